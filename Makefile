@@ -1,0 +1,43 @@
+# Works on a fresh clone with Python 3.11 or newer and make.
+PYTHON ?= python3
+PIP_FLAGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CHECKED := $(wildcard src tests examples benchmarks)
+
+.PHONY: help install run test lint format clean
+.DEFAULT_GOAL := help
+
+help:  ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## make .venv with fedloom and its tools (PYTHON=python3.12 picks a Python)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is older than Python 3.11. Name a newer one: make install PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --progress-bar off --disable-pip-version-check $(PIP_FLAGS) -e '.[dev]'
+	@touch $@
+
+run: install  ## run FedMMKT on the embedded flowers and write its report
+	$(BIN)/fedloom run --set engine.workers=2
+
+test: install  ## check everything: format, lint, types, tests
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+lint: install  ## lint and types only
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/mypy
+
+format: install  ## put the code in form
+	$(BIN)/ruff format $(CHECKED)
+	$(BIN)/ruff check --fix $(CHECKED)
+
+clean:  ## remove .venv, caches and build leftovers (never runs/)
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find $(CHECKED) -name __pycache__ -type d -prune -exec rm -rf {} +

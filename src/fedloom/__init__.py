@@ -1,0 +1,26 @@
+"""fedloom: clients of different data and models, and a text-to-image server, teach one another.
+
+import fedloom
+run = fedloom.run(method="fedmmkt", seed=0)      # a Run: .summary, .metrics, .generator
+run = fedloom.load_run("runs/fedmmkt-flora-0")
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load_run", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    # Late: importing fedloom must not import torch.
+    if name == "run":
+        from fedloom.experiment import run
+
+        return run
+    if name == "load_run":
+        from fedloom.runs.load import load_run
+
+        return load_run
+    raise AttributeError(f"module 'fedloom' has no attribute {name!r}")

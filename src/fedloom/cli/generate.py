@@ -1,0 +1,84 @@
+"""`fedloom generate`: pictures from the generator that a run exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedloom.cli.options import RunArgument
+from fedloom.cli.screen import show
+
+if TYPE_CHECKING:
+    from fedloom.runs.load import Run
+
+
+def generate(
+    run: RunArgument,
+    prompt: Annotated[list[str], typer.Option(metavar="TEXT", help="What to draw. Can be repeated.")],
+    n: Annotated[int, typer.Option("--n", metavar="N", min=1, help="Pictures a prompt.")] = 16,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture to write (PNG).")] = Path("grid.png"),
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the noise.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Sampling steps (default: the generator's own).")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(metavar="X", min=0, help="Guidance scale (default: the generator's own).")
+    ] = None,
+) -> None:
+    """Draw pictures with a run's generator.
+
+    They go into one grid, a row a prompt.
+
+    Example: fedloom generate runs/fedmmkt-flora-0 --prompt "A picture of iris." --n 8 --out iris.png
+    """
+    from fedloom.report.pictures import sample_grid
+    from fedloom.runs.disk import explained
+    from fedloom.runs.load import load_run
+
+    pipeline = _pipeline(load_run(run))
+    images = _draw(pipeline, [text for text in prompt for _ in range(n)], seed, steps, guidance)
+    with explained("write", out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    width, height = sample_grid(images, prompt, out)
+    show(f"picture {out} ({width} x {height} pixels)")
+
+
+def _pipeline(run: Run) -> Any:
+    from fedloom.errors import BadInput
+    from fedloom.quiet import settle_process
+
+    if not (run.path / "export" / "generator").is_dir():
+        if not run.finished:
+            raise BadInput(
+                f"run {run.path} is unfinished and has no generator yet. Finish it with: "
+                f"fedloom run --resume {run.path}"
+            )
+        raise BadInput(
+            f"run {run.path} has no generator: method {run.config.get('method')!r} works without one"
+        )
+    threads = run.config.get("engine", {}).get("threads", 1)
+    settle_process(threads)
+    pipeline = run.generator
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _draw(pipeline: Any, prompts: list[str], seed: int, steps: int | None, guidance: float | None) -> Any:
+    """Pictures uint8 (N, H, W, 3), a batch at a time."""
+    import numpy as np
+    import torch
+
+    noise, batch = torch.Generator().manual_seed(seed), 64
+    parts = [
+        pipeline(
+            prompts[i : i + batch],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=noise,
+            output_type="np",
+        ).images
+        for i in range(0, len(prompts), batch)
+    ]
+    return np.concatenate(parts)

@@ -1,0 +1,74 @@
+"""`fedloom inspect`: what left each site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fedloom.cli.options import JsonOption, RunArgument
+from fedloom.cli.screen import grid, show, show_json
+
+COUNTS = ("bytes_up", "bytes_down", "encoded_up", "encoded_down")
+FORMULAS = ("formula_up", "formula_down")
+
+
+def inspect(run: RunArgument, json: JsonOption = False) -> None:
+    """Show what left each site.
+
+    Field by field, with what came to it, and the bytes of every round.
+    Bytes are those of the values, which is what papers count; with headers they are "as sent". Messages of
+    evaluation and set-up are listed but not counted.
+
+    Example: fedloom inspect runs/fedmmkt-flora-0 --json
+    """
+    from fedloom.report.ledger import DIRECTIONS, flows
+    from fedloom.report.scores import byte_text
+    from fedloom.report.text import ledger_table
+    from fedloom.runs.load import load_run
+
+    loaded = load_run(run)
+    rounds = per_round(loaded.ledger, loaded.rounds)
+    total = {key: sum(row[key] for row in rounds) for key in COUNTS}
+    if json:
+        keys = (
+            "client",
+            "direction",
+            "verb",
+            "message",
+            "name",
+            "dtype",
+            "shape",
+            "messages",
+            "bytes",
+            "counted",
+        )
+        parts = [{key: getattr(flow, key) for key in keys} for flow in flows(loaded.ledger)]
+        show_json({"run": str(loaded.path), "total": total, "rounds": rounds, "flows": parts})
+        return
+    if not loaded.ledger:
+        show(f"Nothing crossed: run {loaded.path} has exchanged no message.")
+        return
+    names = ("round", "up", "down", "up as sent", "down as sent", "paper's formula up", "down")
+    lines = [[row["round"], *(byte_text(row[k]) for k in (*COUNTS, *FORMULAS))] for row in rounds]
+    lines.append(["all", *(byte_text(total[k]) for k in COUNTS), "", ""])
+    show(
+        ledger_table(loaded.ledger),
+        grid(names, lines, numbers=range(1, len(names))),
+        f"up: {DIRECTIONS['up']}; down: {DIRECTIONS['down']}; dim lines are not counted",
+    )
+
+
+def per_round(
+    ledger: Iterable[Mapping[str, Any]], rounds: Iterable[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Bytes of the counted messages of every round, and the paper's formula where the method gives one."""
+    formulas = {row.get("round"): row for row in rounds}
+    sums: dict[int, dict[str, Any]] = {}
+    for row in ledger:
+        entry = sums.setdefault(row["round"], {"round": row["round"], **dict.fromkeys(COUNTS, 0)})
+        if row.get("counted", True):
+            entry[f"bytes_{row['direction']}"] += int(row.get("payload_bytes") or 0)
+            entry[f"encoded_{row['direction']}"] += int(row.get("encoded_bytes") or 0)
+    for number, entry in sums.items():
+        entry |= {key: formulas.get(number, {}).get(key) for key in FORMULAS}
+    return [sums[number] for number in sorted(sums)]

@@ -1,0 +1,84 @@
+"""The command line. Nothing heavy is imported here: a command imports what it needs when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, cast
+
+import typer
+
+from fedloom import __version__
+from fedloom.cli.datasets import datasets
+from fedloom.cli.doctor import doctor
+from fedloom.cli.generate import generate
+from fedloom.cli.inspect import inspect
+from fedloom.cli.methods import methods
+from fedloom.cli.models import models
+from fedloom.cli.partition import partition
+from fedloom.cli.report import report
+from fedloom.cli.run import run
+from fedloom.errors import BadInput, FedloomError
+
+# Typer brings click along, as a dependency or inside itself; its usage errors are reached by their base class.
+UsageError = cast(type[Exception], typer.BadParameter.__bases__[0])
+INTERRUPTED = 130
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+for command in (run, methods, datasets, models, partition, generate, inspect, report, doctor):
+    app.command()(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fedloom {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def fedloom(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Clients of different data and models, and a text-to-image server, teach one another.
+
+    Start with `fedloom run`; `fedloom COMMAND --help` explains a command and gives an example.
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; `args` default to the process's own.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 bad input (each with one line on stderr), 130 interrupted. A bug keeps its
+        traceback.
+    """
+    try:
+        code = app(args=None if args is None else list(args), prog_name="fedloom", standalone_mode=False)
+    except UsageError as error:
+        return _complain(_usage(error), 2)
+    except BadInput as error:
+        return _complain(str(error), 2)
+    except FedloomError as error:
+        return _complain(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted", INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: Exception) -> str:
+    """What is wrong with the arguments, and where their help is."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "fedloom"
+    message = str(error.format_message()) if hasattr(error, "format_message") else str(error)
+    return f"{message}{'' if message.endswith(('.', '?')) else '.'} See `{command} --help`."
+
+
+def _complain(message: str, code: int) -> int:
+    """One line on stderr, whatever the message is made of."""
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    return code

@@ -1,0 +1,22 @@
+"""`fedloom methods`: what there is, with paper and what crosses the wire."""
+
+from __future__ import annotations
+
+from fedloom.cli.options import JsonOption
+from fedloom.cli.screen import grid, show, show_json
+
+COLUMNS = ("method", "summary", "paper", "modalities", "down", "up")
+
+
+def methods(json: JsonOption = False) -> None:
+    """List the methods, with paper and what crosses the wire.
+
+    Example: fedloom methods --json
+    """
+    from fedloom.methods.catalogue import CATALOGUE
+
+    rows = [(name, *(getattr(entry, c) for c in COLUMNS[1:])) for name, entry in CATALOGUE.items()]
+    if json:
+        show_json([dict(zip(COLUMNS, row)) for row in rows])
+    else:
+        show(grid(COLUMNS, rows), "Run one with: fedloom run --method NAME")

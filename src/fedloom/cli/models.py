@@ -1,0 +1,49 @@
+"""`fedloom models`: the models of clients and server, and the library classes behind them."""
+
+from __future__ import annotations
+
+from fedloom.cli.options import JsonOption
+from fedloom.cli.screen import grid, show, show_json
+
+COLUMNS = ("role", "name", "class", "weights")
+EITHER = "tiny from a configuration, or pretrained: folder or hub name"
+CLASSES = {
+    "vit": "transformers.ViTForImageClassification",
+    "beit": "transformers.BeitForImageClassification",
+    "resnet": "transformers.ResNetForImageClassification",
+    "frozen-mobilenet": "torch.nn.Linear on features of a frozen MobileNet",
+    "bert": "transformers.BertForSequenceClassification",
+    "distilbert": "transformers.DistilBertForSequenceClassification",
+    "roberta": "transformers.RobertaForSequenceClassification",
+}
+SERVER = {
+    "clip": "transformers.CLIPModel",
+    "captioner": "transformers.BlipForConditionalGeneration",
+    "generator": "diffusers.DiffusionPipeline with UNet2DConditionModel, FlowMatchEulerDiscreteScheduler",
+}
+
+
+def models(json: JsonOption = False) -> None:
+    """List the models of clients and server.
+
+    Each with the library class behind it.
+
+    Example: fedloom models --json
+    """
+    from fedloom.models.settings import IMAGE_ARCHS, TEXT_ARCHS
+
+    rows = [
+        (
+            f"{modality} client",
+            arch,
+            CLASSES.get(arch, ""),
+            EITHER if arch != "frozen-mobilenet" else "its own",
+        )
+        for modality, archs in (("image", IMAGE_ARCHS), ("text", TEXT_ARCHS))
+        for arch in archs
+    ]
+    rows += [("server", name, kind, EITHER) for name, kind in SERVER.items()]
+    if json:
+        show_json([dict(zip(COLUMNS, row)) for row in rows])
+    else:
+        show(grid(COLUMNS, rows), "Choose with: clients.image, clients.text and server in the configuration")

@@ -1,0 +1,140 @@
+"""`fedloom run`: one method on one data set, from the configuration to the report."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedloom.cli.options import (
+    ConfigOption,
+    DataOption,
+    JsonOption,
+    PresetOption,
+    RootOption,
+    SeedOption,
+    SetOption,
+    configuration,
+)
+from fedloom.cli.screen import console, show, show_json
+
+if TYPE_CHECKING:
+    from fedloom.cli.live import Tracker
+    from fedloom.config import Config
+    from fedloom.runs.load import Run
+
+
+def run(
+    method: Annotated[str | None, typer.Option(metavar="NAME", help="Method: see `fedloom methods`.")] = None,
+    data: DataOption = None,
+    root: RootOption = None,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    seed: SeedOption = None,
+    rounds: Annotated[int | None, typer.Option(metavar="N", min=0, help="Rounds.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run's folder (default: runs/METHOD-DATA-SEED).")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that --out holds.")] = False,
+    engine: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What carries the messages: local.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with the run in this folder.")
+    ] = None,
+    json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Run a method and report on it.
+
+    Without options: FedMMKT on the embedded flowers.
+
+    The configuration is made of defaults, --preset, --config, the options here and --set; later ones win.
+    A run that is resumed has its own, and options given besides must agree with it.
+
+    Example: fedloom run --method fedmmkt --data flora --seed 1 --set engine.workers=2
+    """
+    from fedloom.errors import BadInput
+
+    if resume is not None and (out is not None or overwrite):
+        raise BadInput("--resume goes on in the run's own folder: leave out --out and --overwrite")
+    given: dict[str, Any] = {
+        "method": method,
+        "data": data,
+        "root": root,
+        "preset": preset,
+        "file": config,
+        "overrides": set_,
+        "seed": seed,
+        "rounds": rounds,
+        "engine": engine,
+    }
+    chosen = configuration(**given) if resume is None else _resumed(resume, given)
+    finished = _carry_out(chosen, out, resume, overwrite, quiet)
+    _conclude(finished, json)
+
+
+def _resumed(folder: Path, given: dict[str, Any]) -> Config | None:
+    """What the options say of the run in `folder`: None when there are none, else the options over its own."""
+    from fedloom.runs.folder import RunFolder
+
+    own = RunFolder.open(folder).path / "config.yaml"
+    if not any(value not in (None, []) for value in given.values()):
+        return None
+    whole = given["preset"] is not None or given["file"] is not None
+    return configuration(**given if whole else {**given, "file": own})
+
+
+def _carry_out(
+    config: Config | None, out: Path | None, resume: Path | None, overwrite: bool, quiet: bool
+) -> Run:
+    from fedloom import experiment
+    from fedloom.errors import BadInput, FedloomError
+
+    with ExitStack() as stack:
+        watch = _watcher(stack, quiet)
+        try:
+            return experiment.run(config, out=out, resume=resume, overwrite=overwrite, observer=watch)
+        except KeyboardInterrupt:
+            stack.close()
+            typer.echo(f"interrupted. {_how_to_go_on(watch, resume or out)}", err=True)
+            raise typer.Exit(130) from None
+        except BadInput:
+            raise
+        except FedloomError as error:
+            raise FedloomError(f"{str(error).rstrip('.')}. {_how_to_go_on(watch, resume or out)}") from error
+
+
+def _watcher(stack: ExitStack, quiet: bool) -> Tracker:
+    """Who shows the progress: nobody, a live picture on a terminal, plain lines elsewhere."""
+    from fedloom.cli.live import Lines, Picture, Tracker
+
+    screen = console(stderr=True)
+    if quiet:
+        return Tracker()
+    if screen.is_terminal:
+        return stack.enter_context(Picture(screen))
+    return Lines(lambda line: typer.echo(line, err=True))
+
+
+def _how_to_go_on(watch: Tracker, given: Path | None) -> str:
+    """The command that goes on with the run; `given`: the folder that was named for it, if one was."""
+    folder = watch.folder or given
+    if folder is None or not (Path(folder) / "config.yaml").is_file():
+        return "No round was begun: give the same command again, what is pretrained is kept"
+    return f"What is done is kept; go on with: fedloom run --resume {folder}"
+
+
+def _conclude(run: Run, json: bool) -> None:
+    """Write the report; print the scores before and after, and where everything is."""
+    from fedloom.report.html import write_report
+    from fedloom.report.text import summary_table
+
+    page = write_report([run.path])
+    if json:
+        show_json(run.summary)
+    else:
+        show(summary_table(run.summary, run.rounds), f"folder {run.path}", f"report {page}")

@@ -1,0 +1,251 @@
+"""The whole configuration of a run as validated types: YAML file, preset and `--set key=value` all end here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from fedloom.errors import BadInput, nearest, unknown
+from fedloom.models.settings import (
+    IMAGE_ARCHS,
+    TEXT_ARCHS,
+    CaptionerSettings,
+    ClipSettings,
+    Frozen,
+    GeneratorSettings,
+    JudgeSettings,
+    LearnerSettings,
+)
+
+
+class DataSettings(Frozen):
+    """Which data set, and how its training part is split among the clients."""
+
+    name: str = "flora"
+    root: str | None = Field(None, description="folder of a data set that is not embedded")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="what the data set's reader takes besides"
+    )
+    partition: Literal["iid", "dirichlet", "pathological"] = "dirichlet"
+    alpha: float = Field(0.5, gt=0, description="Dirichlet concentration; small is skewed")
+    classes_per_client: int = Field(2, ge=1, description="for the pathological split")
+    minimum: int = Field(8, ge=1, description="fewest samples of a client")
+
+
+class ClientGroup(LearnerSettings):
+    """`count` clients of one model."""
+
+    count: int = Field(1, ge=1)
+
+
+class ClientsSettings(Frozen):
+    """The clients' models and their local training."""
+
+    image: tuple[ClientGroup, ...] = (
+        ClientGroup(arch="vit", count=2, patch=6),
+        ClientGroup(arch="beit", count=2, hidden=48, patch=6),
+    )
+    text: tuple[ClientGroup, ...] = (
+        ClientGroup(arch="bert", count=2),
+        ClientGroup(arch="distilbert", count=2, hidden=48),
+    )
+    public_steps: int = Field(
+        200, ge=0, description="steps in which random backbones learn from the generic part, once; 0: stay random"
+    )
+    warm_steps: int = Field(120, ge=0, description="private steps before round 1 (E_0 of FedMMKT)")
+    batch: int = Field(32, ge=1)
+    rate: float = Field(2e-3, gt=0, description="AdamW's rate")
+    decay: float = Field(0.01, ge=0)
+    augment: bool = Field(
+        True, description="shift, flip and noise private pictures in training; drop words of texts"
+    )
+
+    @model_validator(mode="after")
+    def _modalities(self) -> ClientsSettings:
+        for modality, allowed in (("image", IMAGE_ARCHS), ("text", TEXT_ARCHS)):
+            for group in getattr(self, modality):
+                if group.arch not in allowed:
+                    raise ValueError(f"{group.arch!r} is no {modality} model, allowed: {', '.join(allowed)}")
+        if not self.image and not self.text:
+            raise ValueError("there is no client")
+        if len({g.width for g in (*self.image, *self.text)}) > 1:
+            raise ValueError("all clients need one representation width (`width`)")
+        return self
+
+    def learners(self, modality: str) -> list[LearnerSettings]:
+        """One entry a client of that modality, in order."""
+        groups: Sequence[ClientGroup] = getattr(self, modality)
+        return [LearnerSettings(**g.model_dump(exclude={"count"})) for g in groups for _ in range(g.count)]
+
+    @property
+    def width(self) -> int:
+        """d, the common representation width."""
+        return (*self.image, *self.text)[0].width
+
+
+class ServerSettings(Frozen):
+    """The server's models. Pretrained once on the generic part of the data, or loaded."""
+
+    vocabulary: int = Field(1000, ge=16, description="entries of the public word-piece vocabulary")
+    tokens: int = Field(24, ge=4, description="longest text in tokens")
+    clip: ClipSettings = ClipSettings(patch=6, steps=400, batch=64, rate=3e-3)
+    captioner: CaptionerSettings = CaptionerSettings(patch=6)
+    generator: GeneratorSettings = GeneratorSettings()
+    seed: int = Field(
+        0, ge=0, description="seed of the pretraining; runs with other seeds share the server's models"
+    )
+
+
+class EvaluationSettings(Frozen):
+    """How a run is scored."""
+
+    judge: JudgeSettings = JudgeSettings()
+    every: int = Field(1, ge=1, description="score every so many rounds; first and last are always scored")
+    prompts_per_class: int = Field(
+        12, ge=1, description="pictures a class for T2I accuracy, CLIP score, FID and IS"
+    )
+    grid: int = Field(4, ge=1, description="pictures a class in the sample grids")
+
+
+class EngineSettings(Frozen):
+    """What carries the messages."""
+
+    name: Literal["local"] = "local"
+    workers: int = Field(
+        0, ge=0, description="0: clients live in this process; n: pinned to n worker processes"
+    )
+    threads: int = Field(
+        1, ge=1, description="torch threads of each process; results are defined for one value"
+    )
+    timeout: float | None = Field(None, gt=0, description="seconds to wait for a reply")
+    quorum: int | None = Field(None, ge=1, description="go on as soon as so many clients have answered")
+
+
+class Config(Frozen):
+    """A run."""
+
+    method: str = "fedmmkt"
+    seed: int = Field(0, ge=0)
+    rounds: int = Field(6, ge=0)
+    data: DataSettings = DataSettings()
+    clients: ClientsSettings = ClientsSettings()
+    server: ServerSettings = ServerSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    engine: EngineSettings = EngineSettings()
+    settings: dict[str, Any] = Field(default_factory=dict, description="the method's own settings")
+
+
+def presets() -> dict[str, Path]:
+    """Name to file of the presets that come with fedloom."""
+    folder = Path(str(resources.files("fedloom") / "presets"))
+    return {str(p.relative_to(folder).with_suffix("")): p for p in sorted(folder.rglob("*.yaml"))}
+
+
+def load_config(
+    *,
+    preset: str | None = None,
+    file: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+) -> Config:
+    """Build the configuration: defaults, then preset, then file, then `values`, then `key=value` overrides.
+
+    Raises:
+        BadInput: an unknown key (with the nearest one), a value that does not fit, an unreadable file.
+    """
+    tree: dict[str, Any] = {}
+    if preset is not None:
+        known = presets()
+        if preset not in known:
+            raise unknown("preset", preset, known)
+        tree = _merge(tree, _read_yaml(known[preset]))
+    if file is not None:
+        tree = _merge(tree, _read_yaml(Path(file)))
+    tree = _merge(tree, dict(values or {}))
+    for text in overrides:
+        tree = _merge(tree, _override(text))
+    return validate(Config, tree)
+
+
+def validate(kind: type[Any], tree: Mapping[str, Any], where: str = "") -> Any:
+    """`kind(**tree)`, with pydantic's complaint put as one line: key, value, what is allowed."""
+    try:
+        return kind(**tree)
+    except ValidationError as error:
+        raise BadInput(_one_line(kind, error, where)) from None
+
+
+def _one_line(kind: type[BaseModel], error: ValidationError, where: str) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join([where, *path] if where else path)
+    if first["type"] == "extra_forbidden":
+        siblings = _fields_at(kind, path[:-1])
+        prefix = key.rpartition(".")[0]
+        named = [f"{prefix}.{s}" if prefix else s for s in siblings]
+        return f"unknown key {key!r}.{nearest(key, named)} Allowed here: {', '.join(sorted(named))}."
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
+    return f"{key} = {first['input']!r}: {message[0].lower() + message[1:]}"
+
+
+def _fields_at(kind: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """Names of the fields of the model that lies at `path` inside `kind`."""
+    current: Any = kind
+    for part in path:
+        if part.isdigit():
+            continue
+        current = current.model_fields[part].annotation
+        for inner in getattr(current, "__args__", ()):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                current = inner
+    return list(getattr(current, "model_fields", {}))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise BadInput(f"configuration {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise BadInput(f"configuration {path}: no valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(tree, dict | None):
+        raise BadInput(f"configuration {path}: holds a {type(tree).__name__}, expected keys and values")
+    return tree or {}
+
+
+def _override(text: str) -> dict[str, Any]:
+    key, equals, raw = text.partition("=")
+    if not equals or not key:
+        raise BadInput(f"--set {text!r}: expected key=value")
+    try:
+        value: Any = yaml.safe_load(raw) if raw else ""
+    except yaml.YAMLError:
+        raise BadInput(f"--set {text!r}: {raw!r} is no YAML value") from None
+    if isinstance(value, str) and _is_number(value):
+        value = float(value)  # YAML 1.1 reads 1e-3 as a word
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(below)
+    for key, value in above.items():
+        old = out.get(key)
+        out[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return out

@@ -1,0 +1,1 @@
+"""Data sets, partitioners and corruption. Knows no method and no engine."""

@@ -1,0 +1,188 @@
+"""From a listing of samples to a Scene: class subset, decoding, generic part. What all readers of real sets
+share.
+
+A reader only lists: which picture or text, of which class, called what. Everything after that happens here,
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fedloom.data.decode import OnBad, Source, check_on_bad, check_size, decode_all
+from fedloom.data.files import readable
+from fedloom.data.generic import split_generic
+from fedloom.data.scene import ImageSet, Labels, Modality, Samples, Scene, TextSet
+from fedloom.errors import BadInput, unknown
+from fedloom.randomness import stream_seed
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Samples before they are read. N of each.
+
+    items: paths or encoded bytes of pictures, or texts; labels int (N,); places: names for messages; keys:
+    equal for a picture and its texts where they are pairs, else None.
+    """
+
+    items: Sequence[Source | str]
+    labels: Labels
+    places: Sequence[str]
+    keys: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Sequence[int], labels: Labels | None = None) -> Listing:
+        """The samples at `index`, under new labels if given."""
+        return Listing(
+            [self.items[i] for i in index],
+            self.labels[list(index)] if labels is None else labels,
+            [self.places[i] for i in index],
+            None if self.keys is None else [self.keys[i] for i in index],
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read a set: the options that every reader of real data has.
+
+    size: side of the pictures in pixels; classes: names of those to keep, in that order, or None for all;
+    per_class: at most so many samples of a class in each part, chosen by a hash of their names (of keys, for
+    pairs); generic_share, confusion: see split_generic; on_bad: 'error' or 'skip' for pictures that cannot be
+    read; seed: of all choices.
+    """
+
+    size: int = 32
+    classes: Sequence[str] | None = None
+    per_class: int | None = None
+    generic_share: float = 0.5
+    confusion: float = 0.4
+    on_bad: OnBad = "error"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_size(self.size)
+        check_on_bad(self.on_bad)
+        if self.per_class is not None and self.per_class < 1:
+            raise BadInput(f"per_class={self.per_class}, allowed: 1 or more, or none for all")
+        if isinstance(self.classes, str) or (self.classes is not None and not self.classes):
+            raise BadInput(f"classes={self.classes!r}, allowed: a list of class names, or none for all")
+        for key in ("generic_share", "confusion"):
+            value = getattr(self, key)
+            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise BadInput(f"{key}={value!r}, allowed: 0 to 1")
+
+
+Parts = Mapping[Modality, Listing]
+
+
+def chosen_classes(names: Sequence[str], wanted: Sequence[str] | None) -> list[int]:
+    """Positions in `names` of the wanted ones, in their order; `apple_pie` and `apple pie` are the same."""
+    at: dict[str, int] = {}
+    for n, name in enumerate(names):
+        if at.setdefault(readable(name).lower(), n) != n:
+            first = names[at[readable(name).lower()]]
+            raise BadInput(f"class names {first!r} and {name!r} differ only by case, space or underscore")
+    if wanted is None:
+        return list(range(len(names)))
+    chosen = []
+    for name in wanted:
+        i = at.get(readable(str(name)).lower())
+        if i is None:
+            raise unknown("class", str(name), at)
+        if i in chosen:
+            raise BadInput(f"classes: {name!r} is named twice")
+        chosen.append(i)
+    return chosen
+
+
+def _restrict(listing: Listing, chosen: Sequence[int], per_class: int | None, seed: int) -> Listing:
+    """Only the chosen classes, relabelled 0.. in their order; at most `per_class` samples (keys) of each."""
+    new = {old: i for i, old in enumerate(chosen)}
+    index = [i for i, label in enumerate(listing.labels.tolist()) if label in new]
+    if per_class is not None:
+        key = listing.keys or listing.places
+        rank = {i: stream_seed(seed, "per class", key[i]) for i in index}
+        seen: dict[int, set[str]] = {}
+        kept = []
+        for i in sorted(index, key=lambda i: (rank[i], i)):
+            own = seen.setdefault(int(listing.labels[i]), set())
+            if key[i] in own or len(own) < per_class:
+                own.add(key[i])
+                kept.append(i)
+        index = sorted(kept)
+    return listing.take(index, np.array([new[int(listing.labels[i])] for i in index], dtype=np.int64))
+
+
+def _read(
+    name: str, part: str, modality: Modality, listing: Listing, reading: Reading
+) -> tuple[Samples, Listing, list[str]]:
+    """The samples of a listing, the listing of those that could be read, and the places of the others."""
+    if not len(listing):
+        raise BadInput(f"{name}: no {part} {modality}s of the chosen classes")
+    if modality == "text":
+        return TextSet(tuple(str(t) for t in listing.items), listing.labels), listing, []
+    sources: list[Source] = [s for s in listing.items if not isinstance(s, str)]
+    images, kept, bad = decode_all(sources, listing.places, reading.size, reading.on_bad)
+    if not len(kept):
+        raise BadInput(
+            f"{name}: none of the {len(listing)} {part} pictures can be read, the first is {bad[0]}"
+        )
+    listing = listing.take(kept.tolist())
+    return ImageSet(images, listing.labels), listing, bad
+
+
+def assemble(
+    name: str,
+    class_names: Sequence[str],
+    train: Parts,
+    test: Parts,
+    reading: Reading,
+    *,
+    shorten: bool = True,
+    notes: Mapping[str, Any] | None = None,
+) -> Scene:
+    """Read the listed samples and build the Scene.
+
+    Args:
+        name: of the scene.
+        class_names: of all labels that occur in the listings; the scene has them in readable form.
+        train, test: a listing for each modality. Where all train listings carry keys, images and texts are
+            pairs.
+        reading: the options.
+        shorten: see split_generic.
+        notes: what the reader counted; `unreadable_images` and some of their names are added.
+
+    Raises:
+        BadInput: a picture that cannot be read, an unknown class, a part without samples.
+    """
+    chosen = chosen_classes(class_names, reading.classes)
+    names = tuple(readable(class_names[i]) for i in chosen)
+    sets: dict[str, dict[Modality, Samples]] = {"train": {}, "test": {}}
+    listings: dict[Modality, Listing] = {}
+    bad: list[str] = []
+    for part, listed in (("train", train), ("test", test)):
+        for modality, listing in listed.items():
+            listing = _restrict(listing, chosen, reading.per_class, reading.seed)
+            samples, listing, unread = _read(name, part, modality, listing, reading)
+            sets[part][modality] = samples
+            bad += unread
+            if part == "train":
+                listings[modality] = listing
+    keys = {m: listing.keys for m, listing in listings.items() if listing.keys is not None}
+    left, generic = split_generic(
+        sets["train"],
+        names,
+        share=reading.generic_share,
+        confusion=reading.confusion,
+        seed=reading.seed,
+        keys=keys if len(keys) == 2 else None,
+        shorten=shorten,
+    )
+    counted = {"unreadable_images": len(bad), "unreadable_examples": bad[:5]}
+    return Scene(name, names, left, sets["test"], generic, notes={**(notes or {}), **counted})

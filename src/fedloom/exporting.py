@@ -1,0 +1,50 @@
+"""Clients' models as transformers folders, from the files of a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.numpy import load_file
+
+from fedloom.config import Config
+from fedloom.data.scene import ImageSet, Scene
+from fedloom.models.learner import build_learner
+from fedloom.pretraining import load_tokenizer
+from fedloom.sites import MODALITIES, client_names
+
+
+def export_clients(config: Config, scene: Scene, checkpoint: Path, out: Path, tokenizer: Path) -> None:
+    """Write every client's model (and tokenizer or picture processor) into `out/CLIENT`.
+
+    This is one machine's convenience: with real silos each exports its own.
+    """
+    names = client_names(config)
+    for modality in MODALITIES:
+        samples = scene.train.get(modality)
+        size = samples.images.shape[1] if isinstance(samples, ImageSet) else 0
+        for name, settings in zip(names[modality], config.clients.learners(modality)):
+            words = load_tokenizer(tokenizer) if modality == "text" else None
+            learner: Any = build_learner(settings, classes=scene.classes, image_size=size, tokenizer=words)
+            tensors = load_file(checkpoint / f"{name}.safetensors")
+            learner.load_state_dict(
+                {
+                    k.removeprefix("learner."): torch.from_numpy(v.copy())
+                    for k, v in tensors.items()
+                    if k.startswith("learner.")
+                }
+            )
+            learner.eval().export(out / name, scene.class_names)
+            if words is not None:
+                words.save_pretrained(out / name)
+            else:
+                _picture_processor(size).save_pretrained(out / name)
+
+
+def _picture_processor(size: int) -> Any:
+    """Pixels to [-1, 1] at the model's side, as the clients were trained."""
+    from transformers import ViTImageProcessorPil
+
+    half = [0.5, 0.5, 0.5]
+    return ViTImageProcessorPil(size={"height": size, "width": size}, image_mean=half, image_std=half)

@@ -1,0 +1,267 @@
+"""The server's side of the seam: ask every client something, take the replies as they come.
+
+Written once for all engines. An engine only posts encoded requests and hands over what came back.
+A federation belongs to one thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from fedloom.errors import BadInput, FedloomError, unknown
+from fedloom.federation.codec import decode, encode
+from fedloom.federation.contract import WireContract
+from fedloom.federation.exchange import Delivery, Missing, Reply, Request
+from fedloom.federation.files import replace_file
+from fedloom.federation.ledger import Ledger
+from fedloom.federation.messages import ContractBreach
+from fedloom.federation.site import Outcome
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Ask:
+    """One call of `ask`: who is still awaited (request id -> client), what lies ready to be taken."""
+
+    verb: str
+    round: int
+    begun: float
+    deadline: float | None
+    quorum: int
+    waiting: dict[int, str]
+    ready: deque[Reply] = field(default_factory=deque)
+    good: int = 0
+
+    def over(self) -> str:
+        """Why no more replies are awaited, or "" while they are."""
+        if self.good >= self.quorum:
+            return f"no reply before the quorum of {self.quorum} was reached"
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            return f"no reply within {self.deadline - self.begun:g} s"
+        return ""
+
+
+class Federation(ABC):
+    """K clients that can be asked. `modalities`: client -> its kind of data.
+
+    `round` is set by the round loop and travels with each request. `missing` collects every reply that
+    failed.
+    """
+
+    def __init__(self, modalities: Mapping[str, str], contract: WireContract, ledger: Ledger) -> None:
+        self.contract = contract
+        self.ledger = ledger
+        self.round = 0
+        self.missing: list[Missing] = []
+        self._modalities = dict(modalities)
+        self._ids = itertools.count(1)
+        self._ordinal = (0, 0)  # the round, and how many times it has asked
+        self._open: dict[int, tuple[_Ask, str]] = {}
+
+    @property
+    def clients(self) -> tuple[str, ...]:
+        return tuple(self._modalities)
+
+    def modality(self, client: str) -> str:
+        """The kind of data a client has. Raises BadInput for a client that is not there."""
+        if client not in self._modalities:
+            raise unknown("client", client, self._modalities)
+        return self._modalities[client]
+
+    def clients_of(self, modality: str) -> tuple[str, ...]:
+        """The clients with this kind of data; none is no error."""
+        return tuple(client for client, kind in self._modalities.items() if kind == modality)
+
+    def ask(
+        self, verb: str, message: Any, *, timeout: float | None = None, quorum: int | None = None
+    ) -> Iterator[Reply]:
+        """Asks all clients with one `message`, or those in a mapping {client: message}, each with its own.
+
+        The requests are posted before this returns; the clients work whether or not the replies are iterated.
+        Replies come as they are ready, each client exactly once. After `timeout` seconds since the call, or
+        once `quorum` good replies have come and no more lie ready, each silent client yields a reply with
+        error "timeout"; what it sends later is dropped. Raises ContractBreach for a message the contract does
+        not declare, BadInput for an unknown client or an impossible limit.
+        """
+        while self._pump(0.0):
+            pass
+        messages = message if isinstance(message, Mapping) else dict.fromkeys(self._modalities, message)
+        if timeout is not None and not timeout > 0:
+            raise BadInput(f"timeout is {timeout} seconds; it must be more than 0")
+        if quorum is not None and not 1 <= quorum <= len(messages):
+            raise BadInput(
+                f"quorum is {quorum} of {len(messages)} clients asked; it must be 1 to {len(messages)}"
+            )
+        requests = self._requests(verb, messages)
+        begun = time.monotonic()
+        ask = _Ask(
+            verb=verb,
+            round=self.round,
+            begun=begun,
+            deadline=None if timeout is None else begun + timeout,
+            quorum=len(requests) if quorum is None else quorum,
+            waiting={request.id: request.client for request in requests},
+        )
+        for r in requests:
+            self._open[r.id] = (ask, r.client)
+            self.ledger.record(round=r.round, direction="down", client=r.client, verb=verb, payload=r.payload)
+        try:
+            self._post(requests)
+        except BaseException:
+            for r in requests:  # interrupted: nobody awaits these, so `settle` must not either
+                self._open.pop(r.id, None)
+            raise
+        return self._replies(ask)
+
+    def settle(self) -> None:
+        """Waits until each reply due has come or is past its deadline, also of asks nobody iterates."""
+        while due := dict.fromkeys(ask for ask, _ in self._open.values() if ask.waiting):
+            for ask in due:
+                self._advance(ask)
+
+    def checkpoint(self, folder: Path | str) -> None:
+        """Writes the state of every client into `folder`, after all work in flight. Raises FedloomError."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.settle()
+        self._save(folder, {"round": self.round})
+        record = {"round": self.round, "clients": self._modalities}
+        replace_file(folder / "federation.json", json.dumps(record, indent=1).encode())
+
+    def restore(self, folder: Path | str) -> None:
+        """Gives every client, and `round`, the state `checkpoint` wrote there. Raises FedloomError."""
+        folder = Path(folder)
+        try:
+            record = json.loads((folder / "federation.json").read_bytes())
+            at, clients = int(record["round"]), record["clients"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FedloomError(f"no federation checkpoint in {folder}: {error}") from error
+        if clients != self._modalities:
+            raise FedloomError(
+                f"checkpoint {folder} is of clients {clients}; this federation has {self._modalities}"
+            )
+        self.settle()
+        self._load(folder, {"round": at})
+        self.round = at
+
+    def checkpoint_moved(self, folder: Path | str) -> None:
+        """Says that the last checkpoint lies in `folder` now, for engines that restart clients from it."""
+        _ = folder
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends every process and connection; may be called twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def _post(self, requests: Sequence[Request]) -> None:
+        """Starts all the work. `_collect` later gives one delivery a request, be it that it was lost."""
+
+    @abstractmethod
+    def _collect(self, wait: float | None) -> Delivery | None:
+        """The next delivery, waited for at most `wait` seconds (None: as long as it takes)."""
+
+    @abstractmethod
+    def _save(self, folder: Path, tag: Mapping[str, Any]) -> None:
+        """Has each site save itself into `folder`."""
+
+    @abstractmethod
+    def _load(self, folder: Path, tag: Mapping[str, Any]) -> None:
+        """Has each site load itself from `folder`."""
+
+    def _requests(self, verb: str, messages: Mapping[str, Any]) -> list[Request]:
+        """One request a client; a message given to several is checked and encoded once."""
+        at, asked = self._ordinal
+        self._ordinal = (self.round, asked + 1 if at == self.round else 1)
+        encoded: dict[int, bytes] = {}
+        requests = []
+        for client, message in messages.items():
+            self.modality(client)
+            if id(message) not in encoded:
+                self.contract.check(verb, message, "down")
+                encoded[id(message)] = encode(message)
+            key = str(self._ordinal[1])
+            requests.append(Request(next(self._ids), client, verb, self.round, key, encoded[id(message)]))
+        return requests
+
+    def _replies(self, ask: _Ask) -> Iterator[Reply]:
+        while ask.ready or ask.waiting:
+            if ask.ready:
+                yield ask.ready.popleft()
+            else:
+                self._advance(ask)
+
+    def _advance(self, ask: _Ask) -> None:
+        """Takes the next delivery, of any ask; if `ask` is over, all that lie ready, and gives up others."""
+        if reason := ask.over():
+            while self._pump(0.0):
+                pass
+            now = time.monotonic()
+            for client in ask.waiting.values():
+                self._put(ask, client, Outcome(None, "timeout", reason, "", now - ask.begun))
+            ask.waiting.clear()
+        else:
+            self._pump(None if ask.deadline is None else max(0.0, ask.deadline - time.monotonic()))
+
+    def _pump(self, wait: float | None) -> bool:
+        """Routes the next delivery to the ask it belongs to; False when none came within `wait` seconds."""
+        delivery = self._collect(wait)
+        if delivery is None:
+            return False
+        if delivery.id not in self._open:  # its ask was interrupted
+            return True
+        ask, client = self._open.pop(delivery.id)
+        outcome = delivery.outcome
+        if outcome.payload is not None:  # it did cross, also when it came too late to be used
+            self.ledger.record(
+                round=ask.round, direction="up", client=client, verb=ask.verb, payload=outcome.payload
+            )
+        if ask.waiting.pop(delivery.id, None) is not None:
+            if ask.deadline is not None and delivery.arrived > ask.deadline:
+                took, allowed = delivery.arrived - ask.begun, ask.deadline - ask.begun
+                late = f"replied after {took:.3g} s, allowed {allowed:g} s"
+                outcome = Outcome(None, "timeout", late, "", outcome.seconds)
+            self._put(ask, client, outcome)
+        return True
+
+    def _put(self, ask: _Ask, client: str, outcome: Outcome) -> None:
+        """Makes the reply of an outcome and lays it ready, noting what is missing."""
+        message, error, detail = None, outcome.error, outcome.detail
+        if outcome.payload is not None:
+            try:
+                message = decode(outcome.payload, self.contract.types(ask.verb, "up"))
+                self.contract.check(ask.verb, message, "up")
+            except ContractBreach as breach:
+                message, error, detail = None, "refused", str(breach)
+        if error is None:
+            ask.good += 1
+        else:
+            self._miss(Missing(ask.round, ask.verb, client, error, detail), outcome.trace)
+        reply = Reply(
+            client, self.modality(client), ask.verb, ask.round, message, error, detail, outcome.seconds
+        )
+        ask.ready.append(reply)
+
+    def _miss(self, missing: Missing, trace: str = "") -> None:
+        self.missing.append(missing)
+        log.warning(
+            "round %d, %s: client %s %s: %s%s", *missing[:4], missing.detail, "\n" + trace if trace else ""
+        )

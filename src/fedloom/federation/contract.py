@@ -1,0 +1,102 @@
+"""The wire contract of a method: which message each verb takes down and brings up, and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from fedloom.errors import BadInput, unknown
+from fedloom.federation.messages import ContractBreach, check_finite, check_structure, fields_of
+
+Direction = Literal["down", "up"]
+RESERVED = ("state", "load_state")
+
+
+class WireContract:
+    """`verbs`: verb -> (request type or tuple of request types, reply type), each a message class.
+
+    A verb is the name of the client half's method that answers it. Raises BadInput for a verb that is not a
+    public method name and for a message class that is not well declared.
+    """
+
+    def __init__(self, verbs: Mapping[str, tuple[type | tuple[type, ...], type]]) -> None:
+        self._types: dict[str, dict[Direction, tuple[type, ...]]] = {}
+        for verb, (request, reply) in verbs.items():
+            if not verb.isidentifier() or verb.startswith("_") or verb in RESERVED:
+                raise BadInput(
+                    f"verb {verb!r} cannot be a client's method: give a public name, not one of {RESERVED}"
+                )
+            self._types[verb] = {
+                "down": request if isinstance(request, tuple) else (request,),
+                "up": (reply,),
+            }
+        names: dict[str, type] = {}
+        for message_type in (t for by in self._types.values() for types in by.values() for t in types):
+            fields_of(message_type)
+            if names.setdefault(message_type.__name__, message_type) is not message_type:
+                raise BadInput(f"two message classes of one contract are called {message_type.__name__}")
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        return tuple(self._types)
+
+    def types(self, verb: str, direction: Direction) -> tuple[type, ...]:
+        """The message classes declared for a verb, down to a client or up from it. Raises ContractBreach."""
+        if verb not in self._types:
+            raise ContractBreach(str(unknown("verb", verb, self._types)))
+        return self._types[verb][direction]
+
+    def check(self, verb: str, message: Any, direction: Direction) -> None:
+        """Raises ContractBreach unless `message` is of a declared type and each field is as declared."""
+        allowed = self.types(verb, direction)
+        if type(message) not in allowed:
+            names = " or ".join(t.__name__ for t in allowed)
+            raise ContractBreach(
+                f"verb {verb!r} {direction}: message is {type(message).__name__}; declared {names}"
+            )
+        try:
+            check_structure(message)
+            check_finite(message)
+        except ContractBreach as breach:
+            raise ContractBreach(f"verb {verb!r} {direction}: {breach}") from None
+
+    def rows(self) -> list[tuple[str, str, str, str, str]]:
+        """What may cross, for people: (verb, direction, message, field, declared)."""
+        return [
+            (verb, direction, t.__name__, field.name, str(field))
+            for verb, by in self._types.items()
+            for direction, types in by.items()
+            for t in types
+            for field in fields_of(t)
+        ]
+
+    def to_names(self) -> dict[str, dict[str, list[str]]]:
+        """The contract as importable names, for another process. Raises BadInput for a class without one."""
+        return {
+            verb: {direction: [_importable(t) for t in types] for direction, types in by.items()}
+            for verb, by in self._types.items()
+        }
+
+    @classmethod
+    def from_names(cls, names: Mapping[str, Mapping[str, list[str]]]) -> WireContract:
+        """The contract that `to_names` wrote."""
+        return cls(
+            {verb: (tuple(map(_imported, by["down"])), _imported(by["up"][0])) for verb, by in names.items()}
+        )
+
+
+def _importable(message_type: type) -> str:
+    module, name = message_type.__module__, message_type.__qualname__
+    if module == "__main__" or "." in name:
+        raise BadInput(
+            f"message {name} of {module} cannot be imported by a worker: define it at the top of a module"
+        )
+    return f"{module}:{name}"
+
+
+def _imported(name: str) -> type:
+    module, _, attribute = name.partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    assert isinstance(found, type)
+    return found

@@ -1,0 +1,127 @@
+"""The ledger: one row for each message that crossed, with what it held and how many bytes it took."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import IO, Any
+
+from fedloom.errors import BadInput
+from fedloom.federation.codec import describe, message_name
+from fedloom.federation.contract import Direction
+from fedloom.federation.files import replace_file
+from fedloom.federation.messages import ContractBreach
+
+
+class Ledger:
+    """Appends a row a message to a JSON-lines file (`path`), or keeps the rows in memory (`None`).
+
+    A row: round, direction ("down" to a client, "up" from it), client, verb, message, fields (name, dtype,
+    shape, bytes), `payload_bytes` (the values, which is what papers count), `encoded_bytes` (with the
+    header), `counted`. Messages of the verbs in `uncounted` are recorded with counted = false. An existing
+    file is continued, and mended when its last line is torn.
+    """
+
+    def __init__(self, path: Path | str | None = None, *, uncounted: Collection[str] = ()) -> None:
+        self.path = None if path is None else Path(path)
+        self.uncounted = frozenset(uncounted)
+        self._rows: list[dict[str, Any]] = []
+        self._sums: Counter[tuple[int, str, bool, str]] = Counter()
+        self._file: IO[str] | None = None
+        if self.path is not None and self.path.exists():
+            rows = read_ledger(self.path)
+            if self.path.read_bytes()[-1:] not in (b"", b"\n"):
+                replace_file(self.path, _lines(rows))
+            self._add(rows)
+
+    def record(self, *, round: int, direction: Direction, client: str, verb: str, payload: bytes) -> None:
+        """Writes the row of one encoded message; bytes that are no message are recorded as unreadable."""
+        try:
+            name, rows = message_name(payload), describe(payload)
+        except ContractBreach:
+            name, rows = "(unreadable)", []
+        row = {
+            "round": round,
+            "direction": direction,
+            "client": client,
+            "verb": verb,
+            "message": name,
+            "fields": [
+                {"name": r.field, "dtype": r.dtype, "shape": list(r.shape), "bytes": r.bytes} for r in rows
+            ],
+            "payload_bytes": sum(r.bytes for r in rows),
+            "encoded_bytes": len(payload),
+            "counted": verb not in self.uncounted,
+        }
+        if self.path is None:
+            self._rows.append(row)
+        else:
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self.path.open("a", encoding="utf-8")
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        self._add([row])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows, in the order they were written."""
+        if self.path is None:
+            return list(self._rows)
+        return read_ledger(self.path) if self.path.exists() else []
+
+    def totals(
+        self, round: int | None = None, counted_only: bool = True, *, encoded: bool = False
+    ) -> tuple[int, int]:
+        """(bytes up, bytes down) of one round or of all: the values alone, or with headers if `encoded`."""
+        kind = "encoded_bytes" if encoded else "payload_bytes"
+        up = down = 0
+        for (at, direction, counted, of), total in self._sums.items():
+            if of == kind and round in (None, at) and (counted or not counted_only):
+                up, down = (up + total, down) if direction == "up" else (up, down + total)
+        return up, down
+
+    def truncate(self, after_round: int) -> None:
+        """Forgets the rows of later rounds, for a resume; the file is replaced in one step."""
+        kept = [row for row in self.rows() if row["round"] <= after_round]
+        self.close()
+        if self.path is None:
+            self._rows = kept
+        elif self.path.exists():
+            replace_file(self.path, _lines(kept))
+        self._sums.clear()
+        self._add(kept)
+
+    def close(self) -> None:
+        """Closes the file; the next row opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _add(self, rows: Iterable[dict[str, Any]]) -> None:
+        for row in rows:
+            for kind in ("payload_bytes", "encoded_bytes"):
+                self._sums[row["round"], row["direction"], row["counted"], kind] += row[kind]
+
+
+def read_ledger(path: Path | str) -> list[dict[str, Any]]:
+    """The rows of a ledger file, without a torn last line. Raises BadInput for any other bad line."""
+    lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise BadInput(f"line {number} of {os.fspath(path)} is not a ledger row") from error
+        rows.append(row)
+    return rows
+
+
+def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()

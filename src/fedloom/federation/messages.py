@@ -1,0 +1,269 @@
+"""What a message may hold: the kinds of fields, and the check of a message against its own declaration.
+
+A message is a frozen dataclass whose annotations are its wire contract:
+
+    @dataclass(frozen=True)
+    class Opinion:
+        representations: Annotated[NDArray[Any], Tensor("float32", ("S", "D"))]
+        labels: Annotated[NDArray[Any], Tensor("int32", ("S",))]
+        note: str = ""
+
+Any field may be optional (`... | None`). Nothing else can be declared, so nothing else can cross.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedloom.errors import BadInput
+
+DTYPES = (
+    *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
+    *("float16", "float32", "float64"),
+)
+Kind = Literal["tensor", "tensors", "text", "texts", "int", "float", "flag"]
+Array = NDArray[Any]
+
+_PLAIN: dict[Any, Kind] = {str: "text", int: "int", float: "float", bool: "flag", tuple[str, ...]: "texts"}
+
+
+class ContractBreach(BadInput):
+    """A message, or bytes said to be one, is not what the wire contract declares."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One array: its dtype (or the dtypes it may have) and its shape.
+
+    A name in `shape` is a size that must agree wherever it occurs in one message; an int is fixed.
+    `finite`: refuse NaN and infinity in a float array.
+    """
+
+    dtype: str | tuple[str, ...]
+    shape: tuple[str | int, ...]
+    finite: bool = True
+
+    def __post_init__(self) -> None:
+        _known_dtypes(self.dtypes)
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        return (self.dtype,) if isinstance(self.dtype, str) else self.dtype
+
+    def __str__(self) -> str:
+        return f"{' or '.join(self.dtypes)} {_tuple(self.shape)}"
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A group of arrays by name, of any shapes (a model's parameters): the dtype or dtypes they may have."""
+
+    dtype: str | tuple[str, ...]
+    finite: bool = True
+
+    def __post_init__(self) -> None:
+        _known_dtypes(self.dtypes)
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        return (self.dtype,) if isinstance(self.dtype, str) else self.dtype
+
+    def __str__(self) -> str:
+        return f"{' or '.join(self.dtypes)} arrays by name"
+
+
+@dataclass(frozen=True)
+class Field:
+    """One declared field of a message class; `spec` is None for strings and numbers."""
+
+    name: str
+    kind: Kind
+    optional: bool
+    spec: Tensor | Tensors | None = None
+
+    def __str__(self) -> str:
+        text = str(self.spec) if self.spec is not None else _NAMES[self.kind]
+        return f"{text} or None" if self.optional else text
+
+
+_NAMES: dict[Kind, str] = {
+    "tensor": "an array",
+    "tensors": "arrays by name",
+    "text": "str",
+    "texts": "tuple of str",
+    "int": "int",
+    "float": "finite float",
+    "flag": "bool",
+}
+
+
+@dataclass(frozen=True)
+class Empty:
+    """The message that says nothing."""
+
+
+def fields_of(message_type: type) -> tuple[Field, ...]:
+    """The declared fields of a message class, in order.
+
+    Raises BadInput when the class is not a frozen dataclass or a field is of a kind that may not cross.
+    """
+    return _fields_of(message_type)
+
+
+@functools.cache
+def _fields_of(message_type: type) -> tuple[Field, ...]:
+    name = getattr(message_type, "__qualname__", repr(message_type))
+    if not isinstance(message_type, type) or not dataclasses.is_dataclass(message_type):
+        raise BadInput(f"message {name} is not a dataclass")
+    if not message_type.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise BadInput(f"message {name} is not frozen: declare it with @dataclass(frozen=True)")
+    try:
+        hints = typing.get_type_hints(message_type, include_extras=True)
+    except NameError as error:
+        raise BadInput(
+            f"message {name}: {error}; import it at the top of the module, outside TYPE_CHECKING"
+        ) from error
+    return tuple(_field(name, f, hints[f.name]) for f in dataclasses.fields(message_type))
+
+
+def check_structure(message: Any) -> None:
+    """Raises ContractBreach unless each field has its declared kind, dtype and shape. Reads no values."""
+    sizes: dict[str, tuple[int, str]] = {}
+    owner = type(message).__qualname__
+    for field in fields_of(type(message)):
+        value = getattr(message, field.name)
+        if value is None and field.optional:
+            continue
+        if not _is_kind(field, value):
+            raise ContractBreach(f"{owner}.{field.name} is {_show(value)}; declared {field}")
+        if isinstance(field.spec, Tensor):
+            _bind(owner, field, field.spec, value.shape, sizes)
+
+
+def check_finite(message: Any) -> None:
+    """Raises ContractBreach when a float array declared finite holds NaN or infinity."""
+    owner = type(message).__qualname__
+    for field in fields_of(type(message)):
+        value = getattr(message, field.name)
+        if value is None or field.spec is None or not field.spec.finite:
+            continue
+        named = {f"[{key}]": a for key, a in value.items()} if field.kind == "tensors" else {"": value}
+        for key, array in named.items():
+            if not _all_finite(array):
+                bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+                raise ContractBreach(
+                    f"{owner}.{field.name}{key} holds NaN or infinity in {bad} of {array.size} values; "
+                    "declared finite"
+                )
+
+
+def _known_dtypes(dtypes: tuple[str, ...]) -> None:
+    for dtype in dtypes:
+        if dtype not in DTYPES:
+            raise BadInput(f"dtype {dtype!r} cannot cross. Allowed: {', '.join(DTYPES)}.")
+
+
+def _field(owner: str, field: dataclasses.Field[Any], hint: Any) -> Field:
+    hint, optional = _strip_none(hint)
+    spec: Tensor | Tensors | None = None
+    if typing.get_origin(hint) is typing.Annotated:
+        hint, *extras = typing.get_args(hint)
+        hint, inner = _strip_none(hint)
+        optional = optional or inner
+        spec = next((e for e in extras if isinstance(e, Tensor | Tensors)), None)
+    origin = typing.get_origin(hint) or hint
+    is_class = isinstance(origin, type)
+    kind: Kind | None = None
+    if isinstance(spec, Tensor) and is_class and issubclass(origin, np.ndarray):
+        kind = "tensor"
+    elif isinstance(spec, Tensors) and is_class and issubclass(origin, Mapping):
+        kind = "tensors"
+    elif spec is None:
+        kind = _PLAIN.get(hint)
+    if kind is None or not field.init:
+        raise BadInput(
+            f"field {owner}.{field.name} is declared {hint}, which may not cross. Allowed: an array annotated"
+            " with Tensor(...), a mapping of arrays annotated with Tensors(...), str, int, float, bool, "
+            "tuple[str, ...], and each of them | None."
+        )
+    return Field(field.name, kind, optional, spec)
+
+
+def _strip_none(hint: Any) -> tuple[Any, bool]:
+    """`X | None` as (X, True); anything else as (itself, False)."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        rest = [a for a in typing.get_args(hint) if a is not type(None)]
+        if len(rest) == 1:
+            return rest[0], True
+    return hint, False
+
+
+def _is_kind(field: Field, value: Any) -> bool:
+    match field.kind, field.spec:
+        case "tensor", Tensor() as spec:
+            return isinstance(value, np.ndarray) and value.dtype.name in spec.dtypes
+        case "tensors", Tensors() as spec:
+            return isinstance(value, Mapping) and all(
+                isinstance(k, str) and isinstance(a, np.ndarray) and a.dtype.name in spec.dtypes
+                for k, a in value.items()
+            )
+        case "texts", _:
+            return isinstance(value, tuple) and all(isinstance(text, str) for text in value)
+        case "text", _:
+            return isinstance(value, str)
+        case "flag", _:
+            return isinstance(value, bool)
+        case "int", _:
+            return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+        case _:
+            return isinstance(value, float) and math.isfinite(value)
+
+
+def _bind(
+    owner: str, field: Field, spec: Tensor, shape: tuple[int, ...], sizes: dict[str, tuple[int, str]]
+) -> None:
+    """Matches a shape with its declaration; `sizes`: each symbol's size and the field that gave it."""
+    if len(shape) != len(spec.shape):
+        raise ContractBreach(f"{owner}.{field.name} has shape {_tuple(shape)}; declared {field}")
+    for want, size in zip(spec.shape, shape):
+        if isinstance(want, int):
+            if size != want:
+                raise ContractBreach(f"{owner}.{field.name} has shape {_tuple(shape)}; declared {field}")
+        elif sizes.setdefault(want, (size, field.name))[0] != size:
+            other, first = sizes[want]
+            raise ContractBreach(
+                f"{owner}.{field.name} has {want} = {size} in shape {_tuple(shape)}, but {owner}.{first} has "
+                f"{want} = {other}; declared {field}"
+            )
+
+
+def _all_finite(array: Array) -> bool:
+    # The extremes carry any NaN or infinity, and need no temporary as large as the array.
+    if array.dtype.kind != "f" or array.size == 0:
+        return True
+    return math.isfinite(float(array.min())) and math.isfinite(float(array.max()))
+
+
+def _show(value: Any) -> str:
+    """A value in a few words, for an error line."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype.name} {_tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        first = [f"{k!r}: {_show(v)}" for k, v in list(value.items())[:3]]
+        return f"{type(value).__name__} {{{', '.join(first)}{', ...' if len(value) > 3 else ''}}}"
+    text = repr(value).replace("\n", " ")
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def _tuple(shape: tuple[str | int, ...]) -> str:
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"

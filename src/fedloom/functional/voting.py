@@ -1,0 +1,102 @@
+"""LabVote: the clients' weighted vote on each sample's label, and the quorum (FedMMKT, eqs. 4-5)."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fedloom.errors import BadInput
+
+TOLERANCE = 1e-9  # relative; weight sums closer than this are tied
+
+
+class Vote(NamedTuple):
+    """labels (S,) int64, -1 where nobody voted; counts (S,) int64, the raw votes for that label."""
+
+    labels: Tensor
+    counts: Tensor
+
+
+def label_vote(predicted: Tensor, weights: Tensor, classes: int, drawn: Tensor | None = None) -> Vote:
+    """The label with the largest sum of weights (FedMMKT, eq. 4).
+
+    A tie goes to the label with more raw votes, then to the drawn label, then to the lowest index; so the result does
+    not depend on the order of clients. Sums are taken in float64.
+
+    Args:
+        predicted: (K, S) integer, each client's label, -1 where it is absent.
+        weights: (K, S), not negative; those of absent clients are not looked at.
+        classes: C.
+        drawn: (S,) integer, the label each sample was made for, if it is to break ties.
+
+    Returns:
+        The voted labels and how many clients voted for them.
+
+    Raises:
+        ValueError: shapes disagree.
+        BadInput: a label is neither -1 nor below C, or a voter's weight is negative or not finite; names the client.
+    """
+    if predicted.shape != weights.shape or predicted.ndim != 2:
+        raise ValueError(
+            f"predicted {tuple(predicted.shape)} and weights {tuple(weights.shape)} must both be (K, S)"
+        )
+    k, s = predicted.shape
+    if drawn is not None and drawn.shape != (s,):
+        raise ValueError(f"drawn {tuple(drawn.shape)} must be ({s},)")
+    present = predicted >= 0  # (K, S)
+    weights = torch.where(present, weights.double(), 0.0)
+    _check(predicted, weights, classes)
+
+    index = predicted.clamp(min=0).long().T  # (S, K)
+    sums = weights.new_zeros(s, classes).scatter_add_(1, index, weights.T)  # (S, C)
+    counts = index.new_zeros(s, classes).scatter_add_(1, index, present.T.long())  # (S, C)
+
+    best = sums.amax(1, keepdim=True) if k else sums
+    tied = (sums >= best - TOLERANCE * best) & (counts > 0)
+    tied &= counts == counts.masked_fill(~tied, 0).amax(1, keepdim=True)
+    preference = tied.long() * 2
+    if drawn is not None:
+        # A drawn label outside 0..C-1 (none known) matches no class.
+        preference += tied & (drawn[:, None] == torch.arange(classes, device=drawn.device))
+    labels = preference.argmax(1)  # the first of equals, hence the lowest index
+    votes = counts.gather(1, labels[:, None])[:, 0]
+    return Vote(labels.masked_fill(votes == 0, -1), votes)
+
+
+def quorum_filter(counts: Tensor, clients: int, gamma: float) -> Tensor:
+    """Which samples enough clients agree on (FedMMKT, eq. 5): v_i >= ceil(gamma N), and at least one voter.
+
+    Args:
+        counts: (S,) raw votes for the winning label.
+        clients: N, all clients of the federation, absent ones too.
+        gamma: the share of clients needed, in [0, 1]; 0 keeps every sample with a voter.
+
+    Returns:
+        bool (S,).
+
+    Raises:
+        BadInput: gamma outside [0, 1].
+    """
+    if not 0.0 <= gamma <= 1.0:
+        raise BadInput(f"gamma is {gamma}; the share of clients that must agree lies in [0, 1]")
+    # Less 1e-9, so that 0.3 * 10 = 3.0000000000000004 asks for 3 votes, not 4.
+    return counts >= max(1, math.ceil(gamma * clients - 1e-9))
+
+
+def _check(predicted: Tensor, weights: Tensor, classes: int) -> None:
+    """A reply from outside may hold anything: name the first client whose vote makes no sense."""
+    wrong = (predicted < -1) | (predicted >= classes)
+    if wrong.any():
+        k, i = (int(n) for n in wrong.nonzero()[0])
+        raise BadInput(
+            f"client {k} voted for class {int(predicted[k, i])} on sample {i}; allowed: 0 to {classes - 1}, or -1"
+        )
+    wrong = ~torch.isfinite(weights) | (weights < 0)
+    if wrong.any():
+        k, i = (int(n) for n in wrong.nonzero()[0])
+        raise BadInput(
+            f"client {k} has weight {float(weights[k, i])} on sample {i}; weights are finite and not negative"
+        )

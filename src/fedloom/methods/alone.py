@@ -1,0 +1,126 @@
+"""What FedMMKT is compared with at either end: clients that learn alone, generators that are tuned without clients.
+
+Standalone: each client trains on its own data only. Self-fine-tuning: the generator is tuned on its own pictures, all
+of them, with the labels it was asked for (three kinds of data). Centralised: the generator is tuned on the pooled real
+pictures of the clients, which no federation would allow: an upper bound. Nothing crosses a wire in any of them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from fedloom.errors import BadInput
+from fedloom.federation.base import Federation
+from fedloom.methods.base import ClientHalf, Info, LabelInfo, Method, ServerHalf, Tools, TrainOrder
+from fedloom.methods.tuning import Tuner, TuningSettings
+from fedloom.models.settings import Frozen
+
+
+class StandaloneSettings(Frozen):
+    """How long clients train alone."""
+
+    private_steps: int = Field(10, ge=0, description="private steps a round (E_loc)")
+    extra_steps: int = Field(20, ge=0, description="more private steps: what others spend on shared samples")
+
+
+class Standalone(ServerHalf):
+    """No server at all: only tells the clients that a round has begun."""
+
+    settings: StandaloneSettings
+
+    def round(self, federation: Federation) -> Info:
+        """Private steps at every client, as many as the methods it is compared with take in all."""
+        order = TrainOrder(self.settings.private_steps + self.settings.extra_steps)
+        losses = [r.message.loss for r in federation.ask("train", order, timeout=self.tools.timeout) if r.ok]
+        return Info(losses={"clients": float(np.mean(losses)) if losses else None})
+
+
+class SelfFinetuneSettings(TuningSettings):
+    """Which data of its own the generator is tuned on (FedMMKT, Table II)."""
+
+    data: Literal["prompt", "caption", "representation"] = Field(
+        "prompt",
+        description="text: class prompt or caption; or class prompt and a frozen picture encoder's vector",
+    )
+
+
+class SelfFinetune(ServerHalf):
+    """A generator tuned on what it draws itself: no votes, no filter, no clients."""
+
+    settings: SelfFinetuneSettings
+
+    def __init__(self, tools: Tools, settings: SelfFinetuneSettings) -> None:
+        text: Literal["caption", "prompt"] = "caption" if settings.data == "caption" else "prompt"
+        super().__init__(tools, settings.model_copy(update={"train_text": text}))
+        self.tuner = Tuner(tools, self.settings)
+        self.state, self.load_state = self.tuner.state, self.tuner.load_state  # type: ignore[method-assign]
+
+    def round(self, federation: Federation) -> Info:
+        """Draw S samples by class and go on training on the pool."""
+        t, s, tools = federation.round, self.settings, self.tools
+        classes = len(tools.class_names)
+        drawn = tools.rng(t, "classes").permutation(np.arange(s.samples) % classes).astype(np.int64)
+        images = tools.generator.synthesize([tools.prompts[c] for c in drawn], tools.draws(t, "synthesis"))
+        captions = tools.captioner.caption(images) if s.data == "caption" else ()
+        vectors = None
+        if s.data == "representation":
+            if tools.features is None:
+                raise BadInput(
+                    "settings.data = 'representation' needs a frozen picture encoder on the server"
+                )
+            vectors = tools.features(images)
+            if vectors.shape[1] != tools.width:
+                raise BadInput(
+                    f"the picture encoder gives {vectors.shape[1]} numbers, the clients' width is {tools.width}"
+                )
+        self.tuner.add(images, torch.from_numpy(drawn), captions, vectors)
+        loss = self.tuner.tune(t)
+        kept = np.ones(len(drawn), dtype=np.bool_)
+        return Info(LabelInfo(images, tuple(captions), drawn, drawn, kept), {"generator": loss})
+
+
+class Centralised(ServerHalf):
+    """A generator tuned on the clients' real pictures, pooled."""
+
+    settings: TuningSettings
+
+    def __init__(self, tools: Tools, settings: TuningSettings) -> None:
+        super().__init__(tools, settings)
+        if tools.real is None:
+            raise BadInput("centralised tuning needs real pictures, and this data set has none for clients")
+        self.tuner = Tuner(tools, settings.model_copy(update={"replay_rounds": 1, "train_text": "prompt"}))
+        self.tuner.add(tools.real.images, torch.from_numpy(tools.real.labels.copy()), (), None)
+        self.state, self.load_state = self.tuner.state, self.tuner.load_state  # type: ignore[method-assign]
+
+    def round(self, federation: Federation) -> Info:
+        """As many steps as every other method takes."""
+        return Info(losses={"generator": self.tuner.tune(federation.round)})
+
+
+def _no_verbs(settings: Frozen) -> dict[str, tuple[type, type]]:
+    return {}
+
+
+STANDALONE = Method("standalone", StandaloneSettings, ClientHalf, Standalone, _no_verbs)
+SELF_FINETUNE = Method(
+    "self-finetune",
+    SelfFinetuneSettings,
+    ClientHalf,
+    SelfFinetune,
+    _no_verbs,
+    frozenset({"generator", "captioner", "features"}),
+    clients=False,
+)
+CENTRALISED = Method(
+    "centralised",
+    TuningSettings,
+    ClientHalf,
+    Centralised,
+    _no_verbs,
+    frozenset({"generator", "real"}),
+    clients=False,
+)

@@ -1,0 +1,77 @@
+"""All methods by name, with paper and what crosses the wire. Light: imports no method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of `fedloom methods`."""
+
+    method: str  # module:attribute
+    summary: str
+    paper: str
+    modalities: str
+    down: str
+    up: str
+    settings: Mapping[str, Any] = field(default_factory=dict)  # what this name fixes
+
+
+_FEDMMKT = "FedMMKT, arXiv 2510.12254"
+_NOTHING = "nothing"
+
+CATALOGUE: Mapping[str, Entry] = {
+    "fedmmkt": Entry(
+        "fedloom.methods.fedmmkt:METHOD",
+        "clients' fused representations and voted labels tune the generator and re-train the clients",
+        _FEDMMKT,
+        "image, text",
+        "synthetic samples; voted labels, fused representations",
+        "representations, labels, entropies",
+    ),
+    "u-fedmmkt": Entry(
+        "fedloom.methods.fedmmkt:METHOD",
+        "FedMMKT with clients of one modality; an augmented view takes the other modality's place",
+        _FEDMMKT,
+        "image or text",
+        "synthetic samples; voted labels, fused representations",
+        "two representations, labels, entropies",
+        {"variant": "u"},
+    ),
+    "l-fedmmkt": Entry(
+        "fedloom.methods.fedmmkt:METHOD",
+        "FedMMKT on logits: the lightest on the wire",
+        _FEDMMKT,
+        "image, text",
+        "synthetic samples; labels",
+        "logits",
+        {"variant": "l"},
+    ),
+    "standalone": Entry(
+        "fedloom.methods.alone:STANDALONE",
+        "each client trains on its own data only",
+        _FEDMMKT,
+        "image, text",
+        _NOTHING,
+        _NOTHING,
+    ),
+    "self-finetune": Entry(
+        "fedloom.methods.alone:SELF_FINETUNE",
+        "the generator is tuned on its own pictures, without clients (settings.data: prompt, caption, representation)",
+        _FEDMMKT,
+        "server only",
+        _NOTHING,
+        _NOTHING,
+    ),
+    "centralised": Entry(
+        "fedloom.methods.alone:CENTRALISED",
+        "the generator is tuned on the clients' pooled real pictures: an upper bound, not federated",
+        _FEDMMKT,
+        "server only",
+        _NOTHING,
+        _NOTHING,
+    ),
+}

@@ -1,0 +1,460 @@
+"""FedMMKT: co-enhancing a server text-to-image model and client task models (arXiv 2510.12254).
+
+    down  synthetic pictures to image clients, captions of the same pictures to text clients (no labels)
+    up    full: representation, label, entropy | u: two representations, label, entropy | l: logits
+    down  which samples are kept, their voted labels, their fused representations (l: labels only)
+
+The paper's formulas were not available to us in print, only their description: `Settings` names every reading. Ours,
+because the paper is silent: the function from entropy to weight (`confidence`), the quorum's value (`gamma`), what the
+cross-attention attends to (`attention`), whether the sample itself stands in the contrast's denominator
+(`include_self`), how representations enter the generator (`condition`), what the KL term is computed on (`align_*`),
+and a pool of kept samples that the generator and clients go on training on (`replay_rounds`).
+
+The ablations are settings: -LabVote `labvote=false`; -MultiRepFusion `fusion=false`; -T2I_Rep `omit=1`;
+-Client_Rep `kl_weight=0`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from fedloom.errors import BadInput
+from fedloom.federation.base import Federation
+from fedloom.federation.exchange import Reply
+from fedloom.federation.messages import Tensor as Wire
+from fedloom.functional.augment import drop_tokens, simclr_views
+from fedloom.functional.confidence import confidence, entropy
+from fedloom.functional.distillation import align_loss
+from fedloom.functional.fusion import fuse_logits, fuse_modalities, fuse_views
+from fedloom.functional.voting import label_vote, quorum_filter
+from fedloom.methods.base import (
+    ClientHalf,
+    Done,
+    Info,
+    Inputs,
+    LabelInfo,
+    Method,
+    ServerHalf,
+    Site,
+    Tools,
+    rows,
+)
+from fedloom.methods.tuning import Pool, Tuner, TuningSettings
+from fedloom.metrics.communication import round_bytes
+
+Array = NDArray[Any]
+
+
+class Settings(TuningSettings):
+    """Every number with its symbol and equation. Defaults of the spec unless the description says otherwise."""
+
+    variant: Literal["full", "u", "l"] = Field(
+        "full", description="all of it, one modality (u-), or logits (l-)"
+    )
+    # eq. 2
+    classes: Literal["stratified", "uniform"] = Field(
+        "stratified", description="how class labels c_i are drawn"
+    )
+    # eqs. 3-5
+    labvote: bool = Field(True, description="off: keep the drawn labels and every sample (-LabVote)")
+    confidence: Literal["inv", "exp", "lin"] = Field(
+        "inv", description="weight as a function of entropy, eq. 3"
+    )
+    entropy_floor: float = Field(0.01, gt=0, description="H_min in nats")
+    gamma: float = Field(0.5, ge=0, le=1, description="share of clients that must agree, eq. 5")
+    # eqs. 6-10, 28-30, 33
+    fusion: bool = Field(True, description="off: no representations anywhere (-MultiRepFusion)")
+    attention: Literal["paired", "batch", "chunk", "mha"] = Field(
+        "paired", description="cross-attention, eqs. 6-7"
+    )
+    attention_temperature: float = Field(0.1, gt=0, description="tau_a of mode `batch`")
+    attention_heads: int = Field(8, ge=1, description="heads of modes `chunk` and `mha`")
+    contrast_temperature: float = Field(1.0, gt=0, description="tau of eq. 8")
+    include_self: bool = Field(False, description="keep j = i in the denominator of eq. 8")
+    anchor: Literal["raw", "enhanced"] = Field("raw", description="means that eq. 8 compares with")
+    balance: bool = Field(False, description="give both modalities equal say however many clients each has")
+    # eq. 13
+    retrain_steps: int = Field(20, ge=0, description="client steps on synthetic samples a round (E_syn)")
+    kl_weight: float = Field(1.0, ge=0, description="lambda of eq. 13; 0 is -Client_Rep")
+    align: Literal["kl", "mse", "cos"] = "kl"
+    align_direction: Literal["forward", "reverse"] = Field("forward", description="forward: teacher first")
+    align_temperature: float = Field(1.0, gt=0, description="tau_r of eq. 13")
+    mix: bool = Field(
+        False, description="add a private batch to each synthetic one instead of private steps after"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- messages
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """M1 to image clients: the round's synthetic pictures. `view_seed` makes all clients see the same views (u-)."""
+
+    images: Annotated[Array, Wire("uint8", ("S", "H", "W", 3))]
+    view_seed: int
+
+
+@dataclass(frozen=True)
+class Captions:
+    """M1 to text clients: their captions, in the same order."""
+
+    texts: tuple[str, ...]
+    view_seed: int
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """M2: r_i, argmax label (-1: no finite answer) and entropy in nats."""
+
+    representations: Annotated[Array, Wire("float32", ("S", "D"))]
+    labels: Annotated[Array, Wire("int32", ("S",))]
+    entropies: Annotated[Array, Wire("float32", ("S",))]
+
+
+@dataclass(frozen=True)
+class ViewedOpinion:
+    """M2 of u-FedMMKT: as `Opinion`, with r'_i of an augmented view."""
+
+    representations: Annotated[Array, Wire("float32", ("S", "D"))]
+    augmented: Annotated[Array, Wire("float32", ("S", "D"))]
+    labels: Annotated[Array, Wire("int32", ("S",))]
+    entropies: Annotated[Array, Wire("float32", ("S",))]
+
+
+@dataclass(frozen=True)
+class Logits:
+    """M2 of l-FedMMKT."""
+
+    logits: Annotated[Array, Wire("float32", ("S", "C"))]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """M3: which samples were kept, their labels and, except in l-FedMMKT, their fused representations R_i."""
+
+    kept: Annotated[Array, Wire("bool", ("S",))]
+    labels: Annotated[Array, Wire("int32", ("M",))]
+    representations: Annotated[Array, Wire("float32", ("M", "D"))] | None = None
+
+
+_OPINION = {"full": Opinion, "u": ViewedOpinion, "l": Logits}
+
+
+def _verbs(settings: Settings) -> Mapping[str, tuple[Any, Any]]:
+    return {"infer": ((Pictures, Captions), _OPINION[settings.variant]), "retrain": (Lesson, Done)}
+
+
+# ---------------------------------------------------------------------------------------------------- the client
+
+
+class Client(ClientHalf):
+    """A client of FedMMKT. Keeps the round's probe, and a pool of the samples it was told to keep."""
+
+    settings: Settings
+
+    def __init__(self, site: Site, settings: Settings) -> None:
+        super().__init__(site, settings)
+        self.probe: Inputs | None = None
+        self.pool = Pool(settings.replay_rounds)
+
+    def infer(self, message: Pictures | Captions, *, round: int) -> Any:
+        """C1: representations, labels and entropies of the synthetic samples (eq. 3 begins here)."""
+        site = self.site
+        self.probe = site.inputs(message.images if isinstance(message, Pictures) else message.texts)
+        z, logits = site.look(self.probe)
+        if self.settings.variant == "l":
+            return Logits(logits.numpy())
+        spread = entropy(logits)
+        absent = ~torch.isfinite(spread)
+        labels = logits.argmax(1).masked_fill(absent, -1).to(torch.int32).numpy()
+        spread = torch.nan_to_num(spread, nan=0.0)
+        z = torch.nan_to_num(z)
+        if self.settings.variant == "u":
+            z_view, _ = site.look(self._augment(self.probe, message.view_seed))
+            return ViewedOpinion(z.numpy(), torch.nan_to_num(z_view).numpy(), labels, spread.float().numpy())
+        return Opinion(z.numpy(), labels, spread.float().numpy())
+
+    def _augment(self, probe: Inputs, seed: int) -> Inputs:
+        """SimCLR views of pictures, token dropout on texts (eq. 33), from the seed that the server sent."""
+        draws = torch.Generator().manual_seed(seed)
+        if self.site.modality == "image":
+            return {"pixel_values": simclr_views(probe["pixel_values"], draws)}
+        ids = drop_tokens(
+            probe["input_ids"], probe["attention_mask"], 0.15, draws, self.site.tokenizer.unk_token_id
+        )
+        return {"input_ids": ids, "attention_mask": probe["attention_mask"]}
+
+    def retrain(self, message: Lesson, *, round: int) -> Done:
+        """C2: eq. 13 (l-: eq. 32) on the kept samples, then eq. 1 on private data."""
+        if self.probe is None or len(message.kept) != len(next(iter(self.probe.values()))):
+            raise ValueError(
+                f"round {round}: asked to re-train on {len(message.kept)} samples it was not shown"
+            )
+        kept = torch.from_numpy(message.kept)
+        lesson = {key: value[kept] for key, value in self.probe.items()}
+        lesson["labels"] = torch.from_numpy(message.labels).long()
+        if message.representations is not None:
+            lesson["fused"] = torch.from_numpy(message.representations)
+        self.pool.add(lesson)
+        loss = self._synthetic(round)
+        if not self.settings.mix:
+            self.site.train_private(self.settings.private_steps, round)
+        return Done(loss or 0.0)
+
+    def _synthetic(self, round: int) -> float | None:
+        """L_syn: cross-entropy to the voted label, plus lambda times the distance to the fused representation."""
+        site, s = self.site, self.settings
+        pool = self.pool.samples()
+        inputs = {key: pool[key] for key in pool if key not in ("labels", "fused")}
+        private = site.rng(round, "mix")
+
+        def objective(views: Inputs, index: Tensor) -> Tensor:
+            z = site.learner.encode(**views)  # type: ignore[operator]
+            loss = F.cross_entropy(site.learner.classify(z), pool["labels"][index])  # type: ignore[operator]
+            if s.kl_weight and "fused" in pool:
+                target = pool["fused"][index]
+                loss = loss + s.kl_weight * align_loss(
+                    z, target, kind=s.align, direction=s.align_direction, temperature=s.align_temperature
+                )
+            if s.mix:
+                i = torch.from_numpy(private.integers(0, len(site.private_labels), len(index)))
+                loss = loss + F.cross_entropy(site.learner(**rows(site.private, i)), site.private_labels[i])
+            return loss
+
+        return site.fit(inputs, s.retrain_steps, objective, round, "synthetic") if pool else None
+
+    def memory(self) -> dict[str, Array]:
+        """The replay pool."""
+        return self.pool.arrays()
+
+    def remember(self, arrays: Mapping[str, Array]) -> None:
+        """The replay pool again."""
+        self.pool.load(arrays)
+
+
+# ---------------------------------------------------------------------------------------------------- the server
+
+
+class Server(ServerHalf):
+    """The server of FedMMKT: synthesis, LabVote, MultiRepFusion, tuning of the generator."""
+
+    settings: Settings
+
+    def __init__(self, tools: Tools, settings: Settings) -> None:
+        super().__init__(tools, settings)
+        self.tuner = Tuner(tools, settings)
+        self.attention: Any = None
+
+    def round(self, federation: Federation) -> Info:
+        """One round, in the order of the paper."""
+        t, s, tools, clock = federation.round, self.settings, self.tools, _Clock()
+
+        with clock("synthesis"):  # S1, eq. 2
+            drawn = self._draw_classes(t)
+            images = tools.generator.synthesize(
+                [tools.prompts[c] for c in drawn], tools.draws(t, "synthesis")
+            )
+            captions = (
+                tools.captioner.caption(images)
+                if federation.clients_of("text") or s.train_text != "prompt"
+                else ()
+            )
+
+        with clock("inference"):  # M1, C1, M2
+            seed = int(tools.rng(t, "views").integers(2**31))
+            probes = {"image": Pictures(images, seed), "text": Captions(tuple(captions), seed)}
+            messages = {k: probes[federation.modality(k)] for k in federation.clients}
+            replies = [
+                r
+                for r in federation.ask("infer", messages, timeout=tools.timeout, quorum=tools.quorum)
+                if r.ok
+            ]
+            replies.sort(key=lambda r: federation.clients.index(r.client))  # order of arrival must not matter
+
+        with clock("fusion"):  # S2 and S3
+            opinions = _Opinions(replies, len(drawn), len(tools.class_names), tools.width)
+            if s.variant == "l":
+                labels, kept, fused = self._aggregate_logits(opinions, drawn, len(federation.clients))
+            else:
+                labels, kept = self._vote(opinions, drawn, len(federation.clients))
+                fused = self._fuse(opinions, kept, t) if s.fusion and kept.any() else None
+
+        lesson = Lesson(
+            kept.numpy(),
+            labels[kept].to(torch.int32).numpy(),
+            None if fused is None else fused.numpy(),
+        )
+        answering = [r.client for r in replies]
+        losses: dict[str, float | None] = {}
+        # M3 goes out before the generator is tuned: clients in other processes re-train meanwhile.
+        learning = (
+            federation.ask("retrain", dict.fromkeys(answering, lesson), timeout=tools.timeout)
+            if answering
+            else ()
+        )
+        with clock("generator"):  # S4, eqs. 11-12
+            self.tuner.add(
+                images[kept.numpy()],
+                labels[kept],
+                [captions[i] for i in torch.where(kept)[0]] if captions else [],
+                fused,
+            )
+            losses["generator"] = self.tuner.tune(t) if kept.any() else None
+        with clock("retraining"):  # C2, eq. 13
+            trained = [r.message.loss for r in learning if r.ok]
+            losses["clients"] = float(np.mean(trained)) if trained else None
+
+        info = LabelInfo(images, tuple(captions), drawn, labels.numpy(), kept.numpy())
+        return Info(info, losses, clock.seconds, self._formula(federation, len(drawn)))
+
+    def _draw_classes(self, t: int) -> NDArray[np.int64]:
+        """c_1..c_S: each class equally often and shuffled, or uniform."""
+        n, classes, rng = self.settings.samples, len(self.tools.class_names), self.tools.rng(t, "classes")
+        if self.settings.classes == "uniform":
+            return rng.integers(0, classes, n)
+        whole = np.concatenate([rng.permutation(classes) for _ in range(-(-n // classes))])[:n]
+        return rng.permutation(whole).astype(np.int64)
+
+    def _vote(self, o: _Opinions, drawn: NDArray[np.int64], clients: int) -> tuple[Tensor, Tensor]:
+        """LabVote, eqs. 3-5: labels (S,) with -1 where nobody voted, kept (S,) bool."""
+        s, c = self.settings, torch.from_numpy(drawn)
+        if not s.labvote:
+            return c, torch.ones(len(c), dtype=torch.bool)
+        weights = confidence(
+            o.entropies, mode=s.confidence, floor=s.entropy_floor, classes=len(self.tools.class_names)
+        )
+        vote = label_vote(o.labels, weights, len(self.tools.class_names), c)
+        return vote.labels, quorum_filter(vote.counts, clients, s.gamma)
+
+    def _fuse(self, o: _Opinions, kept: Tensor, t: int) -> Tensor | None:
+        """MultiRepFusion, eqs. 6-10, over retained samples and present clients; eq. 33 with one modality."""
+        s, present = self.settings, o.present[:, kept]
+        if not present.any():
+            return None
+        z = o.representations[:, kept]  # (K, M, D)
+        contrast = {"temperature": s.contrast_temperature, "include_self": s.include_self}
+        images = torch.tensor([m == "image" for m in o.modalities])
+        if s.variant == "u" or images.all() or not images.any():
+            views = o.augmented[:, kept] if o.augmented is not None else z
+            return fuse_views(z, views, present=present, **contrast).representation
+        fused = fuse_modalities(
+            z[images],
+            z[~images],
+            image_present=present[images],
+            text_present=present[~images],
+            mode=s.attention,
+            attention_temperature=s.attention_temperature,
+            heads=s.attention_heads,
+            anchor=s.anchor,
+            balance=s.balance,
+            module=self.attention,
+            **contrast,
+        )
+        return fused.representation
+
+    def _aggregate_logits(
+        self, o: _Opinions, drawn: NDArray[np.int64], clients: int
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """l-FedMMKT, eqs. 28-31, then the filter on the clients' own answers."""
+        c = torch.from_numpy(drawn)
+        if not len(o.logits):
+            return torch.full_like(c, -1), torch.zeros(len(c), dtype=torch.bool), None
+        if not self.settings.labvote:
+            return c, torch.ones(len(c), dtype=torch.bool), None
+        s = self.settings
+        logits = fuse_logits(
+            o.logits,
+            o.modalities,
+            temperature=s.contrast_temperature,
+            include_self=s.include_self,
+            present=o.present,
+        )
+        labels = logits.argmax(1)
+        counts = (o.labels == labels).sum(0)
+        return labels, quorum_filter(counts, clients, s.gamma), None
+
+    def _formula(self, federation: Federation, samples: int) -> tuple[int, int]:
+        """The paper's bytes of a round (its appendix E), up and down."""
+        name = {"full": "fedmmkt", "u": "u-fedmmkt", "l": "l-fedmmkt"}[self.settings.variant]
+        count = round_bytes(
+            name,
+            samples=samples,
+            image_clients=len(federation.clients_of("image")),
+            text_clients=len(federation.clients_of("text")),
+            classes=len(self.tools.class_names),
+            width=self.tools.width,
+            image_bytes=3 * self.tools.generator.size**2,
+        )
+        return count.up, count.down
+
+    def state(self) -> dict[str, Array]:
+        """Generator, W_r, optimiser, pool."""
+        return self.tuner.state()
+
+    def load_state(self, tensors: Mapping[str, Array]) -> None:
+        """All of it again."""
+        self.tuner.load_state(tensors)
+
+
+class _Opinions:
+    """The replies stacked over clients: labels, entropies (K, S), representations (K, S, D), logits (K, S, C)."""
+
+    def __init__(self, replies: Sequence[Reply], samples: int, classes: int, width: int) -> None:
+        self.modalities = tuple(r.modality for r in replies)
+        said = [r.message for r in replies]
+        stack = {
+            key: torch.stack([torch.from_numpy(getattr(m, key)) for m in said])
+            for key in ("representations", "augmented", "labels", "entropies", "logits")
+            if said and hasattr(said[0], key)
+        }
+        self.logits: Tensor = stack.get("logits", torch.zeros(0, samples, classes))
+        finite = torch.isfinite(self.logits).all(-1)
+        own = self.logits.argmax(-1).masked_fill(~finite, -1)
+        self.labels: Tensor = stack["labels"].long() if "labels" in stack else own
+        self.entropies: Tensor = stack.get("entropies", torch.zeros(0, samples))
+        self.representations: Tensor = stack.get("representations", torch.zeros(0, samples, width))
+        self.augmented: Tensor | None = stack.get("augmented")
+        self.present = self.labels >= 0  # (K, S)
+
+
+class _Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Any:
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+
+def _resolve(settings: Settings, modalities: Sequence[str]) -> Settings:
+    """With one modality there is nothing to attend across: u-FedMMKT (eq. 33) takes the place of eqs. 6-7."""
+    if settings.variant == "u" and len(set(modalities)) > 1:
+        raise BadInput(
+            "settings.variant = 'u' is for clients of one modality; set clients.image=[] or clients.text=[]"
+        )
+    return (
+        settings.model_copy(update={"variant": "u"})
+        if settings.variant == "full" and len(set(modalities)) == 1
+        else settings
+    )
+
+
+METHOD = Method(
+    "fedmmkt", Settings, Client, Server, _verbs, frozenset({"generator", "captioner"}), resolve=_resolve
+)

@@ -1,0 +1,174 @@
+"""Tuning of the server's generator on a pool of labelled samples: shared by FedMMKT and all that tune without it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from fedloom.functional.omission import omit
+from fedloom.methods.base import Tools, load_optimizer_state, optimizer_state
+from fedloom.models.fit import cosine, fit, index_batches
+from fedloom.models.pictures import to_float
+from fedloom.models.settings import Frozen
+
+
+class TuningSettings(Frozen):
+    """How the generator is tuned, and how much of everything a round takes."""
+
+    samples: int = Field(100, ge=1, description="S, synthetic samples a round")
+    replay_rounds: int = Field(
+        6, ge=1, description="rounds whose kept samples are trained on; 1: this round's only"
+    )
+    private_steps: int = Field(10, ge=0, description="client steps on private data a round (E_loc)")
+    tune_steps: int = Field(40, ge=0, description="generator steps a round (E_T2I)")
+    tune_batch: int = Field(24, ge=1)
+    tune_rate: float = Field(4e-4, gt=0, description="Adam's rate, cosine-annealed over all rounds")
+    condition: Literal["add", "token", "pooled"] = Field("add", description="how R joins the text, eq. 11")
+    omit: float = Field(
+        0.2, ge=0, le=1, description="p, share of samples whose R is left out, eq. 12; 1 is -T2I_Rep"
+    )
+    drop_text: float = Field(0.1, ge=0, lt=1, description="share of samples with empty text (guidance)")
+    train_text: Literal["prompt", "caption", "both"] = Field(
+        "prompt", description="text the generator is tuned on"
+    )
+
+
+class Pool:
+    """The samples of the last `rounds` rounds: equal keys, one tensor each, first axis samples."""
+
+    def __init__(self, rounds: int) -> None:
+        self.parts: deque[dict[str, Tensor]] = deque(maxlen=rounds)
+
+    def add(self, part: Mapping[str, Tensor]) -> None:
+        """Add a round's samples (a round that kept none still pushes the oldest out)."""
+        self.parts.append(dict(part))
+
+    def samples(self) -> dict[str, Tensor]:
+        """All of them, key by key; empty when there are none. A key that some round lacks is left out."""
+        full = [p for p in self.parts if len(next(iter(p.values())))]
+        if not full:
+            return {}
+        return {key: torch.cat([p[key] for p in full]) for key in full[0] if all(key in p for p in full)}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The pool as arrays called `N.key`."""
+        return {f"{n}.{key}": v.numpy() for n, part in enumerate(self.parts) for key, v in part.items()}
+
+    def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take up `arrays()` again."""
+        parts: dict[int, dict[str, Tensor]] = {}
+        for name, value in arrays.items():
+            n, key = name.split(".", 1)
+            parts.setdefault(int(n), {})[key] = torch.from_numpy(np.array(value))
+        self.parts.clear()
+        self.parts.extend(parts[n] for n in sorted(parts))
+
+
+class Tuner:
+    """The generator, its optimiser and its pool. Eqs. 11 and 12 of FedMMKT; without R plain text-only tuning."""
+
+    def __init__(self, tools: Tools, settings: TuningSettings) -> None:
+        self.tools, self.settings = tools, settings
+        self.generator = tools.generator
+        self.generator.condition = settings.condition
+        # Adam as the paper says: AdamW without decay
+        self.optimizer = torch.optim.AdamW(
+            self.generator.trainable(), settings.tune_rate, weight_decay=0.0, fused=True
+        )
+        self.pool = Pool(settings.replay_rounds)
+
+    def add(
+        self, images: NDArray[np.uint8], labels: Tensor, captions: Sequence[str], fused: Tensor | None
+    ) -> None:
+        """Add a round's samples: uint8 (M, H, W, 3), labels (M,), M captions or none, R (M, D) or None."""
+        part = {"images": torch.from_numpy(images), "labels": labels}
+        if captions:
+            part["captions"] = torch.from_numpy(_pack(captions))
+        if fused is not None:
+            part["fused"] = fused
+        self.pool.add(part)
+
+    def tune(self, t: int) -> float | None:
+        """The steps of round t; mean loss."""
+        s, tools, pool = self.settings, self.tools, self.pool.samples()
+        if not pool or not s.tune_steps:
+            return None
+        rng, draws = tools.rng(t, "tuning"), tools.draws(t, "tuning")
+        pixels, labels = to_float(pool["images"].numpy()), pool["labels"]
+        captions = _unpack(pool["captions"].numpy()) if "captions" in pool else []
+        fused = pool.get("fused") if s.omit < 1 else None
+
+        def text(i: int) -> str:
+            said = s.train_text == "caption" or (s.train_text == "both" and rng.random() < 0.5)
+            return (
+                "" if rng.random() < s.drop_text else captions[i] if said else tools.prompts[int(labels[i])]
+            )
+
+        def objective(index: NDArray[np.int64]) -> Tensor:
+            i = torch.from_numpy(index)
+            leave_out = omit(
+                len(index), s.omit, draws
+            )  # eq. 12: drawn also where unused, so that streams agree
+            r = None if fused is None else fused[i]
+            texts = [text(int(n)) for n in index]
+            return self.generator.loss(pixels[i], texts, draws, r, leave_out)  # type: ignore[no-any-return]
+
+        self.generator.train()
+        self.generator.text_encoder.eval()
+        anneal, done = cosine(s.tune_steps * tools.rounds), s.tune_steps * (t - 1)
+        batches = index_batches(len(labels), s.tune_batch, s.tune_steps, rng)
+        loss = fit(
+            self.optimizer,
+            batches,
+            objective,
+            schedule=lambda n: anneal(done + n),
+            name=f"generator, round {t}",
+        )
+        self.generator.eval()
+        return loss
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """UNet, W_r, optimiser and pool as arrays."""
+        g = self.generator
+        tensors = {f"unet.{k}": v.contiguous().numpy().copy() for k, v in g.unet.state_dict().items()}
+        tensors["bridge.weight"] = g.bridge.weight.detach().numpy().copy()
+        tensors |= optimizer_state(self.optimizer)
+        return tensors | {f"pool.{k}": v for k, v in self.pool.arrays().items()}
+
+    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Take up `state()` again."""
+
+        def part(prefix: str) -> dict[str, NDArray[Any]]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.generator.unet.load_state_dict(
+            {k: torch.from_numpy(np.array(v)) for k, v in part("unet.").items()}
+        )
+        self.generator.bridge.load_state_dict(
+            {"weight": torch.from_numpy(np.array(tensors["bridge.weight"]))}
+        )
+        load_optimizer_state(self.optimizer, tensors)
+        self.pool.load(part("pool."))
+
+
+_CAPTION_BYTES = 256
+
+
+def _pack(texts: Sequence[str]) -> NDArray[np.uint8]:
+    """Texts as rows of UTF-8 bytes, zero-padded, cut at 256 bytes: (N, 256)."""
+    out = np.zeros((len(texts), _CAPTION_BYTES), np.uint8)
+    for row, text in zip(out, texts):
+        raw = np.frombuffer(text.encode()[:_CAPTION_BYTES], np.uint8)
+        row[: len(raw)] = raw
+    return out
+
+
+def _unpack(rows: NDArray[np.uint8]) -> list[str]:
+    return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in rows]

@@ -1,0 +1,1 @@
+"""Scores as pure functions of arrays: accuracy, CLIP score, Frechet distance, inception score, labels, bytes."""

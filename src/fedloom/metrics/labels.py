@@ -1,0 +1,51 @@
+"""How good the round's labels are, judged by an oracle classifier (a diagnostic; no method sees it)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fedloom.errors import BadInput
+
+LabelReport = dict[str, float | None]
+
+
+def label_report(drawn: ArrayLike, voted: ArrayLike, kept: ArrayLike, oracle: ArrayLike) -> LabelReport:
+    """Shares of samples on which a label agrees with the oracle's, None where there is no sample to judge.
+
+    Args:
+        drawn: (S,) class each sample was prompted with.
+        voted: (S,) label the clients gave it, -1 where nobody voted.
+        kept: bool (S,), passed the filter.
+        oracle: (S,) label by the oracle.
+
+    Returns:
+        prompt_accuracy: drawn labels, all samples.
+        voted_accuracy: voted labels, all samples with a vote.
+        kept_accuracy: voted labels, kept samples.
+        dropped_accuracy: voted labels, dropped samples with a vote.
+        kept_prompt_accuracy: drawn labels, kept samples (what correction adds is kept_accuracy less this).
+        kept_share: kept of all.
+
+    Raises:
+        BadInput: lengths differ.
+    """
+    c, y, k, o = np.asarray(drawn), np.asarray(voted), np.asarray(kept, dtype=bool), np.asarray(oracle)
+    if not c.shape == y.shape == k.shape == o.shape or c.ndim != 1:
+        raise BadInput(
+            f"drawn {c.shape}, voted {y.shape}, kept {k.shape} and oracle {o.shape} must all be (S,)"
+        )
+
+    def share(labels: ArrayLike, among: ArrayLike) -> float | None:
+        hits = (labels == o)[among]  # type: ignore[index]
+        return float(hits.mean()) if len(hits) else None
+
+    everyone, has_vote = np.ones(len(c), dtype=bool), y >= 0
+    return {
+        "prompt_accuracy": share(c, everyone),
+        "voted_accuracy": share(y, has_vote),
+        "kept_accuracy": share(y, k),
+        "dropped_accuracy": share(y, ~k & has_vote),
+        "kept_prompt_accuracy": share(c, k),
+        "kept_share": float(k.mean()) if len(k) else None,
+    }

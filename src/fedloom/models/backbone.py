@@ -1,0 +1,75 @@
+"""Public backbones: what a client's tiny model starts from, as real clients start from a hub's pretrained weights.
+
+A random learner is taught once, on the generic part, which words the caption of a sample holds: from the picture for
+image models, from the caption with words hidden for text models. All architectures read the words off their
+representation through the same fixed random map, so their spaces begin aligned. Captions name no class, so neither do
+backbones know any.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedloom.data.scene import Generic, Modality
+from fedloom.functional.augment import drop_tokens, shift_flip
+from fedloom.models.fit import adamw, cosine, fit, index_batches
+from fedloom.models.pictures import soften, to_float
+from fedloom.models.text import tokenize
+from fedloom.randomness import global_torch_stream, numpy_stream, torch_stream
+
+HIDDEN_WORDS = 0.15  # share of a caption's words that a text model must guess from the rest
+
+
+def word_targets(captions: Sequence[str], most: int = 400) -> Tensor:
+    """Which telling words each caption holds: float (N, W). Telling: in 1 to 70 captions of a hundred."""
+    sets = [set(re.findall(r"[a-z]+", caption.lower())) for caption in captions]
+    counts = Counter(word for words in sets for word in words)
+    telling = [w for w, n in counts.most_common() if 0.01 * len(sets) <= n <= 0.7 * len(sets)][:most]
+    return torch.tensor([[float(word in words) for word in sorted(telling)] for words in sets])
+
+
+def pretrain_backbone(
+    learner: Any,
+    modality: Modality,
+    tokenizer: Any,
+    generic: Generic,
+    *,
+    steps: int,
+    batch: int,
+    rate: float,
+    seed: int,
+    tick: Callable[[], None] | None = None,
+) -> float | None:
+    """Teach `learner.encode` the words of the captions (binary cross-entropy). Its head is left as it is."""
+    rng, draws = numpy_stream(seed, "backbone", "batches"), torch_stream(seed, "backbone", "views")
+    target = word_targets(generic.captions)
+    width = learner.head.in_features
+    reader = torch.randn((width, target.shape[1]), generator=torch_stream(seed, "backbone", "reader"))
+    pixels = to_float(generic.images)
+    rows = tokenize(tokenizer, generic.captions) if modality == "text" else {}
+
+    def objective(index: NDArray[Any]) -> Tensor:
+        i = torch.from_numpy(index)
+        if modality == "image":
+            z = learner.encode(pixel_values=soften(shift_flip(pixels[i], draws), draws))
+        else:
+            ids, mask = rows["input_ids"][i], rows["attention_mask"][i]
+            ids = drop_tokens(ids, mask, HIDDEN_WORDS, draws, tokenizer.unk_token_id)
+            z = learner.encode(input_ids=ids, attention_mask=mask)
+        return F.binary_cross_entropy_with_logits(z @ reader, target[i])
+
+    with global_torch_stream(seed, "backbone", "training"):
+        learner.train()
+        batches = index_batches(len(pixels), batch, steps, rng)
+        optimizer = adamw((p for name, p in learner.named_parameters() if not name.startswith("head.")), rate)
+        loss = fit(optimizer, batches, objective, schedule=cosine(steps), name="backbone pretraining", tick=tick)
+    learner.eval()
+    return loss

@@ -1,0 +1,123 @@
+"""The captioner: BLIP, picture to text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedloom.data.scene import Generic
+from fedloom.models.fit import adamw, cosine, fit, index_batches
+from fedloom.models.pictures import to_float
+from fedloom.models.settings import CaptionerSettings
+from fedloom.models.text import tokenize
+from fedloom.randomness import global_torch_stream, numpy_stream
+
+
+class Captioner(nn.Module):
+    """transformers' BlipForConditionalGeneration with its tokenizer."""
+
+    def __init__(self, model: Any, tokenizer: Any, max_tokens: int) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self.size: int = model.config.vision_config.image_size
+
+    @torch.no_grad()
+    def caption(self, images: NDArray[np.uint8], batch: int = 128) -> tuple[str, ...]:
+        """uint8 (N, H, W, 3) to N captions, greedily decoded."""
+        texts: list[str] = []
+        for start in range(0, len(images), batch):
+            pixels = to_float(images[start : start + batch])
+            if pixels.shape[-1] != self.size:
+                shape = (self.size, self.size)
+                pixels = nn.functional.interpolate(pixels, shape, mode="bicubic", antialias=True).clamp(-1, 1)
+            rows = self.model.generate(
+                pixel_values=pixels, max_new_tokens=self.max_tokens, num_beams=1, do_sample=False
+            )
+            texts += self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        return tuple(text.strip() for text in texts)
+
+    def save(self, folder: Path) -> None:
+        """Write model and tokenizer as a transformers folder."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def load_captioner(source: str | Path, max_tokens: int) -> Captioner:
+    """A captioner from a folder or hub name."""
+    from transformers import AutoTokenizer, BlipForConditionalGeneration
+
+    model = BlipForConditionalGeneration.from_pretrained(source).eval()
+    return Captioner(model, AutoTokenizer.from_pretrained(source), max_tokens).eval()
+
+
+def build_captioner(settings: CaptionerSettings, tokenizer: Any, image_size: int) -> Captioner:
+    """A tiny random BLIP. Draws from torch's global stream."""
+    from transformers import BlipConfig, BlipForConditionalGeneration
+
+    tower = {
+        "hidden_size": settings.hidden,
+        "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.heads,
+        "intermediate_size": 2 * settings.hidden,
+    }
+    text = {
+        **tower,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": tokenizer.model_max_length,
+        "encoder_hidden_size": settings.hidden,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "sep_token_id": tokenizer.sep_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    # BLIP's own initializer_range for the vision tower is made for loading weights: from scratch it would not train.
+    vision = {**tower, "image_size": image_size, "patch_size": settings.patch, "initializer_range": 0.02}
+    model = BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=vision))
+    return Captioner(model, tokenizer, settings.max_tokens)
+
+
+def pretrain_captioner(
+    captioner: Captioner,
+    generic: Generic,
+    settings: CaptionerSettings,
+    seed: int,
+    tick: Callable[[], None] | None = None,
+) -> float | None:
+    """Caption training on the generic pairs. Captions describe, they do not name: no class knowledge enters here."""
+    rng = numpy_stream(seed, "captioner", "batches")
+    pixels = to_float(generic.images)
+    rows = tokenize(captioner.tokenizer, generic.captions)
+
+    def objective(index: NDArray[np.int64]) -> Tensor:
+        i = torch.from_numpy(index)
+        ids, mask = rows["input_ids"][i], rows["attention_mask"][i]
+        length = int(mask.sum(1).max())
+        ids, mask = ids[:, :length], mask[:, :length]
+        labels = ids.masked_fill(mask == 0, -100)
+        out = captioner.model(pixel_values=pixels[i], input_ids=ids, attention_mask=mask, labels=labels)
+        return out.loss  # type: ignore[no-any-return]
+
+    with global_torch_stream(seed, "captioner", "training"):
+        captioner.train()
+        optimizer = adamw(captioner.parameters(), settings.rate)
+        batches = index_batches(len(generic.labels), settings.batch, settings.steps, rng)
+        loss = fit(
+            optimizer,
+            batches,
+            objective,
+            schedule=cosine(settings.steps),
+            name="captioner pretraining",
+            tick=tick,
+        )
+    captioner.eval()
+    return loss

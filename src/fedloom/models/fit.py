@@ -1,0 +1,96 @@
+"""The training loop. It exists once; whoever trains supplies parameters, batches and an objective."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedloom.errors import FedloomError
+
+Batch = TypeVar("Batch")
+
+
+def fit(
+    optimizer: torch.optim.Optimizer,
+    batches: Iterable[Batch],
+    objective: Callable[[Batch], Tensor],
+    *,
+    schedule: Callable[[int], float] | None = None,
+    clip: float | None = 1.0,
+    name: str = "training",
+    tick: Callable[[], None] | None = None,
+) -> float | None:
+    """Take one optimiser step a batch.
+
+    Args:
+        optimizer: holds the parameters.
+        batches: what `objective` takes, one a step.
+        objective: batch -> scalar loss.
+        schedule: step number -> factor on the optimiser's initial rate.
+        clip: largest gradient norm, or None.
+        name: what is trained, for the error.
+        tick: called after every step (progress).
+
+    Returns:
+        The mean loss, or None when there was no batch.
+
+    Raises:
+        FedloomError: the loss is not finite; names `name` and the step. No parameter has been touched by that step.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    rates = [group["lr"] for group in optimizer.param_groups]
+    total, steps = 0.0, 0
+    try:
+        for step, batch in enumerate(batches):
+            if schedule is not None:
+                for group, rate in zip(optimizer.param_groups, rates):
+                    group["lr"] = rate * schedule(step)
+            loss = objective(batch)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise FedloomError(f"{name}: the loss is {value} at step {step}")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if clip is not None:
+                nn.utils.clip_grad_norm_(parameters, clip)
+            optimizer.step()
+            total, steps = total + value, steps + 1
+            if tick is not None:
+                tick()
+    finally:
+        for group, rate in zip(optimizer.param_groups, rates):
+            group["lr"] = rate
+    return total / steps if steps else None
+
+
+def cosine(steps: int, floor: float = 0.05) -> Callable[[int], float]:
+    """Cosine annealing from 1 to `floor` over `steps` steps."""
+    return lambda step: floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(step, steps) / max(steps, 1)))
+
+
+def index_batches(n: int, batch: int, steps: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """`steps` batches of indices below n: epochs in random order, cut anew at each epoch's end."""
+    if n == 0:
+        return
+    order: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+    for _ in range(steps):
+        while len(order) < min(batch, n):
+            order = np.concatenate([order, rng.permutation(n)])
+        yield order[:batch]
+        order = order[batch:]
+
+
+def adamw(parameters: Iterable[nn.Parameter], rate: float, decay: float = 0.01) -> torch.optim.AdamW:
+    """AdamW as used throughout (fused: a third of the step's time on a CPU)."""
+    return torch.optim.AdamW(list(parameters), lr=rate, weight_decay=decay, fused=True)
+
+
+def state_arrays(module: nn.Module, prefix: str = "") -> dict[str, NDArray[Any]]:
+    """A module's state as NumPy arrays, names prefixed."""
+    return {prefix + key: value.detach().cpu().numpy().copy() for key, value in module.state_dict().items()}

@@ -1,0 +1,174 @@
+"""A client's classifier: backbone, projector to the shared width where needed, linear head.
+
+`encode` is g_k of the papers, `classify` is h_k: a representation is exactly what enters the last linear layer.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedloom.errors import BadInput
+from fedloom.models.settings import LearnerSettings
+
+# Where each transformers class keeps its last linear layer.
+_HEAD = {
+    "vit": "classifier",
+    "beit": "classifier",
+    "resnet": "classifier.1",
+    "bert": "classifier",
+    "distilbert": "classifier",
+    "roberta": "classifier.out_proj",
+}
+TEXT_LENGTH_MARGIN = 2  # RoBERTa counts positions from padding_idx + 1
+
+
+class Learner(nn.Module):
+    """A transformers classifier cut before its last linear layer.
+
+    Inputs are what `prepare_images` / `tokenize` give: pixel_values float (B, 3, H, W) in [-1, 1], or input_ids and
+    attention_mask int64 (B, L).
+    """
+
+    def __init__(self, backbone: nn.Module, arch: str, classes: int, width: int) -> None:
+        super().__init__()
+        self.arch = arch
+        last = backbone.get_submodule(_HEAD[arch])
+        if not isinstance(last, nn.Linear):
+            raise BadInput(f"{arch}: {_HEAD[arch]} is a {type(last).__name__}, expected a Linear layer")
+        own = last.in_features
+        backbone.set_submodule(_HEAD[arch], nn.Identity())
+        self.backbone = backbone
+        self.projector: nn.Module = nn.Linear(own, width) if own != width else nn.Identity()
+        self.head = nn.Linear(width, classes)
+
+    def encode(self, **inputs: Tensor) -> Tensor:
+        """Representations z (B, D)."""
+        return self.projector(self.backbone(**inputs).logits)  # type: ignore[no-any-return]
+
+    def classify(self, z: Tensor) -> Tensor:
+        """Logits (B, C) of representations z (B, D)."""
+        return self.head(z)  # type: ignore[no-any-return]
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Logits (B, C)."""
+        return self.classify(self.encode(**inputs))
+
+    @torch.no_grad()
+    def export(self, folder: Path, class_names: tuple[str, ...]) -> None:
+        """Write a stock transformers folder that `AutoModelFor...Classification` loads with the same logits.
+
+        Projector and head are both linear, so they merge into the one linear layer the stock class has.
+        """
+        weight, bias = self.head.weight, self.head.bias
+        if isinstance(self.projector, nn.Linear):
+            bias = weight @ self.projector.bias + bias
+            weight = weight @ self.projector.weight
+        merged = nn.Linear(weight.shape[1], weight.shape[0])
+        merged.weight.copy_(weight)
+        merged.bias.copy_(bias)
+        self.backbone.set_submodule(_HEAD[self.arch], merged)
+        config: Any = self.backbone.config
+        config.num_labels = len(class_names)
+        config.id2label = dict(enumerate(class_names))
+        config.label2id = {name: i for i, name in enumerate(class_names)}
+        try:
+            self.backbone.save_pretrained(folder)  # type: ignore[operator]
+        finally:
+            self.backbone.set_submodule(_HEAD[self.arch], nn.Identity())
+
+
+def build_learner(
+    settings: LearnerSettings, *, classes: int, image_size: int = 32, tokenizer: Any = None
+) -> nn.Module:
+    """A learner from its settings: tiny and random, or around pretrained weights. Draws from torch's global stream."""
+    if settings.arch == "frozen-mobilenet":
+        from fedloom.models.mobilenet import FeatureLearner
+
+        return FeatureLearner(classes, settings.width)
+    if settings.pretrained:
+        backbone = _pretrained(settings, classes)
+    elif settings.arch in ("vit", "beit", "resnet"):
+        backbone = _image_backbone(settings, classes, image_size)
+    else:
+        backbone = _text_backbone(settings, classes, tokenizer)
+    return Learner(backbone, settings.arch, classes, settings.width)
+
+
+def _pretrained(settings: LearnerSettings, classes: int) -> Any:
+    import transformers as hf
+
+    auto = hf.AutoModelForImageClassification
+    if settings.arch in ("bert", "distilbert", "roberta"):
+        auto = hf.AutoModelForSequenceClassification
+    model = auto.from_pretrained(settings.pretrained, num_labels=classes, ignore_mismatched_sizes=True)
+    if model.config.model_type != settings.arch:
+        raise BadInput(f"{settings.pretrained} holds a {model.config.model_type}, not a {settings.arch}")
+    return model
+
+
+def _image_backbone(s: LearnerSettings, classes: int, size: int) -> Any:
+    import transformers as hf
+
+    if s.arch == "resnet":
+        widths = [s.hidden // 4, s.hidden // 2, s.hidden]
+        config = hf.ResNetConfig(
+            embedding_size=widths[0],
+            hidden_sizes=widths,
+            depths=[1] * 3,
+            layer_type="basic",
+            num_labels=classes,
+        )
+        return hf.ResNetForImageClassification(config)
+    if size % s.patch:
+        raise BadInput(f"{s.arch}: patch {s.patch} does not divide the picture's side {size}")
+    shape = {
+        "hidden_size": s.hidden,
+        "num_hidden_layers": s.layers,
+        "num_attention_heads": s.heads,
+        "intermediate_size": 2 * s.hidden,
+        "image_size": size,
+        "patch_size": s.patch,
+        "num_labels": classes,
+    }
+    if s.arch == "vit":
+        return hf.ViTForImageClassification(hf.ViTConfig(**shape))
+    config = hf.BeitConfig(
+        **shape, use_absolute_position_embeddings=True, use_mask_token=False, drop_path_rate=0.0
+    )
+    return hf.BeitForImageClassification(config)
+
+
+def _text_backbone(s: LearnerSettings, classes: int, tokenizer: Any) -> Any:
+    import transformers as hf
+
+    if tokenizer is None:
+        raise BadInput(f"{s.arch} needs a tokenizer, or `pretrained` weights that bring their own")
+    length, ids = tokenizer.model_max_length, {"pad_token_id": tokenizer.pad_token_id, "num_labels": classes}
+    if s.arch == "distilbert":
+        config = hf.DistilBertConfig(
+            vocab_size=len(tokenizer),
+            dim=s.hidden,
+            n_layers=s.layers,
+            n_heads=s.heads,
+            hidden_dim=2 * s.hidden,
+            max_position_embeddings=length,
+            **ids,
+        )
+        return hf.DistilBertForSequenceClassification(config)
+    shape = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": s.hidden,
+        "num_hidden_layers": s.layers,
+        "num_attention_heads": s.heads,
+        "intermediate_size": 2 * s.hidden,
+    }
+    if s.arch == "bert":
+        return hf.BertForSequenceClassification(hf.BertConfig(**shape, max_position_embeddings=length, **ids))
+    config = hf.RobertaConfig(
+        **shape, max_position_embeddings=length + TEXT_LENGTH_MARGIN, type_vocab_size=1, **ids
+    )
+    return hf.RobertaForSequenceClassification(config)

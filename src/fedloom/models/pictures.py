@@ -1,0 +1,30 @@
+"""Pictures between storage (uint8, channels last) and models (float in [-1, 1], channels first)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def to_float(images: NDArray[np.uint8]) -> Tensor:
+    """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def to_uint8(images: Tensor) -> NDArray[np.uint8]:
+    """float (B, 3, H, W) in [-1, 1] to uint8 (B, H, W, 3), rounded."""
+    scaled = images.detach().clamp(-1, 1).add(1).mul(127.5).round()
+    return scaled.permute(0, 2, 3, 1).contiguous().to(torch.uint8).numpy()
+
+
+def soften(images: Tensor, draws: torch.Generator, noise: float = 0.1) -> Tensor:
+    """Each picture (B, 3, H, W) blended with its 3 x 3 mean by a random share, plus noise.
+
+    What a classifier of real pictures should not mind, as generated ones are softer.
+    """
+    share = torch.rand((len(images), 1, 1, 1), generator=draws)
+    blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    return images + share * (blurred - images) + noise * torch.randn(images.shape, generator=draws)

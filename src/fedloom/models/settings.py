@@ -1,0 +1,93 @@
+"""Sizes and sources of every model, as validated types. Importing this is light: no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ImageArch = Literal["vit", "beit", "resnet", "frozen-mobilenet"]
+TextArch = Literal["bert", "distilbert", "roberta"]
+Arch = Literal["vit", "beit", "resnet", "frozen-mobilenet", "bert", "distilbert", "roberta"]
+
+IMAGE_ARCHS = ("vit", "beit", "resnet", "frozen-mobilenet")
+TEXT_ARCHS = ("bert", "distilbert", "roberta")
+
+
+class Frozen(BaseModel):
+    """Base of all settings: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LearnerSettings(Frozen):
+    """A client's model. With `pretrained` (folder or hub name) the sizes come from there."""
+
+    arch: Arch
+    pretrained: str | None = None
+    hidden: int = Field(64, ge=8, description="width of the backbone")
+    layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1)
+    patch: int = Field(8, ge=1, description="side of a patch in pixels (ViT, BEiT)")
+    width: int = Field(
+        64, ge=2, description="d, the representation width all clients share; a projector bridges"
+    )
+
+
+class ClipSettings(Frozen):
+    """The dual encoder that scores pictures and whose text tower conditions the generator."""
+
+    pretrained: str | None = None
+    hidden: int = Field(64, ge=8)
+    layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1)
+    patch: int = Field(4, ge=1)
+    width: int = Field(64, ge=8, description="width of the shared space")
+    steps: int = Field(300, ge=0, description="pretraining steps on the generic part")
+    batch: int = Field(96, ge=2)
+    rate: float = Field(1.5e-3, gt=0)
+
+
+class CaptionerSettings(Frozen):
+    """The image-to-text model (BLIP)."""
+
+    pretrained: str | None = None
+    hidden: int = Field(64, ge=8)
+    layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1)
+    patch: int = Field(8, ge=1)
+    steps: int = Field(300, ge=0)
+    batch: int = Field(64, ge=2)
+    rate: float = Field(3e-3, gt=0)
+    max_tokens: int = Field(24, ge=2, description="longest caption, in tokens")
+
+
+class GeneratorSettings(Frozen):
+    """The server's text-to-image model: diffusers' conditional UNet on pixel-unshuffled pictures."""
+
+    pretrained: str | None = None
+    unshuffle: int = Field(3, ge=1, description="side of the pixel block that becomes channels (lossless)")
+    channels: tuple[int, ...] = (64, 64)
+    layers: int = Field(1, ge=1, description="residual blocks a level")
+    heads: int = Field(4, ge=1)
+    prediction: Literal["picture", "velocity"] = Field(
+        "picture",
+        description="what the UNet's output means; both are rectified flow. Large pixel blocks need `picture`",
+    )
+    steps: int = Field(650, ge=0, description="pretraining steps on the generic part")
+    batch: int = Field(24, ge=1)
+    rate: float = Field(3e-3, gt=0)
+    sampling_steps: int = Field(8, ge=1)
+    guidance: float = Field(1.5, ge=0)
+    drop_text: float = Field(
+        0.1, ge=0, lt=1, description="share of training samples with empty text (guidance)"
+    )
+
+
+class JudgeSettings(Frozen):
+    """The classifier that scores generated pictures (GAN-test). Trained on real pictures only, never a client."""
+
+    channels: tuple[int, ...] = (24, 48, 96)
+    steps: int = Field(250, ge=0)
+    batch: int = Field(64, ge=2)
+    rate: float = Field(3e-3, gt=0)

@@ -1,0 +1,23 @@
+"""Settling a process that will compute: thread count, and libraries that would write over our terminal."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+
+def settle_process(threads: int = 1) -> None:
+    """Fix torch's threads (results are defined for one value) and silence progress bars of the model libraries."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    import torch
+
+    torch.set_num_threads(threads)
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for log in (transformers_logging, diffusers_logging):
+        log.set_verbosity_error()
+        log.disable_progress_bar()

@@ -1,0 +1,141 @@
+"""What all pictures share: colours that colour-blind readers can tell apart, safe text, saving."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from PIL import Image
+
+from fedloom.runs.disk import explained
+
+Target = Path | BinaryIO
+Pixels = NDArray[np.uint8]
+
+# Okabe and Ito's palette.
+BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+)
+INK, MUTED, GRID = "#1f2933", "#6b7785", "#e3e7eb"
+CYCLE = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY, "#000000", "#999999")
+
+
+def clean(text: object, limit: int = 0) -> str:
+    """`text` on one line, free of matplotlib's formula sign, cut to `limit` characters when that is given."""
+    line = " ".join(str(text).split())
+    if limit and len(line) > limit:
+        line = line[: limit - 1].rstrip() + "…"
+    return line.replace("$", r"\$")
+
+
+def save(figure: Any, target: Target) -> None:
+    """Write a figure as PNG, at its own dpi.
+
+    Raises:
+        FedloomError: the file cannot be written.
+    """
+    with explained("write", target if isinstance(target, Path) else Path("picture")):
+        figure.savefig(target, format="png", dpi=figure.dpi, metadata={"Software": None})
+
+
+def style(axes: Any, title: str, *, rounds: bool = True) -> None:
+    """The common look of a plot: a title at the left, a light grid, no box, whole rounds."""
+    axes.set_title(title, loc="left", fontsize=10.5, color=INK, fontweight="bold")
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color("#b8c0c8")
+    axes.tick_params(colors=MUTED, labelsize=8.5, length=0)
+    if rounds:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+        axes.set_xlabel("round", fontsize=8.5, color=MUTED)
+
+
+def legend(axes: Any, **options: Any) -> None:
+    """A legend without a box."""
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, **options)
+
+
+def resized(images: Pixels, side: int) -> Pixels:
+    """Pictures (N, H, W, 3) at about `side` pixels: small ones repeated pixel by pixel, large ones shrunk."""
+    _, h, w, _ = images.shape
+    largest = max(h, w)
+    if largest <= 1.5 * side:
+        factor = max(1, round(side / largest))
+        return images.repeat(factor, axis=1).repeat(factor, axis=2)
+    size = max(1, round(w * side / largest)), max(1, round(h * side / largest))
+    return np.stack([np.asarray(Image.fromarray(i).resize(size, Image.Resampling.LANCZOS)) for i in images])
+
+
+class Sheet:
+    """A figure addressed in pixels from its top left corner, on which pictures keep every pixel."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        # One dot is one pixel; 100 dots an inch makes 7.2 points ten pixels high.
+        self.figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor="white")
+        self._canvas = FigureCanvasAgg(self.figure)  # measures text
+        self.pixels: Pixels = np.full((height, width, 3), 255, np.uint8)
+
+    def paste(self, image: Pixels, x: int, y: int) -> None:
+        """Put a picture (h, w, 3) with its top left corner at (x, y)."""
+        self.pixels[y : y + image.shape[0], x : x + image.shape[1]] = image
+
+    def frame(self, x: int, y: int, w: int, h: int, colour: str, thick: int = 3) -> None:
+        """A frame around the box (x, y, w, h), outside it."""
+        rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        inside = self.pixels[y : y + h, x : x + w].copy()
+        self.pixels[y - thick : y + h + thick, x - thick : x + w + thick] = rgb
+        self.pixels[y : y + h, x : x + w] = inside
+
+    def text(self, x: float, y: float, text: str, *, struck: bool = False, **options: Any) -> None:
+        """A line of text that starts at (x, y), the middle of its height; `struck` draws a line through."""
+        from matplotlib.lines import Line2D
+        from matplotlib.transforms import IdentityTransform
+
+        options = {"va": "center", "fontsize": 8, "color": INK, **options}
+        placed = self.figure.text(x, self.height - y, clean(text), transform=IdentityTransform(), **options)
+        if struck:
+            box = placed.get_window_extent(self._canvas.get_renderer())
+            middle = (box.y0 + box.y1) / 2
+            line = Line2D([box.x0 - 1, box.x1 + 1], [middle, middle], transform=IdentityTransform())
+            line.set(color=options["color"], linewidth=1.1)
+            self.figure.add_artist(line)
+
+    def fit(self, text: str, width: float, **options: Any) -> str:
+        """`text`, cut with an ellipsis to be at most `width` pixels wide."""
+        line = " ".join(text.split())
+        if text_width(line, **options) <= width:
+            return line
+        keep = bisect_right(range(1, len(line)), width, key=lambda n: text_width(line[:n] + "…", **options))
+        return line[:keep].rstrip() + "…"
+
+    def save(self, target: Target) -> None:
+        """Write the sheet as a PNG of exactly its size."""
+        self.figure.figimage(self.pixels, 0, 0, origin="upper", zorder=-1)
+        save(self.figure, target)
+
+
+@lru_cache(maxsize=4096)
+def text_width(text: str, fontsize: float = 8, fontweight: str = "normal") -> float:
+    """Width of a line of text on a sheet, pixels."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    if not text.strip():
+        return 0.0
+    path = TextPath((0, 0), clean(text), prop=FontProperties(size=fontsize, weight=fontweight))
+    return float(path.get_extents().width) * 100 / 72

@@ -1,0 +1,112 @@
+"""The scores of a run as people read them: names, units, which way is better, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score: its key in `summary.json` and `metrics.jsonl`, its name, and how to say it."""
+
+    key: str
+    name: str
+    note: str
+    percent: bool = False
+    lower_is_better: bool = False
+
+    def say(self, value: float | None) -> str:
+        """The value as text: accuracies in percent; an en dash where there is none."""
+        if value is None:
+            return "–"
+        return f"{100 * value:.1f}%" if self.percent else f"{value:.2f}"
+
+    def say_change(self, before: float | None, after: float | None) -> str:
+        """The change with its sign; accuracies in percentage points."""
+        if before is None or after is None:
+            return "–"
+        change = (after - before) * (100 if self.percent else 1)
+        text = f"{change:+.1f} pts" if self.percent else f"{change:+.2f}"
+        return text.replace("-", "−")
+
+    def improved(self, before: float | None, after: float | None) -> bool | None:
+        """Whether `after` is better than `before`; None where they are equal as said or one is missing."""
+        if before is None or after is None or self.say(before) == self.say(after):
+            return None
+        return (after < before) == self.lower_is_better
+
+
+SCORES = (
+    Score("image_accuracy", "Image clients", "accuracy on held-out images, mean over clients", percent=True),
+    Score("text_accuracy", "Text clients", "accuracy on held-out texts, mean over clients", percent=True),
+    Score("t2i_accuracy", "Generator", "share of its pictures that a judge recognises", percent=True),
+    Score("clip_score", "CLIP score", "how well picture and prompt agree; higher is better"),
+    Score("fid", "FID", "distance from real pictures; lower is better", lower_is_better=True),
+    Score("inception_score", "Inception score", "clear and varied pictures; higher is better"),
+)
+
+
+def number(value: Any) -> float | None:
+    """`value` if it is a number, else None."""
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def before_after(score: Score, summary: Row, rounds: Sequence[Row]) -> tuple[float | None, float | None]:
+    """A score before the first round and after the last: from the summary, else from the rounds."""
+    entry = summary.get(score.key)
+    if isinstance(entry, Mapping):
+        return number(entry.get("before")), number(entry.get("after"))
+    values = [v for row in rounds if (v := number(row.get(score.key))) is not None]
+    return (values[0], values[-1]) if values else (None, None)
+
+
+def series(rows: Sequence[Row], *keys: str) -> tuple[list[int], list[float]]:
+    """The rounds and values of a (nested) key, rounds without a value left out."""
+    pairs = []
+    for row in rows:
+        value: Any = row
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if (v := number(value)) is not None:
+            pairs.append((int(row.get("round", 0)), v))
+    return [r for r, _ in pairs], [v for _, v in pairs]
+
+
+def byte_text(count: float | None) -> str:
+    """Bytes in decimal units: `1.2 MB`."""
+    if count is None:
+        return "–"
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(value) < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return (
+        f"{value:.0f} {unit}"
+        if unit == "B"
+        else f"{value:.3g} {unit}"
+        if value < 1000
+        else f"{value:.0f} {unit}"
+    )
+
+
+def second_text(seconds: float | None) -> str:
+    """Seconds as people say them: `0.42 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def end_of(client: str, clients: Mapping[str, Any]) -> str:
+    """The modality of a client: by the summary's lists, else by the beginning of its name, else ''."""
+    for modality, names in clients.items():
+        if isinstance(names, Sequence) and client in names:
+            return str(modality)
+    return next((m for m in ("image", "text", "audio") if client.startswith(m)), "")

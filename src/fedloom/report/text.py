@@ -1,0 +1,73 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fedloom.report.ledger import DIRECTIONS, flows
+from fedloom.report.scores import SCORES, before_after, byte_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def summary_table(summary: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]] = ()) -> Table:
+    """Scores before and after, one a line; what a run has no end for is left out.
+
+    Args:
+        summary: `summary.json`; may be empty while the run goes on, then `rounds` speak.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    title = " ".join(str(summary[k]) for k in ("method", "data") if k in summary)
+    if "seed" in summary:
+        title += f", seed {summary['seed']}"
+    table = Table(title=Text(title) if title else None, title_justify="left")
+    table.add_column("score")
+    for column in ("before", "after", "change"):
+        table.add_column(column, justify="right")
+    for score in SCORES:
+        before, after = before_after(score, summary, rounds)
+        if before is None and after is None:
+            continue
+        style = {True: "green", False: "red", None: ""}[score.improved(before, after)]
+        change = Text(score.say_change(before, after), style=style)
+        table.add_row(score.name, score.say(before), Text(score.say(after), style="bold"), change)
+    return table
+
+
+def ledger_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """What left each site, and what came to it: a line for each client, direction, verb and field.
+
+    Messages that the totals leave out (set-up, which the papers do not count) are dim.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for column in ("client", "direction", "verb", "message", "field", "dtype", "shape"):
+        table.add_column(column, overflow="fold")
+    for column in ("messages", "bytes"):
+        table.add_column(column, justify="right")
+    last = ""
+    for flow in flows(rows):
+        if last and flow.client != last:
+            table.add_section()
+        cells = [
+            flow.client if flow.client != last else "",
+            DIRECTIONS.get(flow.direction, flow.direction),
+        ]
+        cells += [
+            flow.verb,
+            flow.message,
+            flow.name,
+            flow.dtype,
+            flow.shape,
+            str(flow.messages),
+            byte_text(flow.bytes),
+        ]
+        table.add_row(*map(Text, cells), style=None if flow.counted else "dim")
+        last = flow.client
+    return table

@@ -1,0 +1,202 @@
+"""Writing so that a crash or a full disk loses nothing written before; reading what a crash left behind."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from fedloom.errors import FedloomError
+
+
+@contextmanager
+def explained(action: str, path: Path, hint: str = "") -> Iterator[None]:
+    """Turn an operating system error inside the block into one line: what could not be done, where, why."""
+    try:
+        yield
+    except OSError as error:
+        raise FedloomError(
+            f"cannot {action} {path}: {error.strerror or error}.{hint and ' ' + hint}"
+        ) from error
+
+
+def plain(value: Any, *, keep_nonfinite: bool = False) -> Any:
+    """`value` as dicts, lists, strings, numbers and None. Arrays become lists; NaN and infinity None.
+
+    Args:
+        keep_nonfinite: leave NaN and infinity as they are (YAML can say them, JSON cannot).
+
+    Raises:
+        TypeError: something in `value` has no such form.
+    """
+
+    def walk(item: Any) -> Any:
+        if item is None or type(item) in (bool, int, str):
+            return item
+        if isinstance(item, Enum):
+            return walk(item.value)
+        if isinstance(item, float):
+            return float(item) if keep_nonfinite or math.isfinite(item) else None
+        if isinstance(item, str):  # a subclass would carry its class into the file
+            return "".join(item)
+        if isinstance(item, Mapping):
+            return {str(key): walk(part) for key, part in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [walk(part) for part in item]
+        if isinstance(item, (set, frozenset)):
+            return sorted(walk(part) for part in item)
+        if isinstance(item, os.PathLike):
+            return os.fspath(item)
+        if is_dataclass(item) and not isinstance(item, type):
+            return walk(asdict(item))
+        if hasattr(item, "tolist"):
+            return walk(item.tolist())
+        raise TypeError(f"{type(item).__name__} has no plain form")
+
+    return walk(value)
+
+
+def json_line(value: Any) -> str:
+    """One line of strict JSON."""
+    return json.dumps(plain(value), allow_nan=False, ensure_ascii=False)
+
+
+def json_text(value: Any) -> str:
+    """A strict JSON file for people to read."""
+    return json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Replace the file at `path` as a whole: a reader, or a crash, sees the old content or the new, never a
+    part.
+
+    Raises:
+        FedloomError: the disk is full, or the folder cannot be written. The old content is still there.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    with explained("write", path):
+        try:
+            with part.open("wb") as handle:
+                handle.write(content.encode() if isinstance(content, str) else content)
+                handle.flush()
+                os.fsync(handle.fileno())
+            part.replace(path)
+            sync_folder(path.parent)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink()
+            raise
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file in one write, on disk when this returns; a torn last line of an earlier crash is
+    cut off.
+
+    Raises:
+        FedloomError: the disk is full. The lines before are whole.
+    """
+    with explained("write", path), path.open("ab+", buffering=0) as handle:
+        size = _whole_lines(handle.fileno())
+        handle.truncate(size)
+        data = line.encode() + b"\n"
+        try:
+            if handle.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(handle.fileno())
+        except OSError:
+            with suppress(OSError):
+                handle.truncate(size)
+            raise
+
+
+def _whole_lines(handle: int) -> int:
+    """Bytes of the file up to and including its last newline."""
+    size = os.fstat(handle).st_size
+    end = size
+    while end > 0:
+        start = max(0, end - 65536)
+        found = os.pread(handle, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file, `[]` where there is none. A last line that a crash cut short is left
+    out.
+
+    Raises:
+        FedloomError: a line before the last is not a JSON object; names the file and the line.
+    """
+    if not path.exists():
+        return []
+    with explained("read", path):
+        lines = path.read_bytes().split(b"\n")
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):  # no newline after it: the write was cut
+                break
+            raise FedloomError(f"{path}, line {number}: not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise FedloomError(f"{path}, line {number}: expected an object, not {type(row).__name__}")
+        rows.append(row)
+    return rows
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, `{}` where there is no file.
+
+    Raises:
+        FedloomError: the file is not a JSON object.
+    """
+    if not path.exists():
+        return {}
+    with explained("read", path):
+        text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise FedloomError(f"{path}: not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise FedloomError(f"{path}: expected an object, not {type(value).__name__}")
+    return value
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file at `path`. The lock belongs to the process and ends with it, however it ends.
+
+    Raises:
+        BlockingIOError: `wait` is off and somebody else holds it.
+    """
+    import fcntl
+
+    with path.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        try:
+            yield
+        finally:
+            fcntl.flock(handle, fcntl.LOCK_UN)

@@ -1,0 +1,42 @@
+"""What a run ran on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+PACKAGES = (
+    "fedloom", "torch", "transformers", "diffusers", "tokenizers", "safetensors", "torchmetrics", "numpy",
+    "scipy", "scikit-learn", "pillow", "flwr", "opacus", "peft",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """The versions of the installed packages that results depend on, without importing one."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def describe_environment() -> dict[str, Any]:
+    """Python, platform, package versions, processors and threads, the command and the time (UTC)."""
+    torch = sys.modules.get("torch")  # asked only if it is here anyway
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads() if torch is not None else os.environ.get("OMP_NUM_THREADS"),
+        "packages": versions(),
+    }

@@ -1,0 +1,97 @@
+"""The scores of a run: clients on their test sets, the generator before a judge, CLIP, and two distances.
+
+The feature network of FID and IS is the judge: a small classifier trained on real pictures of the same data set. Its
+numbers compare runs of one data set with one another and with nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from fedloom.config import Config
+from fedloom.data.scene import ImageSet, Scene
+from fedloom.federation.base import Federation
+from fedloom.federation.messages import Empty
+from fedloom.metrics.clip_score import clip_score
+from fedloom.metrics.frechet import frechet_distance
+from fedloom.metrics.inception import inception_score
+from fedloom.metrics.labels import label_report
+from fedloom.models.clip import Clip, load_clip
+from fedloom.models.judge import Judge
+from fedloom.models.pictures import to_float
+from fedloom.pretraining import Assets
+from fedloom.randomness import torch_stream
+
+
+class Scorer:
+    """Scores a generator and a federation; never trains, never sees what it scores before it scores it."""
+
+    def __init__(
+        self, config: Config, scene: Scene, assets: Assets, synthesize: Callable[..., Any] | None
+    ) -> None:
+        self.config, self.scene, self.synthesize = config, scene, synthesize
+        self.prompts = [scene.prompt(c) for c in range(scene.classes)]
+        self.judge: Judge | None = None
+        self.clip: Clip | None = None
+        self.real_accuracy: float | None = None
+        if assets.judge is not None:
+            self.judge = Judge(config.evaluation.judge, scene.classes)
+            self.judge.load_state_dict(load_file(assets.judge / "judge.safetensors"))
+            test = scene.test["image"]
+            assert isinstance(test, ImageSet)
+            self.real, p = self.judge.look(test.images)
+            self.real_accuracy = float((p.argmax(1).numpy() == test.labels).mean())
+        if assets.clip is not None and synthesize is not None:
+            self.clip = load_clip(assets.clip)
+            with torch.no_grad():
+                self.prompt_vectors = self.clip.embed_texts(self.prompts)
+
+    def clients(self, federation: Federation) -> dict[str, Any]:
+        """Accuracy of every client that answers, and the mean of each modality."""
+        if not federation.clients:
+            return {"per_client": {}, "image_accuracy": None, "text_accuracy": None}
+        replies = {r.client: r for r in federation.ask("evaluate", Empty()) if r.ok}
+        each = {k: float(replies[k].message.accuracy) for k in federation.clients if k in replies}
+        out: dict[str, Any] = {"per_client": each}
+        for modality in ("image", "text"):
+            of = [each[k] for k in federation.clients_of(modality) if k in each]
+            out[f"{modality}_accuracy"] = float(np.mean(of)) if of else None
+        return out
+
+    def generator(self) -> tuple[dict[str, float | None], NDArray[np.uint8] | None]:
+        """T2I accuracy, CLIP score, FID, IS, and the pictures: class by class, the same noise at every call."""
+        if self.synthesize is None or self.judge is None:
+            return dict.fromkeys(("t2i_accuracy", "clip_score", "fid", "inception_score")), None
+        each = self.config.evaluation.prompts_per_class
+        labels = np.repeat(np.arange(self.scene.classes), each)
+        draws = torch_stream(
+            self.config.server.seed, "evaluation", "noise"
+        )  # one noise for all runs and rounds
+        images = self.synthesize([self.prompts[c] for c in labels], draws)
+        features, p = self.judge.look(images)
+        scores: dict[str, float | None] = {
+            "t2i_accuracy": float((p.argmax(1).numpy() == labels).mean()),
+            "clip_score": None,
+            "fid": float(frechet_distance(self.real, features)),
+            "inception_score": float(inception_score(p, splits=1)[0]),
+        }
+        if self.clip is not None:
+            with torch.no_grad():
+                vectors = self.clip.embed_images(to_float(images))
+            scores["clip_score"] = float(clip_score(vectors, self.prompt_vectors[torch.from_numpy(labels)]))
+        return scores, images
+
+    def labels(self, info: Any) -> tuple[dict[str, Any] | None, NDArray[np.int64] | None]:
+        """Label diagnostics of a round, by the judge as oracle; and the oracle's labels (S,)."""
+        if info is None or self.judge is None:
+            return None, None
+        _, p = self.judge.look(info.images)
+        oracle = p.argmax(1).numpy()
+        report = label_report(info.drawn, info.voted, info.kept, oracle)
+        return {**report, "samples": len(oracle), "kept": int(info.kept.sum())}, oracle

@@ -1,0 +1,147 @@
+"""Clients built from the configuration: the factory that every engine calls at a site, and the warm start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from fedloom.config import Config, validate
+from fedloom.data.scene import Modality, Samples, Scene
+from fedloom.federation.site import SiteSpec
+from fedloom.pretraining import Assets, backbone_name, fingerprint, load_tokenizer
+from fedloom.runs.cache import cached
+from fedloom.scenes import cached_scene, split_scene
+
+MODALITIES: tuple[Modality, ...] = ("image", "text")
+FORMAT = 2  # raise when a change of code changes what the warm start gives
+
+
+def client_names(config: Config) -> dict[Modality, list[str]]:
+    """The names of all clients, by modality."""
+    return {m: [f"{m}-{i}" for i in range(len(config.clients.learners(m)))] for m in MODALITIES}
+
+
+def site_specs(config: Config, method: str, settings: dict[str, Any], assets: Assets) -> list[SiteSpec]:
+    """One recipe a client; image clients first."""
+    arguments = {
+        "config": config.model_dump(mode="json"),
+        "method": method,
+        "settings": settings,
+        "tokenizer": str(assets.tokenizer),
+    }
+
+    def backbone(modality: Modality, index: int) -> str | None:
+        folder = assets.backbones.get(backbone_name(config.clients.learners(modality)[index]))
+        return None if folder is None else str(folder)
+
+    return [
+        SiteSpec(
+            name,
+            modality,
+            "fedloom.sites:build_client",
+            {**arguments, "modality": modality, "index": i, "backbone": backbone(modality, i)},
+        )
+        for modality, names in client_names(config).items()
+        for i, name in enumerate(names)
+    ]
+
+
+def settle_worker(threads: int) -> None:
+    """What a worker process does before it builds its clients."""
+    from fedloom.quiet import settle_process
+
+    settle_process(threads)
+
+
+def build_client(
+    *,
+    name: str,
+    config: dict[str, Any],
+    method: str,
+    settings: dict[str, Any],
+    tokenizer: str,
+    modality: Modality,
+    index: int,
+    backbone: str | None,
+) -> Any:
+    """A client with its share of the data, warm-started. Called where the client lives."""
+    import torch
+
+    from fedloom.methods.base import Site, load_method
+    from fedloom.models.learner import build_learner
+    from fedloom.randomness import global_torch_stream
+
+    run: Config = validate(Config, config)
+    scene = cached_scene(run.data)
+    private = private_samples(run, scene, modality, index)
+    learner_settings = run.clients.learners(modality)[index]
+    words = _site_tokenizer(learner_settings.pretrained if modality == "text" else None, tokenizer)
+    size = private.images.shape[1] if hasattr(private, "images") else 0
+    with global_torch_stream(run.seed, name, "weights"):
+        learner = build_learner(learner_settings, classes=scene.classes, image_size=size, tokenizer=words)
+    if backbone is not None:
+        body = {k: torch.from_numpy(v) for k, v in load_file(Path(backbone) / "backbone.safetensors").items()}
+        learner.load_state_dict(body, strict=False)  # all but the head
+    c = run.clients
+    site = Site(
+        name=name,
+        modality=modality,
+        learner=learner,
+        tokenizer=words,
+        private=private,
+        test=scene.test[modality],
+        seed=run.seed,
+        batch=c.batch,
+        rate=c.rate,
+        decay=c.decay,
+        augment=c.augment,
+    )
+    kind, _ = load_method(method)
+    client = kind.client(site, validate(kind.settings, settings, "settings"))
+    start = [learner_settings.model_dump(mode="json"), Path(backbone).name if backbone else None]
+    _warm_start(client, run, private, start, tokenizer)
+    return client
+
+
+def private_samples(config: Config, scene: Scene, modality: Modality, index: int) -> Samples:
+    """The share of client `index` of that modality."""
+    clients = len(config.clients.learners(modality))
+    return scene.train[modality].subset(
+        split_scene(scene, config.data, clients, modality, config.seed).indices[index]
+    )
+
+
+def _site_tokenizer(pretrained: str | None, shared: str) -> Any:
+    if pretrained is None:
+        return load_tokenizer(Path(shared))
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(pretrained)
+
+
+def _warm_start(
+    client: Any, config: Config, private: Samples, start: list[Any], tokenizer: str
+) -> None:
+    """E_0 private steps before round 1; done once for all methods and runs that share model, data and seed."""
+    site, c = client.site, config.clients
+    key = {
+        "format": FORMAT,
+        "client": site.name,
+        "start": start,
+        "private": fingerprint(getattr(private, "images", getattr(private, "texts", ())), private.labels),
+        "tokenizer": Path(tokenizer).name if site.modality == "text" else "",
+        "training": [c.warm_steps, c.batch, c.rate, c.decay, c.augment],
+        "seed": config.seed,
+        "threads": config.engine.threads,
+    }
+
+    def build(folder: Path) -> None:
+        site.train_private(c.warm_steps, 0, "warm")
+        tensors, _ = client.state()
+        save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, folder / "client.safetensors")
+
+    folder = cached("warm", key, build)
+    client.load_state(load_file(folder / "client.safetensors"), {})

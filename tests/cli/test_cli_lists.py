@@ -1,0 +1,98 @@
+"""methods, datasets, models, doctor, partition."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from fedloom.cli import doctor
+from fedloom.cli.models import CLASSES
+from fedloom.data.registry import DATASETS
+from fedloom.methods.catalogue import CATALOGUE
+from fedloom.models.settings import IMAGE_ARCHS, TEXT_ARCHS
+
+
+@pytest.mark.parametrize(("command", "key", "names"), [
+    ("methods", "method", list(CATALOGUE)),
+    ("datasets", "data", list(DATASETS)),
+    ("models", "name", [*IMAGE_ARCHS, *TEXT_ARCHS, "clip", "captioner", "generator"]),
+])  # fmt: skip
+def test_lists(cli, command, key, names):
+    shown, listed = cli(command), cli(command, "--json")
+    assert (shown.code, listed.code, shown.err, listed.err) == (0, 0, "", "")
+    assert [row[key] for row in listed.json] == names
+    assert all(name in shown.out for name in names)
+    assert all(all(value is not None or k == "classes" for k, value in row.items()) for row in listed.json)
+
+
+def test_every_architecture_names_a_class_that_there_is():
+    import transformers
+
+    assert set(CLASSES) == {*IMAGE_ARCHS, *TEXT_ARCHS}
+    for kind in CLASSES.values():
+        library, _, name = kind.partition(".")
+        assert library != "transformers" or hasattr(transformers, name)
+
+
+def test_doctor_finds_all_well(cli):
+    shown, listed = cli("doctor"), cli("doctor", "--json")
+    assert (shown.code, listed.code) == (0, 0)
+    assert listed.json["ok"]
+    names = {f["name"] for f in listed.json["findings"]}
+    assert {"python", "memory", "torch", "transformers", "diffusers", "device", "cache", "free disk"} <= names
+
+
+def test_doctor_names_the_command_that_mends(cli, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FEDLOOM_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(doctor_module(), "requirements", lambda: {"torch": ">=99", "nonsuch": ">=1"})
+    shown = cli("doctor", "--json")
+    assert shown.code == 1
+    broken = {f["name"]: f for f in shown.json["findings"] if f["state"] == "broken"}
+    assert set(broken) == {"torch", "nonsuch", "cache"}
+    assert broken["torch"]["remedy"] == "pip install 'torch>=99'"
+    assert "FEDLOOM_CACHE" in broken["cache"]["remedy"]
+
+
+def doctor_module():
+    """The module: `fedloom.cli.doctor` as an attribute may be the function."""
+    import importlib
+
+    return importlib.import_module(doctor.__name__)
+
+
+@pytest.mark.parametrize(
+    ("version", "bounds", "fits"),
+    [
+        ("2.13.0+cpu", ">=2.6,<2.14", True),
+        ("2.14", ">=2.6,<2.14", False),
+        ("2.14.0", ">=2.6,<2.14", False),
+        ("10", ">=9.5", True),
+        ("1.0rc1", ">=1", True),
+        ("3", "", True),
+        ("3.1", "!=3.1.0", False),
+    ],
+)
+def test_versions_against_bounds(version, bounds, fits):
+    assert doctor_module().within(version, bounds) is fits
+
+
+def test_partition(cli, tmp_path):
+    shown = cli("partition", "--preset", "smoke", "--plot", "pictures/split.png")
+    assert shown.code == 0
+    assert "image-1" in shown.out
+    assert "skew" in shown.out
+    assert Image.open(tmp_path / "pictures" / "split.png").width > 300
+
+
+def test_partition_is_that_of_the_run(cli, smoke_run):
+    listed = cli("partition", "--preset", "smoke", "--json").json
+    counts = {c["client"]: c["counts"] for c in listed["clients"]}
+    assert counts == smoke_run.split["clients"]
+    assert [sum(c) for c in counts.values()] == [c["samples"] for c in listed["clients"]]
+    assert listed["splits"]["image"]["samples"] == 40
+
+
+def test_partition_of_one_modality(cli):
+    shown = cli("partition", "--data", "digits", "--set", "clients.text=[]", "--json")
+    assert list(shown.json["splits"]) == ["image"]

@@ -1,0 +1,134 @@
+"""What is shown while a run goes on, told by a made-up run with a clock of its own."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fedloom.cli.live import Lines, Picture, Tracker, left
+
+FACTS = {
+    "method": "fedmmkt", "data": "flora", "rounds": 3, "folder": Path("runs/[x]"), "resumed_at": 0,
+    "clients": {"image": ["image-0", "image-1"], "text": ["text-0"]},
+}  # fmt: skip
+EMPTY = {"round": 1, "image_accuracy": None, "labels": None}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def row(round, **more):
+    scores = {
+        "image_accuracy": 0.5 + round / 10,
+        "text_accuracy": None,
+        "t2i_accuracy": 0.25,
+        "clip_score": 21.5,
+    }
+    return {"round": round, **scores, "labels": {"kept_share": 0.61} if round else None, **more}
+
+
+def play(watch: Tracker, clock: Clock) -> None:
+    """Pretraining of 10 steps in 20 s, then two of three rounds of 30 s each."""
+    watch.stage("pretraining", 10)
+    for done in range(0, 11, 2):
+        clock.now += 4
+        watch.at(done)
+    watch.begin(FACTS)
+    watch.phase(0, "evaluation")
+    watch.round(row(0))
+    for t in (1, 2):
+        watch.phase(t, "round")
+        clock.now += 30
+        watch.phase(t, "evaluation")
+        watch.round(row(t))
+
+
+def test_lines():
+    said: list[str] = []
+    clock = Clock()
+    play(Lines(said.append, clock), clock)
+    assert said[0] == "pretraining (10 steps)"
+    assert said[1] == "  4/10  12 s  18 s left"
+    assert "fedmmkt on flora, 2 image + 1 text clients, folder runs/[x]" in said
+    assert said[-3] == "before  Image clients 50.0%  Text clients –  Generator 25.0%  CLIP score 21.50"
+    assert said[-1].startswith("round 2/3  30 s  Image clients 70.0%  Text clients –")
+    assert said[-1].endswith("kept 61%  30 s left")
+
+
+def test_lines_of_a_resumed_run():
+    said: list[str] = []
+    clock = Clock()
+    watch = Lines(said.append, clock)
+    watch.begin({**FACTS, "resumed_at": 2})
+    for t in (0, 1):
+        watch.round(row(t))
+    clock.now += 10
+    watch.round(row(2))
+    assert said[1] == "resumed after round 1"
+    assert len(said) == 3
+    assert said[2].endswith("10 s left")
+
+
+def drawn(watch: Picture) -> str:
+    console = Console(file=io.StringIO(), width=100, force_terminal=False)
+    console.print(watch.picture())
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def picture(clock: Clock) -> Picture:
+    return Picture(Console(file=io.StringIO(), width=100, force_terminal=True), clock)
+
+
+def test_picture():
+    clock = Clock()
+    watch = picture(clock)
+    assert "starting" in drawn(watch)
+    with watch:
+        play(watch, clock)
+        watch.phase(3, "round")
+        shown = drawn(watch)
+    assert "runs/[x]" in shown
+    assert "2/3 30 s left round 3" in shown
+    assert "Image clients" in shown
+    assert "+20.0 pts" in shown
+    assert "Labels kept" in shown
+    assert "pretraining" not in shown
+
+
+def test_picture_of_a_stage():
+    clock = Clock()
+    watch = picture(clock)
+    watch.stage("pretraining", 10)
+    clock.now += 4
+    watch.at(2)
+    assert "2/10 16 s left" in drawn(watch)
+    watch.at(12)  # more than was announced
+    assert "10/10" in drawn(watch)
+
+
+@pytest.mark.parametrize("rows", [[], [{}], [EMPTY], [row(0), EMPTY, row(2, labels={"kept_share": None})]])
+@pytest.mark.parametrize("facts", [{}, {"rounds": 0}, FACTS])
+def test_nothing_that_is_missing_breaks_it(rows, facts):
+    clock = Clock()
+    for watch in (picture(clock), Lines(lambda line: None, clock)):
+        watch.stage("warm start")
+        watch.at(3, "note")
+        watch.begin(facts)
+        for r in rows:
+            watch.round(r)
+            watch.phase(1, "round")
+        if isinstance(watch, Picture):
+            drawn(watch)
+        watch.end({})
+
+
+def test_time_left():
+    assert [left(s) for s in (None, 0.2, 12.6, 200)] == ["", "1 s left", "13 s left", "3 min 20 s left"]

@@ -1,0 +1,116 @@
+"""Whole runs, and what reads them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def test_run_prints_scores_and_report(cli, smoke_overrides):
+    overrides = [part for text in smoke_overrides for part in ("--set", text)]
+    shown = cli("run", "--preset", "smoke", *overrides, "--rounds", 1)
+    assert shown.code == 0
+    assert "Image clients" in shown.out
+    assert "report runs/fedmmkt-flora-0/report.html" in shown.out
+    assert Path("runs/fedmmkt-flora-0/report.html").is_file()
+    lines = shown.err.splitlines()
+    assert any(line.startswith("before  Image clients ") for line in lines)
+    assert any(line.startswith("round 1/1  ") and "kept" in line for line in lines)
+
+
+def test_json_is_alone_on_stdout(cli):
+    shown = cli(
+        "run", "--preset", "smoke", "--method", "standalone", "--rounds", 1, "--out", "here", "--json"
+    )
+    assert shown.code == 0
+    assert shown.json == json.loads(Path("here/summary.json").read_text())
+    assert shown.json["t2i_accuracy"] == {"before": None, "after": None}
+    assert "round 1/1" in shown.err
+
+
+def test_quiet_shows_no_progress(cli):
+    shown = cli(
+        "run", "--preset", "smoke", "--method", "standalone", "--rounds", 0, "--out", "here", "--quiet"
+    )
+    assert (shown.code, shown.err) == (0, "")
+
+
+def test_overwrite(cli):
+    command = (
+        "run",
+        "--preset",
+        "smoke",
+        "--method",
+        "standalone",
+        "--rounds",
+        0,
+        "--out",
+        "here",
+        "--quiet",
+    )
+    assert cli(*command).code == 0
+    assert cli(*command).code == 2
+    assert cli(*command, "--overwrite").code == 0
+
+
+def interrupted(source: Path, target: Path) -> Path:
+    """A copy of a finished run as if it had been killed after its first round."""
+    shutil.copytree(source, target)
+    (target / "summary.json").unlink()
+    shutil.rmtree(target / "checkpoints" / "round_0002")
+    return target
+
+
+@pytest.mark.parametrize("options", [[], ["--rounds", "2"]])
+def test_resumed_run_ends_like_the_unbroken_one(cli, smoke_run, tmp_path, options):
+    folder = interrupted(smoke_run.path, tmp_path / "again")
+    shown = cli("run", "--resume", folder, *options, "--json")
+    assert shown.code == 0, shown.err
+    assert "resumed after round 1" in shown.err
+    assert "round 1/2" not in shown.err
+    assert "round 2/2" in shown.err
+    for score in ("image_accuracy", "text_accuracy", "t2i_accuracy", "clip_score", "fid"):
+        assert shown.json[score] == smoke_run.summary[score]
+
+
+def test_resuming_a_finished_run_does_nothing(cli, smoke_run, tmp_path):
+    shutil.copytree(smoke_run.path, tmp_path / "done")
+    shown = cli("run", "--resume", "done", "--json")
+    assert shown.json == smoke_run.summary
+
+
+def test_inspect(cli, smoke_run):
+    shown, listed = cli("inspect", smoke_run.path), cli("inspect", smoke_run.path, "--json").json
+    assert "leaves the site" in shown.out
+    assert "representations" in shown.out
+    assert listed["total"]["bytes_up"] == smoke_run.summary["bytes_up"]
+    assert listed["total"]["bytes_down"] == smoke_run.summary["bytes_down"]
+    for row, line in zip(listed["rounds"], smoke_run.rounds):
+        assert {k: row[k] for k in ("bytes_up", "bytes_down", "formula_up")} == {
+            k: line[k] for k in ("bytes_up", "bytes_down", "formula_up")
+        }
+    assert {flow["client"] for flow in listed["flows"]} == {"image-0", "image-1", "text-0", "text-1"}
+
+
+def test_report_of_one_and_of_several(cli, smoke_run, tmp_path):
+    for name in ("a", "b"):
+        shutil.copytree(smoke_run.path, tmp_path / name)
+    assert cli("report", "a").out == "report a/report.html\n"
+    assert cli("report", "a", "b", "--out", "both.html").out == "report both.html\n"
+    assert "2 runs compared" in Path("both.html").read_text()
+
+
+def test_generate(cli, smoke_run):
+    command = ("generate", smoke_run.path, "--prompt", "A picture of iris.", "--prompt", "[/x] two", "--n", 3)
+    assert cli(*command).code == 0
+    assert cli(*command, "--out", "b.png").code == 0
+    assert cli(*command, "--out", "new/c.png", "--seed", 1, "--steps", 3, "--guidance", 2).code == 0
+    a, b, c = (np.asarray(Image.open(p)) for p in ("grid.png", "b.png", "new/c.png"))
+    assert a.shape == c.shape
+    assert (a == b).all()
+    assert (a != c).any()

@@ -1,0 +1,40 @@
+"""What all tests share: a cache of their own, and one small whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fedloom.runs.load import Run
+
+# On top of the preset `smoke`: fewer steps, and a quorum low enough that untrained clients keep samples.
+SMOKE = (
+    *("settings.samples=20", "settings.retrain_steps=2", "settings.private_steps=2"),
+    *("settings.tune_steps=2", "settings.tune_batch=8", "settings.gamma=0.2"),
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fedloom_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache of this test session: no test reads or fills the user's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEDLOOM_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def smoke_overrides() -> tuple[str, ...]:
+    """The `--set` values of `smoke_run`."""
+    return SMOKE
+
+
+@pytest.fixture(scope="session")
+def smoke_run(fedloom_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished FedMMKT run of two rounds. Read only: copy the folder to change it."""
+    import fedloom
+
+    run: Run = fedloom.run(preset="smoke", overrides=SMOKE, out=tmp_path_factory.mktemp("runs") / "smoke")
+    return run

@@ -1,0 +1,52 @@
+"""The embedded digits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fedloom.data.digits import NAMES, SIBLING, load
+from fedloom.errors import BadInput
+
+
+def test_counts_and_shapes() -> None:
+    scene = load(size=16)
+    assert scene.class_names == NAMES
+    assert list(scene.train) == list(scene.test) == ["image"]
+    assert (len(scene.train["image"]), len(scene.test["image"])) == (797, 500)
+    assert np.bincount(scene.test["image"].labels).tolist() == [50] * 10
+    assert scene.generic is not None
+    assert scene.generic.images.shape == (500, 16, 16, 3)
+    wrong = scene.generic.names != scene.generic.labels
+    assert wrong.mean() == pytest.approx(0.4)
+    assert (scene.generic.names[wrong] == SIBLING[scene.generic.labels[wrong]]).all()
+    assert (SIBLING[SIBLING] == np.arange(10)).all()
+
+
+def test_parts_share_no_picture() -> None:
+    scene = load(size=8)
+    assert scene.generic is not None
+    parts = [scene.train["image"].images, scene.test["image"].images, scene.generic.images]  # type: ignore[union-attr]
+    seen = [{p.tobytes() for p in part} for part in parts]
+    assert sum(map(len, seen)) == len(set.union(*seen)) == 1797
+
+
+def test_captions_describe_and_do_not_name() -> None:
+    scene = load(size=8)
+    assert scene.generic is not None
+    captions = scene.generic.captions
+    assert len(set(captions)) > 15
+    assert not any(name in caption.split() for caption in captions for name in NAMES)
+    ink = scene.generic.images[..., 0].astype(float)
+    thick = [i for i, c in enumerate(captions) if "thick" in c]
+    thin = [i for i, c in enumerate(captions) if "thin" in c]
+    assert ink[thick].mean(axis=(1, 2)).min() > ink[thin].mean(axis=(1, 2)).max()
+
+
+def test_seed_and_limits() -> None:
+    a, b, c = (load(size=8, seed=s).test["image"].images for s in (0, 0, 1))  # type: ignore[union-attr]
+    assert (a == b).all()
+    assert (a != c).any()
+    for kwargs in ({"test": 15}, {"test": 1000, "generic": 740}, {"size": 4}, {"confusion": 2.0}):
+        with pytest.raises(BadInput):
+            load(**kwargs)  # type: ignore[arg-type]

@@ -1,0 +1,163 @@
+"""Partition: what every split must satisfy, at the extremes, and the cases that cannot be served."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from fedloom.data.partition import Split, partition
+from fedloom.errors import BadInput
+
+LABELS = np.random.default_rng(0).integers(0, 7, 500)
+SCHEMES = ["iid", "dirichlet", "pathological"]
+
+
+def check(split: Split, n: int, clients: int, minimum: int) -> None:
+    assert split.clients == clients
+    together = np.concatenate(split.indices)
+    assert sorted(together.tolist()) == list(range(n))  # disjoint and exhaustive
+    assert min(map(len, split.indices)) >= minimum
+    assert all((np.diff(i) > 0).all() for i in split.indices)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("clients", "minimum"), [(1, 2), (7, 2), (20, 10), (50, 5)])
+def test_disjoint_exhaustive_and_at_least_the_minimum(scheme: str, clients: int, minimum: int) -> None:
+    each = 7 if clients == 1 else 2
+    for seed in range(3):
+        split = partition(LABELS, clients, scheme, classes_per_client=each, minimum=minimum, seed=seed)
+        check(split, 500, clients, minimum)
+
+
+@pytest.mark.parametrize("alpha", [1e-300, 1e-3, 0.1, 1.0, 1e3, 1e300])
+def test_dirichlet_ends_at_any_alpha(alpha: float) -> None:
+    for seed in range(5):
+        check(partition(LABELS, 25, "dirichlet", alpha=alpha, minimum=20, seed=seed), 500, 25, 20)
+        check(partition(LABELS, 3, "dirichlet", alpha=alpha, seed=seed), 500, 3, 2)
+
+
+def test_alpha_sets_the_skew() -> None:
+    skew = [partition(LABELS, 5, alpha=a, seed=1).describe()["skew"] for a in (1e-3, 0.5, 1e3)]
+    assert skew[0] > skew[1] > skew[2]
+    assert skew[2] < 0.05
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_as_many_clients_as_samples(scheme: str) -> None:
+    labels = np.arange(40) % 4
+    split = partition(labels, 40, scheme, classes_per_client=1, minimum=1)
+    check(split, 40, 40, 1)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_same_seed_same_split(scheme: str) -> None:
+    a, b, c = (partition(LABELS, 6, scheme, classes_per_client=3, seed=s) for s in (4, 4, 5))
+    assert all(np.array_equal(x, y) for x, y in zip(a.indices, b.indices))
+    assert not all(np.array_equal(x, y) for x, y in zip(a.indices, c.indices))
+
+
+def test_dirichlet_cap_keeps_full_clients_out_of_later_classes() -> None:
+    labels = np.repeat(np.arange(10), 60)
+    split = partition(labels, 10, alpha=1e-6, minimum=0)
+    # One-hot draws over the clients that are not full yet: every client gets exactly one class.
+    assert split.describe()["sizes"] == [60] * 10
+    assert sorted(split.counts(10).argmax(1).tolist()) == list(range(10))
+
+
+def test_iid_is_equal_cuts() -> None:
+    assert sorted(partition(LABELS, 7, "iid").describe()["sizes"]) == [71] * 4 + [72] * 3
+
+
+@pytest.mark.parametrize(("clients", "each"), [(4, 2), (10, 3), (7, 1), (3, 7)])
+def test_pathological_holds_the_classes_and_evenly(clients: int, each: int) -> None:
+    labels = np.arange(700) % 7
+    for seed in range(5):
+        counts = partition(labels, clients, "pathological", classes_per_client=each, seed=seed).counts(7)
+        assert ((counts > 0).sum(1) == each).all()
+        holders = (counts > 0).sum(0)
+        assert holders.min() >= 1
+        assert holders.max() - holders.min() <= 1
+
+
+def test_pathological_repair_stays_within_the_classes() -> None:
+    labels = np.array([0] * 4 + [1] * 100 + [2] * 100)
+    split = partition(labels, 3, "pathological", classes_per_client=2, minimum=50)
+    check(split, 204, 3, 50)
+    assert ((split.counts(3) > 0).sum(1) <= 2).all()
+
+
+@pytest.mark.parametrize("scheme", ["iid", "dirichlet"])
+def test_per_class_minimum(scheme: str) -> None:
+    split = partition(LABELS, 6, scheme, alpha=1e-3, per_class_minimum=5, minimum=60)
+    check(split, 500, 6, 60)
+    assert split.counts(7).min() >= 5
+
+
+def test_per_class_minimum_of_own_classes() -> None:
+    counts = partition(LABELS, 8, "pathological", classes_per_client=3, per_class_minimum=4).counts(7)
+    assert counts[counts > 0].min() >= 4
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "says"),
+    [
+        ({"clients": 300}, "500 samples cannot give 300 clients 2 each"),
+        ({"clients": 0}, "clients=0"),
+        ({"clients": 2, "alpha": 0.0}, "alpha=0.0"),
+        ({"clients": 2, "alpha": float("nan")}, "alpha=nan"),
+        ({"clients": 2, "scheme": "dirichlett"}, "Did you mean 'dirichlet'"),
+        ({"clients": 2, "minimum": -1}, "minimum=-1"),
+        ({"clients": 3, "scheme": "pathological"}, "left for label"),
+        ({"clients": 3, "scheme": "pathological", "classes_per_client": 8}, "allowed: 1 to 7"),
+        ({"clients": 9, "per_class_minimum": 30}, "cannot get 30 samples of label 0"),
+    ],
+)
+def test_what_cannot_be_served_is_named(kwargs: dict[str, object], says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        partition(LABELS, **kwargs)  # type: ignore[arg-type]
+
+
+def test_client_that_no_class_mate_can_help() -> None:
+    with pytest.raises(BadInput, match=r"client \d cannot get 10 samples of its labels \[0\]"):
+        partition(np.array([0] * 4 + [1] * 100), 2, "pathological", classes_per_client=1, minimum=10)
+
+
+def test_empty_and_negative_labels() -> None:
+    with pytest.raises(BadInput, match="nothing to share out"):
+        partition(np.empty(0, dtype=np.int64), 2, minimum=0)
+    with pytest.raises(BadInput, match="label -1"):
+        partition(np.array([0, -1, 2]), 1)
+
+
+def test_describe_by_hand() -> None:
+    split = Split(np.array([0, 0, 1, 1]), (np.array([0, 1]), np.array([2, 3])))
+    described = json.loads(json.dumps(split.describe()))
+    assert described == {
+        "clients": 2,
+        "samples": 4,
+        "sizes": [2, 2],
+        "classes_per_client": [1, 1],
+        "skew": 0.5,
+        "entropy_nats": 0.0,
+        "entropy_nats_global": pytest.approx(np.log(2)),
+    }
+    assert split.counts(3).tolist() == [[2, 0, 0], [0, 2, 0]]
+    with pytest.raises(BadInput, match="go up to 1"):
+        split.counts(1)
+
+
+def test_absent_classes_are_no_trouble() -> None:
+    check(partition(np.array([0, 9] * 20), 4, "pathological", classes_per_client=1), 40, 4, 2)
+
+
+def test_a_hundred_clients_of_sixty_thousand_samples_in_50_ms() -> None:
+    labels = np.random.default_rng(1).integers(0, 10, 60_000)
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        partition(labels, 100, alpha=0.5, minimum=10)
+        times.append(time.process_time() - start)
+    assert min(times) < 0.05

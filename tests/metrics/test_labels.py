@@ -1,0 +1,48 @@
+"""Label diagnostics."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from fedloom.errors import BadInput
+from fedloom.metrics.labels import label_report
+
+
+def test_report_by_hand() -> None:
+    report = label_report(
+        drawn=[0, 0, 1, 1, 2, 2],
+        voted=[0, 1, 1, 2, -1, 0],
+        kept=[True, True, True, False, False, False],
+        oracle=[0, 1, 1, 1, 2, 0],
+    )
+    assert report == pytest.approx(
+        {
+            "prompt_accuracy": 4 / 6,
+            "voted_accuracy": 4 / 5,
+            "kept_accuracy": 1.0,
+            "dropped_accuracy": 1 / 2,
+            "kept_prompt_accuracy": 2 / 3,
+            "kept_share": 0.5,
+        }
+    )
+    assert json.loads(json.dumps(report)) == report  # plain numbers, fit for a run's files
+
+
+def test_nothing_dropped_nothing_kept_nothing_voted_nothing_at_all() -> None:
+    labels = torch.tensor([0, 1])
+    assert label_report(labels, labels, torch.tensor([True, True]), labels)["dropped_accuracy"] is None
+    nobody = label_report(labels, [-1, -1], [False, False], labels)
+    assert nobody["prompt_accuracy"] == 1.0
+    assert nobody["kept_share"] == 0.0
+    assert [nobody[key] for key in ("voted_accuracy", "kept_accuracy", "dropped_accuracy")] == [None] * 3
+    empty = np.zeros(0, dtype=int)
+    assert set(label_report(empty, empty, empty, empty).values()) == {None}
+
+
+def test_lengths_must_agree() -> None:
+    with pytest.raises(BadInput, match=r"voted \(3,\)"):
+        label_report([0, 1], [0, 1, 2], [True, True], [0, 1])

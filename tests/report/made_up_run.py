@@ -1,0 +1,158 @@
+"""A made-up run folder: random pictures and numbers that look like a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedloom.report.pictures import label_panel, sample_grid
+from fedloom.runs import RunFolder
+
+CLASSES = (
+    *("poppy", "buttercup", "lily", "clematis", "daisy", "coneflower"),
+    *("iris", "trillium", "periwinkle", "bellflower", "cosmos", "aster"),
+)
+IMAGE, TEXT = ["image-0", "image-1", "image-2"], ["text-0", "text-1"]
+ROUNDS = 4
+
+
+def pictures(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A disc in the colour of its class on a noisy ground, uint8 (N, 32, 32, 3)."""
+    y, x = np.mgrid[:32, :32] - 15.5
+    disc = (np.hypot(x, y) < 10)[..., None]
+    colours = np.random.default_rng(1).integers(0, 255, (len(CLASSES), 3))
+    noise = rng.integers(90, 120, (len(labels), 32, 32, 3))
+    return np.where(disc, colours[labels][:, None, None], noise).astype(np.uint8)
+
+
+def message(round: int, direction: str, client: str, verb: str, counted: bool = True) -> dict[str, Any]:
+    """A ledger line."""
+    up = [("probabilities", "float32", [64, 12], 3072), ("representations", "float16", [64, 32], 4096)]
+    down = [("images", "uint8", [64, 32, 32, 3], 196608), ("labels", "int64", [64], 512)]
+    fields = [dict(zip(("name", "dtype", "shape", "bytes"), f)) for f in (up if direction == "up" else down)]
+    payload = sum(f["bytes"] for f in fields)
+    return {
+        "round": round,
+        "direction": direction,
+        "client": client,
+        "verb": verb,
+        "message": "Opinion" if direction == "up" else "Pairs",
+        "fields": fields,
+        "payload_bytes": payload,
+        "encoded_bytes": payload + 120,
+        "counted": counted,
+    }
+
+
+def row(round: int, seed: int, text: bool = True) -> dict[str, Any]:
+    """A line of metrics."""
+    rng = np.random.default_rng([seed, round])
+    gain = 1 - np.exp(-0.6 * round)
+    image, words, t2i = 0.42 + 0.2 * gain, 0.55 + 0.11 * gain, 0.38 + 0.28 * gain
+    per = {name: image + rng.normal(0, 0.03) for name in IMAGE}
+    per |= {name: words + rng.normal(0, 0.03) for name in TEXT} if text else {}
+    labels = {
+        "prompt_accuracy": 0.6 + 0.2 * gain,
+        "voted_accuracy": 0.7 + 0.2 * gain,
+        "kept_accuracy": 0.82 + 0.1 * gain,
+        "dropped_accuracy": 0.4 + 0.1 * gain,
+        "kept_prompt_accuracy": 0.66 + 0.2 * gain,
+        "kept_share": 0.55 + 0.2 * gain,
+        "samples": 240,
+        "kept": int(240 * (0.55 + 0.2 * gain)),
+    }
+    late = [{"verb": "infer", "client": "image-2", "error": "timeout", "detail": "no answer in 30 s"}]
+    return {
+        "round": round,
+        "image_accuracy": image,
+        "text_accuracy": words if text else None,
+        "t2i_accuracy": t2i,
+        "clip_score": 24.1 + 2.2 * gain,
+        "fid": 61.0 - 20 * gain,
+        "inception_score": None,
+        "per_client": per,
+        "labels": labels if round else None,
+        "bytes_up": 36_440 * bool(round),
+        "bytes_down": 986_200 * bool(round),
+        "formula_up": 35_840 if round else None,
+        "formula_down": 985_600 if round else None,
+        "missing": late if round == 2 else [],
+        "losses": {"generator": 1.2 - 0.2 * gain},
+        "seconds": {
+            "synthesis": 4.1,
+            "inference": 1.2,
+            "fusion": 0.1,
+            "generator": 9.3,
+            "retraining": 3.3,
+            "evaluation": 2.2,
+        },
+    }
+
+
+def ends(rows: list[dict[str, Any]], key: str, per_client: list[str] | None = None) -> dict[str, Any] | None:
+    """A `{"before", "after"}` entry of the summary."""
+    if rows[-1][key] is None:
+        return None
+    entry = {"before": rows[0][key], "after": rows[-1][key]}
+    if per_client:
+        entry["per_client"] = {n: rows[-1]["per_client"][n] for n in per_client}
+    return entry
+
+
+def make_run(path: Path, seed: int = 0, *, text: bool = True, finished: bool = True) -> Path:
+    """Write a run folder at `path`."""
+    config = {
+        "method": "fedmmkt",
+        "data": "flora",
+        "seed": seed,
+        "rounds": ROUNDS,
+        "engine": {"workers": 1},
+        "settings": {"quorum": 3, "temperature": 0.5},
+    }
+    folder = RunFolder.create(path, config)
+    rng = np.random.default_rng(seed)
+    names = IMAGE + (TEXT if text else [])
+    counts = rng.integers(0, 40, (len(names), 12)) * rng.integers(0, 2, (len(names), 12))
+    folder.write_split(counts, names, CLASSES)
+    rows = [row(r, seed, text) for r in range(ROUNDS + 1 if finished else 3)]
+    for r in rows:
+        folder.append_round(r)
+        labels = np.repeat(np.arange(12), 6)
+        blots = pictures(labels, rng)
+        sample_grid(blots, CLASSES, folder.sample_picture(r["round"]), side=64)
+        if r["round"]:
+            truth = np.where(rng.random(72) < 0.3, labels ^ 1, labels)
+            vote, kept = np.where(rng.random(72) < 0.8, truth, labels), rng.random(72) < 0.7
+            label_panel(blots, labels, vote, kept, truth, CLASSES, folder.label_picture(r["round"]))
+    ledger = [message(r, d, c, "infer") for r in range(1, len(rows)) for c in names for d in ("down", "up")]
+    ledger += [message(0, "down", c, "setup", counted=False) for c in names]
+    folder.ledger.write_text("".join(json.dumps(line) + "\n" for line in ledger))
+    folder.log("done")
+    if finished:
+        folder.write_summary(
+            {
+                "method": "fedmmkt",
+                "data": "flora",
+                "seed": seed,
+                "rounds": ROUNDS,
+                "clients": {"image": IMAGE, "text": TEXT if text else []},
+                "image_accuracy": ends(rows, "image_accuracy", IMAGE),
+                "text_accuracy": ends(rows, "text_accuracy", TEXT),
+                "t2i_accuracy": ends(rows, "t2i_accuracy"),
+                "clip_score": ends(rows, "clip_score"),
+                "fid": ends(rows, "fid"),
+                "inception_score": None,
+                "labels": rows[-1]["labels"],
+                "bytes_up": 36_440 * ROUNDS,
+                "bytes_down": 986_200 * ROUNDS,
+                "bytes_per_round": {"up": 36_440},
+                "seconds": {k: v * ROUNDS for k, v in rows[-1]["seconds"].items()},
+                "peak_memory_bytes": 1_234_567_890,
+                "judge": {"real_test_accuracy": 0.973},
+                "version": "0.1.0",
+            }
+        )
+    return path

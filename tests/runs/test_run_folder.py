@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from fedloom.errors import BadInput, FedloomError
+from fedloom.runs import RunFolder, load_run, new_run_path
+from fedloom.runs.disk import append_line, plain, read_lines, read_object, write_atomic
+
+CONFIG = {
+    "method": "fedmmkt",
+    "data": "flora",
+    "seed": 3,
+    "engine": {"workers": 2, "name": "local"},
+    "eps": math.inf,
+}
+
+
+def test_a_new_folder_holds_the_configuration_and_the_environment(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "a", {**CONFIG, "out": tmp_path}, environment={"device": "cpu"})
+    stored = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())
+    assert stored == {**CONFIG, "out": str(tmp_path)} == folder.config
+    facts = json.loads((tmp_path / "a" / "environment.json").read_text())
+    assert facts["packages"]["numpy"] == np.__version__
+    assert facts["python"].startswith(f"{sys.version_info.major}.")
+    assert facts["cpu_count"]
+    assert facts["device"] == "cpu"
+    assert "threads" in facts
+    assert "platform" in facts
+    assert folder.read_rounds() == []
+    folder.log("hello")
+    assert folder.log_file.read_text().endswith(" hello\n")
+
+
+def test_an_existing_run_is_not_written_over_unless_asked(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "a", CONFIG)
+    folder.append_round({"round": 0})
+    (tmp_path / "a" / "my notes.txt").write_text("keep")
+    with pytest.raises(BadInput, match="holds a run already"):
+        RunFolder.create(tmp_path / "a", CONFIG)
+    assert folder.read_rounds() == [{"round": 0}]
+    again = RunFolder.create(tmp_path / "a", CONFIG, overwrite=True)
+    assert again.read_rounds() == []
+    assert (tmp_path / "a" / "my notes.txt").read_text() == "keep"
+
+
+def test_a_folder_that_is_no_run_is_never_cleared(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(BadInput, match=r"thesis\.tex"):
+            RunFolder.create(tmp_path, CONFIG, overwrite=overwrite)
+    assert (tmp_path / "thesis.tex").exists()
+    with pytest.raises(BadInput, match="is a file"):
+        RunFolder.create(tmp_path / "thesis.tex", CONFIG)
+
+
+def test_a_half_made_folder_is_taken_over(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "a", CONFIG)
+    (tmp_path / "a" / "config.yaml").unlink()
+    (tmp_path / "a" / ".config.yaml.0000.part").write_text("meth")
+    assert RunFolder.create(tmp_path / "a", CONFIG).config == CONFIG
+
+
+def test_open_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such folder"):
+        RunFolder.open(tmp_path / "none")
+    with pytest.raises(BadInput, match=r"no config\.yaml"):
+        RunFolder.open(tmp_path)
+    (tmp_path / "config.yaml").write_text("- [")
+    with pytest.raises(BadInput, match="not YAML") as caught:
+        RunFolder.open(tmp_path)
+    assert "\n" not in str(caught.value)
+    (tmp_path / "config.yaml").write_text("just text")
+    with pytest.raises(BadInput, match="expected keys"):
+        load_run(tmp_path)
+
+
+def test_new_run_paths_never_clash(tmp_path: Path) -> None:
+    names = [new_run_path("fedmmkt", "flora", 0, tmp_path / "runs").name for _ in range(3)]
+    assert names == ["fedmmkt-flora-0", "fedmmkt-flora-0-2", "fedmmkt-flora-0-3"]
+    assert new_run_path("m", "/somewhere/my data", 1, tmp_path).name == "m-my-data-1"
+    RunFolder.create(tmp_path / "runs" / names[1], CONFIG)  # an empty folder may become a run
+
+
+def test_rounds_hold_no_nan_and_survive_a_torn_line(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "a", CONFIG)
+    folder.append_round({"round": 0, "fid": np.float32("nan"), "clip_score": math.inf, "n": np.int64(3)})
+    assert folder.metrics.read_text() == '{"round": 0, "fid": null, "clip_score": null, "n": 3}\n'
+    with folder.metrics.open("a") as handle:
+        handle.write('{"round": 1, "fi')  # killed here
+    assert [row["round"] for row in folder.read_rounds()] == [0]
+    folder.append_round({"round": 1})
+    assert [row["round"] for row in folder.read_rounds()] == [0, 1]
+    folder.rewrite_rounds([{"round": 7}])
+    assert folder.read_rounds() == [{"round": 7}]
+    folder.metrics.write_text('{"round": 0}\nnonsense\n{"round": 1}\n')
+    with pytest.raises(FedloomError, match="line 2"):
+        folder.read_rounds()
+
+
+def test_rewind_forgets_later_rounds(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "a", CONFIG)
+    for r in range(4):
+        folder.append_round({"round": r})
+        append_line(folder.ledger, json.dumps({"round": r}))
+        folder.sample_picture(r).write_bytes(b"png")
+        folder.label_picture(r).write_bytes(b"png")
+    folder.write_summary({"method": "fedmmkt"})
+    folder.rewind(1)
+    assert [row["round"] for row in folder.read_rounds()] == [0, 1]
+    assert [row["round"] for row in read_lines(folder.ledger)] == [0, 1]
+    assert sorted(p.name for p in folder.samples.iterdir()) == [
+        "labels_0000.png",
+        "labels_0001.png",
+        "round_0000.png",
+        "round_0001.png",
+    ]
+    assert not folder.summary.exists()
+
+
+def test_same_config_names_the_differences(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "a", {**CONFIG, "sizes": (1, 2), "x": math.nan})
+    same = {**CONFIG, "sizes": [1, 2], "x": math.nan}
+    assert folder.same_config(same) == []
+    other = {**same, "seed": 4, "engine": {"workers": 9, "name": "local"}, "new": 1}
+    del other["data"]
+    assert folder.same_config(other, may_differ=["engine.workers"]) == [
+        "data: the run has 'flora', now '(absent)'",
+        "seed: the run has 3, now 4",
+        "new: the run has '(absent)', now 1",
+    ]
+    assert len(folder.same_config(other)) == 4
+    assert len(folder.same_config(other, may_differ=["engine", "new"])) == 2
+
+
+def test_only_one_process_writes(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "a", CONFIG)
+    other = RunFolder.open(folder.path)
+    with folder.exclusive(), pytest.raises(BadInput, match="another process"), other.exclusive():
+        pass
+    with folder.exclusive():
+        pass
+
+
+def test_split_is_checked(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "a", CONFIG)
+    folder.write_split(np.array([[1, 2], [3, 4]]), ["a", "b"], ["x", "y"])
+    assert load_run(folder.path).split == {"classes": ["x", "y"], "clients": {"a": [1, 2], "b": [3, 4]}}
+    with pytest.raises(BadInput, match=r"\(2, 3\)"):
+        folder.write_split(np.array([[1, 2], [3, 4]]), ["a", "b"], ["x", "y", "z"])
+
+
+def test_plain_values() -> None:
+    class Colour(StrEnum):
+        RED = "red"
+
+    assert plain({"a": Colour.RED, 1: {3, 2}, "p": Path("x/y"), "z": np.ones((1, 2), np.uint8)}) == {
+        "a": "red",
+        "1": [2, 3],
+        "p": "x/y",
+        "z": [[1, 1]],
+    }
+    with pytest.raises(TypeError, match="object"):
+        plain(object())
+
+
+def test_a_write_that_fails_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "summary.json"
+    write_atomic(path, "old")
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(FedloomError, match=r"summary\.json: No space left on device"):
+        write_atomic(path, "new")
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text('{"round": 0}\n')
+    with pytest.raises(FedloomError, match="No space left"):
+        append_line(metrics, '{"round": 1}')
+    assert path.read_text() == "old"
+    assert metrics.read_text() == '{"round": 0}\n'
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["metrics.jsonl", "summary.json"]
+
+
+def test_a_run_is_read_back(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "a", CONFIG)
+    folder.append_round({"round": 0, "labels": None, "per_client": {"image-0": 0.5}, "missing": []})
+    folder.append_round(
+        {"round": 1, "labels": {"kept": 3}, "per_client": {"image-0": 0.6}, "missing": [{"client": "x"}]}
+    )
+    append_line(folder.ledger, '{"round": 1, "client": "image-0"}')
+    for r in (10, 2, 0):
+        folder.sample_picture(r).write_bytes(b"")
+    run = load_run(str(folder.path))
+    assert run.config["seed"] == 3
+    assert not run.finished
+    assert run.summary == {}
+    frame = run.metrics
+    assert list(frame["per_client.image-0"]) == [0.5, 0.6]
+    assert list(frame["missing"]) == [0, 1]
+    assert math.isnan(frame["labels.kept"][0])
+    assert frame["labels.kept"][1] == 3
+    assert "labels" not in frame
+    assert run.ledger == [{"round": 1, "client": "image-0"}]
+    assert [p.name for p in run.samples] == ["round_0000.png", "round_0002.png", "round_0010.png"]
+    with pytest.raises(BadInput, match="the run is unfinished"):
+        run.generator  # noqa: B018
+    folder.write_summary({"method": "fedmmkt", "fid": float("nan")})
+    assert load_run(folder.path).summary == {"method": "fedmmkt", "fid": None}
+    folder.summary.write_text("[1]")
+    with pytest.raises(FedloomError, match=r"summary\.json"):
+        load_run(folder.path).summary  # noqa: B018
+    assert read_object(tmp_path / "none.json") == {}
+
+
+def test_reading_runs_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, fedloom.runs, fedloom.report.text, fedloom.report.scores\n"
+        "heavy = {'torch', 'pandas', 'matplotlib', 'transformers', 'diffusers', 'numpy', 'rich'}\n"
+        "bad = heavy & set(sys.modules)\n"
+        "sys.exit(f'imported: {bad}' if bad else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -55,7 +55,9 @@ class ClientsSettings(Frozen):
         ClientGroup(arch="distilbert", count=2, hidden=48),
     )
     public_steps: int = Field(
-        200, ge=0, description="steps in which random backbones learn from the generic part, once; 0: stay random"
+        200,
+        ge=0,
+        description="steps in which random backbones learn from the generic part, once; 0: stay random",
     )
     warm_steps: int = Field(120, ge=0, description="private steps before round 1 (E_0 of FedMMKT)")
     batch: int = Field(32, ge=1)
@@ -131,7 +133,7 @@ class Config(Frozen):
 
     method: str = "fedmmkt"
     seed: int = Field(0, ge=0)
-    rounds: int = Field(6, ge=0)
+    rounds: int = Field(4, ge=0)
     data: DataSettings = DataSettings()
     clients: ClientsSettings = ClientsSettings()
     server: ServerSettings = ServerSettings()
@@ -169,7 +171,8 @@ def load_config(
     tree = _merge(tree, dict(values or {}))
     for text in overrides:
         tree = _merge(tree, _override(text))
-    return validate(Config, tree)
+    config: Config = validate(Config, tree)
+    return config
 
 
 def validate(kind: type[Any], tree: Mapping[str, Any], where: str = "") -> Any:

@@ -192,6 +192,8 @@ class _Experiment:
             from fedloom.models.generator import load_generator
 
             generator = load_generator(assets.generator, config.clients.width)
+            g = config.server.generator
+            generator.pipe.register_to_config(guidance=g.guidance, sampling_steps=g.sampling_steps)
         if assets.captioner is not None:
             from fedloom.models.captioner import load_captioner
 
@@ -280,7 +282,7 @@ class _Experiment:
         self.folder.append_round(row)
         with store.writing(t) as tmp:
             save_file(
-                {k: np.ascontiguousarray(v) for k, v in server.state().items()}, tmp / "server.safetensors"
+                {k: np.asarray(v, order="C") for k, v in server.state().items()}, tmp / "server.safetensors"
             )
             federation.checkpoint(tmp / "clients")
         federation.checkpoint_moved(self.folder.checkpoints / f"round_{t:04d}" / "clients")

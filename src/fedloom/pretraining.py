@@ -31,7 +31,7 @@ from fedloom.progress import Observer
 from fedloom.runs.cache import cached
 from fedloom.scenes import cached_scene
 
-FORMAT = 4  # raise when a change of code changes what pretraining gives
+FORMAT = 7  # raise when a change of code changes what pretraining gives
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,11 @@ def backbone_name(learner: LearnerSettings) -> str:
 def _random_learners(config: Config) -> list[LearnerSettings]:
     """The learners that start from a public backbone: not those with weights of their own."""
     every = [x for m in ("image", "text") for x in config.clients.learners(m)]
-    return [x for x in every if x.pretrained is None and x.arch != "frozen-mobilenet"] if config.clients.public_steps else []
+    return (
+        [x for x in every if x.pretrained is None and x.arch != "frozen-mobilenet"]
+        if config.clients.public_steps
+        else []
+    )
 
 
 # ------------------------------------------------------------------------------------------------ keys and folders
@@ -130,7 +134,9 @@ def _key(config: Config, scene: Scene, kind: str) -> dict[str, Any]:
     if kind.startswith("backbone-"):
         steps = config.clients.public_steps
         return base | {"learner": kind, "classes": scene.classes, "steps": steps}
-    base["settings"] = getattr(s, kind).model_dump(mode="json")
+    # How a generator is sampled does not change what it learns.
+    sampling = {"guidance", "sampling_steps"} if kind == "generator" else set()
+    base["settings"] = getattr(s, kind).model_dump(mode="json", exclude=sampling)
     return base | ({"clip": _key(config, scene, "clip")} if kind == "generator" else {})
 
 
@@ -334,7 +340,9 @@ def _build_side_by_side(config: Config, chains: Sequence[Sequence[str]], watch: 
             stack.callback(child.wait)
             stack.callback(child.kill)
         done = [0] * len(chains)
-        readers = [threading.Thread(target=_follow, args=(c, done, n), daemon=True) for n, c in enumerate(children)]
+        readers = [
+            threading.Thread(target=_follow, args=(c, done, n), daemon=True) for n, c in enumerate(children)
+        ]
         for child, chain, reader in zip(children, chains, readers):
             assert child.stdin is not None
             child.stdin.write(json.dumps({"config": config.model_dump(mode="json"), "kinds": list(chain)}))

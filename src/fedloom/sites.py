@@ -122,9 +122,7 @@ def _site_tokenizer(pretrained: str | None, shared: str) -> Any:
     return AutoTokenizer.from_pretrained(pretrained)
 
 
-def _warm_start(
-    client: Any, config: Config, private: Samples, start: list[Any], tokenizer: str
-) -> None:
+def _warm_start(client: Any, config: Config, private: Samples, start: list[Any], tokenizer: str) -> None:
     """E_0 private steps before round 1; done once for all methods and runs that share model, data and seed."""
     site, c = client.site, config.clients
     key = {
@@ -141,7 +139,7 @@ def _warm_start(
     def build(folder: Path) -> None:
         site.train_private(c.warm_steps, 0, "warm")
         tensors, _ = client.state()
-        save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, folder / "client.safetensors")
+        save_file({k: np.asarray(v, order="C") for k, v in tensors.items()}, folder / "client.safetensors")
 
     folder = cached("warm", key, build)
     client.load_state(load_file(folder / "client.safetensors"), {})

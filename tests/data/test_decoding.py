@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import picture, truncate
 from PIL import Image
 
+from conftest import picture, truncate
 from fedloom.data.decode import decode, decode_all
 from fedloom.errors import BadInput
 

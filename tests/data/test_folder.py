@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import picture
 
+from conftest import picture
 from fedloom.data.folder import load
 from fedloom.errors import BadInput
 

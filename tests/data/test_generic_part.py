@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import COLOURS
 
+from conftest import COLOURS
 from fedloom.data.generic import Condenser, colour_caption, confuse, look_alikes, split_generic, stratified
 from fedloom.data.scene import ImageSet, TextSet
 from fedloom.errors import BadInput

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import picture, truncate
 
+from conftest import picture, truncate
 from fedloom.data.flowers102 import NAMES
 from fedloom.data.registry import load_scene
 from fedloom.data.scene import Scene

@@ -2,11 +2,11 @@
 
 What it carries, and why:
 
-- Ten species in five *sibling pairs* of the same colours. The world confuses siblings' names: `Generic.names` says the
-  sibling's for a share of pictures, so a generator that learns from it draws well and names badly.
-- Across pairs, species share petal number, petal shape or centre: what a classifier must look at closely.
-- Every species has three *varieties* (petal colours), shared with its sibling: variation within a class that the class
-  prompt does not say and a representation can carry.
+- Ten species in five *sibling pairs*. The world confuses siblings' names: `Generic.names` says the sibling's for a
+  share of pictures, so a generator that learns from it draws well and names badly.
+- Across pairs, species share colour, petal number, petal shape or centre: what a classifier must look at closely.
+- Every species has two *varieties* (petal colours), shared with other species: variation within a class that the
+  class prompt does not say and a representation can carry.
 - Captions describe petals, centre, colour and scene, never the name; each may leave out a detail, so some texts stay
   ambiguous. They say more than the label.
 - Image and text samples are drawn apart (no pairs at clients); only the generic part is paired.
@@ -38,34 +38,33 @@ CENTRES = {"golden": (250, 196, 30), "dark": (52, 34, 30), "green": (110, 160, 6
 SCENES = {
     "a meadow": ((88, 150, 70), (58, 110, 48)),
     "the sky": ((150, 200, 240), (110, 170, 226)),
-    "dark soil": ((96, 70, 52), (66, 46, 36)),
 }
 COUNTS = {3: "three", 4: "four", 5: "five", 6: "six", 8: "eight"}
 
 
 @dataclass(frozen=True)
 class Species:
-    """A species: petal number, petal shape (`round`, `pointed` or `narrow`), centre, and its three petal colours."""
+    """A species: petal number, petal shape (`round`, `pointed` or `narrow`), centre, and its two petal colours."""
 
     name: str
     petals: int
     shape: str
     centre: str
-    colours: tuple[str, str, str]
+    colours: tuple[str, str]
 
 
 # Siblings stand next to each other: 0-1, 2-3, ...
 SPECIES = (
-    Species("poppy", 4, "round", "dark", ("red", "orange", "white")),
-    Species("zinnia", 8, "narrow", "dark", ("red", "orange", "white")),
-    Species("lily", 6, "pointed", "green", ("white", "pink", "orange")),
-    Species("cosmos", 8, "round", "golden", ("white", "pink", "orange")),
-    Species("daisy", 8, "narrow", "golden", ("white", "pink", "yellow")),
-    Species("buttercup", 5, "round", "green", ("white", "pink", "yellow")),
-    Species("iris", 3, "round", "golden", ("blue", "purple", "yellow")),
-    Species("clematis", 6, "pointed", "dark", ("blue", "purple", "yellow")),
-    Species("periwinkle", 5, "round", "dark", ("blue", "pink", "purple")),
-    Species("trillium", 3, "pointed", "green", ("blue", "pink", "purple")),
+    Species("poppy", 4, "round", "dark", ("red", "white")),
+    Species("zinnia", 8, "narrow", "dark", ("orange", "pink")),
+    Species("lily", 6, "pointed", "green", ("pink", "white")),
+    Species("cosmos", 8, "round", "golden", ("purple", "red")),
+    Species("daisy", 8, "narrow", "golden", ("white", "blue")),
+    Species("buttercup", 5, "round", "green", ("yellow", "orange")),
+    Species("iris", 3, "round", "golden", ("blue", "purple")),
+    Species("clematis", 6, "pointed", "dark", ("red", "yellow")),
+    Species("periwinkle", 5, "round", "dark", ("blue", "purple")),
+    Species("trillium", 3, "pointed", "green", ("yellow", "pink")),
 )
 SIBLING = np.arange(len(SPECIES)) ^ 1
 
@@ -92,7 +91,7 @@ def draw_flowers(labels: Labels, rng: np.random.Generator) -> list[Flower]:
         flowers.append(
             Flower(
                 int(label),
-                kind.colours[rng.integers(3)],
+                kind.colours[rng.integers(2)],
                 list(SCENES)[rng.integers(len(SCENES))],
                 float(rng.uniform(0.42, 0.46)),
                 float(rng.uniform(0.49, 0.51)),
@@ -173,7 +172,7 @@ def load(
     test: int = 400,
     generic: int = 1800,
     reference: int = 1800,
-    confusion: float = 0.4,
+    confusion: float = 0.45,
     seed: int = 0,
 ) -> Scene:
     """Draw the scene.

@@ -35,7 +35,7 @@ _INFOS = (
         "flora",
         "procedurally drawn flowers in sibling pairs, with captions that say more than the label (default)",
         ("image", "text"),
-        12,
+        10,
         "",
         "fedloom.data.flora:load",
         "drawn from a seed by this package",

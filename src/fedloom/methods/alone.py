@@ -24,7 +24,7 @@ class StandaloneSettings(Frozen):
     """How long clients train alone."""
 
     private_steps: int = Field(10, ge=0, description="private steps a round (E_loc)")
-    extra_steps: int = Field(20, ge=0, description="more private steps: what others spend on shared samples")
+    extra_steps: int = Field(40, ge=0, description="more private steps: what others spend on shared samples")
 
 
 class Standalone(ServerHalf):
@@ -35,8 +35,9 @@ class Standalone(ServerHalf):
     def round(self, federation: Federation) -> Info:
         """Private steps at every client, as many as the methods it is compared with take in all."""
         order = TrainOrder(self.settings.private_steps + self.settings.extra_steps)
-        losses = [r.message.loss for r in federation.ask("train", order, timeout=self.tools.timeout) if r.ok]
-        return Info(losses={"clients": float(np.mean(losses)) if losses else None})
+        replies = federation.ask("train", order, timeout=self.tools.timeout)
+        loss = {r.client: r.message.loss for r in replies if r.ok}
+        return Info(losses={"clients": float(np.mean([loss[k] for k in sorted(loss)])) if loss else None})
 
 
 class SelfFinetuneSettings(TuningSettings):

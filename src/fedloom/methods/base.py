@@ -90,7 +90,7 @@ class Site:
         if self.modality == "image":
             images = samples.images if isinstance(samples, ImageSet) else samples
             return {"pixel_values": to_float(np.asarray(images))}
-        texts = getattr(samples, "texts", samples)
+        texts: Any = getattr(samples, "texts", samples)
         return tokenize(self.tokenizer, texts)
 
     def rng(self, *names: object) -> np.random.Generator:
@@ -201,12 +201,20 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, NDArray[Any]]
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Put `optimizer_state` back."""
+    """Put `optimizer_state` back, each moment in the memory layout of its parameter.
+
+    The fused optimiser pairs moments with parameters as they lie in memory: a channels-last weight with a contiguous
+    moment would be stepped wrongly.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, n, key = name.split(".", 2)
-            state.setdefault(int(n), {})[key] = torch.from_numpy(np.array(value))
+            like, moment = parameters[int(n)], torch.from_numpy(np.array(value))
+            if moment.shape == like.shape:
+                moment = torch.empty_like(like, dtype=moment.dtype).copy_(moment)
+            state.setdefault(int(n), {})[key] = moment
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -33,10 +33,11 @@ from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
 from fedloom.federation.messages import Tensor as Wire
+from fedloom.functional.attention import LearnedCrossAttention, train_cross_attention
 from fedloom.functional.augment import drop_tokens, simclr_views
 from fedloom.functional.confidence import confidence, entropy
 from fedloom.functional.distillation import align_loss
-from fedloom.functional.fusion import fuse_logits, fuse_modalities, fuse_views
+from fedloom.functional.fusion import fuse_logits, fuse_modalities, fuse_views, mean_over
 from fedloom.functional.voting import label_vote, quorum_filter
 from fedloom.methods.base import (
     ClientHalf,
@@ -52,6 +53,8 @@ from fedloom.methods.base import (
 )
 from fedloom.methods.tuning import Pool, Tuner, TuningSettings
 from fedloom.metrics.communication import round_bytes
+from fedloom.models.fit import state_arrays
+from fedloom.randomness import global_torch_stream
 
 Array = NDArray[Any]
 
@@ -85,7 +88,7 @@ class Settings(TuningSettings):
     anchor: Literal["raw", "enhanced"] = Field("raw", description="means that eq. 8 compares with")
     balance: bool = Field(False, description="give both modalities equal say however many clients each has")
     # eq. 13
-    retrain_steps: int = Field(20, ge=0, description="client steps on synthetic samples a round (E_syn)")
+    retrain_steps: int = Field(40, ge=0, description="client steps on synthetic samples a round (E_syn)")
     kl_weight: float = Field(1.0, ge=0, description="lambda of eq. 13; 0 is -Client_Rep")
     align: Literal["kl", "mse", "cos"] = "kl"
     align_direction: Literal["forward", "reverse"] = Field("forward", description="forward: teacher first")
@@ -135,9 +138,9 @@ class ViewedOpinion:
 
 @dataclass(frozen=True)
 class Logits:
-    """M2 of l-FedMMKT."""
+    """M2 of l-FedMMKT. A row that is not finite is no answer."""
 
-    logits: Annotated[Array, Wire("float32", ("S", "C"))]
+    logits: Annotated[Array, Wire("float32", ("S", "C"), finite=False)]
 
 
 @dataclass(frozen=True)
@@ -255,7 +258,10 @@ class Server(ServerHalf):
     def __init__(self, tools: Tools, settings: Settings) -> None:
         super().__init__(tools, settings)
         self.tuner = Tuner(tools, settings)
-        self.attention: Any = None
+        self.attention: LearnedCrossAttention | None = None
+        if settings.attention == "mha" and settings.variant == "full":
+            with global_torch_stream(tools.seed, "server", "attention"):
+                self.attention = LearnedCrossAttention(tools.width, settings.attention_heads)
 
     def round(self, federation: Federation) -> Info:
         """One round, in the order of the paper."""
@@ -281,7 +287,7 @@ class Server(ServerHalf):
                 for r in federation.ask("infer", messages, timeout=tools.timeout, quorum=tools.quorum)
                 if r.ok
             ]
-            replies.sort(key=lambda r: federation.clients.index(r.client))  # order of arrival must not matter
+            replies.sort(key=lambda r: r.client)  # neither order of arrival nor of listing may matter
 
         with clock("fusion"):  # S2 and S3
             opinions = _Opinions(replies, len(drawn), len(tools.class_names), tools.width)
@@ -313,8 +319,8 @@ class Server(ServerHalf):
             )
             losses["generator"] = self.tuner.tune(t) if kept.any() else None
         with clock("retraining"):  # C2, eq. 13
-            trained = [r.message.loss for r in learning if r.ok]
-            losses["clients"] = float(np.mean(trained)) if trained else None
+            trained = {r.client: r.message.loss for r in learning if r.ok}
+            losses["clients"] = float(np.mean([trained[k] for k in sorted(trained)])) if trained else None
 
         info = LabelInfo(images, tuple(captions), drawn, labels.numpy(), kept.numpy())
         return Info(info, losses, clock.seconds, self._formula(federation, len(drawn)))
@@ -344,11 +350,17 @@ class Server(ServerHalf):
         if not present.any():
             return None
         z = o.representations[:, kept]  # (K, M, D)
-        contrast = {"temperature": s.contrast_temperature, "include_self": s.include_self}
+        contrast: dict[str, Any] = {"temperature": s.contrast_temperature, "include_self": s.include_self}
         images = torch.tensor([m == "image" for m in o.modalities])
         if s.variant == "u" or images.all() or not images.any():
             views = o.augmented[:, kept] if o.augmented is not None else z
             return fuse_views(z, views, present=present, **contrast).representation
+        if self.attention is not None:  # one pass a round, over samples that both modalities have answered
+            context, paired = (
+                mean_over(z[~images], present[~images]),
+                present[images] & present[~images].any(0),
+            )
+            train_cross_attention(self.attention, z[images], context, paired)
         fused = fuse_modalities(
             z[images],
             z[~images],
@@ -381,8 +393,8 @@ class Server(ServerHalf):
             include_self=s.include_self,
             present=o.present,
         )
-        labels = logits.argmax(1)
-        counts = (o.labels == labels).sum(0)
+        labels = logits.argmax(1).masked_fill(~o.present.any(0), -1)
+        counts = ((o.labels == labels) & o.present).sum(0)
         return labels, quorum_filter(counts, clients, s.gamma), None
 
     def _formula(self, federation: Federation, samples: int) -> tuple[int, int]:
@@ -400,12 +412,15 @@ class Server(ServerHalf):
         return count.up, count.down
 
     def state(self) -> dict[str, Array]:
-        """Generator, W_r, optimiser, pool."""
-        return self.tuner.state()
+        """Generator, W_r, optimiser, pool, and the learned attention where there is one."""
+        return self.tuner.state() | (state_arrays(self.attention, "attention.") if self.attention else {})
 
     def load_state(self, tensors: Mapping[str, Array]) -> None:
         """All of it again."""
         self.tuner.load_state(tensors)
+        if self.attention is not None:
+            own = {k: torch.from_numpy(np.array(v)) for k, v in tensors.items() if k.startswith("attention.")}
+            self.attention.load_state_dict({k.removeprefix("attention."): v for k, v in own.items()})
 
 
 class _Opinions:

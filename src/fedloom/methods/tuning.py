@@ -22,14 +22,14 @@ from fedloom.models.settings import Frozen
 class TuningSettings(Frozen):
     """How the generator is tuned, and how much of everything a round takes."""
 
-    samples: int = Field(100, ge=1, description="S, synthetic samples a round")
+    samples: int = Field(150, ge=1, description="S, synthetic samples a round")
     replay_rounds: int = Field(
         6, ge=1, description="rounds whose kept samples are trained on; 1: this round's only"
     )
     private_steps: int = Field(10, ge=0, description="client steps on private data a round (E_loc)")
     tune_steps: int = Field(40, ge=0, description="generator steps a round (E_T2I)")
     tune_batch: int = Field(24, ge=1)
-    tune_rate: float = Field(4e-4, gt=0, description="Adam's rate, cosine-annealed over all rounds")
+    tune_rate: float = Field(2e-4, gt=0, description="Adam's rate, cosine-annealed over all rounds")
     condition: Literal["add", "token", "pooled"] = Field("add", description="how R joins the text, eq. 11")
     omit: float = Field(
         0.2, ge=0, le=1, description="p, share of samples whose R is left out, eq. 12; 1 is -T2I_Rep"

@@ -70,6 +70,8 @@ def pretrain_backbone(
         learner.train()
         batches = index_batches(len(pixels), batch, steps, rng)
         optimizer = adamw((p for name, p in learner.named_parameters() if not name.startswith("head.")), rate)
-        loss = fit(optimizer, batches, objective, schedule=cosine(steps), name="backbone pretraining", tick=tick)
+        loss = fit(
+            optimizer, batches, objective, schedule=cosine(steps), name="backbone pretraining", tick=tick
+        )
     learner.eval()
     return loss

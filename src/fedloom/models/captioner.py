@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from fedloom.data.scene import Generic
 from fedloom.models.fit import adamw, cosine, fit, index_batches
-from fedloom.models.pictures import to_float
+from fedloom.models.pictures import soften, to_float
 from fedloom.models.settings import CaptionerSettings
 from fedloom.models.text import tokenize
-from fedloom.randomness import global_torch_stream, numpy_stream
+from fedloom.randomness import global_torch_stream, numpy_stream, torch_stream
 
 
 class Captioner(nn.Module):
@@ -94,7 +94,7 @@ def pretrain_captioner(
     tick: Callable[[], None] | None = None,
 ) -> float | None:
     """Caption training on the generic pairs. Captions describe, they do not name: no class knowledge enters here."""
-    rng = numpy_stream(seed, "captioner", "batches")
+    rng, draws = numpy_stream(seed, "captioner", "batches"), torch_stream(seed, "captioner", "views")
     pixels = to_float(generic.images)
     rows = tokenize(captioner.tokenizer, generic.captions)
 
@@ -104,7 +104,7 @@ def pretrain_captioner(
         length = int(mask.sum(1).max())
         ids, mask = ids[:, :length], mask[:, :length]
         labels = ids.masked_fill(mask == 0, -100)
-        out = captioner.model(pixel_values=pixels[i], input_ids=ids, attention_mask=mask, labels=labels)
+        out = captioner.model(pixel_values=soften(pixels[i], draws), input_ids=ids, attention_mask=mask, labels=labels)
         return out.loss  # type: ignore[no-any-return]
 
     with global_torch_stream(seed, "captioner", "training"):

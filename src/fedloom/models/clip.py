@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from fedloom.data.scene import Generic
 from fedloom.models.fit import adamw, cosine, fit, index_batches
-from fedloom.models.pictures import to_float
+from fedloom.models.pictures import soften, to_float
 from fedloom.models.settings import ClipSettings
 from fedloom.models.text import tokenize
-from fedloom.randomness import global_torch_stream, numpy_stream
+from fedloom.randomness import global_torch_stream, numpy_stream, torch_stream
 
 
 class Clip(nn.Module):
@@ -98,17 +98,21 @@ def pretrain_clip(
     seed: int,
     tick: Callable[[], None] | None = None,
 ) -> float | None:
-    """Contrastive pretraining on the generic pairs, by the names the world gives them (some wrong)."""
-    rng = numpy_stream(seed, "clip", "batches")
+    """Contrastive pretraining on the generic pairs, by their true names.
+
+    CLIP is the scorer: what it lacks is training, not truth. And its text tower must tell names apart, or no generator
+    that listens to it could unlearn a confusion.
+    """
+    rng, views = numpy_stream(seed, "clip", "batches"), torch_stream(seed, "clip", "views")
     pixels = to_float(generic.images)
 
     def objective(index: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
         draws = rng.random(len(index))
         texts = [
-            world_text(prompts[generic.names[i]], generic.captions[i], float(draw))
+            world_text(prompts[generic.labels[i]], generic.captions[i], float(draw))
             for i, draw in zip(index, draws)
         ]
-        z_image, z_text = clip.embed_images(pixels[torch.from_numpy(index)]), clip.embed_texts(texts)
+        z_image, z_text = clip.embed_images(soften(pixels[torch.from_numpy(index)], views)), clip.embed_texts(texts)
         logits = clip.model.logit_scale.exp().clamp(max=50) * z_image @ z_text.T  # (B, B)
         # Equal texts are equally right: class prompts repeated in a batch must not be each other's negatives.
         ids = {text: n for n, text in enumerate(dict.fromkeys(texts))}

@@ -56,7 +56,7 @@ def fit(
             if not math.isfinite(value):
                 raise FedloomError(f"{name}: the loss is {value} at step {step}")
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             if clip is not None:
                 nn.utils.clip_grad_norm_(parameters, clip)
             optimizer.step()

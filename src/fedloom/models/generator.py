@@ -71,10 +71,10 @@ class Generator(nn.Module):
 
     def embed(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Texts to (tokens (B, L, w), pooled (B, w)); each distinct text is encoded once, the encoder being frozen."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
-        if new:
-            tokens, pooled = self.pipe.embed(new)
-            self._texts.update({text: (tokens[i], pooled[i]) for i, text in enumerate(new)})
+        for text in dict.fromkeys(texts):
+            if text not in self._texts:  # alone: what stands beside it in a batch changes the last bits
+                tokens, pooled = self.pipe.embed([text])
+                self._texts[text] = (tokens[0], pooled[0])
         return torch.stack([self._texts[t][0] for t in texts]), torch.stack(
             [self._texts[t][1] for t in texts]
         )
@@ -102,9 +102,13 @@ class Generator(nn.Module):
             return tokens + addition[:, None], pooled + addition, None
         if self.condition == "pooled":
             return tokens, pooled + addition, None
-        # A zero token would still take attention: it is masked where R is left out and as long as W_r is zero.
-        heard = torch.full((len(texts),), bool(self.bridge.weight.detach().any()))
+        # A zero token would still take attention: it is masked where R is left out, and gone as long as W_r is zero,
+        # but for training: through a mask no gradient would ever reach W_r.
+        speaks = torch.is_grad_enabled() or bool(self.bridge.weight.any())
+        heard = torch.full((len(texts),), speaks)
         heard = heard if leave_out is None else heard & ~leave_out
+        if not heard.any():
+            return tokens, pooled, None
         mask = torch.cat([torch.ones(tokens.shape[:2], dtype=torch.bool), heard[:, None]], dim=1)
         return torch.cat([tokens, addition[:, None]], dim=1), pooled, mask
 
@@ -133,7 +137,9 @@ class Generator(nn.Module):
         out = self.unet(noisy, level * 1000, tokens, class_labels=pooled, encoder_attention_mask=mask).sample
         if self.pipe.config.prediction == "velocity":
             return F.mse_loss(out, noise - x0)
-        return ((out - x0).square().mean(dim=(1, 2, 3)) / level.clamp(min=self.pipe.config.level_floor).square()).mean()
+        error = (out - x0).square().mean(dim=(1, 2, 3))  # (B,)
+        weighed: Tensor = error / level.clamp(min=self.pipe.config.level_floor).square()
+        return weighed.mean()
 
     def save(self, folder: Path) -> None:
         """Write the generator as a diffusers folder, with W_r beside it and the pipeline's code in it."""

@@ -63,7 +63,8 @@ class Learner(nn.Module):
 
         Projector and head are both linear, so they merge into the one linear layer the stock class has.
         """
-        weight, bias = self.head.weight, self.head.bias
+        weight: Tensor = self.head.weight
+        bias: Tensor = self.head.bias
         if isinstance(self.projector, nn.Linear):
             bias = weight @ self.projector.bias + bias
             weight = weight @ self.projector.weight
@@ -86,9 +87,10 @@ def build_learner(
 ) -> nn.Module:
     """A learner from its settings: tiny and random, or around pretrained weights. Draws from torch's global stream."""
     if settings.arch == "frozen-mobilenet":
-        from fedloom.models.mobilenet import FeatureLearner
+        from fedloom.models.mobilenet import FeatureLearner, load_mobilenet
 
-        return FeatureLearner(classes, settings.width)
+        assert settings.pretrained is not None  # LearnerSettings demands it
+        return FeatureLearner(load_mobilenet(settings.pretrained), classes, settings.width, settings.side)
     if settings.pretrained:
         backbone = _pretrained(settings, classes)
     elif settings.arch in ("vit", "beit", "resnet"):
@@ -104,7 +106,11 @@ def _pretrained(settings: LearnerSettings, classes: int) -> Any:
     auto = hf.AutoModelForImageClassification
     if settings.arch in ("bert", "distilbert", "roberta"):
         auto = hf.AutoModelForSequenceClassification
-    model = auto.from_pretrained(settings.pretrained, num_labels=classes, ignore_mismatched_sizes=True)
+    try:
+        model = auto.from_pretrained(settings.pretrained, num_labels=classes, ignore_mismatched_sizes=True)
+    except OSError as error:  # no such folder or hub name, or no network
+        why = str(error).strip().splitlines()[0]
+        raise BadInput(f"{settings.arch}: cannot load pretrained = {settings.pretrained!r}: {why}") from error
     if model.config.model_type != settings.arch:
         raise BadInput(f"{settings.pretrained} holds a {model.config.model_type}, not a {settings.arch}")
     return model

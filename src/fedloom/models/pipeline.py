@@ -2,13 +2,14 @@
 
 This file stands alone (diffusers, transformers and torch only): an exported generator carries a copy of it, so that
 `DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)` works without fedloom; with
-fedloom imported, plain `DiffusionPipeline.from_pretrained(folder)` does.
+`fedloom.models.pipeline` imported, plain `DiffusionPipeline.from_pretrained(folder)` does.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import diffusers
 import torch
 import torch.nn.functional as F
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
@@ -17,7 +18,7 @@ from torch import Tensor
 from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
 
-class PixelTextToImagePipeline(DiffusionPipeline):
+class PixelTextToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
     """Text to picture: CLIP text tower, conditional UNet on pixel-unshuffled pictures, rectified flow.
 
     The UNet sees every token by cross-attention and the pooled text through its time embedding.
@@ -111,6 +112,10 @@ class PixelTextToImagePipeline(DiffusionPipeline):
             return pixels
         array = pixels.add(1).mul(127.5).round().permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
         return ImagePipelineOutput(images=array if output_type == "np" else self.numpy_to_pil(array / 255.0))
+
+
+# `DiffusionPipeline.from_pretrained(folder)` looks the class up by name in diffusers' own namespace.
+setattr(diffusers, PixelTextToImagePipeline.__name__, PixelTextToImagePipeline)
 
 
 def load_pipeline(folder: Any) -> PixelTextToImagePipeline:

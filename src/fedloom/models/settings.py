@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 ImageArch = Literal["vit", "beit", "resnet", "frozen-mobilenet"]
 TextArch = Literal["bert", "distilbert", "roberta"]
@@ -21,7 +28,10 @@ class Frozen(BaseModel):
 
 
 class LearnerSettings(Frozen):
-    """A client's model. With `pretrained` (folder or hub name) the sizes come from there."""
+    """A client's model. With `pretrained` (folder or hub name) the sizes come from there.
+
+    frozen-mobilenet has no random start: its `pretrained` is the path of NAME.npz, with NAME.json beside it.
+    """
 
     arch: Arch
     pretrained: str | None = None
@@ -32,6 +42,23 @@ class LearnerSettings(Frozen):
     width: int = Field(
         64, ge=2, description="d, the representation width all clients share; a projector bridges"
     )
+    side: int = Field(96, ge=32, description="pixels to which frozen-mobilenet resizes pictures")
+
+    @model_validator(mode="after")
+    def _weights(self) -> LearnerSettings:
+        if self.arch == "frozen-mobilenet" and not self.pretrained:
+            raise ValueError(
+                "frozen-mobilenet needs `pretrained`: the path of its arrays, NAME.npz with NAME.json beside it"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_side(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves `side` out where it means nothing: the other models' dumps name their caches and random streams."""
+        fields: dict[str, Any] = dump(self)
+        if self.arch != "frozen-mobilenet":
+            fields.pop("side", None)
+        return fields
 
 
 class ClipSettings(Frozen):
@@ -56,7 +83,7 @@ class CaptionerSettings(Frozen):
     layers: int = Field(2, ge=1)
     heads: int = Field(4, ge=1)
     patch: int = Field(8, ge=1)
-    steps: int = Field(300, ge=0)
+    steps: int = Field(400, ge=0)
     batch: int = Field(64, ge=2)
     rate: float = Field(3e-3, gt=0)
     max_tokens: int = Field(24, ge=2, description="longest caption, in tokens")
@@ -74,11 +101,17 @@ class GeneratorSettings(Frozen):
         "picture",
         description="what the UNet's output means; both are rectified flow. Large pixel blocks need `picture`",
     )
-    steps: int = Field(650, ge=0, description="pretraining steps on the generic part")
+    steps: int = Field(500, ge=0, description="pretraining steps on the generic part")
     batch: int = Field(24, ge=1)
     rate: float = Field(3e-3, gt=0)
     sampling_steps: int = Field(8, ge=1)
     guidance: float = Field(1.5, ge=0)
+    level_shift: float = Field(
+        2.0, gt=0, description="above 1: train more at high noise, where the subject is decided"
+    )
+    level_floor: float = Field(
+        0.25, gt=0, description="noise level below which the velocity error weighs no more"
+    )
     drop_text: float = Field(
         0.1, ge=0, lt=1, description="share of training samples with empty text (guidance)"
     )

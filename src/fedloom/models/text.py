@@ -14,7 +14,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 def train_tokenizer(corpus: Sequence[str], vocabulary: int = 1000, length: int = 32) -> Any:
     """A lower-casing word-piece tokenizer of at most `vocabulary` entries; `length` is the longest row in tokens."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     if not corpus:
@@ -26,6 +26,7 @@ def train_tokenizer(corpus: Sequence[str], vocabulary: int = 1000, length: int =
         vocab_size=vocabulary, special_tokens=list(SPECIAL), show_progress=False, min_frequency=2
     )
     pieces.train_from_iterator(corpus, trainer)
+    pieces.decoder = decoders.WordPiece()  # or captions would read `re ##d`
     pieces.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )

@@ -1,0 +1,172 @@
+"""A federation of linear learners on drawn data, and a server with the smallest real generator."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedloom.data.scene import ImageSet, TextSet
+from fedloom.federation.ledger import Ledger
+from fedloom.federation.local import LocalFederation
+from fedloom.federation.site import SiteSpec
+from fedloom.methods.base import UNCOUNTED, Site, Tools, load_method
+from fedloom.models.generator import load_generator
+from fedloom.models.text import train_tokenizer
+from fedloom.randomness import numpy_stream
+
+SIDE, WIDTH, CLASSES, SAMPLES = 12, 8, 3, 12
+NAMES = ("iris", "rose", "tulip")
+PROMPTS = tuple(f"a picture of {name}" for name in NAMES)
+WORDS = ("red", "blue", "yellow", "petals", "leaves", "stem", "tall", "small", *NAMES)
+CLIENTS = {"image-0": "image", "image-1": "image", "text-0": "text", "text-1": "text"}
+TUNING = {"samples": SAMPLES, "private_steps": 2, "tune_steps": 2, "tune_batch": 4}
+QUICK = {
+    "fedmmkt": {**TUNING, "retrain_steps": 2, "gamma": 0.25},
+    "standalone": {"private_steps": 2, "extra_steps": 0},
+    "self-finetune": TUNING,
+    "centralised": TUNING,
+}
+
+
+@functools.cache
+def words() -> Any:
+    return train_tokenizer([f"a picture of {w}" for w in WORDS] * 3, vocabulary=80, length=8)
+
+
+class Linear(nn.Module):
+    """A bag of pixels or words, a linear map, a head. `spoilt`: rows of a forward pass that come out NaN."""
+
+    def __init__(self, modality: str, spoilt: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.body = nn.Linear(3 * SIDE**2 if modality == "image" else len(words()), WIDTH)
+        self.head = nn.Linear(WIDTH, CLASSES)
+        self.spoilt = list(spoilt)
+
+    def encode(self, **inputs: Tensor) -> Tensor:
+        if "pixel_values" in inputs:
+            bag = inputs["pixel_values"].flatten(1)
+        else:
+            bag = nn.functional.one_hot(inputs["input_ids"], len(words())).float().sum(1)
+        z: Tensor = self.body(bag)
+        if self.spoilt and not self.training:
+            z = z.clone()
+            z[self.spoilt] = float("nan")
+        return z
+
+    def classify(self, z: Tensor) -> Tensor:
+        return self.head(z)  # type: ignore[no-any-return]
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        return self.classify(self.encode(**inputs))
+
+
+def private_of(name: str, modality: str, part: str, n: int = 20) -> Any:
+    rng = numpy_stream(0, name, part)
+    labels = np.arange(n, dtype=np.int64) % CLASSES
+    if modality == "image":
+        return ImageSet(rng.integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8), labels)
+    return TextSet(tuple(f"private {name} {rng.choice(WORDS)} {NAMES[c]}" for c in labels), labels)
+
+
+def client(
+    name: str,
+    modality: str,
+    method: str,
+    settings: dict[str, Any],
+    spoilt: tuple[int, ...] = (),
+    fault: str = "",
+) -> Any:
+    """A client half of `method`. `fault`: "raise VERB", or "sleep SECONDS"."""
+    torch.manual_seed(int(numpy_stream(0, name).integers(2**31)))
+    site = Site(
+        name=name,
+        modality=modality,  # type: ignore[arg-type]
+        learner=Linear(modality, spoilt),
+        tokenizer=words(),
+        private=private_of(name, modality, "private"),
+        test=private_of(name, modality, "test"),
+        seed=0,
+        batch=8,
+    )
+    kind, _ = load_method(method)
+    half = kind.client(site, kind.settings(**settings))
+    what, _, how = fault.partition(" ")
+    if what == "raise":
+        setattr(half, how, functools.partial(_fail, name))
+    elif what == "sleep":
+        infer = half.infer  # type: ignore[attr-defined]
+        half.infer = lambda message, *, round: time.sleep(float(how)) or infer(message, round=round)  # type: ignore[attr-defined]
+    return half
+
+
+def _fail(name: str, message: Any, *, round: int) -> Any:
+    raise RuntimeError(f"{name} is out of luck")
+
+
+class Captioner:
+    """Says what the mean colour of a picture is."""
+
+    def caption(self, images: Any) -> tuple[str, ...]:
+        return tuple(f"a {WORDS[int(image.mean()) % 3]} flower" for image in images)
+
+
+class Toy:
+    """A server and its clients. `broken`: client -> more arguments of `client`."""
+
+    def __init__(
+        self,
+        folder: Any,
+        method: str = "fedmmkt",
+        clients: dict[str, str] = CLIENTS,
+        broken: dict[str, dict[str, Any]] | None = None,
+        timeout: float | None = None,
+        tools: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        kind, fixed = load_method(method)
+        given = {**QUICK[method], **settings, **fixed}
+        self.settings = kind.resolve(kind.settings(**given), list(clients.values()))
+        arguments = {"method": method, "settings": self.settings.model_dump(mode="json")}
+        specs = [
+            SiteSpec(
+                name, m, "toy_sites:client", {"modality": m, **arguments, **(broken or {}).get(name, {})}
+            )
+            for name, m in clients.items()
+        ]
+        self.ledger = Ledger(uncounted=UNCOUNTED)
+        self.federation = LocalFederation(specs, kind.contract(self.settings), self.ledger)
+        self.tools = Tools(
+            class_names=NAMES,
+            prompts=PROMPTS,
+            width=WIDTH,
+            seed=0,
+            rounds=3,
+            timeout=timeout,
+            generator=load_generator(folder, WIDTH),
+            captioner=Captioner(),
+            **(tools or {}),
+        )
+        self.server = kind.server(self.tools, self.settings)
+
+    def run(self, rounds: int = 2) -> list[Any]:
+        """The rounds' infos."""
+        infos = []
+        for _ in range(rounds):
+            self.federation.round += 1
+            infos.append(self.server.round(self.federation))
+        return infos
+
+    def clients(self) -> dict[str, dict[str, Any]]:
+        """Every client's state."""
+        sites = self.federation._host._sites  # type: ignore[union-attr]
+        return {name: site.client.state()[0] for name, site in sites.items()}
+
+
+def same(one: dict[str, Any], two: dict[str, Any]) -> bool:
+    """Equal names, equal bits."""
+    return one.keys() == two.keys() and all(np.array_equal(one[k], two[k], equal_nan=True) for k in one)

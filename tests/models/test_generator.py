@@ -1,0 +1,187 @@
+"""The generator: what conditioning does and does not change, what is trained, and that it can be carried away."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from fedloom.errors import BadInput
+from fedloom.models.fit import fit
+from fedloom.models.generator import build_generator, load_generator
+from fedloom.models.pictures import to_float
+from fedloom.models.settings import GeneratorSettings
+
+MODES = ("add", "token", "pooled")
+PROMPTS = ["a picture of iris", "a red flower", "a picture of iris", ""]
+FUSED = torch.randn(4, 10, generator=torch.Generator().manual_seed(3))
+
+
+def loss_of(generator, pictures, *conditions):
+    draws = torch.Generator().manual_seed(5)
+    return generator.loss(to_float(pictures[:4]), PROMPTS, draws, *conditions)
+
+
+def outputs(generator, *conditions):
+    """The UNet's output on fixed noise."""
+    with torch.no_grad():
+        tokens, pooled, mask = generator.conditioned(PROMPTS, *conditions)
+        x = torch.randn((4, 27, 4, 4), generator=torch.Generator().manual_seed(6))
+        return generator.unet(x, 500, tokens, class_labels=pooled, encoder_attention_mask=mask).sample
+
+
+def awake(generator, mode):
+    """The generator with a W_r that says something."""
+    generator.condition = mode
+    torch.nn.init.normal_(generator.bridge.weight, generator=torch.Generator().manual_seed(7))
+    return generator
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_zero_map_changes_nothing(generator, mode):
+    generator.condition = mode
+    assert not generator.bridge.weight.any()
+    assert torch.equal(outputs(generator, FUSED, None), outputs(generator, None, None))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_map_is_heard(generator, mode):
+    awake(generator, mode)
+    plain, said = outputs(generator, None, None), outputs(generator, FUSED, None)
+    assert not torch.allclose(plain, said)
+    leave_out = torch.tensor([True, False, False, True])
+    mixed = outputs(generator, FUSED, leave_out)
+    assert torch.allclose(mixed[leave_out], plain[leave_out], atol=1e-5)
+    assert torch.allclose(mixed[~leave_out], said[~leave_out], atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_all_left_out_is_text_only(generator, mode, pictures):
+    awake(generator, mode)
+    everyone = torch.ones(4, dtype=torch.bool)
+    assert torch.equal(loss_of(generator, pictures, FUSED, everyone), loss_of(generator, pictures))
+    assert torch.equal(outputs(generator, FUSED, everyone), outputs(generator, None, None))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_only_unet_and_map_learn(generator, mode, pictures):
+    generator.condition = mode
+    before = {k: v.clone() for k, v in generator.state_dict().items()}
+    optimizer = torch.optim.AdamW(generator.trainable(), 1e-3, weight_decay=0.0, fused=True)
+    fit(optimizer, range(2), lambda _: loss_of(generator, pictures, FUSED, None))
+    with_gradient = {name for name, p in generator.named_parameters() if p.grad is not None}
+    assert with_gradient
+    assert all(name.startswith(("unet.", "bridge.")) for name in with_gradient)
+    changed = {k for k, v in generator.state_dict().items() if not torch.equal(v, before[k])}
+    assert "bridge.weight" in changed  # in every mode: a W_r of zero must be able to leave it
+    assert all(name.startswith(("unet.", "bridge.", "pipe.unet.")) for name in changed)
+    assert not any("text_encoder" in name for name in changed)
+
+
+def test_a_constant_added_to_representations_does_nothing(generator):
+    awake(generator, "add")
+    assert torch.allclose(outputs(generator, FUSED + 3, None), outputs(generator, FUSED, None), atol=1e-4)
+
+
+@pytest.mark.parametrize("prediction", ["picture", "velocity"])
+def test_loss_against_the_formula(generator, prediction, pictures):
+    generator.pipe.register_to_config(prediction=prediction)
+    images = to_float(pictures[:4])
+    with torch.no_grad():
+        loss = loss_of(generator, pictures)
+        draws, u = torch.Generator().manual_seed(5), generator.pipe.config.unshuffle
+        x0 = torch.nn.functional.pixel_unshuffle(images, u)
+        noise = torch.randn(x0.shape, generator=draws)
+        level = torch.rand(4, generator=draws)
+        level = 2 * level / (1 + level)  # level_shift = 2
+        tokens, pooled = generator.embed(PROMPTS)
+        total = 0.0
+        for i in range(4):
+            noisy = (1 - level[i]) * x0[i] + level[i] * noise[i]
+            one = noisy[None], level[i] * 1000, tokens[i : i + 1]
+            out = generator.unet(*one, class_labels=pooled[i : i + 1]).sample[0]
+            if prediction == "picture":
+                out = (noisy - out) / max(float(level[i]), generator.pipe.config.level_floor)
+                target = (noisy - x0[i]) / max(float(level[i]), generator.pipe.config.level_floor)
+            else:
+                target = noise[i] - x0[i]
+            total += float((out - target).square().mean()) / 4
+    assert float(loss) == pytest.approx(total, rel=1e-4)
+
+
+def test_synthesis_is_named_by_its_stream(generator):
+    def draw(seed, batch=64):
+        return generator.synthesize(PROMPTS, torch.Generator().manual_seed(seed), batch)
+
+    first = draw(0)
+    assert first.shape == (4, 12, 12, 3)
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, draw(0))
+    assert not np.array_equal(first, draw(1))
+    assert np.abs(first.astype(int) - draw(0, batch=2)).max() <= 1
+
+
+def test_saved_and_loaded(generator, tmp_path):
+    awake(generator, "add").save(tmp_path)
+    again = load_generator(tmp_path, 10)
+    draws = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
+    assert np.array_equal(again.synthesize(PROMPTS, draws[0]), generator.synthesize(PROMPTS, draws[1]))
+    assert torch.equal(outputs(again, FUSED, None), outputs(generator, FUSED, None))
+    with pytest.raises(BadInput, match="W_r has shape"):
+        load_generator(tmp_path, 11)
+
+
+def test_sides_that_do_not_divide(clip):
+    with pytest.raises(BadInput, match="do not divide side 12"):
+        build_generator(GeneratorSettings(unshuffle=5, channels=(16, 16)), clip, 12, 10)
+
+
+STRANGER = """
+import sys, numpy, torch
+from diffusers import DiffusionPipeline
+torch.set_num_threads(1)
+folder, out = sys.argv[1:]
+pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
+draws = torch.Generator().manual_seed(2)
+numpy.save(out, pipe(["a picture of iris"] * 2, generator=draws, output_type="np").images)
+assert not any(name.split(".")[0] == "fedloom" for name in sys.modules)
+"""
+
+
+def test_diffusers_loads_it(generator, tmp_path):
+    from diffusers import DiffusionPipeline
+
+    folder, out = tmp_path / "generator", tmp_path / "pictures.npy"
+    generator.save(folder)
+    pipe = DiffusionPipeline.from_pretrained(folder)  # fedloom.models.pipeline is imported here
+    pipe.set_progress_bar_config(disable=True)
+
+    def draw(**options):
+        return pipe(["a picture of iris"] * 2, generator=torch.Generator().manual_seed(2), **options)
+
+    here = draw(output_type="np").images
+    assert np.array_equal(np.asarray(draw().images[0]), here[0])  # PIL
+    pixels = draw(output_type="pt")
+    assert pixels.shape == (2, 3, 12, 12)
+    assert float(pixels.abs().max()) <= 1
+
+    # Elsewhere, without fedloom: the code that was saved with it is enough.
+    away = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    away |= {"HF_MODULES_CACHE": str(tmp_path / "modules"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-P", "-c", STRANGER, str(folder), str(out)]
+    subprocess.run(command, env=away, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    assert np.array_equal(np.load(out), here)
+
+
+def test_guidance_of_one_is_the_conditional_branch(generator):
+    pipe, noise = generator.pipe, torch.randn((1, 27, 4, 4), generator=torch.Generator().manual_seed(0))
+    pipe.set_progress_bar_config(disable=True)
+    plain = pipe("a red flower", guidance_scale=1.0, noise=noise, output_type="pt")
+    guided = pipe("a red flower", guidance_scale=1.0 + 1e-7, noise=noise, output_type="pt")
+    assert torch.allclose(plain, guided, atol=1e-3)
+    empty = pipe("a red flower", guidance_scale=1e-12, noise=noise, output_type="pt")
+    assert torch.allclose(empty, pipe("", guidance_scale=1.0, noise=noise, output_type="pt"), atol=1e-4)

@@ -59,7 +59,7 @@ class ClientsSettings(Frozen):
         ge=0,
         description="steps in which random backbones learn from the generic part, once; 0: stay random",
     )
-    warm_steps: int = Field(120, ge=0, description="private steps before round 1 (E_0 of FedMMKT)")
+    warm_steps: int = Field(150, ge=0, description="private steps before round 1 (E_0 of FedMMKT)")
     batch: int = Field(32, ge=1)
     rate: float = Field(2e-3, gt=0, description="AdamW's rate")
     decay: float = Field(0.01, ge=0)

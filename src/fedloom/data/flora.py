@@ -167,12 +167,12 @@ def _balanced(n: int, rng: np.random.Generator) -> Labels:
 
 def load(
     size: int = 24,
-    images: int = 400,
-    texts: int = 400,
+    images: int = 600,
+    texts: int = 600,
     test: int = 400,
     generic: int = 1800,
     reference: int = 1800,
-    confusion: float = 0.45,
+    confusion: float = 0.5,
     seed: int = 0,
 ) -> Scene:
     """Draw the scene.

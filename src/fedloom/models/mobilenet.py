@@ -98,6 +98,7 @@ class MobileNet(nn.Module):
                 raise BadInput(f"{op['weight']} is {given} for {wide} channels, bias {tuple(bias.shape)}")
             if op["padding"] != "SAME":
                 raise BadInput(f"{op['weight']} has padding {op['padding']!r}, only 'SAME' is known")
+            weight = weight.contiguous(memory_format=torch.channels_last)
             self.register_buffer(f"{layer}_weight", weight, persistent=False)
             self.register_buffer(f"{layer}_bias", bias, persistent=False)
             channels[op["output"]] = len(bias)
@@ -115,7 +116,8 @@ class MobileNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Features (B, F): the last maps averaged over all positions."""
-        tensors = {self._input: pixels * self._gain + self._offset}
+        pixels = pixels.contiguous(memory_format=torch.channels_last)  # a third faster on a CPU
+        tensors: dict[int, Tensor] = {self._input: pixels * self._gain + self._offset}
         for step in self._steps:
             x = tensors[step.inputs[0]]
             if step.layer:

@@ -1,0 +1,331 @@
+"""The stored MobileNet beside a slow reference, and the learner that stands on it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from fedloom.config import ClientGroup, Config, validate
+from fedloom.data.scene import ImageSet
+from fedloom.errors import BadInput
+from fedloom.methods.base import ClientHalf, Site
+from fedloom.models.learner import build_learner
+from fedloom.models.mobilenet import FeatureLearner, load_exported, load_mobilenet, same_padding
+from fedloom.models.pictures import to_float
+from fedloom.models.settings import LearnerSettings
+from reference.mobilenet import forward
+
+DATA = Path(
+    os.environ.get("FEDLOOM_TEST_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data")
+)
+CLASSES, WIDTH, SIDE = 3, 8, 32
+
+
+def convolution(n: int, kind: str, stride: int, act: int, inputs: int, output: int) -> dict[str, Any]:
+    names = {"weight": f"op{n:02}.weight", "bias": f"op{n:02}.bias", "padding": "SAME"}
+    return {"op": kind, "inputs": [inputs], "output": output, "stride": stride, "act": act, **names}
+
+
+def tiny() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Every kind of operation once: both strides, all activations, a shortcut over two layers."""
+    graph = [
+        convolution(0, "CONV_2D", 2, 3, 7, 10),
+        convolution(1, "DEPTHWISE_CONV_2D", 1, 1, 10, 11),
+        convolution(2, "CONV_2D", 1, 0, 11, 12),
+        {"op": "ADD", "inputs": [12, 10], "output": 13},
+        convolution(4, "DEPTHWISE_CONV_2D", 2, 3, 13, 14),
+        convolution(5, "CONV_2D", 1, 3, 14, 15),
+        {"op": "AVERAGE_POOL_2D", "inputs": [15], "output": 16},
+        convolution(7, "CONV_2D", 1, 0, 16, 17),
+        {"op": "RESHAPE", "inputs": [17], "output": 18},
+        {"op": "SOFTMAX", "inputs": [18], "output": 19},
+    ]
+    shapes = {
+        0: (4, 3, 3, 3),
+        1: (4, 1, 3, 3),
+        2: (4, 4, 1, 1),
+        4: (4, 1, 3, 3),
+        5: (6, 4, 1, 1),
+        7: (5, 6, 1, 1),
+    }
+    rng, arrays = np.random.default_rng(0), {}
+    for n, shape in shapes.items():
+        arrays[f"op{n:02}.weight"] = rng.normal(0, 2 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float16)
+        arrays[f"op{n:02}.bias"] = rng.normal(0, 0.5, shape[0]).astype(np.float16)
+    head = {"input_size": 16, "input_scale": 1 / 128, "input_zero_point": 128, "input_tensor": 7}
+    return {**head, "graph": graph}, arrays
+
+
+def write(prefix: Path, graph: dict[str, Any], arrays: dict[str, np.ndarray]) -> Path:
+    np.savez(f"{prefix}.npz", **arrays)
+    Path(f"{prefix}.json").write_text(json.dumps(graph))
+    return prefix
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    return write(tmp_path / "tiny_0.5_16", *tiny())
+
+
+def pictures(n: int, height: int = 16, width: int = 16, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, height, width, 3), dtype=np.uint8)
+
+
+def learner_on(stored: Path, seed: int = 0) -> FeatureLearner:
+    torch.manual_seed(seed)
+    return FeatureLearner(load_mobilenet(stored), CLASSES, WIDTH, SIDE)
+
+
+# ------------------------------------------------------------------------------------------------ the network
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding"),
+    [(224, 3, 2, (0, 1)), (5, 3, 2, (1, 1)), (8, 3, 1, (1, 1)), (8, 1, 2, (0, 0)), (7, 4, 1, (1, 2))],
+)
+def test_same_padding_puts_the_odd_pixel_after(
+    size: int, kernel: int, stride: int, padding: tuple[int, int]
+) -> None:
+    assert same_padding(size, kernel, stride) == padding
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (7, 5), (9, 6), (1, 1)])
+def test_network_equals_slow_reference(stored: Path, shape: tuple[int, int]) -> None:
+    net, images = load_mobilenet(f"{stored}.npz"), pictures(3, *shape)
+    features = net(to_float(images))
+    want = [forward(*tiny(), picture) for picture in images]
+    assert features.shape == (3, net.features)
+    np.testing.assert_allclose(features, np.stack([f for f, _ in want]), atol=1e-5)
+    np.testing.assert_allclose(net.logits(features), np.stack([s for _, s in want]), atol=1e-5)
+
+
+def test_network_is_frozen_and_not_in_the_state(stored: Path) -> None:
+    net = load_mobilenet(stored)
+    assert not net.train().training
+    assert not list(net.parameters())
+    assert not net.state_dict()
+    assert (net.name, net.side, net.features, net.classes) == ("tiny_0.5_16", 16, 6, 5)
+
+
+def _no_file(prefix: Path) -> None:
+    Path(f"{prefix}.json").unlink()
+
+
+def _cut(prefix: Path) -> None:
+    file = Path(f"{prefix}.npz")
+    file.write_bytes(file.read_bytes()[:200])
+
+
+def _no_json(prefix: Path) -> None:
+    Path(f"{prefix}.json").write_text("{")
+
+
+def _no_weight(prefix: Path) -> None:
+    graph, arrays = tiny()
+    del arrays["op04.bias"]
+    write(prefix, graph, arrays)
+
+
+def _misfit(prefix: Path) -> None:
+    graph, arrays = tiny()
+    arrays["op02.weight"] = arrays["op02.weight"][:, :3]
+    write(prefix, graph, arrays)
+
+
+def _strange(prefix: Path) -> None:
+    graph, arrays = tiny()
+    graph["graph"][3]["op"] = "MUL"
+    write(prefix, graph, arrays)
+
+
+def _valid(prefix: Path) -> None:
+    graph, arrays = tiny()
+    graph["graph"][4]["padding"] = "VALID"
+    write(prefix, graph, arrays)
+
+
+def _no_pool(prefix: Path) -> None:
+    graph, arrays = tiny()
+    write(prefix, {**graph, "graph": graph["graph"][:5]}, arrays)
+
+
+def _no_graph(prefix: Path) -> None:
+    Path(f"{prefix}.json").write_text("[1, 2]")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_no_file, "no such file"),
+        (_cut, ""),
+        (_no_json, "Expecting"),
+        (_no_weight, "'op04.bias' is missing"),
+        (_misfit, r"op02.weight is \(4, 3, 1, 1\) for 4 channels"),
+        (_strange, "operation MUL"),
+        (_valid, "padding 'VALID'"),
+        (_no_pool, "AVERAGE_POOL_2D"),
+        (_no_graph, ""),
+    ],
+)
+def test_spoilt_files_are_named(stored: Path, spoil: Callable[[Path], None], said: str) -> None:
+    spoil(stored)
+    with pytest.raises(BadInput, match=f"MobileNet .*tiny_0.5_16.*{said}") as caught:
+        load_mobilenet(stored)
+    assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------ the learner
+
+
+def test_only_projector_and_head_learn(stored: Path) -> None:
+    learner = learner_on(stored).train()
+    before = {k: v.clone() for k, v in learner.trunk.named_buffers()}
+    assert not learner.trunk.training
+    assert {name.split(".")[0] for name in learner.state_dict()} == {"projector", "head"}
+    assert {name for name, _ in learner.named_parameters()} == set(learner.state_dict())
+    optimizer = torch.optim.SGD(learner.parameters(), 0.1)
+    loss = F.cross_entropy(learner(pixel_values=to_float(pictures(6))), torch.arange(6) % CLASSES)
+    loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in learner.parameters())
+    optimizer.step()
+    assert all(torch.equal(v, before[k]) for k, v in learner.trunk.named_buffers())
+
+
+def test_learner_is_head_of_representation(stored: Path) -> None:
+    learner, x = learner_on(stored), to_float(pictures(4))
+    z = learner.encode(pixel_values=x)
+    assert z.shape == (4, WIDTH)
+    assert torch.equal(learner.classify(z), learner(pixel_values=x))
+    assert learner.head.in_features == WIDTH
+
+
+def test_state_makes_the_same_learner_again(stored: Path) -> None:
+    one, other, x = learner_on(stored, 0), learner_on(stored, 1), to_float(pictures(4))
+    assert not torch.equal(one(x), other(x))
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one(x), other(x))
+
+
+@pytest.mark.parametrize("side", [16, 32, 48])
+def test_pictures_are_brought_to_the_side(stored: Path, side: int) -> None:
+    learner, x = learner_on(stored), to_float(pictures(2, side, side))
+    resized = F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=side > SIDE)
+    torch.testing.assert_close(learner.look(x), learner.trunk(resized))
+
+
+def test_pictures_do_not_see_one_another(stored: Path) -> None:
+    learner, x = learner_on(stored), to_float(pictures(70))
+    torch.testing.assert_close(learner.encode(x), torch.cat([learner.encode(p) for p in x.split(1)]))
+
+
+def test_export_loads_with_the_same_logits(stored: Path, tmp_path: Path) -> None:
+    learner, x, names = learner_on(stored).eval(), to_float(pictures(4)), ("oak", "elm", "yew")
+    learner.export(tmp_path / "export", names)
+    again, said = load_exported(tmp_path / "export", stored)
+    assert said == names
+    assert torch.equal(again(x), learner(x))
+    assert "tiny_0.5_16" in (tmp_path / "export" / "README.md").read_text()
+    graph, arrays = tiny()
+    arrays["op00.bias"] += 1
+    with pytest.raises(BadInput, match=r"trained on tiny_0\.5_16"):
+        load_exported(tmp_path / "export", write(tmp_path / "other", graph, arrays))
+
+
+def test_a_site_trains_it_and_takes_it_up_again(stored: Path) -> None:
+    labels = np.arange(24) % CLASSES
+    images = (pictures(24) // 4 + 60 * labels[:, None, None, None]).astype(np.uint8)
+
+    def client(seed: int) -> ClientHalf:
+        torch.manual_seed(seed)
+        settings = LearnerSettings(arch="frozen-mobilenet", pretrained=str(stored), width=WIDTH, side=SIDE)
+        samples = ImageSet(images, labels)
+        learner = build_learner(settings, classes=CLASSES)
+        return ClientHalf(
+            Site(
+                name="image-0",
+                modality="image",
+                learner=learner,
+                tokenizer=None,
+                private=samples,
+                test=samples,
+                seed=0,
+                rate=1e-2,
+            ),
+            None,
+        )
+
+    first, second = client(0), client(1)
+    start = first.site.train_private(1, 0)
+    first.site.train_private(60, 1)
+    end = first.site.train_private(1, 2)
+    assert start is not None
+    assert end is not None
+    assert end < 0.7 * start
+    second.load_state(*first.state())
+    assert torch.equal(first.site.look(first.site.test)[1], second.site.look(second.site.test)[1])
+    assert first.site.train_private(2, 5) == second.site.train_private(2, 5)
+
+
+# ------------------------------------------------------------------------------------------------ settings
+
+
+def test_settings_ask_for_the_arrays() -> None:
+    with pytest.raises(BadInput, match=r"clients.*needs `pretrained`: the path .* NAME.npz"):
+        validate(Config, {"clients": {"image": [{"arch": "frozen-mobilenet"}]}})
+
+
+def test_absent_arrays_are_named(tmp_path: Path) -> None:
+    settings = LearnerSettings(arch="frozen-mobilenet", pretrained=str(tmp_path / "nothing_1.0"))
+    with pytest.raises(BadInput, match=r"nothing_1\.0\.npz: no such file"):
+        build_learner(settings, classes=CLASSES)
+
+
+def test_side_shows_only_where_it_counts() -> None:
+    assert "side" not in LearnerSettings(arch="vit").model_dump()
+    group = ClientGroup(arch="frozen-mobilenet", pretrained="x", side=64)
+    assert LearnerSettings(**group.model_dump(exclude={"count"})).side == 64
+    assert ClientGroup.model_validate_json(group.model_dump_json()) == group
+
+
+# ------------------------------------------------------------------------------------------------ the real weights
+
+
+def real(name: str) -> Path:
+    prefix = DATA / "weights" / name
+    if not Path(f"{prefix}.npz").is_file():
+        pytest.skip(f"real weights not found: {prefix}.npz (set FEDLOOM_TEST_DATA)")
+    return prefix
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v1_0.5_160", "mobilenet_v2_1.0_224"])
+def test_real_network_equals_slow_reference(name: str) -> None:
+    prefix, (picture,) = real(name), pictures(1, 45, 38)
+    graph, arrays = json.loads(Path(f"{prefix}.json").read_text()), dict(np.load(f"{prefix}.npz"))
+    net = load_mobilenet(prefix)
+    features = net(to_float(picture[None]))
+    want_features, want_logits = forward(graph, arrays, picture)
+    np.testing.assert_allclose(features[0], want_features, atol=1e-4)
+    np.testing.assert_allclose(net.logits(features)[0], want_logits, atol=1e-4)
+
+
+def test_real_network_knows_an_admiral() -> None:
+    import matplotlib as mpl
+
+    prefix = real("mobilenet_v2_1.0_224")
+    names = (prefix.parent / "imagenet_labels.txt").read_text().splitlines()
+    photograph = Image.open(Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg").convert("RGB")
+    net = load_mobilenet(prefix)
+    side = photograph.width
+    square = photograph.crop((0, 0, side, side)).resize((net.side, net.side))
+    chances = net.logits(net(to_float(np.array(square)[None]))).softmax(1)[0]
+    assert names[int(chances.argmax())] == "military uniform"
+    assert chances.max() > 0.5

@@ -1,0 +1,105 @@
+"""Clients built from the configuration: their shares, their start, their names."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from fedloom.config import load_config
+from fedloom.methods.base import Site
+from fedloom.pretraining import backbone_name, prepare
+from fedloom.progress import Observer
+from fedloom.scenes import cached_scene
+from fedloom.sites import build_client, client_names, private_samples, site_specs
+
+
+@pytest.fixture(scope="module")
+def smoke(smoke_run):
+    """The configuration of the smoke run, its scene, and the assets that it has left in the cache."""
+    config = load_config(preset="smoke")
+    scene = cached_scene(config.data)
+    return config, scene, prepare(config, scene, frozenset({"backbones"}), Observer(), lambda line: None)
+
+
+def specs_of(smoke, method="standalone"):
+    return site_specs(smoke[0], method, {}, smoke[2])
+
+
+def built(spec):
+    return build_client(name=spec.name, **json.loads(json.dumps(spec.arguments)))
+
+
+def test_names(smoke):
+    assert client_names(smoke[0]) == {"image": ["image-0", "image-1"], "text": ["text-0", "text-1"]}
+    specs = specs_of(smoke)
+    assert [s.name for s in specs] == ["image-0", "image-1", "text-0", "text-1"]
+    assert [s.modality for s in specs] == ["image", "image", "text", "text"]
+
+
+def test_shares_are_all_there_is_and_nothing_twice(smoke):
+    config, scene, _ = smoke
+    for modality in ("image", "text"):
+        shares = [private_samples(config, scene, modality, i) for i in range(2)]
+        assert all(len(s) >= config.data.minimum for s in shares)
+        rows = [
+            x.tobytes() if modality == "image" else x
+            for s in shares
+            for x in (s.images if modality == "image" else s.texts)
+        ]
+        whole = scene.train[modality]
+        every = [x.tobytes() for x in whole.images] if modality == "image" else list(whole.texts)
+        assert sorted(rows) == sorted(every)
+
+
+def test_built_twice_is_the_same_client(smoke, monkeypatch):
+    """The second time the warm start comes from the cache: nothing is trained."""
+    for spec in specs_of(smoke):
+        first = built(spec)
+        with monkeypatch.context() as patch:
+            patch.setattr(Site, "fit", lambda *a, **k: pytest.fail("trained again"))
+            second = built(spec)
+        one, two = first.state()[0], second.state()[0]
+        assert one.keys() == two.keys()
+        assert all(np.array_equal(one[k], two[k]) for k in one)
+        assert any(k.startswith("optimizer.") for k in one)  # the warm start leaves its moments too
+
+
+def test_warm_started_from_the_public_backbone(smoke):
+    config, _, assets = smoke
+    cold = config.model_copy(update={"clients": config.clients.model_copy(update={"warm_steps": 0})})
+    for spec in site_specs(cold, "standalone", {}, assets):
+        index = int(spec.name[-1])
+        learner = config.clients.learners(spec.modality)[index]
+        body = load_file(assets.backbones[backbone_name(learner)] / "backbone.safetensors")
+        client = built(spec)
+        own = client.site.learner.state_dict()
+        assert set(own) - set(body) == {"head.weight", "head.bias"}
+        assert all(np.array_equal(own[k].numpy(), v) for k, v in body.items())
+
+
+def test_a_client_depends_on_the_seed_and_on_its_place(smoke):
+    first, second = (built(s) for s in specs_of(smoke)[:2])
+    other = smoke[0].model_copy(update={"seed": 1})
+    third = built(site_specs(other, "standalone", {}, smoke[2])[0])
+    heads = [c.site.learner.head.weight for c in (first, second, third)]
+    assert not torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+def test_a_pretrained_text_client_brings_its_own_words(smoke, smoke_run):
+    folder = smoke_run.path / "export" / "text-0"
+    group = {"arch": "bert", "width": 16, "pretrained": str(folder)}
+    config = load_config(
+        preset="smoke", values={"clients": {"text": [group], "warm_steps": 0, "public_steps": 0}}
+    )
+    spec = next(s for s in site_specs(config, "standalone", {}, smoke[2]) if s.modality == "text")
+    client = built(spec)
+    assert spec.arguments["backbone"] is None
+    exported = load_file(folder / "model.safetensors")
+    name = "bert.embeddings.word_embeddings.weight"
+    assert np.array_equal(client.site.learner.backbone.state_dict()[name].numpy(), exported[name])
+    assert len(client.site.tokenizer) == len(exported[name])

@@ -43,7 +43,9 @@ def do(arm: str, seed: int, args: argparse.Namespace) -> str:
     if (place / "summary.json").exists():
         return f"{arm} {seed}: there already"
     options = [*args.set, *ARMS[arm], f"seed={seed}"]
-    every = [] if arm == "fedmmkt" else ["evaluation.every=1000"]  # only the first is also looked at round by round
+    every = (
+        [] if arm == "fedmmkt" else ["evaluation.every=1000"]
+    )  # only the first is also looked at round by round
     command = [sys.executable, "-m", "fedloom.cli", "run", "--quiet", "--overwrite", "--out", str(place)]
     command += ["--preset", args.preset] if args.preset else []
     command += [word for option in [*options, *every] for word in ("--set", option)]
@@ -83,7 +85,13 @@ def collect(args: argparse.Namespace) -> dict[str, dict[str, np.ndarray]]:
             [json.loads(line) for line in (p / "metrics.jsonl").read_text().splitlines()] for p in paths
         ]
         if arm == "fedmmkt":
-            for key in ("prompt_accuracy", "voted_accuracy", "kept_accuracy", "dropped_accuracy", "kept_share"):
+            for key in (
+                "prompt_accuracy",
+                "voted_accuracy",
+                "kept_accuracy",
+                "dropped_accuracy",
+                "kept_share",
+            ):
                 values = [[r["labels"][key] for r in run[1:]] for run in rounds]
                 table[arm][f"{key} (round 1)"] = np.array([v[0] for v in values], float)
                 table[arm][key] = np.array([np.mean([x for x in v if x is not None]) for v in values])
@@ -113,7 +121,10 @@ def tables(args: argparse.Namespace) -> None:
     table = collect(args)
     print("| row | I | X | G | CS |\n|---|---|---|---|---|")
     for arm, scores in table.items():
-        cells = [f"{v.mean():.3f} ± {v.std(ddof=1):.3f}" if (v := scores.get(k)) is not None else "" for k in SCORES]
+        cells = [
+            f"{v.mean():.3f} ± {v.std(ddof=1):.3f}" if (v := scores.get(k)) is not None else ""
+            for k in SCORES
+        ]
         if not arm.startswith("fedmmkt, round"):
             print(f"| {arm} | {' | '.join(cells)} |")
     print("\n| difference, paired by seed | I | X | G | CS |\n|---|---|---|---|---|")
@@ -121,7 +132,9 @@ def tables(args: argparse.Namespace) -> None:
         if other == "fedmmkt" or other.startswith("fedmmkt, round"):
             continue
         cells = [
-            compare(table["fedmmkt"][k], table[other][k]) if k in table[other] and k in table["fedmmkt"] else ""
+            compare(table["fedmmkt"][k], table[other][k])
+            if k in table[other] and k in table["fedmmkt"]
+            else ""
             for k in SCORES
         ]
         print(f"| FedMMKT minus {other} | {' | '.join(cells)} |")
@@ -130,19 +143,28 @@ def tables(args: argparse.Namespace) -> None:
         if arm.startswith("fedmmkt, round"):
             print(f"| {arm[15:]} | {' | '.join(f'{scores[k].mean():.3f}' for k in SCORES if k in scores)} |")
     print("\n| labels | round 1 | mean of all rounds |\n|---|---|---|")
-    for key, v in table["fedmmkt"].items():
-        if f"{key} (round 1)" in table["fedmmkt"]:
-            print(f"| {key} | {np.mean(table['fedmmkt'][f'{key} (round 1)']):.3f} | {v.mean():.3f} ± {v.std(ddof=1):.3f} |")
     fed = table["fedmmkt"]
-    print("\nvoted minus prompt, round 1:", compare(fed["voted_accuracy (round 1)"], fed["prompt_accuracy (round 1)"]))
-    print("kept minus dropped, round 1:", compare(fed["kept_accuracy (round 1)"], fed["dropped_accuracy (round 1)"]))
+    for key, v in fed.items():
+        if f"{key} (round 1)" in fed:
+            first = fed[f"{key} (round 1)"].mean()
+            print(f"| {key} | {first:.3f} | {v.mean():.3f} ± {v.std(ddof=1):.3f} |")
+    print(
+        "\nvoted minus prompt, round 1:",
+        compare(fed["voted_accuracy (round 1)"], fed["prompt_accuracy (round 1)"]),
+    )
+    print(
+        "kept minus dropped, round 1:",
+        compare(fed["kept_accuracy (round 1)"], fed["dropped_accuracy (round 1)"]),
+    )
     print("voted minus prompt, all rounds:", compare(fed["voted_accuracy"], fed["prompt_accuracy"]))
     print("kept minus dropped, all rounds:", compare(fed["kept_accuracy"], fed["dropped_accuracy"]))
     print("bytes a round, up and down:", fed["bytes_up"].mean(), fed["bytes_down"].mean())
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("--out", default="runs/orderings")
     parser.add_argument("--seeds", default="0,1,2,3,4")

@@ -257,8 +257,10 @@ def test_folder(smoke_run):
 
 def test_formula_beside_what_was_sent(smoke_run):
     for row in smoke_run.rounds[1:]:
-        losses = 8 * len(CLIENTS)  # the replies to `retrain`, which the paper does not count
-        assert row["bytes_up"] == row["formula_up"] + losses
+        up = [r for r in smoke_run.ledger if r["round"] == row["round"] and r["direction"] == "up"]
+        answers = [r for r in up if r["verb"] == "infer"]
+        assert sum(r["payload_bytes"] for r in answers) == row["formula_up"]
+        assert row["bytes_up"] == sum(r["encoded_bytes"] for r in up if r["counted"])
         assert row["formula_down"] > 0
 
 

@@ -270,7 +270,7 @@ class _Experiment:
         row["labels"], oracle = scorer.labels(info.labels)
         if info.labels is not None:
             self._panel(info.labels, oracle, t)
-        row["bytes_up"], row["bytes_down"] = federation.ledger.totals(t)
+        row["bytes_up"], row["bytes_down"] = federation.ledger.totals(t, encoded=True)
         row["formula_up"], row["formula_down"] = info.formula or (None, None)
         row["missing"] = [
             {"verb": m.verb, "client": m.client, "error": m.error, "detail": m.detail}

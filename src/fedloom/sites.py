@@ -134,6 +134,7 @@ def _warm_start(client: Any, config: Config, private: Samples, start: list[Any],
         "training": [c.warm_steps, c.batch, c.rate, c.decay, c.augment],
         "seed": config.seed,
         "threads": config.engine.threads,
+        "frozen": getattr(getattr(site.learner, "trunk", None), "digest", None),
     }
 
     def build(folder: Path) -> None:

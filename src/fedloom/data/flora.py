@@ -167,8 +167,8 @@ def _balanced(n: int, rng: np.random.Generator) -> Labels:
 
 def load(
     size: int = 24,
-    images: int = 600,
-    texts: int = 600,
+    images: int = 400,
+    texts: int = 400,
     test: int = 400,
     generic: int = 1800,
     reference: int = 1800,

@@ -104,7 +104,9 @@ def pretrain_captioner(
         length = int(mask.sum(1).max())
         ids, mask = ids[:, :length], mask[:, :length]
         labels = ids.masked_fill(mask == 0, -100)
-        out = captioner.model(pixel_values=soften(pixels[i], draws), input_ids=ids, attention_mask=mask, labels=labels)
+        out = captioner.model(
+            pixel_values=soften(pixels[i], draws), input_ids=ids, attention_mask=mask, labels=labels
+        )
         return out.loss  # type: ignore[no-any-return]
 
     with global_torch_stream(seed, "captioner", "training"):

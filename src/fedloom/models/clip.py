@@ -112,7 +112,10 @@ def pretrain_clip(
             world_text(prompts[generic.labels[i]], generic.captions[i], float(draw))
             for i, draw in zip(index, draws)
         ]
-        z_image, z_text = clip.embed_images(soften(pixels[torch.from_numpy(index)], views)), clip.embed_texts(texts)
+        z_image, z_text = (
+            clip.embed_images(soften(pixels[torch.from_numpy(index)], views)),
+            clip.embed_texts(texts),
+        )
         logits = clip.model.logit_scale.exp().clamp(max=50) * z_image @ z_text.T  # (B, B)
         # Equal texts are equally right: class prompts repeated in a batch must not be each other's negatives.
         ids = {text: n for n, text in enumerate(dict.fromkeys(texts))}

@@ -97,6 +97,10 @@ def resolve(config: Config) -> tuple[Method, Any]:
             )
     settings = validate(method.settings, {**config.settings, **fixed}, "settings")
     modalities = [m for m in MODALITIES for _ in config.clients.learners(m)]
+    if (quorum := config.engine.quorum) is not None and quorum > len(modalities):
+        raise BadInput(
+            f"engine.quorum = {quorum}: there are {len(modalities)} clients, allowed: 1 to {len(modalities)}"
+        )
     return method, method.resolve(settings, modalities)
 
 

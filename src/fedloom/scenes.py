@@ -18,7 +18,7 @@ from fedloom.errors import BadInput
 from fedloom.randomness import stream_seed
 from fedloom.runs.cache import cached
 
-FORMAT = 10  # raise when a reader's result changes
+FORMAT = 11  # raise when a reader's result changes
 
 
 def cached_scene(data: DataSettings) -> Scene:

@@ -16,9 +16,7 @@ The ablations are settings: -LabVote `labvote=false`; -MultiRepFusion `fusion=fa
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -31,7 +29,6 @@ from torch import Tensor
 
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
-from fedloom.federation.exchange import Reply
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.attention import LearnedCrossAttention, train_cross_attention
 from fedloom.functional.augment import drop_tokens, simclr_views
@@ -51,6 +48,7 @@ from fedloom.methods.base import (
     Tools,
     rows,
 )
+from fedloom.methods.replies import Clock, Opinions
 from fedloom.methods.tuning import Pool, Tuner, TuningSettings
 from fedloom.metrics.communication import round_bytes
 from fedloom.models.fit import state_arrays
@@ -265,7 +263,7 @@ class Server(ServerHalf):
 
     def round(self, federation: Federation) -> Info:
         """One round, in the order of the paper."""
-        t, s, tools, clock = federation.round, self.settings, self.tools, _Clock()
+        t, s, tools, clock = federation.round, self.settings, self.tools, Clock()
 
         with clock("synthesis"):  # S1, eq. 2
             drawn = self._draw_classes(t)
@@ -290,7 +288,7 @@ class Server(ServerHalf):
             replies.sort(key=lambda r: r.client)  # neither order of arrival nor of listing may matter
 
         with clock("fusion"):  # S2 and S3
-            opinions = _Opinions(replies, len(drawn), len(tools.class_names), tools.width)
+            opinions = Opinions(replies, len(drawn), len(tools.class_names), tools.width)
             if s.variant == "l":
                 labels, kept, fused = self._aggregate_logits(opinions, drawn, len(federation.clients))
             else:
@@ -302,7 +300,7 @@ class Server(ServerHalf):
             labels[kept].to(torch.int32).numpy(),
             None if fused is None else fused.numpy(),
         )
-        answering = [r.client for r in replies]
+        answering = [r.client for r in opinions.replies]
         losses: dict[str, float | None] = {}
         # M3 goes out before the generator is tuned: clients in other processes re-train meanwhile.
         learning = (
@@ -333,7 +331,7 @@ class Server(ServerHalf):
         whole = np.concatenate([rng.permutation(classes) for _ in range(-(-n // classes))])[:n]
         return rng.permutation(whole).astype(np.int64)
 
-    def _vote(self, o: _Opinions, drawn: NDArray[np.int64], clients: int) -> tuple[Tensor, Tensor]:
+    def _vote(self, o: Opinions, drawn: NDArray[np.int64], clients: int) -> tuple[Tensor, Tensor]:
         """LabVote, eqs. 3-5: labels (S,) with -1 where nobody voted, kept (S,) bool."""
         s, c = self.settings, torch.from_numpy(drawn)
         if not s.labvote:
@@ -344,7 +342,7 @@ class Server(ServerHalf):
         vote = label_vote(o.labels, weights, len(self.tools.class_names), c)
         return vote.labels, quorum_filter(vote.counts, clients, s.gamma)
 
-    def _fuse(self, o: _Opinions, kept: Tensor, t: int) -> Tensor | None:
+    def _fuse(self, o: Opinions, kept: Tensor, t: int) -> Tensor | None:
         """MultiRepFusion, eqs. 6-10, over retained samples and present clients; eq. 33 with one modality."""
         s, present = self.settings, o.present[:, kept]
         if not present.any():
@@ -377,7 +375,7 @@ class Server(ServerHalf):
         return fused.representation
 
     def _aggregate_logits(
-        self, o: _Opinions, drawn: NDArray[np.int64], clients: int
+        self, o: Opinions, drawn: NDArray[np.int64], clients: int
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """l-FedMMKT, eqs. 28-31, then the filter on the clients' own answers."""
         c = torch.from_numpy(drawn)
@@ -421,40 +419,6 @@ class Server(ServerHalf):
         if self.attention is not None:
             own = {k: torch.from_numpy(np.array(v)) for k, v in tensors.items() if k.startswith("attention.")}
             self.attention.load_state_dict({k.removeprefix("attention."): v for k, v in own.items()})
-
-
-class _Opinions:
-    """The replies stacked over clients: labels, entropies (K, S), representations (K, S, D), logits (K, S, C)."""
-
-    def __init__(self, replies: Sequence[Reply], samples: int, classes: int, width: int) -> None:
-        self.modalities = tuple(r.modality for r in replies)
-        said = [r.message for r in replies]
-        stack = {
-            key: torch.stack([torch.from_numpy(getattr(m, key)) for m in said])
-            for key in ("representations", "augmented", "labels", "entropies", "logits")
-            if said and hasattr(said[0], key)
-        }
-        self.logits: Tensor = stack.get("logits", torch.zeros(0, samples, classes))
-        finite = torch.isfinite(self.logits).all(-1)
-        own = self.logits.argmax(-1).masked_fill(~finite, -1)
-        self.labels: Tensor = stack["labels"].long() if "labels" in stack else own
-        self.entropies: Tensor = stack.get("entropies", torch.zeros(0, samples))
-        self.representations: Tensor = stack.get("representations", torch.zeros(0, samples, width))
-        self.augmented: Tensor | None = stack.get("augmented")
-        self.present = self.labels >= 0  # (K, S)
-
-
-class _Clock:
-    """Seconds by phase."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, phase: str) -> Any:
-        start = time.perf_counter()
-        yield
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
 
 
 def _resolve(settings: Settings, modalities: Sequence[str]) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -144,6 +145,10 @@ class Generator(nn.Module):
     def save(self, folder: Path) -> None:
         """Write the generator as a diffusers folder, with W_r beside it and the pipeline's code in it."""
         self.pipe.save_pretrained(folder)
+        index = folder / "model_index.json"
+        facts = json.loads(index.read_text())
+        facts.pop("_name_or_path", None)  # where it was loaded from is nobody else's business
+        index.write_text(json.dumps(facts, indent=2))
         save_file({"weight": self.bridge.weight.detach().contiguous()}, folder / "bridge.safetensors")
         shutil.copyfile(pipeline_file.__file__, folder / "pipeline.py")
 

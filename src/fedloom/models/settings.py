@@ -27,6 +27,11 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _check_heads(hidden: int, heads: int) -> None:
+    if hidden % heads:
+        raise ValueError(f"{heads} heads do not divide the width {hidden}")
+
+
 class LearnerSettings(Frozen):
     """A client's model. With `pretrained` (folder or hub name) the sizes come from there.
 
@@ -50,6 +55,8 @@ class LearnerSettings(Frozen):
             raise ValueError(
                 "frozen-mobilenet needs `pretrained`: the path of its arrays, NAME.npz with NAME.json beside it"
             )
+        if self.pretrained is None and self.arch != "resnet":
+            _check_heads(self.hidden, self.heads)
         return self
 
     @model_serializer(mode="wrap")
@@ -74,6 +81,11 @@ class ClipSettings(Frozen):
     batch: int = Field(96, ge=2)
     rate: float = Field(1.5e-3, gt=0)
 
+    @model_validator(mode="after")
+    def _heads(self) -> ClipSettings:
+        _check_heads(self.hidden, self.heads)
+        return self
+
 
 class CaptionerSettings(Frozen):
     """The image-to-text model (BLIP)."""
@@ -87,6 +99,11 @@ class CaptionerSettings(Frozen):
     batch: int = Field(64, ge=2)
     rate: float = Field(3e-3, gt=0)
     max_tokens: int = Field(24, ge=2, description="longest caption, in tokens")
+
+    @model_validator(mode="after")
+    def _heads(self) -> CaptionerSettings:
+        _check_heads(self.hidden, self.heads)
+        return self
 
 
 class GeneratorSettings(Frozen):

@@ -1,0 +1,74 @@
+"""A round's replies put together, and its clock."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from fedloom.federation.exchange import Reply
+
+log = logging.getLogger(__name__)
+
+
+class Opinions:
+    """The replies stacked over clients: labels, entropies (K, S), representations (K, S, D), logits (K, S, C).
+
+    A reply about another number of samples, or of another width, is left out and logged: its client is absent. A label
+    outside 0..C-1, or a row of logits that is not finite, leaves the client out for that sample. `present` (K, S).
+    """
+
+    def __init__(self, replies: Sequence[Reply], samples: int, classes: int, width: int) -> None:
+        shapes = {
+            "representations": (samples, width),
+            "augmented": (samples, width),
+            "labels": (samples,),
+            "entropies": (samples,),
+            "logits": (samples, classes),
+        }
+        self.replies = [r for r in replies if _fits(r, shapes)]
+        self.modalities = tuple(r.modality for r in self.replies)
+        said = [r.message for r in self.replies]
+        stack = {
+            key: torch.stack([torch.from_numpy(getattr(m, key)) for m in said])
+            for key in shapes
+            if said and hasattr(said[0], key)
+        }
+        self.logits: Tensor = stack.get("logits", torch.zeros(0, samples, classes))
+        finite = torch.isfinite(self.logits).all(-1)
+        own = self.logits.argmax(-1).masked_fill(~finite, -1)
+        self.labels: Tensor = stack["labels"].long() if "labels" in stack else own
+        self.labels = self.labels.masked_fill((self.labels < 0) | (self.labels >= classes), -1)
+        self.entropies: Tensor = stack.get("entropies", torch.zeros(0, samples))
+        self.representations: Tensor = stack.get("representations", torch.zeros(0, samples, width))
+        self.augmented: Tensor | None = stack.get("augmented")
+        self.present = self.labels >= 0
+
+
+def _fits(reply: Reply, shapes: dict[str, tuple[int, ...]]) -> bool:
+    for key, shape in shapes.items():
+        got = getattr(getattr(reply.message, key, None), "shape", shape)
+        if got != shape:
+            log.warning(
+                "round %d: %s sent %s of shape %s, expected %s", reply.round, reply.client, key, got, shape
+            )
+            return False
+    return True
+
+
+class Clock:
+    """Seconds by phase: `with clock("synthesis"): ...`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        """Add the block's time to `phase`."""
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start

@@ -22,7 +22,7 @@ from scipy import stats
 ARMS: dict[str, list[str]] = {
     "fedmmkt": [],
     "standalone": ["method=standalone"],
-    "standalone, E_loc only": ["method=standalone", "settings.extra_steps=0"],
+    "standalone-local": ["method=standalone", "settings.extra_steps=0"],
     "self-prompt": ["method=self-finetune", "settings.data=prompt"],
     "self-caption": ["method=self-finetune", "settings.data=caption"],
     "self-representation": ["method=self-finetune", "settings.data=representation"],

@@ -18,11 +18,6 @@ class Nobody(Federation):
     def __init__(self, contract: WireContract, ledger: Ledger) -> None:
         super().__init__({}, contract, ledger)
 
-    def checkpoint(self, folder: Path | str) -> None:
-        """Writes the round alone."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        super().checkpoint(folder)
-
     def close(self) -> None:
         self.ledger.close()
 

@@ -31,7 +31,7 @@ from fedloom.progress import Observer
 from fedloom.runs.cache import cached
 from fedloom.scenes import cached_scene
 
-FORMAT = 7  # raise when a change of code changes what pretraining gives
+FORMAT = 8  # raise when a change of code changes what pretraining gives
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from fedloom.runs.cache import cached
 from fedloom.scenes import cached_scene, split_scene
 
 MODALITIES: tuple[Modality, ...] = ("image", "text")
-FORMAT = 3  # raise when a change of code changes what the warm start gives
+FORMAT = 4  # raise when a change of code changes what the warm start gives
 
 
 def client_names(config: Config) -> dict[Modality, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,19 +15,27 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 def train_tokenizer(corpus: Sequence[str], vocabulary: int = 1000, length: int = 32) -> Any:
     """A lower-casing word-piece tokenizer of at most `vocabulary` entries; `length` is the longest row in tokens."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     if not corpus:
         raise BadInput("cannot learn a vocabulary from 0 texts")
-    pieces = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # type: ignore[call-arg, unused-ignore]
-    pieces.normalizer = normalizers.BertNormalizer(lowercase=True)
-    pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=list(SPECIAL), show_progress=False, min_frequency=2
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    counts = Counter(
+        word for text in corpus for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
     )
-    pieces.train_from_iterator(corpus, trainer)
-    pieces.decoder = decoders.WordPiece()  # or captions would read `re ##d`
+    # The library's own trainer breaks ties in an order that changes from process to process, and with the ids
+    # everything that is trained on them. Whole words by frequency, and letters for the rest, do not.
+    letters = sorted({letter for word in counts for letter in word})
+    words = [
+        w for w, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n > 1 and len(w) > 1
+    ]
+    entries = dict.fromkeys([*SPECIAL, *letters, *(f"##{letter}" for letter in letters), *words])
+    vocabulary_ids = {entry: n for n, entry in enumerate(list(entries)[:vocabulary])}
+    pieces = Tokenizer(models.WordPiece(vocabulary_ids, unk_token="[UNK]"))
+    pieces.normalizer = normalizer
+    pieces.pre_tokenizer = splitter
+    pieces.decoder = decoders.WordPiece()
     pieces.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )

@@ -4,7 +4,8 @@
     python benchmarks/orderings.py table --out runs/orderings
 
 Every run is an ordinary `fedloom run` in a process of its own; a finished one is not done again. `--set` adds settings
-to all of them, `--preset` starts all of them from a preset.
+to all of them, `--preset` starts all of them from a preset. Every seed pretrains server models of its own
+(`server.seed`), so that deviations hold what pretraining adds; `--set server.seed=0` shares one pretraining.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+MANY = (  # the same samples over more clients of more architectures
+    "[{arch: vit, patch: 6, count: 4}, {arch: beit, hidden: 48, patch: 6, count: 3}, {arch: resnet, count: 3}]",
+    "[{arch: bert, count: 4}, {arch: distilbert, hidden: 48, count: 3}, {arch: roberta, count: 3}]",
+)
 ARMS: dict[str, list[str]] = {
     "fedmmkt": [],
     "standalone": ["method=standalone"],
@@ -33,6 +38,8 @@ ARMS: dict[str, list[str]] = {
     "-T2I_Rep": ["settings.omit=1"],
     "-Client_Rep": ["settings.kl_weight=0"],
     "u-fedmmkt": ["method=u-fedmmkt", "clients.text=[]"],
+    "l-images": ["method=l-fedmmkt", "clients.text=[]"],
+    "fedmmkt-10+10": [f"clients.image={MANY[0]}", f"clients.text={MANY[1]}"],
     "centralised": ["method=centralised"],
 }
 SCORES = {"I": "image_accuracy", "X": "text_accuracy", "G": "t2i_accuracy", "CS": "clip_score"}
@@ -43,7 +50,7 @@ def do(arm: str, seed: int, args: argparse.Namespace) -> str:
     place = Path(args.out) / f"{arm}-{seed}"
     if (place / "summary.json").exists():
         return f"{arm} {seed}: there already"
-    options = [*args.set, *ARMS[arm], f"seed={seed}"]
+    options = [f"server.seed={seed}", *args.set, *ARMS[arm], f"seed={seed}"]
     every = (
         [] if arm == "fedmmkt" else ["evaluation.every=1000"]
     )  # only the first is also looked at round by round
@@ -76,7 +83,8 @@ def collect(args: argparse.Namespace) -> dict[str, dict[str, np.ndarray]]:
         if not all((p / "summary.json").exists() for p in paths):
             continue
         summaries = [json.loads((p / "summary.json").read_text()) for p in paths]
-        for row, when in ((arm, "after"), (f"{arm} (before)", "before")):
+        moments = [(arm, "after"), ("fedmmkt (before)", "before")]  # all arms of a seed begin alike
+        for row, when in moments if arm == "fedmmkt" else moments[:1]:
             table[row] = {
                 key: np.array([s[name][when] for s in summaries], float)
                 for key, name in SCORES.items()

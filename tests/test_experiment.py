@@ -321,7 +321,7 @@ def test_watching_changes_nothing(smoke_run, smoke_overrides, tmp_path):
 
 def pretrain_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build what is missing in this process: starting two others takes longer than four steps."""
-    monkeypatch.setattr("fedloom.pretraining._build_side_by_side", lambda config, chains, watch: None)
+    monkeypatch.setattr("fedloom.pretraining.assets.build_side_by_side", lambda config, chains, watch: None)
 
 
 def smallest(**changes: Any) -> dict[str, Any]:
@@ -485,3 +485,77 @@ def test_settings_that_do_not_fit(settings, told, tmp_path):
     with pytest.raises(BadInput, match=told):
         fedloom.run(preset="smoke", overrides=(*method, settings), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+# ------------------------------------------------------------------------------------------- stopped early
+
+
+def stopped(*args: Any, **kwargs: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def stop_in(point: str, patch: pytest.MonkeyPatch, empty_cache: Path) -> None:
+    """Interrupt the next run in its pretraining, its warm start, or its scoring of round 0."""
+    if point == "pretraining":
+        patch.setenv("FEDLOOM_CACHE", str(empty_cache))
+        patch.setattr("fedloom.pretraining.assets.build_side_by_side", stopped)
+    elif point == "warm start":
+        patch.setattr("fedloom.sites._warm_start", stopped)
+    else:
+        patch.setattr("fedloom.scoring.Scorer.clients", stopped)
+
+
+@pytest.mark.parametrize("point", ["pretraining", "warm start", "round 0"])
+@pytest.mark.parametrize("out", [None, "here"])
+def test_stopped_before_round_0(point, out, smoke_run, monkeypatch, tmp_path):
+    """No folder stays behind, so the same call works, and in the same place."""
+    monkeypatch.chdir(tmp_path)
+    few: dict[str, Any] = {"preset": "smoke", "overrides": ("method=standalone", "rounds=0"), "out": out}
+    place = tmp_path / (out or "runs/standalone-flora-0")
+    with monkeypatch.context() as patch:
+        stop_in(point, patch, tmp_path / "cache")
+        with pytest.raises(KeyboardInterrupt):
+            fedloom.run(**few)
+    assert not place.exists()
+    again = fedloom.run(**few)
+    assert again.finished
+    assert again.path.resolve() == place
+
+
+def test_wrong_weights_leave_no_folder(smoke_run, tmp_path):
+    """They are read where the clients are built, long after the folder is made."""
+    tree = smallest(
+        method="standalone", rounds=0, clients={"text": [{"arch": "bert", "pretrained": "/no/such"}]}
+    )
+    tree["clients"]["image"] = []
+    with pytest.raises(FedloomError, match="/no/such"):
+        fedloom.run(Config(**tree), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_stopped_after_round_0(smoke_run, smoke_overrides, monkeypatch, tmp_path):
+    """What is done stays, also where the resumed run is stopped again before it comes to a round."""
+    from fedloom.methods.fedmmkt import Server
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Server, "round", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            fedloom.run(preset="smoke", overrides=smoke_overrides, out=out)
+    with monkeypatch.context() as patch:
+        patch.setattr("fedloom.sites._warm_start", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            fedloom.run(resume=out)
+    assert_equal(smoke_run, fedloom.run(resume=out))
+
+
+def test_a_killed_run_is_resumed_from_nothing_and_stopped(smoke_run, smoke_overrides, monkeypatch, tmp_path):
+    """A folder that was there before the call stays, though it has no checkpoint yet."""
+    from fedloom.runs.folder import RunFolder
+
+    RunFolder.create(tmp_path / "run", smoke_run.config)
+    with monkeypatch.context() as patch:
+        stop_in("round 0", patch, tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            fedloom.run(resume=tmp_path / "run")
+    assert_equal(smoke_run, fedloom.run(resume=tmp_path / "run"))

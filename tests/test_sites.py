@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from fedloom.config import load_config
 from fedloom.methods.base import Site
@@ -103,3 +104,28 @@ def test_a_pretrained_text_client_brings_its_own_words(smoke, smoke_run):
     name = "bert.embeddings.word_embeddings.weight"
     assert np.array_equal(client.site.learner.backbone.state_dict()[name].numpy(), exported[name])
     assert len(client.site.tokenizer) == len(exported[name])
+
+
+def test_a_warm_start_is_named_by_the_content_of_its_weights(smoke, smoke_run, monkeypatch, tmp_path):
+    """The same weights elsewhere are the same start; other weights under the same path are another."""
+    folder, moved = tmp_path / "weights", tmp_path / "moved"
+    shutil.copytree(smoke_run.path / "export" / "text-0", folder)
+    fits, fit = [], Site.fit
+    monkeypatch.setattr(Site, "fit", lambda *a, **k: fits.append(1) or fit(*a, **k))
+
+    def start(pretrained):
+        group = {"arch": "bert", "width": 16, "pretrained": str(pretrained)}
+        config = load_config(
+            preset="smoke", values={"clients": {"text": [group], "warm_steps": 1, "public_steps": 0}}
+        )
+        spec = next(s for s in site_specs(config, "standalone", {}, smoke[2]) if s.modality == "text")
+        return built(spec).site.learner.head.weight
+
+    first = start(folder)
+    shutil.copytree(folder, moved)
+    assert torch.equal(start(moved), first)
+    assert len(fits) == 1
+    weights = load_file(folder / "model.safetensors")
+    save_file({k: v * np.float32(1.5) for k, v in weights.items()}, folder / "model.safetensors")
+    assert not torch.equal(start(folder), first)
+    assert len(fits) == 2

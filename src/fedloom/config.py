@@ -55,7 +55,7 @@ class ClientsSettings(Frozen):
         ClientGroup(arch="distilbert", count=2, hidden=48),
     )
     public_steps: int = Field(
-        200,
+        500,
         ge=0,
         description="steps in which random backbones learn from the generic part, once; 0: stay random",
     )

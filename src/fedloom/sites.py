@@ -11,7 +11,8 @@ from safetensors.numpy import load_file, save_file
 from fedloom.config import Config, validate
 from fedloom.data.scene import Modality, Samples, Scene
 from fedloom.federation.site import SiteSpec
-from fedloom.pretraining import Assets, backbone_name, fingerprint, load_tokenizer
+from fedloom.models.settings import LearnerSettings
+from fedloom.pretraining import Assets, backbone_name, fingerprint, load_tokenizer, weights_print
 from fedloom.runs.cache import cached
 from fedloom.scenes import cached_scene, split_scene
 
@@ -101,8 +102,7 @@ def build_client(
     )
     kind, _ = load_method(method)
     client = kind.client(site, validate(kind.settings, settings, "settings"))
-    start = [learner_settings.model_dump(mode="json"), Path(backbone).name if backbone else None]
-    _warm_start(client, run, private, start, tokenizer)
+    _warm_start(client, run, private, learner_settings, backbone, tokenizer)
     return client
 
 
@@ -122,19 +122,33 @@ def _site_tokenizer(pretrained: str | None, shared: str) -> Any:
     return AutoTokenizer.from_pretrained(pretrained)
 
 
-def _warm_start(client: Any, config: Config, private: Samples, start: list[Any], tokenizer: str) -> None:
-    """E_0 private steps before round 1; done once for all methods and runs that share model, data and seed."""
+def _warm_start(
+    client: Any,
+    config: Config,
+    private: Samples,
+    learner: LearnerSettings,
+    backbone: str | None,
+    tokenizer: str,
+) -> None:
+    """E_0 private steps before round 1; done once for all methods and runs that share model, data and seed.
+
+    A learner's own weights count by their content: the same files elsewhere are the same start, other files under the
+    same path are another one.
+    """
     site, c = client.site, config.clients
     key = {
         "format": FORMAT,
         "client": site.name,
-        "start": start,
+        "start": [
+            learner.model_dump(mode="json") | {"pretrained": None},
+            Path(backbone).name if backbone else None,
+        ],
         "private": fingerprint(getattr(private, "images", getattr(private, "texts", ())), private.labels),
         "tokenizer": Path(tokenizer).name if site.modality == "text" else "",
         "training": [c.warm_steps, c.batch, c.rate, c.decay, c.augment],
         "seed": config.seed,
         "threads": config.engine.threads,
-        "frozen": getattr(getattr(site.learner, "trunk", None), "digest", None),
+        "frozen": weights_print(learner.pretrained) if learner.pretrained else None,
     }
 
     def build(folder: Path) -> None:

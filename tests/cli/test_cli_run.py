@@ -115,3 +115,66 @@ def test_generate(cli, smoke_run):
     assert a.shape == c.shape
     assert (a == b).all()
     assert (a != c).any()
+
+
+def interrupt(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+QUICK = ("run", "--preset", "smoke", "--method", "standalone", "--rounds", 1)
+
+
+@pytest.mark.parametrize("more", [(), ("--out", "here"), ("--quiet",)])
+def test_interrupted_in_pretraining(cli, monkeypatch, more):
+    with monkeypatch.context() as patch:
+        patch.setenv("FEDLOOM_CACHE", str(Path("cache").resolve()))
+        patch.setattr("fedloom.pretraining.assets.build_side_by_side", interrupt)
+        shown = cli(*QUICK, *more)
+    assert (shown.code, shown.out) == (130, "")
+    assert "interrupted. Nothing to resume yet: give the same command again" in shown.err
+    assert "--resume" not in shown.err
+    assert not Path("here").exists()
+    assert not list(Path().glob("runs/*"))
+
+
+def test_interrupted_beside_an_earlier_run(cli, monkeypatch, smoke_run):
+    """The run that `--out` would replace is not what there is to resume."""
+    shutil.copytree(smoke_run.path, "here")
+    with monkeypatch.context() as patch:
+        patch.setattr("fedloom.experiment.cached_scene", interrupt)
+        shown = cli(*QUICK, "--out", "here", "--overwrite")
+    assert "Nothing to resume yet" in shown.err
+    assert Path("here/summary.json").exists()
+
+
+@pytest.mark.parametrize("done", [0, 1])
+def test_interrupted_in_a_round(cli, monkeypatch, done):
+    """Before round 0 is scored there is nothing to resume, after it there is; what is said then works."""
+    from fedloom.scoring import Scorer
+
+    scores, calls = Scorer.clients, []
+
+    def score(self, federation):
+        calls.append(1)
+        return scores(self, federation) if len(calls) <= done else interrupt()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scorer, "clients", score)
+        shown = cli(*QUICK, "--out", "here")
+    assert shown.code == 130
+    if done:
+        assert "go on with: fedloom run --resume here" in shown.err
+        assert cli("run", "--resume", "here", "--quiet").code == 0
+    else:
+        assert "Nothing to resume yet: give the same command again" in shown.err
+        assert not Path("here").exists()
+        assert cli(*QUICK, "--out", "here", "--quiet").code == 0
+
+
+def test_a_bug_in_pretraining_keeps_its_traceback(cli, monkeypatch):
+    monkeypatch.setenv("FEDLOOM_CACHE", str(Path("cache").resolve()))
+    bug = "from fedloom.pretraining import processes as p; p._build = lambda *a: 1 / 0; p.work()"
+    monkeypatch.setattr("fedloom.pretraining.processes._CHILD", bug)
+    with pytest.raises(RuntimeError, match=r"(?s)Traceback.*work.*ZeroDivisionError: division by zero"):
+        cli(*QUICK, "--out", "here")
+    assert not Path("here").exists()

@@ -9,7 +9,9 @@ from toy_sites import CLASSES, CLIENTS, SAMPLES, WIDTH, Toy, client, private_of,
 
 from fedloom.errors import BadInput
 from fedloom.federation.codec import decode, encode
-from fedloom.methods.fedmmkt import METHOD, Captions, Lesson, Pictures, Settings
+from fedloom.methods.fedmmkt import METHOD
+from fedloom.methods.fedmmkt_messages import Captions, Lesson, Logits, Opinion, Pictures, ViewedOpinion
+from fedloom.methods.fedmmkt_settings import Settings
 from fedloom.metrics.communication import MB
 
 IMAGES = {"image-0": "image", "image-1": "image"}
@@ -306,7 +308,6 @@ def test_table_x(variant, up, down):
 def test_upload_is_what_the_formula_says(variant):
     """S = 100, D = 64: the values of the answers are the formula's to the byte; with headers and losses, within 5 %."""
     from fedloom.methods.base import Done
-    from fedloom.methods.fedmmkt import Logits, Opinion, ViewedOpinion
     from fedloom.metrics.communication import round_bytes
 
     s, d, c = 100, 64, 10

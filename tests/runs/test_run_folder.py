@@ -69,6 +69,21 @@ def test_a_half_made_folder_is_taken_over(tmp_path: Path) -> None:
     assert RunFolder.create(tmp_path / "a", CONFIG).config == CONFIG
 
 
+def test_a_run_without_a_checkpoint_is_discarded(tmp_path: Path) -> None:
+    for name in ("empty", "shared", "begun"):
+        folder = RunFolder.create(tmp_path / name, CONFIG)
+        folder.log("pretraining")
+        (folder.checkpoints / ".round_0000-part").mkdir()
+    (tmp_path / "shared" / "notes.txt").write_text("mine")
+    (tmp_path / "begun" / "checkpoints" / "round_0000").mkdir()
+    for name in ("empty", "shared", "begun"):
+        with RunFolder(tmp_path / name).exclusive():
+            RunFolder(tmp_path / name).discard_unless_begun()
+    assert not (tmp_path / "empty").exists()
+    assert [p.name for p in (tmp_path / "shared").iterdir()] == ["notes.txt"]
+    assert RunFolder.open(tmp_path / "begun").config == CONFIG
+
+
 def test_open_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such folder"):
         RunFolder.open(tmp_path / "none")

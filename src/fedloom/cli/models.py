@@ -7,6 +7,7 @@ from fedloom.cli.screen import grid, show, show_json
 
 COLUMNS = ("role", "name", "class", "weights")
 EITHER = "tiny from a configuration, or pretrained: folder or hub name"
+ALWAYS = {"frozen-mobilenet": "needs pretrained: path of MobileNet NAME.npz (+ NAME.json)"}
 CLASSES = {
     "vit": "transformers.ViTForImageClassification",
     "beit": "transformers.BeitForImageClassification",
@@ -33,12 +34,7 @@ def models(json: JsonOption = False) -> None:
     from fedloom.models.settings import IMAGE_ARCHS, TEXT_ARCHS
 
     rows = [
-        (
-            f"{modality} client",
-            arch,
-            CLASSES.get(arch, ""),
-            EITHER if arch != "frozen-mobilenet" else "its own",
-        )
+        (f"{modality} client", arch, CLASSES.get(arch, ""), ALWAYS.get(arch, EITHER))
         for modality, archs in (("image", IMAGE_ARCHS), ("text", TEXT_ARCHS))
         for arch in archs
     ]

@@ -100,12 +100,12 @@ def _carry_out(
             return experiment.run(config, out=out, resume=resume, overwrite=overwrite, observer=watch)
         except KeyboardInterrupt:
             stack.close()
-            typer.echo(f"interrupted. {_how_to_go_on(watch, resume or out)}", err=True)
+            typer.echo(f"interrupted. {_how_to_go_on(watch, resume)}", err=True)
             raise typer.Exit(130) from None
         except BadInput:
             raise
         except FedloomError as error:
-            raise FedloomError(f"{str(error).rstrip('.')}. {_how_to_go_on(watch, resume or out)}") from error
+            raise FedloomError(f"{str(error).rstrip('.')}. {_how_to_go_on(watch, resume)}") from error
 
 
 def _watcher(stack: ExitStack, quiet: bool) -> Tracker:
@@ -120,11 +120,12 @@ def _watcher(stack: ExitStack, quiet: bool) -> Tracker:
     return Lines(lambda line: typer.echo(line, err=True))
 
 
-def _how_to_go_on(watch: Tracker, given: Path | None) -> str:
-    """The command that goes on with the run; `given`: the folder that was named for it, if one was."""
-    folder = watch.folder or given
+def _how_to_go_on(watch: Tracker, resumed: Path | None) -> str:
+    """The command that goes on with the run; `resumed`: the folder that it was resumed in, if it was."""
+    folder = resumed or watch.folder
+    # A run that is stopped before round 0 is scored leaves no folder, or none with a config.yaml.
     if folder is None or not (Path(folder) / "config.yaml").is_file():
-        return "No round was begun: give the same command again, what is pretrained is kept"
+        return "Nothing to resume yet: give the same command again, what was pretrained stays in the cache"
     return f"What is done is kept; go on with: fedloom run --resume {folder}"
 
 

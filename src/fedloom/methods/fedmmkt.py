@@ -4,6 +4,8 @@
     up    full: representation, label, entropy | u: two representations, label, entropy | l: logits
     down  which samples are kept, their voted labels, their fused representations (l: labels only)
 
+The messages of that table stand in `fedmmkt_messages`, what can be set in `fedmmkt_settings`.
+
 The paper's formulas were not available to us in print, only their description: `Settings` names every reading. Ours,
 because the paper is silent: the function from entropy to weight (`confidence`), the quorum's value (`gamma`), what the
 cross-attention attends to (`attention`), whether the sample itself stands in the contrast's denominator
@@ -16,20 +18,16 @@ The ablations are settings: -LabVote `labvote=false`; -MultiRepFusion `fusion=fa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
-from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
-from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.attention import LearnedCrossAttention, train_cross_attention
 from fedloom.functional.augment import drop_tokens, simclr_views
 from fedloom.functional.confidence import confidence, entropy
@@ -48,113 +46,23 @@ from fedloom.methods.base import (
     Tools,
     rows,
 )
+from fedloom.methods.fedmmkt_messages import (
+    Captions,
+    Lesson,
+    Logits,
+    Opinion,
+    Pictures,
+    ViewedOpinion,
+    verbs,
+)
+from fedloom.methods.fedmmkt_settings import Settings, resolve
 from fedloom.methods.replies import Clock, Opinions
-from fedloom.methods.tuning import Pool, Tuner, TuningSettings
+from fedloom.methods.tuning import Pool, Tuner
 from fedloom.metrics.communication import round_bytes
 from fedloom.models.fit import state_arrays
 from fedloom.randomness import global_torch_stream
 
 Array = NDArray[Any]
-
-
-class Settings(TuningSettings):
-    """Every number with its symbol and equation. Defaults of the spec unless the description says otherwise."""
-
-    variant: Literal["full", "u", "l"] = Field(
-        "full", description="all of it, one modality (u-), or logits (l-)"
-    )
-    # eq. 2
-    classes: Literal["stratified", "uniform"] = Field(
-        "stratified", description="how class labels c_i are drawn"
-    )
-    # eqs. 3-5
-    labvote: bool = Field(True, description="off: keep the drawn labels and every sample (-LabVote)")
-    confidence: Literal["inv", "exp", "lin"] = Field(
-        "inv", description="weight as a function of entropy, eq. 3"
-    )
-    entropy_floor: float = Field(0.01, gt=0, description="H_min in nats")
-    gamma: float = Field(0.5, ge=0, le=1, description="share of clients that must agree, eq. 5")
-    # eqs. 6-10, 28-30, 33
-    fusion: bool = Field(True, description="off: no representations anywhere (-MultiRepFusion)")
-    attention: Literal["paired", "batch", "chunk", "mha"] = Field(
-        "paired", description="cross-attention, eqs. 6-7"
-    )
-    attention_temperature: float = Field(0.1, gt=0, description="tau_a of mode `batch`")
-    attention_heads: int = Field(8, ge=1, description="heads of modes `chunk` and `mha`")
-    contrast_temperature: float = Field(1.0, gt=0, description="tau of eq. 8")
-    include_self: bool = Field(False, description="keep j = i in the denominator of eq. 8")
-    anchor: Literal["raw", "enhanced"] = Field("raw", description="means that eq. 8 compares with")
-    balance: bool = Field(False, description="give both modalities equal say however many clients each has")
-    # eq. 13
-    retrain_steps: int = Field(40, ge=0, description="client steps on synthetic samples a round (E_syn)")
-    kl_weight: float = Field(1.0, ge=0, description="lambda of eq. 13; 0 is -Client_Rep")
-    align: Literal["kl", "mse", "cos"] = "kl"
-    align_direction: Literal["forward", "reverse"] = Field("forward", description="forward: teacher first")
-    align_temperature: float = Field(1.0, gt=0, description="tau_r of eq. 13")
-    mix: bool = Field(
-        False, description="add a private batch to each synthetic one instead of private steps after"
-    )
-
-
-# ---------------------------------------------------------------------------------------------------- messages
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """M1 to image clients: the round's synthetic pictures. `view_seed` makes all clients see the same views (u-)."""
-
-    images: Annotated[Array, Wire("uint8", ("S", "H", "W", 3))]
-    view_seed: int
-
-
-@dataclass(frozen=True)
-class Captions:
-    """M1 to text clients: their captions, in the same order."""
-
-    texts: tuple[str, ...]
-    view_seed: int
-
-
-@dataclass(frozen=True)
-class Opinion:
-    """M2: r_i, argmax label (-1: no finite answer) and entropy in nats."""
-
-    representations: Annotated[Array, Wire("float32", ("S", "D"))]
-    labels: Annotated[Array, Wire("int32", ("S",))]
-    entropies: Annotated[Array, Wire("float32", ("S",))]
-
-
-@dataclass(frozen=True)
-class ViewedOpinion:
-    """M2 of u-FedMMKT: as `Opinion`, with r'_i of an augmented view."""
-
-    representations: Annotated[Array, Wire("float32", ("S", "D"))]
-    augmented: Annotated[Array, Wire("float32", ("S", "D"))]
-    labels: Annotated[Array, Wire("int32", ("S",))]
-    entropies: Annotated[Array, Wire("float32", ("S",))]
-
-
-@dataclass(frozen=True)
-class Logits:
-    """M2 of l-FedMMKT. A row that is not finite is no answer."""
-
-    logits: Annotated[Array, Wire("float32", ("S", "C"), finite=False)]
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """M3: which samples were kept, their labels and, except in l-FedMMKT, their fused representations R_i."""
-
-    kept: Annotated[Array, Wire("bool", ("S",))]
-    labels: Annotated[Array, Wire("int32", ("M",))]
-    representations: Annotated[Array, Wire("float32", ("M", "D"))] | None = None
-
-
-_OPINION = {"full": Opinion, "u": ViewedOpinion, "l": Logits}
-
-
-def _verbs(settings: Settings) -> Mapping[str, tuple[Any, Any]]:
-    return {"infer": ((Pictures, Captions), _OPINION[settings.variant]), "retrain": (Lesson, Done)}
 
 
 # ---------------------------------------------------------------------------------------------------- the client
@@ -421,19 +329,6 @@ class Server(ServerHalf):
             self.attention.load_state_dict({k.removeprefix("attention."): v for k, v in own.items()})
 
 
-def _resolve(settings: Settings, modalities: Sequence[str]) -> Settings:
-    """With one modality there is nothing to attend across: u-FedMMKT (eq. 33) takes the place of eqs. 6-7."""
-    if settings.variant == "u" and len(set(modalities)) > 1:
-        raise BadInput(
-            "settings.variant = 'u' is for clients of one modality; set clients.image=[] or clients.text=[]"
-        )
-    return (
-        settings.model_copy(update={"variant": "u"})
-        if settings.variant == "full" and len(set(modalities)) == 1
-        else settings
-    )
-
-
 METHOD = Method(
-    "fedmmkt", Settings, Client, Server, _verbs, frozenset({"generator", "captioner"}), resolve=_resolve
+    "fedmmkt", Settings, Client, Server, verbs, frozenset({"generator", "captioner"}), resolve=resolve
 )

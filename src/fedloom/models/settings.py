@@ -111,15 +111,15 @@ class GeneratorSettings(Frozen):
 
     pretrained: str | None = None
     unshuffle: int = Field(3, ge=1, description="side of the pixel block that becomes channels (lossless)")
-    channels: tuple[int, ...] = (64, 64)
+    channels: tuple[int, ...] = (24, 48)
     layers: int = Field(1, ge=1, description="residual blocks a level")
     heads: int = Field(4, ge=1)
     prediction: Literal["picture", "velocity"] = Field(
         "picture",
         description="what the UNet's output means; both are rectified flow. Large pixel blocks need `picture`",
     )
-    steps: int = Field(500, ge=0, description="pretraining steps on the generic part")
-    batch: int = Field(24, ge=1)
+    steps: int = Field(1200, ge=0, description="pretraining steps on the generic part")
+    batch: int = Field(16, ge=1)
     rate: float = Field(3e-3, gt=0)
     sampling_steps: int = Field(8, ge=1)
     guidance: float = Field(1.5, ge=0)

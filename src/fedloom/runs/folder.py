@@ -155,6 +155,9 @@ class RunFolder:
             raise BadInput(
                 f"{self.path} holds a run already. Resume it, overwrite it, or name another folder."
             )
+        self._remove_own()
+
+    def _remove_own(self) -> None:
         (self.path / "config.yaml").unlink(missing_ok=True)  # first: from here on it is no run
         for name in OWN:
             entry = self.path / name
@@ -162,6 +165,19 @@ class RunFolder:
                 shutil.rmtree(entry)
             else:
                 entry.unlink(missing_ok=True)
+
+    def discard_unless_begun(self) -> None:
+        """Remove a run that has no checkpoint to go on from: its own files, and the folder where nothing else is in it.
+
+        Raises:
+            FedloomError: something cannot be removed.
+        """
+        if any(self.checkpoints.glob("round_*")):
+            return
+        with explained("remove", self.path):
+            self._remove_own()
+            if not any(self.path.iterdir()):
+                self.path.rmdir()
 
     @property
     def config(self) -> dict[str, Any]:

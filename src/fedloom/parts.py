@@ -1,0 +1,134 @@
+"""The parts of a run, built from its configuration: method, split, models, the server's tools, the federation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fedloom.config import Config, validate
+from fedloom.data.partition import Split
+from fedloom.data.scene import ImageSet, Modality, Scene
+from fedloom.errors import BadInput
+from fedloom.federation.base import Federation
+from fedloom.federation.ledger import Ledger
+from fedloom.federation.local import LocalFederation
+from fedloom.federation.nobody import Nobody
+from fedloom.methods.base import Method, Tools, load_method
+from fedloom.pretraining import Assets, prepare
+from fedloom.progress import Observer
+from fedloom.scenes import split_scene
+from fedloom.sites import MODALITIES, settle_worker, site_specs
+
+
+def resolve(config: Config) -> tuple[Method, Any]:
+    """The method and its settings: what its name fixes, then what the configuration says, fitted to the modalities.
+
+    Raises:
+        BadInput: a setting is unknown, wrong, or against what the name fixes; or the quorum exceeds the clients.
+    """
+    method, fixed = load_method(config.method)
+    for key, value in fixed.items():
+        if config.settings.get(key, value) != value:
+            raise BadInput(
+                f"settings.{key} = {config.settings[key]!r}: {config.method} is defined by {value!r}"
+            )
+    settings = validate(method.settings, {**config.settings, **fixed}, "settings")
+    modalities = [m for m in MODALITIES for _ in config.clients.learners(m)]
+    if (quorum := config.engine.quorum) is not None and quorum > len(modalities):
+        raise BadInput(
+            f"engine.quorum = {quorum}: there are {len(modalities)} clients, allowed: 1 to {len(modalities)}"
+        )
+    return method, method.resolve(settings, modalities)
+
+
+def split_data(config: Config, scene: Scene) -> dict[Modality, Split]:
+    """The training samples of each modality that has clients, shared out among them.
+
+    Raises:
+        BadInput: the scene lacks a modality, or has too few samples of it.
+    """
+    return {
+        m: split_scene(scene, config.data, len(learners), m, config.seed)
+        for m in MODALITIES
+        if (learners := config.clients.learners(m))
+    }
+
+
+def pretrained_models(
+    config: Config, method: Method, settings: Any, scene: Scene, watch: Observer, log: Callable[[str], None]
+) -> Assets:
+    """The models that the method, or the scoring of its run, starts from; see `prepare`."""
+    needs: set[str] = {"generator", "captioner"} & method.uses
+    if not _reads_captions(config, method, settings):
+        needs -= {"captioner"}
+    if "generator" in method.uses:
+        needs |= {"judge"}
+    if method.clients:
+        needs |= {"backbones"}
+    return prepare(config, scene, frozenset(needs), watch, log)
+
+
+def _reads_captions(config: Config, method: Method, settings: Any) -> bool:
+    """Captions are read by text clients, and by a generator tuned on them."""
+    texts = method.clients and bool(config.clients.text)
+    return (
+        texts
+        or getattr(settings, "train_text", "prompt") != "prompt"
+        or getattr(settings, "data", "") == "caption"
+    )
+
+
+def server_tools(config: Config, method: Method, scene: Scene, assets: Assets) -> Tools:
+    """What the method's server half works with, its models loaded."""
+    generator = captioner = features = None
+    if assets.generator is not None:
+        from fedloom.models.generator import load_generator
+
+        generator = load_generator(assets.generator, config.clients.width)
+        g = config.server.generator
+        generator.pipe.register_to_config(guidance=g.guidance, sampling_steps=g.sampling_steps)
+    if assets.captioner is not None:
+        from fedloom.models.captioner import load_captioner
+
+        captioner = load_captioner(assets.captioner, config.server.captioner.max_tokens)
+    if "features" in method.uses and assets.clip is not None:
+        from fedloom.models.clip import load_clip
+        from fedloom.models.pictures import to_float
+
+        clip = load_clip(assets.clip).requires_grad_(False)
+
+        def features(images: Any) -> Any:
+            return clip.embed_images(to_float(images))
+
+    real = scene.train.get("image") if "real" in method.uses else None
+    return Tools(
+        class_names=scene.class_names,
+        prompts=tuple(scene.prompt(c) for c in range(scene.classes)),
+        width=config.clients.width,
+        seed=config.seed,
+        rounds=config.rounds,
+        timeout=config.engine.timeout,
+        quorum=config.engine.quorum,
+        generator=generator,
+        captioner=captioner,
+        features=features,
+        real=real if isinstance(real, ImageSet) else None,
+    )
+
+
+def build_federation(
+    config: Config, method: Method, settings: Any, assets: Assets, ledger: Ledger
+) -> Federation:
+    """The method's clients and what carries its messages to them; a context. Nobody, for a method without clients."""
+    contract = method.contract(settings)
+    if not method.clients:
+        return Nobody(contract, ledger)
+    return LocalFederation(
+        site_specs(config, config.method, config.settings, assets),
+        contract,
+        ledger,
+        workers=config.engine.workers,
+        threads=config.engine.threads,
+        start_timeout=1800.0,
+        initialiser=f"{settle_worker.__module__}:{settle_worker.__name__}",
+    )

@@ -1,0 +1,66 @@
+"""The pretrained models that a run needs: which ones, and that they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedloom.config import Config
+from fedloom.data.scene import Scene
+from fedloom.models.settings import LearnerSettings
+from fedloom.pretraining.builders import asset, present, tokenizer_folder
+from fedloom.pretraining.keys import backbone_name
+from fedloom.pretraining.processes import build_side_by_side
+from fedloom.progress import Observer
+
+
+@dataclass(frozen=True)
+class Assets:
+    """Folders of the pretrained models; None where the method or the data has no use for one."""
+
+    tokenizer: Path
+    backbones: Mapping[str, Path] = field(default_factory=dict)  # by `backbone_name`
+    clip: Path | None = None
+    generator: Path | None = None
+    captioner: Path | None = None
+    judge: Path | None = None
+
+
+def prepare(
+    config: Config, scene: Scene, needs: frozenset[str], watch: Observer, log: Callable[[str], None]
+) -> Assets:
+    """All models the run needs, pretrained now or found in the cache.
+
+    CLIP and generator learn one after the other (the generator speaks through CLIP's text tower); captioner, judge and
+    backbones learn beside them in a second process.
+
+    Args:
+        needs: of "generator" (brings CLIP), "captioner", "judge", "backbones".
+
+    Raises:
+        BadInput: the scene lacks what a model would learn from, or given weights cannot be read.
+        FedloomError: a model cannot be built or written. A bug in a building process is a RuntimeError.
+    """
+    tokenizer = tokenizer_folder(config, scene)
+    backbones = sorted({backbone_name(x) for x in _random_learners(config)}) if "backbones" in needs else []
+    chains = [
+        [k for k in ("clip", "generator") if "generator" in needs],
+        [*(k for k in ("captioner", "judge") if k in needs), *backbones],
+    ]
+    missing = [chain for chain in chains if any(not present(config, scene, kind) for kind in chain)]
+    if missing:
+        log(f"pretraining on the generic part: {'; '.join(k for chain in missing for k in chain)}")
+        build_side_by_side(config, missing, watch)
+    folders = {kind: asset(config, scene, kind) for chain in chains for kind in chain}
+    return Assets(tokenizer, {k: folders.pop(k) for k in backbones}, **folders)
+
+
+def _random_learners(config: Config) -> list[LearnerSettings]:
+    """The learners that start from a public backbone: not those with weights of their own."""
+    every = [x for m in ("image", "text") for x in config.clients.learners(m)]
+    return (
+        [x for x in every if x.pretrained is None and x.arch != "frozen-mobilenet"]
+        if config.clients.public_steps
+        else []
+    )

@@ -1,0 +1,110 @@
+"""What a pretrained model depends on: names, fingerprints, and the keys under which the cache holds it."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedloom.config import Config
+from fedloom.data.scene import ImageSet, Scene
+from fedloom.errors import BadInput
+from fedloom.models.settings import LearnerSettings
+
+FORMAT = 9  # raise when a change of code changes what pretraining gives
+
+# What a folder of pretrained weights is read from: weights, configuration, vocabulary. Not its README, nor its logs.
+_READ = frozenset({".safetensors", ".bin", ".npz", ".json", ".txt", ".model"})
+
+
+def backbone_name(learner: LearnerSettings) -> str:
+    """The asset that a learner without pretrained weights starts from."""
+    return "backbone-" + learner.model_dump_json(exclude={"pretrained"})
+
+
+def real_pictures(scene: Scene) -> ImageSet:
+    """What the judge learns from: the scene's reference pictures, else the training pictures.
+
+    Raises:
+        BadInput: there are neither.
+    """
+    real = scene.reference or scene.train.get("image")
+    if not isinstance(real, ImageSet):
+        raise BadInput(f"{scene.name} has no pictures, so nothing can judge a generator")
+    return real
+
+
+def asset_key(config: Config, scene: Scene, kind: str) -> dict[str, Any]:
+    """Everything the model called `kind` depends on.
+
+    Args:
+        kind: "tokenizer", "clip", "generator", "captioner", "judge", or what `backbone_name` gives.
+
+    Raises:
+        BadInput: the scene lacks what the model would learn from.
+    """
+    s = config.server
+    base = {
+        "kind": kind,
+        "format": FORMAT,
+        "seed": s.seed,
+        "threads": config.engine.threads,
+        "torch": version("torch"),
+    }
+    if kind == "judge":
+        real = real_pictures(scene)
+        key = fingerprint(real.images, real.labels)
+        return base | {"real": key, "settings": config.evaluation.judge.model_dump(mode="json")}
+    base |= {"generic": _generic_print(scene), "vocabulary": s.vocabulary, "tokens": s.tokens}
+    if kind == "tokenizer":
+        return base
+    if kind.startswith("backbone-"):
+        steps = config.clients.public_steps
+        return base | {"learner": kind, "classes": scene.classes, "steps": steps}
+    # How a generator is sampled does not change what it learns.
+    sampling = {"guidance", "sampling_steps"} if kind == "generator" else set()
+    base["settings"] = getattr(s, kind).model_dump(mode="json", exclude=sampling)
+    return base | ({"clip": asset_key(config, scene, "clip")} if kind == "generator" else {})
+
+
+def fingerprint(*parts: Any) -> str:
+    """A digest of arrays and texts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(
+            part.tobytes() if isinstance(part, np.ndarray) else "\x1f".join(map(str, part)).encode()
+        )
+        digest.update(b"\x1e")
+    return digest.hexdigest()
+
+
+def weights_print(pretrained: str) -> str:
+    """A digest of what a learner's `pretrained` is read from: names and bytes of files, wherever they lie.
+
+    Args:
+        pretrained: a folder, a MobileNet's NAME.npz (or NAME) with NAME.json beside it, or a hub name. A hub name has
+            no files here: it stands for itself.
+    """
+    folder, prefix = Path(pretrained), pretrained.removesuffix(".npz")
+    if folder.is_dir():
+        files = [file for file in sorted(folder.iterdir()) if file.suffix in _READ and file.is_file()]
+    else:
+        files = [file for file in (Path(f"{prefix}.npz"), Path(f"{prefix}.json")) if file.is_file()]
+    return fingerprint(*((file.name, _file_print(file)) for file in files)) if files else pretrained
+
+
+def _file_print(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _generic_print(scene: Scene) -> str:
+    g = scene.generic
+    if g is None:
+        raise BadInput(
+            f"{scene.name} has no generic part to pretrain the server's models on (set data.options.generic_share)"
+        )
+    return fingerprint(g.images, g.captions, g.labels, g.names, scene.class_names)

@@ -1,0 +1,53 @@
+"""The summary of a run: what summary.json holds."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedloom import __version__
+from fedloom.config import Config
+from fedloom.report.scores import SCORES
+
+
+def summarise(
+    config: Config,
+    clients: Mapping[Any, Sequence[str]],
+    rows: Sequence[Mapping[str, Any]],
+    seconds: Mapping[str, float],
+    judge_accuracy: float | None,
+) -> dict[str, Any]:
+    """Scores before and after, bytes, seconds and memory of a whole run.
+
+    Args:
+        clients: names by modality.
+        rows: of metrics.jsonl, round 0 first.
+        seconds: of the set-up and in total; those of the rounds' phases are summed from `rows`.
+        judge_accuracy: of the judge on real test pictures; None where there is no judge.
+    """
+    first, last = rows[0], rows[-1]
+    scores = {s.key: {"before": first[s.key], "after": last[s.key]} for s in SCORES}
+    for modality, names in clients.items():
+        each = {n: last["per_client"][n] for n in names if n in last["per_client"]}
+        scores[f"{modality}_accuracy"]["per_client"] = each
+    phases = {"setup": seconds["setup"]}
+    for row in rows:
+        for phase, value in row["seconds"].items():
+            phases[phase] = phases.get(phase, 0.0) + value
+    memory = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return {
+        "method": config.method,
+        "data": config.data.name,
+        "seed": config.seed,
+        "rounds": config.rounds,
+        "clients": clients,
+        **scores,
+        "labels": last["labels"],
+        "bytes_up": sum(row["bytes_up"] for row in rows),
+        "bytes_down": sum(row["bytes_down"] for row in rows),
+        "seconds": {**phases, "total": seconds["total"]},
+        "peak_memory_bytes": 1024 * max(memory),  # Linux counts in KiB
+        "judge": {"real_test_accuracy": judge_accuracy},
+        "version": __version__,
+    }

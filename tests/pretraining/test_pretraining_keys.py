@@ -1,0 +1,55 @@
+"""What pretrained models are named by."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fedloom.pretraining.keys import weights_print
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small folder of pretrained weights."""
+    made = tmp_path / "weights"
+    made.mkdir()
+    (made / "model.safetensors").write_bytes(b"\x00weights")
+    (made / "config.json").write_text("{}")
+    (made / "vocab.txt").write_text("a\nb\n")
+    return made
+
+
+def test_weights_are_named_by_content_not_by_place(folder, tmp_path):
+    first = weights_print(str(folder))
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    os.utime(folder / "config.json", (0, 0))
+    (folder / "README.md").write_text("not read by any model")
+    assert weights_print(str(folder)) == weights_print(str(tmp_path / "elsewhere")) == first
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "vocab.txt"])
+def test_another_content_or_name_is_another_weight(name, folder):
+    first = weights_print(str(folder))
+    file = folder / name
+    file.write_bytes(file.read_bytes()[:-1] + b"?")  # the same size
+    changed = weights_print(str(folder))
+    file.rename(folder / f"x{name}")
+    assert len({first, changed, weights_print(str(folder))}) == 3
+
+
+def test_a_mobilenet_is_its_two_files(tmp_path):
+    for name in ("net.npz", "net.json", "other.json"):
+        (tmp_path / name).write_text(name)
+    first = weights_print(str(tmp_path / "net.npz"))
+    assert weights_print(str(tmp_path / "net")) == first
+    (tmp_path / "other.json").write_text("of another net")
+    assert weights_print(str(tmp_path / "net")) == first
+    (tmp_path / "net.json").write_text("changed")
+    assert weights_print(str(tmp_path / "net")) != first
+
+
+def test_a_hub_name_stands_for_itself():
+    assert weights_print("google/vit-base-patch16-224") == "google/vit-base-patch16-224"

@@ -18,7 +18,7 @@ from fedloom.errors import BadInput
 from fedloom.randomness import stream_seed
 from fedloom.runs.cache import cached
 
-FORMAT = 11  # raise when a reader's result changes
+FORMAT = 12  # raise when a reader's result changes
 
 
 def cached_scene(data: DataSettings) -> Scene:
@@ -80,6 +80,7 @@ def _save(scene: Scene, folder: Path) -> None:
     if scene.generic is not None:
         put("generic", ImageSet(scene.generic.images, scene.generic.labels))
         arrays["generic.names"], texts["generic"] = scene.generic.names, scene.generic.captions
+        texts["generic texts"] = scene.generic.texts
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
     facts = {"name": scene.name, "class_names": scene.class_names, "notes": dict(scene.notes), "texts": texts}
@@ -109,7 +110,13 @@ def _load(folder: Path) -> Scene:
         tuple(facts["class_names"]),
         sets["train"],
         sets["test"],
-        Generic(generic.images, tuple(facts["texts"]["generic"]), generic.labels, array("generic.names"))
+        Generic(
+            generic.images,
+            tuple(facts["texts"]["generic"]),
+            generic.labels,
+            array("generic.names"),
+            tuple(facts["texts"]["generic texts"]),
+        )
         if isinstance(generic, ImageSet)
         else None,
         reference if isinstance(reference, ImageSet) else None,

@@ -73,6 +73,8 @@ def test_unpaired_split() -> None:
         assert len(caption.split()) <= 12
         assert not set(caption.split()) & set(NAMES[label].split())
     assert "salsa" in generic.captions[3]
+    assert len(generic.texts) == 12  # whole, for the tokenizer and for text backbones; no client holds them
+    assert not {*generic.texts} & {*left["text"].texts}  # type: ignore[union-attr]
     assert (generic.names != generic.labels).sum() == 4  # round(0.4 * 3) in each class
 
 
@@ -83,6 +85,7 @@ def test_paired_texts_go_with_their_pictures() -> None:
     left, generic = split_generic({"image": images(), "text": words}, NAMES, keys=pairs, shorten=False)
     assert generic is not None
     assert (len(left["image"]), len(left["text"]), len(generic.labels)) == (20, 40, 20)
+    assert generic.texts == ()  # the captions are whole
     taken = set(generic.captions)
     assert len(taken) == 20
     assert not taken & set(left["text"].texts)  # type: ignore[union-attr]

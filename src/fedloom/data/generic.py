@@ -229,4 +229,5 @@ def split_generic(
     rng = numpy_stream(seed, "generic captions")
     captions = _captions(world, own, generic_texts, class_names, shorten, rng)
     names = confuse(world.labels, siblings, confusion, numpy_stream(seed, "generic names"))
-    return left, Generic(world.images, captions, world.labels, names)
+    whole = generic_texts.texts if generic_texts is not None and shorten else ()
+    return left, Generic(world.images, captions, world.labels, names, whole)

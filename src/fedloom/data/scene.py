@@ -71,13 +71,15 @@ class Generic:
 
     images uint8 (N, H, W, 3); captions: N descriptions that do not name the class; labels (N,) the true class;
     names (N,): the class each picture is *said* to show where the world's captions name one. Some are wrong: that is
-    the imperfect class knowledge of a real generator (FedMMKT, Fig. 3).
+    the imperfect class knowledge of a real generator (FedMMKT, Fig. 3). texts: where captions are cut down from longer
+    texts, those texts as they were written: what the clients' own texts read like.
     """
 
     images: NDArray[np.uint8]
     captions: tuple[str, ...]
     labels: Labels
     names: Labels
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

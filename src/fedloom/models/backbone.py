@@ -1,9 +1,9 @@
 """Public backbones: what a client's tiny model starts from, as real clients start from a hub's pretrained weights.
 
 A random learner is taught once, on the generic part, which words the caption of a sample holds: from the picture for
-image models, from the caption with words hidden for text models. All architectures read the words off their
-representation through the same fixed random map, so their spaces begin aligned. Captions name no class, so neither do
-backbones know any.
+image models; for text models from the caption, or from a whole text where there are some, with words hidden. All
+architectures read the words off their representation through the same fixed random map, so their spaces begin aligned.
+Captions name no class, so neither do backbones know any.
 """
 
 from __future__ import annotations
@@ -28,12 +28,21 @@ from fedloom.randomness import global_torch_stream, numpy_stream, torch_stream
 HIDDEN_WORDS = 0.15  # share of a caption's words that a text model must guess from the rest
 
 
-def word_targets(captions: Sequence[str], most: int = 400) -> Tensor:
-    """Which telling words each caption holds: float (N, W). Telling: in 1 to 70 captions of a hundred."""
-    sets = [set(re.findall(r"[a-z]+", caption.lower())) for caption in captions]
-    counts = Counter(word for words in sets for word in words)
-    telling = [w for w, n in counts.most_common() if 0.01 * len(sets) <= n <= 0.7 * len(sets)][:most]
-    return torch.tensor([[float(word in words) for word in sorted(telling)] for words in sets])
+def telling_words(captions: Sequence[str], most: int = 400) -> list[str]:
+    """The words that 1 to 70 captions of a hundred hold, sorted."""
+    counts = Counter(word for caption in captions for word in _words(caption))
+    n = len(captions)
+    often = sorted(counts, key=lambda word: (-counts[word], word))  # sets have no order to break ties by
+    return sorted([word for word in often if 0.01 * n <= counts[word] <= 0.7 * n][:most])
+
+
+def word_targets(texts: Sequence[str], words: Sequence[str]) -> Tensor:
+    """Which of W words each of N texts holds: float (N, W)."""
+    return torch.tensor([[float(word in held) for word in words] for held in map(_words, texts)])
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z]+", text.lower()))
 
 
 def pretrain_backbone(
@@ -50,11 +59,12 @@ def pretrain_backbone(
 ) -> float | None:
     """Teach `learner.encode` the words of the captions (binary cross-entropy). Its head is left as it is."""
     rng, draws = numpy_stream(seed, "backbone", "batches"), torch_stream(seed, "backbone", "views")
-    target = word_targets(generic.captions)
+    texts = (*generic.captions, *generic.texts) if modality == "text" else generic.captions
+    target = word_targets(texts, telling_words(generic.captions))
     width = learner.head.in_features
     reader = torch.randn((width, target.shape[1]), generator=torch_stream(seed, "backbone", "reader"))
     pixels = to_float(generic.images)
-    rows = tokenize(tokenizer, generic.captions) if modality == "text" else {}
+    rows = tokenize(tokenizer, texts) if modality == "text" else {}
 
     def objective(index: NDArray[Any]) -> Tensor:
         i = torch.from_numpy(index)
@@ -68,7 +78,7 @@ def pretrain_backbone(
 
     with global_torch_stream(seed, "backbone", "training"):
         learner.train()
-        batches = index_batches(len(pixels), batch, steps, rng)
+        batches = index_batches(len(texts), batch, steps, rng)
         optimizer = adamw((p for name, p in learner.named_parameters() if not name.startswith("head.")), rate)
         loss = fit(
             optimizer, batches, objective, schedule=cosine(steps), name="backbone pretraining", tick=tick

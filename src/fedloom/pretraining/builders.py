@@ -55,13 +55,15 @@ def _own_weights(config: Config, kind: str) -> str | None:
 
 
 def tokenizer_folder(config: Config, scene: Scene) -> Path:
-    """The folder of the public tokenizer, trained on the generic captions and the prompts."""
+    """The folder of the public tokenizer, trained on the generic part's captions and texts, and the prompts."""
     from fedloom.models.text import train_tokenizer
 
     def build(folder: Path) -> None:
-        captions = scene.generic.captions if scene.generic else ()
+        captions, texts = (scene.generic.captions, scene.generic.texts) if scene.generic else ((), ())
         corpus = [*captions, *(scene.prompt(c) for c in range(scene.classes))] * 2
-        train_tokenizer(corpus, config.server.vocabulary, config.server.tokens).save_pretrained(folder)
+        train_tokenizer([*corpus, *texts], config.server.vocabulary, config.server.tokens).save_pretrained(
+            folder
+        )
 
     return cached(
         "tokenizer", asset_key(config, scene, "tokenizer") if scene.generic else {"scene": scene.name}, build

@@ -66,7 +66,10 @@ def asset_key(config: Config, scene: Scene, kind: str) -> dict[str, Any]:
         return base | {"learner": kind, "classes": scene.classes, "steps": steps}
     # How a generator is sampled does not change what it learns.
     sampling = {"guidance", "sampling_steps"} if kind == "generator" else set()
-    base["settings"] = getattr(s, kind).model_dump(mode="json", exclude=sampling)
+    settings = getattr(s, kind).model_dump(mode="json", exclude=sampling)
+    if settings["pretrained"] is not None:
+        settings["pretrained"] = weights_print(settings["pretrained"])
+    base["settings"] = settings
     return base | ({"clip": asset_key(config, scene, "clip")} if kind == "generator" else {})
 
 
@@ -107,4 +110,6 @@ def _generic_print(scene: Scene) -> str:
         raise BadInput(
             f"{scene.name} has no generic part to pretrain the server's models on (set data.options.generic_share)"
         )
-    return fingerprint(g.images, g.captions, g.labels, g.names, scene.class_names)
+    return fingerprint(
+        g.images, g.captions, g.labels, g.names, scene.class_names, *([g.texts] if g.texts else [])
+    )

@@ -1,0 +1,54 @@
+"""The words that public backbones learn to see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fedloom.data.scene import Generic
+from fedloom.models.backbone import pretrain_backbone, telling_words, word_targets
+from fedloom.models.learner import build_learner
+from fedloom.models.settings import LearnerSettings
+from fedloom.models.text import train_tokenizer
+
+
+def test_telling_words_leave_out_what_all_or_next_to_none_hold() -> None:
+    captions = ["red petals", "blue petals", "red stem petals", "blue stem petals"] * 50 + ["once petals"]
+    assert telling_words(captions) == ["blue", "red", "stem"]
+
+
+def test_telling_words_cut_ties_by_the_alphabet() -> None:
+    # A set of words has another order in every process; which of equally frequent words stay must not.
+    captions = ["pear plum", "apple cherry"] * 10
+    assert telling_words(captions, most=3) == ["apple", "cherry", "pear"]
+
+
+def test_word_targets_mark_whole_words() -> None:
+    marks = word_targets(["Red and blue.", "reddish"], ["blue", "red"])
+    assert torch.equal(marks, torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+
+
+@pytest.mark.parametrize("texts", [(), ("a whole text on red things", "a whole text on blue ones") * 4])
+def test_text_backbones_read_whole_texts_where_there_are_some(
+    texts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions = ("red", "blue") * 4
+    generic = Generic(np.zeros((8, 4, 4, 3), np.uint8), captions, np.arange(8) % 2, np.arange(8) % 2, texts)
+    tokenizer = train_tokenizer([*captions, *texts], 200, 8)
+    settings = LearnerSettings(arch="bert", hidden=16, layers=1, heads=2, width=16)
+    learner = build_learner(settings, classes=2, tokenizer=tokenizer)
+    read: list[str] = []
+
+    def tokenize(tokenizer, rows):  # type: ignore[no-untyped-def]
+        read.extend(rows)
+        return real(tokenizer, rows)
+
+    from fedloom.models import backbone
+
+    real = backbone.tokenize
+    monkeypatch.setattr(backbone, "tokenize", tokenize)
+    loss = pretrain_backbone(learner, "text", tokenizer, generic, steps=2, batch=4, rate=1e-3, seed=0)
+    assert loss is not None
+    assert np.isfinite(loss)
+    assert read == [*captions, *texts]

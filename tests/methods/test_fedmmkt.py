@@ -278,6 +278,13 @@ def test_a_lesson_on_samples_that_were_not_shown(tiny_generator):
         half.retrain(lesson, round=1)
 
 
+@pytest.mark.parametrize(("samples", "steps"), [(7, 5), (63, 40), (64, 40), (500, 40), (1, 1)])
+def test_few_samples_are_not_overlearned(samples, steps):
+    assert (
+        Settings(passes=20).steps_on(samples, 40, 32) == steps
+    )  # 20 passes over 7 samples are 140: 4.4 batches
+
+
 def test_all_clients_see_the_same_view():
     settings = Settings(variant="u").model_dump(mode="json")
     texts = Captions(("a red tall flower",) * 3, 7)

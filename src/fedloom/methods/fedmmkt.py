@@ -126,6 +126,8 @@ class Client(ClientHalf):
         """L_syn: cross-entropy to the voted label, plus lambda times the distance to the fused representation."""
         site, s = self.site, self.settings
         pool = self.pool.samples()
+        if not pool:
+            return None
         inputs = {key: pool[key] for key in pool if key not in ("labels", "fused")}
         private = site.rng(round, "mix")
 
@@ -142,7 +144,8 @@ class Client(ClientHalf):
                 loss = loss + F.cross_entropy(site.learner(**rows(site.private, i)), site.private_labels[i])
             return loss
 
-        return site.fit(inputs, s.retrain_steps, objective, round, "synthetic") if pool else None
+        steps = s.steps_on(len(pool["labels"]), s.retrain_steps, site.batch)
+        return site.fit(inputs, steps, objective, round, "synthetic")
 
     def memory(self) -> dict[str, Array]:
         """The replay pool."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -30,6 +31,11 @@ class TuningSettings(Frozen):
     tune_steps: int = Field(40, ge=0, description="generator steps a round (E_T2I)")
     tune_batch: int = Field(24, ge=1)
     tune_rate: float = Field(2e-4, gt=0, description="Adam's rate, cosine-annealed over all rounds")
+    passes: int = Field(
+        20,
+        ge=1,
+        description="most passes over the pool a round, whatever the steps: few samples are not overlearned",
+    )
     condition: Literal["add", "token", "pooled"] = Field("add", description="how R joins the text, eq. 11")
     omit: float = Field(
         0.2, ge=0, le=1, description="p, share of samples whose R is left out, eq. 12; 1 is -T2I_Rep"
@@ -38,6 +44,10 @@ class TuningSettings(Frozen):
     train_text: Literal["prompt", "caption", "both"] = Field(
         "prompt", description="text the generator is tuned on"
     )
+
+    def steps_on(self, samples: int, steps: int, batch: int) -> int:
+        """`steps`, or fewer where so many batches would pass over `samples` samples more than `passes` times."""
+        return min(steps, math.ceil(self.passes * samples / batch))
 
 
 class Pool:
@@ -123,7 +133,8 @@ class Tuner:
         self.generator.train()
         self.generator.text_encoder.eval()
         anneal, done = cosine(s.tune_steps * tools.rounds), s.tune_steps * (t - 1)
-        batches = index_batches(len(labels), s.tune_batch, s.tune_steps, rng)
+        steps = s.steps_on(len(labels), s.tune_steps, s.tune_batch)
+        batches = index_batches(len(labels), s.tune_batch, steps, rng)
         loss = fit(
             self.optimizer,
             batches,

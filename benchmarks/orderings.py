@@ -149,7 +149,7 @@ def tables(args: argparse.Namespace) -> None:
         print(f"| FedMMKT minus {other} | {' | '.join(cells)} |")
     print("\n| round (samples so far) | I | X | G | CS |\n|---|---|---|---|---|")
     for arm, scores in table.items():
-        if arm.startswith("fedmmkt, round"):
+        if arm.startswith("fedmmkt, round") and scores:
             print(f"| {arm[15:]} | {' | '.join(f'{scores[k].mean():.3f}' for k in SCORES if k in scores)} |")
     print("\n| labels | round 1 | mean of all rounds |\n|---|---|---|")
     fed = table["fedmmkt"]

@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 run: install  ## run FedMMKT on the embedded flowers and write its report
-	$(BIN)/fedloom run --rounds 3 --set engine.workers=2
+	$(BIN)/fedloom run --set engine.workers=2
 
 test: install  ## check everything: format, lint, types, tests
 	$(BIN)/ruff format --check $(CHECKED)

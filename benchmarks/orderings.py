@@ -83,8 +83,10 @@ def collect(args: argparse.Namespace) -> dict[str, dict[str, np.ndarray]]:
         if not all((p / "summary.json").exists() for p in paths):
             continue
         summaries = [json.loads((p / "summary.json").read_text()) for p in paths]
-        moments = [(arm, "after"), ("fedmmkt (before)", "before")]  # all arms of a seed begin alike
-        for row, when in moments if arm == "fedmmkt" else moments[:1]:
+        moments = {arm: "after"} | (
+            {"fedmmkt (before)": "before"} if arm == "fedmmkt" else {}
+        )  # all begin alike
+        for row, when in moments.items():
             table[row] = {
                 key: np.array([s[name][when] for s in summaries], float)
                 for key, name in SCORES.items()

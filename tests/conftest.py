@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedloom.runs.load import Run
+from whole_runs import ROUNDS
 
 # On top of the preset `smoke`: fewer steps, and a quorum low enough that untrained clients keep samples.
 SMOKE = (
@@ -37,4 +38,14 @@ def smoke_run(fedloom_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     import fedloom
 
     run: Run = fedloom.run(preset="smoke", overrides=SMOKE, out=tmp_path_factory.mktemp("runs") / "smoke")
+    return run
+
+
+@pytest.fixture(scope="session")
+def unbroken(smoke_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Three rounds without a break, in this process. Read only."""
+    import fedloom
+
+    out = tmp_path_factory.mktemp("unbroken") / "run"
+    run: Run = fedloom.run(preset="smoke", overrides=(*SMOKE, f"rounds={ROUNDS}"), out=out)
     return run

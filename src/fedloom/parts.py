@@ -103,7 +103,7 @@ def server_tools(config: Config, method: Method, scene: Scene, assets: Assets) -
     real = scene.train.get("image") if "real" in method.uses else None
     return Tools(
         class_names=scene.class_names,
-        prompts=tuple(scene.prompt(c) for c in range(scene.classes)),
+        prompts=scene.prompts,
         width=config.clients.width,
         seed=config.seed,
         rounds=config.rounds,

@@ -36,7 +36,7 @@ class Scorer:
         self, config: Config, scene: Scene, assets: Assets, synthesize: Callable[..., Any] | None
     ) -> None:
         self.config, self.scene, self.synthesize = config, scene, synthesize
-        self.prompts = [scene.prompt(c) for c in range(scene.classes)]
+        self.prompts = scene.prompts
         self.judge: Judge | None = None
         self.clip: Clip | None = None
         self.real_accuracy: float | None = None

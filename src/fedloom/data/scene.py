@@ -113,3 +113,8 @@ class Scene:
     def prompt(self, label: int) -> str:
         """The class prompt of FedMMKT's examples: `A picture of NAME.`"""
         return f"A picture of {self.class_names[label]}."
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The prompts of all C classes, in order."""
+        return tuple(self.prompt(label) for label in range(self.classes))

@@ -60,7 +60,7 @@ def tokenizer_folder(config: Config, scene: Scene) -> Path:
 
     def build(folder: Path) -> None:
         captions, texts = (scene.generic.captions, scene.generic.texts) if scene.generic else ((), ())
-        corpus = [*captions, *(scene.prompt(c) for c in range(scene.classes))] * 2
+        corpus = [*captions, *scene.prompts] * 2
         train_tokenizer([*corpus, *texts], config.server.vocabulary, config.server.tokens).save_pretrained(
             folder
         )
@@ -77,10 +77,6 @@ def load_tokenizer(folder: Path) -> Any:
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
-def _prompts(scene: Scene) -> list[str]:
-    return [scene.prompt(c) for c in range(scene.classes)]
-
-
 def _clip(config: Config, scene: Scene, folder: Path, tick: Tick | None) -> None:
     from fedloom.models.clip import build_clip, pretrain_clip
     from fedloom.randomness import global_torch_stream
@@ -89,7 +85,7 @@ def _clip(config: Config, scene: Scene, folder: Path, tick: Tick | None) -> None
     s, seed = config.server.clip, config.server.seed
     with global_torch_stream(seed, "clip", "weights"):
         clip = build_clip(s, load_tokenizer(tokenizer_folder(config, scene)), scene.generic.images.shape[1])
-    pretrain_clip(clip, scene.generic, _prompts(scene), s, seed, tick)
+    pretrain_clip(clip, scene.generic, scene.prompts, s, seed, tick)
     clip.save(folder)
 
 
@@ -103,7 +99,7 @@ def _generator(config: Config, scene: Scene, folder: Path, tick: Tick | None) ->
     clip = load_clip(asset(config, scene, "clip"))
     with global_torch_stream(seed, "generator", "weights"):
         generator = build_generator(s, clip, scene.generic.images.shape[1], config.clients.width)
-    pretrain_generator(generator, scene.generic, _prompts(scene), s, seed, tick)
+    pretrain_generator(generator, scene.generic, scene.prompts, s, seed, tick)
     generator.save(folder)
 
 

@@ -1,0 +1,212 @@
+"""Runs that are killed or stopped, whenever: they go on to the numbers of an unbroken one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fedloom
+from fedloom.config import Config
+from fedloom.errors import BadInput, FedloomError
+from fedloom.runs.load import Run
+from whole_runs import ROUNDS, assert_equal, smallest
+
+# ------------------------------------------------------------------------------------------------- kill -9
+
+# Imports once, then forks a child a case (before torch has any thread); the child does the run and kills itself.
+DRIVER = """
+import json, os, signal, sys
+import fedloom
+from fedloom.federation import site
+from fedloom.methods import base, fedmmkt
+from fedloom.models import captioner, clip, generator, learner
+from fedloom.runs import checkpoint
+import diffusers, transformers, matplotlib.pyplot
+from transformers import BeitForImageClassification, BertForSequenceClassification, ViTForImageClassification
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def before(owner, name, when):
+    plain = getattr(owner, name)
+    def hooked(*args, **kwargs):
+        if when(*args, **kwargs):
+            die()
+        return plain(*args, **kwargs)
+    setattr(owner, name, hooked)
+
+def arrange(point, at):
+    now = [0, 0]  # the round that the server is in; which client is saved for the how-manieth time
+    server_round = fedmmkt.Server.round
+    def watched(self, federation):
+        now[0] = federation.round
+        try:
+            return server_round(self, federation)
+        finally:
+            now[0] = 0
+    fedmmkt.Server.round = watched
+    if point == "synthesis":
+        before(generator.Generator, "synthesize", lambda *a, **k: now[0] == at)
+    elif point == "training":  # of the third client, between its synthetic and its private steps
+        before(base.Site, "train_private", lambda self, steps, *names: self.name == "text-0" and names == (at,))
+    elif point == "saving":  # half of the clients are in the new checkpoint
+        before(site.Site, "save", lambda self, folder, tag: self.spec.name == "text-0" and tag["round"] == at)
+    elif point == "sealing":  # all files are there, but the checkpoint is not
+        before(checkpoint, "seal", lambda folder, facts: facts["round"] == at)
+    elif point == "pruning":  # the checkpoint is there, and the old ones still are
+        before(checkpoint.CheckpointStore, "_prune", lambda self, newest: newest == at)
+
+root, overrides, cases = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+for point, at in cases:
+    child = os.fork()
+    if not child:
+        try:
+            arrange(point, at)
+            fedloom.run(preset="smoke", overrides=overrides, out=f"{root}/{point}-{at}")
+        finally:
+            os._exit(3)
+    status = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (point, at, status)
+"""
+CASES = [
+    *(("synthesis", t) for t in (1, 2, 3)),
+    *(("training", t) for t in (1, 2, 3)),
+    *(("saving", 1), ("sealing", 2), ("pruning", 3), ("sealing", 0)),
+]
+
+
+@pytest.fixture(scope="module")
+def killed(unbroken: Run, smoke_overrides: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of runs that were killed, one a case, called POINT-ROUND."""
+    root = tmp_path_factory.mktemp("killed")
+    overrides = json.dumps([*smoke_overrides, f"rounds={ROUNDS}"])
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-P", "-c", DRIVER, str(root), overrides, json.dumps(CASES)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return root
+
+
+@pytest.mark.parametrize(("point", "at"), CASES)
+def test_killed_and_resumed(point, at, killed, unbroken):
+    folder = killed / f"{point}-{at}"
+    assert not fedloom.load_run(folder).finished
+    resumed = fedloom.run(resume=folder)
+    assert resumed.finished
+    assert_equal(unbroken, resumed)
+    sums = [
+        sorted((r["round"], r["client"], r["verb"], r["encoded_bytes"]) for r in x.ledger)
+        for x in (unbroken, resumed)
+    ]
+    assert sums[0] == sums[1]
+    timed = {"seconds", "peak_memory_bytes"}
+    one, two = ({k: v for k, v in x.summary.items() if k not in timed} for x in (unbroken, resumed))
+    assert one == two
+    assert not list((folder / "checkpoints").glob(".*"))  # what the killed writer left is swept away
+
+
+def test_resuming_a_finished_run_changes_nothing(unbroken):
+    before = {p: p.stat().st_mtime_ns for p in unbroken.path.rglob("*") if p.is_file() and p.name != ".lock"}
+    again = fedloom.run(resume=unbroken.path)
+    assert again.summary == unbroken.summary
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+@pytest.mark.parametrize("other", ["seed=1", "settings.gamma=0.3", "rounds=4", "clients.batch=9"])
+def test_resuming_with_another_configuration(other, unbroken, smoke_overrides):
+    same = (*smoke_overrides, f"rounds={ROUNDS}")
+    key = other.partition("=")[0]
+    with pytest.raises(BadInput, match=f"another configuration: {key}: the run has"):
+        fedloom.run(resume=unbroken.path, preset="smoke", overrides=(*same, other))
+    fedloom.run(
+        resume=unbroken.path, preset="smoke", overrides=(*same, "engine.workers=2")
+    )  # no result depends on it
+
+
+def test_resuming_what_is_no_run(tmp_path):
+    with pytest.raises(BadInput, match="no run folder"):
+        fedloom.run(resume=tmp_path)
+
+
+# ------------------------------------------------------------------------------------------- stopped early
+
+
+def stopped(*args: Any, **kwargs: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def stop_in(point: str, patch: pytest.MonkeyPatch, empty_cache: Path) -> None:
+    """Interrupt the next run in its pretraining, its warm start, or its scoring of round 0."""
+    if point == "pretraining":
+        patch.setenv("FEDLOOM_CACHE", str(empty_cache))
+        patch.setattr("fedloom.pretraining.assets.build_side_by_side", stopped)
+    elif point == "warm start":
+        patch.setattr("fedloom.sites._warm_start", stopped)
+    else:
+        patch.setattr("fedloom.scoring.Scorer.clients", stopped)
+
+
+@pytest.mark.parametrize("point", ["pretraining", "warm start", "round 0"])
+@pytest.mark.parametrize("out", [None, "here"])
+def test_stopped_before_round_0(point, out, smoke_run, monkeypatch, tmp_path):
+    """No folder stays behind, so the same call works, and in the same place."""
+    monkeypatch.chdir(tmp_path)
+    few: dict[str, Any] = {"preset": "smoke", "overrides": ("method=standalone", "rounds=0"), "out": out}
+    place = tmp_path / (out or "runs/standalone-flora-0")
+    with monkeypatch.context() as patch:
+        stop_in(point, patch, tmp_path / "cache")
+        with pytest.raises(KeyboardInterrupt):
+            fedloom.run(**few)
+    assert not place.exists()
+    again = fedloom.run(**few)
+    assert again.finished
+    assert again.path.resolve() == place
+
+
+def test_wrong_weights_leave_no_folder(smoke_run, tmp_path):
+    """They are read where the clients are built, long after the folder is made."""
+    tree = smallest(
+        method="standalone", rounds=0, clients={"text": [{"arch": "bert", "pretrained": "/no/such"}]}
+    )
+    tree["clients"]["image"] = []
+    with pytest.raises(FedloomError, match="/no/such"):
+        fedloom.run(Config(**tree), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_stopped_after_round_0(smoke_run, smoke_overrides, monkeypatch, tmp_path):
+    """What is done stays, also where the resumed run is stopped again before it comes to a round."""
+    from fedloom.methods.fedmmkt import Server
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Server, "round", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            fedloom.run(preset="smoke", overrides=smoke_overrides, out=out)
+    with monkeypatch.context() as patch:
+        patch.setattr("fedloom.sites._warm_start", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            fedloom.run(resume=out)
+    assert_equal(smoke_run, fedloom.run(resume=out))
+
+
+def test_a_killed_run_is_resumed_from_nothing_and_stopped(smoke_run, smoke_overrides, monkeypatch, tmp_path):
+    """A folder that was there before the call stays, though it has no checkpoint yet."""
+    from fedloom.runs.folder import RunFolder
+
+    RunFolder.create(tmp_path / "run", smoke_run.config)
+    with monkeypatch.context() as patch:
+        stop_in("round 0", patch, tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            fedloom.run(resume=tmp_path / "run")
+    assert_equal(smoke_run, fedloom.run(resume=tmp_path / "run"))

@@ -41,6 +41,13 @@ class ClientGroup(LearnerSettings):
     """`count` clients of one model."""
 
     count: int = Field(1, ge=1)
+    name: str | None = Field(None, description="of the one client of this group; default MODALITY-NUMBER")
+
+    @model_validator(mode="after")
+    def _one_bearer(self) -> ClientGroup:
+        if self.name is not None and self.count != 1:
+            raise ValueError(f"{self.count} clients cannot all be called {self.name!r}")
+        return self
 
 
 class ClientsSettings(Frozen):
@@ -77,12 +84,23 @@ class ClientsSettings(Frozen):
             raise ValueError("there is no client")
         if len({g.width for g in (*self.image, *self.text)}) > 1:
             raise ValueError("all clients need one representation width (`width`)")
+        names = [name for modality in ("image", "text") for name in self.names(modality)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two clients are called {twice[0]!r}")
         return self
+
+    def names(self, modality: str) -> list[str]:
+        """One name a client of that modality, in order."""
+        groups: Sequence[ClientGroup] = getattr(self, modality)
+        names = [g.name for g in groups for _ in range(g.count)]
+        return [name or f"{modality}-{i}" for i, name in enumerate(names)]
 
     def learners(self, modality: str) -> list[LearnerSettings]:
         """One entry a client of that modality, in order."""
         groups: Sequence[ClientGroup] = getattr(self, modality)
-        return [LearnerSettings(**g.model_dump(exclude={"count"})) for g in groups for _ in range(g.count)]
+        return [
+            LearnerSettings(**g.model_dump(exclude={"count", "name"})) for g in groups for _ in range(g.count)
+        ]
 
     @property
     def width(self) -> int:
@@ -117,15 +135,30 @@ class EvaluationSettings(Frozen):
 class EngineSettings(Frozen):
     """What carries the messages."""
 
-    name: Literal["local"] = "local"
+    name: Literal["local", "flower"] = "local"
     workers: int = Field(
-        0, ge=0, description="0: clients live in this process; n: pinned to n worker processes"
+        0, ge=0, description="local: 0: clients live in this process; n: pinned to n worker processes"
     )
     threads: int = Field(
         1, ge=1, description="torch threads of each process; results are defined for one value"
     )
     timeout: float | None = Field(None, gt=0, description="seconds to wait for a reply")
     quorum: int | None = Field(None, ge=1, description="go on as soon as so many clients have answered")
+    mode: Literal["loopback", "simulation", "deployment"] = Field(
+        "loopback",
+        description="flower: a whole federation on this machine, Flower's simulation, or silos that have joined",
+    )
+    silos: int | None = Field(
+        None,
+        ge=1,
+        description="flower: silos to start, default one a client; in a deployment, silos to wait for, default 1",
+    )
+    patience: float = Field(
+        1800.0, gt=0, description="flower: seconds a silo has to connect, to join, to go back to a round"
+    )
+    cpus: float = Field(1.0, gt=0, description="simulation: processors of a client")
+    gpus: float = Field(0.0, ge=0, description="simulation: share of a GPU of a client")
+    address: str | None = Field(None, description="simulation: a Ray cluster's address; null starts one here")
 
 
 class Config(Frozen):

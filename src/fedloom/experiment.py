@@ -21,7 +21,16 @@ from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.ledger import Ledger
 from fedloom.methods.base import UNCOUNTED, Info, Method, ServerHalf, Tools
-from fedloom.parts import build_federation, pretrained_models, resolve, server_tools, split_data
+from fedloom.parts import (
+    ENGINE_VERBS,
+    Link,
+    build_federation,
+    own_data,
+    pretrained_models,
+    resolve,
+    server_tools,
+    split_data,
+)
 from fedloom.pretraining import Assets
 from fedloom.progress import Observer
 from fedloom.quiet import settle_process
@@ -47,6 +56,7 @@ def run(
     observer: Observer | None = None,
     preset: str | None = None,
     overrides: Sequence[str] = (),
+    grid: Any = None,
     **values: Any,
 ) -> Run:
     """Do a whole run, or go on with one.
@@ -57,6 +67,7 @@ def run(
         resume: folder of a run to go on with; its own configuration is used, and any other given must agree with it.
         overwrite: replace a run that `out` already holds.
         observer: told of everything as it happens.
+        grid: the Flower Grid that reaches the silos, for engine.name "flower"; None brings up what engine.mode says.
 
     Raises:
         BadInput: something given is wrong; nothing has been written.
@@ -80,14 +91,19 @@ def run(
             raise BadInput(f"{resume} is a run of another configuration: {'; '.join(different[:3])}")
         if folder.summary.exists():
             return load_run(folder.path)
+    if config.engine.name == "flower" and grid is None:
+        from fedloom.deployment.launch import launch
+
+        return launch(config, folder if resume is not None else None, out, overwrite, watch)
     scene = cached_scene(config.data)
-    splits = split_data(config, scene) if method.clients else {}
+    splits = split_data(config, scene) if method.clients and not own_data(config) else {}
     if resume is None:
         place = Path(out) if out else new_run_path(config.method, config.data.name, config.seed)
         folder = RunFolder.create(place, config.model_dump(mode="json"), overwrite=overwrite)
     with folder.exclusive():
         try:
-            return _Experiment(config, method, settings, scene, splits, folder, watch).run(resume is not None)
+            experiment = _Experiment(config, method, settings, scene, splits, folder, watch)
+            return experiment.run(resume is not None, grid)
         except BaseException:
             if resume is None:
                 folder.discard_unless_begun()
@@ -111,7 +127,7 @@ class _Experiment:
         self.scene, self.splits, self.folder, self.watch = scene, splits, folder, watch
         self.names = client_names(config) if method.clients else {m: [] for m in MODALITIES}
 
-    def run(self, resumed: bool) -> Run:
+    def run(self, resumed: bool, grid: Any = None) -> Run:
         """Set up, loop over the rounds, export and summarise."""
         config, method, scene = self.config, self.method, self.scene
         settle_process(config.engine.threads)
@@ -122,13 +138,15 @@ class _Experiment:
         scorer = Scorer(config, scene, assets, tools.generator.synthesize if tools.generator else None)
         self.watch.stage("clients: building and warm start")
         self._record_split()
-        ledger = Ledger(self.folder.ledger, uncounted=UNCOUNTED)
-        with build_federation(config, method, self.settings, assets, ledger) as federation:
+        ledger = Ledger(self.folder.ledger, uncounted=UNCOUNTED | ENGINE_VERBS)
+        link = Link(grid, self.folder.run_id, scene) if grid is not None else None
+        with build_federation(config, method, self.settings, assets, ledger, link) as federation:
             store = CheckpointStore(self.folder.checkpoints, log=self.folder.log)
             setup = time.perf_counter() - start
             rows = self._restore(store, server, federation) if resumed else []
             self._loop(rows, store, server, federation, scorer)
             self.watch.phase(config.rounds, "export")
+            federation.conclude()
             self._export(store, tools, assets)
         seconds = {"setup": setup, "total": time.perf_counter() - start}
         summary = summarise(config, self.names, rows, seconds, scorer.real_accuracy)
@@ -170,6 +188,7 @@ class _Experiment:
             rows.append(self._finish_round(store, server, federation, scorer, Info(), None))
         while len(rows) <= self.config.rounds:
             federation.round = len(rows)
+            federation.roll_call()
             self.watch.phase(federation.round, "round")
             info = server.round(federation)
             rows.append(self._finish_round(store, server, federation, scorer, info, rows[-1]))
@@ -258,7 +277,8 @@ class _Experiment:
         if tools.generator is not None:
             tools.generator.save(self.folder.export / "generator")
         newest = store.latest()
-        if newest is not None and self.method.clients:
+        kept_here = newest is not None and any((newest.path / "clients").glob("*.safetensors"))
+        if newest is not None and kept_here:  # else each silo keeps its own
             from fedloom.exporting import export_clients
 
             export_clients(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedloom.config import Config, validate
 from fedloom.data.partition import Split
 from fedloom.data.scene import ImageSet, Modality, Scene
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
+from fedloom.federation.contract import WireContract
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.local import LocalFederation
 from fedloom.federation.nobody import Nobody
@@ -18,6 +19,8 @@ from fedloom.pretraining import Assets, prepare
 from fedloom.progress import Observer
 from fedloom.scenes import split_scene
 from fedloom.sites import MODALITIES, settle_worker, site_specs
+
+ENGINE_VERBS = frozenset({"join"})  # what an engine itself sends; no communication of a method
 
 
 def resolve(config: Config) -> tuple[Method, Any]:
@@ -116,13 +119,28 @@ def server_tools(config: Config, method: Method, scene: Scene, assets: Assets) -
     )
 
 
+class Link(NamedTuple):
+    """What reaches silos elsewhere: a Flower Grid, what they know the run by, and the server's own data."""
+
+    grid: Any
+    run: str
+    scene: Scene
+
+
+def own_data(config: Config) -> bool:
+    """Whether clients bring data of their own, so that the server has none to share out."""
+    return config.engine.name == "flower" and config.engine.mode == "deployment"
+
+
 def build_federation(
-    config: Config, method: Method, settings: Any, assets: Assets, ledger: Ledger
+    config: Config, method: Method, settings: Any, assets: Assets, ledger: Ledger, link: Link | None = None
 ) -> Federation:
     """The method's clients and what carries its messages to them; a context. Nobody, for a method without clients."""
     contract = method.contract(settings)
     if not method.clients:
         return Nobody(contract, ledger)
+    if link is not None:
+        return _silos(config, contract, assets, ledger, link)
     return LocalFederation(
         site_specs(config, config.method, config.settings, assets),
         contract,
@@ -131,4 +149,39 @@ def build_federation(
         threads=config.engine.threads,
         start_timeout=1800.0,
         initialiser=f"{settle_worker.__module__}:{settle_worker.__name__}",
+    )
+
+
+def _silos(config: Config, contract: WireContract, assets: Assets, ledger: Ledger, link: Link) -> Federation:
+    """Clients at silos: of recipes dealt out to silos that were started for this run, or the silos' own."""
+    import json
+
+    from fedloom.federation.flower.grid import GridFederation
+    from fedloom.federation.silo.host import recipes_of
+    from fedloom.federation.silo.letters import Join
+
+    names = json.dumps(contract.to_names())
+    expected = {name: m for m in MODALITIES for name in config.clients.names(m)}
+    silos = config.engine.silos or (1 if own_data(config) else len(expected))
+    if own_data(config):
+        from fedloom.silos import make_offer, pack_public
+
+        pictures = link.scene.train.get("image") or link.scene.test.get("image")
+        size = pictures.images.shape[1] if isinstance(pictures, ImageSet) else 0
+        offer = make_offer(config, link.scene.class_names, size)
+        join = Join(names, "", json.dumps(offer), pack_public(assets))
+    else:
+        silos = min(silos, len(expected))
+        recipes = recipes_of(site_specs(config, config.method, config.settings, assets))
+        dealt = {f"silo-{i}": recipes[i::silos] for i in range(silos)}
+        join = Join(names, json.dumps(dealt), "", {})
+    return GridFederation(
+        link.grid,
+        expected,
+        contract,
+        ledger,
+        run=link.run,
+        join=join,
+        silos=silos,
+        patience=config.engine.patience,
     )

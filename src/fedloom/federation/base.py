@@ -147,13 +147,21 @@ class Federation(ABC):
             at, clients = int(record["round"]), record["clients"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FedloomError(f"no federation checkpoint in {folder}: {error}") from error
-        if clients != self._modalities:
+        if not self._same_clients(clients):
             raise FedloomError(
                 f"checkpoint {folder} is of clients {clients}; this federation has {self._modalities}"
             )
         self.settle()
         self._load(folder, {"round": at})
         self.round = at
+
+    def roll_call(self) -> None:
+        """Brings `clients` up to date, for engines whose clients come and go. Called between asks."""
+        return None
+
+    def conclude(self) -> None:
+        """Says that the run is over, for engines whose clients keep their own models."""
+        return None
 
     def checkpoint_moved(self, folder: Path | str) -> None:
         """Says that the last checkpoint lies in `folder` now, for engines that restart clients from it."""
@@ -186,6 +194,10 @@ class Federation(ABC):
     @abstractmethod
     def _load(self, folder: Path, tag: Mapping[str, Any]) -> None:
         """Has each site load itself from `folder`."""
+
+    def _same_clients(self, saved: Mapping[str, str]) -> bool:
+        """Whether a checkpoint of these clients is one of this federation."""
+        return saved == self._modalities
 
     def _requests(self, verb: str, messages: Mapping[str, Any]) -> list[Request]:
         """One request a client; a message given to several is checked and encoded once."""

@@ -1,27 +1,40 @@
-"""What the server's process and a worker say to each other over a pipe: a JSON header and raw bytes, no
-pickle.
-"""
+"""What two processes of one machine say to each other: a JSON header and raw payloads, no pickle."""
 
 from __future__ import annotations
 
 import json
 import struct
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 _HEAD = struct.Struct("<4sIQ")
 _MAGIC = b"FLMW"
 
 
-def write_frame(stream: BinaryIO, header: Mapping[str, Any], payload: bytes = b"") -> None:
+class Source(Protocol):
+    """What bytes are read from, whole: fewer than asked for only at the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Sink(Protocol):
+    """What bytes are written to."""
+
+    def write(self, data: bytes, /) -> Any: ...
+
+    def flush(self) -> Any: ...
+
+
+def write_frame(stream: Sink, header: Mapping[str, Any], *payloads: bytes) -> None:
     """Writes one frame and flushes. Raises OSError when nobody reads any more."""
-    head = json.dumps(header).encode()
-    stream.write(_HEAD.pack(_MAGIC, len(head), len(payload)) + head)
-    stream.write(payload)
+    head = json.dumps([header, [len(payload) for payload in payloads]]).encode()
+    stream.write(_HEAD.pack(_MAGIC, len(head), sum(len(payload) for payload in payloads)) + head)
+    for payload in payloads:
+        stream.write(payload)
     stream.flush()
 
 
-def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+def read_frame(stream: Source) -> tuple[dict[str, Any], tuple[bytes, ...]] | None:
     """The next frame, or None when the other side has ended or writes something else."""
     start = stream.read(_HEAD.size)
     if len(start) < _HEAD.size:
@@ -29,9 +42,10 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
     magic, head_bytes, payload_bytes = _HEAD.unpack(start)
     if magic != _MAGIC:
         return None
-    head, payload = stream.read(head_bytes), stream.read(payload_bytes)
-    if len(head) < head_bytes or len(payload) < payload_bytes:
+    head = stream.read(head_bytes)
+    if len(head) < head_bytes:
         return None
-    header = json.loads(head)
+    header, sizes = json.loads(head)
     assert isinstance(header, dict)
-    return header, payload
+    payloads = tuple(stream.read(size) for size in sizes)
+    return None if sum(map(len, payloads)) < payload_bytes else (header, payloads)

@@ -52,7 +52,7 @@ class Worker:
     def send(self, header: Mapping[str, Any], payload: bytes = b"") -> None:
         """Sends a frame; the answer to its id is then due. Raises OSError when the process is dead."""
         assert self.process.stdin is not None
-        write_frame(self.process.stdin, header, payload)  # type: ignore[arg-type]
+        write_frame(self.process.stdin, header, payload)
         self.waiting.add(header["id"])
 
     def dead(self) -> bool:
@@ -91,6 +91,7 @@ class Worker:
     def _read(self) -> None:
         assert self.process.stdout is not None
         with contextlib.suppress(OSError, ValueError):
-            while (frame := read_frame(self.process.stdout)) is not None:  # type: ignore[arg-type]
-                self._events.put(Event(self, time.monotonic(), *frame))
+            while (frame := read_frame(self.process.stdout)) is not None:
+                header, (payload,) = frame
+                self._events.put(Event(self, time.monotonic(), header, payload))
         self._events.put(Event(self, time.monotonic(), None, b""))

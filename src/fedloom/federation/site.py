@@ -84,6 +84,25 @@ class Outcome(NamedTuple):
     seconds: float
 
 
+class Snapshot(NamedTuple):
+    """A client's state at one moment: its arrays as the bytes of a safetensors file, and the rest as JSON."""
+
+    client: str
+    data: bytes
+    meta: str
+
+    def write(self, folder: Path, tag: Mapping[str, Any]) -> None:
+        """Writes `<client>.safetensors`, then `<client>.json` (tag, meta, checksum). Raises FedloomError."""
+        record = {
+            "client": self.client,
+            "tag": dict(tag),
+            "crc32": zlib.crc32(self.data),
+            "meta": json.loads(self.meta),
+        }
+        replace_file(folder / f"{self.client}.safetensors", self.data)
+        replace_file(folder / f"{self.client}.json", json.dumps(record, indent=1).encode())
+
+
 class Site:
     """The client of `spec` behind `contract`, which keeps its last `remember` replies for repeats."""
 
@@ -150,8 +169,8 @@ class Site:
             return Outcome(None, error.kind, error.detail, error.trace, time.perf_counter() - start)
         return Outcome(reply, None, "", "", time.perf_counter() - start)
 
-    def save(self, folder: Path, tag: Mapping[str, Any]) -> None:
-        """Writes `<name>.safetensors`, then `<name>.json` (tag, meta, checksum). Raises FedloomError."""
+    def snapshot(self) -> Snapshot:
+        """The client's state as it is now. Raises FedloomError."""
         from safetensors.numpy import save
 
         name = self.spec.name
@@ -159,15 +178,17 @@ class Site:
             tensors, meta = self.client.state()
             # safetensors writes memory as it lies, so a transposed array must be put in C order first.
             data: bytes = save({key: np.asarray(value, order="C") for key, value in tensors.items()})
-            record = {"client": name, "tag": dict(tag), "crc32": zlib.crc32(data), "meta": meta}
-            text = json.dumps(record, indent=1)
+            text = json.dumps(meta)
         except FedloomError:
             raise
         except Exception as error:
             raise FedloomError(f"client {name!r} cannot give its state: {one_line(error)}") from error
+        return Snapshot(name, data, text)
+
+    def save(self, folder: Path, tag: Mapping[str, Any]) -> None:
+        """Writes `<name>.safetensors`, then `<name>.json` (tag, meta, checksum). Raises FedloomError."""
         folder.mkdir(parents=True, exist_ok=True)
-        replace_file(folder / f"{name}.safetensors", data)
-        replace_file(folder / f"{name}.json", text.encode())
+        self.snapshot().write(folder, tag)
 
     def load(self, folder: Path, tag: Mapping[str, Any]) -> None:
         """Restores what `save` wrote. Raises FedloomError for files absent, cut, or of another tag."""

@@ -112,7 +112,8 @@ def _claim_pipes() -> tuple[BinaryIO, BinaryIO]:
 def _listen(source: BinaryIO, inbox: queue.SimpleQueue[Answer]) -> None:
     try:
         while (frame := read_frame(source)) is not None:
-            inbox.put(frame)
+            header, (payload,) = frame
+            inbox.put((header, payload))
     finally:
         os._exit(0)  # the parent has closed the pipe or is dead: whatever is being computed has no reader
 

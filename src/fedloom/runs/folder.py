@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -21,13 +22,14 @@ from fedloom.runs.disk import (
     locked,
     plain,
     read_lines,
+    read_object,
     write_atomic,
 )
 from fedloom.runs.environment import describe_environment
 
 OWN = (
     "config.yaml", "environment.json", "metrics.jsonl", "ledger.jsonl", "summary.json", "split.json",
-    "log.txt", "report.html", "samples", "checkpoints", "export", ".lock",
+    "log.txt", "report.html", "samples", "checkpoints", "export", "federation", ".lock",
 )  # fmt: skip
 
 
@@ -95,6 +97,7 @@ class RunFolder:
         self.summary, self.split = path / "summary.json", path / "split.json"
         self.samples, self.checkpoints, self.export = path / "samples", path / "checkpoints", path / "export"
         self.log_file, self.report = path / "log.txt", path / "report.html"
+        self.federation = path / "federation"  # what carried the messages, where this process started it all
 
     @classmethod
     def create(
@@ -125,7 +128,7 @@ class RunFolder:
                 raise BadInput(f"{folder.path} is a file; a run needs a folder.")
             for part in (folder.samples, folder.checkpoints, folder.export):
                 part.mkdir(parents=True, exist_ok=True)
-        facts = {**describe_environment(), **(environment or {})}
+        facts = {"run": uuid.uuid4().hex, **describe_environment(), **(environment or {})}
         write_atomic(folder.path / "environment.json", json_text(facts))
         write_atomic(folder.metrics, "")
         text = yaml.safe_dump(plain(config, keep_nonfinite=True), sort_keys=False, allow_unicode=True)
@@ -183,6 +186,11 @@ class RunFolder:
     def config(self) -> dict[str, Any]:
         """Every resolved value, as read from `config.yaml`."""
         return read_config(self.path)
+
+    @property
+    def run_id(self) -> str:
+        """What silos know this run by, also after a resume and in another place."""
+        return str(read_object(self.path / "environment.json").get("run", self.path.name))
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

@@ -1,0 +1,136 @@
+"""What a run tells its observer, as lines of a file, so that another process can watch it.
+
+{"event": "begin" | "stage" | "at" | "phase" | "round" | "end", "arguments": [...]}   as `progress.Observer` has them
+{"event": "process", "pid": 1234}                                                     first
+{"event": "over", "folder": "...", "error": null | "...", "bad_input": false}         last
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fedloom.errors import BadInput, FedloomError
+from fedloom.progress import Observer
+from fedloom.runs.disk import append_line, json_line
+
+_PACE = 0.5  # seconds between lines of `at`
+
+
+class EventLog(Observer):
+    """Writes each event to `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folder: str | None = None
+        self._said = 0.0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._write({"event": "process", "pid": os.getpid()})
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self._said = 0.0
+        self._tell("stage", name, total)
+
+    def at(self, done: int, note: str = "") -> None:
+        if time.monotonic() - self._said >= _PACE:
+            self._said = time.monotonic()
+            self._tell("at", done, note)
+
+    def begin(self, facts: Mapping[str, Any]) -> None:
+        self.folder = str(facts["folder"])
+        self._tell("begin", {**facts, "folder": self.folder})
+
+    def phase(self, round: int, name: str) -> None:
+        self._tell("phase", round, name)
+
+    def round(self, row: Mapping[str, Any]) -> None:
+        self._tell("round", row)
+
+    def end(self, summary: Mapping[str, Any]) -> None:
+        self._tell("end", summary)
+
+    def over(self, folder: Path | None, error: BaseException | None = None) -> None:
+        """The run has come to its end, or could not go on."""
+        said = None if error is None else " ".join(str(error).split()) or type(error).__name__
+        if error is not None and not isinstance(error, FedloomError):
+            said = f"{type(error).__name__}: {said}"
+        where = str(folder) if folder is not None else self.folder
+        self._write(
+            {"event": "over", "folder": where, "error": said, "bad_input": isinstance(error, BadInput)}
+        )
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        self._write({"event": event, "arguments": arguments})
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        append_line(self.path, json_line(line))
+
+
+def follow(
+    path: Path, observer: Observer, watch: Callable[[], None], *, start: float = 120.0, pause: float = 0.2
+) -> Path:
+    """Tells `observer` what is written to `path` as it comes, until the run is over; the run's folder.
+
+    watch: called between looks; what it raises ends the following. start: seconds until the first line must be there.
+    Raises what the run failed with: BadInput or FedloomError; FedloomError when its process is gone.
+    """
+    at, pid, begun, gone = 0, 0, time.monotonic(), False
+    while True:
+        lines, at = _new_lines(path, at)
+        for line in lines:
+            event = line.get("event")
+            if event == "process":
+                pid = int(line["pid"])
+            elif event == "over":
+                return _result(line)
+            elif event in ("stage", "at", "begin", "phase", "round", "end"):
+                getattr(observer, event)(*line["arguments"])
+        if gone and not lines:
+            raise FedloomError(f"the run's process {pid} has died")
+        gone = bool(pid) and not _alive(pid)  # looked at once more: it may have written just before it ended
+        if not pid and time.monotonic() - begun > start:
+            raise FedloomError(f"the run did not begin within {start:g} s")
+        watch()
+        time.sleep(pause)
+
+
+def last_event(path: Path) -> dict[str, Any]:
+    """The last line of an event file, with its process in `pid`; {} when there is none."""
+    lines, _ = _new_lines(path, 0)
+    pid = next((line["pid"] for line in lines if line.get("event") == "process"), None)
+    return {**lines[-1], "pid": pid} if lines else {}
+
+
+def _result(line: Mapping[str, Any]) -> Path:
+    if line["error"] is not None:
+        raise (BadInput if line["bad_input"] else FedloomError)(line["error"])
+    return Path(line["folder"])
+
+
+def _new_lines(path: Path, at: int) -> tuple[list[dict[str, Any]], int]:
+    """The whole lines after byte `at`, and where they end."""
+    try:
+        with path.open("rb") as file:
+            file.seek(at)
+            data = file.read()
+    except FileNotFoundError:
+        return [], at
+    whole = data.rfind(b"\n") + 1
+    return [json.loads(line) for line in data[:whole].splitlines()], at + whole
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:  # a process that nobody has waited for yet is as good as gone
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return True

@@ -1,0 +1,1 @@
+"""A silo on its own machine: the resident worker that holds its clients, and what it keeps on disk."""

@@ -1,0 +1,88 @@
+"""One conformance suite: every method gives the same numbers whatever carries its messages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import fedloom
+from fedloom.methods.catalogue import CATALOGUE
+from fedloom.runs.load import Run
+from whole_runs import rows_of
+
+flower = pytest.importorskip("flwr", reason="needs the extra fedloom[flower]")
+
+from in_process_grid import InProcessGrid
+
+from fedloom.federation.flower.client_app import make_client_app
+from fedloom.federation.silo.host import SiloHost
+from fedloom.federation.silo.store import SiloStore
+
+ONE_MODALITY = {"u-fedmmkt": ("clients.text=[]",)}
+OVERRIDES = (
+    *("settings.samples=20", "settings.retrain_steps=2", "settings.private_steps=2"),
+    *("settings.tune_steps=2", "settings.tune_batch=8", "settings.gamma=0.2"),
+)
+
+
+def overrides(method: str) -> tuple[str, ...]:
+    from fedloom.methods.base import load_method
+
+    kind, fixed = load_method(method)
+    known = kind.settings.model_fields
+    fits = [o for o in OVERRIDES if (key := o.split("=")[0].split(".")[1]) in known and key not in fixed]
+    return (*fits, *ONE_MODALITY.get(method, ()))
+
+
+def grid_of(folder: Path, silos: int) -> InProcessGrid:
+    hosts = [SiloHost(SiloStore(folder / f"silo-{i}"), f"silo-{i}") for i in range(silos)]
+    nodes = {7 + i: (make_client_app(lambda letter, node, h=h: h.answer(letter)), {}) for i, h in enumerate(hosts)}
+    return InProcessGrid(nodes)
+
+
+def server_of(run: Run) -> dict[str, np.ndarray[Any, Any]]:
+    newest = sorted((run.path / "checkpoints").iterdir())[-1]
+    return load_file(newest / "server.safetensors")
+
+
+def counted(run: Run) -> list[dict[str, Any]]:
+    """The ledger's rows of the method's own messages, client by client."""
+    lines = (run.path / "ledger.jsonl").read_text().splitlines() if (run.path / "ledger.jsonl").exists() else []
+    rows = [json.loads(line) for line in lines]
+    rows = [{k: v for k, v in row.items() if k != "counted"} for row in rows if row["verb"] != "join"]
+    return sorted(rows, key=lambda r: (r["round"], r["verb"], r["direction"], r["client"]))
+
+
+def assert_same(run: Run, local: Run) -> None:
+    assert rows_of(run) == rows_of(local)
+    ours, theirs = server_of(run), server_of(local)
+    assert ours.keys() == theirs.keys()
+    assert [k for k in ours if not np.array_equal(ours[k], theirs[k])] == []
+    assert counted(run) == counted(local)
+
+
+@pytest.fixture(scope="module", params=list(CATALOGUE))
+def local(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    method = request.param
+    out = tmp_path_factory.mktemp("local") / "run"
+    return fedloom.run(preset="smoke", method=method, overrides=overrides(method), out=out)
+
+
+def test_two_workers(local: Run, tmp_path: Path) -> None:
+    method = local.config["method"]
+    given = (*overrides(method), "engine.workers=2")
+    assert_same(fedloom.run(preset="smoke", method=method, overrides=given, out=tmp_path / "run"), local)
+
+
+@pytest.mark.parametrize("silos", [3])
+def test_flower_grid_in_process(local: Run, tmp_path: Path, silos: int) -> None:
+    method = local.config["method"]
+    given = (*overrides(method), "engine.name=flower", f"engine.silos={silos}")
+    grid = grid_of(tmp_path / "silos", min(silos, 2 if method in ONE_MODALITY else 4))
+    run = fedloom.run(preset="smoke", method=method, overrides=given, out=tmp_path / "run", grid=grid)
+    assert_same(run, local)

@@ -75,7 +75,7 @@ class InProcessGrid(Grid):
         TaskIdentity.node_id = node
         try:
             return app(message, self.contexts[node])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as Flower does
             return Message(Error(code=2, reason=f"{type(error)}:{error}"), reply_to=message)
         finally:
             TaskIdentity.node_id = 1
@@ -83,5 +83,7 @@ class InProcessGrid(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         return [self._box.pop(name) for name in list(message_ids) if name in self._box]
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
         raise NotImplementedError

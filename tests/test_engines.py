@@ -11,17 +11,13 @@ import pytest
 from safetensors.numpy import load_file
 
 import fedloom
-from fedloom.methods.catalogue import CATALOGUE
-from fedloom.runs.load import Run
-from whole_runs import rows_of
-
-flower = pytest.importorskip("flwr", reason="needs the extra fedloom[flower]")
-
-from in_process_grid import InProcessGrid
-
 from fedloom.federation.flower.client_app import make_client_app
 from fedloom.federation.silo.host import SiloHost
 from fedloom.federation.silo.store import SiloStore
+from fedloom.methods.catalogue import CATALOGUE
+from fedloom.runs.load import Run
+from in_process_grid import InProcessGrid
+from whole_runs import rows_of
 
 ONE_MODALITY = {"u-fedmmkt": ("clients.text=[]",)}
 OVERRIDES = (
@@ -39,10 +35,17 @@ def overrides(method: str) -> tuple[str, ...]:
     return (*fits, *ONE_MODALITY.get(method, ()))
 
 
-def grid_of(folder: Path, silos: int) -> InProcessGrid:
-    hosts = [SiloHost(SiloStore(folder / f"silo-{i}"), f"silo-{i}") for i in range(silos)]
-    nodes = {7 + i: (make_client_app(lambda letter, node, h=h: h.answer(letter)), {}) for i, h in enumerate(hosts)}
-    return InProcessGrid(nodes)
+def grid_of(folder: Path, silos: int, *, forgetful: bool = False) -> InProcessGrid:
+    """Silos in this process; forgetful ones are begun anew for every message and know only what is on disk."""
+
+    def app(name: str) -> Any:
+        def host() -> SiloHost:
+            return SiloHost(SiloStore(folder / name), name)
+
+        one = host()
+        return make_client_app(lambda letter, node: (host() if forgetful else one).answer(letter))
+
+    return InProcessGrid({7 + i: (app(f"silo-{i}"), {}) for i in range(silos)})
 
 
 def server_of(run: Run) -> dict[str, np.ndarray[Any, Any]]:
@@ -52,7 +55,9 @@ def server_of(run: Run) -> dict[str, np.ndarray[Any, Any]]:
 
 def counted(run: Run) -> list[dict[str, Any]]:
     """The ledger's rows of the method's own messages, client by client."""
-    lines = (run.path / "ledger.jsonl").read_text().splitlines() if (run.path / "ledger.jsonl").exists() else []
+    lines = (
+        (run.path / "ledger.jsonl").read_text().splitlines() if (run.path / "ledger.jsonl").exists() else []
+    )
     rows = [json.loads(line) for line in lines]
     rows = [{k: v for k, v in row.items() if k != "counted"} for row in rows if row["verb"] != "join"]
     return sorted(rows, key=lambda r: (r["round"], r["verb"], r["direction"], r["client"]))
@@ -79,10 +84,11 @@ def test_two_workers(local: Run, tmp_path: Path) -> None:
     assert_same(fedloom.run(preset="smoke", method=method, overrides=given, out=tmp_path / "run"), local)
 
 
-@pytest.mark.parametrize("silos", [3])
-def test_flower_grid_in_process(local: Run, tmp_path: Path, silos: int) -> None:
+@pytest.mark.parametrize(("silos", "forgetful"), [(3, False), (1, True)])
+def test_flower_grid_in_process(local: Run, tmp_path: Path, silos: int, forgetful: bool) -> None:
     method = local.config["method"]
     given = (*overrides(method), "engine.name=flower", f"engine.silos={silos}")
-    grid = grid_of(tmp_path / "silos", min(silos, 2 if method in ONE_MODALITY else 4))
+    clients = 2 if method in ONE_MODALITY else 4
+    grid = grid_of(tmp_path / "silos", min(silos, clients), forgetful=forgetful)
     run = fedloom.run(preset="smoke", method=method, overrides=given, out=tmp_path / "run", grid=grid)
     assert_same(run, local)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,18 @@ def export_clients(config: Config, scene: Scene, checkpoint: Path, out: Path, to
                     if k.startswith("learner.")
                 }
             )
-            learner.eval().export(out / name, scene.class_names)
-            if words is not None:
-                words.save_pretrained(out / name)
-            else:
-                _picture_processor(size).save_pretrained(out / name)
+            write_learner(learner, scene.class_names, words, size, out / name)
+
+
+def write_learner(
+    learner: Any, class_names: Sequence[str], tokenizer: Any | None, size: int, folder: Path
+) -> None:
+    """Write one learner into `folder`, with its tokenizer or, without one, a processor for pictures of side `size`."""
+    learner.eval().export(folder, tuple(class_names))
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    else:
+        _picture_processor(size).save_pretrained(folder)
 
 
 def _picture_processor(size: int) -> Any:

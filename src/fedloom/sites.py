@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from fedloom.config import Config, validate
-from fedloom.data.scene import Modality, Samples, Scene
+from fedloom.data.scene import ImageSet, Modality, Samples, Scene
 from fedloom.federation.site import SiteSpec
 from fedloom.models.settings import LearnerSettings
 from fedloom.pretraining import Assets, backbone_name, fingerprint, load_tokenizer, weights_print
@@ -22,7 +23,7 @@ FORMAT = 4  # raise when a change of code changes what the warm start gives
 
 def client_names(config: Config) -> dict[Modality, list[str]]:
     """The names of all clients, by modality."""
-    return {m: [f"{m}-{i}" for i in range(len(config.clients.learners(m)))] for m in MODALITIES}
+    return {m: config.clients.names(m) for m in MODALITIES}
 
 
 def site_specs(config: Config, method: str, settings: dict[str, Any], assets: Assets) -> list[SiteSpec]:
@@ -35,6 +36,8 @@ def site_specs(config: Config, method: str, settings: dict[str, Any], assets: As
     }
 
     def backbone(modality: Modality, index: int) -> str | None:
+        if config.clients.learners(modality)[index].pretrained:
+            return None  # it has weights of its own
         folder = assets.backbones.get(backbone_name(config.clients.learners(modality)[index]))
         return None if folder is None else str(folder)
 
@@ -69,25 +72,28 @@ def build_client(
     backbone: str | None,
 ) -> Any:
     """A client with its share of the data, warm-started. Called where the client lives."""
-    import torch
-
-    from fedloom.methods.base import Site, load_method
-    from fedloom.models.learner import build_learner
-    from fedloom.randomness import global_torch_stream
+    from fedloom.exporting import write_learner
 
     run: Config = validate(Config, config)
     scene = cached_scene(run.data)
     private = private_samples(run, scene, modality, index)
     learner_settings = run.clients.learners(modality)[index]
-    words = _site_tokenizer(learner_settings.pretrained if modality == "text" else None, tokenizer)
-    size = private.images.shape[1] if hasattr(private, "images") else 0
-    with global_torch_stream(run.seed, name, "weights"):
-        learner = build_learner(learner_settings, classes=scene.classes, image_size=size, tokenizer=words)
+    words = site_tokenizer(learner_settings.pretrained if modality == "text" else None, tokenizer)
+    size = private.images.shape[1] if isinstance(private, ImageSet) else 0
+    learner = new_learner(
+        learner_settings,
+        run.seed,
+        name,
+        classes=scene.classes,
+        image_size=size,
+        tokenizer=words,
+    )
     if backbone is not None:
-        body = {k: torch.from_numpy(v) for k, v in load_file(Path(backbone) / "backbone.safetensors").items()}
-        learner.load_state_dict(body, strict=False)  # all but the head
+        start_from(learner, Path(backbone))
     c = run.clients
-    site = Site(
+    client = new_client(
+        method,
+        settings,
         name=name,
         modality=modality,
         learner=learner,
@@ -100,10 +106,37 @@ def build_client(
         decay=c.decay,
         augment=c.augment,
     )
-    kind, _ = load_method(method)
-    client = kind.client(site, validate(kind.settings, settings, "settings"))
+    client.site.export = partial(write_learner, learner, scene.class_names, words, size)
     _warm_start(client, run, private, learner_settings, backbone, tokenizer)
     return client
+
+
+def new_learner(settings: LearnerSettings, seed: int, name: str, **shape: Any) -> Any:
+    """The learner of the client `name`, its random weights from the client's own stream.
+
+    shape: classes, image_size (side in pixels) and tokenizer, as `build_learner` takes them.
+    """
+    from fedloom.models.learner import build_learner
+    from fedloom.randomness import global_torch_stream
+
+    with global_torch_stream(seed, name, "weights"):
+        return build_learner(settings, **shape)
+
+
+def start_from(learner: Any, backbone: Path) -> None:
+    """Put the public backbone in the folder `backbone` under the learner: all but its head."""
+    import torch
+
+    body = {k: torch.from_numpy(v) for k, v in load_file(backbone / "backbone.safetensors").items()}
+    learner.load_state_dict(body, strict=False)
+
+
+def new_client(method: str, settings: dict[str, Any], **site: Any) -> Any:
+    """The client half of `method` at its site. site: what `methods.base.Site` takes."""
+    from fedloom.methods.base import Site, load_method
+
+    kind, _ = load_method(method)
+    return kind.client(Site(**site), validate(kind.settings, settings, "settings"))
 
 
 def private_samples(config: Config, scene: Scene, modality: Modality, index: int) -> Samples:
@@ -114,7 +147,8 @@ def private_samples(config: Config, scene: Scene, modality: Modality, index: int
     )
 
 
-def _site_tokenizer(pretrained: str | None, shared: str) -> Any:
+def site_tokenizer(pretrained: str | None, shared: str) -> Any:
+    """The tokenizer that comes with a text learner's own weights, else the public one in the folder `shared`."""
     if pretrained is None:
         return load_tokenizer(Path(shared))
     from transformers import AutoTokenizer

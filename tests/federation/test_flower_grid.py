@@ -9,13 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_clients import CONTRACT, Blob, Empty, Opinion, Probe, Wish
-
-pytest.importorskip("flwr", reason="needs the extra fedloom[flower]")
-
 from flwr.app import Message
-from in_process_grid import InProcessGrid
 from test_local_federation import NAMES, PROBE, by_client, specs, three_rounds, words
+from toy_clients import CONTRACT, Blob, Empty, Opinion, Probe, Wish
 
 from fedloom.errors import FedloomError
 from fedloom.federation import Ledger, SiteSpec
@@ -26,6 +22,7 @@ from fedloom.federation.flower.records import pack, pack_payloads, unpack
 from fedloom.federation.silo.host import Recipe, SiloHost, recipes_of
 from fedloom.federation.silo.letters import Join, Letter
 from fedloom.federation.silo.store import SiloStore
+from in_process_grid import InProcessGrid
 
 
 class Silos:
@@ -175,7 +172,7 @@ def test_a_silo_that_lost_its_disk_joins_anew(silos: Silos, tmp_path: Path) -> N
 
 def test_too_few_silos_is_an_error(silos: Silos) -> None:
     silos.grid.offline = {12, 13}
-    with pytest.raises(FedloomError, match="1 of 3 silos are connected after 0.2 s"):
+    with pytest.raises(FedloomError, match=r"1 of 3 silos are connected after 0\.2 s"):
         silos.federation(patience=0.2)
 
 
@@ -220,7 +217,9 @@ def test_a_silo_cannot_answer_for_another(silos: Silos) -> None:
 def test_a_letter_that_is_none(silos: Silos) -> None:
     with silos.federation() as f:
         silos.grid.tamper = lambda node, reply: (
-            Message(pack({"x": 1}, pack_payloads(())), reply_to=silos.grid.pushed[-1]) if node == 13 else reply
+            Message(pack({"x": 1}, pack_payloads(())), reply_to=silos.grid.pushed[-1])
+            if node == 13
+            else reply
         )
         assert words(f.ask("retrain", Wish("")))["text-0"] == "refused"
 
@@ -245,7 +244,10 @@ def test_private_errors_tell_their_kind_alone(silos: Silos) -> None:
 
 def test_two_silos_with_one_client_name(silos: Silos, tmp_path: Path) -> None:
     with silos.federation() as f:
-        silos.grid.nodes[99] = (make_client_app(lambda letter, node: silos.hosts["silo-0"].answer(letter)), {})
+        silos.grid.nodes[99] = (
+            make_client_app(lambda letter, node: silos.hosts["silo-0"].answer(letter)),
+            {},
+        )
         silos.grid.contexts[99] = silos.grid.contexts[11]
         f.roll_call()
         assert f.missing[-1].error == "refused"
@@ -259,22 +261,28 @@ def test_two_silos_with_one_client_name(silos: Silos, tmp_path: Path) -> None:
         assert words(f.ask("retrain", Wish("")))["image-0"] == "image-0 0 2"
 
 
-def contract_for(offer: dict[str, Any]) -> Any:
+def prepare(offer: dict[str, Any], files: dict[str, Any], folder: Path) -> Any:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content.tobytes())
     return CONTRACT
 
 
-def own_client(*, name: str, offer: dict[str, Any], public: str, seed: int) -> Any:
+def own_client(*, name: str, offer: dict[str, Any], public: str, warm: bool, seed: int) -> Any:
     from toy_clients import make
 
-    assert (Path(public) / "words" / "vocabulary.txt").read_text() == "a b"
+    assert (Path(public) / "vocabulary.txt").read_text() == "a b"
+    assert warm
     return make(name, seed=seed + offer["seed"])
 
 
 def test_silos_with_a_recipe_of_their_own(tmp_path: Path) -> None:
     about = {"modality": "image"}
-    recipe = Recipe("image", "test_flower_grid:own_client", "test_flower_grid:contract_for", {"seed": 2}, about)
+    recipe = Recipe(
+        "image", "test_flower_grid:prepare", "test_flower_grid:own_client", {"seed": 2}, about
+    )
     silos = Silos(tmp_path, names=(), recipe=recipe)
-    public = {"words/vocabulary.txt": np.frombuffer(b"a b", np.uint8)}
+    public = {"vocabulary.txt": np.frombuffer(b"a b", np.uint8)}
     join = Join(json.dumps(CONTRACT.to_names()), "", json.dumps({"seed": 3}), public)
     with silos.federation(join=join) as f:
         assert f.clients == ("silo-0", "silo-1", "silo-2")
@@ -286,19 +294,21 @@ def test_silos_with_a_recipe_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"public": {"../escape": np.zeros(1, np.uint8)}}, "would lie outside"),
-        ({"public": {"/etc/x": np.zeros(1, np.uint8)}}, "would lie outside"),
         ({"offer": "", "assigned": json.dumps({"silo-0": recipes_of(specs())})}, "makes its own client"),
         ({"contract": "{}"}, "the server's messages are not those"),
     ],
 )
 def test_a_silo_with_its_own_recipe_takes_no_other(tmp_path: Path, change: dict[str, Any], line: str) -> None:
-    recipe = Recipe("image", "test_flower_grid:own_client", "test_flower_grid:contract_for", {"seed": 2}, {})
+    recipe = Recipe("image", "test_flower_grid:prepare", "test_flower_grid:own_client", {"seed": 2}, {})
     silos = Silos(tmp_path, 1, names=(), recipe=recipe)
-    fields = {"contract": json.dumps(CONTRACT.to_names()), "assigned": "", "offer": '{"seed": 3}', "public": {}}
+    fields = {
+        "contract": json.dumps(CONTRACT.to_names()),
+        "assigned": "",
+        "offer": '{"seed": 3}',
+        "public": {},
+    }
     with pytest.raises(FedloomError, match=line):
         silos.federation(join=Join(**{**fields, **change}))
-    assert not (tmp_path / "escape").exists()
 
 
 def test_a_state_that_cannot_be_kept_is_not_answered(silos: Silos, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +338,9 @@ def test_the_silo_has_a_ledger_of_its_own(silos: Silos) -> None:
         list(f.ask("infer", PROBE))
     own = [json.loads(line) for line in (silos.root / "silo-0/runs/r1/ledger.jsonl").read_text().splitlines()]
     of = [row for row in ledger.rows() if row["client"] == "image-0"]
-    assert [(r["direction"], r["encoded_bytes"]) for r in own] == [(r["direction"], r["encoded_bytes"]) for r in of]
+    assert [(r["direction"], r["encoded_bytes"]) for r in own] == [
+        (r["direction"], r["encoded_bytes"]) for r in of
+    ]
 
 
 def test_spec_of_a_client_that_cannot_be_built(tmp_path: Path) -> None:
@@ -339,7 +351,9 @@ def test_spec_of_a_client_that_cannot_be_built(tmp_path: Path) -> None:
         "",
         {},
     )
-    with pytest.raises(FedloomError, match="0 of 1 silos joined: silo-0 cannot take part: client 'image-0' cannot be"):
+    with pytest.raises(
+        FedloomError, match="0 of 1 silos joined: silo-0 cannot take part: client 'image-0' cannot be"
+    ):
         silos.federation(join=join)
 
 

@@ -57,7 +57,9 @@ class Worker:
 
     def join(self, *specs: SiteSpec) -> Letter:
         assigned = json.dumps({"silo-0": recipes_of(specs)})
-        return self.say({"op": "join", "run": "r"}, encode(Join(json.dumps(CONTRACT.to_names()), assigned, "", {})))
+        return self.say(
+            {"op": "join", "run": "r"}, encode(Join(json.dumps(CONTRACT.to_names()), assigned, "", {}))
+        )
 
     def ask(self, verb: str, message: Any, round: int) -> Letter:
         rows = [{"client": "image-0", "verb": verb, "round": round, "key": "1", "payload": 0}]

@@ -26,6 +26,7 @@ SetOption = Annotated[
 ]
 SeedOption = Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed of everything random.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.")]
+ServerOption = Annotated[Path, typer.Option("--server", metavar="DIR", help="The server's own folder.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 
 

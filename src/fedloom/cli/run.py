@@ -40,7 +40,7 @@ def run(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that --out holds.")] = False,
     engine: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What carries the messages: local.")
+        str | None, typer.Option(metavar="NAME", help="What carries the messages: local, flower.")
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Go on with the run in this folder.")
@@ -74,7 +74,7 @@ def run(
     }
     chosen = configuration(**given) if resume is None else _resumed(resume, given)
     finished = _carry_out(chosen, out, resume, overwrite, quiet)
-    _conclude(finished, json)
+    conclude(finished, json)
 
 
 def _resumed(folder: Path, given: dict[str, Any]) -> Config | None:
@@ -95,7 +95,7 @@ def _carry_out(
     from fedloom.errors import BadInput, FedloomError
 
     with ExitStack() as stack:
-        watch = _watcher(stack, quiet)
+        watch = watcher(stack, quiet)
         try:
             return experiment.run(config, out=out, resume=resume, overwrite=overwrite, observer=watch)
         except KeyboardInterrupt:
@@ -108,7 +108,7 @@ def _carry_out(
             raise FedloomError(f"{str(error).rstrip('.')}. {_how_to_go_on(watch, resume)}") from error
 
 
-def _watcher(stack: ExitStack, quiet: bool) -> Tracker:
+def watcher(stack: ExitStack, quiet: bool) -> Tracker:
     """Who shows the progress: nobody, a live picture on a terminal, plain lines elsewhere."""
     from fedloom.cli.live import Lines, Picture, Tracker
 
@@ -129,7 +129,7 @@ def _how_to_go_on(watch: Tracker, resumed: Path | None) -> str:
     return f"What is done is kept; go on with: fedloom run --resume {folder}"
 
 
-def _conclude(run: Run, json: bool) -> None:
+def conclude(run: Run, json: bool) -> None:
     """Write the report; print the scores before and after, and where everything is."""
     from fedloom.report.html import write_report
     from fedloom.report.text import summary_table

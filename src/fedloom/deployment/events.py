@@ -98,11 +98,27 @@ def follow(
         time.sleep(pause)
 
 
-def last_event(path: Path) -> dict[str, Any]:
-    """The last line of an event file, with its process in `pid`; {} when there is none."""
-    lines, _ = _new_lines(path, 0)
-    pid = next((line["pid"] for line in lines if line.get("event") == "process"), None)
-    return {**lines[-1], "pid": pid} if lines else {}
+def standing(path: Path) -> dict[str, Any]:
+    """How the run of an event file stands: pid, folder, round, rounds, and once it is over `error` (None: it is done).
+
+    state: waiting (nothing written yet), running, died (its process is gone, unfinished), failed, done.
+    """
+    found: dict[str, Any] = {"state": "waiting", "pid": None, "folder": None, "round": None, "rounds": None}
+    for line in _new_lines(path, 0)[0]:
+        arguments = line.get("arguments", ())
+        match line.get("event"):
+            case "process":
+                found |= {"pid": line["pid"], "state": "running"}
+            case "begin":
+                found |= {"folder": arguments[0]["folder"], "rounds": arguments[0]["rounds"]}
+            case "phase":
+                found["round"] = arguments[0]
+            case "over":
+                found |= {"state": "failed" if line["error"] else "done", "error": line["error"]}
+                found["folder"] = line["folder"] or found["folder"]
+    if found["state"] == "running" and not _alive(int(found["pid"])):
+        found["state"] = "died"
+    return found
 
 
 def _result(line: Mapping[str, Any]) -> Path:

@@ -56,5 +56,10 @@ def _gather(folder: RunFolder) -> None:
         target = folder.export / exported.name
         shutil.rmtree(target, ignore_errors=True)
         shutil.move(exported, target)
-    for part in ("silos", "pki", "flower"):
+    for logs in sorted(folder.federation.glob("silos/*/logs")):
+        kept = folder.federation / "logs" / logs.parent.name
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.parent.mkdir(exist_ok=True)
+        shutil.move(logs, kept)
+    for part in ("silos", "pki", "flower", "server/flower"):
         shutil.rmtree(folder.federation / part, ignore_errors=True)

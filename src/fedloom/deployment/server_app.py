@@ -13,6 +13,7 @@ from fedloom.config import ClientGroup, Config, validate
 from fedloom.deployment.events import EventLog
 from fedloom.deployment.job import Job, event_file
 from fedloom.errors import BadInput, FedloomError
+from fedloom.runs.folder import new_run_path
 from fedloom.sites import MODALITIES
 
 if TYPE_CHECKING:
@@ -26,11 +27,11 @@ FOLDER = "FEDLOOM_SERVER"  # the environment variable that names the server's fo
 def make_server_app() -> ServerApp:
     """The app that carries out the job in its run configuration, in the server's folder."""
     from flwr.app import Context
-    from flwr.serverapp import Grid, ServerApp
+    from flwr.serverapp import ServerApp
 
     app = ServerApp()
 
-    @app.main()
+    @app.main()  # type: ignore[untyped-decorator]
     def _main(grid: Grid, context: Context) -> None:
         job = Job(**json.loads(str(context.run_config["job"])))
         _speak_up()
@@ -49,8 +50,11 @@ def carry_out(grid: Grid, job: Job, server: Path) -> None:
         if config.engine.mode == "deployment" and job.resume is None:
             events.stage(f"waiting for {config.engine.silos or 1} silos")
             config = with_roster(config, roster(grid, config))
+        out = job.out
+        if out is None and job.resume is None:
+            out = str(new_run_path(config.method, config.data.name, config.seed, server / "runs"))
         done = experiment.run(
-            config, out=job.out, resume=job.resume, overwrite=job.overwrite, observer=events, grid=grid
+            config, out=out, resume=job.resume, overwrite=job.overwrite, observer=events, grid=grid
         )
     except BaseException as error:
         events.over(None, error)

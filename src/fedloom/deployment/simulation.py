@@ -6,6 +6,7 @@ keeps what it played last in memory and reads the folder only when another has p
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Mapping
@@ -41,6 +42,11 @@ class Played:
         name = f"silo-{node['partition-id']}"
         folder = Path(self.folder) / name
         if str(folder) not in _HOSTS:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not _HOSTS:  # this process's first: one log, under the name of a silo that it plays
+                logging.basicConfig(
+                    level=logging.INFO, filename=folder / "log.txt", format="%(asctime)s %(message)s"
+                )
             settings = {"name": name, "threads": self.threads, "initialiser": self.initialiser}
             _HOSTS[str(folder)] = host_from(settings, folder)
         return _HOSTS[str(folder)].answer(letter)
@@ -62,9 +68,10 @@ class Simulation:
         from flwr.serverapp import Grid, ServerApp
         from flwr.simulation import run_simulation
 
+        logging.getLogger("flwr").setLevel(logging.ERROR)  # what goes wrong is in our own words
         server, done, failed = ServerApp(), list[Any](), list[BaseException]()
 
-        @server.main()
+        @server.main()  # type: ignore[untyped-decorator]
         def _main(grid: Grid, context: Context) -> None:
             try:
                 done.append(
@@ -89,9 +96,8 @@ class Simulation:
 
     def _backend(self) -> Mapping[str, Any]:
         e = self.config.engine
-        start: dict[str, Any] = {"include_dashboard": False}
-        if e.address is not None:
-            start = {"address": e.address}
+        start: dict[str, Any] = {"include_dashboard": False} if e.address is None else {"address": e.address}
+        start |= {"log_to_driver": False, "logging_level": logging.ERROR}
         return {"init_args": start, "client_resources": {"num_cpus": e.cpus, "num_gpus": e.gpus}}
 
 

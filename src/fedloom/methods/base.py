@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,7 @@ class Site:
     ) -> None:
         self.name, self.modality, self.seed, self.batch = name, modality, seed, batch
         self.learner, self.tokenizer, self.augment = learner, tokenizer, augment
+        self.export: Callable[[Path], None] | None = None  # writes the learner as a folder of its library
         self.private, self.private_labels = self.inputs(private), torch.from_numpy(private.labels.copy())
         self.test, self.test_labels = self.inputs(test), torch.from_numpy(test.labels.copy())
         self.optimizer = adamw((p for p in learner.parameters() if p.requires_grad), rate, decay)
@@ -183,6 +185,11 @@ class ClientHalf:
         self.site.learner.load_state_dict(own)
         load_optimizer_state(self.site.optimizer, tensors)
         self.remember({k.removeprefix("memory."): v for k, v in tensors.items() if k.startswith("memory.")})
+
+    def export(self, folder: Path) -> None:
+        """Write the learner into `folder`, where the site knows how."""
+        if self.site.export is not None:
+            self.site.export(folder)
 
     def memory(self) -> dict[str, NDArray[Any]]:
         """What a method's client keeps from round to round, as arrays."""

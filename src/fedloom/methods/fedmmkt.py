@@ -113,6 +113,7 @@ class Client(ClientHalf):
             )
         kept = torch.from_numpy(message.kept)
         lesson = {key: value[kept] for key, value in self.probe.items()}
+        self.probe = None
         lesson["labels"] = torch.from_numpy(message.labels).long()
         if message.representations is not None:
             lesson["fused"] = torch.from_numpy(message.representations)
@@ -148,12 +149,15 @@ class Client(ClientHalf):
         return site.fit(inputs, steps, objective, round, "synthetic")
 
     def memory(self) -> dict[str, Array]:
-        """The replay pool."""
-        return self.pool.arrays()
+        """The replay pool; between `infer` and `retrain` also what was shown: a site may fall there."""
+        shown = {f"probe.{key}": value.numpy() for key, value in (self.probe or {}).items()}
+        return self.pool.arrays() | shown
 
     def remember(self, arrays: Mapping[str, Array]) -> None:
-        """The replay pool again."""
-        self.pool.load(arrays)
+        """The replay pool and the probe again."""
+        shown = {key.removeprefix("probe."): value for key, value in arrays.items() if key[:6] == "probe."}
+        self.probe = {key: torch.from_numpy(value.copy()) for key, value in shown.items()} or None
+        self.pool.load({key: value for key, value in arrays.items() if key[:6] != "probe."})
 
 
 # ---------------------------------------------------------------------------------------------------- the server

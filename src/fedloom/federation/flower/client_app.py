@@ -34,7 +34,7 @@ def make_client_app(answer: Answer = to_resident) -> ClientApp:
 
     app = ClientApp()
 
-    @app.query()
+    @app.query()  # type: ignore[untyped-decorator]
     def _query(message: Message, context: Context) -> Message:
         try:
             reply = answer(unpack(message.content), dict(context.node_config))

@@ -13,14 +13,12 @@ import logging
 import os
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedloom import __version__
-from fedloom.errors import BadInput, FedloomError
+from fedloom.errors import FedloomError
 from fedloom.federation.codec import decode
 from fedloom.federation.contract import WireContract
-from fedloom.federation.files import replace_file
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.messages import ContractBreach
 from fedloom.federation.silo.letters import PROTOCOL, Join, Letter
@@ -35,13 +33,14 @@ RUNS_KEPT = 8
 class Recipe(NamedTuple):
     """How a silo makes its own client, whatever a server says: names of functions, "package.module:function".
 
-    factory: client(name=..., offer=..., public=folder, **arguments). contract: wire contract(offer).
+    prepare(offer, public files, folder for them) gives the wire contract of what is offered, or raises FedloomError.
+    factory(name=..., offer=..., public=that folder, warm=whether it starts from nothing, **arguments) gives the client.
     about: what the silo tells of itself before it joins.
     """
 
     modality: str
+    prepare: str
     factory: str
-    contract: str
     arguments: Mapping[str, Any]
     about: Mapping[str, Any]
 
@@ -197,16 +196,14 @@ class SiloHost:
             raise ContractBreach(
                 f"silo {self.name!r} makes its own client; the server would have it made otherwise"
             )
-        offer = json.loads(join.offer)
-        contract: WireContract = load_function(self.recipe.contract)(offer)
+        offer, public = json.loads(join.offer), self.store.folder(run) / "public"
+        contract: WireContract = load_function(self.recipe.prepare)(offer, join.public, public)
         if contract.to_names() != json.loads(join.contract):
             raise ContractBreach(
                 f"silo {self.name!r}: the server's messages are not those of fedloom {__version__} here"
             )
-        public = self.store.folder(run) / "public"
-        for name, content in join.public.items():
-            _lay_down(public, name, content.tobytes())
-        arguments = {**self.recipe.arguments, "offer": offer, "public": str(public)}
+        new = self.store.newest(run, self.name) is None
+        arguments = {**self.recipe.arguments, "offer": offer, "public": str(public), "warm": new}
         return [SiteSpec(self.name, self.recipe.modality, self.recipe.factory, arguments)], contract
 
     def _loaded(self, run: str, site: Site) -> _Resident:
@@ -281,15 +278,6 @@ class SiloHost:
 def _print(snapshot: Snapshot) -> tuple[int, str]:
     """What tells one state from another."""
     return zlib.crc32(snapshot.data), snapshot.meta
-
-
-def _lay_down(folder: Path, name: str, content: bytes) -> None:
-    """Writes a file the server gave, inside `folder` and nowhere else."""
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()) or path == folder.resolve():
-        raise BadInput(f"public file {name[:80]!r} would lie outside of {folder}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, content)
 
 
 def recipes_of(specs: Sequence[SiteSpec]) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
     python -m fedloom.federation.silo.resident --folder STATE --socket PATH --token FILE --settings FILE
 
 The settings (JSON): name, threads, initialiser ("module:function", given threads) or null, private_errors, keep, and
-recipe (modality, factory, contract, arguments, about) or null. Who connects must show the token. The process ends when
+recipe (modality, prepare, factory, arguments, about) or null. Who connects must show the token. The process ends when
 its standard input does, so it never outlives the one that started it.
 """
 

@@ -1,0 +1,1 @@
+"""A Flower app with no fedloom in it."""

@@ -1,0 +1,83 @@
+"""`fedloom logs`: what a run, a server or a silo has said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedloom.cli.options import ServerOption
+
+
+def logs(
+    job: Annotated[
+        str | None, typer.Argument(metavar="[JOB]", help="Of this run; without it, of the server.")
+    ] = None,
+    server: ServerOption = Path("fedloom-server"),
+    silo: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of the silo that has this folder.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is said.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", metavar="N", min=1, help="Of each file.")] = 40,
+) -> None:
+    """Show what a run, a server or a silo has said.
+
+    Example: fedloom logs 3f2a --follow
+    """
+    if job is not None:
+        _job(server, job, follow)
+        return
+    files = sorted(((silo or server) / "logs").glob("*.log"))
+    if not files:
+        from fedloom.errors import BadInput
+
+        raise BadInput(f"{silo or server}: there are no logs; is it the folder of a server or a silo?")
+    for line in _tails(files, lines, follow):
+        typer.echo(line)
+
+
+def _job(server: Path, job: str, go_on: bool) -> None:
+    """A run's events in the words of `fedloom run`."""
+    from fedloom.cli.live import Lines
+    from fedloom.deployment.events import follow, standing
+    from fedloom.deployment.submit import event_path
+    from fedloom.errors import FedloomError
+
+    path = event_path(server, job)
+
+    class Enough(Exception):
+        pass
+
+    def look() -> None:
+        if not go_on:
+            raise Enough
+
+    try:
+        folder = follow(path, Lines(typer.echo), look)
+        typer.echo(f"done, folder {folder}")
+    except Enough:
+        typer.echo(str(standing(path)["state"]))
+    except FedloomError as error:
+        typer.echo(f"failed: {error}")
+
+
+def _tails(files: list[Path], lines: int, go_on: bool) -> Iterator[str]:
+    """The last lines of each file, then what comes after."""
+    import time
+
+    at: dict[Path, int] = {}
+    for file in files:
+        text = file.read_text(errors="replace")
+        at[file] = len(text.encode())
+        yield from (f"{file.stem}: {line}" for line in text.splitlines()[-lines:])
+    while go_on:
+        time.sleep(0.5)
+        for file in files:
+            with file.open("rb") as handle:
+                handle.seek(at[file])
+                new = handle.read()
+            whole = new.rfind(b"\n") + 1
+            at[file] += whole
+            yield from (f"{file.stem}: {line}" for line in new[:whole].decode(errors="replace").splitlines())

@@ -1,0 +1,66 @@
+"""`fedloom status`: the server, its silos and its runs; or one silo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fedloom.cli.options import JsonOption, ServerOption
+from fedloom.cli.screen import grid, show, show_json
+
+
+def status(
+    server: ServerOption = Path("fedloom-server"),
+    silo: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Show the silo that has this folder instead.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show a server, its silos and its runs, or one silo.
+
+    Example: fedloom status --server fedloom-server
+    """
+    if silo is not None:
+        _silo(silo, json)
+        return
+    from fedloom.deployment.submit import jobs
+    from fedloom.deployment.superlink import Host
+
+    host = Host.attach(server)
+    silos, runs = host.silos(), jobs(Path(server))
+    if json:
+        show_json({"address": host.address, "silos": silos, "runs": runs})
+        return
+    show(f"server {host.address}, folder {server}")
+    show(
+        grid(("silo", "state"), [(s["name"], s["state"]) for s in silos]) if silos else "no silo is admitted"
+    )
+    if runs:
+        columns = ("job", "state", "round", "folder", "")
+        show(
+            grid(
+                columns,
+                [(r["id"], r["state"], _round(r), r["folder"] or "", r.get("error") or "") for r in runs],
+            )
+        )
+    else:
+        show("no run has been submitted")
+
+
+def _round(row: dict[str, Any]) -> str:
+    return "" if row["round"] is None else f"{row['round']}/{row['rounds']}"
+
+
+def _silo(folder: Path, json: bool) -> None:
+    from fedloom.errors import BadInput
+    from fedloom.runs.disk import read_object
+
+    if not (folder / "silo.json").is_file():
+        raise BadInput(f"{folder} is no silo's folder: it has no silo.json")
+    found = read_object(folder / "silo.json")
+    if json:
+        show_json(found)
+    else:
+        show(grid(("", ""), list(found.items())))

@@ -1,0 +1,136 @@
+"""`fedloom submit`: hand a run to a server whose silos have joined."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedloom.cli.options import (
+    ConfigOption,
+    DataOption,
+    JsonOption,
+    PresetOption,
+    RootOption,
+    SeedOption,
+    ServerOption,
+    SetOption,
+    configuration,
+)
+from fedloom.cli.screen import show_json
+
+if TYPE_CHECKING:
+    from fedloom.config import Config
+    from fedloom.deployment.job import Job
+
+
+def submit(
+    method: Annotated[str | None, typer.Option(metavar="NAME", help="Method: see `fedloom methods`.")] = None,
+    data: DataOption = None,
+    root: RootOption = None,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    seed: SeedOption = None,
+    rounds: Annotated[int | None, typer.Option(metavar="N", min=0, help="Rounds.")] = None,
+    silos: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Silos to wait for before the run begins.")
+    ] = None,
+    server: ServerOption = Path("fedloom-server"),
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run's folder (default: in the server's runs/).")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that --out holds.")] = False,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with the run in this folder.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return once the run is handed over.")] = False,
+    json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Hand a run to a server whose silos have joined, and watch it.
+
+    The silos bring their clients, models and data; --data is the server's own: class names, what its generator is
+    pretrained on and judged by. Ctrl-C ends the watching, not the run.
+
+    Example: fedloom submit --method fedmmkt --data flora --silos 3 --seed 1
+    """
+    from fedloom.deployment.submit import hand_over
+    from fedloom.deployment.superlink import Host
+    from fedloom.errors import BadInput
+
+    if resume is not None and (out is not None or overwrite):
+        raise BadInput("--resume goes on in the run's own folder: leave out --out and --overwrite")
+    given: dict[str, Any] = {
+        "method": method,
+        "data": data,
+        "root": root,
+        "preset": preset,
+        "file": config,
+        "overrides": set_,
+        "seed": seed,
+        "rounds": rounds,
+    }
+    job = _job(_configured(given, silos, resume), out, resume, overwrite)
+    number = hand_over(Host.attach(server), job)
+    if detach:
+        said = {"job": job.id, "flower": number, "server": str(server)}
+        show_json(said) if json else typer.echo(f"job {job.id} is handed over; see `fedloom status`")
+        return
+    _watch(server, job, json, quiet)
+
+
+def _configured(given: dict[str, Any], silos: int | None, resume: Path | None) -> Config:
+    """The configuration of the run, checked as far as it can be without its silos."""
+    from fedloom.config import Config, validate
+    from fedloom.parts import resolve
+    from fedloom.runs.folder import RunFolder
+
+    chosen: Config
+    if resume is not None and not any(value not in (None, []) for value in given.values()):
+        chosen = validate(Config, RunFolder.open(resume).config)
+    else:
+        chosen = configuration(**given)
+    engine = {"name": "flower", "mode": "deployment", **({} if silos is None else {"silos": silos})}
+    tree = chosen.model_dump(mode="json")
+    chosen = validate(Config, {**tree, "engine": {**tree["engine"], **engine}})
+    resolve(chosen)
+    return chosen
+
+
+def _job(config: Config, out: Path | None, resume: Path | None, overwrite: bool) -> Job:
+    from fedloom.deployment.job import Job
+
+    return Job(
+        config.model_dump(mode="json"),
+        out=None if out is None else str(out.resolve()),
+        resume=None if resume is None else str(resume.resolve()),
+        overwrite=overwrite,
+    )
+
+
+def _watch(server: Path, job: Job, json: bool, quiet: bool) -> None:
+    from contextlib import ExitStack
+
+    from fedloom.cli.run import conclude, watcher
+    from fedloom.deployment.events import follow
+    from fedloom.deployment.job import event_file
+    from fedloom.errors import BadInput, FedloomError
+    from fedloom.runs.load import load_run
+
+    with ExitStack() as stack:
+        watch = watcher(stack, quiet)
+        try:
+            folder = follow(event_file(server, job.id), watch, lambda: None)
+        except KeyboardInterrupt:
+            stack.close()
+            typer.echo(f"the run goes on; watch it with: fedloom logs {job.id} --follow", err=True)
+            raise typer.Exit(130) from None
+        except BadInput:
+            raise
+        except FedloomError as error:
+            place = watch.folder or job.resume
+            how = f"; go on with: fedloom submit --resume {place}" if place else ""
+            raise FedloomError(f"{str(error).rstrip('.')}{how}") from error
+    conclude(load_run(folder), json)

@@ -1,0 +1,92 @@
+"""A whole federation on this machine: keys, a SuperLink, silos with resident workers; all gone when it is closed."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from fedloom.config import Config
+from fedloom.deployment import pki
+from fedloom.deployment.events import follow
+from fedloom.deployment.job import Job, event_file
+from fedloom.deployment.settings import HostSettings
+from fedloom.deployment.silo import SiloSupervisor
+from fedloom.deployment.submit import hand_over
+from fedloom.deployment.superlink import SuperLink
+from fedloom.progress import Observer
+from fedloom.runs.folder import RunFolder
+
+_LOOK = 1.0  # seconds between looks at the silos
+
+
+class Loopback:
+    """`silos` silos and a server in `folder.federation`, for the run in `folder`. Use it as a context."""
+
+    def __init__(self, config: Config, folder: RunFolder, silos: int, watch: Observer) -> None:
+        self.config, self.folder, self.watch = config, folder, watch
+        self.root = folder.federation.resolve()
+        self.names = [f"silo-{i}" for i in range(silos)]
+        self.supervisors: list[SiloSupervisor] = []
+        self._stack = ExitStack()
+        self._looked = 0.0
+
+    def __enter__(self) -> Self:
+        try:
+            self._bring_up()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def run(self) -> Path:
+        """The run's folder, once it is over. Raises what it failed with."""
+        job = Job(self.config.model_dump(mode="json"), resume=str(self.folder.path.resolve()))
+        hand_over(self.link, job)
+        return follow(event_file(self.root / "server", job.id), self.watch, self._look_after)
+
+    def _bring_up(self) -> None:
+        self.watch.stage(f"federation: a SuperLink and {len(self.names)} silos")
+        self.root.mkdir(parents=True, exist_ok=True)
+        keys = self.root / "pki"
+        if not keys.exists():
+            pki.init(keys, [])
+            for name in self.names:
+                pki.issue(keys, name)
+        host = HostSettings(folder=str(self.root / "server"), port=0, pki=str(keys), database=False)
+        self.link = self._stack.enter_context(SuperLink(host))
+        for name in self.names:
+            supervisor = SiloSupervisor(
+                name,
+                self.root / "silos" / name,
+                self.link.address,
+                keys / "silos" / name,
+                False,
+                {
+                    "name": name,
+                    "threads": self.config.engine.threads,
+                    "initialiser": "fedloom.sites:settle_worker",
+                    "private_errors": False,
+                    "keep": 3,
+                    "recipe": None,
+                },
+                self.folder.log,
+            )
+            self._stack.callback(supervisor.stop)
+            self.supervisors.append(supervisor)
+            supervisor.start()
+
+    def _look_after(self) -> None:
+        """Restarts what has died."""
+        if time.monotonic() - self._looked >= _LOOK:
+            self._looked = time.monotonic()
+            self.link.check()
+            for supervisor in self.supervisors:
+                supervisor.check()

@@ -1,0 +1,95 @@
+"""Child processes that end with us, with a log each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+# Runs before the program proper: has the kernel end it when the process that started it dies, however that dies. A
+# shim, because code between fork and exec is unsafe in a process with threads.
+_TETHER = """\
+import ctypes, os, signal, sys
+if sys.platform.startswith("linux"):
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execvpe(sys.argv[2], sys.argv[2:], os.environ)
+"""
+
+
+class Child:
+    """One child and what descends from it, in a process group of its own, so that Ctrl-C reaches us alone.
+
+    Its output goes to the end of `log`. `heartline`: its standard input is a pipe from us, whose end it may watch.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+        heartline: bool = False,
+    ) -> None:
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.log_start = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), *argv],
+                stdin=subprocess.PIPE if heartline else subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                cwd=cwd,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def fate(self) -> str:
+        """How it ended, in words."""
+        code = self.process.poll()
+        if code is None:
+            return f"process {self.pid} runs"
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        return f"process {self.pid} {how}"
+
+    def said(self, most: int = 4000) -> str:
+        """The end of what it has written to its log, `most` bytes."""
+        with self.log.open("rb") as file:
+            file.seek(max(self.log_start, self.log.stat().st_size - most))
+            return file.read().decode(errors="replace")
+
+    def stop(self, grace: float = 10.0, *, ask: int = signal.SIGINT) -> None:
+        """Asks it to end, after `grace` seconds makes it, and leaves none of its descendants; may be called twice."""
+        if self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, ask)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(grace)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait()
+        if self.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port of this machine that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,59 @@
+"""Handing a run to a server, and asking how it goes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+from fedloom.deployment.bundle import write_bundle
+from fedloom.deployment.events import standing
+from fedloom.deployment.job import Job, event_file
+from fedloom.errors import FedloomError
+from fedloom.runs.disk import write_atomic
+
+
+class Link(Protocol):
+    """A server's SuperLink, as `superlink.SuperLink` and `superlink.Host` are."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    def flwr(self, *arguments: str) -> dict[str, Any]: ...
+
+
+def hand_over(link: Link, job: Job) -> str:
+    """Starts the job on the server; Flower's own number of the run. Raises FedloomError."""
+    app = write_bundle(link.folder / "flower" / "app")
+    folder = link.folder / "jobs"
+    folder.mkdir(parents=True, exist_ok=True)
+    given = folder / f".{job.id}.toml"
+    write_atomic(given, f"job = {json.dumps(json.dumps(job.to_json()))}\n")
+    try:
+        said = link.flwr("run", str(app), "--run-config", str(given))
+    finally:
+        given.unlink(missing_ok=True)
+    record = {"id": job.id, "flower": str(said["run-id"]), "out": job.out, "resume": job.resume}
+    write_atomic(folder / f"{job.id}.json", json.dumps(record))
+    return str(said["run-id"])
+
+
+def jobs(server: Path) -> list[dict[str, Any]]:
+    """All jobs handed to a server, the oldest first: id, flower, folder and what `events.standing` says."""
+    files = sorted((server / "jobs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    rows = []
+    for record in (json.loads(path.read_text()) for path in files):
+        now = standing(event_file(server, record["id"]))
+        now["folder"] = now["folder"] or record["resume"] or record["out"]
+        rows.append({"id": record["id"], "flower": record["flower"], **now})
+    return rows
+
+
+def event_path(server: Path, job: str) -> Path:
+    """The event file of a job, which may be given by the beginning of its name. Raises FedloomError."""
+    found = sorted((server / "jobs").glob(f"{job}*.json"))
+    if len(found) != 1:
+        raise FedloomError(
+            f"{len(found)} jobs of {server} are called {job!r}...; `fedloom status` lists them"
+        )
+    return event_file(server, found[0].stem)

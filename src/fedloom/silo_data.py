@@ -1,0 +1,124 @@
+"""A silo's own samples as its client trains on them: the federation's labels, pictures at the federation's side."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedloom.config import DataSettings
+from fedloom.data.files import readable
+from fedloom.data.registry import DATASETS, load_scene
+from fedloom.data.scene import ImageSet, Labels, Samples, Scene, TextSet
+from fedloom.deployment.settings import SiloData, SiloSettings
+from fedloom.errors import BadInput, nearest
+from fedloom.federation.site import load_function
+from fedloom.scenes import split_scene
+
+
+def own_samples(
+    silo: SiloSettings, class_names: Sequence[str], image_size: int, seed: int
+) -> tuple[Samples, Samples]:
+    """The silo's training and test samples of its modality, read straight from its files: nothing is cached.
+
+    Args:
+        silo: whose `data` say what to read.
+        class_names: the federation's C names; labels become indices into them.
+        image_size: side in pixels that pictures come out with.
+        seed: of the run: what a `share` is drawn from.
+
+    Raises:
+        BadInput: nothing of the modality, a class that the federation does not know, or what the reader finds.
+    """
+    data, modality = silo.data, silo.modality
+    scene = load_scene(data.name, data.root, **_options(data, image_size))
+    for part, sets in (("training", scene.train), ("test", scene.test)):
+        if modality not in sets or not len(sets[modality]):
+            where = f" in {data.root}" if data.root else ""
+            raise BadInput(f"data {data.name!r}{where}: no {part} {modality}s")
+    train, test = scene.train[modality], scene.test[modality]
+    if data.share is not None:
+        train = train.subset(_part(scene, silo, seed))
+    used = np.union1d(train.labels, test.labels)
+    new = match_classes(scene.class_names, class_names, used)
+    return _as_offered(train, new, image_size), _as_offered(test, new, image_size)
+
+
+def _options(data: SiloData, size: int) -> dict[str, Any]:
+    """The reader's options: the operator's, the federation's picture side, and no generic part of one's own data."""
+    options = dict(data.options)
+    if data.name in DATASETS:
+        reader = inspect.signature(load_function(DATASETS[data.name].loader))
+        if "size" in reader.parameters:
+            options.setdefault("size", size)
+    if data.name == "folder":  # nobody pretrains on it, so nothing is to be taken away from the silo for that
+        options.setdefault("generic_share", 0.0)
+    return options
+
+
+def _part(scene: Scene, silo: SiloSettings, seed: int) -> NDArray[np.int64]:
+    """The training samples that are this silo's `share` of an iid split."""
+    assert silo.data.share is not None
+    index, parts = map(int, silo.data.share.split("/"))
+    split = split_scene(scene, DataSettings(partition="iid", minimum=1), parts, silo.modality, seed)
+    return split.indices[index]
+
+
+def _plain(name: str) -> str:
+    return readable(name.replace("-", " ")).lower()
+
+
+def class_positions(class_names: Sequence[str]) -> dict[str, int]:
+    """Plain name to label. Raises BadInput for two names that differ only by case, space, '-' or '_'."""
+    at: dict[str, int] = {}
+    for label, name in enumerate(class_names):
+        if (first := at.setdefault(_plain(name), label)) != label:
+            raise BadInput(
+                f"class names {class_names[first]!r} and {name!r} differ only by case, space, '-' or '_'"
+            )
+    return at
+
+
+def match_classes(own: Sequence[str], federation: Sequence[str], used: Sequence[int] | Labels) -> Labels:
+    """The federation's label of each of a silo's classes, int64 (len(own),); -1 for an unknown one not in `used`.
+
+    Case, '_', '-' and spaces do not matter.
+
+    Raises:
+        BadInput: a used class that the federation does not know.
+    """
+    at = class_positions(federation)
+    labels = np.array([at.get(_plain(name), -1) for name in own], dtype=np.int64)
+    for i in (int(i) for i in used if labels[i] < 0):
+        close = nearest(_plain(own[i]), at)
+        hint = " Its labels look like numbers: say the names in data.options.labels_file."
+        raise BadInput(
+            f"the silo's class {own[i]!r} is not one of the federation's.{close}"
+            f"{hint if own[i].isdecimal() else ''} The federation's: {', '.join(federation)}. "
+            "(data.options.classes chooses among the silo's)"
+        )
+    return labels
+
+
+def _as_offered(samples: Samples, new: Labels, side: int) -> Samples:
+    """The samples under their new labels, pictures at that side."""
+    if isinstance(samples, TextSet):
+        return TextSet(samples.texts, new[samples.labels])
+    return ImageSet(_resized(samples.images, side), new[samples.labels])
+
+
+def _resized(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """uint8 (N, H, W, 3) as (N, side, side, 3): the centre square, bicubic."""
+    if images.shape[1:3] == (side, side):
+        return images
+    from PIL import Image
+
+    height, width = images.shape[1:3]
+    edge = min(height, width)
+    top, left = (height - edge) // 2, (width - edge) // 2
+    squares = images[:, top : top + edge, left : left + edge]
+    how = Image.Resampling.BICUBIC
+    return np.stack([np.asarray(Image.fromarray(x).resize((side, side), how)) for x in squares])

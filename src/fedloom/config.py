@@ -208,6 +208,17 @@ def load_config(
     return config
 
 
+def read_settings(
+    kind: type[Any], file: str | Path | None, values: Mapping[str, Any], overrides: Sequence[str] = ()
+) -> Any:
+    """Settings of `kind`: defaults, then file, then `values`, then `key=value` overrides. Raises BadInput."""
+    tree = _read_yaml(Path(file)) if file is not None else {}
+    tree = _merge(tree, values)
+    for text in overrides:
+        tree = _merge(tree, _override(text))
+    return validate(kind, tree)
+
+
 def validate(kind: type[Any], tree: Mapping[str, Any], where: str = "") -> Any:
     """`kind(**tree)`, with pydantic's complaint put as one line: key, value, what is allowed."""
     try:

@@ -12,20 +12,31 @@ from fedloom.cli.datasets import datasets
 from fedloom.cli.doctor import doctor
 from fedloom.cli.generate import generate
 from fedloom.cli.inspect import inspect
+from fedloom.cli.logs import logs
 from fedloom.cli.methods import methods
 from fedloom.cli.models import models
 from fedloom.cli.partition import partition
+from fedloom.cli.pki import pki
 from fedloom.cli.report import report
 from fedloom.cli.run import run
+from fedloom.cli.server import server
+from fedloom.cli.silo import silo
+from fedloom.cli.status import status
+from fedloom.cli.submit import submit
 from fedloom.errors import BadInput, FedloomError
 
 # Typer brings click along, as a dependency or inside itself; its usage errors are reached by their base class.
 UsageError = cast(type[Exception], typer.BadParameter.__bases__[0])
 INTERRUPTED = 130
+SITES = "Real sites"  # the heading of these commands in the help
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-for command in (run, methods, datasets, models, partition, generate, inspect, report, doctor):
-    app.command()(command)
+HERE = (run, methods, datasets, models, partition, generate, inspect, report, doctor)
+for panel, commands in ((None, HERE), (SITES, (submit, status, logs))):
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+for name, group in (("server", server), ("silo", silo), ("pki", pki)):
+    app.add_typer(group, name=name, rich_help_panel=SITES)
 
 
 def _show_version(wanted: bool) -> None:

@@ -49,15 +49,16 @@ def configuration(
     """
     from fedloom.config import load_config
 
-    values = _given(
+    values = given(
         method=method,
         seed=seed,
         rounds=rounds,
-        data=_given(name=data, root=None if root is None else str(root)),
-        engine=_given(name=engine),
+        data=given(name=data, root=None if root is None else str(root)),
+        engine=given(name=engine),
     )
     return load_config(preset=preset, file=file, overrides=overrides or (), values=values)
 
 
-def _given(**values: Any) -> dict[str, Any]:
+def given(**values: Any) -> dict[str, Any]:
+    """The values that were given."""
     return {key: value for key, value in values.items() if value is not None and value != {}}

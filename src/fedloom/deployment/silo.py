@@ -10,14 +10,15 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from fedloom.deployment import pki
 from fedloom.deployment.offline import engine_environment, require_flower
 from fedloom.deployment.processes import Child, free_port
+from fedloom.deployment.settings import SiloSettings
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.files import replace_file
 from fedloom.runs.disk import json_text, locked, read_object, write_atomic
@@ -229,3 +230,49 @@ class SiloSupervisor:
         if line not in self._spoken:
             self._spoken.add(line)
             self.say(line)
+
+
+@contextmanager
+def supervise(settings: SiloSettings, say: Callable[[str], None]) -> Iterator[SiloSupervisor]:
+    """A silo with its own recipe, up as long as this context. Raises BadInput for settings that do not do."""
+    from fedloom.silos import describe_silo
+
+    dump = settings.model_dump(mode="json")
+    dump["data"]["root"] = _absolute(settings.data.root)
+    recipe = {
+        "modality": settings.modality,
+        "prepare": "fedloom.silos:prepare_run",
+        "factory": "fedloom.silos:build_silo_client",
+        "arguments": {"silo": dump},
+        "about": describe_silo(dump),
+    }
+    supervisor = SiloSupervisor(
+        settings.name,
+        Path(settings.folder),
+        settings.server,
+        None if settings.insecure else Path(settings.kit or "kit"),
+        settings.insecure,
+        {
+            "name": settings.name,
+            "threads": settings.threads,
+            "initialiser": "fedloom.sites:settle_worker",
+            "private_errors": settings.private_errors,
+            "keep": settings.keep,
+            "recipe": recipe,
+        },
+        say,
+    )
+    try:
+        supervisor.start()
+        yield supervisor
+    finally:
+        supervisor.stop()
+
+
+def _absolute(root: str | None) -> str | None:
+    """The data's folder as the worker finds it, which runs elsewhere. Raises BadInput when it is not there."""
+    if root is None:
+        return None
+    if not Path(root).expanduser().exists():
+        raise BadInput(f"data.root = {root!r}: there is no such folder")
+    return str(Path(root).expanduser().resolve())

@@ -1,0 +1,54 @@
+"""`fedloom server up`: the host that silos connect to and runs are submitted to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fedloom.cli.options import given
+
+server = typer.Typer(help="Be the host that silos connect to.", no_args_is_help=True)
+
+
+@server.callback()
+def _group() -> None:
+    """Keeps `up` a word of its own."""
+
+
+@server.command()
+def up(
+    folder: Annotated[str | None, typer.Option(metavar="DIR", help="The server's own folder.")] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="To listen on; 0.0.0.0: all of the machine's.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(metavar="N", min=0, max=65535, help="To listen on.")] = None,
+    pki: Annotated[str | None, typer.Option(metavar="DIR", help="Made by `fedloom pki init`.")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="No TLS and no keys: in a closed test network only.")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="These settings in YAML.")
+    ] = None,
+) -> None:
+    """Be the host that silos connect to, until Ctrl-C or SIGTERM.
+
+    Silos whose kit lies in the pki folder are admitted, also those issued later. Runs are handed over with
+    `fedloom submit`; `fedloom status` shows how they go.
+
+    Example: fedloom server up --host 0.0.0.0 --pki pki
+    """
+    from fedloom.cli.service import say, until_signal
+    from fedloom.config import read_settings
+    from fedloom.deployment.settings import HostSettings
+    from fedloom.deployment.superlink import SuperLink
+
+    values: dict[str, Any] = given(folder=folder, host=host, port=port, pki=pki, insecure=insecure or None)
+    settings = read_settings(HostSettings, config, values)
+    with until_signal() as running, SuperLink(settings, say) as link:
+        keys = "no keys, no TLS" if settings.insecure else f"keys of {settings.pki}"
+        say(f"server up at {link.address} ({keys}), folder {settings.folder}")
+        while running.wait(1.0):
+            link.check()
+    say("server down")

@@ -1,0 +1,100 @@
+"""`fedloom silo up`: a site's own process, with its data and its model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedloom.cli.options import SetOption, given
+
+if TYPE_CHECKING:
+    from fedloom.deployment.settings import SiloSettings
+
+_LAYOUT = (
+    "images",
+    "images_train.parquet",
+    "train",
+    "texts_train.csv",
+)  # what the reader `folder` finds by itself
+
+silo = typer.Typer(help="Take part with this site's data and model.", no_args_is_help=True)
+
+
+@silo.callback()
+def _group() -> None:
+    """Keeps `up` a word of its own."""
+
+
+@silo.command()
+def up(
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The client's name in every result.")
+    ] = None,
+    server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Of the server.")] = None,
+    kit: Annotated[str | None, typer.Option(metavar="DIR", help="Made by `fedloom pki issue NAME`.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH", help="This site's data: class folders, a CSV file of texts, or a data set's name."
+        ),
+    ] = None,
+    modality: Annotated[str | None, typer.Option(metavar="KIND", help="image or text.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="ARCH", help="See `fedloom models`.")] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(metavar="PATH", help="The model's own weights: a folder or a hub name.")
+    ] = None,
+    folder: Annotated[str | None, typer.Option(metavar="DIR", help="The silo's own folder.")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="No TLS and no key: in a closed test network only.")
+    ] = False,
+    set_: SetOption = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="These settings in YAML.")
+    ] = None,
+) -> None:
+    """Take part with this site's data and model, until Ctrl-C or SIGTERM.
+
+    Data and model stay here. What leaves is in the folder's state/runs/RUN/ledger.jsonl; the trained model is in
+    state/runs/RUN/export when a run is over. After a crash the silo goes on with its own state.
+
+    Example: fedloom silo up --name hospital-a --kit hospital-a --data scans --modality image --model vit
+    """
+    from fedloom.cli.service import say, until_signal
+    from fedloom.config import read_settings
+    from fedloom.deployment.settings import SiloSettings
+    from fedloom.deployment.silo import supervise
+
+    values: dict[str, Any] = given(
+        name=name,
+        server=server,
+        kit=kit,
+        data=_data(data),
+        modality=modality,
+        model=given(arch=model, pretrained=pretrained) or None,
+        folder=folder,
+        insecure=insecure or None,
+    )
+    settings: SiloSettings = read_settings(SiloSettings, config, values, set_ or ())
+    with until_signal() as running, supervise(settings, say) as supervisor:
+        say(f"silo {settings.name} up ({settings.modality}, {settings.model.arch}), folder {settings.folder}")
+        while running.wait(0.5):
+            supervisor.check()
+    say(f"silo {settings.name} down")
+
+
+def _data(where: str | None) -> dict[str, Any] | None:
+    """A data set by its name; else a CSV file of texts, a folder of class folders, or a folder that holds both."""
+    from fedloom.data.registry import DATASETS
+
+    if where is None:
+        return None
+    path = Path(where).expanduser().resolve()
+    if where in DATASETS and not path.exists():
+        return {"name": where}
+    if path.suffix.lower() == ".csv":
+        return {"name": "folder", "options": {"texts_train": str(path)}}
+    if path.suffix.lower() in (".parquet", ".pq") or not any((path / part).exists() for part in _LAYOUT):
+        return {"name": "folder", "options": {"images_train": str(path)}}
+    return {"name": "folder", "root": str(path)}

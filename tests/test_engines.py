@@ -88,7 +88,6 @@ def test_two_workers(local: Run, tmp_path: Path) -> None:
 def test_flower_grid_in_process(local: Run, tmp_path: Path, silos: int, forgetful: bool) -> None:
     method = local.config["method"]
     given = (*overrides(method), "engine.name=flower", f"engine.silos={silos}")
-    clients = 2 if method in ONE_MODALITY else 4
-    grid = grid_of(tmp_path / "silos", min(silos, clients), forgetful=forgetful)
+    grid = grid_of(tmp_path / "silos", silos, forgetful=forgetful)
     run = fedloom.run(preset="smoke", method=method, overrides=given, out=tmp_path / "run", grid=grid)
     assert_same(run, local)

@@ -183,5 +183,6 @@ def _silos(config: Config, contract: WireContract, assets: Assets, ledger: Ledge
         run=link.run,
         join=join,
         silos=silos,
+        least=config.engine.quorum or 1,
         patience=config.engine.patience,
     )

@@ -56,7 +56,11 @@ class Scorer:
         """Accuracy of every client that answers, and the mean of each modality."""
         if not federation.clients:
             return {"per_client": {}, "image_accuracy": None, "text_accuracy": None}
-        replies = {r.client: r for r in federation.ask("evaluate", Empty()) if r.ok}
+        replies = {
+            r.client: r
+            for r in federation.ask("evaluate", Empty(), timeout=self.config.engine.timeout)
+            if r.ok
+        }
         each = {k: float(replies[k].message.accuracy) for k in federation.clients if k in replies}
         out: dict[str, Any] = {"per_client": each}
         for modality in ("image", "text"):

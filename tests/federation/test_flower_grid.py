@@ -159,6 +159,16 @@ def test_gone_silent_and_late_silos(silos: Silos) -> None:
         assert "timeout" not in words(f.ask("retrain", Wish(""))).values()
 
 
+def test_a_round_waits_for_somebody(silos: Silos) -> None:
+    with silos.federation(patience=0.4) as f:
+        silos.grid.offline = {11, 12, 13}
+        with pytest.raises(FedloomError, match=r"0 clients are connected after 0\.4 s, 1 needed"):
+            f.roll_call()
+        silos.grid.offline = {11, 12}
+        f.roll_call()
+        assert words(f.ask("retrain", Wish("")))["text-0"] == "text-0 0 1"
+
+
 def test_a_silo_that_lost_its_disk_joins_anew(silos: Silos, tmp_path: Path) -> None:
     with silos.federation() as f:
         rounds(f, (1,))
@@ -278,9 +288,7 @@ def own_client(*, name: str, offer: dict[str, Any], public: str, warm: bool, see
 
 def test_silos_with_a_recipe_of_their_own(tmp_path: Path) -> None:
     about = {"modality": "image"}
-    recipe = Recipe(
-        "image", "test_flower_grid:prepare", "test_flower_grid:own_client", {"seed": 2}, about
-    )
+    recipe = Recipe("image", "test_flower_grid:prepare", "test_flower_grid:own_client", {"seed": 2}, about)
     silos = Silos(tmp_path, names=(), recipe=recipe)
     public = {"vocabulary.txt": np.frombuffer(b"a b", np.uint8)}
     join = Join(json.dumps(CONTRACT.to_names()), "", json.dumps({"seed": 3}), public)

@@ -1,8 +1,10 @@
-"""What a run tells its observer, as lines of a file, so that another process can watch it.
+"""What a run tells its observer, as lines of a file, so that another process can watch it, or read it later.
 
 {"event": "begin" | "stage" | "at" | "phase" | "round" | "end", "arguments": [...]}   as `progress.Observer` has them
 {"event": "process", "pid": 1234}                                                     first
 {"event": "over", "folder": "...", "error": null | "...", "bad_input": false}         last
+
+Each line has a `time` besides, in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fedloom.deployment.processes import alive
 from fedloom.errors import BadInput, FedloomError
 from fedloom.progress import Observer
 from fedloom.runs.disk import append_line, json_line
@@ -55,10 +58,8 @@ class EventLog(Observer):
 
     def over(self, folder: Path | None, error: BaseException | None = None) -> None:
         """The run has come to its end, or could not go on."""
-        said = None if error is None else " ".join(str(error).split()) or type(error).__name__
-        if error is not None and not isinstance(error, FedloomError):
-            said = f"{type(error).__name__}: {said}"
         where = str(folder) if folder is not None else self.folder
+        said = None if error is None else _in_a_line(error)
         self._write(
             {"event": "over", "folder": where, "error": said, "bad_input": isinstance(error, BadInput)}
         )
@@ -67,21 +68,40 @@ class EventLog(Observer):
         self._write({"event": event, "arguments": arguments})
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        append_line(self.path, json_line(line))
+        append_line(self.path, json_line({**line, "time": round(time.time(), 3)}))
+
+
+class EventClock:
+    """For an observer of `follow`: it is as late as when the event was written that the observer is told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def follow(
-    path: Path, observer: Observer, watch: Callable[[], None], *, start: float = 120.0, pause: float = 0.2
+    path: Path,
+    observer: Observer,
+    watch: Callable[[], None],
+    *,
+    clock: EventClock | None = None,
+    start: float = 120.0,
+    pause: float = 0.2,
 ) -> Path:
     """Tells `observer` what is written to `path` as it comes, until the run is over; the run's folder.
 
-    watch: called between looks; what it raises ends the following. start: seconds until the first line must be there.
-    Raises what the run failed with: BadInput or FedloomError; FedloomError when its process is gone.
+    watch: called between looks; what it raises ends the following. clock: is set to each event's time. start: seconds
+    until the first line must be there. Raises what the run failed with: BadInput or FedloomError; FedloomError when
+    its process is gone.
     """
     at, pid, begun, gone = 0, 0, time.monotonic(), False
     while True:
         lines, at = _new_lines(path, at)
         for line in lines:
+            if clock is not None:
+                clock.now = float(line.get("time", clock.now))
             event = line.get("event")
             if event == "process":
                 pid = int(line["pid"])
@@ -90,12 +110,17 @@ def follow(
             elif event in ("stage", "at", "begin", "phase", "round", "end"):
                 getattr(observer, event)(*line["arguments"])
         if gone and not lines:
-            raise FedloomError(f"the run's process {pid} has died")
-        gone = bool(pid) and not _alive(pid)  # looked at once more: it may have written just before it ended
+            raise FedloomError(f"the run's process {pid} has died; what it last said is in {run_log(path)}")
+        gone = bool(pid) and not alive(pid)  # looked at once more: it may have written just before it ended
         if not pid and time.monotonic() - begun > start:
             raise FedloomError(f"the run did not begin within {start:g} s")
         watch()
         time.sleep(pause)
+
+
+def run_log(path: Path) -> Path:
+    """Where the process whose events are written to `path` logs what went wrong, tracebacks too."""
+    return path.parent.parent / "logs" / f"{path.stem}.log"
 
 
 def standing(path: Path) -> dict[str, Any]:
@@ -103,6 +128,16 @@ def standing(path: Path) -> dict[str, Any]:
 
     state: waiting (nothing written yet), running, died (its process is gone, unfinished), failed, done.
     """
+    found = _told(path)
+    if found["state"] == "running" and not alive(int(found["pid"])):
+        found = _told(path)  # once more: it may have written its end just before it ended
+        if found["state"] == "running":
+            found["state"] = "died"
+    return found
+
+
+def _told(path: Path) -> dict[str, Any]:
+    """What an event file alone says of its run."""
     found: dict[str, Any] = {"state": "waiting", "pid": None, "folder": None, "round": None, "rounds": None}
     for line in _new_lines(path, 0)[0]:
         arguments = line.get("arguments", ())
@@ -114,11 +149,17 @@ def standing(path: Path) -> dict[str, Any]:
             case "phase":
                 found["round"] = arguments[0]
             case "over":
-                found |= {"state": "failed" if line["error"] else "done", "error": line["error"]}
+                found |= {"state": "done" if line["error"] is None else "failed", "error": line["error"]}
                 found["folder"] = line["folder"] or found["folder"]
-    if found["state"] == "running" and not _alive(int(found["pid"])):
-        found["state"] = "died"
     return found
+
+
+def _in_a_line(error: BaseException) -> str:
+    """What a person is told of it; of what is no error of ours, its kind too."""
+    said, kind = " ".join(str(error).split()), type(error).__name__
+    if isinstance(error, FedloomError):
+        return said or kind
+    return f"{kind}: {said}" if said else kind
 
 
 def _result(line: Mapping[str, Any]) -> Path:
@@ -137,16 +178,3 @@ def _new_lines(path: Path, at: int) -> tuple[list[dict[str, Any]], int]:
         return [], at
     whole = data.rfind(b"\n") + 1
     return [json.loads(line) for line in data[:whole].splitlines()], at + whole
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:  # a process that nobody has waited for yet is as good as gone
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (OSError, IndexError):
-        return True

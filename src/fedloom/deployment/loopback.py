@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from fedloom.config import Config
 from fedloom.deployment import pki
-from fedloom.deployment.events import follow
+from fedloom.deployment.events import alive, follow, standing
 from fedloom.deployment.job import Job, event_file
 from fedloom.deployment.settings import HostSettings
 from fedloom.deployment.silo import SiloSupervisor
@@ -20,6 +22,7 @@ from fedloom.progress import Observer
 from fedloom.runs.folder import RunFolder
 
 _LOOK = 1.0  # seconds between looks at the silos
+_FAREWELL = 5.0  # seconds a run's process has to take leave of Flower
 
 
 class Loopback:
@@ -49,8 +52,10 @@ class Loopback:
     def run(self) -> Path:
         """The run's folder, once it is over. Raises what it failed with."""
         job = Job(self.config.model_dump(mode="json"), resume=str(self.folder.path.resolve()))
+        events = event_file(self.root / "server", job.id)
         hand_over(self.link, job)
-        return follow(event_file(self.root / "server", job.id), self.watch, self._look_after)
+        self._stack.callback(_end, events)  # before its silos go: a run that loses them would go on without
+        return follow(events, self.watch, self._look_after)
 
     def _bring_up(self) -> None:
         self.watch.stage(f"federation: a SuperLink and {len(self.names)} silos")
@@ -90,3 +95,16 @@ class Loopback:
             self.link.check()
             for supervisor in self.supervisors:
                 supervisor.check()
+
+
+def _end(events: Path) -> None:
+    """Sees the process of a run to its end: at once if the run is not over (its folder has what was done)."""
+    found = standing(events)
+    patience = 0.0 if found["state"] == "running" else _FAREWELL
+    end = time.monotonic() + patience
+    while found["pid"] and alive(found["pid"]):
+        if time.monotonic() >= end:
+            with suppress(ProcessLookupError):
+                os.kill(int(found["pid"]), signal.SIGKILL)
+            return
+        time.sleep(0.1)

@@ -11,8 +11,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# Runs before the program proper: has the kernel end it when the process that started it dies, however that dies. A
-# shim, because code between fork and exec is unsafe in a process with threads.
+# Runs before the program proper: has the kernel end it when the one that started it dies, however that dies. (Linux
+# means the thread that started it: start children in one that lives as long as they are to.) A shim, because code
+# between fork and exec is unsafe in a process with threads.
 _TETHER = """\
 import ctypes, os, signal, sys
 if sys.platform.startswith("linux"):
@@ -39,6 +40,7 @@ class Child:
         heartline: bool = False,
     ) -> None:
         self.log = log
+        self._asked = self._gone = False
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log_start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as out:
@@ -73,19 +75,41 @@ class Child:
             file.seek(max(self.log_start, self.log.stat().st_size - most))
             return file.read().decode(errors="replace")
 
-    def stop(self, grace: float = 10.0, *, ask: int = signal.SIGINT) -> None:
-        """Asks it to end, after `grace` seconds makes it, and leaves none of its descendants; may be called twice."""
-        if self.alive():
+    def ask_to_stop(self, number: int = signal.SIGTERM) -> None:
+        """Asks it to end, once, and does not wait. SIGTERM: a shell's `&` has its children ignore SIGINT."""
+        if not self._asked and self.alive():
+            self._asked = True
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, ask)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(grace)
+                os.kill(self.pid, number)
+
+    def stop(self, grace: float = 10.0) -> None:
+        """Asks it to end, after `grace` seconds makes it, and leaves none of its group; may be called twice."""
+        if self._gone:
+            return
+        self.ask_to_stop()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(grace)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self.process.wait()
+        self._gone = True  # from here on its number may be another's
         if self.process.stdin is not None:
             with contextlib.suppress(OSError):
                 self.process.stdin.close()
+
+
+def alive(pid: int) -> bool:
+    """Whether that process runs. One that has ended and that nobody has waited for yet does not."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return True
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,7 @@ def make_server_app() -> ServerApp:
     @app.main()  # type: ignore[untyped-decorator]
     def _main(grid: Grid, context: Context) -> None:
         job = Job(**json.loads(str(context.run_config["job"])))
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         _speak_up()
         carry_out(grid, job, Path(os.environ[FOLDER]))
 
@@ -105,6 +108,14 @@ def _group(header: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     model = about.get("model") if isinstance(about.get("model"), dict) else {}
     group = {**(model or {}), "name": str(about.get("name"))[:128]}
     return str(about["modality"]), validate(ClientGroup, group, "model").model_dump(mode="json")
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is gone: without a SuperLink, a run would only wait."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def _speak_up() -> None:

@@ -14,7 +14,7 @@ from fedloom.federation.base import Federation
 from fedloom.federation.codec import encode
 from fedloom.federation.contract import WireContract
 from fedloom.federation.exchange import Delivery, Missing, Request
-from fedloom.federation.flower.mail import LONGEST, QUICK, SLOW, Mail, wait_for_nodes, words
+from fedloom.federation.flower.mail import LONGEST, SLOW, Mail, pause_since, wait_for_nodes, words
 from fedloom.federation.flower.records import pack_payloads
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.messages import ContractBreach
@@ -33,7 +33,7 @@ class GridFederation(Federation):
 
     expected: the clients the run was set up for, client -> modality, in their order; those that never join are asked in
     vain. Silos that join later bring theirs. join: what each silo is told. At the start at least `silos` silos must
-    join within `patience` seconds each step.
+    join within `patience` seconds each step; a round begins once `least` clients are connected.
 
     A silo is known by its node: what it answers counts for its own clients, and no two connected nodes may bring a
     client of the same name. Raises FedloomError.
@@ -49,11 +49,12 @@ class GridFederation(Federation):
         run: str,
         join: Join,
         silos: int,
+        least: int = 1,
         patience: float = 1800.0,
     ) -> None:
         super().__init__(expected, contract, ledger)
         self._mail = Mail(grid)
-        self._run, self._patience = run, patience
+        self._run, self._patience, self._least = run, patience, least
         self._invitation = (encode(join),)
         self._silos: dict[int, str] = {}  # node -> its silo's name
         self._refused: set[int] = set()
@@ -61,7 +62,7 @@ class GridFederation(Federation):
         self._notices: defaultdict[int, list[str]] = defaultdict(list)
         self._under_way: dict[str, tuple[int, list[Request]]] = {}
         self._deliveries: deque[Delivery] = deque()
-        self._pause = QUICK
+        self._posted = time.monotonic()
         wait_for_nodes(self._mail, silos, patience)
         self.roll_call()
         if len(self._silos) < silos:
@@ -69,20 +70,22 @@ class GridFederation(Federation):
             raise FedloomError(f"{len(self._silos)} of {silos} silos joined: {reasons}")
 
     def roll_call(self) -> None:
-        """Has the silos join that were not there before."""
-        online = self._mail.nodes()
-        new = [node for node in online if node not in self._silos and node not in self._refused]
-        letter = Letter({"op": "join", "run": self._run, "protocol": PROTOCOL}, self._invitation)
-        for node, answer in self._mail.exchange(dict.fromkeys(new, letter), self._patience):
-            silo = str(answer.header.get("silo", f"node {node}"))[:128]
-            self.ledger.record(
-                round=self.round, direction="down", client=silo, verb="join", payload=self._invitation[0]
-            )
-            try:
-                self._welcome(node, silo, answer.header, online)
-            except ContractBreach as breach:
-                self._refused.add(node)
-                self._miss(Missing(self.round, "join", silo, "refused", str(breach)))
+        """Has the silos join that were not there before, and waits until `least` clients are connected.
+
+        A round without anybody would only wear the generator out. Raises FedloomError when nobody comes.
+        """
+        end = time.monotonic() + self._patience
+        while True:
+            online = self._mail.nodes()
+            self._invite([n for n in online if n not in self._silos and n not in self._refused], online)
+            there = [client for client, node in self._homes.items() if node in online]
+            if len(there) >= self._least or not self._silos:
+                return
+            if time.monotonic() >= end:
+                raise FedloomError(
+                    f"{len(there)} clients are connected after {self._patience:g} s, {self._least} needed"
+                )
+            time.sleep(SLOW)
 
     def conclude(self) -> None:
         """Tells the silos that the run is over, so that each keeps its models. Silos that are gone are left alone."""
@@ -95,6 +98,19 @@ class GridFederation(Federation):
     def close(self) -> None:
         self._under_way.clear()
         self.ledger.close()
+
+    def _invite(self, nodes: Sequence[int], online: Collection[int]) -> None:
+        letter = Letter({"op": "join", "run": self._run, "protocol": PROTOCOL}, self._invitation)
+        for node, answer in self._mail.exchange(dict.fromkeys(nodes, letter), self._patience):
+            silo = str(answer.header.get("silo", f"node {node}"))[:128]
+            self.ledger.record(
+                round=self.round, direction="down", client=silo, verb="join", payload=self._invitation[0]
+            )
+            try:
+                self._welcome(node, silo, answer.header, online)
+            except ContractBreach as breach:
+                self._refused.add(node)
+                self._miss(Missing(self.round, "join", silo, "refused", str(breach)))
 
     # --------------------------------------------------------------------------------------------- engine
 
@@ -128,7 +144,7 @@ class GridFederation(Federation):
             letters[node] = (header, shared[key])
         for message, node in (self._mail.push(letters, str(self.round)) if letters else {}).items():
             self._under_way[message] = (node, by_node[node])
-        self._pause = QUICK
+        self._posted = time.monotonic()
 
     def _collect(self, wait: float | None) -> Delivery | None:
         end = None if wait is None else time.monotonic() + wait
@@ -139,8 +155,8 @@ class GridFederation(Federation):
             left = None if end is None else end - time.monotonic()
             if self._deliveries or (left is not None and left <= 0):
                 break
-            time.sleep(self._pause if left is None else min(self._pause, left))
-            self._pause = min(SLOW, 1.2 * self._pause)
+            pause = pause_since(self._posted)
+            time.sleep(pause if left is None else min(pause, left))
         return self._deliveries.popleft() if self._deliveries else None
 
     def _save(self, folder: Path, tag: Mapping[str, Any]) -> None:
@@ -172,13 +188,9 @@ class GridFederation(Federation):
                 return
             raise ContractBreach(f"{silo} cannot take part: {words(header['failed'])}")
         clients = header.get("clients")
-        if (
-            not isinstance(clients, dict)
-            or not clients
-            or not all(
-                isinstance(k, str) and v in ("image", "text", "audio", "video", "image-text", "audio-visual")
-                for k, v in clients.items()
-            )
+        if not isinstance(clients, dict) or not all(
+            isinstance(k, str) and v in ("image", "text", "audio", "video", "image-text", "audio-visual")
+            for k, v in clients.items()
         ):
             raise ContractBreach(f"{silo} brings no clients: {words(clients)}")
         for client, modality in clients.items():

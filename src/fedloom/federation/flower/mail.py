@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TTL = 7 * 24 * 3600.0  # seconds a message may wait for its silo; `timeout` is what bounds a round
-QUICK, SLOW = 0.05, 0.5  # seconds between looks for replies, at first and later
+QUICK, SLOW = 0.02, 0.5  # seconds between looks for replies, at first and at last
+_SHARE = 0.03  # of the time waited so far: a look comes later than the reply by at most so much
 LONGEST = 500  # characters of a silo's own words that are kept
 _FATES: Mapping[int, tuple[Failure, str]] = {
     1: ("lost", "its ClientApp cannot be loaded"),
@@ -69,14 +70,13 @@ class Mail:
             shared[key] = shared.get(key) or pack_payloads(letter.payloads)
             packed[node] = (letter.header, shared[key])
         due = self.push(packed, "fedloom") if packed else {}
-        end, pause = time.monotonic() + patience, QUICK
-        while due and time.monotonic() < end:
+        begun = time.monotonic()
+        while due and time.monotonic() < begun + patience:
             for answered, letter in self.pull(due):
                 if answered in due:
                     yield due.pop(answered), letter
             if due:
-                time.sleep(pause)
-                pause = min(SLOW, 1.2 * pause)
+                time.sleep(pause_since(begun))
         for node in due.values():
             yield node, Letter({"failed": f"no answer within {patience:g} s", "lost": True})
 
@@ -96,6 +96,11 @@ def _read(message: Message) -> Letter:
         return unpack(message.content)
     except ContractBreach as breach:
         return Letter({"failed": str(breach), "fate": "refused"})
+
+
+def pause_since(begun: float) -> float:
+    """Seconds to the next look for replies to letters posted at `begun` (time.monotonic())."""
+    return min(SLOW, max(QUICK, _SHARE * (time.monotonic() - begun)))
 
 
 def wait_for_nodes(mail: Mail, silos: int, patience: float) -> list[int]:

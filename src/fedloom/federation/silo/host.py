@@ -186,12 +186,10 @@ class SiloHost:
     def _specs(self, run: str, join: Join) -> tuple[list[SiteSpec], WireContract]:
         """The recipes of this silo's clients in a run, and the wire contract that guards them."""
         if self.recipe is None:
-            assigned = json.loads(join.assigned or "{}")
-            if self.name not in assigned:
+            if not join.assigned:
                 raise FedloomError(f"silo {self.name!r} has no recipe of its own and was assigned no client")
-            return [SiteSpec(**spec) for spec in assigned[self.name]], WireContract.from_names(
-                json.loads(join.contract)
-            )
+            assigned = json.loads(join.assigned).get(self.name, [])
+            return [SiteSpec(**spec) for spec in assigned], WireContract.from_names(json.loads(join.contract))
         if not join.offer:
             raise ContractBreach(
                 f"silo {self.name!r} makes its own client; the server would have it made otherwise"
@@ -222,13 +220,14 @@ class SiloHost:
         if self.store.newest(run, client) != resident.place:  # another process has answered for it meanwhile
             resident = self._clients[client] = self._loaded(run, resident.site)
         self._ledger.record(round=round, direction="down", client=client, verb=verb, payload=payload)
-        record = Record(verb, round, key, hashlib.blake2b(payload, digest_size=16).hexdigest())
-        if record == resident.record:
+        # The digest takes as long as the rest together, so it waits until somebody needs it.
+        if resident.record[:3] == (verb, round, key) and resident.record.digest == _digest(payload):
             log.info("round %d, %s for %s: answered from the record", round, verb, client)
             outcome = Outcome(resident.reply, None, "", "", 0.0)
         else:
+            log.info("round %d, %s for %s", round, verb, client)  # hours may pass until it is done
             outcome = resident.site.outcome(verb, round, key, payload)
-            outcome = self._kept(run, resident, record, outcome)
+            outcome = self._kept(run, resident, Record(verb, round, key, ""), payload, outcome)
         if outcome.payload is not None:
             self._ledger.record(
                 round=round, direction="up", client=client, verb=verb, payload=outcome.payload
@@ -239,7 +238,7 @@ class SiloHost:
                 "\n" + outcome.trace if outcome.trace else "")  # fmt: skip
         return outcome
 
-    def _kept(self, run: str, before: _Resident, record: Record, outcome: Outcome) -> Outcome:
+    def _kept(self, run: str, before: _Resident, record: Record, payload: bytes, outcome: Outcome) -> Outcome:
         """Keeps what the client has become, if it has become anything, before its reply is given out."""
         try:
             snapshot = before.site.snapshot()
@@ -248,9 +247,9 @@ class SiloHost:
                 return outcome
             place = Place(record.round, before.place.number + 1)
             # A request that failed is not answered from the record: it would be done again.
-            kept, reply = (
-                (record, outcome.payload) if outcome.payload is not None else (Record("", 0, "", ""), b"")
-            )
+            kept, reply = Record("", 0, "", ""), b""
+            if outcome.payload is not None:
+                kept, reply = record._replace(digest=_digest(payload)), outcome.payload
             self.store.save(run, snapshot, place, kept, reply)
         except FedloomError as error:
             return Outcome(None, "raised", str(error), "", outcome.seconds)
@@ -278,6 +277,11 @@ class SiloHost:
 def _print(snapshot: Snapshot) -> tuple[int, str]:
     """What tells one state from another."""
     return zlib.crc32(snapshot.data), snapshot.meta
+
+
+def _digest(payload: bytes) -> str:
+    """What tells one request from another that is called the same."""
+    return hashlib.blake2b(payload, digest_size=16).hexdigest()
 
 
 def recipes_of(specs: Sequence[SiteSpec]) -> list[dict[str, Any]]:

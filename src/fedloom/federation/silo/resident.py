@@ -61,6 +61,7 @@ def serve(host: SiloHost, path: str, token: bytes) -> None:
         while True:
             job = jobs.get()
             job.answer.put(host.answer(job.letter))
+            del job  # or its payloads stay in memory until the next one
 
 
 def _accept(listener: socket.socket, token: bytes, jobs: queue.SimpleQueue[_Job]) -> None:

@@ -1,18 +1,24 @@
-"""The bare app on Flower's simulation, in this process: `python simulate.py '{"sizes": "0", ...}'`."""
+"""A carrier on Flower's simulation, in this process: `python simulate.py bare|fedloom '{"sizes": "0", ...}'`."""
 
 import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "app"))
-
-from bare.client_app import app as client
-from bare.server_app import serve
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
-config = json.loads(sys.argv[1])
+here = Path(__file__).parent
+sys.path[:0] = [str(here / "app"), str(here.parent)]
+carrier, config = sys.argv[1], json.loads(sys.argv[2])
+if carrier == "bare":
+    from bare.client_app import app as client
+    from bare.server_app import serve
+else:
+    from fedloom_carrier.rounds import over_grid as serve
+    from fedloom_carrier.rounds import simulated_client
+
+    client = simulated_client(Path(config["out"]).with_suffix(".silos"))
 server = ServerApp()
 
 

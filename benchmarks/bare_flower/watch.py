@@ -14,7 +14,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class Process:
-    """One process seen: its command, when (seconds since 1970), and its highest resident memory in bytes."""
+    """One process seen: all that its command ever was, when (since 1970), its highest resident memory in bytes."""
 
     command: str
     first: float
@@ -57,16 +57,16 @@ class Watch:
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             status = Path(f"/proc/{pid}/status").read_text()
-            if pid not in self.seen or now - self.seen[pid].first < 1:
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-                if (
-                    pid not in self.seen or self.seen[pid].command != words
-                ):  # new, or it has become another program
-                    self.seen[pid] = Process(words, now)
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+            if pid not in self.seen:
+                self.seen[pid] = Process(words, now)
+            elif words not in self.seen[pid].command:  # Ray's processes change their names
+                self.seen[pid].command += f" {words}"
         except OSError:
             return 0.0
         process = self.seen[pid]
-        process.last = now
+        if fields[0] != "Z":  # it has not ended, with nobody to hear of it
+            process.last = now
         for line in status.splitlines():
             if line.startswith("VmHWM:"):
                 process.peak = max(process.peak, 1024 * int(line.split()[1]))

@@ -54,6 +54,33 @@ def test_doctor_names_the_command_that_mends(cli, monkeypatch, tmp_path):
     assert "FEDLOOM_CACHE" in broken["cache"]["remedy"]
 
 
+@pytest.mark.parametrize(
+    ("versions", "states"),
+    [
+        ({"flwr": "1.42.0", "ray": "2.55.1"}, {"flwr": "ok", "ray": "ok"}),
+        ({"flwr": "1.40.0"}, {"flwr": "note", "ray": "note"}),
+        ({}, {"flwr": "note", "ray": "note"}),
+    ],
+)
+def test_doctor_only_notes_what_the_flower_engine_lacks(cli, monkeypatch, versions, states):
+    from importlib import metadata
+
+    def version(name, known=metadata.version):
+        if name not in ("flwr", "ray"):
+            return known(name)
+        if name not in versions:
+            raise metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(metadata, "version", version)
+    shown = cli("doctor", "--json")
+    assert shown.code == 0
+    found = {f["name"]: f for f in shown.json["findings"]}
+    assert {name: found[name]["state"] for name in states} == states
+    remedies = {"flwr": "pip install 'fedloom[flower]'", "ray": "pip install 'fedloom[simulation]'"}
+    assert all(found[n]["remedy"] == (remedies[n] if s == "note" else "") for n, s in states.items())
+
+
 def doctor_module():
     """The module: `fedloom.cli.doctor` as an attribute may be the function."""
     import importlib

@@ -92,7 +92,8 @@ def test_who_is_refused(federation: Federation, tmp_path: Path) -> None:
         refused[name] = str(error.value)
     address = federation.link.address
     assert refused["stranger"] == (
-        "silo stranger: the server refused this silo: its key is not registered there (or is in use by another process)"
+        f"silo stranger: the server at {address} refused this silo: "
+        "its key is not registered there, or another process uses it"
     )
     assert refused["mistaken"].startswith(
         f"silo mistaken: this silo does not trust the server at {address}, by {mistaken}"

@@ -28,7 +28,7 @@ class Finding:
 def doctor(json: JsonOption = False) -> None:
     """Say what is missing, and the command that mends it.
 
-    Python, packages, device, memory, cache, disk and the embedded data are examined.
+    Python, packages, device, memory, cache, disk, the embedded data and what the Flower engine needs are examined.
     Exit code 1 if something that every run needs is broken.
 
     Example: fedloom doctor --json
@@ -48,7 +48,7 @@ def doctor(json: JsonOption = False) -> None:
 
 def examine() -> list[Finding]:
     """All findings; a part that cannot even be looked at is a finding too."""
-    return [*_machine(), *_packages(), _device(), *_cache(), _data()]
+    return [*_machine(), *_packages(), *_engines(), _device(), *_cache(), _data()]
 
 
 # ----------------------------------------------------------------------------------------------------- machine
@@ -130,6 +130,30 @@ def _package(name: str, bounds: str) -> Finding:
         return Finding(name, "broken", f"missing, needed: {bounds}", remedy)
     if not within(version, bounds):
         return Finding(name, "broken", f"{version}, needed: {bounds}", remedy)
+    return Finding(name, "ok", version)
+
+
+def _engines() -> list[Finding]:
+    """What only the Flower engine needs: a note where it is missing, as every other run does without."""
+    from fedloom.deployment.offline import OLDEST, TOO_NEW
+
+    oldest, new = (".".join(map(str, version)) for version in (OLDEST, TOO_NEW))
+    return [
+        _extra("flwr", f">={oldest},<{new}", "flower", "--engine flower"),
+        _extra("ray", "", "simulation", "engine.mode=simulation"),
+    ]
+
+
+def _extra(name: str, bounds: str, extra: str, purpose: str) -> Finding:
+    from importlib import metadata
+
+    remedy = f"pip install 'fedloom[{extra}]'"
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return Finding(name, "note", f"not installed, needed for {purpose} only", remedy)
+    if not within(version, bounds):
+        return Finding(name, "note", f"{version}, needed for {purpose}: {bounds}", remedy)
     return Finding(name, "ok", version)
 
 

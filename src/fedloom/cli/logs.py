@@ -10,6 +10,8 @@ import typer
 
 from fedloom.cli.options import ServerOption
 
+_END = 1_000_000  # bytes of a log that are looked at for its last lines
+
 
 def logs(
     job: Annotated[
@@ -41,11 +43,11 @@ def logs(
 def _job(server: Path, job: str, go_on: bool) -> None:
     """A run's events in the words of `fedloom run`."""
     from fedloom.cli.live import Lines
-    from fedloom.deployment.events import follow, standing
+    from fedloom.deployment.events import EventClock, follow, standing
     from fedloom.deployment.submit import event_path
     from fedloom.errors import FedloomError
 
-    path = event_path(server, job)
+    path, clock = event_path(server, job), EventClock()
 
     class Enough(Exception):
         pass
@@ -55,7 +57,7 @@ def _job(server: Path, job: str, go_on: bool) -> None:
             raise Enough
 
     try:
-        folder = follow(path, Lines(typer.echo), look)
+        folder = follow(path, Lines(typer.echo, clock), look, clock=clock)
         typer.echo(f"done, folder {folder}")
     except Enough:
         typer.echo(str(standing(path)["state"]))
@@ -64,20 +66,26 @@ def _job(server: Path, job: str, go_on: bool) -> None:
 
 
 def _tails(files: list[Path], lines: int, go_on: bool) -> Iterator[str]:
-    """The last lines of each file, then what comes after."""
+    """The last lines of each file, then what comes after; a last line without an end waits for it."""
     import time
 
     at: dict[Path, int] = {}
     for file in files:
-        text = file.read_text(errors="replace")
-        at[file] = len(text.encode())
-        yield from (f"{file.stem}: {line}" for line in text.splitlines()[-lines:])
+        with file.open("rb") as handle:
+            handle.seek(max(0, file.stat().st_size - _END))
+            at[file] = handle.tell()
+        yield from _new(file, at)[-lines:]
     while go_on:
         time.sleep(0.5)
         for file in files:
-            with file.open("rb") as handle:
-                handle.seek(at[file])
-                new = handle.read()
-            whole = new.rfind(b"\n") + 1
-            at[file] += whole
-            yield from (f"{file.stem}: {line}" for line in new[:whole].decode(errors="replace").splitlines())
+            yield from _new(file, at)
+
+
+def _new(file: Path, at: dict[Path, int]) -> list[str]:
+    """The whole lines of the file after byte `at[file]`, which moves on."""
+    with file.open("rb") as handle:
+        handle.seek(at[file])
+        new = handle.read()
+    whole = new.rfind(b"\n") + 1
+    at[file] += whole
+    return [f"{file.stem}: {line}" for line in new[:whole].decode(errors="replace").splitlines()]

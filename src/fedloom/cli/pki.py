@@ -13,7 +13,9 @@ from fedloom.cli.screen import grid, show, show_json
 FolderOption = Annotated[
     Path, typer.Option("--folder", metavar="DIR", help="Where certificates and keys lie.")
 ]
-DaysOption = Annotated[int, typer.Option("--days", metavar="N", min=1, help="How long they are good.")]
+DaysOption = Annotated[
+    int, typer.Option("--days", metavar="N", min=1, max=36500, help="How long they are good.")
+]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the silo.")]
 
 pki = typer.Typer(help="Make certificates for the server and keys for the silos.", no_args_is_help=True)

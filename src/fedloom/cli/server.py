@@ -48,7 +48,7 @@ def up(
     settings = read_settings(HostSettings, config, values)
     with until_signal() as running, SuperLink(settings, say) as link:
         keys = "no keys, no TLS" if settings.insecure else f"keys of {settings.pki}"
-        say(f"server up at {link.address} ({keys}), folder {settings.folder}")
+        say(f"server up at {settings.host}:{link.port} ({keys}), folder {settings.folder}")
         while running.wait(1.0):
             link.check()
     say("server down")

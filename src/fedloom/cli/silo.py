@@ -87,12 +87,18 @@ def up(
 def _data(where: str | None) -> dict[str, Any] | None:
     """A data set by its name; else a CSV file of texts, a folder of class folders, or a folder that holds both."""
     from fedloom.data.registry import DATASETS
+    from fedloom.errors import BadInput, nearest
 
     if where is None:
         return None
     path = Path(where).expanduser().resolve()
-    if where in DATASETS and not path.exists():
-        return {"name": where}
+    if not path.exists():
+        if where in DATASETS:
+            return {"name": where}
+        raise BadInput(
+            f"--data {where}: there is no such file or folder, nor a data set of that name."
+            f"{nearest(where, DATASETS)} Data sets: {', '.join(DATASETS)}"
+        )
     if path.suffix.lower() == ".csv":
         return {"name": "folder", "options": {"texts_train": str(path)}}
     if path.suffix.lower() in (".parquet", ".pq") or not any((path / part).exists() for part in _LAYOUT):

@@ -28,8 +28,8 @@ def status(
     from fedloom.deployment.submit import jobs
     from fedloom.deployment.superlink import Host
 
-    host = Host.attach(server)
-    silos, runs = host.silos(), jobs(Path(server))
+    with Host.attach(server) as host:
+        silos, runs = host.silos(), jobs(server)
     if json:
         show_json({"address": host.address, "silos": silos, "runs": runs})
         return
@@ -54,13 +54,10 @@ def _round(row: dict[str, Any]) -> str:
 
 
 def _silo(folder: Path, json: bool) -> None:
-    from fedloom.errors import BadInput
-    from fedloom.runs.disk import read_object
+    from fedloom.deployment.silo import silo_standing
 
-    if not (folder / "silo.json").is_file():
-        raise BadInput(f"{folder} is no silo's folder: it has no silo.json")
-    found = read_object(folder / "silo.json")
+    found = silo_standing(folder)
     if json:
         show_json(found)
     else:
-        show(grid(("", ""), list(found.items())))
+        show(grid(("", ""), [(key, "" if value is None else value) for key, value in found.items()]))

@@ -73,7 +73,8 @@ def submit(
         "rounds": rounds,
     }
     job = _job(_configured(given, silos, resume), out, resume, overwrite)
-    number = hand_over(Host.attach(server), job)
+    with Host.attach(server) as host:
+        number = hand_over(host, job)
     if detach:
         said = {"job": job.id, "flower": number, "server": str(server)}
         show_json(said) if json else typer.echo(f"job {job.id} is handed over; see `fedloom status`")
@@ -125,12 +126,13 @@ def _watch(server: Path, job: Job, json: bool, quiet: bool) -> None:
             folder = follow(event_file(server, job.id), watch, lambda: None)
         except KeyboardInterrupt:
             stack.close()
-            typer.echo(f"the run goes on; watch it with: fedloom logs {job.id} --follow", err=True)
+            again = f"fedloom logs {job.id} --server {server} --follow"
+            typer.echo(f"the run goes on; watch it with: {again}", err=True)
             raise typer.Exit(130) from None
         except BadInput:
             raise
         except FedloomError as error:
             place = watch.folder or job.resume
-            how = f"; go on with: fedloom submit --resume {place}" if place else ""
+            how = f"; go on with: fedloom submit --server {server} --resume {place}" if place else ""
             raise FedloomError(f"{str(error).rstrip('.')}{how}") from error
     conclude(load_run(folder), json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,18 @@ def load_scene(name: str, root: str | Path | None = None, **options: Any) -> Sce
         BadInput: an unknown name or option, a root that is missing or not wanted, or what the loader finds
             wrong.
     """
+    load = loader_of(name, root, options)
+    if "root" not in inspect.signature(load).parameters:
+        return load(**options)
+    return load(root=root, **options)
+
+
+def loader_of(name: str, root: str | Path | None, options: Collection[str]) -> Callable[..., Scene]:
+    """The loader of that data set, which takes that root and options of those names; nothing is read.
+
+    Raises:
+        BadInput: an unknown name or option, a root that is missing or not wanted.
+    """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
     info = DATASETS[name]
@@ -129,7 +141,6 @@ def load_scene(name: str, root: str | Path | None = None, **options: Any) -> Sce
             raise BadInput(
                 f"data set {name!r} is embedded and reads no folder, but root={str(root)!r} is given"
             )
-        return load(**options)
-    if root is None and parameters["root"].default is inspect.Parameter.empty:
+    elif root is None and parameters["root"].default is inspect.Parameter.empty:
         raise BadInput(f"data set {name!r} needs root, a folder that holds: {info.layout}")
-    return load(root=root, **options)
+    return load

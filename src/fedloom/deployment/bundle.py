@@ -1,11 +1,19 @@
-"""The app that Flower takes along: two modules of two lines. The code proper is installed on each machine."""
+"""The app that Flower takes along: two modules of two lines. The code proper is installed on each machine.
+
+A silo runs this app and no other. Releases with the same first two numbers work together, so what is here changes only
+with one of these.
+"""
 
 from __future__ import annotations
 
+import io
+import tomllib
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
 from fedloom import __version__
+from fedloom.runs.disk import write_atomic
 
 _PYPROJECT = """\
 [build-system]
@@ -43,10 +51,12 @@ _FILES = {
     ),
     "LICENSE": "Apache License 2.0, see https://www.apache.org/licenses/LICENSE-2.0\n",
 }
+_INDEX = ".info/CONTENT"  # Flower's own list of the files
+_MOST = 100_000  # bytes; ours has 2000
 
 
 def write_bundle(folder: Path) -> Path:
-    """Writes the app's project into `folder`."""
+    """Writes the app's project into `folder`; what is there already stays, as another process may be reading it."""
     files = {
         **_FILES,
         "pyproject.toml": _PYPROJECT.format(version=__version__, flower=metadata.version("flwr")),
@@ -54,5 +64,22 @@ def write_bundle(folder: Path) -> Path:
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        if not path.is_file() or path.read_text() != text:
+            write_atomic(path, text)
     return folder
+
+
+def is_ours(fab: bytes) -> bool:
+    """Whether what Flower packed is this app, whoever packed it: the same files and settings but for versions."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(fab)) as packed:
+            entries = [entry for entry in packed.infolist() if entry.filename != _INDEX]
+            if sum(entry.file_size for entry in entries) > _MOST or len(entries) != len(_FILES) + 1:
+                return False
+            files = {entry.filename: packed.read(entry).decode() for entry in entries}
+        project = tomllib.loads(files.pop("pyproject.toml"))
+        version, flower = project["project"]["version"], project["tool"]["flwr"]["app"]["flwr-version-target"]
+        ours = tomllib.loads(_PYPROJECT.format(version=version, flower=flower))
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, NotImplementedError, RuntimeError):
+        return False
+    return files == _FILES and project == ours

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedloom.errors import FedloomError
@@ -27,6 +27,16 @@ class FlowerCli:
 
     def call(self, *words: str) -> dict[str, Any]:
         """What Flower answers. Raises FedloomError with its reason when it fails, also when it only says so."""
+        try:
+            return _answer(words, "".join(self._said(words)))
+        except OSError as error:
+            raise FedloomError(f"flwr {words[0]}: {error}") from error
+        except KeyboardInterrupt:
+            self.close()  # or the next call would read this one's answer
+            raise
+
+    def _said(self, words: tuple[str, ...]) -> Iterator[str]:
+        """The lines of the answer. A child that dies ends them; the next call starts another."""
         if self._child is None or self._child.poll() is not None:
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "fedloom.deployment.flower_cli"],
@@ -39,20 +49,15 @@ class FlowerCli:
             )
         assert self._child.stdin is not None
         assert self._child.stdout is not None
-        said = []
-        try:
-            self._child.stdin.write(json.dumps([*words, "--format", "json"]) + "\n")
-            self._child.stdin.flush()
-            for line in self._child.stdout:
-                if line.startswith(_END):
-                    break
-                said.append(line)
-        except OSError as error:
-            raise FedloomError(f"flwr {words[0]}: {error}") from error
-        return _answer(words, "".join(said))
+        self._child.stdin.write(json.dumps([*words, "--format", "json"]) + "\n")
+        self._child.stdin.flush()
+        for line in self._child.stdout:
+            if line.startswith(_END):
+                return
+            yield line
 
     def close(self) -> None:
-        """Ends the child."""
+        """Ends the child, if there is one."""
         if self._child is not None:
             self._child.kill()
             self._child.communicate()
@@ -65,8 +70,9 @@ def _answer(words: tuple[str, ...], said: str) -> dict[str, Any]:
     except ValueError:
         raise FedloomError(f"flwr {' '.join(words[:2])}: {' '.join(said.split())[-500:]}") from None
     if not answer.get("success"):
-        why = answer.get("error-message") or answer.get("error") or said
-        raise FedloomError(f"flwr {' '.join(words[:2])}: {' '.join(str(why).split())[:500]}")
+        why = str(answer.get("error-message") or answer.get("error") or said)
+        lines = [line for line in why.splitlines() if not line.startswith("Using SuperLink")]
+        raise FedloomError(f"flwr {' '.join(words[:2])}: {' '.join(' '.join(lines).split())[:500]}")
     return dict(answer)
 
 
@@ -80,7 +86,7 @@ def main() -> None:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the answer, whatever it is
             if str(error) not in ("", "0"):
                 sys.stdout.write(f"{type(error).__name__}: {error}\n")
-        sys.stdout.write(_END + "\n")
+        sys.stdout.write(f"\n{_END}\n")
         sys.stdout.flush()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from contextlib import ExitStack, suppress
@@ -12,8 +13,9 @@ from typing import Self
 
 from fedloom.config import Config
 from fedloom.deployment import pki
-from fedloom.deployment.events import alive, follow, standing
+from fedloom.deployment.events import follow, standing
 from fedloom.deployment.job import Job, event_file
+from fedloom.deployment.processes import alive
 from fedloom.deployment.settings import HostSettings
 from fedloom.deployment.silo import SiloSupervisor
 from fedloom.deployment.submit import hand_over
@@ -61,10 +63,11 @@ class Loopback:
         self.watch.stage(f"federation: a SuperLink and {len(self.names)} silos")
         self.root.mkdir(parents=True, exist_ok=True)
         keys = self.root / "pki"
-        if not keys.exists():
-            pki.init(keys, [])
-            for name in self.names:
-                pki.issue(keys, name)
+        # Those of an earlier process, whole or not, are worth nothing to this one's SuperLink.
+        shutil.rmtree(keys, ignore_errors=True)
+        pki.init(keys, [])
+        for name in self.names:
+            pki.issue(keys, name)
         host = HostSettings(folder=str(self.root / "server"), port=0, pki=str(keys), database=False)
         self.link = self._stack.enter_context(SuperLink(host))
         for name in self.names:
@@ -87,6 +90,12 @@ class Loopback:
             self._stack.callback(supervisor.stop)
             self.supervisors.append(supervisor)
             supervisor.start()
+        self._stack.callback(self._ask_to_stop)
+
+    def _ask_to_stop(self) -> None:
+        """Has all silos take their leave at once: one after the other, that takes seconds each."""
+        for supervisor in self.supervisors:
+            supervisor.ask_to_stop()
 
     def _look_after(self) -> None:
         """Restarts what has died."""

@@ -11,6 +11,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fedloom.errors import FedloomError
+from fedloom.runs.disk import locked
+
 # Runs before the program proper: has the kernel end it when the one that started it dies, however that dies. (Linux
 # means the thread that started it: start children in one that lives as long as they are to.) A shim, because code
 # between fork and exec is unsafe in a process with threads.
@@ -42,7 +45,7 @@ class Child:
         self.log = log
         self._asked = self._gone = False
         log.parent.mkdir(parents=True, exist_ok=True)
-        self.log_start = log.stat().st_size if log.exists() else 0
+        self.log_start = self._read = log.stat().st_size if log.exists() else 0
         with log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), *argv],
@@ -74,6 +77,15 @@ class Child:
         with self.log.open("rb") as file:
             file.seek(max(self.log_start, self.log.stat().st_size - most))
             return file.read().decode(errors="replace")
+
+    def news(self) -> list[str]:
+        """The lines that it has written to its log since the last time."""
+        with self.log.open("rb") as file:
+            file.seek(self._read)
+            new = file.read()
+        whole = new.rfind(b"\n") + 1
+        self._read += whole
+        return new[:whole].decode(errors="replace").splitlines()
 
     def ask_to_stop(self, number: int = signal.SIGTERM) -> None:
         """Asks it to end, once, and does not wait. SIGTERM: a shell's `&` has its children ignore SIGINT."""
@@ -112,8 +124,33 @@ def alive(pid: int) -> bool:
         return True
 
 
+def is_held(lock: Path) -> bool:
+    """Whether a process that is up holds that lock file, as `runs.disk.locked` does."""
+    try:
+        with locked(lock, wait=False):
+            return False
+    except BlockingIOError:
+        return True
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port of this machine that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A port of this machine that nobody listens on just now. Raises FedloomError for an address that is not ours."""
+    return _bound(host, 0)
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises FedloomError when nobody can listen at that port, as when somebody does already."""
+    _bound(host, port)
+
+
+def _bound(host: str, port: int) -> int:
+    """The port that could be listened at."""
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            # As servers do: a port whose last server has just ended is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise FedloomError(f"cannot listen at port {port} of {host}: {error.strerror or error}") from None

@@ -7,15 +7,21 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedloom.config import ClientGroup, Config, validate
-from fedloom.deployment.events import EventLog
+from fedloom.deployment.events import EventLog, run_log
 from fedloom.deployment.job import Job, event_file
 from fedloom.errors import BadInput, FedloomError
+from fedloom.federation.flower.mail import words
+from fedloom.federation.silo.store import RUN_NAME
+from fedloom.models.settings import IMAGE_ARCHS, TEXT_ARCHS
 from fedloom.runs.folder import new_run_path
+from fedloom.silos import AT_THE_SILO
 from fedloom.sites import MODALITIES
 
 if TYPE_CHECKING:
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LARGEST = 4e8  # weights of a backbone that is trained here for a silo, roughly; BERT-large has 3e8
 FOLDER = "FEDLOOM_SERVER"  # the environment variable that names the server's folder
 
 
@@ -36,9 +43,10 @@ def make_server_app() -> ServerApp:
     @app.main()  # type: ignore[untyped-decorator]
     def _main(grid: Grid, context: Context) -> None:
         job = Job(**json.loads(str(context.run_config["job"])))
+        server = Path(os.environ[FOLDER])
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        _speak_up()
-        carry_out(grid, job, Path(os.environ[FOLDER]))
+        _speak_up(run_log(event_file(server, job.id)))
+        carry_out(grid, job, server)
 
     return app
 
@@ -46,20 +54,25 @@ def make_server_app() -> ServerApp:
 def carry_out(grid: Grid, job: Job, server: Path) -> None:
     """Does the job; every failure is told in its event file, then raised."""
     from fedloom import experiment
+    from fedloom.methods.base import load_method
 
-    events = EventLog(event_file(server, job.id))
+    events, out = EventLog(event_file(server, job.id)), job.out
     try:
         config: Config = validate(Config, job.config)
-        if config.engine.mode == "deployment" and job.resume is None:
+        own = config.engine.mode == "deployment" and load_method(config.method)[0].clients
+        if own and job.resume is None:
             events.stage(f"waiting for {config.engine.silos or 1} silos")
             config = with_roster(config, roster(grid, config))
-        out = job.out
         if out is None and job.resume is None:
             out = str(new_run_path(config.method, config.data.name, config.seed, server / "runs"))
         done = experiment.run(
             config, out=out, resume=job.resume, overwrite=job.overwrite, observer=events, grid=grid
         )
     except BaseException as error:
+        log.error("the run ended: %s", error, exc_info=not isinstance(error, FedloomError))
+        if out is not None and job.out is None:
+            with suppress(OSError):  # where nothing was begun
+                Path(out).rmdir()
         events.over(None, error)
         raise
     events.over(done.path)
@@ -77,37 +90,71 @@ def roster(grid: Grid, config: Config) -> list[dict[str, Any]]:
     nodes = wait_for_nodes(mail, wanted, patience)
     found = sorted(hello(mail, nodes, patience).values(), key=lambda said: str(said.get("silo")))
     if len(found) < wanted:
-        raise FedloomError(f"{len(found)} of {wanted} silos can take part; the log says what the others lack")
+        raise FedloomError(
+            f"{len(found)} of {wanted} silos can take part; `fedloom logs` says what the others lack"
+        )
     return found
 
 
 def with_roster(config: Config, said: list[dict[str, Any]]) -> Config:
     """The configuration with the clients that are really there: a group of one for each silo, by modality.
 
-    A silo that says what no client can be is left out, with a line.
+    A silo is left out, with a line in the log, when it says what no client can be, when its name is taken, or when
+    its representations have another width than those of most silos.
+
+    Raises FedloomError when fewer are left than the run waits for; says why of the first that was left out.
     """
-    groups: dict[str, list[dict[str, Any]]] = {m: [] for m in MODALITIES}
+    there: dict[str, tuple[str, dict[str, Any]]] = {}
+    left_out = []
     for header in said:
+        silo = words(header.get("silo"))[:60]
         try:
             modality, group = _group(header)
+            if group["name"] in there:
+                raise BadInput(f"another silo is called {group['name']!r}")
+            there[group["name"]] = modality, group
         except BadInput as error:
-            log.warning("silo %s is left out: %s", str(header.get("silo"))[:60], error)
-            continue
-        groups[modality].append(group)
-    if not any(groups.values()):
-        raise FedloomError("no silo that is connected can take part; the log says why")
+            left_out.append(f"silo {silo!r} is left out: {words(error)}")
+    widths = Counter(group["width"] for _, group in there.values())
+    common = max(widths, key=lambda width: (widths[width], width == config.clients.width), default=0)
+    for name in [name for name, (_, group) in there.items() if group["width"] != common]:
+        width = there.pop(name)[1]["width"]
+        left_out.append(
+            f"silo {name!r} is left out: model.width = {width}, allowed: {common}, as the others'"
+        )
+    for line in left_out:
+        log.warning("%s", line)
+    if len(there) < (wanted := config.engine.silos or 1):
+        raise FedloomError(
+            f"{len(there)} of {wanted} silos can take part: {(left_out or ['no more came'])[0]}"
+        )
+    groups = {m: [group for modality, group in there.values() if modality == m] for m in MODALITIES}
     clients = config.clients.model_dump(mode="json") | groups
     return config.model_copy(update={"clients": validate(type(config.clients), clients, "clients")})
 
 
 def _group(header: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """(modality, client group) of a silo's word about itself. Raises BadInput."""
+    """(modality, client group) of a silo's word about itself, which may be anything. Raises BadInput."""
     about = header.get("about")
     if not isinstance(about, dict) or about.get("modality") not in MODALITIES:
-        raise BadInput(f"it says {str(about)[:100]} of itself; a modality and a model are needed")
-    model = about.get("model") if isinstance(about.get("model"), dict) else {}
-    group = {**(model or {}), "name": str(about.get("name"))[:128]}
-    return str(about["modality"]), validate(ClientGroup, group, "model").model_dump(mode="json")
+        raise BadInput(f"it says {words(about)[:100]} of itself; a modality and a model are needed")
+    name, model = about.get("name"), about.get("model")
+    if not isinstance(name, str) or not RUN_NAME.fullmatch(name):
+        raise BadInput(f"name = {words(name)[:100]}, allowed: at most 128 letters, digits, '_', '-', '.'")
+    if not isinstance(model, dict):
+        raise BadInput(f"model = {words(model)[:100]}, allowed: `arch` and sizes, as in the configuration")
+    # Where its weights lie is the silo's own affair: a path or a hub name of its choice means nothing here.
+    own = AT_THE_SILO if model.get("pretrained") else None
+    group: ClientGroup = validate(ClientGroup, {**model, "pretrained": own, "name": name}, "model")
+    allowed = IMAGE_ARCHS if about["modality"] == "image" else TEXT_ARCHS
+    if group.arch not in allowed:
+        raise BadInput(f"{group.arch!r} is no {about['modality']} model, allowed: {', '.join(allowed)}")
+    if not own and (size := 12 * group.layers * group.hidden**2) > _LARGEST:  # its backbone is trained here
+        raise BadInput(
+            f"model.hidden = {group.hidden}, model.layers = {group.layers}: about {size:.1e} weights, "
+            f"allowed: {_LARGEST:.1e}"
+        )
+    return str(about["modality"]), group.model_dump(mode="json")
 
 
 def _end_with_parent() -> None:
@@ -118,7 +165,10 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _speak_up() -> None:
-    """Our warnings go to the log of Flower's process."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+def _speak_up(file: Path) -> None:
+    """What we log goes to a file: Flower gives this process no place for its output."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.getLogger().addHandler(handler)
     logging.getLogger("fedloom").setLevel(logging.INFO)

@@ -16,8 +16,8 @@ PORT = 9092  # where silos reach the server, unless said otherwise
 class HostSettings(Frozen):
     """The server host: one SuperLink, and the runs submitted to it.
 
-    The folder holds `flower/` (the engine's own files), `runs/` (a folder a run), `logs/`, and `host.json` (address,
-    process ids) while it is up.
+    The folder holds `flower/` (the engine's own files), `runs/` (a folder a run), `jobs/` (what was handed over, and
+    its events), `logs/` (the engine's, and one of each job), and `host.json` (address, process ids) while it is up.
     """
 
     folder: str = Field("fedloom-server", description="the server's own folder")
@@ -54,7 +54,7 @@ class SiloSettings(Frozen):
     """One silo: its name, its server, its data, its model.
 
     The folder holds `state/` (models and records of every run, written by the resident worker), `logs/`, and
-    `silo.json` (process ids, what was last heard of the server) while it is up.
+    `silo.json` (process ids, what was last heard of the server).
     """
 
     name: str = Field(description="letters, digits, '_', '-', '.'; the client's name in every result")
@@ -75,8 +75,16 @@ class SiloSettings(Frozen):
     @field_validator("name")
     @classmethod
     def _name(cls, value: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value):
-            raise ValueError("expected letters, digits, '_', '-', '.'")
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", value):
+            raise ValueError("expected at most 128 letters, digits, '_', '-', '.'")
+        return value
+
+    @field_validator("server")
+    @classmethod
+    def _server(cls, value: str) -> str:
+        found = re.fullmatch(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", value)
+        if not found or int(found[1]) > 65535:
+            raise ValueError("expected HOST:PORT, such as fed.example.org:9092")
         return value
 
     @model_validator(mode="after")

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from fedloom.deployment.bundle import write_bundle
 from fedloom.deployment.events import standing
 from fedloom.deployment.job import Job, event_file
-from fedloom.errors import FedloomError
-from fedloom.runs.disk import write_atomic
+from fedloom.errors import BadInput, unknown
+from fedloom.runs.disk import read_object, write_atomic
 
 
 class Link(Protocol):
@@ -40,9 +40,9 @@ def hand_over(link: Link, job: Job) -> str:
 
 def jobs(server: Path) -> list[dict[str, Any]]:
     """All jobs handed to a server, the oldest first: id, flower, folder and what `events.standing` says."""
-    files = sorted((server / "jobs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    files = sorted((server / "jobs").glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns)
     rows = []
-    for record in (json.loads(path.read_text()) for path in files):
+    for record in map(read_object, files):
         now = standing(event_file(server, record["id"]))
         now["folder"] = now["folder"] or record["resume"] or record["out"]
         rows.append({"id": record["id"], "flower": record["flower"], **now})
@@ -50,10 +50,15 @@ def jobs(server: Path) -> list[dict[str, Any]]:
 
 
 def event_path(server: Path, job: str) -> Path:
-    """The event file of a job, which may be given by the beginning of its name. Raises FedloomError."""
-    found = sorted((server / "jobs").glob(f"{job}*.json"))
-    if len(found) != 1:
-        raise FedloomError(
-            f"{len(found)} jobs of {server} are called {job!r}...; `fedloom status` lists them"
-        )
-    return event_file(server, found[0].stem)
+    """The event file of a job, which may be given by the beginning of its name. Raises BadInput."""
+    if not (server / "jobs").is_dir():
+        raise BadInput(f"{server} is no server's folder: it has no jobs")
+    known = sorted(path.stem for path in (server / "jobs").glob("[!.]*.json"))
+    found = [name for name in known if name.startswith(job)]
+    if not known:
+        raise BadInput(f"job {job!r}: no run has been handed to {server}")
+    if not found:
+        raise unknown("job", job, known)
+    if len(found) > 1:
+        raise BadInput(f"job {job!r} may be any of {', '.join(found[:8])}: give more of its name")
+    return event_file(server, found[0])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
-import re
 import ssl
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,40 +19,50 @@ from typing import Any, Self
 from fedloom.deployment import pki
 from fedloom.deployment.flower_cli import FlowerCli
 from fedloom.deployment.offline import engine_environment, require_flower
-from fedloom.deployment.processes import Child, free_port
+from fedloom.deployment.processes import Child, check_port, free_port, is_held
 from fedloom.deployment.settings import HostSettings
-from fedloom.deployment.superlink_process import ALERT
+from fedloom.deployment.superlink_log import LISTENING, Reader, reason
 from fedloom.errors import BadInput, FedloomError
-from fedloom.runs.disk import json_text, locked, read_object, write_atomic
+from fedloom.runs.disk import explained, json_text, locked, read_object, write_atomic
 
 FOLDER = "FEDLOOM_SERVER"  # the environment variable that names the server's folder to its runs
 _START = 60.0  # seconds a SuperLink has to answer
-_QUIET = 30.0  # seconds for which the same line is not said again
-_CLIENT = re.compile(r'(\S+):\d+ - "POST (/v1/fleet/\S+) HTTP/[\d.]+" (\d+)')
-_NODE = re.compile(r"\[Fleet\.(Activate|Deactivate)Node\] \w+ node_id=(\d+)")
+_GONE = "unregistered"  # Flower's word for a node that was taken out
+_WIDE = {
+    "0.0.0.0": "127.0.0.1",
+    "::": "::1",
+}  # all addresses of the machine, and one that reaches it from itself
 
 
 class Host:
-    """A server that is up, as its own folder describes it."""
+    """A server that is up, as its own folder describes it. A context: what it started ends with it."""
 
     def __init__(self, folder: Path, address: str) -> None:
         self.folder, self.address = folder.resolve(), address
-        self.environment = {**engine_environment(self.folder / "flower"), FOLDER: str(self.folder)}
-        self._cli = FlowerCli(self.environment)
 
     @classmethod
     def attach(cls, folder: Path | str) -> Host:
         """The server in `folder`. Raises BadInput when there is none, or it is not up."""
         require_flower()
-        file = Path(folder) / "host.json"
-        if not file.is_file():
+        place = Path(folder)
+        with explained("read", place):
+            known, up = (place / ".lock").is_file(), (place / "host.json").is_file()
+        if not known:
             raise BadInput(
                 f"{folder} is no server's folder: it has no host.json. `fedloom server up` makes it"
             )
-        said = read_object(file)
-        if not _alive(said.get("pid")):
+        if not up or not is_held(place / ".lock"):
             raise BadInput(f"the server of {folder} is not up: `fedloom server up --folder {folder}`")
-        return cls(Path(folder), str(said["address"]))
+        return cls(place, str(read_object(place / "host.json")["address"]))
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """Of the processes that belong to the server."""
+        return {**engine_environment(self.folder / "flower"), FOLDER: str(self.folder)}
+
+    @cached_property
+    def _cli(self) -> FlowerCli:
+        return FlowerCli(self.environment)
 
     def flwr(self, *words: str) -> dict[str, Any]:
         """What Flower's command line says to `words`. Raises FedloomError."""
@@ -59,20 +70,36 @@ class Host:
 
     def silos(self) -> list[dict[str, Any]]:
         """The silos that are admitted: name, node, state (online, offline, registered)."""
-        states = {str(node["node-id"]): node["status"] for node in self.flwr("supernode", "list")["nodes"]}
-        names = {entry["node"]: name for name, entry in self._nodes().items()}
+        names = self.names()
         rows = [
-            {"name": names.get(node, "?"), "node": node, "state": state} for node, state in states.items()
+            {"name": names.get(node, "?"), "node": node, "state": state}
+            for node, state in self._states().items()
         ]
         return sorted(rows, key=lambda row: str(row["name"]))
 
+    def names(self) -> dict[str, str]:
+        """Silos by their nodes."""
+        return {entry["node"]: name for name, entry in self._nodes().items()}
+
     def close(self) -> None:
-        """Ends what this object started."""
+        """Ends what this object started; may be called twice."""
         self._cli.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _states(self) -> dict[str, str]:
+        nodes = self.flwr("supernode", "list")["nodes"]
+        return {str(node["node-id"]): node["status"] for node in nodes if node["status"] != _GONE}
+
     def _nodes(self) -> dict[str, dict[str, str]]:
-        file = self.folder / "nodes.json"
-        return read_object(file) if file.is_file() else {}
+        """Name -> key and node of each silo that is admitted."""
+        return read_object(self.folder / "nodes.json")
 
 
 class SuperLink(Host):
@@ -84,30 +111,36 @@ class SuperLink(Host):
     def __init__(self, settings: HostSettings, say: Callable[[str], None] = lambda line: None) -> None:
         require_flower()
         self.settings, self.say = settings, say
-        self.pki = None if settings.insecure else Path(settings.pki or "pki")
-        self.reach = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
+        self.pki = None if settings.insecure else Path(settings.pki or "pki").expanduser().resolve()
+        self.reach = _WIDE.get(settings.host, settings.host)
         self.port = settings.port or free_port(self.reach)
-        folder = Path(settings.folder)
-        for part in ("flower", "logs", "runs", "jobs"):
-            (folder / part).mkdir(parents=True, exist_ok=True, mode=0o700)
-        super().__init__(folder, f"{self.reach}:{self.port}")
+        shown = f"[{self.reach}]" if ":" in self.reach else self.reach
+        super().__init__(Path(settings.folder).expanduser(), f"{shown}:{self.port}")
         self._stack = ExitStack()
-        self._reader = _Reader(self)
+        self._unfit: dict[str, str] = {}  # name -> a key that Flower does not take
+        self._reader = Reader(self.folder / "logs" / "superlink.log", say, self.names)
 
     def __enter__(self) -> Self:
         if self.pki is not None:
             pki.check(self.pki)
-        try:
-            self._stack.enter_context(locked(self.folder / ".lock", wait=False))
-        except BlockingIOError:
-            raise BadInput(f"{self.folder} is the folder of a server that is up already") from None
-        try:
+            pki.check_host(self.pki, self.reach)
+        lock = self.folder / ".lock"
+        in_use = BadInput(f"{self.folder} is the folder of a server that is up already")
+        if lock.exists() and is_held(lock):
+            raise in_use
+        check_port(self.settings.host, self.port)
+        with self._unwound():
+            with explained("make the server's folder", self.folder):
+                for part in ("", "flower", "logs", "runs", "jobs"):
+                    (self.folder / part).mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                self._stack.enter_context(locked(lock, wait=False))
+            except BlockingIOError:
+                raise in_use from None
             self._stack.callback(self.close)
             self._start()
+            self._reconcile()
             self.admit()
-        except BaseException:
-            self._stack.close()
-            raise
         return self
 
     def __exit__(
@@ -122,40 +155,59 @@ class SuperLink(Host):
     def check(self) -> None:
         """Admits new keys, takes out revoked ones, tells what the log says. Raises FedloomError when it ended."""
         if not self._child.alive():
-            raise FedloomError(f"the SuperLink ended ({self._child.fate()}): {_reason(self._child.said())}")
+            raise FedloomError(f"the SuperLink ended ({self._child.fate()}): {reason(self._child.said())}")
         self.admit()
         self._reader.read()
 
     def admit(self) -> None:
-        """Registers each key of the pki folder that is not yet, and takes out those that were revoked."""
+        """Registers each key of the pki folder that is not yet, and takes out those that were revoked.
+
+        A key that Flower does not take is told and left alone: a server that is up does not end for a bad kit.
+        """
         if self.pki is None:
             return
-        known, before = self._nodes(), self._nodes()
-        holders = {holder.name: holder.key for holder in self._holders()}
-        for name, entry in before.items():
-            if holders.get(name) != entry["key"]:
-                self.flwr("supernode", "unregister", entry["node"])
-                del known[name]
-                self.say(f"silo {name} is not admitted any more: its key was revoked")
+        known, holders = self._nodes(), pki.keys(self.pki)
+        for name in [name for name, entry in known.items() if holders.get(name) != entry["key"]]:
+            self.flwr("supernode", "unregister", known.pop(name)["node"])
+            self._keep(known)
+            self.say(f"silo {name} is not admitted any more: its key was revoked")
         for name, key in holders.items():
-            if name not in known:
+            if name in known or self._unfit.get(name) == key:
+                continue
+            try:
                 said = self.flwr("supernode", "register", str(self.pki / "silos" / name / "node.pub"))
-                known[name] = {"key": key, "node": str(said["node-id"])}
-                self.say(f"silo {name} is admitted")
-        if known != before:
-            write_atomic(self.folder / "nodes.json", json_text(known))
+            except FedloomError as error:
+                self._unfit[name] = key
+                self.say(f"silo {name} is not admitted: {error}")
+                continue
+            known[name] = {"key": key, "node": str(said["node-id"])}
+            self._keep(known)
+            self.say(f"silo {name} is admitted")
 
-    def _holders(self) -> list[pki.Holder]:
-        assert self.pki is not None
-        folder = self.pki / "silos"
-        stamp = folder.stat().st_mtime_ns if folder.exists() else 0
-        if getattr(self, "_stamp", None) != stamp:  # certificates are parsed only when a kit came or went
-            self._stamp, self._listed = stamp, pki.listing(self.pki)
-        return self._listed
+    # ---------------------------------------------------------------------------------------------- within
+
+    @contextmanager
+    def _unwound(self) -> Iterator[None]:
+        """Ends what was started when the block fails."""
+        try:
+            yield
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _keep(self, nodes: dict[str, dict[str, str]]) -> None:
+        write_atomic(self.folder / "nodes.json", json_text(nodes))
+
+    def _reconcile(self) -> None:
+        """Has Flower's own list of nodes and ours of names say the same, also after a crash between the two."""
+        if self.pki is None:
+            return
+        known, there = self._nodes(), self._states()
+        for node in there.keys() - {entry["node"] for entry in known.values()}:
+            self.flwr("supernode", "unregister", node)
+        self._keep({name: entry for name, entry in known.items() if entry["node"] in there})
 
     def _start(self) -> None:
-        if not self.settings.database and (self.folder / "nodes.json").exists():
-            (self.folder / "nodes.json").unlink()
         connection = f'[superlink]\ndefault = "fedloom"\n\n[superlink.fedloom]\naddress = "{self.address}"\n'
         words = ["--host", self.settings.host, "--port", str(self.port), "--isolation", "subprocess"]
         words += ["--disable-runtime-dependency-installation"]
@@ -165,10 +217,10 @@ class SuperLink(Host):
             connection += "insecure = true\n"
             words += ["--insecure"]
         else:
-            root = (self.pki / "ca.crt").resolve()
+            root = self.pki / "ca.crt"
             connection += f"root-certificates = {json.dumps(str(root))}\n"
-            words += ["--ssl-certfile", str((self.pki / "server.crt").resolve())]
-            words += ["--ssl-keyfile", str((self.pki / "server.key").resolve())]
+            words += ["--ssl-certfile", str(self.pki / "server.crt")]
+            words += ["--ssl-keyfile", str(self.pki / "server.key")]
             words += ["--ssl-ca-certfile", str(root), "--enable-supernode-auth"]
         write_atomic(self.folder / "flower" / "config.toml", connection)
         self._child = Child(
@@ -187,81 +239,18 @@ class SuperLink(Host):
         )
 
     def _await(self) -> None:
-        """Returns once the SuperLink answers."""
+        """Returns once the SuperLink answers, and it is ours: it has said itself that it has the port."""
         context = None if self.pki is None else ssl.create_default_context(cafile=str(self.pki / "ca.crt"))
         url = f"{'http' if self.pki is None else 'https'}://{self.address}/health"
+        straight = urllib.request.ProxyHandler({})  # the environment's proxies are for the world outside
+        opener = urllib.request.build_opener(straight, urllib.request.HTTPSHandler(context=context))
         end = time.monotonic() + _START
         while time.monotonic() < end:
             if not self._child.alive():
-                raise FedloomError(f"the SuperLink does not start: {_reason(self._child.said())}")
-            try:
-                urllib.request.urlopen(url, timeout=2, context=context).close()
-                return
-            except OSError:
-                time.sleep(0.05)
+                raise FedloomError(f"the SuperLink does not start: {reason(self._child.said())}")
+            if LISTENING in self._child.said():
+                with suppress(OSError, http.client.HTTPException):
+                    opener.open(url, timeout=2).close()
+                    return
+            time.sleep(0.05)
         raise FedloomError(f"the SuperLink does not answer at {self.address} within {_START:g} s")
-
-
-class _Reader:
-    """Puts what a SuperLink's log says of silos in our own words, once."""
-
-    def __init__(self, link: SuperLink) -> None:
-        self.link, self.at = link, 0
-        self._refusal = ""
-        self._said: dict[str, float] = {}
-
-    def read(self) -> None:
-        with (self.link.folder / "logs" / "superlink.log").open("rb") as file:
-            file.seek(self.at)
-            new = file.read()
-        whole = new.rfind(b"\n") + 1
-        self.at += whole
-        for line in new[:whole].decode(errors="replace").splitlines():
-            self._line(line)
-
-    def _line(self, line: str) -> None:
-        if "No SuperNode found with the given public key" in line:
-            self._refusal = "its key is not registered; `fedloom pki issue NAME` gives a silo one"
-        elif "could not be activated" in line:
-            self._refusal = "it is held to be connected already; one that crashed is, for up to a minute"
-        elif line.startswith(ALERT):
-            alert = line.removeprefix(ALERT).replace("_", " ")
-            self._say(f"a client turned away: it does not trust this server's certificate ({alert})")
-        elif (found := _NODE.search(line)) is not None:
-            came, node = found.groups()
-            names = {entry["node"]: name for name, entry in self.link._nodes().items()}
-            self._say(
-                f"silo {names.get(node, node)} {'connected' if came == 'Activate' else 'left'}", again=True
-            )
-        elif (found := _CLIENT.search(line)) is not None and found[3] in ("401", "403", "412"):
-            why = (
-                self._refusal if found[3] == "412" else "its signature is not that of a silo that is admitted"
-            )
-            self._say(f"refused a silo at {found[1]}: {why or found[3]}")
-            self._refusal = ""
-
-    def _say(self, line: str, *, again: bool = False) -> None:
-        now = time.monotonic()
-        if again or now - self._said.get(line, -_QUIET) >= _QUIET:
-            self._said[line] = now
-            self.link.say(line)
-
-
-def _reason(log: str) -> str:
-    """What a log ends with, in one line: the last that names an error, else the last of all."""
-    plain = re.sub(r"\x1b\[\d+m", "", log)
-    lines = [" ".join(line.split()) for line in plain.splitlines() if line.strip()]
-    telling = [
-        line for line in lines if re.search(r"error|exit code|cannot|in use|invalid", line, re.IGNORECASE)
-    ]
-    return (telling or lines or ["no word"])[-1][-300:]
-
-
-def _alive(pid: Any) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, TypeError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True

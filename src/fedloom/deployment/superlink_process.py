@@ -1,18 +1,24 @@
-"""Flower's SuperLink, with one thing added: it says when a client turns away because it does not trust our certificate.
+"""Flower's SuperLink, with two things added.
 
     python -m fedloom.deployment.superlink_process ARGUMENTS OF flower-superlink
 
-Flower's server says nothing of a failed TLS handshake. The alert that the client sends is seen here, by the hook that
-Python's ssl module has for such messages.
+It says when a client turns away because it does not trust our certificate: Flower's server says nothing of a failed TLS
+handshake, so the alert that the client sends is seen by the hook that Python's ssl module has for such messages.
+
+And it takes orders from its own machine only. Silos and whoever hands over runs reach Flower at one port, and who hands
+over a run is asked for no key: without this, everybody who reaches the port could have the server run their code.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 import sys
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-ALERT = "fedloom: TLS alert "  # what `superlink` looks for in the log
+ALERT = "fedloom: TLS alert "  # what `superlink_log` looks for in the log
+FOR_ALL = "/v1/fleet/"  # what silos ask for, with their keys; everything else is for this machine
 _OURS = (
     "UNKNOWN_CA",
     "BAD_CERTIFICATE",
@@ -20,6 +26,36 @@ _OURS = (
     "CERTIFICATE_UNKNOWN",
     "UNSUPPORTED_CERTIFICATE",
 )
+_Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class LocalOrders:
+    """An ASGI app that hands `app` what silos ask, and from this machine everything."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: _Send) -> None:
+        if scope["type"] == "lifespan" or str(scope.get("path")).startswith(FOR_ALL) or _from_here(scope):
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body"})
+        else:
+            await send({"type": "websocket.close"})
+
+
+def _from_here(scope: Mapping[str, Any]) -> bool:
+    """Whether the client is on this machine: over loopback, or from the very address that it has reached."""
+    client, server = scope.get("client"), scope.get("server")
+    if not client:
+        return False
+    try:
+        address = ipaddress.ip_address(client[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback or (server and client[0] == server[0]))
 
 
 def _heard(connection: Any, direction: str, version: Any, content: Any, kind: Any, data: bytes) -> None:
@@ -30,10 +66,11 @@ def _heard(connection: Any, direction: str, version: Any, content: Any, kind: An
 
 def main() -> None:
     """Is `flower-superlink`."""
+    import uvicorn
     import uvicorn.config
     from flwr.superlink.cli.flower_superlink import flower_superlink
 
-    made = uvicorn.config.create_ssl_context
+    made, run = uvicorn.config.create_ssl_context, uvicorn.run
 
     def context(*arguments: Any, **named: Any) -> ssl.SSLContext:
         found = made(*arguments, **named)
@@ -41,7 +78,11 @@ def main() -> None:
             found._msg_callback = _heard
         return found
 
-    uvicorn.config.create_ssl_context = context
+    def guarded(app: Any, **named: Any) -> None:
+        # Only a proxy on this machine may say who it speaks for, whatever the environment says.
+        run(LocalOrders(app), **{**named, "forwarded_allow_ips": "127.0.0.1"})
+
+    uvicorn.config.create_ssl_context, uvicorn.run = context, guarded
     sys.argv[0] = "flower-superlink"
     flower_superlink()
 

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TTL = 7 * 24 * 3600.0  # seconds a message may wait for its silo; `timeout` is what bounds a round
-QUICK, SLOW = 0.02, 0.5  # seconds between looks for replies, at first and at last
-_SHARE = 0.03  # of the time waited so far: a look comes later than the reply by at most so much
+QUICK, STEADY, SLOW = 0.02, 0.1, 0.5  # seconds between looks for replies: at first, soon, late
 LONGEST = 500  # characters of a silo's own words that are kept
 _FATES: Mapping[int, tuple[Failure, str]] = {
     1: ("lost", "its ClientApp cannot be loaded"),
@@ -100,7 +99,8 @@ def _read(message: Message) -> Letter:
 
 def pause_since(begun: float) -> float:
     """Seconds to the next look for replies to letters posted at `begun` (time.monotonic())."""
-    return min(SLOW, max(QUICK, _SHARE * (time.monotonic() - begun)))
+    waited = time.monotonic() - begun  # a look is late by a tenth of that at most, and by 3 % of what is long
+    return min(SLOW, max(QUICK, min(STEADY, waited / 10), 0.03 * waited))
 
 
 def wait_for_nodes(mail: Mail, silos: int, patience: float) -> list[int]:

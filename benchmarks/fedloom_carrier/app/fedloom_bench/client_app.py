@@ -1,0 +1,16 @@
+"""The client: fedloom's own, which relays to the resident worker. It refuses to have torch in its process."""
+
+import sys
+from typing import Any
+
+from fedloom.federation.flower.client_app import make_client_app, to_resident
+from fedloom.federation.silo.letters import Letter
+
+
+def answer(letter: Letter, node: dict[str, Any]) -> Letter:
+    """The worker's answer."""
+    reply = to_resident(letter, node)
+    return Letter({"failed": "torch was imported"}) if "torch" in sys.modules else reply
+
+
+app = make_client_app(answer)

@@ -1,0 +1,84 @@
+"""What a SuperLink's log says of silos, in our own words."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from fedloom.deployment.superlink_process import ALERT
+
+_QUIET = 30.0  # seconds for which the same line is not said again
+_CLIENT = re.compile(r'(\S+):\d+ - "POST (/v1/fleet/\S+) HTTP/[\d.]+" (\d+)')
+_ORDER = re.compile(
+    r'(\S+):\d+ - "[A-Z]+ \S* HTTP/[\d.]+" 403'
+)  # what `superlink_process.LocalOrders` refused
+_NODE = re.compile(r"\[Fleet\.(Activate|Deactivate)Node\] \w+ node_id=(\d+)")
+_TELLING = re.compile(r"error|exit code|cannot|in use|invalid", re.IGNORECASE)
+# Colours, and whose line it is.
+_NOISE = re.compile(r"\x1b\[\d+m|^\S+Z (?:INFO|WARNING|ERROR) \[uvicorn\.\w+\] ", re.MULTILINE)
+LISTENING = "Uvicorn running on"  # said once the port is the SuperLink's
+
+
+class Reader:
+    """Reads what is new in the log at `path` and tells `say`, in a line each, who came, who left, who was refused.
+
+    names: gives the names of the nodes. `at`: the byte it reads on from.
+    """
+
+    def __init__(
+        self, path: Path, say: Callable[[str], None], names: Callable[[], Mapping[str, str]]
+    ) -> None:
+        self.path, self.at = path, 0
+        self._tell, self._names = say, names
+        self._refusal = ""
+        self._said: dict[str, float] = {}
+
+    def read(self) -> None:
+        """Tells what has been written since the last time."""
+        with self.path.open("rb") as file:
+            file.seek(self.at)
+            new = file.read()
+        whole = new.rfind(b"\n") + 1
+        self.at += whole
+        for line in new[:whole].decode(errors="replace").splitlines():
+            self._line(line)
+
+    def _line(self, line: str) -> None:
+        # Flower says why in a line of its own, before the one that says to whom.
+        if "No SuperNode found with the given public key" in line:
+            self._refusal = "its key is not registered; `fedloom pki issue NAME` gives a silo one"
+        elif "could not be activated" in line:
+            self._refusal = "it is held to be connected already; one that crashed is, for up to a minute"
+        elif line.startswith(ALERT):
+            alert = line.removeprefix(ALERT).replace("_", " ")
+            self._say(f"a client turned away: it does not trust this server's certificate ({alert})")
+        elif (found := _NODE.search(line)) is not None:
+            came, node = found.groups()
+            name = self._names().get(node, node)
+            self._tell(f"silo {name} {'connected' if came == 'Activate' else 'left'}")
+        elif (found := _CLIENT.search(line)) is not None and found[3] in ("401", "403", "412"):
+            why, self._refusal = self._refusal, ""
+            if found[3] != "412":
+                why = "its signature is not that of a silo that is admitted"
+            self._say(f"refused a silo at {found[1]}: {why or f'status {found[3]}'}")
+        elif (found := _ORDER.search(line)) is not None:
+            self._say(
+                f"refused an order from {found[1]}: this server takes orders from its own machine alone"
+            )
+
+    def _say(self, line: str) -> None:
+        """Says what may come again with every try, once in a while."""
+        now = time.monotonic()
+        self._said = {key: then for key, then in self._said.items() if now - then < _QUIET}
+        if line not in self._said:
+            self._said[line] = now
+            self._tell(line)
+
+
+def reason(log: str) -> str:
+    """What a log ends with, in one line: the last that names an error, else the last of all."""
+    lines = [" ".join(line.split()) for line in _NOISE.sub("", log).splitlines() if line.strip()]
+    telling = [line for line in lines if _TELLING.search(line)]
+    return (telling or lines or ["no word"])[-1][-300:]

@@ -1,0 +1,276 @@
+"""A run on the server host: who is let take part, whatever silos say; the job from its file to the run's folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from fedloom.config import Config, load_config
+from fedloom.deployment.events import follow, run_log, standing
+from fedloom.deployment.job import Job, event_file
+from fedloom.deployment.server_app import _speak_up, carry_out, with_roster
+from fedloom.deployment.settings import SiloSettings
+from fedloom.deployment.silo import worker_settings
+from fedloom.errors import BadInput, FedloomError
+from fedloom.federation.flower.client_app import make_client_app
+from fedloom.federation.silo.host import SiloHost
+from fedloom.federation.silo.resident import host_from
+from fedloom.progress import Observer
+from fedloom.runs.load import load_run
+from in_process_grid import InProcessGrid
+from test_silos import MODELS, pictures, texts
+
+OWN_DATA = ("engine.name=flower", "engine.mode=deployment")
+
+
+def config(*more: str, method: str = "standalone", silos: int = 1) -> Config:
+    given = (*OWN_DATA, f"engine.silos={silos}", "engine.patience=30", *more)
+    return load_config(preset="smoke", overrides=given, values={"method": method})
+
+
+def says(name: Any = "clinic", modality: Any = "text", **model: Any) -> dict[str, Any]:
+    """What a silo says of itself."""
+    about = {
+        "name": name,
+        "modality": modality,
+        "model": {**MODELS.get(str(modality), MODELS["text"]), **model},
+    }
+    return {"silo": name, "about": about, "protocol": 1, "version": "0.1.0"}
+
+
+def names(config: Config) -> list[str]:
+    return [*config.clients.names("image"), *config.clients.names("text")]
+
+
+# ------------------------------------------------------------------------------------------- who takes part
+
+
+def test_a_group_of_one_for_each_silo_under_its_own_name() -> None:
+    made = with_roster(config(), [says("a"), says("b", "image"), says("c", hidden=32)])
+    assert (made.clients.names("image"), made.clients.names("text")) == (["b"], ["a", "c"])
+    assert [learner.hidden for learner in made.clients.learners("text")] == [16, 32]
+    assert made.clients.batch == config().clients.batch  # how they train is the run's affair
+    assert made.engine == config().engine
+
+
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [
+        ({"silo": "x"}, "it says None of itself"),
+        ({"silo": "x", "about": None}, "it says None of itself"),
+        ({"silo": "x", "about": "image"}, "it says image of itself"),
+        ({"silo": "x", "about": []}, "it says"),
+        (
+            {"silo": "x", "about": {"name": "x", "modality": "smell", "model": {}}},
+            "a modality and a model are needed",
+        ),
+        ({"silo": "x", "about": {"name": "x", "modality": ["text"], "model": {}}}, "a modality and a model"),
+        (
+            {"silo": "x", "about": {"name": "x", "modality": "text"}},
+            "model = None, allowed: `arch` and sizes",
+        ),
+        ({"silo": "x", "about": {"name": "x", "modality": "text", "model": {}}}, "model.arch = "),
+        (says(None), "name = None, allowed: at most 128 letters"),
+        (says("../../up"), "name = ../../up, allowed: at most 128 letters"),
+        (says("x" * 129), "allowed: at most 128 letters"),
+        (says("x", arch="gpt"), "model.arch = 'gpt'"),
+        (says("x", "text", arch="vit"), "'vit' is no text model, allowed: bert, distilbert, roberta"),
+        (says("x", colour="red"), r"unknown key 'model.colour'"),
+        (says("x", count=1000000), "1000000 clients cannot all be called"),
+        (says("x", hidden="many"), "model.hidden = 'many'"),
+        (says("x", hidden=7), "model.hidden = 7"),
+        (
+            says("x", hidden=8192, layers=100),
+            "model.hidden = 8192, model.layers = 100: about 8.1e+10 weights",
+        ),
+        (says("clinic"), "another silo is called 'clinic'"),
+        (says("x", width=32), "model.width = 32, allowed: 16, as the others'"),
+        ({"about": {}}, "silo 'None' is left out"),
+        ({"silo": {"a": ["b"]}, "about": 3}, "silo"),
+    ],
+)
+def test_a_silo_that_says_what_no_client_can_be_is_left_out(
+    odd: dict[str, Any], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    made = with_roster(config(silos=2), [says("clinic"), says("other"), odd])
+    assert names(made) == ["clinic", "other"]
+    assert len(caplog.messages) == 1
+    assert told in caplog.messages[0]
+    with pytest.raises(FedloomError, match=r"2 of 3 silos can take part: silo .* is left out: ") as error:
+        with_roster(config(silos=3), [says("clinic"), says("other"), odd])
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["silo", "name", "modality", "arch", "about"])
+def test_a_flood_of_words_stays_a_line(key: str, caplog: pytest.LogCaptureFixture) -> None:
+    flood = "wide\n" * 1_000_000
+    said = says("x", arch=flood) if key == "arch" else says("x")
+    if key in ("silo", "about"):
+        said = {**said, key: flood}
+    elif key != "arch":
+        said["about"][key] = flood
+    made = with_roster(config(), [says("clinic"), said])
+    assert "clinic" in names(made)
+    assert all(len(line) < 800 and "\n" not in line for line in caplog.messages)
+    assert len(made.model_dump_json()) < 10_000
+
+
+def test_where_a_silos_weights_lie_means_nothing_here() -> None:
+    """A path, or a name on a hub, of a silo's choice is never looked up on the server."""
+    for word in ("/etc", "evil/model", "x" * 1_000_000, 7):
+        made = with_roster(config(), [says(pretrained=word, hidden=8192, layers=100)])
+        assert made.clients.learners("text")[0].pretrained == "(at the silo)"
+    for nothing in (None, "", False):
+        assert (
+            with_roster(config(), [says(pretrained=nothing)]).clients.learners("text")[0].pretrained is None
+        )
+
+
+def test_most_silos_decide_on_the_width_and_the_run_when_it_is_even() -> None:
+    wide = [says(name, width=32) for name in "abc"]
+    assert names(with_roster(config(), [says("x"), *wide])) == ["a", "b", "c"]
+    assert names(with_roster(config(), [*wide[:1], says("x")])) == ["x"]  # the preset's clients have width 16
+
+
+def test_nobody_there_can_take_part() -> None:
+    with pytest.raises(FedloomError, match="0 of 1 silos can take part: silo 'x' is left out: it says None"):
+        with_roster(config(), [{"silo": "x"}])
+    with pytest.raises(FedloomError, match="0 of 1 silos can take part: no more came"):
+        with_roster(config(), [])
+
+
+# ------------------------------------------------------------------------------------------ a job carried out
+
+
+class Sites:
+    """Silos with data of their own, in this process."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.hosts: dict[str, SiloHost] = {}
+        self.grid = InProcessGrid({})
+
+    def add(self, name: str, modality: str, data: Path) -> None:
+        given = {"name": name, "modality": modality, "model": MODELS[modality], "data": {"root": str(data)}}
+        settings = worker_settings(SiloSettings.model_validate({**given, "folder": str(self.root / name)}))
+        host = self.hosts[name] = host_from(settings, self.root / name / "state")
+        node = 100 + len(self.hosts)
+        self.grid = InProcessGrid({**self.grid.nodes, node: (make_client_app(answers(host)), {})})
+
+
+def answers(host: SiloHost) -> Callable[[Any, Any], Any]:
+    return lambda letter, node: host.answer(letter)
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> Sites:
+    made = Sites(tmp_path / "sites")
+    made.add("clinic", "image", pictures(tmp_path / "scans", train=4))
+    made.add("archive", "text", texts(tmp_path / "letters"))
+    return made
+
+
+def test_a_run_on_silos_with_data_of_their_own(sites: Sites, fedloom_cache: Path, tmp_path: Path) -> None:
+    """From the job to the run's folder; one of three silos has data that do not fit, and nobody is told which."""
+    sites.add("odd", "image", pictures(tmp_path / "odd scans", {"Secretflower": (200, 40, 40)}))
+    job = Job(config("rounds=1", silos=2).model_dump(mode="json"))
+    server = tmp_path / "server"
+    carry_out(sites.grid, Job(**json.loads(json.dumps(job.to_json()))), server)
+    folder = follow(event_file(server, job.id), Observer(), lambda: None)
+    assert folder.parent == server / "runs"
+    assert standing(event_file(server, job.id))["state"] == "done"
+    run = load_run(folder)
+    assert [row["per_client"].keys() for row in run.rounds] == [{"clinic", "archive"}] * 2
+    written = yaml.safe_load((folder / "config.yaml").read_text())
+    assert {g["name"] for m in ("image", "text") for g in written["clients"][m]} == {
+        "clinic",
+        "archive",
+        "odd",
+    }
+    assert not (folder / "split.json").exists()  # whose samples are of which class is the silos' own affair
+    exports = {p.parent.parent.parent.parent.parent.name for p in sites.root.glob("*/state/runs/*/export/*")}
+    assert exports == {"clinic", "archive"}
+    assert not list(folder.glob("export/*"))
+    missing = run.rounds[0]["missing"]
+    assert [(m["verb"], m["client"], m["error"]) for m in missing] == [
+        ("join", "odd", "refused"),
+        ("evaluate", "odd", "lost"),
+    ]
+    assert missing[0]["detail"].endswith("silo 'odd': BadInput; the silo's log says more")
+    told = [p.read_bytes() for p in (*folder.rglob("*"), event_file(server, job.id)) if p.is_file()]
+    assert not any(word in text for text in told for word in (b"Secretflower", b"scans", b"letters"))
+
+
+def test_a_job_that_fails_says_why_in_its_events(sites: Sites, tmp_path: Path) -> None:
+    def failed(job: Job) -> str:
+        with pytest.raises(FedloomError):
+            carry_out(sites.grid, job, tmp_path / "server")
+        found = standing(event_file(tmp_path / "server", job.id))
+        assert found["state"] == "failed"
+        return str(found["error"])
+
+    late = config("engine.patience=0.1", silos=3).model_dump(mode="json")
+    assert failed(Job(late)) == "2 of 3 silos are connected after 0.1 s"
+    wrong = Job({"nonsense": 1})
+    assert failed(wrong).startswith("unknown key 'nonsense'")
+    with pytest.raises(BadInput):
+        follow(event_file(tmp_path / "server", wrong.id), Observer(), lambda: None)
+    nowhere = str(tmp_path / "nowhere")
+    assert failed(Job(late, resume=nowhere)).startswith(f"{nowhere} is no run folder")
+    assert not (tmp_path / "server" / "runs").exists()
+
+
+def test_a_bug_is_told_with_its_kind_and_its_traceback_is_logged(
+    sites: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fedloom import experiment
+
+    def broken(*arguments: Any, **named: Any) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(experiment, "run", broken)
+    job = Job(config(silos=2).model_dump(mode="json"))
+    log = run_log(event_file(tmp_path / "server", job.id))
+    before = logging.getLogger().handlers[:]
+    _speak_up(log)
+    try:
+        with pytest.raises(RuntimeError):
+            carry_out(sites.grid, job, tmp_path / "server")
+    finally:
+        logging.getLogger().handlers[:] = before
+    assert standing(event_file(tmp_path / "server", job.id))["error"] == "RuntimeError: shapes differ"
+    assert "in broken" in log.read_text()
+    assert list((tmp_path / "server" / "runs").iterdir()) == []  # no empty folder is left
+
+
+def test_a_silo_of_another_version_is_left_out_with_a_line(
+    sites: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedloom.federation.silo.host.PROTOCOL", 99)
+    job = Job(config(silos=2).model_dump(mode="json"))
+    with pytest.raises(
+        FedloomError, match="0 of 2 silos can take part; `fedloom logs` says what the others lack"
+    ):
+        carry_out(sites.grid, job, tmp_path / "server")
+
+
+def test_a_method_without_clients_waits_for_no_silo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fedloom import experiment
+
+    def run(config: Config, **named: Any) -> SimpleNamespace:
+        assert config.method == "self-finetune"
+        return SimpleNamespace(path=tmp_path / "run")
+
+    monkeypatch.setattr(experiment, "run", run)
+    job = Job(config(method="self-finetune").model_dump(mode="json"))
+    carry_out(InProcessGrid({}), job, tmp_path / "server")
+    assert standing(event_file(tmp_path / "server", job.id))["folder"] == str(tmp_path / "run")

@@ -28,7 +28,7 @@ test: install  ## check everything: format, lint, types, tests
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 lint: install  ## lint and types only
 	$(BIN)/ruff check $(CHECKED)

@@ -52,7 +52,7 @@ def test_it_cannot_be_changed():
         ("rounds=-1", "rounds = -1: input should be greater than or equal to 0"),
         ("rounds=many", "rounds = 'many': input should be a valid integer"),
         ("data.partition=dirichlett", "data.partition = 'dirichlett'"),
-        ("engine.name=flower", "engine.name = 'flower'"),
+        ("engine.name=flwr", "engine.name = 'flwr'"),
         ("clients.image=[{arch: bert}]", "'bert' is no image model, allowed: vit, beit, resnet"),
         ("clients.text=[{arch: vit}]", "'vit' is no text model, allowed: bert, distilbert, roberta"),
         ("clients.text=[{arch: bert, width: 32}]", "all clients need one representation width"),

@@ -60,6 +60,12 @@ def test_an_authority_is_for_its_owner_alone(keys: Path) -> None:
     assert {name for name, mode in found.items() if mode == 0o600} == {"ca.key", "server.key"}
 
 
+def test_a_folder_that_others_could_read_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "pki").mkdir(mode=0o755)
+    pki.init(tmp_path / "pki", [])
+    assert modes(tmp_path / "pki")["."] == 0o700
+
+
 def test_a_kit_holds_what_a_silo_needs_and_no_key_of_the_authority(keys: Path) -> None:
     kit = pki.issue(keys, "clinic")
     assert kit == keys / "silos" / "clinic"

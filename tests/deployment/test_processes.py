@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from fedloom.deployment.processes import Child, alive, check_port, free_port, is_held
+from fedloom.deployment import pki
+from fedloom.deployment.processes import Child, alive, check_port, free_port, is_held, speaks_tls
 from fedloom.errors import FedloomError
 from fedloom.runs.disk import locked
 
@@ -210,3 +213,26 @@ def test_ports() -> None:
         FedloomError, match=r"cannot listen at port 80 of 203.0.113.7: Cannot assign requested address"
     ):
         check_port("203.0.113.7", 80)
+
+
+def test_whether_a_server_speaks_tls(tmp_path: Path) -> None:
+    pki.init(tmp_path / "pki", [])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "pki" / "server.crt", tmp_path / "pki" / "server.key")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+
+        def serve() -> None:
+            with listener.accept()[0] as plain, context.wrap_socket(plain, server_side=True) as line:
+                line.recv(1)
+            with listener.accept()[0] as line:
+                line.recv(1000)
+                line.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        assert speaks_tls(address)
+        assert not speaks_tls(address)
+        thread.join(5)
+    assert not speaks_tls(address)
+    assert not speaks_tls("nonsense")

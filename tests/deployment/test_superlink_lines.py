@@ -76,9 +76,16 @@ def test_a_reason_is_not_given_to_the_next_one_too(log: Log) -> None:
 
 
 def test_a_client_that_does_not_trust_the_certificate(log: Log) -> None:
-    assert log.read("fedloom: TLS alert unknown_ca") == [
+    assert log.read("fedloom: TLS handshake failed: TLSV1_ALERT_UNKNOWN_CA") == [
         "a client turned away: it does not trust this server's certificate (unknown ca)"
     ]
+
+
+def test_a_client_that_does_not_speak_tls(log: Log) -> None:
+    assert log.read("fedloom: TLS handshake failed: HTTP_REQUEST") == [
+        "a client turned away: it does not speak TLS, as a silo with --insecure does not"
+    ]
+    assert log.read("fedloom: TLS handshake failed: UNEXPECTED_EOF") == []
 
 
 def test_what_is_no_matter_of_silos_is_passed_over(log: Log) -> None:

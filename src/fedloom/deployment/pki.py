@@ -57,7 +57,8 @@ def init(folder: Path, hosts: Sequence[str], days: int = 825) -> None:
     authority = _authority("fedloom authority", days)
     server = _issue(authority, names[0], alternatives, days)
     with explained("write", folder):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # also one that was there
         _write(folder / "ca.crt", _pem(authority[0]))
         _write(folder / "server.crt", _pem(server[0]))
         _write(folder / "server.key", _secret(server[1]), private=True)
@@ -66,6 +67,7 @@ def init(folder: Path, hosts: Sequence[str], days: int = 825) -> None:
 
 def issue(folder: Path, name: str, days: int = 825) -> Path:
     """Makes the kit of the silo `name`; its folder. Raises BadInput for a bad or taken name, or no authority."""
+    require_flower()
     from cryptography.hazmat.primitives.asymmetric import ec
 
     check(folder)
@@ -138,9 +140,9 @@ def check(folder: Path) -> None:
 
 def check_kit(kit: Path) -> None:
     """Raises BadInput unless `kit` is whole, and its certificates good today."""
+    require_flower()
     from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-    require_flower()
     _complete(kit, KIT, "fedloom pki issue NAME")
     for name in ("ca.crt", "local.crt"):
         _current(kit / name)

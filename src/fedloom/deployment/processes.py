@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -131,6 +132,20 @@ def is_held(lock: Path) -> bool:
             return False
     except BlockingIOError:
         return True
+
+
+def speaks_tls(address: str, patience: float = 2.0) -> bool:
+    """Whether a TLS server answers at host:port within `patience` seconds, whoever it is."""
+    host, _, port = address.rpartition(":")
+    context = ssl.create_default_context()
+    context.check_hostname = False  # asked is only whether it is TLS at all
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), patience) as plain:
+            context.wrap_socket(plain).close()
+    except (OSError, ValueError):  # ssl's own errors are of the first kind
+        return False
+    return True
 
 
 def free_port(host: str = "127.0.0.1") -> int:

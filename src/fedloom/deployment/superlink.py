@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,7 @@ from fedloom.runs.disk import explained, json_text, locked, read_object, write_a
 
 FOLDER = "FEDLOOM_SERVER"  # the environment variable that names the server's folder to its runs
 _START = 60.0  # seconds a SuperLink has to answer
+_TAKEN = "Public key already in use"  # of a key that Flower has, or has ever had
 _GONE = "unregistered"  # Flower's word for a node that was taken out
 _WIDE = {
     "0.0.0.0": "127.0.0.1",
@@ -172,17 +173,13 @@ class SuperLink(Host):
             self._keep(known)
             self.say(f"silo {name} is not admitted any more: its key was revoked")
         for name, key in holders.items():
-            if name in known or self._unfit.get(name) == key:
-                continue
-            try:
-                said = self.flwr("supernode", "register", str(self.pki / "silos" / name / "node.pub"))
-            except FedloomError as error:
-                self._unfit[name] = key
-                self.say(f"silo {name} is not admitted: {error}")
-                continue
-            known[name] = {"key": key, "node": str(said["node-id"])}
-            self._keep(known)
-            self.say(f"silo {name} is admitted")
+            if name not in known and self._unfit.get(name) != key:
+                node, why = self._register(name)
+                if node is None:
+                    self._unfit[name] = key
+                    self.say(f"silo {name} is not admitted: {why}")
+                else:
+                    self._welcome(name, key, node, known)
 
     # ---------------------------------------------------------------------------------------------- within
 
@@ -195,17 +192,53 @@ class SuperLink(Host):
             self._stack.close()
             raise
 
+    def _register(self, name: str) -> tuple[str | None, str]:
+        """The new node of that silo, or None and why Flower does not take its key."""
+        assert self.pki is not None
+        try:
+            said = self.flwr("supernode", "register", str(self.pki / "silos" / name / "node.pub"))
+        except FedloomError as error:
+            spent = "its key was admitted and taken back before; `fedloom pki revoke` it, and issue it anew"
+            return None, spent if _TAKEN in str(error) else str(error)
+        return str(said["node-id"]), ""
+
+    def _welcome(self, name: str, key: str, node: str, known: dict[str, dict[str, str]]) -> None:
+        known[name] = {"key": key, "node": node}
+        self._keep(known)
+        self.say(f"silo {name} is admitted")
+
     def _keep(self, nodes: dict[str, dict[str, str]]) -> None:
         write_atomic(self.folder / "nodes.json", json_text(nodes))
 
     def _reconcile(self) -> None:
-        """Has Flower's own list of nodes and ours of names say the same, also after a crash between the two."""
+        """Has Flower's own list of nodes and ours of names say the same, also after a crash between the two.
+
+        Flower tells nobody whose key a node has, and takes a key once: to unregister the node of a silo that is to be
+        admitted would lock it out for good. A crash leaves one node at most that is not in our list.
+        """
         if self.pki is None:
             return
-        known, there = self._nodes(), self._states()
-        for node in there.keys() - {entry["node"] for entry in known.values()}:
-            self.flwr("supernode", "unregister", node)
-        self._keep({name: entry for name, entry in known.items() if entry["node"] in there})
+        there, holders = self._states(), pki.keys(self.pki)
+        known = {name: entry for name, entry in self._nodes().items() if entry["node"] in there}
+        self._keep(known)
+        lost = there.keys() - {entry["node"] for entry in known.values()}
+        taken = []
+        for name in [name for name in holders if lost and name not in known]:
+            node, _ = self._register(name)
+            if node is None:
+                taken.append(name)
+            else:
+                self._welcome(name, holders[name], node, known)
+        if not taken:
+            for node in lost:
+                self.flwr("supernode", "unregister", node)
+        elif len(taken) == len(lost) == 1:
+            self._welcome(taken[0], holders[taken[0]], lost.pop(), known)
+        else:
+            raise FedloomError(
+                f"{self.folder / 'nodes.json'} does not say which of {len(lost)} nodes in flower/state.db beside it "
+                f"are {', '.join(taken)}; with both files removed, all silos are admitted anew"
+            )
 
     def _start(self) -> None:
         connection = f'[superlink]\ndefault = "fedloom"\n\n[superlink.fedloom]\naddress = "{self.address}"\n'
@@ -249,8 +282,14 @@ class SuperLink(Host):
             if not self._child.alive():
                 raise FedloomError(f"the SuperLink does not start: {reason(self._child.said())}")
             if LISTENING in self._child.said():
-                with suppress(OSError, http.client.HTTPException):
+                try:
                     opener.open(url, timeout=2).close()
                     return
+                except (OSError, http.client.HTTPException) as error:
+                    why = getattr(error, "reason", None)
+                    if isinstance(why, ssl.SSLCertVerificationError):
+                        raise BadInput(
+                            f"{self.pki}/server.crt is not one of the authority {self.pki}/ca.crt: {why.verify_message}"
+                        ) from None
             time.sleep(0.05)
         raise FedloomError(f"the SuperLink does not answer at {self.address} within {_START:g} s")

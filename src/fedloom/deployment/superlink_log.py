@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fedloom.deployment.superlink_process import ALERT
+from fedloom.deployment.superlink_process import HANDSHAKE
 
 _QUIET = 30.0  # seconds for which the same line is not said again
 _CLIENT = re.compile(r'(\S+):\d+ - "POST (/v1/fleet/\S+) HTTP/[\d.]+" (\d+)')
@@ -19,6 +19,7 @@ _TELLING = re.compile(r"error|exit code|cannot|in use|invalid", re.IGNORECASE)
 # Colours, and whose line it is.
 _NOISE = re.compile(r"\x1b\[\d+m|^\S+Z (?:INFO|WARNING|ERROR) \[uvicorn\.\w+\] ", re.MULTILINE)
 LISTENING = "Uvicorn running on"  # said once the port is the SuperLink's
+_PLAIN = ("HTTP_REQUEST", "WRONG_VERSION_NUMBER")
 
 
 class Reader:
@@ -51,9 +52,8 @@ class Reader:
             self._refusal = "its key is not registered; `fedloom pki issue NAME` gives a silo one"
         elif "could not be activated" in line:
             self._refusal = "it is held to be connected already; one that crashed is, for up to a minute"
-        elif line.startswith(ALERT):
-            alert = line.removeprefix(ALERT).replace("_", " ")
-            self._say(f"a client turned away: it does not trust this server's certificate ({alert})")
+        elif line.startswith(HANDSHAKE):
+            self._handshake(line.removeprefix(HANDSHAKE))
         elif (found := _NODE.search(line)) is not None:
             came, node = found.groups()
             name = self._names().get(node, node)
@@ -67,6 +67,13 @@ class Reader:
             self._say(
                 f"refused an order from {found[1]}: this server takes orders from its own machine alone"
             )
+
+    def _handshake(self, why: str) -> None:
+        if why in _PLAIN:
+            self._say("a client turned away: it does not speak TLS, as a silo with --insecure does not")
+        elif "ALERT_" in why:
+            alert = why.rpartition("ALERT_")[2].replace("_", " ").lower()
+            self._say(f"a client turned away: it does not trust this server's certificate ({alert})")
 
     def _say(self, line: str) -> None:
         """Says what may come again with every try, once in a while."""

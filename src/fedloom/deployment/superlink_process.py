@@ -2,8 +2,8 @@
 
     python -m fedloom.deployment.superlink_process ARGUMENTS OF flower-superlink
 
-It says when a client turns away because it does not trust our certificate: Flower's server says nothing of a failed TLS
-handshake, so the alert that the client sends is seen by the hook that Python's ssl module has for such messages.
+It says why a TLS handshake with a client failed: Flower's server is silent about that, as asyncio drops such
+connections without a word. The reason is seen by an SSLObject of our own, for which Python's ssl module has a place.
 
 And it takes orders from its own machine only. Silos and whoever hands over runs reach Flower at one port, and who hands
 over a run is asked for no key: without this, everybody who reaches the port could have the server run their code.
@@ -17,15 +17,10 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-ALERT = "fedloom: TLS alert "  # what `superlink_log` looks for in the log
-FOR_ALL = "/v1/fleet/"  # what silos ask for, with their keys; everything else is for this machine
-_OURS = (
-    "UNKNOWN_CA",
-    "BAD_CERTIFICATE",
-    "CERTIFICATE_EXPIRED",
-    "CERTIFICATE_UNKNOWN",
-    "UNSUPPORTED_CERTIFICATE",
+HANDSHAKE = (
+    "fedloom: TLS handshake failed: "  # what `superlink_log` looks for; then OpenSSL's name of the reason
 )
+FOR_ALL = "/v1/fleet/"  # what silos ask for, with their keys; everything else is for this machine
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -58,10 +53,18 @@ def _from_here(scope: Mapping[str, Any]) -> bool:
     return bool((mapped or address).is_loopback or (server and client[0] == server[0]))
 
 
-def _heard(connection: Any, direction: str, version: Any, content: Any, kind: Any, data: bytes) -> None:
-    if direction == "read" and getattr(content, "name", "") == "ALERT" and getattr(kind, "name", "") in _OURS:
-        sys.stdout.write(f"{ALERT}{kind.name.lower()}\n")
-        sys.stdout.flush()
+class _Telling(ssl.SSLObject):
+    """Tells why a handshake fails. Clients that merely hang up, as scanners of ports do, are no news."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            raise
+        except ssl.SSLError as error:
+            sys.stdout.write(f"{HANDSHAKE}{error.reason}\n")
+            sys.stdout.flush()
+            raise
 
 
 def main() -> None:
@@ -74,8 +77,7 @@ def main() -> None:
 
     def context(*arguments: Any, **named: Any) -> ssl.SSLContext:
         found = made(*arguments, **named)
-        if hasattr(found, "_msg_callback"):
-            found._msg_callback = _heard
+        found.sslobject_class = _Telling
         return found
 
     def guarded(app: Any, **named: Any) -> None:

@@ -1,4 +1,4 @@
-"""Flower's SuperNode, with two things changed.
+"""Flower's SuperNode, with three things changed.
 
     python -m fedloom.deployment.supernode_process ARGUMENTS OF flower-supernode
 
@@ -6,20 +6,24 @@ It looks for messages four times a second instead of every three seconds: Flower
 is most of what a message costs. One idle silo asks its server four short questions a second over a connection that
 stays open.
 
+Its SuperExec is ours, for the same reason: see `superexec_process`.
+
 And it runs our app alone: Flower's own would run whatever code the server sends along.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from fedloom.deployment.bundle import is_ours
 
 PAUSE = 0.25  # seconds
+SUPEREXEC = [sys.executable, "-P", "-m", "fedloom.deployment.superexec_process"]
 REFUSED = (
     "fedloom: refused to run code that is not fedloom's, of run "  # what the supervisor looks for in the log
 )
@@ -48,6 +52,10 @@ def main() -> None:
     def sleep(seconds: float) -> None:
         time.sleep(min(seconds, PAUSE))
 
+    def start(argv: Sequence[str]) -> Any:
+        return subprocess.Popen([*SUPEREXEC, *argv[1:]] if argv[0] == "flower-superexec" else argv)
+
+    start_client_internal.subprocess = SimpleNamespace(Popen=start)
     pull = start_client_internal._pull_and_store_message
     start_client_internal._pull_and_store_message = lambda *, get_fab, **rest: pull(
         get_fab=only_ours(get_fab), **rest

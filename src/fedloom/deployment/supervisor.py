@@ -17,7 +17,7 @@ from typing import Any
 
 from fedloom.deployment import pki
 from fedloom.deployment.offline import engine_environment, require_flower
-from fedloom.deployment.processes import Child, free_port
+from fedloom.deployment.processes import Child, free_port, speaks_tls
 from fedloom.deployment.superlink_log import reason
 from fedloom.deployment.supernode_log import AGAIN, CONNECTED, FAILING, refusal
 from fedloom.deployment.supernode_process import REFUSED
@@ -165,6 +165,12 @@ class SiloSupervisor:
             if self._joined and self.state == "waiting":
                 self._connected()
         elif FAILING in line:
+            if self.kit is None and not self._failing and speaks_tls(self.server):
+                self._stand("refused")  # Flower would try for ever, and does not say why
+                raise FedloomError(
+                    f"silo {self.name}: the server at {self.server} wants TLS and a key, and this silo has neither: "
+                    f"give it a kit in place of --insecure"
+                )
             self._failing = self._failing or now
         elif line.startswith(REFUSED):
             self._once(f"silo {self.name}: the server sent code that is not fedloom's; it was not run")

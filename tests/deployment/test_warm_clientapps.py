@@ -1,0 +1,55 @@
+"""ClientApps that start as forks of a process that stands by."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from test_processes import until
+
+from fedloom.deployment.processes import alive
+
+# Stands for the SuperExec: has two commands run, each of which says what it is; then sleeps.
+EXEC = """
+import os, sys, time
+from fedloom.deployment.superexec_process import Warm
+warm = Warm()
+if warm.command is not None:
+    print(os.getpid(), os.getppid(), *warm.command, flush=True)
+    if warm.command[-1] == "raise":
+        raise SystemExit(3)
+    time.sleep(float(warm.command[-1]))
+else:
+    print("exec", os.getpid(), flush=True)
+    for last in ("raise", "0", "60"):
+        warm.start(["flwr-clientapp", "--token", last])
+    time.sleep(60)
+"""
+
+
+def test_each_runs_in_a_fork_of_its_own_and_who_stands_by_ends_with_its_starter(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        started = subprocess.Popen([sys.executable, "-c", EXEC], stdout=out, stderr=out)
+    try:
+        lines = until(lambda: log.read_text().splitlines() if log.read_text().count("\n") == 4 else None)
+        words = sorted((line.split() for line in lines if line[:4] != "exec"), key=lambda found: found[-1])
+        assert [found[2:] for found in words] == [
+            ["flwr-clientapp", "--token", last] for last in ("0", "60", "raise")
+        ]
+        assert len({found[0] for found in words}) == 3
+        (waiting,) = {int(found[1]) for found in words}  # all have one parent, which is not the SuperExec
+        assert waiting != started.pid
+        until(
+            lambda: not alive(int(words[0][0])) and not alive(int(words[2][0]))
+        )  # none is left for others to bury
+        assert alive(waiting)
+    finally:
+        started.kill()  # as if by kill -9: the one that stands by sees its line end
+        started.wait()
+    until(lambda: not alive(waiting))
+    os.kill(int(words[1][0]), 9)  # what it runs is ended by Flower itself, which is given --parent-pid

@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CHECKED := $(wildcard src tests examples benchmarks)
 
-.PHONY: help install run test lint format clean
+.PHONY: help install run test conformance lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## make .venv with fedloom and its tools (PYTHON=python3.12 picks a Python)
 
@@ -29,6 +29,9 @@ test: install  ## check everything: format, lint, types, tests
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 3 --dist loadfile
+
+conformance: install  ## every method on every real engine: equal numbers (long)
+	$(BIN)/python -m pytest -m conformance
 
 lint: install  ## lint and types only
 	$(BIN)/ruff check $(CHECKED)

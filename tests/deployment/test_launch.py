@@ -15,6 +15,7 @@ from federation_on_loopback import until
 import fedloom
 from fedloom.runs.load import load_run
 from test_engines import assert_same, overrides
+from test_real_federation import WITH_CLIENTS
 
 ROUNDS = "rounds=1"
 
@@ -72,8 +73,21 @@ def test_killed_it_leaves_no_process(fedloom_cache: Path, tmp_path: Path) -> Non
     until(lambda: not processes_of(tmp_path), 30)
 
 
+@pytest.mark.parametrize(
+    "methods",
+    [
+        pytest.param(("fedmmkt",), id="fedmmkt"),
+        pytest.param(
+            tuple(m for m in WITH_CLIENTS if m != "fedmmkt"),
+            id="all-others",
+            marks=(pytest.mark.conformance, pytest.mark.timeout(1800)),
+        ),
+    ],
+)
 @pytest.mark.timeout(200)
-def test_simulation_gives_the_local_numbers(fedloom_cache: Path, tmp_path: Path) -> None:
+def test_simulation_gives_the_local_numbers(
+    fedloom_cache: Path, tmp_path: Path, methods: tuple[str, ...]
+) -> None:
     code = """
 import sys, fedloom
 from pathlib import Path
@@ -81,9 +95,7 @@ for method, *given in (line.split() for line in sys.argv[2:]):
     engine = ("engine.name=flower", "engine.mode=simulation", "engine.silos=3", "engine.cpus=0.5")
     fedloom.run(preset="smoke", method=method, overrides=(*given, *engine), out=Path(sys.argv[1]) / method)
 """
-    from test_real_federation import WITH_CLIENTS
-
-    given = {m: (*overrides(m), ROUNDS) for m in WITH_CLIENTS}
+    given = {m: (*overrides(m), ROUNDS) for m in methods}
     lines = [" ".join((m, *g)) for m, g in given.items()]
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path), *lines], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -21,7 +21,7 @@ def federation(fedloom_cache: Path, tmp_path: Path) -> Iterator[Federation]:
 @pytest.mark.timeout(280)
 def test_a_killed_silo_is_missed_and_comes_back(federation: Federation, tmp_path: Path) -> None:
     """kill -9 of one silo's processes in mid-round: the round ends without it, later ones have it again."""
-    config = config_for("standalone", "rounds=30", "engine.timeout=12", "settings.extra_steps=300")
+    config = config_for("standalone", "rounds=30", "engine.timeout=25", "settings.extra_steps=300")
     job = federation.submit(config, out=str(tmp_path / "run"))
     federation.wait_for_round(job, 1)
     victim = federation.silos[2]

@@ -28,7 +28,9 @@ from fedloom.methods.catalogue import CATALOGUE
 from fedloom.runs.load import Run
 from test_engines import assert_same, overrides
 
-WITH_CLIENTS = [name for name in CATALOGUE if load_method(name)[0].clients]
+WITH_CLIENTS = tuple(name for name in CATALOGUE if load_method(name)[0].clients)
+FEW = ("standalone", "l-fedmmkt")  # those of the ordinary tests; fedmmkt comes below
+REST = tuple(name for name in WITH_CLIENTS if name not in FEW)
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +48,20 @@ def ping(silo: SiloSupervisor) -> dict[str, Any]:
     return relay(Letter({"op": "ping"}), str(silo.socket), silo.token).header
 
 
+@pytest.mark.parametrize(
+    "methods",
+    [
+        pytest.param(FEW, id="few"),
+        pytest.param(REST, id="all-others", marks=(pytest.mark.conformance, pytest.mark.timeout(1800))),
+    ],
+)
 @pytest.mark.timeout(280)
-def test_every_method_gives_the_local_numbers(federation: Federation, tmp_path: Path) -> None:
-    """All methods with clients at once, over TLS with node keys; the workers stay the same processes."""
-    jobs = {m: federation.submit(config_for(m, "rounds=1"), out=str(tmp_path / m)) for m in WITH_CLIENTS}
-    own = {m: local_run(m, tmp_path / f"local-{m}", "rounds=1") for m in WITH_CLIENTS}
+def test_methods_give_the_local_numbers(
+    federation: Federation, tmp_path: Path, methods: tuple[str, ...]
+) -> None:
+    """Several methods at once, over TLS with node keys; the workers stay the same processes."""
+    jobs = {m: federation.submit(config_for(m, "rounds=1"), out=str(tmp_path / m)) for m in methods}
+    own = {m: local_run(m, tmp_path / f"local-{m}", "rounds=1") for m in methods}
     before = [ping(silo)["pid"] for silo in federation.silos]
     for method, job in jobs.items():
         assert_same(federation.finish(job), own[method])

@@ -11,6 +11,7 @@ over a run is asked for no key: without this, everybody who reaches the port cou
 
 from __future__ import annotations
 
+import importlib
 import ipaddress
 import ssl
 import sys
@@ -71,8 +72,8 @@ def main() -> None:
     """Is `flower-superlink`."""
     import uvicorn
     import uvicorn.config
-    from flwr.superlink.cli.flower_superlink import flower_superlink
 
+    flower = importlib.import_module("flwr.superlink.cli.flower_superlink")  # a function has the same name
     made, run = uvicorn.config.create_ssl_context, uvicorn.run
 
     def context(*arguments: Any, **named: Any) -> ssl.SSLContext:
@@ -85,8 +86,10 @@ def main() -> None:
         run(LocalOrders(app), **{**named, "forwarded_allow_ips": "127.0.0.1"})
 
     uvicorn.config.create_ssl_context, uvicorn.run = context, guarded
+    # Its SuperExec stays in our process group, so that whoever ends the group leaves none behind.
+    flower.get_popen_detach_kwargs = dict
     sys.argv[0] = "flower-superlink"
-    flower_superlink()
+    flower.flower_superlink()
 
 
 if __name__ == "__main__":

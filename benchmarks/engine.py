@@ -9,7 +9,9 @@ byte back; `echo`: the payload both ways. Size 0 is the empty round. Every paylo
 does not send again what the other end has. In `workers`, two clients in two processes are asked the same at once.
 
 Several carriers, with commas, are up at once and take turns, a message each; in a deployment they share one network. So
-their ratio, taken from neighbours, holds on a machine that is not quiet. FILE gets a JSON line for each repetition:
+their ratio, taken from neighbours, holds on a machine that is not quiet. With `--network own` each has a network of its
+own: bare Flower as Flower ships it, fedloom with the SuperNode that `fedloom silo up` starts. FILE gets a JSON line for
+each repetition:
 seconds; CPU seconds of all processes together, until shortly after the reply, as processes that end cost too; peak
 resident memory of the process that answers, of the resident worker behind it where there is one (it stays: its peak
 only grows, so sizes go from small to large), and of the server's; the load of the machine.
@@ -35,6 +37,13 @@ from typing import Any
 from bare_flower.network import ENVIRONMENT, Network
 from bare_flower.watch import Watch
 
+# The SuperNode of `fedloom silo up`, told that these benchmarks' app is fedloom's own: it runs no other.
+OWN = (
+    "python",
+    "-P",
+    "-c",
+    "import fedloom.deployment.supernode_process as p; p.is_ours = lambda app: True; p.main()",
+)
 AFTER = 0.4  # seconds after a reply that still count as its CPU
 PAUSE = 0.6  # seconds between a reply and the next turn: what the last client process still does counts for nobody
 HERE = Path(__file__).parent
@@ -70,7 +79,7 @@ class Plan:
 def bare(plan: Plan, where: str, out: Path, network: Network | None) -> list[Row]:
     """The bare Flower app in a simulation or on `network`; a row a repetition."""
     if network is not None:
-        return deployed(network, HERE / "bare_flower" / "app", plan, out)
+        return deployed(network, HERE / "bare_flower" / "app", plan, out, "flwr-clientapp")
     if where != "simulation":
         raise SystemExit(f"bare Flower has no place called {where!r}")
     return simulated("bare", plan, out)
@@ -79,7 +88,8 @@ def bare(plan: Plan, where: str, out: Path, network: Network | None) -> list[Row
 def fedloom(plan: Plan, where: str, out: Path, network: Network | None) -> list[Row]:
     """fedloom's federations in any place; a row a repetition."""
     if network is not None:
-        return deployed(network, HERE / "fedloom_carrier" / "app", plan, out)
+        client = "flwr-clientapp" if network.supernode[0] == "flower-supernode" else "superexec_process"
+        return deployed(network, HERE / "fedloom_carrier" / "app", plan, out, client)
     if where == "simulation":
         return simulated("fedloom", plan, out)
     watch = child(["-m", "fedloom_carrier.rounds", where, json.dumps(plan.config(out))], out)
@@ -87,15 +97,15 @@ def fedloom(plan: Plan, where: str, out: Path, network: Network | None) -> list[
     return measured(wait_for_rows(out, limit=1.0), watch, client)
 
 
-def deployed(network: Network, app: Path, plan: Plan, out: Path) -> list[Row]:
-    """The rows of an app on the network."""
+def deployed(network: Network, app: Path, plan: Plan, out: Path, client: str) -> list[Row]:
+    """The rows of an app on the network; `client` names its ClientApp's process."""
     with Watch(network.roots) as watch:
         run = network.submit(app, plan.config(out))
         try:
             rows = wait_for_rows(out, limit=900.0)
         except TimeoutError as error:
             raise RuntimeError(f"run {run}: {error}; {network.status(run)}; see {network.folder}") from None
-    return measured(rows, watch, "flwr-clientapp")
+    return measured(rows, watch, client)
 
 
 def simulated(carrier: str, plan: Plan, out: Path) -> list[Row]:
@@ -165,14 +175,22 @@ def measured(rows: list[Row], watch: Watch, client: str) -> list[Row]:
 
 
 @contextlib.contextmanager
-def carried(where: str, folder: Path) -> Iterator[Network | None]:
-    """What all carriers share while they take turns: in a deployment a network, and a resident worker at its silo."""
+def carried(where: str, folder: Path, own: bool) -> Iterator[dict[str, Network]]:
+    """The networks of the carriers in a deployment, and a resident worker at fedloom's silo; else none."""
     if where != "deployment":
-        yield None
+        yield {}
         return
     with tempfile.TemporaryDirectory(prefix="engine-") as room:  # a socket's path must be short
         given = {"socket": f"{room}/socket", "token": f"{room}/token"}
-        with Network(folder / "network", node_config=given, environment=IMPORTS) as network:
+        with contextlib.ExitStack() as stack:
+            network = Network(
+                folder / "network",
+                node_config=given,
+                environment=IMPORTS,
+                supernode=OWN if own else ("flower-supernode",),
+            )
+            stack.enter_context(network)
+            shipped = stack.enter_context(Network(folder / "shipped")) if own else network
             Path(given["token"]).write_bytes(os.urandom(32))
             Path(room, "settings").write_text(json.dumps({"name": "silo-0", "threads": 1}))
             words = [f"--{name}={value}" for name, value in given.items()]
@@ -185,12 +203,12 @@ def carried(where: str, folder: Path) -> Iterator[Network | None]:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                 )
-            yield network
+            yield {"bare": shipped, "fedloom": network}
             network.children["worker"].communicate()  # it ends when its input does
 
 
 def in_turns(
-    names: tuple[str, ...], plan: Plan, where: str, folder: Path, network: Network | None
+    names: tuple[str, ...], plan: Plan, where: str, folder: Path, networks: dict[str, Network]
 ) -> dict[str, list[Row]]:
     """The rows of each carrier, which take turns; with the load of the machine at each."""
     outs = {name: folder / f"{name}-{time.time_ns()}.jsonl" for name in names}
@@ -198,7 +216,7 @@ def in_turns(
     loads: dict[str, list[float]] = {name: [] for name in names}
 
     def carry(name: str) -> None:
-        done[name] = CARRIERS[name](plan, where, outs[name], network)
+        done[name] = CARRIERS[name](plan, where, outs[name], networks.get(name))
 
     threads = {name: threading.Thread(target=carry, args=(name,), daemon=True) for name in names}
     for thread in threads.values():
@@ -230,8 +248,8 @@ def run(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True) as place:
         folder = Path(args.keep or place)
         folder.mkdir(parents=True, exist_ok=True)
-        with carried(args.where, folder) as network:
-            for name, rows in in_turns(args.carriers, plan, args.where, folder, network).items():
+        with carried(args.where, folder, args.network == "own") as networks:
+            for name, rows in in_turns(args.carriers, plan, args.where, folder, networks).items():
                 about = {"carrier": name, "where": args.where, "run": args.out.stem}
                 with args.out.open("a") as file:
                     file.writelines(json.dumps(about | row) + "\n" for row in rows)
@@ -304,6 +322,7 @@ def main() -> None:
     )
     parser.add_argument("carriers", type=names(tuple(CARRIERS)), help=", ".join(CARRIERS))
     parser.add_argument("--where", choices=WHERE, required=True)
+    parser.add_argument("--network", choices=("shared", "own"), default="shared", help="of a deployment")
     parser.add_argument("--sizes", default="0,1e6", help="bytes")
     parser.add_argument("--modes", type=names(("down", "echo")), default=("down", "echo"))
     parser.add_argument("--repeats", type=int, default=5)

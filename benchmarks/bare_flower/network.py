@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,11 @@ def free_port() -> int:
 
 
 class Network:
-    """A running network. `node_config`: what each SuperNode is told besides; `environment`: more variables for all."""
+    """A running network.
+
+    node_config: what each SuperNode is told besides. environment: more variables for all. supernode: the command that
+    takes the arguments of `flower-supernode`.
+    """
 
     def __init__(
         self,
@@ -94,9 +98,10 @@ class Network:
         *,
         node_config: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
+        supernode: Sequence[str] = ("flower-supernode",),
     ) -> None:
         self.folder, self.silos = folder.resolve(), silos
-        self.node_config = dict(node_config or {})
+        self.node_config, self.supernode = dict(node_config or {}), tuple(supernode)
         self.pki, self.home = self.folder / "pki", self.folder / "flwr"
         self.environment = {
             **os.environ,
@@ -208,7 +213,7 @@ class Network:
         told = {"partition-id": i, "num-partitions": self.silos, "silo": f"silo-{i}", **self.node_config}
         self._spawn(
             f"node{i}",
-            *("flower-supernode", "--superlink", f"127.0.0.1:{self.port}"),
+            *(*self.supernode, "--superlink", f"127.0.0.1:{self.port}"),
             *("--host", "127.0.0.1", "--port", str(free_port())),
             *("--root-certificates", str(self.pki / "ca.crt"), *self._tls()),
             *("--auth-supernode-private-key", str(self.pki / f"node{i}")),

@@ -44,7 +44,10 @@ from fedloom.sites import MODALITIES, client_names
 from fedloom.summary import summarise
 
 # What may change between a run and its resumption: nothing that results depend on.
-FREE_ON_RESUME = ("engine.workers", "engine.timeout")
+FREE_ON_RESUME = tuple(
+    f"engine.{key}"
+    for key in ("workers", "timeout", "silos", "quorum", "patience", "cpus", "gpus", "address")
+)
 
 
 def run(
@@ -87,8 +90,7 @@ def run(
     method, settings = resolve(config)
     config = config.model_copy(update={"settings": settings.model_dump(mode="json")})
     if resume is not None:
-        if different := folder.same_config(config.model_dump(mode="json"), FREE_ON_RESUME):
-            raise BadInput(f"{resume} is a run of another configuration: {'; '.join(different[:3])}")
+        refuse_another(folder, config)
         if folder.summary.exists():
             return load_run(folder.path)
     if config.engine.name == "flower" and grid is None:
@@ -108,6 +110,12 @@ def run(
             if resume is None:
                 folder.discard_unless_begun()
             raise
+
+
+def refuse_another(folder: RunFolder, config: Config) -> None:
+    """Raises BadInput when `config` is not what the run in `folder` can go on with; says where they differ."""
+    if different := folder.same_config(config.model_dump(mode="json"), FREE_ON_RESUME):
+        raise BadInput(f"{folder.path} is a run of another configuration: {'; '.join(different[:3])}")
 
 
 class _Experiment:
@@ -133,7 +141,7 @@ class _Experiment:
         settle_process(config.engine.threads)
         start = time.perf_counter()
         assets = pretrained_models(config, method, self.settings, scene, self.watch, self.folder.log)
-        tools = server_tools(config, method, scene, assets)
+        tools = server_tools(config, method, self.settings, scene, assets)
         server = method.server(tools, self.settings)
         scorer = Scorer(config, scene, assets, tools.generator.synthesize if tools.generator else None)
         self.watch.stage("clients: building and warm start")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from fedloom.config import Config, validate
@@ -18,7 +19,7 @@ from fedloom.methods.base import Method, Tools, load_method
 from fedloom.pretraining import Assets, prepare
 from fedloom.progress import Observer
 from fedloom.scenes import split_scene
-from fedloom.sites import MODALITIES, settle_worker, site_specs
+from fedloom.sites import MODALITIES, server_learner, settle_worker, site_specs
 
 ENGINE_VERBS = frozenset({"join"})  # what an engine itself sends; no communication of a method
 
@@ -61,10 +62,11 @@ def pretrained_models(
     config: Config, method: Method, settings: Any, scene: Scene, watch: Observer, log: Callable[[str], None]
 ) -> Assets:
     """The models that the method, or the scoring of its run, starts from; see `prepare`."""
-    needs: set[str] = {"generator", "captioner"} & method.uses
+    uses = method.tools(settings)
+    needs: set[str] = {"generator", "captioner"} & uses
     if not _reads_captions(config, method, settings):
         needs -= {"captioner"}
-    if "generator" in method.uses:
+    if "generator" in uses:
         needs |= {"judge"}
     if method.clients:
         needs |= {"backbones"}
@@ -81,8 +83,9 @@ def _reads_captions(config: Config, method: Method, settings: Any) -> bool:
     )
 
 
-def server_tools(config: Config, method: Method, scene: Scene, assets: Assets) -> Tools:
+def server_tools(config: Config, method: Method, settings: Any, scene: Scene, assets: Assets) -> Tools:
     """What the method's server half works with, its models loaded."""
+    uses = method.tools(settings)
     generator = captioner = features = None
     if assets.generator is not None:
         from fedloom.models.generator import load_generator
@@ -94,7 +97,7 @@ def server_tools(config: Config, method: Method, scene: Scene, assets: Assets) -
         from fedloom.models.captioner import load_captioner
 
         captioner = load_captioner(assets.captioner, config.server.captioner.max_tokens)
-    if "features" in method.uses and assets.clip is not None:
+    if "features" in uses and assets.clip is not None:
         from fedloom.models.clip import load_clip
         from fedloom.models.pictures import to_float
 
@@ -103,7 +106,7 @@ def server_tools(config: Config, method: Method, scene: Scene, assets: Assets) -
         def features(images: Any) -> Any:
             return clip.embed_images(to_float(images))
 
-    real = scene.train.get("image") if "real" in method.uses else None
+    real = scene.train.get("image") if "real" in uses else None
     return Tools(
         class_names=scene.class_names,
         prompts=scene.prompts,
@@ -116,6 +119,9 @@ def server_tools(config: Config, method: Method, scene: Scene, assets: Assets) -
         captioner=captioner,
         features=features,
         real=real if isinstance(real, ImageSet) else None,
+        public=scene.generic if "public" in uses else None,
+        modalities=tuple(m for m in MODALITIES if config.clients.learners(m)),
+        learners=partial(server_learner, config, scene, assets) if "learners" in uses else None,
     )
 
 
@@ -164,11 +170,9 @@ def _silos(config: Config, contract: WireContract, assets: Assets, ledger: Ledge
     expected = {name: m for m in MODALITIES for name in config.clients.names(m)}
     silos = config.engine.silos or (1 if own_data(config) else len(expected))
     if own_data(config):
-        from fedloom.silos import make_offer, pack_public
+        from fedloom.silos import make_offer, pack_public, picture_side
 
-        pictures = link.scene.train.get("image") or link.scene.test.get("image")
-        size = pictures.images.shape[1] if isinstance(pictures, ImageSet) else 0
-        offer = make_offer(config, link.scene.class_names, size)
+        offer = make_offer(config, link.scene.class_names, picture_side(link.scene))
         join = Join(names, "", json.dumps(offer), pack_public(assets))
     else:
         silos = min(silos, len(expected))

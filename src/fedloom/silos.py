@@ -17,6 +17,7 @@ from pydantic import Field
 
 from fedloom import __version__
 from fedloom.config import Config, validate
+from fedloom.data.scene import ImageSet, Scene
 from fedloom.deployment.settings import SiloSettings
 from fedloom.errors import BadInput
 from fedloom.federation.contract import WireContract
@@ -77,6 +78,12 @@ def describe_silo(silo: Mapping[str, Any]) -> dict[str, Any]:
     if model["pretrained"] is not None:
         model["pretrained"] = AT_THE_SILO
     return {"name": own.name, "modality": own.modality, "model": model}
+
+
+def picture_side(scene: Scene) -> int:
+    """Side of the scene's pictures in pixels; 0 where it has none."""
+    pictures = scene.train.get("image") or scene.test.get("image")
+    return pictures.images.shape[1] if isinstance(pictures, ImageSet) else 0
 
 
 def make_offer(config: Config, class_names: Sequence[str], image_size: int) -> dict[str, Any]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from fedloom.config import Config, validate
 from fedloom.data.scene import ImageSet, Modality, Samples, Scene
+from fedloom.errors import BadInput
 from fedloom.federation.site import SiteSpec
 from fedloom.models.settings import LearnerSettings
 from fedloom.pretraining import Assets, backbone_name, fingerprint, load_tokenizer, weights_print
 from fedloom.runs.cache import cached
 from fedloom.scenes import cached_scene, split_scene
+
+if TYPE_CHECKING:
+    from fedloom.methods.base import Site
 
 MODALITIES: tuple[Modality, ...] = ("image", "text")
 FORMAT = 4  # raise when a change of code changes what the warm start gives
@@ -109,6 +113,43 @@ def build_client(
     client.site.export = partial(write_learner, learner, scene.class_names, words, size)
     _warm_start(client, run, private, learner_settings, backbone, tokenizer)
     return client
+
+
+def server_learner(config: Config, scene: Scene, assets: Assets, modality: Modality) -> Site:
+    """A task model on the server, of the largest client architecture of that modality, without data.
+
+    Raises BadInput when the server cannot build one: no client or no data of that modality, or weights elsewhere.
+    """
+    from fedloom.methods.base import Site
+
+    groups = config.clients.learners(modality)
+    if modality not in scene.test or not groups:
+        raise BadInput(
+            f"{config.method} needs a {modality} model on the server, and there is nothing to build it like"
+        )
+    group = max(groups, key=lambda s: (s.hidden * s.layers, s.arch))
+    nothing = scene.test[modality].subset([])
+    words = site_tokenizer(group.pretrained if modality == "text" else None, str(assets.tokenizer))
+    size = nothing.images.shape[1] if isinstance(nothing, ImageSet) else 0
+    name = f"server-{modality}"
+    learner = new_learner(group, config.seed, name, classes=scene.classes, image_size=size, tokenizer=words)
+    backbone = None if group.pretrained else assets.backbones.get(backbone_name(group))
+    if backbone is not None:
+        start_from(learner, backbone)
+    c = config.clients
+    return Site(
+        name=name,
+        modality=modality,
+        learner=learner,
+        tokenizer=words,
+        private=nothing,
+        test=nothing,
+        seed=config.seed,
+        batch=c.batch,
+        rate=c.rate,
+        decay=c.decay,
+        augment=c.augment,
+    )
 
 
 def new_learner(settings: LearnerSettings, seed: int, name: str, **shape: Any) -> Any:

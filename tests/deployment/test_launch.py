@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from federation_on_loopback import until
+from test_real_federation import WITH_CLIENTS
 
 import fedloom
 from fedloom.runs.load import load_run
 from test_engines import assert_same, overrides
-from test_real_federation import WITH_CLIENTS
 
 ROUNDS = "rounds=1"
 

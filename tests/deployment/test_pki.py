@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import shutil
 import socket
 import ssl
 import threading
@@ -268,3 +269,12 @@ def test_a_key_of_another_certificate_is_told(keys: Path) -> None:
 def test_a_folder_that_is_no_kit(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"kit has no ca.crt; `fedloom pki issue NAME` makes it"):
         pki.check_kit(tmp_path / "kit")
+
+
+def test_a_revoked_kit_that_is_put_back_stays_revoked(keys: Path, tmp_path: Path) -> None:
+    kit = pki.issue(keys, "clinic")
+    copy = tmp_path / "copy"
+    shutil.copytree(kit, copy)
+    pki.revoke(keys, "clinic")
+    shutil.copytree(copy, kit)
+    assert pki.keys(keys) == {}

@@ -12,6 +12,9 @@ from fedloom.errors import FedloomError
 def test_a_silo_that_was_never_let_in_ends_with_one_line(silo: Silo) -> None:
     silo.orders["supernode"] = f"say {REFUSED.replace(chr(10), '|')}\nexit 1"
     silo.supervisor.start()
+    silo.check(lambda: silo.supervisor.state == "waiting")
+    assert silo.said[-1].endswith("; once more in 10 s: a server that starts admits its silos last")
+    silo.now += supervisor.PAUSE
     with pytest.raises(FedloomError) as error:
         silo.check(lambda: False)
     assert str(error.value) == (
@@ -52,6 +55,8 @@ def test_having_been_let_in_elsewhere_is_no_reason_to_wait(silo: Silo) -> None:
     silo.orders["supernode"] = f"say {REFUSED.replace(chr(10), '|')}\nexit 1"
     silo.supervisor = silo.another(server="other.example.org:9092")
     silo.supervisor.start()
+    silo.check(lambda: silo.supervisor.state == "waiting")
+    silo.now += supervisor.PAUSE
     with pytest.raises(FedloomError, match=r"other.example.org:9092 refused this silo"):
         silo.check(lambda: False)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedloom.data.scene import ImageSet, TextSet
+from fedloom.data.scene import Generic, ImageSet, TextSet
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.local import LocalFederation
 from fedloom.federation.site import SiteSpec
@@ -30,6 +30,8 @@ QUICK = {
     "standalone": {"private_steps": 2, "extra_steps": 0},
     "self-finetune": TUNING,
     "centralised": TUNING,
+    **{name: {**TUNING, "retrain_steps": 2} for name in ("fedmd", "fed-et", "fedmekt")},
+    **{name: {**TUNING, "retrain_steps": 2, "server_steps": 2} for name in ("fedgems", "creamfl")},
 }
 
 
@@ -104,6 +106,29 @@ def client(
     return half
 
 
+def public_set(n: int = 10) -> Generic:
+    """Pairs of picture and text that no client holds."""
+    pictures, texts = private_of("public", "image", "set", n), private_of("public", "text", "set", n)
+    return Generic(pictures.images, texts.texts, pictures.labels, pictures.labels)
+
+
+def server_learner(modality: str) -> Site:
+    """A linear learner without data."""
+    name = f"server-{modality}"
+    torch.manual_seed(int(numpy_stream(0, name).integers(2**31)))
+    nothing = private_of(name, modality, "none").subset([])
+    return Site(
+        name=name,
+        modality=modality,  # type: ignore[arg-type]
+        learner=Linear(modality),
+        tokenizer=words(),
+        private=nothing,
+        test=nothing,
+        seed=0,
+        batch=8,
+    )
+
+
 def _fail(name: str, message: Any, *, round: int) -> Any:
     raise RuntimeError(f"{name} is out of luck")
 
@@ -140,6 +165,14 @@ class Toy:
         ]
         self.ledger = Ledger(uncounted=UNCOUNTED)
         self.federation = LocalFederation(specs, kind.contract(self.settings), self.ledger)
+        given_tools = {
+            "generator": load_generator(folder, WIDTH),
+            "captioner": Captioner(),
+            "modalities": tuple(m for m in ("image", "text") if m in clients.values()),
+            "public": public_set(),
+            "learners": server_learner,
+            **(tools or {}),
+        }
         self.tools = Tools(
             class_names=NAMES,
             prompts=PROMPTS,
@@ -147,9 +180,7 @@ class Toy:
             seed=0,
             rounds=3,
             timeout=timeout,
-            generator=load_generator(folder, WIDTH),
-            captioner=Captioner(),
-            **(tools or {}),
+            **given_tools,
         )
         self.server = kind.server(self.tools, self.settings)
 

@@ -21,7 +21,7 @@ TABLE_X = {"samples": 100, "image_clients": 4, "text_clients": 4, "classes": 102
     ],
 )
 def test_table_x(method: str, up: int, down: int, mb_up: float, mb_down: float) -> None:
-    got = round_bytes(method, **TABLE_X)
+    got = round_bytes(method, **TABLE_X, public=1000)
     assert got == (up, down)
     digits = 2 if mb_up < 10 else 1
     assert round(got.up / MB, digits) == mb_up
@@ -36,15 +36,20 @@ def test_u_fedmmkt() -> None:
 def test_baselines_on_synthetic_samples() -> None:
     fedmd = round_bytes("fedmd", **TABLE_X)
     assert (fedmd.up / MB, fedmd.down / MB) == pytest.approx((0.311, 0.311 + 4.78), abs=2e-3)
-    fedmekt, creamfl = (round_bytes(m, **TABLE_X, public=None) for m in ("fedmekt", "creamfl"))
+    fedmekt, creamfl = (round_bytes(m, **TABLE_X) for m in ("fedmekt", "creamfl"))
     assert fedmekt.up == creamfl.up
     assert (fedmekt.up / MB, fedmekt.down / MB, creamfl.down / MB) == pytest.approx(
         (2.344, 7.13, 9.47), abs=5e-3
     )
 
 
+def test_logits_about_a_public_set() -> None:
+    for method in ("fedmd", "fed-et", "fedgems"):
+        assert round_bytes(method, **TABLE_X, public=1000) == (8 * 1000 * 102 * 4, 8 * 1000 * 102 * 4)
+
+
 def test_order_of_methods_by_bytes() -> None:
-    each = {m: round_bytes(m, **TABLE_X) for m in ("l-fedmmkt", "fedmmkt", "fedmekt", "creamfl")}
+    each = {m: round_bytes(m, **TABLE_X, public=1000) for m in ("l-fedmmkt", "fedmmkt", "fedmekt", "creamfl")}
     up, down = ([b[i] for b in each.values()] for i in (0, 1))
     assert up[0] < up[1] < up[2] == up[3]
     assert down == sorted(down)

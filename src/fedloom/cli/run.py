@@ -72,12 +72,12 @@ def run(
         "rounds": rounds,
         "engine": engine,
     }
-    chosen = configuration(**given) if resume is None else _resumed(resume, given)
+    chosen = configuration(**given) if resume is None else resumed(resume, given)
     finished = _carry_out(chosen, out, resume, overwrite, quiet)
     conclude(finished, json)
 
 
-def _resumed(folder: Path, given: dict[str, Any]) -> Config | None:
+def resumed(folder: Path, given: dict[str, Any]) -> Config | None:
     """What the options say of the run in `folder`: None when there are none, else the options over its own."""
     from fedloom.runs.folder import RunFolder
 

@@ -84,19 +84,23 @@ def submit(
 
 def _configured(given: dict[str, Any], silos: int | None, resume: Path | None) -> Config:
     """The configuration of the run, checked as far as it can be without its silos."""
+    from fedloom.cli.run import resumed
     from fedloom.config import Config, validate
+    from fedloom.experiment import refuse_another
     from fedloom.parts import resolve
     from fedloom.runs.folder import RunFolder
 
-    chosen: Config
-    if resume is not None and not any(value not in (None, []) for value in given.values()):
-        chosen = validate(Config, RunFolder.open(resume).config)
-    else:
-        chosen = configuration(**given)
+    laid = configuration(**given) if resume is None else resumed(resume, given)
+    if resume is not None and laid is None:
+        laid = validate(Config, RunFolder.open(resume).config)
+    assert laid is not None
+    chosen: Config = laid
     engine = {"name": "flower", "mode": "deployment", **({} if silos is None else {"silos": silos})}
     tree = chosen.model_dump(mode="json")
     chosen = validate(Config, {**tree, "engine": {**tree["engine"], **engine}})
     resolve(chosen)
+    if resume is not None:
+        refuse_another(RunFolder.open(resume), chosen)
     return chosen
 
 

@@ -56,6 +56,10 @@ def _gather(folder: RunFolder) -> None:
         target = folder.export / exported.name
         shutil.rmtree(target, ignore_errors=True)
         shutil.move(exported, target)
+    for log in sorted(folder.federation.glob("silos/**/log.txt")):  # of a simulation
+        kept = folder.federation / "logs" / log.parent.name
+        kept.mkdir(parents=True, exist_ok=True)
+        shutil.move(log, kept / "silo.log")
     for logs in sorted(folder.federation.glob("silos/*/logs")):
         kept = folder.federation / "logs" / logs.parent.name
         shutil.rmtree(kept, ignore_errors=True)

@@ -24,18 +24,22 @@ SWITCHES: dict[str, tuple[str, str]] = {
     "PYTHONUNBUFFERED": ("1", "logs are written as things happen"),
 }
 OLDEST, TOO_NEW = (1, 41), (1, 43)
+_HERE = "127.0.0.1,localhost,::1"
 _INSTALL = "pip install 'fedloom[flower]'"
 
 
 def engine_environment(home: Path) -> dict[str, str]:
     """This process's environment with all switches; `home` is where Flower keeps its own files."""
     home.mkdir(parents=True, exist_ok=True)
+    direct = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), _HERE]))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {
         **os.environ,
         **{name: value for name, (value, _) in SWITCHES.items()},
         "FLWR_HOME": str(home.resolve()),
         "PATH": path,
+        "NO_PROXY": direct,  # what a silo's processes say to each other is for no proxy
+        "no_proxy": direct,
         "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path),
     }
 

@@ -111,13 +111,16 @@ def revoke(folder: Path, name: str) -> None:
 
 
 def keys(folder: Path) -> dict[str, str]:
-    """The silos that have a kit, and their public keys, one line each."""
+    """The silos that have a kit, and their public keys, one line each; without those whose key was ever revoked."""
+    revoked = {file.read_text(errors="replace").strip() for file in (folder / "revoked").glob("*.pub")}
     found = {}
     for file in sorted((folder / "silos").glob("[!.]*/node.pub")):
         try:
-            found[file.parent.name] = file.read_text(errors="replace").strip()
+            key = file.read_text(errors="replace").strip()
         except FileNotFoundError:  # revoked just now
             continue
+        if key not in revoked:  # a kit that was put back is no pardon
+            found[file.parent.name] = key
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -18,8 +19,10 @@ from fedloom.deployment.events import EventLog, run_log
 from fedloom.deployment.job import Job, event_file
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.flower.mail import words
+from fedloom.federation.flower.pulls import look_often
 from fedloom.federation.silo.store import RUN_NAME
 from fedloom.models.settings import IMAGE_ARCHS, TEXT_ARCHS
+from fedloom.runs.disk import read_object
 from fedloom.runs.folder import new_run_path
 from fedloom.silos import AT_THE_SILO
 from fedloom.sites import MODALITIES
@@ -45,16 +48,33 @@ def make_server_app() -> ServerApp:
         job = Job(**json.loads(str(context.run_config["job"])))
         server = Path(os.environ[FOLDER])
         threading.Thread(target=_end_with_parent, daemon=True).start()
+        look_often(importlib.import_module("flwr.superlink.grid.http_grid"))
         _speak_up(run_log(event_file(server, job.id)))
-        carry_out(grid, job, server)
+        carry_out(NamedGrid(grid, server / "nodes.json"), job, server)
 
     return app
 
 
-def carry_out(grid: Grid, job: Job, server: Path) -> None:
+class NamedGrid:
+    """A Grid that also knows which silo each node was admitted as. file: the server's list of them, if it keeps one."""
+
+    def __init__(self, grid: Grid, file: Path) -> None:
+        self._grid, self._file = grid, file
+
+    def silo_names(self) -> dict[int, str]:
+        """Node -> silo."""
+        return {int(entry["node"]): name for name, entry in read_object(self._file).items()}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._grid, name)
+
+
+def carry_out(grid: Any, job: Job, server: Path) -> None:
     """Does the job; every failure is told in its event file, then raised."""
     from fedloom import experiment
     from fedloom.methods.base import load_method
+    from fedloom.scenes import cached_scene
+    from fedloom.silos import picture_side
 
     events, out = EventLog(event_file(server, job.id)), job.out
     try:
@@ -62,7 +82,7 @@ def carry_out(grid: Grid, job: Job, server: Path) -> None:
         own = config.engine.mode == "deployment" and load_method(config.method)[0].clients
         if own and job.resume is None:
             events.stage(f"waiting for {config.engine.silos or 1} silos")
-            config = with_roster(config, roster(grid, config))
+            config = with_roster(config, roster(grid, config), picture_side(cached_scene(config.data)))
         if out is None and job.resume is None:
             out = str(new_run_path(config.method, config.data.name, config.seed, server / "runs"))
         done = experiment.run(
@@ -78,17 +98,28 @@ def carry_out(grid: Grid, job: Job, server: Path) -> None:
     events.over(done.path)
 
 
-def roster(grid: Grid, config: Config) -> list[dict[str, Any]]:
+def roster(grid: Any, config: Config) -> list[dict[str, Any]]:
     """What the silos that are connected say of themselves, once there are as many as the run waits for.
 
     Raises:
         FedloomError: too few silos come, or too few of those fit this server.
     """
-    from fedloom.federation.flower.mail import Mail, hello, wait_for_nodes
+    from fedloom.federation.flower.mail import Mail, check_name, hello, wait_for_nodes
+    from fedloom.federation.messages import ContractBreach
 
     mail, wanted, patience = Mail(grid), config.engine.silos or 1, config.engine.patience
     nodes = wait_for_nodes(mail, wanted, patience)
-    found = sorted(hello(mail, nodes, patience).values(), key=lambda said: str(said.get("silo")))
+    known, found = mail.admitted(), []
+    for node, said in hello(mail, nodes, patience).items():
+        about = said.get("about")
+        own_name = about.get("name") if isinstance(about, dict) else None
+        try:
+            for name in (said.get("silo"), own_name):
+                check_name(words(name)[:128], known.get(node))
+            found.append(said)
+        except ContractBreach as breach:
+            log.warning("%s", breach)
+    found.sort(key=lambda said: str(said.get("silo")))
     if len(found) < wanted:
         raise FedloomError(
             f"{len(found)} of {wanted} silos can take part; `fedloom logs` says what the others lack"
@@ -96,11 +127,12 @@ def roster(grid: Grid, config: Config) -> list[dict[str, Any]]:
     return found
 
 
-def with_roster(config: Config, said: list[dict[str, Any]]) -> Config:
+def with_roster(config: Config, said: list[dict[str, Any]], side: int = 0) -> Config:
     """The configuration with the clients that are really there: a group of one for each silo, by modality.
 
     A silo is left out, with a line in the log, when it says what no client can be, when its name is taken, or when
-    its representations have another width than those of most silos.
+    its representations have another width than those of most silos, or its patches do not tile the run's pictures of
+    `side` pixels (0: unknown).
 
     Raises FedloomError when fewer are left than the run waits for; says why of the first that was left out.
     """
@@ -109,7 +141,7 @@ def with_roster(config: Config, said: list[dict[str, Any]]) -> Config:
     for header in said:
         silo = words(header.get("silo"))[:60]
         try:
-            modality, group = _group(header)
+            modality, group = _group(header, side)
             if group["name"] in there:
                 raise BadInput(f"another silo is called {group['name']!r}")
             there[group["name"]] = modality, group
@@ -133,7 +165,7 @@ def with_roster(config: Config, said: list[dict[str, Any]]) -> Config:
     return config.model_copy(update={"clients": validate(type(config.clients), clients, "clients")})
 
 
-def _group(header: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _group(header: Mapping[str, Any], side: int) -> tuple[str, dict[str, Any]]:
     """(modality, client group) of a silo's word about itself, which may be anything. Raises BadInput."""
     about = header.get("about")
     if not isinstance(about, dict) or about.get("modality") not in MODALITIES:
@@ -149,6 +181,8 @@ def _group(header: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     allowed = IMAGE_ARCHS if about["modality"] == "image" else TEXT_ARCHS
     if group.arch not in allowed:
         raise BadInput(f"{group.arch!r} is no {about['modality']} model, allowed: {', '.join(allowed)}")
+    if not own and side and group.arch in ("vit", "beit") and side % group.patch:
+        raise BadInput(f"model.patch = {group.patch} does not divide the side of the run's pictures, {side}")
     if not own and (size := 12 * group.layers * group.hidden**2) > _LARGEST:  # its backbone is trained here
         raise BadInput(
             f"model.hidden = {group.hidden}, model.layers = {group.layers}: about {size:.1e} weights, "

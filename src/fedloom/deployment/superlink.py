@@ -71,10 +71,9 @@ class Host:
 
     def silos(self) -> list[dict[str, Any]]:
         """The silos that are admitted: name, node, state (online, offline, registered)."""
-        names = self.names()
+        states, names = self._states(), self.names()  # in this order: who is admitted meanwhile has a name
         rows = [
-            {"name": names.get(node, "?"), "node": node, "state": state}
-            for node, state in self._states().items()
+            {"name": names.get(node, "?"), "node": node, "state": state} for node, state in states.items()
         ]
         return sorted(rows, key=lambda row: str(row["name"]))
 

@@ -19,6 +19,7 @@ _TELLING = re.compile(r"error|exit code|cannot|in use|invalid", re.IGNORECASE)
 # Colours, and whose line it is.
 _NOISE = re.compile(r"\x1b\[\d+m|^\S+Z (?:INFO|WARNING|ERROR) \[uvicorn\.\w+\] ", re.MULTILINE)
 LISTENING = "Uvicorn running on"  # said once the port is the SuperLink's
+_LATE = "late"  # a silo still at work when its run ended: no refusal of the silo
 _PLAIN = ("HTTP_REQUEST", "WRONG_VERSION_NUMBER")
 
 
@@ -52,6 +53,8 @@ class Reader:
             self._refusal = "its key is not registered; `fedloom pki issue NAME` gives a silo one"
         elif "could not be activated" in line:
             self._refusal = "it is held to be connected already; one that crashed is, for up to a minute"
+        elif "Run is finished" in line:
+            self._refusal = _LATE
         elif line.startswith(HANDSHAKE):
             self._handshake(line.removeprefix(HANDSHAKE))
         elif (found := _NODE.search(line)) is not None:
@@ -60,6 +63,8 @@ class Reader:
             self._tell(f"silo {name} {'connected' if came == 'Activate' else 'left'}")
         elif (found := _CLIENT.search(line)) is not None and found[3] in ("401", "403", "412"):
             why, self._refusal = self._refusal, ""
+            if why is _LATE:
+                return
             if found[3] != "412":
                 why = "its signature is not that of a silo that is admitted"
             self._say(f"refused a silo at {found[1]}: {why or f'status {found[3]}'}")

@@ -87,7 +87,7 @@ def main() -> None:
 
     uvicorn.config.create_ssl_context, uvicorn.run = context, guarded
     # Its SuperExec stays in our process group, so that whoever ends the group leaves none behind.
-    flower.get_popen_detach_kwargs = dict
+    vars(flower)["get_popen_detach_kwargs"] = dict
     sys.argv[0] = "flower-superlink"
     flower.flower_superlink()
 

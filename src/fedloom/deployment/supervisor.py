@@ -69,6 +69,7 @@ class SiloSupervisor:
             0.0,
         )  # failing: since when the SuperNode tries in vain; 0: it does not
         self._spoken: set[str] = set()
+        self._refusals = 0
 
     def start(self) -> None:
         """Starts both processes, and returns before they are ready."""
@@ -190,6 +191,12 @@ class SiloSupervisor:
             self._stand("connecting")
             self.say(
                 f"silo {self.name}: the SuperNode's {node.fate()} ({reason(said)}); it is started again in {PAUSE:g} s"
+            )
+        elif not known and found.may_pass and not self._refusals:
+            self._refusals += 1
+            self._stand("waiting")
+            self.say(
+                f"silo {self.name}: {found.line}; once more in {PAUSE:g} s: a server that starts admits its silos last"
             )
         elif not known:
             self._stand("refused")

@@ -61,6 +61,12 @@ def align_loss(
     raise unknown("alignment", kind, ("kl", "mse", "cos"))
 
 
+def divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(softmax(teacher) || softmax(student)) of each row, in nats: (B, C) twice -> (B,). Gradient reaches both."""
+    log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
 def _normalised(z: Tensor, normalise: Normalise) -> Tensor:
     if normalise == "layer":
         return layer_norm(z)

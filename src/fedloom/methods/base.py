@@ -240,6 +240,9 @@ class Tools:
     captioner: Any = None
     features: Callable[[NDArray[np.uint8]], Tensor] | None = None  # a frozen picture encoder's vectors (N, D)
     real: Any = None  # labelled real pictures: for the centralised upper bound only
+    public: Any = None  # pairs of picture and text that no client holds
+    modalities: tuple[Modality, ...] = ()  # of the clients
+    learners: Callable[[Modality], Site] | None = None  # a task model of the server's own, with no data
 
     def rng(self, *names: object) -> np.random.Generator:
         """The server's NumPy stream called `names`."""
@@ -298,11 +301,17 @@ class Method:
     client: type[ClientHalf]
     server: type[ServerHalf]
     verbs: Callable[[Any], Mapping[str, tuple[Any, Any]]]
-    uses: frozenset[str] = frozenset()  # tools beyond the federation: generator, captioner, features, real
+    # Tools beyond the federation, of generator, captioner, features, real, public, learners; or a function of the
+    # settings that says which.
+    uses: frozenset[str] | Callable[[Any], frozenset[str]] = frozenset()
     clients: bool = True  # False: a server on its own
     resolve: Callable[[Any, Sequence[str]], Any] = lambda settings, modalities: (
         settings
     )  # settings for these modalities
+
+    def tools(self, settings: Any) -> frozenset[str]:
+        """The tools that the server half is given."""
+        return self.uses if isinstance(self.uses, frozenset) else self.uses(settings)
 
     def contract(self, settings: Any) -> WireContract:
         """What may cross the wire."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedloom.federation.exchange import Reply
@@ -19,7 +21,8 @@ class Opinions:
     """The replies stacked over clients: labels, entropies (K, S), representations (K, S, D), logits (K, S, C).
 
     A reply about another number of samples, or of another width, is left out and logged: its client is absent. A label
-    outside 0..C-1, or a row of logits that is not finite, leaves the client out for that sample. `present` (K, S).
+    outside 0..C-1, or a row of logits that is not finite, leaves the client out for that sample. So does a zero vector
+    where representations are all that is sent. `present` (K, S).
     """
 
     def __init__(self, replies: Sequence[Reply], samples: int, classes: int, width: int) -> None:
@@ -47,6 +50,28 @@ class Opinions:
         self.representations: Tensor = stack.get("representations", torch.zeros(0, samples, width))
         self.augmented: Tensor | None = stack.get("augmented")
         self.present = self.labels >= 0
+        if "representations" in stack and "labels" not in stack:
+            self.present = self.representations.any(-1)
+            self.labels = torch.full(self.present.shape, -1)
+
+    @classmethod
+    def scattered(
+        cls, replies: Sequence[Reply], wanted: Mapping[str, NDArray[np.bool_]], classes: int
+    ) -> Opinions:
+        """Of logits about those samples alone that each modality was asked about: bool (S,), by modality.
+
+        A reply about another number of samples is left out and logged.
+        """
+        samples = len(next(iter(wanted.values())))
+        fitting = [r for r in replies if _fits(r, {"logits": (int(wanted[r.modality].sum()), classes)})]
+        found = cls([], samples, classes, 0)
+        found.replies, found.modalities = fitting, tuple(r.modality for r in fitting)
+        found.logits = torch.full((len(fitting), samples, classes), torch.nan)
+        for row, r in zip(found.logits, fitting, strict=True):
+            row[torch.from_numpy(wanted[r.modality])] = torch.from_numpy(r.message.logits)
+        found.present = torch.isfinite(found.logits).all(-1)
+        found.labels = found.logits.argmax(-1).masked_fill(~found.present, -1)
+        return found
 
 
 def _fits(reply: Reply, shapes: dict[str, tuple[int, ...]]) -> bool:

@@ -9,7 +9,7 @@ from fedloom.errors import BadInput, unknown
 MB = 2**20  # bytes; the only reading that gives the printed figures
 _WORD = 4  # bytes of a float32 or int32
 
-METHODS = ("fedmmkt", "l-fedmmkt", "u-fedmmkt", "fedmd", "fedmekt", "creamfl")
+METHODS = ("fedmmkt", "l-fedmmkt", "u-fedmmkt", "fedmd", "fed-et", "fedgems", "fedmekt", "creamfl")
 
 
 class Bytes(NamedTuple):
@@ -29,7 +29,7 @@ def round_bytes(
     image_bytes: int = 12288,
     text_bytes: int = 240,
     kept: int | None = None,
-    public: int | None = 1000,
+    public: int | None = None,
 ) -> Bytes:
     """Bytes of one round without headers.
 
@@ -44,8 +44,9 @@ def round_bytes(
         text_bytes: of a caption; 240 reproduces the printed figures.
         kept: M, retained samples, for the FedMMKT methods: their answers then count M samples and a mask of S bits a
             client. None counts S and no mask, as the paper does.
-        public: P, the public set FedMEKT and CreamFL exchange representations of; it is at the clients already. None:
-            the synthetic samples take its place, are sent, and come back with labels and representations.
+        public: P, the public set that the methods other than FedMMKT's exchange their answers about; it is at the
+            clients already. None: the synthetic samples take its place, are sent, and come back with labels and
+            representations.
 
     Raises:
         BadInput: an unknown method, a negative number, or more samples kept than there are.
@@ -79,8 +80,11 @@ def round_bytes(
         return Bytes(2 * vectors + 2 * words, data + labels + fused + mask)
     if method == "l-fedmmkt":  # aggregated logits do not go down, only labels
         return Bytes(logits, data + labels + mask)
-    if method == "fedmd":  # logits both ways
-        return Bytes(logits, data + logits)
+    if method in ("fedmd", "fed-et", "fedgems"):  # logits both ways; FedGEMS: at most so many up
+        if public is None:
+            return Bytes(logits, data + logits)
+        scores = n * public * classes * _WORD
+        return Bytes(scores, scores)
     if method in ("fedmekt", "creamfl"):
         sets = 2 if method == "creamfl" else 1  # CreamFL: global image and text representations go down
         if public is None:

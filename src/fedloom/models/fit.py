@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -94,3 +94,13 @@ def adamw(parameters: Iterable[nn.Parameter], rate: float, decay: float = 0.01) 
 def state_arrays(module: nn.Module, prefix: str = "") -> dict[str, NDArray[Any]]:
     """A module's state as NumPy arrays, names prefixed."""
     return {prefix + key: value.detach().cpu().numpy().copy() for key, value in module.state_dict().items()}
+
+
+def load_arrays(module: nn.Module, arrays: Mapping[str, NDArray[Any]], prefix: str = "") -> None:
+    """Put `state_arrays` back; arrays of other names are passed over."""
+    module.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in part_of(arrays, prefix).items()})
+
+
+def part_of(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """The arrays whose names begin with `prefix`, without it."""
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

@@ -57,6 +57,9 @@ def tokenize(tokenizer: Any, texts: Sequence[str]) -> dict[str, torch.Tensor]:
 
     One fixed length keeps results independent of which texts share a batch.
     """
+    if not len(texts):  # a tokenizer cannot say how wide nothing is
+        empty = torch.zeros(0, tokenizer.model_max_length, dtype=torch.int64)
+        return {"input_ids": empty, "attention_mask": empty}
     rows = tokenizer(
         list(texts),
         padding="max_length",

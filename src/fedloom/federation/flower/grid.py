@@ -14,7 +14,7 @@ from fedloom.federation.base import Federation
 from fedloom.federation.codec import encode
 from fedloom.federation.contract import WireContract
 from fedloom.federation.exchange import Delivery, Missing, Request
-from fedloom.federation.flower.mail import LONGEST, SLOW, Mail, pause_since, wait_for_nodes, words
+from fedloom.federation.flower.mail import LONGEST, SLOW, Mail, check_name, pause_since, wait_for_nodes, words
 from fedloom.federation.flower.records import pack_payloads
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.messages import ContractBreach
@@ -187,6 +187,7 @@ class GridFederation(Federation):
                 self._miss(Missing(self.round, "join", silo, "lost", f"{silo}: {words(header['failed'])}"))
                 return
             raise ContractBreach(f"{silo} cannot take part: {words(header['failed'])}")
+        check_name(silo, self._mail.admitted().get(node))
         clients = header.get("clients")
         if not isinstance(clients, dict) or not all(
             isinstance(k, str) and v in ("image", "text", "audio", "video", "image-text", "audio-visual")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedloom.errors import FedloomError
@@ -43,6 +43,11 @@ class Mail:
     def nodes(self) -> list[int]:
         """The nodes that are connected. Raises FedloomError when the SuperLink does not answer."""
         return sorted(self._call(self._grid.get_node_ids))
+
+    def admitted(self) -> dict[int, str]:
+        """Node -> the silo whose key it has, where the server keeps a list (`silo_names` of its grid); else nothing."""
+        names: Callable[[], dict[int, str]] | None = getattr(self._grid, "silo_names", None)
+        return names() if names is not None else {}
 
     def push(self, letters: Mapping[int, tuple[dict[str, Any], ArrayRecord]], group: str) -> dict[str, int]:
         """Posts a letter to each node; message id -> node."""
@@ -127,6 +132,12 @@ def hello(mail: Mail, nodes: Collection[int], patience: float) -> dict[int, dict
         else:
             found[node] = header
     return found
+
+
+def check_name(silo: str, known: str | None) -> None:
+    """Raises ContractBreach when a silo bears another name than the one its key was issued for."""
+    if known is not None and silo != known:
+        raise ContractBreach(f"silo {silo!r} has the key of {known!r}, and can only take part as {known!r}")
 
 
 def words(said: Any) -> str:

@@ -1,0 +1,284 @@
+"""CreamFL: multimodal federated learning via contrastive representation ensemble (arXiv 2302.08888).
+
+    down  the shared samples
+    up    representations (and, for a generator, labels)
+    down  two global representations of each sample, one of its picture and one of its text
+
+After its code FLAIR-THU/CreamFL. Clients: private data, then on shared samples an inter-modal contrast (towards the
+global representation of the other modality) and an intra-modal one (towards that of their own, away from what they said
+themselves before). Server: clients weighed by how well they pick the sample's other modality among all samples.
+
+With a public set the server has an encoder for each modality, trained on its pairs by contrast and towards the weighted
+representations; what it then sees is global. With synthetic samples, which are new in each round, the weighted
+representations themselves are, and the clients of the other modality, on average, what they are weighed against.
+
+Ours: cosines throughout; a pass over shared samples is `retrain_steps` steps on the pool; with one modality there is no
+inter-modal term, and clients are weighed against their own mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from fedloom.data.scene import Modality
+from fedloom.errors import BadInput
+from fedloom.federation.base import Federation
+from fedloom.federation.messages import Tensor as Wire
+from fedloom.functional.contrast import contrast_weights, symmetric_infonce
+from fedloom.functional.ensemble import grouped
+from fedloom.functional.fusion import mean_over
+from fedloom.functional.norms import unit
+from fedloom.methods.base import (
+    Done,
+    Inputs,
+    Method,
+    Site,
+    Tools,
+    load_optimizer_state,
+    optimizer_state,
+    rows,
+)
+from fedloom.methods.replies import Opinions
+from fedloom.methods.shared import (
+    ASKED,
+    Labelled,
+    Representations,
+    Samples,
+    SharedClient,
+    SharedServer,
+    SharedSettings,
+    Verdict,
+    answered,
+    labels_of,
+    majority,
+    needs,
+)
+from fedloom.models.fit import adamw, fit, index_batches, load_arrays, part_of, state_arrays
+
+Array = NDArray[Any]
+MODALITIES: tuple[Modality, ...] = ("image", "text")
+
+
+class Settings(SharedSettings):
+    """Weights and temperatures of both sides."""
+
+    contrast_weight: float = Field(0.5, ge=0, description="of L_inter + L_intra at the clients")
+    contrast_temperature: float = Field(0.5, gt=0, description="of both")
+    weigh_temperature: float = Field(1.0, gt=0, description="of the clients' scores at the server")
+    server_steps: int = Field(40, ge=0, description="steps of the server's encoders a round (public set)")
+    server_weight: float = Field(
+        0.3, ge=0, description="of the distance to the weighted representations, at the server"
+    )
+    server_rate: float = Field(2e-3, gt=0, description="AdamW's rate of the server's encoders")
+    server_temperature: float = Field(0.07, gt=0, description="of the contrast between the server's encoders")
+
+
+@dataclass(frozen=True)
+class Globals:
+    """Down: which samples somebody answered, and G^I and G^T of those. None: no client of that modality."""
+
+    kept: Annotated[Array, Wire("bool", ("S",))]
+    image: Annotated[Array, Wire("float32", ("M", "D"))] | None = None
+    text: Annotated[Array, Wire("float32", ("M", "D"))] | None = None
+
+
+def inter_contrast(z: Tensor, anchors: Tensor, own: Tensor, temperature: float) -> Tensor:
+    """-log of the softmax over all anchors (N, D) of cos(z_i, .) / tau, at the sample's own: z (B, D), own (B,)."""
+    return F.cross_entropy(unit(z) @ unit(anchors).T / temperature, own)
+
+
+def intra_contrast(z: Tensor, target: Tensor, old: Tensor, temperature: float) -> Tensor:
+    """-log of the softmax over {target_i, old_i} of cos(z_i, .) / tau, at the target; all (B, D)."""
+    near = (unit(z) * unit(target)).sum(1)
+    far = (unit(z) * unit(old)).sum(1)
+    return F.softplus((far - near) / temperature).mean()
+
+
+class Client(SharedClient):
+    """Private data, then both contrasts on shared samples. Keeps what it said."""
+
+    settings: Settings
+
+    def __init__(self, site: Site, settings: Settings) -> None:
+        super().__init__(site, settings)
+        self.said: Tensor | None = None
+
+    def answer(self, z: Tensor, logits: Tensor) -> Labelled | Representations:
+        """z_i, with the label where a generator is to be tuned."""
+        z = torch.nan_to_num(z)
+        self.said = z
+        return (
+            Representations(z.numpy())
+            if self.settings.shared == "public"
+            else Labelled(z.numpy(), labels_of(logits))
+        )
+
+    def targets(self, message: Globals, kept: Tensor) -> dict[str, Tensor]:
+        """G of both modalities, and the model's own words of before."""
+        assert self.said is not None
+        found = {"said": self.said[kept]}
+        for m in MODALITIES:
+            given = getattr(message, m)
+            if given is not None:
+                found["own" if m == self.site.modality else "other"] = torch.from_numpy(given)
+        self.said = None
+        return found
+
+    def study(self, round: int) -> float | None:
+        """Private steps first."""
+        self.site.train_private(self.settings.private_steps, round)
+        return self.on_shared(round)
+
+    def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
+        """0.5 (L_inter + L_intra)"""
+        s, z = self.settings, self.site.learner.encode(**views)  # type: ignore[operator]
+        loss: Tensor = z.sum() * 0.0
+        if "other" in pool:
+            loss = loss + inter_contrast(z, pool["other"], i, s.contrast_temperature)
+        if "own" in pool:
+            loss = loss + intra_contrast(z, pool["own"][i], pool["said"][i], s.contrast_temperature)
+        return s.contrast_weight * loss
+
+    def memory(self) -> dict[str, Array]:
+        """With what it said, between `infer` and `learn`."""
+        return super().memory() | ({} if self.said is None else {"said": self.said.numpy()})
+
+    def remember(self, arrays: Mapping[str, Array]) -> None:
+        """All again."""
+        super().remember(arrays)
+        self.said = torch.from_numpy(arrays["said"].copy()) if "said" in arrays else None
+
+
+class Server(SharedServer):
+    """Weighs the clients by contrast; with a public set, two encoders."""
+
+    settings: Settings
+    formula = "creamfl"
+
+    def __init__(self, tools: Tools, settings: Settings) -> None:
+        super().__init__(tools, settings)
+        self.models: dict[Modality, Site] = {}
+        if settings.shared == "public":
+            if tools.learners is None:
+                raise BadInput("CreamFL on a public set needs encoders on the server, and this run has none")
+            self.models = {m: tools.learners(m) for m in MODALITIES}
+            both = [p for site in self.models.values() for p in site.learner.parameters()]
+            self.optimizer = adamw(both, settings.server_rate)
+
+    def judge(self, t: int, federation: Federation, samples: Samples, opinions: Opinions) -> Verdict:
+        """Global representations; labels by unweighted majority."""
+        if not len(opinions.representations):
+            return Verdict(torch.full((len(samples),), -1), {})
+        inputs = {
+            m: site.inputs(samples.images if m == "image" else samples.texts)
+            for m, site in self.models.items()
+        }
+        anchors = (
+            {m: site.look(inputs[m])[0] for m, site in self.models.items()}
+            if self.models
+            else self._means(opinions)
+        )
+        targets = self._aggregate(opinions, anchors)
+        losses = {}
+        if self.models:
+            losses["server encoders"] = self._train(t, inputs, targets, opinions)
+            anchors = {m: site.look(inputs[m])[0] for m, site in self.models.items()}
+        spoken = anchors if self.models else targets
+        kept = opinions.present.any(0)
+        lesson = Globals(kept.numpy(), **{m: spoken[m][kept].numpy() for m in MODALITIES if m in spoken})
+        return Verdict(
+            majority(opinions, len(self.tools.class_names), samples.labels),
+            dict.fromkeys(answered(opinions), lesson),
+            torch.stack([targets[m] for m in MODALITIES if m in targets]).mean(0),
+            losses,
+        )
+
+    def _of(self, opinions: Opinions, m: Modality) -> list[int]:
+        return [k for k, modality in enumerate(opinions.modalities) if modality == m]
+
+    def _means(self, opinions: Opinions) -> dict[Modality, Tensor]:
+        """What the clients of each modality say on average."""
+        found = {}
+        for m in MODALITIES:
+            if own := self._of(opinions, m):
+                found[m] = mean_over(opinions.representations[own], opinions.present[own])
+        return found
+
+    def _aggregate(self, opinions: Opinions, anchors: Mapping[Modality, Tensor]) -> dict[Modality, Tensor]:
+        """sum alpha_k z_k per modality; alpha: softmax over its clients of the log-softmax at the own sample."""
+        found = {}
+        for m, other in zip(MODALITIES, reversed(MODALITIES), strict=True):
+            if not (own := self._of(opinions, m)):
+                continue
+            z, here = opinions.representations[own], opinions.present[own]
+            z = z.masked_fill(~here[..., None], 0.0)
+            against = anchors.get(other, anchors[m])
+            weights = contrast_weights(z, against, self.settings.weigh_temperature, True, here)
+            found[m] = grouped(z, weights)
+        return found
+
+    def _train(
+        self,
+        t: int,
+        inputs: Mapping[Modality, Inputs],
+        targets: Mapping[Modality, Tensor],
+        opinions: Opinions,
+    ) -> float | None:
+        """Contrast between the encoders on public pairs, and 0.3 times the distance to the targets."""
+        s, sites = self.settings, self.models
+        kept = opinions.present.any(0)
+        n = len(kept)
+
+        def loss(index: NDArray[np.int64]) -> Tensor:
+            i = torch.from_numpy(index)
+            z = {m: site.learner.encode(**rows(inputs[m], i)) for m, site in sites.items()}  # type: ignore[operator]
+            total = symmetric_infonce(z["image"], z["text"], s.server_temperature)
+            for m, target in targets.items():
+                if kept[i].any():
+                    total = total + s.server_weight * F.mse_loss(z[m][kept[i]], target[i][kept[i]])
+            return total
+
+        for site in sites.values():
+            site.learner.train()
+        batch = min(site.batch for site in sites.values())
+        steps = s.steps_on(n, s.server_steps, batch)
+        batches = index_batches(n, batch, steps, self.tools.rng(t, "encoders"))
+        return fit(self.optimizer, batches, loss, name=f"server encoders, round {t}")
+
+    def state(self) -> dict[str, Array]:
+        """With the encoders."""
+        found = super().state()
+        for m, site in self.models.items():
+            found |= state_arrays(site.learner, f"{m} encoder.")
+        if self.models:
+            found |= {f"encoders {k}": v for k, v in optimizer_state(self.optimizer).items()}
+        return found
+
+    def load_state(self, tensors: Mapping[str, Array]) -> None:
+        """All again."""
+        super().load_state({k: v for k, v in tensors.items() if " " not in k})
+        for m, site in self.models.items():
+            load_arrays(site.learner, tensors, f"{m} encoder.")
+        if self.models:
+            load_optimizer_state(self.optimizer, part_of(tensors, "encoders "))
+
+
+def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
+    answer = Representations if settings.shared == "public" else Labelled
+    return {"infer": (ASKED, answer), "learn": (Globals, Done)}
+
+
+def _needs(settings: Settings) -> frozenset[str]:
+    return needs(settings) | (frozenset({"learners"}) if settings.shared == "public" else frozenset())
+
+
+METHOD = Method("creamfl", Settings, Client, Server, _verbs, _needs)

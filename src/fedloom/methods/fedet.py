@@ -1,0 +1,106 @@
+"""Fed-ET: heterogeneous ensemble knowledge transfer (arXiv 2204.12703). After the paper; no official code.
+
+    down  the shared samples
+    up    scores before the softmax
+    down  their weighted consensus, its labels, and the scores of those who disagree
+
+A client's weight on a sample is the variance of its scores over the classes. Open: the original trains a large server
+model on the consensus (cross-entropy to its label, and a KL term to the disagreeing clients), and clients of one
+architecture exchange parameters. Parameters stay at home here, so the clients themselves take the server model's loss;
+`lambda_d` is from the paper's text as remembered, to be tuned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from fedloom.federation.base import Federation
+from fedloom.federation.messages import Tensor as Wire
+from fedloom.functional.distillation import divergence
+from fedloom.functional.ensemble import weighted_consensus
+from fedloom.methods.base import Done, Inputs, Method
+from fedloom.methods.replies import Opinions
+from fedloom.methods.shared import (
+    ASKED,
+    Logits,
+    Samples,
+    SharedClient,
+    SharedServer,
+    SharedSettings,
+    Verdict,
+    answered,
+    needs,
+)
+
+
+class Settings(SharedSettings):
+    """With the weight of the diversity term."""
+
+    lambda_d: float = Field(0.05, ge=0, description="weight of the KL to the clients that disagree")
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """Down: which samples somebody answered, the labels of those, and the scores of who disagrees (zero: nobody)."""
+
+    kept: Annotated[NDArray[Any], Wire("bool", ("S",))]
+    labels: Annotated[NDArray[Any], Wire("int32", ("M",))]
+    diversity: Annotated[NDArray[Any], Wire("float32", ("M", "C"))]
+
+
+class Client(SharedClient):
+    """Learns the consensus, and a little of what speaks against it."""
+
+    settings: Settings
+
+    def answer(self, z: Tensor, logits: Tensor) -> Logits:
+        """l_k(x)."""
+        return Logits(logits.numpy())
+
+    def targets(self, message: Consensus, kept: Tensor) -> dict[str, Tensor]:
+        """y and L_div."""
+        return {
+            "labels": torch.from_numpy(message.labels).long(),
+            "diversity": torch.from_numpy(message.diversity),
+        }
+
+    def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
+        """CE(f, y) + lambda_d KL(softmax(L_div) || softmax(f)), without the second where all agree"""
+        logits = self.site.learner(**views)
+        loss = F.cross_entropy(logits, pool["labels"][i])
+        against = pool["diversity"][i]
+        apart = against.any(1)
+        if self.settings.lambda_d and apart.any():
+            kl = divergence(logits[apart], against[apart]).sum() / len(logits)
+            loss = loss + self.settings.lambda_d * kl
+        return loss
+
+
+class Server(SharedServer):
+    """Weighs by variance."""
+
+    formula = "fed-et"
+
+    def judge(self, t: int, federation: Federation, samples: Samples, opinions: Opinions) -> Verdict:
+        """alpha_k, L, y, L_div."""
+        found = weighted_consensus(opinions.logits, opinions.modalities, opinions.present)
+        kept = found.labels >= 0
+        lesson = Consensus(
+            kept.numpy(), found.labels[kept].to(torch.int32).numpy(), found.diversity[kept].numpy()
+        )
+        return Verdict(found.labels, dict.fromkeys(answered(opinions), lesson))
+
+
+def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
+    return {"infer": (ASKED, Logits), "learn": (Consensus, Done)}
+
+
+METHOD = Method("fed-et", Settings, Client, Server, _verbs, needs)

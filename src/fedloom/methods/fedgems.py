@@ -1,0 +1,225 @@
+"""FedGEMS: federated learning of larger server models via selective knowledge fusion (arXiv 2110.11027).
+
+    down  the shared samples, and which of them are asked about
+    up    scores before the softmax, of those the server's model gets wrong
+    down  the server's scores, and the samples' labels
+
+After the paper; no official code. The server trains a classifier of its own on the shared samples, whose labels it
+knows (of synthetic ones the class of the prompt, of public ones the true class). A sample that it gets right it learns
+by cross-entropy, and stores its scores. One that it gets wrong it learns from its stored scores too; if there are none,
+from the clients that are right, weighted by inverse entropy; if nobody is right, from the label alone.
+
+Ours: a server model for each modality, of the largest client architecture; which of the cases a sample falls into is
+found once, when its answers come, and holds as long as the sample lies in the pool. The generator is tuned on the label
+that stored or ensemble scores of all modalities give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from fedloom.data.scene import Modality
+from fedloom.errors import BadInput
+from fedloom.federation.base import Federation
+from fedloom.federation.messages import Tensor as Wire
+from fedloom.functional.distillation import divergence
+from fedloom.functional.ensemble import grouped, knowing_weights
+from fedloom.methods.base import (
+    Done,
+    Inputs,
+    Method,
+    Site,
+    Tools,
+    load_optimizer_state,
+    optimizer_state,
+)
+from fedloom.methods.replies import Opinions
+from fedloom.methods.shared import (
+    ASKED,
+    INPUTS,
+    Logits,
+    Samples,
+    SharedClient,
+    SharedServer,
+    SharedSettings,
+    Verdict,
+    needs,
+)
+from fedloom.methods.tuning import Pool
+from fedloom.models.fit import load_arrays, part_of, state_arrays
+
+
+class Settings(SharedSettings):
+    """With the say of the label, and the server model's steps."""
+
+    epsilon: float = Field(
+        0.75, ge=0, le=1, description="share of cross-entropy to the label; the rest is the KL to the teacher"
+    )
+    server_steps: int = Field(40, ge=0, description="steps of the server's classifiers a round")
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """Down: the server's scores and the labels of all samples; kept: all."""
+
+    kept: Annotated[NDArray[Any], Wire("bool", ("S",))]
+    labels: Annotated[NDArray[Any], Wire("int32", ("M",))]
+    scores: Annotated[NDArray[Any], Wire("float32", ("M", "C"))]
+
+
+def blend(logits: Tensor, labels: Tensor, teacher: Tensor, taught: Tensor, epsilon: float) -> Tensor:
+    """Mean over the batch of CE where nobody teaches, and of eps CE + (1 - eps) KL(teacher || student) elsewhere.
+
+    logits, teacher: (B, C), before the softmax; labels: (B,); taught: bool (B,).
+    """
+    known = F.cross_entropy(logits, labels, reduction="none")
+    kl = divergence(logits, teacher)
+    return torch.where(taught, epsilon * known + (1 - epsilon) * kl, known).mean()
+
+
+class Client(SharedClient):
+    """Learns from the server's model."""
+
+    settings: Settings
+
+    def answer(self, z: Tensor, logits: Tensor) -> Logits:
+        """l_k(x), of the samples that the server asked about."""
+        return Logits(logits.numpy())
+
+    def targets(self, message: Teaching, kept: Tensor) -> dict[str, Tensor]:
+        """y and f_S(x)."""
+        return {
+            "labels": torch.from_numpy(message.labels).long(),
+            "scores": torch.from_numpy(message.scores),
+        }
+
+    def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
+        """eps CE(f_k, y) + (1 - eps) KL(f_S || f_k)"""
+        taught = torch.ones(len(i), dtype=torch.bool)
+        logits = self.site.learner(**views)
+        return blend(logits, pool["labels"][i], pool["scores"][i], taught, self.settings.epsilon)
+
+
+class Server(SharedServer):
+    """A classifier for each modality, and what it knows of each sample."""
+
+    settings: Settings
+    formula = "fedgems"
+
+    def __init__(self, tools: Tools, settings: Settings) -> None:
+        super().__init__(tools, settings)
+        if tools.learners is None:
+            raise BadInput("FedGEMS needs models on the server, and this run has none")
+        self.models = {m: tools.learners(m) for m in tools.modalities}
+        rounds = settings.replay_rounds if settings.shared == "synthetic" else 1
+        self.pools = {m: Pool(rounds) for m in self.models}
+        self.stored: dict[Modality, Tensor] = {}  # of a public set: scores of when it was right, else NaN
+
+    def judge(self, t: int, federation: Federation, samples: Samples, opinions: Opinions) -> Verdict:
+        """Selective fusion, modality by modality."""
+        labels = torch.from_numpy(samples.labels)
+        losses: dict[str, float | None] = {}
+        lessons: dict[str, Teaching] = {}
+        taught = []
+        for m, site in self.models.items():
+            inputs = site.inputs(samples.images if m == "image" else samples.texts)
+            own = _scores(site, inputs)
+            right = own.argmax(1) == labels
+            stored = self.stored.get(m, torch.full_like(own, torch.nan))
+            stored = torch.where(right[:, None], own, stored)
+            if self.settings.shared == "public":
+                self.stored[m] = stored
+            has = torch.isfinite(stored).all(1)
+            ensemble, known = self._ensemble(opinions, m, labels)
+            teacher = torch.where(has[:, None], stored.nan_to_num(), ensemble)
+            guided = ~right & (has | known)
+            taught.append(torch.where((has | known)[:, None], teacher, own).softmax(1))
+            self.pools[m].add({**inputs, "labels": labels, "teacher": teacher, "taught": guided})
+            losses[f"server {m}"] = self._train(m, t)
+            message = Teaching(
+                np.ones(len(samples), dtype=np.bool_),
+                samples.labels.astype(np.int32),
+                _scores(site, inputs).numpy(),
+            )
+            lessons |= {r.client: message for r in opinions.replies if r.modality == m}
+        return Verdict(torch.stack(taught).mean(0).argmax(1), lessons, losses=losses)
+
+    def ask(
+        self, federation: Federation, samples: Samples, wanted: Mapping[str, NDArray[np.bool_]] | None = None
+    ) -> Opinions:
+        """Only about samples that the model of the clients' modality gets wrong and has no stored scores of."""
+        labels, masks = torch.from_numpy(samples.labels), {}
+        for m, site in self.models.items():
+            own = _scores(site, site.inputs(samples.images if m == "image" else samples.texts))
+            has = (
+                torch.isfinite(self.stored[m]).all(1) if m in self.stored else torch.zeros(len(labels)).bool()
+            )
+            masks[str(m)] = ((own.argmax(1) != labels) & ~has).numpy()
+        replies = self.question(federation, samples, masks)
+        return Opinions.scattered(replies, masks, len(self.tools.class_names))
+
+    def _ensemble(self, opinions: Opinions, m: Modality, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of those of modality m that are right, (S, C), and whether there is one, (S,)."""
+        own = [k for k, modality in enumerate(opinions.modalities) if modality == m]
+        logits, present = opinions.logits[own], opinions.present[own]
+        weights = knowing_weights(logits, labels, present)
+        return grouped(logits, weights), (weights > 0).any(0)
+
+    def _train(self, m: Modality, t: int) -> float | None:
+        """The steps of the server's model on its pool."""
+        site, s, pool = self.models[m], self.settings, self.pools[m].samples()
+        inputs = {key: pool[key] for key in pool if key in INPUTS}
+
+        def loss(views: Inputs, i: Tensor) -> Tensor:
+            return blend(
+                site.learner(**views), pool["labels"][i], pool["teacher"][i], pool["taught"][i], s.epsilon
+            )
+
+        steps = s.steps_on(len(pool["labels"]), s.server_steps, site.batch)
+        return site.fit(inputs, steps, loss, t, "fusion")
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Besides the generator's: models, pools, stored scores."""
+        found = super().state()
+        for m, site in self.models.items():
+            found |= state_arrays(site.learner, f"{m} learner.")
+            found |= {f"{m} {k}": v for k, v in optimizer_state(site.optimizer).items()}
+            found |= {f"{m} pool.{k}": v for k, v in self.pools[m].arrays().items()}
+        return found | {f"{m} stored": v.numpy() for m, v in self.stored.items()}
+
+    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """All of it again."""
+        super().load_state({k: v for k, v in tensors.items() if " " not in k})
+        for m, site in self.models.items():
+            load_arrays(site.learner, tensors, f"{m} learner.")
+            load_optimizer_state(site.optimizer, part_of(tensors, f"{m} "))
+            self.pools[m].load(part_of(tensors, f"{m} pool."))
+            if f"{m} stored" in tensors:
+                self.stored[m] = torch.from_numpy(np.array(tensors[f"{m} stored"]))
+
+
+def _scores(site: Site, inputs: Inputs) -> Tensor:
+    return site.look(inputs)[1]
+
+
+def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
+    return {"infer": (ASKED, Logits), "learn": (Teaching, Done)}
+
+
+METHOD = Method(
+    "fedgems",
+    Settings,
+    Client,
+    Server,
+    _verbs,
+    lambda settings: needs(settings) | {"learners"},
+)

@@ -1,0 +1,84 @@
+"""FedMD: heterogeneous federated learning via model distillation (arXiv 1910.03581; after its code FedMD_clean).
+
+    down  the shared samples
+    up    scores before the softmax
+    down  their mean
+
+The server has no model. Clients digest (fit the mean of all scores, by mean absolute error), then revisit (train on
+their own data). Ours: with two modalities the mean is taken within each, then of the two; every round shares all
+samples of the set, where the paper draws a subset; clients start from the warm start that all methods share, where the
+paper trains to convergence first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedloom.federation.base import Federation
+from fedloom.federation.messages import Tensor as Wire
+from fedloom.functional.ensemble import modality_mean
+from fedloom.methods.base import Done, Inputs, Method
+from fedloom.methods.replies import Opinions
+from fedloom.methods.shared import (
+    ASKED,
+    Logits,
+    Samples,
+    SharedClient,
+    SharedServer,
+    SharedSettings,
+    Verdict,
+    answered,
+    needs,
+)
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """Down: which samples somebody answered, and the mean scores of those."""
+
+    kept: Annotated[NDArray[Any], Wire("bool", ("S",))]
+    scores: Annotated[NDArray[Any], Wire("float32", ("M", "C"))]
+
+
+class Client(SharedClient):
+    """Digest, then revisit."""
+
+    def answer(self, z: Tensor, logits: Tensor) -> Logits:
+        """f_k(x_i)."""
+        return Logits(logits.numpy())
+
+    def targets(self, message: Consensus, kept: Tensor) -> dict[str, Tensor]:
+        """L_i."""
+        return {"scores": torch.from_numpy(message.scores)}
+
+    def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
+        """mean |f_k(x_i) - L_i|"""
+        scores: Tensor = self.site.learner(**views)
+        return (scores - pool["scores"][i]).abs().mean()
+
+
+class Server(SharedServer):
+    """Averages."""
+
+    formula = "fedmd"
+
+    def judge(self, t: int, federation: Federation, samples: Samples, opinions: Opinions) -> Verdict:
+        """L_i = mean over k of l_i^k."""
+        scores = modality_mean(opinions.logits, opinions.modalities, opinions.present)
+        kept = opinions.present.any(0)
+        lesson = Consensus(kept.numpy(), scores[kept].numpy())
+        labels = scores.argmax(1).masked_fill(~kept, -1)
+        return Verdict(labels, dict.fromkeys(answered(opinions), lesson))
+
+
+def _verbs(settings: SharedSettings) -> dict[str, tuple[Any, Any]]:
+    return {"infer": (ASKED, Logits), "learn": (Consensus, Done)}
+
+
+METHOD = Method("fedmd", SharedSettings, Client, Server, _verbs, needs)

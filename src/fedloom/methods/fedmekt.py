@@ -1,0 +1,125 @@
+"""FedMEKT: multimodal embedding knowledge transfer (arXiv 2307.13214; after its code Agent2H/FedMEKT).
+
+    down  the shared samples
+    up    representations (and, for a generator, labels)
+    down  the mean representation of each sample
+
+Clients train on their own data and, in the same steps, draw their representations of the shared samples towards the
+mean. Ours: the original is semi-supervised, with auto-encoders; its reconstruction loss is cross-entropy on private
+data here, its server encoder has no part, as clients keep their own heads. Round by round the mean is taken over all
+clients, or, with `balance`, of the two modalities' means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from fedloom.federation.base import Federation
+from fedloom.federation.messages import Tensor as Wire
+from fedloom.functional.distillation import divergence
+from fedloom.functional.ensemble import modality_mean
+from fedloom.functional.fusion import mean_over
+from fedloom.methods.base import Done, Inputs, Method, Site, rows
+from fedloom.methods.replies import Opinions
+from fedloom.methods.shared import (
+    ASKED,
+    Labelled,
+    Representations,
+    Samples,
+    SharedClient,
+    SharedServer,
+    SharedSettings,
+    Verdict,
+    answered,
+    labels_of,
+    majority,
+    needs,
+)
+
+
+class Settings(SharedSettings):
+    """With the weight and the temperature of the transfer."""
+
+    kl_weight: float = Field(0.1, ge=0, description="a, weight of the embedding transfer")
+    kl_temperature: float = Field(3.0, gt=0, description="of both softmaxes over the D components")
+    balance: bool = Field(False, description="mean of the modalities' means, in place of all clients'")
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Down: which samples somebody answered, and the mean representations of those."""
+
+    kept: Annotated[NDArray[Any], Wire("bool", ("S",))]
+    representations: Annotated[NDArray[Any], Wire("float32", ("M", "D"))]
+
+
+class Client(SharedClient):
+    """Private data and embedding transfer, in the same steps."""
+
+    settings: Settings
+
+    def __init__(self, site: Site, settings: Settings) -> None:
+        super().__init__(site, settings)
+        self._private = site.rng("shared", "private")
+
+    def answer(self, z: Tensor, logits: Tensor) -> Labelled | Representations:
+        """e_k(x_i), with the label where a generator is to be tuned."""
+        if self.settings.shared == "public":
+            return Representations(torch.nan_to_num(z).numpy())
+        return Labelled(torch.nan_to_num(z).numpy(), labels_of(logits))
+
+    def targets(self, message: Mean, kept: Tensor) -> dict[str, Tensor]:
+        """The mean."""
+        return {"mean": torch.from_numpy(message.representations)}
+
+    def study(self, round: int) -> float | None:
+        """L in every step; and the private steps that other methods take after theirs, so that all take as many."""
+        self._private = self.site.rng(round, "shared", "private")
+        return super().study(round)
+
+    def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
+        """CE on private data + a KL(softmax(e_k / T) || softmax(mean / T))"""
+        site, s = self.site, self.settings
+        own = torch.from_numpy(self._private.integers(0, len(site.private_labels), len(i)))
+        private = F.cross_entropy(site.learner(**rows(site.private, own)), site.private_labels[own])
+        z = site.learner.encode(**views)  # type: ignore[operator]
+        transfer = divergence(pool["mean"][i] / s.kl_temperature, z / s.kl_temperature).mean()
+        return private + s.kl_weight * transfer
+
+
+class Server(SharedServer):
+    """Averages."""
+
+    settings: Settings
+    formula = "fedmekt"
+
+    def judge(self, t: int, federation: Federation, samples: Samples, opinions: Opinions) -> Verdict:
+        """The mean over clients; labels by unweighted majority."""
+        present = opinions.present
+        if not len(present):
+            return Verdict(torch.full((len(samples),), -1), {})
+        mean = (
+            modality_mean(opinions.representations, opinions.modalities, present)
+            if self.settings.balance
+            else mean_over(opinions.representations, present)
+        )
+        kept = present.any(0)
+        labels = majority(opinions, len(self.tools.class_names), samples.labels)
+        lesson = Mean(kept.numpy(), mean[kept].numpy())
+        return Verdict(labels, dict.fromkeys(answered(opinions), lesson), mean)
+
+
+def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
+    answer = Representations if settings.shared == "public" else Labelled
+    return {"infer": (ASKED, answer), "learn": (Mean, Done)}
+
+
+METHOD = Method("fedmekt", Settings, Client, Server, _verbs, needs)

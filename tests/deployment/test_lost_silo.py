@@ -47,5 +47,5 @@ def test_a_killed_silo_is_missed_and_comes_back(federation: Federation, tmp_path
     assert int(states[-1].split("-")[0]) == rows[-1]["round"]
     assert log.read_text().count(": text-0 (text)") == 2
     said = "\n".join(federation.said)
-    assert "silo silo-2: the worker process" in said
+    assert "silo silo-2: the worker's process" in said
     assert "the server still holds it to be connected" in said

@@ -30,6 +30,7 @@ QUICK = {
     "standalone": {"private_steps": 2, "extra_steps": 0},
     "self-finetune": TUNING,
     "centralised": TUNING,
+    **{name: {"private_steps": 2, "extra_steps": 2} for name in ("fedavg", "fedprox")},
     **{name: {**TUNING, "retrain_steps": 2} for name in ("fedmd", "fed-et", "fedmekt")},
     **{name: {**TUNING, "retrain_steps": 2, "server_steps": 2} for name in ("fedgems", "creamfl")},
 }

@@ -114,4 +114,21 @@ CATALOGUE: Mapping[str, Entry] = {
         "shared samples; global representations of both modalities",
         "representations, labels",
     ),
+    "fedavg": Entry(
+        "fedloom.methods.fedavg:METHOD",
+        "clients of one architecture share the mean of their parameters",
+        "FedAvg, arXiv 1602.05629",
+        "image, text",
+        "mean parameters",
+        "parameters",
+        {"mu": 0.0},
+    ),
+    "fedprox": Entry(
+        "fedloom.methods.fedprox:METHOD",
+        "FedAvg, with clients held near the average",
+        "FedProx, arXiv 1812.06127",
+        "image, text",
+        "mean parameters",
+        "parameters",
+    ),
 }

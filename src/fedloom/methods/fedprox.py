@@ -1,0 +1,22 @@
+"""FedProx: federated optimization in heterogeneous networks (arXiv 1812.06127).
+
+FedAvg whose clients pay for the distance to the average that they began with: + mu / 2 ||w - w_average||^2. The halves
+and messages are FedAvg's, which takes mu = 0. Clients take equal numbers of steps here, so that the original's partial
+work (a tolerance on inexact solutions) has no part.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from fedloom.methods import fedavg
+from fedloom.methods.base import Method
+
+
+class Settings(fedavg.Settings):
+    """FedAvg's, with the weight of the distance."""
+
+    mu: float = Field(0.01, gt=0, description="weight of the distance to the average")
+
+
+METHOD = Method("fedprox", Settings, fedavg.Client, fedavg.Server, fedavg.METHOD.verbs)

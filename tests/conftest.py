@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +18,32 @@ SMOKE = (
 )
 
 
+# Files of long tests, the longest first: what is left at the end should be short, or one process works while others
+# wait (`--no-loadscope-reorder` leaves the order to us).
+LONG = (
+    *(
+        "test_lost_silo",
+        "test_real_federation",
+        "test_engines",
+        "test_launch",
+        "test_resume",
+        "test_examples",
+    ),
+    *("test_experiment", "test_cli_bad_input", "test_cli_run", "test_server_app", "test_report_page"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; the order within a file stays."""
+    rank = {name: n for n, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def fedloom_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The cache of this test session: no test reads or fills the user's own."""
-    folder = tmp_path_factory.mktemp("cache")
+    """The cache of this test session, of all its processes: no test reads or fills the user's own."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEDLOOM_CACHE", str(folder))
         yield folder

@@ -71,23 +71,38 @@ def assert_same(run: Run, local: Run) -> None:
     assert counted(run) == counted(local)
 
 
-@pytest.fixture(scope="module", params=list(CATALOGUE))
+# Every method in the ordinary tests by the hardest way: silos that are begun anew for every message. By the other ways
+# only a few, one of each kind of message; the others with `make conformance`.
+FEW = ("fedmmkt", "creamfl", "fedavg")
+SOME = [pytest.param(m, marks=() if m in FEW else pytest.mark.conformance) for m in CATALOGUE]
+
+
+@pytest.fixture(scope="module")
 def local(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     method = request.param
     out = tmp_path_factory.mktemp("local") / "run"
     return fedloom.run(preset="smoke", method=method, overrides=overrides(method), out=out)
 
 
+def over_grid(local: Run, folder: Path, silos: int, *, forgetful: bool) -> Run:
+    method = local.config["method"]
+    given = (*overrides(method), "engine.name=flower", f"engine.silos={silos}")
+    grid = grid_of(folder / "silos", silos, forgetful=forgetful)
+    return fedloom.run(preset="smoke", method=method, overrides=given, out=folder / "run", grid=grid)
+
+
+@pytest.mark.parametrize("local", CATALOGUE, indirect=True, scope="module")
+def test_flower_grid_with_a_silo_that_knows_only_what_is_on_its_disk(local: Run, tmp_path: Path) -> None:
+    assert_same(over_grid(local, tmp_path, 1, forgetful=True), local)
+
+
+@pytest.mark.parametrize("local", SOME, indirect=True, scope="module")
+def test_flower_grid_with_three_silos(local: Run, tmp_path: Path) -> None:
+    assert_same(over_grid(local, tmp_path, 3, forgetful=False), local)
+
+
+@pytest.mark.parametrize("local", SOME, indirect=True, scope="module")
 def test_two_workers(local: Run, tmp_path: Path) -> None:
     method = local.config["method"]
     given = (*overrides(method), "engine.workers=2")
     assert_same(fedloom.run(preset="smoke", method=method, overrides=given, out=tmp_path / "run"), local)
-
-
-@pytest.mark.parametrize(("silos", "forgetful"), [(3, False), (1, True)])
-def test_flower_grid_in_process(local: Run, tmp_path: Path, silos: int, forgetful: bool) -> None:
-    method = local.config["method"]
-    given = (*overrides(method), "engine.name=flower", f"engine.silos={silos}")
-    grid = grid_of(tmp_path / "silos", silos, forgetful=forgetful)
-    run = fedloom.run(preset="smoke", method=method, overrides=given, out=tmp_path / "run", grid=grid)
-    assert_same(run, local)

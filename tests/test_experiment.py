@@ -75,7 +75,6 @@ def test_folder(smoke_run):
         "metrics.jsonl",
         "ledger.jsonl",
         "summary.json",
-        "log.txt",
     ):
         assert (smoke_run.path / name).stat().st_size > 0, name
     assert [row["round"] for row in smoke_run.rounds] == [0, 1, 2]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import struct
 import zlib
@@ -11,7 +12,7 @@ import pytest
 from toy_clients import Blob, Everything, Opinion, Wish
 
 from fedloom.federation import ContractBreach, Empty
-from fedloom.federation.codec import decode, describe, encode, message_name
+from fedloom.federation.codec import checked, decode, describe, encode, message_name
 from fedloom.federation.messages import fields_of
 
 
@@ -132,8 +133,8 @@ def test_any_cut_is_a_breach() -> None:
 def forge(header: Any, body: bytes = b"") -> bytes:
     """A payload with a true length and checksum, and whatever header."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    prefix = struct.pack("<4sIQ", b"FLM\x01", len(text), 20 + len(text) + len(body))
-    return prefix + struct.pack("<I", zlib.crc32(prefix + text + body)) + text + body
+    prefix = struct.pack("<4sIQ", b"FLM\x02", len(text), 20 + len(text) + len(body))
+    return prefix + struct.pack("<I", checked(prefix + text + body)) + text + body
 
 
 def test_forge_can_make_a_good_payload() -> None:
@@ -210,4 +211,22 @@ def test_random_bytes_are_refused() -> None:
         with pytest.raises(ContractBreach):
             decode(draw.bytes(size), Blob)
         with pytest.raises(ContractBreach):
-            describe(b"FLM\x01" + draw.bytes(size))
+            describe(b"FLM\x02" + draw.bytes(size))
+
+
+@pytest.mark.parametrize("length", [0, 7, 4095, 4096, 4097, 20_000])
+def test_the_check_does_not_depend_on_where_the_bytes_are_cut(length: int) -> None:
+    draw = np.random.default_rng(length)
+    data = draw.bytes(length)
+    whole = checked(data)
+    for _ in range(20):
+        cuts = [0, *sorted(draw.integers(0, length + 1, 5)), length]
+        assert checked(*(data[a:b] for a, b in itertools.pairwise(cuts))) == whole
+    for i in draw.integers(0, length, 50 if length else 0):
+        assert checked(data[:i], bytes([data[i] ^ 1 << draw.integers(8)]), data[i + 1 :]) != whole
+
+
+def test_the_check_of_a_block_is_the_crc_of_its_sum() -> None:
+    words = np.arange(1024, dtype="<u8")
+    sums = struct.pack("<2Q", sum(range(512)), sum(range(512, 1024)))
+    assert checked(words.tobytes(), b"end") == zlib.crc32(b"end", zlib.crc32(sums[8:], zlib.crc32(sums[:8])))

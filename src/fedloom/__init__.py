@@ -3,6 +3,7 @@
 import fedloom
 run = fedloom.run(method="fedmmkt", seed=0)      # a Run: .summary, .metrics, .generator
 run = fedloom.load_run("runs/fedmmkt-flora-0")
+fedloom.compare(methods=["standalone", "fedmmkt"], seeds=[0, 1, 2])     # a Comparison: .table(score), .cells, .path
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_run", "run"]
+__all__ = ["__version__", "compare", "load_run", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,6 +20,10 @@ def __getattr__(name: str) -> Any:
         from fedloom.experiment import run
 
         return run
+    if name == "compare":
+        from fedloom.comparison import compare
+
+        return compare
     if name == "load_run":
         from fedloom.runs.load import load_run
 

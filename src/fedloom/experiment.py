@@ -6,6 +6,7 @@ fedloom.run(resume="runs/fedmmkt-flora-0")       -> Run
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,6 +57,7 @@ def run(
     out: str | Path | None = None,
     resume: str | Path | None = None,
     overwrite: bool = False,
+    keep: bool = True,
     observer: Observer | None = None,
     preset: str | None = None,
     overrides: Sequence[str] = (),
@@ -69,6 +71,7 @@ def run(
         out: the run folder; default `runs/METHOD-DATA-SEED...`.
         resume: folder of a run to go on with; its own configuration is used, and any other given must agree with it.
         overwrite: replace a run that `out` already holds.
+        keep: export the trained models and keep the last checkpoints; without it only the scores stay (engine local).
         observer: told of everything as it happens.
         grid: the Flower Grid that reaches the silos, for engine.name "flower"; None brings up what engine.mode says.
 
@@ -104,7 +107,7 @@ def run(
         folder = RunFolder.create(place, config.model_dump(mode="json"), overwrite=overwrite)
     with folder.exclusive():
         try:
-            experiment = _Experiment(config, method, settings, scene, splits, folder, watch)
+            experiment = _Experiment(config, method, settings, scene, splits, folder, watch, keep)
             return experiment.run(resume is not None, grid)
         except BaseException:
             if resume is None:
@@ -130,7 +133,9 @@ class _Experiment:
         splits: Mapping[Modality, Split],
         folder: RunFolder,
         watch: Observer,
+        keep: bool = True,
     ) -> None:
+        self.keep = keep
         self.config, self.method, self.settings = config, method, settings
         self.scene, self.splits, self.folder, self.watch = scene, splits, folder, watch
         self.names = client_names(config) if method.clients else {m: [] for m in MODALITIES}
@@ -155,10 +160,13 @@ class _Experiment:
             self._loop(rows, store, server, federation, scorer)
             self.watch.phase(config.rounds, "export")
             federation.conclude()
-            self._export(store, tools, assets)
+            if self.keep:
+                self._export(store, tools, assets)
         seconds = {"setup": setup, "total": time.perf_counter() - start}
         summary = summarise(config, self.names, rows, seconds, scorer.real_accuracy)
         self.folder.write_summary(summary)
+        if not self.keep:  # only now: until the summary is there, the run may have to go on
+            shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
         self.watch.end(summary)
         return load_run(self.folder.path)
 

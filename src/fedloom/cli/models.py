@@ -7,8 +7,12 @@ from fedloom.cli.screen import grid, show, show_json
 
 COLUMNS = ("role", "name", "class", "weights")
 EITHER = "tiny from a configuration, or pretrained: folder or hub name"
-ALWAYS = {"frozen-mobilenet": "needs pretrained: path of MobileNet NAME.npz (+ NAME.json)"}
+ALWAYS = {
+    "frozen-mobilenet": "needs pretrained: path of MobileNet NAME.npz (+ NAME.json)",
+    "pair": "tiny from a configuration, or pretrained: folders or hub names, VIT+BERT",
+}
 CLASSES = {
+    "pair": "a ViT and a BERT of transformers under one head",
     "vit": "transformers.ViTForImageClassification",
     "beit": "transformers.BeitForImageClassification",
     "resnet": "transformers.ResNetForImageClassification",

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from fedloom.errors import BadInput
+from fedloom.models.adapters import train_only
 from fedloom.models.settings import LearnerSettings
+from fedloom.models.text import tokenize
 
 # Where each transformers class keeps its last linear layer.
 _HEAD = {
@@ -23,6 +25,7 @@ _HEAD = {
     "distilbert": "classifier",
     "roberta": "classifier.out_proj",
 }
+BLANK_PIXEL = 0.0  # grey: the middle of [-1, 1]
 TEXT_LENGTH_MARGIN = 2  # RoBERTa counts positions from padding_idx + 1
 
 
@@ -85,7 +88,28 @@ class Learner(nn.Module):
 def build_learner(
     settings: LearnerSettings, *, classes: int, image_size: int = 32, tokenizer: Any = None
 ) -> nn.Module:
-    """A learner from its settings: tiny and random, or around pretrained weights. Draws from torch's global stream."""
+    """A learner from its settings: tiny and random, or around pretrained weights. Draws from torch's global stream.
+
+    classes: C; image_size: side of pictures in pixels; tokenizer: of text models, also of a pair's.
+    """
+    built = [_tower(s, classes, image_size, tokenizer) for s in settings.towers()]
+    learner = built[0]
+    if settings.arch == "pair":
+        from fedloom.models.pair import Pair
+
+        size = getattr(built[0].backbone.config, "image_size", image_size)
+        blank = {"pixel_values": torch.full((1, 3, size, size), BLANK_PIXEL)}
+        learner = Pair(built[0], built[1], (blank, tokenize(tokenizer, [""])), classes)
+    return train_only(learner, settings)
+
+
+def towers(learner: nn.Module) -> list[nn.Module]:
+    """The learners of one modality within a learner, picture first, as `LearnerSettings.towers` lists their settings."""
+    bare: Any = getattr(learner, "bare", learner)
+    return [bare.image, bare.text] if hasattr(bare, "text") else [bare]
+
+
+def _tower(settings: LearnerSettings, classes: int, image_size: int, tokenizer: Any) -> Any:
     if settings.arch == "frozen-mobilenet":
         from fedloom.models.mobilenet import FeatureLearner, load_mobilenet
 

@@ -13,12 +13,10 @@ from pydantic import (
     model_validator,
 )
 
-ImageArch = Literal["vit", "beit", "resnet", "frozen-mobilenet"]
-TextArch = Literal["bert", "distilbert", "roberta"]
-Arch = Literal["vit", "beit", "resnet", "frozen-mobilenet", "bert", "distilbert", "roberta"]
+Arch = Literal["vit", "beit", "resnet", "frozen-mobilenet", "bert", "distilbert", "roberta", "pair"]
 
-IMAGE_ARCHS = ("vit", "beit", "resnet", "frozen-mobilenet")
-TEXT_ARCHS = ("bert", "distilbert", "roberta")
+IMAGE_ARCHS = ("vit", "beit", "resnet", "frozen-mobilenet", "pair")
+TEXT_ARCHS = ("bert", "distilbert", "roberta", "pair")
 
 
 class Frozen(BaseModel):
@@ -36,6 +34,7 @@ class LearnerSettings(Frozen):
     """A client's model. With `pretrained` (folder or hub name) the sizes come from there.
 
     frozen-mobilenet has no random start: its `pretrained` is the path of NAME.npz, with NAME.json beside it.
+    pair is a ViT and a BERT with one head, for clients of either modality: its `pretrained` names both, "VIT+BERT".
     """
 
     arch: Arch
@@ -48,6 +47,10 @@ class LearnerSettings(Frozen):
         64, ge=2, description="d, the representation width all clients share; a projector bridges"
     )
     side: int = Field(96, ge=32, description="pixels to which frozen-mobilenet resizes pictures")
+    tune: Literal["all", "lora", "bias", "adapters"] = Field(
+        "all", description="what is trained besides the head: all, or a part beside a frozen backbone"
+    )
+    rank: int = Field(8, ge=1, description="of LoRA's factors; width of an adapter's bottleneck")
 
     @model_validator(mode="after")
     def _weights(self) -> LearnerSettings:
@@ -55,16 +58,37 @@ class LearnerSettings(Frozen):
             raise ValueError(
                 "frozen-mobilenet needs `pretrained`: the path of its arrays, NAME.npz with NAME.json beside it"
             )
+        if self.arch == "frozen-mobilenet" and self.tune != "all":
+            raise ValueError(f"frozen-mobilenet has a frozen backbone as it is, tune = {self.tune!r}: allowed: all")
+        if self.arch == "resnet" and self.tune == "lora":
+            raise ValueError("a resnet has no attention for LoRA, allowed for tune: all, bias, adapters")
+        if self.arch == "pair" and self.pretrained and self.pretrained.count("+") != 1:
+            raise ValueError(f"pair: pretrained = {self.pretrained!r}, expected a ViT and a BERT as 'VIT+BERT'")
         if self.pretrained is None and self.arch != "resnet":
             _check_heads(self.hidden, self.heads)
         return self
 
+    def towers(self) -> tuple[LearnerSettings, ...]:
+        """The models of one modality that it is made of: itself, or a pair's two, picture first."""
+        if self.arch != "pair":
+            return (self.model_copy(update={"tune": "all", "rank": 8}),)
+        own = self.pretrained.split("+") if self.pretrained else (None, None)
+        common = {"tune": "all", "rank": 8, "side": 96}
+        return tuple(
+            self.model_copy(update={"arch": arch, "pretrained": weights, **common})
+            for arch, weights in zip(("vit", "bert"), own)
+        )
+
     @model_serializer(mode="wrap")
-    def _without_side(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves `side` out where it means nothing: the other models' dumps name their caches and random streams."""
+    def _telling(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out what means nothing here: models' dumps name their caches and random streams."""
         fields: dict[str, Any] = dump(self)
         if self.arch != "frozen-mobilenet":
             fields.pop("side", None)
+        if self.tune == "all":
+            fields.pop("tune", None)
+        if self.tune not in ("lora", "adapters"):
+            fields.pop("rank", None)
         return fields
 
 

@@ -59,8 +59,7 @@ def prepare(
 def _random_learners(config: Config) -> list[LearnerSettings]:
     """The learners that start from a public backbone: not those with weights of their own."""
     every = [x for m in ("image", "text") for x in config.clients.learners(m)]
-    return (
-        [x for x in every if x.pretrained is None and x.arch != "frozen-mobilenet"]
-        if config.clients.public_steps
-        else []
-    )
+    if not config.clients.public_steps:
+        return []
+    parts = [tower for learner in every for tower in learner.towers()]
+    return [x for x in parts if x.pretrained is None and x.arch != "frozen-mobilenet"]

@@ -99,7 +99,7 @@ def test_a_pretrained_text_client_brings_its_own_words(smoke, smoke_run):
     )
     spec = next(s for s in site_specs(config, "standalone", {}, smoke[2]) if s.modality == "text")
     client = built(spec)
-    assert spec.arguments["backbone"] is None
+    assert spec.arguments["backbones"] == []
     exported = load_file(folder / "model.safetensors")
     name = "bert.embeddings.word_embeddings.weight"
     assert np.array_equal(client.site.learner.backbone.state_dict()[name].numpy(), exported[name])

@@ -89,6 +89,32 @@ class ClientsSettings(Frozen):
             raise ValueError(f"two clients are called {twice[0]!r}")
         return self
 
+    def alike(self, tune: str, rank: int = 8) -> ClientsSettings:
+        """The same clients, all with one model of both modalities, as large as the first one's (arch "pair")."""
+        first = (*self.image, *self.text)[0]
+        common = {"arch": "pair", "tune": tune, "rank": rank}
+        if first.arch not in ("vit", "bert", "pair"):  # another architecture's weights are of no use
+            common["pretrained"] = None
+        elif first.arch != "pair" and first.pretrained:
+            texts = [g.pretrained for g in self.text if g.arch == "bert" and g.pretrained]
+            images = [g.pretrained for g in self.image if g.arch == "vit" and g.pretrained]
+            common["pretrained"] = f"{images[0]}+{texts[0]}" if images and texts else None
+        groups = {
+            m: tuple(
+                ClientGroup(
+                    **{
+                        **first.model_dump(exclude={"count", "name"}),
+                        **common,
+                        "count": g.count,
+                        "name": g.name,
+                    }
+                )
+                for g in getattr(self, m)
+            )
+            for m in ("image", "text")
+        }
+        return self.model_copy(update=groups)
+
     def names(self, modality: str) -> list[str]:
         """One name a client of that modality, in order."""
         groups: Sequence[ClientGroup] = getattr(self, modality)

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from safetensors.numpy import load_file
 
-from fedloom.config import Config
-from fedloom.data.scene import ImageSet, Scene
+from fedloom.config import Config, validate
+from fedloom.data.scene import Scene
+from fedloom.methods.base import load_method
 from fedloom.models.learner import build_learner
 from fedloom.pretraining import load_tokenizer
-from fedloom.sites import MODALITIES, client_names
+from fedloom.sites import MODALITIES, client_names, side_of
 
 
 def export_clients(config: Config, scene: Scene, checkpoint: Path, out: Path, tokenizer: Path) -> None:
@@ -21,14 +22,15 @@ def export_clients(config: Config, scene: Scene, checkpoint: Path, out: Path, to
 
     This is one machine's convenience: with real silos each exports its own.
     """
-    names = client_names(config)
+    method, _ = load_method(config.method)
+    method_settings = validate(method.settings, config.settings, "settings")
+    names, size = client_names(config), side_of(scene)
     for modality in MODALITIES:
-        samples = scene.train.get(modality)
-        size = samples.images.shape[1] if isinstance(samples, ImageSet) else 0
         for name, settings in zip(names[modality], config.clients.learners(modality)):
-            words = load_tokenizer(tokenizer) if modality == "text" else None
+            words = load_tokenizer(tokenizer)
             learner: Any = build_learner(settings, classes=scene.classes, image_size=size, tokenizer=words)
             tensors = load_file(checkpoint / f"{name}.safetensors")
+            learner = method.dress(learner, method_settings)
             learner.load_state_dict(
                 {
                     k.removeprefix("learner."): torch.from_numpy(v.copy())
@@ -36,7 +38,8 @@ def export_clients(config: Config, scene: Scene, checkpoint: Path, out: Path, to
                     if k.startswith("learner.")
                 }
             )
-            write_learner(learner, scene.class_names, words, size, out / name)
+            shown = words if modality == "text" else None
+            write_learner(learner, scene.class_names, shown, size, out / name)
 
 
 def write_learner(

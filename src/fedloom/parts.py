@@ -16,7 +16,7 @@ from fedloom.federation.ledger import Ledger
 from fedloom.federation.local import LocalFederation
 from fedloom.federation.nobody import Nobody
 from fedloom.methods.base import Method, Tools, load_method
-from fedloom.pretraining import Assets, prepare
+from fedloom.pretraining import Assets, prepare, weights_print
 from fedloom.progress import Observer
 from fedloom.scenes import split_scene
 from fedloom.sites import MODALITIES, server_learner, settle_worker, site_specs
@@ -93,6 +93,7 @@ def server_tools(config: Config, method: Method, settings: Any, scene: Scene, as
         generator = load_generator(assets.generator, config.clients.width)
         g = config.server.generator
         generator.pipe.register_to_config(guidance=g.guidance, sampling_steps=g.sampling_steps)
+        generator.origin = weights_print(g.pretrained) if g.pretrained else assets.generator.name
     if assets.captioner is not None:
         from fedloom.models.captioner import load_captioner
 

@@ -24,7 +24,7 @@ from fedloom.federation.contract import WireContract
 from fedloom.models.settings import Frozen, LearnerSettings
 from fedloom.public import pack_public, public_backbone, unpack_public, written_whole
 from fedloom.silo_data import class_positions, own_samples
-from fedloom.sites import new_client, new_learner, site_tokenizer, start_from
+from fedloom.sites import new_client, new_learner, site_tokenizer, start_from, words_of
 
 __all__ = [
     "Offer",
@@ -156,8 +156,8 @@ def build_silo_client(
     _check(own, run)
     private, test = own_samples(own, run.class_names, run.image_size, run.seed)
     words = None
-    if own.modality == "text":
-        words = _tokenizer(own.model.pretrained, Path(public), run.tokens)
+    if own.modality == "text" or own.model.arch == "pair":
+        words = _tokenizer(words_of(own.model, own.modality), Path(public), run.tokens)
     learner = new_learner(
         own.model,
         run.seed,
@@ -167,9 +167,15 @@ def build_silo_client(
         tokenizer=words,
     )
     _fit_start(learner, own.model, Path(public), run.image_size)
+
+    def start(site: Any) -> None:
+        if warm:
+            site.train_private(run.training.warm_steps, 0, "warm")
+
     client = new_client(
         run.method,
         run.settings,
+        start,
         name=name,
         modality=own.modality,
         learner=learner,
@@ -179,10 +185,9 @@ def build_silo_client(
         seed=run.seed,
         **run.training.model_dump(exclude={"warm_steps"}),
     )
-    client.site.export = partial(export_silo_client, client, run.class_names, words)
+    shown = words if own.modality == "text" else None
+    client.site.export = partial(export_silo_client, client, run.class_names, shown)
     log.info(describe_data(client, run.class_names))
-    if warm:
-        client.site.train_private(run.training.warm_steps, 0, "warm")
     return client
 
 
@@ -254,13 +259,13 @@ def _fit_start(learner: Any, model: LearnerSettings, public: Path, side: int) ->
             f"model.pretrained: reads pictures of side {reads}, the federation's have side {side} pixels; allowed: "
             f"weights for side {side}, resnet, or frozen-mobilenet"
         )
-    backbone = public_backbone(public, model)
-    if backbone is None:
+    backbones = [folder for tower in model.towers() if (folder := public_backbone(public, tower)) is not None]
+    if len(backbones) < len(model.towers()):
         return
     from safetensors import SafetensorError
 
     try:
-        start_from(learner, backbone)
+        start_from(learner, backbones)
     except (SafetensorError, RuntimeError, OSError) as error:
         why = str(error).strip().splitlines()[0]
-        raise BadInput(f"{backbone}: does not fit a {model.arch} of these sizes: {why}") from None
+        raise BadInput(f"{backbones[0]}: does not fit a {model.arch} of these sizes: {why}") from None

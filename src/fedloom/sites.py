@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from fedloom.config import Config, validate
-from fedloom.data.scene import ImageSet, Modality, Samples, Scene
+from fedloom.data.scene import Modality, Samples, Scene
 from fedloom.errors import BadInput
 from fedloom.federation.site import SiteSpec
 from fedloom.models.settings import LearnerSettings
@@ -39,22 +40,23 @@ def site_specs(config: Config, method: str, settings: dict[str, Any], assets: As
         "tokenizer": str(assets.tokenizer),
     }
 
-    def backbone(modality: Modality, index: int) -> str | None:
-        if config.clients.learners(modality)[index].pretrained:
-            return None  # it has weights of its own
-        folder = assets.backbones.get(backbone_name(config.clients.learners(modality)[index]))
-        return None if folder is None else str(folder)
-
     return [
         SiteSpec(
             name,
             modality,
             "fedloom.sites:build_client",
-            {**arguments, "modality": modality, "index": i, "backbone": backbone(modality, i)},
+            {**arguments, "modality": modality, "index": i, "backbones": backbones_of(learners[i], assets)},
         )
         for modality, names in client_names(config).items()
+        for learners in [config.clients.learners(modality)]
         for i, name in enumerate(names)
     ]
+
+
+def backbones_of(learner: LearnerSettings, assets: Assets) -> list[str]:
+    """The folders that a learner's towers start from; none for one with weights of its own."""
+    names = [backbone_name(tower) for tower in learner.towers() if not tower.pretrained]
+    return [str(assets.backbones[name]) for name in names if name in assets.backbones]
 
 
 def settle_worker(threads: int) -> None:
@@ -73,7 +75,7 @@ def build_client(
     tokenizer: str,
     modality: Modality,
     index: int,
-    backbone: str | None,
+    backbones: list[str],
 ) -> Any:
     """A client with its share of the data, warm-started. Called where the client lives."""
     from fedloom.exporting import write_learner
@@ -82,8 +84,8 @@ def build_client(
     scene = cached_scene(run.data)
     private = private_samples(run, scene, modality, index)
     learner_settings = run.clients.learners(modality)[index]
-    words = site_tokenizer(learner_settings.pretrained if modality == "text" else None, tokenizer)
-    size = private.images.shape[1] if isinstance(private, ImageSet) else 0
+    words = site_tokenizer(words_of(learner_settings, modality), tokenizer)
+    size = side_of(scene)
     learner = new_learner(
         learner_settings,
         run.seed,
@@ -92,12 +94,16 @@ def build_client(
         image_size=size,
         tokenizer=words,
     )
-    if backbone is not None:
-        start_from(learner, Path(backbone))
+    start_from(learner, backbones)
     c = run.clients
+
+    def warm(site: Site) -> None:
+        _warm_start(site, run, private, learner_settings, backbones, tokenizer)
+
     client = new_client(
         method,
         settings,
+        warm,
         name=name,
         modality=modality,
         learner=learner,
@@ -110,9 +116,19 @@ def build_client(
         decay=c.decay,
         augment=c.augment,
     )
-    client.site.export = partial(write_learner, learner, scene.class_names, words, size)
-    _warm_start(client, run, private, learner_settings, backbone, tokenizer)
+    side = size if modality == "image" else 0
+    shown = words if modality == "text" else None
+    client.site.export = partial(write_learner, client.site.learner, scene.class_names, shown, side)
     return client
+
+
+def side_of(scene: Scene) -> int:
+    """Side in pixels of the scene's pictures, 0 where it has none."""
+    for samples in (*scene.train.values(), *scene.test.values(), scene.generic):
+        images = getattr(samples, "images", None)
+        if images is not None and len(images):
+            return int(images.shape[1])
+    return 0
 
 
 def server_learner(config: Config, scene: Scene, assets: Assets, modality: Modality) -> Site:
@@ -129,13 +145,11 @@ def server_learner(config: Config, scene: Scene, assets: Assets, modality: Modal
         )
     group = max(groups, key=lambda s: (s.hidden * s.layers, s.arch))
     nothing = scene.test[modality].subset([])
-    words = site_tokenizer(group.pretrained if modality == "text" else None, str(assets.tokenizer))
-    size = nothing.images.shape[1] if isinstance(nothing, ImageSet) else 0
+    words = site_tokenizer(words_of(group, modality), str(assets.tokenizer))
     name = f"server-{modality}"
+    size = side_of(scene)
     learner = new_learner(group, config.seed, name, classes=scene.classes, image_size=size, tokenizer=words)
-    backbone = None if group.pretrained else assets.backbones.get(backbone_name(group))
-    if backbone is not None:
-        start_from(learner, backbone)
+    start_from(learner, backbones_of(group, assets))
     c = config.clients
     return Site(
         name=name,
@@ -164,20 +178,35 @@ def new_learner(settings: LearnerSettings, seed: int, name: str, **shape: Any) -
         return build_learner(settings, **shape)
 
 
-def start_from(learner: Any, backbone: Path) -> None:
-    """Put the public backbone in the folder `backbone` under the learner: all but its head."""
+def start_from(learner: Any, backbones: Sequence[str | Path]) -> None:
+    """Put the public backbones in these folders under the learner's towers, in their order: all but the head."""
     import torch
 
-    body = {k: torch.from_numpy(v) for k, v in load_file(backbone / "backbone.safetensors").items()}
-    learner.load_state_dict(body, strict=False)
+    from fedloom.models.adapters import plain_names
+    from fedloom.models.learner import towers
+
+    for tower, folder in zip(towers(learner), backbones):
+        body = load_file(Path(folder) / "backbone.safetensors")
+        known = plain_names(tower)
+        tower.load_state_dict({known.get(k, k): torch.from_numpy(v) for k, v in body.items()}, strict=False)
 
 
-def new_client(method: str, settings: dict[str, Any], **site: Any) -> Any:
-    """The client half of `method` at its site. site: what `methods.base.Site` takes."""
+def new_client(method: str, settings: dict[str, Any], warm: Callable[[Site], None], **site: Any) -> Any:
+    """The client half of `method` at its site.
+
+    Args:
+        method: its name.
+        settings: its settings.
+        warm: trains the site's model before the method touches it.
+        site: what `methods.base.Site` takes.
+    """
     from fedloom.methods.base import Site, load_method
 
     kind, _ = load_method(method)
-    return kind.client(Site(**site), validate(kind.settings, settings, "settings"))
+    own, here = validate(kind.settings, settings, "settings"), Site(**site)
+    warm(here)
+    here.put_on(lambda learner: kind.dress(learner, own))
+    return kind.client(here, own)
 
 
 def private_samples(config: Config, scene: Scene, modality: Modality, index: int) -> Samples:
@@ -186,6 +215,11 @@ def private_samples(config: Config, scene: Scene, modality: Modality, index: int
     return scene.train[modality].subset(
         split_scene(scene, config.data, clients, modality, config.seed).indices[index]
     )
+
+
+def words_of(learner: LearnerSettings, modality: str) -> str | None:
+    """The weights that a learner's own tokenizer comes with; None where it reads no texts or has no such weights."""
+    return learner.towers()[-1].pretrained if modality == "text" or learner.arch == "pair" else None
 
 
 def site_tokenizer(pretrained: str | None, shared: str) -> Any:
@@ -198,11 +232,11 @@ def site_tokenizer(pretrained: str | None, shared: str) -> Any:
 
 
 def _warm_start(
-    client: Any,
+    site: Site,
     config: Config,
     private: Samples,
     learner: LearnerSettings,
-    backbone: str | None,
+    backbones: Sequence[str],
     tokenizer: str,
 ) -> None:
     """E_0 private steps before round 1; done once for all methods and runs that share model, data and seed.
@@ -210,16 +244,18 @@ def _warm_start(
     A learner's own weights count by their content: the same files elsewhere are the same start, other files under the
     same path are another one.
     """
-    site, c = client.site, config.clients
+    c = config.clients
+    names = [Path(folder).name for folder in backbones]
+    words = site.modality == "text" or learner.arch == "pair"
     key = {
         "format": FORMAT,
         "client": site.name,
         "start": [
             learner.model_dump(mode="json") | {"pretrained": None},
-            Path(backbone).name if backbone else None,
+            *(names if names else [None]),
         ],
         "private": fingerprint(getattr(private, "images", getattr(private, "texts", ())), private.labels),
-        "tokenizer": Path(tokenizer).name if site.modality == "text" else "",
+        "tokenizer": Path(tokenizer).name if words else "",
         "training": [c.warm_steps, c.batch, c.rate, c.decay, c.augment],
         "seed": config.seed,
         "threads": config.engine.threads,
@@ -228,8 +264,8 @@ def _warm_start(
 
     def build(folder: Path) -> None:
         site.train_private(c.warm_steps, 0, "warm")
-        tensors, _ = client.state()
-        save_file({k: np.asarray(v, order="C") for k, v in tensors.items()}, folder / "client.safetensors")
+        tensors = {k: np.asarray(v, order="C") for k, v in site.state().items()}
+        save_file(tensors, folder / "client.safetensors")
 
     folder = cached("warm", key, build)
-    client.load_state(load_file(folder / "client.safetensors"), {})
+    site.load_state(load_file(folder / "client.safetensors"))

@@ -45,7 +45,7 @@ def test_clients_of_one_architecture_begin_each_round_from_their_mean(method, ti
     assert known_by(sent["fit"]["image-0"].parameters) != known_by(sent["fit"]["text-0"].parameters)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "lora-fl", "bias-fl", "feddat"])
 def test_same_bits_in_any_order_and_after_a_stop(method, tiny_generator):
     whole, backwards = (
         Toy(tiny_generator, method),

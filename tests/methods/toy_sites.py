@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedloom.config import ClientGroup, ClientsSettings
 from fedloom.data.scene import Generic, ImageSet, TextSet
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.local import LocalFederation
 from fedloom.federation.site import SiteSpec
 from fedloom.methods.base import UNCOUNTED, Site, Tools, load_method
 from fedloom.models.generator import load_generator
+from fedloom.models.learner import build_learner
 from fedloom.models.text import train_tokenizer
 from fedloom.randomness import numpy_stream
 
@@ -30,7 +32,10 @@ QUICK = {
     "standalone": {"private_steps": 2, "extra_steps": 0},
     "self-finetune": TUNING,
     "centralised": TUNING,
-    **{name: {"private_steps": 2, "extra_steps": 2} for name in ("fedavg", "fedprox")},
+    **{name: {"private_steps": 2, "extra_steps": 2} for name in ("fedavg", "fedprox", "bias-fl")},
+    "lora-fl": {"private_steps": 2, "extra_steps": 2, "rank": 2},
+    "feddat": {"private_steps": 2, "extra_steps": 2, "rank": 2, "tune_steps": 2, "tune_batch": 4},
+    **{name: {"private_steps": 2, "extra_steps": 2} for name in ("disentafl", "fedmbridge")},
     **{name: {**TUNING, "retrain_steps": 2} for name in ("fedmd", "fed-et", "fedmekt")},
     **{name: {**TUNING, "retrain_steps": 2, "server_steps": 2} for name in ("fedgems", "creamfl")},
 }
@@ -47,6 +52,7 @@ class Linear(nn.Module):
     def __init__(self, modality: str, spoilt: tuple[int, ...] = ()) -> None:
         super().__init__()
         self.body = nn.Linear(3 * SIDE**2 if modality == "image" else len(words()), WIDTH)
+        self.projector = nn.Identity()  # a block, for methods that put something after each
         self.head = nn.Linear(WIDTH, CLASSES)
         self.spoilt = list(spoilt)
 
@@ -55,7 +61,7 @@ class Linear(nn.Module):
             bag = inputs["pixel_values"].flatten(1)
         else:
             bag = nn.functional.one_hot(inputs["input_ids"], len(words())).float().sum(1)
-        z: Tensor = self.body(bag)
+        z: Tensor = self.projector(self.body(bag))
         if self.spoilt and not self.training:
             z = z.clone()
             z[self.spoilt] = float("nan")
@@ -86,18 +92,20 @@ def client(
 ) -> Any:
     """A client half of `method`. `fault`: "raise VERB", or "sleep SECONDS"."""
     torch.manual_seed(int(numpy_stream(0, name).integers(2**31)))
+    kind, _ = load_method(method)
+    own = kind.settings(**settings)
     site = Site(
         name=name,
         modality=modality,  # type: ignore[arg-type]
-        learner=Linear(modality, spoilt),
+        learner=learner_for(kind, own) or Linear(modality, spoilt),
         tokenizer=words(),
         private=private_of(name, modality, "private"),
         test=private_of(name, modality, "test"),
         seed=0,
         batch=8,
     )
-    kind, _ = load_method(method)
-    half = kind.client(site, kind.settings(**settings))
+    site.put_on(lambda learner: kind.dress(learner, own))
+    half = kind.client(site, own)
     what, _, how = fault.partition(" ")
     if what == "raise":
         setattr(half, how, functools.partial(_fail, name))
@@ -105,6 +113,18 @@ def client(
         infer = half.infer  # type: ignore[attr-defined]
         half.infer = lambda message, *, round: time.sleep(float(how)) or infer(message, round=round)  # type: ignore[attr-defined]
     return half
+
+
+def learner_for(kind: Any, settings: Any) -> nn.Module | None:
+    """A learner of both modalities for methods that are defined on one, the same bits each time; None for others."""
+    tiny = {"hidden": 16, "layers": 1, "heads": 2, "patch": 6, "width": WIDTH}
+    clients = ClientsSettings(image=(ClientGroup(arch="vit", **tiny),), text=())
+    model = kind.models(settings, clients).image[0]
+    if model.arch != "pair":
+        return None
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return build_learner(model, classes=CLASSES, image_size=SIDE, tokenizer=words())
 
 
 def public_set(n: int = 10) -> Generic:

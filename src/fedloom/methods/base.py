@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedloom.config import ClientsSettings
 from fedloom.data.scene import ImageSet, Modality, Samples
 from fedloom.errors import FedloomError, unknown
 from fedloom.federation.base import Federation
@@ -147,6 +148,28 @@ class Site:
 
         return self.fit(self.private, steps, objective, *names, "private")
 
+    def put_on(self, dress: Callable[[nn.Module], nn.Module]) -> None:
+        """Put a method's own parts on the learner. New parameters join the optimiser; frozen ones stay out of it.
+
+        Random weights come from this site's own stream, so that they do not depend on what was drawn before.
+        """
+        with global_torch_stream(self.seed, self.name, "parts"):
+            self.learner = dress(self.learner)
+        known = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        if new := [p for p in self.learner.parameters() if p.requires_grad and id(p) not in known]:
+            self.optimizer.add_param_group({"params": new})
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Learner and optimiser as arrays."""
+        tensors = {f"learner.{k}": v.numpy().copy() for k, v in self.learner.state_dict().items()}
+        return tensors | optimizer_state(self.optimizer)
+
+    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Take up `state()` again."""
+        own = {k.removeprefix("learner."): v for k, v in tensors.items() if k.startswith("learner.")}
+        self.learner.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in own.items()})
+        load_optimizer_state(self.optimizer, tensors)
+
 
 def rows(inputs: Inputs, index: Any) -> Inputs:
     """The same rows of every input."""
@@ -171,19 +194,11 @@ class ClientHalf:
 
     def state(self) -> State:
         """All that must survive a crash: learner, optimiser, and what `memory` holds."""
-        tensors = {f"learner.{k}": v.numpy().copy() for k, v in self.site.learner.state_dict().items()}
-        tensors |= optimizer_state(self.site.optimizer)
-        return tensors | {f"memory.{k}": v for k, v in self.memory().items()}, {}
+        return self.site.state() | {f"memory.{k}": v for k, v in self.memory().items()}, {}
 
     def load_state(self, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
         """Take up `state()` again."""
-        own = {
-            k.removeprefix("learner."): torch.from_numpy(v.copy())
-            for k, v in tensors.items()
-            if k[:8] == "learner."
-        }
-        self.site.learner.load_state_dict(own)
-        load_optimizer_state(self.site.optimizer, tensors)
+        self.site.load_state(tensors)
         self.remember({k.removeprefix("memory."): v for k, v in tensors.items() if k.startswith("memory.")})
 
     def export(self, folder: Path) -> None:
@@ -308,6 +323,10 @@ class Method:
     resolve: Callable[[Any, Sequence[str]], Any] = lambda settings, modalities: (
         settings
     )  # settings for these modalities
+    # The clients' models that the method is defined on, in place of the configured ones.
+    models: Callable[[Any, ClientsSettings], ClientsSettings] = lambda settings, clients: clients
+    # The method's own parts on a client's warm-started learner.
+    dress: Callable[[nn.Module, Any], nn.Module] = lambda learner, settings: learner
 
     def tools(self, settings: Any) -> frozenset[str]:
         """The tools that the server half is given."""

@@ -12,7 +12,7 @@ weights are the running statistics of normalisation layers.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty, Tensors
-from fedloom.methods.base import ClientHalf, Info, Inputs, Method, ServerHalf, Site, Tools
+from fedloom.methods.base import ClientHalf, Info, Inputs, Method, ServerHalf, Tools
 from fedloom.models.settings import Frozen
 
 Arrays = dict[str, NDArray[Any]]
@@ -56,40 +56,54 @@ class Update:
 
 
 class Client(ClientHalf):
-    """Takes up the average, trains on private data, gives its parameters."""
+    """Takes up the average, trains on private data, gives its parameters.
+
+    Methods on a part of the parameters define `shares`; those with another loss define `objective`.
+    """
 
     settings: Settings
 
     def fit(self, message: Average | Empty, *, round: int) -> Update:
-        """Private steps from the average: cross-entropy + mu / 2 ||w - w_average||^2 (FedProx, arXiv 1812.06127)."""
+        """Private steps from the average."""
         site, s = self.site, self.settings
         if isinstance(message, Average):
             self._take(message.parameters)
-        start = {n: p.detach().clone() for n, p in site.learner.named_parameters()} if s.mu else {}
-
-        def objective(inputs: Inputs, i: Tensor) -> Tensor:
-            loss = F.cross_entropy(site.learner(**inputs), site.private_labels[i])
-            if s.mu:
-                apart = [(p - start[n]).square().sum() for n, p in site.learner.named_parameters()]
-                loss = loss + s.mu / 2 * torch.stack(apart).sum()
-            return loss
-
+        objective = self.objective()
         loss = site.fit(site.private, s.private_steps + s.extra_steps, objective, round, "private")
-        return Update(parameters_of(site), len(site.private_labels), loss or 0.0)
+        return Update(self.parameters(), len(site.private_labels), loss or 0.0)
+
+    def objective(self) -> Callable[[Inputs, Tensor], Tensor]:
+        """The loss of a round's steps: cross-entropy + mu / 2 ||w - w_average||^2 (FedProx, arXiv 1812.06127)."""
+        site, mu = self.site, self.settings.mu
+        trained = {n: p for n, p in site.learner.named_parameters() if p.requires_grad and self.shares(n)}
+        start = {n: p.detach().clone() for n, p in trained.items()} if mu else {}
+
+        def loss(inputs: Inputs, i: Tensor) -> Tensor:
+            known = F.cross_entropy(site.learner(**inputs), site.private_labels[i])
+            if not mu:
+                return known
+            return (
+                known
+                + mu / 2 * torch.stack([(p - start[n]).square().sum() for n, p in trained.items()]).sum()
+            )
+
+        return loss
+
+    def shares(self, name: str) -> bool:
+        """Whether the parameter or statistic called `name` is exchanged. Here all are."""
+        return True
+
+    def parameters(self) -> Arrays:
+        """What is exchanged: of what `shares` says, whatever is a number with a fraction."""
+        state = self.site.learner.state_dict()
+        shared = {k: v for k, v in state.items() if v.dtype == torch.float32 and self.shares(k)}
+        return {k: v.detach().numpy().copy() for k, v in shared.items()}
 
     def _take(self, parameters: Mapping[str, NDArray[Any]]) -> None:
-        own = parameters_of(self.site)
-        if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in parameters.items()}:
+        if {k: v.shape for k, v in self.parameters().items()} != {k: v.shape for k, v in parameters.items()}:
             raise ValueError(f"{self.site.name} was sent the parameters of another architecture")
         given = {k: torch.from_numpy(np.array(v)) for k, v in parameters.items()}
         self.site.learner.load_state_dict(given, strict=False)  # counters of batches stay one's own
-
-
-def parameters_of(site: Site) -> Arrays:
-    """All weights and running statistics: what is a number with a fraction."""
-    return {
-        k: v.detach().numpy().copy() for k, v in site.learner.state_dict().items() if v.dtype == torch.float32
-    }
 
 
 def mean_parameters(updates: Mapping[str, Update]) -> Arrays:

@@ -130,6 +130,7 @@ class Tuner:
             texts = [text(int(n)) for n in index]
             return self.generator.loss(pixels[i], texts, draws, r, leave_out)  # type: ignore[no-any-return]
 
+        self.generator.touched()
         self.generator.train()
         self.generator.text_encoder.eval()
         anneal, done = cosine(s.tune_steps * tools.rounds), s.tune_steps * (t - 1)
@@ -159,6 +160,7 @@ class Tuner:
         def part(prefix: str) -> dict[str, NDArray[Any]]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
+        self.generator.touched()
         self.generator.unet.load_state_dict(
             {k: torch.from_numpy(np.array(v)) for k, v in part("unet.").items()}
         )

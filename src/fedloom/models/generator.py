@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -24,8 +25,10 @@ from fedloom.models.pictures import to_float, to_uint8
 from fedloom.models.pipeline import PixelTextToImagePipeline
 from fedloom.models.settings import GeneratorSettings
 from fedloom.randomness import global_torch_stream, numpy_stream, torch_stream
+from fedloom.runs.cache import cached
 
 Condition = Literal["add", "token", "pooled"]
+FORMAT = 1  # raise when a change of code changes what a generator draws
 
 
 class Generator(nn.Module):
@@ -44,6 +47,13 @@ class Generator(nn.Module):
         self.bridge = nn.Linear(width, pipe.unet.config.cross_attention_dim, bias=False)
         nn.init.zeros_(self.bridge.weight)
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
+        self.origin: str | None = (
+            None  # what it was loaded from, by content, as long as nothing has changed it
+        )
+
+    def touched(self) -> None:
+        """Say that it is about to be changed: what it draws is no longer what others drew who began like it."""
+        self.origin = None
 
     @property
     def size(self) -> int:
@@ -57,12 +67,37 @@ class Generator(nn.Module):
     def synthesize(
         self, prompts: Sequence[str], draws: torch.Generator, batch: int = 64
     ) -> NDArray[np.uint8]:
-        """One picture a prompt, uint8 (N, H, W, 3), without any representation (eq. 2)."""
-        self.eval()
+        """One picture a prompt, uint8 (N, H, W, 3), without any representation (eq. 2).
+
+        What an unchanged generator draws is kept in the cache: all methods of a comparison begin with the same.
+        """
         config = self.unet.config
         noise = torch.randn(
             (len(prompts), config.in_channels, config.sample_size, config.sample_size), generator=draws
         )
+        if self.origin is None:
+            return self._draw(prompts, noise, batch)
+        sampling = [self.pipe.config.guidance, self.pipe.config.sampling_steps]
+        key = {
+            "generator": self.origin,
+            "prompts": list(prompts),
+            "noise": hashlib.sha256(noise.numpy().tobytes()).hexdigest(),
+            "sampling": [*sampling, batch, self.condition],
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "format": FORMAT,
+        }
+
+        def build(folder: Path) -> None:
+            np.save(folder / "pictures.npy", self._draw(prompts, noise, batch), allow_pickle=False)
+
+        pictures: NDArray[np.uint8] = np.load(
+            cached("pictures", key, build) / "pictures.npy", allow_pickle=False
+        )
+        return pictures
+
+    def _draw(self, prompts: Sequence[str], noise: Tensor, batch: int) -> NDArray[np.uint8]:
+        self.eval()
         self.pipe.set_progress_bar_config(disable=True)
         parts = []
         for i in range(0, len(prompts), batch):

@@ -104,7 +104,7 @@ def build_learner(
 
 
 def towers(learner: nn.Module) -> list[nn.Module]:
-    """The learners of one modality within a learner, picture first, as `LearnerSettings.towers` lists their settings."""
+    """The learners of one modality within a learner, in the order of `LearnerSettings.towers`."""
     bare: Any = getattr(learner, "bare", learner)
     return [bare.image, bare.text] if hasattr(bare, "text") else [bare]
 

@@ -59,11 +59,15 @@ class LearnerSettings(Frozen):
                 "frozen-mobilenet needs `pretrained`: the path of its arrays, NAME.npz with NAME.json beside it"
             )
         if self.arch == "frozen-mobilenet" and self.tune != "all":
-            raise ValueError(f"frozen-mobilenet has a frozen backbone as it is, tune = {self.tune!r}: allowed: all")
+            raise ValueError(
+                f"frozen-mobilenet has a frozen backbone as it is, tune = {self.tune!r}: allowed: all"
+            )
         if self.arch == "resnet" and self.tune == "lora":
             raise ValueError("a resnet has no attention for LoRA, allowed for tune: all, bias, adapters")
         if self.arch == "pair" and self.pretrained and self.pretrained.count("+") != 1:
-            raise ValueError(f"pair: pretrained = {self.pretrained!r}, expected a ViT and a BERT as 'VIT+BERT'")
+            raise ValueError(
+                f"pair: pretrained = {self.pretrained!r}, expected a ViT and a BERT as 'VIT+BERT'"
+            )
         if self.pretrained is None and self.arch != "resnet":
             _check_heads(self.hidden, self.heads)
         return self

@@ -1,0 +1,271 @@
+"""FedDAT: dual-adapter teachers on one frozen backbone (AAAI 2024, arXiv 2308.12305).
+
+    down  the mean of all clients' shared adapters A_1 (in the first round: nothing)
+    up    A_1, and the number of private samples
+
+Every client holds the same frozen model of both modalities, with an adapter after each block. Three of them:
+
+    A_0  its own, never sent     A_1  shared     A_2  A_1 as it was at the round's start, frozen
+
+    z_1 = the model with A_1           z_D = the model with (A_0 + A_2) / 2, the dual-adapter teacher
+    L_1 = (CE(z_1, y) + KL(z_D || z_1)) / 2  moves A_1         (teachers are taken as they are: no gradient)
+    L_0 = (CE(z_D, y) + KL(z_1 || z_D)) / 2  moves A_0
+
+KL at temperature 3, mean over the batch. Heads stay at home and are moved by both.
+
+With a generator (`decoder`), as FedMMKT's Table VII has it: the shared adapters are set into the decoder of the
+server's UNet, as T2I-Adapter is, between linear maps from and to each block's width; the last one begins at zero.
+
+Ours, because the papers are silent: ViT and BERT under one head in place of ViLT (see LoRA-FL); A_0 and A_1 both begin
+as the adapter of the warm start; KL without the factor T^2; a client is scored with its teacher; each block of the
+decoder hears the mean of what all shared adapters say; the UNet stays as it is, and the maps are trained on the generic
+part that the generator was pretrained on, since no synthetic data is drawn.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedloom.config import ClientsSettings
+from fedloom.errors import BadInput
+from fedloom.federation.base import Federation
+from fedloom.functional.distillation import divergence
+from fedloom.methods import fedavg
+from fedloom.methods.base import (
+    Info,
+    Inputs,
+    Method,
+    Tools,
+    load_optimizer_state,
+    optimizer_state,
+)
+from fedloom.methods.fedavg import Arrays
+from fedloom.models.adapters import Adapted, Adds, Bottleneck
+from fedloom.models.fit import adamw, fit, index_batches, load_arrays, state_arrays
+from fedloom.models.pictures import to_float
+from fedloom.randomness import global_torch_stream
+
+
+class Settings(fedavg.Settings):
+    """FedAvg's; the adapters' width; how the decoder's maps are trained."""
+
+    rank: int = Field(8, ge=1, description="width of an adapter's bottleneck")
+    temperature: float = Field(3.0, gt=0, description="of the KL between teacher and shared adapter")
+    decoder: bool = Field(True, description="set the shared adapters into the server's generator")
+    tune_steps: int = Field(40, ge=0, description="steps of the maps around them a round")
+    tune_batch: int = Field(24, ge=1)
+    tune_rate: float = Field(2e-4, gt=0, description="Adam's rate")
+
+
+# ---------------------------------------------------------------------------------------------------- the adapters
+
+
+class Three(nn.Module):
+    """A_0, A_1 and A_2 of one block. `heard`: "shared" is A_1; "teacher" is (A_0 + A_2) / 2."""
+
+    def __init__(self, warm: nn.Module) -> None:
+        super().__init__()
+        self.own, self.shared = copy.deepcopy(warm), warm
+        self.frozen = copy.deepcopy(warm).requires_grad_(False)
+        self.heard: Literal["shared", "teacher"] = "teacher"
+
+    def forward(self, h: Tensor) -> Tensor:
+        said: Tensor = self.shared(h) if self.heard == "shared" else (self.own(h) + self.frozen(h)) / 2
+        return said
+
+
+def dress(learner: nn.Module, settings: Settings) -> nn.Module:
+    """Each block's adapter becomes three. ValueError for a learner without adapters (clients' `tune`)."""
+    if not isinstance(learner, Adapted):
+        raise ValueError("FedDAT needs a model with adapters: tune = 'adapters'")
+    for i, warm in enumerate(learner.adapters):
+        learner.adapters[i] = Three(warm)
+    return learner
+
+
+def hear(learner: Any, which: Literal["shared", "teacher"]) -> None:
+    """Let the model's blocks hear the shared adapters, or the teacher's two."""
+    for three in learner.adapters:
+        three.heard = which
+
+
+# ------------------------------------------------------------------------------------------------------ the client
+
+
+class Client(fedavg.Client):
+    """Trains A_0 and A_1 against one another; gives A_1."""
+
+    settings: Settings
+
+    def shares(self, name: str) -> bool:
+        """A_1."""
+        return ".shared." in name
+
+    def objective(self) -> Callable[[Inputs, Tensor], Tensor]:
+        """L_0 + L_1, from a new A_2."""
+        site, t = self.site, self.settings.temperature
+        for three in site.learner.adapters:  # type: ignore[union-attr]
+            assert isinstance(three, Three)
+            three.frozen.load_state_dict(three.shared.state_dict())
+
+        def loss(inputs: Inputs, i: Tensor) -> Tensor:
+            hear(site.learner, "shared")
+            z1 = site.learner(**inputs)
+            hear(site.learner, "teacher")
+            return dual_loss(z1, site.learner(**inputs), site.private_labels[i], t)
+
+        return loss
+
+
+def dual_loss(z1: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """L_1 + L_0 of logits (B, C) of the shared adapter and of the teacher, labels (B,): a scalar, in nats."""
+    known = F.cross_entropy(z1, labels) + F.cross_entropy(teacher, labels)
+    cold_1, cold_d = z1 / temperature, teacher / temperature
+    apart = divergence(cold_1, cold_d.detach()) + divergence(cold_d, cold_1.detach())
+    return (known + apart.mean()) / 2
+
+
+# ------------------------------------------------------------------------------------------------------ the server
+
+
+class Decoder(nn.Module):
+    """The shared adapters (width W) in a UNet's decoder: h + out(mean over adapters of A(in(h))) after each block."""
+
+    def __init__(self, unet: nn.Module, adapters: int, width: int, rank: int) -> None:
+        super().__init__()
+        ups: Any = unet.up_blocks
+        channels = [block.resnets[-1].out_channels for block in ups]
+        self.enter = nn.ModuleList([nn.Linear(c, width) for c in channels])
+        self.leave = nn.ModuleList([nn.Linear(width, c) for c in channels])
+        for leave in self.leave:
+            nn.init.zeros_(leave.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(leave.bias)  # type: ignore[arg-type]
+        self.adapters = nn.ModuleList([Bottleneck(width, rank) for _ in range(adapters)]).requires_grad_(
+            False
+        )
+        says = [_Says(self, i) for i in range(len(channels))]
+        self._says = says  # hooks own no module, and neither does a list
+        for i, block in enumerate(ups):
+            block.register_forward_hook(Adds(says, i))
+
+    def say(self, i: int, h: Tensor) -> Tensor:
+        """What is added to the output h (..., C) of block i."""
+        entered = self.enter[i](h)
+        said: Tensor = self.leave[i](torch.stack([a(entered) for a in self.adapters]).mean(0))
+        return said
+
+
+class _Says:
+    def __init__(self, decoder: Decoder, i: int) -> None:
+        self.decoder, self.i = decoder, i
+
+    def __call__(self, h: Tensor) -> Tensor:
+        return self.decoder.say(self.i, h)
+
+
+class Server(fedavg.Server):
+    """Averages A_1; sets the average into the generator."""
+
+    settings: Settings
+
+    def __init__(self, tools: Tools, settings: Settings) -> None:
+        super().__init__(tools, settings)
+        self.decoder: Decoder | None = None
+        if settings.decoder and tools.public is None:
+            raise BadInput(
+                "FedDAT's decoder learns from the generic part, and this data set has none: decoder=false"
+            )
+
+    def round(self, federation: Federation) -> Info:
+        """FedAvg of A_1, then the decoder's maps."""
+        info = super().round(federation)
+        average = self._shared()
+        if not self.settings.decoder or average is None:
+            return info
+        self._set(average)
+        return Info(losses={**info.losses, "generator": self._tune(federation.round)})
+
+    def _shared(self) -> Arrays | None:
+        """A_1, averaged: of the architecture that most clients have, should silos bring several."""
+        if not self.groups:
+            return None
+        members = list(self.members.values())
+        return self.groups[max(sorted(self.groups), key=members.count)]
+
+    def _set(self, average: Mapping[str, NDArray[Any]]) -> None:
+        """The generator's decoder with these adapters; its maps are made at the first call."""
+        if self.decoder is None:
+            self.decoder = self._build(average)
+        load_arrays(self.decoder.adapters, _plain(average))
+
+    def _build(self, average: Mapping[str, NDArray[Any]]) -> Decoder:
+        plain = _plain(average)
+        downs = [v for k, v in plain.items() if k.endswith("down.weight")]  # (rank, W) each
+        if len({v.shape for v in downs}) != 1:
+            raise BadInput("FedDAT's decoder needs adapters of one width in all blocks: decoder=false")
+        rank, width = downs[0].shape
+        self.tools.generator.touched()
+        unet = self.tools.generator.unet.requires_grad_(False)
+        with global_torch_stream(self.tools.seed, "server", "decoder"):
+            decoder = Decoder(unet, len(downs), width, rank)
+        self.optimizer = adamw(
+            [*decoder.enter.parameters(), *decoder.leave.parameters()], self.settings.tune_rate, 0.0
+        )
+        return decoder
+
+    def _tune(self, t: int) -> float | None:
+        """Steps of the maps on the generic part: its pictures under their captions."""
+        s, tools, generic = self.settings, self.tools, self.tools.public
+        rng, draws = tools.rng(t, "decoder"), tools.draws(t, "decoder")
+
+        def objective(index: NDArray[np.int64]) -> Tensor:
+            texts = [generic.captions[i] for i in index]
+            loss: Tensor = tools.generator.loss(to_float(generic.images[index]), texts, draws)
+            return loss
+
+        batches = index_batches(len(generic.labels), s.tune_batch, s.tune_steps, rng)
+        return fit(self.optimizer, batches, objective, name=f"decoder, round {t}")
+
+    def state(self) -> Arrays:
+        """FedAvg's, and the decoder."""
+        if self.decoder is None:
+            return super().state()
+        maps = state_arrays(self.decoder, "decoder.") | {
+            f"decoder {k}": v for k, v in optimizer_state(self.optimizer).items()
+        }
+        return super().state() | maps
+
+    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Both again."""
+        own = {k: v for k, v in tensors.items() if k.startswith("decoder")}
+        super().load_state({k: v for k, v in tensors.items() if k not in own})
+        if own and (average := self._shared()) is not None:
+            self._set(average)
+            assert self.decoder is not None
+            load_arrays(self.decoder, {k: v for k, v in own.items() if k.startswith("decoder.")}, "decoder.")
+            load_optimizer_state(self.optimizer, {k.removeprefix("decoder "): v for k, v in own.items()})
+
+
+def _plain(average: Mapping[str, NDArray[Any]]) -> Arrays:
+    """adapters.I.shared.PART -> I.PART"""
+    return {k.removeprefix("adapters.").replace(".shared.", "."): np.asarray(v) for k, v in average.items()}
+
+
+def _models(settings: Settings, clients: ClientsSettings) -> ClientsSettings:
+    return clients.alike("adapters", settings.rank)
+
+
+def _tools(settings: Settings) -> frozenset[str]:
+    return frozenset({"generator", "public"}) if settings.decoder else frozenset()
+
+
+METHOD = Method("feddat", Settings, Client, Server, fedavg.METHOD.verbs, _tools, models=_models, dress=dress)

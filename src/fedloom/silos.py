@@ -220,10 +220,8 @@ def export_silo_client(client: Any, class_names: Sequence[str], tokenizer: Any |
     """
     from fedloom.exporting import write_learner
 
-    pixels = client.site.private.get("pixel_values")
-    size = 0 if pixels is None else int(pixels.shape[-1])
     with written_whole(out) as new:
-        write_learner(client.site.learner, class_names, tokenizer, size, new)
+        write_learner(client.site.learner, class_names, tokenizer, client.site.side, new)
 
 
 def _check(silo: SiloSettings, offer: Offer) -> None:

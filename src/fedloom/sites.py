@@ -115,6 +115,7 @@ def build_client(
         rate=c.rate,
         decay=c.decay,
         augment=c.augment,
+        keep_features=True,
     )
     side = size if modality == "image" else 0
     shown = words if modality == "text" else None

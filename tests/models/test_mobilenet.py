@@ -278,6 +278,38 @@ def test_a_site_trains_it_and_takes_it_up_again(stored: Path) -> None:
 # ------------------------------------------------------------------------------------------------ settings
 
 
+def test_without_augmentation_each_picture_is_looked_at_once(
+    stored: Path, monkeypatch: Any, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FEDLOOM_CACHE", str(tmp_path / "cache"))
+    labels = np.arange(6) % 3
+    data = ImageSet(pictures(6), labels)
+
+    def site(**how: Any) -> Site:
+        return Site(
+            name="image-0",
+            modality="image",
+            learner=learner_on(stored),
+            tokenizer=None,
+            private=data,
+            test=data,
+            seed=0,
+            **how,
+        )
+
+    plain, once = site(), site(augment=False, keep_features=True)
+    assert set(plain.private) == {"pixel_values"}
+    assert set(once.private) == {"features"}
+    assert torch.equal(plain.look(plain.test)[1], once.look(once.test)[1])
+    once.train_private(3, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureLearner, "look", lambda *a: pytest.fail("looked again"))
+        again = site(augment=False, keep_features=True)
+        again.train_private(3, 1)
+    assert torch.equal(again.look(again.test)[1], once.look(once.test)[1])
+    assert again.side == 16
+
+
 def test_settings_ask_for_the_arrays() -> None:
     with pytest.raises(BadInput, match=r"clients.*needs `pretrained`: the path .* NAME.npz"):
         validate(Config, {"clients": {"image": [{"arch": "frozen-mobilenet"}]}})

@@ -81,7 +81,8 @@ class Client(ClientHalf):
     def infer(self, message: Pictures | Captions, *, round: int) -> Any:
         """C1: representations, labels and entropies of the synthetic samples (eq. 3 begins here)."""
         site = self.site
-        self.probe = site.inputs(message.images if isinstance(message, Pictures) else message.texts)
+        shown = message.images if isinstance(message, Pictures) else message.texts
+        self.probe = site.inputs(shown)
         z, logits = site.look(self.probe)
         if self.settings.variant == "l":
             return Logits(logits.numpy())
@@ -91,7 +92,7 @@ class Client(ClientHalf):
         spread = torch.nan_to_num(spread, nan=0.0)
         z = torch.nan_to_num(z)
         if self.settings.variant == "u":
-            z_view, _ = site.look(self._augment(self.probe, message.view_seed))
+            z_view, _ = site.look(self._augment(site.raw(shown), message.view_seed))
             return ViewedOpinion(z.numpy(), torch.nan_to_num(z_view).numpy(), labels, spread.float().numpy())
         return Opinion(z.numpy(), labels, spread.float().numpy())
 

@@ -186,7 +186,7 @@ class SharedClient(ClientHalf):
         self.pool.load({k: v for k, v in arrays.items() if k.partition(".")[0].isdigit()})
 
 
-INPUTS = frozenset({"pixel_values", "input_ids", "attention_mask"})
+INPUTS = frozenset({"pixel_values", "features", "input_ids", "attention_mask"})
 
 
 def length(inputs: Inputs) -> int:

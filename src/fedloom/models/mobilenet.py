@@ -206,17 +206,25 @@ class FeatureLearner(nn.Module):
             seen.append(self.trunk(part))
         return torch.cat(seen)
 
-    def encode(self, pixel_values: Tensor) -> Tensor:
-        """Representations z (B, D)."""
-        return self.projector(self.look(pixel_values))  # type: ignore[no-any-return]
+    @property
+    def looks_with(self) -> str:
+        """What its frozen features depend on besides the pictures."""
+        return f"{self.trunk.digest} {self.side}"
+
+    def encode(self, pixel_values: Tensor | None = None, features: Tensor | None = None) -> Tensor:
+        """Representations z (B, D) of pictures, or of what `look` gave for them."""
+        if features is None:
+            assert pixel_values is not None
+            features = self.look(pixel_values)
+        return self.projector(features)  # type: ignore[no-any-return]
 
     def classify(self, z: Tensor) -> Tensor:
         """Logits (B, C) of representations z (B, D)."""
         return self.head(z)  # type: ignore[no-any-return]
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
+    def forward(self, pixel_values: Tensor | None = None, features: Tensor | None = None) -> Tensor:
         """Logits (B, C)."""
-        return self.classify(self.encode(pixel_values))
+        return self.classify(self.encode(pixel_values, features))
 
     def export(self, folder: Path, class_names: Sequence[str]) -> None:
         """Write the trained part, what it needs, and how to load it. The trunk itself is not copied.

@@ -156,6 +156,11 @@ class EvaluationSettings(Frozen):
         12, ge=1, description="pictures a class for T2I accuracy, CLIP score, FID and IS"
     )
     grid: int = Field(4, ge=1, description="pictures a class in the sample grids")
+    generic: int = Field(
+        0,
+        ge=0,
+        description="pictures of generic captions, to see what the generator forgets; 0: none, else >= 2",
+    )
 
 
 class EngineSettings(Frozen):

@@ -91,7 +91,8 @@ def run(
     else:
         config = config or load_config(preset=preset, overrides=overrides, values=values)
     method, settings = resolve(config)
-    config = config.model_copy(update={"settings": settings.model_dump(mode="json")})
+    clients = method.models(settings, config.clients)
+    config = config.model_copy(update={"settings": settings.model_dump(mode="json"), "clients": clients})
     if resume is not None:
         refuse_another(folder, config)
         if folder.summary.exists():
@@ -225,7 +226,7 @@ class _Experiment:
         if before is None or t == self.config.rounds or t % self.config.evaluation.every == 0:
             row |= scorer.clients(federation)
             scores, images = scorer.generator()
-            row |= scores
+            row |= scores | scorer.forgetting()
             if images is not None:
                 self._grid(images, t)
         else:

@@ -26,7 +26,7 @@ from fedloom.models.clip import Clip, load_clip
 from fedloom.models.judge import Judge
 from fedloom.models.pictures import to_float
 from fedloom.pretraining import Assets
-from fedloom.randomness import torch_stream
+from fedloom.randomness import numpy_stream, torch_stream
 
 
 class Scorer:
@@ -40,6 +40,7 @@ class Scorer:
         self.judge: Judge | None = None
         self.clip: Clip | None = None
         self.real_accuracy: float | None = None
+        self.generic_features: Any = None
         if assets.judge is not None:
             self.judge = Judge(config.evaluation.judge, scene.classes)
             self.judge.load_state_dict(load_file(assets.judge / "judge.safetensors"))
@@ -90,6 +91,32 @@ class Scorer:
                 vectors = self.clip.embed_images(to_float(images))
             scores["clip_score"] = float(clip_score(vectors, self.prompt_vectors[torch.from_numpy(labels)]))
         return scores, images
+
+    def forgetting(self) -> dict[str, float | None]:
+        """CLIP score, FID and IS on captions of the generic part: how much of what it knew a tuned generator keeps.
+
+        The captions are those that it was pretrained on, the features the judge's: to be compared before and after.
+        """
+        n, generic = self.config.evaluation.generic, self.scene.generic
+        if not n or generic is None or self.synthesize is None or self.judge is None:
+            return {}
+        seed = self.config.server.seed
+        n = min(n, len(generic.labels))
+        pick = np.sort(numpy_stream(seed, "evaluation", "generic").permutation(len(generic.labels))[:n])
+        captions = [generic.captions[i] for i in pick]
+        images = self.synthesize(captions, torch_stream(seed, "evaluation", "generic noise"))
+        if self.generic_features is None:
+            self.generic_features, _ = self.judge.look(generic.images)
+        features, p = self.judge.look(images)
+        scores: dict[str, float | None] = {
+            "generic_fid": float(frechet_distance(self.generic_features, features)),
+            "generic_inception_score": float(inception_score(p, splits=1)[0]),
+        }
+        if self.clip is not None:
+            with torch.no_grad():
+                said = self.clip.embed_images(to_float(images)), self.clip.embed_texts(captions)
+            scores["generic_clip_score"] = float(clip_score(*said))
+        return scores
 
     def labels(self, info: Any) -> tuple[dict[str, Any] | None, NDArray[np.int64] | None]:
         """Label diagnostics of a round, by the judge as oracle; and the oracle's labels (S,)."""

@@ -115,12 +115,31 @@ def build_client(
         rate=c.rate,
         decay=c.decay,
         augment=c.augment,
-        keep_features=True,
+        features=features_once,
     )
     side = size if modality == "image" else 0
     shown = words if modality == "text" else None
     client.site.export = partial(write_learner, client.site.learner, scene.class_names, shown, side)
     return client
+
+
+def features_once(learner: Any, pixels: Any) -> Any:
+    """A learner's frozen features (N, F) of pictures float (N, 3, H, W), computed once for all runs."""
+    import hashlib
+
+    import torch
+
+    key = {
+        "trunk": learner.looks_with,
+        "pictures": hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+    def build(folder: Path) -> None:
+        np.save(folder / "features.npy", learner.look(pixels).numpy(), allow_pickle=False)
+
+    return torch.from_numpy(np.load(cached("features", key, build) / "features.npy", allow_pickle=False))
 
 
 def side_of(scene: Scene) -> int:

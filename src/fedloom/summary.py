@@ -27,7 +27,7 @@ def summarise(
         judge_accuracy: of the judge on real test pictures; None where there is no judge.
     """
     first, last = rows[0], rows[-1]
-    scores = {s.key: {"before": first[s.key], "after": last[s.key]} for s in SCORES}
+    scores = {s.key: {"before": first.get(s.key), "after": last.get(s.key)} for s in SCORES}
     for modality, names in clients.items():
         each = {n: last["per_client"][n] for n in names if n in last["per_client"]}
         scores[f"{modality}_accuracy"]["per_client"] = each

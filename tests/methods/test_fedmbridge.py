@@ -13,18 +13,9 @@ from toy_sites import CLIENTS, SIDE, WIDTH, Toy, client, same, words
 from fedloom.data.scene import ImageSet
 from fedloom.errors import BadInput
 from fedloom.methods.base import Site
-from fedloom.methods.fedmbridge import (
-    KINDS,
-    Adapters,
-    Graph,
-    Hypernetwork,
-    Server,
-    Settings,
-    architecture,
-    dress,
-    follow,
-)
+from fedloom.methods.fedmbridge import Adapters, Server, Settings, dress, follow
 from fedloom.models.adapters import put
+from fedloom.models.hypernetwork import KINDS, Graph, Hypernetwork, architecture
 from fedloom.models.learner import build_learner
 from fedloom.models.settings import LearnerSettings
 from fedloom.models.text import tokenize
@@ -42,10 +33,11 @@ def graph_of(kinds, widths, rank=3, widest=24) -> Graph:
     return Graph(np.array(kinds, np.int32), np.array(widths, np.int32), rank, widest)
 
 
-def hypernetwork_of(seed=0, lively=False, **sizes) -> Hypernetwork:
+def hypernetwork_of(seed=0, lively=False) -> Hypernetwork:
     """`lively`: also of what is zero at first."""
     torch.manual_seed(seed)
-    made = Hypernetwork(Settings(**{**SIZES, **sizes}))
+    s = Settings(**SIZES)
+    made = Hypernetwork(s.rank, s.widest, s.latent, s.code, s.hidden)
     if lively:
         for p in made.last.parameters():
             torch.nn.init.normal_(p, std=0.3)
@@ -97,6 +89,7 @@ def test_two_towers_meet_at_the_output():
         ([PICTURE, MAP, OUTPUT], [8, 8], "3 kinds and 2 widths"),
         ([MAP, MAP, OUTPUT], [8, 8, 8], "expected stems, blocks, and an output"),
         ([PICTURE, MAP, MAP], [8, 8, 8], "expected stems, blocks, and an output"),
+        ([PICTURE, TEXT, OUTPUT], [8, 8, 8], "expected stems, blocks, and an output"),
         ([PICTURE, 9, OUTPUT], [8, 8, 8], "expected stems, blocks, and an output"),
         ([PICTURE, -1, OUTPUT], [8, 8, 8], "expected stems, blocks, and an output"),
         ([PICTURE, OUTPUT, OUTPUT], [8, 8, 8], "expected stems, blocks, and an output"),
@@ -148,9 +141,9 @@ def test_adapters_for_every_architecture(settings):
     with torch.no_grad():
         before = bare(**inputs)
         site.put_on(lambda learner: dress(learner, Settings(**SIZES)))
-        said = architecture(site)
-        assert (said.kinds.tolist(), said.widths.tolist()) == SEEN[settings.arch]
-        graph = Graph(said.kinds, said.widths, 3, 24)
+        kinds, widths = architecture(site.learner.bare, site.modality)
+        assert (kinds.tolist(), widths.tolist()) == SEEN[settings.arch]
+        graph = Graph(kinds, widths, 3, 24)
         adapters = site.learner.adapters
         theta = hypernetwork_of()(graph, torch.randn(16))
         assert theta.shape == (graph.numbers,) == (sum(p.numel() for p in adapters.parameters()),)

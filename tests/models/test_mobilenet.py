@@ -22,6 +22,7 @@ from fedloom.models.learner import build_learner
 from fedloom.models.mobilenet import FeatureLearner, load_exported, load_mobilenet, same_padding
 from fedloom.models.pictures import to_float
 from fedloom.models.settings import LearnerSettings
+from fedloom.sites import features_once
 from reference.mobilenet import forward
 
 DATA = Path(
@@ -297,14 +298,14 @@ def test_without_augmentation_each_picture_is_looked_at_once(
             **how,
         )
 
-    plain, once = site(), site(augment=False, keep_features=True)
+    plain, once = site(), site(augment=False, features=features_once)
     assert set(plain.private) == {"pixel_values"}
     assert set(once.private) == {"features"}
     assert torch.equal(plain.look(plain.test)[1], once.look(once.test)[1])
     once.train_private(3, 1)
     with monkeypatch.context() as patch:
         patch.setattr(FeatureLearner, "look", lambda *a: pytest.fail("looked again"))
-        again = site(augment=False, keep_features=True)
+        again = site(augment=False, features=features_once)
         again.train_private(3, 1)
     assert torch.equal(again.look(again.test)[1], once.look(once.test)[1])
     assert again.side == 16

@@ -6,7 +6,6 @@ with the server's tools (`Tools`), the federation and its own state. Neither see
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +31,6 @@ from fedloom.models.pictures import soften, to_float
 from fedloom.models.settings import Frozen
 from fedloom.models.text import tokenize
 from fedloom.randomness import global_torch_stream, numpy_stream, torch_stream
-from fedloom.runs.cache import cached
 
 Inputs = dict[str, Tensor]
 State = tuple[dict[str, NDArray[Any]], dict[str, Any]]
@@ -82,27 +80,33 @@ class Site:
         rate: float = 2e-3,
         decay: float = 0.01,
         augment: bool = True,
-        keep_features: bool = False,
+        features: Callable[[Any, Tensor], Tensor] | None = None,
     ) -> None:
         self.name, self.modality, self.seed, self.batch = name, modality, seed, batch
         self.learner, self.tokenizer, self.augment = learner, tokenizer, augment
         self.export: Callable[[Path], None] | None = None  # writes the learner as a folder of its library
         self.side = private.images.shape[2] if isinstance(private, ImageSet) else 0  # of pictures, in pixels
-        kept = keep_features  # in the cache, which is shared: not for data that is a silo's own
-        self.private, self.private_labels = self.inputs(private, kept), torch.from_numpy(private.labels.copy())
-        self.test, self.test_labels = self.inputs(test, kept), torch.from_numpy(test.labels.copy())
+        self.private = self.inputs(private, features)
+        self.test = self.inputs(test, features)
+        self.private_labels = torch.from_numpy(private.labels.copy())
+        self.test_labels = torch.from_numpy(test.labels.copy())
         self.optimizer = adamw((p for p in learner.parameters() if p.requires_grad), rate, decay)
 
-    def inputs(self, samples: Samples | NDArray[np.uint8] | Sequence[str], kept: bool = False) -> Inputs:
+    def inputs(
+        self,
+        samples: Samples | NDArray[np.uint8] | Sequence[str],
+        features: Callable[[Any, Tensor], Tensor] | None = None,
+    ) -> Inputs:
         """Pictures uint8 (N, H, W, 3) or N texts as the learner's inputs.
 
-        A learner on frozen features has each picture looked at once, unless pictures are augmented. `kept`: and then
-        taken from the cache.
+        A learner on frozen features looks at each picture once, unless pictures are augmented. features: gives what
+        `learner.look` does, from learner and pictures (N, 3, H, W): where it is known already.
         """
         raw = self.raw(samples)
         if self.augment or "pixel_values" not in raw or not hasattr(self.learner, "looks_with"):
             return raw
-        return {"features": look_once(self.learner, raw["pixel_values"], kept)}
+        look = features or (lambda learner, pixels: learner.look(pixels))
+        return {"features": look(self.learner, raw["pixel_values"])}
 
     def raw(self, samples: Samples | NDArray[np.uint8] | Sequence[str]) -> Inputs:
         """Pictures or texts as inputs that can be augmented."""
@@ -185,24 +189,6 @@ class Site:
         own = {k.removeprefix("learner."): v for k, v in tensors.items() if k.startswith("learner.")}
         self.learner.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in own.items()})
         load_optimizer_state(self.optimizer, tensors)
-
-
-def look_once(learner: Any, pixels: Tensor, kept: bool) -> Tensor:
-    """A learner's frozen features (N, F) of pictures float (N, 3, H, W); `kept`: computed once for all runs."""
-    if not kept or not len(pixels):
-        features: Tensor = learner.look(pixels)
-        return features
-    key = {
-        "trunk": learner.looks_with,
-        "pictures": hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-
-    def build(folder: Path) -> None:
-        np.save(folder / "features.npy", learner.look(pixels).numpy(), allow_pickle=False)
-
-    return torch.from_numpy(np.load(cached("features", key, build) / "features.npy", allow_pickle=False))
 
 
 def rows(inputs: Inputs, index: Any) -> Inputs:

@@ -32,7 +32,10 @@ from fedloom.report.canvas import (
 from fedloom.report.scores import SCORES, Row, Score, end_of, series
 
 DPI = 150
-COLOURS = dict(zip((score.key for score in SCORES), (BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE)))
+_SIX = (BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE)
+COLOURS = dict(
+    zip((score.key for score in SCORES), (*_SIX, PURPLE, SKY, ORANGE))
+)  # generic ones as their own kind
 
 
 def _panels(scores: Sequence[Score]) -> tuple[Any, list[Any]]:

@@ -47,6 +47,16 @@ SCORES = (
     Score("clip_score", "CLIP score", "how well picture and prompt agree; higher is better"),
     Score("fid", "FID", "distance from real pictures; lower is better", lower_is_better=True),
     Score("inception_score", "Inception score", "clear and varied pictures; higher is better"),
+    Score(
+        "generic_clip_score", "Generic CLIP score", "agreement with general descriptions; higher is better"
+    ),
+    Score(
+        "generic_fid",
+        "Generic FID",
+        "distance from what it learned first; lower is better",
+        lower_is_better=True,
+    ),
+    Score("generic_inception_score", "Generic Inception score", "of general descriptions; higher is better"),
 )
 
 

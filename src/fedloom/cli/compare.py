@@ -1,0 +1,156 @@
+"""`fedloom compare`: methods x seeds, the fair table."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedloom.cli.options import DataOption, JsonOption, RootOption, SetOption, given
+from fedloom.cli.screen import console, show, show_json
+
+if TYPE_CHECKING:
+    from fedloom.comparison import Comparison
+    from fedloom.comparison.watch import Watch
+
+
+def compare(
+    methods: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Methods, one row each; of a preset or plan, the rows to keep."),
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="0,1,...", help="Seeds (default: 0).")] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A comparison that comes with fedloom.")
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A comparison of your own, in YAML.")
+    ] = None,
+    data: DataOption = None,
+    root: RootOption = None,
+    set_: SetOption = None,
+    rounds: Annotated[int | None, typer.Option(metavar="N", min=0, help="Rounds of every run.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="ROW", help="Show the difference of every row to this one.")
+    ] = None,
+    scores: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Columns of the table, such as image_accuracy,fid.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Runs at a time (default: one a processor).")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The comparison's folder (default: runs/compare-NAME-DATA)."),
+    ] = None,
+    cells: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the runs, which several comparisons can share."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with the comparison in this folder.")
+    ] = None,
+    json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Compare methods over seeds, on one footing.
+
+    All rows have the same data, split, models, warm start and number of rounds. Runs go on side by side; one that is
+    done is never done again, so the same command goes on where it was stopped.
+
+    A run that fails leaves a dash in the table, and the command ends with exit code 1.
+
+    Example: fedloom compare --methods standalone,fedmd,fedmmkt --seeds 0,1,2 --reference standalone
+    """
+    from fedloom import comparison
+    from fedloom.errors import FedloomError
+
+    options: dict[str, Any] = {
+        "methods": listed(methods),
+        "seeds": seed_list(seeds),
+        "preset": preset,
+        "plan": plan,
+        "reference": reference,
+        "scores": listed(scores),
+        "out": out,
+        "cells": cells,
+        "resume": resume,
+        "jobs": jobs,
+        "overrides": set_ or (),
+        **given(rounds=rounds, data=given(name=data, root=None if root is None else str(root))),
+    }
+    with ExitStack() as stack:
+        watch = watcher(stack, quiet)
+        try:
+            found = comparison.compare(**options, watch=watch)
+        except KeyboardInterrupt:
+            stack.close()
+            typer.echo(f"interrupted. {_how_to_go_on(watch)}", err=True)
+            raise typer.Exit(130) from None
+    conclude(found, json)
+    if found.failed:
+        raise FedloomError(_failures(found))
+
+
+def listed(text: str | None) -> list[str] | None:
+    """The parts of a list with commas."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def seed_list(text: str | None) -> list[int] | None:
+    """Seeds with commas; `0-4` stands for five.
+
+    Raises:
+        BadInput: something else is there.
+    """
+    from fedloom.errors import BadInput
+
+    if text is None:
+        return None
+    seeds: list[int] = []
+    for part in listed(text) or []:
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise BadInput(f"--seeds {text!r}: {part!r} is no seed, expected numbers such as 0,1,2 or 0-4")
+        seeds += range(int(first), int(last if dash else first) + 1)
+    return seeds
+
+
+def watcher(stack: ExitStack, quiet: bool) -> Watch:
+    """Who shows the progress: nobody, a live picture on a terminal, plain lines elsewhere."""
+    from fedloom.cli.compare_live import Lines, Picture
+    from fedloom.comparison.watch import Watch
+
+    screen = console(stderr=True)
+    if quiet:
+        return Watch()
+    if screen.is_terminal:
+        return stack.enter_context(Picture(screen))
+    return Lines(lambda line: typer.echo(line, err=True))
+
+
+def _how_to_go_on(watch: Watch) -> str:
+    if not watch.folder:
+        return "Nothing was begun: give the same command again"
+    return f"What is done is kept; go on with: fedloom compare --resume {watch.folder}"
+
+
+def conclude(found: Comparison, json: bool) -> None:
+    """Print the tables, and where everything is."""
+    from fedloom.comparison.tables import terminal
+
+    if json:
+        show_json(found.tree)
+    else:
+        show(*terminal(found), f"folder {found.path}", f"report {found.path / 'report.html'}")
+
+
+def _failures(found: Comparison) -> str:
+    """The failed cells and their reasons, in one line."""
+    from fedloom.comparison.session import failures
+
+    lines, n = failures(found), len(found.cells)
+    shown = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
+    return f"{len(lines)} of {n} cells failed: {shown}. Tracebacks are in {found.path / 'log.txt'}"

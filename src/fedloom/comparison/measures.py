@@ -1,0 +1,78 @@
+"""What a comparison can show of a cell: the scores of a run, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedloom.report.scores import SCORES, number
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of the table.
+
+    decimals: of the figures shown. cost: bytes or seconds, which are shown but make nobody the best.
+    """
+
+    key: str
+    name: str
+    note: str
+    decimals: int = 3
+    lower_is_better: bool = False
+    cost: bool = False
+
+
+_OF_RUNS = [
+    Measure(s.key, s.name, s.note, 3 if s.percent or s.key == "clip_score" else 2, s.lower_is_better)
+    for s in SCORES
+]
+_MORE = (
+    Measure("average_accuracy", "All clients", "mean of image and text clients, or of those there are"),
+    Measure("bytes_up", "Bytes up", "from all clients, mean of a round", 1, True, True),
+    Measure("bytes_down", "Bytes down", "to all clients, mean of a round", 1, True, True),
+    Measure("seconds", "Seconds", "of all rounds, without set-up and scoring", 1, True, True),
+)
+MEASURES: Mapping[str, Measure] = {m.key: m for m in (*_OF_RUNS, *_MORE)}
+ACCURACIES = tuple(s.key for s in SCORES)
+
+
+def average(values: Mapping[str, Any]) -> float | None:
+    """The mean of image and text accuracy, or the one there is."""
+    there = [v for k in ("image", "text") if (v := number(values.get(f"{k}_accuracy"))) is not None]
+    return sum(there) / len(there) if there else None
+
+
+def curve(rows: Rows, seconds: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    """Every round's scores, with the bytes and seconds up to its end.
+
+    Args:
+        rows: of metrics.jsonl.
+        seconds: wall and processor seconds of each round, by its number as text; for a round that is not there, the
+            phases that its row tells are taken.
+    """
+    out, up, down, wall = [], 0, 0, 0.0
+    for row in sorted(rows, key=lambda r: int(r["round"])):
+        t = int(row["round"])
+        if t > 0:  # round 0 is the state before: what it sends is set-up
+            up, down = up + int(row["bytes_up"]), down + int(row["bytes_down"])
+            phases = {k: float(v) for k, v in (row.get("seconds") or {}).items() if k != "evaluation"}
+            wall += seconds[str(t)][0] if str(t) in seconds else sum(phases.values())
+        point = {key: number(row.get(key)) for key in ACCURACIES}
+        point["average_accuracy"] = average(row)
+        out.append({"round": t, **point, "bytes_up": up, "bytes_down": down, "seconds": wall})
+    return out
+
+
+def before_and_after(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Every measure before the first round and after the last; costs have no before."""
+    first, last = points[0], points[-1]
+    rounds = max(1, int(last["round"]))
+    found = {k: {"before": first[k], "after": last[k]} for k, m in MEASURES.items() if not m.cost}
+    for key in ("bytes_up", "bytes_down"):
+        found[key] = {"before": None, "after": last[key] / rounds}
+    found["seconds"] = {"before": None, "after": last["seconds"]}
+    return found

@@ -1,0 +1,175 @@
+"""What a comparison consists of, as validated types: YAML file, preset and command line all end here. Light."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from fedloom.comparison.measures import MEASURES
+from fedloom.config import read_settings, validate
+from fedloom.errors import BadInput, nearest, unknown
+from fedloom.methods.catalogue import CATALOGUE
+from fedloom.models.settings import Frozen
+
+# Cells differ in these by the plan alone, and all run on one engine, so that they are comparable.
+RESERVED = ("method", "seed", "engine")
+DEFAULT_SCORES = ("image_accuracy", "text_accuracy", "t2i_accuracy")
+
+
+class Row(Frozen):
+    """A method, or a variant of one."""
+
+    name: str = Field("", description="default: the method's name")
+    method: str
+    set: dict[str, Any] = Field(default_factory=dict, description="configuration tree of this row")
+    only: tuple[str, ...] | None = Field(None, description="names of the columns it takes part in; null: all")
+
+
+class Column(Frozen):
+    """A setting that every row is run in."""
+
+    name: str = ""
+    set: dict[str, Any] = Field(default_factory=dict, description="configuration tree of this column")
+
+
+class Plan(Frozen):
+    """A comparison: rows x columns x seeds."""
+
+    title: str = ""
+    note: str = ""
+    seeds: tuple[int, ...] = (0,)
+    reference: str | None = Field(None, description="row that the others are paired with, seed by seed")
+    scores: tuple[str, ...] = DEFAULT_SCORES
+    base: dict[str, Any] = Field(default_factory=dict, description="configuration tree under every cell")
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...] = (Column(),)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names(cls, tree: Any) -> Any:
+        """A row without a name has its method's."""
+        rows = tree.get("rows") if isinstance(tree, Mapping) else None
+        if not isinstance(rows, list | tuple):
+            return tree
+        named = [
+            {**row, "name": row.get("name") or row.get("method", "")} if isinstance(row, Mapping) else row
+            for row in rows
+        ]
+        return {**tree, "rows": named}
+
+    @model_validator(mode="after")
+    def _whole(self) -> Plan:
+        for what, given in (
+            ("seed", self.seeds),
+            ("row", [r.name for r in self.rows]),
+            ("column", [c.name for c in self.columns]),
+            ("score", self.scores),
+        ):
+            if not given:
+                raise ValueError(f"there is no {what}")
+            twice = [x for x in given if list(given).count(x) > 1]
+            if twice:
+                raise ValueError(f"{what} {twice[0]!r} is given twice")
+        if min(self.seeds) < 0:
+            raise ValueError(f"seed {min(self.seeds)}: allowed are 0 and above")
+        columns = [column.name for column in self.columns]
+        if len(columns) > 1 and "" in columns:
+            raise ValueError("a column has no name")
+        for row in self.rows:
+            _known("method", row.method, CATALOGUE)
+            for column in row.only or ():
+                _known("column", column, columns)
+        for score in self.scores:
+            _known("score", score, MEASURES)
+        if self.reference is not None:
+            _known("row", self.reference, [row.name for row in self.rows])
+        for where, tree in self._trees().items():
+            for key in RESERVED:
+                if key in tree:
+                    raise ValueError(f"{where}.{key} cannot be set: {_WHY}")
+        return self
+
+    def _trees(self) -> dict[str, dict[str, Any]]:
+        rows = {f"rows.{row.name}.set": row.set for row in self.rows}
+        return {"base": self.base, **rows, **{f"columns.{c.name}.set": c.set for c in self.columns}}
+
+    def has(self, row: Row, column: Column) -> bool:
+        """Whether the row takes part in the column."""
+        return row.only is None or column.name in row.only
+
+
+_WHY = "rows name the methods, seeds are listed, and every cell runs on the engine local with one thread"
+
+
+def _known(kind: str, name: str, allowed: Any) -> None:
+    if name not in allowed:
+        raise ValueError(f"unknown {kind} {name!r}.{nearest(name, allowed)} Allowed: {', '.join(allowed)}.")
+
+
+def comparisons() -> dict[str, Path]:
+    """Name to file of the comparisons that come with fedloom."""
+    folder = Path(str(resources.files("fedloom") / "comparisons"))
+    return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
+
+
+def read_plan(
+    *,
+    preset: str | None = None,
+    file: str | Path | None = None,
+    methods: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    reference: str | None = None,
+    scores: Sequence[str] | None = None,
+) -> Plan:
+    """The plan of a preset or a file, or one row a method; then what is given besides.
+
+    Args:
+        methods: the rows; with a preset or a file, keep only its rows of these names or methods.
+        reference: a row's name, or the method of one row.
+
+    Raises:
+        BadInput: an unknown name, or nothing to compare; one line with the thing, its value and what is allowed.
+    """
+    if preset is not None and file is not None:
+        raise BadInput("give a preset or a plan's file, not both")
+    if preset is not None and preset not in comparisons():
+        raise unknown("comparison", preset, comparisons())
+    given = {k: list(v) for k, v in (("seeds", seeds), ("scores", scores)) if v is not None}
+    source = comparisons()[preset] if preset is not None else file
+    if source is None:
+        if not methods:
+            raise BadInput("nothing to compare: name methods or a preset")
+        rows = [{"name": m, "method": m} for m in methods]
+        plan: Plan = validate(Plan, {"rows": rows, **given})
+    else:
+        plan = read_settings(Plan, source, given)
+        plan = _only_rows(plan, methods) if methods else plan
+    if reference is not None:
+        plan = with_plan(plan, reference=_row_called(plan, reference))
+    return plan
+
+
+def with_plan(plan: Plan, **changes: Any) -> Plan:
+    """The plan with some fields replaced, validated again."""
+    changed: Plan = validate(Plan, {**plan.model_dump(mode="json"), **changes})
+    return changed
+
+
+def _only_rows(plan: Plan, wanted: Sequence[str]) -> Plan:
+    """The rows of these names or methods. A reference that is left out is no reference any more."""
+    for name in wanted:
+        if not any(name in (row.name, row.method) for row in plan.rows):
+            raise unknown("row", name, {n for row in plan.rows for n in (row.name, row.method)})
+    rows = [r.model_dump(mode="json") for r in plan.rows if r.name in wanted or r.method in wanted]
+    kept = plan.reference if any(r["name"] == plan.reference for r in rows) else None
+    return with_plan(plan, rows=rows, reference=kept)
+
+
+def _row_called(plan: Plan, name: str) -> str:
+    names = [row.name for row in plan.rows]
+    of_method = [row.name for row in plan.rows if row.method == name]
+    return of_method[0] if name not in names and len(of_method) == 1 else name

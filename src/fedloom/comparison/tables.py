@@ -1,0 +1,164 @@
+"""The tables of a comparison as CSV, Markdown, LaTeX and on the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fedloom.comparison.grids import Entry, Grid, grids, legend
+from fedloom.comparison.measures import MEASURES
+from fedloom.comparison.results import Comparison
+from fedloom.runs.disk import write_atomic
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}
+
+
+def write_tables(found: Comparison) -> None:
+    """Write cells.csv, table.csv, table.md and table.tex into the comparison's folder."""
+    for name, text in (
+        ("cells.csv", cells_csv(found)),
+        ("table.csv", table_csv(found)),
+        ("table.md", markdown(found)),
+        ("table.tex", latex(found)),
+    ):
+        write_atomic(found.path / name, text)
+
+
+def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """RFC 4180, with lines that end in a newline; None is an empty field."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def cells_csv(found: Comparison) -> str:
+    """The long form: a line for each cell and round, with every score, and bytes and seconds up to then."""
+    keys = [m.key for m in MEASURES.values()]
+    rows = [
+        [c[k] for k in ("row", "column", "seed", "state", "folder")]
+        + [point["round"], *(point[k] for k in keys)]
+        for c in found.cells
+        for point in c["rounds"]
+    ]
+    return _csv(["row", "column", "seed", "state", "folder", "round", *keys], rows)
+
+
+def table_csv(found: Comparison) -> str:
+    """A line for each row, column and score, figures in full."""
+    own = ("row", "column", "score", "n", "planned", "mean", "sd")
+    paired = ("mean", "low", "high", "p_better", "p_worse")
+    rows = [
+        [*(e[k] for k in own), *((e["difference"] or {}).get(k) for k in paired)] for e in found.tree["table"]
+    ]
+    return _csv([*own, *(f"difference_{k}" for k in paired)], rows)
+
+
+def markdown(found: Comparison) -> str:
+    """The tables in Markdown, best values bold."""
+    parts = [f"# {found.plan.title or found.tree['name']}", found.plan.note]
+    for grid in grids(found):
+        lines = [["", *map(_md, grid.head)], ["---", *["---:"] * len(grid.head)]]
+        lines += [[_md(name), *map(_md_entry, line)] for name, line in grid.lines]
+        parts += [f"## {_md(grid.title)}" if grid.title else ""]
+        parts += ["\n".join(f"| {' | '.join(line)} |" for line in lines), legend(found, grid)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _md(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("\n", " ")
+
+
+def _md_entry(entry: Entry) -> str:
+    text = f"**{entry.whole}**" if entry.best else entry.whole
+    return f"{text}<br>{entry.difference}" if entry.difference else text
+
+
+def latex(found: Comparison) -> str:
+    r"""The tables in LaTeX with booktabs, one `table` each; needs `\usepackage{booktabs}`."""
+    parts = [r"% \usepackage{booktabs}"]
+    for grid in grids(found):
+        caption = ": ".join(x for x in (found.plan.title, grid.title) if x)
+        body = []
+        for name, line in grid.lines:
+            body.append([escape(name), *map(_tex_entry, line)])
+            if any(entry.difference for entry in line):
+                body.append(["", *(_tex_small(entry.difference) for entry in line)])
+        parts.append(
+            "\n".join(
+                [
+                    r"\begin{table}",
+                    r"\centering",
+                    rf"\caption{{{escape(caption)}. {escape(legend(found, grid))}}}",
+                    rf"\begin{{tabular}}{{l{'r' * len(grid.head)}}}",
+                    r"\toprule",
+                    " & ".join(["", *map(escape, grid.head)]) + r" \\",
+                    r"\midrule",
+                    *(" & ".join(line) + r" \\" for line in body),
+                    r"\bottomrule",
+                    r"\end{tabular}",
+                    r"\end{table}",
+                ]
+            )
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text that stands for itself in LaTeX; signs that its fonts may lack are spelled."""
+    safe = "".join(_LATEX.get(sign, sign) for sign in " ".join(text.split()))
+    if safe.startswith(
+        ("[", "*")
+    ):  # at the start of a line, these would be taken for options of the one before
+        safe = f"{{{safe[0]}}}{safe[1:]}"
+    return safe.replace("±", r"$\pm$").replace("−", "$-$").replace("–", "--")
+
+
+def _tex_entry(entry: Entry) -> str:
+    text = escape(entry.text)
+    text = rf"\textbf{{{text}}}" if entry.best else text
+    return rf"{text} (n = {entry.short})" if entry.short else text
+
+
+def _tex_small(text: str) -> str:
+    return rf"{{\footnotesize {escape(text)}}}" if text else ""
+
+
+def terminal(found: Comparison) -> list[Table]:
+    """The tables for the terminal."""
+    return [_rich(found, grid) for grid in grids(found)]
+
+
+def _rich(found: Comparison, grid: Grid) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    title = ": ".join(x for x in (found.plan.title, grid.title) if x)
+    table = Table(
+        title=Text(title), title_justify="left", caption=Text(legend(found, grid)), caption_justify="left"
+    )
+    table.box = box.SIMPLE_HEAD
+    table.add_column("")
+    for name in grid.head:
+        table.add_column(Text(name), justify="right")
+    for name, line in grid.lines:
+        cells = []
+        for entry in line:
+            text = Text(entry.whole, style="bold green" if entry.best else "")
+            if entry.difference:
+                text.append(f"\n{entry.difference}", style="dim not bold")
+            cells.append(text)
+        table.add_row(Text(name), *cells)
+    return table

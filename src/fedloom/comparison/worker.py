@@ -1,0 +1,161 @@
+"""A worker of a comparison: a long-lived process that does one cell after another.
+
+It hears orders and answers in frames on the standard pipes. It leads a process group of its own, so that whatever
+ends it ends what it started too.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import queue
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fedloom.comparison.meter import Meter, cpu_seconds
+from fedloom.config import Config, validate
+from fedloom.errors import BadInput, FedloomError
+from fedloom.federation.frames import read_frame, write_frame
+from fedloom.federation.site import load_function, one_line
+from fedloom.runs.disk import locked, read_lines, read_object
+from fedloom.runs.folder import RunFolder, read_config
+
+LOCKS = ".locks"  # beside the cells
+
+
+def finished(folder: Path, config: Config) -> bool:
+    """Whether that folder holds this very run, whole.
+
+    Raises:
+        FedloomError: the folder is damaged, or holds something else.
+    """
+    from fedloom.experiment import refuse_another
+
+    refuse_another(RunFolder.open(folder), config)
+    rows = read_lines(folder / "metrics.jsonl")
+    return bool(read_object(folder / "summary.json")) and bool(rows) and rows[-1]["round"] == config.rounds
+
+
+def do_cell(
+    run: Callable[..., Any], folder: Path, config: Config, tell: Callable[[Mapping[str, Any]], None]
+) -> str:
+    """Bring the cell to its end, from wherever it is.
+
+    Args:
+        run: does or resumes a run, as `fedloom.experiment.run`.
+
+    Returns:
+        "done"; or "busy" when another process is at this cell.
+
+    Raises:
+        FedloomError: the run failed; or anything that is a bug.
+    """
+    locks = folder.parent / LOCKS
+    locks.mkdir(parents=True, exist_ok=True)
+    try:
+        # The run's own lock comes with its folder; this one also covers making and removing that folder.
+        with locked(locks / f"{folder.name}.lock", wait=False):
+            resume = _clear_unless_sound(folder, config)
+            if resume and finished(folder, config):
+                return "done"
+            meter = Meter(folder, tell)
+            try:
+                place = {"resume": folder} if resume else {"out": folder}
+                run(config, **place, keep=False, observer=meter)
+            finally:
+                meter.write()
+    except BlockingIOError:
+        return "busy"
+    return "done"
+
+
+def _clear_unless_sound(folder: Path, config: Config) -> bool:
+    """Whether the folder holds a run to go on with; what is no readable run is removed.
+
+    Raises:
+        BlockingIOError: somebody else goes on with this run just now.
+        FedloomError: it is a run of another configuration.
+    """
+    if not folder.exists():
+        return False
+    try:
+        read_config(folder)
+        read_lines(folder / "metrics.jsonl")
+        summary = read_object(folder / "summary.json")
+        if summary and not finished(folder, config):
+            raise FedloomError(f"{folder}: its summary is not of its rounds")
+    except FedloomError as error:
+        if "another configuration" in str(error):
+            raise
+        shutil.rmtree(folder)
+        return False
+    with locked(folder / ".lock", wait=False):
+        return True
+
+
+class _Desk:
+    """The pipes of this process, for frames alone."""
+
+    def __init__(self) -> None:
+        self.source, self.sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.dup2(2, 1)  # what a library prints goes to the log
+        os.close(nothing)
+        sys.stdout = sys.stderr
+        self.inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, args=(self.source,), daemon=True).start()
+
+    def _listen(self, source: BinaryIO) -> None:
+        try:
+            while (frame := read_frame(source)) is not None:
+                self.inbox.put(frame[0])
+        finally:
+            end_group()  # the parent has closed the pipe or is dead: nobody waits for this any more
+
+    def say(self, **header: Any) -> None:
+        try:
+            write_frame(self.sink, header)
+        except OSError:
+            end_group()
+
+
+def end_group() -> None:
+    """End this process and all that it has started."""
+    if os.getpgid(0) == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(0)
+
+
+def main() -> None:
+    """Serve until the parent closes the pipe. The first argument names the function that runs a cell."""
+    desk, start = _Desk(), time.monotonic()
+    run = load_function(sys.argv[1])
+    desk.say(event="ready", seconds=time.monotonic() - start, cpu_seconds=cpu_seconds())
+    while True:
+        order = desk.inbox.get()
+        answer = _answer(run, order, lambda told: desk.say(event="at", **told))
+        gc.collect()  # models of the last run hold one another in cycles
+        desk.say(event="end", **answer)
+
+
+def _answer(
+    run: Callable[..., Any], order: Mapping[str, Any], tell: Callable[[Mapping[str, Any]], None]
+) -> dict[str, Any]:
+    try:
+        config = validate(Config, order["config"])
+        return {"how": do_cell(run, Path(order["folder"]), config, tell)}
+    except FedloomError as error:
+        if isinstance(error, BadInput) and "another process is writing" in str(error):
+            return {"how": "busy"}
+        return {"how": "failed", "reason": " ".join(str(error).split())}
+    except Exception as error:  # noqa: BLE001 - a bug fails its cell, not the comparison
+        traceback.print_exc()  # to the log
+        return {"how": "failed", "reason": one_line(error)}

@@ -1,0 +1,262 @@
+"""DisentAFL: disentangling and gating what clients of unlike modalities share (AAAI 2024).
+
+    down  the mean adapters of the types the client takes part in (in the first round: nothing)
+    up    its adapters of the types it shares, and the number of private samples
+
+After the paper; no official code. Knowledge is split by type: what all clients share, what the clients of one modality
+share, what is a client's own. Each type has an adapter A_m on the representation z, a gate weighs them, an
+orthogonality term keeps them apart, and each is averaged among the clients of its type only:
+
+    g = softmax(W z + b),    h = z + sum_m g_m A_m(z),    L = CE + mu mean_{m<n} cos^2(A_m(z), A_n(z))
+
+Backbones, heads, gates and private adapters never leave.
+
+Open in what is known of the paper, and ours: the encoder's typed parts are bottlenecks on z, since clients' backbones
+differ; the residual z + ..., and adapters that say 0 at first, so that round 0 equals Standalone's; W and b zero at
+first, so that all types weigh the same; the shared adapters' first weights are the same at all clients, as means of
+unlike beginnings mean little. With one modality its type equals "all", and is left out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
+
+from fedloom.federation.base import Federation
+from fedloom.federation.exchange import Reply
+from fedloom.federation.messages import Empty, Tensors
+from fedloom.methods.base import ClientHalf, Info, Inputs, Method, ServerHalf, Site, Tools
+from fedloom.models.adapters import Bottleneck, export_weights, put
+from fedloom.models.settings import Frozen
+from fedloom.randomness import global_torch_stream
+
+log = logging.getLogger(__name__)
+
+Arrays = dict[str, NDArray[Any]]
+Type = Literal["all", "modality", "private"]
+
+
+class Settings(Frozen):
+    """The adapters, what keeps them apart, and how long clients train between averages."""
+
+    types: tuple[Type, ...] = Field(
+        ("all", "modality", "private"), min_length=1, description="kinds of knowledge, an adapter each"
+    )
+    rank: int = Field(16, ge=1, description="width of an adapter's bottleneck")
+    mu: float = Field(0.5, ge=0, description="weight of the orthogonality term")
+    private_steps: int = Field(10, ge=0, description="private steps a round (E_loc)")
+    extra_steps: int = Field(40, ge=0, description="more private steps: what others spend on shared samples")
+
+    @model_validator(mode="after")
+    def _once(self) -> Settings:
+        if len(set(self.types)) < len(self.types):
+            raise ValueError(f"types names one twice: {', '.join(self.types)}")
+        return self
+
+    @property
+    def shared(self) -> tuple[Type, ...]:
+        """The types whose adapters leave the site."""
+        return tuple(t for t in self.types if t != "private")
+
+
+@dataclass(frozen=True)
+class Average:
+    """Down: the mean adapter of each shared type, as one vector (2 d rank + rank + d,)."""
+
+    adapters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
+
+
+@dataclass(frozen=True)
+class Update:
+    """Up: a client's adapters of the shared types, on how many samples, and its mean loss (nats)."""
+
+    adapters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
+    samples: int
+    loss: float
+
+
+class Disentangled(nn.Module):
+    """A learner whose representation is z + sum_m g_m A_m(z), with one adapter A_m a type. `bare` keeps its names."""
+
+    def __init__(self, bare: nn.Module, types: Sequence[str], rank: int) -> None:
+        super().__init__()
+        self.bare = bare
+        head: Any = getattr(bare, "bare", bare).head
+        width: int = head.in_features
+        self.adapters = nn.ModuleDict({t: _beginning(t, width, rank) for t in types})
+        self.gate = nn.Linear(width, len(types))
+        nn.init.zeros_(self.gate.weight)
+        nn.init.zeros_(self.gate.bias)
+
+    def parts(self, z: Tensor) -> Tensor:
+        """A_m(z) (M, B, D) of representations z (B, D), in the order of the types."""
+        return torch.stack([adapter(z) for adapter in self.adapters.values()])
+
+    def mix(self, z: Tensor, parts: Tensor) -> Tensor:
+        """h = z + sum_m g_m A_m(z) (B, D)."""
+        g = self.gate(z).softmax(-1)  # (B, M)
+        return z + torch.einsum("bm,mbd->bd", g, parts)
+
+    def encode(self, **inputs: Tensor) -> Tensor:
+        """Representations h (B, D)."""
+        z: Tensor = self.bare.encode(**inputs)  # type: ignore[operator]
+        return self.mix(z, self.parts(z))
+
+    def classify(self, h: Tensor) -> Tensor:
+        """Logits (B, C) of representations h (B, D)."""
+        return self.bare.classify(h)  # type: ignore[operator, no-any-return]
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Logits (B, C)."""
+        return self.classify(self.encode(**inputs))
+
+    def export(self, folder: Path, class_names: tuple[str, ...]) -> None:
+        """Write all weights with their names and sizes; no class of transformers has a gate and adapters like these."""
+        export_weights(self, folder, class_names, f"gated adapters on z: {', '.join(self.adapters)}")
+
+
+def _beginning(kind: str, width: int, rank: int) -> Bottleneck:
+    """An adapter that says 0. A shared type's is the same wherever it is made; a private one's is the site's own."""
+    if kind == "private":
+        return Bottleneck(width, rank)
+    with global_torch_stream(0, "disentafl", kind):
+        return Bottleneck(width, rank)
+
+
+def dress(learner: nn.Module, settings: Settings) -> nn.Module:
+    """The learner with gate and adapters: at first it says what it said without them."""
+    return Disentangled(learner, settings.types, settings.rank)
+
+
+def overlap(parts: Tensor) -> Tensor:
+    """Mean over pairs m < n and over the batch of cos^2(A_m(z), A_n(z)), for parts (M, B, D); 0 where M = 1.
+
+    The cosine of a zero vector is 0, and so is the gradient.
+    """
+    units = F.normalize(parts, dim=-1, eps=1e-8)
+    m, n = torch.triu_indices(len(parts), len(parts), offset=1)
+    if not len(m):
+        return parts.new_zeros(())
+    return (units[m] * units[n]).sum(-1).square().mean()
+
+
+class Client(ClientHalf):
+    """Takes up the averages of its types, trains on private data, gives the adapters that it shares."""
+
+    settings: Settings
+
+    def fit(self, message: Average | Empty, *, round: int) -> Update:
+        """Private steps from the averages: cross-entropy + mu times the overlap of the types."""
+        site, s = self.site, self.settings
+        learner = cast(Disentangled, site.learner)
+        if isinstance(message, Average):
+            self._take(message.adapters)
+
+        def objective(inputs: Inputs, i: Tensor) -> Tensor:
+            z = learner.bare.encode(**inputs)  # type: ignore[operator]
+            parts = learner.parts(z)
+            logits = learner.classify(learner.mix(z, parts))
+            return F.cross_entropy(logits, site.private_labels[i]) + s.mu * overlap(parts)
+
+        loss = site.fit(site.private, s.private_steps + s.extra_steps, objective, round, "private")
+        return Update(adapters_of(site, s), len(site.private_labels), loss or 0.0)
+
+    def _take(self, adapters: Mapping[str, NDArray[Any]]) -> None:
+        own, learner = adapters_of(self.site, self.settings), cast(Disentangled, self.site.learner)
+        for kind, values in adapters.items():
+            if kind not in own or values.shape != own[kind].shape:
+                raise ValueError(f"{self.site.name} was sent an adapter {kind!r} that it does not have")
+        for kind, values in adapters.items():
+            put(learner.adapters[kind], torch.from_numpy(np.array(values)))
+
+
+def adapters_of(site: Site, settings: Settings) -> Arrays:
+    """The shared types' adapters, each as one vector."""
+    learner = cast(Disentangled, site.learner)
+    return {
+        kind: parameters_to_vector(learner.adapters[kind].parameters()).detach().numpy().copy()
+        for kind in settings.shared
+    }
+
+
+class Server(ServerHalf):
+    """An average for "all" and one for each modality. A client that is away for a round finds its types' newest."""
+
+    settings: Settings
+
+    def __init__(self, tools: Tools, settings: Settings) -> None:
+        super().__init__(tools, settings)
+        self.averages: Arrays = {}  # by group: "all", or the modality
+
+    def round(self, federation: Federation) -> Info:
+        """Averages out, updates in."""
+        messages = {k: self._for(federation.modality(k)) for k in federation.clients}
+        replies = federation.ask("fit", messages, timeout=self.tools.timeout, quorum=self.tools.quorum)
+        fitting = [r for r in replies if r.ok and r.message.samples > 0 and self._fits(r)]
+        fitting.sort(key=lambda r: r.client)  # neither order of arrival nor of listing may matter
+        for kind in self.settings.shared:
+            groups: dict[str, list[Update]] = {}
+            for r in fitting:
+                groups.setdefault(_group(kind, r.modality), []).append(r.message)
+            self.averages |= {group: mean_adapter(kind, members) for group, members in groups.items()}
+        losses = [r.message.loss for r in fitting]
+        return Info(losses={"clients": float(np.mean(losses)) if losses else None})
+
+    def _for(self, modality: str) -> Average | Empty:
+        """What a client of that modality is sent."""
+        groups = {kind: _group(kind, modality) for kind in self.settings.shared}
+        known: Arrays = {kind: self.averages[g] for kind, g in groups.items() if g in self.averages}
+        return Average(known) if known else Empty()
+
+    def _fits(self, reply: Reply) -> bool:
+        d, r = self.tools.width, self.settings.rank
+        wanted = dict.fromkeys(self.settings.shared, (2 * d * r + r + d,))
+        got = {k: v.shape for k, v in reply.message.adapters.items()}
+        if got != wanted:
+            log.warning("round %d: %s sent adapters %s, expected %s", reply.round, reply.client, got, wanted)
+        return got == wanted
+
+    def state(self) -> Arrays:
+        """The averages."""
+        return {f"average {group}": v for group, v in self.averages.items()}
+
+    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """The averages again."""
+        self.averages = {k.removeprefix("average "): np.array(v) for k, v in tensors.items()}
+
+
+def _group(kind: Type, modality: str) -> str:
+    """Among whom a type is averaged."""
+    return modality if kind == "modality" else kind
+
+
+def mean_adapter(kind: str, updates: Sequence[Update]) -> NDArray[Any]:
+    """The mean of that type's adapters by number of samples, in the order given. All have samples."""
+    total = sum(u.samples for u in updates)
+    weighed = [u.adapters[kind].astype(np.float64) * (u.samples / total) for u in updates]
+    return np.asarray(sum(weighed), dtype=np.float32)
+
+
+def _resolve(settings: Settings, modalities: Sequence[str]) -> Settings:
+    """Without a second modality, the type of the modality is that of all."""
+    if len(set(modalities)) > 1 or "all" not in settings.types:
+        return settings
+    return settings.model_copy(update={"types": tuple(t for t in settings.types if t != "modality")})
+
+
+def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
+    return {"fit": ((Average, Empty), Update)}
+
+
+METHOD = Method("disentafl", Settings, Client, Server, _verbs, resolve=_resolve, dress=dress)

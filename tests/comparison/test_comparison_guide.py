@@ -1,0 +1,39 @@
+"""The guide says what is."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import yaml
+
+from fedloom.cli import compare as command
+from fedloom.comparison import compare
+from fedloom.comparison.measures import MEASURES
+from fedloom.comparison.plan import Plan
+from fedloom.config import validate
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "guide" / "comparing.md").read_text(encoding="utf-8")
+
+
+def test_options_are_there():
+    named = set(re.findall(r"`?--([a-z]+)", PAGE))
+    assert named <= {name.rstrip("_") for name in inspect.signature(command.compare).parameters}
+
+
+def test_arguments_are_there():
+    told = re.search(r"`fedloom.compare` takes (.*?), and\n", PAGE, re.DOTALL)
+    parameters = set(inspect.signature(compare).parameters) - {"watch", "run", "values"}
+    assert set(re.findall(r"`(\w+)`", told[1])) == parameters
+
+
+def test_scores_are_there():
+    table = PAGE.split("| score |")[1].split("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", table)) == set(MEASURES)
+
+
+def test_plan_is_valid():
+    text = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[1]
+    made = validate(Plan, yaml.safe_load(text))
+    assert made.rows[2].only == ("images alone",)

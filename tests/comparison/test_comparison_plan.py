@@ -1,0 +1,142 @@
+"""What a comparison consists of, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from fedloom.comparison.cells import check_data, make_cells, merged
+from fedloom.comparison.plan import Plan, comparisons, read_plan
+from fedloom.comparison.pool import unique
+from fedloom.config import validate
+from fedloom.errors import BadInput
+
+ROWS = [{"method": "standalone"}, {"name": "MD", "method": "fedmd", "set": {"rounds": 3}}]
+
+
+def plan(**changes) -> Plan:
+    return validate(Plan, {"rows": ROWS, **changes})
+
+
+def test_rows_are_named_after_their_methods():
+    assert [row.name for row in plan().rows] == ["standalone", "MD"]
+
+
+def test_later_trees_win():
+    """Defaults < base < column < row < values < overrides."""
+    made = plan(
+        base={"rounds": 1, "clients": {"warm_steps": 1, "batch": 1}, "data": {"alpha": 9.0}},
+        columns=[{"name": "c", "set": {"rounds": 2, "clients": {"batch": 2}, "data": {"minimum": 1}}}],
+    )
+    alone, md = make_cells(made, {"clients": {"decay": 0.5}}, ["clients.rate=1e-3", "data.minimum=2"])
+    assert (alone.config.rounds, md.config.rounds) == (2, 3)
+    c = alone.config.clients
+    assert (c.warm_steps, c.batch, c.decay, c.rate, c.augment) == (1, 2, 0.5, 1e-3, True)
+    assert (alone.config.data.alpha, alone.config.data.minimum) == (9.0, 2)
+    engine = alone.config.engine
+    assert (engine.name, engine.workers, engine.threads) == ("local", 0, 1)
+
+
+def test_merged_keeps_what_lies_below():
+    below = {"a": {"b": 1, "c": [1, 2]}}
+    assert merged(below, {"a": {"c": []}, "d": 2}) == {"a": {"b": 1, "c": []}, "d": 2}
+    assert below == {"a": {"b": 1, "c": [1, 2]}}
+
+
+def test_only_keeps_a_row_out_of_other_columns():
+    rows = [ROWS[0], {**ROWS[1], "only": ["b"]}]
+    cells = make_cells(plan(rows=rows, columns=[{"name": "a"}, {"name": "b"}], seeds=[4, 2]), {}, ())
+    assert [(c.row, c.column, c.seed) for c in cells] == [
+        *[("standalone", "a", 4), ("standalone", "b", 4), ("MD", "b", 4)],
+        *[("standalone", "a", 2), ("standalone", "b", 2), ("MD", "b", 2)],
+    ]
+    assert cells[2].label == "MD, b, seed 4"
+
+
+def test_identical_configurations_share_a_folder():
+    rows = [{"method": "fedmd"}, {"name": "again", "method": "fedmd"}, {"name": "a", "method": "standalone"}]
+    cells = make_cells(plan(rows=rows), {}, ())
+    assert cells[0].folder == cells[1].folder != cells[2].folder
+    assert [c.row for c in unique(cells)] == ["fedmd", "a"]
+    head, _, digest = cells[0].folder.rpartition("-")
+    assert head == "fedmd-flora-0"
+    assert len(digest) == 8
+    assert make_cells(plan(rows=rows), {}, ["clients.batch=7"])[0].folder != cells[0].folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"rows": [{"method": "standalon"}]}, ["method 'standalon'", "Did you mean 'standalone'?", "fedmd"]),
+        ({"rows": []}, ["there is no row"]),
+        ({"rows": [ROWS[0], ROWS[0]]}, ["row 'standalone' is given twice"]),
+        ({"rows": [{**ROWS[0], "ony": ["a"]}]}, ["'rows.0.ony'", "Did you mean 'rows.0.only'?"]),
+        ({"rows": [{**ROWS[0], "only": ["z"]}], "columns": [{"name": "a"}]}, ["column 'z'", "Allowed: a"]),
+        ({"columns": [{"name": "a"}, {}]}, ["a column has no name"]),
+        ({"seeds": [0, 1, 0]}, ["seed 0 is given twice"]),
+        ({"seeds": [-1]}, ["seed -1"]),
+        ({"seeds": []}, ["there is no seed"]),
+        ({"scores": ["image_acuracy"]}, ["'image_acuracy'", "Did you mean 'image_accuracy'?"]),
+        ({"reference": "md"}, ["row 'md'", "Allowed: standalone, MD"]),
+        ({"base": {"engine": {"workers": 2}}}, ["base.engine cannot be set"]),
+        ({"rows": [{**ROWS[0], "set": {"seed": 1}}]}, ["rows.standalone.set.seed cannot be set"]),
+    ],
+)
+def test_plans_that_are_refused(changes, told):
+    with pytest.raises(BadInput) as error:
+        plan(**changes)
+    for text in told:
+        assert text in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "overrides", "told"),
+    [
+        ({}, ["clients.bach=3"], ["row 'standalone'", "'clients.bach'", "Did you mean 'clients.batch'?"]),
+        ({}, ["settings.sampels=3"], ["row 'standalone'", "settings"]),
+        ({"data": {"name": "flra"}}, [], ["'flra'", "Did you mean 'flora'?"]),
+        ({"data": {"name": "food101"}}, [], ["needs root"]),
+        ({}, ["engine.workers=3"], ["engine cannot be set"]),
+        ({}, ["seed=3"], ["seed cannot be set"]),
+    ],
+)
+def test_cells_that_are_refused(values, overrides, told):
+    with pytest.raises(BadInput) as error:
+        make_cells(plan(), values, overrides)
+    for text in told:
+        assert text in str(error.value)
+
+
+def test_data_is_looked_at_before_anything_runs():
+    tree = {"data": {"options": {"images": 12, "texts": 12, "test": 10, "generic": 10, "reference": 10}}}
+    cells = make_cells(plan(columns=[{"name": "few", "set": tree}]), {}, ["data.minimum=8"])
+    with pytest.raises(BadInput, match=r"standalone, few, seed 0: image clients: 12 samples cannot give"):
+        check_data(cells)
+
+
+def test_a_preset_restricted_to_rows():
+    whole = read_plan(preset="smoke")
+    assert [row.name for row in whole.rows] == ["Standalone", "FedMD"]
+    assert whole.reference == "Standalone"
+    by_name, by_method = (
+        read_plan(preset="smoke", methods=["FedMD"]),
+        read_plan(preset="smoke", methods=["fedmd"]),
+    )
+    assert by_name == by_method
+    assert [row.name for row in by_name.rows] == ["FedMD"]
+    assert by_name.reference is None
+    assert read_plan(preset="smoke", reference="fedmd").reference == "FedMD"
+    assert read_plan(preset="smoke", seeds=[3, 4]).seeds == (3, 4)
+    with pytest.raises(BadInput, match="unknown row 'fedavg'"):
+        read_plan(preset="smoke", methods=["fedavg"])
+    with pytest.raises(BadInput, match=r"unknown comparison 'smok'\. Did you mean 'smoke'"):
+        read_plan(preset="smok")
+    with pytest.raises(BadInput, match="nothing to compare"):
+        read_plan()
+
+
+@pytest.mark.parametrize("name", comparisons())
+def test_every_preset_is_sound(name):
+    made = read_plan(preset=name)
+    assert made.title
+    assert make_cells(made, {}, ())

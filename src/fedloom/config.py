@@ -229,12 +229,12 @@ def load_config(
         known = presets()
         if preset not in known:
             raise unknown("preset", preset, known)
-        tree = _merge(tree, _read_yaml(known[preset]))
+        tree = merged(tree, read_tree(known[preset]))
     if file is not None:
-        tree = _merge(tree, _read_yaml(Path(file)))
-    tree = _merge(tree, dict(values or {}))
+        tree = merged(tree, read_tree(Path(file)))
+    tree = merged(tree, dict(values or {}))
     for text in overrides:
-        tree = _merge(tree, _override(text))
+        tree = merged(tree, _override(text))
     config: Config = validate(Config, tree)
     return config
 
@@ -243,10 +243,10 @@ def read_settings(
     kind: type[Any], file: str | Path | None, values: Mapping[str, Any], overrides: Sequence[str] = ()
 ) -> Any:
     """Settings of `kind`: defaults, then file, then `values`, then `key=value` overrides. Raises BadInput."""
-    tree = _read_yaml(Path(file)) if file is not None else {}
-    tree = _merge(tree, values)
+    tree = read_tree(Path(file)) if file is not None else {}
+    tree = merged(tree, values)
     for text in overrides:
-        tree = _merge(tree, _override(text))
+        tree = merged(tree, _override(text))
     return validate(kind, tree)
 
 
@@ -286,7 +286,8 @@ def _fields_at(kind: type[BaseModel], path: Sequence[str]) -> list[str]:
     return list(getattr(current, "model_fields", {}))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_tree(path: Path) -> dict[str, Any]:
+    """What a YAML file holds. Raises BadInput."""
     try:
         tree = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -321,9 +322,10 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two configuration trees as one; groups are merged key by key, anything else is replaced."""
     out = dict(below)
     for key, value in above.items():
         old = out.get(key)
-        out[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+        out[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
     return out

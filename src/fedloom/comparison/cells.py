@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.comparison.plan import RESERVED, Column, Plan, Row
-from fedloom.config import Config, load_config
+from fedloom.config import Config, load_config, merged
 from fedloom.errors import BadInput
 from fedloom.runs.folder import flatten
 
@@ -64,6 +64,8 @@ def make_cells(plan: Plan, values: Mapping[str, Any], overrides: Sequence[str]) 
     for seed in plan.seeds:
         for (row, column), config in zip(pairs, configs):
             own = config.model_copy(update={"seed": seed})
+            if plan.pretraining == "each seed":
+                own = own.model_copy(update={"server": own.server.model_copy(update={"seed": seed})})
             cells.append(Cell(row.name, column.name, seed, own, folder_name(own)))
     return cells
 
@@ -90,16 +92,6 @@ def _resolved(
         settings, config.clients
     )  # as a run resolves it: the folder must hold this very tree
     return config.model_copy(update={"settings": settings.model_dump(mode="json"), "clients": clients})
-
-
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two configuration trees as one; groups are merged key by key, anything else is replaced."""
-    out = dict(below)
-    for key, value in above.items():
-        old = out.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        out[key] = merged(old, value) if both else value  # type: ignore[arg-type]
-    return out
 
 
 def folder_name(config: Config) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from fedloom.comparison.measures import MEASURES
-from fedloom.config import read_settings, validate
+from fedloom.config import merged, read_tree, validate
 from fedloom.errors import BadInput, nearest, unknown
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.models.settings import Frozen
@@ -45,6 +47,10 @@ class Plan(Frozen):
     reference: str | None = Field(None, description="row that the others are paired with, seed by seed")
     scores: tuple[str, ...] = DEFAULT_SCORES
     base: dict[str, Any] = Field(default_factory=dict, description="configuration tree under every cell")
+    pretraining: Literal["one", "each seed"] = Field(
+        "one",
+        description="one pretraining of server models and backbones for all cells, or one a seed (server.seed)",
+    )
     rows: tuple[Row, ...]
     columns: tuple[Column, ...] = (Column(),)
 
@@ -146,11 +152,37 @@ def read_plan(
         rows = [{"name": m, "method": m} for m in methods]
         plan: Plan = validate(Plan, {"rows": rows, **given})
     else:
-        plan = read_settings(Plan, source, given)
+        plan = validate(Plan, {**_read(Path(source)), **given})
         plan = _only_rows(plan, methods) if methods else plan
     if reference is not None:
         plan = with_plan(plan, reference=_row_called(plan, reference))
     return plan
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A plan's tree, over that of the comparison it is `like`; `$NAME` in it is an environment variable's value."""
+    tree: dict[str, Any] = _with_variables(read_tree(file), file)
+    like = tree.pop("like", None)
+    if like is None:
+        return tree
+    if like not in comparisons():
+        raise unknown("comparison", str(like), comparisons())
+    below = _read(comparisons()[like])
+    return {**below, **tree, "base": merged(below.get("base", {}), tree.get("base", {}))}
+
+
+def _with_variables(value: Any, file: Path) -> Any:
+    if isinstance(value, dict):
+        return {k: _with_variables(v, file) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_with_variables(v, file) for v in value]
+    if not isinstance(value, str):
+        return value
+    for name in re.findall(r"\$(\w+)", value):
+        if name not in os.environ:
+            raise BadInput(f"plan {file.name}: ${name} is not set in the environment, and {value!r} needs it")
+        value = value.replace(f"${name}", os.environ[name])
+    return value
 
 
 def with_plan(plan: Plan, **changes: Any) -> Plan:

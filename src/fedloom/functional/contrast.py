@@ -61,25 +61,28 @@ def contrast_scores(
     if n <= 1:
         return scores
     with torch.no_grad():
-        anchors = unit(anchors) if cosine else anchors
         buffer = z.new_empty(min(tile, n) * min(width, n))
-        for i in range(0, n, tile):
-            rows = (unit(z[i : i + tile]) if cosine else z[i : i + tile]) / temperature  # (R, D)
-            own = (rows * anchors[i : i + tile]).sum(1)  # (R,)
-            peak = torch.full_like(own, -torch.inf)[:, None]  # running maximum, (R, 1)
-            total = torch.zeros_like(peak)  # running sum of exp(score - peak), (R, 1)
-            for j in range(0, n, width):
-                columns = anchors[j : j + width].T  # (D, W)
-                block = buffer[: len(rows) * columns.shape[1]].view(len(rows), -1)
-                torch.mm(rows, columns, out=block)
-                if not include_self and j <= i < j + width:
-                    block.diagonal(i - j).fill_(-torch.inf)  # j = i leaves exactly, not by subtraction
-                higher = torch.maximum(peak, block.amax(1, keepdim=True))
-                total *= (peak - higher).exp_()
+        peak = z.new_full((n, 1), -torch.inf)  # running maximum
+        total = z.new_zeros((n, 1))  # running sum of exp(score - peak)
+        for j in range(0, n, width):  # outermost what costs most to prepare: no unit vectors are kept
+            columns = unit(anchors[j : j + width]) if cosine else anchors[j : j + width]  # (W, D)
+            for i in range(0, n, tile):
+                rows = (unit(z[i : i + tile]) if cosine else z[i : i + tile]) / temperature  # (R, D)
+                block = buffer[: len(rows) * len(columns)].view(len(rows), -1)
+                torch.mm(rows, columns.T, out=block)
+                if (
+                    j <= i < j + width
+                ):  # a multiple of `tile`: the samples' own anchors are in this block or not
+                    scores[i : i + tile] = (rows * columns[i - j : i - j + tile]).sum(1)
+                    if not include_self:
+                        block.diagonal(i - j).fill_(-torch.inf)  # j = i leaves exactly, not by subtraction
+                before = peak[i : i + tile]
+                higher = torch.maximum(before, block.amax(1, keepdim=True))
+                total[i : i + tile] *= (before - higher).exp_()
                 block.sub_(higher).clamp_(min=_NEGLIGIBLE)
-                total += block.exp_().sum(1, keepdim=True)
-                peak = higher
-            scores[i : i + tile] = own - (peak + total.log())[:, 0]
+                total[i : i + tile] += block.exp_().sum(1, keepdim=True)
+                peak[i : i + tile] = higher
+        scores -= (peak + total.log())[:, 0]
     return scores
 
 

@@ -135,8 +135,45 @@ def test_a_preset_restricted_to_rows():
         read_plan()
 
 
+def test_a_plan_like_another(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("like: smoke\ntitle: Mine\nbase: {rounds: 1, clients: {batch: 4}}\n")
+    made, smoke = read_plan(file=mine), read_plan(preset="smoke")
+    assert (made.title, made.rows, made.reference) == ("Mine", smoke.rows, smoke.reference)
+    assert made.base["rounds"] == 1
+    assert made.base["clients"] == {**smoke.base["clients"], "batch": 4}
+    mine.write_text("like: no-such\n")
+    with pytest.raises(BadInput, match="no-such"):
+        read_plan(file=mine)
+
+
+def test_variables_of_the_environment(tmp_path, monkeypatch):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "note: $STAYS\nbase: {data: {name: folder, root: $MY_DATA/train}}\nrows: [{method: fedmd}]\n"
+    )
+    monkeypatch.delenv("MY_DATA", raising=False)
+    with pytest.raises(BadInput, match=r"mine.yaml: '\$MY_DATA/train' needs \$MY_DATA, which is not set"):
+        read_plan(file=mine)
+    monkeypatch.setenv("MY_DATA", "/there")
+    made = read_plan(file=mine)
+    assert made.base["data"]["root"] == "/there/train"
+    assert made.note == "$STAYS"
+
+
+def test_a_pretraining_for_each_seed():
+    rows = [{"method": "standalone"}]
+    one, each = (
+        validate(Plan, {"rows": rows, "seeds": [3, 5], "pretraining": how}) for how in ("one", "each seed")
+    )
+    assert [c.config.server.seed for c in make_cells(one, {}, ())] == [0, 0]
+    assert [c.config.server.seed for c in make_cells(each, {}, ())] == [3, 5]
+
+
 @pytest.mark.parametrize("name", comparisons())
-def test_every_preset_is_sound(name):
+def test_every_preset_is_sound(name, monkeypatch, tmp_path):
+    for variable in ("FOOD101_RECIPES", "MOBILENET"):
+        monkeypatch.setenv(variable, str(tmp_path))
     made = read_plan(preset=name)
     assert made.title
     assert make_cells(made, {}, ())

@@ -161,7 +161,8 @@ def read_plan(
 
 def _read(file: Path) -> dict[str, Any]:
     """A plan's tree, over that of the comparison it is `like`; `$NAME` in it is an environment variable's value."""
-    tree: dict[str, Any] = _with_variables(read_tree(file), file)
+    tree = read_tree(file)
+    tree |= {k: _with_variables(tree[k], file) for k in ("base", "rows", "columns") if k in tree}
     like = tree.pop("like", None)
     if like is None:
         return tree
@@ -180,7 +181,7 @@ def _with_variables(value: Any, file: Path) -> Any:
         return value
     for name in re.findall(r"\$(\w+)", value):
         if name not in os.environ:
-            raise BadInput(f"plan {file.name}: ${name} is not set in the environment, and {value!r} needs it")
+            raise BadInput(f"plan {file.name}: {value!r} needs ${name}, which is not set in the environment")
         value = value.replace(f"${name}", os.environ[name])
     return value
 

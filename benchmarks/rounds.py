@@ -24,8 +24,9 @@ from fedloom.config import load_config
 from fedloom.federation.ledger import Ledger
 from fedloom.functional.contrast import contrast_weights
 from fedloom.functional.ensemble import grouped
-from fedloom.methods.base import UNCOUNTED, rows
+from fedloom.methods.base import UNCOUNTED
 from fedloom.methods.creamfl import inter_contrast, intra_contrast
+from fedloom.methods.site import rows
 from fedloom.models.fit import index_batches
 from fedloom.parts import build_federation, pretrained_models, resolve, server_tools
 from fedloom.progress import Observer

@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from fedloom.config import load_config
-from fedloom.methods.base import Site
+from fedloom.methods.site import Site
 from fedloom.pretraining import backbone_name, prepare
 from fedloom.progress import Observer
 from fedloom.scenes import cached_scene

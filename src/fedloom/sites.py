@@ -20,7 +20,7 @@ from fedloom.runs.cache import cached
 from fedloom.scenes import cached_scene, split_scene
 
 if TYPE_CHECKING:
-    from fedloom.methods.base import Site
+    from fedloom.methods.site import Site
 
 MODALITIES: tuple[Modality, ...] = ("image", "text")
 FORMAT = 4  # raise when a change of code changes what the warm start gives
@@ -156,7 +156,7 @@ def server_learner(config: Config, scene: Scene, assets: Assets, modality: Modal
 
     Raises BadInput when the server cannot build one: no client or no data of that modality, or weights elsewhere.
     """
-    from fedloom.methods.base import Site
+    from fedloom.methods.site import Site
 
     groups = config.clients.learners(modality)
     if modality not in scene.test or not groups:
@@ -218,9 +218,10 @@ def new_client(method: str, settings: dict[str, Any], warm: Callable[[Site], Non
         method: its name.
         settings: its settings.
         warm: trains the site's model before the method touches it.
-        site: what `methods.base.Site` takes.
+        site: what `methods.site.Site` takes.
     """
-    from fedloom.methods.base import Site, load_method
+    from fedloom.methods.base import load_method
+    from fedloom.methods.site import Site
 
     kind, _ = load_method(method)
     own, here = validate(kind.settings, settings, "settings"), Site(**site)

@@ -12,8 +12,8 @@ from toy_sites import CLIENTS, SIDE, WIDTH, Toy, client, same, words
 
 from fedloom.data.scene import ImageSet
 from fedloom.errors import BadInput
-from fedloom.methods.base import Site
 from fedloom.methods.fedmbridge import Adapters, Server, Settings, dress, follow
+from fedloom.methods.site import Site
 from fedloom.models.adapters import put
 from fedloom.models.hypernetwork import KINDS, Graph, Hypernetwork, architecture
 from fedloom.models.learner import build_learner

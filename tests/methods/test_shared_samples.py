@@ -12,7 +12,7 @@ from fedloom.methods.fedet import Consensus as Weighted
 from fedloom.methods.fedgems import Teaching, blend
 from fedloom.methods.fedmd import Consensus
 from fedloom.methods.fedmekt import Mean
-from fedloom.methods.shared import Again, Pictures, Texts
+from fedloom.methods.shared_messages import Again, Pictures, Texts
 
 METHODS = ("fedmd", "fedgems", "fed-et", "fedmekt", "creamfl")
 IMAGES = {"image-0": "image", "image-1": "image"}

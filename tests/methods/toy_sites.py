@@ -15,7 +15,8 @@ from fedloom.data.scene import Generic, ImageSet, TextSet
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.local import LocalFederation
 from fedloom.federation.site import SiteSpec
-from fedloom.methods.base import UNCOUNTED, Site, Tools, load_method
+from fedloom.methods.base import UNCOUNTED, Tools, load_method
+from fedloom.methods.site import Site
 from fedloom.models.generator import load_generator
 from fedloom.models.learner import build_learner
 from fedloom.models.text import train_tokenizer

@@ -99,6 +99,8 @@ def variance_weights(logits: Tensor, group: Sequence[Hashable], present: Tensor)
     Returns:
         (K, N), see `within`.
     """
+    if not len(logits):
+        return logits.new_zeros(present.shape)
     spread = logits.masked_fill(~present[..., None], 0.0).var(-1, unbiased=False)
     return within(spread, group, present)
 

@@ -14,25 +14,20 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedloom.config import ClientsSettings
-from fedloom.data.scene import ImageSet, Modality, Samples
+from fedloom.data.scene import Modality
 from fedloom.errors import FedloomError, unknown
 from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract
 from fedloom.federation.messages import Empty
-from fedloom.functional.augment import drop_tokens, shift_flip
 from fedloom.methods.catalogue import CATALOGUE
-from fedloom.models.fit import adamw, fit, index_batches
-from fedloom.models.pictures import soften, to_float
+from fedloom.methods.site import Site
 from fedloom.models.settings import Frozen
-from fedloom.models.text import tokenize
-from fedloom.randomness import global_torch_stream, numpy_stream, torch_stream
+from fedloom.randomness import numpy_stream, torch_stream
 
-Inputs = dict[str, Tensor]
 State = tuple[dict[str, NDArray[Any]], dict[str, Any]]
 
 
@@ -61,139 +56,6 @@ class TrainOrder:
 # Verbs every method answers. They carry no knowledge and do not count as communication.
 COMMON_VERBS: Mapping[str, tuple[type, type]] = {"evaluate": (Empty, Scores), "train": (TrainOrder, Done)}
 UNCOUNTED = frozenset(COMMON_VERBS)
-
-
-class Site:
-    """What a client half finds at its site: a learner, private data, an optimiser, and named random streams."""
-
-    def __init__(
-        self,
-        *,
-        name: str,
-        modality: Modality,
-        learner: nn.Module,
-        tokenizer: Any,
-        private: Samples,
-        test: Samples,
-        seed: int,
-        batch: int = 32,
-        rate: float = 2e-3,
-        decay: float = 0.01,
-        augment: bool = True,
-        features: Callable[[Any, Tensor], Tensor] | None = None,
-    ) -> None:
-        self.name, self.modality, self.seed, self.batch = name, modality, seed, batch
-        self.learner, self.tokenizer, self.augment = learner, tokenizer, augment
-        self.export: Callable[[Path], None] | None = None  # writes the learner as a folder of its library
-        self.side = private.images.shape[2] if isinstance(private, ImageSet) else 0  # of pictures, in pixels
-        self.private = self.inputs(private, features)
-        self.test = self.inputs(test, features)
-        self.private_labels = torch.from_numpy(private.labels.copy())
-        self.test_labels = torch.from_numpy(test.labels.copy())
-        self.optimizer = adamw((p for p in learner.parameters() if p.requires_grad), rate, decay)
-
-    def inputs(
-        self,
-        samples: Samples | NDArray[np.uint8] | Sequence[str],
-        features: Callable[[Any, Tensor], Tensor] | None = None,
-    ) -> Inputs:
-        """Pictures uint8 (N, H, W, 3) or N texts as the learner's inputs.
-
-        A learner on frozen features looks at each picture once, unless pictures are augmented. features: gives what
-        `learner.look` does, from learner and pictures (N, 3, H, W): where it is known already.
-        """
-        raw = self.raw(samples)
-        if self.augment or "pixel_values" not in raw or not hasattr(self.learner, "looks_with"):
-            return raw
-        look = features or (lambda learner, pixels: learner.look(pixels))
-        return {"features": look(self.learner, raw["pixel_values"])}
-
-    def raw(self, samples: Samples | NDArray[np.uint8] | Sequence[str]) -> Inputs:
-        """Pictures or texts as inputs that can be augmented."""
-        if self.modality == "image":
-            images = samples.images if isinstance(samples, ImageSet) else samples
-            return {"pixel_values": to_float(np.asarray(images))}
-        texts: Any = getattr(samples, "texts", samples)
-        return tokenize(self.tokenizer, texts)
-
-    def rng(self, *names: object) -> np.random.Generator:
-        """This client's NumPy stream called `names`."""
-        return numpy_stream(self.seed, self.name, *names)
-
-    def draws(self, *names: object) -> torch.Generator:
-        """This client's torch stream called `names`."""
-        return torch_stream(self.seed, self.name, *names)
-
-    @torch.no_grad()
-    def look(self, inputs: Inputs, batch: int = 256) -> tuple[Tensor, Tensor]:
-        """Representations (N, D) and logits (N, C), without gradient and in evaluation mode."""
-        self.learner.eval()
-        n = len(next(iter(inputs.values())))
-        seen = [self.learner.encode(**rows(inputs, slice(i, i + batch))) for i in range(0, n, batch)]  # type: ignore[operator]
-        z = torch.cat(seen)
-        return z, self.learner.classify(z)  # type: ignore[operator]
-
-    def views(self, inputs: Inputs, draws: torch.Generator) -> Inputs:
-        """A training view: pictures shifted, flipped and softened; one word in ten of a text hidden."""
-        if not self.augment:
-            return inputs
-        if self.modality == "image":
-            return {"pixel_values": soften(shift_flip(inputs["pixel_values"], draws), draws)}
-        ids = drop_tokens(
-            inputs["input_ids"], inputs["attention_mask"], 0.1, draws, self.tokenizer.unk_token_id
-        )
-        return {"input_ids": ids, "attention_mask": inputs["attention_mask"]}
-
-    def fit(
-        self, inputs: Inputs, steps: int, objective: Callable[[Inputs, Tensor], Tensor], *names: object
-    ) -> float | None:
-        """`steps` optimiser steps; `objective` gets a training view of the batch and its indices (B,)."""
-        rng, draws = self.rng(*names, "batches"), self.draws(*names, "views")
-        n = len(next(iter(inputs.values())))
-
-        def loss(index: NDArray[np.int64]) -> Tensor:
-            i = torch.from_numpy(index)
-            return objective(self.views(rows(inputs, i), draws), i)
-
-        with global_torch_stream(self.seed, self.name, *names, "dropout"):
-            self.learner.train()
-            what = f"client {self.name}, {' '.join(map(str, names))}"
-            return fit(self.optimizer, index_batches(n, self.batch, steps, rng), loss, name=what)
-
-    def train_private(self, steps: int, *names: object) -> float | None:
-        """`steps` steps of the private objective (FedMMKT, eq. 1): cross-entropy on the site's own data."""
-
-        def objective(inputs: Inputs, index: Tensor) -> Tensor:
-            return F.cross_entropy(self.learner(**inputs), self.private_labels[index])
-
-        return self.fit(self.private, steps, objective, *names, "private")
-
-    def put_on(self, dress: Callable[[nn.Module], nn.Module]) -> None:
-        """Put a method's own parts on the learner. New parameters join the optimiser; frozen ones stay out of it.
-
-        Random weights come from this site's own stream, so that they do not depend on what was drawn before.
-        """
-        with global_torch_stream(self.seed, self.name, "parts"):
-            self.learner = dress(self.learner)
-        known = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        if new := [p for p in self.learner.parameters() if p.requires_grad and id(p) not in known]:
-            self.optimizer.add_param_group({"params": new})
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Learner and optimiser as arrays."""
-        tensors = {f"learner.{k}": v.numpy().copy() for k, v in self.learner.state_dict().items()}
-        return tensors | optimizer_state(self.optimizer)
-
-    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Take up `state()` again."""
-        own = {k.removeprefix("learner."): v for k, v in tensors.items() if k.startswith("learner.")}
-        self.learner.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in own.items()})
-        load_optimizer_state(self.optimizer, tensors)
-
-
-def rows(inputs: Inputs, index: Any) -> Inputs:
-    """The same rows of every input."""
-    return {key: value[index] for key, value in inputs.items()}
 
 
 class ClientHalf:
@@ -232,32 +94,6 @@ class ClientHalf:
 
     def remember(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take up `memory()` again."""
-
-
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, NDArray[Any]]:
-    """The optimiser's state as arrays called `optimizer.N.key`."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"optimizer.{n}.{key}": v.numpy().copy() for n, entry in state.items() for key, v in entry.items()
-    }
-
-
-def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Put `optimizer_state` back, each moment in the memory layout of its parameter.
-
-    The fused optimiser pairs moments with parameters as they lie in memory: a channels-last weight with a contiguous
-    moment would be stepped wrongly.
-    """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, n, key = name.split(".", 2)
-            like, moment = parameters[int(n)], torch.from_numpy(np.array(value))
-            if moment.shape == like.shape:
-                moment = torch.empty_like(like, dtype=moment.dtype).copy_(moment)
-            state.setdefault(int(n), {})[key] = moment
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 @dataclass(frozen=True)

@@ -37,31 +37,20 @@ from fedloom.functional.contrast import contrast_weights, symmetric_infonce
 from fedloom.functional.ensemble import grouped
 from fedloom.functional.fusion import mean_over
 from fedloom.functional.norms import unit
-from fedloom.methods.base import (
-    Done,
-    Inputs,
-    Method,
-    Site,
-    Tools,
-    load_optimizer_state,
-    optimizer_state,
-    rows,
-)
+from fedloom.methods.base import Done, Method, Tools
 from fedloom.methods.replies import Opinions
 from fedloom.methods.shared import (
-    ASKED,
-    Labelled,
-    Representations,
     Samples,
     SharedClient,
     SharedServer,
-    SharedSettings,
     Verdict,
     answered,
     labels_of,
     majority,
     needs,
 )
+from fedloom.methods.shared_messages import ASKED, Labelled, Representations, SharedSettings
+from fedloom.methods.site import Inputs, Site, load_optimizer_state, optimizer_state, rows
 from fedloom.models.fit import adamw, fit, index_batches, load_arrays, part_of, state_arrays
 
 Array = NDArray[Any]

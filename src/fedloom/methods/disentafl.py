@@ -36,7 +36,8 @@ from torch.nn.utils import parameters_to_vector
 from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
 from fedloom.federation.messages import Empty, Tensors
-from fedloom.methods.base import ClientHalf, Info, Inputs, Method, ServerHalf, Site, Tools
+from fedloom.methods.base import ClientHalf, Info, Method, ServerHalf, Tools
+from fedloom.methods.site import Inputs, Site
 from fedloom.models.adapters import Bottleneck, export_weights, put
 from fedloom.models.settings import Frozen
 from fedloom.randomness import global_torch_stream

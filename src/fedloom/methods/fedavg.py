@@ -25,7 +25,8 @@ from torch import Tensor
 
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty, Tensors
-from fedloom.methods.base import ClientHalf, Info, Inputs, Method, ServerHalf, Tools
+from fedloom.methods.base import ClientHalf, Info, Method, ServerHalf, Tools
+from fedloom.methods.site import Inputs
 from fedloom.models.settings import Frozen
 
 Arrays = dict[str, NDArray[Any]]

@@ -40,15 +40,9 @@ from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.functional.distillation import divergence
 from fedloom.methods import fedavg
-from fedloom.methods.base import (
-    Info,
-    Inputs,
-    Method,
-    Tools,
-    load_optimizer_state,
-    optimizer_state,
-)
+from fedloom.methods.base import Info, Method, Tools
 from fedloom.methods.fedavg import Arrays
+from fedloom.methods.site import Inputs, load_optimizer_state, optimizer_state
 from fedloom.models.adapters import Adapted, Adds, Bottleneck
 from fedloom.models.fit import adamw, fit, index_batches, load_arrays, state_arrays
 from fedloom.models.pictures import to_float

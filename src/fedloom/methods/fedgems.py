@@ -33,27 +33,11 @@ from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.distillation import divergence
 from fedloom.functional.ensemble import grouped, knowing_weights
-from fedloom.methods.base import (
-    Done,
-    Inputs,
-    Method,
-    Site,
-    Tools,
-    load_optimizer_state,
-    optimizer_state,
-)
+from fedloom.methods.base import Done, Method, Tools
 from fedloom.methods.replies import Opinions
-from fedloom.methods.shared import (
-    ASKED,
-    INPUTS,
-    Logits,
-    Samples,
-    SharedClient,
-    SharedServer,
-    SharedSettings,
-    Verdict,
-    needs,
-)
+from fedloom.methods.shared import INPUTS, Samples, SharedClient, SharedServer, Verdict, needs
+from fedloom.methods.shared_messages import ASKED, Logits, SharedSettings
+from fedloom.methods.site import Inputs, Site, load_optimizer_state, optimizer_state
 from fedloom.methods.tuning import Pool
 from fedloom.models.fit import load_arrays, part_of, state_arrays
 

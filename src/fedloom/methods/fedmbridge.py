@@ -43,7 +43,8 @@ from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
 from fedloom.federation.messages import Empty
 from fedloom.federation.messages import Tensor as Wire
-from fedloom.methods.base import ClientHalf, Info, Inputs, Method, ServerHalf, Tools
+from fedloom.methods.base import ClientHalf, Info, Method, ServerHalf, Tools
+from fedloom.methods.site import Inputs
 from fedloom.models.adapters import Adapted, put
 from fedloom.models.fit import load_arrays, state_arrays
 from fedloom.models.hypernetwork import Graph, Hypernetwork, architecture

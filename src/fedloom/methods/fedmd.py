@@ -23,19 +23,11 @@ from torch import Tensor
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.ensemble import modality_mean
-from fedloom.methods.base import Done, Inputs, Method
+from fedloom.methods.base import Done, Method
 from fedloom.methods.replies import Opinions
-from fedloom.methods.shared import (
-    ASKED,
-    Logits,
-    Samples,
-    SharedClient,
-    SharedServer,
-    SharedSettings,
-    Verdict,
-    answered,
-    needs,
-)
+from fedloom.methods.shared import Samples, SharedClient, SharedServer, Verdict, answered, needs
+from fedloom.methods.shared_messages import ASKED, Logits, SharedSettings
+from fedloom.methods.site import Inputs
 
 
 @dataclass(frozen=True)

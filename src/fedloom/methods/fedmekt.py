@@ -27,22 +27,20 @@ from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.distillation import divergence
 from fedloom.functional.ensemble import modality_mean
 from fedloom.functional.fusion import mean_over
-from fedloom.methods.base import Done, Inputs, Method, Site, rows
+from fedloom.methods.base import Done, Method
 from fedloom.methods.replies import Opinions
 from fedloom.methods.shared import (
-    ASKED,
-    Labelled,
-    Representations,
     Samples,
     SharedClient,
     SharedServer,
-    SharedSettings,
     Verdict,
     answered,
     labels_of,
     majority,
     needs,
 )
+from fedloom.methods.shared_messages import ASKED, Labelled, Representations, SharedSettings
+from fedloom.methods.site import Inputs, Site, rows
 
 
 class Settings(SharedSettings):

@@ -34,18 +34,7 @@ from fedloom.functional.confidence import confidence, entropy
 from fedloom.functional.distillation import align_loss
 from fedloom.functional.fusion import fuse_logits, fuse_modalities, fuse_views, mean_over
 from fedloom.functional.voting import label_vote, quorum_filter
-from fedloom.methods.base import (
-    ClientHalf,
-    Done,
-    Info,
-    Inputs,
-    LabelInfo,
-    Method,
-    ServerHalf,
-    Site,
-    Tools,
-    rows,
-)
+from fedloom.methods.base import ClientHalf, Done, Info, LabelInfo, Method, ServerHalf, Tools
 from fedloom.methods.fedmmkt_messages import (
     Captions,
     Lesson,
@@ -57,6 +46,7 @@ from fedloom.methods.fedmmkt_messages import (
 )
 from fedloom.methods.fedmmkt_settings import Settings, resolve
 from fedloom.methods.replies import Clock, Opinions
+from fedloom.methods.site import Inputs, Site, rows
 from fedloom.methods.tuning import Pool, Tuner
 from fedloom.metrics.communication import round_bytes
 from fedloom.models.fit import state_arrays

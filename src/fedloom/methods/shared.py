@@ -13,91 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
-from fedloom.federation.messages import Tensor as Wire
-from fedloom.methods.base import ClientHalf, Done, Info, Inputs, LabelInfo, ServerHalf, Site, Tools
+from fedloom.methods.base import ClientHalf, Done, Info, LabelInfo, ServerHalf, Tools
 from fedloom.methods.replies import Clock, Opinions
-from fedloom.methods.tuning import Pool, Tuner, TuningSettings
+from fedloom.methods.shared_messages import Again, Pictures, SharedSettings, Texts
+from fedloom.methods.site import Inputs, Site
+from fedloom.methods.tuning import Pool, Tuner
 
 Array = NDArray[Any]
-
-
-class SharedSettings(TuningSettings):
-    """Which samples are shared, and how long clients learn from them."""
-
-    shared: Literal["synthetic", "public"] = Field(
-        "synthetic",
-        description="samples that everybody sees: the generator's, new each round, or a public set",
-    )
-    public: int = Field(
-        200, ge=1, description="P, pairs in the public set (as many as the data has, if fewer)"
-    )
-    classes: Literal["stratified", "uniform"] = Field(
-        "stratified", description="how the classes of synthetic samples are drawn"
-    )
-    retrain_steps: int = Field(40, ge=0, description="client steps on shared samples a round")
-
-
-# ------------------------------------------------------------------------------------------------------ messages
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Down to image clients: the shared pictures. wanted: which are asked about; None: all."""
-
-    images: Annotated[Array, Wire("uint8", ("S", "H", "W", 3))]
-    wanted: Annotated[Array, Wire("bool", ("S",))] | None = None
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Down to text clients: the texts of the same samples, in the same order."""
-
-    texts: tuple[str, ...]
-    wanted: Annotated[Array, Wire("bool", ("S",))] | None = None
-
-
-@dataclass(frozen=True)
-class Again:
-    """Down in place of either: the samples that the client was sent before."""
-
-    samples: int
-    wanted: Annotated[Array, Wire("bool", ("S",))] | None = None
-
-
-ASKED = (Pictures, Texts, Again)
-
-
-@dataclass(frozen=True)
-class Logits:
-    """Up: scores before the softmax, of the samples asked about. A row that is not finite is no answer."""
-
-    logits: Annotated[Array, Wire("float32", ("S", "C"), finite=False)]
-
-
-@dataclass(frozen=True)
-class Representations:
-    """Up: representations."""
-
-    representations: Annotated[Array, Wire("float32", ("S", "D"))]
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Up: representations, and the label each client gives (-1: no finite answer); the generator needs labels."""
-
-    representations: Annotated[Array, Wire("float32", ("S", "D"))]
-    labels: Annotated[Array, Wire("int32", ("S",))]
 
 
 # ---------------------------------------------------------------------------------------------------- the client
@@ -106,7 +38,7 @@ class Labelled:
 class SharedClient(ClientHalf):
     """Keeps the samples it is shown, answers about them (`answer`), and learns from what comes back (`objective`).
 
-    Methods define `answer`, `targets` and `objective`; `after_hours` where they take private steps differently.
+    Methods define `answer`, `targets` and `objective`; and `study` where they take their steps in another order.
     """
 
     settings: SharedSettings

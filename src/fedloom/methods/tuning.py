@@ -14,7 +14,8 @@ from pydantic import Field
 from torch import Tensor
 
 from fedloom.functional.omission import omit
-from fedloom.methods.base import Tools, load_optimizer_state, optimizer_state
+from fedloom.methods.base import Tools
+from fedloom.methods.site import load_optimizer_state, optimizer_state
 from fedloom.models.fit import cosine, fit, index_batches
 from fedloom.models.pictures import to_float
 from fedloom.models.settings import Frozen

@@ -10,6 +10,7 @@ are not corrected for the number of lines.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def lines(values: Values) -> Iterator[str]:
                 if best != "l-FedMMKT":
                     yield from compared(values, "l-FedMMKT", row, column, score)
             chain = [r for r in ("FedMEKT", "CreamFL", "FedMBridge", "DisentAFL") if r in present]
-            for better, worse in zip(chain, chain[1:]):
+            for better, worse in itertools.pairwise(chain):
                 yield from compared(values, better, worse, column, score)
     for one, two in (("2+2 : 2+2", "images 2+2"), ("2 : 2", "2+2 : 2+2"), ("2+2 : 2+2", "2+2+2 : 2+2+2")):
         for row in CHAIN:

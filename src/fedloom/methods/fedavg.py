@@ -18,7 +18,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -80,7 +79,7 @@ class Client(ClientHalf):
         start = {n: p.detach().clone() for n, p in trained.items()} if mu else {}
 
         def loss(inputs: Inputs, i: Tensor) -> Tensor:
-            known = F.cross_entropy(site.learner(**inputs), site.private_labels[i])
+            known = site.task_loss(inputs, i)
             if not mu:
                 return known
             return (

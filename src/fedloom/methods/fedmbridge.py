@@ -32,7 +32,6 @@ from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
@@ -44,7 +43,6 @@ from fedloom.federation.exchange import Reply
 from fedloom.federation.messages import Empty
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.methods.base import ClientHalf, Info, Method, ServerHalf, Tools
-from fedloom.methods.site import Inputs
 from fedloom.models.adapters import Adapted, put
 from fedloom.models.fit import load_arrays, state_arrays
 from fedloom.models.hypernetwork import Graph, Hypernetwork, architecture
@@ -128,10 +126,7 @@ class Client(ClientHalf):
             raise ValueError(f"{site.name} was sent {len(message.values)} numbers for adapters of {own}")
         put(adapters, torch.from_numpy(message.values))
 
-        def objective(inputs: Inputs, i: Tensor) -> Tensor:
-            return F.cross_entropy(site.learner(**inputs), site.private_labels[i])
-
-        loss = site.fit(site.private, s.private_steps + s.extra_steps, objective, round, "private")
+        loss = site.train_private(s.private_steps + s.extra_steps, round)
         values = parameters_to_vector(adapters.parameters()).detach().numpy().copy()
         return Update(values, loss or 0.0)
 

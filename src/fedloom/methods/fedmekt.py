@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -87,7 +86,7 @@ class Client(SharedClient):
         """CE on private data + a KL(softmax(e_k / T) || softmax(mean / T))"""
         site, s = self.site, self.settings
         own = torch.from_numpy(self._private.integers(0, len(site.private_labels), len(i)))
-        private = F.cross_entropy(site.learner(**rows(site.private, own)), site.private_labels[own])
+        private = site.task_loss(rows(site.private, own), own)
         z = site.learner.encode(**views)  # type: ignore[operator]
         transfer = divergence(pool["mean"][i] / s.kl_temperature, z / s.kl_temperature).mean()
         return private + s.kl_weight * transfer

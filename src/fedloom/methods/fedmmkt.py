@@ -133,7 +133,7 @@ class Client(ClientHalf):
                 )
             if s.mix:
                 i = torch.from_numpy(private.integers(0, len(site.private_labels), len(index)))
-                loss = loss + F.cross_entropy(site.learner(**rows(site.private, i)), site.private_labels[i])
+                loss = loss + site.task_loss(rows(site.private, i), i)
             return loss
 
         steps = s.steps_on(len(pool["labels"]), s.retrain_steps, site.batch)

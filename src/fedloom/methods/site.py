@@ -119,13 +119,13 @@ class Site:
             what = f"client {self.name}, {' '.join(map(str, names))}"
             return fit(self.optimizer, index_batches(n, self.batch, steps, rng), loss, name=what)
 
+    def task_loss(self, inputs: Inputs, index: Tensor) -> Tensor:
+        """The loss of the client's own task on private samples `index` (B,), seen as `inputs`: cross-entropy."""
+        return F.cross_entropy(self.learner(**inputs), self.private_labels[index])
+
     def train_private(self, steps: int, *names: object) -> float | None:
-        """`steps` steps of the private objective (FedMMKT, eq. 1): cross-entropy on the site's own data."""
-
-        def objective(inputs: Inputs, index: Tensor) -> Tensor:
-            return F.cross_entropy(self.learner(**inputs), self.private_labels[index])
-
-        return self.fit(self.private, steps, objective, *names, "private")
+        """`steps` steps of the private objective (FedMMKT, eq. 1): the own task on the site's own data."""
+        return self.fit(self.private, steps, self.task_loss, *names, "private")
 
     def put_on(self, dress: Callable[[nn.Module], nn.Module]) -> None:
         """Put a method's own parts on the learner. New parameters join the optimiser; frozen ones stay out of it.

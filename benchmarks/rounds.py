@@ -135,13 +135,15 @@ class Loop:
             for m, z in of.items()
         }
         for site, inputs, (said, _) in zip(self.sites, self.inputs, seen):
+            draw = site.rng(self.t, "own")
 
-            def loss(views: Any, i: Any, site: Any = site, said: Any = said) -> Any:
+            def loss(views: Any, i: Any, site: Any = site, said: Any = said, draw: Any = draw) -> Any:
                 z, t = site.learner.encode(**views), self.s.contrast_temperature
+                own = torch.from_numpy(draw.integers(0, len(site.private_labels), len(i)))
+                known = F.cross_entropy(site.learner(**rows(site.private, own)), site.private_labels[own])
                 apart = inter_contrast(z, targets[swap[site.modality]], i, t)
-                return self.s.contrast_weight * (
-                    apart + intra_contrast(z, targets[site.modality][i], said[i], t)
-                )
+                near = intra_contrast(z, targets[site.modality][i], said[i], t)
+                return known + self.s.contrast_weight * (apart + near)
 
             self.private(site)
             self.train(site, inputs, self.s.retrain_steps, loss, "shared")

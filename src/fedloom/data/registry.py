@@ -68,6 +68,16 @@ _INFOS = (
         "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
     ),
     DatasetInfo(
+        "cifar100",
+        "CIFAR-100: 500 train and 100 test pictures of 32 x 32 pixels a class",
+        ("image",),
+        100,
+        "cifar-100-binary/{train,test}.bin with {fine,coarse}_label_names.txt, or "
+        "cifar-100-python/{train,test,meta}",
+        "fedloom.data.cifar100:load",
+        "https://www.cs.toronto.edu/~kriz/cifar.html",
+    ),
+    DatasetInfo(
         "upmc_food101",
         "UPMC Food-101: web pictures of the 101 dishes with page titles",
         ("image", "text"),

@@ -12,8 +12,11 @@ With a public set the server has an encoder for each modality, trained on its pa
 representations; what it then sees is global. With synthetic samples, which are new in each round, the weighted
 representations themselves are, and the clients of the other modality, on average, what they are weighed against.
 
-Ours: cosines throughout; a pass over shared samples is `retrain_steps` steps on the pool; with one modality there is no
-inter-modal term, and clients are weighed against their own mean.
+Ours: both contrasts and the private loss in the same steps (`together`). The code passes over private and shared data
+in turns, five times a round and at far smaller rates; forty contrast steps in a row at our rate let representations run
+away from the head (accuracy fell from 0.67 to 0.30 in the first round). Cosines throughout; a pass over shared samples
+is `retrain_steps` steps on the pool; with one modality there is no inter-modal term, and clients are weighed against
+their own mean.
 """
 
 from __future__ import annotations
@@ -62,6 +65,10 @@ class Settings(SharedSettings):
 
     contrast_weight: float = Field(0.5, ge=0, description="of L_inter + L_intra at the clients")
     contrast_temperature: float = Field(0.5, gt=0, description="of both")
+    together: bool = Field(
+        True,
+        description="each shared step also has a private batch; false: contrasts alone, after the private steps",
+    )
     weigh_temperature: float = Field(1.0, gt=0, description="of the clients' scores at the server")
     server_steps: int = Field(40, ge=0, description="steps of the server's encoders a round (public set)")
     server_weight: float = Field(
@@ -93,13 +100,14 @@ def intra_contrast(z: Tensor, target: Tensor, old: Tensor, temperature: float) -
 
 
 class Client(SharedClient):
-    """Private data, then both contrasts on shared samples. Keeps what it said."""
+    """Private data, and both contrasts on shared samples. Keeps what it said."""
 
     settings: Settings
 
     def __init__(self, site: Site, settings: Settings) -> None:
         super().__init__(site, settings)
         self.said: Tensor | None = None
+        self._private = site.rng("shared", "private")
 
     def answer(self, z: Tensor, logits: Tensor) -> Labelled | Representations:
         """z_i, with the label where a generator is to be tuned."""
@@ -124,18 +132,23 @@ class Client(SharedClient):
 
     def study(self, round: int) -> float | None:
         """Private steps first."""
+        self._private = self.site.rng(round, "shared", "private")
         self.site.train_private(self.settings.private_steps, round)
         return self.on_shared(round)
 
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
-        """0.5 (L_inter + L_intra)"""
-        s, z = self.settings, self.site.learner.encode(**views)  # type: ignore[operator]
+        """CE on private data + 0.5 (L_inter + L_intra); without `together` the contrasts alone."""
+        s, site = self.settings, self.site
+        z = site.learner.encode(**views)  # type: ignore[operator]
         loss: Tensor = z.sum() * 0.0
         if "other" in pool:
             loss = loss + inter_contrast(z, pool["other"], i, s.contrast_temperature)
         if "own" in pool:
             loss = loss + intra_contrast(z, pool["own"][i], pool["said"][i], s.contrast_temperature)
-        return s.contrast_weight * loss
+        if not s.together:
+            return s.contrast_weight * loss
+        own = torch.from_numpy(self._private.integers(0, len(site.private_labels), len(i)))
+        return site.task_loss(rows(site.private, own), own) + s.contrast_weight * loss
 
     def memory(self) -> dict[str, Array]:
         """With what it said, between `infer` and `learn`."""

@@ -16,7 +16,7 @@ from fedloom.methods.base import Method
 class Settings(fedavg.Settings):
     """FedAvg's, with the weight of the distance."""
 
-    mu: float = Field(0.01, gt=0, description="weight of the distance to the average")
+    mu: float = Field(0.01, ge=0, description="weight of the distance to the average; 0 is FedAvg")
 
 
 METHOD = Method("fedprox", Settings, fedavg.Client, fedavg.Server, fedavg.METHOD.verbs)

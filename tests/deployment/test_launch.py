@@ -76,7 +76,7 @@ def test_killed_it_leaves_no_process(fedloom_cache: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "methods",
     [
-        pytest.param(("fedmmkt",), id="fedmmkt"),
+        pytest.param(("fedmmkt",), id="fedmmkt", marks=pytest.mark.timeout(200)),
         pytest.param(
             tuple(m for m in WITH_CLIENTS if m != "fedmmkt"),
             id="all-others",
@@ -84,7 +84,6 @@ def test_killed_it_leaves_no_process(fedloom_cache: Path, tmp_path: Path) -> Non
         ),
     ],
 )
-@pytest.mark.timeout(200)
 def test_simulation_gives_the_local_numbers(
     fedloom_cache: Path, tmp_path: Path, methods: tuple[str, ...]
 ) -> None:

@@ -51,11 +51,10 @@ def ping(silo: SiloSupervisor) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "methods",
     [
-        pytest.param(FEW, id="few"),
+        pytest.param(FEW, id="few", marks=pytest.mark.timeout(280)),
         pytest.param(REST, id="all-others", marks=(pytest.mark.conformance, pytest.mark.timeout(1800))),
     ],
 )
-@pytest.mark.timeout(280)
 def test_methods_give_the_local_numbers(
     federation: Federation, tmp_path: Path, methods: tuple[str, ...]
 ) -> None:

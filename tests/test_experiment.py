@@ -307,3 +307,19 @@ def test_settings_that_do_not_fit(settings, told, tmp_path):
     with pytest.raises(BadInput, match=told):
         fedloom.run(preset="smoke", overrides=(*method, settings), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_the_generator_forgets_is_scored_where_asked(smoke_run, tmp_path):
+    from fedloom.report.scores import SCORES
+
+    keys = [s.key for s in SCORES if s.key.startswith("generic_")]
+    assert len(keys) == 3
+    assert not any(key in row for row in smoke_run.rounds for key in keys)
+    given = {"preset": "smoke", "method": "self-finetune", "rounds": 1, "out": tmp_path / "run"}
+    run = fedloom.run(
+        overrides=("evaluation.generic=20", "settings.samples=20", "settings.tune_steps=1"), **given
+    )
+    for key in keys:
+        before, after = (row[key] for row in run.rounds)
+        assert np.isfinite([before, after]).all()
+        assert run.summary[key] == {"before": before, "after": after}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toy_sites import CLASSES, CLIENTS, SAMPLES, WIDTH, Toy, client, same
+from toy_sites import CLASSES, CLIENTS, SAMPLES, WIDTH, Toy, client, public_set, same
 
+from fedloom.data.scene import Generic
 from fedloom.methods.creamfl import Globals, inter_contrast, intra_contrast
 from fedloom.methods.fedet import Consensus as Weighted
 from fedloom.methods.fedgems import Teaching, blend
@@ -56,6 +57,20 @@ def test_two_rounds_on_a_public_set(method, tiny_generator):
     assert {type(m) for m in asked[1].values()} == {Again}
     assert len(asked[0]["image-0"].images) == 10
     assert "unet" not in "".join(toy.server.state())
+
+
+def test_a_public_set_is_of_pairs(tiny_generator):
+    """Whole texts that belong to no picture, of which there may be fewer, have no part in it."""
+    generic = public_set(10)
+    more = Generic(generic.images, generic.captions, generic.labels, generic.names, ("a text", "another"))
+    toy = Toy(tiny_generator, "fedmd", tools={"public": more}, **PUBLIC)
+    toy.run(1)
+    drawn = toy.server.draw(1, toy.federation)
+    assert sorted(drawn.texts) == sorted(generic.captions)
+    for image, text, label in zip(drawn.images, drawn.texts, drawn.labels):
+        i = generic.captions.index(text)
+        assert np.array_equal(image, generic.images[i])
+        assert label == generic.labels[i]
 
 
 @pytest.mark.parametrize("settings", [{}, PUBLIC], ids=["synthetic", "public"])

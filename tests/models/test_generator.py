@@ -185,3 +185,45 @@ def test_guidance_of_one_is_the_conditional_branch(generator):
     assert torch.allclose(plain, guided, atol=1e-3)
     empty = pipe("a red flower", guidance_scale=1e-12, noise=noise, output_type="pt")
     assert torch.allclose(empty, pipe("", guidance_scale=1.0, noise=noise, output_type="pt"), atol=1e-4)
+
+
+def test_what_an_unchanged_generator_draws_is_drawn_once(generator, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDLOOM_CACHE", str(tmp_path))
+
+    def draw(prompts=PROMPTS, seed=1):
+        draws = torch.Generator().manual_seed(seed)
+        return generator.synthesize(prompts, draws), draws.get_state()
+
+    plain, after = draw()
+    generator.origin = "weights of this test"
+    assert np.array_equal(draw()[0], plain)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(generator), "_draw", lambda *a: pytest.fail("drawn again"))
+        again, state = draw()
+    assert np.array_equal(again, plain)
+    assert torch.equal(state, after)  # the stream goes on where it would have gone on
+    others = [draw(seed=2)[0], draw(PROMPTS[::-1])[0]]
+    generator.pipe.register_to_config(guidance=generator.pipe.config.guidance + 1)
+    others.append(draw()[0])
+    assert all(not np.array_equal(other, plain) for other in others)
+    generator.pipe.register_to_config(guidance=generator.pipe.config.guidance - 1)
+    with torch.no_grad():
+        generator.unet.conv_out.bias.add_(0.5)
+    assert np.array_equal(draw()[0], plain)  # nobody has said that it was changed
+    generator.touched()
+    assert not np.array_equal(draw()[0], plain)
+
+
+def test_who_tunes_a_generator_says_so(generator, tmp_path, monkeypatch):
+    from fedloom.methods.base import Tools
+    from fedloom.methods.tuning import Tuner, TuningSettings
+
+    monkeypatch.setenv("FEDLOOM_CACHE", str(tmp_path))
+    tools = Tools(("iris", "rose"), ("iris", "rose"), 10, 0, 2, generator=generator)
+    tuner = Tuner(tools, TuningSettings(tune_steps=1, tune_batch=2))
+    before = tuner.state()
+    for change in (lambda: tuner.tune(1), lambda: tuner.load_state(before)):
+        generator.origin = "weights of this test"
+        tuner.add(np.zeros((4, 12, 12, 3), np.uint8), torch.zeros(4, dtype=torch.long), (), None)
+        change()
+        assert generator.origin is None

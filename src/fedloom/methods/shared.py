@@ -220,8 +220,10 @@ class SharedServer(ServerHalf):
             )
         n = min(self.settings.public, len(generic.labels))
         pick = np.sort(self.tools.rng("public set").permutation(len(generic.labels))[:n])
-        texts = generic.texts or generic.captions
-        return Samples(generic.images[pick], tuple(texts[i] for i in pick), generic.labels[pick])
+        captions = tuple(
+            generic.captions[i] for i in pick
+        )  # `texts`, where there are any, belong to no picture
+        return Samples(generic.images[pick], captions, generic.labels[pick])
 
     def ask(
         self, federation: Federation, samples: Samples, wanted: Mapping[str, NDArray[np.bool_]] | None = None

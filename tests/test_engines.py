@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,14 @@ def assert_same(run: Run, local: Run) -> None:
     assert counted(run) == counted(local)
 
 
-# Every method in the ordinary tests by the hardest way: silos that are begun anew for every message. By the other ways
-# only a few, one of each kind of message; the others with `make conformance`.
+# Ordinary tests take one method of each kind of message and state by the hardest way, silos that are begun anew for
+# every message, and fewer by the others. All methods by all ways: `make conformance`.
 FEW = ("fedmmkt", "creamfl", "fedavg")
-SOME = [pytest.param(m, marks=() if m in FEW else pytest.mark.conformance) for m in CATALOGUE]
+KINDS = (*FEW, "l-fedmmkt", "fedgems", "fedmbridge", "feddat", "self-finetune")
+
+
+def tried(ordinary: Sequence[str]) -> list[Any]:
+    return [pytest.param(m, marks=() if m in ordinary else pytest.mark.conformance) for m in CATALOGUE]
 
 
 @pytest.fixture(scope="module")
@@ -91,17 +96,17 @@ def over_grid(local: Run, folder: Path, silos: int, *, forgetful: bool) -> Run:
     return fedloom.run(preset="smoke", method=method, overrides=given, out=folder / "run", grid=grid)
 
 
-@pytest.mark.parametrize("local", CATALOGUE, indirect=True, scope="module")
+@pytest.mark.parametrize("local", tried(KINDS), indirect=True, scope="module")
 def test_flower_grid_with_a_silo_that_knows_only_what_is_on_its_disk(local: Run, tmp_path: Path) -> None:
     assert_same(over_grid(local, tmp_path, 1, forgetful=True), local)
 
 
-@pytest.mark.parametrize("local", SOME, indirect=True, scope="module")
+@pytest.mark.parametrize("local", tried(FEW), indirect=True, scope="module")
 def test_flower_grid_with_three_silos(local: Run, tmp_path: Path) -> None:
     assert_same(over_grid(local, tmp_path, 3, forgetful=False), local)
 
 
-@pytest.mark.parametrize("local", SOME, indirect=True, scope="module")
+@pytest.mark.parametrize("local", tried(FEW), indirect=True, scope="module")
 def test_two_workers(local: Run, tmp_path: Path) -> None:
     method = local.config["method"]
     given = (*overrides(method), "engine.workers=2")

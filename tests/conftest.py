@@ -29,7 +29,8 @@ LONG = (
         "test_resume",
         "test_examples",
     ),
-    *("test_experiment", "test_cli_bad_input", "test_cli_run", "test_server_app", "test_report_page"),
+    *("test_experiment", "test_cli_compare", "test_cli_bad_input", "test_cli_run", "test_comparison_runs"),
+    *("test_server_app", "test_report_page"),
 )
 
 

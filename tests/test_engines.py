@@ -75,7 +75,7 @@ def assert_same(run: Run, local: Run) -> None:
 # Ordinary tests take one method of each kind of message and state by the hardest way, silos that are begun anew for
 # every message, and fewer by the others. All methods by all ways: `make conformance`.
 FEW = ("fedmmkt", "creamfl", "fedavg")
-KINDS = (*FEW, "l-fedmmkt", "fedgems", "fedmbridge", "feddat", "self-finetune")
+KINDS = (*FEW, "fedgems", "feddat")
 
 
 def tried(ordinary: Sequence[str]) -> list[Any]:

@@ -13,7 +13,18 @@ import fedloom
 from fedloom.cli.main import app, main
 from fedloom.errors import FedloomError
 
-COMMANDS = ("run", "methods", "datasets", "models", "partition", "generate", "inspect", "report", "doctor")
+COMMANDS = (
+    "run",
+    "compare",
+    "methods",
+    "datasets",
+    "models",
+    "partition",
+    "generate",
+    "inspect",
+    "report",
+    "doctor",
+)
 SITES = ("submit", "status", "logs", "server", "silo", "pki")  # those of real sites
 
 

@@ -26,9 +26,9 @@ from fedloom.parts import (
     ENGINE_VERBS,
     Link,
     build_federation,
+    completed,
     own_data,
     pretrained_models,
-    resolve,
     server_tools,
     split_data,
 )
@@ -90,9 +90,7 @@ def run(
         config = config or load_config(preset=preset, overrides=overrides, values=values)
     else:
         config = config or load_config(preset=preset, overrides=overrides, values=values)
-    method, settings = resolve(config)
-    clients = method.models(settings, config.clients)
-    config = config.model_copy(update={"settings": settings.model_dump(mode="json"), "clients": clients})
+    config, method, settings = completed(config)
     if resume is not None:
         refuse_another(folder, config)
         if folder.summary.exists():

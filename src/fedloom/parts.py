@@ -45,6 +45,17 @@ def resolve(config: Config) -> tuple[Method, Any]:
     return method, method.resolve(settings, modalities)
 
 
+def completed(config: Config) -> tuple[Config, Method, Any]:
+    """The configuration as a run carries it out and writes it down, with its method and settings: see `resolve`.
+
+    All settings of the method stand in it, and the clients' models are those that the method is defined on.
+    """
+    method, settings = resolve(config)
+    clients = method.models(settings, config.clients)
+    own = {"settings": settings.model_dump(mode="json"), "clients": clients}
+    return config.model_copy(update=own), method, settings
+
+
 def split_data(config: Config, scene: Scene) -> dict[Modality, Split]:
     """The training samples of each modality that has clients, shared out among them.
 

@@ -75,23 +75,21 @@ def _resolved(
 ) -> Config:
     """Defaults < base < column < row < `values` < `overrides`, with the method's settings filled in."""
     from fedloom.data.registry import loader_of
-    from fedloom.parts import resolve
+    from fedloom.parts import completed
 
     tree: dict[str, Any] = {}
     for above in (plan.base, column.set, row.set, values):
         tree = merged(tree, above)
     tree |= {"method": row.method, "engine": ENGINE}
     try:
-        config = load_config(values=tree, overrides=overrides)
-        method, settings = resolve(config)
+        config, _, _ = completed(
+            load_config(values=tree, overrides=overrides)
+        )  # the very tree that its folder holds
         loader_of(config.data.name, config.data.root, config.data.options)
     except BadInput as error:
         place = f"row {row.name!r}" + (f", column {column.name!r}" if column.name else "")
         raise BadInput(f"{place}: {error}") from None
-    clients = method.models(
-        settings, config.clients
-    )  # as a run resolves it: the folder must hold this very tree
-    return config.model_copy(update={"settings": settings.model_dump(mode="json"), "clients": clients})
+    return config
 
 
 def folder_name(config: Config) -> str:

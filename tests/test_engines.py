@@ -24,6 +24,7 @@ ONE_MODALITY = {"u-fedmmkt": ("clients.text=[]",)}
 OVERRIDES = (
     *("settings.samples=20", "settings.retrain_steps=2", "settings.private_steps=2"),
     *("settings.tune_steps=2", "settings.tune_batch=8", "settings.gamma=0.2"),
+    *("settings.shared_steps=2", "settings.distill_steps=2"),
 )
 
 
@@ -75,7 +76,7 @@ def assert_same(run: Run, local: Run) -> None:
 # Ordinary tests take one method of each kind of message and state by the hardest way, silos that are begun anew for
 # every message, and fewer by the others. All methods by all ways: `make conformance`.
 FEW = ("fedmmkt", "creamfl", "fedavg")
-KINDS = (*FEW, "fedgems", "feddat")
+KINDS = (*FEW, "fedgems", "feddat", "fedafd")
 
 
 def tried(ordinary: Sequence[str]) -> list[Any]:

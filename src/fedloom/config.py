@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from fedloom.errors import BadInput, nearest, unknown
 from fedloom.models.settings import (
+    DUAL_ARCHS,
     IMAGE_ARCHS,
     TEXT_ARCHS,
     CaptionerSettings,
@@ -21,6 +22,8 @@ from fedloom.models.settings import (
     JudgeSettings,
     LearnerSettings,
 )
+
+ARCHS = {"image": IMAGE_ARCHS, "text": TEXT_ARCHS, "pair": DUAL_ARCHS}
 
 
 class DataSettings(Frozen):
@@ -61,6 +64,9 @@ class ClientsSettings(Frozen):
         ClientGroup(arch="bert", count=2),
         ClientGroup(arch="distilbert", count=2, hidden=48),
     )
+    pair: tuple[ClientGroup, ...] = Field(
+        (), description="clients of pictures with captions (retrieval): arch IMAGE+TEXT, such as resnet+gru"
+    )
     public_steps: int = Field(
         500,
         ge=0,
@@ -76,18 +82,30 @@ class ClientsSettings(Frozen):
 
     @model_validator(mode="after")
     def _modalities(self) -> ClientsSettings:
-        for modality, allowed in (("image", IMAGE_ARCHS), ("text", TEXT_ARCHS)):
+        for modality, allowed in ARCHS.items():
             for group in getattr(self, modality):
                 if group.arch not in allowed:
                     raise ValueError(f"{group.arch!r} is no {modality} model, allowed: {', '.join(allowed)}")
-        if not self.image and not self.text:
+        if not self.groups:
             raise ValueError("there is no client")
-        if len({g.width for g in (*self.image, *self.text)}) > 1:
+        if len({g.width for g in self.groups}) > 1:
             raise ValueError("all clients need one representation width (`width`)")
-        names = [name for modality in ("image", "text") for name in self.names(modality)]
+        names = [name for modality in ARCHS for name in self.names(modality)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two clients are called {twice[0]!r}")
         return self
+
+    @property
+    def groups(self) -> tuple[ClientGroup, ...]:
+        """All groups: of pictures, of texts, of pairs."""
+        return (*self.image, *self.text, *self.pair)
+
+    def unit(self) -> ClientsSettings:
+        """The same clients, with representations of unit length."""
+        groups = {
+            m: tuple(g.model_copy(update={"unit": True}) for g in getattr(self, m)) for m in ("image", "text")
+        }
+        return self.model_copy(update=groups)
 
     def alike(self, tune: str, rank: int = 8) -> ClientsSettings:
         """The same clients, all with one model of both modalities, as large as the first one's (arch "pair")."""
@@ -131,12 +149,26 @@ class ClientsSettings(Frozen):
     @property
     def width(self) -> int:
         """d, the common representation width."""
-        return (*self.image, *self.text)[0].width
+        return self.groups[0].width
 
 
 class ServerSettings(Frozen):
     """The server's models. Pretrained once on the generic part of the data, or loaded."""
 
+    image: LearnerSettings | None = Field(
+        None,
+        description="the server's own picture model, where a method has one; null: as the largest client's",
+    )
+    text: LearnerSettings | None = Field(
+        None, description="its own text model; null: as the largest client's"
+    )
+
+    public_steps: int = Field(
+        0,
+        ge=0,
+        description="steps in which the server's own models learn from the generic part, where clients start from "
+        "random weights (clients.public_steps = 0)",
+    )
     vocabulary: int = Field(1000, ge=16, description="entries of the public word-piece vocabulary")
     tokens: int = Field(24, ge=4, description="longest text in tokens")
     clip: ClipSettings = ClipSettings(patch=6, steps=400, batch=64, rate=3e-3)
@@ -151,6 +183,11 @@ class EvaluationSettings(Frozen):
     """How a run is scored."""
 
     judge: JudgeSettings = JudgeSettings()
+    fold: int | None = Field(
+        None,
+        ge=2,
+        description="pictures of a fold, where retrieval is also scored on folds (COCO's 1K: 1000)",
+    )
     every: int = Field(1, ge=1, description="score every so many rounds; first and last are always scored")
     prompts_per_class: int = Field(
         12, ge=1, description="pictures a class for T2I accuracy, CLIP score, FID and IS"
@@ -204,6 +241,20 @@ class Config(Frozen):
     evaluation: EvaluationSettings = EvaluationSettings()
     engine: EngineSettings = EngineSettings()
     settings: dict[str, Any] = Field(default_factory=dict, description="the method's own settings")
+
+    @property
+    def public_steps(self) -> int:
+        """Steps of the public backbones: those that all start from, or those of the server's own models alone."""
+        return self.clients.public_steps or self.server.public_steps
+
+    @model_validator(mode="after")
+    def _public_steps(self) -> Config:
+        if self.server.public_steps and self.clients.public_steps:
+            raise ValueError(
+                f"server.public_steps = {self.server.public_steps} is for clients that start from random weights; "
+                f"allowed with it: clients.public_steps = 0, not {self.clients.public_steps}"
+            )
+        return self
 
 
 def presets() -> dict[str, Path]:

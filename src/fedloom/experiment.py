@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from fedloom.config import Config, load_config, validate
 from fedloom.data.partition import Split
-from fedloom.data.scene import Modality, Scene
+from fedloom.data.scene import MODALITIES, Modality, Scene
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.ledger import Ledger
@@ -26,6 +26,7 @@ from fedloom.parts import (
     ENGINE_VERBS,
     Link,
     build_federation,
+    check_scene,
     completed,
     own_data,
     pretrained_models,
@@ -41,7 +42,7 @@ from fedloom.runs.folder import RunFolder, new_run_path
 from fedloom.runs.load import Run, load_run
 from fedloom.scenes import cached_scene
 from fedloom.scoring import Scorer
-from fedloom.sites import MODALITIES, client_names
+from fedloom.sites import client_names
 from fedloom.summary import summarise
 
 # What may change between a run and its resumption: nothing that results depend on.
@@ -100,6 +101,7 @@ def run(
 
         return launch(config, folder if resume is not None else None, out, overwrite, watch)
     scene = cached_scene(config.data)
+    check_scene(config, method, scene)
     splits = split_data(config, scene) if method.clients and not own_data(config) else {}
     if resume is None:
         place = Path(out) if out else new_run_path(config.method, config.data.name, config.seed)
@@ -170,11 +172,21 @@ class _Experiment:
         return load_run(self.folder.path)
 
     def _record_split(self) -> None:
-        if self.splits:
-            counts = np.concatenate([split.counts(self.scene.classes) for split in self.splits.values()])
-            self.folder.write_split(
-                counts, [n for names in self.names.values() for n in names], self.scene.class_names
-            )
+        """Who holds how many of which class: the columns of each label space beside one another."""
+        if not self.splits:
+            return
+        spaces = {m: self.scene.names_of(m) or ("pairs",) for m in self.splits}
+        columns = list(dict.fromkeys(spaces.values()))  # one where all modalities have the same classes
+        table = []
+        for modality, split in self.splits.items():
+            counts = split.counts(len(spaces[modality]))
+            blocks = [
+                counts if space == spaces[modality] else np.zeros((len(counts), len(space)), dtype=np.int64)
+                for space in columns
+            ]
+            table.append(np.concatenate(blocks, axis=1))
+        clients = [name for m in self.splits for name in self.names[m]]
+        self.folder.write_split(np.concatenate(table), clients, [c for space in columns for c in space])
 
     # -------------------------------------------------------------------------------------------------- rounds
 
@@ -225,10 +237,13 @@ class _Experiment:
             row |= scorer.clients(federation)
             scores, images = scorer.generator()
             row |= scores | scorer.forgetting()
+            scorer.server(server.embed, row)
             if images is not None:
                 self._grid(images, t)
         else:
-            row |= {k: None for k in before if k.endswith(("accuracy", "score", "fid"))} | {"per_client": {}}
+            row |= {k: None for k in before if k.endswith(("accuracy", "score", "fid", "recall"))} | {
+                "per_client": {}
+            }
         row["labels"], oracle = scorer.labels(info.labels)
         if info.labels is not None:
             self._panel(info.labels, oracle, t)

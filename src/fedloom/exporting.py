@@ -10,11 +10,10 @@ import torch
 from safetensors.numpy import load_file
 
 from fedloom.config import Config, validate
-from fedloom.data.scene import Scene
+from fedloom.data.scene import MODALITIES, Scene
 from fedloom.methods.base import load_method
 from fedloom.models.learner import build_learner
-from fedloom.pretraining import load_tokenizer
-from fedloom.sites import MODALITIES, client_names, side_of
+from fedloom.sites import client_names, side_of, site_tokenizer
 
 
 def export_clients(config: Config, scene: Scene, checkpoint: Path, out: Path, tokenizer: Path) -> None:
@@ -27,8 +26,9 @@ def export_clients(config: Config, scene: Scene, checkpoint: Path, out: Path, to
     names, size = client_names(config), side_of(scene)
     for modality in MODALITIES:
         for name, settings in zip(names[modality], config.clients.learners(modality)):
-            words = load_tokenizer(tokenizer)
-            learner: Any = build_learner(settings, classes=scene.classes, image_size=size, tokenizer=words)
+            words = site_tokenizer(settings, modality, str(tokenizer), config.server.tokens)
+            names_of = scene.names_of(modality)
+            learner: Any = build_learner(settings, classes=len(names_of), image_size=size, tokenizer=words)
             tensors = load_file(checkpoint / f"{name}.safetensors")
             learner = method.dress(learner, method_settings)
             learner.load_state_dict(
@@ -38,19 +38,23 @@ def export_clients(config: Config, scene: Scene, checkpoint: Path, out: Path, to
                     if k.startswith("learner.")
                 }
             )
-            shown = words if modality == "text" else None
-            write_learner(learner, scene.class_names, shown, size, out / name)
+            shown = words if modality != "image" else None
+            write_learner(learner, names_of, shown, size if modality != "text" else 0, out / name)
 
 
 def write_learner(
     learner: Any, class_names: Sequence[str], tokenizer: Any | None, size: int, folder: Path
 ) -> None:
-    """Write one learner into `folder`, with its tokenizer or, without one, a processor for pictures of side `size`."""
+    """Write one learner into `folder`, with what it reads texts and pictures by; of a pair, each beside its tower.
+
+    tokenizer: None for a learner of pictures; size: side of pictures in pixels, 0 for a learner of texts.
+    """
+    both = tokenizer is not None and size > 0
     learner.eval().export(folder, tuple(class_names))
     if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
-    else:
-        _picture_processor(size).save_pretrained(folder)
+        tokenizer.save_pretrained(folder / "text" if both else folder)
+    if size:
+        _picture_processor(size).save_pretrained(folder / "image" if both else folder)
 
 
 def _picture_processor(size: int) -> Any:

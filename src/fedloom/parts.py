@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fedloom.config import Config, validate
 from fedloom.data.partition import Split
-from fedloom.data.scene import ImageSet, Modality, Scene
+from fedloom.data.scene import MODALITIES, ImageSet, Modality, Scene
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract
@@ -16,10 +16,11 @@ from fedloom.federation.ledger import Ledger
 from fedloom.federation.local import LocalFederation
 from fedloom.federation.nobody import Nobody
 from fedloom.methods.base import Method, Tools, load_method
+from fedloom.methods.catalogue import CATALOGUE
 from fedloom.pretraining import Assets, prepare, weights_print
 from fedloom.progress import Observer
 from fedloom.scenes import split_scene
-from fedloom.sites import MODALITIES, server_learner, settle_worker, site_specs
+from fedloom.sites import server_learner, settle_worker, site_specs
 
 ENGINE_VERBS = frozenset({"join"})  # what an engine itself sends; no communication of a method
 
@@ -38,11 +39,21 @@ def resolve(config: Config) -> tuple[Method, Any]:
             )
     settings = validate(method.settings, {**config.settings, **fixed}, "settings")
     modalities = [m for m in MODALITIES for _ in config.clients.learners(m)]
+    if "pair" in modalities and method.clients and not method.pairs:
+        raise BadInput(
+            f"{config.method} has no part for clients of pairs (clients.pair), {modalities.count('pair')} given; "
+            f"allowed: none. Methods that have one: {', '.join(with_pairs())}"
+        )
     if (quorum := config.engine.quorum) is not None and quorum > len(modalities):
         raise BadInput(
             f"engine.quorum = {quorum}: there are {len(modalities)} clients, allowed: 1 to {len(modalities)}"
         )
     return method, method.resolve(settings, modalities)
+
+
+def with_pairs() -> list[str]:
+    """The methods that have a part for clients of pairs."""
+    return [name for name in CATALOGUE if load_method(name)[0].pairs]
 
 
 def completed(config: Config) -> tuple[Config, Method, Any]:
@@ -54,6 +65,17 @@ def completed(config: Config) -> tuple[Config, Method, Any]:
     clients = method.models(settings, config.clients)
     own = {"settings": settings.model_dump(mode="json"), "clients": clients}
     return config.model_copy(update=own), method, settings
+
+
+def check_scene(config: Config, method: Method, scene: Scene) -> None:
+    """Raises BadInput when the method's clients need the same classes and those of pictures and texts differ."""
+    both = config.clients.image and config.clients.text
+    if method.clients and method.one_task and both and not scene.one_label_space:
+        raise BadInput(
+            f"{config.method} needs the same classes for pictures and texts; {scene.name} has {scene.classes} "
+            f"({', '.join(scene.class_names[:3])}, ...) and {len(scene.text_class_names)} "
+            f"({', '.join(scene.text_class_names[:3])}, ...). Leave one of clients.image and clients.text empty"
+        )
 
 
 def split_data(config: Config, scene: Scene) -> dict[Modality, Split]:
@@ -184,8 +206,11 @@ def _silos(config: Config, contract: WireContract, assets: Assets, ledger: Ledge
     if own_data(config):
         from fedloom.silos import make_offer, pack_public, picture_side
 
-        offer = make_offer(config, link.scene.class_names, picture_side(link.scene))
-        join = Join(names, "", json.dumps(offer), pack_public(assets))
+        offer = make_offer(
+            config, link.scene.class_names, picture_side(link.scene), link.scene.text_class_names
+        )
+        shared = assets if config.clients.public_steps else Assets(assets.tokenizer)
+        join = Join(names, "", json.dumps(offer), pack_public(shared))
     else:
         silos = min(silos, len(expected))
         recipes = recipes_of(site_specs(config, config.method, config.settings, assets))

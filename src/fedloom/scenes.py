@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +12,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.config import DataSettings
-from fedloom.data.partition import Split, partition
+from fedloom.data.pairs import PairSet
+from fedloom.data.partition import Split, partition, shards
 from fedloom.data.registry import load_scene
-from fedloom.data.scene import Generic, ImageSet, Modality, Samples, Scene, TextSet
+from fedloom.data.scene import MODALITIES, Generic, Held, ImageSet, Modality, Scene, TextSet
 from fedloom.errors import BadInput
 from fedloom.randomness import stream_seed
 from fedloom.runs.cache import cached
 
-FORMAT = 12  # raise when a reader's result changes
+FORMAT = 14  # raise when a reader's result changes
+SHARDS = 200  # of pairs: FedAFD's number (Flickr30k, 145 000 of them)
 
 
 def cached_scene(data: DataSettings) -> Scene:
     """The data set of `data`, read once. A folder's entry is renewed when any file's name, size or time changes."""
-    key = {"name": data.name, "options": data.options, "format": FORMAT, "files": _listing(data.root)}
+    roots = [*([] if data.root is None else [data.root]), *_inner_roots(data.options)]
+    key = {
+        "name": data.name,
+        "options": data.options,
+        "format": FORMAT,
+        "files": [_listing(root) for root in roots],
+    }
     return _load(
         cached("scene", key, lambda folder: _save(load_scene(data.name, data.root, **data.options), folder))
     )
 
 
-def _listing(root: str | None) -> str | None:
-    if root is None:
-        return None
+def _inner_roots(options: Mapping[str, Any]) -> Iterator[str]:
+    """The folders named inside options, as `mixed` has them: whatever is called `root`, at any depth."""
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _inner_roots(value)
+        elif key == "root" and value is not None:
+            yield str(value)
+
+
+def _listing(root: str) -> str:
     base = Path(root).expanduser()
     digest = hashlib.sha256(str(base.resolve()).encode())
     for path in sorted(base.rglob("*")):
@@ -42,20 +58,33 @@ def _listing(root: str | None) -> str | None:
 
 
 def split_scene(scene: Scene, data: DataSettings, clients: int, modality: Modality, seed: int) -> Split:
-    """The modality's training samples shared out among `clients`."""
+    """The modality's training samples shared out among `clients`.
+
+    Pairs have no labels: pictures, each with all its captions, are dealt by `iid`, else in shards of neighbours.
+    """
     if modality not in scene.train:
         raise BadInput(
             f"{scene.name} has no {modality} samples for {clients} {modality} clients; set clients.{modality}=[]"
         )
+    stream = stream_seed(seed, "split", modality)  # modalities are split apart
+    held = scene.train[modality]
+    n = len(held)
     try:
+        if isinstance(held, PairSet):
+            if data.partition == "iid":
+                return partition(
+                    np.zeros(n, dtype=np.int64), clients, "iid", minimum=data.minimum, seed=stream
+                )
+            pieces = max(clients, min(SHARDS, n // 2))  # of few pictures ours: shards of two or three
+            return shards(n, clients, pieces, stream, data.minimum)
         return partition(
-            scene.train[modality].labels,
+            held.labels,
             clients,
             data.partition,
             alpha=data.alpha,
             classes_per_client=data.classes_per_client,
             minimum=data.minimum,
-            seed=stream_seed(seed, "split", modality),  # modalities are split apart
+            seed=stream,
         )
     except BadInput as error:
         raise BadInput(f"{modality} clients: {error}") from None
@@ -65,16 +94,22 @@ def _save(scene: Scene, folder: Path) -> None:
     arrays: dict[str, NDArray[Any]] = {}
     texts: dict[str, Any] = {}
 
-    def put(name: str, samples: Samples) -> None:
-        arrays[f"{name}.labels"] = samples.labels
-        if isinstance(samples, ImageSet):
-            arrays[f"{name}.images"] = samples.images
+    def put(name: str, held: Held) -> None:
+        if isinstance(held, PairSet):
+            arrays[f"{name}.images"], arrays[f"{name}.owner"] = held.images, held.owner
+            texts[name] = held.captions
+            return
+        arrays[f"{name}.labels"] = held.labels
+        if isinstance(held, ImageSet):
+            arrays[f"{name}.images"] = held.images
         else:
-            texts[name] = samples.texts
+            texts[name] = held.texts
 
     for part in ("train", "test"):
-        for modality, samples in getattr(scene, part).items():
-            put(f"{part}.{modality}", samples)
+        for modality, held in getattr(scene, part).items():
+            put(f"{part}.{modality}", held)
+    if scene.public_test is not None:
+        put("public test", scene.public_test)
     if scene.reference is not None:
         put("reference", scene.reference)
     if scene.generic is not None:
@@ -83,7 +118,13 @@ def _save(scene: Scene, folder: Path) -> None:
         texts["generic texts"] = scene.generic.texts
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
-    facts = {"name": scene.name, "class_names": scene.class_names, "notes": dict(scene.notes), "texts": texts}
+    facts = {
+        "name": scene.name,
+        "class_names": scene.class_names,
+        "text_class_names": scene.text_class_names,
+        "notes": dict(scene.notes),
+        "texts": texts,
+    }
     (folder / "scene.json").write_text(json.dumps(facts, default=str))
 
 
@@ -93,18 +134,19 @@ def _load(folder: Path) -> Scene:
     def array(name: str) -> NDArray[Any]:
         return np.load(folder / f"{name}.npy", allow_pickle=False)  # type: ignore[no-any-return]
 
-    def get(name: str) -> Samples | None:
+    def get(name: str) -> Held | None:
+        if (folder / f"{name}.owner.npy").exists():
+            return PairSet(array(f"{name}.images"), tuple(facts["texts"][name]), array(f"{name}.owner"))
         if (folder / f"{name}.images.npy").exists():
             return ImageSet(array(f"{name}.images"), array(f"{name}.labels"))
         if name in facts["texts"]:
             return TextSet(tuple(facts["texts"][name]), array(f"{name}.labels"))
         return None
 
-    sets: dict[str, dict[Modality, Samples]] = {}
-    modalities: tuple[Modality, ...] = ("image", "text")
+    sets: dict[str, dict[Modality, Held]] = {}
     for part in ("train", "test"):
-        sets[part] = {m: s for m in modalities if (s := get(f"{part}.{m}")) is not None}
-    generic, reference = get("generic"), get("reference")
+        sets[part] = {m: s for m in MODALITIES if (s := get(f"{part}.{m}")) is not None}
+    generic, reference, public_test = get("generic"), get("reference"), get("public test")
     return Scene(
         facts["name"],
         tuple(facts["class_names"]),
@@ -121,4 +163,6 @@ def _load(folder: Path) -> Scene:
         else None,
         reference if isinstance(reference, ImageSet) else None,
         facts["notes"],
+        tuple(facts["text_class_names"]),
+        public_test if isinstance(public_test, PairSet) else None,
     )

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from fedloom.config import Config
-from fedloom.data.scene import ImageSet, Scene
+from fedloom.data.scene import ImageSet, Modality, Scene
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty
+from fedloom.methods.pair_site import figures, scored
 from fedloom.metrics.clip_score import clip_score
 from fedloom.metrics.frechet import frechet_distance
 from fedloom.metrics.inception import inception_score
 from fedloom.metrics.labels import label_report
+from fedloom.metrics.retrieval import TERMS
 from fedloom.models.clip import Clip, load_clip
 from fedloom.models.judge import Judge
 from fedloom.models.pictures import to_float
@@ -54,20 +56,42 @@ class Scorer:
                 self.prompt_vectors = self.clip.embed_texts(self.prompts)
 
     def clients(self, federation: Federation) -> dict[str, Any]:
-        """Accuracy of every client that answers, and the mean of each modality."""
+        """The score of every client that answers, and the mean of each modality; recalls of clients of pairs."""
         if not federation.clients:
             return {"per_client": {}, "image_accuracy": None, "text_accuracy": None}
-        replies = {
-            r.client: r
-            for r in federation.ask("evaluate", Empty(), timeout=self.config.engine.timeout)
-            if r.ok
-        }
-        each = {k: float(replies[k].message.accuracy) for k in federation.clients if k in replies}
+        asked = federation.ask("evaluate", Empty(), timeout=self.config.engine.timeout)
+        said = {r.client: r.message for r in asked if r.ok}
+        each = {k: float(said[k].accuracy) for k in federation.clients if k in said}
         out: dict[str, Any] = {"per_client": each}
         for modality in ("image", "text"):
-            of = [each[k] for k in federation.clients_of(modality) if k in each]
-            out[f"{modality}_accuracy"] = float(np.mean(of)) if of else None
+            out[f"{modality}_accuracy"] = _mean(
+                [each[k] for k in federation.clients_of(modality) if k in each]
+            )
+        if federation.clients_of("pair"):
+            found = [k for k in federation.clients_of("pair") if k in each]
+            out["pair_recall"] = _mean([each[k] for k in found])
+            out["retrieval"] = {}
+            for k in found:
+                out["retrieval"] |= _recall_rows(k, said[k])
         return out
+
+    def server(self, embed: Callable[[Modality, Any], Any], row: dict[str, Any]) -> None:
+        """Add to a round's row how well a server's own model finds pictures by captions and captions by pictures."""
+        pairs = self.scene.public_test
+        if pairs is None or (images := embed("image", pairs.images)) is None:
+            return
+        z = torch.cat([images, embed("text", pairs.captions)])
+        found = scored(z, pairs, None)
+        row["server_recall"] = found.total()
+        kept = row.setdefault("retrieval", {})
+        kept["server"] = {**dict(zip(TERMS, figures(found).tolist())), "images": len(pairs), "folds": 1}
+        if (fold := self.config.evaluation.fold) is not None and fold < len(pairs):
+            parts = scored(z, pairs, fold)
+            kept[f"server, folds of {fold}"] = {
+                **dict(zip(TERMS, figures(parts).tolist())),
+                "images": parts.images,
+                "folds": parts.folds,
+            }
 
     def generator(self) -> tuple[dict[str, float | None], NDArray[np.uint8] | None]:
         """T2I accuracy, CLIP score, FID, IS, and the pictures: class by class, the same noise at every call."""
@@ -126,3 +150,18 @@ class Scorer:
         oracle = p.argmax(1).numpy()
         report = label_report(info.drawn, info.voted, info.kept, oracle)
         return {**report, "samples": len(oracle), "kept": int(info.kept.sum())}, oracle
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _recall_rows(client: str, scores: Any) -> dict[str, Any]:
+    """A client's recalls by name: on all its test pictures, and on folds where it has such."""
+    whole = dict(zip(TERMS, scores.recalls.tolist()))
+    rows = {client: {**whole, "images": scores.samples, "folds": 1}}
+    if scores.folded is not None:
+        number = scores.samples // scores.fold
+        folds = {**dict(zip(TERMS, scores.folded.tolist())), "images": number * scores.fold, "folds": number}
+        rows[f"{client}, folds of {scores.fold}"] = folds
+    return rows

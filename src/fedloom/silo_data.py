@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,22 +10,22 @@ from numpy.typing import NDArray
 
 from fedloom.config import DataSettings
 from fedloom.data.files import readable
-from fedloom.data.registry import DATASETS, load_scene
-from fedloom.data.scene import ImageSet, Labels, Samples, Scene, TextSet
+from fedloom.data.pairs import PairSet
+from fedloom.data.registry import DATASETS, PAIR_SETS, load_pairs, load_scene, loader_of, options_of
+from fedloom.data.scene import Held, ImageSet, Labels, Modality, Scene, TextSet
 from fedloom.deployment.settings import SiloData, SiloSettings
-from fedloom.errors import BadInput, nearest
-from fedloom.federation.site import load_function
+from fedloom.errors import BadInput, nearest, unknown
 from fedloom.scenes import split_scene
 
 
 def own_samples(
     silo: SiloSettings, class_names: Sequence[str], image_size: int, seed: int
-) -> tuple[Samples, Samples]:
+) -> tuple[Held, Held]:
     """The silo's training and test samples of its modality, read straight from its files: nothing is cached.
 
     Args:
         silo: whose `data` say what to read.
-        class_names: the federation's C names; labels become indices into them.
+        class_names: the federation's C names for that modality; labels become indices into them. Pairs have none.
         image_size: side in pixels that pictures come out with.
         seed: of the run: what a `share` is drawn from.
 
@@ -34,26 +33,72 @@ def own_samples(
         BadInput: nothing of the modality, a class that the federation does not know, or what the reader finds.
     """
     data, modality = silo.data, silo.modality
-    scene = load_scene(data.name, data.root, **_options(data, image_size))
+    where = f"data {data.name!r}{f' in {data.root}' if data.root else ''}"
+    scene = _read(data, modality, image_size, where)
     for part, sets in (("training", scene.train), ("test", scene.test)):
         if modality not in sets or not len(sets[modality]):
-            where = f" in {data.root}" if data.root else ""
-            raise BadInput(f"data {data.name!r}{where}: no {part} {modality}s")
+            raise BadInput(f"{where}: no {part} {modality}s{_hint(data, modality)}")
     train, test = scene.train[modality], scene.test[modality]
     if data.share is not None:
         train = train.subset(_part(scene, silo, seed))
-    used = np.union1d(train.labels, test.labels)
-    new = match_classes(scene.class_names, class_names, used)
+    if isinstance(train, PairSet) or isinstance(test, PairSet):
+        new = np.zeros(0, dtype=np.int64)
+    else:
+        used = np.union1d(train.labels, test.labels)
+        new = match_classes(scene.names_of(modality), class_names, used)
     return _as_offered(train, new, image_size), _as_offered(test, new, image_size)
+
+
+def check_data(data: SiloData) -> None:
+    """Raises BadInput where no reader has that name, needs that root, or has those options; nothing is read."""
+    if data.name not in PAIR_SETS:
+        if data.name not in DATASETS:
+            raise unknown("data set", data.name, [*DATASETS, *PAIR_SETS])
+        loader_of(data.name, data.root, data.options)
+        return
+    allowed = options_of(PAIR_SETS[data.name])
+    for option in data.options:
+        if option not in allowed:
+            raise BadInput(
+                f"set of pairs {data.name!r} has no option {option!r}.{nearest(option, allowed)} "
+                f"Allowed: {', '.join(allowed)}."
+            )
+    if data.root is None:
+        raise BadInput(
+            f"set of pairs {data.name!r} needs root, a folder that holds: {PAIR_SETS[data.name].layout}"
+        )
+
+
+def _read(data: SiloData, modality: Modality, size: int, where: str) -> Scene:
+    """What the silo's reader finds; of a set of pairs the part `test`, else `val`, is the test part."""
+    check_data(data)
+    options = _options(data, size)
+    if data.name in DATASETS:
+        return load_scene(data.name, data.root, **options)
+    if modality != "pair":
+        raise BadInput(f"{where}: pictures with captions, for modality: pair; this silo has {modality}s")
+    parts = load_pairs(data.name, data.root, **options).parts
+    train: dict[Modality, Held] = {"pair": parts["train"]} if "train" in parts else {}
+    held_out = parts.get("test") or parts.get("val")
+    return Scene(data.name, (), train, {"pair": held_out} if held_out is not None else {})
+
+
+def _hint(data: SiloData, modality: str) -> str:
+    """What to do about pairs that are not there."""
+    if modality != "pair":
+        return ""
+    if data.name == "flora":
+        return "; set data.options.pairs to their number"
+    if data.name in PAIR_SETS:
+        return " (part train, and part test or val)"
+    return f"; sets of pairs: {', '.join(PAIR_SETS)}"
 
 
 def _options(data: SiloData, size: int) -> dict[str, Any]:
     """The reader's options: the operator's, the federation's picture side, and no generic part of one's own data."""
     options = dict(data.options)
-    if data.name in DATASETS:
-        reader = inspect.signature(load_function(DATASETS[data.name].loader))
-        if "size" in reader.parameters:
-            options.setdefault("size", size)
+    if size and "size" in options_of(DATASETS.get(data.name) or PAIR_SETS[data.name]):
+        options.setdefault("size", size)
     if data.name == "folder":  # nobody pretrains on it, so nothing is to be taken away from the silo for that
         options.setdefault("generic_share", 0.0)
     return options
@@ -103,8 +148,10 @@ def match_classes(own: Sequence[str], federation: Sequence[str], used: Sequence[
     return labels
 
 
-def _as_offered(samples: Samples, new: Labels, side: int) -> Samples:
+def _as_offered(samples: Held, new: Labels, side: int) -> Held:
     """The samples under their new labels, pictures at that side."""
+    if isinstance(samples, PairSet):
+        return PairSet(_resized(samples.images, side), samples.captions, samples.owner)
     if isinstance(samples, TextSet):
         return TextSet(samples.texts, new[samples.labels])
     return ImageSet(_resized(samples.images, side), new[samples.labels])

@@ -11,7 +11,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from fedloom.config import Config, validate
-from fedloom.data.scene import Modality, Samples, Scene
+from fedloom.data.pairs import PairSet
+from fedloom.data.scene import MODALITIES, Held, Modality, Samples, Scene
 from fedloom.errors import BadInput
 from fedloom.federation.site import SiteSpec
 from fedloom.models.settings import LearnerSettings
@@ -22,7 +23,6 @@ from fedloom.scenes import cached_scene, split_scene
 if TYPE_CHECKING:
     from fedloom.methods.site import Site
 
-MODALITIES: tuple[Modality, ...] = ("image", "text")
 FORMAT = 4  # raise when a change of code changes what the warm start gives
 
 
@@ -45,18 +45,25 @@ def site_specs(config: Config, method: str, settings: dict[str, Any], assets: As
             name,
             modality,
             "fedloom.sites:build_client",
-            {**arguments, "modality": modality, "index": i, "backbones": backbones_of(learners[i], assets)},
+            {**arguments, "modality": modality, "index": i, "backbones": starts[i]},
         )
         for modality, names in client_names(config).items()
-        for learners in [config.clients.learners(modality)]
+        for starts in [_starts(config, modality, assets)]
         for i, name in enumerate(names)
     ]
 
 
 def backbones_of(learner: LearnerSettings, assets: Assets) -> list[str]:
-    """The folders that a learner's towers start from; none for one with weights of its own."""
-    names = [backbone_name(tower) for tower in learner.towers() if not tower.pretrained]
-    return [str(assets.backbones[name]) for name in names if name in assets.backbones]
+    """The folder that each of a learner's towers starts from, "" for one with weights of its own; none without any."""
+    names = ["" if tower.pretrained else backbone_name(tower) for tower in learner.towers()]
+    found = [str(assets.backbones[name]) if name in assets.backbones else "" for name in names]
+    return found if any(found) else []
+
+
+def _starts(config: Config, modality: Modality, assets: Assets) -> list[list[str]]:
+    """What each client of a modality starts from."""
+    learners = config.clients.learners(modality)
+    return [backbones_of(x, assets) if config.clients.public_steps else [] for x in learners]
 
 
 def settle_worker(threads: int) -> None:
@@ -79,23 +86,26 @@ def build_client(
 ) -> Any:
     """A client with its share of the data, warm-started. Called where the client lives."""
     from fedloom.exporting import write_learner
+    from fedloom.methods.base import load_method
 
     run: Config = validate(Config, config)
     scene = cached_scene(run.data)
     private = private_samples(run, scene, modality, index)
     learner_settings = run.clients.learners(modality)[index]
-    words = site_tokenizer(words_of(learner_settings, modality), tokenizer)
+    words = site_tokenizer(learner_settings, modality, tokenizer, run.server.tokens)
     size = side_of(scene)
     learner = new_learner(
         learner_settings,
         run.seed,
         name,
-        classes=scene.classes,
+        classes=len(scene.names_of(modality)),
         image_size=size,
         tokenizer=words,
     )
     start_from(learner, backbones)
     c = run.clients
+    kind, _ = load_method(method)
+    more = {"fold": run.evaluation.fold} if modality == "pair" else {}
 
     def warm(site: Site) -> None:
         _warm_start(site, run, private, learner_settings, backbones, tokenizer)
@@ -116,10 +126,12 @@ def build_client(
         decay=c.decay,
         augment=c.augment,
         features=features_once,
+        server=partial(bare_server, run, size, tokenizer) if kind.sends_models else None,
+        **more,
     )
-    side = size if modality == "image" else 0
-    shown = words if modality == "text" else None
-    client.site.export = partial(write_learner, client.site.learner, scene.class_names, shown, side)
+    shown = words if modality != "image" else None
+    side = size if modality != "text" else 0
+    client.site.export = partial(write_learner, client.site.learner, scene.names_of(modality), shown, side)
     return client
 
 
@@ -151,39 +163,76 @@ def side_of(scene: Scene) -> int:
     return 0
 
 
-def server_learner(config: Config, scene: Scene, assets: Assets, modality: Modality) -> Site:
-    """A task model on the server, of the largest client architecture of that modality, without data.
+def server_settings(config: Config, modality: Modality) -> LearnerSettings:
+    """The server's own model of that modality: as configured, else of the largest client architecture.
 
-    Raises BadInput when the server cannot build one: no client or no data of that modality, or weights elsewhere.
+    Raises BadInput where there is none to build it like.
+    """
+    own: LearnerSettings | None = getattr(config.server, modality)
+    if own is not None:
+        return own.model_copy(update={"unit": config.clients.groups[0].unit})
+    which = 0 if modality == "image" else -1
+    alike = [
+        *config.clients.learners(modality),
+        *(x.towers()[which].model_copy(update={"unit": x.unit}) for x in config.clients.learners("pair")),
+    ]
+    if not alike:
+        raise BadInput(
+            f"{config.method} needs a {modality} model on the server, and there is nothing to build it like: "
+            f"set server.{modality}"
+        )
+    return max(alike, key=lambda s: (s.hidden * s.layers, s.arch))
+
+
+def bare_server(
+    config: Config, image_size: int, tokenizer: str, modality: Modality, classes: int = 1
+) -> Site:
+    """A model of the server's own, without data: random weights from the server's stream for that modality.
+
+    image_size: side in pixels; tokenizer: folder of the public one; classes: C, of its head.
     """
     from fedloom.methods.site import Site
 
-    groups = config.clients.learners(modality)
-    if modality not in scene.test or not groups:
-        raise BadInput(
-            f"{config.method} needs a {modality} model on the server, and there is nothing to build it like"
-        )
-    group = max(groups, key=lambda s: (s.hidden * s.layers, s.arch))
-    nothing = scene.test[modality].subset([])
-    words = site_tokenizer(words_of(group, modality), str(assets.tokenizer))
-    name = f"server-{modality}"
-    size = side_of(scene)
-    learner = new_learner(group, config.seed, name, classes=scene.classes, image_size=size, tokenizer=words)
-    start_from(learner, backbones_of(group, assets))
+    settings, name = server_settings(config, modality), f"server-{modality}"
+    words = site_tokenizer(settings, modality, tokenizer, config.server.tokens)
+    learner = new_learner(
+        settings, config.seed, name, classes=classes, image_size=image_size, tokenizer=words
+    )
     c = config.clients
     return Site(
         name=name,
         modality=modality,
         learner=learner,
         tokenizer=words,
-        private=nothing,
-        test=nothing,
+        private=nothing(modality, image_size),
+        test=nothing(modality, image_size),
         seed=config.seed,
         batch=c.batch,
         rate=c.rate,
         decay=c.decay,
         augment=c.augment,
     )
+
+
+def server_learner(config: Config, scene: Scene, assets: Assets, modality: Modality) -> Site:
+    """A task model on the server, as `server_settings` says, from its public backbone, without data.
+
+    Raises BadInput when the server cannot build one: nothing to build it like, or weights elsewhere.
+    """
+    classes = len(scene.names_of(modality))
+    site = bare_server(config, side_of(scene), str(assets.tokenizer), modality, classes)
+    start_from(site.learner, backbones_of(server_settings(config, modality), assets))
+    return site
+
+
+def nothing(modality: Modality, image_size: int) -> Samples:
+    """No samples of that modality."""
+    from fedloom.data.scene import ImageSet, TextSet
+
+    none = np.zeros(0, dtype=np.int64)
+    if modality == "image":
+        return ImageSet(np.zeros((0, image_size, image_size, 3), dtype=np.uint8), none)
+    return TextSet((), none)
 
 
 def new_learner(settings: LearnerSettings, seed: int, name: str, **shape: Any) -> Any:
@@ -199,13 +248,18 @@ def new_learner(settings: LearnerSettings, seed: int, name: str, **shape: Any) -
 
 
 def start_from(learner: Any, backbones: Sequence[str | Path]) -> None:
-    """Put the public backbones in these folders under the learner's towers, in their order: all but the head."""
+    """Put the public backbones in these folders under the learner's towers, in their order: all but the head.
+
+    A tower whose folder is "" is left as it is.
+    """
     import torch
 
     from fedloom.models.adapters import plain_names
     from fedloom.models.learner import towers
 
     for tower, folder in zip(towers(learner), backbones):
+        if not folder:
+            continue
         body = load_file(Path(folder) / "backbone.safetensors")
         known = plain_names(tower)
         tower.load_state_dict({known.get(k, k): torch.from_numpy(v) for k, v in body.items()}, strict=False)
@@ -221,16 +275,18 @@ def new_client(method: str, settings: dict[str, Any], warm: Callable[[Site], Non
         site: what `methods.site.Site` takes.
     """
     from fedloom.methods.base import load_method
+    from fedloom.methods.pair_site import PairSite
     from fedloom.methods.site import Site
 
     kind, _ = load_method(method)
-    own, here = validate(kind.settings, settings, "settings"), Site(**site)
+    own = validate(kind.settings, settings, "settings")
+    here = (PairSite if site["modality"] == "pair" else Site)(**site)
     warm(here)
     here.put_on(lambda learner: kind.dress(learner, own))
     return kind.client(here, own)
 
 
-def private_samples(config: Config, scene: Scene, modality: Modality, index: int) -> Samples:
+def private_samples(config: Config, scene: Scene, modality: Modality, index: int) -> Held:
     """The share of client `index` of that modality."""
     clients = len(config.clients.learners(modality))
     return scene.train[modality].subset(
@@ -238,15 +294,28 @@ def private_samples(config: Config, scene: Scene, modality: Modality, index: int
     )
 
 
-def words_of(learner: LearnerSettings, modality: str) -> str | None:
+def reads_texts(learner: LearnerSettings, modality: Modality) -> bool:
+    """Whether a client's model needs a tokenizer."""
+    return modality != "image" or learner.arch == "pair"
+
+
+def words_of(learner: LearnerSettings, modality: Modality) -> str | None:
     """The weights that a learner's own tokenizer comes with; None where it reads no texts or has no such weights."""
-    return learner.towers()[-1].pretrained if modality == "text" or learner.arch == "pair" else None
+    return learner.towers()[-1].pretrained if reads_texts(learner, modality) else None
 
 
-def site_tokenizer(pretrained: str | None, shared: str) -> Any:
-    """The tokenizer that comes with a text learner's own weights, else the public one in the folder `shared`."""
+def site_tokenizer(learner: LearnerSettings, modality: Modality, shared: str, tokens: int = 64) -> Any:
+    """The tokenizer that comes with a text learner's own weights, else the public one in the folder `shared`.
+
+    tokens: longest text of one made from word vectors, which know no limit.
+    """
+    pretrained = words_of(learner, modality)
     if pretrained is None:
         return load_tokenizer(Path(shared))
+    if learner.towers()[-1].arch == "gru":
+        from fedloom.models.gru import gru_tokenizer
+
+        return gru_tokenizer(pretrained, tokens)
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(pretrained)
@@ -255,7 +324,7 @@ def site_tokenizer(pretrained: str | None, shared: str) -> Any:
 def _warm_start(
     site: Site,
     config: Config,
-    private: Samples,
+    private: Held,
     learner: LearnerSettings,
     backbones: Sequence[str],
     tokenizer: str,
@@ -267,7 +336,8 @@ def _warm_start(
     """
     c = config.clients
     names = [Path(folder).name for folder in backbones]
-    words = site.modality == "text" or learner.arch == "pair"
+    words = reads_texts(learner, site.modality)
+    own = [tower.pretrained for tower in learner.towers()]
     key = {
         "format": FORMAT,
         "client": site.name,
@@ -275,12 +345,12 @@ def _warm_start(
             learner.model_dump(mode="json") | {"pretrained": None},
             *(names if names else [None]),
         ],
-        "private": fingerprint(getattr(private, "images", getattr(private, "texts", ())), private.labels),
+        "private": _print_of(private),
         "tokenizer": Path(tokenizer).name if words else "",
         "training": [c.warm_steps, c.batch, c.rate, c.decay, c.augment],
         "seed": config.seed,
         "threads": config.engine.threads,
-        "frozen": weights_print(learner.pretrained) if learner.pretrained else None,
+        "frozen": "+".join(weights_print(w) if w else "" for w in own) if any(own) else None,
     }
 
     def build(folder: Path) -> None:
@@ -290,3 +360,10 @@ def _warm_start(
 
     folder = cached("warm", key, build)
     site.load_state(load_file(folder / "client.safetensors"))
+
+
+def _print_of(private: Held) -> str:
+    """A digest of a client's samples."""
+    if isinstance(private, PairSet):
+        return fingerprint(private.images, private.captions, private.owner)
+    return fingerprint(getattr(private, "images", getattr(private, "texts", ())), private.labels)

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedloom import __version__
 from fedloom.config import Config
-from fedloom.report.scores import SCORES
+from fedloom.report.scores import SCORES, client_score
 
 
 def summarise(
@@ -30,7 +30,7 @@ def summarise(
     scores = {s.key: {"before": first.get(s.key), "after": last.get(s.key)} for s in SCORES}
     for modality, names in clients.items():
         each = {n: last["per_client"][n] for n in names if n in last["per_client"]}
-        scores[f"{modality}_accuracy"]["per_client"] = each
+        scores[client_score(modality)]["per_client"] = each
     phases = {"setup": seconds["setup"]}
     for row in rows:
         for phase, value in row["seconds"].items():
@@ -43,6 +43,7 @@ def summarise(
         "rounds": config.rounds,
         "clients": clients,
         **scores,
+        **({"retrieval": last["retrieval"]} if last.get("retrieval") else {}),
         "labels": last["labels"],
         "bytes_up": sum(row["bytes_up"] for row in rows),
         "bytes_down": sum(row["bytes_down"] for row in rows),

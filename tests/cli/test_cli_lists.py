@@ -7,15 +7,15 @@ from PIL import Image
 
 from fedloom.cli import doctor
 from fedloom.cli.models import CLASSES
-from fedloom.data.registry import DATASETS
+from fedloom.data.registry import DATASETS, PAIR_SETS
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.models.settings import IMAGE_ARCHS, TEXT_ARCHS
 
 
 @pytest.mark.parametrize(("command", "key", "names"), [
     ("methods", "method", list(CATALOGUE)),
-    ("datasets", "data", list(DATASETS)),
-    ("models", "name", [*IMAGE_ARCHS, *TEXT_ARCHS, "clip", "captioner", "generator"]),
+    ("datasets", "data", [*DATASETS, *PAIR_SETS]),
+    ("models", "name", [*IMAGE_ARCHS, *TEXT_ARCHS, "IMAGE+TEXT", "clip", "captioner", "generator"]),
 ])  # fmt: skip
 def test_lists(cli, command, key, names):
     shown, listed = cli(command), cli(command, "--json")
@@ -23,6 +23,15 @@ def test_lists(cli, command, key, names):
     assert [row[key] for row in listed.json] == names
     assert all(name in shown.out for name in names)
     assert all(all(value is not None or k == "classes" for k, value in row.items()) for row in listed.json)
+
+
+def test_sets_of_pairs_are_told_from_scenes(cli):
+    rows = {row["data"]: row for row in cli("datasets", "--json").json}
+    assert {name for name, row in rows.items() if row["kind"] == "pairs"} == set(PAIR_SETS)
+    assert {name for name, row in rows.items() if row["kind"] == "scene"} == set(DATASETS)
+    assert all(rows[name]["modalities"] == ["pair"] and rows[name]["layout"] for name in PAIR_SETS)
+    shown = cli("datasets").out
+    assert shown.index("mixed") < shown.index("Sets of captioned pictures") < shown.index("flickr8k")
 
 
 def test_every_architecture_names_a_class_that_there_is():
@@ -123,3 +132,30 @@ def test_partition_is_that_of_the_run(cli, smoke_run):
 def test_partition_of_one_modality(cli):
     shown = cli("partition", "--data", "digits", "--set", "clients.text=[]", "--json")
     assert list(shown.json["splits"]) == ["image"]
+
+
+def test_partition_with_pairs_and_texts_of_their_own_labels(cli, tmp_path):
+    few = "size: 12, images: 40, texts: 40, test: 20, generic: 20, reference: 20"
+    options = f"{{{few}, pairs: 60, test_pairs: 20, text_labels: family}}"
+    sets = [
+        f"data.options={options}",
+        "clients.image=[{arch: vit, count: 2, patch: 6}]",
+        "clients.text=[{arch: bert, count: 2}]",
+        "clients.pair=[{arch: vit+bert, count: 3, patch: 6}]",
+    ]
+    command = ["partition", *(word for s in sets for word in ("--set", s))]
+    facts = cli(*command, "--json").json
+    assert len(facts["text_classes"]) == 5
+    by_kind = {m: [c for c in facts["clients"] if c["modality"] == m] for m in ("image", "text", "pair")}
+    assert {m: {len(c["counts"]) for c in own} for m, own in by_kind.items()} == {
+        "image": {10},
+        "text": {5},
+        "pair": {1},
+    }
+    assert sum(c["samples"] for c in by_kind["pair"]) == 60
+    assert [c["captions"] for c in by_kind["pair"]] == [2 * c["samples"] for c in by_kind["pair"]]
+    shown = cli(*command, "--plot", "split.png")
+    assert shown.code == 0
+    assert "pair: 60 pictures" in shown.out
+    assert " or " in shown.out
+    assert Image.open(tmp_path / "split.png").width > 300

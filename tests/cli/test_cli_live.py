@@ -132,3 +132,17 @@ def test_nothing_that_is_missing_breaks_it(rows, facts):
 
 def test_time_left():
     assert [left(s) for s in (None, 0.2, 12.6, 200)] == ["", "1 s left", "13 s left", "3 min 20 s left"]
+
+
+def test_recalls_are_shown_where_they_are():
+    said: list[str] = []
+    clock = Clock()
+    lines, watch = Lines(said.append, clock), picture(clock)
+    for w in (lines, watch):
+        w.begin(FACTS)
+        for t in (0, 1):
+            w.round(row(t, pair_recall=0.1 + t / 10, server_recall=0.5 + t / 10))
+    assert "Text clients –  Pair clients 20.0%  Server recall sum 60.00  Generator 25.0%" in said[-1]
+    shown = drawn(watch)
+    assert "Server recall sum" in shown
+    assert "+10.00" in shown

@@ -14,6 +14,7 @@ import pytest
 from fedloom.deployment import pki
 from fedloom.deployment.events import EventLog
 from fedloom.deployment.job import event_file
+from fedloom.errors import BadInput
 from fedloom.runs.disk import locked
 
 TEXTS = "text,label\na rose,rose\na lily,lily\n"
@@ -146,6 +147,7 @@ def test_a_port_that_is_taken(cli, site):
     [
         (["--model", "gpt"], ["model.arch = 'gpt'"]),
         (["--model", "vit"], ["'vit' is no text model", "bert, distilbert, roberta"]),
+        (["--modality", "pair"], ["'bert' is no pair model", "resnet+gru"]),
         (["--modality", "smell"], ["modality = 'smell'", "'image'"]),
         (["--name", "a b"], ["name = 'a b'", "letters, digits"]),
         (["--server", "fed.example.org"], ["server = 'fed.example.org'", "expected HOST:PORT"]),
@@ -171,6 +173,17 @@ def test_a_silo_that_cannot_be(refused, site, args, told):
     given |= {"--data": "texts", "--kit": "kit"}
     given |= {args[0]: args[1]}
     refused("silo", "up", *(word for pair in given.items() for word in pair), told=tuple(told))
+
+
+def test_where_a_silo_finds_pairs(site):
+    from fedloom.cli.silo import _data
+
+    assert _data("texts", "pair") == {"name": "caption_parquet", "root": str(site / "texts")}
+    assert _data("flickr30k", "pair") == {"name": "flickr30k"}
+    with pytest.raises(BadInput, match=r"pairs are read from a folder that holds \{train,val,test\}.parquet"):
+        _data("texts/texts_train.csv", "pair")
+    with pytest.raises(BadInput, match=r"Did you mean 'flickr8k'\?"):
+        _data("flickr8", "pair")
 
 
 def test_a_silo_without_what_it_needs(refused, site):

@@ -76,6 +76,8 @@ def test_identical_configurations_share_a_folder():
         ({"seeds": [-1]}, ["seed -1"]),
         ({"seeds": []}, ["there is no seed"]),
         ({"scores": ["image_acuracy"]}, ["'image_acuracy'", "Did you mean 'image_accuracy'?"]),
+        ({"scores": ["rounds_to_target"]}, ["rounds_to_target needs a target"]),
+        ({"target": {"score": "bytes_up", "value": 1}}, ["unknown score 'bytes_up'", "server_recall"]),
         ({"reference": "md"}, ["row 'md'", "Allowed: standalone, MD"]),
         ({"base": {"engine": {"workers": 2}}}, ["base.engine cannot be set"]),
         ({"rows": [{**ROWS[0], "set": {"seed": 1}}]}, ["rows.standalone.set.seed cannot be set"]),
@@ -177,3 +179,10 @@ def test_every_preset_is_sound(name, monkeypatch, tmp_path):
     made = read_plan(preset=name)
     assert made.title
     assert make_cells(made, {}, ())
+
+
+def test_a_target():
+    made = plan(scores=["server_recall"], target={"score": "server_recall", "value": 0.5})
+    assert made.scores == ("server_recall", "rounds_to_target")
+    assert validate(Plan, made.model_dump(mode="json")) == made
+    assert plan().scores == ("image_accuracy", "text_accuracy", "t2i_accuracy")

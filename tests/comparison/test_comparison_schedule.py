@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from fedloom.cli.compare_live import Lines, left
+from fedloom.cli.compare_live import Lines, left, said
 from fedloom.comparison.schedule import PAUSE, Schedule
 
 
@@ -75,3 +75,10 @@ def test_lines_and_time_left():
         "[3/4] b, x, seed 0: failed, worker was killed; about 25 s left",
         "[4/4] c, x, seed 0: done in 2 s",
     ]
+
+
+def test_what_is_said_of_recalls():
+    scores = {"pair_recall": {"after": 0.2}, "server_recall": {"after": 0.6016}, "image_accuracy": None}
+    record = {"error": None, "scores": scores, "seconds": 2.0}
+    cell = made("a", "x", (0,))[0]
+    assert said(cell, record) == "a, x, seed 0: pairs 0.20, server 0.60 in 2 s"

@@ -7,7 +7,7 @@ import math
 import pytest
 from stub_runs import row
 
-from fedloom.comparison.measures import average, before_and_after, curve
+from fedloom.comparison.measures import average, before_and_after, curve, rounds_to
 from fedloom.comparison.statistics import paired, spread
 
 
@@ -62,3 +62,23 @@ def test_curve_adds_up():
     assert ends["text_accuracy"] == {"before": 0.6, "after": pytest.approx(0.8)}
     assert ends["bytes_down"] == {"before": None, "after": 2000.0}
     assert ends["t2i_accuracy"] == {"before": None, "after": None}
+
+
+def test_recalls_and_the_rounds_to_a_target():
+    rows = [
+        {**row("fedmd", 0, t), "server_recall": None if t == 1 else 0.4 + 0.1 * t, "fid": 9 - t}
+        for t in range(4)
+    ]
+    points = curve(rows, {})
+    assert [p["server_recall"] for p in points] == pytest.approx([0.4, None, 0.6, 0.7])
+    assert points[0]["pair_recall"] is None
+    assert average({"image_accuracy": 0.4, "pair_recall": 0.1}) == 0.4
+    assert rounds_to(points, "server_recall", 0.5) == 2  # round 1 was not scored
+    assert rounds_to(points, "server_recall", 0.4) == 0
+    assert rounds_to(points, "server_recall", 0.8) is None
+    assert rounds_to(points, "fid", 8.0) == 1  # lower is better
+    assert rounds_to(points, "clip_score", 0.0) is None
+    assert before_and_after(points)["rounds_to_target"]["after"] is None
+    ends = before_and_after(points, ("server_recall", 0.5))
+    assert ends["rounds_to_target"] == {"before": None, "after": 2}
+    assert ends["server_recall"] == {"before": 0.4, "after": pytest.approx(0.7)}

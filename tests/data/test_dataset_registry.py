@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from fedloom.data.registry import DATASETS, load_scene
+from fedloom.data.registry import DATASETS, PAIR_SETS, load_pairs, load_scene, options_of
 from fedloom.errors import BadInput
 
 
@@ -19,10 +19,34 @@ def test_every_entry_is_true(name: str) -> None:
     module, _, function = info.loader.partition(":")
     parameters = inspect.signature(getattr(importlib.import_module(module), function)).parameters
     assert ("root" in parameters) == bool(info.layout)
-    assert {"size", "seed"} <= set(parameters)
+    assert "seed" in parameters
+    assert ("size" in parameters) == (info.modalities != ("text",))  # of pictures
     assert info.modalities
     assert info.summary
     assert info.source
+
+
+@pytest.mark.parametrize("name", sorted(PAIR_SETS))
+def test_every_set_of_pairs_is_true(name: str) -> None:
+    info = PAIR_SETS[name]
+    assert {"size", "seed", "parts", "captions_per_image", "on_bad"} <= set(options_of(info))
+    assert all((info.summary, info.layout, info.source))
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ({"name": "flickr3k"}, "unknown set of pairs 'flickr3k'. Did you mean 'flickr30k'"),
+        (
+            {"name": "coco", "root": "x", "restvall": 1},
+            "'coco' has no option 'restvall'. Did you mean 'restval'",
+        ),
+        ({"name": "flickr8k"}, "set of pairs 'flickr8k' needs root, a folder that holds: Flicker8k_Dataset"),
+    ],
+)
+def test_complaints_of_pairs(call: dict[str, object], says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        load_pairs(**call)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

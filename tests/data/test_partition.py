@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from fedloom.data.partition import Split, partition
+from fedloom.data.partition import Split, partition, shards
 from fedloom.errors import BadInput
 
 LABELS = np.random.default_rng(0).integers(0, 7, 500)
@@ -161,3 +161,58 @@ def test_a_hundred_clients_of_sixty_thousand_samples_in_50_ms() -> None:
         partition(labels, 100, alpha=0.5, minimum=10)
         times.append(time.process_time() - start)
     assert min(times) < 0.05
+
+
+@pytest.mark.parametrize(("n", "clients", "pieces"), [(1000, 15, 200), (47, 4, 23), (9, 3, 3), (5, 1, 1)])
+def test_shards_are_runs_of_neighbours(n: int, clients: int, pieces: int) -> None:
+    split = shards(n, clients, pieces, seed=2)
+    check(split, n, clients, 1)
+    each = pieces // clients
+    runs = np.array_split(np.arange(n), pieces)
+    for k, own in enumerate(split.indices):
+        whole = [run for run in runs if np.isin(run, own).all()]
+        assert len(whole) == (
+            each if k < clients - 1 else pieces - each * (clients - 1)
+        )  # leftovers to the last
+        assert sum(map(len, whole)) == len(own)  # no shard is cut
+    assert split.counts(1).sum() == n
+
+
+def test_shards_as_in_the_reference() -> None:
+    """145 000 entries, 200 shards, 15 users: 13 shards each, 18 to the last."""
+    a, b = shards(145_000, 15), shards(145_000, 15, seed=1)
+    assert [len(i) for i in a.indices] == [9_425] * 14 + [13_050]
+    assert not np.array_equal(a.indices[0], b.indices[0])
+    assert np.array_equal(a.indices[0], shards(145_000, 15).indices[0])
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ({"n": 10, "clients": 3, "shards": 5, "minimum": 4}, "10 samples cannot give 3 clients 4 each"),
+        ({"n": 36, "clients": 4, "shards": 18, "minimum": 9}, "client 0 gets 8 of 36 samples .* minimum=9"),
+        ({"n": 10, "clients": 3, "shards": 2}, r"shards=2, allowed: 3 \(the clients\) to 10"),
+        ({"n": 10, "clients": 3, "shards": 11}, "shards=11"),
+        ({"n": 10, "clients": 0}, "clients=0"),
+        ({"n": 0, "clients": 1}, "0 samples cannot give 1 clients"),
+    ],
+)
+def test_shards_that_cannot_be_dealt(call: dict[str, int], says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        shards(**call)
+
+
+def test_the_cap_of_dirichlet() -> None:
+    sizes = {
+        cap: [max(map(len, partition(LABELS, 5, alpha=0.05, cap=cap, seed=s).indices)) for s in range(20)]
+        for cap in (None, 1.0, 2.0)
+    }
+    largest = np.bincount(LABELS).max()
+    assert max(sizes[1.0]) < 100 + largest  # a client below N/K may still get a class whole
+    assert max(sizes[2.0]) < 200 + largest
+    assert np.mean(sizes[None]) > np.mean(sizes[1.0])
+    assert max(sizes[None]) > 100 + largest
+    usual, named = partition(LABELS, 5), partition(LABELS, 5, cap=1.0)
+    assert all(np.array_equal(a, b) for a, b in zip(usual.indices, named.indices))
+    with pytest.raises(BadInput, match=r"cap=0.9, allowed: a number from 1"):
+        partition(LABELS, 5, cap=0.9)

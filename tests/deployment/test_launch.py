@@ -17,7 +17,7 @@ import fedloom
 from fedloom.runs.load import load_run
 from test_engines import assert_same, overrides
 
-ROUNDS = "rounds=1"
+ROUNDS = "rounds=2"
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -76,14 +76,15 @@ def test_killed_it_leaves_no_process(fedloom_cache: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "methods",
     [
-        pytest.param(("fedmmkt",), id="fedmmkt", marks=pytest.mark.timeout(200)),
+        pytest.param(("fedmmkt",), id="fedmmkt", marks=pytest.mark.timeout(300)),
         pytest.param(
             tuple(m for m in WITH_CLIENTS if m != "fedmmkt"),
             id="all-others",
-            marks=(pytest.mark.conformance, pytest.mark.timeout(1800)),
+            marks=pytest.mark.timeout(1800),
         ),
     ],
 )
+@pytest.mark.conformance  # Ray alone takes a minute of two processors to come up
 def test_simulation_gives_the_local_numbers(
     fedloom_cache: Path, tmp_path: Path, methods: tuple[str, ...]
 ) -> None:

@@ -18,7 +18,7 @@ def federation(fedloom_cache: Path, tmp_path: Path) -> Iterator[Federation]:
     made.close()
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(400)
 def test_a_killed_silo_is_missed_and_comes_back(federation: Federation, tmp_path: Path) -> None:
     """kill -9 of one silo's processes in mid-round: the round ends without it, later ones have it again."""
     config = config_for("standalone", "rounds=30", "engine.timeout=25", "settings.extra_steps=300")
@@ -36,7 +36,7 @@ def test_a_killed_silo_is_missed_and_comes_back(federation: Federation, tmp_path
         found = federation.rows(tmp_path / "run")
         return len(found) > 2 and bool(found[1]["missing"]) and not found[-1]["missing"]
 
-    until(back, 200)
+    until(back, 240)
     rows = federation.rows(tmp_path / "run")
     federation.kill(job)
     assert {m["client"] for m in rows[1]["missing"]} == {"text-0"}

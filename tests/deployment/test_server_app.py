@@ -22,10 +22,11 @@ from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.flower.client_app import make_client_app
 from fedloom.federation.silo.host import SiloHost
 from fedloom.federation.silo.resident import host_from
+from fedloom.parts import completed
 from fedloom.progress import Observer
 from fedloom.runs.load import load_run
 from in_process_grid import InProcessGrid
-from test_silos import MODELS, pictures, texts
+from test_silos import MODELS, STEPS, pictures, texts
 
 OWN_DATA = ("engine.name=flower", "engine.mode=deployment")
 
@@ -124,6 +125,40 @@ def test_a_flood_of_words_stays_a_line(key: str, caplog: pytest.LogCaptureFixtur
     assert len(made.model_dump_json()) < 10_000
 
 
+def test_silos_of_pairs_beside_the_others() -> None:
+    said = [says("a", "image"), says("b", "pair"), says("c", "pair", pretrained="(at the silo)+")]
+    made = with_roster(config(method="fedafd"), said, side=12)
+    assert (made.clients.names("image"), made.clients.names("pair")) == (["a"], ["b", "c"])
+    assert [learner.pretrained for learner in made.clients.learners("pair")] == [None, "(at the silo)+"]
+    assert made.clients.text == ()
+    assert made.clients.learners("image")[0].unit  # the method demands it, whatever the silo says
+    assert completed(made)[0].clients == made.clients
+
+
+@pytest.mark.parametrize(
+    ("odd", "method", "told"),
+    [
+        (says("x", "pair"), "fedmmkt", "modality = 'pair': fedmmkt has no part for clients of pairs"),
+        (says("x", "pair", arch="vit"), "fedafd", "'vit' is no pair model, allowed: vit+bert"),
+        (says("x", "image", arch="vit+bert"), "fedafd", "'vit+bert' is no image model"),
+        (says("x", "pair", patch=5), "fedafd", "model.patch = 5 does not divide the side of the run's"),
+        (says("x", "pair", arch="resnet+bert", hidden=8192, layers=100), "fedafd", "about 8.1e+10 weights"),
+        (says("x", "pair", pretrained="one"), "fedafd", "'(at the silo)', expected 'IMAGE+TEXT'"),
+        (says("x", "pair", pretrained="+" * 1_000_000), "fedafd", "expected 'IMAGE+TEXT'"),
+        (says("x", "text", arch="pair", patch=6), "fedafd", "pair: unit = True"),
+    ],
+)
+def test_a_silo_of_pairs_that_cannot_be(
+    odd: dict[str, Any], method: str, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    made = with_roster(config(method=method), [says("clinic"), odd], side=12)
+    assert (names(made), made.clients.pair) == (["clinic"], ())
+    assert len(caplog.messages) == 1
+    assert told in caplog.messages[0]
+    assert len(caplog.messages[0]) < 800
+
+
 def test_where_a_silos_weights_lie_means_nothing_here() -> None:
     """A path, or a name on a hub, of a silo's choice is never looked up on the server."""
     for word in ("/etc", "evil/model", "x" * 1_000_000, 7):
@@ -159,8 +194,9 @@ class Sites:
         self.hosts: dict[str, SiloHost] = {}
         self.grid = InProcessGrid({})
 
-    def add(self, name: str, modality: str, data: Path) -> None:
-        given = {"name": name, "modality": modality, "model": MODELS[modality], "data": {"root": str(data)}}
+    def add(self, name: str, modality: str, data: Path | dict[str, Any]) -> None:
+        where = data if isinstance(data, dict) else {"root": str(data)}
+        given = {"name": name, "modality": modality, "model": MODELS[modality], "data": where}
         settings = worker_settings(SiloSettings.model_validate({**given, "folder": str(self.root / name)}))
         host = self.hosts[name] = host_from(settings, self.root / name / "state")
         node = 100 + len(self.hosts)
@@ -208,6 +244,29 @@ def test_a_run_on_silos_with_data_of_their_own(sites: Sites, fedloom_cache: Path
     assert missing[0]["detail"].endswith("silo 'odd': BadInput; the silo's log says more")
     told = [p.read_bytes() for p in (*folder.rglob("*"), event_file(server, job.id)) if p.is_file()]
     assert not any(word in text for text in told for word in (b"Secretflower", b"scans", b"letters"))
+
+
+def test_fedafd_on_silos_of_three_kinds(sites: Sites, fedloom_cache: Path, tmp_path: Path) -> None:
+    """Pictures, texts and pairs; the server's encoders go down, and each silo runs them beside its own model."""
+    few = dict.fromkeys(("images", "texts", "test", "generic", "reference"), 10)
+    options = {"size": 12, **few, "pairs": 12, "test_pairs": 10}
+    sites.add("album", "pair", {"name": "flora", "options": options})
+    short = [f"settings.{key}={value}" for key, value in STEPS.items()]
+    job = Job(config("rounds=1", *short, method="fedafd", silos=3).model_dump(mode="json"))
+    carry_out(sites.grid, job, tmp_path / "server")
+    run = load_run(follow(event_file(tmp_path / "server", job.id), Observer(), lambda: None))
+    assert [row["per_client"].keys() for row in run.rounds] == [{"clinic", "archive", "album"}] * 2
+    assert [row["missing"] for row in run.rounds] == [[], []]
+    assert run.rounds[1]["pair_recall"] is not None
+    assert list(sites.root.glob("album/state/runs/*/export/album/matching.json"))
+
+
+def test_the_servers_model_must_be_one_that_silos_can_rebuild(sites: Sites, tmp_path: Path) -> None:
+    given = config(method="fedafd", silos=2).model_dump(mode="json")
+    given["server"]["text"] = {"arch": "gru", "width": 16, "pretrained": "vectors.txt"}
+    with pytest.raises(BadInput, match=r"fedafd sends the server's text model to the silos"):
+        carry_out(sites.grid, Job(given), tmp_path / "server")
+    assert not (tmp_path / "server" / "runs").exists()
 
 
 def test_a_job_that_fails_says_why_in_its_events(sites: Sites, tmp_path: Path) -> None:

@@ -5,12 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toy_sites import CLASSES, CLIENTS, QUICK, SAMPLES, SIDE, WIDTH, Toy, client, learner_for
+from toy_sites import (
+    CLASSES,
+    CLIENTS,
+    ONE_EACH,
+    PAIRED,
+    PAIRS,
+    QUICK,
+    SAMPLES,
+    SIDE,
+    WIDTH,
+    Toy,
+    client,
+    learner_for,
+    words,
+)
 
 from fedloom.methods.base import load_method
 from fedloom.methods.catalogue import CATALOGUE
 
 WITH_CLIENTS = [m for m in QUICK if load_method(m)[0].clients]
+WITH_PAIRS = [m for m in QUICK if load_method(m)[0].pairs]
 SHARED = ("fedmd", "fedgems", "fed-et", "fedmekt", "creamfl")
 PICTURE = 3 * SIDE**2
 DONE = 8  # the loss
@@ -29,18 +44,34 @@ def test_without_a_round_it_is_standalone(method, name, modality):
     half = client(name, modality, method, {**QUICK[method], **fixed})
     bare = (
         learner_for(kind, kind.settings(**QUICK[method]))
-        or client(name, modality, "standalone", {}).site.learner
+        or client(name, modality, "standalone", {}, unit=method in PAIRED).site.learner
     )
     z, logits = half.site.look(half.site.test)
     with torch.no_grad():
         assert torch.equal(z, bare.eval().encode(**half.site.test))
         assert torch.equal(logits, bare(**half.site.test))
+    assert torch.equal(half.represent(half.site.test), z)
 
 
-@pytest.mark.parametrize("method", WITH_CLIENTS)
-@pytest.mark.parametrize(("name", "modality"), [("image-0", "image"), ("text-0", "text")])
+@pytest.mark.parametrize("method", WITH_PAIRS)
+def test_without_a_round_a_client_of_pairs_is_standalone(method):
+    half, alone = (client("pair-0", "pair", m, QUICK[m]) for m in (method, "standalone"))
+    z = half.represent(half.site.test)
+    assert torch.equal(z, alone.represent(alone.site.test))
+    said, bare = (x.evaluate(None, round=0) for x in (half, alone))
+    assert (said.accuracy, said.samples, said.fold) == (bare.accuracy, 20, 4)
+    assert np.array_equal(said.recalls, bare.recalls)
+
+
+ONE = [
+    *((m, *one) for m in WITH_CLIENTS for one in (("image-0", "image"), ("text-0", "text"))),
+    *((m, "pair-0", "pair") for m in WITH_PAIRS),
+]
+
+
+@pytest.mark.parametrize(("method", "name", "modality"), ONE)
 def test_one_client(method, name, modality, tiny_generator):
-    toy = Toy(tiny_generator, method, clients={name: modality})
+    toy = Toy(None if method in PAIRED else tiny_generator, method, clients={name: modality})
     before = toy.clients()[name]
     infos = toy.run(2)
     assert toy.federation.missing == []
@@ -123,3 +154,37 @@ def test_creamfl_without_contrast_is_the_mean(tiny_generator):
     images = torch.tensor([m == "image" for m in opinions.modalities])
     mean = (z[images].mean(0) + z[~images].mean(0)) / 2
     assert torch.allclose(verdict.fused, mean, atol=1e-5)
+
+
+def encoder(modality: str) -> int:
+    """Parameters of the server's encoder of that modality, which has no head when it is sent."""
+    return (PICTURE if modality == "image" else len(words())) * WIDTH + WIDTH
+
+
+KINDS = {"image": ("image",), "text": ("text",), "pair": ("image", "text")}
+NAME = 16  # letters that the public set is known by
+ROWS = 4 * PAIRS * WIDTH
+
+
+@pytest.mark.parametrize("method", PAIRED)
+def test_bytes_of_public_pairs_by_hand(method):
+    """Whole models in half precision at first, then changes in half precision: all weights change."""
+    toy = Toy(None, method, clients=ONE_EACH)
+    infos = toy.run(2)
+    if method == "r-standalone":
+        assert toy.ledger.totals() == (0, 0)
+        assert [info.formula for info in infos] == [(0, 0)] * 2
+        return
+    owned = [m for modality in ONE_EACH.values() for m in KINDS[modality]]
+    texts = sum(4 + len(text.encode()) for text in toy.server.pairs.texts)
+    once = sum({"image": PAIRS * PICTURE, "text": texts}[m] for m in owned) + 3 * NAME
+    up = 4 * ROWS + 3 * (NAME + 8)
+    paper = 2 * ROWS * 3
+    lesson = paper + 3 * NAME
+    if method == "fedafd":
+        lesson += 2 * sum(map(encoder, owned)) + 3 * (8 + 8 + 8)  # base, version, progress
+        paper += 4 * sum(map(encoder, owned))
+    first = 3 * NAME if method == "r-fedmd" else lesson  # nobody has said anything yet
+    assert toy.ledger.totals(1) == (up + 3 * DONE, once + first)
+    assert toy.ledger.totals(2) == (up, lesson)
+    assert [info.formula for info in infos] == [(4 * ROWS, paper)] * 2

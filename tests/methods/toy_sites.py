@@ -11,22 +11,31 @@ import torch
 from torch import Tensor, nn
 
 from fedloom.config import ClientGroup, ClientsSettings
+from fedloom.data.pairs import PairSet
 from fedloom.data.scene import Generic, ImageSet, TextSet
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.local import LocalFederation
 from fedloom.federation.site import SiteSpec
+from fedloom.functional.norms import unit as of_unit_length
 from fedloom.methods.base import UNCOUNTED, Tools, load_method
+from fedloom.methods.pair_site import PairSite
 from fedloom.methods.site import Site
+from fedloom.models.dual import Dual
 from fedloom.models.generator import load_generator
 from fedloom.models.learner import build_learner
 from fedloom.models.text import train_tokenizer
 from fedloom.randomness import numpy_stream
 
 SIDE, WIDTH, CLASSES, SAMPLES = 12, 8, 3, 12
+TEXT_CLASSES = 2  # where each modality has a task of its own
+PAIRS = 10  # public pairs
 NAMES = ("iris", "rose", "tulip")
 PROMPTS = tuple(f"a picture of {name}" for name in NAMES)
 WORDS = ("red", "blue", "yellow", "petals", "leaves", "stem", "tall", "small", *NAMES)
 CLIENTS = {"image-0": "image", "image-1": "image", "text-0": "text", "text-1": "text"}
+ONE_EACH = {"image-0": "image", "text-0": "text", "pair-0": "pair"}
+PAIRED = ("fedafd", "r-standalone", "r-fedmd", "r-fedgems", "r-fed-et", "r-creamfl")
+STEPS = {"private_steps": 2, "shared_steps": 2, "server_steps": 2, "distill_steps": 2}
 TUNING = {"samples": SAMPLES, "private_steps": 2, "tune_steps": 2, "tune_batch": 4}
 QUICK = {
     "fedmmkt": {**TUNING, "retrain_steps": 2, "gamma": 0.25},
@@ -39,6 +48,7 @@ QUICK = {
     **{name: {"private_steps": 2, "extra_steps": 2} for name in ("disentafl", "fedmbridge")},
     **{name: {**TUNING, "retrain_steps": 2} for name in ("fedmd", "fed-et", "fedmekt")},
     **{name: {**TUNING, "retrain_steps": 2, "server_steps": 2} for name in ("fedgems", "creamfl")},
+    **{name: {**STEPS, "public": PAIRS} for name in PAIRED},
 }
 
 
@@ -48,13 +58,19 @@ def words() -> Any:
 
 
 class Linear(nn.Module):
-    """A bag of pixels or words, a linear map, a head. `spoilt`: rows of a forward pass that come out NaN."""
+    """A bag of pixels or words, a linear map, a head. `spoilt`: rows of a forward pass that come out NaN.
 
-    def __init__(self, modality: str, spoilt: tuple[int, ...] = ()) -> None:
+    unit: rows of length 1, and dropout, so that whoever trains it must mind which stream it draws from.
+    """
+
+    def __init__(
+        self, modality: str, spoilt: tuple[int, ...] = (), unit: bool = False, classes: int = CLASSES
+    ) -> None:
         super().__init__()
+        self.width, self.unit = WIDTH, unit
         self.body = nn.Linear(3 * SIDE**2 if modality == "image" else len(words()), WIDTH)
         self.projector = nn.Identity()  # a block, for methods that put something after each
-        self.head = nn.Linear(WIDTH, CLASSES)
+        self.head = nn.Linear(WIDTH, classes)
         self.spoilt = list(spoilt)
 
     def encode(self, **inputs: Tensor) -> Tensor:
@@ -62,7 +78,10 @@ class Linear(nn.Module):
             bag = inputs["pixel_values"].flatten(1)
         else:
             bag = nn.functional.one_hot(inputs["input_ids"], len(words())).float().sum(1)
+        if self.unit:
+            bag = nn.functional.dropout(bag, 0.1, self.training)
         z: Tensor = self.projector(self.body(bag))
+        z = of_unit_length(z) if self.unit else z
         if self.spoilt and not self.training:
             z = z.clone()
             z[self.spoilt] = float("nan")
@@ -75,12 +94,20 @@ class Linear(nn.Module):
         return self.classify(self.encode(**inputs))
 
 
-def private_of(name: str, modality: str, part: str, n: int = 20) -> Any:
+def private_of(name: str, modality: str, part: str, n: int = 20, classes: int = CLASSES) -> Any:
+    """Of pairs: n pictures, of which every other has two captions."""
     rng = numpy_stream(0, name, part)
-    labels = np.arange(n, dtype=np.int64) % CLASSES
+    labels = np.arange(n, dtype=np.int64) % classes
+    if modality == "pair":
+        owner = np.repeat(np.arange(n), 1 + np.arange(n) % 2)
+        words = (f"a {rng.choice(WORDS)} {rng.choice(WORDS)} {NAMES[i % CLASSES]}" for i in owner)
+        return PairSet(rng.integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8), tuple(words), owner)
     if modality == "image":
         return ImageSet(rng.integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8), labels)
-    return TextSet(tuple(f"private {name} {rng.choice(WORDS)} {NAMES[c]}" for c in labels), labels)
+    start = (
+        f"private {name}" if classes == CLASSES else "a"
+    )  # names of clients take up what is read of a text
+    return TextSet(tuple(f"{start} {rng.choice(WORDS)} {NAMES[c]}" for c in labels), labels)
 
 
 def client(
@@ -90,20 +117,27 @@ def client(
     settings: dict[str, Any],
     spoilt: tuple[int, ...] = (),
     fault: str = "",
+    unit: bool | None = None,
 ) -> Any:
-    """A client half of `method`. `fault`: "raise VERB", or "sleep SECONDS"."""
+    """A client half of `method`. `fault`: "raise VERB", or "sleep SECONDS". unit: as the method has it."""
     torch.manual_seed(int(numpy_stream(0, name).integers(2**31)))
     kind, _ = load_method(method)
     own = kind.settings(**settings)
-    site = Site(
+    if unit is None:
+        unit = kind.models(own, ClientsSettings()).groups[0].unit
+    classes = TEXT_CLASSES if unit and modality == "text" else CLASSES
+    more: dict[str, Any] = {"fold": 4} if modality == "pair" else {}
+    site = (PairSite if modality == "pair" else Site)(
         name=name,
         modality=modality,  # type: ignore[arg-type]
-        learner=learner_for(kind, own) or Linear(modality, spoilt),
+        learner=learner_for(kind, own) or own_learner(modality, spoilt, unit, classes),
         tokenizer=words(),
-        private=private_of(name, modality, "private"),
-        test=private_of(name, modality, "test"),
+        private=private_of(name, modality, "private", classes=classes),
+        test=private_of(name, modality, "test", classes=classes),
         seed=0,
         batch=8,
+        server=functools.partial(server_learner, unit=True, name="as yet") if kind.sends_models else None,
+        **more,
     )
     site.put_on(lambda learner: kind.dress(learner, own))
     half = kind.client(site, own)
@@ -114,6 +148,13 @@ def client(
         infer = half.infer  # type: ignore[attr-defined]
         half.infer = lambda message, *, round: time.sleep(float(how)) or infer(message, round=round)  # type: ignore[attr-defined]
     return half
+
+
+def own_learner(modality: str, spoilt: tuple[int, ...], unit: bool, classes: int) -> nn.Module:
+    """One linear learner, or one of each kind. `spoilt` are rows of either."""
+    if modality != "pair":
+        return Linear(modality, spoilt, unit, classes)
+    return Dual(Linear("image", spoilt, True), Linear("text", spoilt, True))
 
 
 def learner_for(kind: Any, settings: Any) -> nn.Module | None:
@@ -128,21 +169,31 @@ def learner_for(kind: Any, settings: Any) -> nn.Module | None:
         return build_learner(model, classes=CLASSES, image_size=SIDE, tokenizer=words())
 
 
+def public_pairs(n: int = PAIRS) -> Generic:
+    """Pairs of picture and text that no client holds, no two alike for small n."""
+    pictures, rng = private_of("public", "image", "set", n), numpy_stream(0, "public", "texts")
+    both = [f"a {one} {other}" for one in WORDS for other in WORDS]
+    order = rng.permutation(len(both))
+    texts = tuple(both[order[i % len(both)]] for i in range(n))
+    nothing = np.zeros(n, dtype=np.int64)
+    return Generic(pictures.images, texts, nothing, nothing)
+
+
 def public_set(n: int = 10) -> Generic:
     """Pairs of picture and text that no client holds."""
     pictures, texts = private_of("public", "image", "set", n), private_of("public", "text", "set", n)
     return Generic(pictures.images, texts.texts, pictures.labels, pictures.labels)
 
 
-def server_learner(modality: str) -> Site:
+def server_learner(modality: str, unit: bool = False, name: str = "server") -> Site:
     """A linear learner without data."""
-    name = f"server-{modality}"
+    name = f"{name}-{modality}"
     torch.manual_seed(int(numpy_stream(0, name).integers(2**31)))
     nothing = private_of(name, modality, "none").subset([])
     return Site(
         name=name,
         modality=modality,  # type: ignore[arg-type]
-        learner=Linear(modality),
+        learner=Linear(modality, unit=unit),
         tokenizer=words(),
         private=nothing,
         test=nothing,
@@ -188,11 +239,11 @@ class Toy:
         self.ledger = Ledger(uncounted=UNCOUNTED)
         self.federation = LocalFederation(specs, kind.contract(self.settings), self.ledger)
         given_tools = {
-            "generator": load_generator(folder, WIDTH),
+            "generator": load_generator(folder, WIDTH) if folder else None,
             "captioner": Captioner(),
-            "modalities": tuple(m for m in ("image", "text") if m in clients.values()),
-            "public": public_set(),
-            "learners": server_learner,
+            "modalities": tuple(m for m in ("image", "text", "pair") if m in clients.values()),
+            "public": public_pairs() if method in PAIRED else public_set(),
+            "learners": functools.partial(server_learner, unit=method in PAIRED),
             **(tools or {}),
         }
         self.tools = Tools(
@@ -216,8 +267,11 @@ class Toy:
 
     def clients(self) -> dict[str, dict[str, Any]]:
         """Every client's state."""
-        sites = self.federation._host._sites  # type: ignore[union-attr]
-        return {name: site.client.state()[0] for name, site in sites.items()}
+        return {name: self.half(name).state()[0] for name in self.federation.clients}
+
+    def half(self, name: str) -> Any:
+        """A client."""
+        return self.federation._host._sites[name].client  # type: ignore[union-attr]
 
 
 def same(one: dict[str, Any], two: dict[str, Any]) -> bool:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
+from test_mobilenet import tiny, write
 
 from fedloom.errors import BadInput
-from fedloom.models.learner import Learner, build_learner
+from fedloom.models.learner import UNIT_SCALE, Learner, build_learner
+from fedloom.models.mobilenet import load_exported
 from fedloom.models.pictures import to_float
 from fedloom.models.settings import LearnerSettings
 from fedloom.models.text import tokenize
@@ -99,3 +104,86 @@ def test_rows_do_not_depend_on_their_neighbours(tokenizer):
     with torch.no_grad():
         both, one = learner(**tokenize(tokenizer, texts)), learner(**tokenize(tokenizer, texts[:1]))
     assert torch.allclose(both[:1], one, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------ unit length
+
+
+@pytest.mark.parametrize("width", [HIDDEN, 10])
+@pytest.mark.parametrize("arch", ["resnet", "roberta"])
+def test_unit_rows_and_their_export(arch, width, tokenizer, pictures, tmp_path):
+    learner, inputs = learner_of(arch, tokenizer, width, unit=True), inputs_of(arch, tokenizer, pictures)
+    plain = learner_of(arch, tokenizer, width)
+    with torch.no_grad():
+        z, raw, logits = learner.encode(**inputs), plain.encode(**inputs), learner(**inputs)
+        assert torch.allclose(z.norm(dim=1), torch.ones(len(z)))
+        assert torch.allclose(z * raw.norm(dim=1, keepdim=True), raw, atol=1e-6)
+        assert torch.equal(logits, learner.head(UNIT_SCALE * z))
+        learner.export(tmp_path, NAMES)
+        assert torch.equal(learner(**inputs), logits)
+        kind = "Image" if arch in IMAGE else "Sequence"
+        auto = getattr(transformers, f"AutoModelFor{kind}Classification")
+        rows = auto.from_pretrained(tmp_path, local_files_only=True).eval()(**inputs).logits
+    head, about = load_file(tmp_path / "head.safetensors"), json.loads((tmp_path / "head.json").read_text())
+    assert rows.shape == (len(z), width)
+    assert torch.allclose(rows, raw, atol=1e-5)
+    said = about["scale"] * rows / rows.norm(dim=1, keepdim=True) @ head["weight"].T + head["bias"]
+    assert torch.allclose(said, logits, atol=1e-5)
+    assert (about["classes"], about["scale"]) == (list(NAMES), 16)
+
+
+def test_a_zero_row_stays_finite(tokenizer, pictures):
+    learner = learner_of("vit", tokenizer, 10, unit=True)
+    torch.nn.init.zeros_(learner.projector.weight)
+    torch.nn.init.zeros_(learner.projector.bias)
+    assert not learner.encode(**inputs_of("vit", tokenizer, pictures)).any()
+
+
+def test_settings_of_unit_rows():
+    plain, unit = LearnerSettings(arch="vit"), LearnerSettings(arch="vit", unit=True)
+    assert "unit" not in plain.model_dump()
+    assert LearnerSettings.model_validate_json(unit.model_dump_json()) == unit
+    assert unit.towers() == plain.towers() == (plain,)
+    with pytest.raises(ValueError, match="pair: unit = True"):
+        LearnerSettings(arch="pair", unit=True)
+
+
+@pytest.mark.parametrize("arch", [*IMAGE, *TEXT, "pair"])
+def test_dumps_that_name_caches_stay_as_they_are(arch):
+    dump = f'{{"arch":"{arch}","pretrained":null,"hidden":64,"layers":2,"heads":4,"patch":8,"width":64}}'
+    assert LearnerSettings(arch=arch).model_dump_json() == dump
+    towers = ("vit", "bert") if arch == "pair" else (arch,)
+    assert [t.model_dump_json() for t in LearnerSettings(arch=arch).towers()] == [
+        dump.replace(f'"{arch}"', f'"{t}"') for t in towers
+    ]
+
+
+def test_dumps_of_tuned_learners_stay_as_they_are():
+    tuned = LearnerSettings(arch="vit", tune="lora").model_dump()
+    assert list(tuned) == [
+        "arch",
+        "pretrained",
+        "hidden",
+        "layers",
+        "heads",
+        "patch",
+        "width",
+        "tune",
+        "rank",
+    ]
+    frozen = LearnerSettings(arch="frozen-mobilenet", pretrained="n.npz").model_dump()
+    assert list(frozen) == ["arch", "pretrained", "hidden", "layers", "heads", "patch", "width", "side"]
+
+
+def test_unit_rows_of_a_frozen_mobilenet(pictures, tmp_path):
+    stored = f"{write(tmp_path / 'net', *tiny())}.npz"
+    settings = LearnerSettings(arch="frozen-mobilenet", pretrained=stored, width=10, side=32, unit=True)
+    learner, pixels = build_learner(settings, classes=CLASSES).eval(), to_float(pictures)
+    learner.export(tmp_path / "out", NAMES)
+    again, names = load_exported(tmp_path / "out", stored)
+    with torch.no_grad():
+        z, logits = learner.encode(pixels), learner(pixels)
+        assert torch.allclose(z.norm(dim=1), torch.ones(len(z)))
+        assert torch.equal(logits, learner.head(UNIT_SCALE * z))
+        assert torch.equal(again(pixels), logits)
+    assert names == NAMES

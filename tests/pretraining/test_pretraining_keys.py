@@ -53,3 +53,23 @@ def test_a_mobilenet_is_its_two_files(tmp_path):
 
 def test_a_hub_name_stands_for_itself():
     assert weights_print("google/vit-base-patch16-224") == "google/vit-base-patch16-224"
+
+
+def test_word_vectors_are_their_file(tmp_path):
+    for name in ("glove.txt", "a.npz"):
+        file = tmp_path / name
+        file.write_text("the 1 2")
+        first = weights_print(str(file))
+        file.write_text("the 1 3")
+        assert len({first, weights_print(str(file)), str(file)}) == 3
+
+
+def test_two_weights_in_one_are_both(folder, tmp_path):
+    vectors = tmp_path / "glove.txt"
+    vectors.write_text("the 1 2")
+    parts = [weights_print(str(folder)), weights_print(str(vectors))]
+    assert weights_print(f"{folder}+{vectors}") == "+".join(parts)
+    assert weights_print(f"+{vectors}") == f"+{parts[1]}"
+    assert weights_print("some/vit+some/bert") == "some/vit+some/bert"
+    (tmp_path / "a+b").write_text("one file after all")
+    assert "+" not in weights_print(str(tmp_path / "a+b"))

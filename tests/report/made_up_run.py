@@ -16,6 +16,7 @@ CLASSES = (
     *("iris", "trillium", "periwinkle", "bellflower", "cosmos", "aster"),
 )
 IMAGE, TEXT = ["image-0", "image-1", "image-2"], ["text-0", "text-1"]
+PAIR = ["pair-0", "pair-1"]
 ROUNDS = 4
 
 
@@ -92,9 +93,29 @@ def row(round: int, seed: int, text: bool = True) -> dict[str, Any]:
     }
 
 
+def with_recalls(row: dict[str, Any]) -> dict[str, Any]:
+    """The row of a run with pair clients and a server that is scored by retrieval, and without a generator."""
+    gain, found = 1 - np.exp(-0.6 * row["round"]), {}
+    for n, name in enumerate((*PAIR, "server")):
+        first = 0.08 + 0.05 * n + 0.15 * gain
+        shares = (first, 2.1 * first, 2.7 * first, 0.8 * first, 1.8 * first, 2.4 * first)
+        keys = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
+        found[name] = {**dict(zip(keys, shares)), "images": 500, "folds": 1 + 4 * (name == "server")}
+    sums = {name: r["i2t_r1"] + r["t2i_r1"] for name, r in found.items()}
+    each = {name: sums[name] / 2 for name in PAIR}
+    return {
+        **row,
+        **dict.fromkeys(("t2i_accuracy", "clip_score", "fid", "labels")),
+        "pair_recall": sum(each.values()) / len(each),
+        "server_recall": sums["server"],
+        "retrieval": found,
+        "per_client": {**row["per_client"], **each},
+    }
+
+
 def ends(rows: list[dict[str, Any]], key: str, per_client: list[str] | None = None) -> dict[str, Any] | None:
     """A `{"before", "after"}` entry of the summary."""
-    if rows[-1][key] is None:
+    if rows[-1].get(key) is None:
         return None
     entry = {"before": rows[0][key], "after": rows[-1][key]}
     if per_client:
@@ -102,8 +123,14 @@ def ends(rows: list[dict[str, Any]], key: str, per_client: list[str] | None = No
     return entry
 
 
-def make_run(path: Path, seed: int = 0, *, text: bool = True, finished: bool = True) -> Path:
-    """Write a run folder at `path`."""
+def make_run(
+    path: Path, seed: int = 0, *, text: bool = True, finished: bool = True, pairs: bool = False
+) -> Path:
+    """Write a run folder at `path`.
+
+    Args:
+        pairs: with pair clients and a server's recalls.
+    """
     config = {
         "method": "fedmmkt",
         "data": "flora",
@@ -118,6 +145,8 @@ def make_run(path: Path, seed: int = 0, *, text: bool = True, finished: bool = T
     counts = rng.integers(0, 40, (len(names), 12)) * rng.integers(0, 2, (len(names), 12))
     folder.write_split(counts, names, CLASSES)
     rows = [row(r, seed, text) for r in range(ROUNDS + 1 if finished else 3)]
+    rows = [with_recalls(r) for r in rows] if pairs else rows
+    names = names + (PAIR if pairs else [])
     for r in rows:
         folder.append_round(r)
         labels = np.repeat(np.arange(12), 6)
@@ -138,9 +167,15 @@ def make_run(path: Path, seed: int = 0, *, text: bool = True, finished: bool = T
                 "data": "flora",
                 "seed": seed,
                 "rounds": ROUNDS,
-                "clients": {"image": IMAGE, "text": TEXT if text else []},
+                "clients": {
+                    "image": IMAGE,
+                    "text": TEXT if text else [],
+                    **({"pair": PAIR} if pairs else {}),
+                },
                 "image_accuracy": ends(rows, "image_accuracy", IMAGE),
                 "text_accuracy": ends(rows, "text_accuracy", TEXT),
+                **({"pair_recall": ends(rows, "pair_recall", PAIR)} if pairs else {}),
+                **({"server_recall": ends(rows, "server_recall")} if pairs else {}),
                 "t2i_accuracy": ends(rows, "t2i_accuracy"),
                 "clip_score": ends(rows, "clip_score"),
                 "fid": ends(rows, "fid"),

@@ -10,16 +10,20 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made_up_run import IMAGE, TEXT, make_run  # type: ignore[import-not-found]
+from made_up_run import IMAGE, PAIR, TEXT, make_run, row, with_recalls  # type: ignore[import-not-found]
 from PIL import Image
 from rich.console import Console
 
+from fedloom.config import Config
 from fedloom.errors import BadInput, FedloomError
 from fedloom.report.html import write_report
 from fedloom.report.ledger import flows, total
-from fedloom.report.scores import SCORES, byte_text, second_text
+from fedloom.report.plots import COLOURS
+from fedloom.report.retrieval import retrieval
+from fedloom.report.scores import SCORES, Score, byte_text, client_score, end_of, second_text
 from fedloom.report.text import ledger_table, summary_table
 from fedloom.runs import load_run
+from fedloom.summary import summarise
 
 
 class Page(HTMLParser):
@@ -249,3 +253,77 @@ def test_numbers_as_people_say_them() -> None:
     assert fid.improved(60.0, 40.0) is True
     assert fid.improved(40.0, 40.001) is None
     assert fid.say_change(None, 3.0) == "–"
+
+
+def score(key: str) -> Score:
+    return next(s for s in SCORES if s.key == key)
+
+
+def test_recalls_as_people_say_them() -> None:
+    pairs, server = score("pair_recall"), score("server_recall")
+    assert pairs.say(0.2168) == "21.7%"
+    assert pairs.heading == "Pair clients R@1, %"
+    assert server.say(0.60163) == "60.16"  # as FedAFD prints it
+    assert server.say_change(0.55, 0.60163) == "+5.16"
+    assert server.improved(0.55, 0.60163) is True
+    assert server.heading == "Server recall sum, %"
+    assert score("image_accuracy").heading == "Image clients accuracy, %"
+    assert score("fid").heading == "FID (lower is better)"
+    assert (client_score("pair"), client_score("text")) == ("pair_recall", "text_accuracy")
+    assert end_of("pair-1", {}) == "pair"
+    assert set(COLOURS) == {s.key for s in SCORES}
+
+
+def test_pair_clients_and_the_server(tmp_path: Path, run_path: Path) -> None:
+    page = read(write_report([make_run(tmp_path / "a", 0, pairs=True)]))
+    check_self_contained(page)
+    for expected in (
+        "2 pair clients",
+        "Server recall sum 56.95 from 32.40",
+        "Not measured in this run: Generator, CLIP score.",
+        "Retrieval After round 4.",
+        "pair-1 26.64 55.94 71.93 21.31 47.95 63.93 47.95 500 1",
+        "server 31.64 66.44 85.43 25.31 56.95 75.93 56.95 100 5",
+        "pair-1 pair 11.7% 24.0%",
+        "Of pair clients: R@1 of retrieval",
+    ):
+        assert expected in page.text, expected
+    both = read(write_report([run_path, tmp_path / "a"], tmp_path / "both.html"))
+    assert "Pair clients Server recall sum Generator" in both.text
+    text = text_of(summary_table(load_run(tmp_path / "a").summary))
+    assert re.search(r"Server recall sum\W+32\.40\W+56\.95\W+24\.55", text)
+    assert "Generator" not in text
+
+
+def test_runs_without_pairs_are_as_ever(run_path: Path) -> None:
+    page = read(write_report([run_path], run_path.parent / "r.html"))
+    for word in ("Retrieval", "Server recall", "Pair clients", "pair-"):
+        assert word not in page.text, word
+    assert "Not measured" not in page.text
+
+
+def test_retrieval_is_of_the_last_round_that_has_it(tmp_path: Path) -> None:
+    run = load_run(make_run(tmp_path / "a", 0, finished=False))
+    whole = {"i2t_r1": 0.5, "t2i_r1": 0.25, "images": 10, "folds": 1}
+    run.rounds[1]["retrieval"] = {"server": whole, "<b>": {"i2t_r1": 0.5, "images": None}, "odd": None}
+    run.rounds[2]["retrieval"] = None
+    page = Page(retrieval(run))
+    assert "After round 1." in page.text
+    assert "<b> 50.00 – – – – – – – 1 server 50.00 – – 25.00 – – 75.00 10 1" in page.text
+    assert "odd" not in page.text
+    del run.rounds[1]["retrieval"]
+    assert retrieval(run) == ""
+
+
+def test_the_summary_of_a_run_with_pairs() -> None:
+    names = {"image": IMAGE, "text": TEXT, "pair": PAIR}
+    rows = [with_recalls(row(t, 0)) for t in range(3)]
+    seconds = {"setup": 1.0, "total": 9.0}
+    found = summarise(Config(), names, rows, seconds, None)
+    assert set(found["pair_recall"]["per_client"]) == set(PAIR)
+    assert found["server_recall"] == {k: rows[t]["server_recall"] for k, t in (("before", 0), ("after", 2))}
+    assert found["retrieval"] == rows[2]["retrieval"]
+    assert set(found["image_accuracy"]["per_client"]) == set(IMAGE)
+    plain = summarise(Config(), {"image": IMAGE}, [row(0, 0)], seconds, None)
+    assert "retrieval" not in plain
+    assert plain["pair_recall"] == {"before": None, "after": None}

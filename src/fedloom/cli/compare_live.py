@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
     from fedloom.comparison.cells import Cell
 
-SHORT = {"image_accuracy": "image", "text_accuracy": "text", "t2i_accuracy": "generator"}
+SHORT = {
+    "image_accuracy": "image",
+    "text_accuracy": "text",
+    "pair_recall": "pairs",
+    "server_recall": "server",
+    "t2i_accuracy": "generator",
+}
 BAR = 30  # columns
 
 

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedloom.progress import Observer
-from fedloom.report.scores import SCORES, Score, number, second_text
+from fedloom.report.scores import RECALLS, SCORES, USUAL, Score, number, second_text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-SHOWN = SCORES[:4]  # image, text, T2I accuracy, CLIP score
 BAR = 30  # columns
 
 
@@ -100,6 +99,12 @@ def kept_share(row: Mapping[str, Any]) -> float | None:
     return number(labels.get("kept_share")) if isinstance(labels, Mapping) else None
 
 
+def shown(*rows: Mapping[str, Any]) -> list[Score]:
+    """The scores to show: the usual ones, and the recalls that one of the rows has."""
+    there = {key for key in RECALLS if any(number(row.get(key)) is not None for row in rows)}
+    return [score for score in SCORES if score.key in there or score.key in USUAL]
+
+
 def left(seconds: float | None) -> str:
     """Time left as text, in whole seconds; '' when it is not known."""
     return "" if seconds is None else f"{second_text(max(1, round(seconds)))} left"
@@ -145,7 +150,7 @@ class Lines(Tracker):
             return
         parts = [f"round {self.round_number}/{self.rounds}" if self.round_number else "before"]
         parts += [second_text(self.paces[-1])] if self.round_number else []
-        parts += [f"{s.name} {s.say(number(row.get(s.key)))}" for s in SHOWN]
+        parts += [f"{s.name} {s.say(number(row.get(s.key)))}" for s in shown(row)]
         kept = kept_share(row)
         parts += [f"kept {kept:.0%}"] if kept is not None else []
         self.say("  ".join(x for x in (*parts, left(self.rounds_left())) if x))
@@ -218,7 +223,7 @@ class Picture(Tracker):
         table.add_column("")
         for name in ("before", "now", "change"):
             table.add_column(name, justify="right")
-        for score in SHOWN:
+        for score in shown(self.first, self.last):
             table.add_row(score.name, *self._cells(score, Text))
         kept = kept_share(self.last)
         if kept is not None:

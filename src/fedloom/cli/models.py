@@ -10,9 +10,11 @@ EITHER = "tiny from a configuration, or pretrained: folder or hub name"
 ALWAYS = {
     "frozen-mobilenet": "needs pretrained: path of MobileNet NAME.npz (+ NAME.json)",
     "pair": "tiny from a configuration, or pretrained: folders or hub names, VIT+BERT",
+    "gru": "tiny from a configuration, or pretrained: folder or file of word vectors",
 }
 CLASSES = {
     "pair": "a ViT and a BERT of transformers under one head",
+    "gru": "fedloom.models.gru.GruForSequenceClassification",
     "vit": "transformers.ViTForImageClassification",
     "beit": "transformers.BeitForImageClassification",
     "resnet": "transformers.ResNetForImageClassification",
@@ -21,6 +23,12 @@ CLASSES = {
     "distilbert": "transformers.DistilBertForSequenceClassification",
     "roberta": "transformers.RobertaForSequenceClassification",
 }
+DUAL = (
+    "image and text client",
+    "IMAGE+TEXT",
+    "fedloom.models.dual.Dual of two of the above, as resnet+gru",
+    "tiny from a configuration, or pretrained: IMAGE+TEXT, either may be empty",
+)
 SERVER = {
     "clip": "transformers.CLIPModel",
     "captioner": "transformers.BlipForConditionalGeneration",
@@ -42,8 +50,12 @@ def models(json: JsonOption = False) -> None:
         for modality, archs in (("image", IMAGE_ARCHS), ("text", TEXT_ARCHS))
         for arch in archs
     ]
+    rows.append(DUAL)
     rows += [("server", name, kind, EITHER) for name, kind in SERVER.items()]
     if json:
         show_json([dict(zip(COLUMNS, row)) for row in rows])
     else:
-        show(grid(COLUMNS, rows), "Choose with: clients.image, clients.text and server in the configuration")
+        show(
+            grid(COLUMNS, rows),
+            "Choose with: clients.image, clients.text, clients.pair and server in the configuration",
+        )

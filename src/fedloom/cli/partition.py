@@ -52,29 +52,27 @@ def partition(
             "data": chosen.data.name,
             "seed": chosen.seed,
             "classes": scene.class_names,
+            **({} if scene.one_label_space else {"text_classes": scene.text_class_names}),
             "splits": splits,
         }
         show_json(facts | {"clients": clients, "plot": plot and str(plot)})
         return
-    rows = [
-        (c["client"], c["model"], c["samples"], sum(n > 0 for n in c["counts"]), _most(c, scene))
-        for c in clients
-    ]
+    rows = [(c["client"], c["model"], c["samples"], _classes(c), _most(c, scene)) for c in clients]
     show(grid(("client", "model", "samples", "classes", "most of"), rows, numbers=(2, 3)))
     show(
-        *(
-            f"{modality}: {s['samples']} samples, skew {s['skew']:.2f} (0 alike, towards 1 apart), "
-            f"label entropy {s['entropy_nats']:.2f} of {s['entropy_nats_global']:.2f} nats"
-            for modality, s in splits.items()
-        ),
+        *(_figures(modality, figures) for modality, figures in splits.items()),
         *([f"picture {plot}"] if plot is not None else []),
     )
 
 
 def describe(config: Config, scene: Scene) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Every client with its samples of each class, and the figures of each modality's split."""
+    """Every client with its samples of each class of its modality, and the figures of each modality's split.
+
+    Pairs have no classes: a client's `counts` is its number of pictures, alone, and `captions` how many they have.
+    """
+    from fedloom.data.scene import MODALITIES
     from fedloom.scenes import split_scene
-    from fedloom.sites import MODALITIES, client_names
+    from fedloom.sites import client_names
 
     clients: list[dict[str, Any]] = []
     splits: dict[str, Any] = {}
@@ -85,16 +83,37 @@ def describe(config: Config, scene: Scene) -> tuple[list[dict[str, Any]], dict[s
             continue
         split = split_scene(scene, config.data, len(learners), modality, config.seed)
         splits[modality] = split.describe()
-        for name, learner, counts in zip(names[modality], learners, split.counts(scene.classes).tolist()):
-            facts = {"client": name, "modality": modality, "model": learner.arch}
-            clients.append(facts | {"samples": sum(counts), "counts": counts})
+        counts = split.counts(len(scene.names_of(modality)) or 1).tolist()
+        for k, (name, learner) in enumerate(zip(names[modality], learners)):
+            facts: dict[str, Any] = {"client": name, "modality": modality, "model": learner.arch}
+            facts |= {"samples": sum(counts[k]), "counts": counts[k]}
+            if modality == "pair":
+                own, starts = split.indices[k], scene.pairs("train").starts
+                facts["captions"] = int((starts[own + 1] - starts[own]).sum())
+            clients.append(facts)
     return clients, splits
+
+
+def _figures(modality: str, split: dict[str, Any]) -> str:
+    if modality == "pair":
+        return f"pair: {split['samples']} pictures"
+    return (
+        f"{modality}: {split['samples']} samples, skew {split['skew']:.2f} (0 alike, towards 1 apart), "
+        f"label entropy {split['entropy_nats']:.2f} of {split['entropy_nats_global']:.2f} nats"
+    )
+
+
+def _classes(client: dict[str, Any]) -> int | str:
+    return "-" if client["modality"] == "pair" else sum(n > 0 for n in client["counts"])
 
 
 def _most(client: dict[str, Any], scene: Scene) -> str:
     """The three classes the client has most of."""
-    order = sorted(range(scene.classes), key=lambda c: -client["counts"][c])[:3]
-    return ", ".join(f"{scene.class_names[c]} {client['counts'][c]}" for c in order if client["counts"][c])
+    if client["modality"] == "pair":
+        return f"pictures with {client['captions']} captions"
+    names, counts = scene.names_of(client["modality"]), client["counts"]
+    order = sorted(range(len(names)), key=lambda c: -counts[c])[:3]
+    return ", ".join(f"{names[c]} {counts[c]}" for c in order if counts[c])
 
 
 def _draw(clients: list[dict[str, Any]], scene: Scene, path: Path) -> None:
@@ -103,4 +122,18 @@ def _draw(clients: list[dict[str, Any]], scene: Scene, path: Path) -> None:
 
     with explained("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    split_picture([c["counts"] for c in clients], [c["client"] for c in clients], scene.class_names, path)
+    columns, rows = _columns(clients, scene)
+    split_picture(rows, [c["client"] for c in clients], columns, path)
+
+
+def _columns(clients: list[dict[str, Any]], scene: Scene) -> tuple[list[str], list[list[int]]]:
+    """Names and counts of one table: label spaces side by side, then the pictures of pairs. A row a client."""
+    names: dict[str, tuple[str, ...]] = {}  # of each block of columns
+    block = {"image": "image", "text": "image" if scene.one_label_space else "text", "pair": "pair"}
+    for client in clients:
+        names.setdefault(block[client["modality"]], scene.names_of(client["modality"]) or ("pictures",))
+    rows = []
+    for client in clients:
+        own = block[client["modality"]]
+        rows.append([n for b, ns in names.items() for n in (client["counts"] if b == own else [0] * len(ns))])
+    return [name for own in names.values() for name in own], rows

@@ -37,10 +37,10 @@ def up(
     data: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH", help="This site's data: class folders, a CSV file of texts, or a data set's name."
+            metavar="PATH", help="This site's data: class folders, a CSV file, or a data set's name."
         ),
     ] = None,
-    modality: Annotated[str | None, typer.Option(metavar="KIND", help="image or text.")] = None,
+    modality: Annotated[str | None, typer.Option(metavar="KIND", help="image, text or pair.")] = None,
     model: Annotated[str | None, typer.Option(metavar="ARCH", help="See `fedloom models`.")] = None,
     pretrained: Annotated[
         str | None, typer.Option(metavar="PATH", help="The model's own weights: a folder or a hub name.")
@@ -70,7 +70,7 @@ def up(
         name=name,
         server=server,
         kit=kit,
-        data=_data(data),
+        data=_data(data, modality),
         modality=modality,
         model=given(arch=model, pretrained=pretrained) or None,
         folder=folder,
@@ -84,21 +84,30 @@ def up(
     say(f"silo {settings.name} down")
 
 
-def _data(where: str | None) -> dict[str, Any] | None:
-    """A data set by its name; else a CSV file of texts, a folder of class folders, or a folder that holds both."""
-    from fedloom.data.registry import DATASETS
+def _data(where: str | None, modality: str | None) -> dict[str, Any] | None:
+    """A data set by its name; else a CSV file of texts, a folder of class folders, or a folder that holds both.
+
+    For modality "pair": a folder of parquet files with captioned pictures.
+    """
+    from fedloom.data.registry import DATASETS, PAIR_SETS
     from fedloom.errors import BadInput, nearest
 
     if where is None:
         return None
     path = Path(where).expanduser().resolve()
     if not path.exists():
-        if where in DATASETS:
+        known = [*DATASETS, *PAIR_SETS]
+        if where in known:
             return {"name": where}
         raise BadInput(
             f"--data {where}: there is no such file or folder, nor a data set of that name."
-            f"{nearest(where, DATASETS)} Data sets: {', '.join(DATASETS)}"
+            f"{nearest(where, known)} Data sets: {', '.join(known)}"
         )
+    if modality == "pair":
+        if not path.is_dir():
+            layout = PAIR_SETS["caption_parquet"].layout
+            raise BadInput(f"--data {where}: pairs are read from a folder that holds {layout}")
+        return {"name": "caption_parquet", "root": str(path)}
     if path.suffix.lower() == ".csv":
         return {"name": "folder", "options": {"texts_train": str(path)}}
     if path.suffix.lower() in (".parquet", ".pq") or not any((path / part).exists() for part in _LAYOUT):

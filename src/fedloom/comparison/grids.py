@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedloom.comparison.measures import MEASURES, Measure
+from fedloom.comparison.measures import MEASURES, TO_TARGET, Measure
 from fedloom.comparison.results import Comparison
 
 NONE = "–"
@@ -155,6 +155,11 @@ def legend(found: Comparison, grid: Grid) -> str:
         text += ", with its 95 % interval." if n > 1 else "."
     if any(entry.best for _, line in grid.lines for entry in line):
         text += " Best of each column in bold."
+    target, to_target = found.plan.target, MEASURES[TO_TARGET].name
+    speaks = to_target in (grid.title, *grid.head)
+    if target is not None and speaks:
+        sign = "≤" if MEASURES[target.score].lower_is_better else "≥"
+        text += f" {to_target}: until {MEASURES[target.score].name} {sign} {target.value:g}, over seeds that get there."
     if any(entry.text == NONE for _, line in grid.lines for entry in line):
-        text += f" {NONE}: failed or not run yet."
+        text += f" {NONE}: failed{', never there' if speaks else ''} or not run yet."
     return text

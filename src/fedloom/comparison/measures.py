@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedloom.report.scores import SCORES, number
+from fedloom.report.scores import RECALLS, SCORES, number
 
 Rows = Sequence[Mapping[str, Any]]
+TO_TARGET = "rounds_to_target"
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,33 @@ class Measure:
     cost: bool = False
 
 
+_SHARES = {s.key for s in SCORES if s.scale != 1}  # and sums of them, here as they are: not in percent
+_NOTES = {"server_recall": "R@1 image to text plus R@1 text to image of the server's model; 2 at most"}
 _OF_RUNS = [
-    Measure(s.key, s.name, s.note, 3 if s.percent or s.key == "clip_score" else 2, s.lower_is_better)
+    Measure(
+        s.key,
+        s.name,
+        _NOTES.get(s.key, s.note),
+        3 if s.key in _SHARES or s.key == "clip_score" else 2,
+        s.lower_is_better,
+    )
     for s in SCORES
 ]
 _MORE = (
-    Measure("average_accuracy", "All clients", "mean of image and text clients, or of those there are"),
+    Measure(
+        "average_accuracy",
+        "All clients",
+        "mean of image and text clients, or of those there are; recall of pair clients is not in it",
+    ),
+    Measure(TO_TARGET, "Rounds to target", "until a score is as good as the plan's target", 1, True, True),
     Measure("bytes_up", "Bytes up", "from all clients, mean of a round", 1, True, True),
     Measure("bytes_down", "Bytes down", "to all clients, mean of a round", 1, True, True),
     Measure("seconds", "Seconds", "of all rounds, without set-up and scoring", 1, True, True),
 )
 MEASURES: Mapping[str, Measure] = {m.key: m for m in (*_OF_RUNS, *_MORE)}
 ACCURACIES = tuple(s.key for s in SCORES)
+TARGETS = (*ACCURACIES, "average_accuracy")  # what a target can be of
+RARE = (*RECALLS, TO_TARGET)  # of few comparisons: no column where nobody has them
 
 
 def average(values: Mapping[str, Any]) -> float | None:
@@ -67,12 +83,26 @@ def curve(rows: Rows, seconds: Mapping[str, Sequence[float]]) -> list[dict[str, 
     return out
 
 
-def before_and_after(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Every measure before the first round and after the last; costs have no before."""
+def rounds_to(points: Sequence[Mapping[str, Any]], score: str, value: float) -> int | None:
+    """The first round, of those that were scored, after which a score is at least as good as `value`; None: never."""
+    sign = -1 if MEASURES[score].lower_is_better else 1
+    reached = (p["round"] for p in points if p[score] is not None and sign * p[score] >= sign * value)
+    return next(reached, None)
+
+
+def before_and_after(
+    points: Sequence[Mapping[str, Any]], target: tuple[str, float] | None = None
+) -> dict[str, dict[str, float | None]]:
+    """Every measure before the first round and after the last; costs have no before.
+
+    Args:
+        target: score and value for `rounds_to`.
+    """
     first, last = points[0], points[-1]
     rounds = max(1, int(last["round"]))
     found = {k: {"before": first[k], "after": last[k]} for k, m in MEASURES.items() if not m.cost}
     for key in ("bytes_up", "bytes_down"):
         found[key] = {"before": None, "after": last[key] / rounds}
     found["seconds"] = {"before": None, "after": last["seconds"]}
+    found[TO_TARGET] = {"before": None, "after": rounds_to(points, *target) if target else None}
     return found

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from fedloom.comparison.measures import MEASURES
+from fedloom.comparison.measures import MEASURES, TARGETS, TO_TARGET
 from fedloom.config import merged, read_tree, validate
 from fedloom.errors import BadInput, nearest, unknown
 from fedloom.methods.catalogue import CATALOGUE
@@ -38,6 +38,13 @@ class Column(Frozen):
     set: dict[str, Any] = Field(default_factory=dict, description="configuration tree of this column")
 
 
+class Target(Frozen):
+    """A score and the value that it is to reach: how many rounds that takes is then a column of the tables."""
+
+    score: str
+    value: float
+
+
 class Plan(Frozen):
     """A comparison: rows x columns x seeds."""
 
@@ -46,6 +53,7 @@ class Plan(Frozen):
     seeds: tuple[int, ...] = (0,)
     reference: str | None = Field(None, description="row that the others are paired with, seed by seed")
     scores: tuple[str, ...] = DEFAULT_SCORES
+    target: Target | None = None
     base: dict[str, Any] = Field(default_factory=dict, description="configuration tree under every cell")
     pretraining: Literal["one", "each seed"] = Field(
         "one",
@@ -56,9 +64,13 @@ class Plan(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _names(cls, tree: Any) -> Any:
-        """A row without a name has its method's."""
-        rows = tree.get("rows") if isinstance(tree, Mapping) else None
+    def _filled(cls, tree: Any) -> Any:
+        """A row without a name has its method's; with a target, the rounds to it are among the scores."""
+        if not isinstance(tree, Mapping):
+            return tree
+        rows, scores = tree.get("rows"), tree.get("scores", DEFAULT_SCORES)
+        if tree.get("target") is not None and isinstance(scores, list | tuple) and TO_TARGET not in scores:
+            tree = {**tree, "scores": [*scores, TO_TARGET]}
         if not isinstance(rows, list | tuple):
             return tree
         named = [
@@ -91,6 +103,12 @@ class Plan(Frozen):
                 _known("column", column, columns)
         for score in self.scores:
             _known("score", score, MEASURES)
+        if self.target is not None:
+            _known("score", self.target.score, TARGETS)
+        elif TO_TARGET in self.scores:
+            raise ValueError(
+                f"the score {TO_TARGET} needs a target: {{score: server_recall, value: 0.5}}, say"
+            )
         if self.reference is not None:
             _known("row", self.reference, [row.name for row in self.rows])
         for where, tree in self._trees().items():

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.comparison.cells import Cell
-from fedloom.comparison.measures import MEASURES, before_and_after, curve
+from fedloom.comparison.measures import MEASURES, TO_TARGET, before_and_after, curve
 from fedloom.comparison.meter import read_cost
-from fedloom.comparison.plan import Plan
+from fedloom.comparison.plan import Plan, Target
 from fedloom.comparison.statistics import paired, spread
 from fedloom.config import validate
 from fedloom.errors import BadInput
@@ -84,13 +84,16 @@ def load_comparison(path: Path | str) -> Comparison:
     return Comparison(Path(path), tree)
 
 
-def record_of(cell: Cell, cells: Path, out: Path, error: str | None = None) -> dict[str, Any]:
+def record_of(
+    cell: Cell, cells: Path, out: Path, error: str | None = None, target: Target | None = None
+) -> dict[str, Any]:
     """What is to be said of a cell.
 
     Args:
         cells: where the cells lie.
         out: the comparison's folder, from which the cell's is named.
         error: why it failed, if it did.
+        target: of the plan.
     """
     folder = cells / cell.folder
     summary = {} if error else read_object(folder / "summary.json")
@@ -108,7 +111,8 @@ def record_of(cell: Cell, cells: Path, out: Path, error: str | None = None) -> d
     record |= {**_cost_of(cost, summary), "scores": {}, "rounds": []}
     if summary:
         points = curve(read_lines(folder / "metrics.jsonl"), cost.get("rounds", {}))
-        record |= {"scores": before_and_after(points), "rounds": points}
+        goal = (target.score, target.value) if target else None
+        record |= {"scores": before_and_after(points, goal), "rounds": points}
     return record
 
 
@@ -170,6 +174,9 @@ def table_of(plan: Plan, records: Sequence[Mapping[str, Any]]) -> list[dict[str,
                 if not plan.has(row, column):
                     continue
                 values = _values(records, row.name, column.name, score)
+                has = values
+                if score == TO_TARGET and plan.target is not None:  # a row that never gets there has it too
+                    has = _values(records, row.name, column.name, plan.target.score)
                 done = any(
                     r["state"] == DONE and (r["row"], r["column"]) == (row.name, column.name) for r in records
                 )
@@ -182,7 +189,7 @@ def table_of(plan: Plan, records: Sequence[Mapping[str, Any]]) -> list[dict[str,
                         "score": score,
                         **spread(values),
                         "planned": len(plan.seeds),
-                        "applies": bool(values) if done else None,
+                        "applies": bool(has) if done else None,
                         "difference": paired(values, reference, lower) if other else None,
                     }
                 )

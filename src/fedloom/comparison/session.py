@@ -187,8 +187,9 @@ class _Work:
         self.watch.finish(cell, self._record(cell))
 
     def _record(self, cell: Cell) -> dict[str, Any]:
+        target = self.order.plan.target
         try:
-            return record_of(cell, self.cells, self.place, self.errors.get(cell.folder))
+            return record_of(cell, self.cells, self.place, self.errors.get(cell.folder), target)
         except (FedloomError, KeyError, TypeError, ValueError) as problem:  # files that were changed by hand
             reason = f"its files cannot be read: {' '.join(str(problem).split())}"
             return record_of(cell, self.cells, self.place, reason)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedloom.comparison.grids import Entry, Grid, grids, legend
-from fedloom.comparison.measures import MEASURES
+from fedloom.comparison.measures import MEASURES, RARE
 from fedloom.comparison.results import Comparison
 from fedloom.runs.disk import write_atomic
 
@@ -45,10 +45,11 @@ def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def cells_csv(found: Comparison) -> str:
     """The long form: a line for each cell and round, with every score, and bytes and seconds up to then."""
-    keys = [m.key for m in MEASURES.values()]
+    points = [point for c in found.cells for point in c["rounds"]]
+    keys = [k for k in MEASURES if k not in RARE or any(point.get(k) is not None for point in points)]
     rows = [
         [c[k] for k in ("row", "column", "seed", "state", "folder")]
-        + [point["round"], *(point[k] for k in keys)]
+        + [point["round"], *(point.get(k) for k in keys)]
         for c in found.cells
         for point in c["rounds"]
     ]

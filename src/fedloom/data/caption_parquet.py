@@ -2,17 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedloom.data.captioned import Captioned, inside
-from fedloom.data.decode import Source
-from fedloom.data.pairs import PARTS, Part
-from fedloom.errors import BadInput
+from fedloom.data.captioned import Captioned, PairReading, assemble_pairs, inside
+from fedloom.data.decode import OnBad, Source
+from fedloom.data.files import need_file, need_folder
+from fedloom.data.pairs import PARTS, Pairs, Part
+from fedloom.errors import BadInput, unknown
 
 LAYOUT = (
     "{train,val,test}.parquet (or shards train-*.parquet, train_*.parquet) with columns image and captions"
 )
+Files = Mapping[Part, str | Sequence[str]]
+
+
+def load(
+    root: str | Path,
+    size: int = 64,
+    parts: Sequence[Part] | None = None,
+    most: int | None = None,
+    captions_per_image: int | None = 5,
+    files: Files | None = None,
+    on_bad: OnBad = "error",
+    seed: int = 0,
+) -> Pairs:
+    """Read captioned pictures from parquet files, rows in order.
+
+    root: the folder that holds them (LAYOUT); files: the names of each part's files, such as
+    `{train: [train.parquet, val.parquet], test: extra.parquet}`, where they are not called after their parts. The
+    other options: see PairReading. Images are uint8 (N, size, size, 3). Pairs.notes: see captioned.
+
+    Raises:
+        BadInput: a folder, file or picture is missing or broken; what read_caption_parquet finds.
+    """
+    reading = PairReading(size, parts, most, captions_per_image, on_bad, seed)
+    base = need_folder(root, LAYOUT)
+    found = shards(base) if files is None else named_files(base, files)
+    if not found:
+        raise BadInput(f"{base}: no parquet files. Expected layout: {LAYOUT}")
+    return assemble_pairs("caption_parquet", read_caption_parquet(found), reading, {})
+
+
+def named_files(root: Path, files: Files) -> dict[Part, list[Path]]:
+    """The files that are named for each part. BadInput: an unknown part, a file that is missing or named twice."""
+    if not isinstance(files, Mapping) or not files:
+        raise BadInput(f"files={files!r}, allowed: the names of files for each of {', '.join(PARTS)}")
+    found: dict[Part, list[Path]] = {}
+    seen: dict[Path, str] = {}
+    for part, names in files.items():
+        if part not in PARTS:
+            raise unknown("part of files", str(part), PARTS)
+        for name in [names] if isinstance(names, str) else names:
+            path = need_file(inside(root, str(name), f"files.{part}"), LAYOUT)
+            if path in seen:
+                raise BadInput(f"files.{part}: {name!r} is named for {seen[path]} already")
+            seen[path] = part
+            found.setdefault(part, []).append(path)
+    return found
 
 
 def shards(root: Path) -> dict[Part, list[Path]]:

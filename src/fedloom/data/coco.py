@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from fedloom.data.caption_parquet import LAYOUT as PARQUET_LAYOUT
-from fedloom.data.caption_parquet import read_caption_parquet, shards
+from fedloom.data.caption_parquet import Files, named_files, read_caption_parquet, shards
 from fedloom.data.captioned import Captioned, PairReading, assemble_pairs, field, inside
 from fedloom.data.decode import OnBad
 from fedloom.data.files import need_file, need_folder, read_json
@@ -32,6 +32,7 @@ def coco(
     captions_per_image: int | None = 5,
     restval: bool = True,
     annotations: Annotations | None = None,
+    files: Files | None = None,
     on_bad: OnBad = "error",
     seed: int = 0,
 ) -> Pairs:
@@ -45,6 +46,7 @@ def coco(
         restval: Karpathy's 30 504 'restval' pictures go to train; otherwise they are left out and counted.
         annotations: 'karpathy', 'official' or 'parquet'; None: the first of these that is there. Official: 2017 where
             both years are there.
+        files: the parquet files of each part where they are not called after their parts, see caption_parquet.load.
         size, parts, most, captions_per_image, on_bad, seed: see PairReading.
 
     Returns:
@@ -57,7 +59,9 @@ def coco(
     if annotations is not None and annotations not in get_args(Annotations):
         raise unknown("annotations", str(annotations), get_args(Annotations))
     base = need_folder(root, LAYOUT)
-    kind = annotations or _kind(base)
+    if files is not None and annotations not in (None, "parquet"):
+        raise BadInput(f"files name parquet files, but annotations={annotations!r}")
+    kind = annotations or (_kind(base) if files is None else "parquet")
     notes: dict[str, int] = {}
     if kind == "karpathy":
         path = need_file(base / "dataset_coco.json", LAYOUT)
@@ -68,7 +72,7 @@ def coco(
     elif kind == "official":
         listed = _official(base, parts, notes)
     else:
-        listed = read_caption_parquet(shards(base))
+        listed = read_caption_parquet(shards(base) if files is None else named_files(base, files))
     return assemble_pairs("coco", listed, reading, {**notes, "annotations": kind})
 
 

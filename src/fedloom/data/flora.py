@@ -11,150 +11,34 @@ What it carries, and why:
   class prompt does not say and a representation can carry.
 - Captions describe petals, centre, colour and scene, never the name; each may leave out a detail, so some texts stay
   ambiguous. They say more than the label.
-- Image and text samples are drawn apart (no pairs at clients); only the generic part is paired.
+- Image and text samples are drawn apart; only the generic part is paired.
+- With `pairs` there are clients of pairs too, and everything is of a richer world, where pictures and captions can be
+  told apart (see flora_pairs).
+- Texts may have a label space of their own (`text_labels`).
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
-from fedloom.data.scene import Generic, ImageSet, Labels, Scene, TextSet
-from fedloom.errors import BadInput
+from fedloom.data.flora_drawing import PETALS, SPECIES, Flower, describe, draw_flowers, render
+from fedloom.data.flora_pairs import draw_pairs, look_closer, tell
+from fedloom.data.pairs import PairSet
+from fedloom.data.scene import Generic, Held, ImageSet, Labels, Modality, Scene, TextSet
+from fedloom.errors import BadInput, unknown
 from fedloom.randomness import numpy_stream
 
-PETALS = {
-    "red": (208, 42, 48),
-    "yellow": (244, 208, 48),
-    "blue": (66, 92, 214),
-    "white": (244, 242, 238),
-    "purple": (140, 60, 176),
-    "orange": (240, 130, 36),
-    "pink": (240, 140, 180),
-}
-CENTRES = {"golden": (250, 196, 30), "dark": (52, 34, 30), "green": (110, 160, 60)}
-SCENES = {
-    "a meadow": ((88, 150, 70), (58, 110, 48)),
-    "the sky": ((150, 200, 240), (110, 170, 226)),
-}
-COUNTS = {3: "three", 4: "four", 5: "five", 6: "six", 8: "eight"}
-
-
-@dataclass(frozen=True)
-class Species:
-    """A species: petal number, petal shape (`round`, `pointed` or `narrow`), centre, and its two petal colours."""
-
-    name: str
-    petals: int
-    shape: str
-    centre: str
-    colours: tuple[str, str]
-
-
-# Siblings stand next to each other: 0-1, 2-3, ...
-SPECIES = (
-    Species("poppy", 4, "round", "dark", ("red", "white")),
-    Species("zinnia", 8, "narrow", "dark", ("orange", "pink")),
-    Species("lily", 6, "pointed", "green", ("pink", "white")),
-    Species("cosmos", 8, "round", "golden", ("purple", "red")),
-    Species("daisy", 8, "narrow", "golden", ("white", "blue")),
-    Species("buttercup", 5, "round", "green", ("yellow", "orange")),
-    Species("iris", 3, "round", "golden", ("blue", "purple")),
-    Species("clematis", 6, "pointed", "dark", ("red", "yellow")),
-    Species("periwinkle", 5, "round", "dark", ("blue", "purple")),
-    Species("trillium", 3, "pointed", "green", ("yellow", "pink")),
-)
 SIBLING = np.arange(len(SPECIES)) ^ 1
-
-
-@dataclass(frozen=True)
-class Flower:
-    """One drawn flower: its species, variety and scene, and the geometry that the caption does not tell."""
-
-    species: int
-    colour: str
-    scene: str
-    size: float  # radius as a share of the picture's side
-    x: float
-    y: float
-    angle: float  # radians
-    jitter: tuple[int, int, int]  # shift of the petal colour, 0-255 scale
-
-
-def draw_flowers(labels: Labels, rng: np.random.Generator) -> list[Flower]:
-    """A random flower of each label's species."""
-    flowers = []
-    for label in labels:
-        kind = SPECIES[int(label)]
-        flowers.append(
-            Flower(
-                int(label),
-                kind.colours[rng.integers(2)],
-                list(SCENES)[rng.integers(len(SCENES))],
-                float(rng.uniform(0.42, 0.46)),
-                float(rng.uniform(0.49, 0.51)),
-                float(rng.uniform(0.49, 0.51)),
-                float(rng.uniform(-0.06, 0.06)) - math.pi / 2,
-                tuple(int(v) for v in rng.integers(-6, 7, 3)),  # type: ignore[arg-type]
-            )
-        )
-    return flowers
-
-
-def _petal(shape: str, length: float, petals: int) -> list[tuple[float, float]]:
-    """Outline of a petal that points along +x, from the centre to `length`, as points of a polygon."""
-    t = np.linspace(0, math.pi, 9)
-    half = {"round": 0.34, "pointed": 0.27, "narrow": 0.19}[shape] * length * min(1.0, 4.6 / petals + 0.28)
-    x = 0.54 * length - 0.46 * length * np.cos(t)
-    y = half * np.sin(t) if shape != "pointed" else half * np.sin(t) ** 1.6 * (1 + 0.5 * np.cos(t))
-    return [*zip(x, y), *zip(x[::-1], -y[::-1])]
-
-
-def render(flower: Flower, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The picture of a flower, uint8 (side, side, 3): drawn four times as large, then averaged down."""
-    kind, big = SPECIES[flower.species], 4 * side
-    top, bottom = SCENES[flower.scene]
-    ramp = np.linspace(0, 1, big)[:, None, None]
-    ground = (1 - ramp) * np.array(top) + ramp * np.array(bottom)
-    picture = Image.fromarray(np.broadcast_to(ground, (big, big, 3)).astype(np.uint8))
-    pen = ImageDraw.Draw(picture)
-    cx, cy, radius = flower.x * big, flower.y * big, flower.size * big
-    pen.line([(cx, cy), (cx + 0.06 * big, big)], fill=(60, 104, 44), width=max(2, big // 24))
-    base = [int(np.clip(c + j, 0, 255)) for c, j in zip(PETALS[flower.colour], flower.jitter)]
-    shade = tuple(int(0.72 * c) for c in base)
-    outline = _petal(kind.shape, radius, kind.petals)
-    for k in range(kind.petals):
-        a = flower.angle + 2 * math.pi * k / kind.petals
-        turned = [
-            (cx + math.cos(a) * x - math.sin(a) * y, cy + math.sin(a) * x + math.cos(a) * y)
-            for x, y in outline
-        ]
-        pen.polygon(turned, fill=tuple(base), outline=shade, width=max(1, big // 80))
-    r = 0.27 * radius
-    pen.ellipse([cx - r, cy - r, cx + r, cy + r], fill=CENTRES[kind.centre], outline=shade)
-    small = np.asarray(picture.resize((side, side), Image.Resampling.BOX), dtype=np.float32)
-    return np.clip(small + rng.normal(0, 2, small.shape), 0, 255).astype(np.uint8)
-
-
-def describe(flower: Flower, rng: np.random.Generator) -> str:
-    """A caption in words, without the name. One detail in ten is left out, so that some captions stay ambiguous."""
-    kind = SPECIES[flower.species]
-    said = rng.random(4) > 0.1
-    count = COUNTS[kind.petals] if said[0] else "some"
-    shape = kind.shape if said[1] else ""
-    petals = " ".join(word for word in (count, shape, flower.colour, "petals") if word)
-    centre = f"a {kind.centre} centre" if said[2] else ""
-    place = f"in front of {flower.scene}" if said[3] else ""
-    frame = rng.integers(3)
-    if frame == 0:
-        return " ".join(w for w in ("a flower with", petals, f"and {centre}" if centre else "", place) if w)
-    if frame == 1:
-        return " ".join(w for w in (petals, f"around {centre}" if centre else "", place) if w)
-    return " ".join(w for w in (place, "a blossom of", petals, f"and {centre}" if centre else "") if w)
+TextLabels = Literal["species", "family", "colour"]
+TEXT_CLASSES: dict[str, tuple[str, ...]] = {
+    "species": (),  # those of the pictures
+    "family": tuple(f"{a.name} or {b.name}" for a, b in zip(SPECIES[::2], SPECIES[1::2])),
+    "colour": tuple(PETALS),
+}
 
 
 def _paint(labels: Labels, side: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
@@ -175,6 +59,10 @@ def load(
     generic: int = 1800,
     reference: int = 1800,
     confusion: float = 0.7,
+    pairs: int = 0,
+    captions: int = 2,
+    test_pairs: int = 200,
+    text_labels: TextLabels = "species",
     seed: int = 0,
 ) -> Scene:
     """Draw the scene.
@@ -186,12 +74,80 @@ def load(
         generic: paired pictures and captions that only the server's pretraining sees.
         reference: real pictures for the judge and for FID, seen by no client and no generator.
         confusion: share of the generic pictures that carry their sibling's name.
+        pairs: pictures with captions that clients of pairs share out, in the order of their species; 0: there are
+            none, and everything is of the plain world.
+        captions: of each of these pictures.
+        test_pairs: held-out ones of the clients, and as many of the server's own.
+        text_labels: 'species', the pictures' labels; or a label space of the texts' own: 'family' (five: which two
+            siblings) or 'colour' (seven: of the petals).
         seed: what everything is drawn from.
 
     Raises:
-        BadInput: a count below the number of species, or a confusion outside [0, 1].
+        BadInput: a count below the number of species, a confusion outside [0, 1], an unknown kind of labels.
     """
     counts = {"images": images, "texts": texts, "test": test, "generic": generic, "reference": reference}
+    _check(counts | ({"pairs": pairs, "test_pairs": test_pairs} if pairs else {}), confusion, size)
+    if captions < 1:
+        raise BadInput(f"flora: captions={captions}, allowed: 1 or more")
+    if text_labels not in get_args(TextLabels):
+        raise unknown("text_labels", str(text_labels), get_args(TextLabels))
+
+    def part(name: str, n: int) -> tuple[NDArray[np.uint8], tuple[str, ...], Labels]:
+        rng = numpy_stream(seed, "flora", name)
+        labels = _balanced(n, rng)
+        if pairs:
+            drawn = draw_pairs(labels, size, 1, rng)
+            return drawn.images, drawn.captions, labels
+        return *_paint(labels, size, rng), labels
+
+    def words(name: str, n: int) -> TextSet:
+        rng = numpy_stream(seed, "flora", name)
+        labels = _balanced(n, rng)
+        if pairs:
+            sights = look_closer(labels, rng)
+            flowers, said = [s.flower for s in sights], tuple(tell(s, rng) for s in sights)
+        else:
+            flowers = draw_flowers(labels, rng)
+            said = tuple(describe(f, rng) for f in flowers)
+        return TextSet(said, _text_labels(flowers, text_labels))
+
+    def paired(name: str, n: int, each: int, by_species: bool = False) -> tuple[PairSet, Labels]:
+        rng = numpy_stream(seed, "flora", name)
+        labels = _balanced(n, rng)
+        labels = np.sort(labels) if by_species else labels  # neighbours are alike: shards of them are skewed
+        return draw_pairs(labels, size, each, rng), labels
+
+    world, told, labels = part("generic", generic)
+    wrong = numpy_stream(seed, "flora", "confusion").random(generic) < confusion
+    train_images, _, train_labels = part("images", images)
+    test_images, _, test_labels = part("test images", test)
+    judged, _, judged_labels = part("reference", reference)
+    train: dict[Modality, Held] = {
+        "image": ImageSet(train_images, train_labels),
+        "text": words("texts", texts),
+    }
+    tests: dict[Modality, Held] = {
+        "image": ImageSet(test_images, test_labels),
+        "text": words("test texts", test),
+    }
+    public_test: PairSet | None = None
+    if pairs:
+        train["pair"], _ = paired("pairs", pairs, captions, by_species=True)
+        tests["pair"], _ = paired("test pairs", test_pairs, captions)
+        public_test, _ = paired("public test pairs", test_pairs, captions)
+    return Scene(
+        name="flora",
+        class_names=tuple(kind.name for kind in SPECIES),
+        train=train,
+        test=tests,
+        generic=Generic(world, told, labels, np.where(wrong, SIBLING[labels], labels)),
+        reference=ImageSet(judged, judged_labels),
+        text_class_names=TEXT_CLASSES[text_labels],
+        public_test=public_test,
+    )
+
+
+def _check(counts: Mapping[str, int], confusion: float, size: int) -> None:
     for key, n in counts.items():
         if n < len(SPECIES):
             raise BadInput(f"flora: {key}={n}, allowed: at least {len(SPECIES)} (one of each species)")
@@ -200,26 +156,10 @@ def load(
     if size < 12:
         raise BadInput(f"flora: size={size}, allowed: at least 12 pixels")
 
-    def part(name: str, n: int) -> tuple[NDArray[np.uint8], tuple[str, ...], Labels]:
-        rng = numpy_stream(seed, "flora", name)
-        labels = _balanced(n, rng)
-        return *_paint(labels, size, rng), labels
 
-    def words(name: str, n: int) -> TextSet:
-        rng = numpy_stream(seed, "flora", name)
-        labels = _balanced(n, rng)
-        return TextSet(tuple(describe(f, rng) for f in draw_flowers(labels, rng)), labels)
-
-    world, captions, labels = part("generic", generic)
-    wrong = numpy_stream(seed, "flora", "confusion").random(generic) < confusion
-    train_images, _, train_labels = part("images", images)
-    test_images, _, test_labels = part("test images", test)
-    judged, _, judged_labels = part("reference", reference)
-    return Scene(
-        name="flora",
-        class_names=tuple(kind.name for kind in SPECIES),
-        train={"image": ImageSet(train_images, train_labels), "text": words("texts", texts)},
-        test={"image": ImageSet(test_images, test_labels), "text": words("test texts", test)},
-        generic=Generic(world, captions, labels, np.where(wrong, SIBLING[labels], labels)),
-        reference=ImageSet(judged, judged_labels),
-    )
+def _text_labels(flowers: Sequence[Flower], kind: TextLabels) -> Labels:
+    """What a text of each flower is labelled with."""
+    if kind == "colour":
+        return np.array([list(PETALS).index(f.colour) for f in flowers], dtype=np.int64)
+    species = np.array([f.species for f in flowers], dtype=np.int64)
+    return species // 2 if kind == "family" else species

@@ -1,6 +1,7 @@
 """Who holds what: shares a labelled set out among clients, and describes the split.
 
     labels (N,) --partition--> Split.indices: K arrays, disjoint, together all of 0..N-1
+    N           --shards-----> the same, of samples without labels (pictures with captions)
 
 Every scheme ends: what cannot be served is an error that names the client and the label, never a loop.
 """
@@ -23,7 +24,8 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """A partition. labels (N,): of the whole set; indices: K sorted arrays, disjoint and exhaustive."""
+    """A partition. labels (N,): of the whole set, zeros where it has none; indices: K sorted arrays, disjoint and
+    exhaustive."""
 
     labels: Labels
     indices: tuple[Index, ...]
@@ -78,6 +80,7 @@ def partition(
     minimum: int = 2,
     seed: int = 0,
     per_class_minimum: int = 0,
+    cap: float | None = 1.0,
 ) -> Split:
     """Share N labelled samples out among K clients.
 
@@ -85,7 +88,7 @@ def partition(
         labels: int (N,).
         clients: K.
         scheme: 'iid': a random permutation in equal cuts. 'dirichlet': for each class a draw from
-            Dirichlet(alpha) over the clients that do not hold N/K samples yet (CreamFL, FedAFD).
+            Dirichlet(alpha) over the clients that do not hold cap x N/K samples yet (CreamFL, FedAFD).
             'pathological': each client holds `classes_per_client` classes, every class is held, as evenly as
             can be.
         alpha: concentration; near 0 one client a class, large like iid.
@@ -93,6 +96,7 @@ def partition(
         minimum: every client gets at least as many samples; those short of it are served by the largest.
         seed: the split is a function of seed and labels.
         per_class_minimum: samples of every class that every client gets first (pathological: of its classes).
+        cap: for 'dirichlet': 1 in CreamFL and FedAFD; None: a client may hold any number.
 
     Raises:
         BadInput: a setting out of range; fewer samples than clients x minimum; a client and label that
@@ -100,6 +104,8 @@ def partition(
     """
     labels = np.asarray(labels, dtype=np.int64)
     _check(labels, clients, scheme, alpha, minimum, per_class_minimum)
+    if cap is not None and not cap >= 1:  # below 1 the caps do not add up to N
+        raise BadInput(f"cap={cap}, allowed: a number from 1, or none for no cap")
     rng = numpy_stream(seed, "partition", scheme)
     order = rng.permutation(len(labels))
     ordered = order[np.argsort(labels[order], kind="stable")]  # by class, shuffled within each
@@ -112,13 +118,55 @@ def partition(
     if scheme == "iid":
         parts = np.array_split(rng.permutation(np.concatenate(pools)), clients)
     elif scheme == "dirichlet":
-        parts = _dirichlet(pools, clients, alpha, len(labels) / clients, held, rng)
+        most = np.inf if cap is None else cap * len(labels) / clients
+        parts = _dirichlet(pools, clients, alpha, most, held, rng)
     else:
         parts = _among_holders(pools, holders)
     may = np.zeros((clients, int(present[-1]) + 1), dtype=bool)
     may[:, present] = holders
     _repair(parts, held, labels, may, minimum, rng)
     return Split(labels, tuple(np.sort(np.concatenate(pair)) for pair in zip(held, parts)))
+
+
+def shards(n: int, clients: int, shards: int = 200, seed: int = 0, minimum: int = 0) -> Split:
+    """Share N samples without labels out in runs of neighbours, as FedAFD shares Flickr30k out.
+
+    The samples are cut, in their order, into equal shards; every client is dealt floor(shards / K) of them at random,
+    the last one the leftovers too. Neighbours come from one source as a rule, so the shares are skewed.
+
+    Args:
+        n: N.
+        clients: K.
+        shards: how many there are, at most N. The reference drops what is left where N is no multiple of it; here
+            some shards hold one sample more.
+        seed: what the shards are dealt by.
+        minimum: the least a client may get.
+
+    Raises:
+        BadInput: a setting out of range; fewer shards than clients; a client with less than the minimum.
+    """
+    if clients < 1:
+        raise BadInput(f"clients={clients}, allowed: at least 1")
+    if n < max(1, clients * minimum):
+        raise BadInput(
+            f"{n} samples cannot give {clients} clients {minimum} each "
+            f"({clients * minimum} needed); take fewer clients or a lower minimum"
+        )
+    if not clients <= shards <= n:
+        raise BadInput(f"shards={shards}, allowed: {clients} (the clients) to {n} (the samples)")
+    runs = np.array_split(np.arange(n, dtype=np.int64), shards)
+    dealt = numpy_stream(seed, "partition", "shards").permutation(shards)
+    each = shards // clients
+    last = (clients - 1) * each
+    hands = [*(dealt[k * each : (k + 1) * each] for k in range(clients - 1)), dealt[last:]]
+    indices = tuple(np.sort(np.concatenate([runs[i] for i in hand])) for hand in hands)
+    short = min(range(clients), key=lambda k: len(indices[k]))
+    if len(indices[short]) < minimum:
+        raise BadInput(
+            f"client {short} gets {len(indices[short])} of {n} samples ({each} of {shards} shards), "
+            f"fewer than minimum={minimum}; take fewer clients or a lower minimum"
+        )
+    return Split(np.zeros(n, dtype=np.int64), indices)
 
 
 def _check(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedloom.data.pairs import Pairs
 from fedloom.data.scene import Modality, Scene
 from fedloom.errors import BadInput, nearest, unknown
 
@@ -34,7 +35,7 @@ _INFOS = (
     DatasetInfo(
         "flora",
         "procedurally drawn flowers in sibling pairs, with captions that say more than the label (default)",
-        ("image", "text"),
+        ("image", "text", "pair"),
         10,
         "",
         "fedloom.data.flora:load",
@@ -96,6 +97,24 @@ _INFOS = (
         "Food-101 and github.com/dpapathanasiou/recipes, labels by title",
     ),
     DatasetInfo(
+        "ag_news",
+        "AG News: 120 000 train and 7600 test news items of four topics",
+        ("text",),
+        4,
+        "train.csv and test.csv (class 1 to 4, title, description) and classes.txt, or AG_NEWS/ with them",
+        "fedloom.data.ag_news:load",
+        "http://groups.di.unipi.it/~gulli/AG_corpus_of_news_articles.html (Zhang et al. 2015)",
+    ),
+    DatasetInfo(
+        "mixed",
+        "one scene of several sets: pictures of one, texts of another, pairs of a third, a public set of pairs",
+        ("image", "text", "pair"),
+        None,
+        "",
+        "fedloom.data.mixed:load",
+        "the sets named by its options",
+    ),
+    DatasetInfo(
         "folder",
         "your own data: an image folder or parquet file, and/or CSV files of texts",
         ("image", "text"),
@@ -107,6 +126,52 @@ _INFOS = (
     ),
 )
 DATASETS: dict[str, DatasetInfo] = {info.name: info for info in _INFOS}
+
+
+@dataclass(frozen=True)
+class PairSetInfo:
+    """What is known of a set of captioned pictures without reading it; the fields are those of DatasetInfo."""
+
+    name: str
+    summary: str
+    layout: str
+    loader: str
+    source: str
+
+
+_PAIR_INFOS = (
+    PairSetInfo(
+        "flickr30k",
+        "Flickr30k by Karpathy's splits, five captions a picture",
+        "dataset_flickr30k.json and flickr30k-images/<id>.jpg",
+        "fedloom.data.flickr:flickr30k",
+        "Young et al. 2014; splits: Karpathy and Fei-Fei 2015",
+    ),
+    PairSetInfo(
+        "flickr8k",
+        "Flickr8k, five captions a picture",
+        "Flicker8k_Dataset/<id>.jpg, Flickr8k.token.txt and Flickr_8k.{train,dev,test}Images.txt, "
+        "or {train,val,test}.parquet",
+        "fedloom.data.flickr:flickr8k",
+        "Hodosh et al. 2013",
+    ),
+    PairSetInfo(
+        "coco",
+        "MS-COCO captions by Karpathy's splits or the official parts",
+        "dataset_coco.json, or annotations/captions_{train,val}2017.json, with the pictures' folders, "
+        "or {train,val,test}.parquet",
+        "fedloom.data.coco:coco",
+        "Chen et al. 2015",
+    ),
+    PairSetInfo(
+        "caption_parquet",
+        "your own captioned pictures in parquet files",
+        "{train,val,test}.parquet (or shards, or files named by an option) with columns image and captions",
+        "fedloom.data.caption_parquet:load",
+        "yours",
+    ),
+)
+PAIR_SETS: dict[str, PairSetInfo] = {info.name: info for info in _PAIR_INFOS}
 
 
 def load_scene(name: str, root: str | Path | None = None, **options: Any) -> Scene:
@@ -133,24 +198,49 @@ def loader_of(name: str, root: str | Path | None, options: Collection[str]) -> C
     Raises:
         BadInput: an unknown name or option, a root that is missing or not wanted.
     """
-    if name not in DATASETS:
-        raise unknown("data set", name, DATASETS)
-    info = DATASETS[name]
+    return _loader("data set", DATASETS, name, root, options)
+
+
+def load_pairs(name: str, root: str | Path | None = None, **options: Any) -> Pairs:
+    """Load a set of captioned pictures by name: a key of PAIR_SETS. Otherwise as load_scene."""
+    load: Callable[..., Pairs] = _loader("set of pairs", PAIR_SETS, name, root, options)
+    return load(root=root, **options)
+
+
+def options_of(info: DatasetInfo | PairSetInfo) -> list[str]:
+    """The names of the options that a set's loader takes."""
+    return sorted(set(inspect.signature(_function(info)).parameters) - {"root"})
+
+
+def _function(info: DatasetInfo | PairSetInfo) -> Callable[..., Any]:
     module, _, function = info.loader.partition(":")
-    load: Callable[..., Scene] = getattr(importlib.import_module(module), function)
-    parameters = inspect.signature(load).parameters
-    allowed = sorted(set(parameters) - {"root"})
+    load: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return load
+
+
+def _loader(
+    kind: str,
+    infos: Mapping[str, DatasetInfo] | Mapping[str, PairSetInfo],
+    name: str,
+    root: str | Path | None,
+    options: Collection[str],
+) -> Callable[..., Any]:
+    if name not in infos:
+        raise unknown(kind, name, infos)
+    info = infos[name]
+    load, allowed = _function(info), options_of(info)
     for option in options:
         if option not in allowed:
             raise BadInput(
-                f"data set {name!r} has no option {option!r}.{nearest(option, allowed)} "
+                f"{kind} {name!r} has no option {option!r}.{nearest(option, allowed)} "
                 f"Allowed: {', '.join(allowed)}."
             )
+    parameters = inspect.signature(load).parameters
     if "root" not in parameters:
         if root is not None:
             raise BadInput(
-                f"data set {name!r} is embedded and reads no folder, but root={str(root)!r} is given"
+                f"{kind} {name!r} is embedded and reads no folder, but root={str(root)!r} is given"
             )
     elif root is None and parameters["root"].default is inspect.Parameter.empty:
-        raise BadInput(f"data set {name!r} needs root, a folder that holds: {info.layout}")
+        raise BadInput(f"{kind} {name!r} needs root, a folder that holds: {info.layout}")
     return load

@@ -1,17 +1,19 @@
-"""What a loaded data set is: labelled pictures and texts over one label space, split into who may see what."""
+"""What a loaded data set is: labelled pictures and texts, and pairs of them, split into who may see what."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedloom.errors import BadInput
+from fedloom.data.pairs import PairSet
+from fedloom.errors import BadInput, unknown
 
-Modality = Literal["image", "text"]
+Modality = Literal["image", "text", "pair"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
 Labels = NDArray[np.int64]
 
 
@@ -62,7 +64,8 @@ class TextSet:
         return TextSet(tuple(self.texts[int(j)] for j in i), self.labels[i])
 
 
-Samples = ImageSet | TextSet
+Samples = ImageSet | TextSet  # with a label each
+Held = Samples | PairSet  # what a client may hold
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class Generic:
     images uint8 (N, H, W, 3); captions: N descriptions that do not name the class; labels (N,) the true class;
     names (N,): the class each picture is *said* to show where the world's captions name one. Some are wrong: that is
     the imperfect class knowledge of a real generator (FedMMKT, Fig. 3). texts: where captions are cut down from longer
-    texts, those texts as they were written: what the clients' own texts read like.
+    texts, those texts as they were written: what the clients' own texts read like. Of a public set of pairs, which has
+    no classes, labels and names are zeros.
     """
 
     images: NDArray[np.uint8]
@@ -84,31 +88,75 @@ class Generic:
 
 @dataclass(frozen=True)
 class Scene:
-    """A whole data set. Modalities are the keys of `train` and `test`; a scene may lack one of them."""
+    """A whole data set. Modalities are the keys of `train` and `test`; a scene may lack some of them.
+
+    Pictures and texts have labels, of one label space unless `text_class_names` says otherwise; pairs have none.
+    """
 
     name: str
     class_names: tuple[str, ...]
-    train: Mapping[Modality, Samples]  # what clients share out among themselves
-    test: Mapping[Modality, Samples]  # never trained or tuned on
+    train: Mapping[Modality, Held]  # what clients share out among themselves
+    test: Mapping[Modality, Held]  # never trained or tuned on
     generic: Generic | None = None
     reference: ImageSet | None = (
         None  # real pictures for judge and FID where there are more than the clients' own
     )
     notes: Mapping[str, Any] = field(default_factory=dict)  # counts of skipped files and the like, for people
+    text_class_names: tuple[str, ...] = ()  # the label space of texts where it is not the pictures'
+    public_test: PairSet | None = (
+        None  # pairs that a server's own retrieval is scored on, trained on by nobody
+    )
 
     def __post_init__(self) -> None:
         for part, sets in (("train", self.train), ("test", self.test)):
-            for modality, samples in sets.items():
-                if len(samples) and samples.labels.max() >= self.classes:
+            for modality, held in sets.items():
+                if modality not in MODALITIES:
+                    raise unknown("modality", str(modality), MODALITIES)
+                if isinstance(held, PairSet) != (modality == "pair"):
+                    raise BadInput(f"{self.name}: {part} {modality} is a {type(held).__name__}")
+                if isinstance(held, PairSet) or not len(held):
+                    continue
+                C = len(self.names_of(modality))
+                if held.labels.max() >= C:
                     raise BadInput(
-                        f"{self.name}: {part} {modality} label {int(samples.labels.max())} is out of range, "
-                        f"allowed 0..{self.classes - 1}"
+                        f"{self.name}: {part} {modality} label {int(held.labels.max())} is out of range, "
+                        f"allowed 0..{C - 1}"
                     )
 
     @property
     def classes(self) -> int:
-        """C, the number of classes."""
+        """C, the number of classes: of pictures, and of texts where they have no label space of their own."""
         return len(self.class_names)
+
+    @property
+    def one_label_space(self) -> bool:
+        """Whether the labels of pictures and of texts mean the same."""
+        return not self.text_class_names
+
+    def names_of(self, modality: Modality) -> tuple[str, ...]:
+        """The class names of a modality; pairs have none."""
+        if modality == "pair":
+            return ()
+        return (modality == "text" and self.text_class_names) or self.class_names
+
+    def labelled(self, part: Literal["train", "test"], modality: Modality) -> Samples:
+        """The labelled samples of a part. BadInput where it holds none of that modality, or pairs."""
+        held = self._held(part, modality)
+        if isinstance(held, PairSet):
+            raise BadInput(f"{self.name}: {part} pairs have no labels")
+        return held
+
+    def pairs(self, part: Literal["train", "test"]) -> PairSet:
+        """The pairs of a part. BadInput where there are none."""
+        held = self._held(part, "pair")
+        assert isinstance(held, PairSet)  # __post_init__
+        return held
+
+    def _held(self, part: Literal["train", "test"], modality: Modality) -> Held:
+        sets = self.train if part == "train" else self.test
+        if modality not in sets:
+            raise BadInput(f"{self.name}: no {part} {modality}s, there are: {', '.join(sets) or 'none'}")
+        return sets[modality]
 
     def prompt(self, label: int) -> str:
         """The class prompt of FedMMKT's examples: `A picture of NAME.`"""

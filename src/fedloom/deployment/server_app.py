@@ -14,18 +14,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedloom.config import ClientGroup, Config, validate
+from fedloom.config import ARCHS, ClientGroup, Config, validate
+from fedloom.data.scene import MODALITIES
 from fedloom.deployment.events import EventLog, run_log
 from fedloom.deployment.job import Job, event_file
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.flower.mail import words
 from fedloom.federation.flower.pulls import look_often
 from fedloom.federation.silo.store import RUN_NAME
-from fedloom.models.settings import IMAGE_ARCHS, TEXT_ARCHS
 from fedloom.runs.disk import read_object
 from fedloom.runs.folder import new_run_path
-from fedloom.silos import AT_THE_SILO
-from fedloom.sites import MODALITIES
+from fedloom.silos import at_the_silo
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid, ServerApp
@@ -74,7 +73,7 @@ def carry_out(grid: Any, job: Job, server: Path) -> None:
     from fedloom import experiment
     from fedloom.methods.base import load_method
     from fedloom.scenes import cached_scene
-    from fedloom.silos import picture_side
+    from fedloom.silos import picture_side, server_models
 
     events, out = EventLog(event_file(server, job.id)), job.out
     try:
@@ -83,6 +82,7 @@ def carry_out(grid: Any, job: Job, server: Path) -> None:
         if own and job.resume is None:
             events.stage(f"waiting for {config.engine.silos or 1} silos")
             config = with_roster(config, roster(grid, config), picture_side(cached_scene(config.data)))
+            server_models(config)  # refused before anything is trained
         if out is None and job.resume is None:
             out = str(new_run_path(config.method, config.data.name, config.seed, server / "runs"))
         done = experiment.run(
@@ -131,17 +131,25 @@ def with_roster(config: Config, said: list[dict[str, Any]], side: int = 0) -> Co
     """The configuration with the clients that are really there: a group of one for each silo, by modality.
 
     A silo is left out, with a line in the log, when it says what no client can be, when its name is taken, or when
-    its representations have another width than those of most silos, or its patches do not tile the run's pictures of
-    `side` pixels (0: unknown).
+    its representations have another width than those of most silos, its patches do not tile the run's pictures of
+    `side` pixels (0: unknown), or the method has no part for such a client.
 
     Raises FedloomError when fewer are left than the run waits for; says why of the first that was left out.
     """
+    from fedloom.methods.base import load_method
+    from fedloom.silos import unit_demanded
+
+    method, fixed = load_method(config.method)
+    settings = validate(method.settings, {**config.settings, **fixed}, "settings")
+    unit = unit_demanded(method, settings)
     there: dict[str, tuple[str, dict[str, Any]]] = {}
     left_out = []
     for header in said:
         silo = words(header.get("silo"))[:60]
         try:
-            modality, group = _group(header, side)
+            modality, group = _group(header, side, unit)
+            if modality == "pair" and not method.pairs:
+                raise BadInput(f"modality = 'pair': {config.method} has no part for clients of pairs")
             if group["name"] in there:
                 raise BadInput(f"another silo is called {group['name']!r}")
             there[group["name"]] = modality, group
@@ -165,8 +173,11 @@ def with_roster(config: Config, said: list[dict[str, Any]], side: int = 0) -> Co
     return config.model_copy(update={"clients": validate(type(config.clients), clients, "clients")})
 
 
-def _group(header: Mapping[str, Any], side: int) -> tuple[str, dict[str, Any]]:
-    """(modality, client group) of a silo's word about itself, which may be anything. Raises BadInput."""
+def _group(header: Mapping[str, Any], side: int, unit: bool) -> tuple[str, dict[str, Any]]:
+    """(modality, client group) of a silo's word about itself, which may be anything. Raises BadInput.
+
+    unit: whether the method needs representations of unit length.
+    """
     about = header.get("about")
     if not isinstance(about, dict) or about.get("modality") not in MODALITIES:
         raise BadInput(f"it says {words(about)[:100]} of itself; a modality and a model are needed")
@@ -176,14 +187,18 @@ def _group(header: Mapping[str, Any], side: int) -> tuple[str, dict[str, Any]]:
     if not isinstance(model, dict):
         raise BadInput(f"model = {words(model)[:100]}, allowed: `arch` and sizes, as in the configuration")
     # Where its weights lie is the silo's own affair: a path or a hub name of its choice means nothing here.
-    own = AT_THE_SILO if model.get("pretrained") else None
-    group: ClientGroup = validate(ClientGroup, {**model, "pretrained": own, "name": name}, "model")
-    allowed = IMAGE_ARCHS if about["modality"] == "image" else TEXT_ARCHS
-    if group.arch not in allowed:
+    own = at_the_silo(model.get("arch"), model.get("pretrained"))
+    demanded = {"unit": True} if unit and about["modality"] != "pair" else {}
+    said = {**model, **demanded, "pretrained": own, "name": name}
+    group: ClientGroup = validate(ClientGroup, said, "model")
+    if group.arch not in (allowed := ARCHS[about["modality"]]):
         raise BadInput(f"{group.arch!r} is no {about['modality']} model, allowed: {', '.join(allowed)}")
-    if not own and side and group.arch in ("vit", "beit") and side % group.patch:
+    built_here = [tower for tower in group.towers() if not tower.pretrained]
+    patched = any(tower.arch in ("vit", "beit") for tower in built_here)
+    if side and patched and side % group.patch:
         raise BadInput(f"model.patch = {group.patch} does not divide the side of the run's pictures, {side}")
-    if not own and (size := 12 * group.layers * group.hidden**2) > _LARGEST:  # its backbone is trained here
+    size = 12 * group.layers * group.hidden**2
+    if built_here and size > _LARGEST:  # its backbone is trained here
         raise BadInput(
             f"model.hidden = {group.hidden}, model.layers = {group.layers}: about {size:.1e} weights, "
             f"allowed: {_LARGEST:.1e}"

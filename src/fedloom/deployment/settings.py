@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from fedloom.config import ARCHS
 from fedloom.data.scene import Modality
-from fedloom.models.settings import IMAGE_ARCHS, TEXT_ARCHS, Frozen, LearnerSettings
+from fedloom.models.settings import Frozen, LearnerSettings
 
 PORT = 9092  # where silos reach the server, unless said otherwise
 
@@ -31,7 +32,7 @@ class HostSettings(Frozen):
 
 
 class SiloData(Frozen):
-    """The silo's own data: a data set's reader and where it reads. `share` cuts one out, for demonstrations."""
+    """The silo's own data: a data set's reader, of pairs too, and where it reads. `share` is for demonstrations."""
 
     name: str = Field("folder", description="see `fedloom datasets`")
     root: str | None = None
@@ -89,8 +90,7 @@ class SiloSettings(Frozen):
 
     @model_validator(mode="after")
     def _arch(self) -> SiloSettings:
-        allowed = IMAGE_ARCHS if self.modality == "image" else TEXT_ARCHS
-        if self.model.arch not in allowed:
+        if self.model.arch not in (allowed := ARCHS[self.modality]):
             raise ValueError(
                 f"{self.model.arch!r} is no {self.modality} model, allowed: {', '.join(allowed)}"
             )

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedloom.data.registry import loader_of
 from fedloom.deployment.processes import is_held
 from fedloom.deployment.settings import SiloData, SiloSettings
 from fedloom.deployment.supervisor import SiloSupervisor
 from fedloom.errors import BadInput
 from fedloom.runs.disk import explained, read_object
+from fedloom.silo_data import check_data
 
 # Options of the reader `folder` that name files.
 _PATHS = ("images_train", "images_test", "texts_train", "texts_test", "labels_file")
@@ -82,7 +82,7 @@ def _absolute(data: SiloData) -> str | None:
 
     Raises BadInput when there is no such reader, or it or a file of its options is not there.
     """
-    loader_of(data.name, data.root, data.options)
+    check_data(data)
     root = None if data.root is None else Path(data.root).expanduser().resolve()
     if root is not None and not root.exists():
         raise BadInput(f"data.root = {data.root!r}: there is no such folder")

@@ -15,6 +15,7 @@ from torch import Tensor
 from fedloom.errors import unknown
 from fedloom.functional.contrast import contrast_weights
 from fedloom.functional.ensemble import grouped
+from fedloom.functional.norms import unit
 
 Distance = Literal["mse", "l2"]
 
@@ -134,3 +135,47 @@ def distillation_distance(representations: Tensor, target: Tensor, kind: Distanc
         return F.mse_loss(representations, target.detach())
     lengths: Tensor = torch.linalg.vector_norm(representations - target.detach(), dim=-1)
     return lengths.mean()
+
+
+class ScoreFacts(NamedTuple):
+    """Of each client's scores of each sample, all (K, P): whether the own partner scores highest (a tie does not
+    count); their entropy in nats; their variance."""
+
+    right: Tensor
+    entropy: Tensor
+    variance: Tensor
+
+
+@torch.no_grad()
+def score_facts(
+    representations: Tensor, bank: Tensor, temperature: float = 1.0, *, tile: int = 512
+) -> ScoreFacts:
+    """What the cosines of representations with a bank say, where there are no logits over classes. No gradient.
+
+    Entropy is of softmax(cos / temperature) over the bank; variance of the cosines. P x P numbers are never held.
+
+    Args:
+        representations: (K, P, D).
+        bank: (P, D), row j belongs to sample j: of the other modality, or of the same.
+        temperature: of the softmax.
+        tile: rows at a time.
+
+    Raises:
+        ValueError: shapes disagree.
+    """
+    if representations.ndim != 3 or representations.shape[1:] != bank.shape:
+        raise ValueError(
+            f"representations {tuple(representations.shape)} must be (K, P, D) of {tuple(bank.shape)}"
+        )
+    anchors, K, P = unit(bank), len(representations), len(bank)
+    right = torch.zeros(K, P, dtype=torch.bool)
+    entropy, variance = torch.zeros(K, P), torch.zeros(K, P)
+    for k in range(K):
+        for first in range(0, P, tile):
+            at = torch.arange(first, min(first + tile, P))
+            scores = unit(representations[k, at]) @ anchors.T  # (tile, P)
+            own = scores[torch.arange(len(at)), at]
+            right[k, at] = (scores >= own[:, None]).sum(1) == 1
+            entropy[k, at] = torch.special.entr((scores / temperature).softmax(1)).sum(1)
+            variance[k, at] = scores.var(1, correction=0)
+    return ScoreFacts(right, entropy, variance)

@@ -106,7 +106,9 @@ def _no_verbs(settings: Frozen) -> dict[str, tuple[type, type]]:
     return {}
 
 
-STANDALONE = Method("standalone", StandaloneSettings, ClientHalf, Standalone, _no_verbs)
+STANDALONE = Method(
+    "standalone", StandaloneSettings, ClientHalf, Standalone, _no_verbs, pairs=True, one_task=False
+)
 SELF_FINETUNE = Method(
     "self-finetune",
     SelfFinetuneSettings,

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -23,8 +23,9 @@ from fedloom.errors import FedloomError, unknown
 from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract
 from fedloom.federation.messages import Empty
+from fedloom.federation.messages import Tensor as Wire
 from fedloom.methods.catalogue import CATALOGUE
-from fedloom.methods.site import Site
+from fedloom.methods.site import Inputs, Site
 from fedloom.models.settings import Frozen
 from fedloom.randomness import numpy_stream, torch_stream
 
@@ -33,10 +34,17 @@ State = tuple[dict[str, NDArray[Any]], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Scores:
-    """Reply to `evaluate`: accuracy on the common test set of the client's modality, and its size."""
+    """Reply to `evaluate`: the score on the common test set of the client's modality, and the set's size.
+
+    accuracy: of a classifier; of a client of pairs the mean of R@1 both ways. recalls: of a client of pairs, those of
+    `metrics.retrieval.TERMS` on all pictures; folded: the same on folds of `fold` pictures, where there are such.
+    """
 
     accuracy: float
     samples: int
+    recalls: Annotated[NDArray[Any], Wire("float64", (6,))] | None = None
+    folded: Annotated[NDArray[Any], Wire("float64", (6,))] | None = None
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,10 +73,12 @@ class ClientHalf:
         self.site, self.settings = site, settings
 
     def evaluate(self, message: Empty, *, round: int) -> Scores:
-        """Accuracy on the common test set."""
-        _, logits = self.site.look(self.site.test)
-        right = (logits.argmax(1) == self.site.test_labels).float().mean().item()
-        return Scores(right, len(self.site.test_labels))
+        """The client's own task on the common test set."""
+        return Scores(**self.site.score(self.represent(self.site.test)))
+
+    def represent(self, inputs: Inputs) -> Tensor:
+        """z (N, D), what the client's task is done with; without gradient."""
+        return self.site.encode(inputs)
 
     def train(self, message: TrainOrder, *, round: int) -> Done:
         """Private steps only."""
@@ -162,6 +172,13 @@ class ServerHalf:
     def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Take up `state()` again."""
 
+    def embed(self, modality: Modality, samples: Any) -> Tensor | None:
+        """Representations (N, D) by a model of the server's own, which is then scored by retrieval; None: it has none.
+
+        samples: pictures uint8 (N, H, W, 3) or N texts, as `modality` says.
+        """
+        return None
+
 
 @dataclass(frozen=True)
 class Method:
@@ -176,6 +193,11 @@ class Method:
     # settings that says which.
     uses: frozenset[str] | Callable[[Any], frozenset[str]] = frozenset()
     clients: bool = True  # False: a server on its own
+    pairs: bool = False  # whether clients may hold pairs of picture and text (retrieval)
+    sends_models: bool = False  # whether clients are sent models of the server's, to run beside their own
+    one_task: bool = (
+        True  # whether all its clients need the same classes; False: each modality may have its own
+    )
     resolve: Callable[[Any, Sequence[str]], Any] = lambda settings, modalities: (
         settings
     )  # settings for these modalities

@@ -21,6 +21,7 @@ class Entry:
 
 
 _FEDMMKT = "FedMMKT, arXiv 2510.12254"
+_FEDAFD = "FedAFD, arXiv 2603.04890, as a baseline"
 _NOTHING = "nothing"
 
 CATALOGUE: Mapping[str, Entry] = {
@@ -170,5 +171,53 @@ CATALOGUE: Mapping[str, Entry] = {
         "image, text",
         "generated adapters",
         "architecture, once; adapters",
+    ),
+    "fedafd": Entry(
+        "fedloom.methods.fedafd:METHOD",
+        "clients align with a server's encoders against discriminators and fuse with them; similarity weighs clients",
+        "FedAFD, arXiv 2603.04890",
+        "image, text, pair",
+        "public pairs; the server's representations and encoders",
+        "representations",
+    ),
+    "r-standalone": Entry(
+        "fedloom.methods.paired_baselines:R_STANDALONE",
+        "each client trains on its own data only, and so does the server on its public pairs",
+        _FEDAFD,
+        "image, text, pair",
+        _NOTHING,
+        _NOTHING,
+    ),
+    "r-fedmd": Entry(
+        "fedloom.methods.paired_baselines:R_FEDMD",
+        "FedMD on representations: clients are drawn towards everybody's mean",
+        _FEDAFD,
+        "image, text, pair",
+        "public pairs; mean representations",
+        "representations",
+    ),
+    "r-fedgems": Entry(
+        "fedloom.methods.paired_baselines:R_FEDGEMS",
+        "FedGEMS on representations: the server believes those that are right where it is wrong",
+        _FEDAFD,
+        "image, text, pair",
+        "public pairs; the server's representations",
+        "representations",
+    ),
+    "r-fed-et": Entry(
+        "fedloom.methods.paired_baselines:R_FEDET",
+        "Fed-ET on representations: clients weighed by the variance of their scores",
+        _FEDAFD,
+        "image, text, pair",
+        "public pairs; the server's representations",
+        "representations",
+    ),
+    "r-creamfl": Entry(
+        "fedloom.methods.paired_baselines:R_CREAMFL",
+        "CreamFL with clients of any task: contrast between and within modalities, at clients and server",
+        _FEDAFD,
+        "image, text, pair",
+        "public pairs; the server's representations",
+        "representations",
     ),
 }

@@ -55,6 +55,7 @@ from fedloom.methods.shared import (
 from fedloom.methods.shared_messages import ASKED, Labelled, Representations, SharedSettings
 from fedloom.methods.site import Inputs, Site, load_optimizer_state, optimizer_state, rows
 from fedloom.models.fit import adamw, fit, index_batches, load_arrays, part_of, state_arrays
+from fedloom.randomness import global_torch_stream
 
 Array = NDArray[Any]
 MODALITIES: tuple[Modality, ...] = ("image", "text")
@@ -254,7 +255,8 @@ class Server(SharedServer):
         batch = min(site.batch for site in sites.values())
         steps = s.steps_on(n, s.server_steps, batch)
         batches = index_batches(n, batch, steps, self.tools.rng(t, "encoders"))
-        return fit(self.optimizer, batches, loss, name=f"server encoders, round {t}")
+        with global_torch_stream(self.tools.seed, "server", t, "encoders", "dropout"):
+            return fit(self.optimizer, batches, loss, name=f"server encoders, round {t}")
 
     def state(self) -> dict[str, Array]:
         """With the encoders."""

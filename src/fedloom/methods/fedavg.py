@@ -116,7 +116,7 @@ def mean_parameters(updates: Mapping[str, Update]) -> Arrays:
     for u in others:
         for k, v in u.parameters.items():
             found[k] += v * (u.samples / total)
-    return {k: v.astype(np.float32) for k, v in found.items()}
+    return {k: np.asarray(v, dtype=np.float32) for k, v in found.items()}  # also of numbers without an axis
 
 
 class Server(ServerHalf):
@@ -175,4 +175,4 @@ def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
     return {"fit": ((Average, Empty), Update)}
 
 
-METHOD = Method("fedavg", Settings, Client, Server, _verbs)
+METHOD = Method("fedavg", Settings, Client, Server, _verbs, pairs=True, one_task=False)

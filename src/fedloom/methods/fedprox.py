@@ -19,4 +19,6 @@ class Settings(fedavg.Settings):
     mu: float = Field(0.01, ge=0, description="weight of the distance to the average; 0 is FedAvg")
 
 
-METHOD = Method("fedprox", Settings, fedavg.Client, fedavg.Server, fedavg.METHOD.verbs)
+METHOD = Method(
+    "fedprox", Settings, fedavg.Client, fedavg.Server, fedavg.METHOD.verbs, pairs=True, one_task=False
+)

@@ -141,6 +141,19 @@ class Samples:
         return len(self.labels)
 
 
+def public_samples(tools: Tools, n: int) -> Samples:
+    """The public set: n pictures of the generic part with their captions, the same ones in every run of a seed.
+
+    Raises BadInput where the data set has no generic part.
+    """
+    generic = tools.public
+    if generic is None:
+        raise BadInput("this data set has no generic part to draw a public set from")
+    pick = np.sort(tools.rng("public set").permutation(len(generic.labels))[:n])
+    captions = tuple(generic.captions[i] for i in pick)  # `texts`, where there are any, belong to no picture
+    return Samples(generic.images[pick], captions, generic.labels[pick])
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a method makes of a round's answers.
@@ -201,7 +214,7 @@ class SharedServer(ServerHalf):
         """The round's synthetic samples, or the public set."""
         s, tools = self.settings, self.tools
         if s.shared == "public":
-            return self._public()
+            return public_samples(tools, s.public)
         n, classes, rng = s.samples, len(tools.class_names), tools.rng(t, "classes")
         if s.classes == "uniform":
             drawn = rng.integers(0, classes, n)
@@ -211,19 +224,6 @@ class SharedServer(ServerHalf):
         images = tools.generator.synthesize([tools.prompts[c] for c in drawn], tools.draws(t, "synthesis"))
         read = federation.clients_of("text") or s.train_text != "prompt"
         return Samples(images, tuple(tools.captioner.caption(images)) if read else (), drawn)
-
-    def _public(self) -> Samples:
-        generic = self.tools.public
-        if generic is None:
-            raise BadInput(
-                "settings.shared = 'public': this data set has no generic part to draw a public set from"
-            )
-        n = min(self.settings.public, len(generic.labels))
-        pick = np.sort(self.tools.rng("public set").permutation(len(generic.labels))[:n])
-        captions = tuple(
-            generic.captions[i] for i in pick
-        )  # `texts`, where there are any, belong to no picture
-        return Samples(generic.images[pick], captions, generic.labels[pick])
 
     def ask(
         self, federation: Federation, samples: Samples, wanted: Mapping[str, NDArray[np.bool_]] | None = None

@@ -40,16 +40,25 @@ class Site:
         decay: float = 0.01,
         augment: bool = True,
         features: Callable[[Any, Tensor], Tensor] | None = None,
+        server: Callable[[Modality], Site] | None = None,
     ) -> None:
         self.name, self.modality, self.seed, self.batch = name, modality, seed, batch
         self.learner, self.tokenizer, self.augment = learner, tokenizer, augment
         self.export: Callable[[Path], None] | None = None  # writes the learner as a folder of its library
-        self.side = private.images.shape[2] if isinstance(private, ImageSet) else 0  # of pictures, in pixels
+        self.server = server  # a model like the server's of that modality, with weights that are yet to come
+        self.side = (
+            int(private.images.shape[2]) if hasattr(private, "images") else 0
+        )  # of pictures, in pixels
+        self.take(private, test, features)
+        self.optimizer = adamw((p for p in learner.parameters() if p.requires_grad), rate, decay)
+
+    def take(self, private: Any, test: Any, features: Callable[[Any, Tensor], Tensor] | None = None) -> None:
+        """The site's own samples, and those it is scored on."""
+        self.samples: Any = {"private": private, "test": test}
         self.private = self.inputs(private, features)
         self.test = self.inputs(test, features)
         self.private_labels = torch.from_numpy(private.labels.copy())
         self.test_labels = torch.from_numpy(test.labels.copy())
-        self.optimizer = adamw((p for p in learner.parameters() if p.requires_grad), rate, decay)
 
     def inputs(
         self,
@@ -69,7 +78,7 @@ class Site:
 
     def raw(self, samples: Samples | NDArray[np.uint8] | Sequence[str]) -> Inputs:
         """Pictures or texts as inputs that can be augmented."""
-        if self.modality == "image":
+        if isinstance(samples, ImageSet | np.ndarray):
             images = samples.images if isinstance(samples, ImageSet) else samples
             return {"pixel_values": to_float(np.asarray(images))}
         texts: Any = getattr(samples, "texts", samples)
@@ -86,22 +95,35 @@ class Site:
     @torch.no_grad()
     def look(self, inputs: Inputs, batch: int = 256) -> tuple[Tensor, Tensor]:
         """Representations (N, D) and logits (N, C), without gradient and in evaluation mode."""
+        z = self.encode(inputs, batch)
+        return z, self.learner.classify(z)  # type: ignore[operator]
+
+    @torch.no_grad()
+    def encode(self, inputs: Inputs, batch: int = 256) -> Tensor:
+        """Representations (N, D) of pictures or of texts, without gradient and in evaluation mode."""
         self.learner.eval()
         n = len(next(iter(inputs.values())))
         seen = [self.learner.encode(**rows(inputs, slice(i, i + batch))) for i in range(0, n, batch)]  # type: ignore[operator]
-        z = torch.cat(seen)
-        return z, self.learner.classify(z)  # type: ignore[operator]
+        return torch.cat(seen)
+
+    def score(self, z: Tensor) -> dict[str, Any]:
+        """What `Scores` holds, of representations z (N, D) of the test samples: accuracy."""
+        with torch.no_grad():
+            right = (self.learner.classify(z).argmax(1) == self.test_labels).float().mean().item()  # type: ignore[operator]
+        return {"accuracy": right, "samples": len(self.test_labels)}
 
     def views(self, inputs: Inputs, draws: torch.Generator) -> Inputs:
         """A training view: pictures shifted, flipped and softened; one word in ten of a text hidden."""
         if not self.augment:
             return inputs
-        if self.modality == "image":
-            return {"pixel_values": soften(shift_flip(inputs["pixel_values"], draws), draws)}
-        ids = drop_tokens(
-            inputs["input_ids"], inputs["attention_mask"], 0.1, draws, self.tokenizer.unk_token_id
-        )
-        return {"input_ids": ids, "attention_mask": inputs["attention_mask"]}
+        seen = dict(inputs)
+        if "pixel_values" in inputs:
+            seen["pixel_values"] = soften(shift_flip(inputs["pixel_values"], draws), draws)
+        if "input_ids" in inputs:
+            seen["input_ids"] = drop_tokens(
+                inputs["input_ids"], inputs["attention_mask"], 0.1, draws, self.tokenizer.unk_token_id
+            )
+        return seen
 
     def fit(
         self, inputs: Inputs, steps: int, objective: Callable[[Inputs, Tensor], Tensor], *names: object

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedloom.errors import BadInput
 from fedloom.models.settings import LearnerSettings
 
 # The query and value projections, as transformers names them: vit, beit, bert and roberta, distilbert.
@@ -155,8 +156,10 @@ def blocks(learner: nn.Module) -> list[tuple[nn.Module, int]]:
         if backbone is None:
             found.append((tower.projector, tower.head.in_features))  # type: ignore[union-attr, arg-type]
             continue
-        listed = next(m for m in backbone.modules() if isinstance(m, nn.ModuleList))
         config = backbone.config
+        listed = next((m for m in backbone.modules() if isinstance(m, nn.ModuleList)), None)
+        if listed is None:
+            raise BadInput(f"{config.model_type} has no blocks that an adapter could follow")
         widths = (
             config.hidden_sizes
             if config.model_type == "resnet"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from fedloom.errors import BadInput
+from fedloom.functional.norms import unit as of_unit_length
 from fedloom.models.adapters import train_only
-from fedloom.models.settings import LearnerSettings
+from fedloom.models.settings import DUAL_ARCHS, LearnerSettings
 from fedloom.models.text import tokenize
 
 # Where each transformers class keeps its last linear layer.
@@ -24,9 +26,14 @@ _HEAD = {
     "bert": "classifier",
     "distilbert": "classifier",
     "roberta": "classifier.out_proj",
+    "gru": "classifier",
 }
 BLANK_PIXEL = 0.0  # grey: the middle of [-1, 1]
 TEXT_LENGTH_MARGIN = 2  # RoBERTa counts positions from padding_idx + 1
+# A linear head of usual weights on rows of length 1 gives logits within about 1: cross-entropy stays far from 0. 16 is
+# the length that layer-normalised rows have at the papers' width, sqrt(256).
+UNIT_SCALE = 16.0
+UNIT_HOW = "logits = weight @ (scale * z / |z|) + bias, one a class, of z that this folder's model gives as its logits"
 
 
 class Learner(nn.Module):
@@ -34,11 +41,20 @@ class Learner(nn.Module):
 
     Inputs are what `prepare_images` / `tokenize` give: pixel_values float (B, 3, H, W) in [-1, 1], or input_ids and
     attention_mask int64 (B, L).
+
+    Args:
+        backbone: the classifier.
+        arch: what it is, of `IMAGE_ARCHS` or `TEXT_ARCHS`.
+        classes: C.
+        width: D.
+        unit: rows of z have length 1, and the head reads them times `UNIT_SCALE`.
     """
 
-    def __init__(self, backbone: nn.Module, arch: str, classes: int, width: int) -> None:
+    def __init__(
+        self, backbone: nn.Module, arch: str, classes: int, width: int, *, unit: bool = False
+    ) -> None:
         super().__init__()
-        self.arch = arch
+        self.arch, self.unit, self.width = arch, unit, width
         last = backbone.get_submodule(_HEAD[arch])
         if not isinstance(last, nn.Linear):
             raise BadInput(f"{arch}: {_HEAD[arch]} is a {type(last).__name__}, expected a Linear layer")
@@ -50,11 +66,12 @@ class Learner(nn.Module):
 
     def encode(self, **inputs: Tensor) -> Tensor:
         """Representations z (B, D)."""
-        return self.projector(self.backbone(**inputs).logits)  # type: ignore[no-any-return]
+        z: Tensor = self.projector(self.backbone(**inputs).logits)
+        return of_unit_length(z) if self.unit else z
 
     def classify(self, z: Tensor) -> Tensor:
         """Logits (B, C) of representations z (B, D)."""
-        return self.head(z)  # type: ignore[no-any-return]
+        return self.head(UNIT_SCALE * z if self.unit else z)  # type: ignore[no-any-return]
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Logits (B, C)."""
@@ -64,25 +81,52 @@ class Learner(nn.Module):
     def export(self, folder: Path, class_names: tuple[str, ...]) -> None:
         """Write a stock transformers folder that `AutoModelFor...Classification` loads with the same logits.
 
-        Projector and head are both linear, so they merge into the one linear layer the stock class has.
+        Projector and head are both linear, so they merge into the one linear layer the stock class has. With `unit` a
+        length stands between them, which no stock class can divide by: then the folder is that of `export_rows`, and
+        head.safetensors and head.json beside it say how logits come of its rows.
         """
         weight: Tensor = self.head.weight
         bias: Tensor = self.head.bias
+        if self.unit:
+            self.export_rows(folder)
+            _write_head(folder, weight, bias, class_names)
+            return
         if isinstance(self.projector, nn.Linear):
             bias = weight @ self.projector.bias + bias
             weight = weight @ self.projector.weight
-        merged = nn.Linear(weight.shape[1], weight.shape[0])
-        merged.weight.copy_(weight)
-        merged.bias.copy_(bias)
-        self.backbone.set_submodule(_HEAD[self.arch], merged)
+        self._write(folder, weight, bias, class_names)
+
+    @torch.no_grad()
+    def export_rows(self, folder: Path) -> None:
+        """Write a stock folder whose logits (B, D) are z itself, before any normalisation."""
+        names = tuple(f"z{i}" for i in range(self.width))
+        if isinstance(self.projector, nn.Linear):
+            self._write(folder, self.projector.weight, self.projector.bias, names)
+        else:
+            self._write(folder, torch.eye(self.width), torch.zeros(self.width), names)
+
+    def _write(self, folder: Path, weight: Tensor, bias: Tensor, names: tuple[str, ...]) -> None:
+        """The backbone with a last layer of these weights, whose outputs have these names."""
+        last = nn.Linear(weight.shape[1], weight.shape[0])
+        last.weight.copy_(weight)
+        last.bias.copy_(bias)
+        self.backbone.set_submodule(_HEAD[self.arch], last)
         config: Any = self.backbone.config
-        config.num_labels = len(class_names)
-        config.id2label = dict(enumerate(class_names))
-        config.label2id = {name: i for i, name in enumerate(class_names)}
+        config.num_labels = len(names)
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: i for i, name in enumerate(names)}
         try:
             self.backbone.save_pretrained(folder)  # type: ignore[operator]
         finally:
             self.backbone.set_submodule(_HEAD[self.arch], nn.Identity())
+
+
+def _write_head(folder: Path, weight: Tensor, bias: Tensor, class_names: tuple[str, ...]) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"weight": weight.contiguous(), "bias": bias.contiguous()}, folder / "head.safetensors")
+    about = {"classes": list(class_names), "scale": UNIT_SCALE, "how": UNIT_HOW}
+    (folder / "head.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
 def build_learner(
@@ -90,11 +134,19 @@ def build_learner(
 ) -> nn.Module:
     """A learner from its settings: tiny and random, or around pretrained weights. Draws from torch's global stream.
 
-    classes: C; image_size: side of pictures in pixels; tokenizer: of text models, also of a pair's.
+    classes: C (a dual encoder has none); image_size: side of pictures in pixels; tokenizer: of whatever reads texts.
     """
-    built = [_tower(s, classes, image_size, tokenizer) for s in settings.towers()]
+    dual = settings.arch in DUAL_ARCHS
+    built = [
+        _tower(s, 1 if dual else classes, image_size, tokenizer, settings.unit and not dual)
+        for s in settings.towers()
+    ]
     learner = built[0]
-    if settings.arch == "pair":
+    if dual:
+        from fedloom.models.dual import Dual
+
+        learner = Dual(built[0], built[1])
+    elif settings.arch == "pair":
         from fedloom.models.pair import Pair
 
         size = getattr(built[0].backbone.config, "image_size", image_size)
@@ -109,33 +161,48 @@ def towers(learner: nn.Module) -> list[nn.Module]:
     return [bare.image, bare.text] if hasattr(bare, "text") else [bare]
 
 
-def _tower(settings: LearnerSettings, classes: int, image_size: int, tokenizer: Any) -> Any:
+def _tower(
+    settings: LearnerSettings, classes: int, image_size: int, tokenizer: Any, unit: bool = False
+) -> Any:
     if settings.arch == "frozen-mobilenet":
         from fedloom.models.mobilenet import FeatureLearner, load_mobilenet
 
         assert settings.pretrained is not None  # LearnerSettings demands it
-        return FeatureLearner(load_mobilenet(settings.pretrained), classes, settings.width, settings.side)
-    if settings.pretrained:
+        trunk = load_mobilenet(settings.pretrained)
+        return FeatureLearner(trunk, classes, settings.width, settings.side, unit=unit)
+    if settings.arch == "gru":
+        backbone = _gru(settings, classes, tokenizer)
+    elif settings.pretrained:
         backbone = _pretrained(settings, classes)
     elif settings.arch in ("vit", "beit", "resnet"):
         backbone = _image_backbone(settings, classes, image_size)
     else:
         backbone = _text_backbone(settings, classes, tokenizer)
-    return Learner(backbone, settings.arch, classes, settings.width)
+    return Learner(backbone, settings.arch, classes, settings.width, unit=unit)
+
+
+def _gru(settings: LearnerSettings, classes: int, tokenizer: Any) -> Any:
+    from fedloom.models.gru import build_gru  # makes the class known to transformers' Auto classes
+    from fedloom.models.vectors import is_vectors
+
+    if settings.pretrained and not is_vectors(settings.pretrained):
+        return _pretrained(settings, classes)
+    return build_gru(settings, classes, tokenizer)
 
 
 def _pretrained(settings: LearnerSettings, classes: int) -> Any:
     import transformers as hf
 
     auto = hf.AutoModelForImageClassification
-    if settings.arch in ("bert", "distilbert", "roberta"):
+    if settings.arch in ("bert", "distilbert", "roberta", "gru"):
         auto = hf.AutoModelForSequenceClassification
+    kind = "fedloom-gru" if settings.arch == "gru" else settings.arch
     try:
         model = auto.from_pretrained(settings.pretrained, num_labels=classes, ignore_mismatched_sizes=True)
-    except OSError as error:  # no such folder or hub name, or no network
+    except (OSError, ValueError) as error:  # no such folder or hub name, no network, no model in the folder
         why = str(error).strip().splitlines()[0]
         raise BadInput(f"{settings.arch}: cannot load pretrained = {settings.pretrained!r}: {why}") from error
-    if model.config.model_type != settings.arch:
+    if model.config.model_type != kind:
         raise BadInput(f"{settings.pretrained} holds a {model.config.model_type}, not a {settings.arch}")
     return model
 

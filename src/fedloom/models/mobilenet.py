@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedloom.errors import BadInput
+from fedloom.functional.norms import unit as of_unit_length
+from fedloom.models.learner import UNIT_SCALE
 
 _LIMITS: Mapping[int, tuple[float | None, float | None]] = {0: (None, None), 1: (0.0, None), 3: (0.0, 6.0)}
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
@@ -185,11 +187,12 @@ class FeatureLearner(nn.Module):
         classes: C.
         width: D.
         side: pictures are resized to side x side pixels (bilinear) before they enter the trunk.
+        unit: rows of z have length 1, and the head reads them times `UNIT_SCALE`.
     """
 
-    def __init__(self, trunk: MobileNet, classes: int, width: int, side: int) -> None:
+    def __init__(self, trunk: MobileNet, classes: int, width: int, side: int, *, unit: bool = False) -> None:
         super().__init__()
-        self.trunk, self.side = trunk, side
+        self.trunk, self.side, self.unit, self.width = trunk, side, unit, width
         self.projector = nn.Sequential(
             nn.LayerNorm(trunk.features), nn.Linear(trunk.features, width), nn.GELU()
         )
@@ -216,11 +219,12 @@ class FeatureLearner(nn.Module):
         if features is None:
             assert pixel_values is not None
             features = self.look(pixel_values)
-        return self.projector(features)  # type: ignore[no-any-return]
+        z: Tensor = self.projector(features)
+        return of_unit_length(z) if self.unit else z
 
     def classify(self, z: Tensor) -> Tensor:
         """Logits (B, C) of representations z (B, D)."""
-        return self.head(z)  # type: ignore[no-any-return]
+        return self.head(UNIT_SCALE * z if self.unit else z)  # type: ignore[no-any-return]
 
     def forward(self, pixel_values: Tensor | None = None, features: Tensor | None = None) -> Tensor:
         """Logits (B, C)."""
@@ -240,15 +244,23 @@ class FeatureLearner(nn.Module):
             "trunk": self.trunk.name,
             "trunk_sha256": self.trunk.digest,
             "side": self.side,
-            "width": self.head.in_features,
+            "width": self.width,
             "class_names": list(class_names),
-        }
+        } | ({"unit": True} if self.unit and class_names else {})
         (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n")
         (folder / "README.md").write_text(
             f"An image classifier on frozen features of {self.trunk.name}, which is not in this folder.\n"
             "It is no stock transformers model. Load it with\n"
             f"`fedloom.models.mobilenet.load_exported(THIS_FOLDER, PATH_OF_{self.trunk.name}.npz)`.\n"
         )
+
+    def export_rows(self, folder: Path) -> None:
+        """Write it without a head: what `load_exported` then gives has z itself as its logits."""
+        head, self.head = self.head, nn.Identity()  # type: ignore[assignment]
+        try:
+            self.export(folder, ())
+        finally:
+            self.head = head
 
 
 def load_exported(folder: str | Path, pretrained: str | Path) -> tuple[FeatureLearner, tuple[str, ...]]:
@@ -269,6 +281,9 @@ def load_exported(folder: str | Path, pretrained: str | Path) -> tuple[FeatureLe
             f"{folder} was trained on {about['trunk']}, whose arrays are not those of {pretrained}"
         )
     names = tuple(about["class_names"])
-    learner = FeatureLearner(trunk, len(names), about["width"], about["side"])
+    unit = about.get("unit", False)
+    learner = FeatureLearner(trunk, len(names) or 1, about["width"], about["side"], unit=unit)
+    if not names:  # of `export_rows`
+        learner.head = nn.Identity()  # type: ignore[assignment]
     learner.load_state_dict(load_file(Path(folder) / "model.safetensors"))
     return learner.eval(), names

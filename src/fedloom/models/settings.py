@@ -9,14 +9,19 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
-Arch = Literal["vit", "beit", "resnet", "frozen-mobilenet", "bert", "distilbert", "roberta", "pair"]
+_IMAGE = ("vit", "beit", "resnet", "frozen-mobilenet")
+_TEXT = ("bert", "distilbert", "roberta", "gru")
+_HEADLESS = ("resnet", "gru", "frozen-mobilenet")  # without attention heads to divide a width
 
-IMAGE_ARCHS = ("vit", "beit", "resnet", "frozen-mobilenet", "pair")
-TEXT_ARCHS = ("bert", "distilbert", "roberta", "pair")
+IMAGE_ARCHS = (*_IMAGE, "pair")
+TEXT_ARCHS = (*_TEXT, "pair")
+DUAL_ARCHS = tuple(f"{image}+{text}" for image in _IMAGE for text in _TEXT)
+ARCHS = (*_IMAGE, *_TEXT, "pair", *DUAL_ARCHS)
 
 
 class Frozen(BaseModel):
@@ -34,10 +39,13 @@ class LearnerSettings(Frozen):
     """A client's model. With `pretrained` (folder or hub name) the sizes come from there.
 
     frozen-mobilenet has no random start: its `pretrained` is the path of NAME.npz, with NAME.json beside it.
+    gru's `pretrained` is a folder that a gru was exported to, or a file of word vectors; it has no heads.
     pair is a ViT and a BERT with one head, for clients of either modality: its `pretrained` names both, "VIT+BERT".
+    IMAGE+TEXT ("resnet+gru") is a dual encoder of pairs, without head: its `pretrained` is "IMAGE+TEXT" too, where
+    either may be empty.
     """
 
-    arch: Arch
+    arch: str = Field(description="a model of one modality, pair, or IMAGE+TEXT, a dual encoder")
     pretrained: str | None = None
     hidden: int = Field(64, ge=8, description="width of the backbone")
     layers: int = Field(2, ge=1)
@@ -51,48 +59,84 @@ class LearnerSettings(Frozen):
         "all", description="what is trained besides the head: all, or a part beside a frozen backbone"
     )
     rank: int = Field(8, ge=1, description="of LoRA's factors; width of an adapter's bottleneck")
+    unit: bool = Field(False, description="representations of unit length; the head reads them scaled")
+
+    @field_validator("arch")
+    @classmethod
+    def _known(cls, arch: str) -> str:
+        if arch not in ARCHS:
+            single = ", ".join((*_IMAGE, *_TEXT, "pair"))
+            raise ValueError(
+                f"allowed: {single}, or IMAGE+TEXT, a dual encoder of two of them ('resnet+gru')"
+            )
+        return arch
 
     @model_validator(mode="after")
     def _weights(self) -> LearnerSettings:
-        if self.arch == "frozen-mobilenet" and not self.pretrained:
-            raise ValueError(
-                "frozen-mobilenet needs `pretrained`: the path of its arrays, NAME.npz with NAME.json beside it"
+        two = self.arch == "pair" or self.arch in DUAL_ARCHS
+        if two and self.pretrained and self.pretrained.count("+") != 1:
+            wanted = (
+                "a ViT and a BERT as 'VIT+BERT'"
+                if self.arch == "pair"
+                else "'IMAGE+TEXT', either may be empty"
             )
+            raise ValueError(f"{self.arch}: pretrained = {self.pretrained!r}, expected {wanted}")
         if self.arch == "frozen-mobilenet" and self.tune != "all":
             raise ValueError(
                 f"frozen-mobilenet has a frozen backbone as it is, tune = {self.tune!r}: allowed: all"
             )
+        if self.tune != "all" and (self.arch == "gru" or self.arch in DUAL_ARCHS):
+            raise ValueError(f"{self.arch} is trained as a whole, tune = {self.tune!r}: allowed: all")
         if self.arch == "resnet" and self.tune == "lora":
             raise ValueError("a resnet has no attention for LoRA, allowed for tune: all, bias, adapters")
-        if self.arch == "pair" and self.pretrained and self.pretrained.count("+") != 1:
-            raise ValueError(
-                f"pair: pretrained = {self.pretrained!r}, expected a ViT and a BERT as 'VIT+BERT'"
-            )
-        if self.pretrained is None and self.arch != "resnet":
-            _check_heads(self.hidden, self.heads)
+        if self.arch == "pair" and self.unit:
+            raise ValueError("pair: unit = True: its two halves are added as they are, allowed: False")
+        for tower in self.towers():
+            tower._check_tower()
         return self
 
+    def _check_tower(self) -> None:
+        """ValueError where weights or sizes of one tower cannot be."""
+        if self.arch == "frozen-mobilenet" and not self.pretrained:
+            raise ValueError(
+                "frozen-mobilenet needs `pretrained`: the path of its arrays, NAME.npz with NAME.json beside it"
+            )
+        if self.pretrained is None and self.arch not in _HEADLESS:
+            _check_heads(self.hidden, self.heads)
+        if self.arch == "gru" and self.hidden % 2:
+            raise ValueError(f"gru: hidden = {self.hidden}: two directions share it, so it must be even")
+
     def towers(self) -> tuple[LearnerSettings, ...]:
-        """The models of one modality that it is made of: itself, or a pair's two, picture first."""
-        if self.arch != "pair":
-            return (self.model_copy(update={"tune": "all", "rank": 8}),)
-        own = self.pretrained.split("+") if self.pretrained else (None, None)
-        common = {"tune": "all", "rank": 8, "side": 96}
+        """The models of one modality that it is made of: itself, or the two of a pair or dual encoder, picture first.
+
+        Without what is put around a tower's body (`tune`, `unit`): that is what a public backbone is named by.
+        """
+        bare = {"tune": "all", "rank": 8, "unit": False}
+        if self.arch != "pair" and self.arch not in DUAL_ARCHS:
+            return (self.model_copy(update=bare),)
+        archs = ("vit", "bert") if self.arch == "pair" else self.arch.split("+")
+        own = self.pretrained.split("+") if self.pretrained else ("", "")
         return tuple(
-            self.model_copy(update={"arch": arch, "pretrained": weights, **common})
-            for arch, weights in zip(("vit", "bert"), own)
+            self.model_copy(
+                update=bare
+                | {"arch": arch, "pretrained": weights or None}
+                | ({} if arch == "frozen-mobilenet" else {"side": 96})
+            )
+            for arch, weights in zip(archs, own)
         )
 
     @model_serializer(mode="wrap")
     def _telling(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leaves out what means nothing here: models' dumps name their caches and random streams."""
         fields: dict[str, Any] = dump(self)
-        if self.arch != "frozen-mobilenet":
+        if not self.arch.startswith("frozen-mobilenet"):
             fields.pop("side", None)
         if self.tune == "all":
             fields.pop("tune", None)
         if self.tune not in ("lora", "adapters"):
             fields.pop("rank", None)
+        if not self.unit:
+            fields.pop("unit", None)
         return fields
 
 

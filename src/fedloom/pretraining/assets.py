@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedloom.config import Config
-from fedloom.data.scene import Scene
+from fedloom.data.scene import MODALITIES, Scene
 from fedloom.models.settings import LearnerSettings
 from fedloom.pretraining.builders import asset, present, tokenizer_folder
 from fedloom.pretraining.keys import backbone_name
@@ -58,8 +58,10 @@ def prepare(
 
 def _random_learners(config: Config) -> list[LearnerSettings]:
     """The learners that start from a public backbone: not those with weights of their own."""
-    every = [x for m in ("image", "text") for x in config.clients.learners(m)]
-    if not config.clients.public_steps:
+    every = [x for x in (config.server.image, config.server.text) if x is not None]
+    if config.clients.public_steps:
+        every += [x for m in MODALITIES for x in config.clients.learners(m)]
+    elif not config.server.public_steps:
         return []
     parts = [tower for learner in every for tower in learner.towers()]
     return [x for x in parts if x.pretrained is None and x.arch != "frozen-mobilenet"]

@@ -146,7 +146,7 @@ def _backbone(name: str, config: Config, scene: Scene, folder: Path, tick: Tick 
         "text" if settings.arch in TEXT_ARCHS else "image",
         tokenizer,
         scene.generic,
-        steps=config.clients.public_steps,
+        steps=config.public_steps,
         batch=64,
         rate=2e-3,
         seed=seed,

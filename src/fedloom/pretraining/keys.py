@@ -62,7 +62,7 @@ def asset_key(config: Config, scene: Scene, kind: str) -> dict[str, Any]:
     if kind == "tokenizer":
         return base
     if kind.startswith("backbone-"):
-        steps = config.clients.public_steps
+        steps = config.public_steps
         return base | {"learner": kind, "classes": scene.classes, "steps": steps}
     # How a generator is sampled does not change what it learns.
     sampling = {"guidance", "sampling_steps"} if kind == "generator" else set()
@@ -88,14 +88,17 @@ def weights_print(pretrained: str) -> str:
     """A digest of what a learner's `pretrained` is read from: names and bytes of files, wherever they lie.
 
     Args:
-        pretrained: a folder, a MobileNet's NAME.npz (or NAME) with NAME.json beside it, or a hub name. A hub name has
-            no files here: it stands for itself.
+        pretrained: a folder, a MobileNet's NAME.npz (or NAME) with NAME.json beside it, a file (word vectors), or a hub
+            name. A hub name has no files here: it stands for itself. "A+B", where that is no path: both.
     """
     folder, prefix = Path(pretrained), pretrained.removesuffix(".npz")
     if folder.is_dir():
         files = [file for file in sorted(folder.iterdir()) if file.suffix in _READ and file.is_file()]
     else:
-        files = [file for file in (Path(f"{prefix}.npz"), Path(f"{prefix}.json")) if file.is_file()]
+        beside = dict.fromkeys((Path(f"{prefix}.npz"), Path(f"{prefix}.json"), folder))
+        files = [file for file in beside if file.is_file()]
+    if not files and pretrained.count("+") == 1:
+        return "+".join(weights_print(part) if part else "" for part in pretrained.split("+"))
     return fingerprint(*((file.name, _file_print(file)) for file in files)) if files else pretrained
 
 

@@ -73,7 +73,7 @@ def build_side_by_side(config: Config, chains: Sequence[Sequence[str]], watch: O
 def _steps_of(config: Config, kind: str) -> int:
     """Training steps of an asset."""
     if kind.startswith("backbone-"):
-        return config.clients.public_steps
+        return config.public_steps
     return int((config.evaluation.judge if kind == "judge" else getattr(config.server, kind)).steps)
 
 

@@ -130,10 +130,9 @@ def _seeds_table(runs: Sequence[Run], shown: Sequence[Score]) -> Markup:
                 v for run in group if (v := before_after(score, run.summary, run.rounds)[1]) is not None
             ]
             spread = stdev(values) if len(values) > 1 else None
-            unit = 100 if score.percent else 1
             row.append(
                 score.say(mean(values) if values else None)
-                + (f" ± {unit * spread:.2f}" if spread is not None else "")
+                + (f" ± {score.scale * spread:.2f}" if spread is not None else "")
             )
         rows.append(row)
     head = ["Method", "Seeds", *(score.name for score in shown)]

@@ -29,13 +29,22 @@ from fedloom.report.canvas import (
     save,
     style,
 )
-from fedloom.report.scores import SCORES, Row, Score, end_of, series
+from fedloom.report.scores import SCORES, Row, Score, client_score, end_of, series
 
 DPI = 150
-_SIX = (BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE)
-COLOURS = dict(
-    zip((score.key for score in SCORES), (*_SIX, PURPLE, SKY, ORANGE))
-)  # generic ones as their own kind
+COLOURS = {  # generic ones as their own kind
+    "image_accuracy": BLUE,
+    "text_accuracy": VERMILLION,
+    "pair_recall": PURPLE,
+    "server_recall": INK,
+    "t2i_accuracy": GREEN,
+    "clip_score": PURPLE,
+    "fid": SKY,
+    "inception_score": ORANGE,
+    "generic_clip_score": PURPLE,
+    "generic_fid": SKY,
+    "generic_inception_score": ORANGE,
+}
 
 
 def _panels(scores: Sequence[Score]) -> tuple[Any, list[Any]]:
@@ -53,15 +62,6 @@ def _panels(scores: Sequence[Score]) -> tuple[Any, list[Any]]:
     return figure, axes
 
 
-def _unit(score: Score) -> float:
-    return 100.0 if score.percent else 1.0
-
-
-def _heading(score: Score) -> str:
-    accuracy = " accuracy, %" if score.percent else ""
-    return f"{score.name}{accuracy}{' (lower is better)' if score.lower_is_better else ''}"
-
-
 def curves(rows: Sequence[Row], path: Target, *, clients: Mapping[str, Sequence[str]] | None = None) -> None:
     """Every score that a run has, over rounds: the mean as a thick line, each client's own as a thin one.
 
@@ -73,10 +73,10 @@ def curves(rows: Sequence[Row], path: Target, *, clients: Mapping[str, Sequence[
     present = [score for score in SCORES if series(rows, score.key)[0]]
     figure, axes = _panels(present)
     for axis, score in zip(axes, present):
-        colour, unit = COLOURS[score.key], _unit(score)
+        colour, unit = COLOURS[score.key], score.scale
         names = dict.fromkeys(name for row in rows for name in row.get("per_client") or ())
         for name in names:
-            if f"{end_of(name, clients or {})}_accuracy" == score.key:
+            if client_score(end_of(name, clients or {})) == score.key:
                 x, y = series(rows, "per_client", name)
                 axis.plot(x, np.multiply(y, unit), color=colour, alpha=0.3, linewidth=1.1)
         x, y = series(rows, score.key)
@@ -93,7 +93,7 @@ def curves(rows: Sequence[Row], path: Target, *, clients: Mapping[str, Sequence[
             color=colour,
             annotation_clip=False,
         )
-        style(axis, _heading(score))
+        style(axis, score.heading)
         axis.margins(y=0.15)
         axis.set_xlim(x[0] - 0.05 * (x[-1] - x[0]) - 0.01, x[-1] + 0.16 * (x[-1] - x[0]) + 0.02)
     if not present:
@@ -118,7 +118,7 @@ def compare_curves(runs: Mapping[str, Sequence[Row]], path: Target) -> None:
         for number, (name, rows) in enumerate(runs.items()):
             x, y = series(rows, score.key)
             line = ("-", "--", ":")[number // len(CYCLE) % 3]
-            values = np.multiply(y, _unit(score))
+            values = np.multiply(y, score.scale)
             axis.plot(
                 x,
                 values,
@@ -129,7 +129,7 @@ def compare_curves(runs: Mapping[str, Sequence[Row]], path: Target) -> None:
                 markersize=3,
                 label=clean(name, 40),
             )
-        style(axis, _heading(score))
+        style(axis, score.heading)
         axis.margins(x=0.06, y=0.15)
     if present:
         handles, labels = axes[0].get_legend_handles_labels()

@@ -11,25 +11,46 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Score:
-    """A score: its key in `summary.json` and `metrics.jsonl`, its name, and how to say it."""
+    """A score: its key in `summary.json` and `metrics.jsonl`, its name, and how to say it.
+
+    percent: a share, said in percent. summed: shares added up, said in percent without the sign, as papers print a
+    sum of recalls (60.16). what: of the values, for the heading of a plot.
+    """
 
     key: str
     name: str
     note: str
     percent: bool = False
     lower_is_better: bool = False
+    summed: bool = False
+    what: str = ""
+
+    @property
+    def scale(self) -> float:
+        """What a value is multiplied by to be said."""
+        return 100.0 if self.percent or self.summed else 1.0
+
+    @property
+    def heading(self) -> str:
+        """`Image clients accuracy, %`."""
+        parts = (
+            f" {self.what}" if self.what else "",
+            ", %" if self.scale != 1 else "",
+            " (lower is better)" if self.lower_is_better else "",
+        )
+        return self.name + "".join(parts)
 
     def say(self, value: float | None) -> str:
         """The value as text: accuracies in percent; an en dash where there is none."""
         if value is None:
             return "–"
-        return f"{100 * value:.1f}%" if self.percent else f"{value:.2f}"
+        return f"{100 * value:.1f}%" if self.percent else f"{self.scale * value:.2f}"
 
     def say_change(self, before: float | None, after: float | None) -> str:
         """The change with its sign; accuracies in percentage points."""
         if before is None or after is None:
             return "–"
-        change = (after - before) * (100 if self.percent else 1)
+        change = (after - before) * self.scale
         text = f"{change:+.1f} pts" if self.percent else f"{change:+.2f}"
         return text.replace("-", "−")
 
@@ -40,10 +61,26 @@ class Score:
         return (after < before) == self.lower_is_better
 
 
+_ACC = "accuracy"
 SCORES = (
-    Score("image_accuracy", "Image clients", "accuracy on held-out images, mean over clients", percent=True),
-    Score("text_accuracy", "Text clients", "accuracy on held-out texts, mean over clients", percent=True),
-    Score("t2i_accuracy", "Generator", "share of its pictures that a judge recognises", percent=True),
+    Score(
+        "image_accuracy", "Image clients", "accuracy on held-out images, mean over clients", True, what=_ACC
+    ),
+    Score("text_accuracy", "Text clients", "accuracy on held-out texts, mean over clients", True, what=_ACC),
+    Score(
+        "pair_recall",
+        "Pair clients",
+        "R@1 of retrieval on held-out pairs, mean of both directions and over clients",
+        percent=True,
+        what="R@1",
+    ),
+    Score(
+        "server_recall",
+        "Server recall sum",
+        "R@1 image to text plus R@1 text to image of the server's model; 200 at most",
+        summed=True,
+    ),
+    Score("t2i_accuracy", "Generator", "share of its pictures that a judge recognises", True, what=_ACC),
     Score("clip_score", "CLIP score", "how well picture and prompt agree; higher is better"),
     Score("fid", "FID", "distance from real pictures; lower is better", lower_is_better=True),
     Score("inception_score", "Inception score", "clear and varied pictures; higher is better"),
@@ -58,6 +95,15 @@ SCORES = (
     ),
     Score("generic_inception_score", "Generic Inception score", "of general descriptions; higher is better"),
 )
+
+
+USUAL = ("image_accuracy", "text_accuracy", "t2i_accuracy", "clip_score")  # said to be missing where they are
+RECALLS = ("pair_recall", "server_recall")  # shown where they are, else not spoken of
+
+
+def client_score(modality: str) -> str:
+    """The key of the mean over clients of a modality; their own values are in `per_client`."""
+    return "pair_recall" if modality == "pair" else f"{modality}_accuracy"
 
 
 def number(value: Any) -> float | None:
@@ -119,4 +165,4 @@ def end_of(client: str, clients: Mapping[str, Any]) -> str:
     for modality, names in clients.items():
         if isinstance(names, Sequence) and client in names:
             return str(modality)
-    return next((m for m in ("image", "text", "audio") if client.startswith(m)), "")
+    return next((m for m in ("image", "text", "audio", "pair") if client.startswith(m)), "")

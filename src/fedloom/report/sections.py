@@ -19,10 +19,13 @@ from fedloom.report.markup import (
     table,
 )
 from fedloom.report.pictures import curves, label_curves, split_picture
+from fedloom.report.retrieval import retrieval
 from fedloom.report.scores import (
     SCORES,
+    USUAL,
     Score,
     before_after,
+    client_score,
     end_of,
     number,
     series,
@@ -91,7 +94,7 @@ def head(run: Run) -> Markup:
     facts += [f"fedloom {version}"] if version else []
     facts += [f"started {run.environment['started']}"] if run.environment.get("started") else []
     cards = [_card(run, score) for score in SCORES]
-    absent = [s.name for s, card in zip(SCORES[:4], cards) if not card]
+    absent = [s.name for s, card in zip(SCORES, cards) if s.key in USUAL and not card]
     notes = [f"Not measured in this run: {', '.join(absent)}."] if absent else []
     judged = number((run.summary.get("judge") or {}).get("real_test_accuracy"))
     if judged is not None:
@@ -165,9 +168,9 @@ def labels(run: Run) -> Markup:
 def clients(run: Run) -> Markup:
     """Accuracy of each client, and what each holds."""
     ends = clients_of(run)
-    rows, score = [], SCORES[0]
+    rows, score = [], SCORES[0]  # all are said as shares
     for end, names in ends.items():
-        after_all = (run.summary.get(f"{end}_accuracy") or {}).get("per_client") or {}
+        after_all = (run.summary.get(client_score(end)) or {}).get("per_client") or {}
         for name in names:
             values = series(run.rounds, "per_client", name)[1]
             before = values[0] if values else None
@@ -181,11 +184,16 @@ def clients(run: Run) -> Markup:
             lambda t: split_picture(counts, names, split["classes"], t), "samples by client and class"
         )
         parts.append(Markup(f"<br>{picture}"))
-    return section("The clients", "Accuracy on held-out data that no client trains on.", *parts)
+    note = "Accuracy on held-out data that no client trains on."
+    note += " Of pair clients: R@1 of retrieval, mean of both directions." if "pair" in ends else ""
+    return section("The clients", note, *parts)
 
 
 def whole_run(run: Run) -> Markup:
     """All parts, in order of interest."""
     return join(
-        [part(run) for part in (head, samples, labels, progress, clients, wire, time, missing, origin)]
+        [
+            part(run)
+            for part in (head, samples, labels, progress, retrieval, clients, wire, time, missing, origin)
+        ]
     )

@@ -190,7 +190,8 @@ class GridFederation(Federation):
         check_name(silo, self._mail.admitted().get(node))
         clients = header.get("clients")
         if not isinstance(clients, dict) or not all(
-            isinstance(k, str) and v in ("image", "text", "audio", "video", "image-text", "audio-visual")
+            isinstance(k, str)
+            and v in ("image", "text", "pair", "audio", "video", "image-text", "audio-visual")
             for k, v in clients.items()
         ):
             raise ContractBreach(f"{silo} brings no clients: {words(clients)}")

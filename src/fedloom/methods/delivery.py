@@ -1,0 +1,135 @@
+"""A model that is sent down again and again: whole once, then only what changed, in half precision.
+
+What receivers hold is known to the sender to the bit, so that rounding does not add up: what half precision or a share
+left out of one change is in the next.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+Arrays = dict[str, NDArray[Any]]
+Sending = Literal["whole", "changes"]
+AT = "@"  # name + AT: the places of the values called name, in a tensor laid flat
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """Arrays that lead from version `base` (0: from nothing) to `version`."""
+
+    arrays: Arrays
+    base: int
+    version: int
+
+
+class Delivery:
+    """The sender's side. `held` is what everybody has who has `version`.
+
+    Args:
+        sending: `whole` sends all weights every time, in single precision.
+        share: of each tensor's weights, those that moved furthest, that a change holds.
+    """
+
+    def __init__(self, sending: Sending = "changes", share: float = 1.0) -> None:
+        self.sending, self.share = sending, share
+        self.held: Arrays = {}
+        self.change: Arrays = {}
+        self.version = 0
+
+    def advance(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """A new version, as near to `weights` (float32) as its change allows."""
+        self.version += 1
+        if self.sending == "whole":
+            self.held, self.change = dict(weights), {}
+        elif not self.held:
+            self.held = {k: v.astype(np.float16).astype(np.float32) for k, v in weights.items()}
+        else:
+            self.change = {}
+            for name, value in weights.items():
+                self.change |= _change(name, value - self.held[name], self.share)
+            self.held = applied(self.held, self.change)
+
+    def parcel(self, has: int) -> Parcel:
+        """What leads a receiver that has version `has` (0: none) to the newest."""
+        if self.sending == "changes" and self.version > 1 and has == self.version - 1:
+            return Parcel(self.change, has, self.version)
+        small = self.sending == "changes" and self.version == 1
+        return Parcel(
+            {k: v.astype(np.float16) for k, v in self.held.items()} if small else self.held, 0, self.version
+        )
+
+    def state(self) -> Arrays:
+        """What a crash must not lose. A change is sent before the next checkpoint, so it is not kept."""
+        return {**self.held, "version": np.array([self.version])}
+
+    def load_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take up `state()` again."""
+        self.held = {k: np.array(v) for k, v in arrays.items() if k != "version"}
+        self.version, self.change = int(arrays["version"][0]), {}
+
+
+def _change(name: str, difference: NDArray[Any], share: float) -> Arrays:
+    """What is sent of one tensor's change: nothing where half precision leaves nothing of it."""
+    small = np.asarray(difference, np.float16)  # NumPy makes a difference of single numbers no array
+    if not small.any():
+        return {}
+    count = math.ceil(share * small.size)
+    # A place costs twice what a value does.
+    if 3 * count >= small.size:
+        return {name: small}
+    flat = small.ravel()
+    places = np.sort(np.argpartition(-np.abs(flat), count - 1)[:count]).astype(np.int32)
+    return {name: flat[places], name + AT: places}
+
+
+def applied(held: Mapping[str, NDArray[Any]], change: Mapping[str, NDArray[Any]]) -> Arrays:
+    """`held` with a change added. Raises ValueError for a change of something else."""
+    new = dict(held)
+    for name, values in change.items():
+        if name.endswith(AT):
+            continue
+        places = change.get(name + AT)
+        if name not in held or (places is None and held[name].shape != values.shape):
+            raise ValueError(f"a change of {name} {values.shape}, which is not what is held")
+        if places is None:
+            new[name] = np.asarray(held[name] + values.astype(np.float32))
+        else:
+            moved = held[name].copy()
+            moved.reshape(-1)[places] += values.astype(np.float32)
+            new[name] = moved
+    return new
+
+
+def received(held: Mapping[str, NDArray[Any]], version: int, parcel: Parcel) -> Arrays:
+    """What a receiver that holds `held`, of `version`, holds after a parcel. Raises ValueError for one not for it."""
+    if parcel.base == 0:
+        return {k: v.astype(np.float32) for k, v in parcel.arrays.items()}
+    if parcel.base != version:
+        raise ValueError(f"sent a change of version {parcel.base}, and holds version {version}")
+    return applied(held, parcel.arrays)
+
+
+def weights_of(model: nn.Module) -> Arrays:
+    """A model's weights and statistics (float32) without its head: what encodes."""
+    state = model.state_dict()
+    return {
+        k: v.detach().numpy().copy()
+        for k, v in state.items()
+        if v.dtype == torch.float32 and not k.startswith("head.")
+    }
+
+
+def put_into(model: nn.Module, weights: Mapping[str, NDArray[Any]]) -> None:
+    """Put `weights_of` back. Raises ValueError for weights of another model."""
+    own = {k: v.shape for k, v in weights_of(model).items()}
+    if own != {k: v.shape for k, v in weights.items()}:
+        raise ValueError("sent the weights of another architecture than the server's as it is known here")
+    model.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in weights.items()}, strict=False)

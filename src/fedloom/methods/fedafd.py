@@ -1,0 +1,448 @@
+"""FedAFD: adversarial alignment, granularity-aware fusion, similarity-guided ensemble (arXiv 2603.04890, CVPR 2026).
+
+    down  the public pairs, once; each round I_g and T_g, and the server's encoders of the client's own kinds
+    up    each round I_c and/or T_c, unit representations of the public set by the client's raw encoders
+
+Clients classify pictures, classify texts, or find pictures by texts; each has a task of its own. A round:
+
+    1  the server learns by matching on the public pairs, and encodes them: I_g, T_g
+    2  a client aligns its encoder with the server's on public data against two discriminators (BAA), then learns its
+       own task on private data, from representations fused with the frozen server encoder's (GFF)
+    3  it encodes the public set; the server weighs the clients by similarity and distils (SED)
+
+Discriminators, fusion and client encoders never leave. The frozen server encoder is needed at test time too.
+
+After the paper and, where it is silent, its code; defects of the code are switches, off by default: a second sigmoid
+after the discriminator's (`legacy_double_sigmoid`), one global branch in both levels of the fusion
+(`legacy_share_global`), a fusion that is begun anew in every round (`gff_reset_each_round`), global and local
+representations of different noisy views (not offered).
+
+Ours: encoders go down once whole and then as changes in half precision (`encoders`; "whole" is the paper's way); g is
+of the sample as it is, x of its training view; the optimiser keeps its moments between rounds; a client logs how well
+its discriminators tell the two apart, and BAA can pause on their collapse (`stop_collapse`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from fedloom.data.scene import Modality
+from fedloom.federation.base import Federation
+from fedloom.federation.messages import Tensor as Wire
+from fedloom.federation.messages import Tensors
+from fedloom.functional.adversarial import (
+    discriminator_accuracy,
+    discriminator_loss,
+    encoder_loss,
+    reversal_coefficient,
+    reverse_gradient,
+)
+from fedloom.functional.matching import class_spread
+from fedloom.functional.norms import unit
+from fedloom.functional.similarity import similarity_ensemble, weight_entropy
+from fedloom.methods.base import Done, Method, Tools
+from fedloom.methods.delivery import Delivery, Parcel, Sending, put_into, received, weights_of
+from fedloom.methods.pair_site import PairSite, of_kind
+from fedloom.methods.paired import (
+    KINDS,
+    PairedClient,
+    PairedServer,
+    PairedSettings,
+    PublicSet,
+    Views,
+    kinds_of,
+)
+from fedloom.methods.site import Inputs, Site, load_optimizer_state, optimizer_state
+from fedloom.models.discriminator import Discriminator
+from fedloom.models.fit import fit, index_batches, load_arrays, part_of, state_arrays
+from fedloom.models.granularity import GranularityFusion, Norm
+from fedloom.randomness import global_torch_stream
+
+Array = NDArray[Any]
+log = logging.getLogger(__name__)
+
+
+class Settings(PairedSettings):
+    """The three parts, each of which can be left out, and the switches of the authors' code."""
+
+    baa: bool = Field(True, description="bi-level adversarial alignment")
+    gff: bool = Field(True, description="granularity-aware feature fusion")
+    sed: bool = Field(True, description="similarity-guided ensemble; off: clients weigh the same")
+    beta: float = Field(0.5, ge=0, description="beta, weight of the adversarial losses")
+    local_epochs: int = Field(
+        1, ge=1, description="turns of public and private steps a round (E; the paper's 5)"
+    )
+    adversary: Literal["nonsat", "minimax", "grl"] = Field(
+        "nonsat",
+        description="as the code has it, as the paper prints it, or by gradient reversal in one pass",
+    )
+    discriminator_rate: float = Field(1e-4, gt=0, description="Adam's rate of the discriminators")
+    baa_warmup_rounds: int = Field(
+        0, ge=0, description="first rounds without BAA, while the server knows little"
+    )
+    stop_collapse: bool = Field(
+        False,
+        description="leave the encoder alone in rounds after one whose discriminators were right in 99 %",
+    )
+    gff_rate: float = Field(
+        5e-3, gt=0, description="rate of the fusion (the paper's 1e-4 at clients of pairs)"
+    )
+    gff_decay: float = Field(0.01, ge=0)
+    gff_norm: Norm = Field("batch", description="layer: for clients with a single private sample")
+    gff_ratio: int = Field(4, ge=1, description="r, bottleneck of the fusion")
+    gff_reset_each_round: bool = False
+    spread: float = Field(0.5, ge=0, description="weight of the term that spreads the classes' weights")
+    tau: float = Field(1.0, gt=0, description="tau of the similarity-guided weights")
+    encoders: Sending = Field("changes", description="whole: all weights in single precision every round")
+    encoder_share: float = Field(
+        1.0, gt=0, le=1, description="share of weights, those that moved most, of a change"
+    )
+    legacy_double_sigmoid: bool = False
+    legacy_share_global: bool = False
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Down: I_g and T_g, and what leads from version `base` of the server's encoders to `version`; see `delivery`."""
+
+    public: str
+    image: Annotated[Array, Wire("float32", ("P", "D"))]
+    text: Annotated[Array, Wire("float32", ("P", "D"))]
+    encoders: Annotated[Mapping[str, Array], Tensors(("float16", "float32", "int32"))] | None = None
+    base: int = 0
+    version: int = 0
+    progress: float = 0.0  # share of the rounds that are done, for the schedule of gradient reversal
+
+
+# ---------------------------------------------------------------------------------------------------- the client
+
+
+class Client(PairedClient):
+    """Aligns on public data, fuses on private data."""
+
+    settings: Settings
+
+    def __init__(self, site: Site, settings: Settings) -> None:
+        super().__init__(site, settings)
+        learner: Any = site.learner
+        s, width = settings, getattr(learner, "image", learner).width
+        with global_torch_stream(site.seed, site.name, "adversaries"):
+            self.inner, self.cross = Discriminator(width), Discriminator(width)
+            self.fusion = GranularityFusion(width, s.gff_ratio, s.gff_norm, s.legacy_share_global)
+        both = [*self.inner.parameters(), *self.cross.parameters()]
+        self.adversary = torch.optim.Adam(both, lr=s.discriminator_rate)
+        self.told_apart = 0.5  # discriminators' accuracy in their last round
+        self.encoders: dict[str, Array] = {}  # the server's, as `weights_of`, names begin with the kind
+        self.version = 0
+        self.foreign: dict[Modality, Site] = {}
+        if s.gff:
+            self._join_fusion()
+
+    def study(self, message: Lesson, round: int) -> float | None:
+        """E turns of the public pass and the private one."""
+        s, site = self.settings, self.site
+        if s.gff:
+            self._take(message)
+            if s.gff_reset_each_round:
+                self._begin_fusion_anew(round)
+        bank = {m: torch.from_numpy(getattr(message, m)) for m in KINDS}
+        g = self._foreign_views("private")
+        losses = []
+        for turn in range(s.local_epochs):
+            if s.baa and round > s.baa_warmup_rounds:
+                self._align(message, bank, round, turn)
+            self.fusion.train()
+            steps = _part(s.private_steps, turn, s.local_epochs)
+            losses.append(
+                site.fit(
+                    site.private, steps, lambda views, i: self._task_loss(views, i, g), round, turn, "private"
+                )
+            )
+        told = [loss for loss in losses if loss is not None]
+        return sum(told) / len(told) if told else None
+
+    # ---------------------------------------------------------------- bi-level adversarial alignment, on public data
+
+    def _align(self, lesson: Lesson, bank: Mapping[Modality, Tensor], round: int, turn: int) -> None:
+        """Discriminators' step, then the encoder's against them; both on the same public batch."""
+        s = self.settings
+        steps = _part(s.shared_steps, turn, s.local_epochs)
+        if s.stop_collapse and self.told_apart > 0.99:
+            self._discriminate_only(bank, steps, round, turn)
+            return
+        turned = reversal_coefficient(lesson.progress)
+        accuracies: list[float] = []
+
+        def loss(z: Mapping[Modality, Tensor], i: Tensor) -> Tensor:
+            accuracies.append(self._accuracy(bank, z, i))
+            if s.adversary == "grl":
+                self._land()
+                return s.beta * self._apart(bank, {m: reverse_gradient(x, turned) for m, x in z.items()}, i)
+            self._step(bank, {m: x.detach() for m, x in z.items()}, i, round)
+            return s.beta * self._against(z)
+
+        self.on_public(steps, loss, round, turn)
+        self._land()
+        self._remember_accuracy(accuracies, round)
+
+    def _discriminate_only(self, bank: Mapping[Modality, Tensor], steps: int, round: int, turn: int) -> None:
+        """A pass in which the encoder is left alone, so that discriminators do not get further ahead."""
+        spoken, accuracies = self.spoken(), []
+        rng = self.site.rng(round, turn, "public", "batches")
+        for index in index_batches(len(bank["image"]), self.site.batch, steps, rng):
+            i = torch.from_numpy(index)
+            z = {m: x[i] for m, x in spoken.items()}
+            accuracies.append(self._accuracy(bank, z, i))
+            self._step(bank, z, i, round)
+        self._remember_accuracy(accuracies, round)
+
+    def _step(
+        self, bank: Mapping[Modality, Tensor], z: Mapping[Modality, Tensor], i: Tensor, round: int
+    ) -> None:
+        """One Adam step of the discriminators on representations without gradient."""
+        name = f"discriminators of {self.site.name}, round {round}"
+        fit(self.adversary, [i], lambda i: self.settings.beta * self._apart(bank, z, i), clip=None, name=name)
+        self.adversary.zero_grad(set_to_none=True)  # or `_land` would take the last step twice
+
+    def _land(self) -> None:
+        """With gradient reversal: the discriminators' step by what the encoder's backward pass left them."""
+        if any(p.grad is not None for group in self.adversary.param_groups for p in group["params"]):
+            self.adversary.step()
+            self.adversary.zero_grad(set_to_none=True)
+
+    def _remember_accuracy(self, accuracies: list[float], round: int) -> None:
+        if accuracies:
+            self.told_apart = float(np.mean(accuracies))
+            log.info("%s, round %d: discriminators right in %.3f", self.site.name, round, self.told_apart)
+
+    def _apart(self, bank: Mapping[Modality, Tensor], z: Mapping[Modality, Tensor], i: Tensor) -> Tensor:
+        """L_in + L_cr of the discriminators: global of the own kind, and of the other, against local."""
+        mode: Any = "minimax" if self.settings.adversary == "minimax" else "nonsat"
+        legacy = self.settings.legacy_double_sigmoid
+        terms = []
+        for m, x in z.items():
+            for d, kind in ((self.inner, m), (self.cross, _other(m))):
+                terms.append(discriminator_loss(d(bank[kind][i]), d(x), mode, legacy))
+        return torch.stack(terms).sum()
+
+    def _against(self, z: Mapping[Modality, Tensor]) -> Tensor:
+        """L_adv of the encoder; both discriminators are held."""
+        mode: Any = "minimax" if self.settings.adversary == "minimax" else "nonsat"
+        legacy = self.settings.legacy_double_sigmoid
+        return torch.stack(
+            [encoder_loss(d.held(x), mode, legacy) for x in z.values() for d in (self.inner, self.cross)]
+        ).sum()
+
+    @torch.no_grad()
+    def _accuracy(self, bank: Mapping[Modality, Tensor], z: Mapping[Modality, Tensor], i: Tensor) -> float:
+        each = [
+            discriminator_accuracy(d(bank[kind][i]), d(x))
+            for m, x in z.items()
+            for d, kind in ((self.inner, m), (self.cross, _other(m)))
+        ]
+        return float(np.mean(each))
+
+    # ------------------------------------------------------------- granularity-aware feature fusion, on private data
+
+    def _task_loss(self, views: Inputs, i: Tensor, g: Mapping[Modality, Tensor]) -> Tensor:
+        """The own task on x~: cross-entropy with spread classes, or matching."""
+        site, learner = self.site, cast(Any, self.site.learner)
+        if isinstance(site, PairSite):
+            at = {"image": site.private["picture"][i], "text": i}
+            x = {m: learner.encode(**of_kind(views, m)) for m in KINDS}
+            fused = {m: self._fuse(x[m], g[m][at[m]] if g else None) for m in KINDS}
+            return site.match(fused["image"], fused["text"])
+        z = learner.encode(**views)
+        logits = learner.classify(self._fuse(z, g[site.modality][i] if g else None))
+        return F.cross_entropy(logits, site.private_labels[i]) + class_spread(
+            learner.head.weight, self.settings.spread
+        )
+
+    def _fuse(self, x: Tensor, g: Tensor | None) -> Tensor:
+        """x~, of unit representations x and g; without g, x."""
+        fused: Tensor = x if g is None else self.fusion(x, g)
+        return fused
+
+    def represent(self, inputs: Inputs) -> Tensor:
+        """x~ of the test samples, by the server's encoder of the last round; x before there is one."""
+        x, g = super().represent(inputs), self._foreign_views("test")
+        if not g:
+            return x
+        self.fusion.eval()
+        with torch.no_grad():
+            return self._fuse(x, torch.cat([g[m] for m in kinds_of(self.site.modality)]))
+
+    def _foreign_views(self, part: str) -> dict[Modality, Tensor]:
+        """g: what the server's encoders make of the site's own samples of that part; nothing before they came."""
+        if not self.encoders:
+            return {}
+        samples, found = self.site.samples[part], {}
+        for m in kinds_of(self.site.modality):
+            given = {"image": getattr(samples, "images", None), "text": getattr(samples, "captions", None)}[m]
+            site = self._server_like(m)
+            found[m] = unit(site.encode(site.raw(samples if given is None else given)))
+        return found
+
+    def _server_like(self, m: Modality) -> Site:
+        """The server's encoder as it is held here. Raises ValueError where this site does not know its shape."""
+        if m not in self.foreign:
+            if self.site.server is None:
+                raise ValueError(f"{self.site.name} does not know the server's {m} model")
+            self.foreign[m] = self.site.server(m)
+            put_into(self.foreign[m].learner, part_of(self.encoders, f"{m}."))
+        return self.foreign[m]
+
+    def _take(self, message: Lesson) -> None:
+        """The server's encoders of this round."""
+        if message.encoders is None:
+            return
+        parcel = Parcel(dict(message.encoders), message.base, message.version)
+        self.encoders, self.version = received(self.encoders, self.version, parcel), message.version
+        for m, site in self.foreign.items():
+            put_into(site.learner, part_of(self.encoders, f"{m}."))
+
+    def _join_fusion(self) -> None:
+        """The fusion learns with the learner, at a rate of its own."""
+        s = self.settings
+        own = {"params": list(self.fusion.parameters()), "lr": s.gff_rate, "weight_decay": s.gff_decay}
+        self.site.optimizer.add_param_group(own)
+
+    def _begin_fusion_anew(self, round: int) -> None:
+        """Random weights and no moments, as the authors' code has it in every round."""
+        with global_torch_stream(self.site.seed, self.site.name, round, "fusion"):
+            s = self.settings
+            fresh = GranularityFusion(self.fusion.width, s.gff_ratio, s.gff_norm, s.legacy_share_global)
+        self.fusion.load_state_dict(fresh.state_dict())
+        for p in self.fusion.parameters():
+            self.site.optimizer.state.pop(p, None)
+
+    # ------------------------------------------------------------------------------------------ what survives a crash
+
+    def memory(self) -> dict[str, Array]:
+        """Besides the public set: what never leaves, and the server's encoders as they are held here."""
+        found = super().memory() | {"version": np.array([self.version]), "told": np.array([self.told_apart])}
+        for name, module in self._own():
+            found |= state_arrays(module, f"{name}.")
+        found |= {f"adversary {k}": v for k, v in optimizer_state(self.adversary).items()}
+        return found | {f"server {k}": v for k, v in self.encoders.items()}
+
+    def remember(self, arrays: Mapping[str, Array]) -> None:
+        """All again."""
+        super().remember(arrays)
+        self.version, self.told_apart = int(arrays["version"][0]), float(arrays["told"][0])
+        for name, module in self._own():
+            load_arrays(module, arrays, f"{name}.")
+        load_optimizer_state(self.adversary, part_of(arrays, "adversary "))
+        self.encoders, self.foreign = {k: np.array(v) for k, v in part_of(arrays, "server ").items()}, {}
+
+    def _own(self) -> tuple[tuple[str, torch.nn.Module], ...]:
+        return ("inner", self.inner), ("cross", self.cross), ("fusion", self.fusion)
+
+
+def _other(m: Modality) -> Modality:
+    return "text" if m == "image" else "image"
+
+
+def _part(steps: int, turn: int, turns: int) -> int:
+    """Steps of one turn: all turns together take `steps`."""
+    return steps * (turn + 1) // turns - steps * turn // turns
+
+
+# ---------------------------------------------------------------------------------------------------- the server
+
+
+class Server(PairedServer):
+    """Sends its encoders, and believes the clients by similarity."""
+
+    settings: Settings
+
+    def __init__(self, tools: Tools, settings: Settings) -> None:
+        super().__init__(tools, settings)
+        self.deliveries = {m: Delivery(settings.encoders, settings.encoder_share) for m in KINDS}
+        self.progress = 0.0
+        self.receivers: dict[str, int] = {}  # client -> version of the encoders that it holds
+
+    def exchange(self, t: int, federation: Federation, bank: Mapping[Modality, Tensor]) -> dict[str, Views]:
+        """With a new version of the encoders; who does not answer is sent them whole next time."""
+        if self.settings.gff:
+            for m, site in self._each():
+                self.deliveries[m].advance(weights_of(site.learner))
+        self.progress = (t - 1) / max(1, self.tools.rounds)
+        views = super().exchange(t, federation, bank)
+        self.receivers = dict.fromkeys(views, self.deliveries["image"].version)
+        return views
+
+    def lesson(self, client: str, modality: str, bank: Mapping[Modality, Tensor]) -> Lesson:
+        """I_g and T_g (both: D_cr compares with the other kind), and encoders of the client's own kinds."""
+        images, texts = bank["image"].numpy(), bank["text"].numpy()
+        if not self.settings.gff:
+            return Lesson(self.name, images, texts, progress=self.progress)
+        arrays: dict[str, Array] = {}
+        for m in kinds_of(modality):
+            parcel = self.deliveries[m].parcel(self.receivers.get(client, 0))
+            arrays |= {f"{m}.{k}": v for k, v in parcel.arrays.items()}
+        return Lesson(self.name, images, texts, arrays, parcel.base, parcel.version, self.progress)
+
+    def ensemble(
+        self, m: Modality, z: Tensor, present: Tensor, bank: Mapping[Modality, Tensor]
+    ) -> tuple[Tensor, float | None]:
+        """I_agg: clients weighed by how well they pick the sample out among all, against the server's own kind."""
+        if not self.settings.sed:
+            share = present.float() / present.sum(0).clamp(min=1)
+            return torch.einsum("kp,kpd->pd", share, z), float(weight_entropy(share).mean())
+        found = similarity_ensemble(z, bank[m], self.settings.tau, present)
+        return found.representations, float(weight_entropy(found.weights).mean())
+
+    def paper_bytes(self, federation: Federation) -> tuple[int, int] | None:
+        """The paper's way: representations, and whole encoders in single precision, every round."""
+        up, down = super().paper_bytes(federation) or (0, 0)
+        if not self.settings.gff:
+            return up, down
+        size = {m: sum(v.nbytes for v in weights_of(site.learner).values()) for m, site in self._each()}
+        return up, down + sum(size[m] for k in federation.clients for m in kinds_of(federation.modality(k)))
+
+    def state(self) -> dict[str, Array]:
+        """With what the clients hold of the encoders, and which version."""
+        found = super().state()
+        names = sorted(self.receivers)
+        found["receivers"] = np.frombuffer("\n".join(names).encode(), np.uint8).copy()
+        found["receivers hold"] = np.array([self.receivers[k] for k in names], dtype=np.int64)
+        for m, delivery in self.deliveries.items():
+            found |= {f"{m} sent {k}": v for k, v in delivery.state().items()}
+        return found
+
+    def load_state(self, tensors: Mapping[str, Array]) -> None:
+        """All again."""
+        super().load_state(tensors)
+        names = list(filter(None, np.asarray(tensors["receivers"]).tobytes().decode().split("\n")))
+        self.receivers = dict(zip(names, np.asarray(tensors["receivers hold"]).tolist(), strict=True))
+        for m, delivery in self.deliveries.items():
+            delivery.load_state(part_of(tensors, f"{m} sent "))
+
+
+def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
+    return {"hold": (PublicSet, Done), "learn": (Lesson, Views)}
+
+
+METHOD = Method(
+    "fedafd",
+    Settings,
+    Client,
+    Server,
+    _verbs,
+    frozenset({"learners", "public"}),
+    models=lambda settings, clients: clients.unit(),
+    pairs=True,
+    one_task=False,
+    sends_models=True,
+)

@@ -1,0 +1,143 @@
+"""flora: the plain scene as it always was, and the richer world of its pairs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedloom.data.flora import load
+from fedloom.data.flora_drawing import SPECIES, describe, draw_flowers, render
+from fedloom.data.flora_pairs import look_closer, show, tell
+from fedloom.data.scene import ImageSet, Scene, TextSet
+from fedloom.errors import BadInput
+from fedloom.randomness import numpy_stream
+
+FEW: dict[str, Any] = {"size": 16, "images": 20, "texts": 20, "test": 20, "generic": 20, "reference": 20}
+
+
+def digest(array: np.ndarray[Any, Any], texts: Sequence[str] = ()) -> str:
+    return hashlib.sha256(array.tobytes() + "\n".join(texts).encode()).hexdigest()[:16]
+
+
+def same(a: Scene, b: Scene) -> bool:
+    """Whether pictures and texts of the clients are equal."""
+    pairs = [(getattr(a, part), getattr(b, part)) for part in ("train", "test")]
+    return all(
+        np.array_equal(x["image"].images, y["image"].images)
+        and np.array_equal(x["image"].labels, y["image"].labels)
+        and x["text"].texts == y["text"].texts
+        for x, y in pairs
+    )
+
+
+def test_the_plain_scene_is_what_it_always_was() -> None:
+    """Texts and labels by digests of the first release's; pictures, as a drawing library's release may change a pixel,
+    by how they were drawn."""
+    scene = load(seed=3, **FEW)
+    texts, held_out = scene.train["text"], scene.test["text"]
+    assert isinstance(texts, TextSet)
+    assert isinstance(held_out, TextSet)
+    assert digest(texts.labels, texts.texts) == "e9285a6af4c0a904"
+    assert digest(held_out.labels, held_out.texts) == "8a65c721b7c84e7b"
+    assert scene.generic is not None
+    assert digest(scene.generic.names) == "bcb787c03a48b0b4"
+    rng = numpy_stream(3, "flora", "generic")
+    labels = rng.permutation(np.arange(20) % 10)
+    flowers = draw_flowers(labels, rng)
+    assert np.array_equal(scene.generic.images, np.stack([render(f, 16, rng) for f in flowers]))
+    assert scene.generic.captions == tuple(describe(f, rng) for f in flowers)
+    assert scene.generic.texts == ()
+    assert scene.public_test is None
+    assert set(scene.train) == {"image", "text"}
+    assert scene.one_label_space
+
+
+def test_pairs_leave_the_clients_own_as_they_were() -> None:
+    plain, scene = load(**FEW), load(pairs=40, captions=3, test_pairs=30, **FEW)
+    assert same(plain, scene)
+    assert plain.generic
+    assert scene.generic
+    assert np.array_equal(
+        plain.generic.names != plain.generic.labels, scene.generic.names != scene.generic.labels
+    )
+    train, test, own = scene.pairs("train"), scene.pairs("test"), scene.public_test
+    assert own is not None
+    assert [(len(p), len(p.captions)) for p in (train, test, own)] == [(40, 120), (30, 90), (30, 90)]
+    assert not np.array_equal(test.images, own.images)
+    assert len(scene.generic.captions) == len(scene.generic.images) == len(scene.generic.texts) == 20
+    again = load(pairs=40, captions=3, test_pairs=30, **FEW)
+    assert np.array_equal(again.pairs("train").images, train.images)
+    assert again.pairs("train").captions == train.captions
+
+
+def test_pairs_lie_in_the_order_of_their_species() -> None:
+    """So shards of neighbours are skewed. Seen by colours: each species has two."""
+    pairs = load(pairs=200, captions=1, test_pairs=10, **FEW).pairs("train")
+    for c, kind in enumerate(SPECIES):
+        words = " ".join(pairs.captions[20 * c : 20 * c + 20])
+        assert all(f"{colour} petals" in words for colour in kind.colours)
+        assert {
+            w for w in words.replace("petals", "").split() if w in {"three", "four", "five", "six", "eight"}
+        } == {{3: "three", 4: "four", 5: "five", 6: "six", 8: "eight"}[kind.petals]}
+
+
+def test_captions_tell_pictures_apart() -> None:
+    """Most captions are of one picture alone, none names a species, all are short; pictures show what they say."""
+    rng = np.random.default_rng(0)
+    sights = look_closer(np.arange(200) % 10, rng)
+    assert (
+        len(
+            {(s.flower.species, s.flower.colour, s.size, s.place, s.ground, s.visitor, s.bud) for s in sights}
+        )
+        > 195
+    )
+    captions = [tell(s, rng) for s in sights]
+    assert len(set(captions)) > 180
+    assert max(len(c.split()) for c in captions) <= 22
+    assert not {kind.name for kind in SPECIES} & {w for c in captions for w in c.split()}
+    night, snow = (
+        np.mean([show(s, 16, rng).mean() for s in sights if s.ground == g]) for g in ("at night", "in snow")
+    )
+    assert night < 80 < 180 < snow
+    left = next(
+        s for s in sights if (s.place, s.ground, s.visitor, s.bud) == ("at upper left", "at night", "", "")
+    )
+    picture = show(left, 16, rng).astype(int)
+    assert picture[:8, :8].mean() > picture[8:, 8:].mean()
+
+
+def test_texts_with_a_label_space_of_their_own() -> None:
+    species = load(**FEW)
+    family, colour = (load(text_labels=kind, **FEW) for kind in ("family", "colour"))
+    assert same(species, family)
+    assert family.text_class_names[0] == "poppy or zinnia"
+    assert not family.one_label_space
+    assert family.names_of("image") == species.class_names
+    assert [len(s.names_of("text")) for s in (species, family, colour)] == [10, 5, 7]
+    assert np.array_equal(
+        family.labelled("train", "text").labels, species.labelled("train", "text").labels // 2
+    )
+    texts = colour.train["text"]
+    assert isinstance(texts, TextSet)
+    assert all(f"{colour.text_class_names[label]} petals" in t for t, label in zip(texts.texts, texts.labels))
+    images = colour.train["image"]
+    assert isinstance(images, ImageSet)
+    assert images.labels.max() == 9
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"pairs": 9}, "flora: pairs=9, allowed: at least 10"),
+        ({"pairs": 10, "test_pairs": 3}, "flora: test_pairs=3"),
+        ({"pairs": 10, "captions": 0}, "flora: captions=0, allowed: 1 or more"),
+        ({"text_labels": "colours"}, "unknown text_labels 'colours'. Did you mean 'colour'"),
+    ],
+)
+def test_complaints(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        load(**{**FEW, **options})

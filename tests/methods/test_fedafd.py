@@ -1,0 +1,484 @@
+"""FedAFD: its three parts, each alone; what is sent of the server's encoders; the clients without any of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from toy_sites import CLASSES, ONE_EACH, PAIRS, SIDE, WIDTH, Toy, client, same, server_learner, words
+
+from fedloom.errors import BadInput
+from fedloom.functional.adversarial import reversal_coefficient, reverse_gradient
+from fedloom.functional.norms import unit
+from fedloom.functional.similarity import similarity_ensemble
+from fedloom.methods.delivery import weights_of
+from fedloom.methods.fedafd import Lesson
+from fedloom.methods.pair_site import PairSite, of_kind
+from fedloom.methods.paired import Views, kinds_of
+from fedloom.models.fit import state_arrays
+from fedloom.models.learner import build_learner
+from fedloom.models.settings import LearnerSettings
+
+OFF = {"baa": False, "gff": False, "gamma": 0.0}
+MODALITIES = [pytest.param(name, id=modality) for name, modality in ONE_EACH.items()]
+
+
+def toy_of(**settings):
+    return Toy(None, "fedafd", clients=ONE_EACH, **settings)
+
+
+def taught(name, **settings):
+    """A client after a round, and the bank of the server it learned from."""
+    toy = toy_of(**settings)
+    toy.run(1)
+    return toy.half(name), toy.server.bank()
+
+
+def weights(half):
+    """The encoder, without optimiser."""
+    return state_arrays(half.site.learner)
+
+
+def adversaries(half):
+    return state_arrays(half.inner, "inner.") | state_arrays(half.cross, "cross.")
+
+
+def batch_of(half):
+    """Views and indices of four private samples, and g of all."""
+    i = torch.tensor([0, 3, 5, 6])
+    private = {k: v[i] for k, v in half.site.private.items()}
+    return half.site.views(private, torch.Generator().manual_seed(0)), i, half._foreign_views("private")
+
+
+# ----------------------------------------------------------------------------------------- fusion on private data
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_the_tasks_gradient_reaches_encoder_and_fusion_and_never_the_servers_encoder(name):
+    half, _ = taught(name)
+    views, i, g = batch_of(half)
+    assert all(not z.requires_grad for z in g.values())
+    assert set(half.foreign) == set(g) == set(kinds_of(ONE_EACH[name]))
+    half.site.optimizer.zero_grad(set_to_none=True)
+    half._task_loss(views, i, g).backward()
+    for module in (half.site.learner, half.fusion):
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+        assert any(p.grad.any() for p in module.parameters())
+    for site in half.foreign.values():
+        assert all(p.grad is None for p in site.learner.parameters())
+    assert all(p.grad is None for d in (half.inner, half.cross) for p in d.parameters())
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_what_a_client_is_scored_on_lies_between_its_own_and_the_servers(name):
+    half, _ = taught(name)
+    x, fused = half.site.encode(half.site.test), half.represent(half.site.test)
+    g = half._foreign_views("test")
+    g = torch.cat([g[m] for m in kinds_of(ONE_EACH[name])])
+    assert x.shape == fused.shape == g.shape
+    assert not torch.allclose(x, fused)
+    assert ((fused >= torch.minimum(x, g)) & (fused <= torch.maximum(x, g))).all()
+    assert not half.fusion.training
+    assert half.evaluate(None, round=1).accuracy == half.site.score(fused)["accuracy"]
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_without_fusion_the_client_is_on_its_own_and_no_encoder_is_sent(name):
+    toy = toy_of(gff=False)
+    toy.run()
+    half = toy.half(name)
+    assert torch.equal(half.represent(half.site.test), half.site.encode(half.site.test))
+    assert half._foreign_views("private") == {}
+    assert half.encoders == {}
+    fields = {f["name"]: f["bytes"] for r in toy.ledger.rows() if r["verb"] == "learn" for f in r["fields"]}
+    assert not any(size for field, size in fields.items() if field.startswith("encoders"))
+    assert toy.server.paper_bytes(toy.federation) == (4 * 4 * PAIRS * WIDTH, 3 * 2 * 4 * PAIRS * WIDTH)
+
+
+def test_each_caption_and_each_picture_is_fused_with_the_servers_of_its_own():
+    """The fusion sees x of the batch's pictures and captions beside g of the same ones."""
+    half, _ = taught("pair-0")
+    site, seen = half.site, []
+    assert isinstance(site, PairSite)
+    site.augment = False
+    server = half.foreign
+    half._fuse = lambda x, g: seen.append((x, g)) or x
+    i = torch.tensor([4, 1, 2])
+    rows = {k: v[i] for k, v in site.private.items()}
+    site.learner.eval()
+    half._task_loss(site.views(rows, torch.Generator()), i, half._foreign_views("private"))
+    (_, pictures), (_, captions) = seen
+    owner = site.samples["private"].owner[i.numpy()]
+    raw = {
+        "image": server["image"].raw(site.samples["private"].images[owner]),
+        "text": server["text"].raw([site.samples["private"].captions[int(n)] for n in i]),
+    }
+    torch.testing.assert_close(pictures, server["image"].encode(raw["image"]))
+    torch.testing.assert_close(captions, server["text"].encode(raw["text"]))
+    torch.testing.assert_close(seen[0][0], site.encode({"pixel_values": site.pictures[owner]}))
+
+
+def test_fusion_learns_at_its_own_rate_and_can_begin_anew():
+    kept, anew = (taught("image-0", gff_reset_each_round=r)[0] for r in (False, True))
+    groups = kept.site.optimizer.param_groups
+    assert [g["lr"] for g in groups] == [2e-3, 5e-3]
+    assert {id(p) for p in groups[1]["params"]} == {id(p) for p in kept.fusion.parameters()}
+    before = state_arrays(anew.fusion)
+    anew._begin_fusion_anew(2)
+    after = state_arrays(anew.fusion)
+    assert not same(before, after)
+    assert (
+        after["local_branches.0.1.num_batches_tracked"],
+        before["local_branches.0.1.num_batches_tracked"],
+    ) == (0, 2)
+    assert not any(p in anew.site.optimizer.state for p in anew.fusion.parameters())
+    assert all(p in anew.site.optimizer.state for p in anew.site.learner.parameters())
+
+
+def test_one_private_sample_needs_the_norm_that_works_with_one():
+    said = {}
+    for norm in ("batch", "layer"):
+        toy = toy_of(gff_norm=norm)
+        half = toy.half("image-0")
+        half.site.take(half.site.samples["private"].subset([3]), half.site.samples["test"])
+        toy.run(1)
+        said[norm] = [m.detail for m in toy.federation.missing]
+    assert said["layer"] == []
+    assert "use norm 'layer'" in said["batch"][0]
+
+
+def test_a_site_that_does_not_know_the_servers_model_says_so():
+    toy = toy_of()
+    toy.half("text-0").site.server = None
+    toy.run(1)
+    assert [m.client for m in toy.federation.missing] == ["text-0"]
+    assert "text-0 does not know the server's text model" in toy.federation.missing[0].detail
+
+
+# ------------------------------------------------------------------------------------------ alignment on public data
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_the_discriminators_step_leaves_the_client_bitwise_as_it_is(name):
+    half, bank = taught(name)
+    before, d = half.site.state(), adversaries(half)
+    i = torch.arange(5)
+    half._step(bank, {m: z[i] for m, z in half.spoken().items()}, i, 2)
+    assert same(before, half.site.state())
+    assert all(not np.array_equal(v, d[k]) for k, v in adversaries(half).items())
+
+
+@pytest.mark.parametrize("adversary", ["nonsat", "minimax"])
+@pytest.mark.parametrize("name", MODALITIES)
+def test_the_encoders_step_leaves_the_discriminators_as_they_are(name, adversary):
+    half, _ = taught(name, adversary=adversary)
+    before, d, fusion = weights(half), adversaries(half), state_arrays(half.fusion)
+    half.on_public(1, lambda z, i: half._against(z), 2)
+    assert same(d, adversaries(half))
+    assert same(fusion, state_arrays(half.fusion))
+    assert all(p.grad is None for p in (*half.inner.parameters(), *half.cross.parameters()))
+    moved = {k for k, v in weights(half).items() if not np.array_equal(v, before[k])}
+    assert moved == {k for k in before if "body" in k}  # neither head nor matching
+
+
+@pytest.mark.parametrize("adversary", ["nonsat", "minimax", "grl"])
+def test_a_pass_moves_both_sides(adversary):
+    half, bank = taught("pair-0", adversary=adversary)
+    before, d = weights(half), adversaries(half)
+    lesson = dataclasses.replace(_lesson(bank), progress=0.5)
+    half._align(lesson, bank, 2, 0)
+    assert all(not np.array_equal(v, d[k]) for k, v in adversaries(half).items())
+    assert all(not np.array_equal(v, before[k]) for k, v in weights(half).items() if "body" in k)
+    steps = {int(v["step"]) for v in half.adversary.state_dict()["state"].values()}
+    assert steps == {4}  # two of the round before
+    assert all(p.grad is None for p in (*half.inner.parameters(), *half.cross.parameters()))
+    assert 0 <= half.told_apart <= 1
+
+
+def _lesson(bank):
+    return Lesson("", bank["image"].numpy(), bank["text"].numpy())
+
+
+def test_reversal_is_the_printed_loss_in_one_pass():
+    """At the schedule's end, the encoder's gradient is that of log(1 - D(x)), the discriminators' that of their own."""
+    half, bank = taught("image-0")
+    z, i = torch.randn(4, WIDTH, requires_grad=True), torch.arange(4)
+    half.settings = half.settings.model_copy(update={"adversary": "minimax"})
+    (expected,) = torch.autograd.grad(half._against({"image": z}), z)
+    turned = reverse_gradient(z, reversal_coefficient(1.0))
+    (got,) = torch.autograd.grad(half._apart(bank, {"image": turned}, i), z)
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_adversarial_losses_by_hand(name):
+    """A client of one kind has two comparisons, one of pairs four with one pair of discriminators."""
+    half, bank = taught(name)
+    i = torch.arange(4)
+    z = {m: x[i] for m, x in half.spoken().items()}
+
+    def nats(logits, right):
+        p = logits.sigmoid()
+        return -(p if right else 1 - p).log().mean()
+
+    d_loss = e_loss = 0.0
+    for m, x in z.items():
+        other = {"image": "text", "text": "image"}[m]
+        for d, kind in ((half.inner, m), (half.cross, other)):
+            d_loss = d_loss + nats(d(bank[kind][i]), True) + nats(d(x), False)
+            e_loss = e_loss + nats(d(x), True)
+    assert half._apart(bank, z, i).item() == pytest.approx(d_loss.item(), rel=1e-5)
+    assert half._against(z).item() == pytest.approx(e_loss.item(), rel=1e-5)
+
+
+def test_a_collapse_pauses_the_encoder_and_not_the_discriminators():
+    half, bank = taught("pair-0", stop_collapse=True)
+    half.told_apart = 0.995
+    before, d = half.site.state(), adversaries(half)
+    half._align(_lesson(bank), bank, 2, 0)
+    assert same(before, half.site.state())
+    assert all(not np.array_equal(v, d[k]) for k, v in adversaries(half).items())
+    assert half.told_apart < 0.99  # nobody tells them apart after so few steps
+    half._align(_lesson(bank), bank, 2, 1)
+    assert not same(before, half.site.state())
+    go_on, bank = taught("pair-0", stop_collapse=False)
+    go_on.told_apart, before = 0.995, weights(go_on)
+    go_on._align(_lesson(bank), bank, 2, 0)
+    assert not same(before, weights(go_on))
+
+
+def test_warm_up_rounds_are_without_alignment():
+    toy = toy_of(baa_warmup_rounds=1)
+    before = {k: adversaries(toy.half(k)) for k in ONE_EACH}
+    toy.run(1)
+    assert all(same(before[k], adversaries(toy.half(k))) for k in ONE_EACH)
+    toy.run(1)
+    assert not any(same(before[k], adversaries(toy.half(k))) for k in ONE_EACH)
+
+
+def test_discriminators_learn_to_tell_two_kinds_apart():
+    """Constant rows that are opposite to the server's: after some hundred steps nearly all are told apart."""
+    half = client("image-0", "image", "fedafd", {"discriminator_rate": 1e-2})
+    up = unit(torch.randn(PAIRS, WIDTH, generator=torch.Generator().manual_seed(0)) * 0.1 + 1)
+    bank, i = {"image": up, "text": up}, torch.arange(PAIRS)
+    assert half._accuracy(bank, {"image": up}, i) == 0.5  # the same rows on both sides
+    for _ in range(60):
+        half._step(bank, {"image": -up}, i, 1)
+    assert half._accuracy(bank, {"image": -up}, i) == 1.0
+
+
+# ------------------------------------------------------------------------------------------------- nothing of it
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_with_all_parts_off_a_client_is_what_private_steps_make_of_it(name):
+    toy = toy_of(**OFF, spread=0.0)
+    first = toy.half(name)
+    state, d = weights(first), adversaries(first)
+    toy.run()
+    alone = client(name, ONE_EACH[name], "fedafd", {**OFF, "spread": 0.0, "public": PAIRS})
+    assert same(weights(alone), state)
+    for t in (1, 2):
+        alone.site.fit(alone.site.private, 2, alone.site.task_loss, t, 0, "private")
+    assert same(alone.site.state(), toy.half(name).site.state())
+    assert same(d, adversaries(toy.half(name)))
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_turns_share_the_steps_of_a_round(name):
+    half, _ = taught(name, local_epochs=2, private_steps=5, shared_steps=3)
+    taken = half.site.optimizer.state_dict()["state"]
+    assert taken[0]["step"] == 8
+    assert {int(v["step"]) for v in half.adversary.state_dict()["state"].values()} == {3}
+    assert half.site.optimizer.state[next(iter(half.fusion.parameters()))]["step"] == 5
+
+
+def test_spread_is_a_part_of_the_task_of_classifiers():
+    half = client("text-0", "text", "fedafd", {"spread": 0.5})
+    none = client("text-0", "text", "fedafd", {"spread": 0.0})
+    i = torch.arange(4)
+    views = {k: v[i] for k, v in half.site.private.items()}
+    for one in (half, none):
+        one.site.learner.eval()
+    v = half.site.learner.head.weight.relu()
+    expected = 0.5 * torch.nn.functional.cross_entropy(v @ v.T, torch.arange(2))
+    torch.testing.assert_close(half._task_loss(views, i, {}) - none._task_loss(views, i, {}), expected)
+
+
+# ------------------------------------------------------------------------------------------------ the server's belief
+
+
+def test_the_ensemble_is_by_similarity_or_the_mean():
+    torch.manual_seed(0)
+    bank = {"image": unit(torch.randn(PAIRS, WIDTH)), "text": torch.zeros(PAIRS, WIDTH)}
+    z = unit(bank["image"] + torch.tensor([0.1, 2.0, 2.0])[:, None, None] * torch.randn(3, PAIRS, WIDTH))
+    present = torch.ones(3, PAIRS, dtype=torch.bool)
+    present[1, 2] = present[2, 2] = False
+    server = toy_of(tau=0.2).server
+    got, entropy = server.ensemble("image", z, present, bank)
+    expected = similarity_ensemble(z, bank["image"], 0.2, present)
+    assert torch.equal(got, expected.representations)
+    assert expected.weights[0].mean() > 0.5  # whoever is near counts most
+    assert 0 < entropy < math.log(3)
+    mean, entropy = toy_of(sed=False).server.ensemble("image", z, present, bank)
+    torch.testing.assert_close(
+        mean, torch.stack([z[0, k] if k == 2 else z[:, k].mean(0) for k in range(PAIRS)])
+    )
+    assert entropy == pytest.approx(math.log(3) * (PAIRS - 1) / PAIRS)
+    for sed in (True, False):
+        one, entropy = toy_of(sed=sed).server.ensemble("image", z[:1], present[:1], bank)
+        assert torch.equal(one, z[0])
+        assert entropy == 0.0
+
+
+def test_distillation_draws_the_encoders_to_the_clients_and_gamma_is_its_weight():
+    """Equal gradients but for the factor; at gamma = 0 only AdamW's decay is left."""
+    z = unit(torch.randn(PAIRS, WIDTH, generator=torch.Generator().manual_seed(1)))
+    apart = {}
+    for gamma in (0.4, 0.0):
+        toy = toy_of(gamma=gamma, distill_steps=60, server_rate=1e-2)
+        views = {"image-0": Views(toy.server.name, 0.0, z.numpy())}
+        before = (toy.server.bank()["image"] - z).square().mean().item()
+        told = toy.server.distil(1, toy.federation, views, toy.server.bank())
+        apart[gamma] = (toy.server.bank()["image"] - z).square().mean().item() / before
+        assert told["distillation"] < gamma * 0.5 or gamma == 0
+    assert apart[0.4] < 0.7 < 0.9 < apart[0.0]
+
+
+def test_the_papers_bytes_by_hand():
+    """A.5's table: both kinds' representations and whole encoders of the own kinds down, the own kinds' up."""
+    server = toy_of().server
+    image, text = (4 * (n * WIDTH + WIDTH) for n in (3 * SIDE**2, len(words())))
+    rows = 4 * PAIRS * WIDTH
+    up, down = server.paper_bytes(toy_of().federation)
+    assert up == rows + rows + 2 * rows
+    assert down == (2 * rows + image) + (2 * rows + text) + (2 * rows + image + text)
+
+
+# --------------------------------------------------------------------------------------- the server's encoders, sent
+
+
+def encoder_bytes(toy, round, client="pair-0"):
+    rows = [r for r in toy.ledger.rows() if (r["round"], r["client"], r["verb"]) == (round, client, "learn")]
+    return sum(f["bytes"] for r in rows for f in r["fields"] if f["name"].startswith("encoders["))
+
+
+def assert_held(toy, name):
+    """What a client holds of the server's encoders is what the server thinks that it holds, to the bit."""
+    half, deliveries = toy.half(name), toy.server.deliveries
+    assert half.version == toy.server.receivers[name] == deliveries["image"].version
+    expected = {f"{m}.{k}": v for m in kinds_of(ONE_EACH[name]) for k, v in deliveries[m].held.items()}
+    assert same(expected, half.encoders)
+    for m, site in half.foreign.items():
+        assert same(weights_of(site.learner), deliveries[m].held)
+
+
+@pytest.mark.parametrize(
+    "sending", [{"encoders": "whole"}, {"encoders": "changes"}, {"encoder_share": 0.1}], ids=str
+)
+def test_clients_hold_what_the_server_thinks_they_do_also_after_a_round_away(sending):
+    toy = toy_of(**sending)
+    for _ in (1, 2):
+        toy.run(1)
+        for name in ONE_EACH:
+            assert_held(toy, name)
+    half = toy.half("pair-0")
+    learn, half.learn = half.learn, None  # round 3: away
+    toy.run(1)
+    assert "pair-0" not in toy.server.receivers
+    half.learn = learn
+    toy.run(1)
+    for name in ONE_EACH:
+        assert_held(toy, name)
+    params = 3 * SIDE**2 * WIDTH + len(words()) * WIDTH + 2 * WIDTH
+    whole = 4 * params
+    if sending == {"encoders": "whole"}:
+        assert {encoder_bytes(toy, t) for t in (1, 2, 4)} == {whole}
+        exact = weights_of(toy.server.models["image"].learner)  # as it was before the distillation
+        assert exact.keys() == toy.server.deliveries["image"].held.keys()
+        return
+    assert encoder_bytes(toy, 1) == whole / 2
+    assert encoder_bytes(toy, 4) == whole  # it is not known what it holds; nothing may be rounded again
+    if "encoders" in sending:
+        assert 0.45 * whole < encoder_bytes(toy, 2) <= whole / 2
+    else:
+        assert encoder_bytes(toy, 2) < 0.17 * whole
+    for m, site in toy.server.models.items():
+        for k, v in weights_of(site.learner).items():
+            assert np.abs(v - toy.server.deliveries[m].held[k]).max() < 0.1
+
+
+def test_a_change_that_is_not_for_it_is_refused_and_the_next_is_whole():
+    toy = toy_of()
+    toy.run(1)
+    toy.half("image-0").version = 7
+    toy.run(2)
+    assert [(m.round, m.client) for m in toy.federation.missing] == [(2, "image-0")]
+    assert "holds version 7" in toy.federation.missing[0].detail
+    assert_held(toy, "image-0")
+
+
+def test_real_models_with_dropout_learn_resume_and_are_sent():
+    """The smallest ViT, BERT and dual encoder, at the clients and at the server."""
+    tiny = {"hidden": 16, "layers": 1, "heads": 2, "patch": 6, "width": WIDTH, "unit": True}
+
+    def learner(arch, classes=1):
+        torch.manual_seed(5)
+        settings = LearnerSettings(arch=arch, **(tiny | {"unit": "+" not in arch}))
+        return build_learner(settings, classes=classes, image_size=SIDE, tokenizer=words())
+
+    def site(modality, unit=True, name="server"):
+        found = server_learner(modality)
+        found.learner = learner({"image": "vit", "text": "bert"}[modality])
+        return found
+
+    states = []
+    for torch_seed in (1, 2):
+        toy = Toy(None, "fedafd", clients=ONE_EACH, tools={"learners": site})
+        archs = {"image-0": ("vit", CLASSES), "text-0": ("bert", 2), "pair-0": ("vit+bert", 1)}
+        for name, (arch, classes) in archs.items():
+            half = toy.half(name)
+            s = half.site
+            s.learner, s.server = learner(arch, classes), site
+            s.optimizer = torch.optim.AdamW(s.learner.parameters(), lr=2e-3)
+            half._join_fusion()
+        torch.manual_seed(torch_seed)
+        toy.run(2)
+        assert toy.federation.missing == []
+        for name in ONE_EACH:
+            assert_held(toy, name)
+        states.append((toy.server.state(), toy.clients()))
+    assert same(states[0][0], states[1][0])
+    assert all(same(states[0][1][name], states[1][1][name]) for name in ONE_EACH)
+
+
+def test_a_model_of_another_shape_than_the_servers_is_refused():
+    toy = toy_of()
+    half = toy.half("image-0")
+    made = half.site.server
+    half.site.server = lambda m: made("text")
+    toy.run(1)
+    assert "another architecture than the server's" in toy.federation.missing[0].detail
+
+
+def test_progress_is_the_share_of_rounds_that_are_done():
+    toy, seen = toy_of(), []
+    half = toy.half("image-0")
+    learn = half.learn
+    half.learn = lambda message, *, round: seen.append(message.progress) or learn(message, round=round)
+    toy.run(3)
+    assert seen == [0.0, 1 / 3, 2 / 3]
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(BadInput, match="ratio 9"):
+        client("image-0", "image", "fedafd", {"gff_ratio": 9})
+
+
+def test_kinds_of_inputs():
+    both = {"pixel_values": 1, "input_ids": 2, "attention_mask": 3, "picture": 4}
+    assert of_kind(both, "image") == {"pixel_values": 1}
+    assert of_kind(both, "text") == {"input_ids": 2, "attention_mask": 3}

@@ -1,0 +1,122 @@
+"""A scene kept as arrays, and shared out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedloom.config import DataSettings
+from fedloom.data.flora import load
+from fedloom.data.pairs import PairSet
+from fedloom.data.scene import ImageSet, Scene, TextSet
+from fedloom.errors import BadInput
+from fedloom.scenes import _load, _save, cached_scene, split_scene
+
+FEW: dict[str, Any] = {"size": 12, "images": 20, "texts": 20, "test": 20, "generic": 20, "reference": 20}
+SCENE = load(pairs=50, captions=2, test_pairs=10, text_labels="family", **FEW)
+
+
+def test_pairs_come_back_from_disk(tmp_path: Path) -> None:
+    _save(SCENE, tmp_path)
+    again = _load(tmp_path)
+    for part in ("train", "test"):
+        kept, read = (getattr(scene, part) for scene in (SCENE, again))
+        assert set(kept) == set(read) == {"image", "text", "pair"}
+        assert np.array_equal(kept["image"].images, read["image"].images)
+        assert kept["text"].texts == read["text"].texts
+        alike(kept["pair"], read["pair"])
+    alike(SCENE.public_test, again.public_test)
+    assert again.text_class_names == SCENE.text_class_names
+    assert again.generic is not None
+    assert SCENE.generic is not None
+    assert again.generic.texts == SCENE.generic.texts
+
+
+def alike(a: Any, b: Any) -> None:
+    assert isinstance(a, PairSet)
+    assert isinstance(b, PairSet)
+    assert np.array_equal(a.images, b.images)
+    assert np.array_equal(a.owner, b.owner)
+    assert a.captions == b.captions
+
+
+def test_a_changed_file_of_an_inner_root_renews_the_scene(tmp_path: Path) -> None:
+    news = tmp_path / "news"
+    news.mkdir()
+    for part in ("train", "test"):
+        (news / f"{part}.csv").write_text('"1","a","b"\n"2","c","d"\n', encoding="utf-8")
+    write_captioned(tmp_path / "captioned")
+    data = DataSettings(
+        name="mixed",
+        options={
+            "size": 8,
+            "text": {"name": "ag_news", "root": str(news)},
+            "public": {"name": "caption_parquet", "root": str(tmp_path / "captioned")},
+        },
+    )
+    assert len(cached_scene(data).test["text"]) == 2
+    with (news / "test.csv").open("a", encoding="utf-8") as file:
+        file.write('"3","e","f"\n')
+    assert len(cached_scene(data).test["text"]) == 3
+
+
+def write_captioned(root: Path) -> None:
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    root.mkdir()
+    cell = io.BytesIO()
+    Image.new("RGB", (9, 8), "red").save(cell, "PNG")
+    for part in ("train", "val"):
+        pq.write_table(
+            pa.table({"image": [cell.getvalue()], "captions": [["a", "b"]]}), root / f"{part}.parquet"
+        )
+
+
+def test_pairs_are_dealt_whole() -> None:
+    shares = {
+        scheme: split_scene(SCENE, DataSettings(partition=scheme), 4, "pair", 0)
+        for scheme in ("iid", "dirichlet", "pathological")
+    }
+    for split in shares.values():
+        assert sorted(np.concatenate(split.indices).tolist()) == list(range(50))
+        assert split.counts(1).shape == (4, 1)
+        assert split.describe()["samples"] == 50
+    assert [len(i) for i in shares["iid"].indices] == [13, 13, 12, 12]
+    assert all(
+        np.array_equal(a, b) for a, b in zip(shares["dirichlet"].indices, shares["pathological"].indices)
+    )
+    neighbours = {
+        scheme: sum((np.diff(i) == 1).sum() for i in split.indices) for scheme, split in shares.items()
+    }
+    assert neighbours["dirichlet"] >= 25 > neighbours["iid"]
+
+
+@pytest.mark.parametrize("scheme", ["iid", "dirichlet"])
+def test_too_few_pairs(scheme: Any) -> None:
+    with pytest.raises(BadInput, match=r"^pair clients: 50 samples cannot give 5 clients 11 each"):
+        split_scene(SCENE, DataSettings(partition=scheme, minimum=11), 5, "pair", 0)
+    with pytest.raises(BadInput, match=r"has no pair samples for 2 pair clients; set clients.pair=\[\]"):
+        split_scene(load(**FEW), DataSettings(), 2, "pair", 0)
+
+
+def test_labels_are_checked_in_their_own_space() -> None:
+    images = ImageSet(np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1]))
+    texts = TextSet(("a", "b"), np.array([0, 2]))
+    assert Scene("s", ("x", "y"), {"image": images, "text": texts}, {}, text_class_names=("p", "q", "r"))
+    with pytest.raises(BadInput, match=r"s: train text label 2 is out of range, allowed 0\.\.1"):
+        Scene("s", ("x", "y"), {"text": texts}, {})
+    with pytest.raises(BadInput, match=r"s: train image label 1 is out of range, allowed 0\.\.0"):
+        Scene("s", ("x",), {"image": images}, {}, text_class_names=("p", "q", "r"))
+    with pytest.raises(BadInput, match="s: train pair is a TextSet"):
+        Scene("s", ("x",), {"pair": texts}, {})
+    with pytest.raises(BadInput, match="s: no test pairs, there are: none"):
+        Scene("s", ("x", "y"), {"image": images}, {}).pairs("test")
+    with pytest.raises(BadInput, match="train pairs have no labels"):
+        SCENE.labelled("train", "pair")

@@ -56,6 +56,18 @@ def test_it_cannot_be_changed():
         ("clients.image=[{arch: bert}]", "'bert' is no image model, allowed: vit, beit, resnet"),
         ("clients.text=[{arch: vit}]", "'vit' is no text model, allowed: bert, distilbert, roberta"),
         ("clients.text=[{arch: bert, width: 32}]", "all clients need one representation width"),
+        ("evaluation.fold=1", "evaluation.fold = 1: input should be greater than or equal to 2"),
+        ("server.public_steps=-1", "server.public_steps = -1: input should be greater than or equal to 0"),
+        (
+            "server.public_steps=5",
+            "server.public_steps = 5 is for clients that start from random weights; "
+            "allowed with it: clients.public_steps = 0, not 500",
+        ),
+        ("server.image={arch: vitt}", "server.image.arch = 'vitt': allowed: vit, beit, resnet"),
+        (
+            "server.text={arch: bert, widht: 3}",
+            "unknown key 'server.text.widht'. Did you mean 'server.text.width'?",
+        ),
         ("rounds", "--set 'rounds': expected key=value"),
         ("=3", "--set '=3': expected key=value"),
         ("rounds=[", "is no YAML value"),
@@ -94,3 +106,33 @@ def test_one_learner_a_client():
     assert clients.learners("text") == []
     assert not hasattr(clients.learners("image")[0], "count")
     assert clients.width == clients.learners("image")[0].width
+
+
+def test_public_steps_are_of_everybody_or_of_the_server_alone():
+    own = {"public_steps": 7, "image": {"arch": "vit"}, "text": {"arch": "bert"}}
+    config = load_config(values={"clients": {"public_steps": 0}, "server": own})
+    assert (config.clients.public_steps, config.server.public_steps, config.public_steps) == (0, 7, 7)
+    assert Config().public_steps == Config().clients.public_steps == 500
+    assert load_config(overrides=("clients.public_steps=0",)).public_steps == 0
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        ({"public_steps": 7, "image": {"arch": "vit"}}, "needs both server.image and server.text"),
+        ({"image": {"arch": "bert"}}, "'bert' is no image model"),
+        ({"text": {"arch": "resnet+gru"}}, "'resnet+gru' is no text model"),
+        ({"image": {"arch": "vit", "width": 32}}, "server.image.width = 32, allowed: 64"),
+    ],
+)
+def test_a_server_that_does_not_fit_is_refused(server, said):
+    with pytest.raises(BadInput, match=said):
+        load_config(values={"clients": {"public_steps": 0}, "server": server})
+
+
+def test_the_servers_own_models_and_folds():
+    values = {"server": {"image": {"arch": "vit"}, "text": {"arch": "bert"}}, "evaluation": {"fold": 2}}
+    config = load_config(values=values)
+    assert (config.server.image.arch, config.server.text.arch, config.evaluation.fold) == ("vit", "bert", 2)
+    assert validate(Config, config.model_dump(mode="json")) == config
+    assert (Config().server.image, Config().server.text, Config().evaluation.fold) == (None, None, None)

@@ -489,7 +489,7 @@ def captioned(folder, train=6, test=2, side=20, last="test"):
 def test_a_silo_of_captioned_pictures(paired, tmp_path, last):
     root = captioned(tmp_path / "album", last=last)
     client = build(paired, silo("pair", root, name="caption_parquet"))
-    assert client.site.pictures.shape == (6, 3, SIDE, SIDE)
+    assert client.site.pictures["pixel_values"].shape == (6, 3, SIDE, SIDE)
     assert client.site.private["picture"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     wanted = "clinic: 6 training pictures with 12 captions and 2 test pictures with 4 captions"
     assert describe_data(client, ()) == wanted
@@ -497,9 +497,9 @@ def test_a_silo_of_captioned_pictures(paired, tmp_path, last):
     assert before.recalls.shape == (6,)
     assert before.samples == 2
     part = build(paired, silo("pair", root, name="caption_parquet", share="0/3"))
-    assert (len(part.site.pictures), len(part.site.samples["test"])) == (2, 2)
+    assert (len(part.site.pictures["pixel_values"]), len(part.site.samples["test"])) == (2, 2)
     bigger = silo("pair", root, name="caption_parquet", options={"size": 16})
-    assert build(paired, bigger).site.pictures.shape == (6, 3, SIDE, SIDE)
+    assert build(paired, bigger).site.pictures["pixel_values"].shape == (6, 3, SIDE, SIDE)
 
 
 def test_a_dual_encoder_is_exported_tower_by_tower(paired, tmp_path):

@@ -11,11 +11,24 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from fedloom.config import load_config
+from fedloom.errors import BadInput
 from fedloom.methods.site import Site
-from fedloom.pretraining import backbone_name, prepare
+from fedloom.models.settings import LearnerSettings
+from fedloom.pretraining import Assets, backbone_name, prepare
 from fedloom.progress import Observer
 from fedloom.scenes import cached_scene
-from fedloom.sites import build_client, client_names, private_samples, site_specs
+from fedloom.sites import (
+    backbones_of,
+    build_client,
+    client_names,
+    new_learner,
+    private_samples,
+    server_learner,
+    server_settings,
+    site_specs,
+)
+
+SMALL = {"hidden": 16, "layers": 1, "heads": 2, "width": 16}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +48,11 @@ def built(spec):
 
 
 def test_names(smoke):
-    assert client_names(smoke[0]) == {"image": ["image-0", "image-1"], "text": ["text-0", "text-1"]}
+    assert client_names(smoke[0]) == {
+        "image": ["image-0", "image-1"],
+        "text": ["text-0", "text-1"],
+        "pair": [],
+    }
     specs = specs_of(smoke)
     assert [s.name for s in specs] == ["image-0", "image-1", "text-0", "text-1"]
     assert [s.modality for s in specs] == ["image", "image", "text", "text"]
@@ -80,6 +97,65 @@ def test_warm_started_from_the_public_backbone(smoke):
         own = client.site.learner.state_dict()
         assert set(own) - set(body) == {"head.weight", "head.bias"}
         assert all(np.array_equal(own[k].numpy(), v) for k, v in body.items())
+
+
+def test_public_steps_of_the_server_alone(smoke):
+    """Its own models learn from the generic part; clients, also one like them, begin with random weights."""
+    _, scene, _ = smoke
+    own = {"image": SMALL | {"arch": "vit", "patch": 6}, "text": SMALL | {"arch": "bert"}}
+    config = load_config(
+        preset="smoke",
+        values={
+            "clients": {"public_steps": 0, "warm_steps": 0, "image": [own["image"]]},
+            "server": {"public_steps": 2, **own},
+        },
+    )
+    assets = prepare(config, scene, frozenset({"backbones"}), Observer(), lambda line: None)
+    names = {m: backbone_name(getattr(config.server, m)) for m in own}
+    assert set(assets.backbones) == set(names.values())
+    for modality, name in names.items():
+        body = load_file(assets.backbones[name] / "backbone.safetensors")
+        learned = server_learner(config, scene, assets, modality).learner.state_dict()
+        assert set(learned) - set(body) == {"head.weight", "head.bias"}
+        assert all(np.array_equal(learned[k].numpy(), v) for k, v in body.items())
+    specs = site_specs(config, "standalone", {}, assets)
+    assert [s.arguments["backbones"] for s in specs] == [[]] * 3
+    client = built(specs[0])
+    bare = new_learner(
+        config.clients.learners("image")[0], config.seed, "image-0", classes=10, image_size=12, tokenizer=None
+    )
+    assert all(torch.equal(v, bare.state_dict()[k]) for k, v in client.site.learner.state_dict().items())
+    nobody = config.model_copy(update={"server": config.server.model_copy(update={"public_steps": 0})})
+    assert not prepare(nobody, scene, frozenset({"backbones"}), Observer(), print).backbones
+
+
+def test_the_servers_own_models_are_as_said_or_as_the_largest_clients():
+    values = {"clients": {"image": [], "text": [], "pair": [{"arch": "resnet+gru", "width": 16}]}}
+    config = load_config(preset="smoke", values=values)
+    assert [server_settings(config, m).arch for m in ("image", "text")] == ["resnet", "gru"]
+    values["server"] = {"image": {"arch": "vit", "width": 16, "hidden": 32}}
+    config = load_config(preset="smoke", values=values)
+    assert server_settings(config, "image") == config.server.image
+    assert server_settings(config, "text").arch == "gru"
+    config = load_config(preset="smoke", overrides=("clients.text=[]",))
+    with pytest.raises(BadInput, match=r"needs a text model on the server.*: set server\.text"):
+        server_settings(config, "text")
+
+
+def test_a_folder_a_tower(tmp_path):
+    """Empty for a tower with weights of its own; none at all where no tower has one."""
+    dual = LearnerSettings(arch="resnet+gru", **SMALL)
+    image, text = (backbone_name(tower) for tower in dual.towers())
+    both = Assets(tmp_path, {image: tmp_path / "i", text: tmp_path / "t"})
+    assert backbones_of(dual, both) == [str(tmp_path / "i"), str(tmp_path / "t")]
+    half = dual.model_copy(update={"pretrained": "+vectors.txt"})
+    assert backbones_of(half, both) == [str(tmp_path / "i"), ""]
+    frozen = LearnerSettings(arch="frozen-mobilenet+gru", pretrained="net.npz+", **SMALL)
+    assert backbones_of(frozen, both) == ["", str(tmp_path / "t")]
+    assert backbones_of(dual.towers()[1], both) == [str(tmp_path / "t")]
+    assert backbones_of(dual, Assets(tmp_path)) == []
+    whole = dual.model_copy(update={"pretrained": "a+b"})
+    assert backbones_of(whole, both) == []
 
 
 def test_a_client_depends_on_the_seed_and_on_its_place(smoke):

@@ -162,7 +162,6 @@ class ServerSettings(Frozen):
     text: LearnerSettings | None = Field(
         None, description="its own text model; null: as the largest client's"
     )
-
     public_steps: int = Field(
         0,
         ge=0,
@@ -177,6 +176,14 @@ class ServerSettings(Frozen):
     seed: int = Field(
         0, ge=0, description="seed of the pretraining; runs with other seeds share the server's models"
     )
+
+    @model_validator(mode="after")
+    def _archs(self) -> ServerSettings:
+        for modality, allowed in (("image", IMAGE_ARCHS), ("text", TEXT_ARCHS)):
+            own, single = getattr(self, modality), [arch for arch in allowed if arch != "pair"]
+            if own is not None and own.arch not in single:
+                raise ValueError(f"{own.arch!r} is no {modality} model, allowed: {', '.join(single)}")
+        return self
 
 
 class EvaluationSettings(Frozen):
@@ -248,12 +255,23 @@ class Config(Frozen):
         return self.clients.public_steps or self.server.public_steps
 
     @model_validator(mode="after")
-    def _public_steps(self) -> Config:
+    def _server(self) -> Config:
         if self.server.public_steps and self.clients.public_steps:
             raise ValueError(
                 f"server.public_steps = {self.server.public_steps} is for clients that start from random weights; "
                 f"allowed with it: clients.public_steps = 0, not {self.clients.public_steps}"
             )
+        if self.server.public_steps and not (self.server.image and self.server.text):
+            raise ValueError(
+                f"server.public_steps = {self.server.public_steps} needs both server.image and server.text: models "
+                "like the clients' start as the clients do"
+            )
+        for modality in ("image", "text"):
+            own = getattr(self.server, modality)
+            if own is not None and own.width != self.clients.width:
+                raise ValueError(
+                    f"server.{modality}.width = {own.width}, allowed: {self.clients.width}, the clients'"
+                )
         return self
 
 

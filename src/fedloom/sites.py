@@ -211,6 +211,7 @@ def bare_server(
         rate=c.rate,
         decay=c.decay,
         augment=c.augment,
+        features=features_once,
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from fedloom.data.flora import load
 from fedloom.data.flora_drawing import SPECIES, describe, draw_flowers, render
-from fedloom.data.flora_pairs import look_closer, show, tell
+from fedloom.data.flora_pairs import draw_pairs, look_closer, show, tell
 from fedloom.data.scene import ImageSet, Scene, TextSet
 from fedloom.errors import BadInput
 from fedloom.randomness import numpy_stream
@@ -56,19 +56,38 @@ def test_the_plain_scene_is_what_it_always_was() -> None:
     assert scene.one_label_space
 
 
-def test_pairs_leave_the_clients_own_as_they_were() -> None:
+def test_with_pairs_everything_is_of_the_richer_world() -> None:
+    """Labels, names and who is confused stay; pictures and words are drawn as those of pairs are."""
     plain, scene = load(**FEW), load(pairs=40, captions=3, test_pairs=30, **FEW)
-    assert same(plain, scene)
     assert plain.generic
     assert scene.generic
-    assert np.array_equal(
-        plain.generic.names != plain.generic.labels, scene.generic.names != scene.generic.labels
-    )
+    assert plain.reference
+    assert scene.reference
+    parts: dict[str, tuple[Any, Any]] = {
+        "generic": (plain.generic, scene.generic),
+        "reference": (plain.reference, scene.reference),
+        "images": (plain.train["image"], scene.train["image"]),
+        "test images": (plain.test["image"], scene.test["image"]),
+    }
+    for name, (one, two) in parts.items():
+        rng = numpy_stream(0, "flora", name)
+        drawn = draw_pairs(rng.permutation(np.arange(20) % 10), 16, 1, rng)
+        assert np.array_equal(two.images, drawn.images)
+        assert getattr(two, "captions", drawn.captions) == drawn.captions
+        assert np.array_equal(one.labels, two.labels)
+    assert np.array_equal(plain.generic.names, scene.generic.names)
+    assert scene.generic.texts == ()
+    for part in ("train", "test"):
+        before, texts = (getattr(s, part)["text"] for s in (plain, scene))
+        rng = numpy_stream(0, "flora", "texts" if part == "train" else "test texts")
+        sights = look_closer(rng.permutation(np.arange(20) % 10), rng)
+        assert texts.texts == tuple(tell(s, rng) for s in sights)
+        assert np.array_equal(before.labels, texts.labels)
     train, test, own = scene.pairs("train"), scene.pairs("test"), scene.public_test
     assert own is not None
     assert [(len(p), len(p.captions)) for p in (train, test, own)] == [(40, 120), (30, 90), (30, 90)]
     assert not np.array_equal(test.images, own.images)
-    assert len(scene.generic.captions) == len(scene.generic.images) == len(scene.generic.texts) == 20
+    assert len(scene.generic.captions) == len(scene.generic.images) == 20
     again = load(pairs=40, captions=3, test_pairs=30, **FEW)
     assert np.array_equal(again.pairs("train").images, train.images)
     assert again.pairs("train").captions == train.captions
@@ -110,9 +129,10 @@ def test_captions_tell_pictures_apart() -> None:
     assert picture[:8, :8].mean() > picture[8:, 8:].mean()
 
 
-def test_texts_with_a_label_space_of_their_own() -> None:
-    species = load(**FEW)
-    family, colour = (load(text_labels=kind, **FEW) for kind in ("family", "colour"))
+@pytest.mark.parametrize("pairs", [0, 10])
+def test_texts_with_a_label_space_of_their_own(pairs: int) -> None:
+    species = load(pairs=pairs, **FEW)
+    family, colour = (load(pairs=pairs, text_labels=kind, **FEW) for kind in ("family", "colour"))
     assert same(species, family)
     assert family.text_class_names[0] == "poppy or zinnia"
     assert not family.one_label_space

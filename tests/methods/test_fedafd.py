@@ -18,6 +18,7 @@ from fedloom.methods.delivery import weights_of
 from fedloom.methods.fedafd import Lesson
 from fedloom.methods.pair_site import PairSite, of_kind
 from fedloom.methods.paired import Views, kinds_of
+from fedloom.methods.site import rows
 from fedloom.models.fit import state_arrays
 from fedloom.models.learner import build_learner
 from fedloom.models.settings import LearnerSettings
@@ -107,9 +108,9 @@ def test_each_caption_and_each_picture_is_fused_with_the_servers_of_its_own():
     server = half.foreign
     half._fuse = lambda x, g: seen.append((x, g)) or x
     i = torch.tensor([4, 1, 2])
-    rows = {k: v[i] for k, v in site.private.items()}
+    private = rows(site.private, i)
     site.learner.eval()
-    half._task_loss(site.views(rows, torch.Generator()), i, half._foreign_views("private"))
+    half._task_loss(site.views(private, torch.Generator()), i, half._foreign_views("private"))
     (_, pictures), (_, captions) = seen
     owner = site.samples["private"].owner[i.numpy()]
     raw = {
@@ -118,7 +119,7 @@ def test_each_caption_and_each_picture_is_fused_with_the_servers_of_its_own():
     }
     torch.testing.assert_close(pictures, server["image"].encode(raw["image"]))
     torch.testing.assert_close(captions, server["text"].encode(raw["text"]))
-    torch.testing.assert_close(seen[0][0], site.encode({"pixel_values": site.pictures[owner]}))
+    torch.testing.assert_close(seen[0][0], site.encode(rows(site.pictures, owner)))
 
 
 def test_fusion_learns_at_its_own_rate_and_can_begin_anew():
@@ -339,7 +340,7 @@ def test_distillation_draws_the_encoders_to_the_clients_and_gamma_is_its_weight(
     z = unit(torch.randn(PAIRS, WIDTH, generator=torch.Generator().manual_seed(1)))
     apart = {}
     for gamma in (0.4, 0.0):
-        toy = toy_of(gamma=gamma, distill_steps=60, server_rate=1e-2)
+        toy = toy_of(gamma=gamma, distill_steps=60, server_rate=1e-2, together=False)
         views = {"image-0": Views(toy.server.name, 0.0, z.numpy())}
         before = (toy.server.bank()["image"] - z).square().mean().item()
         told = toy.server.distil(1, toy.federation, views, toy.server.bank())
@@ -352,18 +353,18 @@ def test_the_papers_bytes_by_hand():
     """A.5's table: both kinds' representations and whole encoders of the own kinds down, the own kinds' up."""
     server = toy_of().server
     image, text = (4 * (n * WIDTH + WIDTH) for n in (3 * SIDE**2, len(words())))
-    rows = 4 * PAIRS * WIDTH
+    kind = 4 * PAIRS * WIDTH
     up, down = server.paper_bytes(toy_of().federation)
-    assert up == rows + rows + 2 * rows
-    assert down == (2 * rows + image) + (2 * rows + text) + (2 * rows + image + text)
+    assert up == kind + kind + 2 * kind
+    assert down == (2 * kind + image) + (2 * kind + text) + (2 * kind + image + text)
 
 
 # --------------------------------------------------------------------------------------- the server's encoders, sent
 
 
 def encoder_bytes(toy, round, client="pair-0"):
-    rows = [r for r in toy.ledger.rows() if (r["round"], r["client"], r["verb"]) == (round, client, "learn")]
-    return sum(f["bytes"] for r in rows for f in r["fields"] if f["name"].startswith("encoders["))
+    asked = [r for r in toy.ledger.rows() if (r["round"], r["client"], r["verb"]) == (round, client, "learn")]
+    return sum(f["bytes"] for r in asked for f in r["fields"] if f["name"].startswith("encoders["))
 
 
 def assert_held(toy, name):

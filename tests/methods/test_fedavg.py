@@ -26,6 +26,31 @@ def test_the_mean_by_hand():
         mean_parameters({"a": Update({}, 0, 0.0)})
 
 
+def test_the_mean_of_a_number_without_an_axis_stays_an_array():
+    one, two = (Update({"scale": np.array(v, np.float32)}, n, 0.0) for v, n in ((1.0, 3), (5.0, 1)))
+    for updates, mean in (({"a": one, "b": two}, 2.0), ({"a": one}, 1.0)):
+        found = mean_parameters(updates)["scale"]
+        assert isinstance(found, np.ndarray)
+        assert (found.shape, found.dtype, float(found)) == ((), np.float32, mean)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_clients_of_pairs_are_averaged_with_their_matching(method):
+    """Whose scale and shift are such numbers; two rounds, and as many samples each."""
+    toy = Toy(None, method, clients={"pair-0": "pair", "pair-1": "pair", "image-0": "image"})
+    toy.run(2)
+    assert toy.federation.missing == []
+    assert len(toy.server.groups) == 2
+    average = toy.server.groups[toy.server.members["pair-0"]]
+    assert toy.server.members["pair-1"] == toy.server.members["pair-0"]
+    states = [learner(toy.clients()[k]) for k in ("pair-0", "pair-1")]
+    assert average["matching.scale"].shape == ()
+    assert average.keys() == states[0].keys()
+    for name, value in average.items():
+        mean = (states[0][name].astype(np.float64) + states[1][name]) / 2
+        assert np.allclose(value, mean, atol=1e-6)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_clients_of_one_architecture_begin_each_round_from_their_mean(method, tiny_generator):
     toy = Toy(tiny_generator, method)

@@ -35,7 +35,7 @@ def site_of(fold=None, pictures=20, augment=False):
 def test_a_sample_is_a_caption_with_the_number_of_its_picture():
     """Nine pictures, four of them with two captions; every picture is held once."""
     site = site_of()
-    assert len(site.pictures) == 9
+    assert {k: len(v) for k, v in site.pictures.items()} == {"pixel_values": 9}
     assert site.private["picture"].tolist() == [0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 7, 7, 8]
     assert {k: len(v) for k, v in site.private.items()} == dict.fromkeys(
         ("input_ids", "attention_mask", "picture"), 13

@@ -17,6 +17,7 @@ from fedloom.federation.exchange import Reply
 from fedloom.functional.norms import unit
 from fedloom.functional.similarity import weight_entropy
 from fedloom.methods.paired import Globals, Views, kinds_of
+from fedloom.methods.site import rows
 
 TALKING = [m for m in PAIRED if m != "r-standalone"]
 TWO_EACH = {f"{m}-{i}": m for m in ("image", "text", "pair") for i in range(2)}
@@ -183,7 +184,7 @@ def test_rows_that_are_not_finite_are_absent(method):
 
 @pytest.mark.parametrize("method", TALKING)
 def test_a_kind_without_an_owner_is_not_distilled(method):
-    toy = Toy(None, method, clients={"text-0": "text"}, server_steps=0)
+    toy = Toy(None, method, clients={"text-0": "text"}, server_steps=0, together=False)
     before = toy.server.state()
     (info,) = toy.run(1)
     after = toy.server.state()
@@ -234,7 +235,7 @@ def test_nobody_holds_the_set():
     broken = {k: {"fault": "raise hold"} for k in ONE_EACH}
     (info,) = Toy(None, AFD, clients=ONE_EACH, broken=broken).run(1)
     assert info.losses["clients"] is None
-    assert "distillation" not in info.losses
+    assert info.losses["distillation"] is not None  # its matching goes on, as Standalone's does
 
 
 def test_a_server_without_encoders_or_pairs_is_refused():
@@ -403,14 +404,14 @@ def test_fedgems_believes_who_is_right_where_the_server_is_wrong():
 
 
 def test_fedgems_with_nobody_right_changes_nothing():
-    toy = Toy(None, "r-fedgems", clients=ONE_EACH, server_steps=0)
+    toy = Toy(None, "r-fedgems", clients=ONE_EACH, server_steps=0, together=False)
     wrong = toy.server.public
     before = toy.server.state()
     bank = {m: torch.eye(PAIRS, WIDTH) for m in wrong}
     bank["text"] = -torch.ones(PAIRS, WIDTH)  # all partners alike: nobody tells them apart
     views = {"image-0": Views(toy.server.name, 1.0, torch.eye(PAIRS, WIDTH).numpy())}
     told = toy.server.distil(1, toy.federation, views, bank)
-    assert told == {"weight entropy image": 0.0, "distillation": None}
+    assert told == {"weight entropy image": 0.0}
     after = toy.server.state()
     assert same(before, after)
 
@@ -495,7 +496,6 @@ def test_no_p_by_p_matrix_is_ever_held(method):
         "text-0": Views(toy.server.name, 1.0, None, z[3]),
     }
     bank = toy.server.bank()
-    toy.server._batches = lambda t, steps, what: iter([np.arange(8)])  # a step on few: the pictures are large
     with Watch():
         told = toy.server.distil(1, toy.federation, views, bank)
     assert "weight entropy image" in told
@@ -529,14 +529,15 @@ def test_without_distillation_steps_or_weight_the_clients_do_not_reach_the_serve
     infos = [toy.run()[-1] for toy in toys]
     encoders = [{k: v for k, v in toy.server.state().items() if k != "holders"} for toy in toys]
     assert same(*encoders)
-    assert "distillation" not in infos[0].losses
+    assert infos[0].losses["distillation"] is None
     assert "weight entropy text" in infos[0].losses
 
 
 @pytest.mark.parametrize(("distance", "expected"), [("mse", 2 / WIDTH), ("l2", 2**0.5)])
 def test_distillation_by_hand(distance, expected):
     """Unit rows at right angles: |difference|^2 = 2. One step's loss is taken before the step."""
-    toy = Toy(None, "r-fed-et", clients=ONE_EACH, distance=distance, gamma=0.5, distill_steps=1)
+    alone = {"together": False, "gamma": 0.5, "distill_steps": 1}
+    toy = Toy(None, "r-fed-et", clients=ONE_EACH, distance=distance, **alone)
     z = toy.server.bank()["image"]
     across = unit(torch.randn(PAIRS, WIDTH, generator=torch.Generator().manual_seed(0)))
     across = unit(across - (across * z).sum(1, keepdim=True) * z)
@@ -545,6 +546,53 @@ def test_distillation_by_hand(distance, expected):
     views = {"image-0": Views(toy.server.name, 0.0, 7 * across.numpy())}
     told = toy.server.distil(1, toy.federation, views, toy.server.bank())
     assert told["distillation"] == pytest.approx(0.5 * expected, rel=1e-4)
+
+
+def test_together_a_step_is_of_matching_and_of_distillation():
+    """The gradient of matching on training views + gamma times the distance of the kind that has an owner."""
+    toy = Toy(None, "r-fed-et", clients=ONE_EACH, gamma=0.5)
+    one, heard = toy.server, []
+    one._fit = lambda t, what, steps, loss, wanted=None: heard.append((steps, loss, wanted))
+    target = unit(torch.randn(PAIRS, WIDTH, generator=torch.Generator().manual_seed(0)))
+    target[3] = 0  # nobody knows it
+    one.distil(1, toy.federation, {"image-0": Views(one.name, 0.0, target.numpy())}, one.bank())
+    ((steps, loss, wanted),) = heard
+    assert (steps, wanted) == (2, None)  # no batch is left out: each has pairs to match
+    for site in one.models.values():
+        site.learner.eval()  # no dropout
+    owned = [p for site in one.models.values() for p in site.learner.body.parameters()]
+    owned += list(one.matching.parameters())
+    i = torch.tensor([3, 0, 7, 5])
+
+    def draws():
+        return {m: torch.Generator().manual_seed(1) for m in one.models}
+
+    views = {m: s.views(rows(one.public[m], i), draws()[m]) for m, s in one.models.items()}
+    seen = {m: unit(one.models[m].learner.encode(**views[m])) for m in views}
+    known = unit(one.models["image"].learner.encode(**rows(one.public["image"], i[1:])))
+    slow = one.matching(seen["image"], seen["text"]) / 4
+    slow = slow + 0.5 * (known - target[i[1:]]).square().mean()
+    fast = loss(i, draws())
+    torch.testing.assert_close(fast, slow)
+    for a, b in zip(torch.autograd.grad(fast, owned), torch.autograd.grad(slow, owned)):
+        assert b.abs().sum() > 0
+        torch.testing.assert_close(a, b)
+
+
+def test_together_a_kind_without_an_owner_still_matches():
+    """Also where the distillation weighs nothing."""
+    for gamma in (0.0, 0.4):
+        toy = Toy(None, "r-fed-et", clients={"text-0": "text"}, server_steps=0, gamma=gamma)
+        before = toy.server.state()
+        (info,) = toy.run(1)
+        after = toy.server.state()
+        moved = [k for k in before if k.startswith("image encoder.body")]
+        assert moved
+        assert not any(np.array_equal(before[k], after[k]) for k in moved)
+        assert not np.array_equal(before["matching.scale"], after["matching.scale"])
+        assert "weight entropy image" not in info.losses
+        # Nats of matching; a distance of unit rows is at most 4 / WIDTH.
+        assert info.losses["distillation"] > 1
 
 
 @pytest.mark.parametrize("method", TALKING)

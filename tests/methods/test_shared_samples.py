@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
-from toy_sites import CLASSES, CLIENTS, SAMPLES, WIDTH, Toy, client, public_set, same
+from toy_sites import CLASSES, CLIENTS, SAMPLES, WIDTH, Toy, client, public_set, same, server_learner
 
 from fedloom.data.scene import Generic
 from fedloom.methods.creamfl import Globals, inter_contrast, intra_contrast
@@ -224,6 +226,18 @@ def test_creamfl_on_a_public_set_trains_encoders(tiny_generator):
     after = toy.server.state()
     for m in ("image", "text"):
         assert not np.array_equal(before[f"{m} encoder.body.weight"], after[f"{m} encoder.body.weight"])
+
+
+def test_creamfls_encoders_draw_from_a_stream_of_their_own():
+    """Whatever was drawn before from torch's global one, from which dropout draws."""
+    tools = {"generator": None, "captioner": None, "learners": functools.partial(server_learner, unit=True)}
+    states = []
+    for seed in (1, 2):
+        toy = Toy(None, "creamfl", tools=tools, **PUBLIC)
+        torch.manual_seed(seed)
+        toy.run(1)
+        states.append(toy.server.state())
+    assert same(*states)
 
 
 def test_fedmekt_without_weight_is_private_training(tiny_generator):

@@ -10,14 +10,16 @@ import torch
 from safetensors.torch import save_file
 from test_mobilenet import tiny, write
 
+from fedloom.data.pairs import PairSet
+from fedloom.methods.pair_site import PairSite
 from fedloom.models.dual import Dual
 from fedloom.models.learner import Learner, build_learner, towers
-from fedloom.models.mobilenet import load_exported
+from fedloom.models.mobilenet import FeatureLearner, load_exported
 from fedloom.models.pictures import to_float
 from fedloom.models.settings import DUAL_ARCHS, LearnerSettings
 from fedloom.models.text import tokenize
 from fedloom.pretraining import backbone_name
-from fedloom.sites import start_from
+from fedloom.sites import features_once, start_from
 
 TEXTS = ["a red flower", "iris", "a blue flower", "round petals", "a picture of iris", "red petals"]
 SIZES = {"hidden": 16, "layers": 1, "heads": 2, "patch": 6, "width": 10}
@@ -132,6 +134,56 @@ def test_on_a_frozen_mobilenet(tokenizer, inputs, tmp_path):
     assert names == ()
     assert torch.allclose(raw / lengths(raw)[:, None], rows, atol=1e-6)
     assert torch.allclose(lengths(rows), torch.ones(len(rows)))
+
+
+def test_a_site_of_pairs_without_augmentation_looks_at_each_picture_once(tokenizer, tmp_path, monkeypatch):
+    """On what was seen once it learns and is scored as on the pictures themselves."""
+    monkeypatch.setenv("FEDLOOM_CACHE", str(tmp_path / "cache"))
+    stored = f"{write(tmp_path / 'net', *tiny())}.npz"
+    images = np.random.default_rng(2).integers(0, 256, (12, 12, 12, 3), dtype=np.uint8)
+    captions = tuple(f"{text} {n % 5}" for n, text in enumerate(TEXTS * 4))
+    pairs = PairSet(images, captions, np.arange(24) // 2)
+
+    def site(augment=False):
+        return PairSite(
+            fold=4,
+            name="pair-0",
+            modality="pair",
+            learner=dual_of(tokenizer, "frozen-mobilenet+gru", pretrained=f"{stored}+", side=32),
+            tokenizer=tokenizer,
+            private=pairs,
+            test=pairs,
+            seed=0,
+            batch=8,
+            augment=augment,
+            features=features_once,
+        )
+
+    words = {"input_ids", "attention_mask"}
+    assert set(site(augment=True).pictures) == {"pixel_values"}
+    once, plain = site(), site()
+    assert set(once.pictures) == {"features"}
+    assert set(once.test) == {"features"} | words
+    pixels = {"pixel_values": to_float(images)}
+    plain.pictures, plain.test = pixels, {**pixels, **tokenize(tokenizer, captions)}
+    start = {k: v.clone() for k, v in once.learner.state_dict().items()}
+    losses = [(s.train_private(6, 1), s.train_private(2, 2)) for s in (once, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for (name, one), two in zip(once.learner.state_dict().items(), plain.learner.state_dict().values()):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+        assert name.startswith("matching") or not torch.equal(one, start[name])
+    views = [s.encode(s.test) for s in (once, plain)]
+    torch.testing.assert_close(*views, rtol=1e-4, atol=1e-5)
+    one, two = (s.score(z) for s, z in zip((once, plain), views))
+    assert one["accuracy"] == two["accuracy"]
+    assert np.array_equal(one["recalls"], two["recalls"])
+    assert np.array_equal(one["folded"], two["folded"])
+
+    monkeypatch.setattr(FeatureLearner, "look", lambda *a: pytest.fail("looked again"))
+    again = site()
+    assert torch.equal(again.pictures["features"], once.pictures["features"])
+    assert set(again.inputs(images, again.features)) == {"features"}  # as a public set is taken in
+    assert set(again.inputs(captions, again.features)) == words
 
 
 def test_half_of_it_from_word_vectors(inputs, tmp_path):

@@ -145,6 +145,7 @@ class Client(PairedClient):
         self.encoders: dict[str, Array] = {}  # the server's, as `weights_of`, names begin with the kind
         self.version = 0
         self.foreign: dict[Modality, Site] = {}
+        self.prepared: dict[tuple[Modality, str], Inputs] = {}  # own samples as the server's models read them
         if s.gff:
             self._join_fusion()
 
@@ -288,9 +289,11 @@ class Client(PairedClient):
             return {}
         samples, found = self.site.samples[part], {}
         for m in kinds_of(self.site.modality):
-            given = {"image": getattr(samples, "images", None), "text": getattr(samples, "captions", None)}[m]
-            site = self._server_like(m)
-            found[m] = unit(site.encode(site.raw(samples if given is None else given)))
+            server = self._server_like(m)
+            if (m, part) not in self.prepared:
+                given = getattr(samples, "images" if m == "image" else "captions", samples)
+                self.prepared[m, part] = server.inputs(given, self.site.features)
+            found[m] = unit(server.encode(self.prepared[m, part]))
         return found
 
     def _server_like(self, m: Modality) -> Site:

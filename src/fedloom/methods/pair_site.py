@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,8 @@ import torch
 from torch import Tensor
 
 from fedloom.data.pairs import PairSet
-from fedloom.methods.site import Inputs, Site
+from fedloom.methods.site import Inputs, Site, rows
 from fedloom.metrics.retrieval import TERMS, Recalls, recalls
-from fedloom.models.pictures import to_float
 from fedloom.models.text import tokenize
 
 
@@ -26,23 +24,21 @@ class PairSite(Site):
         self.fold = fold
         super().__init__(**site)
 
-    def take(
-        self, private: PairSet, test: PairSet, features: Callable[[Any, Tensor], Tensor] | None = None
-    ) -> None:
+    def take(self, private: PairSet, test: PairSet) -> None:
         """Captions with the numbers of their pictures; every picture is held once."""
         self.samples = {"private": private, "test": test}
-        self.pictures = to_float(private.images)
+        self.pictures = self.inputs(private.images, self.features)
         owner = torch.from_numpy(private.owner.astype(np.int64))
         self.private = {**tokenize(self.tokenizer, private.captions), "picture": owner}
         self.private_labels = torch.zeros(len(owner), dtype=torch.int64)
-        self.test = {"pixel_values": to_float(test.images), **tokenize(self.tokenizer, test.captions)}
+        self.test = {**self.inputs(test.images, self.features), **tokenize(self.tokenizer, test.captions)}
         self.test_labels = torch.zeros(len(test), dtype=torch.int64)
 
     def views(self, inputs: Inputs, draws: torch.Generator) -> Inputs:
         """Training views of both; pictures that are named by number are looked up."""
         seen = dict(inputs)
         if "picture" in seen:
-            seen["pixel_values"] = self.pictures[seen.pop("picture")]
+            seen |= rows(self.pictures, seen.pop("picture"))
         return super().views(seen, draws)
 
     def encode(self, inputs: Inputs, batch: int = 256) -> Tensor:

@@ -121,7 +121,7 @@ class PairedClient(ClientHalf):
         self.public = {}
         for samples in (message.images, message.texts):
             if samples is not None:
-                self.public |= self.site.inputs(samples)
+                self.public |= self.site.inputs(samples, self.site.features)
         self.public_name = message.name
         return Done(0.0)
 
@@ -184,7 +184,7 @@ class PairedServer(ServerHalf):
         self.name = _name_of(self.pairs)
         self.models = {m: tools.learners(m) for m in KINDS}
         self.public = {
-            "image": self.models["image"].inputs(self.pairs.images),
+            "image": self.models["image"].inputs(self.pairs.images, self.models["image"].features),
             "text": self.models["text"].inputs(self.pairs.texts),
         }
         self.matching = PairMatching()
@@ -313,7 +313,7 @@ class PairedServer(ServerHalf):
                 # Unit rows: no client gains weight by sending longer ones.
                 targets[m], told[f"weight entropy {m}"] = self.ensemble(m, unit(z), present, bank)
         kept = {m: target.any(-1) for m, target in targets.items()}
-        if not any(k.any() for k in kept.values()):
+        if not s.together and not any(k.any() for k in kept.values()):
             return told
 
         def loss(i: Tensor, draws: Mapping[Modality, torch.Generator]) -> Tensor:
@@ -346,7 +346,7 @@ class PairedServer(ServerHalf):
     def embed(self, modality: Modality, samples: Any) -> Tensor:
         """Unit representations of any pictures or texts."""
         site = self.models[modality]
-        return unit(site.encode(site.inputs(samples)))
+        return unit(site.encode(site.inputs(samples, site.features)))
 
     def _each(self) -> list[tuple[Modality, Site]]:
         return list(self.models.items())

@@ -45,18 +45,19 @@ class Site:
         self.name, self.modality, self.seed, self.batch = name, modality, seed, batch
         self.learner, self.tokenizer, self.augment = learner, tokenizer, augment
         self.export: Callable[[Path], None] | None = None  # writes the learner as a folder of its library
+        self.features = features  # gives what a frozen trunk makes of pictures that are the same in every run
         self.server = server  # a model like the server's of that modality, with weights that are yet to come
         self.side = (
             int(private.images.shape[2]) if hasattr(private, "images") else 0
         )  # of pictures, in pixels
-        self.take(private, test, features)
+        self.take(private, test)
         self.optimizer = adamw((p for p in learner.parameters() if p.requires_grad), rate, decay)
 
-    def take(self, private: Any, test: Any, features: Callable[[Any, Tensor], Tensor] | None = None) -> None:
+    def take(self, private: Any, test: Any) -> None:
         """The site's own samples, and those it is scored on."""
         self.samples: Any = {"private": private, "test": test}
-        self.private = self.inputs(private, features)
-        self.test = self.inputs(test, features)
+        self.private = self.inputs(private, self.features)
+        self.test = self.inputs(test, self.features)
         self.private_labels = torch.from_numpy(private.labels.copy())
         self.test_labels = torch.from_numpy(test.labels.copy())
 
@@ -71,10 +72,11 @@ class Site:
         `learner.look` does, from learner and pictures (N, 3, H, W): where it is known already.
         """
         raw = self.raw(samples)
-        if self.augment or "pixel_values" not in raw or not hasattr(self.learner, "looks_with"):
+        eye: Any = getattr(self.learner, "image", self.learner)
+        if self.augment or "pixel_values" not in raw or not hasattr(eye, "looks_with"):
             return raw
         look = features or (lambda learner, pixels: learner.look(pixels))
-        return {"features": look(self.learner, raw["pixel_values"])}
+        return {"features": look(eye, raw["pixel_values"])}
 
     def raw(self, samples: Samples | NDArray[np.uint8] | Sequence[str]) -> Inputs:
         """Pictures or texts as inputs that can be augmented."""

@@ -121,7 +121,7 @@ def test_public_steps_are_of_everybody_or_of_the_server_alone():
     [
         ({"public_steps": 7, "image": {"arch": "vit"}}, "needs both server.image and server.text"),
         ({"image": {"arch": "bert"}}, "'bert' is no image model"),
-        ({"text": {"arch": "resnet+gru"}}, "'resnet+gru' is no text model"),
+        ({"text": {"arch": "resnet+gru"}}, "'resnet.gru' is no text model"),
         ({"image": {"arch": "vit", "width": 32}}, "server.image.width = 32, allowed: 64"),
     ],
 )

@@ -29,7 +29,7 @@ from fedloom.runs.load import Run
 from test_engines import assert_same, overrides
 
 WITH_CLIENTS = tuple(name for name in CATALOGUE if load_method(name)[0].clients)
-FEW = ("standalone", "l-fedmmkt")  # those of the ordinary tests; fedmmkt comes below
+FEW = ("l-fedmmkt",)  # of the ordinary tests; fedmmkt comes below
 REST = tuple(name for name in WITH_CLIENTS if name not in FEW)
 
 

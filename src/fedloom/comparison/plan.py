@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from fedloom.comparison.measures import MEASURES, TARGETS, TO_TARGET
-from fedloom.config import merged, read_tree, validate
+from fedloom.config import merged, presets, read_tree, validate
 from fedloom.errors import BadInput, nearest, unknown
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.models.settings import Frozen
@@ -178,8 +178,18 @@ def read_plan(
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """A plan's tree, over that of the comparison it is `like`; `$NAME` in it is an environment variable's value."""
+    """A plan's tree, over that of the comparison it is `like`, its base over the `preset` that it names.
+
+    `$NAME` in it is an environment variable's value.
+    """
     tree = read_tree(file)
+    if isinstance(base := tree.get("base"), dict) and "preset" in base:
+        name = str(base.pop("preset"))
+        if name not in presets():
+            raise unknown("preset", name, presets())
+        # Rows name their methods.
+        below = {k: v for k, v in read_tree(presets()[name]).items() if k != "method"}
+        tree["base"] = merged(below, base)
     tree |= {k: _with_variables(tree[k], file) for k in ("base", "rows", "columns") if k in tree}
     like = tree.pop("like", None)
     if like is None:

@@ -29,6 +29,7 @@ LONG = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first, each file in one process (`--dist loadgroup`); the order within a file stays."""
     rank = {name: n for n, name in enumerate(LONG)}

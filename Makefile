@@ -28,7 +28,7 @@ test: install  ## check everything: format, lint, types, tests
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 conformance: install  ## every method on every real engine: equal numbers (long)
 	$(BIN)/python -m pytest -m conformance

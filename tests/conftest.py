@@ -18,25 +18,19 @@ SMOKE = (
 )
 
 
-# Files that each start a dozen processes. One of them at a time, or all of them miss their time limits.
-FEDERATIONS = ("test_lost_silo", "test_real_federation", "test_launch")
 # Files of long tests, the longest first: what is left at the end should be short, or one process works while others
 # wait (`--no-loadscope-reorder` leaves the order to us).
 LONG = (
-    *FEDERATIONS,
-    *("test_engines", "test_resume", "test_examples", "test_experiment", "test_cli_compare"),
-    *("test_cli_bad_input", "test_cli_run", "test_comparison_runs", "test_server_app", "test_report_page"),
+    *("test_real_federation", "test_engines", "test_resume", "test_examples", "test_experiment"),
+    *("test_cli_compare", "test_cli_bad_input", "test_cli_run", "test_comparison_runs", "test_server_app"),
+    "test_report_page",
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first, each file in one process (`--dist loadgroup`); the order within a file stays."""
+    """Long files first; the order within a file stays."""
     rank = {name: n for n, name in enumerate(LONG)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
-    for item in items:
-        group = "federations" if item.path.stem in FEDERATIONS else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session", autouse=True)

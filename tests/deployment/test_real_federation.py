@@ -1,12 +1,16 @@
 """A real federation on loopback: TLS, node keys, resident workers. The same numbers, also after a kill; who is refused.
 
-Each message costs Flower some seconds, mostly asleep, so these tests are few, and what can is done at once.
+Then a silo that is lost, `fedloom run --engine flower` with a whole federation up and down again, and simulation. Each
+message costs Flower some seconds, mostly asleep, so these tests are few, and what can is done at once. All are in one
+file, which one process runs: two federations side by side miss their time limits.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,12 +29,13 @@ from fedloom.federation.silo.letters import Letter
 from fedloom.federation.silo.relay import relay
 from fedloom.methods.base import load_method
 from fedloom.methods.catalogue import CATALOGUE
-from fedloom.runs.load import Run
+from fedloom.runs.load import Run, load_run
 from test_engines import assert_same, overrides
 
 WITH_CLIENTS = tuple(name for name in CATALOGUE if load_method(name)[0].clients)
 FEW = ("l-fedmmkt",)  # of the ordinary tests; fedmmkt comes below
 REST = tuple(name for name in WITH_CLIENTS if name not in FEW)
+ROUNDS = "rounds=2"
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +118,133 @@ def test_who_is_refused(federation: Federation, tmp_path: Path) -> None:
     turned = "a client turned away: it does not trust this server's certificate (unknown ca)"
     until(lambda: {mine, turned} <= set(federation.said), 10)
     assert {row["name"] for row in federation.link.silos()} == {"silo-0", "silo-1", "silo-2"}
+
+
+# ------------------------------------------------------------------------------------------------- a silo is lost
+
+
+@pytest.fixture
+def doomed(fedloom_cache: Path, tmp_path: Path) -> Iterator[Federation]:
+    made = Federation(tmp_path / "federation")
+    yield made
+    made.close()
+
+
+@pytest.mark.timeout(400)
+def test_a_killed_silo_is_missed_and_comes_back(doomed: Federation, tmp_path: Path) -> None:
+    """kill -9 of one silo's processes in mid-round: the round ends without it, later ones have it again."""
+    config = config_for("standalone", "rounds=30", "engine.timeout=25", "settings.extra_steps=300")
+    job = doomed.submit(config, out=str(tmp_path / "run"))
+    doomed.wait_for_round(job, 1)
+    victim = doomed.silos[2]
+    assert victim.worker is not None
+    assert victim.node is not None
+    log = victim.folder / "logs" / "worker.log"
+    until(lambda: "round 1, train for text-0" in log.read_text())
+    for pid in (victim.worker.pid, victim.node.pid):
+        os.kill(pid, signal.SIGKILL)
+
+    def back() -> bool:
+        found = doomed.rows(tmp_path / "run")
+        return len(found) > 2 and bool(found[1]["missing"]) and not found[-1]["missing"]
+
+    until(back, 240)
+    rows = doomed.rows(tmp_path / "run")
+    doomed.kill(job)
+    assert {m["client"] for m in rows[1]["missing"]} == {"text-0"}
+    assert rows[1]["per_client"].keys() == {"image-0", "image-1", "text-1"}  # the others' replies are used
+    assert rows[-1]["per_client"].keys() == {"image-0", "image-1", "text-0", "text-1"}
+    # It goes on with what it had: states are numbered on, and the client was built once before and once after.
+    states = sorted(p.name for p in (victim.folder / "state" / "runs").glob("*/clients/text-0/*"))
+    assert int(states[-1].split("-")[0]) == rows[-1]["round"]
+    assert log.read_text().count(": text-0 (text)") == 2
+    said = "\n".join(doomed.said)
+    assert "silo silo-2: the worker's process" in said
+    assert "the server still holds it to be connected" in said
+
+
+# --------------------------------------------------------------------------------------- up and down in one command
+
+
+def processes_of(folder: Path) -> list[str]:
+    """The command lines of processes that name this folder, or work in it."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            where = os.readlink(entry / "cwd")
+        except OSError:
+            continue
+        if int(entry.name) != os.getpid() and (str(folder) in line or where.startswith(str(folder))):
+            found.append(line)
+    return found
+
+
+@pytest.mark.timeout(280)
+def test_interrupted_it_leaves_no_process_and_goes_on_to_the_local_numbers(
+    fedloom_cache: Path, tmp_path: Path
+) -> None:
+    local = fedloom.run(preset="smoke", overrides=(*overrides("fedmmkt"), ROUNDS), out=tmp_path / "local")
+    out = tmp_path / "run"
+    words = ["run", "--preset", "smoke", "--engine", "flower", "--set", "engine.silos=3", "--set", ROUNDS]
+    words += [word for value in overrides("fedmmkt") for word in ("--set", value)]
+    argv = [sys.executable, "-m", "fedloom.cli", *words, "--out", str(out)]
+    with (tmp_path / "said.txt").open("wb") as said:
+        started = subprocess.Popen(argv, stdout=said, stderr=said, start_new_session=True)
+        until(lambda: (out / "checkpoints" / "round_0000").exists(), 120)
+        assert processes_of(tmp_path)
+        os.kill(started.pid, signal.SIGINT)
+        assert started.wait(60) == 130
+    assert f"go on with: fedloom run --resume {out}" in (tmp_path / "said.txt").read_text()
+    until(lambda: not processes_of(tmp_path), 10)
+    resumed = fedloom.run(resume=out)
+    assert_same(resumed, local)
+    assert processes_of(tmp_path) == []
+    assert {p.name for p in (out / "export").iterdir()} == {p.name for p in (local.path / "export").iterdir()}
+    assert {p.name for p in (out / "federation").iterdir()} == {"server", "logs"}
+
+
+@pytest.mark.timeout(120)
+def test_killed_it_leaves_no_process(fedloom_cache: Path, tmp_path: Path) -> None:
+    """kill -9 of the process that brought everything up: the kernel and the pipes end the rest."""
+    argv = [sys.executable, "-m", "fedloom.cli", "run", "--preset", "smoke", "--engine", "flower"]
+    argv += ["--set", "engine.silos=2", "--out", str(tmp_path / "run")]
+    started = subprocess.Popen(
+        argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    until(lambda: len(processes_of(tmp_path)) >= 6, 60)
+    time.sleep(1.0)
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    until(lambda: not processes_of(tmp_path), 30)
+
+
+@pytest.mark.parametrize(
+    "methods",
+    [
+        pytest.param(("fedmmkt",), id="fedmmkt", marks=pytest.mark.timeout(300)),
+        pytest.param(
+            tuple(m for m in WITH_CLIENTS if m != "fedmmkt"),
+            id="all-others",
+            marks=pytest.mark.timeout(1800),
+        ),
+    ],
+)
+@pytest.mark.conformance  # Ray alone takes a minute of two processors to come up
+def test_simulation_gives_the_local_numbers(
+    fedloom_cache: Path, tmp_path: Path, methods: tuple[str, ...]
+) -> None:
+    code = """
+import sys, fedloom
+from pathlib import Path
+for method, *given in (line.split() for line in sys.argv[2:]):
+    engine = ("engine.name=flower", "engine.mode=simulation", "engine.silos=3", "engine.cpus=0.5")
+    fedloom.run(preset="smoke", method=method, overrides=(*given, *engine), out=Path(sys.argv[1]) / method)
+"""
+    given = {m: (*overrides(m), ROUNDS) for m in methods}
+    lines = [" ".join((m, *g)) for m, g in given.items()]
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), *lines], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for method, own in given.items():
+        local = fedloom.run(preset="smoke", method=method, overrides=own, out=tmp_path / f"local-{method}")
+        assert_same(load_run(tmp_path / method), local)

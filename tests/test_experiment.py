@@ -49,7 +49,8 @@ def test_no_rounds_are_standalone(smoke_run, tmp_path):
 def test_summary(smoke_run):
     summary = smoke_run.summary
     assert {"method", "data", "seed", "rounds", "clients", "version"} <= summary.keys()
-    assert summary["clients"] == {"image": ["image-0", "image-1"], "text": ["text-0", "text-1"]}
+    names = {"image": ["image-0", "image-1"], "text": ["text-0", "text-1"], "pair": []}
+    assert summary["clients"] == names
     for score in ("image_accuracy", "text_accuracy", "t2i_accuracy", "clip_score", "fid", "inception_score"):
         assert summary[score]["before"] == smoke_run.rounds[0][score]
         assert summary[score]["after"] == smoke_run.rounds[-1][score]

@@ -448,7 +448,9 @@ def test_what_the_server_offers_of_its_own_models(server, paired):
         there = bare_server(paired.config, SIDE, str(paired.assets.tokenizer), m).learner.state_dict()
         here = _server_like(offer, paired.public, m).learner.state_dict()
         assert all(torch.equal(here[k], v) for k, v in there.items())
-    owned = load_config(preset="smoke", values={"method": "fedafd"}, overrides=["server.text.arch=gru"])
+    owned = load_config(
+        preset="smoke", values={"method": "fedafd"}, overrides=["server.text={arch: gru, width: 16}"]
+    )
     text = owned.server.text.model_copy(update={"pretrained": "vectors.txt"})
     own = owned.model_copy(update={"server": owned.server.model_copy(update={"text": text})})
     with pytest.raises(BadInput, match=r"fedafd sends the server's text model .* set server.text to a model"):

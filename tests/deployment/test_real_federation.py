@@ -190,7 +190,9 @@ def test_interrupted_it_leaves_no_process_and_goes_on_to_the_local_numbers(
     words += [word for value in overrides("fedmmkt") for word in ("--set", value)]
     argv = [sys.executable, "-m", "fedloom.cli", *words, "--out", str(out)]
     with (tmp_path / "said.txt").open("wb") as said:
-        started = subprocess.Popen(argv, stdout=said, stderr=said, start_new_session=True)
+        # Whoever runs the tests in the background has them ignore Ctrl-C, and their children with them.
+        heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+        started = subprocess.Popen(argv, stdout=said, stderr=said, start_new_session=True, preexec_fn=heed)
         until(lambda: (out / "checkpoints" / "round_0000").exists(), 120)
         assert processes_of(tmp_path)
         os.kill(started.pid, signal.SIGINT)

@@ -50,6 +50,7 @@ from fedloom.methods.site import Inputs, Site, rows
 from fedloom.methods.tuning import Pool, Tuner
 from fedloom.metrics.communication import round_bytes
 from fedloom.models.fit import state_arrays
+from fedloom.models.pictures import from_kept
 from fedloom.randomness import global_torch_stream
 
 Array = NDArray[Any]
@@ -147,7 +148,7 @@ class Client(ClientHalf):
     def remember(self, arrays: Mapping[str, Array]) -> None:
         """The replay pool and the probe again."""
         shown = {key.removeprefix("probe."): value for key, value in arrays.items() if key[:6] == "probe."}
-        self.probe = {key: torch.from_numpy(value.copy()) for key, value in shown.items()} or None
+        self.probe = {key: from_kept(key, value) for key, value in shown.items()} or None
         self.pool.load({key: value for key, value in arrays.items() if key[:6] != "probe."})
 
 

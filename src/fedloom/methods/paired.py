@@ -40,6 +40,7 @@ from fedloom.methods.replies import Clock
 from fedloom.methods.shared import length, public_samples
 from fedloom.methods.site import Inputs, Site, load_optimizer_state, optimizer_state, rows
 from fedloom.models.fit import adamw, fit, index_batches, load_arrays, part_of, state_arrays
+from fedloom.models.pictures import from_kept
 from fedloom.models.settings import Frozen
 from fedloom.randomness import global_torch_stream
 
@@ -164,7 +165,7 @@ class PairedClient(ClientHalf):
 
     def remember(self, arrays: Mapping[str, Array]) -> None:
         """Again."""
-        self.public = {k: torch.from_numpy(v) for k, v in part_of(arrays, "public.").items()}
+        self.public = {k: from_kept(k, v) for k, v in part_of(arrays, "public.").items()}
         self.public_name = np.asarray(arrays["public name"]).tobytes().decode()
 
 

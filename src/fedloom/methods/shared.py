@@ -28,6 +28,7 @@ from fedloom.methods.replies import Clock, Opinions
 from fedloom.methods.shared_messages import Again, Pictures, SharedSettings, Texts
 from fedloom.methods.site import Inputs, Site
 from fedloom.methods.tuning import Pool, Tuner
+from fedloom.models.pictures import from_kept
 
 Array = NDArray[Any]
 
@@ -114,7 +115,7 @@ class SharedClient(ClientHalf):
     def remember(self, arrays: Mapping[str, Array]) -> None:
         """Both again."""
         held = {key.removeprefix("samples."): v for key, v in arrays.items() if key.startswith("samples.")}
-        self.samples = {key: torch.from_numpy(v.copy()) for key, v in held.items()} or None
+        self.samples = {key: from_kept(key, v) for key, v in held.items()} or None
         self.pool.load({k: v for k, v in arrays.items() if k.partition(".")[0].isdigit()})
 
 

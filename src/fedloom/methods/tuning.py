@@ -17,7 +17,7 @@ from fedloom.functional.omission import omit
 from fedloom.methods.base import Tools
 from fedloom.methods.site import load_optimizer_state, optimizer_state
 from fedloom.models.fit import cosine, fit, index_batches
-from fedloom.models.pictures import to_float
+from fedloom.models.pictures import from_kept, to_float
 from fedloom.models.settings import Frozen
 
 
@@ -77,7 +77,7 @@ class Pool:
         parts: dict[int, dict[str, Tensor]] = {}
         for name, value in arrays.items():
             n, key = name.split(".", 1)
-            parts.setdefault(int(n), {})[key] = torch.from_numpy(np.array(value))
+            parts.setdefault(int(n), {})[key] = from_kept(key, value)
         self.parts.clear()
         self.parts.extend(parts[n] for n in sorted(parts))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,16 @@ from torch import Tensor
 def to_float(images: NDArray[np.uint8]) -> Tensor:
     """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def from_kept(name: str, array: NDArray[Any]) -> Tensor:
+    """A tensor of its own from an array that was kept through a crash.
+
+    What is called pixel_values lies in memory again as `to_float` lays it, channels last: the last bits of a
+    convolution depend on it, and a run that is gone on with must have the numbers of an unbroken one.
+    """
+    tensor = torch.from_numpy(np.array(array))
+    return tensor.contiguous(memory_format=torch.channels_last) if name == "pixel_values" else tensor
 
 
 def to_uint8(images: Tensor) -> NDArray[np.uint8]:

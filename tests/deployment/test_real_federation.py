@@ -35,7 +35,7 @@ from test_engines import assert_same, overrides
 WITH_CLIENTS = tuple(name for name in CATALOGUE if load_method(name)[0].clients)
 FEW = ("l-fedmmkt",)  # of the ordinary tests; fedmmkt comes below
 REST = tuple(name for name in WITH_CLIENTS if name not in FEW)
-ROUNDS = "rounds=2"
+ROUNDS = "rounds=1"
 
 
 @pytest.fixture(scope="module")

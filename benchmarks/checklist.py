@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fedloom.comparison import load_comparison
@@ -25,12 +25,12 @@ CHAIN = ("FedMMKT", "u-FedMMKT", "l-FedMMKT", "FedMEKT", "CreamFL", "FedMBridge"
 Values = dict[tuple[str, str, str], dict[int, float]]  # row, column, score -> seed -> value
 
 
-def values_of(folders: list[Path]) -> Values:
-    """Scores after the last round; of a public set and of synthetic samples apart, by the comparison's name."""
+def values_of(folders: list[Path], names: Iterable[str] = NAMES) -> Values:
+    """Scores `names` after the last round; of a public set and of synthetic samples apart, by the comparison's name."""
     found: Values = {}
     for folder in folders:
         for cell in load_comparison(folder).cells:
-            for score in NAMES:
+            for score in names:
                 value = ((cell.get("scores") or {}).get(score) or {}).get("after")
                 if value is not None:
                     found.setdefault((cell["row"], cell["column"], score), {})[cell["seed"]] = value

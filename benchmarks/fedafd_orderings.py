@@ -12,24 +12,13 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from checklist import Values, said
+from checklist import Values, said, values_of
 
 from fedloom.comparison import load_comparison
 
 NAMES = {"image_accuracy": "I", "text_accuracy": "X", "pair_recall": "P", "server_recall": "S"}
 CLIENTS = ("image_accuracy", "text_accuracy", "pair_recall")
 BASELINES = ("FedMD", "FedGEMS", "CreamFL", "Fed-ET")
-
-
-def values_of(folder: Path) -> Values:
-    """Scores after the last round."""
-    found: Values = {}
-    for cell in load_comparison(folder).cells:
-        for score in NAMES:
-            value = ((cell.get("scores") or {}).get(score) or {}).get("after")
-            if value is not None:
-                found.setdefault((cell["row"], cell["column"], score), {})[cell["seed"]] = value
-    return found
 
 
 def lines(values: Values) -> Iterator[str]:
@@ -84,7 +73,7 @@ def main() -> None:
     parser.add_argument("--target", type=float, default=0.6, help="of ordering 8, the server's sum of R@1")
     given = parser.parse_args()
     print("| ordering | difference | p | |\n|---|---|---|---|")
-    for line in lines(values_of(given.folder)):
+    for line in lines(values_of([given.folder], NAMES)):
         print(line)
     print(f"\n| 8: rounds to {given.target:g} | | by seed |\n|---|---|---|")
     for line in rounds(given.folder, given.target):

@@ -27,9 +27,9 @@ from fedloom.silo_data import class_positions, own_samples
 from fedloom.sites import (
     new_client,
     new_learner,
-    nothing,
     reads_texts,
     server_settings,
+    server_site,
     side_of,
     site_tokenizer,
     start_from,
@@ -276,24 +276,11 @@ def _server_like(run: Offer, public: Path, modality: Modality) -> Site:
 
     Raises BadInput where the offer says nothing of such a model.
     """
-    from fedloom.methods.site import Site
-
     if modality not in run.server:
         raise BadInput(f"the server offers no {modality} model, only: {', '.join(run.server)}")
-    settings, name = run.server[modality], f"server-{modality}"
+    settings, training = run.server[modality], run.training.model_dump(exclude={"warm_steps"})
     words = site_tokenizer(settings, modality, str(public / "tokenizer"), run.tokens)
-    side = run.image_size
-    learner = new_learner(settings, run.seed, name, classes=1, image_size=side, tokenizer=words)
-    return Site(
-        name=name,
-        modality=modality,
-        learner=learner,
-        tokenizer=words,
-        private=nothing(modality, side),
-        test=nothing(modality, side),
-        seed=run.seed,
-        **run.training.model_dump(exclude={"warm_steps"}),
-    )
+    return server_site(settings, modality, words, run.seed, run.image_size, **training)
 
 
 def describe_data(client: Any, class_names: Sequence[str]) -> str:

@@ -191,27 +191,37 @@ def bare_server(
 
     image_size: side in pixels; tokenizer: folder of the public one; classes: C, of its head.
     """
+    settings, c = server_settings(config, modality), config.clients
+    words = site_tokenizer(settings, modality, tokenizer, config.server.tokens)
+    training = {"batch": c.batch, "rate": c.rate, "decay": c.decay, "augment": c.augment}
+    return server_site(
+        settings, modality, words, config.seed, image_size, classes, features=features_once, **training
+    )
+
+
+def server_site(
+    settings: LearnerSettings,
+    modality: Modality,
+    words: Any,
+    seed: int,
+    image_size: int,
+    classes: int = 1,
+    **training: Any,
+) -> Site:
+    """A site without data around a random model from the server's stream; training: batch, rate, decay, augment."""
     from fedloom.methods.site import Site
 
-    settings, name = server_settings(config, modality), f"server-{modality}"
-    words = site_tokenizer(settings, modality, tokenizer, config.server.tokens)
-    learner = new_learner(
-        settings, config.seed, name, classes=classes, image_size=image_size, tokenizer=words
-    )
-    c = config.clients
+    name, none = f"server-{modality}", nothing(modality, image_size)
+    learner = new_learner(settings, seed, name, classes=classes, image_size=image_size, tokenizer=words)
     return Site(
         name=name,
         modality=modality,
         learner=learner,
         tokenizer=words,
-        private=nothing(modality, image_size),
-        test=nothing(modality, image_size),
-        seed=config.seed,
-        batch=c.batch,
-        rate=c.rate,
-        decay=c.decay,
-        augment=c.augment,
-        features=features_once,
+        private=none,
+        test=none,
+        seed=seed,
+        **training,
     )
 
 

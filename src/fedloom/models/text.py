@@ -16,7 +16,6 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 def train_tokenizer(corpus: Sequence[str], vocabulary: int = 1000, length: int = 32) -> Any:
     """A lower-casing word-piece tokenizer of at most `vocabulary` entries; `length` is the longest row in tokens."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
 
     if not corpus:
         raise BadInput("cannot learn a vocabulary from 0 texts")
@@ -39,6 +38,13 @@ def train_tokenizer(corpus: Sequence[str], vocabulary: int = 1000, length: int =
     pieces.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
+    return wrapped(pieces, length)
+
+
+def wrapped(pieces: Any, length: int) -> Any:
+    """A transformers tokenizer with BERT's special tokens around one of `tokenizers`; rows of at most `length` tokens."""
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(
         tokenizer_object=pieces,
         unk_token="[UNK]",

@@ -169,7 +169,8 @@ def vector_tokenizer(words: Sequence[str], tokens: int) -> Any:
         tokens: the longest row, in tokens.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+
+    from fedloom.models.text import wrapped
 
     ids = vocabulary(words)
     pieces = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
@@ -178,14 +179,4 @@ def vector_tokenizer(words: Sequence[str], tokens: int) -> Any:
     pieces.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])]
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=pieces,
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        bos_token="[CLS]",
-        eos_token="[SEP]",
-        model_max_length=tokens,
-    )
+    return wrapped(pieces, tokens)

@@ -42,7 +42,7 @@ def train_tokenizer(corpus: Sequence[str], vocabulary: int = 1000, length: int =
 
 
 def wrapped(pieces: Any, length: int) -> Any:
-    """A transformers tokenizer with BERT's special tokens around one of `tokenizers`; rows of at most `length` tokens."""
+    """A transformers tokenizer with BERT's special tokens around one of `tokenizers`; rows of up to `length`."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(

@@ -1,4 +1,4 @@
-"""What a loaded data set is: labelled pictures and texts, and pairs of them, split into who may see what."""
+"""What a loaded data set is: labelled pictures, texts, and both in one; pairs; split into who may see what."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from fedloom.data.joint import JointSet, Kind
 from fedloom.data.pairs import PairSet
 from fedloom.errors import BadInput, unknown
 
-Modality = Literal["image", "text", "pair"]
+Modality = Literal["image", "text", "pair", "joint"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 Labels = NDArray[np.int64]
 
@@ -64,8 +65,14 @@ class TextSet:
         return TextSet(tuple(self.texts[int(j)] for j in i), self.labels[i])
 
 
-Samples = ImageSet | TextSet  # with a label each
+Samples = ImageSet | TextSet | JointSet  # with a label each
 Held = Samples | PairSet  # what a client may hold
+_KIND: Mapping[Modality, type[Held]] = {
+    "image": ImageSet,
+    "text": TextSet,
+    "pair": PairSet,
+    "joint": JointSet,
+}
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,8 @@ class Generic:
 class Scene:
     """A whole data set. Modalities are the keys of `train` and `test`; a scene may lack some of them.
 
-    Pictures and texts have labels, of one label space unless `text_class_names` says otherwise; pairs have none.
+    Pictures, texts and joint samples have labels, of one label space unless `text_class_names` says otherwise; pairs
+    have none.
     """
 
     name: str
@@ -112,7 +120,7 @@ class Scene:
             for modality, held in sets.items():
                 if modality not in MODALITIES:
                     raise unknown("modality", str(modality), MODALITIES)
-                if isinstance(held, PairSet) != (modality == "pair"):
+                if not isinstance(held, _KIND[modality]):
                     raise BadInput(f"{self.name}: {part} {modality} is a {type(held).__name__}")
                 if isinstance(held, PairSet) or not len(held):
                     continue
@@ -151,6 +159,14 @@ class Scene:
         held = self._held(part, "pair")
         assert isinstance(held, PairSet)  # __post_init__
         return held
+
+    @property
+    def streams(self) -> tuple[Kind, ...]:
+        """The two kinds of its joint samples; () where there are none."""
+        for held in (self.train.get("joint"), self.test.get("joint")):
+            if isinstance(held, JointSet):
+                return held.kinds
+        return ()
 
     def _held(self, part: Literal["train", "test"], modality: Modality) -> Held:
         sets = self.train if part == "train" else self.test

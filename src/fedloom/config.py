@@ -10,10 +10,12 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from fedloom.data.corruption import Corruption
 from fedloom.errors import BadInput, nearest, unknown
 from fedloom.models.settings import (
     DUAL_ARCHS,
     IMAGE_ARCHS,
+    JOINT_ARCHS,
     TEXT_ARCHS,
     CaptionerSettings,
     ClipSettings,
@@ -23,7 +25,7 @@ from fedloom.models.settings import (
     LearnerSettings,
 )
 
-ARCHS = {"image": IMAGE_ARCHS, "text": TEXT_ARCHS, "pair": DUAL_ARCHS}
+ARCHS = {"image": IMAGE_ARCHS, "text": TEXT_ARCHS, "pair": DUAL_ARCHS, "joint": JOINT_ARCHS}
 
 
 class DataSettings(Frozen):
@@ -38,6 +40,14 @@ class DataSettings(Frozen):
     alpha: float = Field(0.5, gt=0, description="Dirichlet concentration; small is skewed")
     classes_per_client: int = Field(2, ge=1, description="for the pathological split")
     minimum: int = Field(8, ge=1, description="fewest samples of a client")
+    multi_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="share of the joint clients that hold both kinds of data; of the rest half hold the first kind "
+        "only, half the second",
+    )
+    corruption: Corruption = Corruption()
 
 
 class ClientGroup(LearnerSettings):
@@ -67,6 +77,11 @@ class ClientsSettings(Frozen):
     pair: tuple[ClientGroup, ...] = Field(
         (), description="clients of pictures with captions (retrieval): arch IMAGE+TEXT, such as resnet+gru"
     )
+    joint: tuple[ClientGroup, ...] = Field(
+        (),
+        description="clients whose samples have two kinds of data and one label, all of one model: arch AUDIO+IMAGE, "
+        "AUDIO+TEXT or IMAGE+TEXT, such as audio-resnet+resnet",
+    )
     public_steps: int = Field(
         500,
         ge=0,
@@ -74,10 +89,14 @@ class ClientsSettings(Frozen):
     )
     warm_steps: int = Field(150, ge=0, description="private steps before round 1 (E_0 of FedMMKT)")
     batch: int = Field(32, ge=1)
-    rate: float = Field(2e-3, gt=0, description="AdamW's rate")
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    rate: float = Field(2e-3, gt=0, description="the optimiser's rate")
     decay: float = Field(0.01, ge=0)
     augment: bool = Field(
-        True, description="shift, flip and noise private pictures in training; drop words of texts"
+        True,
+        description="shift, flip and noise private pictures in training; drop words of texts; of joint samples also "
+        "move sounds in time",
     )
 
     @model_validator(mode="after")
@@ -88,6 +107,11 @@ class ClientsSettings(Frozen):
                     raise ValueError(f"{group.arch!r} is no {modality} model, allowed: {', '.join(allowed)}")
         if not self.groups:
             raise ValueError("there is no client")
+        unlike = {g.model_dump_json(exclude={"count", "name"}) for g in self.joint}
+        if len(unlike) > 1:
+            raise ValueError(f"joint clients need one model, {len(unlike)} given: what they share are parameters")
+        if any(g.unit for g in self.joint):
+            raise ValueError("joint: unit = True: fusion heads read features as they are, allowed: False")
         if len({g.width for g in self.groups}) > 1:
             raise ValueError("all clients need one representation width (`width`)")
         names = [name for modality in ARCHS for name in self.names(modality)]
@@ -97,8 +121,8 @@ class ClientsSettings(Frozen):
 
     @property
     def groups(self) -> tuple[ClientGroup, ...]:
-        """All groups: of pictures, of texts, of pairs."""
-        return (*self.image, *self.text, *self.pair)
+        """All groups: of pictures, of texts, of pairs, of joint samples."""
+        return (*self.image, *self.text, *self.pair, *self.joint)
 
     def unit(self) -> ClientsSettings:
         """The same clients, with representations of unit length."""

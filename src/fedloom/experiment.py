@@ -37,6 +37,7 @@ from fedloom.pretraining import Assets
 from fedloom.progress import Observer
 from fedloom.quiet import settle_process
 from fedloom.report.pictures import label_panel, sample_grid
+from fedloom.report.scores import SCORES
 from fedloom.runs.checkpoint import CheckpointStore
 from fedloom.runs.folder import RunFolder, new_run_path
 from fedloom.runs.load import Run, load_run
@@ -50,6 +51,8 @@ FREE_ON_RESUME = tuple(
     f"engine.{key}"
     for key in ("workers", "timeout", "silos", "quorum", "patience", "cpus", "gpus", "address")
 )
+
+SCORED = frozenset(score.key for score in SCORES)
 
 
 def run(
@@ -238,12 +241,11 @@ class _Experiment:
             scores, images = scorer.generator()
             row |= scores | scorer.forgetting()
             scorer.server(server.embed, row)
+            scorer.shared(server.shared_model(), row)
             if images is not None:
                 self._grid(images, t)
         else:
-            row |= {k: None for k in before if k.endswith(("accuracy", "score", "fid", "recall"))} | {
-                "per_client": {}
-            }
+            row |= {k: None for k in before if k in SCORED} | {"per_client": {}}
         row["labels"], oracle = scorer.labels(info.labels)
         if info.labels is not None:
             self._panel(info.labels, oracle, t)
@@ -255,6 +257,8 @@ class _Experiment:
             if m.round == t
         ]
         row["losses"] = dict(info.losses)
+        if info.facts:
+            row["facts"] = dict(info.facts)
         row["seconds"] = {**info.seconds, "evaluation": time.perf_counter() - start}
         self.folder.append_round(row)
         with store.writing(t) as tmp:

@@ -12,11 +12,11 @@ from safetensors.numpy import load_file
 from fedloom.config import Config, validate
 from fedloom.data.scene import MODALITIES, Scene
 from fedloom.methods.base import load_method
-from fedloom.models.learner import build_learner
-from fedloom.sites import client_names, side_of, site_tokenizer
+from fedloom.models.learner import build_learner, towers
+from fedloom.sites import client_names, folder_of, reads, side_of, site_tokenizer
 
 
-def export_clients(config: Config, scene: Scene, checkpoint: Path, out: Path, tokenizer: Path) -> None:
+def export_clients(config: Config, scene: Scene, checkpoint: Path, out: Path, tokenizer: Path | None) -> None:
     """Write every client's model (and tokenizer or picture processor) into `out/CLIENT`.
 
     This is one machine's convenience: with real silos each exports its own.
@@ -26,9 +26,12 @@ def export_clients(config: Config, scene: Scene, checkpoint: Path, out: Path, to
     names, size = client_names(config), side_of(scene)
     for modality in MODALITIES:
         for name, settings in zip(names[modality], config.clients.learners(modality)):
-            words = site_tokenizer(settings, modality, str(tokenizer), config.server.tokens)
+            words = site_tokenizer(settings, folder_of(tokenizer), config.server.tokens)
             names_of = scene.names_of(modality)
-            learner: Any = build_learner(settings, classes=len(names_of), image_size=size, tokenizer=words)
+            streams = scene.streams if modality == "joint" else ()
+            learner: Any = build_learner(
+                settings, classes=len(names_of), image_size=size, tokenizer=words, streams=streams
+            )
             tensors = load_file(checkpoint / f"{name}.safetensors")
             learner = method.dress(learner, method_settings)
             learner.load_state_dict(
@@ -39,17 +42,18 @@ def export_clients(config: Config, scene: Scene, checkpoint: Path, out: Path, to
                 }
             )
             shown = words if modality != "image" else None
-            write_learner(learner, names_of, shown, size if modality != "text" else 0, out / name)
+            side = size if "image" in reads(modality, scene.streams) else 0
+            write_learner(learner, names_of, shown, side, out / name)
 
 
 def write_learner(
     learner: Any, class_names: Sequence[str], tokenizer: Any | None, size: int, folder: Path
 ) -> None:
-    """Write one learner into `folder`, with what it reads texts and pictures by; of a pair, each beside its tower.
+    """Write one learner into `folder`, with what it reads texts and pictures by; of two towers, each beside its own.
 
-    tokenizer: None for a learner of pictures; size: side of pictures in pixels, 0 for a learner of texts.
+    tokenizer: None where it reads no texts; size: side of pictures in pixels, 0 where it sees none.
     """
-    both = tokenizer is not None and size > 0
+    both = len(towers(learner)) > 1
     learner.eval().export(folder, tuple(class_names))
     if tokenizer is not None:
         tokenizer.save_pretrained(folder / "text" if both else folder)

@@ -44,6 +44,22 @@ def resolve(config: Config) -> tuple[Method, Any]:
             f"{config.method} has no part for clients of pairs (clients.pair), {modalities.count('pair')} given; "
             f"allowed: none. Methods that have one: {', '.join(with_pairs())}"
         )
+    if "joint" in modalities and method.clients and not method.joint:
+        raise BadInput(
+            f"{config.method} has no part for joint clients (clients.joint), {modalities.count('joint')} given; "
+            f"allowed: none. Methods that have one: {', '.join(with_joint())}"
+        )
+    others = [m for m in MODALITIES if m != "joint" and m in modalities]
+    if method.clients and not method.single and others:
+        raise BadInput(
+            f"{config.method} is for joint clients (clients.joint) only, and there are clients of {', '.join(others)}: "
+            f"set {' and '.join(f'clients.{m}=[]' for m in others)}, or take the preset fedcmi"
+        )
+    if (optimizer := config.clients.optimizer) not in method.optimizers:
+        raise BadInput(
+            f"clients.optimizer = {optimizer!r}: {config.method} is defined on plain gradients, allowed: "
+            f"{', '.join(method.optimizers)}"
+        )
     if (quorum := config.engine.quorum) is not None and quorum > len(modalities):
         raise BadInput(
             f"engine.quorum = {quorum}: there are {len(modalities)} clients, allowed: 1 to {len(modalities)}"
@@ -54,6 +70,11 @@ def resolve(config: Config) -> tuple[Method, Any]:
 def with_pairs() -> list[str]:
     """The methods that have a part for clients of pairs."""
     return [name for name in CATALOGUE if load_method(name)[0].pairs]
+
+
+def with_joint() -> list[str]:
+    """The methods that have a part for joint clients."""
+    return [name for name in CATALOGUE if load_method(name)[0].joint]
 
 
 def completed(config: Config) -> tuple[Config, Method, Any]:
@@ -101,7 +122,7 @@ def pretrained_models(
         needs -= {"captioner"}
     if "generator" in uses:
         needs |= {"judge"}
-    if method.clients:
+    if method.clients and (config.clients.image or config.clients.text or config.clients.pair):
         needs |= {"backbones"}
     return prepare(config, scene, frozenset(needs), watch, log)
 

@@ -34,9 +34,10 @@ LAYOUT = "tokenizer/*.json (or .txt, .jinja, .model), backbones/index.json, back
 
 def pack_public(assets: Assets) -> dict[str, NDArray[np.uint8]]:
     """Relative path -> the file's bytes, uint8 (bytes,), in order of name; what silos may have of the assets."""
+    words = sorted(assets.tokenizer.iterdir()) if assets.tokenizer is not None else []
     files = {
         f"tokenizer/{path.name}": path.read_bytes()
-        for path in sorted(assets.tokenizer.iterdir())
+        for path in words
         if path.is_file() and path.name != MANIFEST and _ALLOWED.fullmatch(f"tokenizer/{path.name}")
     }
     index = {name: folder.name for name, folder in sorted(assets.backbones.items())}

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.config import DataSettings
+from fedloom.data.joint import KINDS, JointSet, Part
 from fedloom.data.pairs import PairSet
 from fedloom.data.partition import Split, partition, shards
 from fedloom.data.registry import load_scene
@@ -20,7 +21,7 @@ from fedloom.errors import BadInput
 from fedloom.randomness import stream_seed
 from fedloom.runs.cache import cached
 
-FORMAT = 14  # raise when a reader's result changes
+FORMAT = 15  # raise when a reader's result changes
 SHARDS = 200  # of pairs: FedAFD's number (Flickr30k, 145 000 of them)
 
 
@@ -100,7 +101,15 @@ def _save(scene: Scene, folder: Path) -> None:
             texts[name] = held.captions
             return
         arrays[f"{name}.labels"] = held.labels
-        if isinstance(held, ImageSet):
+        if isinstance(held, JointSet):
+            for kind, part in held.parts.items():
+                arrays[f"{name}.has {kind}"] = held.present[kind]
+                if isinstance(part, tuple):
+                    texts[f"{name}.{kind}"] = part
+                else:
+                    arrays[f"{name}.{kind}"] = part
+            texts[f"{name}.ids"] = held.ids
+        elif isinstance(held, ImageSet):
             arrays[f"{name}.images"] = held.images
         else:
             texts[name] = held.texts
@@ -134,7 +143,25 @@ def _load(folder: Path) -> Scene:
     def array(name: str) -> NDArray[Any]:
         return np.load(folder / f"{name}.npy", allow_pickle=False)  # type: ignore[no-any-return]
 
+    def joint(name: str) -> JointSet:
+        # Of real size they outgrow memory: they stay on disk until somebody takes his share.
+        def part(kind: str) -> Part:
+            path = folder / f"{name}.{kind}.npy"
+            if path.exists():
+                return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+            return tuple(facts["texts"][f"{name}.{kind}"])
+
+        there = [k for k in KINDS if (folder / f"{name}.has {k}.npy").exists()]
+        return JointSet(
+            {k: part(k) for k in there},
+            array(f"{name}.labels"),
+            {k: array(f"{name}.has {k}") for k in there},
+            tuple(facts["texts"][f"{name}.ids"]),
+        )
+
     def get(name: str) -> Held | None:
+        if f"{name}.ids" in facts["texts"]:
+            return joint(name)
         if (folder / f"{name}.owner.npy").exists():
             return PairSet(array(f"{name}.images"), tuple(facts["texts"][name]), array(f"{name}.owner"))
         if (folder / f"{name}.images.npy").exists():

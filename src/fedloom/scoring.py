@@ -24,6 +24,7 @@ from fedloom.metrics.frechet import frechet_distance
 from fedloom.metrics.inception import inception_score
 from fedloom.metrics.labels import label_report
 from fedloom.metrics.retrieval import TERMS
+from fedloom.metrics.streams import probe_accuracy, stream_scores
 from fedloom.models.clip import Clip, load_clip
 from fedloom.models.judge import Judge
 from fedloom.models.pictures import to_float
@@ -43,6 +44,7 @@ class Scorer:
         self.clip: Clip | None = None
         self.real_accuracy: float | None = None
         self.generic_features: Any = None
+        self.joint: Any = None  # joint samples of training and test part, as a site stores them
         if assets.judge is not None:
             self.judge = Judge(config.evaluation.judge, scene.classes)
             self.judge.load_state_dict(load_file(assets.judge / "judge.safetensors"))
@@ -63,7 +65,7 @@ class Scorer:
         said = {r.client: r.message for r in asked if r.ok}
         each = {k: float(said[k].accuracy) for k in federation.clients if k in said}
         out: dict[str, Any] = {"per_client": each}
-        for modality in ("image", "text"):
+        for modality in ("image", "text", *(["joint"] if federation.clients_of("joint") else [])):
             out[f"{modality}_accuracy"] = _mean(
                 [each[k] for k in federation.clients_of(modality) if k in each]
             )
@@ -92,6 +94,29 @@ class Scorer:
                 "images": parts.images,
                 "folds": parts.folds,
             }
+
+    def shared(self, site: Any, row: dict[str, Any]) -> None:
+        """Add to a round's row how well the model that joint clients share tells classes.
+
+        By both kinds of data and by either, of each class; and what a linear probe makes of each stream's features,
+        fitted on the training samples of all clients, as they were before anything was corrupted.
+        """
+        if site is None or "joint" not in self.scene.test:
+            return
+        if self.joint is None:
+            parts = (self.scene.labelled("train", "joint"), self.scene.labelled("test", "joint"))
+            self.joint = [(site.stored(part), torch.from_numpy(part.labels.copy())) for part in parts]
+        (train, labels), (test, truth) = self.joint
+        h = site.stream_features(test)
+        scores, classes = stream_scores(site.learner, h, test["present"], truth)
+        row |= scores
+        row["per_class"] = classes
+        seen = site.stream_features(train)
+        for i, kind in enumerate(h):
+            there, tested = train["present"][:, i], test["present"][:, i]
+            row[f"{kind}_probe"] = probe_accuracy(
+                seen[kind][there], labels[there], h[kind][tested], truth[tested], self.scene.classes
+            )
 
     def generator(self) -> tuple[dict[str, float | None], NDArray[np.uint8] | None]:
         """T2I accuracy, CLIP score, FID, IS, and the pictures: class by class, the same noise at every call."""

@@ -234,7 +234,7 @@ def build_silo_client(
     own, place, names = _as_demanded(own, run), Path(public), run.names_of(own.modality)
     private, test = own_samples(own, names, run.image_size, run.seed)
     words = None
-    if reads_texts(own.model, own.modality):
+    if reads_texts(own.model):
         words = _tokenizer(own, place, run.tokens)
     learner = new_learner(
         own.model,
@@ -279,7 +279,7 @@ def _server_like(run: Offer, public: Path, modality: Modality) -> Site:
     if modality not in run.server:
         raise BadInput(f"the server offers no {modality} model, only: {', '.join(run.server)}")
     settings, training = run.server[modality], run.training.model_dump(exclude={"warm_steps"})
-    words = site_tokenizer(settings, modality, str(public / "tokenizer"), run.tokens)
+    words = site_tokenizer(settings, str(public / "tokenizer"), run.tokens)
     return server_site(settings, modality, words, run.seed, run.image_size, **training)
 
 
@@ -353,7 +353,7 @@ def _as_demanded(silo: SiloSettings, offer: Offer) -> SiloSettings:
 def _tokenizer(silo: SiloSettings, public: Path, tokens: int) -> Any:
     """The tokenizer of the silo's own text model, else the public one; rows of at most `tokens` if it has no limit."""
     try:
-        words = site_tokenizer(silo.model, silo.modality, str(public / "tokenizer"), tokens)
+        words = site_tokenizer(silo.model, str(public / "tokenizer"), tokens)
     except (OSError, ValueError) as error:
         given = silo.model.pretrained
         where = f"model.pretrained = {given!r}" if given else str(public / "tokenizer")

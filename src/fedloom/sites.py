@@ -11,12 +11,15 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from fedloom.config import Config, validate
+from fedloom.data.corruption import corrupt
+from fedloom.data.joint import JointSet, Kind
 from fedloom.data.pairs import PairSet
 from fedloom.data.scene import MODALITIES, Held, Modality, Samples, Scene
 from fedloom.errors import BadInput
 from fedloom.federation.site import SiteSpec
-from fedloom.models.settings import LearnerSettings
+from fedloom.models.settings import TEXT_ARCHS, LearnerSettings
 from fedloom.pretraining import Assets, backbone_name, fingerprint, load_tokenizer, weights_print
+from fedloom.randomness import numpy_stream
 from fedloom.runs.cache import cached
 from fedloom.scenes import cached_scene, split_scene
 
@@ -37,7 +40,7 @@ def site_specs(config: Config, method: str, settings: dict[str, Any], assets: As
         "config": config.model_dump(mode="json"),
         "method": method,
         "settings": settings,
-        "tokenizer": str(assets.tokenizer),
+        "tokenizer": folder_of(assets.tokenizer),
     }
 
     return [
@@ -63,7 +66,13 @@ def backbones_of(learner: LearnerSettings, assets: Assets) -> list[str]:
 def _starts(config: Config, modality: Modality, assets: Assets) -> list[list[str]]:
     """What each client of a modality starts from."""
     learners = config.clients.learners(modality)
-    return [backbones_of(x, assets) if config.clients.public_steps else [] for x in learners]
+    public = config.clients.public_steps and modality != "joint"  # joint clients start alike, from no public data
+    return [backbones_of(x, assets) if public else [] for x in learners]
+
+
+def folder_of(tokenizer: Path | None) -> str:
+    """The public tokenizer's folder as text: "" where nobody reads with it."""
+    return "" if tokenizer is None else str(tokenizer)
 
 
 def settle_worker(threads: int) -> None:
@@ -92,15 +101,16 @@ def build_client(
     scene = cached_scene(run.data)
     private = private_samples(run, scene, modality, index)
     learner_settings = run.clients.learners(modality)[index]
-    words = site_tokenizer(learner_settings, modality, tokenizer, run.server.tokens)
+    words = site_tokenizer(learner_settings, tokenizer, run.server.tokens)
     size = side_of(scene)
     learner = new_learner(
         learner_settings,
         run.seed,
-        name,
+        start_name(name, modality),
         classes=len(scene.names_of(modality)),
         image_size=size,
         tokenizer=words,
+        streams=scene.streams if modality == "joint" else (),
     )
     start_from(learner, backbones)
     c = run.clients
@@ -125,14 +135,28 @@ def build_client(
         rate=c.rate,
         decay=c.decay,
         augment=c.augment,
+        optimizer=c.optimizer,
+        momentum=c.momentum,
         features=features_once,
         server=partial(bare_server, run, size, tokenizer) if kind.sends_models else None,
         **more,
     )
     shown = words if modality != "image" else None
-    side = size if modality != "text" else 0
+    side = size if "image" in reads(modality, scene.streams) else 0
     client.site.export = partial(write_learner, client.site.learner, scene.names_of(modality), shown, side)
     return client
+
+
+def reads(modality: Modality, streams: Sequence[Kind]) -> tuple[str, ...]:
+    """The kinds of data that a client of that modality reads; streams: the scene's."""
+    if modality == "joint":
+        return tuple(streams)
+    return ("image", "text") if modality == "pair" else (modality,)
+
+
+def start_name(client: str, modality: Modality) -> str:
+    """Whose random stream the client's first weights come from: joint clients share parameters, and start alike."""
+    return "joint" if modality == "joint" else client
 
 
 def features_once(learner: Any, pixels: Any) -> Any:
@@ -158,8 +182,10 @@ def side_of(scene: Scene) -> int:
     """Side in pixels of the scene's pictures, 0 where it has none."""
     for samples in (*scene.train.values(), *scene.test.values(), scene.generic):
         images = getattr(samples, "images", None)
-        if images is not None and len(images):
-            return int(images.shape[1])
+        if isinstance(samples, JointSet):
+            images = samples.parts.get("image")
+        if isinstance(images, np.ndarray) and len(images):
+            return int(images.shape[-2])
     return 0
 
 
@@ -168,6 +194,8 @@ def server_settings(config: Config, modality: Modality) -> LearnerSettings:
 
     Raises BadInput where there is none to build it like.
     """
+    if modality == "joint":
+        return config.clients.learners("joint")[0]
     own: LearnerSettings | None = getattr(config.server, modality)
     if own is not None:
         return own.model_copy(update={"unit": config.clients.groups[0].unit})
@@ -185,17 +213,34 @@ def server_settings(config: Config, modality: Modality) -> LearnerSettings:
 
 
 def bare_server(
-    config: Config, image_size: int, tokenizer: str, modality: Modality, classes: int = 1
+    config: Config,
+    image_size: int,
+    tokenizer: str,
+    modality: Modality,
+    classes: int = 1,
+    streams: tuple[Kind, ...] = (),
 ) -> Site:
     """A model of the server's own, without data: random weights from the server's stream for that modality.
 
-    image_size: side in pixels; tokenizer: folder of the public one; classes: C, of its head.
+    image_size: side in pixels; tokenizer: folder of the public one; classes: C, of its head; streams: of a joint one.
     """
     settings, c = server_settings(config, modality), config.clients
-    words = site_tokenizer(settings, modality, tokenizer, config.server.tokens)
-    training = {"batch": c.batch, "rate": c.rate, "decay": c.decay, "augment": c.augment}
+    words = site_tokenizer(settings, tokenizer, config.server.tokens)
     return server_site(
-        settings, modality, words, config.seed, image_size, classes, features=features_once, **training
+        settings,
+        modality,
+        words,
+        config.seed,
+        image_size,
+        classes,
+        streams,
+        batch=c.batch,
+        rate=c.rate,
+        decay=c.decay,
+        augment=c.augment,
+        optimizer=c.optimizer,
+        momentum=c.momentum,
+        features=features_once,
     )
 
 
@@ -206,14 +251,21 @@ def server_site(
     seed: int,
     image_size: int,
     classes: int = 1,
+    streams: tuple[Kind, ...] = (),
     **training: Any,
 ) -> Site:
-    """A site without data around a random model from the server's stream; training: batch, rate, decay, augment."""
-    from fedloom.methods.site import Site
-
-    name, none = f"server-{modality}", nothing(modality, image_size)
-    learner = new_learner(settings, seed, name, classes=classes, image_size=image_size, tokenizer=words)
-    return Site(
+    """A site without data around a random model from the server's stream; training: what `Site` takes of it."""
+    name, none = f"server-{modality}", nothing(modality, image_size, streams)
+    learner = new_learner(
+        settings,
+        seed,
+        start_name(name, modality),
+        classes=classes,
+        image_size=image_size,
+        tokenizer=words,
+        streams=streams,
+    )
+    return site_class(modality)(
         name=name,
         modality=modality,
         learner=learner,
@@ -230,17 +282,24 @@ def server_learner(config: Config, scene: Scene, assets: Assets, modality: Modal
 
     Raises BadInput when the server cannot build one: nothing to build it like, or weights elsewhere.
     """
-    classes = len(scene.names_of(modality))
-    site = bare_server(config, side_of(scene), str(assets.tokenizer), modality, classes)
+    classes, streams = len(scene.names_of(modality)), scene.streams if modality == "joint" else ()
+    site = bare_server(config, side_of(scene), folder_of(assets.tokenizer), modality, classes, streams)
     start_from(site.learner, backbones_of(server_settings(config, modality), assets))
     return site
 
 
-def nothing(modality: Modality, image_size: int) -> Samples:
+def nothing(modality: Modality, image_size: int, streams: tuple[Kind, ...] = ()) -> Samples:
     """No samples of that modality."""
     from fedloom.data.scene import ImageSet, TextSet
 
     none = np.zeros(0, dtype=np.int64)
+    if modality == "joint":
+        blanks: dict[Kind, Any] = {
+            "audio": np.zeros((0, 1, 1), dtype=np.float32),
+            "image": np.zeros((0, 1, image_size, image_size, 3), dtype=np.uint8),
+            "text": (),
+        }
+        return JointSet({kind: blanks[kind] for kind in streams}, none)
     if modality == "image":
         return ImageSet(np.zeros((0, image_size, image_size, 3), dtype=np.uint8), none)
     return TextSet((), none)
@@ -286,41 +345,73 @@ def new_client(method: str, settings: dict[str, Any], warm: Callable[[Site], Non
         site: what `methods.site.Site` takes.
     """
     from fedloom.methods.base import load_method
-    from fedloom.methods.pair_site import PairSite
-    from fedloom.methods.site import Site
 
     kind, _ = load_method(method)
     own = validate(kind.settings, settings, "settings")
-    here = (PairSite if site["modality"] == "pair" else Site)(**site)
+    here = site_class(site["modality"])(**site)
     warm(here)
     here.put_on(lambda learner: kind.dress(learner, own))
     return kind.client(here, own)
 
 
+def site_class(modality: Modality) -> type[Site]:
+    """What a site of that modality is."""
+    if modality == "pair":
+        from fedloom.methods.pair_site import PairSite
+
+        return PairSite
+    if modality == "joint":
+        from fedloom.methods.joint_site import JointSite
+
+        return JointSite
+    from fedloom.methods.site import Site
+
+    return Site
+
+
 def private_samples(config: Config, scene: Scene, modality: Modality, index: int) -> Held:
-    """The share of client `index` of that modality."""
+    """The share of client `index` of that modality, with what `data.multi_ratio` and `data.corruption` take from it."""
     clients = len(config.clients.learners(modality))
-    return scene.train[modality].subset(
+    held = scene.train[modality].subset(
         split_scene(scene, config.data, clients, modality, config.seed).indices[index]
     )
+    if isinstance(held, JointSet):
+        held = held.lacking(
+            {
+                kind: np.ones(len(held), dtype=np.bool_)
+                for kind in held.kinds
+                if kind not in held_kinds(held.kinds, config.data.multi_ratio, clients, index)
+            }
+        )
+    rng = numpy_stream(config.seed, modality, index, "corruption")
+    return corrupt(held, config.data.corruption, len(scene.names_of(modality)), rng).held
 
 
-def reads_texts(learner: LearnerSettings, modality: Modality) -> bool:
+def held_kinds(kinds: tuple[Kind, Kind], multi_ratio: float, clients: int, index: int) -> tuple[Kind, ...]:
+    """The kinds that joint client `index` of `clients` holds: the first ones both, then those of the first kind."""
+    both = round(multi_ratio * clients)
+    first = both + (clients - both + 1) // 2
+    return kinds if index < both else kinds[:1] if index < first else kinds[1:]
+
+
+def reads_texts(learner: LearnerSettings) -> bool:
     """Whether a client's model needs a tokenizer."""
-    return modality != "image" or learner.arch == "pair"
+    return learner.towers()[-1].arch in TEXT_ARCHS
 
 
-def words_of(learner: LearnerSettings, modality: Modality) -> str | None:
+def words_of(learner: LearnerSettings) -> str | None:
     """The weights that a learner's own tokenizer comes with; None where it reads no texts or has no such weights."""
-    return learner.towers()[-1].pretrained if reads_texts(learner, modality) else None
+    return learner.towers()[-1].pretrained if reads_texts(learner) else None
 
 
-def site_tokenizer(learner: LearnerSettings, modality: Modality, shared: str, tokens: int = 64) -> Any:
+def site_tokenizer(learner: LearnerSettings, shared: str, tokens: int = 64) -> Any:
     """The tokenizer that comes with a text learner's own weights, else the public one in the folder `shared`.
 
-    tokens: longest text of one made from word vectors, which know no limit.
+    None for a learner that reads no texts. tokens: longest text of one made from word vectors, which know no limit.
     """
-    pretrained = words_of(learner, modality)
+    if not reads_texts(learner):
+        return None
+    pretrained = words_of(learner)
     if pretrained is None:
         return load_tokenizer(Path(shared))
     if learner.towers()[-1].arch == "gru":
@@ -347,7 +438,7 @@ def _warm_start(
     """
     c = config.clients
     names = [Path(folder).name for folder in backbones]
-    words = reads_texts(learner, site.modality)
+    words = reads_texts(learner)
     own = [tower.pretrained for tower in learner.towers()]
     key = {
         "format": FORMAT,
@@ -358,7 +449,10 @@ def _warm_start(
         ],
         "private": _print_of(private),
         "tokenizer": Path(tokenizer).name if words else "",
-        "training": [c.warm_steps, c.batch, c.rate, c.decay, c.augment],
+        "training": [
+            *(c.warm_steps, c.batch, c.rate, c.decay, c.augment),
+            *((c.optimizer, c.momentum) if c.optimizer != "adamw" else ()),
+        ],
         "seed": config.seed,
         "threads": config.engine.threads,
         "frozen": "+".join(weights_print(w) if w else "" for w in own) if any(own) else None,
@@ -377,4 +471,6 @@ def _print_of(private: Held) -> str:
     """A digest of a client's samples."""
     if isinstance(private, PairSet):
         return fingerprint(private.images, private.captions, private.owner)
+    if isinstance(private, JointSet):
+        return fingerprint(*private.parts.values(), *private.present.values(), private.labels)
     return fingerprint(getattr(private, "images", getattr(private, "texts", ())), private.labels)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedloom.report.scores import RECALLS, SCORES, number
+from fedloom.report.scores import RECALLS, SCORES, STREAMS, number
 
 Rows = Sequence[Mapping[str, Any]]
 TO_TARGET = "rounds_to_target"
@@ -53,7 +53,7 @@ _MORE = (
 MEASURES: Mapping[str, Measure] = {m.key: m for m in (*_OF_RUNS, *_MORE)}
 ACCURACIES = tuple(s.key for s in SCORES)
 TARGETS = (*ACCURACIES, "average_accuracy")  # what a target can be of
-RARE = (*RECALLS, TO_TARGET)  # of few comparisons: no column where nobody has them
+RARE = (*RECALLS, *STREAMS, TO_TARGET)  # of few comparisons: no column where nobody has them
 
 
 def average(values: Mapping[str, Any]) -> float | None:

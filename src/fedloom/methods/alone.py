@@ -107,7 +107,14 @@ def _no_verbs(settings: Frozen) -> dict[str, tuple[type, type]]:
 
 
 STANDALONE = Method(
-    "standalone", StandaloneSettings, ClientHalf, Standalone, _no_verbs, pairs=True, one_task=False
+    "standalone",
+    StandaloneSettings,
+    ClientHalf,
+    Standalone,
+    _no_verbs,
+    pairs=True,
+    joint=True,
+    one_task=False,
 )
 SELF_FINETUNE = Method(
     "self-finetune",

@@ -153,6 +153,7 @@ class Info:
     losses: Mapping[str, float | None] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     formula: tuple[int, int] | None = None  # the paper's bytes up and down, where it gives a formula
+    facts: Mapping[str, float | None] = field(default_factory=dict)  # of the method's inner life, for people
 
 
 class ServerHalf:
@@ -179,6 +180,10 @@ class ServerHalf:
         """
         return None
 
+    def shared_model(self) -> Site | None:
+        """A site without data around the model that all joint clients share, to be scored; None: they share none."""
+        return None
+
 
 @dataclass(frozen=True)
 class Method:
@@ -194,6 +199,9 @@ class Method:
     uses: frozenset[str] | Callable[[Any], frozenset[str]] = frozenset()
     clients: bool = True  # False: a server on its own
     pairs: bool = False  # whether clients may hold pairs of picture and text (retrieval)
+    joint: bool = False  # whether clients may hold samples of two kinds of data with one label
+    single: bool = True  # whether clients may hold anything else
+    optimizers: tuple[str, ...] = ("adamw", "sgd")  # of the clients
     sends_models: bool = False  # whether clients are sent models of the server's, to run beside their own
     one_task: bool = (
         True  # whether all its clients need the same classes; False: each modality may have its own

@@ -180,6 +180,14 @@ CATALOGUE: Mapping[str, Entry] = {
         "public pairs; the server's representations and encoders",
         "representations",
     ),
+    "fedcmi": Entry(
+        "fedloom.methods.fedcmi:METHOD",
+        "the weak kind of data learns from the shared model's dominant kind, through a projector of its own",
+        "FedCMI, arXiv 2401.00894",
+        "joint",
+        "mean parameters of the streams that a client has",
+        "parameters of the streams that it has; how sure it is by either",
+    ),
     "r-standalone": Entry(
         "fedloom.methods.paired_baselines:R_STANDALONE",
         "each client trains on its own data only, and so does the server on its public pairs",

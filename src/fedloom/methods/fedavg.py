@@ -7,6 +7,10 @@
 Ours: clients of different architectures have nothing to average, so each average is taken over the clients whose
 parameters have the same names and shapes, by number of samples. Optimisers keep their moments. What is sent besides
 weights are the running statistics of normalisation layers.
+
+Joint clients (two streams and a fusion head, one architecture) exchange the streams of the kinds of data that they hold
+and the fusion head (FedCMI, arXiv 2401.00894): each parameter is averaged over those who have it. They all start from
+the weights that the server starts from.
 """
 
 from __future__ import annotations
@@ -20,13 +24,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods.base import ClientHalf, Info, Method, ServerHalf, Tools
-from fedloom.methods.site import Inputs
+from fedloom.methods.site import Inputs, Site
 from fedloom.models.settings import Frozen
+from fedloom.models.two_stream import group_of
+
+JOINT = "joint"  # the group of all joint clients, whichever streams they have
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -37,6 +44,9 @@ class Settings(Frozen):
     private_steps: int = Field(10, ge=0, description="private steps a round (E_loc)")
     extra_steps: int = Field(40, ge=0, description="more private steps: what others spend on shared samples")
     mu: float = Field(0.0, ge=0, description="weight of the distance to the average; above 0 it is FedProx")
+    share: float = Field(
+        1.0, gt=0, le=1, description="share of the clients that take part in a round, drawn anew each round"
+    )
 
 
 @dataclass(frozen=True)
@@ -65,33 +75,49 @@ class Client(ClientHalf):
 
     def fit(self, message: Average | Empty, *, round: int) -> Update:
         """Private steps from the average."""
-        site, s = self.site, self.settings
+        site = self.site
         if isinstance(message, Average):
-            self._take(message.parameters)
-        objective = self.objective()
-        loss = site.fit(site.private, s.private_steps + s.extra_steps, objective, round, "private")
-        return Update(self.parameters(), len(site.private_labels), loss or 0.0)
+            self.take(message.parameters)
+        loss = self.steps(self.objective(), round)
+        return Update(self.parameters(), len(site.private_labels), loss)
+
+    def steps(
+        self, objective: Callable[[Inputs, Tensor], Tensor], round: int, adjust: Callable[[], None] | None = None
+    ) -> float:
+        """A round's private steps; their mean loss (nats). adjust: may change each step's gradients."""
+        site, s = self.site, self.settings
+        steps = s.private_steps + s.extra_steps
+        return site.fit(site.private, steps, objective, round, "private", adjust=adjust) or 0.0
 
     def objective(self) -> Callable[[Inputs, Tensor], Tensor]:
         """The loss of a round's steps: cross-entropy + mu / 2 ||w - w_average||^2 (FedProx, arXiv 1812.06127)."""
-        site, mu = self.site, self.settings.mu
-        trained = {n: p for n, p in site.learner.named_parameters() if p.requires_grad and self.shares(n)}
-        start = {n: p.detach().clone() for n, p in trained.items()} if mu else {}
+        site, distance = self.site, self.proximal()
+        if distance is None:
+            return site.task_loss
+        return lambda inputs, i: site.task_loss(inputs, i) + distance()
 
-        def loss(inputs: Inputs, i: Tensor) -> Tensor:
-            known = site.task_loss(inputs, i)
-            if not mu:
-                return known
-            return (
-                known
-                + mu / 2 * torch.stack([(p - start[n]).square().sum() for n, p in trained.items()]).sum()
-            )
+    def proximal(self) -> Callable[[], Tensor] | None:
+        """mu / 2 ||w - w_now||^2 over the shared parameters, from where they stand now; None where mu = 0."""
+        mu = self.settings.mu
+        if not mu:
+            return None
+        trained = [p for _, p in self.trained()]
+        start = [p.detach().clone() for p in trained]
+        return lambda: mu / 2 * torch.stack([(p - a).square().sum() for p, a in zip(trained, start)]).sum()
 
-        return loss
+    def trained(self) -> list[tuple[str, nn.Parameter]]:
+        """The parameters that are both trained and shared."""
+        named = self.site.learner.named_parameters()
+        return [(n, p) for n, p in named if p.requires_grad and self.shares(n)]
 
     def shares(self, name: str) -> bool:
-        """Whether the parameter or statistic called `name` is exchanged. Here all are."""
-        return True
+        """Whether the parameter or statistic called `name` is exchanged: here all that the client holds."""
+        return self.holds(name)
+
+    def holds(self, name: str) -> bool:
+        """Whether it is of a stream that the client has data for, or of none."""
+        owned = getattr(self.site, "owned", None)
+        return owned is None or (kind := group_of(name)) is None or kind in owned
 
     def parameters(self) -> Arrays:
         """What is exchanged: of what `shares` says, whatever is a number with a fraction."""
@@ -99,24 +125,31 @@ class Client(ClientHalf):
         shared = {k: v for k, v in state.items() if v.dtype == torch.float32 and self.shares(k)}
         return {k: v.detach().numpy().copy() for k, v in shared.items()}
 
-    def _take(self, parameters: Mapping[str, NDArray[Any]]) -> None:
-        if {k: v.shape for k, v in self.parameters().items()} != {k: v.shape for k, v in parameters.items()}:
+    def take(self, parameters: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from these. ValueError where they are another architecture's."""
+        known = {k: v.shape for k, v in parameters.items() if self.holds(k)}
+        if {k: v.shape for k, v in self.parameters().items()} != known:
             raise ValueError(f"{self.site.name} was sent the parameters of another architecture")
-        given = {k: torch.from_numpy(np.array(v)) for k, v in parameters.items()}
+        given = {k: torch.from_numpy(np.array(parameters[k])) for k in known}
         self.site.learner.load_state_dict(given, strict=False)  # counters of batches stay one's own
 
 
 def mean_parameters(updates: Mapping[str, Update]) -> Arrays:
-    """Mean by number of samples, over clients in the order of their names. ValueError where nobody has a sample."""
-    total = sum(u.samples for u in updates.values())
-    if total <= 0:
+    """Mean by number of samples, of each parameter over those who have it, in the order of their names.
+
+    Raises:
+        ValueError: nobody has a sample.
+    """
+    if sum(u.samples for u in updates.values()) <= 0:
         raise ValueError("an average over no samples")
-    first, *others = (updates[k] for k in sorted(updates))
-    found = {k: v.astype(np.float64) * (first.samples / total) for k, v in first.parameters.items()}
-    for u in others:
-        for k, v in u.parameters.items():
-            found[k] += v * (u.samples / total)
-    return {k: np.asarray(v, dtype=np.float32) for k, v in found.items()}  # also of numbers without an axis
+    everybody = [updates[k] for k in sorted(updates)]
+    found = {}
+    for name in dict.fromkeys(name for u in everybody for name in u.parameters):
+        owners = [u for u in everybody if name in u.parameters]
+        total = sum(u.samples for u in owners)
+        weighed = (u.parameters[name].astype(np.float64) * (u.samples / total) for u in owners)
+        found[name] = np.asarray(sum(weighed), dtype=np.float32)  # also of numbers without an axis
+    return found
 
 
 class Server(ServerHalf):
@@ -128,38 +161,81 @@ class Server(ServerHalf):
         super().__init__(tools, settings)
         self.groups: dict[str, Arrays] = {}  # by what the architecture is known by
         self.members: dict[str, str] = {}  # client -> its group
+        self.owned: dict[str, list[str]] = {}  # joint client -> the streams that it has sent, "" the fusion head
+        self._model: Site | None = None
 
     def round(self, federation: Federation) -> Info:
         """Averages out, updates in."""
-        messages = {
-            k: Average(self.groups[self.members[k]]) if k in self.members else Empty()
-            for k in federation.clients
-        }
+        messages = {k: self.message(k, federation.modality(k)) for k in self.chosen(federation)}
         replies = federation.ask("fit", messages, timeout=self.tools.timeout, quorum=self.tools.quorum)
         updates: dict[str, Update] = {r.client: r.message for r in replies if r.ok and r.message.samples > 0}
         fresh: dict[str, dict[str, Update]] = {}
         for client in sorted(updates):
-            kind = known_by(updates[client].parameters)
+            joint = federation.modality(client) == "joint"
+            kind = JOINT if joint else known_by(updates[client].parameters)
             fresh.setdefault(kind, {})[client] = updates[client]
             self.members[client] = kind
-        self.groups |= {kind: mean_parameters(group) for kind, group in fresh.items()}
+            if joint:
+                self.owned[client] = sorted({group_of(n) or "" for n in updates[client].parameters})
+        for kind, group in fresh.items():  # what nobody sent stays as it was
+            self.groups[kind] = {**self.groups.get(kind, {}), **mean_parameters(group)}
         losses = [updates[k].loss for k in sorted(updates)]
-        return Info(losses={"clients": float(np.mean(losses)) if losses else None})
+        mean = float(np.mean(losses)) if losses else None
+        return Info(losses={"clients": mean}, facts=self.facts(updates))
+
+    def facts(self, updates: Mapping[str, Any]) -> dict[str, float | None]:
+        """What of the round a reader of the run may want to know."""
+        return {}
+
+    def chosen(self, federation: Federation) -> list[str]:
+        """The clients of this round: all, or as many as `share` says."""
+        clients = list(federation.clients)
+        number = max(1, round(self.settings.share * len(clients)))
+        if number >= len(clients):
+            return clients
+        drawn = self.tools.rng(federation.round, "chosen").permutation(len(clients))[:number]
+        return [clients[i] for i in sorted(drawn)]
+
+    def message(self, client: str, modality: str) -> Average | Empty:
+        """What a client is sent: the parameters that it is known to have; a joint one that is new gets all."""
+        group = self.members.get(client, JOINT if modality == "joint" else "")
+        if group not in self.groups:
+            return Empty()
+        known = self.groups[group]
+        if client in self.owned:
+            known = {k: v for k, v in known.items() if (group_of(k) or "") in self.owned[client]}
+        return Average(known)
+
+    def shared_model(self) -> Site | None:
+        """The joint clients' average; before the first round the weights that they all start from."""
+        if "joint" not in self.tools.modalities or self.tools.learners is None:
+            return None
+        if self._model is None:
+            self._model = self.tools.learners("joint")
+            self._model.put_on(self.dress)
+        given = {k: torch.from_numpy(np.array(v)) for k, v in self.groups.get(JOINT, {}).items()}
+        self._model.learner.load_state_dict(given, strict=False)
+        return self._model
+
+    def dress(self, learner: nn.Module) -> nn.Module:
+        """The method's own parts on the shared model."""
+        return learner
 
     def state(self) -> Arrays:
         """The averages, and who has which."""
         kinds = sorted(self.groups)
         found = {f"{n} {k}": v for n, kind in enumerate(kinds) for k, v in self.groups[kind].items()}
-        said = json.dumps({"kinds": kinds, "members": self.members}, sort_keys=True)
-        return found | {"groups": np.frombuffer(said.encode(), np.uint8).copy()}
+        about = {"kinds": kinds, "members": self.members, "owned": self.owned}
+        return found | {"groups": np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8).copy()}
 
     def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Both again."""
         said = json.loads(np.asarray(tensors["groups"]).tobytes())
-        self.members, self.groups = said["members"], {kind: {} for kind in said["kinds"]}
+        self.members, self.owned = said["members"], said["owned"]
+        self.groups = {kind: {} for kind in said["kinds"]}
         for name, value in tensors.items():
-            if name != "groups":
-                n, _, key = name.partition(" ")
+            n, _, key = name.partition(" ")
+            if n.isdigit():
                 self.groups[said["kinds"][int(n)]][key] = np.array(value)
 
 
@@ -175,4 +251,14 @@ def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
     return {"fit": ((Average, Empty), Update)}
 
 
-METHOD = Method("fedavg", Settings, Client, Server, _verbs, pairs=True, one_task=False)
+METHOD = Method(
+    "fedavg",
+    Settings,
+    Client,
+    Server,
+    _verbs,
+    uses=frozenset({"learners"}),
+    pairs=True,
+    joint=True,
+    one_task=False,
+)

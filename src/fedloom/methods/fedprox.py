@@ -7,10 +7,11 @@ work (a tolerance on inexact solutions) has no part.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydantic import Field
 
 from fedloom.methods import fedavg
-from fedloom.methods.base import Method
 
 
 class Settings(fedavg.Settings):
@@ -19,6 +20,4 @@ class Settings(fedavg.Settings):
     mu: float = Field(0.01, ge=0, description="weight of the distance to the average; 0 is FedAvg")
 
 
-METHOD = Method(
-    "fedprox", Settings, fedavg.Client, fedavg.Server, fedavg.METHOD.verbs, pairs=True, one_task=False
-)
+METHOD = replace(fedavg.METHOD, name="fedprox", settings=Settings)

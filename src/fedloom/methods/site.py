@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ class Site:
         rate: float = 2e-3,
         decay: float = 0.01,
         augment: bool = True,
+        optimizer: Literal["adamw", "sgd"] = "adamw",
+        momentum: float = 0.9,
         features: Callable[[Any, Tensor], Tensor] | None = None,
         server: Callable[[Modality], Site] | None = None,
     ) -> None:
@@ -51,7 +53,12 @@ class Site:
             int(private.images.shape[2]) if hasattr(private, "images") else 0
         )  # of pictures, in pixels
         self.take(private, test)
-        self.optimizer = adamw((p for p in learner.parameters() if p.requires_grad), rate, decay)
+        trained = [p for p in learner.parameters() if p.requires_grad]
+        self.optimizer: torch.optim.Optimizer
+        if optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(trained, lr=rate, momentum=momentum, weight_decay=decay)
+        else:
+            self.optimizer = adamw(trained, rate, decay)
 
     def take(self, private: Any, test: Any) -> None:
         """The site's own samples, and those it is scored on."""
@@ -128,9 +135,17 @@ class Site:
         return seen
 
     def fit(
-        self, inputs: Inputs, steps: int, objective: Callable[[Inputs, Tensor], Tensor], *names: object
+        self,
+        inputs: Inputs,
+        steps: int,
+        objective: Callable[[Inputs, Tensor], Tensor],
+        *names: object,
+        adjust: Callable[[], None] | None = None,
     ) -> float | None:
-        """`steps` optimiser steps; `objective` gets a training view of the batch and its indices (B,)."""
+        """`steps` optimiser steps; `objective` gets a training view of the batch and its indices (B,).
+
+        adjust: called when a step's gradients are known, before they are clipped and applied: may change them.
+        """
         rng, draws = self.rng(*names, "batches"), self.draws(*names, "views")
         n = len(next(iter(inputs.values())))
 
@@ -141,7 +156,9 @@ class Site:
         with global_torch_stream(self.seed, self.name, *names, "dropout"):
             self.learner.train()
             what = f"client {self.name}, {' '.join(map(str, names))}"
-            return fit(self.optimizer, index_batches(n, self.batch, steps, rng), loss, name=what)
+            return fit(
+                self.optimizer, index_batches(n, self.batch, steps, rng), loss, name=what, adjust=adjust
+            )
 
     def task_loss(self, inputs: Inputs, index: Tensor) -> Tensor:
         """The loss of the client's own task on private samples `index` (B,), seen as `inputs`: cross-entropy."""
@@ -183,7 +200,10 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, NDArray[Any]]
     """The optimiser's state as arrays called `optimizer.N.key`."""
     state = optimizer.state_dict()["state"]
     return {
-        f"optimizer.{n}.{key}": v.numpy().copy() for n, entry in state.items() for key, v in entry.items()
+        f"optimizer.{n}.{key}": v.numpy().copy()
+        for n, entry in state.items()
+        for key, v in entry.items()
+        if v is not None  # SGD without momentum, or before its first step
     }
 
 

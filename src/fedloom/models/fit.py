@@ -25,6 +25,7 @@ def fit(
     clip: float | None = 1.0,
     name: str = "training",
     tick: Callable[[], None] | None = None,
+    adjust: Callable[[], None] | None = None,
 ) -> float | None:
     """Take one optimiser step a batch.
 
@@ -36,6 +37,7 @@ def fit(
         clip: largest gradient norm, or None.
         name: what is trained, for the error.
         tick: called after every step (progress).
+        adjust: called between the gradients' computation and their clipping; may change them.
 
     Returns:
         The mean loss, or None when there was no batch.
@@ -57,6 +59,8 @@ def fit(
                 raise FedloomError(f"{name}: the loss is {value} at step {step}")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            if adjust is not None:
+                adjust()
             if clip is not None:
                 nn.utils.clip_grad_norm_(parameters, clip)
             optimizer.step()

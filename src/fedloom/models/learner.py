@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fedloom.data.joint import Kind
 from fedloom.errors import BadInput
 from fedloom.functional.norms import unit as of_unit_length
 from fedloom.models.adapters import train_only
@@ -23,6 +24,7 @@ _HEAD = {
     "vit": "classifier",
     "beit": "classifier",
     "resnet": "classifier.1",
+    "audio-resnet": "classifier.1",
     "bert": "classifier",
     "distilbert": "classifier",
     "roberta": "classifier.out_proj",
@@ -40,7 +42,7 @@ class Learner(nn.Module):
     """A transformers classifier cut before its last linear layer.
 
     Inputs are what `prepare_images` / `tokenize` give: pixel_values float (B, 3, H, W) in [-1, 1], or input_ids and
-    attention_mask int64 (B, L).
+    attention_mask int64 (B, L); of an audio-resnet, pixel_values are log-spectrograms (B, 1, F, T).
 
     Args:
         backbone: the classifier.
@@ -130,12 +132,26 @@ def _write_head(folder: Path, weight: Tensor, bias: Tensor, class_names: tuple[s
 
 
 def build_learner(
-    settings: LearnerSettings, *, classes: int, image_size: int = 32, tokenizer: Any = None
+    settings: LearnerSettings,
+    *,
+    classes: int,
+    image_size: int = 32,
+    tokenizer: Any = None,
+    streams: tuple[Kind, ...] = (),
 ) -> nn.Module:
     """A learner from its settings: tiny and random, or around pretrained weights. Draws from torch's global stream.
 
-    classes: C (a dual encoder has none); image_size: side of pictures in pixels; tokenizer: of whatever reads texts.
+    Args:
+        classes: C (a dual encoder has none).
+        image_size: side of pictures in pixels.
+        tokenizer: of whatever reads texts.
+        streams: the two kinds of joint samples; then the towers are two streams, not a dual encoder.
     """
+    if streams:
+        from fedloom.models.two_stream import TwoStream
+
+        both = [_tower(s, 1, image_size, tokenizer) for s in settings.towers()]
+        return TwoStream(both, (streams[0], streams[1]), classes, settings.fusion)
     dual = settings.arch in DUAL_ARCHS
     built = [
         _tower(s, 1 if dual else classes, image_size, tokenizer, settings.unit and not dual)
@@ -158,6 +174,8 @@ def build_learner(
 def towers(learner: nn.Module) -> list[nn.Module]:
     """The learners of one modality within a learner, in the order of `LearnerSettings.towers`."""
     bare: Any = getattr(learner, "bare", learner)
+    if hasattr(bare, "streams"):
+        return list(bare.streams.values())
     return [bare.image, bare.text] if hasattr(bare, "text") else [bare]
 
 
@@ -174,7 +192,7 @@ def _tower(
         backbone = _gru(settings, classes, tokenizer)
     elif settings.pretrained:
         backbone = _pretrained(settings, classes)
-    elif settings.arch in ("vit", "beit", "resnet"):
+    elif settings.arch in ("vit", "beit", "resnet", "audio-resnet"):
         backbone = _image_backbone(settings, classes, image_size)
     else:
         backbone = _text_backbone(settings, classes, tokenizer)
@@ -196,7 +214,7 @@ def _pretrained(settings: LearnerSettings, classes: int) -> Any:
     auto = hf.AutoModelForImageClassification
     if settings.arch in ("bert", "distilbert", "roberta", "gru"):
         auto = hf.AutoModelForSequenceClassification
-    kind = "fedloom-gru" if settings.arch == "gru" else settings.arch
+    kind = {"gru": "fedloom-gru", "audio-resnet": "resnet"}.get(settings.arch, settings.arch)
     try:
         model = auto.from_pretrained(settings.pretrained, num_labels=classes, ignore_mismatched_sizes=True)
     except (OSError, ValueError) as error:  # no such folder or hub name, no network, no model in the folder
@@ -210,12 +228,13 @@ def _pretrained(settings: LearnerSettings, classes: int) -> Any:
 def _image_backbone(s: LearnerSettings, classes: int, size: int) -> Any:
     import transformers as hf
 
-    if s.arch == "resnet":
-        widths = [s.hidden // 4, s.hidden // 2, s.hidden]
+    if s.arch in ("resnet", "audio-resnet"):
+        widths = [s.hidden // 2**halvings for halvings in reversed(range(len(s.stages)))]
         config = hf.ResNetConfig(
+            num_channels=3 if s.arch == "resnet" else 1,
             embedding_size=widths[0],
             hidden_sizes=widths,
-            depths=[1] * 3,
+            depths=list(s.stages),
             layer_type="basic",
             num_labels=classes,
         )

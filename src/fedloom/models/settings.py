@@ -16,12 +16,21 @@ from pydantic import (
 
 _IMAGE = ("vit", "beit", "resnet", "frozen-mobilenet")
 _TEXT = ("bert", "distilbert", "roberta", "gru")
-_HEADLESS = ("resnet", "gru", "frozen-mobilenet")  # without attention heads to divide a width
+_AUDIO = ("audio-resnet",)
+_HEADLESS = ("resnet", "audio-resnet", "gru", "frozen-mobilenet")  # without attention heads to divide a width
 
 IMAGE_ARCHS = (*_IMAGE, "pair")
 TEXT_ARCHS = (*_TEXT, "pair")
 DUAL_ARCHS = tuple(f"{image}+{text}" for image in _IMAGE for text in _TEXT)
-ARCHS = (*_IMAGE, *_TEXT, "pair", *DUAL_ARCHS)
+# Two streams of a joint sample, in the order audio, image, text. Frames are seen anew in every run: no frozen trunk.
+JOINT_ARCHS = tuple(
+    f"{one}+{other}"
+    for kinds in ((_AUDIO, _IMAGE), (_AUDIO, _TEXT), (_IMAGE, _TEXT))
+    for one in kinds[0]
+    for other in kinds[1]
+    if "frozen-mobilenet" not in (one, other)
+)
+ARCHS = (*_IMAGE, *_TEXT, "pair", *dict.fromkeys((*DUAL_ARCHS, *JOINT_ARCHS)))
 
 
 class Frozen(BaseModel):
@@ -43,9 +52,13 @@ class LearnerSettings(Frozen):
     pair is a ViT and a BERT with one head, for clients of either modality: its `pretrained` names both, "VIT+BERT".
     IMAGE+TEXT ("resnet+gru") is a dual encoder of pairs, without head: its `pretrained` is "IMAGE+TEXT" too, where
     either may be empty.
+    Of joint clients AUDIO+IMAGE ("audio-resnet+resnet"), AUDIO+TEXT or IMAGE+TEXT are two streams under one `fusion`.
+    ResNet-18 is `stages` (2, 2, 2, 2) at `hidden` 512.
     """
 
-    arch: str = Field(description="a model of one modality, pair, or IMAGE+TEXT, a dual encoder")
+    arch: str = Field(
+        description="a model of one modality, pair, or two towers: IMAGE+TEXT, AUDIO+IMAGE, AUDIO+TEXT"
+    )
     pretrained: str | None = None
     hidden: int = Field(64, ge=8, description="width of the backbone")
     layers: int = Field(2, ge=1)
@@ -60,6 +73,14 @@ class LearnerSettings(Frozen):
     )
     rank: int = Field(8, ge=1, description="of LoRA's factors; width of an adapter's bottleneck")
     unit: bool = Field(False, description="representations of unit length; the head reads them scaled")
+    stages: tuple[int, ...] = Field(
+        (1, 1, 1),
+        min_length=1,
+        description="blocks of a ResNet's stages, each stage twice as wide as the one before, up to `hidden`",
+    )
+    fusion: Literal["concat", "sum", "film", "gated"] = Field(
+        "concat", description="how the two streams of a joint client become scores"
+    )
 
     @field_validator("arch")
     @classmethod
@@ -67,13 +88,21 @@ class LearnerSettings(Frozen):
         if arch not in ARCHS:
             single = ", ".join((*_IMAGE, *_TEXT, "pair"))
             raise ValueError(
-                f"allowed: {single}, or IMAGE+TEXT, a dual encoder of two of them ('resnet+gru')"
+                f"allowed: {single}, or IMAGE+TEXT, a dual encoder of two of them ('resnet+gru'); "
+                "of joint clients also audio-resnet+IMAGE, audio-resnet+TEXT"
             )
         return arch
 
+    @field_validator("stages")
+    @classmethod
+    def _stages(cls, stages: tuple[int, ...]) -> tuple[int, ...]:
+        if min(stages) < 1:
+            raise ValueError("a stage has one block or more")
+        return stages
+
     @model_validator(mode="after")
     def _weights(self) -> LearnerSettings:
-        two = self.arch == "pair" or self.arch in DUAL_ARCHS
+        two = self.arch == "pair" or "+" in self.arch
         if two and self.pretrained and self.pretrained.count("+") != 1:
             wanted = (
                 "a ViT and a BERT as 'VIT+BERT'"
@@ -85,7 +114,7 @@ class LearnerSettings(Frozen):
             raise ValueError(
                 f"frozen-mobilenet has a frozen backbone as it is, tune = {self.tune!r}: allowed: all"
             )
-        if self.tune != "all" and (self.arch == "gru" or self.arch in DUAL_ARCHS):
+        if self.tune != "all" and (self.arch == "gru" or "+" in self.arch):
             raise ValueError(f"{self.arch} is trained as a whole, tune = {self.tune!r}: allowed: all")
         if self.arch == "resnet" and self.tune == "lora":
             raise ValueError("a resnet has no attention for LoRA, allowed for tune: all, bias, adapters")
@@ -103,16 +132,21 @@ class LearnerSettings(Frozen):
             )
         if self.pretrained is None and self.arch not in _HEADLESS:
             _check_heads(self.hidden, self.heads)
+        if self.arch in ("resnet", "audio-resnet") and self.hidden % 2 ** (len(self.stages) - 1):
+            raise ValueError(
+                f"{self.arch}: hidden = {self.hidden} cannot be halved for {len(self.stages)} stages, allowed: a "
+                f"multiple of {2 ** (len(self.stages) - 1)}"
+            )
         if self.arch == "gru" and self.hidden % 2:
             raise ValueError(f"gru: hidden = {self.hidden}: two directions share it, so it must be even")
 
     def towers(self) -> tuple[LearnerSettings, ...]:
-        """The models of one modality that it is made of: itself, or the two of a pair or dual encoder, picture first.
+        """The models of one modality that it is made of: itself, or the two of a pair or of IMAGE+TEXT, in that order.
 
         Without what is put around a tower's body (`tune`, `unit`): that is what a public backbone is named by.
         """
-        bare = {"tune": "all", "rank": 8, "unit": False}
-        if self.arch != "pair" and self.arch not in DUAL_ARCHS:
+        bare = {"tune": "all", "rank": 8, "unit": False, "fusion": "concat"}
+        if self.arch != "pair" and "+" not in self.arch:
             return (self.model_copy(update=bare),)
         archs = ("vit", "bert") if self.arch == "pair" else self.arch.split("+")
         own = self.pretrained.split("+") if self.pretrained else ("", "")
@@ -137,6 +171,10 @@ class LearnerSettings(Frozen):
             fields.pop("rank", None)
         if not self.unit:
             fields.pop("unit", None)
+        if self.stages == (1, 1, 1):
+            fields.pop("stages", None)
+        if self.fusion == "concat":
+            fields.pop("fusion", None)
         return fields
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedloom.config import Config
 from fedloom.data.scene import MODALITIES, Scene
-from fedloom.models.settings import LearnerSettings
+from fedloom.models.settings import TEXT_ARCHS, LearnerSettings
 from fedloom.pretraining.builders import asset, present, tokenizer_folder
 from fedloom.pretraining.keys import backbone_name
 from fedloom.pretraining.processes import build_side_by_side
@@ -19,7 +19,7 @@ from fedloom.progress import Observer
 class Assets:
     """Folders of the pretrained models; None where the method or the data has no use for one."""
 
-    tokenizer: Path
+    tokenizer: Path | None
     backbones: Mapping[str, Path] = field(default_factory=dict)  # by `backbone_name`
     clip: Path | None = None
     generator: Path | None = None
@@ -42,7 +42,7 @@ def prepare(
         BadInput: the scene lacks what a model would learn from, or given weights cannot be read.
         FedloomError: a model cannot be built or written. A bug in a building process is a RuntimeError.
     """
-    tokenizer = tokenizer_folder(config, scene)
+    tokenizer = tokenizer_folder(config, scene) if _reads_texts(config, needs) else None
     backbones = sorted({backbone_name(x) for x in _random_learners(config)}) if "backbones" in needs else []
     chains = [
         [k for k in ("clip", "generator") if "generator" in needs],
@@ -56,11 +56,18 @@ def prepare(
     return Assets(tokenizer, {k: folders.pop(k) for k in backbones}, **folders)
 
 
+def _reads_texts(config: Config, needs: frozenset[str]) -> bool:
+    """Whether anybody reads texts by the public tokenizer. Joint clients alone may well not."""
+    single = config.clients.image or config.clients.text or config.clients.pair
+    joint = [x.towers()[-1] for x in config.clients.learners("joint")]
+    return bool(single or needs - {"backbones"} or any(x.arch in TEXT_ARCHS and not x.pretrained for x in joint))
+
+
 def _random_learners(config: Config) -> list[LearnerSettings]:
     """The learners that start from a public backbone: not those with weights of their own."""
     every = [x for x in (config.server.image, config.server.text) if x is not None]
     if config.clients.public_steps:
-        every += [x for m in MODALITIES for x in config.clients.learners(m)]
+        every += [x for m in MODALITIES if m != "joint" for x in config.clients.learners(m)]
     elif not config.server.public_steps:
         return []
     parts = [tower for learner in every for tower in learner.towers()]

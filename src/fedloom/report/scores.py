@@ -62,6 +62,12 @@ class Score:
 
 
 _ACC = "accuracy"
+STREAM_VIEWS = {  # of the model that joint clients share
+    "own": "by the shared model's classifier of that kind alone, of",
+    "zeros": "by the fused classifier with zeros in the other's place, of",
+    "filled": "by the fused classifier with the method's substitute in the other's place, of",
+    "probe": "by a linear probe on the shared model's features, of",
+}
 SCORES = (
     Score(
         "image_accuracy", "Image clients", "accuracy on held-out images, mean over clients", True, what=_ACC
@@ -79,6 +85,24 @@ SCORES = (
         "Server recall sum",
         "R@1 image to text plus R@1 text to image of the server's model; 200 at most",
         summed=True,
+    ),
+    Score("joint_accuracy", "Joint clients", "accuracy by what a client holds, mean over clients", True, what=_ACC),
+    Score("server_accuracy", "Shared model", "accuracy of the clients' average by both kinds of data", True, what=_ACC),
+    Score(
+        "server_spread",
+        "Spread of classes",
+        "standard deviation of the shared model's accuracies of classes; lower is better",
+        percent=True,
+        lower_is_better=True,
+    ),
+    *(
+        Score(f"{kind}_{view}", f"{name}, {view}", f"{note} {plural}", percent=True, what=_ACC)
+        for kind, name, plural in (
+            ("audio", "Sound", "sounds"),
+            ("image", "Frames", "frames or pictures"),
+            ("text", "Text", "texts"),
+        )
+        for view, note in STREAM_VIEWS.items()
     ),
     Score("t2i_accuracy", "Generator", "share of its pictures that a judge recognises", True, what=_ACC),
     Score("clip_score", "CLIP score", "how well picture and prompt agree; higher is better"),
@@ -99,6 +123,10 @@ SCORES = (
 
 USUAL = ("image_accuracy", "text_accuracy", "t2i_accuracy", "clip_score")  # said to be missing where they are
 RECALLS = ("pair_recall", "server_recall")  # shown where they are, else not spoken of
+STREAMS = (
+    *("joint_accuracy", "server_accuracy", "server_spread"),
+    *(f"{kind}_{view}" for kind in ("audio", "image", "text") for view in STREAM_VIEWS),
+)
 
 
 def client_score(modality: str) -> str:
@@ -165,4 +193,4 @@ def end_of(client: str, clients: Mapping[str, Any]) -> str:
     for modality, names in clients.items():
         if isinstance(names, Sequence) and client in names:
             return str(modality)
-    return next((m for m in ("image", "text", "audio", "pair") if client.startswith(m)), "")
+    return next((m for m in ("image", "text", "pair", "joint") if client.startswith(m)), "")

@@ -1,0 +1,161 @@
+"""What goes wrong with a client's data, as FedMultimodal has it: kinds of data, labels missing; labels wrong.
+
+    held --corrupt--> Corrupted: fewer samples, some without one of their kinds, some under another's label
+
+FedMultimodal (Feng et al. 2023) says: each modality is missing with one rate, drawn by itself; samples without a label
+leave training; a wrong label comes from a transition matrix of the client's own, in which a share of the other classes
+(its sparsity, 0.4) cannot be the wrong one and the rest are equally likely. Its public code draws a missing modality
+once a client, for all of its samples; here it is drawn for every sample, as a rate of samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fedloom.data.joint import JointSet, Kind
+from fedloom.data.pairs import PairSet
+from fedloom.data.scene import Held, ImageSet, Labels, Samples, TextSet
+from fedloom.errors import BadInput
+from fedloom.models.settings import Frozen
+
+Mask = NDArray[np.bool_]
+
+
+class Corruption(Frozen):
+    """What is broken in a client's training data; all of it is off by default."""
+
+    missing_modality: float = Field(
+        0.0, ge=0, le=1, description="rate at which each kind of data of each sample is missing"
+    )
+    missing_label: float = Field(
+        0.0, ge=0, le=1, description="rate of samples without a label: they leave training"
+    )
+    wrong_label: float = Field(
+        0.0, ge=0, le=1, description="rate of samples under the label of another class"
+    )
+    wrong_spread: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="share of the other classes that a class is taken for, at least one: 1 - FedMultimodal's sparsity",
+    )
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is corrupted at all."""
+        return max(self.missing_modality, self.missing_label, self.wrong_label) > 0
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """What is left, and how it came about.
+
+    missing: kinds of samples that went missing (of N samples of two kinds: up to 2 N); unlabelled: samples that left
+    for want of a label, whatever else they lacked; wrong: samples left that have another label than their own.
+    """
+
+    held: Held
+    missing: int
+    unlabelled: int
+    wrong: int
+
+
+def corrupt(held: Held, corruption: Corruption, classes: int, rng: np.random.Generator) -> Corrupted:
+    """Corrupt what a client holds.
+
+    A joint sample loses each kind of its own; with none left it is dropped. A picture or a text that is missing is
+    dropped, and so is a captioned picture whose picture or captions are missing. Pairs have no labels to corrupt.
+    Where nothing would be left, one sample drawn at random stays, with its label and all it had.
+
+    The number of draws depends on N, C and the kinds alone: with an equal generator, what one rate breaks is the same
+    whatever the others are, and a higher rate breaks what a lower one does and more.
+
+    Args:
+        held: N samples; it is not changed.
+        classes: C, of its labels; ignored for pairs.
+        rng: the client's own stream.
+
+    Raises:
+        BadInput: a label that is not one of the classes.
+    """
+    N = len(held)
+    if not N:
+        return Corrupted(held, 0, 0, 0)
+    had = list(_had(held).values())
+    missing = [mask & (rng.random(N) < corruption.missing_modality) for mask in had]
+    left = [mask & ~gone for mask, gone in zip(had, missing)]
+    usable = np.all(left, axis=0) if isinstance(held, PairSet) else np.any(left, axis=0)
+    unlabelled: Mask = np.zeros(N, dtype=np.bool_)
+    if not isinstance(held, PairSet):
+        unlabelled = rng.random(N) < corruption.missing_label
+        labels = relabel(held.labels, corruption, classes, rng)
+    spared = int(rng.integers(N))
+    kept = np.flatnonzero(usable & ~unlabelled)
+    if not kept.size:
+        kept = np.array([spared])
+        unlabelled[spared] = False
+        for gone in missing:
+            gone[spared] = False
+    lost = sum(int(gone.sum()) for gone in missing)
+    if isinstance(held, PairSet):
+        return Corrupted(held.subset(kept), lost, 0, 0)
+    if kept.size == 1 and kept[0] == spared and not (usable & ~unlabelled)[spared]:
+        labels[spared] = held.labels[spared]
+    wrong = int((labels[kept] != held.labels[kept]).sum())
+    fewer = _relabelled(held.subset(kept), labels[kept])
+    if isinstance(fewer, JointSet):
+        fewer = fewer.lacking({kind: gone[kept] for kind, gone in zip(fewer.kinds, missing)})
+    return Corrupted(fewer, lost, int(unlabelled.sum()), wrong)
+
+
+def transition(classes: int, corruption: Corruption, rng: np.random.Generator) -> NDArray[np.float64]:
+    """The probability of each label (column) for a sample of each class (row). float (C, C), rows add up to 1."""
+    others = _mistaken(classes, corruption.wrong_spread, rng)
+    P = np.eye(classes)
+    if others.size:
+        P *= 1 - corruption.wrong_label
+        np.put_along_axis(P, others, corruption.wrong_label / others.shape[1], axis=1)
+    return P
+
+
+def relabel(labels: Labels, corruption: Corruption, classes: int, rng: np.random.Generator) -> Labels:
+    """Labels drawn from the transition matrix that `transition` gives for an equal generator. int64 (N,)."""
+    if len(labels) and labels.max() >= classes:
+        raise BadInput(f"label {int(labels.max())} is out of range, allowed 0..{classes - 1}")
+    others = _mistaken(classes, corruption.wrong_spread, rng)
+    hit, place = rng.random(len(labels)) < corruption.wrong_label, rng.random(len(labels))
+    if not others.size:
+        return labels.copy()
+    taken_for = others[labels, (place * others.shape[1]).astype(np.int64)]
+    return np.where(hit, taken_for, labels)
+
+
+def _mistaken(classes: int, spread: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Which classes each class is taken for, int64 (C, m): the first m of the others in random order."""
+    order = rng.random((classes, classes))
+    np.fill_diagonal(order, 2.0)  # last: a class is not taken for itself
+    m = min(classes - 1, max(1, round(spread * (classes - 1))))
+    return np.argsort(order, axis=1)[:, :m]
+
+
+def _had(held: Held) -> dict[Kind, Mask]:
+    """Of each kind whether a sample has it before anything goes missing, bool (N,)."""
+    if isinstance(held, JointSet):
+        return dict(held.present)
+    there = np.ones(len(held), dtype=np.bool_)
+    if isinstance(held, PairSet):
+        return {"image": there, "text": there}
+    return {"image" if isinstance(held, ImageSet) else "text": there}
+
+
+def _relabelled(held: Samples, labels: Labels) -> Samples:
+    """The same samples under other labels."""
+    if isinstance(held, ImageSet):
+        return ImageSet(held.images, labels)
+    if isinstance(held, TextSet):
+        return TextSet(held.texts, labels)
+    return JointSet(held.parts, labels, held.present, held.ids)

@@ -1,0 +1,292 @@
+"""FedCMI: cross-modal infiltration against modality imbalance (arXiv 2401.00894).
+
+    down  the mean parameters of the groups that a client has data for, and the fusion head
+    up    the same after private training, and the number of private samples; what it knows of dominance
+
+In joint training one kind of data dominates: it converges first, and the joint loss stops teaching the other. Each
+client's weak kind learns from the *global* model's dominant kind through a projector of its own, and keeps its own
+feature in another:
+
+    L = CE(o, y) + lambda_s (CE(o_1^self, y) + CE(o_2^self, y)) + lambda_d L_inf + mu / 2 ||w - w_glob||^2
+
+A class in which the weak kind lags more than on average is taught more sharply (class-wise temperature). Parameters are
+averaged by groups, over those who own them. Where a kind is missing, the other's infiltration feature stands in for it.
+
+Taken from what the paper says in its abstract and from a module that its first author left in a later repository; its
+tables were not at hand. Ours: `dominance` of a client's whole data or of all clients (there by batch); temperatures
+never below 0.1, and 1 where a class is absent; samples that lack a kind, of clients that hold both, are treated as a
+client's that holds one; the proximal term stands, as the abstract names it (there behind a switch that is off).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedloom.data.joint import Kind
+from fedloom.federation.messages import Empty, Tensors
+from fedloom.functional.infiltration import (
+    class_means,
+    class_temperatures,
+    class_weights,
+    confidence,
+    dominance,
+    infiltration_loss,
+    weak_of,
+)
+from fedloom.methods import fedavg
+from fedloom.methods.joint_site import JointSite
+from fedloom.methods.site import Inputs
+from fedloom.models.infiltration import Infiltrated
+from fedloom.models.two_stream import TwoStream
+
+
+class Settings(fedavg.Settings):
+    """FedCMI's losses, and how long clients train between averages."""
+
+    lambda_s: float = Field(2.0, ge=0, description="weight of each kind's own cross-entropy")
+    lambda_d: float = Field(1.0, ge=0, description="weight of the infiltration")
+    mu: float = Field(1.0, ge=0, description="weight of the distance to the average")
+    kappa: float = Field(2.0, ge=0, description="how fast a class's lag sharpens its temperature")
+    warmup: int = Field(1, ge=0, description="rounds without infiltration at the beginning")
+    dominance: Literal["batch", "client", "global"] = Field(
+        "batch", description="who is dominant is decided on a batch, a client's data, or all clients' data"
+    )
+    class_wise: Literal["temperature", "weight", "none"] = Field(
+        "temperature", description="what follows a class's lag: its temperature, its samples' weight, nothing"
+    )
+    temperature: float = Field(1.0, gt=0, description="of all classes, unless class_wise is temperature")
+    self_ce: Literal["both", "weak"] = Field(
+        "both", description="which kind's own cross-entropy counts: both, or the batch's weak one"
+    )
+    scale_tau2: bool = Field(False, description="multiply the infiltration of a sample by its temperature squared")
+    self_projector: bool = Field(
+        True, description="false: one projector a kind, pure imitation (an ablation)"
+    )
+    personal_infiltration: bool = Field(
+        False, description="infiltration projectors and classifiers stay with the client"
+    )
+    layers: Literal[0, 1, 3] = Field(1, description="linear layers of a projector; 0: none, the identity")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Down: mean parameters, and rho over all clients' data where dominance is global."""
+
+    parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
+    rho: float | None = None
+
+
+@dataclass(frozen=True)
+class Update:
+    """Up: parameters, on how many samples, the mean loss (nats), and what the client knows of dominance.
+
+    first, second: the mean confidence of either kind in the right class, on the client's samples that have both, by the
+    model it was sent; None: it has none, or the warm-up is not over. led: share of the batches in which the first kind
+    was dominant; flips: share of the batches after the first in which the dominant kind was another than before.
+    """
+
+    parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
+    samples: int
+    loss: float
+    first: float | None = None
+    second: float | None = None
+    led: float | None = None
+    flips: float | None = None
+
+
+class Client(fedavg.Client):
+    """Trains with infiltration from the model that it was sent."""
+
+    settings: Settings
+
+    def fit(self, message: Lesson | Empty, *, round: int) -> Update:  # type: ignore[override]
+        """A round's private steps."""
+        if isinstance(message, Lesson):
+            self.take(message.parameters)
+        teaches = round > self.settings.warmup
+        known = self._self_knowledge() if teaches else None
+        rho = message.rho if isinstance(message, Lesson) else None
+        objective = _Objective(self, known, rho)
+        loss = self.steps(objective, round)
+        first, second = known.means if known is not None else (None, None)
+        samples = len(self.site.private_labels)
+        return Update(self.parameters(), samples, loss, first, second, objective.led, objective.flips)
+
+    def shares(self, name: str) -> bool:
+        """All that the client holds; not the infiltration's parts, where these are personal."""
+        personal = self.settings.personal_infiltration and name.startswith(("infiltration.", "classifiers."))
+        return self.holds(name) and not personal
+
+    def _self_knowledge(self) -> _Knowledge | None:
+        """What the model just received knows of the client's samples that have both kinds; None where it has none."""
+        site = cast(JointSite, self.site)
+        learner = cast(Infiltrated, site.learner)
+        both = site.private["present"].all(1)
+        if not both.any():
+            return None
+        h = site.stream_features({k: v[both] for k, v in site.private.items()})
+        labels = site.private_labels[both]
+        with torch.no_grad():
+            q = [confidence(learner.own(kind, h[kind]), labels) for kind in learner.kinds]
+        a, b = (class_means(x, labels, learner.classes) for x in q)
+        s, ones = self.settings, torch.ones(learner.classes)
+        tau = class_temperatures(a, b, s.kappa) if s.class_wise == "temperature" else s.temperature * ones
+        weights = class_weights(a, b, s.kappa) if s.class_wise == "weight" else ones
+        return _Knowledge(tau, weights, (float(q[0].mean()), float(q[1].mean())))
+
+
+@dataclass(frozen=True)
+class _Knowledge:
+    """tau, weights (C,); means: of both kinds' confidences."""
+
+    tau: Tensor
+    weights: Tensor
+    means: tuple[float, float]
+
+
+class _Objective:
+    """The loss of a round's batches. Counts who was dominant."""
+
+    def __init__(self, client: Client, known: _Knowledge | None, rho: float | None) -> None:
+        self.site, self.s, self.known = client.site, client.settings, known
+        self.learner = cast(Infiltrated, client.site.learner)
+        self.distance = client.proximal()
+        self.rho: float | None = None  # what all batches go by; None: each by its own
+        if self.s.dominance != "batch" and known is not None:
+            own = known.means[0] / (known.means[1] + 1e-8)
+            self.rho = rho if self.s.dominance == "global" and rho is not None else own
+        self.teacher: Infiltrated | None = None
+        if known is not None and self.s.lambda_d:
+            self.teacher = copy.deepcopy(self.learner).eval().requires_grad_(False)
+        self.dominant: list[Kind] = []
+
+    def __call__(self, inputs: Inputs, index: Tensor) -> Tensor:
+        """L of a batch."""
+        learner, labels = self.learner, self.site.private_labels[index]
+        present = inputs["present"]
+        h = learner.features(**inputs)
+        p = learner.project(h)
+        loss = F.cross_entropy(learner.classify(learner.fuse(p, present)), labels)
+        both = present.all(1)
+        if both.any():
+            loss = loss + self._imbalance(inputs, h, p.infiltrated, labels, both)
+        return loss if self.distance is None else loss + self.distance()
+
+    def _imbalance(
+        self, inputs: Inputs, h: Mapping[Any, Tensor], u: Mapping[Any, Tensor], labels: Tensor, both: Tensor
+    ) -> Tensor:
+        """What the samples that have both kinds add: each kind's own loss, and the weak kind's lesson."""
+        s, learner, y = self.s, self.learner, labels[both]
+        own = {kind: learner.own(kind, h[kind][both]) for kind in learner.kinds}
+        q = [confidence(own[kind].detach(), y) for kind in learner.kinds]
+        rho = self.rho if self.rho is not None else float(dominance(q[0], q[1]))
+        dominant, weak = weak_of(rho, learner.kinds)
+        self.dominant.append(dominant)
+        counted: tuple[Kind, ...] = learner.kinds if s.self_ce == "both" else (weak,)
+        total = h[learner.kinds[0]].new_zeros(())
+        if s.lambda_s:
+            total = total + s.lambda_s * torch.stack([F.cross_entropy(own[k], y) for k in counted]).sum()
+        if self.teacher is not None and self.known is not None:
+            seen = {k: v[both] for k, v in inputs.items()}
+            seen["present"] = seen["present"].clone()
+            seen["present"][:, learner.kinds.index(weak)] = False  # the teacher need not look at it
+            with torch.no_grad():
+                lesson = self.teacher.own(dominant, self.teacher.features(**seen)[dominant])
+            student = learner.classifiers[weak](u[weak][both])
+            total = total + s.lambda_d * infiltration_loss(
+                student, lesson, y, self.known.tau, weights=self.known.weights, scale_tau2=s.scale_tau2
+            )
+        return total
+
+    @property
+    def led(self) -> float | None:
+        """Share of the batches in which the first kind was dominant."""
+        return float(np.mean([d == self.learner.kinds[0] for d in self.dominant])) if self.dominant else None
+
+    @property
+    def flips(self) -> float | None:
+        """Share of the batches, after the first, in which the dominant kind was another than before."""
+        pairs = list(zip(self.dominant, self.dominant[1:]))
+        return float(np.mean([a != b for a, b in pairs])) if pairs else None
+
+
+class Server(fedavg.Server):
+    """Averages by groups; of dominance, the mean over clients by their samples."""
+
+    settings: Settings
+
+    def __init__(self, tools: Any, settings: Settings) -> None:
+        super().__init__(tools, settings)
+        self.rho: float | None = None
+
+    def message(self, client: str, modality: str) -> Lesson | Empty:  # type: ignore[override]
+        """The average of what the client has, and who is dominant where all clients decide that."""
+        average = super().message(client, modality)
+        if isinstance(average, Empty):
+            return average
+        return Lesson(average.parameters, self.rho if self.settings.dominance == "global" else None)
+
+    def facts(self, updates: Mapping[str, Update]) -> dict[str, float | None]:
+        """Takes up what clients say of dominance; how often the first kind led, and how often that flipped."""
+        told = [updates[k] for k in sorted(updates)]
+        knowing = [(u.samples, u.first, u.second) for u in told if u.first is not None and u.second is not None]
+        if knowing:
+            first, second = (sum(row[0] * row[i] for row in knowing) for i in (1, 2))
+            self.rho = float(first / (second + 1e-8))
+        found: dict[str, float | None] = {"dominance": self.rho}
+        for name in ("led", "flips"):
+            values = [v for u in told if (v := getattr(u, name)) is not None]
+            found[name] = float(np.mean(values)) if values else None
+        return found
+
+    def dress(self, learner: nn.Module) -> nn.Module:
+        """Projectors and classifiers."""
+        return dress(learner, self.settings)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The averages, and rho."""
+        rho = np.array([np.nan if self.rho is None else self.rho])
+        return super().state() | {"rho": rho}
+
+    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Both again."""
+        super().load_state({k: v for k, v in tensors.items() if k != "rho"})
+        rho = float(np.asarray(tensors["rho"])[0])
+        self.rho = None if np.isnan(rho) else rho
+
+
+def dress(learner: nn.Module, settings: Settings) -> nn.Module:
+    """The learner with projectors and classifiers, whose first weights are the same wherever they are made."""
+    from fedloom.randomness import global_torch_stream
+
+    with global_torch_stream(0, "fedcmi"):
+        return Infiltrated(
+            cast(TwoStream, learner), settings.layers, self_projector=settings.self_projector
+        )
+
+
+def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
+    return {"fit": ((Lesson, Empty), Update)}
+
+
+METHOD = replace(
+    fedavg.METHOD,
+    name="fedcmi",
+    settings=Settings,
+    client=Client,
+    server=Server,
+    verbs=_verbs,
+    dress=dress,
+    single=False,
+    pairs=False,
+)

@@ -1,0 +1,104 @@
+"""FedCMI's model: two projectors and a classifier beside each stream, and the loss that ties them (arXiv 2401.00894).
+
+    z_m = S_m(h_m)   Self-Projector              o_m^self = G_m(z_m)
+    u_m = X_m(h_m)   Infiltration-Projector      o_m^inf  = G_m(u_m)
+    o   = F([z_1; z_2]); where a sample lacks kind m, u of the other kind takes the place of z_m
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from fedloom.data.joint import Kind
+from fedloom.models.two_stream import Features, TwoStream, export_streams
+
+
+class Projections(NamedTuple):
+    """z and u (B, d) of each stream, of features h."""
+
+    own: Features
+    infiltrated: Features
+
+
+def projector(width: int, layers: int) -> nn.Module:
+    """d -> d: `layers` linear layers with ReLU between; none is the identity."""
+    if not layers:
+        return nn.Identity()
+    parts: list[nn.Module] = []
+    for _ in range(layers):
+        parts += [nn.Linear(width, width), nn.ReLU()]
+    return nn.Sequential(*parts[:-1])
+
+
+class Infiltrated(nn.Module):
+    """A two-stream learner with projectors and classifiers. `bare` keeps its names.
+
+    Args:
+        bare: the learner.
+        layers: linear layers of a projector.
+        self_projector: False: S_m is the identity of X_m: pure imitation, one projector for both (an ablation).
+        personal: X_m and G_m stay with the client.
+    """
+
+    fills = True
+
+    def __init__(self, bare: TwoStream, layers: int = 1, *, self_projector: bool = True) -> None:
+        super().__init__()
+        d, kinds = bare.width, bare.kinds
+        self.bare, self.kinds, self.width, self.classes = bare, kinds, d, bare.classes
+        self.infiltration = nn.ModuleDict({k: projector(d, layers) for k in kinds})
+        self.self_projectors = nn.ModuleDict({k: projector(d, layers) for k in kinds} if self_projector else {})
+        self.classifiers = nn.ModuleDict({k: nn.Linear(d, bare.classes) for k in kinds})
+
+    def features(self, present: Tensor, **inputs: Tensor) -> Features:
+        """h (B, d) of each stream; zeros where the sample lacks that kind."""
+        return self.bare.features(present, **inputs)
+
+    def project(self, h: Features) -> Projections:
+        """z and u of each stream. Without self-projectors both are u."""
+        u: Features = {k: self.infiltration[k](h[k]) for k in self.kinds}
+        z: Features = {k: self.self_projectors[k](h[k]) for k in self.kinds} if self.self_projectors else u
+        return Projections(z, u)
+
+    def fuse(self, p: Projections, present: Tensor, fill: bool = True) -> Tensor:
+        """What the fusion head reads (B, 2d): z; in a missing one's place u of the other kind, or zeros."""
+        slots = []
+        for i, kind in enumerate(self.kinds):
+            other = self.kinds[1 - i]
+            there = present[:, [i]]
+            substitute = p.infiltrated[other] if fill else torch.zeros_like(p.own[kind])
+            slots.append(torch.where(there, p.own[kind], substitute))
+        return torch.cat(slots, dim=1)
+
+    def joined(self, h: Features, present: Tensor, fill: bool = True) -> Tensor:
+        """What the fusion head reads (B, 2d), of features."""
+        return self.fuse(self.project(h), present, fill)
+
+    def own(self, kind: Kind, h: Tensor) -> Tensor:
+        """o_m^self (B, C) of one stream's features (B, d)."""
+        projectors = self.self_projectors if self.self_projectors else self.infiltration
+        return self.classifiers[kind](projectors[kind](h))  # type: ignore[no-any-return]
+
+    def encode(self, present: Tensor, **inputs: Tensor) -> Tensor:
+        """What the fusion head reads (B, 2d)."""
+        return self.joined(self.features(present, **inputs), present)
+
+    def classify(self, z: Tensor) -> Tensor:
+        """o (B, C) of what the fusion head reads (B, 2d)."""
+        return self.bare.classify(z)
+
+    def forward(self, present: Tensor, **inputs: Tensor) -> Tensor:
+        """o (B, C)."""
+        return self.classify(self.encode(present, **inputs))
+
+    def export(self, folder: Path, class_names: tuple[str, ...]) -> None:
+        """As a two-stream learner's, with projectors and classifiers in fusion.safetensors."""
+        more = {
+            name: cast(nn.Module, getattr(self, name))
+            for name in ("self_projectors", "infiltration", "classifiers")
+        }
+        export_streams(self.bare, more, folder, class_names)

@@ -52,6 +52,7 @@ def test_names(smoke):
         "image": ["image-0", "image-1"],
         "text": ["text-0", "text-1"],
         "pair": [],
+        "joint": [],
     }
     specs = specs_of(smoke)
     assert [s.name for s in specs] == ["image-0", "image-1", "text-0", "text-1"]

@@ -93,6 +93,7 @@ class ClientsSettings(Frozen):
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
     rate: float = Field(2e-3, gt=0, description="the optimiser's rate")
     decay: float = Field(0.01, ge=0)
+    clip: float | None = Field(1.0, gt=0, description="largest norm of a step's gradient; null: any")
     augment: bool = Field(
         True,
         description="shift, flip and noise private pictures in training; drop words of texts; of joint samples also "

@@ -137,6 +137,7 @@ def build_client(
         augment=c.augment,
         optimizer=c.optimizer,
         momentum=c.momentum,
+        clip=c.clip,
         features=features_once,
         server=partial(bare_server, run, size, tokenizer) if kind.sends_models else None,
         **more,
@@ -240,6 +241,7 @@ def bare_server(
         augment=c.augment,
         optimizer=c.optimizer,
         momentum=c.momentum,
+        clip=c.clip,
         features=features_once,
     )
 
@@ -452,6 +454,7 @@ def _warm_start(
         "training": [
             *(c.warm_steps, c.batch, c.rate, c.decay, c.augment),
             *((c.optimizer, c.momentum) if c.optimizer != "adamw" else ()),
+            *((c.clip,) if c.clip != 1.0 else ()),
         ],
         "seed": config.seed,
         "threads": config.engine.threads,

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedloom import __version__
 from fedloom.config import Config
-from fedloom.report.scores import SCORES, client_score
+from fedloom.report.scores import SCORES, STREAMS, client_score
 
 
 def summarise(
@@ -27,10 +27,15 @@ def summarise(
         judge_accuracy: of the judge on real test pictures; None where there is no judge.
     """
     first, last = rows[0], rows[-1]
-    scores = {s.key: {"before": first.get(s.key), "after": last.get(s.key)} for s in SCORES}
+    scores = {
+        s.key: {"before": first.get(s.key), "after": last.get(s.key)}
+        for s in SCORES
+        if s.key not in STREAMS or first.get(s.key) is not None or last.get(s.key) is not None
+    }
     for modality, names in clients.items():
         each = {n: last["per_client"][n] for n in names if n in last["per_client"]}
-        scores[client_score(modality)]["per_client"] = each
+        if (entry := scores.get(client_score(modality))) is not None:
+            entry["per_client"] = each
     phases = {"setup": seconds["setup"]}
     for row in rows:
         for phase, value in row["seconds"].items():

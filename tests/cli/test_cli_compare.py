@@ -93,6 +93,17 @@ def test_seeds_as_a_range():
     assert seed_list("0-2, 7") == [0, 1, 2, 7]
 
 
+def test_what_is_said_of_a_cell_of_joint_clients():
+    from types import SimpleNamespace
+
+    from fedloom.cli.compare_live import said
+
+    keys = ("joint_accuracy", "server_accuracy", "audio_own", "text_own", "audio_probe")
+    scores = {key: {"before": None, "after": 0.5} for key in keys} | {"image_accuracy": {"after": None}}
+    line = said(SimpleNamespace(label="FedCMI, seed 0"), {"scores": scores, "seconds": 31.4})
+    assert line == "FedCMI, seed 0: joint 0.50, shared 0.50, sound alone 0.50, text alone 0.50 in 31 s"
+
+
 def test_live_picture():
     """What a terminal shows while two cells run."""
     from types import SimpleNamespace

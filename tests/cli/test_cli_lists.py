@@ -11,11 +11,13 @@ from fedloom.data.registry import DATASETS, PAIR_SETS
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.models.settings import IMAGE_ARCHS, TEXT_ARCHS
 
+MADE_OF_TWO = ("IMAGE+TEXT", "audio-resnet", "ONE+OTHER")
+
 
 @pytest.mark.parametrize(("command", "key", "names"), [
     ("methods", "method", list(CATALOGUE)),
     ("datasets", "data", [*DATASETS, *PAIR_SETS]),
-    ("models", "name", [*IMAGE_ARCHS, *TEXT_ARCHS, "IMAGE+TEXT", "clip", "captioner", "generator"]),
+    ("models", "name", [*IMAGE_ARCHS, *TEXT_ARCHS, *MADE_OF_TWO, "clip", "captioner", "generator"]),
 ])  # fmt: skip
 def test_lists(cli, command, key, names):
     shown, listed = cli(command), cli(command, "--json")
@@ -159,3 +161,61 @@ def test_partition_with_pairs_and_texts_of_their_own_labels(cli, tmp_path):
     assert "pair: 60 pictures" in shown.out
     assert " or " in shown.out
     assert Image.open(tmp_path / "split.png").width > 300
+
+
+JOINT = (
+    *("--data", "duet", "--set", "data.options={classes: 3, per_class: 40, test_per_class: 4, size: 8}"),
+    *("--set", "clients.joint=[{arch: audio-resnet+resnet, count: 4}]"),
+    *("--set", "clients.image=[]", "--set", "clients.text=[]", "--set", "data.minimum=4"),
+)
+
+
+def test_partition_of_joint_samples(cli, tmp_path):
+    shown = cli("partition", *JOINT, "--plot", "split.png")
+    assert shown.code == 0, shown.err
+    assert "audio-resnet + resnet" in shown.out
+    assert "held" not in shown.out
+    assert Image.open(tmp_path / "split.png").width > 300
+    for client in cli("partition", *JOINT, "--json").json["clients"]:
+        assert set(client["held"]) == {"samples", "audio", "image", "both"}
+        assert set(client["held"].values()) == {client["samples"]}
+
+
+def test_partition_tells_what_a_client_is_left_with(cli):
+    """The very samples that a run's clients have: kinds by data.multi_ratio, fewer by data.corruption."""
+    from fedloom.config import load_config
+    from fedloom.scenes import cached_scene
+    from fedloom.sites import private_samples
+
+    broken = {"missing_modality": 0.3, "missing_label": 0.2}
+    overrides = ["data.multi_ratio=0.5", *(f"data.corruption.{k}={v}" for k, v in broken.items())]
+    command = ("partition", *JOINT, *(word for o in overrides for word in ("--set", o)))
+    told = cli(*command, "--json").json["clients"]
+    config = load_config(
+        overrides=[w for w in JOINT[2:] if w != "--set"] + overrides, values={"data": {"name": "duet"}}
+    )
+    scene = cached_scene(config.data)
+    for i, client in enumerate(told):
+        held = private_samples(config, scene, "joint", i)
+        audio, image = held.present["audio"], held.present["image"]
+        counts = {
+            "samples": len(held),
+            "audio": audio.sum(),
+            "image": image.sum(),
+            "both": (audio & image).sum(),
+        }
+        assert client["held"] == counts
+        assert 0 < len(held) < client["samples"] == sum(client["counts"])
+    assert [c["held"]["image"] > 0 for c in told] == [True, True, False, True]
+    assert [c["held"]["audio"] > 0 for c in told] == [True, True, True, False]
+    lines = cli(*command).out.splitlines()
+    assert lines[1].split()[:7] == ["client", "model", "samples", "held", "audio", "image", "both"]
+    figures = [str(n) for n in (told[0]["samples"], *told[0]["held"].values())]
+    assert lines[3].replace(" + ", "+").split()[2:7] == figures
+
+
+def test_partition_of_pictures_that_lack_labels(cli):
+    few = ("--preset", "smoke", "--set", "data.corruption.missing_label=0.5")
+    told = cli("partition", *few, "--json").json["clients"]
+    assert all(0 < c["held"]["samples"] < c["samples"] for c in told)
+    assert " held " in cli("partition", *few).out

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fedloom.cli.live import Lines, Picture, Tracker, left
+from fedloom.cli.live import Lines, Picture, Tracker, left, shown
 
 FACTS = {
     "method": "fedmmkt", "data": "flora", "rounds": 3, "folder": Path("runs/[x]"), "resumed_at": 0,
@@ -132,6 +132,39 @@ def test_nothing_that_is_missing_breaks_it(rows, facts):
 
 def test_time_left():
     assert [left(s) for s in (None, 0.2, 12.6, 200)] == ["", "1 s left", "13 s left", "3 min 20 s left"]
+
+
+JOINT = {**FACTS, "clients": {"image": [], "text": [], "joint": ["joint-0", "joint-1"]}}
+
+
+def joint_row(round):
+    """No usual score; the scores of either kind, of which the details are not for this place."""
+    none = dict.fromkeys(("image_accuracy", "text_accuracy", "t2i_accuracy", "clip_score"))
+    own = {"joint_accuracy": 0.1 + round / 10, "server_accuracy": 0.2, "audio_own": 0.5, "image_own": 0.25}
+    return {"round": round, **none, **own, "server_spread": 0.1, "audio_probe": 0.9, "labels": None}
+
+
+def test_joint_clients_have_columns_of_their_own():
+    said: list[str] = []
+    clock = Clock()
+    lines, watch = Lines(said.append, clock), picture(clock)
+    for w in (lines, watch):
+        w.begin(JOINT)
+        w.round(joint_row(0))
+        w.round(joint_row(1))
+    assert said[0].startswith("fedmmkt on flora, 2 joint clients")
+    columns = "Shared model 20.0%  Sound, own 50.0%  Picture, own 25.0%"
+    assert said[1] == f"before  Joint clients 10.0%  {columns}"
+    names = [line.split("  ")[0].strip() for line in drawn(watch).splitlines()]
+    assert [n for n in names if n][-4:] == ["Joint clients", "Shared model", "Sound, own", "Picture, own"]
+    lines.round({"round": 2, **dict.fromkeys(joint_row(0))})  # a round that was not scored
+    assert "Joint clients –" in said[-1]
+    assert "Image clients" not in said[-1]
+
+
+def test_usual_scores_stay_beside_joint_ones():
+    keys = [s.key for s in shown({**joint_row(0), "image_accuracy": 0.5})]
+    assert keys == ["image_accuracy", "joint_accuracy", "server_accuracy", "audio_own", "image_own"]
 
 
 def test_recalls_are_shown_where_they_are():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from fedloom.comparison.cells import check_data, make_cells, merged
-from fedloom.comparison.plan import Plan, comparisons, read_plan
+from fedloom.comparison.cells import check_data, fitting_scores, make_cells, merged
+from fedloom.comparison.plan import DEFAULT_SCORES, JOINT_SCORES, Plan, comparisons, read_plan
 from fedloom.comparison.pool import unique
 from fedloom.config import validate
 from fedloom.errors import BadInput
+from fedloom.report.scores import SCORES
 
 ROWS = [{"method": "standalone"}, {"name": "MD", "method": "fedmd", "set": {"rounds": 3}}]
 
@@ -34,6 +35,32 @@ def test_later_trees_win():
     assert (alone.config.data.alpha, alone.config.data.minimum) == (9.0, 2)
     engine = alone.config.engine
     assert (engine.name, engine.workers, engine.threads) == ("local", 0, 1)
+
+
+JOINT = {
+    "clients": {"image": [], "text": [], "joint": [{"arch": "audio-resnet+resnet"}]},
+    "data": {"name": "duet"},
+}
+
+
+def test_scores_fit_the_clients():
+    """Where all clients are joint, and nobody chose the scores, theirs stand in the place of the usual ones."""
+    rows = [{"method": "standalone"}, {"method": "fedcmi"}]
+    target = {"score": "audio_own", "value": 0.5}
+    for base, changes, expected in (
+        ({}, {}, DEFAULT_SCORES),
+        (JOINT, {}, JOINT_SCORES),
+        (JOINT, {"target": target}, (*JOINT_SCORES, "rounds_to_target")),
+        (JOINT, {"scores": ["text_accuracy"]}, ("text_accuracy",)),
+    ):
+        made = plan(rows=rows[: 1 + bool(base)], base=base, **changes)
+        assert fitting_scores(made, make_cells(made, {}, ())) == expected
+    both = plan(rows=rows[:1], columns=[{"name": "a"}, {"name": "b", "set": JOINT}])
+    assert fitting_scores(both, make_cells(both, {}, ())) == DEFAULT_SCORES
+
+
+def test_a_plan_may_name_any_score():
+    assert len(plan(scores=[s.key for s in SCORES], target={"score": "text_probe", "value": 1}).scores) > 20
 
 
 def test_merged_keeps_what_lies_below():

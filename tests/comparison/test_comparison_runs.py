@@ -15,7 +15,10 @@ import pytest
 import stub_runs
 
 from fedloom.comparison import compare, load_comparison
-from fedloom.comparison.tables import cells_csv, escape
+from fedloom.comparison.grids import Entry, Grid, grids
+from fedloom.comparison.measures import MEASURES
+from fedloom.comparison.plots import _axes
+from fedloom.comparison.tables import cells_csv, divided, escape, terminal
 from fedloom.comparison.watch import Watch
 from fedloom.comparison.worker import LOCKS
 from fedloom.errors import BadInput
@@ -23,6 +26,7 @@ from fedloom.runs.disk import locked
 
 SMALL = {"options": {"size": 12, "images": 40, "texts": 40, "test": 10, "generic": 10, "reference": 10}}
 compared = partial(compare, run="stub_runs:run", data=SMALL, rounds=2, jobs=2, scores=["image_accuracy"])
+ENTRY = Entry("0.610 ± 0.014", "+0.100 [+0.100, +0.100]")  # 23 columns
 SCORES = ["image_accuracy", "t2i_accuracy", "bytes_up", "seconds"]
 
 
@@ -124,6 +128,37 @@ def test_page_is_safe_and_alone(whole):
     assert page.count("data:image/png") == 3
     cell = whole.cells[0]
     assert f'href="{cell["folder"]}/"' in page
+
+
+def test_wide_tables_are_divided(whole):
+    """On a terminal no figure is folded: what does not fit goes into a table below, with the names again."""
+    from rich.console import Console
+
+    grid = Grid("T", ("A b", "C", "D"), (("row", (ENTRY, ENTRY, ENTRY)), ("longer", (ENTRY,) * 3)), None)
+    for width, heads in ((120, [3]), (62, [2, 1]), (61, [2, 1]), (60, [1, 1, 1]), (5, [1, 1, 1])):
+        parts = divided(grid, width)
+        assert [len(part.head) for part in parts] == heads, width
+        assert [name for part in parts for name in part.head] == list(grid.head)
+        assert all(len(line) == len(part.head) for part in parts for _, line in part.lines)
+        assert all([name for name, _ in part.lines] == ["row", "longer"] for part in parts)
+    for width in (60, 100):
+        with (screen := Console(width=width, color_system=None)).capture() as shown:
+            screen.print(*terminal(whole, width))
+        lines = shown.get().splitlines()
+        assert max(map(len, lines)) <= width
+        assert sum("[M|D] <&>" in line for line in lines) == len(parts_of(whole, width))
+        assert sum("0.610 ± 0.014" in line for line in lines) in (1, 2)
+        assert " ".join(shown.get().split()).count("Mean ± standard deviation") == len(grids(whole))
+
+
+def parts_of(found, width):
+    return [part for grid in grids(found) for part in divided(grid, width)]
+
+
+def test_scores_of_kinds_are_drawn_over_rounds_alone():
+    assert _axes(MEASURES["audio_own"]) == ("rounds",)
+    assert _axes(MEASURES["server_accuracy"]) == ("rounds", "bytes", "seconds")
+    assert _axes(MEASURES["bytes_up"]) == ()
 
 
 def test_latex_signs():

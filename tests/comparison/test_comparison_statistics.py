@@ -51,6 +51,7 @@ def test_paired_without_spread():
 def test_average_of_what_there_is():
     assert average({"image_accuracy": 0.4, "text_accuracy": 0.8}) == pytest.approx(0.6)
     assert average({"image_accuracy": None, "text_accuracy": 0.8}) == 0.8
+    assert average({"image_accuracy": None, "joint_accuracy": 0.3, "server_accuracy": 0.9}) == 0.3
     assert average({}) is None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fedloom.report.pictures import label_panel, sample_grid
+from fedloom.report.scores import STREAMS
 from fedloom.runs import RunFolder
 
 CLASSES = (
@@ -17,6 +18,7 @@ CLASSES = (
 )
 IMAGE, TEXT = ["image-0", "image-1", "image-2"], ["text-0", "text-1"]
 PAIR = ["pair-0", "pair-1"]
+JOINT = ["joint-0", "joint-1"]
 ROUNDS = 4
 
 
@@ -113,6 +115,37 @@ def with_recalls(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def with_streams(row: dict[str, Any], kinds: tuple[str, str] = ("audio", "image")) -> dict[str, Any]:
+    """The row of a run with joint clients alone, the first kind of whose data is the strong one."""
+    t = row["round"]
+    gain = 1 - np.exp(-0.6 * t)
+    first, second = 0.1 + 0.7 * gain, 0.1 + 0.3 * gain
+    scores = {"joint_accuracy": 0.1 + 0.5 * gain, "server_accuracy": 0.1 + 0.8 * gain, "server_spread": 0.2}
+    for kind, own in zip(kinds, (first, second)):
+        scores |= {f"{kind}_own": own, f"{kind}_zeros": own - 0.05, f"{kind}_filled": own - 0.02}
+        scores |= {f"{kind}_probe": own + 0.1}
+    each = np.linspace(0, 1, len(CLASSES))
+    classes = {
+        "server": [0.9] * len(each),
+        f"{kinds[0]}_own": list(each),
+        f"{kinds[1]}_own": list(each[::-1]),
+    }
+    usual = ("image_accuracy", "text_accuracy", "t2i_accuracy", "clip_score", "fid", "labels")
+    return {
+        **row,
+        **dict.fromkeys(usual),
+        **scores,
+        "per_class": classes,
+        "facts": {
+            "dominance": 1.5 if t > 1 else None,
+            "led": 0.75 if t > 1 else None,
+            "flips": None,
+            "odd <b>": 2.0,
+        },
+        "per_client": dict.fromkeys(JOINT, scores["joint_accuracy"]),
+    }
+
+
 def ends(rows: list[dict[str, Any]], key: str, per_client: list[str] | None = None) -> dict[str, Any] | None:
     """A `{"before", "after"}` entry of the summary."""
     if rows[-1].get(key) is None:
@@ -124,12 +157,19 @@ def ends(rows: list[dict[str, Any]], key: str, per_client: list[str] | None = No
 
 
 def make_run(
-    path: Path, seed: int = 0, *, text: bool = True, finished: bool = True, pairs: bool = False
+    path: Path,
+    seed: int = 0,
+    *,
+    text: bool = True,
+    finished: bool = True,
+    pairs: bool = False,
+    joint: bool = False,
 ) -> Path:
     """Write a run folder at `path`.
 
     Args:
         pairs: with pair clients and a server's recalls.
+        joint: with joint clients alone.
     """
     config = {
         "method": "fedmmkt",
@@ -141,14 +181,16 @@ def make_run(
     }
     folder = RunFolder.create(path, config)
     rng = np.random.default_rng(seed)
-    names = IMAGE + (TEXT if text else [])
+    names = JOINT if joint else IMAGE + (TEXT if text else [])
     counts = rng.integers(0, 40, (len(names), 12)) * rng.integers(0, 2, (len(names), 12))
     folder.write_split(counts, names, CLASSES)
     rows = [row(r, seed, text) for r in range(ROUNDS + 1 if finished else 3)]
-    rows = [with_recalls(r) for r in rows] if pairs else rows
+    rows = [with_recalls(r) for r in rows] if pairs else [with_streams(r) for r in rows] if joint else rows
     names = names + (PAIR if pairs else [])
     for r in rows:
         folder.append_round(r)
+        if joint:
+            continue
         labels = np.repeat(np.arange(12), 6)
         blots = pictures(labels, rng)
         sample_grid(blots, CLASSES, folder.sample_picture(r["round"]), side=64)
@@ -161,6 +203,7 @@ def make_run(
     folder.ledger.write_text("".join(json.dumps(line) + "\n" for line in ledger))
     folder.log("done")
     if finished:
+        streams = {key: ends(rows, key) for key in STREAMS if rows[0].get(key) is not None}
         folder.write_summary(
             {
                 "method": "fedmmkt",
@@ -168,10 +211,12 @@ def make_run(
                 "seed": seed,
                 "rounds": ROUNDS,
                 "clients": {
-                    "image": IMAGE,
-                    "text": TEXT if text else [],
+                    "image": [] if joint else IMAGE,
+                    "text": TEXT if text and not joint else [],
                     **({"pair": PAIR} if pairs else {}),
+                    **({"joint": JOINT} if joint else {}),
                 },
+                **streams,
                 "image_accuracy": ends(rows, "image_accuracy", IMAGE),
                 "text_accuracy": ends(rows, "text_accuracy", TEXT),
                 **({"pair_recall": ends(rows, "pair_recall", PAIR)} if pairs else {}),

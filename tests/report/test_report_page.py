@@ -20,7 +20,7 @@ from fedloom.report.html import write_report
 from fedloom.report.ledger import flows, total
 from fedloom.report.plots import COLOURS
 from fedloom.report.retrieval import retrieval
-from fedloom.report.scores import SCORES, Score, byte_text, client_score, end_of, second_text
+from fedloom.report.scores import KIND_SCORES, SCORES, Score, byte_text, client_score, end_of, second_text
 from fedloom.report.text import ledger_table, summary_table
 from fedloom.runs import load_run
 from fedloom.summary import summarise
@@ -271,7 +271,7 @@ def test_recalls_as_people_say_them() -> None:
     assert score("fid").heading == "FID (lower is better)"
     assert (client_score("pair"), client_score("text")) == ("pair_recall", "text_accuracy")
     assert end_of("pair-1", {}) == "pair"
-    assert set(COLOURS) == {s.key for s in SCORES}
+    assert set(COLOURS) == {s.key for s in SCORES if s.key not in KIND_SCORES}
 
 
 def test_pair_clients_and_the_server(tmp_path: Path, run_path: Path) -> None:
@@ -297,7 +297,8 @@ def test_pair_clients_and_the_server(tmp_path: Path, run_path: Path) -> None:
 
 def test_runs_without_pairs_are_as_ever(run_path: Path) -> None:
     page = read(write_report([run_path], run_path.parent / "r.html"))
-    for word in ("Retrieval", "Server recall", "Pair clients", "pair-"):
+    others = ("What each kind", "Class spread", "Shared model", "Joint clients", "joint")
+    for word in ("Retrieval", "Server recall", "Pair clients", "pair-", *others):
         assert word not in page.text, word
     assert "Not measured" not in page.text
 

@@ -144,7 +144,9 @@ def conclude(found: Comparison, json: bool) -> None:
     if json:
         show_json(found.tree)
     else:
-        show(*terminal(found), f"folder {found.path}", f"report {found.path / 'report.html'}")
+        show(
+            *terminal(found, console().width), f"folder {found.path}", f"report {found.path / 'report.html'}"
+        )
 
 
 def _failures(found: Comparison) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedloom.comparison.watch import Watch
-from fedloom.report.scores import number, second_text
+from fedloom.report.scores import KIND_NAMES, number, second_text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -19,6 +19,9 @@ SHORT = {
     "text_accuracy": "text",
     "pair_recall": "pairs",
     "server_recall": "server",
+    "joint_accuracy": "joint",
+    "server_accuracy": "shared",
+    **{f"{kind}_own": f"{one} alone" for kind, (one, _) in KIND_NAMES.items()},
     "t2i_accuracy": "generator",
 }
 BAR = 30  # columns

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedloom.progress import Observer
-from fedloom.report.scores import RECALLS, SCORES, USUAL, Score, number, second_text
+from fedloom.report.scores import OWN, RECALLS, SCORES, USUAL, Score, number, second_text, wanted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
 BAR = 30  # columns
+RARE = (*RECALLS, "joint_accuracy", "server_accuracy", *OWN)  # shown where they are
 
 
 class Tracker(Observer):
@@ -100,9 +101,10 @@ def kept_share(row: Mapping[str, Any]) -> float | None:
 
 
 def shown(*rows: Mapping[str, Any]) -> list[Score]:
-    """The scores to show: the usual ones, and the recalls that one of the rows has."""
-    there = {key for key in RECALLS if any(number(row.get(key)) is not None for row in rows)}
-    return [score for score in SCORES if score.key in there or score.key in USUAL]
+    """The scores to show: those that one of the rows has, and those that are missed where they are not."""
+    there = {s.key for s in SCORES if any(number(row.get(s.key)) is not None for row in rows)}
+    keys = {*wanted(there), *there.intersection((*USUAL, *RARE))}
+    return [score for score in SCORES if score.key in keys]
 
 
 def left(seconds: float | None) -> str:
@@ -150,7 +152,7 @@ class Lines(Tracker):
             return
         parts = [f"round {self.round_number}/{self.rounds}" if self.round_number else "before"]
         parts += [second_text(self.paces[-1])] if self.round_number else []
-        parts += [f"{s.name} {s.say(number(row.get(s.key)))}" for s in shown(row)]
+        parts += [f"{s.name} {s.say(number(row.get(s.key)))}" for s in shown(self.first, row)]
         kept = kept_share(row)
         parts += [f"kept {kept:.0%}"] if kept is not None else []
         self.say("  ".join(x for x in (*parts, left(self.rounds_left())) if x))

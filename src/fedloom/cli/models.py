@@ -29,6 +29,21 @@ DUAL = (
     "fedloom.models.dual.Dual of two of the above, as resnet+gru",
     "tiny from a configuration, or pretrained: IMAGE+TEXT, either may be empty",
 )
+JOINT = (
+    (
+        "sound of joint clients",
+        "audio-resnet",
+        "transformers.ResNetForImageClassification, of one channel",
+        "tiny from a configuration, or pretrained: folder or hub name",
+    ),
+    (
+        "joint client",
+        "ONE+OTHER",
+        "fedloom.models.two_stream.TwoStream: sound+image, sound+text or image+text, as audio-resnet+resnet, under a "
+        "fusion (concat, sum, film, gated)",
+        "tiny from a configuration, or pretrained: ONE+OTHER, either may be empty",
+    ),
+)
 SERVER = {
     "clip": "transformers.CLIPModel",
     "captioner": "transformers.BlipForConditionalGeneration",
@@ -50,12 +65,12 @@ def models(json: JsonOption = False) -> None:
         for modality, archs in (("image", IMAGE_ARCHS), ("text", TEXT_ARCHS))
         for arch in archs
     ]
-    rows.append(DUAL)
+    rows += [DUAL, *JOINT]
     rows += [("server", name, kind, EITHER) for name, kind in SERVER.items()]
     if json:
         show_json([dict(zip(COLUMNS, row)) for row in rows])
     else:
         show(
             grid(COLUMNS, rows),
-            "Choose with: clients.image, clients.text, clients.pair and server in the configuration",
+            "Choose with: clients.image, clients.text, clients.pair, clients.joint and server in the configuration",
         )

@@ -21,7 +21,9 @@ from fedloom.cli.screen import grid, show, show_json
 
 if TYPE_CHECKING:
     from fedloom.config import Config
-    from fedloom.data.scene import Scene
+    from fedloom.data.scene import Held, Scene
+
+HELD = "held: samples that data.multi_ratio and data.corruption leave; by kind of data, those of them that have it"
 
 
 def partition(
@@ -57,10 +59,27 @@ def partition(
         }
         show_json(facts | {"clients": clients, "plot": plot and str(plot)})
         return
-    rows = [(c["client"], c["model"], c["samples"], _classes(c), _most(c, scene)) for c in clients]
-    show(grid(("client", "model", "samples", "classes", "most of"), rows, numbers=(2, 3)))
+    held = _held_columns(clients)
+    head = (
+        "client",
+        "model",
+        "samples",
+        *("held" if key == "samples" else key for key in held),
+        "classes",
+        "most of",
+    )
+    rows = [
+        (
+            *(c["client"], c["model"].replace("+", " + "), c["samples"]),  # so that it folds there
+            *(c.get("held", {}).get(key, "-") for key in held),
+            *(_classes(c), _most(c, scene)),
+        )
+        for c in clients
+    ]
+    show(grid(head, rows, numbers=range(2, 4 + len(held))))
     show(
         *(_figures(modality, figures) for modality, figures in splits.items()),
+        *([HELD] if held else []),
         *([f"picture {plot}"] if plot is not None else []),
     )
 
@@ -69,11 +88,15 @@ def describe(config: Config, scene: Scene) -> tuple[list[dict[str, Any]], dict[s
     """Every client with its samples of each class of its modality, and the figures of each modality's split.
 
     Pairs have no classes: a client's `counts` is its number of pictures, alone, and `captions` how many they have.
+    `held`, of joint clients and where something is corrupted: the samples that `data.multi_ratio` and `data.corruption`
+    leave, of joint ones also how many have a kind of data, and both.
     """
+    from fedloom.data.corruption import Corruption
     from fedloom.data.scene import MODALITIES
     from fedloom.scenes import split_scene
-    from fedloom.sites import client_names
+    from fedloom.sites import client_names, private_samples
 
+    light = _hollow(scene)
     clients: list[dict[str, Any]] = []
     splits: dict[str, Any] = {}
     names = client_names(config)
@@ -87,11 +110,55 @@ def describe(config: Config, scene: Scene) -> tuple[list[dict[str, Any]], dict[s
         for k, (name, learner) in enumerate(zip(names[modality], learners)):
             facts: dict[str, Any] = {"client": name, "modality": modality, "model": learner.arch}
             facts |= {"samples": sum(counts[k]), "counts": counts[k]}
+            if modality == "joint" or config.data.corruption != Corruption():
+                facts["held"] = _count(private_samples(config, light, modality, k))
             if modality == "pair":
                 own, starts = split.indices[k], scene.pairs("train").starts
                 facts["captions"] = int((starts[own + 1] - starts[own]).sum())
             clients.append(facts)
     return clients, splits
+
+
+def _hollow(scene: Scene) -> Scene:
+    """The scene with joint training samples of one value each: who holds what shows without reading sounds and frames.
+
+    What is taken from a client depends on labels and on what is there alone.
+    """
+    from dataclasses import replace
+
+    import numpy as np
+
+    from fedloom.data.joint import JointSet
+
+    held = scene.train.get("joint")
+    if not isinstance(held, JointSet):
+        return scene
+    N = len(held)
+    blanks: dict[Any, Any] = {
+        "audio": np.zeros((N, 1, 1), dtype=np.float32),
+        "image": np.zeros((N, 1, 1, 1, 3), dtype=np.uint8),
+        "text": ("",) * N,
+    }
+    hollow = JointSet({kind: blanks[kind] for kind in held.kinds}, held.labels, held.present)
+    return replace(scene, train={**scene.train, "joint": hollow})
+
+
+def _count(held: Held) -> dict[str, int]:
+    """Samples; of joint ones also those that have a kind, and those that have both."""
+    from fedloom.data.joint import JointSet
+
+    if not isinstance(held, JointSet):
+        return {"samples": len(held)}
+    kinds = {str(kind): int(there.sum()) for kind, there in held.present.items()}
+    return {"samples": len(held), **kinds, "both": sum(kinds.values()) - len(held)}
+
+
+def _held_columns(clients: list[dict[str, Any]]) -> list[str]:
+    """The keys of `held` to show; none where every client has all of every sample."""
+    told = [c for c in clients if "held" in c]
+    if all(n == c["samples"] for c in told for n in c["held"].values()):
+        return []
+    return list(dict.fromkeys(key for c in told for key in c["held"]))
 
 
 def _figures(modality: str, split: dict[str, Any]) -> str:
@@ -128,8 +195,13 @@ def _draw(clients: list[dict[str, Any]], scene: Scene, path: Path) -> None:
 
 def _columns(clients: list[dict[str, Any]], scene: Scene) -> tuple[list[str], list[list[int]]]:
     """Names and counts of one table: label spaces side by side, then the pictures of pairs. A row a client."""
+    from fedloom.data.scene import MODALITIES
+
     names: dict[str, tuple[str, ...]] = {}  # of each block of columns
-    block = {"image": "image", "text": "image" if scene.one_label_space else "text", "pair": "pair"}
+    block = {
+        m: m if m == "pair" else "image" for m in MODALITIES
+    }  # images and joint samples have one label space
+    block["text"] = "image" if scene.one_label_space else "text"
     for client in clients:
         names.setdefault(block[client["modality"]], scene.names_of(client["modality"]) or ("pictures",))
     rows = []

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedloom.comparison.plan import RESERVED, Column, Plan, Row
+from fedloom.comparison.plan import DEFAULT_SCORES, JOINT_SCORES, RESERVED, Column, Plan, Row
 from fedloom.config import Config, load_config, merged
 from fedloom.errors import BadInput
 from fedloom.runs.folder import flatten
@@ -68,6 +68,15 @@ def make_cells(plan: Plan, values: Mapping[str, Any], overrides: Sequence[str]) 
                 own = own.model_copy(update={"server": own.server.model_copy(update={"seed": seed})})
             cells.append(Cell(row.name, column.name, seed, own, folder_name(own)))
     return cells
+
+
+def fitting_scores(plan: Plan, cells: Sequence[Cell]) -> tuple[str, ...]:
+    """The plan's scores; where it has the usual ones and all clients are joint, those of joint clients instead."""
+    usual = len(DEFAULT_SCORES)
+    joint = all(c.config.clients.groups == c.config.clients.joint for c in cells)
+    if plan.scores[:usual] != DEFAULT_SCORES or not joint:
+        return plan.scores
+    return (*JOINT_SCORES, *plan.scores[usual:])
 
 
 def _resolved(

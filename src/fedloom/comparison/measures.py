@@ -43,7 +43,7 @@ _MORE = (
     Measure(
         "average_accuracy",
         "All clients",
-        "mean of image and text clients, or of those there are; recall of pair clients is not in it",
+        "mean of image, text and joint clients, or of those there are; recall of pair clients is not in it",
     ),
     Measure(TO_TARGET, "Rounds to target", "until a score is as good as the plan's target", 1, True, True),
     Measure("bytes_up", "Bytes up", "from all clients, mean of a round", 1, True, True),
@@ -57,8 +57,8 @@ RARE = (*RECALLS, *STREAMS, TO_TARGET)  # of few comparisons: no column where no
 
 
 def average(values: Mapping[str, Any]) -> float | None:
-    """The mean of image and text accuracy, or the one there is."""
-    there = [v for k in ("image", "text") if (v := number(values.get(f"{k}_accuracy"))) is not None]
+    """The mean of image, text and joint accuracy, or of those there are."""
+    there = [v for k in ("image", "text", "joint") if (v := number(values.get(f"{k}_accuracy"))) is not None]
     return sum(there) / len(there) if there else None
 
 

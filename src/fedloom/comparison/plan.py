@@ -20,6 +20,11 @@ from fedloom.models.settings import Frozen
 # Cells differ in these by the plan alone, and all run on one engine, so that they are comparable.
 RESERVED = ("method", "seed", "engine")
 DEFAULT_SCORES = ("image_accuracy", "text_accuracy", "t2i_accuracy")
+JOINT_SCORES = (
+    "joint_accuracy",
+    "server_accuracy",
+    "server_spread",
+)  # in their place where all clients are joint
 
 
 class Row(Frozen):

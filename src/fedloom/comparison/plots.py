@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from fedloom.comparison.measures import MEASURES, Measure
 from fedloom.comparison.results import DONE, Comparison
+from fedloom.report.scores import KIND_SCORES
 from fedloom.runs.disk import explained
 
 AXES = {
@@ -74,7 +75,7 @@ def write_plots(found: Comparison) -> dict[str, list[Path]]:
     written: dict[str, list[Path]] = {}
     for score in found.plan.scores:
         measure = MEASURES[score]
-        for axis in AXES if not measure.cost else ():
+        for axis in _axes(measure):
             panels = {c.name: lines_of(found, c.name, score, axis) for c in found.plan.columns}
             panels = {column: lines for column, lines in panels.items() if lines}
             if panels:
@@ -82,6 +83,13 @@ def write_plots(found: Comparison) -> dict[str, list[Path]]:
                 draw(panels, [row.name for row in found.plan.rows], measure, axis, path)
                 written.setdefault(score, []).append(path)
     return written
+
+
+def _axes(measure: Measure) -> tuple[str, ...]:
+    """What a score is drawn over; those of one kind of data, which are many, over rounds alone."""
+    if measure.cost:
+        return ()
+    return tuple(AXES)[:1] if measure.key in KIND_SCORES else tuple(AXES)
 
 
 def draw(
@@ -95,13 +103,13 @@ def draw(
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    from fedloom.report.canvas import clean, save
+    from fedloom.report.canvas import HANDLE, clean, save
 
     across = min(3, len(panels))
     down = -(-len(panels) // across)
     width = 7.5 if across == 1 else 10
     longest = max(len(clean(name, 28)) for name in rows)
-    names = max(1, int(width * 13 // (longest + 8)))  # entries in a line of the legend
+    names = max(1, int(width * 13 // (longest + 10)))  # entries in a line of the legend
     figure = Figure(
         figsize=(width, (3.3 if across < 3 else 2.9) * down + 0.2 + 0.2 * -(-len(rows) // names)),
         dpi=150,
@@ -124,6 +132,7 @@ def draw(
         ncols=min(names, len(shown)),
         frameon=False,
         fontsize=8.5,
+        handlelength=HANDLE,
     )
     save(figure, path)
 

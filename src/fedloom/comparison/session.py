@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedloom.comparison.cells import Cell, check_data, make_cells
+from fedloom.comparison.cells import Cell, check_data, fitting_scores, make_cells
 from fedloom.comparison.meter import cpu_seconds
 from fedloom.comparison.plan import Plan, read_plan, with_plan
 from fedloom.comparison.pool import RUN, Pool, unique, usable_cores
@@ -100,9 +100,8 @@ def compare(
         order = Order(name, made, values, tuple(overrides), None if cells is None else os.path.abspath(cells))
         place = Path(out) if out is not None else None  # type: ignore[assignment]
     wanted = make_cells(order.plan, order.values, order.overrides)
-    if not order.plan.title:
-        titled = with_plan(order.plan, title=f"{order.name} on {wanted[0].config.data.name}")
-        order = replace(order, plan=titled)
+    title = order.plan.title or f"{order.name} on {wanted[0].config.data.name}"
+    order = replace(order, plan=with_plan(order.plan, title=title, scores=fitting_scores(order.plan, wanted)))
     if place is None:
         place = Path("runs") / f"compare-{order.name}-{Path(wanted[0].config.data.name).name}"
     _refuse_foreign(place)

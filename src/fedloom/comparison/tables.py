@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fedloom.comparison.grids import Entry, Grid, grids, legend
@@ -14,6 +15,7 @@ from fedloom.runs.disk import write_atomic
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -21,6 +23,7 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }
+_PADDING = 3  # of a column on the terminal
 
 
 def write_tables(found: Comparison) -> None:
@@ -136,9 +139,41 @@ def _tex_small(text: str) -> str:
     return rf"{{\footnotesize {escape(text)}}}" if text else ""
 
 
-def terminal(found: Comparison) -> list[Table]:
-    """The tables for the terminal."""
-    return [_rich(found, grid) for grid in grids(found)]
+def terminal(found: Comparison, width: int) -> list[Table | Text]:
+    """The tables for the terminal, each with its legend; one that is wider than that is divided by columns."""
+    from rich.text import Text
+
+    parts: list[Table | Text] = []
+    for grid in grids(found):
+        parts += [_rich(found, part) for part in divided(grid, width)]
+        parts.append(Text(f"{legend(found, grid)}\n", style="dim italic"))
+    return parts
+
+
+def divided(grid: Grid, width: int) -> list[Grid]:
+    """Tables of as many columns of `grid` as `width` holds without folding a figure; each has one at least."""
+    names = max(len(name) for name, _ in grid.lines)
+    parts: list[list[int]] = []
+    room = 0
+    for i, head in enumerate(grid.head):
+        words = (
+            *head.split(),
+            *(text for _, line in grid.lines for text in (line[i].whole, line[i].difference)),
+        )
+        need = max(map(len, words)) + _PADDING
+        if not parts or need > room:
+            parts.append([])
+            room = width - names - _PADDING
+        parts[-1].append(i)
+        room -= need
+    return [
+        replace(
+            grid,
+            head=tuple(grid.head[i] for i in part),
+            lines=tuple((name, tuple(line[i] for i in part)) for name, line in grid.lines),
+        )
+        for part in parts
+    ]
 
 
 def _rich(found: Comparison, grid: Grid) -> Table:
@@ -147,9 +182,7 @@ def _rich(found: Comparison, grid: Grid) -> Table:
     from rich.text import Text
 
     title = ": ".join(x for x in (found.plan.title, grid.title) if x)
-    table = Table(
-        title=Text(title), title_justify="left", caption=Text(legend(found, grid)), caption_justify="left"
-    )
+    table = Table(title=Text(title), title_justify="left")
     table.box = box.SIMPLE_HEAD
     table.add_column("")
     for name in grid.head:

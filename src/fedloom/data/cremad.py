@@ -134,7 +134,8 @@ def load(
             saw: four classes, as in FedMultimodal; clips with a tie or another emotion are left out.
         split: 'ogm', the lists of OGM-GE, with the same speakers in both parts; 'speakers', ours: one speaker in
             five is in the test part, drawn from the seed. There is no official split.
-        classes, per_class, on_bad, seed: see Reading; on_bad is of clips that are missing or cannot be read.
+        classes, per_class, on_bad, seed: see Reading; on_bad is of clips that are missing or cannot be read. The set
+            is known for some, such as 1076_MTI_SAD_XX, which has no sound: 'skip' counts them.
 
     Returns:
         The scene. Scene.notes counts what was left out, see clip_notes; `votes_tied`, `votes_of_other_emotions` (of

@@ -109,7 +109,9 @@ def video_frames(
     with video(path) as (container, zero):
         if not container.streams.video:
             raise unreadable(path, "the video has no pictures")
-        for frame in container.decode(container.streams.video[0]):
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1  # clips are read side by side already
+        for frame in container.decode(stream):
             time = (frame.time or 0.0) - zero
             if end is not None and time >= end - 1e-6:
                 break

@@ -124,6 +124,36 @@ _INFOS = (
         "Free Spoken Digit Dataset and MNIST, paired",
     ),
     DatasetInfo(
+        "cremad",
+        "CREMA-D: sound and frames of 7442 clips of 91 actors in six acted emotions",
+        ("joint",),
+        6,
+        "AudioWAV/<clip>.wav, Image-01-FPS/<clip>/<number>.jpg or VideoFlash/<clip>.flv, train.csv and test.csv "
+        "(rows clip,EMO), processedResults/summaryTable.csv for task='perceived'",
+        "fedloom.data.cremad:load",
+        "https://github.com/CheyneyComputerScience/CREMA-D (Cao et al. 2014; lists: OGM-GE)",
+    ),
+    DatasetInfo(
+        "ave",
+        "AVE: sound and frames of 4143 audio-visual events of 28 categories",
+        ("joint",),
+        28,
+        "Annotations.txt, {train,val,test}Set.txt, and AVE/<VideoID>.mp4, or Image-01-FPS-SE/<VideoID>/<number>.jpg "
+        "and Audio-SE/<VideoID>.wav",
+        "fedloom.data.ave:load",
+        "https://github.com/YapengTian/AVE-ECCV18 (Tian et al. 2018)",
+    ),
+    DatasetInfo(
+        "crisismmd",
+        "CrisisMMD v2.0: tweets of seven disasters with a picture each; informative or not, humanitarian, damage",
+        ("joint",),
+        2,
+        "data_image/<event>/<date>/<tweet>_<n>.jpg and crisismmd_datasplit_all/task_<task>_text_img_{train,dev,test}.tsv, "
+        "or crisismmd_datasplit_agreed_label/..._agreed_lab_{train,dev,test}.tsv",
+        "fedloom.data.crisismmd:load",
+        "https://crisisnlp.qcri.org/crisismmd (Alam et al. 2018; splits: Ofli et al. 2020)",
+    ),
+    DatasetInfo(
         "mixed",
         "one scene of several sets: pictures of one, texts of another, pairs of a third, a public set of pairs",
         ("image", "text", "pair"),

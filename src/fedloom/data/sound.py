@@ -137,19 +137,18 @@ def _of_video(path: Path, start: float, end: float | None) -> tuple[NDArray[np.f
     """As _of_file, from a video's first sound track."""
     av = library("av")
     pieces: list[NDArray[np.float32]] = []
-    first = 0.0
+    first, rate = 0.0, 0
     with video(path) as (container, zero):
         if not container.streams.audio:
             raise unreadable(path, "the video has no sound track")
         stream = container.streams.audio[0]
-        rate = int(stream.rate)
         planes = av.AudioResampler(format="fltp")
         for frame in container.decode(stream):
             time = (frame.time or 0.0) - zero
             if end is not None and time >= end:
                 break
             if not pieces:
-                first = time
+                first, rate = time, int(frame.sample_rate)
             pieces += [piece.to_ndarray().T for piece in planes.resample(frame)]
     if not pieces:
         return np.zeros((0, 1), dtype=np.float32), rate

@@ -5,12 +5,13 @@ Shapes: B samples, C classes, two kinds of data in the order of the streams.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedloom.data.joint import Kind
-
+K = TypeVar("K")
 FLOOR = 0.1  # of a temperature
 _TINY = 1e-8  # in ratios
 
@@ -31,7 +32,9 @@ def class_means(values: Tensor, labels: Tensor, classes: int) -> Tensor:
     return total / torch.bincount(labels, minlength=classes)
 
 
-def class_temperatures(first: Tensor, second: Tensor, kappa: float = 2.0, floor: float = FLOOR) -> Tensor:
+def class_temperatures(
+    first: Tensor, second: Tensor, kappa: float = 2.0, floor: float = FLOOR, geometric: bool = False
+) -> Tensor:
     """tau (C,) in [floor, 1]: below 1 for classes in which the weak kind lags more than on average.
 
     R = first / second; where the first kind dominates on average (mean R > 1), tau = 1 / (1 + kappa ln(R / mean R))
@@ -41,6 +44,8 @@ def class_temperatures(first: Tensor, second: Tensor, kappa: float = 2.0, floor:
         first, second: mean confidence in each class (C,) of either kind (`class_means`); NaN: absent.
         kappa: how fast a lag sharpens the lesson.
         floor: smallest temperature.
+        geometric: the mean of R over classes. The arithmetic one, the authors', is not the inverse of the mean of 1 / R,
+            so that the kinds' order matters a little; by the geometric one it does not.
 
     Returns:
         All 1 where fewer than two classes are present.
@@ -50,15 +55,15 @@ def class_temperatures(first: Tensor, second: Tensor, kappa: float = 2.0, floor:
     if int(present.sum()) < 2:
         return tau.float()
     ratio = (first[present].double() + _TINY) / (second[present].double() + _TINY)
-    mean = ratio.mean()
+    mean = ratio.log().mean().exp() if geometric else ratio.mean()
     lag = torch.log(ratio / mean) if mean > 1 else torch.log(mean / ratio)
     tau[present] = 1 / (1 + kappa * lag.clamp_min(0))
     return tau.clamp(floor, 1).float()
 
 
-def class_weights(first: Tensor, second: Tensor, kappa: float = 2.0) -> Tensor:
+def class_weights(first: Tensor, second: Tensor, kappa: float = 2.0, geometric: bool = False) -> Tensor:
     """1 + kappa ln(lag) (C,), weights on samples in place of temperatures: 1 / tau without its floor."""
-    return 1 / class_temperatures(first, second, kappa, floor=0.0)
+    return 1 / class_temperatures(first, second, kappa, 0.0, geometric)
 
 
 def infiltration_loss(
@@ -90,7 +95,7 @@ def infiltration_loss(
     return each.mean()
 
 
-def weak_of(rho: float, kinds: tuple[Kind, Kind]) -> tuple[Kind, Kind]:
+def weak_of(rho: float, kinds: tuple[K, K]) -> tuple[K, K]:
     """(dominant, weak) of two kinds: the first is dominant where rho > 1."""
     first, second = kinds
     return (first, second) if rho > 1 else (second, first)

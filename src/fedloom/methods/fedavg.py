@@ -178,10 +178,14 @@ class Server(ServerHalf):
             if joint:
                 self.owned[client] = sorted({group_of(n) or "" for n in updates[client].parameters})
         for kind, group in fresh.items():  # what nobody sent stays as it was
-            self.groups[kind] = {**self.groups.get(kind, {}), **mean_parameters(group)}
+            self.groups[kind] = {**self.groups.get(kind, {}), **self.aggregate(kind, group)}
         losses = [updates[k].loss for k in sorted(updates)]
         mean = float(np.mean(losses)) if losses else None
         return Info(losses={"clients": mean}, facts=self.facts(updates))
+
+    def aggregate(self, kind: str, updates: Mapping[str, Any]) -> Arrays:
+        """What replaces the average of the clients called `kind`, of what they sent this round."""
+        return mean_parameters(updates)
 
     def facts(self, updates: Mapping[str, Any]) -> dict[str, float | None]:
         """What of the round a reader of the run may want to know."""
@@ -189,12 +193,12 @@ class Server(ServerHalf):
 
     def chosen(self, federation: Federation) -> list[str]:
         """The clients of this round: all, or as many as `share` says."""
-        clients = list(federation.clients)
-        number = max(1, round(self.settings.share * len(clients)))
-        if number >= len(clients):
-            return clients
-        drawn = self.tools.rng(federation.round, "chosen").permutation(len(clients))[:number]
-        return [clients[i] for i in sorted(drawn)]
+        number = max(1, round(self.settings.share * len(federation.clients)))
+        if number >= len(federation.clients):
+            return list(federation.clients)
+        drawn = self.tools.rng(federation.round, "chosen").permutation(len(federation.clients))[:number]
+        names = sorted(federation.clients)  # the order in which they are listed may not matter
+        return [names[i] for i in sorted(drawn)]
 
     def message(self, client: str, modality: str) -> Average | Empty:
         """What a client is sent: the parameters that it is known to have; a joint one that is new gets all."""

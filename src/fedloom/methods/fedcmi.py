@@ -57,6 +57,9 @@ class Settings(fedavg.Settings):
     lambda_d: float = Field(1.0, ge=0, description="weight of the infiltration")
     mu: float = Field(1.0, ge=0, description="weight of the distance to the average")
     kappa: float = Field(2.0, ge=0, description="how fast a class's lag sharpens its temperature")
+    ratio_mean: Literal["arithmetic", "geometric"] = Field(
+        "arithmetic", description="mean over classes that a class's ratio is held against; geometric: either kind alike"
+    )
     warmup: int = Field(1, ge=0, description="rounds without infiltration at the beginning")
     dominance: Literal["batch", "client", "global"] = Field(
         "batch", description="who is dominant is decided on a batch, a client's data, or all clients' data"
@@ -140,8 +143,11 @@ class Client(fedavg.Client):
             q = [confidence(learner.own(kind, h[kind]), labels) for kind in learner.kinds]
         a, b = (class_means(x, labels, learner.classes) for x in q)
         s, ones = self.settings, torch.ones(learner.classes)
-        tau = class_temperatures(a, b, s.kappa) if s.class_wise == "temperature" else s.temperature * ones
-        weights = class_weights(a, b, s.kappa) if s.class_wise == "weight" else ones
+        tau, weights, geometric = s.temperature * ones, ones, s.ratio_mean == "geometric"
+        if s.class_wise == "temperature":
+            tau = class_temperatures(a, b, s.kappa, geometric=geometric)
+        elif s.class_wise == "weight":
+            weights = class_weights(a, b, s.kappa, geometric)
         return _Knowledge(tau, weights, (float(q[0].mean()), float(q[1].mean())))
 
 

@@ -41,11 +41,12 @@ class Site:
         augment: bool = True,
         optimizer: Literal["adamw", "sgd"] = "adamw",
         momentum: float = 0.9,
+        clip: float | None = 1.0,
         features: Callable[[Any, Tensor], Tensor] | None = None,
         server: Callable[[Modality], Site] | None = None,
     ) -> None:
         self.name, self.modality, self.seed, self.batch = name, modality, seed, batch
-        self.learner, self.tokenizer, self.augment = learner, tokenizer, augment
+        self.learner, self.tokenizer, self.augment, self.clip = learner, tokenizer, augment, clip
         self.export: Callable[[Path], None] | None = None  # writes the learner as a folder of its library
         self.features = features  # gives what a frozen trunk makes of pictures that are the same in every run
         self.server = server  # a model like the server's of that modality, with weights that are yet to come
@@ -156,9 +157,8 @@ class Site:
         with global_torch_stream(self.seed, self.name, *names, "dropout"):
             self.learner.train()
             what = f"client {self.name}, {' '.join(map(str, names))}"
-            return fit(
-                self.optimizer, index_batches(n, self.batch, steps, rng), loss, name=what, adjust=adjust
-            )
+            batches = index_batches(n, self.batch, steps, rng)
+            return fit(self.optimizer, batches, loss, clip=self.clip, name=what, adjust=adjust)
 
     def task_loss(self, inputs: Inputs, index: Tensor) -> Tensor:
         """The loss of the client's own task on private samples `index` (B,), seen as `inputs`: cross-entropy."""

@@ -31,6 +31,8 @@ BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = (
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e3e7eb"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY, "#000000", "#999999")
 
+HANDLE = 4.0  # length of a line in a legend, in which dashes show
+
 
 def clean(text: object, limit: int = 0) -> str:
     """`text` on one line, free of matplotlib's formula sign, cut to `limit` characters when that is given."""

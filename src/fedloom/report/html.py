@@ -10,7 +10,7 @@ from fedloom.errors import BadInput
 from fedloom.report.accounts import phases
 from fedloom.report.markup import Markup, drawn, esc, join, page, section, table
 from fedloom.report.pictures import compare_curves
-from fedloom.report.scores import SCORES, Score, before_after, byte_text, number, second_text, series
+from fedloom.report.scores import TOLD, Score, before_after, byte_text, number, second_text, series
 from fedloom.report.sections import change, rounds_done, run_name, whole_run
 from fedloom.runs import Run, load_run
 from fedloom.runs.disk import explained, write_atomic
@@ -65,9 +65,9 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 def _comparison(runs: Sequence[Run]) -> Markup:
     names = _labels(runs)
-    shown = [s for s in SCORES if any(before_after(s, r.summary, r.rounds)[1] is not None for r in runs)]
+    shown = [s for s in TOLD if any(before_after(s, r.summary, r.rounds)[1] is not None for r in runs)]
     plot = ""
-    if any(series(run.rounds, score.key)[0] for run in runs for score in SCORES):
+    if any(series(run.rounds, score.key)[0] for run in runs for score in TOLD):
         lines = {name: run.rounds for name, run in zip(names, runs)}
         plot = drawn(lambda target: compare_curves(lines, target), "scores of all runs over rounds")
     details = [

@@ -17,6 +17,7 @@ from fedloom.report.canvas import (
     CYCLE,
     GREEN,
     GRID,
+    HANDLE,
     INK,
     MUTED,
     ORANGE,
@@ -29,7 +30,7 @@ from fedloom.report.canvas import (
     save,
     style,
 )
-from fedloom.report.scores import SCORES, Row, Score, client_score, end_of, series
+from fedloom.report.scores import KIND_SCORES, TOLD, Row, Score, client_score, end_of, series
 
 DPI = 150
 COLOURS = {  # generic ones as their own kind
@@ -37,6 +38,9 @@ COLOURS = {  # generic ones as their own kind
     "text_accuracy": VERMILLION,
     "pair_recall": PURPLE,
     "server_recall": INK,
+    "joint_accuracy": BLUE,
+    "server_accuracy": INK,
+    "server_spread": ORANGE,
     "t2i_accuracy": GREEN,
     "clip_score": PURPLE,
     "fid": SKY,
@@ -65,12 +69,14 @@ def _panels(scores: Sequence[Score]) -> tuple[Any, list[Any]]:
 def curves(rows: Sequence[Row], path: Target, *, clients: Mapping[str, Sequence[str]] | None = None) -> None:
     """Every score that a run has, over rounds: the mean as a thick line, each client's own as a thin one.
 
+    What each kind of data can do is another picture: `streams.stream_curves`.
+
     Args:
         rows: lines of `metrics.jsonl`.
         path: the PNG to write.
         clients: names by modality; by default a client's name begins with its modality.
     """
-    present = [score for score in SCORES if series(rows, score.key)[0]]
+    present = [score for score in TOLD if score.key not in KIND_SCORES and series(rows, score.key)[0]]
     figure, axes = _panels(present)
     for axis, score in zip(axes, present):
         colour, unit = COLOURS[score.key], score.scale
@@ -112,7 +118,7 @@ def compare_curves(runs: Mapping[str, Sequence[Row]], path: Target) -> None:
     Args:
         runs: the lines of `metrics.jsonl` by the name of the run.
     """
-    present = [s for s in SCORES if any(series(rows, s.key)[0] for rows in runs.values())]
+    present = [s for s in TOLD if any(series(rows, s.key)[0] for rows in runs.values())]
     figure, axes = _panels(present)
     for axis, score in zip(axes, present):
         for number, (name, rows) in enumerate(runs.items()):
@@ -133,7 +139,8 @@ def compare_curves(runs: Mapping[str, Sequence[Row]], path: Target) -> None:
         axis.margins(x=0.06, y=0.15)
     if present:
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)
+        look: dict[str, Any] = {"frameon": False, "fontsize": 8.5, "handlelength": HANDLE}
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, **look)
     else:
         _empty(axes[0], "no scores yet")
     save(figure, path)

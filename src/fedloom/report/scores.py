@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from fedloom.data.joint import KINDS, Kind
 
 Row = Mapping[str, Any]
 
@@ -62,6 +64,11 @@ class Score:
 
 
 _ACC = "accuracy"
+KIND_NAMES: Mapping[Kind, tuple[str, str]] = {  # one, and many
+    "audio": ("sound", "sounds"),
+    "image": ("picture", "pictures"),
+    "text": ("text", "texts"),
+}
 STREAM_VIEWS = {  # of the model that joint clients share
     "own": "by the shared model's classifier of that kind alone, of",
     "zeros": "by the fused classifier with zeros in the other's place, of",
@@ -86,22 +93,30 @@ SCORES = (
         "R@1 image to text plus R@1 text to image of the server's model; 200 at most",
         summed=True,
     ),
-    Score("joint_accuracy", "Joint clients", "accuracy by what a client holds, mean over clients", True, what=_ACC),
-    Score("server_accuracy", "Shared model", "accuracy of the clients' average by both kinds of data", True, what=_ACC),
+    Score(
+        "joint_accuracy",
+        "Joint clients",
+        "accuracy by what a client holds, mean over clients",
+        True,
+        what=_ACC,
+    ),
+    Score(
+        "server_accuracy",
+        "Shared model",
+        "accuracy of the clients' average by both kinds of data",
+        True,
+        what=_ACC,
+    ),
     Score(
         "server_spread",
-        "Spread of classes",
+        "Class spread",
         "standard deviation of the shared model's accuracies of classes; lower is better",
         percent=True,
         lower_is_better=True,
     ),
     *(
-        Score(f"{kind}_{view}", f"{name}, {view}", f"{note} {plural}", percent=True, what=_ACC)
-        for kind, name, plural in (
-            ("audio", "Sound", "sounds"),
-            ("image", "Frames", "frames or pictures"),
-            ("text", "Text", "texts"),
-        )
+        Score(f"{kind}_{view}", f"{one.capitalize()}, {view}", f"{note} {many}", percent=True, what=_ACC)
+        for kind, (one, many) in KIND_NAMES.items()
         for view, note in STREAM_VIEWS.items()
     ),
     Score("t2i_accuracy", "Generator", "share of its pictures that a judge recognises", True, what=_ACC),
@@ -123,10 +138,23 @@ SCORES = (
 
 USUAL = ("image_accuracy", "text_accuracy", "t2i_accuracy", "clip_score")  # said to be missing where they are
 RECALLS = ("pair_recall", "server_recall")  # shown where they are, else not spoken of
-STREAMS = (
-    *("joint_accuracy", "server_accuracy", "server_spread"),
-    *(f"{kind}_{view}" for kind in ("audio", "image", "text") for view in STREAM_VIEWS),
-)
+OWN = tuple(f"{kind}_own" for kind in KINDS)
+KIND_SCORES = tuple(f"{kind}_{view}" for kind in KINDS for view in STREAM_VIEWS)
+DETAILS = frozenset(KIND_SCORES).difference(OWN)  # drawn in pictures of their own, not told with the others
+STREAMS = ("joint_accuracy", "server_accuracy", "server_spread", *KIND_SCORES)  # of runs with joint clients
+
+
+TOLD = tuple(score for score in SCORES if score.key not in DETAILS)
+
+
+def wanted(there: Iterable[str]) -> tuple[str, ...]:
+    """The scores that are said to be missing where they are, of a run that has those of `there`."""
+    return () if frozenset(STREAMS).intersection(there) else USUAL
+
+
+def kinds_of(rows: Sequence[Row]) -> tuple[Kind, ...]:
+    """The kinds of data that a shared model was scored by, in the order of its streams."""
+    return tuple(kind for kind in KINDS if series(rows, f"{kind}_own")[0])
 
 
 def client_score(modality: str) -> str:

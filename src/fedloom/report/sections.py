@@ -22,14 +22,16 @@ from fedloom.report.pictures import curves, label_curves, split_picture
 from fedloom.report.retrieval import retrieval
 from fedloom.report.scores import (
     SCORES,
-    USUAL,
+    TOLD,
     Score,
     before_after,
     client_score,
     end_of,
     number,
     series,
+    wanted,
 )
+from fedloom.report.streams import streams
 from fedloom.runs import Run
 
 STRIP = 12  # pictures in the strip of rounds
@@ -93,15 +95,16 @@ def head(run: Run) -> Markup:
     version = run.summary.get("version") or (run.environment.get("packages") or {}).get("fedloom")
     facts += [f"fedloom {version}"] if version else []
     facts += [f"started {run.environment['started']}"] if run.environment.get("started") else []
-    cards = [_card(run, score) for score in SCORES]
-    absent = [s.name for s, card in zip(SCORES, cards) if s.key in USUAL and not card]
+    cards = {score: card for score in TOLD if (card := _card(run, score))}
+    missed = wanted(score.key for score in cards)
+    absent = [score.name for score in TOLD if score.key in missed and score not in cards]
     notes = [f"Not measured in this run: {', '.join(absent)}."] if absent else []
     judged = number((run.summary.get("judge") or {}).get("real_test_accuracy"))
     if judged is not None:
         notes.append(f"The judge of the generator recognises {100 * judged:.1f}% of real test pictures.")
     return Markup(
         f'<header><h1>{esc(run_name(run))} {badge}</h1><p class="sub">{esc(" · ".join(facts))}</p></header>'
-        f'<div class="cards">{join(cards)}</div><p class="note">{esc(" ".join(notes))}</p>'
+        f'<div class="cards">{join(list(cards.values()))}</div><p class="note">{esc(" ".join(notes))}</p>'
     )
 
 
@@ -186,6 +189,7 @@ def clients(run: Run) -> Markup:
         parts.append(Markup(f"<br>{picture}"))
     note = "Accuracy on held-out data that no client trains on."
     note += " Of pair clients: R@1 of retrieval, mean of both directions." if "pair" in ends else ""
+    note += " Of joint clients: by the kinds of data that a client holds." if "joint" in ends else ""
     return section("The clients", note, *parts)
 
 
@@ -194,6 +198,18 @@ def whole_run(run: Run) -> Markup:
     return join(
         [
             part(run)
-            for part in (head, samples, labels, progress, retrieval, clients, wire, time, missing, origin)
+            for part in (
+                head,
+                samples,
+                labels,
+                progress,
+                streams,
+                retrieval,
+                clients,
+                wire,
+                time,
+                missing,
+                origin,
+            )
         ]
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedloom.report.ledger import DIRECTIONS, flows
-from fedloom.report.scores import SCORES, before_after, byte_text
+from fedloom.report.scores import TOLD, before_after, byte_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,7 +28,7 @@ def summary_table(summary: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]
     table.add_column("score")
     for column in ("before", "after", "change"):
         table.add_column(column, justify="right")
-    for score in SCORES:
+    for score in TOLD:
         before, after = before_after(score, summary, rounds)
         if before is None and after is None:
             continue

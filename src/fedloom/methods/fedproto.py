@@ -1,0 +1,255 @@
+"""FedProto: federated prototype learning across heterogeneous clients (arXiv 2105.00243).
+
+    down  of each class that anybody has, the mean prototype (in the first round: nothing)
+    up    of each class that the client has, its prototype and on how many samples
+
+A prototype is the mean representation of a class. Clients of different models can share prototypes where they cannot
+share parameters; each is drawn towards everybody's:
+
+    L = CE + lambda mean over (i, m) of |h_m(x_i) - C_m[y_i]|^2 / d,    C_m[j] = sum_k n_kj C_km[j] / sum_k n_kj
+
+A joint client has prototypes of each kind of data it holds (features h_m, of the samples that have it), and the means
+over m add up; any other client has those of its representations z, which are averaged within a modality. A class that
+nobody has has no term. `parameters` averages parameters besides, as works on several kinds of data do; without it
+models are personal, as in the paper, and no model is shared.
+
+Ours: means by number of samples (the paper's formula divides by the number of clients once more, its code does not
+weigh); prototypes of untouched samples after training, in evaluation mode; clients are scored by their heads, where
+the paper takes the nearest prototype; a class that nobody sent this round keeps its prototype.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Self, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from fedloom.federation.messages import Empty, Tensors
+from fedloom.methods import fedavg
+from fedloom.methods.base import Tools
+from fedloom.methods.fedavg import Arrays
+from fedloom.methods.joint_site import JointSite
+from fedloom.methods.site import Inputs, Site
+from fedloom.models.two_stream import TwoStream
+
+
+class Settings(fedavg.Settings):
+    """FedAvg's, with the weight of the prototypes."""
+
+    lambda_p: float = Field(1.0, ge=0, description="weight of the distance to the prototypes (lambda)")
+    parameters: bool = Field(False, description="average parameters besides; false: models are personal")
+
+    @model_validator(mode="after")
+    def _drawn_to_something(self) -> Self:
+        if self.mu and not self.parameters:
+            raise ValueError(
+                f"mu = {self.mu} holds clients near an average, which parameters = False does not make"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Down: of each kind the prototypes (K, d) of classes (K,); mean parameters, where they are averaged."""
+
+    prototypes: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
+    classes: Annotated[Mapping[str, NDArray[Any]], Tensors("int32")]
+    parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
+
+
+@dataclass(frozen=True)
+class Update:
+    """Up: of each kind a client's prototypes (K, d) of its classes (K,), of how many samples (K,).
+
+    parameters: where they are averaged. samples: of the client; loss: its mean (nats).
+    """
+
+    prototypes: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
+    classes: Annotated[Mapping[str, NDArray[Any]], Tensors("int32")]
+    counts: Annotated[Mapping[str, NDArray[Any]], Tensors("int32")]
+    parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
+    samples: int
+    loss: float
+
+
+def class_prototypes(h: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Mean of h (N, d) over the samples of each class (C, d), NaN for a class that is absent; and how many (C,)."""
+    counts = torch.bincount(labels, minlength=classes)
+    total = torch.zeros(classes, h.shape[1], dtype=torch.float64).index_add(0, labels, h.double())
+    return (total / counts[:, None]).float(), counts
+
+
+def prototype_loss(h: Tensor, labels: Tensor, prototypes: Tensor) -> Tensor:
+    """Mean over samples of |h - C[y]|^2 / d, for h (B, d), C (C, d); samples whose class is NaN there do not count."""
+    target = prototypes[labels]
+    known = torch.isfinite(target).all(1)
+    if not known.any():
+        return h.new_zeros(())
+    return F.mse_loss(h[known], target[known])
+
+
+class Client(fedavg.Client):
+    """Trains near the prototypes; gives its own."""
+
+    settings: Settings
+
+    def fit(self, message: Lesson | Empty, *, round: int) -> Update:  # type: ignore[override]
+        """Private steps, then prototypes."""
+        drawn: dict[str, Tensor] = {}
+        if isinstance(message, Lesson):
+            if message.parameters:
+                self.take(message.parameters)
+            drawn = {k: self._spread(v, message.classes[k]) for k, v in message.prototypes.items()}
+        loss = self.steps(self._near(drawn), round)
+        prototypes, classes, counts = self._own()
+        return Update(prototypes, classes, counts, self.parameters(), len(self.site.private_labels), loss)
+
+    def shares(self, name: str) -> bool:
+        """All that the client holds, or nothing."""
+        return self.settings.parameters and self.holds(name)
+
+    def _near(self, drawn: Mapping[str, Tensor]) -> Callable[[Inputs, Tensor], Tensor]:
+        """The loss, for prototypes (C, d) by kind."""
+        site, weight, distance = self.site, self.settings.lambda_p, self.proximal()
+
+        def objective(inputs: Inputs, index: Tensor) -> Tensor:
+            labels = site.private_labels[index]
+            seen, logits = self._look(inputs)
+            loss = F.cross_entropy(logits, labels)
+            if weight:
+                for kind, (h, there) in seen.items():
+                    if kind in drawn:
+                        loss = loss + weight * prototype_loss(h[there], labels[there], drawn[kind])
+            return loss if distance is None else loss + distance()
+
+        return objective
+
+    def _look(self, inputs: Inputs) -> tuple[dict[str, tuple[Tensor, Tensor]], Tensor]:
+        """Representations (B, d) of each kind and which samples have it (B,); logits (B, C)."""
+        if self.site.modality == "joint":
+            learner, present = cast(TwoStream, self.site.learner), inputs["present"]
+            h = learner.features(**inputs)
+            seen = {_joint(kind): (h[kind], present[:, i]) for i, kind in enumerate(learner.kinds)}
+            return seen, learner.classify(learner.joined(h, present))
+        bare: Any = self.site.learner
+        z = bare.encode(**inputs)
+        return {self.site.modality: (z, torch.ones(len(z), dtype=torch.bool))}, bare.classify(z)
+
+    def _own(self) -> tuple[Arrays, Arrays, Arrays]:
+        """The client's prototypes (K, d), their classes (K,) and numbers of samples (K,), by kind."""
+        site = self.site
+        if not len(site.private_labels):
+            return {}, {}, {}
+        if isinstance(site, JointSite):
+            kinds = cast(TwoStream, site.learner).kinds
+            h = site.stream_features(site.private)
+            there = {_joint(kind): (h[kind], site.private["present"][:, i]) for i, kind in enumerate(kinds)}
+        else:
+            everybody = torch.ones(len(site.private_labels), dtype=torch.bool)
+            there = {site.modality: (site.encode(site.private), everybody)}
+        prototypes, classes, counts = {}, {}, {}
+        for kind, (rows, has) in there.items():
+            labels = site.private_labels[has]
+            if not len(labels):
+                continue
+            means, numbers = class_prototypes(rows[has], labels, int(labels.max()) + 1)
+            known = torch.nonzero(numbers)[:, 0]
+            prototypes[kind] = means[known].numpy()
+            classes[kind], counts[kind] = (v.numpy().astype(np.int32) for v in (known, numbers[known]))
+        return prototypes, classes, counts
+
+    def _spread(self, prototypes: NDArray[Any], classes: NDArray[Any]) -> Tensor:
+        """Prototypes (K, d) of classes (K,) as (C, d), NaN where there is none; C reaches to the client's last."""
+        own = int(self.site.private_labels.max()) + 1 if len(self.site.private_labels) else 0
+        found = torch.full((max(own, int(classes.max()) + 1), prototypes.shape[1]), torch.nan)
+        found[torch.from_numpy(classes.astype(np.int64))] = torch.from_numpy(np.array(prototypes))
+        return found
+
+
+def _joint(kind: str) -> str:
+    """The name of the prototypes of one stream: not those of clients of that modality, which live elsewhere."""
+    return f"joint {kind}"
+
+
+class Server(fedavg.Server):
+    """Mean prototypes by kind and class."""
+
+    settings: Settings
+
+    def __init__(self, tools: Tools, settings: Settings) -> None:
+        super().__init__(tools, settings)
+        self.prototypes: dict[str, dict[int, NDArray[Any]]] = {}  # kind -> class -> (d,)
+        self.kinds: dict[str, list[str]] = {}  # client -> the kinds that it has sent
+
+    def message(self, client: str, modality: str) -> Lesson | Empty:  # type: ignore[override]
+        """The prototypes of the kinds that the client has; a joint one that is new gets both kinds'."""
+        average = super().message(client, modality)
+        joint = [k for k in self.prototypes if k.startswith(_joint(""))]
+        kinds = self.kinds.get(client, joint if modality == "joint" else [modality])
+        known = {k: self.prototypes[k] for k in kinds if k in self.prototypes}
+        if isinstance(average, Empty) and not known:
+            return average
+        return Lesson(
+            {k: np.stack([v[c] for c in sorted(v)]) for k, v in known.items()},
+            {k: np.array(sorted(v), dtype=np.int32) for k, v in known.items()},
+            {} if isinstance(average, Empty) else average.parameters,
+        )
+
+    def facts(self, updates: Mapping[str, Update]) -> dict[str, float | None]:
+        """Takes up prototypes; how many there are."""
+        sent: dict[tuple[str, int], list[tuple[int, NDArray[Any]]]] = {}
+        for client in sorted(updates):
+            u = updates[client]
+            self.kinds[client] = sorted(u.prototypes)
+            for kind in sorted(u.prototypes):
+                for row, c, n in zip(u.prototypes[kind], u.classes[kind], u.counts[kind]):
+                    sent.setdefault((kind, int(c)), []).append((int(n), row.astype(np.float64)))
+        for (kind, c), rows in sent.items():
+            mean = sum(n * row for n, row in rows) / sum(n for n, _ in rows)
+            self.prototypes.setdefault(kind, {})[c] = np.asarray(mean, dtype=np.float32)
+        return {"prototypes": float(sum(map(len, self.prototypes.values())))}
+
+    def shared_model(self) -> Site | None:
+        """The average, where there is one."""
+        return super().shared_model() if self.settings.parameters else None
+
+    def state(self) -> Arrays:
+        """The averages, the prototypes, and who has which."""
+        found = {
+            f"prototype {c} {kind}": row for kind, rows in self.prototypes.items() for c, row in rows.items()
+        }
+        kinds = np.frombuffer(json.dumps(self.kinds, sort_keys=True).encode(), np.uint8).copy()
+        return super().state() | found | {"kinds": kinds}
+
+    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """All again."""
+        super().load_state(tensors)
+        self.kinds = json.loads(np.asarray(tensors["kinds"]).tobytes())
+        self.prototypes = {}
+        for name, value in tensors.items():
+            if name.startswith("prototype "):
+                _, c, kind = name.split(" ", 2)
+                self.prototypes.setdefault(kind, {})[int(c)] = np.array(value)
+
+
+def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
+    return {"fit": ((Lesson, Empty), Update)}
+
+
+METHOD = replace(
+    fedavg.METHOD,
+    name="fedproto",
+    settings=Settings,
+    client=Client,
+    server=Server,
+    verbs=_verbs,
+    pairs=False,
+)

@@ -1,0 +1,123 @@
+"""OGM-GE: balanced multimodal learning via on-the-fly gradient modulation (CVPR 2022, arXiv 2203.15332), within FedAvg.
+
+    down  the mean parameters of the streams that a client has data for, and the fusion head
+    up    the same after private training, and the number of private samples
+
+Where one kind of data explains a batch better, its stream is slowed down so that the other can catch up; noise of the
+gradient's own size makes up for what is lost of the steps' randomness:
+
+    s_m = sum_i softmax(o_m(x_i))[y_i],    rho_m = s_m / s_other,    k_m = 1 - tanh(alpha rho_m) where rho_m > 1, else 1
+    g_m <- k_m g_m + xi,    xi ~ N(0, deviation(g_m)^2)
+
+s is of the samples of a batch that have both kinds; a batch without such samples, and so a client of one kind, is left
+alone. The messages are FedAvg's.
+
+Ours: o_m are the fusion head's scores of one stream beside zeros, with the whole bias (the original takes half of it,
+and knows such scores of a sum or a concatenation only). Modulated and noised are the streams' weights of two axes or
+more: the original's code does so to convolutions, of which a stream of texts has none; biases and normalisation are
+left alone in both. The deviation is of one tensor's gradient before it is slowed, and both streams are noised, as in
+the original's code. Gradients are clipped afterwards. AdamW divides a factor on the gradient out again: SGD only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedloom.data.joint import Kind
+from fedloom.federation.messages import Empty
+from fedloom.functional.infiltration import confidence
+from fedloom.methods import fedavg
+from fedloom.methods.fedavg import Average, Update
+from fedloom.methods.site import Inputs
+from fedloom.models.two_stream import Features, TwoStream, group_of
+
+
+class Settings(fedavg.Settings):
+    """FedAvg's, with the modulation."""
+
+    alpha: float = Field(0.8, ge=0, description="how strongly the dominant kind is slowed; 0: not at all")
+    noise: bool = Field(True, description="noise on the modulated gradients (GE)")
+    starts: int = Field(1, ge=1, description="first round with modulation")
+    ends: int | None = Field(None, ge=1, description="last round with modulation; none: it goes on")
+
+
+def coefficients(first: Tensor, second: Tensor, alpha: float) -> tuple[float, float]:
+    """(k_1, k_2) of the confidences (B,) of both kinds in the right classes: at most one is not 1."""
+    s = float(first.sum()), float(second.sum())
+    rho = s[0] / max(s[1], 1e-8), s[1] / max(s[0], 1e-8)
+    k = [float(1 - torch.tanh(torch.tensor(alpha * r))) if r > 1 else 1.0 for r in rho]
+    return k[0], k[1]
+
+
+class Client(fedavg.Client):
+    """FedAvg's, with modulated gradients."""
+
+    settings: Settings
+
+    def fit(self, message: Average | Empty, *, round: int) -> Update:
+        """Private steps from the average."""
+        s = self.settings
+        if round < s.starts or (s.ends is not None and round > s.ends):
+            return super().fit(message, round=round)
+        if isinstance(message, Average):
+            self.take(message.parameters)
+        modulation = _Modulation(self, round)
+        loss = self.steps(modulation.objective, round, modulation.adjust)
+        return Update(self.parameters(), len(self.site.private_labels), loss)
+
+
+class _Modulation:
+    """The loss of a round's batches, which notes each batch's coefficients, and what it does to gradients with them."""
+
+    def __init__(self, client: Client, round: int) -> None:
+        self.site, self.s = client.site, client.settings
+        self.learner = cast(TwoStream, client.site.learner)
+        self.distance: Callable[[], Tensor] | None = client.proximal()
+        self.draws = client.site.draws(round, "modulation")
+        self.k: dict[Kind, float] = {}  # of this batch; none where it has no sample of both kinds
+
+    def objective(self, inputs: Inputs, index: Tensor) -> Tensor:
+        """Cross-entropy of a batch."""
+        labels, present = self.site.private_labels[index], inputs["present"]
+        h = self.learner.features(**inputs)
+        both = present.all(1)
+        self.k = self._coefficients({m: v[both] for m, v in h.items()}, labels[both]) if both.any() else {}
+        loss = F.cross_entropy(self.learner.classify(self.learner.joined(h, present)), labels)
+        return loss if self.distance is None else loss + self.distance()
+
+    @torch.no_grad()
+    def _coefficients(self, h: Features, labels: Tensor) -> dict[Kind, float]:
+        first, second = (confidence(self.learner.own(m, h[m]), labels) for m in self.learner.kinds)
+        return dict(zip(self.learner.kinds, coefficients(first, second, self.s.alpha)))
+
+    def adjust(self) -> None:
+        """g <- k g + xi, of the streams' weights."""
+        for name, p in self.learner.named_parameters():
+            kind = group_of(name)
+            if kind in self.k and p.grad is not None and p.ndim >= 2:
+                self._modulate(p, p.grad, self.k[kind])
+
+    def _modulate(self, p: nn.Parameter, grad: Tensor, k: float) -> None:
+        deviation = grad.std() if self.s.noise and grad.numel() > 1 else None
+        grad.mul_(k)
+        if deviation is not None:
+            # Drawn row by row, so that it is the same in any memory layout of the weight.
+            grad.add_(deviation * torch.randn(p.shape, generator=self.draws))
+
+
+METHOD = replace(
+    fedavg.METHOD,
+    name="ogm-ge",
+    settings=Settings,
+    client=Client,
+    optimizers=("sgd",),
+    pairs=False,
+    single=False,
+)

@@ -64,9 +64,10 @@ def split_scene(scene: Scene, data: DataSettings, clients: int, modality: Modali
     Pairs have no labels: pictures, each with all its captions, are dealt by `iid`, else in shards of neighbours.
     """
     if modality not in scene.train:
-        raise BadInput(
-            f"{scene.name} has no {modality} samples for {clients} {modality} clients; set clients.{modality}=[]"
-        )
+        hint = f"set clients.{modality}=[]"
+        if set(scene.train) == {"joint"}:
+            hint = "its samples are of two kinds at once: take the preset fedcmi, or set clients.joint in their place"
+        raise BadInput(f"{scene.name} has no {modality} samples for {clients} {modality} clients; {hint}")
     stream = stream_seed(seed, "split", modality)  # modalities are split apart
     held = scene.train[modality]
     n = len(held)

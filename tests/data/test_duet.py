@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import RidgeClassifier
 
-from fedloom.data.audio_visual_digits import log_spectrogram
 from fedloom.data.duet import THINGS, load
 from fedloom.data.joint import JointSet
 from fedloom.data.scene import Scene
+from fedloom.data.sound import band_spectrograms
 from fedloom.errors import BadInput
 
 FEW: dict[str, Any] = {"per_class": 6, "test_per_class": 5, "seed": 7}
@@ -157,7 +157,7 @@ def test_a_rising_tone_rises() -> None:
     """The spectrogram's bands: low first, equal shares of 4 kHz."""
     t = np.arange(4096) / 8000
     tones = np.stack([np.sin(2 * np.pi * f * t) for f in (300.0, 1900.0, 3700.0)]).astype(np.float32)
-    bands = log_spectrogram(tones, 20, 10).astype(np.float32).mean(axis=2).argmax(axis=1)
+    bands = band_spectrograms(tones, 20, 10).astype(np.float32).mean(axis=2).argmax(axis=1)
     assert bands.tolist() == [1, 9, 18]
 
 

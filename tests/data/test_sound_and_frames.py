@@ -17,16 +17,8 @@ from PIL import Image
 
 from conftest import picture, truncate
 from fedloom.data.assemble import Reading
-from fedloom.data.frames import (
-    Clip,
-    ClipReading,
-    choose,
-    clip_notes,
-    evenly,
-    folder_frames,
-    read_clips,
-    video_frames,
-)
+from fedloom.data.clips import Clip, ClipReading, choose, clip_notes, read_clips
+from fedloom.data.frames import evenly, folder_frames, video_frames
 from fedloom.data.sound import SoundReading, Unreadable, fit_length, log_spectrogram, read_sound
 from fedloom.errors import BadInput
 

@@ -194,7 +194,8 @@ class Joint:
 
         def listening(verb: str, messages: Any, **how: Any) -> Any:
             for reply in ask(verb, messages, **how):
-                self.traffic[reply.round, reply.client] = messages[reply.client], reply.message
+                sent = messages[reply.client] if isinstance(messages, dict) else messages
+                self.traffic[reply.round, reply.client] = sent, reply.message
                 yield reply
 
         self.federation.ask = listening  # type: ignore[method-assign]

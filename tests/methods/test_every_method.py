@@ -33,7 +33,9 @@ KEPT = -(-SAMPLES // 8)  # a bit a sample
 
 
 def test_every_method_is_tried_here():
-    assert {CATALOGUE[m].method for m in CATALOGUE} == {CATALOGUE[m].method for m in QUICK}
+    """Those for joint clients alone are below."""
+    joint = {m for m in CATALOGUE if not load_method(m)[0].single}
+    assert {CATALOGUE[m].method for m in set(CATALOGUE) - joint} == {CATALOGUE[m].method for m in QUICK}
 
 
 @pytest.mark.parametrize("method", WITH_CLIENTS)
@@ -188,3 +190,25 @@ def test_bytes_of_public_pairs_by_hand(method):
     assert toy.ledger.totals(1) == (up + 3 * DONE, once + first)
     assert toy.ledger.totals(2) == (up, lesson)
     assert [info.formula for info in infos] == [(4 * ROWS, paper)] * 2
+
+
+JOINT = [m for m in CATALOGUE if load_method(m)[0].joint]
+
+
+@pytest.mark.parametrize("method", JOINT)
+def test_joint_clients_begin_alike_with_every_method_and_learn(method):
+    """What they say before the first round is Standalone's, and nobody fails, whichever kinds he has."""
+    from joint import Joint, learned
+
+    module = CATALOGUE[method].method
+    toy = Joint(module)
+    start = [{k: v for k, v in learned(toy.half(name)).items()} for name in toy.federation.clients]
+    for other in start[1:]:
+        assert other.keys() == start[0].keys()
+        assert all(np.array_equal(v, start[0][k]) for k, v in other.items())
+    infos = toy.run(2)
+    assert toy.federation.missing == []
+    assert all(np.isfinite(v) for info in infos for v in info.losses.values() if v is not None)
+    for name, before in zip(toy.federation.clients, start):
+        after = learned(toy.half(name))
+        assert any(not np.array_equal(v, after[k]) for k, v in before.items())

@@ -43,6 +43,7 @@ QUICK = {
     "self-finetune": TUNING,
     "centralised": TUNING,
     **{name: {"private_steps": 2, "extra_steps": 2} for name in ("fedavg", "fedprox", "bias-fl")},
+    **{name: {"private_steps": 2, "extra_steps": 2} for name in ("scaffold", "fedproto")},
     "lora-fl": {"private_steps": 2, "extra_steps": 2, "rank": 2},
     "feddat": {"private_steps": 2, "extra_steps": 2, "rank": 2, "tune_steps": 2, "tune_batch": 4},
     **{name: {"private_steps": 2, "extra_steps": 2} for name in ("disentafl", "fedmbridge")},
@@ -136,6 +137,7 @@ def client(
         test=private_of(name, modality, "test", classes=classes),
         seed=0,
         batch=8,
+        optimizer=kind.optimizers[0],
         server=functools.partial(server_learner, unit=True, name="as yet") if kind.sends_models else None,
         **more,
     )

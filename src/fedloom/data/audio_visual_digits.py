@@ -20,49 +20,17 @@ from fedloom.data.digits import NAMES
 from fedloom.data.files import need_file, need_folder
 from fedloom.data.joint import JointSet
 from fedloom.data.scene import Scene
+from fedloom.data.sound import BAND_RATE, band_edges, band_spectrograms
 from fedloom.errors import BadInput
 from fedloom.randomness import numpy_stream
 
 ARRAYS = ("image", "audio", "audio_offsets", "label", "speaker", "take")
 LAYOUT = f"train.npz and test.npz, each with {', '.join(ARRAYS)}"
-RATE = 8000  # samples of sound a second
-LENGTH = RATE  # one second; half of the recordings are shorter than 0.42 s
-WINDOW, HOP = 256, 64  # 32 ms, every 8 ms: pitch and syllables both show
-FLOOR = 1e-7  # added before the logarithm
+LENGTH = BAND_RATE  # one second; half of the recordings are shorter than 0.42 s
 SIDE = 28
-_CHUNK = 256  # recordings turned into spectrograms at a time: 16 MB instead of 150
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 Arrays = dict[str, NDArray[Any]]
-
-
-def log_spectrogram(waves: NDArray[np.float32], bands: int, steps: int) -> NDArray[np.float16]:
-    """Sounds to pictures of their tones: scipy's spectrogram, pooled, log, each of zero mean and unit deviation.
-
-    Args:
-        waves: float32 (N, L) at 8 kHz, of about unit power each: the floor under the logarithm is absolute.
-        bands: F up to 128: equal shares of the frequencies up to 4 kHz, the lowest first.
-        steps: T up to the number of windows, (L - 256) // 64 + 1: equal shares of the time.
-
-    Returns:
-        float16 (N, F, T).
-    """
-    from scipy.signal import spectrogram
-
-    frames = (waves.shape[1] - WINDOW) // HOP + 1
-    high = _edges(WINDOW // 2, bands, "bands")
-    wide = _edges(frames, steps, "steps")
-    pictures = np.empty((len(waves), bands, steps), dtype=np.float16)
-    for start in range(0, len(waves), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
-        _, _, power = spectrogram(waves[chunk], fs=RATE, nperseg=WINDOW, noverlap=WINDOW - HOP)
-        power = np.add.reduceat(power[:, 1:], high[:-1], axis=1)  # without the constant, which is taken out
-        power = np.add.reduceat(power, wide[:-1], axis=2) / np.outer(np.diff(high), np.diff(wide))
-        heard = np.log(power + FLOOR)
-        heard -= heard.mean(axis=(1, 2), keepdims=True)
-        heard /= np.maximum(heard.std(axis=(1, 2), keepdims=True), 1e-6)  # silence stays zeros
-        pictures[chunk] = heard
-    return pictures
 
 
 def load(
@@ -102,8 +70,7 @@ def load(
     for key, n in (("frames", frames), ("per_class", 1 if per_class is None else per_class)):
         if n < 1:
             raise BadInput(f"audio_visual_digits: {key}={n}, allowed: 1 or more")
-    _edges(WINDOW // 2, bands, "bands")
-    _edges((LENGTH - WINDOW) // HOP + 1, steps, "steps")
+    band_edges(LENGTH, bands, steps)
     folder = need_folder(root, LAYOUT)
     parts: dict[str, JointSet] = {}
     for part in ("train", "test"):
@@ -115,18 +82,11 @@ def load(
         waves = np.stack([_hear(held, i, audio_noise, seed, part) for i in kept.tolist()])
         names = zip(held["label"][kept], held["speaker"][kept], held["take"][kept])
         parts[part] = JointSet(
-            {"audio": log_spectrogram(waves, bands, steps), "image": images},
+            {"audio": band_spectrograms(waves, bands, steps), "image": images},
             held["label"][kept].astype(np.int64),
             ids=tuple(f"{label}_{speaker}_{take}" for label, speaker, take in names),
         )
     return Scene("audio_visual_digits", NAMES, train={"joint": parts["train"]}, test={"joint": parts["test"]})
-
-
-def _edges(n: int, shares: int, what: str) -> NDArray[np.int64]:
-    """Where `shares` about equal runs of n things begin, and the last ends, int64 (shares + 1,)."""
-    if not 2 <= shares <= n:
-        raise BadInput(f"{what}={shares}, allowed: 2 to {n}")
-    return np.round(np.linspace(0, n, shares + 1)).astype(np.int64)
 
 
 def _choose(labels: NDArray[Any], each: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -20,10 +20,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedloom.data.audio_visual_digits import RATE, log_spectrogram
 from fedloom.data.decode import check_size
 from fedloom.data.joint import JointSet
 from fedloom.data.scene import Labels, Scene
+from fedloom.data.sound import BAND_RATE, band_spectrograms
 from fedloom.errors import BadInput
 from fedloom.randomness import numpy_stream
 
@@ -129,7 +129,7 @@ def load(
         clips = _looks(labels, frames, size, numpy_stream(seed, "duet", name, "looks"))
         grain = numpy_stream(seed, "duet", name, "grain").standard_normal(clips.shape, dtype=np.float32)
         waves /= np.sqrt(np.mean(waves**2, axis=1, keepdims=True))
-        heard = log_spectrogram(waves.astype(np.float32), bands, steps)
+        heard = band_spectrograms(waves.astype(np.float32), bands, steps)
         ids = tuple(f"{name}-{i}" for i in range(len(labels)))
         return JointSet({"audio": heard, "image": _expose(clips, grain, image_snr)}, labels, ids=ids)
 
@@ -185,7 +185,7 @@ def _play(sound: Sound, n: int, t: Real, rng: np.random.Generator) -> Real:
     which = np.clip(np.floor(beat), 0, len(notes) - 1).astype(np.int64)
     within = beat - which
     semitones = notes[which] + sound.glide * np.clip(within, 0, 1) + rng.uniform(-4, 4, (n, 1))
-    phase = np.cumsum(2 * np.pi * sound.pitch / RATE * 2 ** (semitones / 12), axis=1)
+    phase = np.cumsum(2 * np.pi * sound.pitch / BAND_RATE * 2 ** (semitones / 12), axis=1)
     envelope = np.clip(within / 0.08, 0, 1) * np.clip((sound.sounding - within) / 0.08, 0, 1)
     envelope *= np.exp(-sound.decay * t) * rng.uniform(0.5, 1, (n, 1))
     start = rng.uniform(0, 2 * np.pi, (n, len(sound.overtones)))

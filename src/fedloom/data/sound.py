@@ -21,6 +21,9 @@ from fedloom.errors import BadInput
 
 SOUNDS = frozenset({".wav", ".flac", ".mp3", ".ogg", ".aif", ".aiff"})  # read by soundfile; all else by PyAV
 FLOOR = 1e-7  # added to the power before the logarithm
+BAND_RATE = 8000  # samples a second of what `band_spectrograms` takes
+BAND_WINDOW, BAND_HOP = 256, 64  # of it: 32 ms, every 8 ms: pitch and syllables both show
+CHUNK = 256  # of it: sounds taken at a time: 16 MB for a second each instead of 150 for 2400
 POINTER = b"version https://git-lfs"
 
 
@@ -196,3 +199,45 @@ def log_spectrogram(samples: NDArray[np.float32], sound: SoundReading) -> NDArra
     if deviation < 1e-6:  # silence: what is left is rounding, which must not be blown up
         return np.zeros(sound.shape, dtype=np.float16)
     return np.asarray((log - log.mean(dtype=np.float64)) / deviation, dtype=np.float16)
+
+
+def band_spectrograms(waves: NDArray[np.float32], bands: int, steps: int) -> NDArray[np.float16]:
+    """Many sounds to small pictures of their tones: pooled power, log, each of zero mean and unit deviation.
+
+    Args:
+        waves: float32 (N, L) at 8 kHz, of about unit power each: the floor under the logarithm is absolute.
+        bands: F up to 128: equal shares of the frequencies up to 4 kHz, the lowest first.
+        steps: T up to the number of windows, (L - 256) // 64 + 1: equal shares of the time.
+
+    Returns:
+        float16 (N, F, T).
+    """
+    from scipy.signal import spectrogram
+
+    high, wide = band_edges(waves.shape[1], bands, steps)
+    pictures = np.empty((len(waves), bands, steps), dtype=np.float16)
+    for start in range(0, len(waves), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        _, _, power = spectrogram(
+            waves[chunk], fs=BAND_RATE, nperseg=BAND_WINDOW, noverlap=BAND_WINDOW - BAND_HOP
+        )
+        power = np.add.reduceat(power[:, 1:], high[:-1], axis=1)  # without the constant, which is taken out
+        power = np.add.reduceat(power, wide[:-1], axis=2) / np.outer(np.diff(high), np.diff(wide))
+        heard = np.log(power + FLOOR)
+        heard -= heard.mean(axis=(1, 2), keepdims=True)
+        heard /= np.maximum(heard.std(axis=(1, 2), keepdims=True), 1e-6)  # silence stays zeros
+        pictures[chunk] = heard
+    return pictures
+
+
+def band_edges(length: int, bands: int, steps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the bands (F + 1,) and steps (T + 1,) of sounds of `length` samples begin, and the last ends. BadInput."""
+    windows = (length - BAND_WINDOW) // BAND_HOP + 1
+    return _edges(BAND_WINDOW // 2, bands, "bands"), _edges(windows, steps, "steps")
+
+
+def _edges(n: int, shares: int, what: str) -> NDArray[np.int64]:
+    """Where `shares` about equal runs of n things begin, and the last ends, int64 (shares + 1,)."""
+    if not 2 <= shares <= n:
+        raise BadInput(f"{what}={shares}, allowed: 2 to {n}")
+    return np.round(np.linspace(0, n, shares + 1)).astype(np.int64)

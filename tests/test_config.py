@@ -68,6 +68,30 @@ def test_it_cannot_be_changed():
             "server.text={arch: bert, widht: 3}",
             "unknown key 'server.text.widht'. Did you mean 'server.text.width'?",
         ),
+        ("clients.optimizer=adam", "clients.optimizer = 'adam': input should be 'adamw' or 'sgd'"),
+        ("clients.momentum=1", "clients.momentum = 1: input should be less than 1"),
+        ("clients.momentum=-0.1", "clients.momentum = -0.1: input should be greater than or equal to 0"),
+        ("clients.clip=0", "clients.clip = 0: input should be greater than 0"),
+        ("clients.clip=none", "clients.clip = 'none': input should be a valid number"),
+        ("data.multi_ratio=1.5", "data.multi_ratio = 1.5: input should be less than or equal to 1"),
+        (
+            "data.corruption.wrong_labels=0.2",
+            "unknown key 'data.corruption.wrong_labels'. Did you mean 'data.corruption.wrong_label'?",
+        ),
+        (
+            "data.corruption.missing_label=2",
+            "data.corruption.missing_label = 2: input should be less than or equal to 1",
+        ),
+        (
+            "clients.joint=[{arch: resnet+audio-resnet}]",
+            "clients.joint.0.arch = 'resnet+audio-resnet': allowed:",
+        ),
+        ("clients.joint=[{arch: resnet}]", "'resnet' is no joint model, allowed: audio-resnet+vit"),
+        (
+            "clients.joint=[{arch: audio-resnet+resnet, fusion: add}]",
+            "clients.joint.0.fusion = 'add': input should be",
+        ),
+        ("clients.joint=[{arch: audio-resnet+resnet, stages: [1, 0]}]", "a stage has one block or more"),
         ("rounds", "--set 'rounds': expected key=value"),
         ("=3", "--set '=3': expected key=value"),
         ("rounds=[", "is no YAML value"),
@@ -78,6 +102,45 @@ def test_one_line_a_mistake(override, told):
         load_config(overrides=(override,))
     assert told in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+JOINT = {"arch": "audio-resnet+resnet", "hidden": 32, "width": 64}
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        (
+            [JOINT, JOINT | {"hidden": 64}],
+            "joint clients need one model, 2 given: what they share are parameters",
+        ),
+        ([JOINT, JOINT | {"fusion": "film"}], "joint clients need one model, 2 given"),
+        (
+            [JOINT | {"unit": True}],
+            "joint: unit = True: fusion heads read features as they are, allowed: False",
+        ),
+        ([JOINT | {"width": 32}], "all clients need one representation width"),
+    ],
+)
+def test_joint_clients_that_could_not_share_parameters(groups, said):
+    with pytest.raises(BadInput) as raised:
+        load_config(values={"clients": {"joint": groups}})
+    assert said in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_groups_of_joint_clients_may_differ_in_names_and_numbers():
+    groups = [JOINT | {"name": "ward"}, JOINT | {"count": 2}]
+    config = load_config(values={"clients": {"image": [], "text": [], "joint": groups}})
+    assert config.clients.names("joint") == ["ward", "joint-1", "joint-2"]
+    assert {x.arch for x in config.clients.learners("joint")} == {"audio-resnet+resnet"}
+    assert validate(Config, config.model_dump(mode="json")) == config
+
+
+def test_optimiser():
+    config = load_config(overrides=("clients.optimizer=sgd", "clients.momentum=0", "clients.clip=null"))
+    assert (config.clients.optimizer, config.clients.momentum, config.clients.clip) == ("sgd", 0, None)
+    assert (Config().clients.optimizer, Config().clients.clip) == ("adamw", 1.0)
 
 
 def test_no_client():

@@ -24,7 +24,14 @@ ONE_MODALITY = {"u-fedmmkt": ("clients.text=[]",)}
 OVERRIDES = (
     *("settings.samples=20", "settings.retrain_steps=2", "settings.private_steps=2"),
     *("settings.tune_steps=2", "settings.tune_batch=8", "settings.gamma=0.2"),
-    *("settings.shared_steps=2", "settings.distill_steps=2"),
+    *("settings.shared_steps=2", "settings.distill_steps=2", "settings.extra_steps=1"),
+)
+# Without blanks: they become words of a command line.
+JOINT = (
+    *("data.name=duet", "data.options=null", "data.multi_ratio=0.5", "data.minimum=1"),
+    'data.options={"classes":4,"per_class":16,"test_per_class":5}',
+    *("clients.image=[]", "clients.text=[]", "clients.public_steps=0", "clients.warm_steps=0"),
+    'clients.joint=[{"arch":"audio-resnet+resnet","hidden":8,"width":8,"count":4}]',
 )
 
 
@@ -34,7 +41,8 @@ def overrides(method: str) -> tuple[str, ...]:
     kind, fixed = load_method(method)
     known = kind.settings.model_fields
     fits = [o for o in OVERRIDES if (key := o.split("=")[0].split(".")[1]) in known and key not in fixed]
-    return (*fits, *ONE_MODALITY.get(method, ()))
+    sgd = () if "adamw" in kind.optimizers else ("clients.optimizer=sgd",)
+    return (*fits, *sgd, *(() if kind.single else JOINT), *ONE_MODALITY.get(method, ()))
 
 
 def grid_of(folder: Path, silos: int, *, forgetful: bool = False) -> InProcessGrid:
@@ -77,7 +85,7 @@ def assert_same(run: Run, local: Run) -> None:
 # every message, and one by three silos; two workers are those of test_experiment. All methods by all ways: `make
 # conformance`.
 FEW = ("fedmmkt",)
-KINDS = (*FEW, "fedgems", "fedafd")
+KINDS = (*FEW, "fedgems", "fedafd", "fedcmi")
 
 
 def tried(ordinary: Sequence[str]) -> list[Any]:

@@ -11,6 +11,7 @@ import pytest
 
 from fedloom.config import DataSettings
 from fedloom.data.flora import load
+from fedloom.data.joint import JointSet
 from fedloom.data.pairs import PairSet
 from fedloom.data.scene import ImageSet, Scene, TextSet
 from fedloom.errors import BadInput
@@ -36,6 +37,81 @@ def test_pairs_come_back_from_disk(tmp_path: Path) -> None:
     assert again.generic is not None
     assert again.generic.texts == longer.texts
     assert SCENE.generic.texts == ()
+
+
+def heard_and_read(n: int = 5) -> Scene:
+    """Joint samples of sound and text; the second has no sound, the third no text."""
+    rng = np.random.default_rng(0)
+    sounds = rng.normal(size=(n, 3, 4)).astype(np.float16)
+    sounds[1] = 0
+    present = {"audio": np.arange(n) != 1, "text": np.arange(n) != 2}
+    texts = tuple("" if i == 2 else f"größer \n {i}" for i in range(n))
+    held = JointSet(
+        {"audio": sounds, "text": texts}, np.arange(n) % 2, present, tuple(f"clip {i}" for i in range(n))
+    )
+    return Scene(
+        "made", ("x", "y"), {"joint": held}, {"joint": held.subset([0, 1])}, notes={"missing_clips": 3}
+    )
+
+
+def test_joint_samples_come_back_from_disk(tmp_path: Path) -> None:
+    scene = heard_and_read()
+    _save(scene, tmp_path)
+    again = _load(tmp_path)
+    assert again.streams == ("audio", "text")
+    assert again.notes == scene.notes
+    for part in ("train", "test"):
+        kept, read = (getattr(s, part)["joint"] for s in (scene, again))
+        assert isinstance(read, JointSet)
+        assert list(read.parts) == ["audio", "text"]
+        assert read.parts["audio"].dtype == np.float16
+        assert np.array_equal(read.parts["audio"], kept.parts["audio"])
+        assert read.parts["text"] == kept.parts["text"]
+        assert np.array_equal(read.labels, kept.labels)
+        assert read.ids == kept.ids
+        for kind, there in kept.present.items():
+            assert np.array_equal(read.present[kind], there)
+
+
+def test_joint_samples_stay_on_disk_until_a_share_is_taken(tmp_path: Path) -> None:
+    """Clips of real size outgrow memory; what a client has taken is its own, whatever becomes of the file."""
+    _save(heard_and_read(), tmp_path)
+    held = _load(tmp_path).train["joint"]
+    assert isinstance(held, JointSet)
+    whole = held.parts["audio"]
+    assert isinstance(whole, np.memmap)
+    assert not whole.flags.writeable
+    share = held.subset([3, 0])
+    own = share.parts["audio"]
+    assert isinstance(own, np.ndarray)
+    assert not isinstance(own, np.memmap)
+    assert not np.shares_memory(own, whole)
+    assert np.array_equal(own, whole[[3, 0]])
+    own[:] = 0  # of no effect on the others
+    assert whole[3].any()
+
+
+def test_joint_samples_without_names_come_back(tmp_path: Path) -> None:
+    scene = heard_and_read()
+    held = scene.train["joint"]
+    assert isinstance(held, JointSet)
+    nameless = {"joint": replace(held, ids=())}
+    _save(replace(scene, train=nameless), tmp_path)
+    read = _load(tmp_path).train["joint"]
+    assert isinstance(read, JointSet)
+    assert read.ids == ()
+    assert len(read) == 5
+
+
+def test_other_clients_of_a_scene_of_joint_samples_are_told_what_fits() -> None:
+    with pytest.raises(BadInput) as raised:
+        split_scene(heard_and_read(), DataSettings(), 4, "image", 0)
+    assert str(raised.value) == (
+        "made has no image samples for 4 image clients; its samples are of two kinds at once: take the preset fedcmi, "
+        "or set clients.joint in their place"
+    )
+    with pytest.raises(BadInput, match=r"has no joint samples for 2 joint clients; set clients\.joint=\[\]$"):
+        split_scene(SCENE, DataSettings(), 2, "joint", 0)
 
 
 def alike(a: Any, b: Any) -> None:

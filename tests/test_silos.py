@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,9 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
+from fedloom.cli.silo import _data
 from fedloom.config import load_config, validate
+from fedloom.data.joint import JointSet
 from fedloom.data.scene import ImageSet
 from fedloom.deployment.settings import SiloData
 from fedloom.errors import BadInput
@@ -24,21 +27,20 @@ from fedloom.methods.fedafd import Lesson as Alignment
 from fedloom.methods.fedmmkt_messages import Captions, Lesson, Opinion, Pictures
 from fedloom.methods.paired import PublicSet, kinds_of
 from fedloom.models.learner import towers
+from fedloom.models.two_stream import group_of
 from fedloom.parts import completed
 from fedloom.pretraining import backbone_name, prepare
 from fedloom.progress import Observer
 from fedloom.public import public_backbone
 from fedloom.scenes import cached_scene
 from fedloom.silo_data import _as_offered, check_data, match_classes
+from fedloom.silo_offer import AT_THE_SILO, Offer, joint_offer, make_offer
 from fedloom.silos import (
-    AT_THE_SILO,
-    Offer,
     _server_like,
     build_silo_client,
     describe_data,
     describe_silo,
     export_silo_client,
-    make_offer,
     pack_public,
     unpack_public,
 )
@@ -50,6 +52,7 @@ MODELS = {
     "image": {"arch": "vit", "patch": 6, **SIZES},
     "text": {"arch": "bert", **SIZES},
     "pair": {"arch": "vit+bert", "patch": 6, **SIZES},
+    "joint": {"arch": "audio-resnet+resnet", **SIZES},
 }
 STEPS = {"private_steps": 2, "shared_steps": 2, "server_steps": 1, "distill_steps": 1, "public": 10}
 COLOURS = {"Poppy": (200, 40, 40), "LILY": (60, 160, 70), "iris": (60, 60, 210)}
@@ -97,6 +100,13 @@ def silo(modality, root=None, *, model=None, **data):
     return {"name": "clinic", "modality": modality, "model": MODELS[modality] | (model or {}), "data": data}
 
 
+def joint_silo(server, model=None, holds=None, options=None, **data):
+    """A silo of the run's own data, which takes the run's model unless it names one."""
+    options = dict(server.config.data.options) if options is None else options
+    data = {"name": server.config.data.name, "root": server.config.data.root, "options": options, **data}
+    return {"name": "clinic", "modality": "joint", "model": model, "holds": holds, "data": data}
+
+
 def build(server, own, name="clinic", **changes):
     return build_silo_client(name=name, silo=own, offer=server.offer | changes, public=str(server.public))
 
@@ -126,7 +136,12 @@ def test_what_a_silo_says_of_itself(tmp_path):
 def test_what_the_server_offers(server):
     offer = server.offer
     assert offer["class_names"] == list(server.scene.class_names)
-    assert offer["training"] == {"batch": 8, "rate": 2e-3, "decay": 0.01, "augment": True, "warm_steps": 3}
+    training = {"batch": 8, "rate": 2e-3, "decay": 0.01, "augment": True, "warm_steps": 3}
+    assert offer["training"] == training | {"optimizer": "adamw", "momentum": 0.9, "clip": 1.0}
+    assert offer["joint"] is None
+    assert validate(Offer, offer | {"training": training}) == validate(
+        Offer, offer
+    )  # of a server that says no more
     assert (offer["width"], offer["image_size"], offer["tokens"]) == (16, SIDE, 24)
     method, _ = load_method("fedmmkt")
     assert method.settings(**offer["settings"]).model_dump(mode="json") == offer["settings"]
@@ -276,7 +291,7 @@ def test_weights_of_its_own_come_before_the_public_ones(server, tmp_path):
     client = build(server, silo("text", root))
     words = client.site.tokenizer
     words.model_max_length = int(1e30)  # as tokenizers say that have not been told
-    export_silo_client(client, server.offer["class_names"], words, tmp_path / "own")
+    export_silo_client(client, server.offer["class_names"], words, 0, tmp_path / "own")
     cold = server.offer | {"training": server.offer["training"] | {"warm_steps": 0}}
     mine = silo("text", root, model={"pretrained": str(tmp_path / "own")})
     again = build(SimpleNamespace(offer=cold, public=server.public), mine)
@@ -301,7 +316,8 @@ def test_exported_as_transformers_loads_it(server, tmp_path, modality):
     out = tmp_path / "state" / "model"
     before = client.state()[0]
     for _ in range(2):  # an older one is replaced
-        export_silo_client(client, server.offer["class_names"], client.site.tokenizer, out)
+        side = SIDE if modality == "image" else 0
+        export_silo_client(client, server.offer["class_names"], client.site.tokenizer, side, out)
     assert all(np.array_equal(v, client.state()[0][k]) for k, v in before.items())
     assert [p.name for p in out.parent.iterdir()] == ["model"]
     auto = AutoModelForImageClassification if modality == "image" else AutoModelForSequenceClassification
@@ -574,3 +590,246 @@ def test_a_reader_that_there_is_not(data, told):
     with pytest.raises(BadInput) as error:
         check_data(SiloData(**data))
     assert told in str(error.value)
+
+
+# -------------------------------------------------------------------------------- samples of two kinds with one label
+
+
+DUET = {"classes": 3, "per_class": 8, "test_per_class": 4, "size": SIDE, "bands": 8, "steps": 12}
+
+
+def joint_server(place, data, model, method="fedcmi", **clients):
+    """The server's side of a run of two joint clients."""
+    values = {
+        "method": method,
+        "data": {"partition": "iid", "minimum": 1, **data},
+        "clients": {"joint": [{**model, "count": 2}], "warm_steps": 2, "batch": 4, **clients},
+    }
+    config, _, _ = completed(load_config(preset="fedcmi", values=values))
+    scene = cached_scene(config.data)
+    assets = prepare(config, scene, frozenset(), Observer(), lambda line: None)
+    unpack_public(pack_public(assets), place)
+    offer = json.loads(json.dumps(make_offer(config, scene.class_names, SIDE)))
+    return SimpleNamespace(config=config, scene=scene, assets=assets, public=place, offer=offer)
+
+
+@pytest.fixture(scope="module")
+def duet(tmp_path_factory):
+    place = tmp_path_factory.mktemp("duet") / "public"
+    return joint_server(place, {"name": "duet", "options": DUET}, MODELS["joint"])
+
+
+@pytest.fixture(scope="module")
+def tweets(tmp_path_factory):
+    """Pictures and texts of crisismmd's layout."""
+    root, keys = (
+        tmp_path_factory.mktemp("tweets"),
+        ("event_name", "tweet_id", "image_id", "tweet_text", "image"),
+    )
+    columns = (*keys, "label", "label_text", "label_image", "label_text_image")
+    folder = root / "crisismmd_datasplit_all"
+    folder.mkdir()
+    for part, n in (("train", 8), ("dev", 2), ("test", 4)):
+        lines = ["\t".join(columns)]
+        for i in range(n):
+            label = ("not_informative", "informative")[i % 2]
+            place = root / "data_image" / f"{part}_{i}.jpg"
+            place.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (20, 16), (90 * (i % 2), 40, 20 * i)).save(place)
+            text = f"{part} the bridge is down {i}"
+            said = [
+                "storm",
+                f"{part}{i}",
+                f"{part}{i}_0",
+                text,
+                str(place.relative_to(root)),
+                *[label] * 3,
+                "x",
+            ]
+            lines.append("\t".join(said))
+        (folder / f"task_informative_text_img_{part}.tsv").write_text("\n".join(lines) + "\n")
+    data = {"name": "crisismmd", "root": str(root), "options": {"size": SIDE}}
+    place = tmp_path_factory.mktemp("tweets public") / "public"
+    return joint_server(place, data, MODELS["pair"], method="fedavg")
+
+
+def local_client(server, index):
+    """The client of one machine, and its name."""
+    specs = site_specs(server.config, server.config.method, server.config.settings, server.assets)
+    spec = specs[index]
+    return build_client(name=spec.name, **spec.arguments), spec.name
+
+
+@pytest.mark.parametrize("which", ["duet", "tweets"])
+def test_a_joint_client_is_that_of_the_local_run(request, which):
+    """To the bit, also after a round's training; sounds and frames, or pictures and texts by the public tokenizer."""
+    server = request.getfixturevalue(which)
+    local, name = local_client(server, 1)
+    client = build(server, joint_silo(server, share="1/2"), name=name)
+    assert same(client, local)
+    assert (
+        client.site.optimizer.param_groups[0]["momentum"] == server.config.clients.momentum
+    )  # sgd, as offered
+    assert client.site.clip is None
+    replies = [each.fit(Empty(), round=1) for each in (client, local)]
+    assert replies[0].loss == replies[1].loss
+    assert same(client, local)
+    assert client.evaluate(Empty(), round=1) == local.evaluate(Empty(), round=1)
+
+
+def test_joint_clients_start_alike(duet):
+    cold = {"training": duet.offer["training"] | {"warm_steps": 0}}
+    one, other = (build(duet, joint_silo(duet), name=name, **cold).site.learner for name in ("a", "b"))
+    assert all(torch.equal(v, other.state_dict()[k]) for k, v in one.state_dict().items())
+
+
+@pytest.mark.parametrize(("index", "holds"), [(0, "audio"), (1, "image")])
+def test_a_silo_that_holds_one_kind(duet, index, holds):
+    """As `data.multi_ratio` makes such clients; it sends no stream of the other kind."""
+    data = duet.config.data.model_copy(update={"multi_ratio": 0.0})
+    config = duet.config.model_copy(update={"data": data})
+    server = SimpleNamespace(**{**vars(duet), "config": config})
+    local, name = local_client(server, index)
+    client = build(server, joint_silo(server, holds=holds, share=f"{index}/2"), name=name)
+    assert client.site.owned == (holds,)
+    assert same(client, local)
+    assert client.evaluate(Empty(), round=0) == local.evaluate(Empty(), round=0)
+    sent = client.fit(Empty(), round=1).parameters
+    assert {group_of(name) for name in sent} == {holds, None}  # None: the fusion head
+    counts = {"audio": "audio 12/12, image 0/0", "image": "audio 0/0, image 12/12"}[holds]
+    assert f"; with {counts}" in describe_data(client, server.offer["class_names"])
+
+
+def test_a_kind_that_the_data_lack(duet, monkeypatch):
+    """Neither are such samples asked for, nor must what stands in their place have the run's shape."""
+    from fedloom import silo_data
+
+    scene = duet.scene
+    deaf = {}
+    for part in ("train", "test"):
+        held = getattr(scene, part)["joint"]
+        silent = {**held.parts, "audio": np.zeros((len(held), 1, 1), np.float16)}
+        absent = {"audio": np.zeros(len(held), bool)}
+        deaf[part] = {"joint": JointSet(silent, held.labels, absent if part == "train" else {})}
+    monkeypatch.setattr(silo_data, "load_scene", lambda *a, **k: replace(scene, **deaf))
+    client = build(duet, joint_silo(duet))
+    assert client.site.owned == ("image",)
+    assert not client.site.test["present"][:, 0].any()
+    assert isinstance(client.evaluate(Empty(), round=0), Scores)
+    with pytest.raises(BadInput, match="data 'duet': no training samples with audio"):
+        build(duet, joint_silo(duet, holds="audio"))
+
+
+def test_the_shapes_of_what_is_heard_and_seen(duet):
+    """Sounds are read as the run's; frames are brought to its side, and may be of any number."""
+    plain = {k: v for k, v in DUET.items() if k not in ("bands", "steps", "size")}
+    client = build(duet, joint_silo(duet, options=plain))
+    assert client.site.private["spectrogram"].shape == (24, 8, 12)
+    assert client.site.private["frames"].shape == (24, 2, SIDE, SIDE, 3)
+    wide = joint_silo(duet, options=DUET | {"size": 16, "frames": 3})
+    assert build(duet, wide).site.test["frames"].shape == (12, 3, SIDE, SIDE, 3)
+    odd = joint_silo(duet, options=DUET | {"bands": 6})
+    told = r"data 'duet': spectrograms of 6 bands x 12 steps, the run's have 8 x 12; .* data.options bands, steps$"
+    with pytest.raises(BadInput, match=told):
+        build(duet, odd)
+    build(duet, odd | {"holds": "image"})  # it has no use for them
+
+
+def test_joint_samples_get_the_federations_labels(duet):
+    names = [*reversed(duet.offer["class_names"]), "gong"]
+    client = build(duet, joint_silo(duet), class_names=names)
+    assert client.site.private_labels.tolist() == (2 - duet.scene.train["joint"].labels).tolist()
+    with pytest.raises(BadInput, match="class 'siren' is not one of the federation's"):
+        build(duet, joint_silo(duet), class_names=["horn", "kettle"])
+
+
+def test_what_a_run_offers_its_joint_silos(server, duet, tweets):
+    offer = validate(Offer, duet.offer).joint
+    assert (offer.streams, offer.sounds) == (("audio", "image"), (8, 12))
+    assert offer.model == duet.config.clients.learners("joint")[0]
+    assert duet.offer["training"]["optimizer"] == "sgd"
+    assert (tweets.offer["joint"]["streams"], tweets.offer["joint"]["sounds"]) == (["image", "text"], None)
+    assert [p.name for p in duet.public.iterdir()] == ["backbones"]  # nobody reads, so there is no tokenizer
+    assert describe_silo(joint_silo(duet)) == {"name": "clinic", "modality": "joint", "model": None}
+    assert "holds" not in describe_silo(joint_silo(duet, holds="audio"))
+    flora = duet.config.model_copy(update={"data": server.config.data})
+    with pytest.raises(
+        BadInput, match=r"data.name = 'flora' has no joint samples, and there are joint clients"
+    ):
+        joint_offer(flora)
+    named = duet.offer["joint"] | {"model": MODELS["joint"] | {"pretrained": "hub/a+hub/b"}}
+    with pytest.raises(BadInput, match="a silo loads no weights of the server's naming"):
+        validate(Offer, duet.offer | {"joint": named})
+
+
+def test_one_model_for_all_joint_silos(duet):
+    assert same(build(duet, joint_silo(duet, MODELS["joint"])), build(duet, joint_silo(duet)))
+    with pytest.raises(BadInput, match=r"model.hidden = 32, allowed: 16, as of all the run's joint clients"):
+        build(duet, joint_silo(duet, MODELS["joint"] | {"hidden": 32}))
+    with pytest.raises(BadInput, match=r"model.arch = 'audio-resnet\+vit', allowed: 'audio-resnet\+resnet'"):
+        build(duet, joint_silo(duet, MODELS["joint"] | {"arch": "audio-resnet+vit"}))
+    with pytest.raises(BadInput, match=r"model.pretrained = '\(at the silo\)\+', allowed: None"):
+        build(duet, joint_silo(duet, MODELS["joint"] | {"pretrained": "resnet18+"}))
+
+
+def test_weights_that_joint_clients_start_from_are_each_silos_own_copy(duet, tmp_path):
+    client = build(duet, joint_silo(duet))
+    client.export(tmp_path / "model")
+    found = {str(p.relative_to(tmp_path / "model")) for p in (tmp_path / "model").rglob("*.json")}
+    assert {
+        "audio/config.json",
+        "image/config.json",
+        "image/preprocessor_config.json",
+        "fusion.json",
+    } <= found
+    group = duet.config.clients.joint[0].model_copy(update={"pretrained": "/server/ears+"})
+    clients = duet.config.clients.model_copy(update={"joint": (group,)})
+    offer = joint_offer(duet.config.model_copy(update={"clients": clients})).model_dump(mode="json")
+    assert offer["model"]["pretrained"] == f"{AT_THE_SILO}+"
+    cold = {"joint": offer, "training": duet.offer["training"] | {"warm_steps": 0}}
+    mine = joint_silo(duet, MODELS["joint"] | {"pretrained": f"{tmp_path / 'model' / 'audio'}+"})
+    ears = towers(build(duet, mine, **cold).site.learner)[0].backbone.state_dict()
+    trained = towers(client.site.learner)[0].backbone.state_dict()
+    assert all(torch.equal(v, ears[k]) for k, v in trained.items())
+    with pytest.raises(BadInput, match=r"start from weights: name them in model.pretrained"):
+        build(duet, joint_silo(duet), **cold)
+
+
+def test_texts_of_joint_samples_are_exported_with_their_tokenizer(tweets, tmp_path):
+    from transformers import AutoTokenizer
+
+    client = build(tweets, joint_silo(tweets))
+    client.export(tmp_path / "model")
+    assert AutoTokenizer.from_pretrained(tmp_path / "model" / "text").model_max_length == 24
+    assert (tmp_path / "model" / "image" / "preprocessor_config.json").is_file()
+    assert "; with image 8/4, text 8/4" in describe_data(client, tweets.offer["class_names"])
+
+
+def test_one_line_for_what_a_joint_silo_lacks(server, duet, tweets, tmp_path):
+    with pytest.raises(BadInput, match="fedmmkt has no part for joint clients"):
+        build(server, joint_silo(duet))
+    with pytest.raises(BadInput, match="modality = 'joint': the run has no joint clients"):
+        build(server, joint_silo(duet), method="fedavg")
+    with pytest.raises(BadInput, match="modality = 'image': fedcmi is for joint clients only"):
+        build(duet, silo("image", pictures(tmp_path)))
+    with pytest.raises(BadInput, match="the run has no pictures"):
+        build(duet, joint_silo(duet), image_size=0)
+    with pytest.raises(
+        BadInput, match=r"no training joint samples; data sets of joint samples: duet, audio_visual"
+    ):
+        build(duet, joint_silo(duet, name="flora", options={}))
+    with pytest.raises(BadInput, match="data 'duet': samples of audio and image, allowed: of image and text"):
+        build(tweets, joint_silo(duet))
+    with pytest.raises(BadInput, match="holds = 'text', allowed: audio, image"):
+        build(duet, joint_silo(duet, holds="text"))
+    with pytest.raises(BadInput, match=r"holds = 'audio' is for modality 'joint', not 'text'"):
+        describe_silo(silo("text") | {"holds": "audio"})
+    with pytest.raises(BadInput, match="'vit' is no joint model, allowed: audio-resnet"):
+        describe_silo(joint_silo(duet, MODELS["image"]))
+    with pytest.raises(BadInput, match="model: needed, allowed for arch: bert"):
+        describe_silo(silo("text") | {"model": None})
+    assert _data("duet", "joint") == {"name": "duet"}
+    with pytest.raises(
+        BadInput, match=r"--set data.name=NAME --set data.root=.*; allowed for NAME: duet, audio"
+    ):
+        _data(str(tmp_path), "joint")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from fedloom.config import load_config
+from fedloom.data.flora import load as flora
+from fedloom.data.joint import JointSet
+from fedloom.data.scene import Scene
 from fedloom.errors import BadInput
 from fedloom.methods.site import Site
 from fedloom.models.settings import LearnerSettings
@@ -21,6 +25,7 @@ from fedloom.sites import (
     backbones_of,
     build_client,
     client_names,
+    held_kinds,
     new_learner,
     private_samples,
     server_learner,
@@ -29,6 +34,7 @@ from fedloom.sites import (
 )
 
 SMALL = {"hidden": 16, "layers": 1, "heads": 2, "width": 16}
+DUET = {"per_class": 8, "test_per_class": 3, "size": 12, "frames": 1, "bands": 12, "steps": 12}
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +212,133 @@ def test_a_warm_start_is_named_by_the_content_of_its_weights(smoke, smoke_run, m
     save_file({k: v * np.float32(1.5) for k, v in weights.items()}, folder / "model.safetensors")
     assert not torch.equal(start(folder), first)
     assert len(fits) == 2
+
+
+@pytest.mark.parametrize(
+    ("ratio", "clients", "both", "first", "second"),
+    [
+        *((1.0, n, n, 0, 0) for n in (1, 2, 5)),
+        (0.0, 1, 0, 1, 0),
+        (0.0, 2, 0, 1, 1),
+        (0.0, 5, 0, 3, 2),
+        (0.0, 6, 0, 3, 3),
+        (0.5, 1, 0, 1, 0),
+        (0.5, 2, 1, 1, 0),
+        (0.5, 4, 2, 1, 1),
+        (0.5, 6, 3, 2, 1),
+        (0.5, 8, 4, 2, 2),
+    ],
+)
+def test_who_holds_which_kinds(ratio, clients, both, first, second):
+    """Those with both kinds come first, then those with the first; of an odd rest the first kind has one more."""
+    held = [held_kinds(("audio", "text"), ratio, clients, i) for i in range(clients)]
+    assert held == [("audio", "text")] * both + [("audio",)] * first + [("text",)] * second
+
+
+def joint_config(*overrides, clients=3):
+    """Clients that hear and see, of few samples; nothing is trained beforehand."""
+    group = {"arch": "audio-resnet+resnet", "hidden": 16, "width": 16, "stages": [1, 1], "count": clients}
+    only = {"image": [], "text": [], "joint": [group], "public_steps": 0, "warm_steps": 0}
+    data = {"name": "duet", "options": DUET, "minimum": 2, "partition": "iid"}
+    return load_config(values={"data": data, "clients": only}, overrides=overrides)
+
+
+def test_shares_of_joint_clients():
+    config = joint_config("data.multi_ratio=0.34")
+    scene = cached_scene(config.data)
+    shares = [private_samples(config, scene, "joint", i) for i in range(3)]
+    assert [s.owned for s in shares] == [("audio", "image"), ("audio",), ("image",)]
+    assert sorted(name for s in shares for name in s.ids) == sorted(scene.train["joint"].ids)
+    assert not shares[1].parts["image"].any()
+    assert shares[1].parts["audio"].reshape(len(shares[1]), -1).any(axis=1).all()
+    assert not shares[2].parts["audio"].any()
+
+
+@pytest.mark.parametrize("modality", ["image", "text", "pair", "joint"])
+def test_corruption_of_shares(modality):
+    """Each client's own, drawn from the run's seed; the scene stays as it was."""
+    if modality == "joint":
+        config = joint_config(clients=2)
+        scene = cached_scene(config.data)
+    else:
+        few = dict.fromkeys(("images", "texts", "test", "generic", "reference"), 60)
+        scene = flora(pairs=60, captions=2, test_pairs=10, size=12, **few)
+        config = load_config(
+            preset="smoke", values={"clients": {"pair": [{"arch": "resnet+gru", "width": 16, "count": 2}]}}
+        )
+
+    def share(i=0, seed=0, **corruption):
+        data = config.data.model_dump() | {"corruption": corruption}
+        own = load_config(values=config.model_dump(mode="json") | {"data": data, "seed": seed})
+        return private_samples(own, scene, modality, i)
+
+    whole, again = share(), share(wrong_spread=1.0)
+    assert len(whole) == len(again)
+    less = share(missing_modality=0.5)
+    if modality == "joint":
+        assert not less.present["audio"].all()
+        assert not less.present["image"].all()
+        assert set(less.ids) < set(whole.ids)
+    assert len(less) < len(whole)
+    assert len(share(missing_modality=1.0)) == 1
+    if modality == "pair":  # which have no labels
+        assert len(share(missing_label=0.5, wrong_label=0.5)) == len(whole)
+        return
+    assert len(share(missing_label=0.5)) < len(whole)
+    wrong, other = share(wrong_label=0.5), share(wrong_label=0.5)
+    assert len(wrong) == len(whole)
+    assert 0 < (wrong.labels != whole.labels).sum() < len(whole)
+    assert np.array_equal(wrong.labels, other.labels)
+    assert np.array_equal(share().labels, whole.labels)
+    flipped = [wrong.labels != whole.labels, share(1, wrong_label=0.5).labels != share(1).labels]
+    n = min(map(len, flipped))
+    assert not np.array_equal(flipped[0][:n], flipped[1][:n])
+
+
+def test_joint_clients_start_from_the_same_weights():
+    """Whatever they hold; and so does the server, whose average they are measured against."""
+    config = joint_config("data.multi_ratio=0.34")
+    specs = site_specs(config, "standalone", {}, Assets(None))
+    assert [(s.name, s.modality) for s in specs] == [(f"joint-{i}", "joint") for i in range(3)]
+    assert [s.arguments["backbones"] for s in specs] == [[]] * 3
+    states = [built(spec).site.learner.state_dict() for spec in specs]
+    scene = cached_scene(config.data)
+    states.append(server_learner(config, scene, Assets(None), "joint").learner.state_dict())
+    for state in states[1:]:
+        assert state.keys() == states[0].keys()
+        assert all(torch.equal(v, states[0][k]) for k, v in state.items())
+    later = joint_config("seed=1")
+    other = server_learner(later, scene, Assets(None), "joint").learner.state_dict()
+    assert not torch.equal(other["fusion.out.weight"], states[0]["fusion.out.weight"])
+
+
+def test_a_joint_client_is_scored_on_the_kinds_that_it_holds():
+    config = joint_config("data.multi_ratio=0.34")
+    both, ears, eyes = (built(s).site for s in site_specs(config, "standalone", {}, Assets(None)))
+    n = len(cached_scene(config.data).test["joint"])
+    assert [s.owned for s in (both, ears, eyes)] == [("audio", "image"), ("audio",), ("image",)]
+    assert [len(s.test_labels) for s in (both, ears, eyes)] == [n] * 3
+    assert both.test["present"].all()
+    assert ears.test["present"].tolist() == [[True, False]] * n
+    assert eyes.test["present"].tolist() == [[False, True]] * n
+    assert not ears.test["frames"].any()
+    assert not eyes.test["spectrogram"].any()
+    assert torch.equal(ears.test["spectrogram"], both.test["spectrogram"])
+
+
+def test_test_samples_that_lack_what_a_client_reads_are_left_out():
+    """As of tweets that are nothing but links, to a client that reads texts only."""
+    from fedloom.methods.joint_site import JointSite
+
+    images = np.full((4, 1, 8, 8, 3), 9, dtype=np.uint8)
+    make = partial(JointSet, {"image": images, "text": ("a", "", "c", "")}, np.array([0, 1, 1, 0]))
+    test = make({"text": np.array([True, False, True, False])})
+    site = JointSite.__new__(JointSite)
+    site.stored = lambda samples: {}
+    site.take(test.lacking({"image": np.ones(4, dtype=bool)}), test)
+    assert site.owned == ("text",)
+    assert site.samples["test"].labels.tolist() == site.test_labels.tolist() == [0, 1]
+    assert site.samples["test"].owned == ("text",)
+    site.take(test, test)
+    assert site.samples["test"] is test
+    assert Scene("made", ("x", "y"), {"joint": test}, {}).streams == ("image", "text")

@@ -364,6 +364,8 @@ def _one_line(kind: type[BaseModel], error: ValidationError, where: str) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if not key:
         return message
+    if isinstance(first["input"], Mapping):  # a whole group: which of its values is at fault, the message says
+        return f"{key}: {message}"
     return f"{key} = {first['input']!r}: {message[0].lower() + message[1:]}"
 
 

@@ -89,7 +89,17 @@ def completed(config: Config) -> tuple[Config, Method, Any]:
 
 
 def check_scene(config: Config, method: Method, scene: Scene) -> None:
-    """Raises BadInput when the method's clients need the same classes and those of pictures and texts differ."""
+    """Raises BadInput when the method's clients need the same classes and those of pictures and texts differ.
+
+    And when the model of joint clients reads other kinds of data than the scene has.
+    """
+    if method.clients and config.clients.joint and scene.streams:
+        model = config.clients.joint[0]
+        if model.kinds() != scene.streams:
+            raise BadInput(
+                f"clients.joint: {model.arch} reads {' and '.join(model.kinds())}, {scene.name} has "
+                f"{' and '.join(scene.streams)}"
+            )
     both = config.clients.image and config.clients.text
     if method.clients and method.one_task and both and not scene.one_label_space:
         raise BadInput(

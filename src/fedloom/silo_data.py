@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fedloom.config import DataSettings
 from fedloom.data.files import readable
+from fedloom.data.joint import JointSet, Kind, Part
 from fedloom.data.pairs import PairSet
 from fedloom.data.registry import DATASETS, PAIR_SETS, load_pairs, load_scene, loader_of, options_of
 from fedloom.data.scene import Held, ImageSet, Labels, Modality, Scene, TextSet
@@ -17,9 +18,16 @@ from fedloom.deployment.settings import SiloData, SiloSettings
 from fedloom.errors import BadInput, nearest, unknown
 from fedloom.scenes import split_scene
 
+_SHAPING = ("bands", "steps", "rate", "seconds", "nperseg", "noverlap")  # options that shape a spectrogram
+
 
 def own_samples(
-    silo: SiloSettings, class_names: Sequence[str], image_size: int, seed: int
+    silo: SiloSettings,
+    class_names: Sequence[str],
+    image_size: int,
+    seed: int,
+    streams: tuple[Kind, ...] = (),
+    sounds: tuple[int, int] | None = None,
 ) -> tuple[Held, Held]:
     """The silo's training and test samples of its modality, read straight from its files: nothing is cached.
 
@@ -28,19 +36,25 @@ def own_samples(
         class_names: the federation's C names for that modality; labels become indices into them. Pairs have none.
         image_size: side in pixels that pictures come out with.
         seed: of the run: what a `share` is drawn from.
+        streams: the two kinds of data of the run's joint samples.
+        sounds: F bands and T steps of their spectrograms.
 
     Raises:
-        BadInput: nothing of the modality, a class that the federation does not know, or what the reader finds.
+        BadInput: nothing of the modality, a class that the federation does not know, joint samples of other kinds or
+            shapes, or what the reader finds.
     """
     data, modality = silo.data, silo.modality
     where = f"data {data.name!r}{f' in {data.root}' if data.root else ''}"
-    scene = _read(data, modality, image_size, where)
+    scene = _read(data, modality, image_size, sounds, where)
     for part, sets in (("training", scene.train), ("test", scene.test)):
         if modality not in sets or not len(sets[modality]):
-            raise BadInput(f"{where}: no {part} {modality}s{_hint(data, modality)}")
+            raise BadInput(f"{where}: no {part} {_many(modality)}{_hint(data, modality)}")
     train, test = scene.train[modality], scene.test[modality]
     if data.share is not None:
         train = train.subset(_part(scene, silo, seed))
+    if isinstance(train, JointSet) and isinstance(test, JointSet):
+        train, test = _held_kinds(train, test, silo, streams, where)
+        _check_sounds(train, data, sounds, where)
     if isinstance(train, PairSet) or isinstance(test, PairSet):
         new = np.zeros(0, dtype=np.int64)
     else:
@@ -69,22 +83,30 @@ def check_data(data: SiloData) -> None:
         )
 
 
-def _read(data: SiloData, modality: Modality, size: int, where: str) -> Scene:
+def _read(data: SiloData, modality: Modality, size: int, sounds: tuple[int, int] | None, where: str) -> Scene:
     """What the silo's reader finds; of a set of pairs the part `test`, else `val`, is the test part."""
     check_data(data)
-    options = _options(data, size)
+    options = _options(data, size, sounds)
     if data.name in DATASETS:
         return load_scene(data.name, data.root, **options)
     if modality != "pair":
-        raise BadInput(f"{where}: pictures with captions, for modality: pair; this silo has {modality}s")
+        raise BadInput(
+            f"{where}: pictures with captions, for modality: pair; this silo has {_many(modality)}"
+        )
     parts = load_pairs(data.name, data.root, **options).parts
     train: dict[Modality, Held] = {"pair": parts["train"]} if "train" in parts else {}
     held_out = parts.get("test") or parts.get("val")
     return Scene(data.name, (), train, {"pair": held_out} if held_out is not None else {})
 
 
-def _hint(data: SiloData, modality: str) -> str:
-    """What to do about pairs that are not there."""
+def _many(modality: Modality) -> str:
+    return "joint samples" if modality == "joint" else f"{modality}s"
+
+
+def _hint(data: SiloData, modality: Modality) -> str:
+    """What to do about pairs, or joint samples, that are not there."""
+    if modality == "joint":
+        return f"; data sets of joint samples: {', '.join(joint_sets())}"
     if modality != "pair":
         return ""
     if data.name == "flora":
@@ -94,11 +116,54 @@ def _hint(data: SiloData, modality: str) -> str:
     return f"; sets of pairs: {', '.join(PAIR_SETS)}"
 
 
-def _options(data: SiloData, size: int) -> dict[str, Any]:
-    """The reader's options: the operator's, the federation's picture side, and no generic part of one's own data."""
-    options = dict(data.options)
-    if size and "size" in options_of(DATASETS.get(data.name) or PAIR_SETS[data.name]):
+def joint_sets() -> list[str]:
+    """The data sets of joint samples."""
+    return [name for name, info in DATASETS.items() if "joint" in info.modalities]
+
+
+def _held_kinds(
+    train: JointSet, test: JointSet, silo: SiloSettings, streams: tuple[Kind, ...], where: str
+) -> tuple[JointSet, JointSet]:
+    """Both parts, cut down to the kinds of data that the silo holds: what it says, else what its samples have."""
+    if train.kinds != streams:
+        raise BadInput(
+            f"{where}: samples of {' and '.join(train.kinds)}, allowed: of {' and '.join(streams)}"
+        )
+    if silo.holds is not None and silo.holds not in streams:
+        raise BadInput(f"holds = {silo.holds!r}, allowed: {', '.join(streams)}, the kinds of data in the run")
+    held = train.owned if silo.holds is None else (silo.holds,)
+    if held == streams:
+        return train, test
+    left = [
+        samples.lacking({k: np.ones(len(samples), dtype=np.bool_) for k in streams if k not in held})
+        for samples in (train, test)
+    ]
+    for part, samples in zip(("training", "test"), left):
+        if not len(samples):
+            raise BadInput(f"{where}: no {part} samples with {held[0]}")
+    return left[0], left[1]
+
+
+def _check_sounds(samples: JointSet, data: SiloData, sounds: tuple[int, int] | None, where: str) -> None:
+    """Raises BadInput where the silo's spectrograms have another shape than the run's."""
+    part = samples.parts.get("audio")
+    if sounds is None or "audio" not in samples.owned or not isinstance(part, np.ndarray):
+        return
+    if part.shape[1:] != sounds:
+        found = [option for option in _SHAPING if option in options_of(DATASETS[data.name])]
+        raise BadInput(
+            f"{where}: spectrograms of {part.shape[1]} bands x {part.shape[2]} steps, the run's have {sounds[0]} x "
+            f"{sounds[1]}; what shapes them: data.options {', '.join(found)}"
+        )
+
+
+def _options(data: SiloData, size: int, sounds: tuple[int, int] | None) -> dict[str, Any]:
+    """The reader's options: the operator's, the federation's shapes, and no generic part of one's own data."""
+    options, known = dict(data.options), options_of(DATASETS.get(data.name) or PAIR_SETS[data.name])
+    if size and "size" in known:
         options.setdefault("size", size)
+    if sounds is not None and {"bands", "steps"} <= set(known):
+        options = {"bands": sounds[0], "steps": sounds[1], **options}
     if data.name == "folder":  # nobody pretrains on it, so nothing is to be taken away from the silo for that
         options.setdefault("generic_share", 0.0)
     return options
@@ -149,7 +214,13 @@ def match_classes(own: Sequence[str], federation: Sequence[str], used: Sequence[
 
 
 def _as_offered(samples: Held, new: Labels, side: int) -> Held:
-    """The samples under their new labels, pictures at that side."""
+    """The samples under their new labels, pictures and frames at that side."""
+    if isinstance(samples, JointSet):
+        parts: dict[Kind, Part] = dict(samples.parts)
+        if isinstance(frames := parts.get("image"), np.ndarray):
+            resized = _resized(frames.reshape(-1, *frames.shape[2:]), side)
+            parts["image"] = resized.reshape(*frames.shape[:2], *resized.shape[1:])
+        return JointSet(parts, new[samples.labels], samples.present, samples.ids)
     if isinstance(samples, PairSet):
         return PairSet(_resized(samples.images, side), samples.captions, samples.owner)
     if isinstance(samples, TextSet):

@@ -1,4 +1,4 @@
-"""A real silo's client: what the silo says of itself, what the server offers, and the client built where the data is.
+"""A real silo's client: what the silo says of itself, and the client built where the data is, from the server's offer.
 
 The silo decides about its data and its model. The server sends names, numbers and public files, never code. Importing
 this is light; `build_silo_client` brings torch.
@@ -13,35 +13,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field, field_validator
 
 from fedloom import __version__
-from fedloom.config import ClientsSettings, Config, validate
+from fedloom.config import validate
 from fedloom.data.scene import Modality
 from fedloom.deployment.settings import SiloSettings
 from fedloom.errors import BadInput
 from fedloom.federation.contract import WireContract
-from fedloom.models.settings import DUAL_ARCHS, Frozen, LearnerSettings
+from fedloom.models.settings import LearnerSettings
 from fedloom.public import pack_public, public_backbone, unpack_public, written_whole
-from fedloom.silo_data import class_positions, own_samples
+from fedloom.silo_data import own_samples
+from fedloom.silo_offer import Offer, at_the_silo, check_part, joint_model, make_offer
 from fedloom.sites import (
     new_client,
     new_learner,
+    reads,
     reads_texts,
-    server_settings,
     server_site,
     side_of,
     site_tokenizer,
     start_from,
+    start_name,
 )
 
 if TYPE_CHECKING:
-    from fedloom.methods.base import Method
     from fedloom.methods.site import Site
 
 __all__ = [
-    "Offer",
-    "at_the_silo",
     "build_silo_client",
     "describe_data",
     "describe_silo",
@@ -50,149 +48,30 @@ __all__ = [
     "pack_public",
     "picture_side",
     "prepare_run",
-    "server_models",
-    "unit_demanded",
     "unpack_public",
 ]
 log = logging.getLogger(__name__)
 
-AT_THE_SILO = "(at the silo)"  # said to the server in place of a path
 NO_LIMIT = 100_000  # tokens; a tokenizer that says more than this has not been told how long its texts may be
-
-
-class Training(Frozen):
-    """How clients train on their own data; see `config.ClientsSettings`."""
-
-    batch: int = Field(ge=1)
-    rate: float = Field(gt=0)
-    decay: float = Field(ge=0)
-    augment: bool
-    warm_steps: int = Field(ge=0)
-
-
-class Offer(Frozen):
-    """What a silo's client needs to know of a run. image_size: side of the run's pictures in pixels, 0: it has none."""
-
-    version: str = Field(description="of the server's fedloom")
-    method: str
-    settings: dict[str, Any]
-    seed: int = Field(ge=0)
-    width: int = Field(ge=2, description="d, the representation width of all clients")
-    class_names: tuple[str, ...] = Field(min_length=1)
-    text_class_names: tuple[str, ...] = Field((), description="of texts; empty: the same as of pictures")
-    image_size: int = Field(ge=0)
-    tokens: int = Field(ge=4, description="longest text in tokens where a tokenizer knows no limit")
-    training: Training
-    unit: bool = Field(False, description="whether the method needs representations of unit length")
-    fold: int | None = Field(None, ge=2, description="see `config.EvaluationSettings`")
-    server: dict[Modality, LearnerSettings] = Field(
-        default_factory=dict, description="the server's models, where a method sends them to clients"
-    )
-
-    @field_validator("server")
-    @classmethod
-    def _sizes_only(cls, value: dict[Modality, LearnerSettings]) -> dict[Modality, LearnerSettings]:
-        if any(learner.pretrained for learner in value.values()):
-            raise ValueError("a silo loads no weights of the server's naming, allowed for pretrained: null")
-        return value
-
-    def names_of(self, modality: Modality) -> tuple[str, ...]:
-        """The class names of a modality; pairs have none."""
-        if modality == "pair":
-            return ()
-        return (modality == "text" and self.text_class_names) or self.class_names
 
 
 def describe_silo(silo: Mapping[str, Any]) -> dict[str, Any]:
     """What a silo tells the server at joining, ready for JSON: `name`, `modality`, `model`. No path leaves.
 
+    `model` is None where a joint silo takes the run's.
+
     Raises:
         BadInput: `silo` is no `SiloSettings`.
     """
     own: SiloSettings = validate(SiloSettings, silo, "silo")
-    model = own.model.model_dump(mode="json")
-    model["pretrained"] = at_the_silo(own.model.arch, own.model.pretrained)
+    model = None
+    if own.model is not None:
+        model = own.model.model_dump(mode="json")
+        model["pretrained"] = at_the_silo(own.model.arch, own.model.pretrained)
     return {"name": own.name, "modality": own.modality, "model": model}
 
 
-def at_the_silo(arch: Any, pretrained: Any) -> str | None:
-    """What stands for a silo's own weights at the server: of a model of two, one word for each that has some."""
-    if not pretrained:
-        return None
-    if arch != "pair" and arch not in DUAL_ARCHS:
-        return AT_THE_SILO
-    return "+".join(AT_THE_SILO if part else "" for part in str(pretrained).split("+", 2))
-
-
 picture_side = side_of
-
-
-def unit_demanded(method: Method, settings: Any) -> bool:
-    """Whether clients of pictures or texts must have representations of unit length, whatever is configured."""
-    return method.models(settings, ClientsSettings()).groups[0].unit
-
-
-def server_models(config: Config) -> dict[Modality, LearnerSettings]:
-    """The server's models that clients are sent, by modality; none where the method sends none.
-
-    Raises:
-        BadInput: there is nothing to build one like, or it starts from weights that a silo does not have.
-    """
-    from fedloom.methods.base import load_method
-
-    if not load_method(config.method)[0].sends_models:
-        return {}
-    kinds: tuple[Modality, ...] = ("image", "text")
-    found = {m: server_settings(config, m) for m in kinds}
-    for m, learner in found.items():
-        if learner.pretrained:
-            raise BadInput(
-                f"{config.method} sends the server's {m} model to the silos, and they cannot rebuild one that "
-                f"starts from weights of its own (pretrained = {learner.pretrained!r}): set server.{m} to a model "
-                "without pretrained"
-            )
-    return found
-
-
-def make_offer(
-    config: Config, class_names: Sequence[str], image_size: int, text_class_names: Sequence[str] = ()
-) -> dict[str, Any]:
-    """The `Offer` of a run, ready for JSON.
-
-    Args:
-        config: of the run, its settings already fitted to the modalities that have joined.
-        class_names: C names.
-        image_size: side of the run's pictures in pixels, 0 where it has none.
-        text_class_names: of texts, where they have a label space of their own.
-
-    Raises:
-        BadInput: an unknown method, a wrong setting, class names that silos could not tell apart, or see
-            `server_models`.
-    """
-    from fedloom.methods.base import load_method
-
-    class_positions(class_names)
-    class_positions(text_class_names)
-    method, fixed = load_method(config.method)
-    settings = validate(method.settings, {**config.settings, **fixed}, "settings")
-    c = config.clients
-    return Offer(
-        version=__version__,
-        method=config.method,
-        settings=settings.model_dump(mode="json"),
-        seed=config.seed,
-        width=c.width,
-        class_names=tuple(class_names),
-        text_class_names=tuple(text_class_names),
-        image_size=image_size,
-        tokens=config.server.tokens,
-        training=Training(
-            batch=c.batch, rate=c.rate, decay=c.decay, augment=c.augment, warm_steps=c.warm_steps
-        ),
-        unit=unit_demanded(method, settings),
-        fold=config.evaluation.fold,
-        server=server_models(config),
-    ).model_dump(mode="json")
 
 
 def prepare_run(offer: Mapping[str, Any], files: Mapping[str, Any], folder: Path) -> WireContract:
@@ -231,20 +110,27 @@ def build_silo_client(
     own: SiloSettings = validate(SiloSettings, silo, "silo")
     run: Offer = validate(Offer, offer, "offer")
     _check(own, run)
-    own, place, names = _as_demanded(own, run), Path(public), run.names_of(own.modality)
-    private, test = own_samples(own, names, run.image_size, run.seed)
+    model, place, names = _model(own, run), Path(public), run.names_of(own.modality)
+    streams = run.streams_of(own.modality)
+    private, test = own_samples(
+        own, names, run.image_size, run.seed, streams, run.joint.sounds if run.joint else None
+    )
     words = None
-    if reads_texts(own.model):
-        words = _tokenizer(own, place, run.tokens)
+    if reads_texts(model):
+        words = _tokenizer(model, place, run.tokens)
     learner = new_learner(
-        own.model,
+        model,
         run.seed,
-        name,
+        start_name(name, own.modality),
         classes=len(names),
         image_size=run.image_size,
         tokenizer=words,
+        streams=streams,
     )
-    _fit_start(learner, own, place, run.image_size)
+    side = run.image_size if "image" in reads(own.modality, streams) else 0
+    _check_side(learner, side)
+    if own.modality != "joint":  # these share parameters and start alike, from no public data
+        _start(learner, model, place)
 
     def start(site: Any) -> None:
         if warm:
@@ -266,7 +152,7 @@ def build_silo_client(
         **run.training.model_dump(exclude={"warm_steps"}),
     )
     shown = words if own.modality != "image" else None
-    client.site.export = partial(export_silo_client, client, names, shown)
+    client.site.export = partial(export_silo_client, client, names, shown, side)
     log.info(describe_data(client, names))
     return client
 
@@ -302,16 +188,22 @@ def describe_data(client: Any, class_names: Sequence[str]) -> str:
         f"{client.site.name}: {train.sum()} training and {test.sum()} test samples ({client.site.modality}) of "
         f"{len(held)} of {len(class_names)} classes, training/test: {', '.join(held)}"
     )
+    if client.site.modality == "joint":
+        a, b = (client.site.samples[part].present for part in ("private", "test"))
+        line += f"; with {', '.join(f'{kind} {a[kind].sum()}/{b[kind].sum()}' for kind in a)}"
     return line + (f"; none of: {', '.join(lacks)}" if lacks else "")
 
 
-def export_silo_client(client: Any, class_names: Sequence[str], tokenizer: Any | None, out: Path) -> None:
+def export_silo_client(
+    client: Any, class_names: Sequence[str], tokenizer: Any | None, side: int, out: Path
+) -> None:
     """Write the client's trained model as a transformers folder `out`, whole or not at all.
 
     Args:
         client: what `build_silo_client` gave.
         class_names: of the offer, for the client's modality.
-        tokenizer: of a client of texts or pairs (`client.site.tokenizer`), None for pictures.
+        tokenizer: of a client that reads texts (`client.site.tokenizer`), else None.
+        side: of pictures in pixels, 0 for a client that sees none.
         out: replaced where it exists.
 
     Raises:
@@ -320,7 +212,7 @@ def export_silo_client(client: Any, class_names: Sequence[str], tokenizer: Any |
     from fedloom.exporting import write_learner
 
     with written_whole(out) as new:
-        write_learner(client.site.learner, class_names, tokenizer, client.site.side, new)
+        write_learner(client.site.learner, class_names, tokenizer, side, new)
 
 
 def _check(silo: SiloSettings, offer: Offer) -> None:
@@ -331,31 +223,33 @@ def _check(silo: SiloSettings, offer: Offer) -> None:
             f"the server runs fedloom {offer.version}, this silo {__version__}: "
             "the first two numbers must be the same"
         )
-    if silo.model.width != offer.width:
+    if silo.model is not None and silo.model.width != offer.width:
         raise BadInput(f"model.width = {silo.model.width}, allowed: {offer.width}, as the federation's")
-    if silo.modality != "text" and not offer.image_size:
+    check_part(offer.method, silo.modality)
+    if silo.modality == "joint" and offer.joint is None:
+        raise BadInput("modality = 'joint': the run has no joint clients")
+    if "image" in reads(silo.modality, offer.streams_of(silo.modality)) and not offer.image_size:
         raise BadInput(f"modality = {silo.modality!r}: the run has no pictures, allowed: 'text'")
-    if silo.modality == "pair":
-        from fedloom.methods.base import load_method
-
-        if not load_method(offer.method)[0].pairs:
-            raise BadInput(f"modality = 'pair': {offer.method} has no part for clients of pairs")
 
 
-def _as_demanded(silo: SiloSettings, offer: Offer) -> SiloSettings:
-    """The silo with its model as the method needs it. Raises BadInput where such a model cannot be that."""
+def _model(silo: SiloSettings, offer: Offer) -> LearnerSettings:
+    """The silo's model as the method needs it. Raises BadInput where it cannot be that."""
+    if silo.modality == "joint":
+        assert offer.joint is not None  # _check
+        return joint_model(silo.model, offer.joint.model)
+    assert silo.model is not None  # SiloSettings
     if not offer.unit or silo.modality == "pair":  # a dual encoder's rows have unit length as they are
-        return silo
-    model = validate(LearnerSettings, {**silo.model.model_dump(), "unit": True}, "model")
-    return silo.model_copy(update={"model": model})
+        return silo.model
+    model: LearnerSettings = validate(LearnerSettings, {**silo.model.model_dump(), "unit": True}, "model")
+    return model
 
 
-def _tokenizer(silo: SiloSettings, public: Path, tokens: int) -> Any:
+def _tokenizer(model: LearnerSettings, public: Path, tokens: int) -> Any:
     """The tokenizer of the silo's own text model, else the public one; rows of at most `tokens` if it has no limit."""
     try:
-        words = site_tokenizer(silo.model, str(public / "tokenizer"), tokens)
+        words = site_tokenizer(model, str(public / "tokenizer"), tokens)
     except (OSError, ValueError) as error:
-        given = silo.model.pretrained
+        given = model.pretrained
         where = f"model.pretrained = {given!r}" if given else str(public / "tokenizer")
         why = " ".join(str(error).split())
         raise BadInput(f"{where}: cannot load a tokenizer: {why}") from None
@@ -364,20 +258,26 @@ def _tokenizer(silo: SiloSettings, public: Path, tokens: int) -> Any:
     return words
 
 
-def _fit_start(learner: Any, silo: SiloSettings, public: Path, side: int) -> None:
-    """Start from the public backbones where there are some; check that weights of the silo's own read such pictures."""
+def _check_side(learner: Any, side: int) -> None:
+    """Raises BadInput where weights of the silo's own read other pictures than those of that side; 0: it sees none."""
+    from fedloom.models.learner import towers
+
+    for tower in towers(learner) if side else ():
+        wanted = getattr(getattr(getattr(tower, "backbone", None), "config", None), "image_size", side)
+        if wanted != side:
+            raise BadInput(
+                f"model.pretrained: reads pictures of side {wanted}, the federation's have side {side} pixels; "
+                f"allowed: weights for side {side}, resnet, or frozen-mobilenet"
+            )
+
+
+def _start(learner: Any, settings: LearnerSettings, public: Path) -> None:
+    """Start from the public backbones where there are some. Raises BadInput where one does not fit."""
     from safetensors import SafetensorError
 
     from fedloom.models.learner import towers
 
-    built = towers(learner)
-    reads = getattr(getattr(getattr(built[0], "backbone", None), "config", None), "image_size", side)
-    if silo.modality != "text" and reads != side:
-        raise BadInput(
-            f"model.pretrained: reads pictures of side {reads}, the federation's have side {side} pixels; allowed: "
-            f"weights for side {side}, resnet, or frozen-mobilenet"
-        )
-    for tower, model in zip(built, silo.model.towers()):
+    for tower, model in zip(towers(learner), settings.towers()):
         if (folder := public_backbone(public, model)) is None:
             continue
         try:

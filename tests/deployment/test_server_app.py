@@ -77,7 +77,7 @@ def test_a_group_of_one_for_each_silo_under_its_own_name() -> None:
             {"silo": "x", "about": {"name": "x", "modality": "text"}},
             "model = None, allowed: `arch` and sizes",
         ),
-        ({"silo": "x", "about": {"name": "x", "modality": "text", "model": {}}}, "model.arch = "),
+        ({"silo": "x", "about": {"name": "x", "modality": "text", "model": {}}}, "model.arch"),
         (says(None), "name = None, allowed: at most 128 letters"),
         (says("../../up"), "name = ../../up, allowed: at most 128 letters"),
         (says("x" * 129), "allowed: at most 128 letters"),
@@ -159,6 +159,81 @@ def test_a_silo_of_pairs_that_cannot_be(
     assert len(caplog.messages[0]) < 800
 
 
+SILENT = {
+    **says("x", "joint"),
+    "about": {"name": "x", "modality": "joint", "model": None},
+}  # takes the run's model
+
+
+def joint_config(*more: str, method: str = "fedcmi", silos: int = 1, **model: Any) -> Config:
+    """A run of the preset fedcmi over small things that are heard and seen."""
+    options = {"classes": 3, "per_class": 8, "test_per_class": 4, "size": 12, "bands": 8, "steps": 12}
+    values = {"data": {"options": options}, "clients": {"joint": [{**MODELS["joint"], **model}]}}
+    short = ("rounds=1", "settings.private_steps=2", "clients.batch=4", "engine.patience=30")
+    given = (*OWN_DATA, f"engine.silos={silos}", *short, *more)
+    return load_config(preset="fedcmi", overrides=given, values={**values, "method": method})
+
+
+def test_joint_silos_take_the_runs_model() -> None:
+    said = [says("a", "joint"), SILENT, says("c", "joint")]
+    made = with_roster(joint_config(), said, side=12)
+    assert made.clients.names("joint") == ["a", "x", "c"]
+    assert (made.clients.image, made.clients.text) == ((), ())
+    assert made.clients.learners("joint") == joint_config().clients.learners("joint") * 3
+    # Weights to start from: the server's own path stays here, each silo has its own copy.
+    heavy = joint_config(pretrained="/server/ears+")
+    made = with_roster(heavy, [says("a", "joint", pretrained="/elsewhere+")], side=12)
+    assert made.clients.learners("joint")[0].pretrained == "/server/ears+"
+
+
+@pytest.mark.parametrize(
+    ("odd", "run", "told"),
+    [
+        (
+            says("x", "joint", hidden=32),
+            {},
+            "model.hidden = 32, allowed: 16, as of all the run's joint clients",
+        ),
+        (says("x", "joint", arch="vit"), {}, "model.arch = 'vit', allowed: 'audio-resnet+resnet'"),
+        (says("x", "joint", arch=["vit"]), {}, "model.arch = "),
+        (says("x", "joint", pretrained="a+"), {}, "model.pretrained = '(at the silo)+', allowed: None"),
+        (SILENT, {"pretrained": "/server/ears+"}, "start from weights: name them in model.pretrained"),
+        (
+            {**SILENT, "about": {**SILENT["about"], "model": "vit"}},
+            {},
+            "model = vit, allowed: `arch` and sizes",
+        ),
+        (says("x", "image"), {}, "modality = 'image': fedcmi is for joint clients only"),
+        (says("x", "pair"), {}, "modality = 'pair': fedcmi has no part for clients of pairs"),
+    ],
+)
+def test_a_silo_that_does_not_fit_joint_ones(
+    odd: dict[str, Any], run: dict[str, Any], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    fits = says("ward", "joint", **run)
+    made = with_roster(joint_config(**run), [fits, odd], side=12)
+    assert made.clients.names("joint") == ["ward"]
+    assert len(caplog.messages) == 1
+    assert told in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (config(method="fedavg"), "the run names no model for joint clients; set clients.joint"),
+        (
+            config("clients.joint=[{arch: audio-resnet+resnet, width: 16}]", method="fedmmkt"),
+            "modality = 'joint': fedmmkt has no part for joint clients",
+        ),
+    ],
+)
+def test_a_run_without_a_part_for_joint_silos(given: Config, told: str) -> None:
+    with pytest.raises(FedloomError) as error:
+        with_roster(given, [SILENT], side=12)
+    assert str(error.value).endswith(told)
+
+
 def test_where_a_silos_weights_lie_means_nothing_here() -> None:
     """A path, or a name on a hub, of a silo's choice is never looked up on the server."""
     for word in ("/etc", "evil/model", "x" * 1_000_000, 7):
@@ -194,9 +269,9 @@ class Sites:
         self.hosts: dict[str, SiloHost] = {}
         self.grid = InProcessGrid({})
 
-    def add(self, name: str, modality: str, data: Path | dict[str, Any]) -> None:
+    def add(self, name: str, modality: str, data: Path | dict[str, Any], **more: Any) -> None:
         where = data if isinstance(data, dict) else {"root": str(data)}
-        given = {"name": name, "modality": modality, "model": MODELS[modality], "data": where}
+        given = {"name": name, "modality": modality, "model": MODELS[modality], "data": where, **more}
         settings = worker_settings(SiloSettings.model_validate({**given, "folder": str(self.root / name)}))
         host = self.hosts[name] = host_from(settings, self.root / name / "state")
         node = 100 + len(self.hosts)
@@ -259,6 +334,22 @@ def test_fedafd_on_silos_of_three_kinds(sites: Sites, fedloom_cache: Path, tmp_p
     assert [row["missing"] for row in run.rounds] == [[], []]
     assert run.rounds[1]["pair_recall"] is not None
     assert list(sites.root.glob("album/state/runs/*/export/album/matching.json"))
+
+
+def test_fedcmi_on_silos_that_hear_and_see(fedloom_cache: Path, tmp_path: Path) -> None:
+    """One of them only hears. Nobody reads: no tokenizer is made, and no backbone is trained."""
+    made = Sites(tmp_path / "sites")
+    options = {"classes": 3, "per_class": 8, "test_per_class": 4}
+    made.add("both", "joint", {"name": "duet", "options": options}, model=None)
+    made.add("ears", "joint", {"name": "duet", "options": {**options, "seed": 1}}, holds="audio")
+    job = Job(joint_config(silos=2).model_dump(mode="json"))
+    carry_out(made.grid, job, tmp_path / "server")
+    run = load_run(follow(event_file(tmp_path / "server", job.id), Observer(), lambda: None))
+    assert [row["per_client"].keys() for row in run.rounds] == [{"both", "ears"}] * 2
+    assert [row["missing"] for row in run.rounds] == [[], []]
+    assert not [p for kind in ("tokenizer", "backbone") for p in fedloom_cache.glob(f"*{kind}*")]
+    for name in ("both", "ears"):
+        assert list(made.root.glob(f"{name}/state/runs/*/export/{name}/fusion.json"))
 
 
 def test_the_servers_model_must_be_one_that_silos_can_rebuild(sites: Sites, tmp_path: Path) -> None:

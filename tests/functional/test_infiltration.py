@@ -64,7 +64,7 @@ def test_never_rises_with_the_lag_and_stays_within_its_range(dominant):
         pair = (strong, weak) if dominant == 0 else (weak, strong)
         tau = class_temperatures(*pair, kappa=5.0)
         lag = strong / weak
-        assert 0.1 <= tau.min()
+        assert tau.min() >= 0.1
         assert tau.max() <= 1
         assert (tau[lag.argsort()].diff() <= 1e-7).all()
 

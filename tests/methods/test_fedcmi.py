@@ -141,7 +141,7 @@ def test_of_samples_that_lack_a_kind_only_the_whole_ones_have_own_terms_and_less
 
 def test_the_teacher_stays_as_it_was_sent_and_the_distance_pulls_back_to_it():
     half = client("a", method=FEDCMI, settings={**OFF, "mu": 3.0, "lambda_d": 1.0})
-    objective, (inputs, index) = objective_of(half), batch(half)
+    objective = objective_of(half)
     before = {k: v.clone() for k, v in objective.teacher.state_dict().items()}
     assert objective.distance is not None
     objective.distance().backward()

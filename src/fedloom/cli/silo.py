@@ -40,7 +40,7 @@ def up(
             metavar="PATH", help="This site's data: class folders, a CSV file, or a data set's name."
         ),
     ] = None,
-    modality: Annotated[str | None, typer.Option(metavar="KIND", help="image, text or pair.")] = None,
+    modality: Annotated[str | None, typer.Option(metavar="KIND", help="image, text, pair or joint.")] = None,
     model: Annotated[str | None, typer.Option(metavar="ARCH", help="See `fedloom models`.")] = None,
     pretrained: Annotated[
         str | None, typer.Option(metavar="PATH", help="The model's own weights: a folder or a hub name.")
@@ -78,7 +78,8 @@ def up(
     )
     settings: SiloSettings = read_settings(SiloSettings, config, values, set_ or ())
     with until_signal() as running, supervise(settings, say) as supervisor:
-        say(f"silo {settings.name} up ({settings.modality}, {settings.model.arch}), folder {settings.folder}")
+        arch = settings.model.arch if settings.model else "the run's model"
+        say(f"silo {settings.name} up ({settings.modality}, {arch}), folder {settings.folder}")
         while running.wait(0.5):
             supervisor.check()
     say(f"silo {settings.name} down")
@@ -87,7 +88,7 @@ def up(
 def _data(where: str | None, modality: str | None) -> dict[str, Any] | None:
     """A data set by its name; else a CSV file of texts, a folder of class folders, or a folder that holds both.
 
-    For modality "pair": a folder of parquet files with captioned pictures.
+    For modality "pair": a folder of parquet files with captioned pictures. Joint samples have a reader for each set.
     """
     from fedloom.data.registry import DATASETS, PAIR_SETS
     from fedloom.errors import BadInput, nearest
@@ -102,6 +103,13 @@ def _data(where: str | None, modality: str | None) -> dict[str, Any] | None:
         raise BadInput(
             f"--data {where}: there is no such file or folder, nor a data set of that name."
             f"{nearest(where, known)} Data sets: {', '.join(known)}"
+        )
+    if modality == "joint":
+        from fedloom.silo_data import joint_sets
+
+        raise BadInput(
+            f"--data {where}: each data set of joint samples has its own reader, so in place of --data: "
+            f"--set data.name=NAME --set data.root={where}; allowed for NAME: {', '.join(joint_sets())}"
         )
     if modality == "pair":
         if not path.is_dir():

@@ -148,8 +148,9 @@ _INFOS = (
         "CrisisMMD v2.0: tweets of seven disasters with a picture each; informative or not, humanitarian, damage",
         ("joint",),
         2,
-        "data_image/<event>/<date>/<tweet>_<n>.jpg and crisismmd_datasplit_all/task_<task>_text_img_{train,dev,test}.tsv, "
-        "or crisismmd_datasplit_agreed_label/..._agreed_lab_{train,dev,test}.tsv",
+        "data_image/<event>/<date>/<tweet>_<n>.jpg and "
+        "crisismmd_datasplit_all/task_<task>_text_img_{train,dev,test}.tsv, or "
+        "crisismmd_datasplit_agreed_label/..._agreed_lab_{train,dev,test}.tsv",
         "fedloom.data.crisismmd:load",
         "https://crisisnlp.qcri.org/crisismmd (Alam et al. 2018; splits: Ofli et al. 2020)",
     ),

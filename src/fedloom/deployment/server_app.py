@@ -9,22 +9,23 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedloom.config import ARCHS, ClientGroup, Config, validate
-from fedloom.data.scene import MODALITIES
+from fedloom.data.scene import MODALITIES, Modality
 from fedloom.deployment.events import EventLog, run_log
 from fedloom.deployment.job import Job, event_file
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.flower.mail import words
 from fedloom.federation.flower.pulls import look_often
 from fedloom.federation.silo.store import RUN_NAME
+from fedloom.models.settings import LearnerSettings
 from fedloom.runs.disk import read_object
 from fedloom.runs.folder import new_run_path
-from fedloom.silos import at_the_silo
+from fedloom.silo_offer import at_the_silo, check_part, joint_model, joint_offer, server_models, unit_demanded
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid, ServerApp
@@ -73,7 +74,7 @@ def carry_out(grid: Any, job: Job, server: Path) -> None:
     from fedloom import experiment
     from fedloom.methods.base import load_method
     from fedloom.scenes import cached_scene
-    from fedloom.silos import picture_side, server_models
+    from fedloom.sites import side_of
 
     events, out = EventLog(event_file(server, job.id)), job.out
     try:
@@ -81,8 +82,9 @@ def carry_out(grid: Any, job: Job, server: Path) -> None:
         own = config.engine.mode == "deployment" and load_method(config.method)[0].clients
         if own and job.resume is None:
             events.stage(f"waiting for {config.engine.silos or 1} silos")
-            config = with_roster(config, roster(grid, config), picture_side(cached_scene(config.data)))
+            config = with_roster(config, roster(grid, config), side_of(cached_scene(config.data)))
             server_models(config)  # refused before anything is trained
+            joint_offer(config)
         if out is None and job.resume is None:
             out = str(new_run_path(config.method, config.data.name, config.seed, server / "runs"))
         done = experiment.run(
@@ -132,12 +134,12 @@ def with_roster(config: Config, said: list[dict[str, Any]], side: int = 0) -> Co
 
     A silo is left out, with a line in the log, when it says what no client can be, when its name is taken, or when
     its representations have another width than those of most silos, its patches do not tile the run's pictures of
-    `side` pixels (0: unknown), or the method has no part for such a client.
+    `side` pixels (0: unknown), the method has no part for such a client, or its model is not the one of the run's
+    joint clients.
 
     Raises FedloomError when fewer are left than the run waits for; says why of the first that was left out.
     """
     from fedloom.methods.base import load_method
-    from fedloom.silos import unit_demanded
 
     method, fixed = load_method(config.method)
     settings = validate(method.settings, {**config.settings, **fixed}, "settings")
@@ -147,9 +149,8 @@ def with_roster(config: Config, said: list[dict[str, Any]], side: int = 0) -> Co
     for header in said:
         silo = words(header.get("silo"))[:60]
         try:
-            modality, group = _group(header, side, unit)
-            if modality == "pair" and not method.pairs:
-                raise BadInput(f"modality = 'pair': {config.method} has no part for clients of pairs")
+            modality, group = _group(header, side, unit, config.clients.learners("joint"))
+            check_part(config.method, modality)
             if group["name"] in there:
                 raise BadInput(f"another silo is called {group['name']!r}")
             there[group["name"]] = modality, group
@@ -173,10 +174,12 @@ def with_roster(config: Config, said: list[dict[str, Any]], side: int = 0) -> Co
     return config.model_copy(update={"clients": validate(type(config.clients), clients, "clients")})
 
 
-def _group(header: Mapping[str, Any], side: int, unit: bool) -> tuple[str, dict[str, Any]]:
+def _group(
+    header: Mapping[str, Any], side: int, unit: bool, joint: Sequence[LearnerSettings]
+) -> tuple[Modality, dict[str, Any]]:
     """(modality, client group) of a silo's word about itself, which may be anything. Raises BadInput.
 
-    unit: whether the method needs representations of unit length.
+    unit: whether the method needs representations of unit length; joint: the run's own models of joint clients.
     """
     about = header.get("about")
     if not isinstance(about, dict) or about.get("modality") not in MODALITIES:
@@ -184,6 +187,8 @@ def _group(header: Mapping[str, Any], side: int, unit: bool) -> tuple[str, dict[
     name, model = about.get("name"), about.get("model")
     if not isinstance(name, str) or not RUN_NAME.fullmatch(name):
         raise BadInput(f"name = {words(name)[:100]}, allowed: at most 128 letters, digits, '_', '-', '.'")
+    if about["modality"] == "joint" and (model is None or isinstance(model, dict)):
+        return "joint", _joint_group(name, model, joint)
     if not isinstance(model, dict):
         raise BadInput(f"model = {words(model)[:100]}, allowed: `arch` and sizes, as in the configuration")
     # Where its weights lie is the silo's own affair: a path or a hub name of its choice means nothing here.
@@ -203,7 +208,20 @@ def _group(header: Mapping[str, Any], side: int, unit: bool) -> tuple[str, dict[
             f"model.hidden = {group.hidden}, model.layers = {group.layers}: about {size:.1e} weights, "
             f"allowed: {_LARGEST:.1e}"
         )
-    return str(about["modality"]), group.model_dump(mode="json")
+    modality: Modality = about["modality"]
+    return modality, group.model_dump(mode="json")
+
+
+def _joint_group(name: str, model: dict[str, Any] | None, run: Sequence[LearnerSettings]) -> dict[str, Any]:
+    """The run's model for a joint silo that says `model` of its own. Raises BadInput where that is another one."""
+    if not run:
+        raise BadInput("modality = 'joint': the run names no model for joint clients; set clients.joint")
+    own = None
+    if model is not None:
+        weights = at_the_silo(model.get("arch"), model.get("pretrained"))
+        own = validate(LearnerSettings, {**model, "pretrained": weights}, "model")
+    joint_model(own, run[0])
+    return ClientGroup(**run[0].model_dump(), name=name).model_dump(mode="json")
 
 
 def _end_with_parent() -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fedloom.config import ARCHS
+from fedloom.data.joint import Kind
 from fedloom.data.scene import Modality
 from fedloom.models.settings import Frozen, LearnerSettings
 
@@ -60,7 +61,10 @@ class SiloSettings(Frozen):
 
     name: str = Field(description="letters, digits, '_', '-', '.'; the client's name in every result")
     modality: Modality
-    model: LearnerSettings
+    model: LearnerSettings | None = Field(None, description="null: the run's; of joint silos only")
+    holds: Kind | None = Field(
+        None, description="of joint samples the one kind of data to use; null: what is there"
+    )
     data: SiloData = SiloData()
     server: str = Field(f"127.0.0.1:{PORT}", description="the server's host:port")
     folder: str = Field("fedloom-silo", description="the silo's own folder")
@@ -90,7 +94,12 @@ class SiloSettings(Frozen):
 
     @model_validator(mode="after")
     def _arch(self) -> SiloSettings:
-        if self.model.arch not in (allowed := ARCHS[self.modality]):
+        if self.holds is not None and self.modality != "joint":
+            raise ValueError(f"holds = {self.holds!r} is for modality 'joint', not {self.modality!r}")
+        if self.model is None:
+            if self.modality != "joint":
+                raise ValueError(f"model: needed, allowed for arch: {', '.join(ARCHS[self.modality])}")
+        elif self.model.arch not in (allowed := ARCHS[self.modality]):
             raise ValueError(
                 f"{self.model.arch!r} is no {self.modality} model, allowed: {', '.join(allowed)}"
             )

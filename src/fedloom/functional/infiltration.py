@@ -44,8 +44,8 @@ def class_temperatures(
         first, second: mean confidence in each class (C,) of either kind (`class_means`); NaN: absent.
         kappa: how fast a lag sharpens the lesson.
         floor: smallest temperature.
-        geometric: the mean of R over classes. The arithmetic one, the authors', is not the inverse of the mean of 1 / R,
-            so that the kinds' order matters a little; by the geometric one it does not.
+        geometric: the mean of R over classes. The arithmetic one, the authors', is not the inverse of the mean of
+            1 / R, so that the kinds' order matters a little; by the geometric one it does not.
 
     Returns:
         All 1 where fewer than two classes are present.

@@ -10,7 +10,7 @@ weights are the running statistics of normalisation layers.
 
 Joint clients (two streams and a fusion head, one architecture) exchange the streams of the kinds of data that they hold
 and the fusion head (FedCMI, arXiv 2401.00894): each parameter is averaged over those who have it. They all start from
-the weights that the server starts from.
+the weights that the server starts from (unless clients.warm_steps has them train alone first).
 """
 
 from __future__ import annotations
@@ -181,14 +181,14 @@ class Server(ServerHalf):
             self.groups[kind] = {**self.groups.get(kind, {}), **self.aggregate(kind, group)}
         losses = [updates[k].loss for k in sorted(updates)]
         mean = float(np.mean(losses)) if losses else None
-        return Info(losses={"clients": mean}, facts=self.facts(updates))
+        return Info(losses={"clients": mean}, facts=self.hear(updates))
 
     def aggregate(self, kind: str, updates: Mapping[str, Any]) -> Arrays:
         """What replaces the average of the clients called `kind`, of what they sent this round."""
         return mean_parameters(updates)
 
-    def facts(self, updates: Mapping[str, Any]) -> dict[str, float | None]:
-        """What of the round a reader of the run may want to know."""
+    def hear(self, updates: Mapping[str, Any]) -> dict[str, float | None]:
+        """Take up what clients said besides parameters; what of the round a reader of the run may want to know."""
         return {}
 
     def chosen(self, federation: Federation) -> list[str]:

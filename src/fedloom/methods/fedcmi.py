@@ -242,7 +242,7 @@ class Server(fedavg.Server):
             return average
         return Lesson(average.parameters, self.rho if self.settings.dominance == "global" else None)
 
-    def facts(self, updates: Mapping[str, Update]) -> dict[str, float | None]:
+    def hear(self, updates: Mapping[str, Update]) -> dict[str, float | None]:
         """Takes up what clients say of dominance; how often the first kind led, and how often that flipped."""
         told = [updates[k] for k in sorted(updates)]
         knowing = [(u.samples, u.first, u.second) for u in told if u.first is not None and u.second is not None]

@@ -123,7 +123,7 @@ class Server(fedavg.Server):
             self._start = {n: p.detach().numpy().copy() for n, p in named if p.requires_grad}
         return self._start
 
-    def facts(self, updates: Mapping[str, Update]) -> dict[str, float | None]:
+    def hear(self, updates: Mapping[str, Update]) -> dict[str, float | None]:
         """How much of its blocks a client has from itself, on average."""
         return {"own_share": self._alone}
 

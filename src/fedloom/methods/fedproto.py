@@ -203,7 +203,7 @@ class Server(fedavg.Server):
             {} if isinstance(average, Empty) else average.parameters,
         )
 
-    def facts(self, updates: Mapping[str, Update]) -> dict[str, float | None]:
+    def hear(self, updates: Mapping[str, Update]) -> dict[str, float | None]:
         """Takes up prototypes; how many there are."""
         sent: dict[tuple[str, int], list[tuple[int, NDArray[Any]]]] = {}
         for client in sorted(updates):

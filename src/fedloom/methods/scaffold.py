@@ -166,7 +166,7 @@ class Server(fedavg.Server):
             n for k, n in heard.items() if self.members[k] == kind and stream in self.owned.get(k, (stream,))
         )
 
-    def facts(self, updates: Mapping[str, Update]) -> dict[str, float | None]:
+    def hear(self, updates: Mapping[str, Update]) -> dict[str, float | None]:
         """||c||, over all architectures."""
         squares = [
             float(np.square(v, dtype=np.float64).sum()) for c in self.controls.values() for v in c.values()

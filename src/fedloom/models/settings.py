@@ -159,6 +159,11 @@ class LearnerSettings(Frozen):
             for arch, weights in zip(archs, own)
         )
 
+    def kinds(self) -> tuple[str, ...]:
+        """What its towers read, in their order: "audio", "image", "text"."""
+        known = (("audio", _AUDIO), ("image", _IMAGE), ("text", _TEXT))
+        return tuple(kind for tower in self.towers() for kind, archs in known if tower.arch in archs)
+
     @model_serializer(mode="wrap")
     def _telling(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leaves out what means nothing here: models' dumps name their caches and random streams."""

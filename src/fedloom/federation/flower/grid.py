@@ -191,7 +191,7 @@ class GridFederation(Federation):
         clients = header.get("clients")
         if not isinstance(clients, dict) or not all(
             isinstance(k, str)
-            and v in ("image", "text", "pair", "audio", "video", "image-text", "audio-visual")
+            and v in ("image", "text", "pair", "joint")
             for k, v in clients.items()
         ):
             raise ContractBreach(f"{silo} brings no clients: {words(clients)}")

@@ -391,7 +391,7 @@ def private_samples(config: Config, scene: Scene, modality: Modality, index: int
 
 def held_kinds(kinds: tuple[Kind, Kind], multi_ratio: float, clients: int, index: int) -> tuple[Kind, ...]:
     """The kinds that joint client `index` of `clients` holds: the first ones both, then those of the first kind."""
-    both = round(multi_ratio * clients)
+    both = int(multi_ratio * clients + 0.5)
     first = both + (clients - both + 1) // 2
     return kinds if index < both else kinds[:1] if index < first else kinds[1:]
 

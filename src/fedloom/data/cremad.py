@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fedloom.data.assemble import Reading, chosen_classes
+from fedloom.data.clips import Clip, ClipReading, clip_notes, read_clips
 from fedloom.data.decode import OnBad
 from fedloom.data.files import need_file, need_folder, read_columns, read_rows
-from fedloom.data.frames import Clip, ClipReading, clip_notes, read_clips
 from fedloom.data.scene import Scene
 from fedloom.data.sound import SoundReading
 from fedloom.errors import BadInput, unknown

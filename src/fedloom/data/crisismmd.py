@@ -12,9 +12,9 @@ import numpy as np
 
 from fedloom.data.assemble import Reading, chosen_classes
 from fedloom.data.captioned import inside
+from fedloom.data.clips import choose
 from fedloom.data.decode import OnBad, decode_all
 from fedloom.data.files import need_file, need_folder, read_text, readable
-from fedloom.data.frames import choose
 from fedloom.data.joint import JointSet
 from fedloom.data.scene import Scene
 from fedloom.errors import BadInput, nearest, unknown

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,25 +13,8 @@ from PIL import Image
 from fedloom.data.decode import UNREADABLE, decode
 from fedloom.data.sound import unreadable, video
 
-if TYPE_CHECKING:
-    from fedloom.data.clips import Clip as Clip
-    from fedloom.data.clips import ClipReading as ClipReading
-    from fedloom.data.clips import choose as choose
-    from fedloom.data.clips import clip_notes as clip_notes
-    from fedloom.data.clips import read_clips as read_clips
-
 NUMBERED = re.compile(r"\d{1,9}\.jpe?g", re.IGNORECASE)
-MOVED = ("Clip", "ClipReading", "choose", "clip_notes", "read_clips")
 Frames = NDArray[np.uint8]
-
-
-def __getattr__(name: str) -> object:
-    """What has moved to `data.clips`, for readers that still look for it here. Late: that module imports this one."""
-    if name not in MOVED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from fedloom.data import clips
-
-    return getattr(clips, name)
 
 
 def evenly(K: int, M: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,21 +54,25 @@ def _own_weights(config: Config, kind: str) -> str | None:
     """The folder or hub name that the configuration gives for `kind`."""
     return getattr(getattr(config.server, kind, None), "pretrained", None)
 
+LETTERS = (string.ascii_lowercase + string.digits, " ".join(string.punctuation))
+
 
 def tokenizer_folder(config: Config, scene: Scene) -> Path:
-    """The folder of the public tokenizer, trained on the generic part's captions and texts, and the prompts."""
+    """The folder of the public tokenizer, trained on the generic part's captions and texts, and the prompts.
+
+    Where there is no generic part nobody may read anything: then words are spelled in letters.
+    """
     from fedloom.models.text import train_tokenizer
 
-    def build(folder: Path) -> None:
-        captions, texts = (scene.generic.captions, scene.generic.texts) if scene.generic else ((), ())
-        corpus = [*captions, *scene.prompts] * 2
-        train_tokenizer([*corpus, *texts], config.server.vocabulary, config.server.tokens).save_pretrained(
-            folder
-        )
+    generic, s = scene.generic, config.server
 
-    return cached(
-        "tokenizer", asset_key(config, scene, "tokenizer") if scene.generic else {"scene": scene.name}, build
-    )
+    def build(folder: Path) -> None:
+        captions, texts = (generic.captions, generic.texts) if generic else ((), LETTERS)
+        corpus = [*captions, *scene.prompts] * 2
+        train_tokenizer([*corpus, *texts], s.vocabulary, s.tokens).save_pretrained(folder)
+
+    spelled = {"prompts": scene.prompts, "letters": LETTERS, "sizes": [s.vocabulary, s.tokens]}
+    return cached("tokenizer", asset_key(config, scene, "tokenizer") if generic else spelled, build)
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -1,4 +1,4 @@
-"""How a Stable Diffusion server is loaded, tuned and sampled, as a validated type. Importing this is light: no torch."""
+"""How a Stable Diffusion server is loaded, tuned and sampled, as a validated type. Light to import: no torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class LatentSettings(Frozen):
         False, description="compute the UNet's activations twice instead of keeping them"
     )
     min_snr: float | None = Field(
-        None, gt=0, description="gamma of min-SNR weighting (Hang et al., arXiv 2303.09556, use 5); None: equal"
+        None,
+        gt=0,
+        description="gamma of min-SNR weighting (Hang et al., arXiv 2303.09556, use 5); None: equal",
     )
     sampler: Sampler = Field("dpm++", description="own: the scheduler that the folder names")
     sampling_steps: int = Field(20, ge=1)

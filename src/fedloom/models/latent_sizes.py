@@ -1,4 +1,4 @@
-"""What a Stable Diffusion server weighs: parameters by part and bytes, counted from configurations on torch's meta device.
+"""What a Stable Diffusion server weighs: parameters by part, and bytes, counted on torch's meta device.
 
 Nothing is downloaded and no weight takes memory.
 """
@@ -151,11 +151,16 @@ def resident_bytes(parts: Mapping[str, int], precision: str, training: bool = Tr
 
     Returns:
         "weights", "gradients", "moments" and their sum "all".
+
+    Raises:
+        BadInput: no such precision, or training in fp16.
     """
     if precision not in BYTES:
         raise unknown("precision", precision, BYTES)
+    if training and precision == "fp16":
+        raise BadInput("precision fp16 draws only, allowed for training: fp32, bf16")
     trained = "lora" if "lora" in parts else "unet"
-    full = {trained, "vae"}
+    full = {"vae"} if precision == "fp16" else {trained, "vae"}
     weights = sum(n * (4 if part in full else BYTES[precision]) for part, n in parts.items())
     gradients = 4 * parts[trained] if training else 0
     moments = 2 * gradients

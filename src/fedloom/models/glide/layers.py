@@ -45,7 +45,8 @@ def split_heads(x: Tensor, heads: int, parts: int) -> tuple[Tensor, ...]:
 
     A head's queries, keys and values lie side by side in the published weights.
     """
-    return x.unflatten(-1, (heads, parts, -1)).permute(3, 0, 2, 1, 4).unbind(0)
+    rows, length, width = x.shape
+    return tuple(x.view(rows, length, heads, parts, width // (heads * parts)).permute(3, 0, 2, 1, 4))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None, at_once: int = 0) -> Tensor:
@@ -88,7 +89,8 @@ class Attention(nn.Module):
             seen = F.pad(seen, (0, pixels.shape[1]), value=True)  # (B, L + HW)
         k, v = torch.cat([text_k, k], dim=2), torch.cat([text_v, v], dim=2)
         h = self.out(attend(q, k, v, seen, self._at_once()))
-        return x + h.transpose(1, 2).reshape(x.shape)
+        y: Tensor = x + h.transpose(1, 2).reshape(x.shape)
+        return y
 
     def _at_once(self) -> int:
         if self.slices == "auto":
@@ -137,7 +139,9 @@ class ResBlock(nn.Module):
 class Stage(nn.Module):
     """A residual block, then attention where the level has it, then doubling of the side where the level ends."""
 
-    def __init__(self, resnet: ResBlock, attention: Attention | None = None, upsample: ResBlock | None = None):
+    def __init__(
+        self, resnet: ResBlock, attention: Attention | None = None, upsample: ResBlock | None = None
+    ):
         super().__init__()
         self.resnet, self.attention, self.upsample = resnet, attention, upsample
 
@@ -161,7 +165,8 @@ class TextLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, w) to (B, L, w)."""
-        x = x + self.out(attend(*split_heads(self.qkv(self.norm1(x)), self.heads, 3)))
+        q, k, v = split_heads(self.qkv(self.norm1(x)), self.heads, 3)
+        x = x + self.out(attend(q, k, v))
         y: Tensor = x + self.narrow(F.gelu(self.widen(self.norm2(x))))
         return y
 

@@ -52,7 +52,7 @@ class GlideTextEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.token = nn.Embedding(vocabulary, width)
         self.position = nn.Parameter(0.02 * torch.randn(length, width))
         self.padding = nn.Parameter(0.02 * torch.randn(length, width))
-        self.layers = nn.ModuleList(TextLayer(width, heads) for _ in range(layers))
+        self.blocks = nn.ModuleList(TextLayer(width, heads) for _ in range(layers))
         self.norm = LayerNorm(width)
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,8 +68,8 @@ class GlideTextEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if ids.shape[1] != len(self.position):
             raise BadInput(f"GLIDE reads texts of {len(self.position)} tokens, these have {ids.shape[1]}")
         x = torch.where(mask[..., None], self.token(ids) + self.position, self.padding)
-        for layer in self.layers:
-            x = layer(x)
+        for block in self.blocks:
+            x = block(x)
         x = self.norm(x)
         return x, x[:, -1]
 

@@ -1,0 +1,82 @@
+"""Long syntheses that survive a kill: a folder of finished batches."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedloom.errors import BadInput
+from fedloom.runs.disk import explained, write_atomic
+
+Pictures = NDArray[np.uint8]
+
+
+def in_batches(
+    n: int,
+    batch: int,
+    draw: Callable[[int, int], Pictures],
+    side: int,
+    folder: Path | None = None,
+    key: Mapping[str, Any] | None = None,
+) -> Pictures:
+    """n pictures, `batch` at a time; with a folder, batches that lie there are read and not drawn again.
+
+    Args:
+        draw: (first, one past the last) -> uint8 (B, side, side, 3), the same whenever it is called.
+        side: in pixels.
+        folder: takes a file a batch, each written as a whole, and `about.json`, the key.
+        key: all that the pictures depend on, strict JSON.
+
+    Returns:
+        uint8 (n, side, side, 3).
+
+    Raises:
+        BadInput: the folder holds something else, or batches of another key.
+        FedloomError: the folder cannot be written.
+    """
+    spans = [(i, min(i + batch, n)) for i in range(0, n, batch)]
+    if folder is not None:
+        _claim(folder, json.dumps(key, sort_keys=True, allow_nan=False, indent=1) + "\n")
+    parts = []
+    for first, end in spans:
+        file = None if folder is None else folder / f"batch-{first:07d}.npy"
+        part = None if file is None else _read(file, (end - first, side, side, 3))
+        if part is None:
+            part = draw(first, end)
+            if file is not None:
+                buffer = io.BytesIO()
+                np.save(buffer, part, allow_pickle=False)
+                write_atomic(file, buffer.getvalue())
+        parts.append(part)
+    return np.concatenate(parts) if parts else np.zeros((0, side, side, 3), np.uint8)
+
+
+def _claim(folder: Path, key: str) -> None:
+    """Make the folder this synthesis' own, or see that it is."""
+    with explained("write", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    about = folder / "about.json"
+    if about.exists():
+        if about.read_text() != key:
+            raise BadInput(
+                f"{folder}: holds batches of another synthesis (about.json says which); remove it or name another"
+            )
+        return
+    if any(not file.name.startswith(".") for file in folder.iterdir()):
+        raise BadInput(f"{folder}: expected an empty folder or that of a synthesis begun before")
+    write_atomic(about, key)
+
+
+def _read(file: Path, shape: tuple[int, ...]) -> Pictures | None:
+    """The batch in a file, or None where there is none or it is damaged."""
+    try:
+        part: Pictures = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return part if part.shape == shape and part.dtype == np.uint8 else None

@@ -42,7 +42,7 @@ def inspect(run: RunArgument, json: JsonOption = False) -> None:
             "bytes",
             "counted",
         )
-        parts = [{key: getattr(flow, key) for key in keys} for flow in flows(loaded.ledger)]
+        parts = [{key: getattr(flow, key) for key in keys} for flow in flows(loaded.ledger, arrays=True)]
         show_json({"run": str(loaded.path), "total": total, "rounds": rounds, "flows": parts})
         return
     if not loaded.ledger:

@@ -129,7 +129,7 @@ class LatentModel(nn.Module):
             "trainable": sum(p.numel() for p in self.trainable())
         }
 
-    def bytes(self) -> dict[str, int]:
+    def weight_bytes(self) -> dict[str, int]:
         """Bytes of all weights by dtype."""
         return weight_bytes(self)
 

@@ -38,11 +38,11 @@ def shape_text(shape: Any) -> str:
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
 
-def flows(rows: Iterable[Mapping[str, Any]], *, by_client: bool = True) -> list[Flow]:
+def flows(rows: Iterable[Mapping[str, Any]], *, by_client: bool = True, arrays: bool = False) -> list[Flow]:
     """The ledger added up over rounds, up (away from the site) before down, and without the client if so
     asked.
 
-    What a message costs beyond its fields (names, framing) is a flow of its own, `(envelope)`, so that the
+    Arrays of a group, such as a model's parameters, are one flow together, unless `arrays` asks for each. What a message costs beyond its fields (names, framing) is a flow of its own, `(envelope)`, so that the
     bytes add up to what was sent.
     """
     found: dict[tuple[Any, ...], Flow] = {}
@@ -52,6 +52,7 @@ def flows(rows: Iterable[Mapping[str, Any]], *, by_client: bool = True) -> list[
         if not by_client:
             names[0] = ""
         parts = [f for f in row.get("fields") or () if isinstance(f, Mapping)]
+        parts = parts if arrays else _grouped(parts)
         inside = sum(int(f.get("bytes") or 0) for f in parts)
         rest = int(row.get("encoded_bytes") or row.get("payload_bytes") or inside) - inside
         if rest > 0:
@@ -67,6 +68,27 @@ def flows(rows: Iterable[Mapping[str, Any]], *, by_client: bool = True) -> list[
             flow.messages += 1
             flow.bytes += int(part.get("bytes") or 0)
     return sorted(found.values(), key=lambda f: (f.client, f.direction != "up", not f.counted))
+
+
+def _grouped(parts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The fields of a message, those called `GROUP[NAME]` as one called GROUP."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    out: list[Mapping[str, Any]] = []
+    for part in parts:
+        group, bracket, _ = str(part.get("name", "")).partition("[")
+        if not bracket:
+            out.append(part)
+            continue
+        key = (group, str(part.get("dtype") or ""))
+        if key not in found:
+            found[key] = {"name": group, "dtype": key[1], "bytes": 0, "arrays": 0}
+            out.append(found[key])
+        found[key]["bytes"] += int(part.get("bytes") or 0)
+        found[key]["arrays"] += 1
+    for sums in found.values():
+        number = sums.pop("arrays")
+        sums["shape"] = f"{number} array{'s' if number > 1 else ''}"
+    return out
 
 
 def total(rows: Iterable[Mapping[str, Any]], direction: str) -> int:

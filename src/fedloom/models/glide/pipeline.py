@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import diffusers
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from fedloom.errors import BadInput
 from fedloom.models.glide.networks import GlideTextEncoder, GlideUNet
-from fedloom.models.glide.process import step_arguments, walk
+from fedloom.models.glide.process import step_arguments, takes_variance, walk
 from fedloom.models.glide.tokenizer import encode
 
 OUTPUTS = ("pil", "np", "pt")
@@ -176,7 +176,7 @@ class GlidePipeline(DiffusionPipeline):  # type: ignore[misc]
         """Noise (B, 3, side, side) to pictures; with guidance both branches go through the U-Net in one batch."""
         scheduler, times = walk(scheduler, steps)
         tokens, pooled = context
-        learned = str(scheduler.config.get("variance_type")).startswith("learned")
+        learned = takes_variance(scheduler)
         arguments = step_arguments(scheduler, draws)
         x = x * scheduler.init_noise_sigma
         for t, time in zip(self.progress_bar(scheduler.timesteps), times):
@@ -195,10 +195,8 @@ class GlidePipeline(DiffusionPipeline):  # type: ignore[misc]
 
 def _sources(noise: Tensor) -> list[torch.Generator]:
     """A random source for each picture, begun from its starting noise (B, ...): its batch does not matter to it."""
-    rows = noise.detach().cpu().float().flatten(1).numpy()
-    seeds = [np.frombuffer(row.tobytes(), dtype=np.uint32) for row in rows]
-    words = [int(np.random.SeedSequence(seed.tolist()).generate_state(1, np.uint64)[0]) for seed in seeds]
-    return [torch.Generator().manual_seed(word % 2**63) for word in words]
+    hashes = [hashlib.sha256(row.tobytes()).digest() for row in noise.detach().cpu().float().numpy()]
+    return [torch.Generator().manual_seed(int.from_bytes(digest[:7], "little")) for digest in hashes]
 
 
 # `DiffusionPipeline.from_pretrained(folder)` looks the class up by name in diffusers' own namespace.

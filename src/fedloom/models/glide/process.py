@@ -141,6 +141,13 @@ def walk(scheduler: Any, steps: int | str) -> tuple[Any, tuple[int, ...]]:
     return own, kept[::-1]
 
 
+def takes_variance(scheduler: Any) -> bool:
+    """Whether `scheduler.step` wants the learned variance beside the noise."""
+    # Its configuration alone may hold the word from a scheduler that it was made from.
+    known = inspect.signature(type(scheduler).__init__).parameters
+    return "variance_type" in known and str(scheduler.config.variance_type).startswith("learned")
+
+
 def step_arguments(scheduler: Any, draws: Any) -> dict[str, Any]:
     """What `scheduler.step` is told besides the step: where its noise comes from, and GLIDE's way of clipping.
 

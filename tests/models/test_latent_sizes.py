@@ -1,0 +1,99 @@
+"""What Stable Diffusion weighs, and the mathematics of its noise."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_latent import WIDTH, load
+from test_latent_tiny import tiny
+
+from fedloom.errors import BadInput
+from fedloom.models.latent_schedule import PREDICTIONS, noised, prediction_of, sampler, snr_weight, target
+from fedloom.models.latent_sizes import counts, family_configs, folder_configs, resident_bytes
+
+# As published with the weights; LoRA: rank (in + out) a matrix, four matrices an attention.
+UNETS = {"sd-1.5": 859_520_964, "sd-2.1": 865_910_724, "sd-xl": 2_567_463_684}
+TEXTS = {"sd-1.5": [123_060_480], "sd-2.1": [340_387_840], "sd-xl": [123_060_480, 694_659_840]}
+LORA8 = {"sd-1.5": 1_594_368, "sd-2.1": 1_659_904, "sd-xl": 11_612_160}
+
+
+@pytest.mark.parametrize("family", UNETS)
+def test_published_families(family):
+    found = counts(family_configs(family), lora=8)
+    assert found["unet"] == UNETS[family]
+    assert found["vae"] == 83_653_863
+    assert [n for part, n in found.items() if part.startswith("text")] == TEXTS[family]
+    assert found["lora"] == LORA8[family]
+
+
+def test_unknown_family():
+    with pytest.raises(BadInput, match="Did you mean 'sd-xl'"):
+        family_configs("sdxl")
+
+
+@pytest.mark.parametrize("kind", ["one", "xl"])
+def test_folders_are_counted_as_they_are_loaded(kind, tmp_path):
+    generator = load(kind, train="lora", rank=3, precision="bf16")
+    known, loaded = counts(folder_configs(tiny(kind)), lora=3), generator.counts()
+    assert loaded["unet"] == known["unet"] + known["lora"]
+    assert all(loaded[part] == known[part] for part in known if part not in ("unet", "lora"))
+    assert loaded["trainable"] == known["lora"] + loaded["bridge"]
+    assert loaded["bridge"] == WIDTH * (40 + 24 if kind == "xl" else 16)
+    sizes, frozen = generator.weight_bytes(), resident_bytes(known, "bf16")
+    assert sum(sizes.values()) - 4 * loaded["bridge"] == frozen["weights"]
+    assert set(sizes) == {"float32", "bfloat16"}
+    assert frozen["gradients"] == 4 * known["lora"] == frozen["moments"] / 2
+    with pytest.raises(BadInput, match="expected a diffusers folder"):
+        folder_configs(tmp_path)
+
+
+def test_bytes_by_hand():
+    parts = {"unet": 100, "vae": 10, "text_encoder": 20}
+    whole = resident_bytes(parts, "bf16")
+    assert whole == {"weights": 440 + 40, "gradients": 400, "moments": 800, "all": 1680}
+    assert resident_bytes(parts, "fp16", training=False)["all"] == 200 + 40 + 40
+    assert resident_bytes(parts | {"lora": 5}, "bf16")["all"] == 200 + 40 + 40 + 20 + 20 + 40
+    with pytest.raises(BadInput, match="draws only"):
+        resident_bytes(parts, "fp16")
+    with pytest.raises(BadInput, match="unknown precision"):
+        resident_bytes(parts, "fp8")
+
+
+@pytest.mark.parametrize("kind", PREDICTIONS)
+def test_targets_and_noise_against_diffusers(kind):
+    from diffusers import DDPMScheduler
+
+    theirs = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+    draws = torch.Generator().manual_seed(0)
+    x0, noise = torch.randn((2, 3, 4, 4, 4), generator=draws)
+    t = torch.tensor([0, 500, 999])
+    kept = theirs.alphas_cumprod[t]
+    assert torch.allclose(noised(x0, noise, kept), theirs.add_noise(x0, noise, t), atol=1e-6)
+    wanted = {"epsilon": noise, "sample": x0, "v_prediction": theirs.get_velocity(x0, noise, t)}[kind]
+    assert torch.allclose(target(kind, x0, noise, kept), wanted, atol=1e-6)
+
+
+def test_snr_weights_are_one_weight_on_the_picture():
+    """Whatever is said, the error it makes in x_0 weighs min(snr, gamma)."""
+    kept = torch.tensor([0.999, 0.9, 0.5, 0.1])
+    snr = kept / (1 - kept)
+    on_x0 = {
+        "sample": 1.0,
+        "epsilon": snr,
+        "v_prediction": snr + 1,
+    }  # squared error of each, an error of 1 in x_0
+    for kind in PREDICTIONS:
+        assert torch.allclose(snr_weight(kind, kept, 5.0) * on_x0[kind], snr.clamp(max=5.0), rtol=1e-4)
+    assert float(snr_weight("epsilon", torch.zeros(1), 5.0)) == 1.0
+
+
+def test_schedulers_that_do_not_fit():
+    from diffusers import FlowMatchEulerDiscreteScheduler, PNDMScheduler
+
+    with pytest.raises(BadInput, match="no DDPM schedule"):
+        prediction_of(FlowMatchEulerDiscreteScheduler())
+    own = PNDMScheduler(skip_prk_steps=True)
+    with pytest.raises(BadInput, match="PNDM needs"):
+        sampler("own", own, 2)
+    with pytest.raises(BadInput, match="unknown sampler"):
+        sampler("heun", own, 4)

@@ -110,7 +110,9 @@ class ClientsSettings(Frozen):
             raise ValueError("there is no client")
         unlike = {g.model_dump_json(exclude={"count", "name"}) for g in self.joint}
         if len(unlike) > 1:
-            raise ValueError(f"joint clients need one model, {len(unlike)} given: what they share are parameters")
+            raise ValueError(
+                f"joint clients need one model, {len(unlike)} given: what they share are parameters"
+            )
         if any(g.unit for g in self.joint):
             raise ValueError("joint: unit = True: fusion heads read features as they are, allowed: False")
         if len({g.width for g in self.groups}) > 1:
@@ -221,6 +223,10 @@ class EvaluationSettings(Frozen):
         description="pictures of a fold, where retrieval is also scored on folds (COCO's 1K: 1000)",
     )
     every: int = Field(1, ge=1, description="score every so many rounds; first and last are always scored")
+    probe: bool = Field(
+        True,
+        description="linear probes on the model that joint clients share: a pass over all training samples each time",
+    )
     prompts_per_class: int = Field(
         12, ge=1, description="pictures a class for T2I accuracy, CLIP score, FID and IS"
     )
@@ -364,7 +370,9 @@ def _one_line(kind: type[BaseModel], error: ValidationError, where: str) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if not key:
         return message
-    if isinstance(first["input"], Mapping):  # a whole group: which of its values is at fault, the message says
+    if isinstance(
+        first["input"], Mapping
+    ):  # a whole group: which of its values is at fault, the message says
         return f"{key}: {message}"
     return f"{key} = {first['input']!r}: {message[0].lower() + message[1:]}"
 

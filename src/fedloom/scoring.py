@@ -103,14 +103,18 @@ class Scorer:
         """
         if site is None or "joint" not in self.scene.test:
             return
+        probes = self.config.evaluation.probe and "joint" in self.scene.train
         if self.joint is None:
-            parts = (self.scene.labelled("train", "joint"), self.scene.labelled("test", "joint"))
+            parts = [self.scene.labelled(part, "joint") for part in ("test", *(["train"] if probes else []))]
             self.joint = [(site.stored(part), torch.from_numpy(part.labels.copy())) for part in parts]
-        (train, labels), (test, truth) = self.joint
+        test, truth = self.joint[0]
         h = site.stream_features(test)
         scores, classes = stream_scores(site.learner, h, test["present"], truth)
         row |= scores
         row["per_class"] = classes
+        if not probes:
+            return
+        train, labels = self.joint[1]
         seen = site.stream_features(train)
         for i, kind in enumerate(h):
             there, tested = train["present"][:, i], test["present"][:, i]

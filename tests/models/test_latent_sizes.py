@@ -92,8 +92,9 @@ def test_schedulers_that_do_not_fit():
 
     with pytest.raises(BadInput, match="no DDPM schedule"):
         prediction_of(FlowMatchEulerDiscreteScheduler())
-    own = PNDMScheduler(skip_prk_steps=True)
-    with pytest.raises(BadInput, match="PNDM needs"):
-        sampler("own", own, 2)
+    own = PNDMScheduler()
+    with pytest.raises(BadInput, match="PNDM needs 4 steps or more, sampling_steps = 3"):
+        sampler("own", own, 3)
+    assert sampler("own", PNDMScheduler(skip_prk_steps=True), 1)
     with pytest.raises(BadInput, match="unknown sampler"):
         sampler("heun", own, 4)

@@ -26,7 +26,7 @@ SAMPLERS = {
     "dpm++": "DPMSolverMultistepScheduler",
     "euler": "EulerDiscreteScheduler",
 }
-_FEWEST_PNDM = 4  # its four-step rule; with fewer diffusers fails deep inside
+_FEWEST_PNDM = 4  # where it begins by Runge-Kutta steps; with fewer, diffusers fails deep inside
 
 
 def prediction_of(scheduler: Any) -> str:
@@ -80,7 +80,8 @@ def sampler(name: str, own: Any, steps: int) -> Any:
     import diffusers
 
     if name == "own":
-        if type(own).__name__ == "PNDMScheduler" and steps < _FEWEST_PNDM:
+        runge_kutta = type(own).__name__ == "PNDMScheduler" and not own.config.skip_prk_steps
+        if runge_kutta and steps < _FEWEST_PNDM:
             raise BadInput(
                 f"sampler own: the folder's PNDM needs {_FEWEST_PNDM} steps or more, sampling_steps = {steps}; "
                 f"with fewer: {', '.join(SAMPLERS)}"

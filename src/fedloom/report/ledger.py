@@ -42,8 +42,9 @@ def flows(rows: Iterable[Mapping[str, Any]], *, by_client: bool = True, arrays: 
     """The ledger added up over rounds, up (away from the site) before down, and without the client if so
     asked.
 
-    Arrays of a group, such as a model's parameters, are one flow together, unless `arrays` asks for each. What a message costs beyond its fields (names, framing) is a flow of its own, `(envelope)`, so that the
-    bytes add up to what was sent.
+    Arrays of a group, such as a model's parameters, are one flow together, unless `arrays` asks for each. What a
+    message costs beyond its fields (names, framing) is a flow of its own, `(envelope)`, so that the bytes add up to
+    what was sent.
     """
     found: dict[tuple[Any, ...], Flow] = {}
     for row in rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import diffusers
 import torch
@@ -39,7 +39,7 @@ class GlidePipeline(DiffusionPipeline):  # type: ignore[misc]
     """
 
     model_cpu_offload_seq = "text_encoder->unet->upsampler_text_encoder->upsampler"
-    _optional_components = ("upsampler", "upsampler_text_encoder", "upsampler_scheduler")
+    _optional_components: ClassVar[list[str]] = ["upsampler", "upsampler_text_encoder", "upsampler_scheduler"]
 
     def __init__(
         self,
@@ -207,4 +207,7 @@ def load_glide(folder: str | Path, dtype: torch.dtype = torch.float32) -> GlideP
     """The pipeline saved in `folder`, its networks in this type."""
     if not (Path(folder) / "model_index.json").is_file():
         raise BadInput(f"GLIDE: {folder} is no diffusers folder: it has no model_index.json")
-    return GlidePipeline.from_pretrained(str(folder), torch_dtype=dtype)  # type: ignore[no-any-return]
+    kind = (
+        {} if dtype == torch.float32 else {"torch_dtype": dtype}
+    )  # newer diffusers call it dtype, older know not
+    return GlidePipeline.from_pretrained(str(folder), **kind)  # type: ignore[no-any-return]

@@ -115,8 +115,8 @@ class Process:
 def walk(scheduler: Any, steps: int | str) -> tuple[Any, tuple[int, ...]]:
     """A scheduler ready to go `steps`, and the training step that the network is told at each of its own.
 
-    DDPM and DDIM walk the process of the kept steps, whose steps they count from 0. Other schedulers (DPM-Solver++,
-    flow matching apart) have a spacing of their own and take a number only.
+    DDPM and DDIM walk the process of the kept steps, whose steps they count from 0. Other schedulers (DPM-Solver++)
+    have a spacing of their own and take a number only.
     """
     from diffusers import DDIMScheduler, DDPMScheduler
 

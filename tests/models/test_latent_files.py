@@ -187,7 +187,7 @@ def test_checkpoint(train):
 
 
 def test_frozen_parts_are_copied_also_from_half_precision(tmp_path):
-    trained("one", train="lora", rank=2, precision="bf16").save(tmp_path)
+    awake(load("one", train="lora", rank=2, precision="bf16")).save(tmp_path)
     assert load_latent(LatentSettings(pretrained=str(tmp_path)), WIDTH).text_encoder.dtype == torch.float32
     for part in ("vae", "text_encoder"):
         for file in (tiny("one") / part).iterdir():

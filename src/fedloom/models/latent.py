@@ -24,13 +24,7 @@ from fedloom.models.generator import Condition
 from fedloom.models.latent_batches import Pictures, in_batches
 from fedloom.models.latent_codes import decoded, resized
 from fedloom.models.latent_parts import LatentModel
-from fedloom.models.latent_schedule import (
-    noised,
-    picture_seeds,
-    sampler,
-    snr_weight,
-    target,
-)
+from fedloom.models.latent_schedule import noised, picture_seeds, sampler, snr_weight, target
 from fedloom.models.latent_settings import LatentSettings
 from fedloom.runs.cache import cache_root, cached
 
@@ -90,11 +84,8 @@ class LatentGenerator(LatentModel):
             "seeds": seeds,
             "sampling": [s.sampler, s.sampling_steps, s.guidance, batch, side],
             "arithmetic": [s.precision, self.device.type, torch.get_num_threads(), torch.__version__],
-            "memory": [
-                s.attention_slicing,
-                s.vae_slicing,
-                s.vae_tiling,
-            ],  # sliced sums differ in their last bits
+            # sliced sums differ in their last bits
+            "memory": [s.attention_slicing, s.vae_slicing, s.vae_tiling],
             "format": FORMAT,
         }
 
@@ -142,9 +133,8 @@ class LatentGenerator(LatentModel):
         pixels = decoded(self.vae, latents.float())
         if not torch.isfinite(pixels).all():
             raise FedloomError(f"generator: drew pictures that are not finite ({s.precision}, {s.sampler})")
-        array = self.pipe.image_processor.postprocess(
-            resized(pixels, side), output_type="np"
-        )  # float (B, H, W, 3) in [0, 1]
+        # to float (B, H, W, 3) in [0, 1], then rounded as the pipeline does for PIL
+        array = self.pipe.image_processor.postprocess(resized(pixels, side), output_type="np")
         return (array * 255).round().astype(np.uint8)  # type: ignore[no-any-return]
 
     # --------------------------------------------------------------------------------------------------------- tuning

@@ -49,9 +49,8 @@ class LatentModel(nn.Module):
         self.prediction = prediction_of(pipe.scheduler)
         self.levels = training_levels(pipe.scheduler)  # alpha-bar (T,)
         self.own_scheduler = pipe.scheduler
-        self.origin: str | None = (
-            None  # what it was loaded from, by content, as long as nothing has changed it
-        )
+        # What it was loaded from, by content, as long as nothing has changed it.
+        self.origin: str | None = None
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
         self._latents: dict[bytes, Tensor] = {}
         sampler(settings.sampler, self.own_scheduler, settings.sampling_steps)  # said now, not after an hour
@@ -125,9 +124,8 @@ class LatentModel(nn.Module):
     def counts(self) -> dict[str, int]:
         """Part -> parameters, and "trainable", W_r's among them."""
         parts = {k: m for k, m in self.named_children() if m is not None}
-        return {k: count(m) for k, m in parts.items()} | {
-            "trainable": sum(p.numel() for p in self.trainable())
-        }
+        trained = sum(p.numel() for p in self.trainable())
+        return {k: count(m) for k, m in parts.items()} | {"trainable": trained}
 
     def weight_bytes(self) -> dict[str, int]:
         """Bytes of all weights by dtype."""

@@ -66,7 +66,9 @@ def backbones_of(learner: LearnerSettings, assets: Assets) -> list[str]:
 def _starts(config: Config, modality: Modality, assets: Assets) -> list[list[str]]:
     """What each client of a modality starts from."""
     learners = config.clients.learners(modality)
-    public = config.clients.public_steps and modality != "joint"  # joint clients start alike, from no public data
+    public = (
+        config.clients.public_steps and modality != "joint"
+    )  # joint clients start alike, from no public data
     return [backbones_of(x, assets) if public else [] for x in learners]
 
 

@@ -82,7 +82,10 @@ class Client(ClientHalf):
         return Update(self.parameters(), len(site.private_labels), loss)
 
     def steps(
-        self, objective: Callable[[Inputs, Tensor], Tensor], round: int, adjust: Callable[[], None] | None = None
+        self,
+        objective: Callable[[Inputs, Tensor], Tensor],
+        round: int,
+        adjust: Callable[[], None] | None = None,
     ) -> float:
         """A round's private steps; their mean loss (nats). adjust: may change each step's gradients."""
         site, s = self.site, self.settings
@@ -161,7 +164,9 @@ class Server(ServerHalf):
         super().__init__(tools, settings)
         self.groups: dict[str, Arrays] = {}  # by what the architecture is known by
         self.members: dict[str, str] = {}  # client -> its group
-        self.owned: dict[str, list[str]] = {}  # joint client -> the streams that it has sent, "" the fusion head
+        self.owned: dict[
+            str, list[str]
+        ] = {}  # joint client -> the streams that it has sent, "" the fusion head
         self._model: Site | None = None
 
     def round(self, federation: Federation) -> Info:

@@ -58,7 +58,8 @@ class Settings(fedavg.Settings):
     mu: float = Field(1.0, ge=0, description="weight of the distance to the average")
     kappa: float = Field(2.0, ge=0, description="how fast a class's lag sharpens its temperature")
     ratio_mean: Literal["arithmetic", "geometric"] = Field(
-        "arithmetic", description="mean over classes that a class's ratio is held against; geometric: either kind alike"
+        "arithmetic",
+        description="mean over classes that a class's ratio is held against; geometric: either kind alike",
     )
     warmup: int = Field(1, ge=0, description="rounds without infiltration at the beginning")
     dominance: Literal["batch", "client", "global"] = Field(
@@ -71,7 +72,9 @@ class Settings(fedavg.Settings):
     self_ce: Literal["both", "weak"] = Field(
         "both", description="which kind's own cross-entropy counts: both, or the batch's weak one"
     )
-    scale_tau2: bool = Field(False, description="multiply the infiltration of a sample by its temperature squared")
+    scale_tau2: bool = Field(
+        False, description="multiply the infiltration of a sample by its temperature squared"
+    )
     self_projector: bool = Field(
         True, description="false: one projector a kind, pure imitation (an ablation)"
     )
@@ -245,7 +248,9 @@ class Server(fedavg.Server):
     def hear(self, updates: Mapping[str, Update]) -> dict[str, float | None]:
         """Takes up what clients say of dominance; how often the first kind led, and how often that flipped."""
         told = [updates[k] for k in sorted(updates)]
-        knowing = [(u.samples, u.first, u.second) for u in told if u.first is not None and u.second is not None]
+        knowing = [
+            (u.samples, u.first, u.second) for u in told if u.first is not None and u.second is not None
+        ]
         if knowing:
             first, second = (sum(row[0] * row[i] for row in knowing) for i in (1, 2))
             self.rho = float(first / (second + 1e-8))
@@ -276,9 +281,7 @@ def dress(learner: nn.Module, settings: Settings) -> nn.Module:
     from fedloom.randomness import global_torch_stream
 
     with global_torch_stream(0, "fedcmi"):
-        return Infiltrated(
-            cast(TwoStream, learner), settings.layers, self_projector=settings.self_projector
-        )
+        return Infiltrated(cast(TwoStream, learner), settings.layers, self_projector=settings.self_projector)
 
 
 def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:

@@ -58,7 +58,9 @@ class JointSite(Site):
             return seen
         if "frames" in seen:
             frames = seen["frames"]
-            clip = frames.flatten(1, 2)  # a clip's frames are one picture of many channels: they move together
+            clip = frames.flatten(
+                1, 2
+            )  # a clip's frames are one picture of many channels: they move together
             seen["frames"] = soften(shift_flip(clip, draws), draws).view_as(frames)
         if "spectrogram" in seen:
             seen["spectrogram"] = shift_time(seen["spectrogram"], draws)

@@ -1,8 +1,8 @@
 """FedCMI's model: two projectors and a classifier beside each stream, and the loss that ties them (arXiv 2401.00894).
 
-    z_m = S_m(h_m)   Self-Projector              o_m^self = G_m(z_m)
-    u_m = X_m(h_m)   Infiltration-Projector      o_m^inf  = G_m(u_m)
-    o   = F([z_1; z_2]); where a sample lacks kind m, u of the other kind takes the place of z_m
+z_m = S_m(h_m)   Self-Projector              o_m^self = G_m(z_m)
+u_m = X_m(h_m)   Infiltration-Projector      o_m^inf  = G_m(u_m)
+o   = F([z_1; z_2]); where a sample lacks kind m, u of the other kind takes the place of z_m
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class Infiltrated(nn.Module):
         d, kinds = bare.width, bare.kinds
         self.bare, self.kinds, self.width, self.classes = bare, kinds, d, bare.classes
         self.infiltration = nn.ModuleDict({k: projector(d, layers) for k in kinds})
-        self.self_projectors = nn.ModuleDict({k: projector(d, layers) for k in kinds} if self_projector else {})
+        self.self_projectors = nn.ModuleDict(
+            {k: projector(d, layers) for k in kinds} if self_projector else {}
+        )
         self.classifiers = nn.ModuleDict({k: nn.Linear(d, bare.classes) for k in kinds})
 
     def features(self, present: Tensor, **inputs: Tensor) -> Features:

@@ -60,7 +60,9 @@ def _reads_texts(config: Config, needs: frozenset[str]) -> bool:
     """Whether anybody reads texts by the public tokenizer. Joint clients alone may well not."""
     single = config.clients.image or config.clients.text or config.clients.pair
     joint = [x.towers()[-1] for x in config.clients.learners("joint")]
-    return bool(single or needs - {"backbones"} or any(x.arch in TEXT_ARCHS and not x.pretrained for x in joint))
+    return bool(
+        single or needs - {"backbones"} or any(x.arch in TEXT_ARCHS and not x.pretrained for x in joint)
+    )
 
 
 def _random_learners(config: Config) -> list[LearnerSettings]:

@@ -54,6 +54,7 @@ def _own_weights(config: Config, kind: str) -> str | None:
     """The folder or hub name that the configuration gives for `kind`."""
     return getattr(getattr(config.server, kind, None), "pretrained", None)
 
+
 LETTERS = (string.ascii_lowercase + string.digits, " ".join(string.punctuation))
 
 

@@ -190,9 +190,7 @@ class GridFederation(Federation):
         check_name(silo, self._mail.admitted().get(node))
         clients = header.get("clients")
         if not isinstance(clients, dict) or not all(
-            isinstance(k, str)
-            and v in ("image", "text", "pair", "joint")
-            for k, v in clients.items()
+            isinstance(k, str) and v in ("image", "text", "pair", "joint") for k, v in clients.items()
         ):
             raise ContractBreach(f"{silo} brings no clients: {words(clients)}")
         for client, modality in clients.items():

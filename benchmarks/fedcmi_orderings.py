@@ -2,8 +2,8 @@
 
     python benchmarks/fedcmi_orderings.py runs/compare-fedcmi-duet
 
-Lines are as in checklist.py. F: the shared model by both kinds; A, V: its own classifier of sounds, of pictures; pA, pV:
-a linear probe on its features of sounds, of pictures; filled, zeros: its fusion head where the other kind is missing.
+Lines are as in checklist.py. F: the shared model by both kinds; A, V: its own classifier of sounds, of pictures; pA,
+pV: a linear probe on its features of either; filled, zeros: its fusion head where the other kind is missing.
 Orderings 1 and 5 are one list: 5 is 1 in the columns of Dirichlet splits, half the clients and missing samples.
 """
 

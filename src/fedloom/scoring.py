@@ -105,7 +105,8 @@ class Scorer:
             return
         probes = self.config.evaluation.probe and "joint" in self.scene.train
         if self.joint is None:
-            parts = [self.scene.labelled(part, "joint") for part in ("test", *(["train"] if probes else []))]
+            parts = [self.scene.labelled("test", "joint")]
+            parts += [self.scene.labelled("train", "joint")] if probes else []
             self.joint = [(site.stored(part), torch.from_numpy(part.labels.copy())) for part in parts]
         test, truth = self.joint[0]
         h = site.stream_features(test)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -83,11 +84,21 @@ def read_bridge(bridge: nn.Linear, folder: str | Path) -> None:
         )
 
 
+def without_place(folder: Path) -> None:
+    """Take out of a saved pipeline where it was loaded from, which is nobody else's business."""
+    for file in folder.rglob("*.json"):
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(facts, dict) and facts.pop("_name_or_path", None) is not None:
+            file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
 class Conditioned(nn.Module):
     """A pipeline's parts with what federated tuning adds: the map W_r from representations (FedMMKT, eq. 11).
 
     Trainable: the UNet (the paper's decoder) and W_r, which starts at zero. The text encoder is frozen.
     """
+
+    keep_texts: int | None = None  # most texts whose encodings are kept; None: all
 
     def __init__(self, pipe: Any, width: int, condition: Condition = "add") -> None:
         super().__init__()
@@ -130,9 +141,11 @@ class Conditioned(nn.Module):
             if text not in self._texts:  # alone: what stands beside it in a batch changes the last bits
                 tokens, pooled = self.pipe.embed([text])
                 self._texts[text] = (tokens[0], pooled[0])
-        return torch.stack([self._texts[t][0] for t in texts]), torch.stack(
-            [self._texts[t][1] for t in texts]
-        )
+        tokens = torch.stack([self._texts[t][0] for t in texts])
+        pooled = torch.stack([self._texts[t][1] for t in texts])
+        while self.keep_texts is not None and len(self._texts) > self.keep_texts:
+            del self._texts[next(iter(self._texts))]  # the first that came
+        return tokens, pooled
 
     def read(self, texts: Sequence[str], batch: int = 64) -> None:
         """Encode texts ahead, many at a time. For pretraining: in its last bits a text read so differs from one read

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from fedloom.data.scene import Generic
 from fedloom.errors import BadInput
 from fedloom.models import pipeline as pipeline_file
 from fedloom.models.clip import Clip, world_text
-from fedloom.models.conditioned import Condition, Conditioned, read_bridge, write_bridge
+from fedloom.models.conditioned import Condition, Conditioned, read_bridge, without_place, write_bridge
 from fedloom.models.fit import adamw, cosine, fit, index_batches
 from fedloom.models.pictures import to_float, to_uint8
 from fedloom.models.pipeline import PixelTextToImagePipeline
@@ -119,10 +118,7 @@ class Generator(Conditioned):
     def save(self, folder: Path) -> None:
         """Write the generator as a diffusers folder, with W_r beside it and the pipeline's code in it."""
         self.pipe.save_pretrained(folder)
-        index = folder / "model_index.json"
-        facts = json.loads(index.read_text())
-        facts.pop("_name_or_path", None)  # where it was loaded from is nobody else's business
-        index.write_text(json.dumps(facts, indent=2))
+        without_place(folder)
         write_bridge(self.bridge, folder)
         shutil.copyfile(pipeline_file.__file__, folder / "pipeline.py")
 

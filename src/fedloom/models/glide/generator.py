@@ -6,7 +6,6 @@ GLIDE's own classes are in `pipeline`, what its training minimises in `loss`.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fedloom.errors import BadInput, FedloomError
-from fedloom.models.conditioned import Condition, Conditioned, read_bridge, write_bridge
+from fedloom.models.conditioned import Condition, Conditioned, read_bridge, without_place, write_bridge
 from fedloom.models.glide.loss import denoising_loss, noisy
 from fedloom.models.glide.pipeline import GlidePipeline, load_glide
 from fedloom.models.glide.process import Process
@@ -37,6 +36,7 @@ class GlideGenerator(Conditioned):
     """
 
     family = "glide"
+    keep_texts = 1024  # a quarter of a megabyte each, on the device
 
     def __init__(
         self,
@@ -139,10 +139,7 @@ class GlideGenerator(Conditioned):
     def save(self, folder: Path) -> None:
         """Write a folder that `load_glide` reads, upsampler included, W_r beside it."""
         self.pipe.save_pretrained(folder)
-        for file in folder.rglob("*.json"):  # where it was loaded from is nobody else's business
-            facts = json.loads(file.read_text(encoding="utf-8"))
-            if isinstance(facts, dict) and facts.pop("_name_or_path", None) is not None:
-                file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        without_place(folder)
         write_bridge(self.bridge, folder)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,6 @@ from fedloom.methods.fedmmkt import Server
 from fedloom.models.families import check_given, family_of, load_family
 from fedloom.pretraining.keys import asset_key, weights_print
 from fedloom.runs.load import Run
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from whole_runs import assert_equal
 
 torch.set_num_threads(1)
@@ -192,6 +189,30 @@ def test_wrong_folders(tmp_path):
     with pytest.raises(BadInput, match="cannot be loaded as GlidePipeline") as caught:
         load_family(settings, cut, 10)
     assert "\n" not in str(caught.value)
+
+
+def test_one_of_the_embedded_kind(generator, tmp_path):
+    """It draws as the embedded one does, at the side that it has."""
+    generator.save(tmp_path)
+    given = load_config(overrides=[f"server.generator.pretrained={tmp_path}"]).server.generator
+    check_given(given, None, 12)
+    pipe = load_family(given, tmp_path, 10, 12).pipe
+    assert (pipe.config.sampling_steps, pipe.config.guidance) == (8, 1.5)
+    with pytest.raises(BadInput, match="draws 12 pixels, allowed: 24, as the data are"):
+        load_family(given, tmp_path, 10, 24)
+
+
+def test_the_decoder_of_feddat_is_for_the_embedded_kind():
+    from fedloom.methods.base import Tools
+    from fedloom.methods.feddat import Server as FedDat
+    from fedloom.methods.feddat import Settings
+
+    settings = load_config(overrides=[f"server.generator.pretrained={glide()}"]).server.generator
+    tools = Tools(
+        ("iris",), ("iris",), 10, 0, 2, generator=load_family(settings, glide(), 10), public=object()
+    )
+    with pytest.raises(BadInput, match="this one is glide: decoder=false"):
+        FedDat(tools, Settings())
 
 
 def test_folders_are_named_by_all_their_parts(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import functools
 import json
@@ -36,19 +37,13 @@ EVERYONE = torch.ones(4, dtype=torch.bool)
 def tiny() -> Path:
     """A GLIDE folder of 16 and 32 px with fixed weights; it lives as long as this process. Never written to."""
     folder = Path(tempfile.mkdtemp(prefix="fedloom-glide-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     torch.save(published(BASE), folder / "base.pt")
     torch.save(published(UP), folder / "upsample.pt")
     (folder / "vocab.bpe").write_text(MERGES, encoding="utf-8")
     sizes = {"text": TEXT, "base": BASE, "upsampler": UP}
     convert(folder / "base.pt", folder / "upsample.pt", folder / "vocab.bpe", folder / "glide", **sizes)
     return folder / "glide"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def swept() -> Any:
-    yield
-    shutil.rmtree(tiny().parent, ignore_errors=True)
-    tiny.cache_clear()
 
 
 @functools.cache

@@ -15,6 +15,8 @@ from fedloom.data.folder import load
 from fedloom.deployment.offline import SWITCHES
 from fedloom.deployment.settings import HostSettings, SiloSettings
 from fedloom.experiment import run
+from fedloom.models.glide.settings import GlideOptions
+from fedloom.models.latent_settings import LatentOptions
 from fedloom.runs.load import Run
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "guide"
@@ -38,6 +40,14 @@ def test_configuration_keys_and_defaults(heading):
         if default and not isinstance(value, list | dict):
             said = default.strip("`")
             assert said == (yaml.safe_dump(value).split("\n")[0]), key
+
+
+@pytest.mark.parametrize(("group", "kind"), [("latent", LatentOptions), ("glide", GlideOptions)])
+def test_options_of_given_generators(group, kind):
+    table = rows("configuration.md", f"| `server.generator.{group}` |")
+    assert sorted(key for (key, *_), _ in table) == sorted(kind.model_fields)
+    for (key, *_), default in table:
+        assert default.strip("`") == yaml.safe_dump(kind.model_fields[key].default).split("\n")[0], key
 
 
 def test_keys_of_the_engine():

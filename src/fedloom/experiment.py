@@ -26,6 +26,7 @@ from fedloom.parts import (
     ENGINE_VERBS,
     Link,
     build_federation,
+    check_generator,
     check_scene,
     completed,
     own_data,
@@ -43,7 +44,7 @@ from fedloom.runs.folder import RunFolder, new_run_path
 from fedloom.runs.load import Run, load_run
 from fedloom.scenes import cached_scene
 from fedloom.scoring import Scorer
-from fedloom.sites import client_names
+from fedloom.sites import client_names, side_of
 from fedloom.summary import summarise
 
 # What may change between a run and its resumption: nothing that results depend on.
@@ -100,11 +101,13 @@ def run(
         if folder.summary.exists():
             return load_run(folder.path)
     if config.engine.name == "flower" and grid is None:
+        check_generator(config, method, settings)
         from fedloom.deployment.launch import launch
 
         return launch(config, folder if resume is not None else None, out, overwrite, watch)
     scene = cached_scene(config.data)
     check_scene(config, method, scene)
+    check_generator(config, method, settings, side_of(scene))
     splits = split_data(config, scene) if method.clients and not own_data(config) else {}
     if resume is None:
         place = Path(out) if out else new_run_path(config.method, config.data.name, config.seed)

@@ -20,7 +20,7 @@ from fedloom.methods.catalogue import CATALOGUE
 from fedloom.pretraining import Assets, prepare, weights_print
 from fedloom.progress import Observer
 from fedloom.scenes import split_scene
-from fedloom.sites import server_learner, settle_worker, site_specs
+from fedloom.sites import server_learner, settle_worker, side_of, site_specs
 
 ENGINE_VERBS = frozenset({"join"})  # what an engine itself sends; no communication of a method
 
@@ -109,6 +109,17 @@ def check_scene(config: Config, method: Method, scene: Scene) -> None:
         )
 
 
+def check_generator(config: Config, method: Method, settings: Any, side: int = 0) -> None:
+    """Raises BadInput when the run needs a generator and the one that is given cannot be it.
+
+    side: of the data's pictures in pixels, 0 where it is not known yet.
+    """
+    if "generator" in method.tools(settings) and config.server.generator.pretrained is not None:
+        from fedloom.models.families import check_given
+
+        check_given(config.server.generator, settings, side)
+
+
 def split_data(config: Config, scene: Scene) -> dict[Modality, Split]:
     """The training samples of each modality that has clients, shared out among them.
 
@@ -152,12 +163,13 @@ def server_tools(config: Config, method: Method, settings: Any, scene: Scene, as
     uses = method.tools(settings)
     generator = captioner = features = None
     if assets.generator is not None:
-        from fedloom.models.generator import load_generator
+        from fedloom.models.families import load_family, locate
 
-        generator = load_generator(assets.generator, config.clients.width)
-        g = config.server.generator
-        generator.pipe.register_to_config(guidance=g.guidance, sampling_steps=g.sampling_steps)
-        generator.origin = weights_print(g.pretrained) if g.pretrained else assets.generator.name
+        g, given = config.server.generator, config.server.generator.pretrained is not None
+        folder = locate(g) if given else assets.generator
+        # whatever its own side, all who read its pictures read those of the data's side
+        generator = load_family(g, folder, config.clients.width, side_of(scene), config.server.seed)
+        generator.origin = weights_print(str(folder)) if given else folder.name
     if assets.captioner is not None:
         from fedloom.models.captioner import load_captioner
 

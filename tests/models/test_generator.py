@@ -131,6 +131,8 @@ def test_saved_and_loaded(generator, tmp_path):
     draws = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
     assert np.array_equal(again.synthesize(PROMPTS, draws[0]), generator.synthesize(PROMPTS, draws[1]))
     assert torch.equal(outputs(again, FUSED, None), outputs(generator, FUSED, None))
+    again.save(tmp_path / "again")
+    assert str(tmp_path) not in "".join(file.read_text() for file in (tmp_path / "again").rglob("*.json"))
     with pytest.raises(BadInput, match="W_r has shape"):
         load_generator(tmp_path, 11)
 

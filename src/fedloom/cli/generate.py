@@ -37,8 +37,9 @@ def generate(
     from fedloom.runs.disk import explained
     from fedloom.runs.load import load_run
 
-    pipeline = _pipeline(load_run(run))
-    images = _draw(pipeline, [text for text in prompt for _ in range(n)], seed, steps, guidance)
+    drawn = load_run(run)
+    pipeline = _pipeline(drawn)
+    images = _draw(pipeline, drawn, [text for text in prompt for _ in range(n)], seed, steps, guidance)
     with explained("write", out):
         out.parent.mkdir(parents=True, exist_ok=True)
     width, height = sample_grid(images, prompt, out)
@@ -65,20 +66,23 @@ def _pipeline(run: Run) -> Any:
     return pipeline
 
 
-def _draw(pipeline: Any, prompts: list[str], seed: int, steps: int | None, guidance: float | None) -> Any:
+def _draw(
+    pipeline: Any, run: Run, prompts: list[str], seed: int, steps: int | None, guidance: float | None
+) -> Any:
     """Pictures uint8 (N, H, W, 3), a batch at a time."""
     import numpy as np
     import torch
 
-    noise, batch = torch.Generator().manual_seed(seed), 64
+    from fedloom.config import validate
+    from fedloom.models.families import prepare_drawing
+    from fedloom.models.settings import GeneratorSettings
+
+    settings = validate(GeneratorSettings, run.config.get("server", {}).get("generator", {}))
+    batch, how = prepare_drawing(pipeline, settings, steps, guidance)
+    noise = torch.Generator().manual_seed(seed)
     parts = [
-        pipeline(
-            prompts[i : i + batch],
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=noise,
-            output_type="np",
-        ).images
+        pipeline(prompts[i : i + batch], generator=noise, output_type="np", **how).images
         for i in range(0, len(prompts), batch)
     ]
-    return np.concatenate(parts)
+    images = np.concatenate(parts)
+    return images if images.dtype == np.uint8 else (images * 255).round().astype(np.uint8)

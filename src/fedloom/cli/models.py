@@ -47,7 +47,8 @@ JOINT = (
 SERVER = {
     "clip": "transformers.CLIPModel",
     "captioner": "transformers.BlipForConditionalGeneration",
-    "generator": "diffusers.DiffusionPipeline with UNet2DConditionModel, FlowMatchEulerDiscreteScheduler",
+    "generator": "diffusers.DiffusionPipeline with UNet2DConditionModel, FlowMatchEulerDiscreteScheduler; pretrained "
+    "also diffusers.StableDiffusionPipeline, StableDiffusionXLPipeline, fedloom.models.glide.pipeline.GlidePipeline",
 }
 
 

@@ -178,6 +178,10 @@ class Server(fedavg.Server):
             raise BadInput(
                 "FedDAT's decoder learns from the generic part, and this data set has none: decoder=false"
             )
+        if settings.decoder and (family := getattr(tools.generator, "family", "pixel")) != "pixel":
+            raise BadInput(
+                f"FedDAT's decoder is for the embedded kind of generator, this one is {family}: decoder=false"
+            )
 
     def round(self, federation: Federation) -> Info:
         """FedAvg of A_1, then the decoder's maps."""

@@ -200,7 +200,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, NDArray[Any]]
     """The optimiser's state as arrays called `optimizer.N.key`."""
     state = optimizer.state_dict()["state"]
     return {
-        f"optimizer.{n}.{key}": v.numpy().copy()
+        f"optimizer.{n}.{key}": v.cpu().numpy().copy()
         for n, entry in state.items()
         for key, v in entry.items()
         if v is not None  # SGD without momentum, or before its first step

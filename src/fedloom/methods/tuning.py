@@ -16,9 +16,10 @@ from torch import Tensor
 from fedloom.functional.omission import omit
 from fedloom.methods.base import Tools
 from fedloom.methods.site import load_optimizer_state, optimizer_state
-from fedloom.models.fit import cosine, fit, index_batches
+from fedloom.models.fit import cosine, fit, index_batches, part_of
 from fedloom.models.pictures import from_kept, to_float
 from fedloom.models.settings import Frozen
+from fedloom.randomness import global_torch_stream
 
 
 class TuningSettings(Frozen):
@@ -137,39 +138,29 @@ class Tuner:
         anneal, done = cosine(s.tune_steps * tools.rounds), s.tune_steps * (t - 1)
         steps = s.steps_on(len(labels), s.tune_steps, s.tune_batch)
         batches = index_batches(len(labels), s.tune_batch, steps, rng)
-        loss = fit(
-            self.optimizer,
-            batches,
-            objective,
-            schedule=lambda n: anneal(done + n),
-            name=f"generator, round {t}",
-        )
+        with global_torch_stream(tools.seed, "server", t, "dropout"):  # GLIDE has it
+            loss = fit(
+                self.optimizer,
+                batches,
+                objective,
+                schedule=lambda n: anneal(done + n),
+                name=f"generator, round {t}",
+            )
         self.generator.eval()
         return loss
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """UNet, W_r, optimiser and pool as arrays."""
-        g = self.generator
-        tensors = {f"unet.{k}": v.contiguous().numpy().copy() for k, v in g.unet.state_dict().items()}
-        tensors["bridge.weight"] = g.bridge.weight.detach().numpy().copy()
+        """What is trained of the UNet, W_r, optimiser and pool as arrays."""
+        tensors = {k: v.numpy() for k, v in self.generator.learned().items()}
         tensors |= optimizer_state(self.optimizer)
         return tensors | {f"pool.{k}": v for k, v in self.pool.arrays().items()}
 
     def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Take up `state()` again."""
-
-        def part(prefix: str) -> dict[str, NDArray[Any]]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-        self.generator.touched()
-        self.generator.unet.load_state_dict(
-            {k: torch.from_numpy(np.array(v)) for k, v in part("unet.").items()}
-        )
-        self.generator.bridge.load_state_dict(
-            {"weight": torch.from_numpy(np.array(tensors["bridge.weight"]))}
-        )
+        own = {k: v for k, v in tensors.items() if k.startswith(("unet.", "bridge."))}
+        self.generator.load_learned({k: torch.from_numpy(np.array(v)) for k, v in own.items()})
         load_optimizer_state(self.optimizer, tensors)
-        self.pool.load(part("pool."))
+        self.pool.load(part_of(tensors, "pool."))
 
 
 _CAPTION_BYTES = 256

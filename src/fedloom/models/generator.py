@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedloom.data.scene import Generic
 from fedloom.errors import BadInput
 from fedloom.models import pipeline as pipeline_file
 from fedloom.models.clip import Clip, world_text
+from fedloom.models.conditioned import Condition, Conditioned, read_bridge, without_place, write_bridge
 from fedloom.models.fit import adamw, cosine, fit, index_batches
 from fedloom.models.pictures import to_float, to_uint8
 from fedloom.models.pipeline import PixelTextToImagePipeline
@@ -27,42 +25,25 @@ from fedloom.models.settings import GeneratorSettings
 from fedloom.randomness import global_torch_stream, numpy_stream, torch_stream
 from fedloom.runs.cache import cached
 
-Condition = Literal["add", "token", "pooled"]
 FORMAT = 1  # raise when a change of code changes what a generator draws
 
 
-class Generator(nn.Module):
-    """The pipeline's parts with what federated tuning adds: the map W_r from representations (FedMMKT, eq. 11).
+class Generator(Conditioned):
+    """The embedded generator, pictures diffused as pixels.
 
-    Trainable: the UNet (the paper's decoder) and W_r. The text encoder is frozen. Without a representation, and as long
-    as W_r is zero, outputs are those of the pipeline alone, bit for bit.
+    Without a representation, and as long as W_r is zero, outputs are those of the pipeline alone, bit for bit.
     """
 
-    def __init__(self, pipe: PixelTextToImagePipeline, width: int, condition: Condition = "add") -> None:
-        super().__init__()
-        self.pipe = pipe
-        self.unet = pipe.unet.to(memory_format=torch.channels_last)
-        self.condition: Condition = condition
-        self.text_encoder = pipe.text_encoder.requires_grad_(False).eval()
-        self.bridge = nn.Linear(width, pipe.unet.config.cross_attention_dim, bias=False)
-        nn.init.zeros_(self.bridge.weight)
-        self._texts: dict[str, tuple[Tensor, Tensor]] = {}
-        self.origin: str | None = (
-            None  # what it was loaded from, by content, as long as nothing has changed it
-        )
+    family = "pixel"
 
-    def touched(self) -> None:
-        """Say that it is about to be changed: what it draws is no longer what others drew who began like it."""
-        self.origin = None
+    def __init__(self, pipe: PixelTextToImagePipeline, width: int, condition: Condition = "add") -> None:
+        pipe.unet.to(memory_format=torch.channels_last)
+        super().__init__(pipe, width, condition)
 
     @property
     def size(self) -> int:
         """Side of the pictures in pixels."""
         return int(self.unet.config.sample_size * self.pipe.config.unshuffle)
-
-    def trainable(self) -> list[nn.Parameter]:
-        """The UNet's and W_r's parameters."""
-        return [*self.unet.parameters(), *self.bridge.parameters()]
 
     def synthesize(
         self, prompts: Sequence[str], draws: torch.Generator, batch: int = 64
@@ -105,58 +86,6 @@ class Generator(nn.Module):
             parts.append(to_uint8(part))
         return np.concatenate(parts)
 
-    def embed(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Texts to (tokens (B, L, w), pooled (B, w)); each distinct text is encoded once, the encoder being frozen."""
-        for text in dict.fromkeys(texts):
-            if text not in self._texts:  # alone: what stands beside it in a batch changes the last bits
-                tokens, pooled = self.pipe.embed([text])
-                self._texts[text] = (tokens[0], pooled[0])
-        return torch.stack([self._texts[t][0] for t in texts]), torch.stack(
-            [self._texts[t][1] for t in texts]
-        )
-
-    def read(self, texts: Sequence[str], batch: int = 64) -> None:
-        """Encode texts ahead, many at a time. For pretraining: in its last bits a text read so differs from one read
-        alone, as `embed` reads it.
-        """
-        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
-        for i in range(0, len(new), batch):
-            tokens, pooled = self.pipe.embed(new[i : i + batch])
-            self._texts.update(zip(new[i : i + batch], zip(tokens, pooled)))
-
-    def conditioned(
-        self, texts: Sequence[str], representation: Tensor | None, leave_out: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Eq. 11 and 12: text joined with W_r R, except where `leave_out` says text only.
-
-        Args:
-            texts: B texts.
-            representation: R (B, D), layer-normalised here, or None.
-            leave_out: bool (B,), the draws b of eq. 12, or None for none left out.
-
-        Returns:
-            tokens (B, L or L+1, w), pooled (B, w), attention mask (B, L+1) or None.
-        """
-        tokens, pooled = self.embed(texts)
-        if representation is None:
-            return tokens, pooled, None
-        addition = self.bridge(F.layer_norm(representation, representation.shape[-1:], eps=1e-8))  # (B, w)
-        if leave_out is not None:
-            addition = addition * (~leave_out)[:, None]
-        if self.condition == "add":
-            return tokens + addition[:, None], pooled + addition, None
-        if self.condition == "pooled":
-            return tokens, pooled + addition, None
-        # A zero token would still take attention: it is masked where R is left out, and gone as long as W_r is zero,
-        # but for training: through a mask no gradient would ever reach W_r.
-        speaks = torch.is_grad_enabled() or bool(self.bridge.weight.any())
-        heard = torch.full((len(texts),), speaks)
-        heard = heard if leave_out is None else heard & ~leave_out
-        if not heard.any():
-            return tokens, pooled, None
-        mask = torch.cat([torch.ones(tokens.shape[:2], dtype=torch.bool), heard[:, None]], dim=1)
-        return torch.cat([tokens, addition[:, None]], dim=1), pooled, mask
-
     def loss(
         self,
         images: Tensor,
@@ -189,26 +118,15 @@ class Generator(nn.Module):
     def save(self, folder: Path) -> None:
         """Write the generator as a diffusers folder, with W_r beside it and the pipeline's code in it."""
         self.pipe.save_pretrained(folder)
-        index = folder / "model_index.json"
-        facts = json.loads(index.read_text())
-        facts.pop("_name_or_path", None)  # where it was loaded from is nobody else's business
-        index.write_text(json.dumps(facts, indent=2))
-        save_file({"weight": self.bridge.weight.detach().contiguous()}, folder / "bridge.safetensors")
+        without_place(folder)
+        write_bridge(self.bridge, folder)
         shutil.copyfile(pipeline_file.__file__, folder / "pipeline.py")
 
 
 def load_generator(folder: str | Path, width: int, condition: Condition = "add") -> Generator:
     """A generator saved by `save`; W_r starts at zero where the folder holds none of this width."""
     generator = Generator(pipeline_file.load_pipeline(folder), width, condition)
-    bridge = Path(folder) / "bridge.safetensors"
-    if bridge.exists():
-        weight = load_file(bridge)["weight"]
-        if weight.shape == generator.bridge.weight.shape:
-            generator.bridge.load_state_dict({"weight": weight})
-        elif weight.any():
-            raise BadInput(
-                f"{bridge}: W_r has shape {tuple(weight.shape)}, this run wants {tuple(generator.bridge.weight.shape)}"
-            )
+    read_bridge(generator.bridge, folder)
     return generator.eval()
 
 
@@ -227,6 +145,8 @@ def build_generator(settings: GeneratorSettings, clip: Clip, size: int, width: i
     text.text_model.load_state_dict(clip.model.text_model.state_dict())
     text.text_projection.load_state_dict(clip.model.text_projection.state_dict())
     levels = len(settings.channels)
+    assert settings.guidance is not None  # the embedded generator's stand in its configuration
+    assert settings.sampling_steps is not None
     unet = UNet2DConditionModel(
         sample_size=size // settings.unshuffle,
         in_channels=3 * settings.unshuffle**2,

@@ -6,27 +6,22 @@ pooled vector, and the sizes it is told.
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor
 
 from fedloom.errors import BadInput, FedloomError
 from fedloom.models import latent_files as files
-from fedloom.models.generator import Condition
-from fedloom.models.latent_batches import Pictures, in_batches
+from fedloom.models.conditioned import Condition, Said, joined, read_bridge
+from fedloom.models.latent_batches import Pictures, in_batches, in_cache
 from fedloom.models.latent_codes import decoded, resized
 from fedloom.models.latent_parts import LatentModel
 from fedloom.models.latent_schedule import noised, picture_seeds, sampler, snr_weight, target
 from fedloom.models.latent_settings import LatentSettings
-from fedloom.runs.cache import cache_root, cached
 
 FORMAT = 1  # raise when a change of code changes what a generator draws
 
@@ -37,6 +32,8 @@ class LatentGenerator(LatentModel):
     As long as W_r is zero, outputs are those of the pipeline alone, bit for bit. Randomness is drawn on the CPU,
     whatever the device.
     """
+
+    family = "latent"
 
     def __init__(
         self, pipe: Any, width: int, settings: LatentSettings, source: Path, condition: Condition = "add"
@@ -83,7 +80,14 @@ class LatentGenerator(LatentModel):
             "prompts": list(prompts),
             "seeds": seeds,
             "sampling": [s.sampler, s.sampling_steps, s.guidance, batch, side],
-            "arithmetic": [s.precision, self.device.type, torch.get_num_threads(), torch.__version__],
+            # merged factors round otherwise than those that stand beside their base
+            "arithmetic": [
+                s.train,
+                s.precision,
+                self.device.type,
+                torch.get_num_threads(),
+                torch.__version__,
+            ],
             # sliced sums differ in their last bits
             "memory": [s.attention_slicing, s.vae_slicing, s.vae_tiling],
             "format": FORMAT,
@@ -97,17 +101,7 @@ class LatentGenerator(LatentModel):
             return in_batches(len(prompts), batch, some, side, Path(folder), key)
         if self.origin is None:
             return in_batches(len(prompts), batch, some, side)
-        key |= {"generator": self.origin}
-        name = hashlib.sha256(repr(key).encode()).hexdigest()
-        begun = cache_root() / "synthesis" / name
-
-        def build(entry: Path) -> None:
-            pictures = in_batches(len(prompts), batch, some, side, begun, key)
-            np.save(entry / "pictures.npy", pictures, allow_pickle=False)
-
-        pictures: Pictures = np.load(cached("pictures", key, build) / "pictures.npy", allow_pickle=False)
-        shutil.rmtree(begun, ignore_errors=True)
-        return pictures
+        return in_cache(len(prompts), batch, some, side, key | {"generator": self.origin})
 
     @torch.no_grad()
     def _draw(self, prompts: Sequence[str], seeds: Sequence[int], side: int) -> Pictures:
@@ -141,40 +135,9 @@ class LatentGenerator(LatentModel):
 
     def conditioned(
         self, texts: Sequence[str], representation: Tensor | None, leave_out: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Eq. 11 and 12: text joined with W_r R, except where `leave_out` says text only.
-
-        Args:
-            texts: B texts.
-            representation: R (B, D), layer-normalised here, or None.
-            leave_out: bool (B,), the draws b of eq. 12, or None for none left out.
-
-        Returns:
-            tokens (B, L or L+1, w), pooled (B, v), attention mask (B, L+1) or None; on the device.
-        """
-        tokens, pooled = self.embed(texts)
-        if representation is None:
-            return tokens, pooled, None
-        r = representation.to(self.device, torch.float32)
-        addition = self.bridge(F.layer_norm(r, r.shape[-1:], eps=1e-8))  # (B, w + v)
-        leave_out = None if leave_out is None else leave_out.to(self.device)
-        if leave_out is not None:
-            addition = addition * (~leave_out)[:, None]
-        to_tokens, to_pooled = addition.split([self.tokens_width, self.pooled_width], dim=1)
-        if self.condition == "add":
-            return tokens + to_tokens[:, None], pooled + to_pooled, None
-        if self.condition == "pooled":
-            return tokens, pooled + to_pooled, None
-        # A zero token would still take attention: it is masked where R is left out, and gone as long as W_r is zero,
-        # but for training: through a mask no gradient would ever reach W_r.
-        speaks = torch.is_grad_enabled() or bool(self.bridge.weight.any())
-        heard = torch.full((len(texts),), speaks, device=self.device)
-        heard = heard if leave_out is None else heard & ~leave_out
-        if not heard.any():
-            return tokens, pooled, None
-        read = torch.ones(tokens.shape[:2], dtype=torch.bool, device=self.device)
-        mask = torch.cat([read, heard[:, None]], dim=1)
-        return torch.cat([tokens, to_tokens[:, None]], dim=1), pooled, mask
+    ) -> Said:
+        """B texts joined with R (B, D), see `joined`: tokens (B, L or L+1, w), pooled (B, v), mask (B, L+1) or None."""
+        return joined(self.condition, self.embed(texts), self.bridge, representation, leave_out)
 
     def loss(
         self,
@@ -246,13 +209,5 @@ def load_latent(
     if factors is not None:
         files.take_factors(pipe.unet, factors, merge=not lora)
     generator = LatentGenerator(pipe, width, settings, folder, condition)
-    bridge = folder / files.BRIDGE
-    if bridge.exists():
-        weight, own = load_file(bridge)["weight"], generator.bridge.weight
-        if weight.shape == own.shape:
-            generator.bridge.load_state_dict({"weight": weight})
-        elif weight.any():
-            raise BadInput(
-                f"{bridge}: W_r has shape {tuple(weight.shape)}, this run wants {tuple(own.shape)}"
-            )
+    read_bridge(generator.bridge, folder)
     return generator.eval()

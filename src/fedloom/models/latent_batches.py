@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.errors import BadInput
+from fedloom.runs.cache import cache_root, cached
 from fedloom.runs.disk import explained, write_atomic
 
 Pictures = NDArray[np.uint8]
@@ -55,6 +58,20 @@ def in_batches(
                 write_atomic(file, buffer.getvalue())
         parts.append(part)
     return np.concatenate(parts) if parts else np.zeros((0, side, side, 3), np.uint8)
+
+
+def in_cache(
+    n: int, batch: int, draw: Callable[[int, int], Pictures], side: int, key: Mapping[str, Any]
+) -> Pictures:
+    """`in_batches`, kept in the cache under `key`, where a killed synthesis goes on as well."""
+    begun = cache_root() / "synthesis" / hashlib.sha256(repr(key).encode()).hexdigest()
+
+    def build(entry: Path) -> None:
+        np.save(entry / "pictures.npy", in_batches(n, batch, draw, side, begun, key), allow_pickle=False)
+
+    pictures: Pictures = np.load(cached("pictures", key, build) / "pictures.npy", allow_pickle=False)
+    shutil.rmtree(begun, ignore_errors=True)
+    return pictures
 
 
 def _claim(folder: Path, key: str) -> None:

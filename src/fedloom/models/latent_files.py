@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fedloom.errors import BadInput
+from fedloom.models.conditioned import BRIDGE
 from fedloom.models.latent_schedule import prediction_of
 from fedloom.models.latent_settings import LatentSettings
 from fedloom.models.latent_sizes import add_lora
@@ -21,7 +22,6 @@ from fedloom.randomness import global_torch_stream
 CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 FACTORS = "pytorch_lora_weights.safetensors"  # where diffusers' load_lora_weights looks
-BRIDGE = "bridge.safetensors"
 _LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")
 _COPIED = {".json", ".txt", ".model", ".safetensors"}
 

@@ -6,16 +6,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from fedloom.models.settings import Frozen
+from fedloom.models.frozen import Frozen
 
 Precision = Literal["fp32", "fp16", "bf16"]
 Sampler = Literal["ddim", "dpm++", "euler", "own"]
 
 
-class LatentSettings(Frozen):
-    """The server's latent diffusion model, Stable Diffusion 1.5, 2.1 or XL (and what has their form)."""
+class LatentOptions(Frozen):
+    """How Stable Diffusion 1.5, 2.1 or XL (and what has their form) is loaded, tuned and sampled."""
 
-    pretrained: str = Field(description="a diffusers folder, or a hub name")
     revision: str | None = Field(None, description="of a hub name: commit, tag or branch")
     local_files_only: bool = Field(True, description="never ask the hub: a hub name must be in its cache")
     precision: Precision = Field(
@@ -35,11 +34,6 @@ class LatentSettings(Frozen):
         description="gamma of min-SNR weighting (Hang et al., arXiv 2303.09556, use 5); None: equal",
     )
     sampler: Sampler = Field("dpm++", description="own: the scheduler that the folder names")
-    sampling_steps: int = Field(20, ge=1)
-    guidance: float = Field(7.5, ge=0, description="1 or below: none")
-    side: int | None = Field(
-        None, ge=8, description="side in pixels of what is handed out; None: the pipeline's own"
-    )
     batch: int = Field(8, ge=1, description="pictures drawn at a time")
     attention_slicing: bool = Field(False, description="one head at a time: less memory, slower")
     vae_slicing: bool = Field(False, description="decode one picture at a time")
@@ -50,4 +44,15 @@ class LatentSettings(Frozen):
     keep_texts: int = Field(1024, ge=1, description="most texts whose encodings are kept")
     keep_latents: int = Field(
         4096, ge=0, description="most pictures whose latents are kept, so that the VAE reads each once"
+    )
+
+
+class LatentSettings(LatentOptions):
+    """The server's latent diffusion model, and what it draws."""
+
+    pretrained: str = Field(description="a diffusers folder, or a hub name")
+    sampling_steps: int = Field(20, ge=1)
+    guidance: float = Field(7.5, ge=0, description="1 or below: none")
+    side: int | None = Field(
+        None, ge=8, description="side in pixels of what is handed out; None: the pipeline's own"
     )

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
     model_validator,
 )
+
+from fedloom.models.frozen import Frozen as Frozen
+from fedloom.models.glide.settings import GlideOptions
+from fedloom.models.latent_settings import LatentOptions
 
 _IMAGE = ("vit", "beit", "resnet", "frozen-mobilenet")
 _TEXT = ("bert", "distilbert", "roberta", "gru")
@@ -31,12 +33,6 @@ JOINT_ARCHS = tuple(
     if "frozen-mobilenet" not in (one, other)
 )
 ARCHS = (*_IMAGE, *_TEXT, "pair", *dict.fromkeys((*DUAL_ARCHS, *JOINT_ARCHS)))
-
-
-class Frozen(BaseModel):
-    """Base of all settings: immutable, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _check_heads(hidden: int, heads: int) -> None:
@@ -221,10 +217,18 @@ class CaptionerSettings(Frozen):
         return self
 
 
-class GeneratorSettings(Frozen):
-    """The server's text-to-image model: diffusers' conditional UNet on pixel-unshuffled pictures."""
+# How the embedded generator draws, and one of its kind.
+EMBEDDED: dict[str, Any] = {"sampling_steps": 8, "guidance": 1.5}
 
-    pretrained: str | None = None
+
+class GeneratorSettings(Frozen):
+    """The server's text-to-image model: diffusers' conditional UNet on pixel-unshuffled pictures, or a given one.
+
+    What the folder `pretrained` holds is read from its model_index.json: such a model, Stable Diffusion, or GLIDE. Then
+    sizes and pretraining say nothing, and `latent` or `glide` says how it is run.
+    """
+
+    pretrained: str | None = Field(None, description="folder or hub name")
     unshuffle: int = Field(3, ge=1, description="side of the pixel block that becomes channels (lossless)")
     channels: tuple[int, ...] = (24, 48)
     layers: int = Field(1, ge=1, description="residual blocks a level")
@@ -236,8 +240,12 @@ class GeneratorSettings(Frozen):
     steps: int = Field(1200, ge=0, description="pretraining steps on the generic part")
     batch: int = Field(16, ge=1)
     rate: float = Field(3e-3, gt=0)
-    sampling_steps: int = Field(8, ge=1)
-    guidance: float = Field(1.5, ge=0)
+    sampling_steps: int | None = Field(
+        None, ge=1, description="null: 8; Stable Diffusion 20; GLIDE what its folder says"
+    )
+    guidance: float | None = Field(
+        None, ge=0, description="null: 1.5; Stable Diffusion 7.5; GLIDE what its folder says"
+    )
     level_shift: float = Field(
         2.0, gt=0, description="above 1: train more at high noise, where the subject is decided"
     )
@@ -247,6 +255,34 @@ class GeneratorSettings(Frozen):
     drop_text: float = Field(
         0.1, ge=0, lt=1, description="share of training samples with empty text (guidance)"
     )
+    latent: LatentOptions | None = Field(None, description="of Stable Diffusion; null: all as by default")
+    glide: GlideOptions | None = Field(None, description="of GLIDE; null: all as by default")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_sampling(cls, given: Any) -> Any:
+        """The embedded model's way of drawing stands in its configuration; another's is its own."""
+        if not isinstance(given, dict) or given.get("pretrained") is not None:
+            return given
+        return given | {k: v for k, v in EMBEDDED.items() if given.get(k) is None}
+
+    @model_validator(mode="after")
+    def _given(self) -> GeneratorSettings:
+        groups = [name for name in ("latent", "glide") if getattr(self, name) is not None]
+        if groups and self.pretrained is None:
+            raise ValueError(f"{groups[0]} is for a given generator: set server.generator.pretrained")
+        if len(groups) == 2:
+            raise ValueError("latent is for Stable Diffusion and glide for GLIDE, allowed: one of them")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _telling(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out groups that are not there: dumps name models and runs."""
+        fields: dict[str, Any] = dump(self)
+        for name in ("latent", "glide"):
+            if getattr(self, name) is None:
+                fields.pop(name, None)
+        return fields
 
 
 class JudgeSettings(Frozen):

@@ -48,7 +48,7 @@ def prepare(
         [k for k in ("clip", "generator") if "generator" in needs],
         [*(k for k in ("captioner", "judge") if k in needs), *backbones],
     ]
-    missing = [chain for chain in chains if any(not present(config, scene, kind) for kind in chain)]
+    missing = [lacks for chain in chains if (lacks := [k for k in chain if not present(config, scene, k)])]
     if missing:
         log(f"pretraining on the generic part: {'; '.join(k for chain in missing for k in chain)}")
         build_side_by_side(config, missing, watch)

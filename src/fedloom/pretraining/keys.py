@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -88,18 +89,34 @@ def weights_print(pretrained: str) -> str:
     """A digest of what a learner's `pretrained` is read from: names and bytes of files, wherever they lie.
 
     Args:
-        pretrained: a folder, a MobileNet's NAME.npz (or NAME) with NAME.json beside it, a file (word vectors), or a hub
-            name. A hub name has no files here: it stands for itself. "A+B", where that is no path: both.
+        pretrained: a folder (one of diffusers with its parts' folders), a MobileNet's NAME.npz (or NAME) with NAME.json
+            beside it, a file (word vectors), or a hub name. A hub name has no files here: it stands for itself. "A+B",
+            where that is no path: both.
     """
     folder, prefix = Path(pretrained), pretrained.removesuffix(".npz")
     if folder.is_dir():
-        files = [file for file in sorted(folder.iterdir()) if file.suffix in _READ and file.is_file()]
+        within = [folder]
+        if (folder / "model_index.json").is_file():  # of diffusers, whose parts have folders of their own
+            within += sorted(part for part in folder.iterdir() if part.is_dir() and part.name[:1] != ".")
+        files = [
+            file
+            for part in within
+            for file in sorted(part.iterdir())
+            if file.suffix in _READ and file.is_file()
+        ]
+        return _prints((file.relative_to(folder).as_posix(), file) for file in files) or pretrained
     else:
         beside = dict.fromkeys((Path(f"{prefix}.npz"), Path(f"{prefix}.json"), folder))
         files = [file for file in beside if file.is_file()]
     if not files and pretrained.count("+") == 1:
         return "+".join(weights_print(part) if part else "" for part in pretrained.split("+"))
-    return fingerprint(*((file.name, _file_print(file)) for file in files)) if files else pretrained
+    return _prints((file.name, file) for file in files) or pretrained
+
+
+def _prints(files: Iterable[tuple[str, Path]]) -> str:
+    """A digest of files by name, "" of none."""
+    found = [(name, _file_print(file)) for name, file in files]
+    return fingerprint(*found) if found else ""
 
 
 def _file_print(file: Path) -> str:

@@ -95,7 +95,7 @@ class Run:
                 f"run {self.path} has no generator: export/generator is missing "
                 f"({'it was run without one' if self.finished else 'the run is unfinished'})."
             )
-        return import_module("fedloom.models.pipeline").load_pipeline(folder)
+        return import_module("fedloom.models.families").load_pipeline(folder)
 
 
 def load_run(path: Path | str) -> Run:

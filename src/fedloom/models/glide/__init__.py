@@ -5,4 +5,5 @@ networks     text encoder and U-Net; `layers` are what they are made of
 process      noise schedules and respacing;  loss: what training minimises
 pipeline     the order of steps, as a diffusers pipeline
 convert      the published checkpoints to a diffusers folder, and back
+generator    all of it as the server of a run;  settings: how that is run
 """

@@ -1,0 +1,28 @@
+"""How a GLIDE server is run, as a validated type. Light to import: no torch."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from fedloom.models.frozen import Frozen
+
+
+class GlideOptions(Frozen):
+    """How GLIDE is loaded, tuned and sampled. What is trained is the base model's U-Net, in fp32."""
+
+    device: str = Field("cpu", description="as torch names it: cpu, cuda, cuda:1, mps")
+    checkpointing: bool = Field(
+        False, description="compute the U-Net's activations twice instead of keeping them"
+    )
+    upsample: bool = Field(
+        False,
+        description="draw through the upsampler, which is never tuned, and only then reduce to the side",
+    )
+    upsampling_steps: int | str | None = Field(None, description="null: what the folder says, fast27")
+    batch: int = Field(8, ge=1, description="pictures drawn at a time")
+
+    @model_validator(mode="after")
+    def _upsampling(self) -> GlideOptions:
+        if self.upsampling_steps is not None and not self.upsample:
+            raise ValueError(f"upsampling_steps = {self.upsampling_steps!r} is for upsample = true")
+        return self

@@ -49,7 +49,7 @@ def test_no_rounds_are_standalone(smoke_run, tmp_path):
 def test_summary(smoke_run):
     summary = smoke_run.summary
     assert {"method", "data", "seed", "rounds", "clients", "version"} <= summary.keys()
-    names = {"image": ["image-0", "image-1"], "text": ["text-0", "text-1"], "pair": []}
+    names = {"image": ["image-0", "image-1"], "text": ["text-0", "text-1"], "pair": [], "joint": []}
     assert summary["clients"] == names
     for score in ("image_accuracy", "text_accuracy", "t2i_accuracy", "clip_score", "fid", "inception_score"):
         assert summary[score]["before"] == smoke_run.rounds[0][score]

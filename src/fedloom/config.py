@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from fedloom.data.corruption import Corruption
+from fedloom.data.corruption_rates import Corruption
 from fedloom.errors import BadInput, nearest, unknown
 from fedloom.models.settings import (
     DUAL_ARCHS,

@@ -201,7 +201,10 @@ def test_a_pretraining_for_each_seed():
 
 @pytest.mark.parametrize("name", comparisons())
 def test_every_preset_is_sound(name, monkeypatch, tmp_path):
-    for variable in ("FOOD101_RECIPES", "MOBILENET", "AG_NEWS", "FLICKR8K", "COCO_MINI"):
+    for variable in (
+        *("FOOD101_RECIPES", "MOBILENET", "AG_NEWS"),
+        *("FLICKR8K", "COCO_MINI", "AUDIO_VISUAL_DIGITS"),
+    ):
         monkeypatch.setenv(variable, str(tmp_path))
     made = read_plan(preset=name)
     assert made.title

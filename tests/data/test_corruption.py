@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from fedloom.data.corruption import Corrupted, Corruption, corrupt, relabel, transition
+from fedloom.data.corruption import Corrupted, corrupt, relabel, transition
+from fedloom.data.corruption_rates import Corruption
 from fedloom.data.joint import JointSet
 from fedloom.data.pairs import PairSet
 from fedloom.data.scene import Held, ImageSet, TextSet

@@ -91,7 +91,7 @@ def describe(config: Config, scene: Scene) -> tuple[list[dict[str, Any]], dict[s
     `held`, of joint clients and where something is corrupted: the samples that `data.multi_ratio` and `data.corruption`
     leave, of joint ones also how many have a kind of data, and both.
     """
-    from fedloom.data.corruption import Corruption
+    from fedloom.data.corruption_rates import Corruption
     from fedloom.data.scene import MODALITIES
     from fedloom.scenes import split_scene
     from fedloom.sites import client_names, private_samples

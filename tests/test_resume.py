@@ -75,8 +75,8 @@ for point, at in cases:
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (point, at, status)
 """
 CASES = [
-    *(("synthesis", t) for t in (1, 2, 3)),
-    *(("training", t) for t in (1, 2, 3)),
+    *(("synthesis", t) for t in (1, 3)),
+    *(("training", t) for t in (2, 3)),
     *(("saving", 1), ("sealing", 2), ("pruning", 3), ("sealing", 0)),
 ]
 

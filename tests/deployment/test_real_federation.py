@@ -33,8 +33,6 @@ from fedloom.runs.load import Run, load_run
 from test_engines import assert_same, overrides
 
 WITH_CLIENTS = tuple(name for name in CATALOGUE if load_method(name)[0].clients)
-FEW = ("l-fedmmkt",)  # of the ordinary tests; fedmmkt comes below
-REST = tuple(name for name in WITH_CLIENTS if name not in FEW)
 ROUNDS = "rounds=1"
 
 
@@ -53,17 +51,11 @@ def ping(silo: SiloSupervisor) -> dict[str, Any]:
     return relay(Letter({"op": "ping"}), str(silo.socket), silo.token).header
 
 
-@pytest.mark.parametrize(
-    "methods",
-    [
-        pytest.param(FEW, id="few", marks=pytest.mark.timeout(280)),
-        pytest.param(REST, id="all-others", marks=(pytest.mark.conformance, pytest.mark.timeout(1800))),
-    ],
-)
-def test_methods_give_the_local_numbers(
-    federation: Federation, tmp_path: Path, methods: tuple[str, ...]
-) -> None:
+@pytest.mark.conformance  # in ordinary tests what is killed and interrupted below gives the local numbers
+@pytest.mark.timeout(1800)
+def test_methods_give_the_local_numbers(federation: Federation, tmp_path: Path) -> None:
     """Several methods at once, over TLS with node keys; the workers stay the same processes."""
+    methods = WITH_CLIENTS
     jobs = {m: federation.submit(config_for(m, "rounds=1"), out=str(tmp_path / m)) for m in methods}
     own = {m: local_run(m, tmp_path / f"local-{m}", "rounds=1") for m in methods}
     before = [ping(silo)["pid"] for silo in federation.silos]

@@ -266,14 +266,13 @@ class Server(fedavg.Server):
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The averages, and rho."""
-        rho = np.array([np.nan if self.rho is None else self.rho])
-        return super().state() | {"rho": rho}
+        known = {} if self.rho is None else {"rho": np.array([self.rho])}
+        return super().state() | known
 
     def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Both again."""
         super().load_state({k: v for k, v in tensors.items() if k != "rho"})
-        rho = float(np.asarray(tensors["rho"])[0])
-        self.rho = None if np.isnan(rho) else rho
+        self.rho = float(np.asarray(tensors["rho"])[0]) if "rho" in tensors else None
 
 
 def dress(learner: nn.Module, settings: Settings) -> nn.Module:

@@ -127,6 +127,11 @@ class ClientsSettings(Frozen):
         """All groups: of pictures, of texts, of pairs, of joint samples."""
         return (*self.image, *self.text, *self.pair, *self.joint)
 
+    def training(self) -> dict[str, Any]:
+        """How a client trains, by the names that `methods.site.Site` takes."""
+        keys = ("batch", "rate", "decay", "augment", "optimizer", "momentum", "clip")
+        return {key: getattr(self, key) for key in keys}
+
     def unit(self) -> ClientsSettings:
         """The same clients, with representations of unit length."""
         groups = {

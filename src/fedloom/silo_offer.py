@@ -117,7 +117,6 @@ def make_offer(
     class_positions(text_class_names)
     method, fixed = load_method(config.method)
     settings = validate(method.settings, {**config.settings, **fixed}, "settings")
-    training = {key: getattr(config.clients, key) for key in Training.model_fields}
     return Offer(
         version=__version__,
         method=config.method,
@@ -128,7 +127,7 @@ def make_offer(
         text_class_names=tuple(text_class_names),
         image_size=image_size,
         tokens=config.server.tokens,
-        training=Training(**training),
+        training=Training(**config.clients.training(), warm_steps=config.clients.warm_steps),
         unit=unit_demanded(method, settings),
         fold=config.evaluation.fold,
         server=server_models(config),

@@ -115,7 +115,6 @@ def build_client(
         streams=scene.streams if modality == "joint" else (),
     )
     start_from(learner, backbones)
-    c = run.clients
     kind, _ = load_method(method)
     more = {"fold": run.evaluation.fold} if modality == "pair" else {}
 
@@ -133,13 +132,7 @@ def build_client(
         private=private,
         test=scene.test[modality],
         seed=run.seed,
-        batch=c.batch,
-        rate=c.rate,
-        decay=c.decay,
-        augment=c.augment,
-        optimizer=c.optimizer,
-        momentum=c.momentum,
-        clip=c.clip,
+        **run.clients.training(),
         features=features_once,
         server=partial(bare_server, run, size, tokenizer) if kind.sends_models else None,
         **more,
@@ -227,7 +220,7 @@ def bare_server(
 
     image_size: side in pixels; tokenizer: folder of the public one; classes: C, of its head; streams: of a joint one.
     """
-    settings, c = server_settings(config, modality), config.clients
+    settings = server_settings(config, modality)
     words = site_tokenizer(settings, tokenizer, config.server.tokens)
     return server_site(
         settings,
@@ -237,13 +230,7 @@ def bare_server(
         image_size,
         classes,
         streams,
-        batch=c.batch,
-        rate=c.rate,
-        decay=c.decay,
-        augment=c.augment,
-        optimizer=c.optimizer,
-        momentum=c.momentum,
-        clip=c.clip,
+        **config.clients.training(),
         features=features_once,
     )
 

@@ -25,10 +25,10 @@ from fedloom.report.canvas import (
     style,
 )
 from fedloom.report.markup import Markup, drawn, join, section, sparkline, table
+from fedloom.report.plots import DPI
 from fedloom.report.scores import KIND_NAMES, Row, kinds_of, number, series
 from fedloom.runs import Run
 
-DPI = 150
 KIND_COLOURS: Mapping[Kind, str] = {"audio": GREEN, "image": BLUE, "text": VERMILLION}
 NUMBERED = 40  # classes up to which the figures stand in the picture
 

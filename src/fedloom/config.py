@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from fedloom.data.corruption_rates import Corruption
 from fedloom.errors import BadInput, nearest, unknown
+from fedloom.models.frozen import Precision
 from fedloom.models.settings import (
     DUAL_ARCHS,
     IMAGE_ARCHS,
@@ -98,6 +99,20 @@ class ClientsSettings(Frozen):
         True,
         description="shift, flip and noise private pictures in training; drop words of texts; of joint samples also "
         "move sounds in time",
+    )
+    devices: tuple[str, ...] = Field(
+        ("cpu",),
+        min_length=1,
+        description="where the clients' backbones live, as torch names devices; dealt out to the clients in turn",
+    )
+    precision: Precision = Field(
+        "fp32", description="arithmetic of the backbones; weights stay fp32, and fp16 scales the loss"
+    )
+    accumulate: int = Field(
+        1, ge=1, description="parts a batch is computed in, one after the other: less memory, the same step"
+    )
+    checkpointing: bool = Field(
+        False, description="compute the backbones' activations twice instead of keeping them"
     )
 
     @model_validator(mode="after")
@@ -187,6 +202,15 @@ class ClientsSettings(Frozen):
 class ServerSettings(Frozen):
     """The server's models. Pretrained once on the generic part of the data, or loaded."""
 
+    device: str = Field(
+        "cpu",
+        description="where they live, as torch names it: cpu, cuda, cuda:1, mps; the embedded ones learn on a CPU",
+    )
+    precision: Precision = Field(
+        "fp32",
+        description="arithmetic of generator and captioner. Weights that are trained, a VAE and what scores stay fp32; "
+        "with fp16 the generator only draws",
+    )
     image: LearnerSettings | None = Field(
         None,
         description="the server's own picture model, where a method has one; null: as the largest client's",

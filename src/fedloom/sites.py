@@ -22,6 +22,7 @@ from fedloom.pretraining import Assets, backbone_name, fingerprint, load_tokeniz
 from fedloom.randomness import numpy_stream
 from fedloom.runs.cache import cached
 from fedloom.scenes import cached_scene, split_scene
+from fedloom.weights import hub_arguments, placed
 
 if TYPE_CHECKING:
     from fedloom.methods.site import Site
@@ -411,7 +412,7 @@ def site_tokenizer(learner: LearnerSettings, shared: str, tokens: int = 64) -> A
         return gru_tokenizer(pretrained, tokens)
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(pretrained)
+    return AutoTokenizer.from_pretrained(placed(pretrained), **hub_arguments(pretrained))
 
 
 def _warm_start(

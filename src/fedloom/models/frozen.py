@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
+
+Precision = Literal["fp32", "fp16", "bf16"]  # of arithmetic; weights that are trained stay fp32
 
 
 class Frozen(BaseModel):

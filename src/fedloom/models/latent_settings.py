@@ -6,9 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from fedloom.models.frozen import Frozen
+from fedloom.models.frozen import Frozen, Precision
 
-Precision = Literal["fp32", "fp16", "bf16"]
 Sampler = Literal["ddim", "dpm++", "euler", "own"]
 
 

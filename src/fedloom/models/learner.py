@@ -18,6 +18,7 @@ from fedloom.functional.norms import unit as of_unit_length
 from fedloom.models.adapters import train_only
 from fedloom.models.settings import DUAL_ARCHS, LearnerSettings
 from fedloom.models.text import tokenize
+from fedloom.weights import hub_arguments, placed
 
 # Where each transformers class keeps its last linear layer.
 _HEAD = {
@@ -215,8 +216,11 @@ def _pretrained(settings: LearnerSettings, classes: int) -> Any:
     if settings.arch in ("bert", "distilbert", "roberta", "gru"):
         auto = hf.AutoModelForSequenceClassification
     kind = {"gru": "fedloom-gru", "audio-resnet": "resnet"}.get(settings.arch, settings.arch)
+    given = settings.pretrained or ""
     try:
-        model = auto.from_pretrained(settings.pretrained, num_labels=classes, ignore_mismatched_sizes=True)
+        model = auto.from_pretrained(
+            placed(given), num_labels=classes, ignore_mismatched_sizes=True, **hub_arguments(given)
+        )
     except (OSError, ValueError) as error:  # no such folder or hub name, no network, no model in the folder
         why = str(error).strip().splitlines()[0]
         raise BadInput(f"{settings.arch}: cannot load pretrained = {settings.pretrained!r}: {why}") from error

@@ -14,6 +14,7 @@ from fedloom.config import Config
 from fedloom.data.scene import ImageSet, Scene
 from fedloom.errors import BadInput
 from fedloom.models.settings import LearnerSettings
+from fedloom.weights import placed
 
 FORMAT = 9  # raise when a change of code changes what pretraining gives
 
@@ -93,7 +94,7 @@ def weights_print(pretrained: str) -> str:
             beside it, a file (word vectors), or a hub name. A hub name has no files here: it stands for itself. "A+B",
             where that is no path: both.
     """
-    folder, prefix = Path(pretrained), pretrained.removesuffix(".npz")
+    folder, prefix = Path(placed(pretrained)), pretrained.removesuffix(".npz")
     if folder.is_dir():
         within = [folder]
         if (folder / "model_index.json").is_file():  # of diffusers, whose parts have folders of their own

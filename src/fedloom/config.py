@@ -147,6 +147,10 @@ class ClientsSettings(Frozen):
         keys = ("batch", "rate", "decay", "augment", "optimizer", "momentum", "clip")
         return {key: getattr(self, key) for key in keys}
 
+    def arithmetic(self) -> dict[str, Any]:
+        """How it computes what it trains, likewise. At a real silo the silo decides."""
+        return {key: getattr(self, key) for key in ("precision", "accumulate", "checkpointing")}
+
     def unit(self) -> ClientsSettings:
         """The same clients, with representations of unit length."""
         groups = {

@@ -13,6 +13,7 @@ from fedloom.config import Config, validate
 from fedloom.data.scene import MODALITIES, Scene
 from fedloom.methods.base import load_method
 from fedloom.models.learner import build_learner, towers
+from fedloom.models.optics import Optics
 from fedloom.sites import client_names, folder_of, reads, side_of, site_tokenizer
 
 
@@ -58,12 +59,15 @@ def write_learner(
     if tokenizer is not None:
         tokenizer.save_pretrained(folder / "text" if both else folder)
     if size:
-        _picture_processor(size).save_pretrained(folder / "image" if both else folder)
+        own = (getattr(tower, "optics", None) for tower in towers(learner))
+        eye = next((optics for optics in own if optics), Optics(size, size))
+        _picture_processor(eye).save_pretrained(folder / "image" if both else folder)
 
 
-def _picture_processor(size: int) -> Any:
-    """Pixels to [-1, 1] at the model's side, as the clients were trained."""
-    from transformers import ViTImageProcessorPil
+def _picture_processor(optics: Optics) -> Any:
+    """Pictures as the client's model was shown them."""
+    from transformers import CLIPImageProcessorPil, ViTImageProcessorPil
 
-    half = [0.5, 0.5, 0.5]
-    return ViTImageProcessorPil(size={"height": size, "width": size}, image_mean=half, image_std=half)
+    facts = optics.processor()
+    kind = {"ViTImageProcessor": ViTImageProcessorPil, "CLIPImageProcessor": CLIPImageProcessorPil}
+    return kind[facts.pop("image_processor_type")](**facts)

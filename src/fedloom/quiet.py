@@ -7,7 +7,10 @@ import warnings
 
 
 def settle_process(threads: int = 1) -> None:
-    """Fix torch's threads (results are defined for one value) and silence progress bars of the model libraries."""
+    """Fix torch's threads (results are defined for one value) and silence progress bars of the model libraries.
+
+    On an accelerator the order of sums is fixed too: the same seed gives the same numbers, on the same kind of device.
+    """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -15,6 +18,10 @@ def settle_process(threads: int = 1) -> None:
     import torch
 
     torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS repeats itself with
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

@@ -52,8 +52,6 @@ __all__ = [
 ]
 log = logging.getLogger(__name__)
 
-NO_LIMIT = 100_000  # tokens; a tokenizer that says more than this has not been told how long its texts may be
-
 
 def describe_silo(silo: Mapping[str, Any]) -> dict[str, Any]:
     """What a silo tells the server at joining, ready for JSON: `name`, `modality`, `model`. No path leaves.
@@ -128,7 +126,6 @@ def build_silo_client(
         streams=streams,
     )
     side = run.image_size if "image" in reads(own.modality, streams) else 0
-    _check_side(learner, side)
     if own.modality != "joint":  # these share parameters and start alike, from no public data
         _start(learner, model, place)
 
@@ -147,9 +144,10 @@ def build_silo_client(
         private=private,
         test=test,
         seed=run.seed,
-        server=partial(_server_like, run, place) if run.server else None,
+        server=partial(_server_like, own, run, place) if run.server else None,
         **({"fold": run.fold} if own.modality == "pair" else {}),
         **run.training.model_dump(exclude={"warm_steps"}),
+        **_arithmetic(own),
     )
     shown = words if own.modality != "image" else None
     client.site.export = partial(export_silo_client, client, names, shown, side)
@@ -157,7 +155,12 @@ def build_silo_client(
     return client
 
 
-def _server_like(run: Offer, public: Path, modality: Modality) -> Site:
+def _arithmetic(silo: SiloSettings) -> dict[str, Any]:
+    """How the silo computes, by the names that `methods.site.Site` takes."""
+    return silo.model_dump(include={"device", "precision", "accumulate", "checkpointing"})
+
+
+def _server_like(silo: SiloSettings, run: Offer, public: Path, modality: Modality) -> Site:
     """A model like the server's of that modality, with random weights and no data: `sites.bare_server`'s at a silo.
 
     Raises BadInput where the offer says nothing of such a model.
@@ -166,7 +169,7 @@ def _server_like(run: Offer, public: Path, modality: Modality) -> Site:
         raise BadInput(f"the server offers no {modality} model, only: {', '.join(run.server)}")
     settings, training = run.server[modality], run.training.model_dump(exclude={"warm_steps"})
     words = site_tokenizer(settings, str(public / "tokenizer"), run.tokens)
-    return server_site(settings, modality, words, run.seed, run.image_size, **training)
+    return server_site(settings, modality, words, run.seed, run.image_size, **training, **_arithmetic(silo))
 
 
 def describe_data(client: Any, class_names: Sequence[str]) -> str:
@@ -253,22 +256,7 @@ def _tokenizer(model: LearnerSettings, public: Path, tokens: int) -> Any:
         where = f"model.pretrained = {given!r}" if given else str(public / "tokenizer")
         why = " ".join(str(error).split())
         raise BadInput(f"{where}: cannot load a tokenizer: {why}") from None
-    if words.model_max_length > NO_LIMIT:
-        words.model_max_length = tokens
     return words
-
-
-def _check_side(learner: Any, side: int) -> None:
-    """Raises BadInput where weights of the silo's own read other pictures than those of that side; 0: it sees none."""
-    from fedloom.models.learner import towers
-
-    for tower in towers(learner) if side else ():
-        wanted = getattr(getattr(getattr(tower, "backbone", None), "config", None), "image_size", side)
-        if wanted != side:
-            raise BadInput(
-                f"model.pretrained: reads pictures of side {wanted}, the federation's have side {side} pixels; "
-                f"allowed: weights for side {side}, resnet, or frozen-mobilenet"
-            )
 
 
 def _start(learner: Any, settings: LearnerSettings, public: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,14 +134,25 @@ def build_client(
         test=scene.test[modality],
         seed=run.seed,
         **run.clients.training(),
+        **run.clients.arithmetic(),
+        device=device_for(run, modality, index),
         features=features_once,
-        server=partial(bare_server, run, size, tokenizer) if kind.sends_models else None,
+        server=partial(bare_server, run, size, tokenizer, device=device_for(run, modality, index))
+        if kind.sends_models
+        else None,
         **more,
     )
     shown = words if modality != "image" else None
     side = size if "image" in reads(modality, scene.streams) else 0
     client.site.export = partial(write_learner, client.site.learner, scene.names_of(modality), shown, side)
     return client
+
+
+def device_for(config: Config, modality: Modality, index: int) -> str:
+    """The device of client `index` of that modality: the clients take `clients.devices` in turn, in their order."""
+    before = sum(len(config.clients.names(m)) for m in MODALITIES[: MODALITIES.index(modality)])
+    devices = config.clients.devices
+    return devices[(before + index) % len(devices)]
 
 
 def reads(modality: Modality, streams: Sequence[Kind]) -> tuple[str, ...]:
@@ -156,21 +167,19 @@ def start_name(client: str, modality: Modality) -> str:
     return "joint" if modality == "joint" else client
 
 
-def features_once(learner: Any, pixels: Any) -> Any:
-    """A learner's frozen features (N, F) of pictures float (N, 3, H, W), computed once for all runs."""
-    import hashlib
-
+def features_once(learner: Any, inputs: Mapping[str, Any]) -> Any:
+    """A learner's frozen features (N, F) of N samples as it takes them, computed once for all runs."""
     import torch
 
     key = {
         "trunk": learner.looks_with,
-        "pictures": hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
+        "samples": fingerprint(*(part for k, v in sorted(inputs.items()) for part in ([k], v.numpy()))),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
 
     def build(folder: Path) -> None:
-        np.save(folder / "features.npy", learner.look(pixels).numpy(), allow_pickle=False)
+        np.save(folder / "features.npy", learner.look(**inputs).numpy(), allow_pickle=False)
 
     return torch.from_numpy(np.load(cached("features", key, build) / "features.npy", allow_pickle=False))
 
@@ -216,6 +225,7 @@ def bare_server(
     modality: Modality,
     classes: int = 1,
     streams: tuple[Kind, ...] = (),
+    device: str = "cpu",
 ) -> Site:
     """A model of the server's own, without data: random weights from the server's stream for that modality.
 
@@ -232,6 +242,8 @@ def bare_server(
         classes,
         streams,
         **config.clients.training(),
+        **config.clients.arithmetic(),
+        device=device,
         features=features_once,
     )
 
@@ -275,7 +287,9 @@ def server_learner(config: Config, scene: Scene, assets: Assets, modality: Modal
     Raises BadInput when the server cannot build one: nothing to build it like, or weights elsewhere.
     """
     classes, streams = len(scene.names_of(modality)), scene.streams if modality == "joint" else ()
-    site = bare_server(config, side_of(scene), folder_of(assets.tokenizer), modality, classes, streams)
+    site = bare_server(
+        config, side_of(scene), folder_of(assets.tokenizer), modality, classes, streams, config.server.device
+    )
     start_from(site.learner, backbones_of(server_settings(config, modality), assets))
     return site
 
@@ -399,7 +413,7 @@ def words_of(learner: LearnerSettings) -> str | None:
 def site_tokenizer(learner: LearnerSettings, shared: str, tokens: int = 64) -> Any:
     """The tokenizer that comes with a text learner's own weights, else the public one in the folder `shared`.
 
-    None for a learner that reads no texts. tokens: longest text of one made from word vectors, which know no limit.
+    None for a learner that reads no texts. tokens: longest text; what is longer is cut, and rows are padded to it.
     """
     if not reads_texts(learner):
         return None
@@ -412,7 +426,9 @@ def site_tokenizer(learner: LearnerSettings, shared: str, tokens: int = 64) -> A
         return gru_tokenizer(pretrained, tokens)
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(placed(pretrained), **hub_arguments(pretrained))
+    words = AutoTokenizer.from_pretrained(placed(pretrained), **hub_arguments(pretrained))
+    words.model_max_length = min(words.model_max_length, tokens)
+    return words
 
 
 def _warm_start(
@@ -445,6 +461,8 @@ def _warm_start(
             *(c.warm_steps, c.batch, c.rate, c.decay, c.augment),
             *((c.optimizer, c.momentum) if c.optimizer != "adamw" else ()),
             *((c.clip,) if c.clip != 1.0 else ()),
+            *((c.precision, site.device.type) if (c.precision, site.device.type) != ("fp32", "cpu") else ()),
+            *((c.accumulate,) if c.accumulate != 1 else ()),
         ],
         "seed": config.seed,
         "threads": config.engine.threads,

@@ -29,7 +29,6 @@ from fedloom.errors import BadInput
 from fedloom.federation.messages import Empty
 from fedloom.functional.infiltration import infiltration_loss
 from fedloom.methods.fedcmi import Lesson, Settings, _Knowledge, _Objective, dress
-from fedloom.methods.joint_site import ready
 from fedloom.models.infiltration import Infiltrated, projector
 from fedloom.models.two_stream import TwoStream, group_of
 
@@ -53,7 +52,7 @@ def objective_of(half, rho: float | None = None, tau: torch.Tensor | None = None
 
 
 def batch(half, n: int = SAMPLES):
-    return ready({k: v[:n] for k, v in half.site.private.items()}), torch.arange(n)
+    return half.site.ready({k: v[:n] for k, v in half.site.private.items()}), torch.arange(n)
 
 
 # ------------------------------------------------------------------------------------------ reduction and gradients

@@ -8,7 +8,6 @@ import torch
 from joint import CLIENTS, FEDAVG, SIGHT, SOUND, Joint, alone, learned, resumes, same
 
 from fedloom.methods import fedavg
-from fedloom.methods.joint_site import ready
 from fedloom.methods.ogm_ge import METHOD, Settings, _Modulation, coefficients
 from fedloom.methods.site import rows
 from fedloom.models.two_stream import group_of
@@ -17,7 +16,7 @@ OGM = "fedloom.methods.ogm_ge:METHOD"
 
 
 def batch(half, index):
-    return ready(rows(half.site.private, index))
+    return half.site.ready(rows(half.site.private, index))
 
 
 def modulated(half, index=None, **settings):

@@ -571,7 +571,8 @@ def test_together_a_step_is_of_matching_and_of_distillation():
 
     views = {m: s.views(rows(one.public[m], i), draws()[m]) for m, s in one.models.items()}
     seen = {m: unit(one.models[m].learner.encode(**views[m])) for m in views}
-    known = unit(one.models["image"].learner.encode(**rows(one.public["image"], i[1:])))
+    image = one.models["image"]
+    known = unit(image.learner.encode(**image.ready(rows(one.public["image"], i[1:]))))
     slow = one.matching(seen["image"], seen["text"]) / 4
     slow = slow + 0.5 * (known - target[i[1:]]).square().mean()
     fast = loss(i, draws())

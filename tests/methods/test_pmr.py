@@ -12,7 +12,6 @@ from joint import CLIENTS, FEDAVG, SIGHT, SOUND, Joint, alone, client, learned, 
 from fedloom.federation.messages import Empty
 from fedloom.methods import fedavg
 from fedloom.methods.fedavg import Average
-from fedloom.methods.joint_site import ready
 from fedloom.methods.pmr import METHOD, Settings, entropy, prototype_scores, slow_kind
 from fedloom.models.two_stream import group_of
 
@@ -63,7 +62,7 @@ def ready_to_balance(**settings):
             tower.norm.weight.mul_(0.3)
     half._renew()
     index = torch.nonzero(half.site.private["present"].all(1))[:8, 0]
-    h = half.site.learner.features(**ready({k: v[index] for k, v in half.site.private.items()}))
+    h = half.site.learner.features(**half.site.ready({k: v[index] for k, v in half.site.private.items()}))
     return half, h, half.site.private_labels[index]
 
 

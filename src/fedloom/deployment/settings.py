@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from fedloom.config import ARCHS
 from fedloom.data.joint import Kind
 from fedloom.data.scene import Modality
+from fedloom.models.frozen import Precision
 from fedloom.models.settings import Frozen, LearnerSettings
 
 PORT = 9092  # where silos reach the server, unless said otherwise
@@ -71,6 +72,14 @@ class SiloSettings(Frozen):
     kit: str | None = Field("kit", description="folder made by `fedloom pki issue`; null only with insecure")
     insecure: bool = Field(False, description="no TLS and no key: for a closed test network only")
     threads: int = Field(1, ge=1, description="torch threads of the resident worker")
+    device: str = Field("cpu", description="where the model's backbone lives, as torch names it")
+    precision: Precision = Field("fp32", description="arithmetic of the backbone; weights stay fp32")
+    accumulate: int = Field(
+        1, ge=1, description="parts that a batch is computed in: less memory, the same step"
+    )
+    checkpointing: bool = Field(
+        False, description="compute the backbone's activations twice instead of keeping them"
+    )
     private_errors: bool = Field(
         True, description="tell the server only the kind of an error; its text stays in the silo's log"
     )

@@ -121,7 +121,7 @@ def weights_of(model: nn.Module) -> Arrays:
     """A model's weights and statistics (float32) without its head: what encodes."""
     state = model.state_dict()
     return {
-        k: v.detach().numpy().copy()
+        k: v.detach().cpu().numpy().copy()
         for k, v in state.items()
         if v.dtype == torch.float32 and not k.startswith("head.")
     }

@@ -292,7 +292,7 @@ class Client(PairedClient):
             server = self._server_like(m)
             if (m, part) not in self.prepared:
                 given = getattr(samples, "images" if m == "image" else "captions", samples)
-                self.prepared[m, part] = server.inputs(given, self.site.features)
+                self.prepared[m, part] = server.stored(given)
             found[m] = unit(server.encode(self.prepared[m, part]))
         return found
 

@@ -106,7 +106,9 @@ class Client(ClientHalf):
             return None
         trained = [p for _, p in self.trained()]
         start = [p.detach().clone() for p in trained]
-        return lambda: mu / 2 * torch.stack([(p - a).square().sum() for p, a in zip(trained, start)]).sum()
+        return lambda: (
+            mu / 2 * torch.stack([(p - a).square().sum().cpu() for p, a in zip(trained, start)]).sum()
+        )
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
         """The parameters that are both trained and shared."""
@@ -126,7 +128,7 @@ class Client(ClientHalf):
         """What is exchanged: of what `shares` says, whatever is a number with a fraction."""
         state = self.site.learner.state_dict()
         shared = {k: v for k, v in state.items() if v.dtype == torch.float32 and self.shares(k)}
-        return {k: v.detach().numpy().copy() for k, v in shared.items()}
+        return {k: v.detach().cpu().numpy().copy() for k, v in shared.items()}
 
     def take(self, parameters: Mapping[str, NDArray[Any]]) -> None:
         """Go on from these. ValueError where they are another architecture's."""

@@ -120,7 +120,7 @@ class Server(fedavg.Server):
             assert self.tools.learners is not None  # METHOD.uses
             learner = self.tools.learners("joint").learner
             named = learner.named_parameters()
-            self._start = {n: p.detach().numpy().copy() for n, p in named if p.requires_grad}
+            self._start = {n: p.detach().cpu().numpy().copy() for n, p in named if p.requires_grad}
         return self._start
 
     def hear(self, updates: Mapping[str, Update]) -> dict[str, float | None]:

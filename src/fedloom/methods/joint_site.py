@@ -11,15 +11,15 @@ from torch import Tensor
 from fedloom.data.joint import JointSet, Kind
 from fedloom.functional.augment import drop_tokens, shift_flip
 from fedloom.methods.site import Inputs, Site, rows
-from fedloom.models.pictures import soften
+from fedloom.models.pictures import as_float, soften
 from fedloom.models.text import tokenize
 
 
 class JointSite(Site):
     """Its learner is a `models.two_stream.TwoStream`, or one in a method's dress.
 
-    Sounds and frames stay as they are stored, and become floats batch by batch: clips of real size would not fit
-    otherwise. Scored on test samples cut down to the kinds that the site holds.
+    Sounds and frames stay as they are stored, and become floats batch by batch (`ready`): clips of real size would not
+    fit otherwise. Scored on test samples cut down to the kinds that the site holds.
 
     Attributes:
         owned: the kinds of which the site holds any, in the order of the streams; all, where it has no samples.
@@ -51,9 +51,22 @@ class JointSite(Site):
                 found[name] = torch.from_numpy(np.array(part))
         return found
 
+    def ready(self, inputs: Inputs) -> Inputs:
+        """Stored samples as the learner's inputs, on its device; what is ready stays as it is.
+
+        spectrogram float (B, 1, F, T); frames float (B, M, 3, H, W) in [-1, 1]; the others as they are.
+        """
+        seen = dict(inputs)
+        if "frames" in seen and seen["frames"].dtype == torch.uint8:
+            frames = seen["frames"].to(self.device).permute(0, 1, 4, 2, 3)
+            seen["frames"] = as_float(frames).contiguous()
+        if "spectrogram" in seen and seen["spectrogram"].ndim == 3:
+            seen["spectrogram"] = seen["spectrogram"].to(self.device).float()[:, None]
+        return seen
+
     def views(self, inputs: Inputs, draws: torch.Generator) -> Inputs:
         """A training view: frames of a clip moved, flipped and softened alike; sounds moved in time; words hidden."""
-        seen = ready(inputs)
+        seen = self.ready(inputs)
         if not self.augment:
             return seen
         if "frames" in seen:
@@ -70,38 +83,16 @@ class JointSite(Site):
             )
         return seen
 
-    def encode(self, inputs: Inputs, batch: int = 256) -> Tensor:
-        """What the fusion head reads (N, 2d), without gradient and in evaluation mode."""
-        self.learner.eval()
-        n = len(inputs["present"])
-        with torch.no_grad():
-            seen = [
-                self.learner.encode(**ready(rows(inputs, slice(i, i + batch))))  # type: ignore[operator]
-                for i in range(0, n, batch)
-            ]
-        return torch.cat(seen)
-
     @torch.no_grad()
     def stream_features(self, inputs: Inputs, batch: int = 256) -> dict[Kind, Tensor]:
         """h (N, d) of each stream, without gradient and in evaluation mode."""
         learner: Any = self.learner
         learner.eval()
         n = len(inputs["present"])
-        parts = [learner.features(**ready(rows(inputs, slice(i, i + batch)))) for i in range(0, n, batch)]
+        parts = [
+            learner.features(**self.ready(rows(inputs, slice(i, i + batch)))) for i in range(0, n, batch)
+        ]
         return {kind: torch.cat([part[kind] for part in parts]) for kind in learner.kinds}
-
-
-def ready(inputs: Inputs) -> Inputs:
-    """Stored samples as the learner's inputs.
-
-    spectrogram float (B, 1, F, T); frames float (B, M, 3, H, W) in [-1, 1]; the others as they are.
-    """
-    seen = dict(inputs)
-    if "frames" in seen:
-        seen["frames"] = seen["frames"].permute(0, 1, 4, 2, 3).float().div_(127.5).sub_(1.0).contiguous()
-    if "spectrogram" in seen:
-        seen["spectrogram"] = seen["spectrogram"].float()[:, None]
-    return seen
 
 
 def shift_time(sounds: Tensor, draws: torch.Generator, share: float = 0.1) -> Tensor:

@@ -109,7 +109,7 @@ class _Modulation:
         grad.mul_(k)
         if deviation is not None:
             # Drawn row by row, so that it is the same in any memory layout of the weight.
-            grad.add_(deviation * torch.randn(p.shape, generator=self.draws))
+            grad.add_(deviation * torch.randn(p.shape, generator=self.draws).to(grad.device))
 
 
 METHOD = replace(

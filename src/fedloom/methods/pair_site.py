@@ -27,11 +27,11 @@ class PairSite(Site):
     def take(self, private: PairSet, test: PairSet) -> None:
         """Captions with the numbers of their pictures; every picture is held once."""
         self.samples = {"private": private, "test": test}
-        self.pictures = self.inputs(private.images, self.features)
+        self.pictures = self.stored(private.images)
         owner = torch.from_numpy(private.owner.astype(np.int64))
         self.private = {**tokenize(self.tokenizer, private.captions), "picture": owner}
         self.private_labels = torch.zeros(len(owner), dtype=torch.int64)
-        self.test = {**self.inputs(test.images, self.features), **tokenize(self.tokenizer, test.captions)}
+        self.test = {**self.stored(test.images), **tokenize(self.tokenizer, test.captions)}
         self.test_labels = torch.zeros(len(test), dtype=torch.int64)
 
     def views(self, inputs: Inputs, draws: torch.Generator) -> Inputs:

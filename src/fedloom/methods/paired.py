@@ -122,7 +122,7 @@ class PairedClient(ClientHalf):
         self.public = {}
         for samples in (message.images, message.texts):
             if samples is not None:
-                self.public |= self.site.inputs(samples, self.site.features)
+                self.public |= self.site.stored(samples)
         self.public_name = message.name
         return Done(0.0)
 
@@ -185,7 +185,7 @@ class PairedServer(ServerHalf):
         self.name = _name_of(self.pairs)
         self.models = {m: tools.learners(m) for m in KINDS}
         self.public = {
-            "image": self.models["image"].inputs(self.pairs.images, self.models["image"].features),
+            "image": self.models["image"].stored(self.pairs.images),
             "text": self.models["text"].inputs(self.pairs.texts),
         }
         self.matching = PairMatching()
@@ -347,13 +347,14 @@ class PairedServer(ServerHalf):
     def embed(self, modality: Modality, samples: Any) -> Tensor:
         """Unit representations of any pictures or texts."""
         site = self.models[modality]
-        return unit(site.encode(site.inputs(samples, site.features)))
+        return unit(site.encode(site.stored(samples)))
 
     def _each(self) -> list[tuple[Modality, Site]]:
         return list(self.models.items())
 
     def _encode(self, m: Modality, inputs: Inputs) -> Tensor:
-        return unit(self.models[m].learner.encode(**inputs))  # type: ignore[operator]
+        site = self.models[m]
+        return unit(site.learner.encode(**site.ready(inputs)))  # type: ignore[operator]
 
     def state(self) -> dict[str, Array]:
         """Encoders, matching, optimisers, and who holds the public set."""

@@ -80,13 +80,14 @@ class Client(fedavg.Client):
         if isinstance(message, Lesson):
             self.take(message.parameters)
             given = message.control
-        x = {n: p.detach().clone() for n, p in self.trained()}
+        x = {n: p.detach().cpu().clone() for n, p in self.trained()}
         c = {n: torch.from_numpy(np.array(given[n])) if n in given else torch.zeros_like(x[n]) for n in x}
         own = {n: self.control.get(n, torch.zeros_like(x[n])) for n in x}
         loss = self.steps(self.objective(), round, self._corrected({n: c[n] - own[n] for n in x}))
         far = self._far()
         change = {
-            n: (x[n] - p.detach()) / far - c[n] if far else torch.zeros_like(c[n]) for n, p in self.trained()
+            n: (x[n] - p.detach().cpu()) / far - c[n] if far else torch.zeros_like(c[n])
+            for n, p in self.trained()
         }
         self.control = {n: own[n] + change[n] for n in x}
         sent = {n: np.ascontiguousarray(v.numpy()) for n, v in change.items()}
@@ -94,12 +95,12 @@ class Client(fedavg.Client):
 
     def _corrected(self, correction: Mapping[str, Tensor]) -> Callable[[], None]:
         """Adds c - c_i to the gradients; a stream that a batch has nothing of makes no step, and gets nothing."""
-        trained = self.trained()
+        there = [(p, correction[name].to(p.device)) for name, p in self.trained()]
 
         def adjust() -> None:
-            for name, p in trained:
+            for p, along in there:
                 if p.grad is not None:
-                    p.grad.add_(correction[name])
+                    p.grad.add_(along)
 
         return adjust
 

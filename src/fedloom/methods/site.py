@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 from fedloom.data.scene import ImageSet, Modality, Samples
 from fedloom.functional.augment import drop_tokens, shift_flip
-from fedloom.models.fit import adamw, fit, index_batches
-from fedloom.models.pictures import soften, to_float
+from fedloom.models.device import device_of
+from fedloom.models.fit import adamw, fit, index_batches, load_arrays, part_of, state_arrays
+from fedloom.models.frozen import Precision
+from fedloom.models.learner import towers
+from fedloom.models.pictures import as_stored, ready, soften, to_float
 from fedloom.models.text import tokenize
 from fedloom.randomness import global_torch_stream, numpy_stream, torch_stream
 
@@ -42,17 +45,28 @@ class Site:
         optimizer: Literal["adamw", "sgd"] = "adamw",
         momentum: float = 0.9,
         clip: float | None = 1.0,
-        features: Callable[[Any, Tensor], Tensor] | None = None,
+        device: str = "cpu",
+        precision: Precision = "fp32",
+        accumulate: int = 1,
+        checkpointing: bool = False,
+        features: Callable[[Any, Inputs], Tensor] | None = None,
         server: Callable[[Modality], Site] | None = None,
     ) -> None:
         self.name, self.modality, self.seed, self.batch = name, modality, seed, batch
         self.learner, self.tokenizer, self.augment, self.clip = learner, tokenizer, augment, clip
         self.export: Callable[[Path], None] | None = None  # writes the learner as a folder of its library
-        self.features = features  # gives what a frozen trunk makes of pictures that are the same in every run
+        self.features = features  # gives what a frozen trunk makes of samples that are the same in every run
         self.server = server  # a model like the server's of that modality, with weights that are yet to come
         self.side = (
             int(private.images.shape[2]) if hasattr(private, "images") else 0
         )  # of pictures, in pixels
+        self.accumulate, self.device = accumulate, device_of(device)
+        for tower in towers(learner):
+            settle: Any = getattr(tower, "settle", None)  # whoever computes little has none
+            if settle is not None:
+                settle(self.device, precision, checkpointing)
+        # gradients in fp16 would vanish
+        self.scaler = torch.amp.GradScaler(self.device.type) if precision == "fp16" else None
         self.take(private, test)
         trained = [p for p in learner.parameters() if p.requires_grad]
         self.optimizer: torch.optim.Optimizer
@@ -64,27 +78,30 @@ class Site:
     def take(self, private: Any, test: Any) -> None:
         """The site's own samples, and those it is scored on."""
         self.samples: Any = {"private": private, "test": test}
-        self.private = self.inputs(private, self.features)
-        self.test = self.inputs(test, self.features)
+        self.private, self.test = self.stored(private), self.stored(test)
         self.private_labels = torch.from_numpy(private.labels.copy())
         self.test_labels = torch.from_numpy(test.labels.copy())
 
-    def inputs(
-        self,
-        samples: Samples | NDArray[np.uint8] | Sequence[str],
-        features: Callable[[Any, Tensor], Tensor] | None = None,
-    ) -> Inputs:
-        """Pictures uint8 (N, H, W, 3) or N texts as the learner's inputs.
+    def stored(self, samples: Any) -> Inputs:
+        """What is kept for long, as `inputs` gives it, but pictures as uint8 (N, 3, H, W), a quarter of the memory."""
+        images = getattr(samples, "images", samples)
+        if not isinstance(images, np.ndarray):
+            return self._seen(self.raw(samples), self.features)
+        return self._seen({"pixel_values": as_stored(images)}, self.features)
 
-        A learner on frozen features looks at each picture once, unless pictures are augmented. features: gives what
-        `learner.look` does, from learner and pictures (N, 3, H, W): where it is known already.
+    def inputs(self, samples: Samples | NDArray[np.uint8] | Sequence[str]) -> Inputs:
+        """Pictures uint8 (N, H, W, 3) or N texts as the learner's inputs."""
+        return self._seen(self.raw(samples))
+
+    def _seen(self, raw: Inputs, features: Callable[[Any, Inputs], Tensor] | None = None) -> Inputs:
+        """A learner on frozen features looks at each sample once, unless samples are augmented.
+
+        features: gives what `learner.look` does, from learner and inputs: where it is known already.
         """
-        raw = self.raw(samples)
-        eye: Any = getattr(self.learner, "image", self.learner)
-        if self.augment or "pixel_values" not in raw or not hasattr(eye, "looks_with"):
+        eye: Any = getattr(self.learner, "image", self.learner) if "pixel_values" in raw else self.learner
+        if self.augment or not hasattr(eye, "looks_with"):
             return raw
-        look = features or (lambda learner, pixels: learner.look(pixels))
-        return {"features": look(eye, raw["pixel_values"])}
+        return {"features": features(eye, raw) if features else eye.look(**raw)}
 
     def raw(self, samples: Samples | NDArray[np.uint8] | Sequence[str]) -> Inputs:
         """Pictures or texts as inputs that can be augmented."""
@@ -93,6 +110,10 @@ class Site:
             return {"pixel_values": to_float(np.asarray(images))}
         texts: Any = getattr(samples, "texts", samples)
         return tokenize(self.tokenizer, texts)
+
+    def ready(self, inputs: Inputs) -> Inputs:
+        """What is stored as the learner takes it: pictures in [-1, 1], on its device. What is ready stays as it is."""
+        return ready(inputs, self.device)
 
     def rng(self, *names: object) -> np.random.Generator:
         """This client's NumPy stream called `names`."""
@@ -113,8 +134,8 @@ class Site:
         """Representations (N, D) of pictures or of texts, without gradient and in evaluation mode."""
         self.learner.eval()
         n = len(next(iter(inputs.values())))
-        seen = [self.learner.encode(**rows(inputs, slice(i, i + batch))) for i in range(0, n, batch)]  # type: ignore[operator]
-        return torch.cat(seen)
+        parts = (self.ready(rows(inputs, slice(i, i + batch))) for i in range(0, n, batch))
+        return torch.cat([self.learner.encode(**part) for part in parts])  # type: ignore[operator]
 
     def score(self, z: Tensor) -> dict[str, Any]:
         """What `Scores` holds, of representations z (N, D) of the test samples: accuracy."""
@@ -124,11 +145,11 @@ class Site:
 
     def views(self, inputs: Inputs, draws: torch.Generator) -> Inputs:
         """A training view: pictures shifted, flipped and softened; one word in ten of a text hidden."""
+        seen = self.ready(inputs)
         if not self.augment:
-            return inputs
-        seen = dict(inputs)
-        if "pixel_values" in inputs:
-            seen["pixel_values"] = soften(shift_flip(inputs["pixel_values"], draws), draws)
+            return seen
+        if "pixel_values" in seen:
+            seen["pixel_values"] = soften(shift_flip(seen["pixel_values"], draws), draws)
         if "input_ids" in inputs:
             seen["input_ids"] = drop_tokens(
                 inputs["input_ids"], inputs["attention_mask"], 0.1, draws, self.tokenizer.unk_token_id
@@ -158,11 +179,12 @@ class Site:
             self.learner.train()
             what = f"client {self.name}, {' '.join(map(str, names))}"
             batches = index_batches(n, self.batch, steps, rng)
-            return fit(self.optimizer, batches, loss, clip=self.clip, name=what, adjust=adjust)
+            how: dict[str, Any] = {"accumulate": self.accumulate, "scaler": self.scaler}
+            return fit(self.optimizer, batches, loss, clip=self.clip, name=what, adjust=adjust, **how)
 
     def task_loss(self, inputs: Inputs, index: Tensor) -> Tensor:
         """The loss of the client's own task on private samples `index` (B,), seen as `inputs`: cross-entropy."""
-        return F.cross_entropy(self.learner(**inputs), self.private_labels[index])
+        return F.cross_entropy(self.learner(**self.ready(inputs)), self.private_labels[index])
 
     def train_private(self, steps: int, *names: object) -> float | None:
         """`steps` steps of the private objective (FedMMKT, eq. 1): the own task on the site's own data."""
@@ -180,15 +202,23 @@ class Site:
             self.optimizer.add_param_group({"params": new})
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Learner and optimiser as arrays."""
-        tensors = {f"learner.{k}": v.numpy().copy() for k, v in self.learner.state_dict().items()}
-        return tensors | optimizer_state(self.optimizer)
+        """Learner, optimiser and, in fp16, the loss' scale as arrays."""
+        scale = {} if self.scaler is None else self.scaler.state_dict()
+        scales = {f"scaler.{k}": np.array(scale[k], np.float64) for k in SCALE if k in scale}
+        return state_arrays(self.learner, "learner.") | optimizer_state(self.optimizer) | scales
 
     def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Take up `state()` again."""
-        own = {k.removeprefix("learner."): v for k, v in tensors.items() if k.startswith("learner.")}
-        self.learner.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in own.items()})
+        load_arrays(self.learner, tensors, "learner.")
         load_optimizer_state(self.optimizer, tensors)
+        if self.scaler is not None and (scale := part_of(tensors, "scaler.")):
+            self.scaler.load_state_dict(
+                self.scaler.state_dict() | {k: type_of(scale[k]) for k, type_of in SCALE.items()}
+            )
+
+
+# What a GradScaler's state changes in.
+SCALE = {"scale": float, "_growth_tracker": int}
 
 
 def rows(inputs: Inputs, index: Any) -> Inputs:

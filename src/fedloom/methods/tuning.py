@@ -32,6 +32,9 @@ class TuningSettings(Frozen):
     private_steps: int = Field(10, ge=0, description="client steps on private data a round (E_loc)")
     tune_steps: int = Field(40, ge=0, description="generator steps a round (E_T2I)")
     tune_batch: int = Field(24, ge=1)
+    tune_accumulate: int = Field(
+        1, ge=1, description="parts that a batch of them is computed in: less memory, the same step"
+    )
     tune_rate: float = Field(2e-4, gt=0, description="Adam's rate, cosine-annealed over all rounds")
     passes: int = Field(
         20,
@@ -145,6 +148,7 @@ class Tuner:
                 objective,
                 schedule=lambda n: anneal(done + n),
                 name=f"generator, round {t}",
+                accumulate=s.tune_accumulate,
             )
         self.generator.eval()
         return loss

@@ -16,8 +16,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from fedloom.errors import BadInput
+from fedloom.models.device import place_of
 from fedloom.models.settings import LearnerSettings
 
 # The query and value projections, as transformers names them: vit, beit, bert and roberta, distilbert.
@@ -31,6 +33,7 @@ def train_only(learner: nn.Module, settings: LearnerSettings) -> nn.Module:
         return learner
     for name, p in learner.named_parameters():
         chosen = HEAD.search(name) or (settings.tune == "bias" and name.endswith("bias"))
+        chosen = chosen or (settings.tune == "head" and "projector." in name)
         p.requires_grad_(bool(chosen))
     if settings.tune == "lora":
         return with_lora(learner, settings.rank)
@@ -130,7 +133,10 @@ class Adapted(nn.Module):
 
 
 class Adds:
-    """A forward hook: adds what adapter `i` says of a block's output (B, L, W), or of maps (B, W, H, W')."""
+    """A forward hook: adds what adapter `i` says of a block's output (B, L, W), or of maps (B, W, H, W').
+
+    An adapter is small and stays on the CPU; its weights follow a block that is elsewhere, and gradients come back.
+    """
 
     def __init__(self, adapters: nn.ModuleList | Sequence[Callable[[Tensor], Tensor]], i: int) -> None:
         self.adapters, self.i = adapters, i  # whatever stands there when the block runs
@@ -138,9 +144,17 @@ class Adds:
     def __call__(self, block: nn.Module, given: Any, output: Any) -> Any:
         h = output[0] if isinstance(output, tuple) else output
         maps = h.ndim == 4
-        said = self.adapters[self.i](h.movedim(1, -1) if maps else h)
+        said = _said_there(self.adapters[self.i], h.movedim(1, -1) if maps else h)
         h = h + (said.movedim(-1, 1) if maps else said)
         return (h, *output[1:]) if isinstance(output, tuple) else h
+
+
+def _said_there(adapter: Callable[[Tensor], Tensor], h: Tensor) -> Tensor:
+    """What an adapter says of h, on the device of h."""
+    if not isinstance(adapter, nn.Module) or place_of(adapter) == h.device:
+        return adapter(h)
+    weights = {name: p.to(h.device) for name, p in adapter.named_parameters()}
+    return functional_call(adapter, weights, (h,))  # type: ignore[no-any-return]
 
 
 def blocks(learner: nn.Module) -> list[tuple[nn.Module, int]]:
@@ -152,7 +166,7 @@ def blocks(learner: nn.Module) -> list[tuple[nn.Module, int]]:
     found: list[tuple[nn.Module, int]] = []
     for tower in towers:
         assert isinstance(tower, nn.Module)
-        backbone: Any = getattr(tower, "backbone", None)
+        backbone: Any = None if hasattr(type(tower), "look") else getattr(tower, "backbone", None)
         if backbone is None:
             found.append((tower.projector, tower.head.in_features))  # type: ignore[union-attr, arg-type]
             continue

@@ -26,6 +26,8 @@ def fit(
     name: str = "training",
     tick: Callable[[], None] | None = None,
     adjust: Callable[[], None] | None = None,
+    accumulate: int = 1,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> float | None:
     """Take one optimiser step a batch.
 
@@ -38,6 +40,9 @@ def fit(
         name: what is trained, for the error.
         tick: called after every step (progress).
         adjust: called between the gradients' computation and their clipping; may change them.
+        accumulate: parts that each batch, an array, is computed in. The step is that of the whole batch for an
+            objective that is a mean over samples; one that compares samples, or normalises by them, sees a part.
+        scaler: scales the loss where gradients in fp16 would vanish; a step whose gradients overflow is left out.
 
     Returns:
         The mean loss, or None when there was no batch.
@@ -53,17 +58,25 @@ def fit(
             if schedule is not None:
                 for group, rate in zip(optimizer.param_groups, rates):
                     group["lr"] = rate * schedule(step)
-            loss = objective(batch)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise FedloomError(f"{name}: the loss is {value} at step {step}")
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            value = 0.0
+            for part, share in _parts(batch, accumulate):
+                loss = objective(part) if share == 1 else objective(part) * share
+                value += loss.item()
+                if not math.isfinite(value):
+                    raise FedloomError(f"{name}: the loss is {value} at step {step}")
+                (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+            if scaler is not None:
+                scaler.unscale_(optimizer)
             if adjust is not None:
                 adjust()
             if clip is not None:
                 nn.utils.clip_grad_norm_(parameters, clip)
-            optimizer.step()
+            if scaler is None:
+                optimizer.step()
+            else:
+                scaler.step(optimizer)
+                scaler.update()
             total, steps = total + value, steps + 1
             if tick is not None:
                 tick()
@@ -71,6 +84,15 @@ def fit(
         for group, rate in zip(optimizer.param_groups, rates):
             group["lr"] = rate
     return total / steps if steps else None
+
+
+def _parts(batch: Any, accumulate: int) -> Iterator[tuple[Any, float]]:
+    """The parts of a batch, each with its share of the samples."""
+    if accumulate == 1:
+        yield batch, 1.0
+        return
+    for part in np.array_split(batch, min(accumulate, len(batch))):
+        yield part, len(part) / len(batch)
 
 
 def cosine(steps: int, floor: float = 0.05) -> Callable[[int], float]:

@@ -1,13 +1,17 @@
 """A client's classifier: backbone, projector to the shared width where needed, linear head.
 
 `encode` is g_k of the papers, `classify` is h_k: a representation is exactly what enters the last linear layer.
+
+The backbone alone may live on an accelerator, and compute in less than single precision: what goes into it is moved
+there, what comes out is float32 on the CPU again. All else, here and in the methods, need not know.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +20,10 @@ from fedloom.data.joint import Kind
 from fedloom.errors import BadInput
 from fedloom.functional.norms import unit as of_unit_length
 from fedloom.models.adapters import train_only
+from fedloom.models.device import CPU, arithmetic, place_of
+from fedloom.models.frozen import Precision
+from fedloom.models.optics import Optics, read_optics
+from fedloom.models.pictures import ready
 from fedloom.models.settings import DUAL_ARCHS, LearnerSettings
 from fedloom.models.text import tokenize
 from fedloom.weights import hub_arguments, placed
@@ -36,14 +44,16 @@ TEXT_LENGTH_MARGIN = 2  # RoBERTa counts positions from padding_idx + 1
 # A linear head of usual weights on rows of length 1 gives logits within about 1: cross-entropy stays far from 0. 16 is
 # the length that layer-normalised rows have at the papers' width, sqrt(256).
 UNIT_SCALE = 16.0
+LOOK_BATCH = 128  # samples at a time through a frozen backbone
 UNIT_HOW = "logits = weight @ (scale * z / |z|) + bias, one a class, of z that this folder's model gives as its logits"
 
 
 class Learner(nn.Module):
     """A transformers classifier cut before its last linear layer.
 
-    Inputs are what `prepare_images` / `tokenize` give: pixel_values float (B, 3, H, W) in [-1, 1], or input_ids and
-    attention_mask int64 (B, L); of an audio-resnet, pixel_values are log-spectrograms (B, 1, F, T).
+    Inputs are what `to_float` / `tokenize` give: pixel_values float (B, 3, H, W) in [-1, 1], of any side where `optics`
+    are given; or input_ids and attention_mask int64 (B, L); of an audio-resnet, pixel_values are log-spectrograms
+    (B, 1, F, T).
 
     Args:
         backbone: the classifier.
@@ -51,13 +61,22 @@ class Learner(nn.Module):
         classes: C.
         width: D.
         unit: rows of z have length 1, and the head reads them times `UNIT_SCALE`.
+        optics: how pretrained weights want to see pictures; None: as they come.
     """
 
     def __init__(
-        self, backbone: nn.Module, arch: str, classes: int, width: int, *, unit: bool = False
+        self,
+        backbone: nn.Module,
+        arch: str,
+        classes: int,
+        width: int,
+        *,
+        unit: bool = False,
+        optics: Optics | None = None,
     ) -> None:
         super().__init__()
-        self.arch, self.unit, self.width = arch, unit, width
+        self.arch, self.unit, self.width, self.optics = arch, unit, width, optics
+        self.precision: Precision = "fp32"
         last = backbone.get_submodule(_HEAD[arch])
         if not isinstance(last, nn.Linear):
             raise BadInput(f"{arch}: {_HEAD[arch]} is a {type(last).__name__}, expected a Linear layer")
@@ -67,9 +86,35 @@ class Learner(nn.Module):
         self.projector: nn.Module = nn.Linear(own, width) if own != width else nn.Identity()
         self.head = nn.Linear(width, classes)
 
+    def settle(
+        self, device: torch.device, precision: Precision = "fp32", checkpointing: bool = False
+    ) -> None:
+        """Put the backbone on a device, to compute there in that precision.
+
+        checkpointing: compute its activations twice instead of keeping them, where its class can.
+        """
+        backbone: Any = self.backbone.to(device)
+        self.precision = precision
+        if checkpointing and getattr(backbone, "supports_gradient_checkpointing", False):
+            backbone.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def see(self, **inputs: Tensor) -> Tensor:
+        """What the backbone makes of inputs, float32 (B, F) on the CPU."""
+        device = place_of(self.backbone)
+        there = {name: value.to(device) for name, value in inputs.items()}
+        if "pixel_values" in there and self.optics is not None:
+            there["pixel_values"] = self.optics(there["pixel_values"])
+        with arithmetic(device, self.precision):
+            out: Tensor = self.backbone(**there).logits
+        return out.float().to(CPU)
+
     def encode(self, **inputs: Tensor) -> Tensor:
         """Representations z (B, D)."""
-        z: Tensor = self.projector(self.backbone(**inputs).logits)
+        return self.project(self.see(**inputs))
+
+    def project(self, features: Tensor) -> Tensor:
+        """Representations z (B, D) of what the backbone has made, (B, F)."""
+        z: Tensor = self.projector(features)
         return of_unit_length(z) if self.unit else z
 
     def classify(self, z: Tensor) -> Tensor:
@@ -124,6 +169,53 @@ class Learner(nn.Module):
             self.backbone.set_submodule(_HEAD[self.arch], nn.Identity())
 
 
+class FrozenLearner(Learner):
+    """A learner whose backbone is never trained: only a projector and the head are (`tune = "head"`).
+
+    So what the backbone makes of a sample is made once, and kept (`features`), where samples are not augmented.
+    """
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        if isinstance(self.projector, nn.Identity):  # without one z could not follow anything
+            linear = nn.Linear(self.width, self.width)
+            nn.init.eye_(linear.weight)
+            nn.init.zeros_(linear.bias)
+            self.projector = linear
+        self.backbone.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for projector and head; the backbone stays as it is."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    @property
+    def looks_with(self) -> str:
+        """What its frozen features depend on besides the samples."""
+        digest = hashlib.sha256(f"{self.arch} {self.optics} {self.precision}".encode())
+        digest.update(place_of(self.backbone).type.encode())
+        for name, value in self.backbone.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    @torch.no_grad()
+    def look(self, **inputs: Tensor) -> Tensor:
+        """Frozen features (N, F) of inputs as `encode` takes them, or of pictures as they are stored, uint8."""
+        self.backbone.eval()
+        starts = range(0, len(next(iter(inputs.values()))), LOOK_BATCH)
+        parts = ({k: v[i : i + LOOK_BATCH] for k, v in inputs.items()} for i in starts)
+        return torch.cat([self.see(**ready(part, place_of(self.backbone))) for part in parts])
+
+    def encode(self, features: Tensor | None = None, **inputs: Tensor) -> Tensor:
+        """Representations z (B, D) of inputs, or of what `look` gave for them."""
+        if features is None:
+            with torch.no_grad():
+                features = self.see(**inputs)
+        return self.project(features)
+
+
 def _write_head(folder: Path, weight: Tensor, bias: Tensor, class_names: tuple[str, ...]) -> None:
     from safetensors.torch import save_file
 
@@ -154,8 +246,9 @@ def build_learner(
         both = [_tower(s, 1, image_size, tokenizer) for s in settings.towers()]
         return TwoStream(both, (streams[0], streams[1]), classes, settings.fusion)
     dual = settings.arch in DUAL_ARCHS
+    kind = FrozenLearner if settings.tune == "head" else Learner
     built = [
-        _tower(s, 1 if dual else classes, image_size, tokenizer, settings.unit and not dual)
+        _tower(s, 1 if dual else classes, image_size, tokenizer, settings.unit and not dual, kind)
         for s in settings.towers()
     ]
     learner = built[0]
@@ -181,7 +274,12 @@ def towers(learner: nn.Module) -> list[nn.Module]:
 
 
 def _tower(
-    settings: LearnerSettings, classes: int, image_size: int, tokenizer: Any, unit: bool = False
+    settings: LearnerSettings,
+    classes: int,
+    image_size: int,
+    tokenizer: Any,
+    unit: bool = False,
+    kind: type[Learner] = Learner,
 ) -> Any:
     if settings.arch == "frozen-mobilenet":
         from fedloom.models.mobilenet import FeatureLearner, load_mobilenet
@@ -197,7 +295,17 @@ def _tower(
         backbone = _image_backbone(settings, classes, image_size)
     else:
         backbone = _text_backbone(settings, classes, tokenizer)
-    return Learner(backbone, settings.arch, classes, settings.width, unit=unit)
+    optics = _optics(settings, backbone, image_size)
+    return kind(backbone, settings.arch, classes, settings.width, unit=unit, optics=optics)
+
+
+def _optics(settings: LearnerSettings, backbone: Any, image_size: int) -> Optics | None:
+    """How given weights want to see pictures."""
+    given = settings.pretrained
+    if not given or settings.arch not in ("vit", "beit", "resnet"):
+        return None
+    side = getattr(backbone.config, "image_size", image_size)
+    return read_optics(placed(given), side if isinstance(side, int) else side[0], **hub_arguments(given))
 
 
 def _gru(settings: LearnerSettings, classes: int, tokenizer: Any) -> Any:

@@ -27,7 +27,9 @@ from torch import Tensor, nn
 
 from fedloom.errors import BadInput
 from fedloom.functional.norms import unit as of_unit_length
+from fedloom.models.device import CPU
 from fedloom.models.learner import UNIT_SCALE
+from fedloom.models.pictures import as_float
 
 _LIMITS: Mapping[int, tuple[float | None, float | None]] = {0: (None, None), 1: (0.0, None), 3: (0.0, 6.0)}
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
@@ -192,7 +194,7 @@ class FeatureLearner(nn.Module):
 
     def __init__(self, trunk: MobileNet, classes: int, width: int, side: int, *, unit: bool = False) -> None:
         super().__init__()
-        self.trunk, self.side, self.unit, self.width = trunk, side, unit, width
+        self.trunk, self.side, self.unit, self.width, self.device = trunk, side, unit, width, CPU
         self.projector = nn.Sequential(
             nn.LayerNorm(trunk.features), nn.Linear(trunk.features, width), nn.GELU()
         )
@@ -200,14 +202,20 @@ class FeatureLearner(nn.Module):
 
     @torch.no_grad()
     def look(self, pixel_values: Tensor) -> Tensor:
-        """Frozen features (B, F) of pictures (B, 3, H, W) in [-1, 1]."""
+        """Frozen features (B, F) of pictures (B, 3, H, W) in [-1, 1], or uint8."""
         shape = (self.side, self.side)
         seen = []
-        for part in torch.split(pixel_values, _CHUNK):
+        for part in map(as_float, torch.split(pixel_values, _CHUNK)):
+            part = part.to(self.device)
             if part.shape[2:] != shape:
                 part = F.interpolate(part, shape, mode="bilinear", antialias=True)
-            seen.append(self.trunk(part))
+            seen.append(self.trunk(part).to(CPU))
         return torch.cat(seen)
+
+    def settle(self, device: torch.device, *arithmetic: Any) -> None:
+        """Put the trunk on a device. It looks in float32, and there is nothing to save where nothing is trained."""
+        self.trunk.to(device)
+        self.device = device
 
     @property
     def looks_with(self) -> str:

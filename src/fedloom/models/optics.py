@@ -48,14 +48,17 @@ class Optics:
         return ((pixels + 1) / 2 - mean) / std
 
     def processor(self) -> dict[str, Any]:
-        """The same as a preprocessor_config.json of transformers' ViTImageProcessor, where nothing is cropped."""
-        return {
-            "image_processor_type": "ViTImageProcessor",
-            "size": {"height": self.side, "width": self.side},
+        """The same as a preprocessor_config.json of transformers: of its ViT, or of its CLIP, which crops."""
+        seen = {
             "image_mean": list(self.mean),
             "image_std": list(self.std),
             "resample": _BILINEAR if self.mode == "bilinear" else 3,
         }
+        whole = {"height": self.side, "width": self.side}
+        if self.side == self.resized:
+            return {"image_processor_type": "ViTImageProcessor", "size": whole, **seen}
+        shorter = {"size": {"shortest_edge": self.resized}, "crop_size": whole, "do_center_crop": True}
+        return {"image_processor_type": "CLIPImageProcessor", **shorter, **seen}
 
 
 def read_optics(source: str | Path, side: int, **hub: Any) -> Optics:

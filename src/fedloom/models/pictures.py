@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,25 @@ from torch import Tensor
 
 def to_float(images: NDArray[np.uint8]) -> Tensor:
     """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+    return as_float(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2))
+
+
+def as_stored(images: NDArray[np.uint8]) -> Tensor:
+    """uint8 (N, H, W, 3) as a tensor (N, 3, H, W) over the same memory, where it can be written to."""
+    return torch.from_numpy(images if images.flags.writeable else images.copy()).permute(0, 3, 1, 2)
+
+
+def as_float(pixels: Tensor) -> Tensor:
+    """Pictures as stored, uint8 (B, 3, H, W), to float32 in [-1, 1]; floats stay as they are."""
+    return pixels.float().div_(127.5).sub_(1.0) if pixels.dtype == torch.uint8 else pixels
+
+
+def ready(inputs: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """A model's inputs with pictures on its device and in [-1, 1]; what is stored goes there first, being smaller."""
+    seen = dict(inputs)
+    if "pixel_values" in seen:
+        seen["pixel_values"] = as_float(seen["pixel_values"].to(device))
+    return seen
 
 
 def from_kept(name: str, array: NDArray[Any]) -> Tensor:
@@ -37,6 +56,15 @@ def soften(images: Tensor, draws: torch.Generator, noise: float = 0.1) -> Tensor
 
     What a classifier of real pictures should not mind, as generated ones are softer.
     """
-    share = torch.rand((len(images), 1, 1, 1), generator=draws)
+    share = torch.rand((len(images), 1, 1, 1), generator=draws).to(images.device)
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    return images + share * (blurred - images) + noise * torch.randn(images.shape, generator=draws)
+    return images + share * (blurred - images) + noise * _grain(images, draws)
+
+
+def _grain(images: Tensor, draws: torch.Generator) -> Tensor:
+    """Normal noise of the shape of the pictures, drawn where they are: elsewhere it would take longer than a step."""
+    if images.device.type == "cpu":
+        return torch.randn(images.shape, generator=draws)
+    seed = int(torch.randint(2**62, (), generator=draws))
+    own = torch.Generator(images.device).manual_seed(seed)
+    return torch.randn(images.shape, generator=own, device=images.device)

@@ -64,8 +64,10 @@ class LearnerSettings(Frozen):
         64, ge=2, description="d, the representation width all clients share; a projector bridges"
     )
     side: int = Field(96, ge=32, description="pixels to which frozen-mobilenet resizes pictures")
-    tune: Literal["all", "lora", "bias", "adapters"] = Field(
-        "all", description="what is trained besides the head: all, or a part beside a frozen backbone"
+    tune: Literal["all", "lora", "bias", "adapters", "head"] = Field(
+        "all",
+        description="what is trained besides the head: all, or a part beside a frozen backbone; head: but a projector, "
+        "and what the backbone says of samples that are not augmented is kept",
     )
     rank: int = Field(8, ge=1, description="of LoRA's factors; width of an adapter's bottleneck")
     unit: bool = Field(False, description="representations of unit length; the head reads them scaled")
@@ -113,7 +115,9 @@ class LearnerSettings(Frozen):
         if self.tune != "all" and (self.arch == "gru" or "+" in self.arch):
             raise ValueError(f"{self.arch} is trained as a whole, tune = {self.tune!r}: allowed: all")
         if self.arch == "resnet" and self.tune == "lora":
-            raise ValueError("a resnet has no attention for LoRA, allowed for tune: all, bias, adapters")
+            raise ValueError(
+                "a resnet has no attention for LoRA, allowed for tune: all, bias, adapters, head"
+            )
         if self.arch == "pair" and self.unit:
             raise ValueError("pair: unit = True: its two halves are added as they are, allowed: False")
         for tower in self.towers():

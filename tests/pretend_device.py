@@ -97,8 +97,12 @@ def computed(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """An operation on held tensors; its results are where the device would have put them."""
     name = function.overloadpacket.__name__
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    place = place_of(function, name, tensors)
     asked = kwargs.get("device")
+    elsewhere = asked is None or torch.device(asked).type != "lazy"
+    if elsewhere and not any(isinstance(t, Pretended) for t in tensors):  # the CPU's business, or meta's
+        check_generator(kwargs.get("generator"), CPU)
+        return function(*args, **kwargs)
+    place = place_of(function, name, tensors)
     if asked is not None:
         place = known(torch.device(asked))
         kwargs = (

@@ -210,3 +210,28 @@ def test_a_killed_run_is_resumed_from_nothing_and_stopped(smoke_run, smoke_overr
         with pytest.raises(KeyboardInterrupt):
             fedloom.run(resume=tmp_path / "run")
     assert_equal(smoke_run, fedloom.run(resume=tmp_path / "run"))
+
+
+# -------------------------------------------------------------------------------------------- fewer checkpoints
+
+
+def test_between_two_checkpoints(unbroken: Run, smoke_overrides: tuple[str, ...], tmp_path: Path) -> None:
+    """Stopped after round 1, whose row is written and which left no checkpoint: it is done again."""
+
+    class Stop(fedloom.progress.Observer):
+        def round(self, row: dict[str, Any]) -> None:  # type: ignore[override]
+            if row["round"] == 1:
+                raise KeyboardInterrupt
+
+    out, few = tmp_path / "run", ("checkpoints.every=2", "checkpoints.keep=1")
+    given = (*smoke_overrides, f"rounds={ROUNDS}", *few)
+    with pytest.raises(KeyboardInterrupt):
+        fedloom.run(preset="smoke", overrides=given, out=out, observer=Stop())
+    assert [p.name for p in (out / "checkpoints").iterdir()] == ["round_0000"]
+    assert_equal(fedloom.run(resume=out), unbroken)
+    assert [p.name for p in (out / "checkpoints").iterdir()] == [f"round_{ROUNDS:04d}"]
+
+
+def test_silos_need_every_checkpoint() -> None:
+    with pytest.raises(BadInput, match="checkpoints.every = 2"):
+        fedloom.config.load_config(overrides=["engine.name=flower", "checkpoints.every=2"])

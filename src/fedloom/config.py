@@ -300,6 +300,15 @@ class EngineSettings(Frozen):
     address: str | None = Field(None, description="simulation: a Ray cluster's address; null starts one here")
 
 
+class CheckpointSettings(Frozen):
+    """What a killed run goes on from. At real size a checkpoint is gigabytes: see `fedloom run --plan`."""
+
+    every: int = Field(
+        1, ge=1, description="rounds between two checkpoints; the last round always leaves one"
+    )
+    keep: int = Field(2, ge=1, description="checkpoints that stay on disk")
+
+
 class Config(Frozen):
     """A run."""
 
@@ -311,12 +320,22 @@ class Config(Frozen):
     server: ServerSettings = ServerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     engine: EngineSettings = EngineSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
     settings: dict[str, Any] = Field(default_factory=dict, description="the method's own settings")
 
     @property
     def public_steps(self) -> int:
         """Steps of the public backbones: those that all start from, or those of the server's own models alone."""
         return self.clients.public_steps or self.server.public_steps
+
+    @model_validator(mode="after")
+    def _checkpoints(self) -> Config:
+        if self.engine.name == "flower" and self.checkpoints.every > 1:
+            raise ValueError(
+                f"checkpoints.every = {self.checkpoints.every}: silos go back a few rounds only, allowed with "
+                "engine.name = flower: 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _server(self) -> Config:

@@ -48,9 +48,9 @@ from fedloom.sites import client_names, side_of
 from fedloom.summary import summarise
 
 # What may change between a run and its resumption: nothing that results depend on.
-FREE_ON_RESUME = tuple(
-    f"engine.{key}"
-    for key in ("workers", "timeout", "silos", "quorum", "patience", "cpus", "gpus", "address")
+FREE_ON_RESUME = (
+    *("engine.workers", "engine.timeout", "engine.silos", "engine.quorum", "engine.patience"),
+    *("engine.cpus", "engine.gpus", "engine.address", "checkpoints.every", "checkpoints.keep"),
 )
 
 SCORED = frozenset(score.key for score in SCORES)
@@ -161,7 +161,8 @@ class _Experiment:
         ledger = Ledger(self.folder.ledger, uncounted=UNCOUNTED | ENGINE_VERBS)
         link = Link(grid, self.folder.run_id, scene) if grid is not None else None
         with build_federation(config, method, self.settings, assets, ledger, link) as federation:
-            store = CheckpointStore(self.folder.checkpoints, log=self.folder.log)
+            keep = config.checkpoints.keep
+            store = CheckpointStore(self.folder.checkpoints, keep=keep, log=self.folder.log)
             setup = time.perf_counter() - start
             rows = self._restore(store, server, federation) if resumed else []
             self._loop(rows, store, server, federation, scorer)
@@ -264,14 +265,19 @@ class _Experiment:
             row["facts"] = dict(info.facts)
         row["seconds"] = {**info.seconds, "evaluation": time.perf_counter() - start}
         self.folder.append_round(row)
+        if t % self.config.checkpoints.every == 0 or t == self.config.rounds:
+            self._checkpoint(store, server, federation, t)
+        self.watch.round(row)
+        return row
+
+    def _checkpoint(self, store: CheckpointStore, server: ServerHalf, federation: Federation, t: int) -> None:
+        """The state after round t, of server and clients."""
         with store.writing(t) as tmp:
             save_file(
                 {k: np.asarray(v, order="C") for k, v in server.state().items()}, tmp / "server.safetensors"
             )
             federation.checkpoint(tmp / "clients")
         federation.checkpoint_moved(self.folder.checkpoints / f"round_{t:04d}" / "clients")
-        self.watch.round(row)
-        return row
 
     def _restore(
         self, store: CheckpointStore, server: ServerHalf, federation: Federation

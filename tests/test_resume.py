@@ -233,5 +233,5 @@ def test_between_two_checkpoints(unbroken: Run, smoke_overrides: tuple[str, ...]
 
 
 def test_silos_need_every_checkpoint() -> None:
-    with pytest.raises(BadInput, match="checkpoints.every = 2"):
+    with pytest.raises(BadInput, match=r"checkpoints\.every = 2"):
         fedloom.config.load_config(overrides=["engine.name=flower", "checkpoints.every=2"])

@@ -32,8 +32,8 @@ class Source:
     """One set of weights.
 
     kind: `hub`, or `files` at addresses of their own; revision: a commit, or `main`; files: () for a hub repository
-    that is not catalogued; bytes: about how many there are to load, None where not known; made_by, made_bytes: who turns the
-    files into the folder (a name in `made.MAKERS`), and how large that is.
+    that is not catalogued; bytes: about how many there are to load, None where not known; made_by: who turns the files
+    into the folder (a name in `made.MAKERS`), made_bytes: how large that is.
     """
 
     name: str
@@ -235,8 +235,8 @@ _SOURCES = (
         ),
         bytes=3_134_300_000,
         licence="MIT",
-        evidence="addresses from the release's code at commit 69b5307, whose vocabulary was hashed; bytes of upsample.pt "
-        "from a public test; no digest of either checkpoint was found: the first fetch pins them",
+        evidence="addresses from the release's code at commit 69b5307, whose vocabulary was hashed; bytes of "
+        "upsample.pt from a public test; no digest of either checkpoint was found: the first fetch pins them",
         made_by="glide",
         made_bytes=3_134_000_000,
     ),

@@ -168,7 +168,7 @@ def _pour(response: Any, part: Path, start: int, progress: Progress) -> None:
     with handle:
         while True:
             try:
-                block = response.read(BLOCK)
+                block = response.read1(BLOCK)  # what has come, so that little is lost when this is stopped
             except (HTTPException, OSError) as error:
                 raise _Broken(f"{response.url}: the transfer broke ({error})") from None
             if not block:

@@ -1,0 +1,346 @@
+"""Fetching from a hub on this machine: what is asked for, what is verified, what survives being stopped."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from tiny_hub import COMMIT, sha256
+
+from fedloom.errors import BadInput, FedloomError
+from fedloom.weights import hub_arguments, placed
+from fedloom.weights.catalogue import SOURCES, File, Source, source_of
+from fedloom.weights.fetch import check_room, fetch, need, remaining, target_of
+from fedloom.weights.lock import faults, revision_of
+from fedloom.weights.made import MAKERS
+from fedloom.weights.order import order_of
+from fedloom.weights.place import LOCK, MARK
+from fedloom.weights.web import NoConnection, load
+
+NAME = "tiny/bert"
+WANTED = {"config.json", "vocab.txt", "model.safetensors"}
+
+
+def bring(root, source=None):
+    target = target_of(source or source_of(NAME), root)
+    if not target.here:
+        fetch(target, order_of(target.source, target.folder))
+    return target
+
+
+def test_a_repository_is_fetched_verified_and_sealed(hub, root):
+    assert placed(NAME) == NAME
+    target = bring(root)
+    assert placed(NAME) == str(target.folder)
+    assert {p.name for p in target.folder.iterdir()} == WANTED | {LOCK}
+    lock = json.loads((target.folder / LOCK).read_text())
+    assert (lock["name"], lock["revision"], revision_of(target.folder)) == (NAME, COMMIT, COMMIT)
+    assert lock["files"] == {
+        path: {"bytes": len(hub.repos[NAME][path]), "sha256": sha256(hub.repos[NAME][path])}
+        for path in WANTED
+    }
+    assert faults(target.source, target.folder) == []
+    asked = len(hub.asked)
+    bring(root)
+    assert len(hub.asked) == asked, "a second call asks nothing"
+
+
+def test_what_was_fetched_loads_offline(hub, root, tmp_path, monkeypatch):
+    import torch
+    from transformers import AutoModel, BertConfig, BertModel
+
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8, "vocab_size": 12}
+    model = BertModel(BertConfig(hidden_size=8, **sizes))
+    model.save_pretrained(tmp_path / "made")
+    hub.repos[NAME] = {p.name: p.read_bytes() for p in (tmp_path / "made").iterdir()}
+    bring(root)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    loaded = AutoModel.from_pretrained(placed(NAME), **hub_arguments(NAME))
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+
+
+def test_a_broken_transfer_goes_on(hub, root):
+    hub.cut["model.safetensors"] = 700_000
+    target = bring(root)
+    assert [r for p, r, _ in hub.asked if p.startswith("/cdn")] == [None, "bytes=700000-"]
+    assert faults(target.source, target.folder) == []
+
+
+def test_a_server_without_ranges_begins_anew(hub, root):
+    hub.ranges = False
+    hub.cut["model.safetensors"] = 700_000
+    assert faults(source_of(NAME), bring(root).folder) == []
+
+
+def test_a_busy_server_is_asked_again(hub, root):
+    hub.busy = ["vocab.txt", "model.safetensors"]
+    assert faults(source_of(NAME), bring(root).folder) == []
+
+
+def test_a_transfer_that_keeps_breaking_keeps_what_is_there(hub, root, monkeypatch):
+    monkeypatch.setattr("fedloom.weights.web.WAITS", ())
+    hub.cut["model.safetensors"] = 700_000
+    with pytest.raises(NoConnection, match="What is there is kept"):
+        bring(root)
+    target = target_of(source_of(NAME), root)
+    assert target.state == "unfinished"
+    assert placed(NAME) == NAME
+    assert remaining(target, order_of(target.source, target.folder)) == 1_280_000 - 700_000
+    bring(root)
+    assert target.state == "ready"
+
+
+def test_a_killed_fetch_goes_on_in_the_next_call(hub, root):
+    hub.stall["model.safetensors"] = 700_000
+    part = root / NAME / "model.safetensors.incomplete"
+    command = [sys.executable, "-m", "fedloom.cli", "fetch", NAME, "--yes"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not (part.is_file() and part.stat().st_size == 700_000):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    target = target_of(source_of(NAME), root)
+    assert target.state == "unfinished"
+    hub.asked.clear()
+    bring(root)
+    assert target.state == "ready"
+    assert faults(target.source, target.folder) == []
+    assert not [path for path, *_ in hub.asked if path.startswith("/api/")], "the order was kept"
+    assert [(p.rsplit("/", 1)[1], r) for p, r, _ in hub.asked if p.startswith("/cdn")] == [
+        ("model.safetensors", "bytes=700000-")
+    ]
+    assert sum("config.json" in path for path, *_ in hub.asked) == 0
+
+
+@pytest.mark.parametrize("path", ["model.safetensors", "vocab.txt"])
+def test_a_damaged_file_is_loaded_again(hub, root, path):
+    wrong = bytearray(hub.repos[NAME][path])
+    wrong[3] ^= 1
+    hub.swapped = [(path, bytes(wrong))]
+    assert faults(source_of(NAME), bring(root).folder) == []
+    assert sum(asked.endswith(path) for asked in hub.contents()) in (2, 4)  # large files: twice two hosts
+
+
+def test_a_file_that_stays_wrong_is_not_kept(hub, root):
+    wrong = b"x" * len(hub.repos[NAME]["model.safetensors"])
+    hub.swapped = [("model.safetensors", wrong)] * 2
+    with pytest.raises(
+        FedloomError, match=r"model\.safetensors: what came is damaged or another file: its sha256"
+    ):
+        bring(root)
+    folder = root / NAME
+    assert not list(folder.glob("model.safetensors*"))
+    assert placed(NAME) == NAME
+
+
+def test_the_catalogues_digest_binds(hub, root):
+    data = hub.repos[NAME]["model.safetensors"]
+    names = (File("config.json"), File("model.safetensors", len(data), "0" * 64))
+    with pytest.raises(FedloomError, match=r"the hub says .* fedloom's catalogue 0000"):
+        bring(root, Source(NAME, revision=COMMIT, files=names))
+    right = (names[0], File("model.safetensors", len(data), sha256(data)))
+    target = bring(root, Source(NAME, revision=COMMIT, files=right))
+    assert {p.name for p in target.folder.iterdir()} == {"config.json", "model.safetensors", LOCK}
+    assert f"/tiny/bert/resolve/{COMMIT}/model.safetensors" in hub.contents()
+
+
+@pytest.mark.parametrize(("listed", "taken"), [
+    ({"model.safetensors", "pytorch_model.bin"}, "model.safetensors"),
+    ({"pytorch_model.bin"}, "pytorch_model.bin"),
+])  # fmt: skip
+def test_one_file_instead_of_another(hub, root, listed, taken):
+    files = (
+        File("config.json"),
+        File("model.safetensors"),
+        File("pytorch_model.bin", instead_of="model.safetensors"),
+    )
+    kept = {"config.json", *listed}
+    hub.repos[NAME] = {path: data for path, data in hub.repos[NAME].items() if path in kept}
+    target = bring(root, Source(NAME, files=files))
+    assert {p.name for p in target.folder.iterdir()} == {"config.json", taken, LOCK}
+
+
+def test_parts_of_a_pipeline_that_is_not_catalogued(hub, root):
+    unet = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
+    paths = ("model_index.json", "v1.safetensors", "unet/config.json", *(f"unet/{name}" for name in unet))
+    more = (
+        "vae/diffusion_pytorch_model.bin",
+        "safety_checker/model.safetensors",
+        "a/b/c.json",
+        "../out.json",
+    )
+    hub.repos[NAME] = dict.fromkeys((*paths, *more), b"{}")
+    folder = bring(root).folder
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    vae = "vae/diffusion_pytorch_model.bin"
+    assert found == {"model_index.json", "unet/config.json", f"unet/{unet[0]}", vae, LOCK}
+
+
+def test_the_token_is_shown_to_the_hub_alone(hub, root, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    bring(root)
+    shown = {path.startswith("/cdn"): token for path, _, token in hub.asked}
+    assert shown == {False: "Bearer hf_secret", True: None}
+
+
+def test_no_connection(hub, root):
+    hub.stop()
+    with pytest.raises(NoConnection, match=r"no connection to 127\.0\.0\.1"):
+        bring(root)
+    assert not (root / NAME).exists()
+
+
+def test_offline_the_hub_is_not_asked(hub, root, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(NoConnection, match="HF_HUB_OFFLINE"):
+        bring(root)
+    assert hub.asked == []
+
+
+def test_what_is_on_no_hub(hub, root):
+    with pytest.raises(FedloomError, match=r"no/such.*404"):
+        bring(root, source_of("no/such"))
+    with pytest.raises(BadInput, match="no hub name"):
+        bring(root, source_of("../up"))
+    hub.repos["tiny/empty"] = {"README.md": b"", "config.json": b"{}"}
+    with pytest.raises(FedloomError, match="no weights that can be loaded"):
+        bring(root, source_of("tiny/empty"))
+
+
+def test_no_room(hub, root, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10, 9, 1_279_999))
+    target = target_of(source_of(NAME), root)
+    wanted = need(target, order_of(target.source, target.folder))
+    assert wanted == sum(len(hub.repos[NAME][path]) for path in WANTED)
+    with pytest.raises(
+        FedloomError, match=r"1279999 are free\. Make room, or choose another folder with --to"
+    ):
+        check_room(root, wanted)
+
+
+def test_a_disk_that_fills_up_keeps_what_is_there(hub, tmp_path, monkeypatch):
+    hub.plain["/file"] = b"x" * 3_000_000
+    written = []
+
+    def count(size):
+        written.append(size)
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space"):
+        load(f"{hub.url}/file", tmp_path / "part", None, count)
+    assert (tmp_path / "part").stat().st_size == written[-1]
+    load(f"{hub.url}/file", tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == hub.plain["/file"]
+
+
+def test_a_full_disk_is_one_line(hub, tmp_path):
+    hub.plain["/file"] = b"x"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FedloomError, match=r"cannot write .*: .*Make room, or choose another folder"):
+        load(f"{hub.url}/file", tmp_path / "file" / "part")
+
+
+def test_a_check_finds_what_was_changed(hub, root):
+    folder = bring(root).folder
+    (folder / "model.safetensors").write_bytes(b"y" * 1_280_000)
+    (folder / "vocab.txt").unlink()
+    found = faults(source_of(NAME), folder)
+    assert found == [
+        "model.safetensors is damaged or another file: its sha256 differs",
+        "vocab.txt is missing",
+    ]
+    (folder / LOCK).write_text("{")
+    assert faults(source_of(NAME), folder) == [f"its {LOCK} is damaged"]
+
+
+def test_weights_placed_by_hand_are_left_alone(hub, root):
+    folder = root / "google-bert" / "bert-base-uncased"
+    folder.mkdir(parents=True)
+    for path in ("config.json", "model.safetensors"):
+        (folder / path).write_bytes(b"mine")
+    source = SOURCES["google-bert/bert-base-uncased"]
+    bring(root, source)
+    assert hub.asked == []
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert faults(source, folder) == ["model.safetensors has 4 bytes, not 440449768"]
+
+
+def test_two_at_once_load_once(hub, root):
+    order = order_of(source_of(NAME), root / NAME)
+    target = target_of(source_of(NAME), root)
+    threads = [threading.Thread(target=fetch, args=(target, order)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert target.state == "ready"
+    assert sum(path.startswith("/cdn") for path, *_ in hub.asked) == 1
+
+
+# ------------------------------------------------------------------------------- files of their own, and made ones
+
+
+def made_source(hub):
+    hub.plain = {"/base.pt": b"base" * 99, "/vocab.gz": b"words"}
+    files = tuple(File(path[1:], url=hub.url + path) for path in hub.plain)
+    return Source("tiny/glide", kind="files", files=files, made_by="join", made_bytes=500)
+
+
+def join(published: Path, out: Path) -> None:
+    (out / "unet").mkdir()
+    (out / "unet" / "weights.safetensors").write_bytes((published / "base.pt").read_bytes())
+    (out / "model_index.json").write_bytes(b"{}")
+
+
+def test_a_folder_is_made_from_what_was_published(hub, root, monkeypatch):
+    monkeypatch.setitem(MAKERS, "join", join)
+    source = made_source(hub)
+    target = bring(root, source)
+    assert sorted(p.name for p in target.folder.iterdir()) == sorted([LOCK, "model_index.json", "unet"])
+    lock = json.loads((target.folder / LOCK).read_text())
+    assert set(lock["files"]) == {"model_index.json", "unet/weights.safetensors"}
+    assert lock["made_from"]["base.pt"] == {"bytes": 396, "sha256": sha256(hub.plain["/base.pt"])}
+    assert faults(source, target.folder) == []
+
+
+def test_making_that_failed_loads_nothing_again(hub, root, monkeypatch):
+    def fail(published, out):
+        (out / "half").write_text("")
+        raise FedloomError("no")
+
+    source = made_source(hub)
+    monkeypatch.setitem(MAKERS, "join", fail)
+    with pytest.raises(FedloomError, match="no"):
+        bring(root, source)
+    assert (root / source.name / MARK).is_file()
+    monkeypatch.setitem(MAKERS, "join", join)
+    hub.stop()
+    assert bring(root, source).state == "ready"
+    assert sorted(p.name for p in (root / source.name).iterdir()) == sorted(
+        [LOCK, "model_index.json", "unet"]
+    )
+
+
+def test_glide_is_made_by_our_converter(monkeypatch, tmp_path):
+    called = []
+    monkeypatch.setattr("fedloom.models.glide.convert.convert", lambda *files: called.append(files))
+    MAKERS["glide"](tmp_path, tmp_path / "out")
+    assert called == [tuple(tmp_path / name for name in ("base.pt", "upsample.pt", "vocab.bpe.gz", "out"))]
+    assert {p.name for p in called[0][:3]} == {f.path for f in SOURCES["openai/glide"].files}

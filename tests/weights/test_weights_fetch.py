@@ -14,7 +14,6 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from tiny_hub import COMMIT, sha256
 
 from fedloom.errors import BadInput, FedloomError
 from fedloom.weights import hub_arguments, placed
@@ -25,6 +24,7 @@ from fedloom.weights.made import MAKERS
 from fedloom.weights.order import order_of
 from fedloom.weights.place import LOCK, MARK
 from fedloom.weights.web import NoConnection, load
+from tiny_hub import COMMIT, sha256
 
 NAME = "tiny/bert"
 WANTED = {"config.json", "vocab.txt", "model.safetensors"}
@@ -224,12 +224,13 @@ def test_what_is_on_no_hub(hub, root):
 
 def test_no_room(hub, root, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10, 9, 1_279_999))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10, 9, 1_200_000))
     target = target_of(source_of(NAME), root)
     wanted = need(target, order_of(target.source, target.folder))
     assert wanted == sum(len(hub.repos[NAME][path]) for path in WANTED)
     with pytest.raises(
-        FedloomError, match=r"1279999 are free\. Make room, or choose another folder with --to"
+        FedloomError,
+        match=r"1\.28 MB are needed, 1\.2 MB are free\. Make room, or choose another folder with --to",
     ):
         check_room(root, wanted)
 

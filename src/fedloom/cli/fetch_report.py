@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -67,6 +66,7 @@ def show_plan(
 ) -> None:
     """What is there, what is missing and how large it is; the data sets that a person has to bring."""
     from fedloom.report.scores import byte_text
+    from fedloom.weights.fetch import free_bytes
 
     known = facts(targets, keys)
     rows = [
@@ -83,8 +83,7 @@ def show_plan(
         show(grid(COLUMNS, rows, numbers=(2,)))
     else:
         show("No pretrained weights are named: nothing to load.")
-    existing = next(p for p in (root, *root.absolute().parents) if p.exists())
-    free = byte_text(shutil.disk_usage(existing).free)
+    free = byte_text(free_bytes(root))
     total = sum(row["bytes"] or 0 for row in known)
     show(f"to load {_about(total) if total else 'nothing'}, into {root}, where {free} are free")
     if any(row["revision"] == UNPINNED for row in known):

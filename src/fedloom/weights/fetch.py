@@ -77,10 +77,17 @@ def need(target: Target, order: Order) -> int | None:
 
 def check_room(root: Path, wanted: int) -> None:
     """FedloomError where the disk that holds `root` has less than `wanted` bytes free."""
-    existing = next(p for p in (root, *root.absolute().parents) if p.exists())
-    free = shutil.disk_usage(existing).free
+    from fedloom.report.scores import byte_text
+
+    free = free_bytes(root)
     if wanted > free:
-        raise FedloomError(f"{root}: {wanted} bytes are needed, {free} are free. {ROOM}")
+        raise FedloomError(f"{root}: {byte_text(wanted)} are needed, {byte_text(free)} are free. {ROOM}")
+
+
+def free_bytes(root: Path) -> int:
+    """Bytes that are free on the disk that holds `root`, or will."""
+    existing = next(p for p in (root, *root.absolute().parents) if p.exists())
+    return shutil.disk_usage(existing).free
 
 
 def fetch(target: Target, order: Order, observe: Observer = lambda path, done, size: None) -> None:
@@ -109,10 +116,11 @@ def fetch(target: Target, order: Order, observe: Observer = lambda path, done, s
 
 def _bring(piece: Piece, file: Path, observe: Observer) -> None:
     """The file, loaded and verified unless it lies there; one that is wrong is loaded anew, once."""
+    part = file.with_name(file.name + PART)
     if piece.fault(file) is None:
+        part.unlink(missing_ok=True)  # of before somebody placed the file
         observe(piece.path, file.stat().st_size, piece.bytes)
         return
-    part = file.with_name(file.name + PART)
     for again in (True, False):
         load(piece.url, part, piece.bytes, lambda count: observe(piece.path, count, piece.bytes))
         fault = piece.fault(part)

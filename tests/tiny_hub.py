@@ -6,13 +6,24 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FILES = {
+    "config.json": b'{"model_type": "bert"}',
+    "vocab.txt": b"one\ntwo\n",
+    "model.safetensors": bytes(range(256)) * 5000,
+    "pytorch_model.bin": b"the same in another form",
+    "README.md": b"# words",
+    "onnx/model.onnx": b"not asked for",
+}
 
 
 def sha256(data: bytes) -> str:
@@ -136,3 +147,18 @@ class TinyHub:
             to.send_header(key, value)
         to.end_headers()
         to.wfile.write(body)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[TinyHub]:
+    """A hub that holds tiny/bert, and an empty folder of weights; broken transfers are taken up at once."""
+    served = TinyHub({"tiny/bert": dict(FILES)})
+    served.start()
+    for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(switch, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", served.url)
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("FEDLOOM_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setattr("fedloom.weights.web.WAITS", (0.0, 0.0))
+    yield served
+    served.stop()

@@ -15,7 +15,7 @@ from fedloom.weights.needs import named_data, named_weights
 from tiny_hub import COMMIT, sha256
 
 BERT = "tiny/bert"
-BERTS = "clients.text=[{arch: bert, pretrained: tiny/bert, count: 2}]"
+BERTS = "clients.text=[{arch: bert, pretrained: tiny/bert, width: 16, count: 2}]"
 
 
 def test_without_names_all_that_is_known_is_listed(cli, hub):

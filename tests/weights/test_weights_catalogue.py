@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +73,17 @@ def test_sizes_of_glide_are_those_of_our_networks():
     source = SOURCES["openai/glide"]
     assert total < source.bytes < total + 1_000_000
     assert abs(source.made_bytes - total) < 1_000_000
+
+
+def test_the_guide_shows_the_catalogue():
+    guide = Path(__file__).resolve().parents[2] / "docs" / "guide" / "weights.md"
+    lines = [
+        line.strip("| ").split(" | ")
+        for line in guide.read_text("utf-8").splitlines()
+        if line.startswith("| `")
+    ]
+    shown = {name.strip("`"): (revision.strip("`"), licence) for name, revision, _, licence in lines}
+    assert shown == {
+        s.name: (s.revision[:7] if s.pinned else "not pinned" if s.kind == "hub" else "–", s.licence)
+        for s in SOURCES.values()
+    }

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import namedtuple
 from pathlib import Path
+from urllib.request import Request
 
 import pytest
 
@@ -23,7 +24,7 @@ from fedloom.weights.lock import faults, revision_of
 from fedloom.weights.made import MAKERS
 from fedloom.weights.order import order_of
 from fedloom.weights.place import LOCK, MARK
-from fedloom.weights.web import NoConnection, load
+from fedloom.weights.web import NoConnection, _Redirects, load
 from tiny_hub import COMMIT, sha256
 
 NAME = "tiny/bert"
@@ -196,6 +197,26 @@ def test_the_token_is_shown_to_the_hub_alone(hub, root, monkeypatch):
     bring(root)
     shown = {path.startswith("/cdn"): token for path, _, token in hub.asked}
     assert shown == {False: "Bearer hf_secret", True: None}
+
+
+def test_it_stays_with_https():
+    request = Request("https://hub.example/file")
+    with pytest.raises(FedloomError, match="not encrypted"):
+        _Redirects().redirect_request(request, None, 302, "", {}, "http://other.example/file")
+
+
+def test_the_hubs_own_library_reads_the_same_listing(hub, root, monkeypatch):
+    from huggingface_hub import HfApi, constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    told = HfApi(endpoint=hub.url).model_info(NAME, revision="main", files_metadata=True)
+    theirs = {s.rfilename: (s.size, s.lfs.sha256 if s.lfs else None) for s in told.siblings}
+    order = order_of(source_of(NAME), root / NAME)
+    assert told.sha == order.revision
+    assert {piece.path: (piece.bytes, piece.sha256) for piece in order.pieces} == {
+        p: theirs[p] for p in WANTED
+    }
+    assert all((piece.blob is None) == (piece.sha256 is not None) for piece in order.pieces)
 
 
 def test_no_connection(hub, root):

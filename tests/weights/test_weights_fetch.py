@@ -160,20 +160,15 @@ def test_the_catalogues_digest_binds(hub, root):
     assert f"/tiny/bert/resolve/{COMMIT}/model.safetensors" in hub.contents()
 
 
-@pytest.mark.parametrize(("listed", "taken"), [
-    ({"model.safetensors", "pytorch_model.bin"}, "model.safetensors"),
-    ({"pytorch_model.bin"}, "pytorch_model.bin"),
-])  # fmt: skip
-def test_one_file_instead_of_another(hub, root, listed, taken):
-    files = (
-        File("config.json"),
-        File("model.safetensors"),
-        File("pytorch_model.bin", instead_of="model.safetensors"),
-    )
-    kept = {"config.json", *listed}
-    hub.repos[NAME] = {path: data for path, data in hub.repos[NAME].items() if path in kept}
-    target = bring(root, Source(NAME, files=files))
-    assert {p.name for p in target.folder.iterdir()} == {"config.json", taken, LOCK}
+def test_a_file_that_the_hub_lacks(hub, root):
+    with pytest.raises(FedloomError, match=r"tiny/bert at main: the hub lists no vocab\.json"):
+        bring(root, Source(NAME, files=(File("config.json"), File("vocab.json"))))
+
+
+def test_pickled_weights_where_there_are_no_others(hub, root):
+    del hub.repos[NAME]["model.safetensors"]
+    folder = bring(root).folder
+    assert {p.name for p in folder.iterdir()} == {"config.json", "vocab.txt", "pytorch_model.bin", LOCK}
 
 
 def test_parts_of_a_pipeline_that_is_not_catalogued(hub, root):

@@ -133,8 +133,7 @@ def by_hand(target: Target, order: Order | None) -> dict[str, Any]:
         files = [{"path": p.path, "url": p.url, "bytes": p.bytes} for p in left]
     else:
         files = [
-            {"path": f.path, "url": _address(source, f.path), "bytes": f.bytes, "instead_of": f.instead_of}
-            for f in source.files
+            {"path": f.path, "url": f.url or _address(source, f.path), "bytes": f.bytes} for f in source.files
         ]
     return {
         "name": source.name,
@@ -163,8 +162,7 @@ def show_by_hand(rows: Sequence[Mapping[str, Any]]) -> None:
             show(f"  configuration, tokenizer and weights (safetensors) of {row['page']}")
         for file in row["files"]:
             size = f"  {byte_text(file['bytes'])}" if file["bytes"] else ""
-            other = f"  (if there is no {file['instead_of']})" if file.get("instead_of") else ""
-            show(f"  {file['path']}  {file['url']}{size}{other}")
+            show(f"  {file['path']}  {file['url']}{size}")
         if row["then"]:
             show(f"  then: {row['then']}")
 

@@ -16,15 +16,13 @@ MAIN = "main"
 class File:
     """A file of a source.
 
-    path: inside the folder; bytes, sha256: as published, None where not known; url: of a file that lies on no hub;
-    instead_of: taken only where the hub's repository lacks that one.
+    path: inside the folder; bytes, sha256: as published, None where not known; url: of a file that lies on no hub.
     """
 
     path: str
     bytes: int | None = None
     sha256: str | None = None
     url: str | None = None
-    instead_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,13 +55,11 @@ def _named(*paths: str) -> tuple[File, ...]:
     return tuple(File(path) for path in paths)
 
 
-_EITHER = (File("model.safetensors"), File("pytorch_model.bin", instead_of="model.safetensors"))
 _PICTURES = _named("config.json", "preprocessor_config.json")
 _WORDS = _named("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 _CODES = _named("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 _APACHE = "Apache-2.0"
 _STATED = "revision, bytes and sha256 stated alike in several public repositories that pin them"
-_UNSTATED = "no public text with a commit or digest was found: the first fetch pins it"
 _GLIDE = "https://openaipublic.blob.core.windows.net/diffusion/dec-2021"
 _GLIDE_CODE = "69b530740eb6cef69442d6180579ef5ba9ef063e"
 _FID = "pt_inception-2015-12-05-6726825d.pth"
@@ -71,10 +67,16 @@ _FID = "pt_inception-2015-12-05-6726825d.pth"
 _SOURCES = (
     Source(
         "google/vit-base-patch32-224-in21k",
-        files=(*_PICTURES, *_EITHER),
-        bytes=353_000_000,
+        files=(
+            *_PICTURES,
+            File(
+                "model.safetensors",
+                sha256="82d6433fcb417924480236806bd22e3bc9b21f578df839cae78d79e24db61c1d",
+            ),
+        ),
+        bytes=352_000_000,
         licence=_APACHE,
-        evidence=_UNSTATED,
+        evidence="sha256 from the hub's page; no text with a whole commit was found: the first fetch pins it",
     ),
     Source(
         "google/vit-base-patch16-224",
@@ -89,14 +91,21 @@ _SOURCES = (
         ),
         bytes=346_400_000,
         licence=_APACHE,
-        evidence=_STATED,
+        evidence="revision from the hub's page and several public repositories that pin it; sha256 from one of these",
     ),
     Source(
         "microsoft/beit-base-patch16-224",
-        files=(*_PICTURES, *_EITHER),
+        revision="f02e8f77db4703e3fbd3766e3375a4619c5a4863",
+        files=(
+            *_PICTURES,
+            File(
+                "model.safetensors",
+                sha256="873a67558f17cdd9d9018eaf308288f6dc72d030af20391df9ccbb7e10be89cc",
+            ),
+        ),
         bytes=350_000_000,
         licence=_APACHE,
-        evidence=_UNSTATED,
+        evidence="revision from the hub's page; revision and sha256 stated by a public repository that pins them",
     ),
     Source(
         "microsoft/resnet-18",

@@ -128,14 +128,11 @@ def _from_hub(source: Source) -> Order:
 
 
 def _catalogued(source: Source, listing: Mapping[str, Any]) -> list[File]:
-    """The catalogue's files, each of those that stand for another only where that one is not listed."""
-    chosen = [f for f in source.files if f.instead_of is None or f.instead_of not in listing]
-    second = {f.instead_of for f in chosen if f.instead_of}
-    chosen = [f for f in chosen if f.path not in second]
-    for file in chosen:
+    """The catalogue's files, all of which the hub must list."""
+    for file in source.files:
         if file.path not in listing:
             raise FedloomError(f"{source.name} at {source.revision}: the hub lists no {file.path}")
-    return chosen
+    return list(source.files)
 
 
 def _usual(paths: Iterable[str]) -> list[str]:

@@ -274,6 +274,12 @@ def test_a_full_disk_is_one_line(hub, tmp_path):
         load(f"{hub.url}/file", tmp_path / "file" / "part")
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(hub, root):
+    (root / "tiny" / ".bert.lock").mkdir(parents=True)
+    with pytest.raises(FedloomError, match=r"^cannot write .*tiny/bert: Is a directory\.$"):
+        bring(root)
+
+
 def test_a_check_finds_what_was_changed(hub, root):
     folder = bring(root).folder
     (folder / "model.safetensors").write_bytes(b"y" * 1_280_000)

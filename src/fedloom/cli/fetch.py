@@ -50,7 +50,7 @@ def fetch(
 
     if plan and check:
         raise typer.BadParameter("--plan and --check cannot both be given")
-    root = to.expanduser() if to is not None else weights_root()
+    root = to.expanduser().absolute() if to is not None else weights_root()
     known, configs = _asked(names or [], config, set_)
     targets = _targets(known, root)
     data = data_rows(configs)

@@ -118,7 +118,8 @@ def show_check(targets: Sequence[Target], found: Mapping[str, list[str]]) -> Non
     for target in targets:
         faults = found[target.source.name]
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        rows.append((target.source.name, target.state, faults[0] + more if faults else "sound"))
+        fine = "sound" if target.state == "ready" else "as far as is known, sound: no lock says more"
+        rows.append((target.source.name, target.state, faults[0] + more if faults else fine))
     show(grid(("weights", "state", "found"), rows))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,9 +97,9 @@ def fetch(target: Target, order: Order, observe: Observer = lambda path, done, s
         NoConnection: the server cannot be reached, or the transfer keeps breaking. What is there is kept.
         FedloomError: the disk is full, or a file is not what it should be, loaded anew once.
     """
-    with explained("make", target.folder):
+    with explained("write", target.folder), ExitStack() as stack:
         target.folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(target.folder.parent / f".{target.folder.name}.lock"):
+        stack.enter_context(locked(target.folder.parent / f".{target.folder.name}.lock"))
         if target.here:
             return
         order.write(target.folder)

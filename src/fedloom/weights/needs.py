@@ -27,7 +27,7 @@ def named_weights(config: Config) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for key, name, arch in _named(config, ""):
-        if Path(name).expanduser().exists():
+        if Path(name).exists():
             continue
         if arch in _ALWAYS_HERE or not is_hub_name(name):
             raise BadInput(f"{key} = {name!r}: no such path here{_or_hub(arch)}")

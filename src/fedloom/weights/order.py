@@ -92,12 +92,12 @@ def order_of(source: Source, folder: Path) -> Order:
         NoConnection: the hub must be asked and cannot be.
         FedloomError: the hub has no such repository, lacks a file, or contradicts the catalogue.
     """
-    begun = written(folder)
-    if begun is not None and (not source.pinned or begun.revision == source.revision):
-        return begun
     if source.kind == "files":
         pieces = tuple(Piece(f.path, str(f.url), f.bytes, f.sha256) for f in source.files)
         return Order(source.name, source.revision, pieces)
+    begun = written(folder)
+    if begun is not None and (not source.pinned or begun.revision == source.revision):
+        return begun
     return _from_hub(source)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -251,19 +251,21 @@ def test_no_room(hub, root, monkeypatch):
         check_room(root, wanted)
 
 
-def test_a_disk_that_fills_up_keeps_what_is_there(hub, tmp_path, monkeypatch):
-    hub.plain["/file"] = b"x" * 3_000_000
-    written = []
-
-    def count(size):
-        written.append(size)
-        if len(written) == 2:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with pytest.raises(OSError, match="No space"):
-        load(f"{hub.url}/file", tmp_path / "part", None, count)
-    assert (tmp_path / "part").stat().st_size == written[-1]
+def test_a_disk_that_fills_up_keeps_what_is_there(hub, tmp_path):
+    """A limit on the size of files ends a write in its middle, as a full disk does."""
+    hub.plain["/file"] = bytes(range(250)) * 12_000
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_234_567, before[1]))
+        with pytest.raises(
+            FedloomError, match=r"^cannot write .*part: .*Make room, or choose another folder"
+        ):
+            load(f"{hub.url}/file", tmp_path / "part")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "part").stat().st_size == 1_234_567
     load(f"{hub.url}/file", tmp_path / "part")
+    assert hub.asked[-1][1] == "bytes=1234567-"
     assert (tmp_path / "part").read_bytes() == hub.plain["/file"]
 
 

@@ -154,30 +154,27 @@ def _go_on(url: str, part: Path, size: int | None, progress: Progress) -> None:
         if start:
             raise _Broken(str(_unreachable(url, error))) from None
         raise _unreachable(url, error) from None
-    with closing(response):
-        _pour(response, part, start if response.status == 206 else 0, progress)
+    with closing(response), explained("write", part, ROOM):
+        part.parent.mkdir(parents=True, exist_ok=True)
+        _pour(response, url, part, start if response.status == 206 else 0, progress)
 
 
-def _pour(response: Any, part: Path, start: int, progress: Progress) -> None:
-    """Write an answer's bytes after the first `start` of the file."""
+def _pour(response: Any, url: str, part: Path, start: int, progress: Progress) -> None:
+    """Write an answer's bytes after the first `start` of the file. OSError is the disk's."""
     length = response.headers.get("Content-Length")
     whole = start + int(length) if length else None
-    with explained("write", part, ROOM):
-        part.parent.mkdir(parents=True, exist_ok=True)
-        handle = part.open("ab" if start else "wb", buffering=0)
-    with handle:
+    with part.open("ab" if start else "wb") as handle:
         while True:
             try:
                 block = response.read1(BLOCK)  # what has come, so that little is lost when this is stopped
             except (HTTPException, OSError) as error:
-                raise _Broken(f"{response.url}: the transfer broke ({error})") from None
+                raise _Broken(f"{url}: the transfer broke ({error})") from None
             if not block:
                 break
-            with explained("write", part, ROOM):
-                handle.write(block)
+            handle.write(block)
+            handle.flush()
             start += len(block)
             progress(start)
-        with explained("write", part, ROOM):
-            os.fsync(handle.fileno())
+        os.fsync(handle.fileno())
     if whole is not None and start < whole:
-        raise _Broken(f"{response.url}: the transfer broke after {start} of {whole} bytes")
+        raise _Broken(f"{url}: the transfer broke after {start} of {whole} bytes")

@@ -85,7 +85,8 @@ def show_plan(
         show("No pretrained weights are named: nothing to load.")
     free = byte_text(free_bytes(root))
     total = sum(row["bytes"] or 0 for row in known)
-    show(f"to load {_about(total) if total else 'nothing'}, into {root}, where {free} are free")
+    sizes = [_about(total)] * (total > 0) + ["what is not known"] * any(row["bytes"] is None for row in known)
+    show(f"to load {' and '.join(sizes) or 'nothing'}, into {root}, where {free} are free")
     if any(row["revision"] == UNPINNED for row in known):
         show("Revision main: not pinned yet, the first fetch writes down which commit it was.")
     for row in data:

@@ -15,6 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from fedloom.weights.catalogue import Source, source_of
+from fedloom.weights.fetch import Target, fetch, target_of
+from fedloom.weights.order import order_of
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
     "config.json": b'{"model_type": "bert"}',
@@ -24,6 +28,9 @@ FILES = {
     "README.md": b"# words",
     "onnx/model.onnx": b"not asked for",
 }
+
+
+NAME = "tiny/bert"
 
 
 def sha256(data: bytes) -> str:
@@ -162,3 +169,11 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[TinyHub]:
     monkeypatch.setattr("fedloom.weights.web.WAITS", (0.0, 0.0))
     yield served
     served.stop()
+
+
+def bring(root: Path, source: Source | None = None) -> Target:
+    """Fetch a source, NAME by default, unless it is there."""
+    target = target_of(source or source_of(NAME), root)
+    if not target.here:
+        fetch(target, order_of(target.source, target.folder))
+    return target

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fedloom.cli.main import main
+from tiny_hub import hub as hub
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ COMMANDS = (
     "generate",
     "inspect",
     "report",
+    "fetch",
     "doctor",
 )
 SITES = ("submit", "status", "logs", "server", "silo", "pki")  # those of real sites

@@ -11,6 +11,7 @@ from fedloom import __version__
 from fedloom.cli.compare import compare
 from fedloom.cli.datasets import datasets
 from fedloom.cli.doctor import doctor
+from fedloom.cli.fetch import fetch
 from fedloom.cli.generate import generate
 from fedloom.cli.inspect import inspect
 from fedloom.cli.logs import logs
@@ -32,7 +33,7 @@ INTERRUPTED = 130
 SITES = "Real sites"  # the heading of these commands in the help
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-HERE = (run, compare, methods, datasets, models, partition, generate, inspect, report, doctor)
+HERE = (run, compare, methods, datasets, models, partition, generate, inspect, report, fetch, doctor)
 for panel, commands in ((None, HERE), (SITES, (submit, status, logs))):
     for command in commands:
         app.command(rich_help_panel=panel)(command)

@@ -1,14 +1,26 @@
-"""Where weights lie: a folder that the user names, one that was fetched, or the hub's own cache."""
+"""Where weights lie: a folder that the user names, one that was fetched or placed by hand, or the hub's own cache.
+
+A folder under `weights_root()` counts where it is whole: `fedloom fetch` seals it with a lock when all is there and
+verified, and marks it as unfinished until then. One that a person filled has neither lock nor mark: it counts where it
+holds weights and the file that says what they are, and is left alone from then on.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fedloom.runs.cache import cache_root
+from fedloom.weights.catalogue import source_of
 
 VARIABLE = "FEDLOOM_WEIGHTS"
+LOCK = "fedloom.lock.json"  # last of a fetch: what is there, with sizes and digests
+MARK = "fedloom.incomplete"  # first of a fetch: what is to come
+PART = ".incomplete"  # ending of a file of which a part is there; the hub's own library uses it too
+_TELLING = ("config.json", "model_index.json")
+_WEIGHTS = (".safetensors", ".bin")
+State = Literal["ready", "by hand", "unfinished", "missing"]
 
 
 def weights_root() -> Path:
@@ -17,14 +29,48 @@ def weights_root() -> Path:
     return Path(chosen).expanduser() if chosen else cache_root() / "weights"
 
 
+def state_of(name: str, folder: Path) -> State:
+    """How the folder for `name` is: ready (sealed by a fetch), by hand (whole without one), unfinished or missing."""
+    if (folder / LOCK).is_file():
+        return "ready"
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return "missing"
+    if next(folder.rglob(f"*{PART}"), None) is not None:
+        return "unfinished"
+    source = source_of(name)
+    told = any((folder / file).is_file() for file in _TELLING) and any(
+        file.suffix in _WEIGHTS for file in folder.rglob("*")
+    )
+    alone = source.kind == "files" and source.made_by is None
+    whole = alone and all((folder / file.path).is_file() for file in source.files)
+    return "by hand" if told or whole else "unfinished"
+
+
 def placed(name: str) -> str:
-    """What to load `name` from: itself where it is a path here, else the fetched folder, else the hub name."""
+    """What to load `name` from: itself where it is a path here, else its whole folder of weights, else the hub name.
+
+    A folder that a fetch has not finished is no place to load from: the hub name is returned then.
+    """
     if Path(name).exists():
         return name
-    fetched = weights_root() / name
-    return str(fetched) if fetched.is_dir() else name
+    folder = weights_root() / name
+    return str(folder) if state_of(name, folder) in ("ready", "by hand") else name
+
+
+def offline() -> bool:
+    """Whether the hub's switches (`HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`) say that nothing may be asked."""
+    switches = (os.environ.get(key, "") for key in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+    return any(value.upper() in ("1", "ON", "YES", "TRUE") for value in switches)
 
 
 def hub_arguments(name: str) -> dict[str, Any]:
-    """What `from_pretrained` needs besides `placed(name)`: the pinned revision, where a hub is asked."""
-    return {}
+    """What `from_pretrained` needs besides `placed(name)`; nothing where that is a folder or file here.
+
+    Returns:
+        `revision`, where the catalogue pins one; `local_files_only`, where the hub's switches say offline.
+    """
+    if placed(name) != name or Path(name).exists():
+        return {}
+    source = source_of(name)
+    given: dict[str, Any] = {"revision": source.revision} if source.pinned else {}
+    return given | ({"local_files_only": True} if offline() else {})

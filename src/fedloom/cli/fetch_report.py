@@ -1,0 +1,212 @@
+"""What `fedloom fetch` shows: the plan, the progress, the check, and what a person would have to place by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from fedloom.cli.screen import console, grid, show
+
+if TYPE_CHECKING:
+    from fedloom.config import Config
+    from fedloom.weights.catalogue import Source
+    from fedloom.weights.fetch import Target
+    from fedloom.weights.order import Order
+
+COLUMNS = ("weights", "state", "to load", "revision", "licence")
+UNPINNED = "main"
+
+
+def facts(targets: Sequence[Target], keys: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+    """All that is known of each, by plain names; `bytes`: about how many are to be loaded."""
+    return [
+        {
+            "name": target.source.name,
+            "state": target.state,
+            "folder": str(target.folder),
+            "revision": _revision(target),
+            "pinned": target.source.pinned,
+            "bytes": _bytes(target),
+            "licence": target.source.licence,
+            "gated": target.source.gated,
+            "evidence": target.source.evidence,
+            "keys": keys.get(target.source.name, []),
+        }
+        for target in targets
+    ]
+
+
+def _revision(target: Target) -> str | None:
+    """That of the folder where one is there, else that of the catalogue; None for files that have none."""
+    from fedloom.weights.lock import revision_of
+
+    if target.source.kind == "files":
+        return None
+    return revision_of(target.folder) or target.source.revision
+
+
+def _bytes(target: Target) -> int | None:
+    """About how many bytes are to be loaded; None where nothing says."""
+    from fedloom.weights.fetch import remaining
+    from fedloom.weights.order import written
+
+    if target.here:
+        return 0
+    order = written(target.folder)
+    left = remaining(target, order) if order is not None else None
+    return target.source.bytes if left is None else left
+
+
+def show_plan(
+    targets: Sequence[Target], keys: Mapping[str, list[str]], root: Path, data: Sequence[Mapping[str, Any]]
+) -> None:
+    """What is there, what is missing and how large it is; the data sets that a person has to bring."""
+    from fedloom.report.scores import byte_text
+    from fedloom.weights.fetch import free_bytes
+
+    known = facts(targets, keys)
+    rows = [
+        (
+            row["name"],
+            row["state"],
+            "–" if row["state"] in ("ready", "by hand") else _about(row["bytes"]),
+            (row["revision"] or "–")[:7],
+            row["licence"],
+        )
+        for row in known
+    ]
+    if rows:
+        show(grid(COLUMNS, rows, numbers=(2,)))
+    else:
+        show("No pretrained weights are named: nothing to load.")
+    free = byte_text(free_bytes(root))
+    total = sum(row["bytes"] or 0 for row in known)
+    sizes = [_about(total)] * (total > 0) + ["what is not known"] * any(row["bytes"] is None for row in known)
+    show(f"to load {' and '.join(sizes) or 'nothing'}, into {root}, where {free} are free")
+    if any(row["revision"] == UNPINNED for row in known):
+        show("Revision main: not pinned yet, the first fetch writes down which commit it was.")
+    for row in data:
+        show(
+            f"data set {row['data']}: not loaded here. From {row['source']}; its folder holds {row['layout']}"
+        )
+        show(f"  data.root: {row['root'] or 'not set'}")
+
+
+def _about(count: int | None) -> str:
+    from fedloom.report.scores import byte_text
+
+    return "not known" if count is None else f"about {byte_text(count)}"
+
+
+def data_rows(configs: Sequence[Config]) -> list[dict[str, Any]]:
+    """The data sets that configurations read from folders, each once."""
+    from fedloom.weights.needs import named_data
+
+    found = {(info.name, root): info for config in configs for info, root in named_data(config)}
+    return [
+        {"data": name, "root": root, "layout": info.layout, "source": info.source}
+        for (name, root), info in found.items()
+    ]
+
+
+def show_check(targets: Sequence[Target], found: Mapping[str, list[str]]) -> None:
+    """One row for each set of weights, with the first fault."""
+    rows = []
+    for target in targets:
+        faults = found[target.source.name]
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        fine = "sound" if target.state == "ready" else "as far as is known, sound: no lock says more"
+        rows.append((target.source.name, target.state, faults[0] + more if faults else fine))
+    show(grid(("weights", "state", "found"), rows))
+
+
+# ------------------------------------------------------------------------------------------------------ by hand
+
+
+def by_hand(target: Target, order: Order | None) -> dict[str, Any]:
+    """What a person has to load elsewhere and put where: addresses, paths, bytes where known."""
+    source = target.source
+    if order is not None:
+        left = [piece for piece in order.pieces if not (target.loading / piece.path).is_file()]
+        files = [{"path": p.path, "url": p.url, "bytes": p.bytes} for p in left]
+    else:
+        files = [
+            {"path": f.path, "url": f.url or _address(source, f.path), "bytes": f.bytes} for f in source.files
+        ]
+    return {
+        "name": source.name,
+        "folder": str(target.loading),
+        "page": None if source.kind == "files" else _address(source, ""),
+        "files": files,
+        "then": f"fedloom fetch {source.name}" if source.made_by or target.state == "unfinished" else None,
+    }
+
+
+def _address(source: Source, path: str) -> str:
+    from fedloom.weights.web import hub
+
+    base = f"{hub()}/{source.name}"
+    return f"{base}/resolve/{source.revision}/{path}" if path else f"{base}/tree/{source.revision}"
+
+
+def show_by_hand(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The same as text that can be handed to somebody who has a connection."""
+    from fedloom.report.scores import byte_text
+
+    show("Files to load elsewhere and to place by hand:")
+    for row in rows:
+        show(f"\n{row['name']}: into {row['folder']}/")
+        if not row["files"]:
+            show(f"  configuration, tokenizer and weights (safetensors) of {row['page']}")
+        for file in row["files"]:
+            size = f"  {byte_text(file['bytes'])}" if file["bytes"] else ""
+            show(f"  {file['path']}  {file['url']}{size}")
+        if row["then"]:
+            show(f"  then: {row['then']}")
+
+
+# ----------------------------------------------------------------------------------------------------- progress
+
+
+class Progress(ExitStack):
+    """Bars on a terminal, a line a file elsewhere; on stderr."""
+
+    def __enter__(self) -> Progress:
+        super().__enter__()
+        screen = console(stderr=True)
+        self._bars: Any = None
+        if screen.is_terminal:
+            from rich import progress
+
+            columns = (progress.TextColumn("{task.description}"), progress.BarColumn())
+            times = (
+                progress.DownloadColumn(),
+                progress.TransferSpeedColumn(),
+                progress.TimeRemainingColumn(),
+            )
+            self._bars = self.enter_context(progress.Progress(*columns, *times, console=screen))
+        return self
+
+    def stop(self) -> None:
+        """Leave the terminal to others."""
+        if self._bars is not None:
+            self._bars.stop()
+
+    def of(self, name: str) -> Callable[[str, int, int | None], None]:
+        """The observer for one set of weights."""
+        tasks: dict[str, Any] = {}
+
+        def observe(path: str, done: int, size: int | None) -> None:
+            if path not in tasks:
+                label = f"{name}/{path}"
+                if self._bars is None:
+                    typer.echo(f"{label}: {_about(size) if size else 'size not known'}", err=True)
+                tasks[path] = self._bars and self._bars.add_task(label, total=size)
+            if self._bars is not None:
+                self._bars.update(tasks[path], completed=done)
+
+        return observe

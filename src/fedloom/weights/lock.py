@@ -1,0 +1,81 @@
+"""The lock of a fetched folder: which revision it is, and the size and digest of every file. Written last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fedloom.errors import FedloomError
+from fedloom.runs.disk import json_text, read_object, write_atomic
+from fedloom.weights.catalogue import Source
+from fedloom.weights.order import Order, Piece, digest
+from fedloom.weights.place import LOCK, MARK, state_of
+
+
+def facts_of(root: Path, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Bytes and sha256 of files below `root`, by path."""
+    return {
+        path: {"bytes": (root / path).stat().st_size, "sha256": digest(root / path)} for path in sorted(paths)
+    }
+
+
+def seal(
+    folder: Path, source: Source, order: Order, files: Mapping[str, Any], made_from: Mapping[str, Any]
+) -> None:
+    """Write the lock, then take the mark away."""
+    content = {
+        "format": 1,
+        "name": source.name,
+        "revision": order.revision,
+        "licence": source.licence,
+        "from": {piece.path: piece.url for piece in order.pieces},
+        "files": dict(files),
+    }
+    if made_from:
+        content["made_from"] = dict(made_from)
+    write_atomic(folder / LOCK, json_text(content))
+    (folder / MARK).unlink(missing_ok=True)
+
+
+def revision_of(folder: Path) -> str | None:
+    """The revision that a fetched folder holds; None where no lock says."""
+    try:
+        revision = read_object(folder / LOCK).get("revision")
+    except FedloomError:
+        return None
+    return str(revision) if revision else None
+
+
+def faults(source: Source, folder: Path) -> list[str]:
+    """What is wrong with a folder of weights, a line each; [] where it is as its lock, or the catalogue, says.
+
+    A folder placed by hand has no lock: it is held against what the catalogue knows of its files.
+    """
+    state = state_of(source.name, folder)
+    if state in ("missing", "unfinished"):
+        return [f"is {state}"]
+    if state == "ready":
+        return _against_lock(source, folder)
+    known = (
+        () if source.made_by else source.files
+    )  # what was published lies in no folder that was made from it
+    return _faulty(folder, (Piece(f.path, "", f.bytes, f.sha256) for f in known if f.sha256))
+
+
+def _against_lock(source: Source, folder: Path) -> list[str]:
+    try:
+        content = read_object(folder / LOCK)
+        pieces = [Piece(path, "", file["bytes"], file["sha256"]) for path, file in content["files"].items()]
+        revision = content["revision"]
+    except (FedloomError, KeyError, TypeError, AttributeError):
+        return [f"its {LOCK} is damaged"]
+    found = _faulty(folder, pieces)
+    if source.pinned and revision != source.revision:
+        found.insert(0, f"is revision {revision}, the catalogue's is {source.revision}")
+    return found
+
+
+def _faulty(folder: Path, pieces: Iterable[Piece]) -> list[str]:
+    found = ((piece.path, piece.fault(folder / piece.path)) for piece in pieces)
+    return [f"{path} {fault}" for path, fault in found if fault]

@@ -1,0 +1,67 @@
+"""Which weights and data sets a configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
+
+from fedloom.errors import BadInput
+from fedloom.models.settings import LearnerSettings
+from fedloom.weights.order import is_hub_name
+
+if TYPE_CHECKING:
+    from fedloom.config import Config
+    from fedloom.data.registry import DatasetInfo, PairSetInfo
+
+_ALWAYS_HERE = ("gru", "frozen-mobilenet")  # their `pretrained` is a path, never a hub name
+
+
+def named_weights(config: Config) -> dict[str, list[str]]:
+    """The weights that must be fetched for a configuration, each with the keys that name it. Paths here are left out.
+
+    Raises:
+        BadInput: a key names a path that is not here.
+    """
+    found: dict[str, list[str]] = {}
+    for key, name, arch in _named(config, ""):
+        if Path(name).exists():
+            continue
+        if arch in _ALWAYS_HERE or not is_hub_name(name):
+            raise BadInput(f"{key} = {name!r}: no such path here{_or_hub(arch)}")
+        found.setdefault(name, []).append(key)
+    return found
+
+
+def _or_hub(arch: str | None) -> str:
+    return f", and {arch} is loaded from one" if arch in _ALWAYS_HERE else ", and no hub name (OWNER/NAME)"
+
+
+def _named(node: object, key: str) -> Iterator[tuple[str, str, str | None]]:
+    """Key, name and arch, where there is one, of all that is said to be pretrained below `node`."""
+    if isinstance(node, LearnerSettings):
+        for tower in node.towers():
+            if tower.pretrained:
+                yield f"{key}.pretrained", tower.pretrained, tower.arch
+    elif isinstance(node, tuple):
+        for number, entry in enumerate(node):
+            yield from _named(entry, f"{key}.{number}")
+    elif isinstance(node, BaseModel):
+        for field in type(node).model_fields:
+            value, inner = getattr(node, field), f"{key}.{field}" if key else field
+            if (field == "pretrained" or inner == "evaluation.features") and isinstance(value, str):
+                yield inner, value, None
+            else:
+                yield from _named(value, inner)
+
+
+def named_data(config: Config) -> list[tuple[DatasetInfo | PairSetInfo, str | None]]:
+    """The data sets that need a folder, each with the root that is set for it, if one is."""
+    from fedloom.data.registry import DATASETS, PAIR_SETS
+
+    known: dict[str, DatasetInfo | PairSetInfo] = {**DATASETS, **PAIR_SETS}
+    parts = [value for value in config.data.options.values() if isinstance(value, dict)]  # of the set `mixed`
+    named = [(config.data.name, config.data.root), *((part.get("name"), part.get("root")) for part in parts)]
+    return [(known[name], root) for name, root in named if name in known and known[name].layout]

@@ -1,0 +1,174 @@
+"""What is to be fetched: the files of a source with address, size and digest, as its server lists them now.
+
+An order is written into the folder before the first file, so that a later call goes on with the same revision, and can
+finish without asking again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from fedloom.errors import BadInput, FedloomError
+from fedloom.runs.disk import explained, json_text, read_object, write_atomic
+from fedloom.weights.catalogue import File, Source
+from fedloom.weights.place import MARK, offline
+from fedloom.weights.web import NoConnection, hub, read_json
+
+_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_SMALL = (".json", ".txt", ".model")
+_SAFE = re.compile(r"(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors")
+_PICKLED = re.compile(r"(diffusion_)?pytorch_model(-\d+-of-\d+)?\.bin")
+_UNUSED = (
+    "safety_checker",
+    "feature_extractor",
+    "image_encoder",
+)  # what the server's generator is loaded without
+_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A file to be had. bytes, sha256 and blob (git's name of a small file) are None where nobody says them."""
+
+    path: str
+    url: str
+    bytes: int | None = None
+    sha256: str | None = None
+    blob: str | None = None
+
+    def fault(self, file: Path) -> str | None:
+        """What is wrong with `file` as this piece, in a few words, or None."""
+        if not file.is_file():
+            return "is missing"
+        size = file.stat().st_size
+        if self.bytes is not None and size != self.bytes:
+            return f"has {size} bytes, not {self.bytes}"
+        if self.sha256 is not None and digest(file) != self.sha256:
+            return "is damaged or another file: its sha256 differs"
+        if self.blob is not None and digest(file, "sha1", f"blob {size}\0".encode()) != self.blob:
+            return "is damaged or another file: its digest differs"
+        return None
+
+
+@dataclass(frozen=True)
+class Order:
+    """The files of one source at one revision."""
+
+    name: str
+    revision: str
+    pieces: tuple[Piece, ...]
+
+    def write(self, folder: Path) -> None:
+        """Mark the folder as unfinished, with this order as what is to come."""
+        with explained("make", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / MARK, json_text(asdict(self)))
+
+
+def digest(file: Path, kind: str = "sha256", begin: bytes = b"") -> str:
+    """Hex digest of `begin` and the file's content."""
+    running = hashlib.new(kind, begin, usedforsecurity=kind == "sha256")
+    with explained("read", file), file.open("rb") as handle:
+        while block := handle.read(_BLOCK):
+            running.update(block)
+    return running.hexdigest()
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether `name` can be one of the hub: NAME or OWNER/NAME."""
+    return _NAME.fullmatch(name) is not None
+
+
+def order_of(source: Source, folder: Path) -> Order:
+    """The order that is to be filled: that of an unfinished fetch, else one made from what the server lists.
+
+    Raises:
+        NoConnection: the hub must be asked and cannot be.
+        FedloomError: the hub has no such repository, lacks a file, or contradicts the catalogue.
+    """
+    if source.kind == "files":
+        pieces = tuple(Piece(f.path, str(f.url), f.bytes, f.sha256) for f in source.files)
+        return Order(source.name, source.revision, pieces)
+    begun = written(folder)
+    if begun is not None and (not source.pinned or begun.revision == source.revision):
+        return begun
+    return _from_hub(source)
+
+
+def written(folder: Path) -> Order | None:
+    """The order of the unfinished fetch in `folder`; None where there is none that can be read."""
+    try:
+        value = read_object(folder / MARK)
+        return Order(value["name"], value["revision"], tuple(Piece(**piece) for piece in value["pieces"]))
+    except (FedloomError, KeyError, TypeError):
+        return None
+
+
+def _from_hub(source: Source) -> Order:
+    if offline():
+        raise NoConnection("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set: the hub may not be asked")
+    if not is_hub_name(source.name):
+        raise BadInput(f"weights {source.name!r}: no hub name, allowed: OWNER/NAME")
+    told = read_json(f"{hub()}/api/models/{source.name}/revision/{source.revision}?blobs=true")
+    try:
+        listing = {row["rfilename"]: row for row in told["siblings"]}
+        revision = str(told["sha"])
+    except (KeyError, TypeError):
+        raise FedloomError(f"{source.name}: {hub()} answered with no list of files") from None
+    chosen = _catalogued(source, listing) if source.files else [File(path) for path in _usual(listing)]
+    if not chosen:
+        raise FedloomError(f"{source.name}: holds no weights that can be loaded here ({len(listing)} files)")
+    return Order(source.name, revision, tuple(_piece(source, file, listing, revision) for file in chosen))
+
+
+def _catalogued(source: Source, listing: Mapping[str, Any]) -> list[File]:
+    """The catalogue's files, all of which the hub must list."""
+    for file in source.files:
+        if file.path not in listing:
+            raise FedloomError(f"{source.name} at {source.revision}: the hub lists no {file.path}")
+    return list(source.files)
+
+
+def _usual(paths: Iterable[str]) -> list[str]:
+    """Of a repository that is not catalogued: small files, and one kind of weights a folder; nothing hidden."""
+    all_paths = [p for p in paths if _inside(p)]
+    pipeline = "model_index.json" in all_paths
+    chosen = []
+    for folder in sorted({str(PurePosixPath(p).parent) for p in all_paths}):
+        if (folder != "." and not pipeline) or folder in _UNUSED:
+            continue
+        here = [p for p in all_paths if str(PurePosixPath(p).parent) == folder]
+        chosen += [p for p in here if p.endswith(_SMALL)]
+        if pipeline and folder == ".":  # what lies there is a copy of all parts in one file
+            continue
+        safe = [p for p in here if _SAFE.fullmatch(PurePosixPath(p).name)]
+        chosen += safe or [p for p in here if _PICKLED.fullmatch(PurePosixPath(p).name)]
+    return chosen if any(not p.endswith(_SMALL) for p in chosen) else []
+
+
+def _inside(path: str) -> bool:
+    parts: Sequence[str] = PurePosixPath(path).parts
+    return len(parts) in (1, 2) and not any(part.startswith((".", "/")) or "\\" in part for part in parts)
+
+
+def _piece(source: Source, file: File, listing: Mapping[str, Any], revision: str) -> Piece:
+    """The file with what the hub says of it; what the catalogue knows must agree."""
+    row = listing[file.path]
+    large = row.get("lfs") or {}
+    size, sha256 = large.get("size", row.get("size")), large.get("sha256")
+    for said, known in ((size, file.bytes), (sha256, file.sha256)):
+        if said is not None and known is not None and said != known:
+            raise FedloomError(f"{source.name}/{file.path}: the hub says {said}, fedloom's catalogue {known}")
+    return Piece(
+        file.path,
+        f"{hub()}/{source.name}/resolve/{revision}/{quote(file.path)}",
+        size if size is not None else file.bytes,
+        sha256 or file.sha256,
+        None if large else row.get("blobId"),
+    )

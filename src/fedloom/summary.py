@@ -54,6 +54,17 @@ def summarise(
         "bytes_down": sum(row["bytes_down"] for row in rows),
         "seconds": {**phases, "total": seconds["total"]},
         "peak_memory_bytes": 1024 * max(memory),  # Linux counts in KiB
+        **({"peak_device_bytes": peaks} if (peaks := device_peaks()) else {}),
         "judge": {"real_test_accuracy": judge_accuracy},
         "version": __version__,
     }
+
+
+def device_peaks() -> dict[str, int]:
+    """Most bytes that tensors of this process have taken on each GPU; clients in worker processes are not in it."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    most = {f"cuda:{i}": torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count())}
+    return {name: peak for name, peak in most.items() if peak}

@@ -231,6 +231,7 @@ def make_run(
                 "bytes_per_round": {"up": 36_440},
                 "seconds": {k: v * ROUNDS for k, v in rows[-1]["seconds"].items()},
                 "peak_memory_bytes": 1_234_567_890,
+                "peak_device_bytes": {"cuda:0": 9_876_543_210},
                 "judge": {"real_test_accuracy": 0.973},
                 "version": "0.1.0",
             }

@@ -84,6 +84,10 @@ def time(run: Run) -> Markup:
     rows.append((Markup("<b>all</b>"), Markup(f"<b>{second_text(whole)}</b>"), "", ""))
     memory = number(run.summary.get("peak_memory_bytes"))
     note = f"Peak memory {byte_text(memory)}." if memory is not None else ""
+    devices = run.summary.get("peak_device_bytes")
+    for name, peak in devices.items() if isinstance(devices, Mapping) else ():
+        if (most := number(peak)) is not None:
+            note += f" {name}: {byte_text(most)}."
     return section("Time", note, table(("Phase", "Time", "Share", ""), rows, numbers=(1, 2)))
 
 

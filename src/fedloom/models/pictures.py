@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def to_float(images: NDArray[np.uint8]) -> Tensor:
-    """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+def to_float(images: NDArray[np.uint8], place: torch.device | str = "cpu") -> Tensor:
+    """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1], on the device `place`; bytes travel, not floats."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).to(place)
+    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
 def from_kept(name: str, array: NDArray[Any]) -> Tensor:

@@ -2,7 +2,7 @@
 2017).
 
 It differs from the usual Inception-v3: means at borders are over real pixels only, the last block takes a maximum where
-the others take a mean, there are 1008 classes, and pictures are enlarged as TensorFlow 1 did. Names of weights are those
+the others take a mean, there are 1008 classes, and pictures are enlarged as TensorFlow 1 did. Weights have the names
 of the file `pt_inception-2015-12-05-6726825d.pth`.
 """
 
@@ -178,7 +178,7 @@ class Inception(Viewer):
         x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(POOLS["halve"](x))))  # (B, 288, 35, 35)
         x = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(x)))))  # (B, 768, 17, 17)
         x = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x)))  # (B, 2048, 8, 8)
-        return x.mean(dim=(2, 3))
+        return torch.mean(x, dim=(2, 3))
 
     def logits(self, features: Tensor) -> Tensor:
         """Without the bias, as the published Inception scores are computed."""
@@ -227,10 +227,14 @@ def _fitting(network: Inception, found: object, file: Path) -> dict[str, Tensor]
     """The weights of `found`, all of which the network has and none of which it lacks; counts of batches aside."""
     wanted = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
     if not isinstance(found, Mapping):
-        raise BadInput(f"features {file}: holds a {type(found).__name__}, expected Inception-v3's weights by name")
+        raise BadInput(
+            f"features {file}: holds a {type(found).__name__}, expected Inception-v3's weights by name"
+        )
     given = {k: v for k, v in found.items() if not str(k).endswith("num_batches_tracked")}
     for key in [*wanted, *given]:
         shapes = [tuple(x[key].shape) if key in x else None for x in (wanted, given)]
         if shapes[0] != shapes[1]:
-            raise BadInput(f"features {file}: no FID Inception-v3: {key} is {shapes[1]}, expected {shapes[0]}")
+            raise BadInput(
+                f"features {file}: no FID Inception-v3: {key} is {shapes[1]}, expected {shapes[0]}"
+            )
     return given

@@ -58,8 +58,14 @@ def asset_key(config: Config, scene: Scene, kind: str) -> dict[str, Any]:
     }
     if kind == "judge":
         real = real_pictures(scene)
-        key = fingerprint(real.images, real.labels)
-        return base | {"real": key, "settings": config.evaluation.judge.model_dump(mode="json")}
+        settings = config.evaluation.judge.model_dump(mode="json")
+        base |= {"real": fingerprint(real.images, real.labels), "settings": settings}
+        if (
+            settings["pretrained"] is not None
+        ):  # it learns on the server's device, whose kind tells in the last bits
+            settings["pretrained"] = weights_print(settings["pretrained"])
+            base["device"] = s.device.partition(":")[0]
+        return base
     base |= {"generic": _generic_print(scene), "vocabulary": s.vocabulary, "tokens": s.tokens}
     if kind == "tokenizer":
         return base

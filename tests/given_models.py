@@ -44,14 +44,14 @@ def processor(folder: Path, mean: list[float], std: list[float], **more: Any) ->
     write(folder, "preprocessor_config.json", said | more)
 
 
-def bert_words(folder: Path) -> None:
+def bert_words(folder: Path, length: int = 512) -> None:
     """A BERT tokenizer as vocab.txt, with no tokenizer.json."""
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
     special = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "pad", "sep", "unk", "mask")}
     write(
         folder,
         "tokenizer_config.json",
-        {"tokenizer_class": "BertTokenizer", "model_max_length": 512, "do_lower_case": True, **special},
+        {"tokenizer_class": "BertTokenizer", "model_max_length": length, "do_lower_case": True, **special},
     )
 
 
@@ -131,7 +131,7 @@ def bert(folder: Path, classes: int = 5) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    config = BertConfig(**_TOWER, vocab_size=len(WORDS), max_position_embeddings=512, num_labels=classes)
+    config = BertConfig(**_TOWER, vocab_size=len(WORDS), max_position_embeddings=24, num_labels=classes)
     BertForSequenceClassification(config).save_pretrained(folder)
-    bert_words(folder)
+    bert_words(folder, 24)
     return folder

@@ -46,11 +46,11 @@ def given_config(what: str, name: str | Path, kinds: Collection[str] = ()) -> An
     return config
 
 
-def given_model(what: str, name: str | Path, kind: Any, *, fresh: str = "", **more: Any) -> Any:
+def given_model(what: str, name: str | Path, kind: Any, *, fresh: tuple[str, ...] = (), **more: Any) -> Any:
     """The model, in fp32 and evaluation mode. What the folder lacks would be random: that is an error.
 
     Args:
-        fresh: beginning of the names of weights that may be new; "": none.
+        fresh: how the names of weights begin that may be new.
 
     Raises:
         BadInput: as `load_given`; or weights are missing, the first of which is named.
@@ -58,7 +58,7 @@ def given_model(what: str, name: str | Path, kind: Any, *, fresh: str = "", **mo
     import torch
 
     model, found = load_given(what, name, kind, output_loading_info=True, dtype=torch.float32, **more)
-    missing = sorted(key for key in found["missing_keys"] if not fresh or not key.startswith(fresh))
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith(fresh))
     if missing:
         raise BadInput(
             f"{what} {name}: {len(missing)} weights of a {type(model).__name__} are missing, such as {missing[0]}"

@@ -96,7 +96,7 @@ def load_classifier(
 
     config = given_config(what, name)
     more: dict[str, Any] = {} if classes is None else {"num_labels": classes, "ignore_mismatched_sizes": True}
-    fresh = "" if classes is None else "classifier"
+    fresh = () if classes is None else ("classifier", "head")
     model = given_model(what, name, AutoModelForImageClassification, fresh=fresh, **more)
     last = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1:]
     if not last or last[0][1].out_features != model.config.num_labels:

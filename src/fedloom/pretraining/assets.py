@@ -51,7 +51,7 @@ def prepare(
     ]
     missing = [lacks for chain in chains if (lacks := [k for k in chain if not present(config, scene, k)])]
     if missing:
-        log(f"pretraining on the generic part: {'; '.join(k for chain in missing for k in chain)}")
+        log(f"learned first: {'; '.join(k for chain in missing for k in chain)}")
         build_side_by_side(config, missing, watch)
     folders = {kind: asset(config, scene, kind) for chain in chains for kind in chain}
     return Assets(tokenizer, {k: folders.pop(k) for k in backbones}, **folders)

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedloom.data.scene import ImageSet
-from fedloom.models.device import CPU, arithmetic, place_of
+from fedloom.models.device import CPU, arithmetic
 from fedloom.models.fit import adamw, cosine, fit, index_batches
 from fedloom.models.image_network import load_classifier
 from fedloom.models.pictures import soften, to_float
 from fedloom.models.settings import JudgeSettings
 from fedloom.models.viewer import Viewer
-from fedloom.randomness import global_torch_stream, numpy_stream, torch_stream
+from fedloom.randomness import global_torch_stream, numpy_stream, stream_seed, torch_stream
 
 
 class Judge(Viewer):
@@ -89,20 +89,23 @@ def train_judge(
 ) -> Viewer:
     """Train a judge on real pictures, shifted, flipped and softened so that a generator's blur is no cue.
 
-    They have the side of what the generator hands out, so resolution is no cue either. A batch at a time is made
-    numbers and sent to the device.
+    They have the side of what the generator hands out, so resolution is no cue either. A batch at a time goes to the
+    device and becomes floating-point numbers there.
     """
     from fedloom.functional.augment import shift_flip
 
     rng, draws = numpy_stream(seed, "judge", "batches"), torch_stream(seed, "judge", "views")
+    # Noise is as much as the pictures themselves: it is drawn where they are.
+    noise = (
+        draws if device == CPU else torch.Generator(device).manual_seed(stream_seed(seed, "judge", "noise"))
+    )
     labels = torch.from_numpy(real.labels)
 
     def objective(index: NDArray[np.int64]) -> Tensor:
-        views = soften(shift_flip(to_float(real.images[index]), draws), draws)
-        place = place_of(judge)
-        with arithmetic(place, settings.precision):
-            logits = judge(views.to(place))
-        return F.cross_entropy(logits.float(), labels[index].to(place), label_smoothing=0.05)
+        views = soften(shift_flip(to_float(real.images[index], device), draws), noise)
+        with arithmetic(device, settings.precision):
+            logits = judge(views)
+        return F.cross_entropy(logits.float(), labels[index].to(device), label_smoothing=0.05)
 
     with global_torch_stream(seed, "judge", "training"):
         judge = build_judge(settings, classes).to(device)

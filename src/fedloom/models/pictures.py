@@ -36,8 +36,10 @@ def to_uint8(images: Tensor) -> NDArray[np.uint8]:
 def soften(images: Tensor, draws: torch.Generator, noise: float = 0.1) -> Tensor:
     """Each picture (B, 3, H, W) blended with its 3 x 3 mean by a random share, plus noise.
 
-    What a classifier of real pictures should not mind, as generated ones are softer.
+    What a classifier of real pictures should not mind, as generated ones are softer. The pictures may be on any device,
+    whatever that of `draws`.
     """
-    share = torch.rand((len(images), 1, 1, 1), generator=draws)
+    share = torch.rand((len(images), 1, 1, 1), generator=draws, device=draws.device).to(images.device)
+    grain = torch.randn(images.shape, generator=draws, device=draws.device).to(images.device)
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    return images + share * (blurred - images) + noise * torch.randn(images.shape, generator=draws)
+    return images + share * (blurred - images) + noise * grain

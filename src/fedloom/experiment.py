@@ -103,6 +103,7 @@ def run(
             return load_run(folder.path)
     if config.engine.name == "flower" and grid is None:
         check_generator(config, method, settings)
+        check_scoring(config, method, settings)
         from fedloom.deployment.launch import launch
 
         return launch(config, folder if resume is not None else None, out, overwrite, watch)

@@ -24,6 +24,9 @@ from fedloom.randomness import global_torch_stream, numpy_stream, torch_stream
 from fedloom.weights import hub_arguments, placed
 
 _WHAT = "server.captioner"
+_LARGE = (
+    128  # pixels from which a picture has so many positions that what is kept of 128 fills a small machine
+)
 
 
 class Captioner(nn.Module):
@@ -49,12 +52,13 @@ class Captioner(nn.Module):
         self.max_tokens, self.precision = max_tokens, precision
         self.size: int = model.config.vision_config.image_size
         self.optics = optics or Optics(self.size, self.size)
+        self.batch = 128 if self.size < _LARGE else 64
 
     @torch.no_grad()
-    def caption(self, images: NDArray[np.uint8], batch: int = 128) -> tuple[str, ...]:
-        """uint8 (N, H, W, 3), of any side, to N captions, greedily decoded."""
+    def caption(self, images: NDArray[np.uint8], batch: int | None = None) -> tuple[str, ...]:
+        """uint8 (N, H, W, 3), of any side, to N captions, greedily decoded, `batch` at a time."""
         texts: list[str] = []
-        place = place_of(self)
+        place, batch = place_of(self), batch or self.batch
         for start in range(0, len(images), batch):
             pixels = self.optics(to_float(images[start : start + batch], place))
             with arithmetic(place, self.precision):

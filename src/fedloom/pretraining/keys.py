@@ -85,9 +85,12 @@ def fingerprint(*parts: Any) -> str:
     """A digest of arrays and texts."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(
-            part.tobytes() if isinstance(part, np.ndarray) else "\x1f".join(map(str, part)).encode()
-        )
+        if isinstance(part, np.ndarray):
+            digest.update(
+                np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+            )  # no copy: it may be all pictures
+        else:
+            digest.update("\x1f".join(map(str, part)).encode())
         digest.update(b"\x1e")
     return digest.hexdigest()
 

@@ -294,9 +294,7 @@ class JudgeSettings(Frozen):
     pretrained: str | None = Field(
         None, description="folder or hub name of an image classifier (ViT-B/16, ResNet-50); null: a small one"
     )
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="arithmetic of its training; it judges in fp32"
-    )
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of its training; it judges in fp32")
     channels: tuple[int, ...] = (24, 48, 96)
     steps: int = Field(250, ge=0)
     batch: int = Field(64, ge=2)

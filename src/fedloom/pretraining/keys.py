@@ -85,10 +85,8 @@ def fingerprint(*parts: Any) -> str:
     """A digest of arrays and texts."""
     digest = hashlib.sha256()
     for part in parts:
-        if isinstance(part, np.ndarray):
-            digest.update(
-                np.ascontiguousarray(part).reshape(-1).view(np.uint8)
-            )  # no copy: it may be all pictures
+        if isinstance(part, np.ndarray):  # no copy is made: it may be all pictures
+            digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
         else:
             digest.update("\x1f".join(map(str, part)).encode())
         digest.update(b"\x1e")

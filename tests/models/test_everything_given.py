@@ -144,6 +144,7 @@ def test_it_scores(run, models):
         ("server.captioner.pretrained", "clip", "server.captioner .*: holds a clip, allowed: blip"),
         ("evaluation.features", "none", "evaluation.features .*none: cannot be loaded"),
         ("evaluation.judge.pretrained", "none", "evaluation.judge .*none: cannot be loaded"),
+        ("server.captioner.pretrained", "null", "no generic part to pretrain .* give the models"),
         ("server.device", "cuda:77", "device 'cuda:77'"),
     ],
 )

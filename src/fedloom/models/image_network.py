@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from fedloom.errors import BadInput
-from fedloom.models.frozen import Precision
 from fedloom.models.given import given_config, given_model
 from fedloom.models.optics import Optics, read_optics
 from fedloom.models.viewer import Viewer
@@ -81,9 +80,7 @@ def load_backbone(what: str, name: str | Path) -> ImageNetwork:
     return ImageNetwork(backbone, None, _optics(name, config), _called(name, config))
 
 
-def load_classifier(
-    what: str, name: str | Path, classes: int | None, precision: Precision = "fp32"
-) -> ImageNetwork:
+def load_classifier(what: str, name: str | Path, classes: int | None) -> ImageNetwork:
     """The image classifier in a folder or of a hub name.
 
     Args:

@@ -136,7 +136,8 @@ def _generic_print(scene: Scene) -> str:
     g = scene.generic
     if g is None:
         raise BadInput(
-            f"{scene.name} has no generic part to pretrain the server's models on (set data.options.generic_share)"
+            f"{scene.name} has no generic part to pretrain the server's models on (set data.options.generic_share, or "
+            "give the models: `pretrained` of server.clip, server.captioner and the clients)"
         )
     return fingerprint(
         g.images, g.captions, g.labels, g.names, scene.class_names, *([g.texts] if g.texts else [])

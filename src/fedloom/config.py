@@ -264,6 +264,11 @@ class EvaluationSettings(Frozen):
         12, ge=1, description="pictures a class for T2I accuracy, CLIP score, FID and IS"
     )
     grid: int = Field(4, ge=1, description="pictures a class in the sample grids")
+    features: str | None = Field(
+        None,
+        description="network of FID and Inception score: file of FID's Inception-v3, or folder or hub name of an image "
+        "model; null: the judge",
+    )
     generic: int = Field(
         0,
         ge=0,

@@ -28,6 +28,7 @@ from fedloom.parts import (
     build_federation,
     check_generator,
     check_scene,
+    check_scoring,
     completed,
     own_data,
     pretrained_models,
@@ -102,12 +103,14 @@ def run(
             return load_run(folder.path)
     if config.engine.name == "flower" and grid is None:
         check_generator(config, method, settings)
+        check_scoring(config, method, settings)
         from fedloom.deployment.launch import launch
 
         return launch(config, folder if resume is not None else None, out, overwrite, watch)
     scene = cached_scene(config.data)
     check_scene(config, method, scene)
     check_generator(config, method, settings, side_of(scene))
+    check_scoring(config, method, settings)
     splits = split_data(config, scene) if method.clients and not own_data(config) else {}
     if resume is None:
         place = Path(out) if out else new_run_path(config.method, config.data.name, config.seed)
@@ -171,7 +174,7 @@ class _Experiment:
             if self.keep:
                 self._export(store, tools, assets)
         seconds = {"setup": setup, "total": time.perf_counter() - start}
-        summary = summarise(config, self.names, rows, seconds, scorer.real_accuracy)
+        summary = summarise(config, self.names, rows, seconds, scorer.real_accuracy, scorer.networks)
         self.folder.write_summary(summary)
         if not self.keep:  # only now: until the summary is there, the run may have to go on
             shutil.rmtree(self.folder.checkpoints, ignore_errors=True)

@@ -120,6 +120,28 @@ def check_generator(config: Config, method: Method, settings: Any, side: int = 0
         check_given(config.server.generator, settings, side)
 
 
+def check_scoring(config: Config, method: Method, settings: Any) -> None:
+    """Raises BadInput when what is given to caption, or to score a generator, is not there or not that."""
+    from fedloom.models.captioner import check_captioner
+    from fedloom.models.clip import check_clip
+    from fedloom.models.device import device_of
+    from fedloom.models.features import check_features
+    from fedloom.models.given import given_config
+
+    uses, server, scored = method.tools(settings), config.server, config.evaluation
+    device_of(server.device)
+    if "captioner" in uses and server.captioner.pretrained and _reads_captions(config, method, settings):
+        check_captioner(server.captioner.pretrained)
+    if "generator" not in uses:
+        return
+    if server.clip.pretrained:
+        check_clip(server.clip.pretrained)
+    if scored.features:
+        check_features(scored.features)
+    if scored.judge.pretrained:
+        given_config("evaluation.judge", scored.judge.pretrained)
+
+
 def split_data(config: Config, scene: Scene) -> dict[Modality, Split]:
     """The training samples of each modality that has clients, shared out among them.
 
@@ -160,6 +182,8 @@ def _reads_captions(config: Config, method: Method, settings: Any) -> bool:
 
 def server_tools(config: Config, method: Method, settings: Any, scene: Scene, assets: Assets) -> Tools:
     """What the method's server half works with, its models loaded."""
+    from fedloom.models.device import device_of
+
     uses = method.tools(settings)
     generator = captioner = features = None
     if assets.generator is not None:
@@ -173,15 +197,12 @@ def server_tools(config: Config, method: Method, settings: Any, scene: Scene, as
     if assets.captioner is not None:
         from fedloom.models.captioner import load_captioner
 
-        captioner = load_captioner(assets.captioner, config.server.captioner.max_tokens)
+        most, precision = config.server.captioner.max_tokens, config.server.precision
+        captioner = load_captioner(assets.captioner, most, device_of(config.server.device), precision)
     if "features" in uses and assets.clip is not None:
         from fedloom.models.clip import load_clip
-        from fedloom.models.pictures import to_float
 
-        clip = load_clip(assets.clip).requires_grad_(False)
-
-        def features(images: Any) -> Any:
-            return clip.embed_images(to_float(images))
+        features = load_clip(assets.clip, device_of(config.server.device)).embed_pictures
 
     real = scene.train.get("image") if "real" in uses else None
     return Tools(

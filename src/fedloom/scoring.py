@@ -1,18 +1,20 @@
 """The scores of a run: clients on their test sets, the generator before a judge, CLIP, and two distances.
 
-The feature network of FID and IS is the judge: a small classifier trained on real pictures of the same data set. Its
-numbers compare runs of one data set with one another and with nothing else.
+The feature network of FID and IS is the judge, unless another is given: a classifier trained on real pictures of the
+same data set, whose numbers compare runs of one data set with one another and with nothing else. Everything here is
+computed in fp32, a batch of pictures at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from torch import Tensor
 
 from fedloom.config import Config
 from fedloom.data.scene import ImageSet, Modality, Scene
@@ -20,14 +22,16 @@ from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty
 from fedloom.methods.pair_site import figures, scored
 from fedloom.metrics.clip_score import clip_score
-from fedloom.metrics.frechet import frechet_distance
+from fedloom.metrics.frechet import frechet_distance, moments
 from fedloom.metrics.inception import inception_score
 from fedloom.metrics.labels import label_report
 from fedloom.metrics.retrieval import TERMS
 from fedloom.metrics.streams import probe_accuracy, stream_scores
 from fedloom.models.clip import Clip, load_clip
-from fedloom.models.judge import Judge
-from fedloom.models.pictures import to_float
+from fedloom.models.device import device_of
+from fedloom.models.features import load_features
+from fedloom.models.judge import load_judge
+from fedloom.models.viewer import Viewer
 from fedloom.pretraining import Assets
 from fedloom.randomness import numpy_stream, torch_stream
 
@@ -40,22 +44,49 @@ class Scorer:
     ) -> None:
         self.config, self.scene, self.synthesize = config, scene, synthesize
         self.prompts = scene.prompts
-        self.judge: Judge | None = None
+        self.judge: Viewer | None = None
+        self.viewer: Viewer | None = None  # the feature network of FID
+        self.networks: dict[str, str] = {}  # what FID and Inception score are taken on
         self.clip: Clip | None = None
         self.real_accuracy: float | None = None
         self.generic_features: Any = None
         self.joint: Any = None  # joint samples of training and test part, as a site stores them
         if assets.judge is not None:
-            self.judge = Judge(config.evaluation.judge, scene.classes)
-            self.judge.load_state_dict(load_file(assets.judge / "judge.safetensors"))
-            test = scene.test["image"]
-            assert isinstance(test, ImageSet)
-            self.real, p = self.judge.look(test.images)
-            self.real_accuracy = float((p.argmax(1).numpy() == test.labels).mean())
+            self._meet(assets.judge)
         if assets.clip is not None and synthesize is not None:
-            self.clip = load_clip(assets.clip)
+            self.clip = load_clip(assets.clip, device_of(config.server.device))
             with torch.no_grad():
                 self.prompt_vectors = self.clip.embed_texts(self.prompts)
+
+    def _meet(self, judge: Path) -> None:
+        """Load judge and feature network; what they see in the real test pictures."""
+        evaluation, device = self.config.evaluation, device_of(self.config.server.device)
+        self.judge = self.viewer = load_judge(evaluation.judge, self.scene.classes, judge, device)
+        test = self.scene.test["image"]
+        assert isinstance(test, ImageSet)
+        features, p = self.judge.look(test.images)
+        assert p is not None
+        self.real_accuracy = float((p.argmax(1).numpy() == test.labels).mean())
+        known: Tensor | None = p
+        if evaluation.features is not None:
+            self.viewer = load_features(evaluation.features, device)
+            features, known = self.viewer.look(test.images)
+        self.real = moments(features)
+        self.networks = {
+            "fid": self.viewer.name,
+            "inception_score": (self.judge if known is None else self.viewer).name,
+        }
+
+    def _look(self, images: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures (N, H, W, 3) to FID's features, the classes of the Inception score, and the judge's (N, C)."""
+        assert self.judge is not None
+        assert self.viewer is not None
+        features, judged = self.judge.look(images)
+        assert judged is not None
+        known: Tensor | None = judged
+        if self.viewer is not self.judge:
+            features, known = self.viewer.look(images)
+        return features, judged if known is None else known, judged
 
     def clients(self, federation: Federation) -> dict[str, Any]:
         """The score of every client that answers, and the mean of each modality; recalls of clients of pairs."""
@@ -133,23 +164,22 @@ class Scorer:
             self.config.server.seed, "evaluation", "noise"
         )  # one noise for all runs and rounds
         images = self.synthesize([self.prompts[c] for c in labels], draws)
-        features, p = self.judge.look(images)
+        features, known, judged = self._look(images)
         scores: dict[str, float | None] = {
-            "t2i_accuracy": float((p.argmax(1).numpy() == labels).mean()),
+            "t2i_accuracy": float((judged.argmax(1).numpy() == labels).mean()),
             "clip_score": None,
             "fid": float(frechet_distance(self.real, features)),
-            "inception_score": float(inception_score(p, splits=1)[0]),
+            "inception_score": float(inception_score(known, splits=1)[0]),
         }
         if self.clip is not None:
-            with torch.no_grad():
-                vectors = self.clip.embed_images(to_float(images))
+            vectors = self.clip.embed_pictures(images)
             scores["clip_score"] = float(clip_score(vectors, self.prompt_vectors[torch.from_numpy(labels)]))
         return scores, images
 
     def forgetting(self) -> dict[str, float | None]:
         """CLIP score, FID and IS on captions of the generic part: how much of what it knew a tuned generator keeps.
 
-        The captions are those that it was pretrained on, the features the judge's: to be compared before and after.
+        The captions are those that it was pretrained on, the features those of FID: to be compared before and after.
         """
         n, generic = self.config.evaluation.generic, self.scene.generic
         if not n or generic is None or self.synthesize is None or self.judge is None:
@@ -160,15 +190,15 @@ class Scorer:
         captions = [generic.captions[i] for i in pick]
         images = self.synthesize(captions, torch_stream(seed, "evaluation", "generic noise"))
         if self.generic_features is None:
-            self.generic_features, _ = self.judge.look(generic.images)
-        features, p = self.judge.look(images)
+            self.generic_features = moments(self._look(generic.images)[0])
+        features, known, _ = self._look(images)
         scores: dict[str, float | None] = {
             "generic_fid": float(frechet_distance(self.generic_features, features)),
-            "generic_inception_score": float(inception_score(p, splits=1)[0]),
+            "generic_inception_score": float(inception_score(known, splits=1)[0]),
         }
         if self.clip is not None:
             with torch.no_grad():
-                said = self.clip.embed_images(to_float(images)), self.clip.embed_texts(captions)
+                said = self.clip.embed_pictures(images), self.clip.embed_texts(captions)
             scores["generic_clip_score"] = float(clip_score(*said))
         return scores
 
@@ -177,6 +207,7 @@ class Scorer:
         if info is None or self.judge is None:
             return None, None
         _, p = self.judge.look(info.images)
+        assert p is not None
         oracle = p.argmax(1).numpy()
         report = label_report(info.drawn, info.voted, info.kept, oracle)
         return {**report, "samples": len(oracle), "kept": int(info.kept.sum())}, oracle

@@ -17,6 +17,7 @@ def summarise(
     rows: Sequence[Mapping[str, Any]],
     seconds: Mapping[str, float],
     judge_accuracy: float | None,
+    networks: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Scores before and after, bytes, seconds and memory of a whole run.
 
@@ -25,6 +26,7 @@ def summarise(
         rows: of metrics.jsonl, round 0 first.
         seconds: of the set-up and in total; those of the rounds' phases are summed from `rows`.
         judge_accuracy: of the judge on real test pictures; None where there is no judge.
+        networks: by score, what network's features (FID) or classes (Inception score) it is taken on.
     """
     first, last = rows[0], rows[-1]
     scores = {
@@ -56,6 +58,7 @@ def summarise(
         "peak_memory_bytes": 1024 * max(memory),  # Linux counts in KiB
         **({"peak_device_bytes": peaks} if (peaks := device_peaks()) else {}),
         "judge": {"real_test_accuracy": judge_accuracy},
+        **({"networks": dict(networks)} if networks else {}),
         "version": __version__,
     }
 

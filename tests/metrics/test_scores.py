@@ -12,7 +12,7 @@ import torch
 from fedloom.errors import BadInput
 from fedloom.metrics.accuracy import accuracy, per_class_accuracy
 from fedloom.metrics.clip_score import clip_score
-from fedloom.metrics.frechet import frechet_distance
+from fedloom.metrics.frechet import frechet_distance, moments
 from fedloom.metrics.inception import inception_score
 from reference import scores as slow
 
@@ -137,6 +137,19 @@ def test_frechet_with_fewer_samples_than_features(n: int) -> None:
         a, b = (x[0] - x[1]) / math.sqrt(2), (y[0] - y[1]) / math.sqrt(2)
         expected = ((x.mean(0) - y[:2].mean(0)) ** 2).sum() + a @ a + b @ b - 2 * abs(a @ b)
         assert frechet_distance(x, y[:2]) == pytest.approx(expected)
+
+
+def test_frechet_of_moments_is_that_of_the_features() -> None:
+    """Kept moments of a set, larger or smaller than its width, give the same number."""
+    rng = np.random.default_rng(5)
+    for n in (8, 40):
+        x, y = rng.normal(size=(n, 12)), 2 * rng.normal(size=(n + 3, 12)) + 1
+        assert frechet_distance(moments(x), y) == frechet_distance(x, moments(y)) == frechet_distance(x, y)
+        root = moments(x).root
+        assert np.allclose(root.T @ root, np.cov(x.T))
+        assert root.shape == (min(n, 12), 12)
+    with pytest.raises(BadInput, match="features of widths 12 and 4"):
+        frechet_distance(moments(x), y[:, :4])
 
 
 def test_frechet_of_constant_features_is_the_shift() -> None:

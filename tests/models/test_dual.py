@@ -183,7 +183,7 @@ def test_a_site_of_pairs_without_augmentation_looks_at_each_picture_once(tokeniz
     again = site()
     assert torch.equal(again.pictures["features"], once.pictures["features"])
     assert set(again.stored(images)) == {"features"}  # as a public set is taken in
-    assert set(again.inputs(captions, again.features)) == words
+    assert set(again.stored(captions)) == words
 
 
 def test_half_of_it_from_word_vectors(inputs, tmp_path):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from fedloom.pretraining.keys import weights_print
+from fedloom.pretraining.keys import fingerprint, weights_print
 
 
 @pytest.fixture
@@ -73,3 +75,11 @@ def test_two_weights_in_one_are_both(folder, tmp_path):
     assert weights_print("some/vit+some/bert") == "some/vit+some/bert"
     (tmp_path / "a+b").write_text("one file after all")
     assert "+" not in weights_print(str(tmp_path / "a+b"))
+
+
+def test_arrays_are_named_by_their_values_in_order():
+    a = np.arange(24, dtype=np.int64).reshape(2, 3, 4)
+    digest = hashlib.sha256(a.tobytes() + b"\x1e" + b"x\x1fy\x1e").hexdigest()
+    assert fingerprint(a, ("x", "y")) == digest
+    assert fingerprint(a.transpose(2, 1, 0).copy().transpose(2, 1, 0), ("x", "y")) == digest
+    assert fingerprint(a[:0]) == fingerprint(np.zeros(0)) != fingerprint(a)

@@ -12,36 +12,61 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedloom.data.scene import Generic
+from fedloom.models.device import CPU, arithmetic, place_of
 from fedloom.models.fit import adamw, cosine, fit, index_batches
+from fedloom.models.frozen import Precision
+from fedloom.models.given import given_config, given_model, load_given
+from fedloom.models.optics import Optics, read_optics
 from fedloom.models.pictures import soften, to_float
 from fedloom.models.settings import CaptionerSettings
 from fedloom.models.text import tokenize
 from fedloom.randomness import global_torch_stream, numpy_stream, torch_stream
+from fedloom.weights import hub_arguments, placed
+
+_WHAT = "server.captioner"
+_LARGE = (
+    128  # pixels from which a picture has so many positions that what is kept of 128 fills a small machine
+)
 
 
 class Captioner(nn.Module):
-    """transformers' BlipForConditionalGeneration with its tokenizer."""
+    """transformers' BlipForConditionalGeneration with its tokenizer.
 
-    def __init__(self, model: Any, tokenizer: Any, max_tokens: int) -> None:
+    Args:
+        model, tokenizer: as transformers has them.
+        max_tokens: longest caption.
+        optics: how the model wants to see pictures; None: at its side, from -1 to 1.
+        precision: of its arithmetic when it captions; its weights are fp32.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        max_tokens: int,
+        optics: Optics | None = None,
+        precision: Precision = "fp32",
+    ) -> None:
         super().__init__()
-        self.model = model
-        self.tokenizer = tokenizer
-        self.max_tokens = max_tokens
+        self.model, self.tokenizer = model, tokenizer
+        self.max_tokens, self.precision = max_tokens, precision
         self.size: int = model.config.vision_config.image_size
+        self.optics = optics or Optics(self.size, self.size)
+        self.batch = 128 if self.size < _LARGE else 64
 
     @torch.no_grad()
-    def caption(self, images: NDArray[np.uint8], batch: int = 128) -> tuple[str, ...]:
-        """uint8 (N, H, W, 3) to N captions, greedily decoded."""
+    def caption(self, images: NDArray[np.uint8], batch: int | None = None) -> tuple[str, ...]:
+        """uint8 (N, H, W, 3), of any side, to N captions, greedily decoded, `batch` at a time."""
         texts: list[str] = []
+        place, batch = place_of(self), batch or self.batch
         for start in range(0, len(images), batch):
-            pixels = to_float(images[start : start + batch])
-            if pixels.shape[-1] != self.size:
-                shape = (self.size, self.size)
-                pixels = nn.functional.interpolate(pixels, shape, mode="bicubic", antialias=True).clamp(-1, 1)
-            rows = self.model.generate(
-                pixel_values=pixels, max_new_tokens=self.max_tokens, num_beams=1, do_sample=False
-            )
-            texts += self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+            pixels = self.optics(to_float(images[start : start + batch], place))
+            with arithmetic(place, self.precision):
+                rows = self.model.generate(
+                    pixel_values=pixels, max_new_tokens=self.max_tokens, num_beams=1, do_sample=False
+                )
+            # The first token only begins a caption: published BLIPs have it beyond their tokenizer's vocabulary.
+            texts += self.tokenizer.batch_decode(rows[:, 1:].cpu(), skip_special_tokens=True)
         return tuple(text.strip() for text in texts)
 
     def save(self, folder: Path) -> None:
@@ -50,12 +75,28 @@ class Captioner(nn.Module):
         self.tokenizer.save_pretrained(folder)
 
 
-def load_captioner(source: str | Path, max_tokens: int) -> Captioner:
-    """A captioner from a folder or hub name."""
+def load_captioner(
+    source: str | Path, max_tokens: int, device: torch.device = CPU, precision: Precision = "fp32"
+) -> Captioner:
+    """A captioner from a folder or hub name, on its device.
+
+    Raises:
+        BadInput: there is none, or it is no BLIP that writes captions.
+    """
     from transformers import AutoTokenizer, BlipForConditionalGeneration
 
-    model = BlipForConditionalGeneration.from_pretrained(source).eval()
-    return Captioner(model, AutoTokenizer.from_pretrained(source), max_tokens).eval()
+    check_captioner(source)
+    model = given_model(_WHAT, source, BlipForConditionalGeneration)
+    tokenizer = load_given(_WHAT, source, AutoTokenizer)
+    optics = read_optics(
+        placed(str(source)), model.config.vision_config.image_size, **hub_arguments(str(source))
+    )
+    return Captioner(model, tokenizer, max_tokens, optics, precision).eval().to(device)
+
+
+def check_captioner(source: str | Path) -> None:
+    """Raises BadInput where `source` holds no BLIP."""
+    given_config(_WHAT, source, ("blip",))
 
 
 def build_captioner(settings: CaptionerSettings, tokenizer: Any, image_size: int) -> Captioner:
@@ -95,7 +136,6 @@ def pretrain_captioner(
 ) -> float | None:
     """Caption training on the generic pairs. Captions describe, they do not name: no class knowledge enters here."""
     rng, draws = numpy_stream(seed, "captioner", "batches"), torch_stream(seed, "captioner", "views")
-    pixels = to_float(generic.images)
     rows = tokenize(captioner.tokenizer, generic.captions)
 
     def objective(index: NDArray[np.int64]) -> Tensor:
@@ -105,7 +145,10 @@ def pretrain_captioner(
         ids, mask = ids[:, :length], mask[:, :length]
         labels = ids.masked_fill(mask == 0, -100)
         out = captioner.model(
-            pixel_values=soften(pixels[i], draws), input_ids=ids, attention_mask=mask, labels=labels
+            pixel_values=soften(to_float(generic.images[index]), draws),
+            input_ids=ids,
+            attention_mask=mask,
+            labels=labels,
         )
         return out.loss  # type: ignore[no-any-return]
 

@@ -9,36 +9,58 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedloom.data.scene import Generic
+from fedloom.models.device import CPU, place_of
 from fedloom.models.fit import adamw, cosine, fit, index_batches
+from fedloom.models.given import given_config, given_model, load_given
+from fedloom.models.optics import Optics, read_optics
 from fedloom.models.pictures import soften, to_float
 from fedloom.models.settings import ClipSettings
 from fedloom.models.text import tokenize
 from fedloom.randomness import global_torch_stream, numpy_stream, torch_stream
+from fedloom.weights import hub_arguments, placed
+
+_WHAT = "server.clip"
 
 
 class Clip(nn.Module):
-    """transformers' CLIPModel with its tokenizer. Embeddings are unit vectors (B, width)."""
+    """transformers' CLIPModel with its tokenizer. Embeddings are unit vectors (B, width), in fp32, on the CPU.
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    Args:
+        model, tokenizer: as transformers has them.
+        optics: how the model wants to see pictures; None: at its side, from -1 to 1.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, optics: Optics | None = None) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
         self.size: int = model.config.vision_config.image_size
+        self.optics = optics or Optics(self.size, self.size)
 
     def embed_images(self, images: Tensor) -> Tensor:
-        """float (B, 3, H, W) in [-1, 1] to unit vectors (B, width); resized to the tower's side where they differ."""
-        if images.shape[-1] != self.size:
-            images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True).clamp(
-                -1, 1
-            )
-        return F.normalize(_pooled(self.model.get_image_features(pixel_values=images)), dim=-1)
+        """float (B, 3, H, W) in [-1, 1], of any side, to unit vectors (B, width)."""
+        pixels = self.optics(images.to(place_of(self)))
+        return F.normalize(_pooled(self.model.get_image_features(pixel_values=pixels)), dim=-1).cpu()
 
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """B texts to unit vectors (B, width)."""
-        return F.normalize(_pooled(self.model.get_text_features(**tokenize(self.tokenizer, texts))), dim=-1)
+    @torch.no_grad()
+    def embed_pictures(self, images: NDArray[np.uint8], batch: int = 256) -> Tensor:
+        """uint8 (N, H, W, 3), of any side, to unit vectors (N, width), a batch at a time."""
+        place = place_of(self)
+        parts = (images[i : i + batch] for i in range(0, max(len(images), 1), batch))
+        return torch.cat([self.embed_images(to_float(part, place)) for part in parts])
+
+    def embed_texts(self, texts: Sequence[str], batch: int = 512) -> Tensor:
+        """B texts to unit vectors (B, width), a batch at a time."""
+        place, vectors = place_of(self), []
+        for start in range(0, max(len(texts), 1), batch):
+            rows = tokenize(self.tokenizer, texts[start : start + batch])
+            rows = {key: value.to(place) for key, value in rows.items()}
+            vectors.append(F.normalize(_pooled(self.model.get_text_features(**rows)), dim=-1).cpu())
+        return torch.cat(vectors)
 
     def save(self, folder: Path) -> None:
         """Write model and tokenizer as a transformers folder."""
@@ -51,11 +73,28 @@ def _pooled(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output.pooler_output
 
 
-def load_clip(source: str | Path) -> Clip:
-    """A CLIP from a folder or hub name."""
+def load_clip(source: str | Path, device: torch.device = CPU) -> Clip:
+    """A CLIP from a folder or hub name, on its device.
+
+    Raises:
+        BadInput: there is none.
+    """
     from transformers import AutoTokenizer, CLIPModel
 
-    return Clip(CLIPModel.from_pretrained(source).eval(), AutoTokenizer.from_pretrained(source)).eval()
+    check_clip(source)
+    model = given_model(_WHAT, source, CLIPModel)
+    tokenizer = load_given(_WHAT, source, AutoTokenizer)
+    most = model.config.text_config.max_position_embeddings  # a tokenizer need not know it
+    tokenizer.model_max_length = min(tokenizer.model_max_length, most)
+    optics = read_optics(
+        placed(str(source)), model.config.vision_config.image_size, **hub_arguments(str(source))
+    )
+    return Clip(model, tokenizer, optics).eval().to(device)
+
+
+def check_clip(source: str | Path) -> None:
+    """Raises BadInput where `source` holds no CLIP."""
+    given_config(_WHAT, source, ("clip",))
 
 
 def build_clip(settings: ClipSettings, tokenizer: Any, image_size: int) -> Clip:
@@ -104,7 +143,6 @@ def pretrain_clip(
     that listens to it could unlearn a confusion.
     """
     rng, views = numpy_stream(seed, "clip", "batches"), torch_stream(seed, "clip", "views")
-    pixels = to_float(generic.images)
 
     def objective(index: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
         draws = rng.random(len(index))
@@ -113,7 +151,7 @@ def pretrain_clip(
             for i, draw in zip(index, draws)
         ]
         z_image, z_text = (
-            clip.embed_images(soften(pixels[torch.from_numpy(index)], views)),
+            clip.embed_images(soften(to_float(generic.images[index]), views)),
             clip.embed_texts(texts),
         )
         logits = clip.model.logit_scale.exp().clamp(max=50) * z_image @ z_text.T  # (B, B)

@@ -1,8 +1,12 @@
-"""The judge of the GAN-test: a small convolutional classifier trained on real pictures only, and never a client."""
+"""The judge of the GAN-test: a classifier trained on real pictures only, and never a client.
+
+Small and convolutional by default; at real size a pretrained image classifier, fine-tuned.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,14 +15,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedloom.data.scene import ImageSet
+from fedloom.models.device import CPU, arithmetic
 from fedloom.models.fit import adamw, cosine, fit, index_batches
+from fedloom.models.image_network import load_classifier
 from fedloom.models.pictures import soften, to_float
 from fedloom.models.settings import JudgeSettings
+from fedloom.models.viewer import Viewer
 from fedloom.randomness import global_torch_stream, numpy_stream, torch_stream
 
 
-class Judge(nn.Module):
+class Judge(Viewer):
     """Convolutions, batch norm, mean pooling. `features` (B, channels[-1]) serve FID; `forward` gives logits (B, C)."""
+
+    name = "judge"
 
     def __init__(self, settings: JudgeSettings, classes: int) -> None:
         super().__init__()
@@ -39,17 +48,35 @@ class Judge(nn.Module):
         """float (B, 3, H, W) in [-1, 1] to pooled features (B, F)."""
         return self.trunk(images).mean(dim=(2, 3))  # type: ignore[no-any-return]
 
+    def logits(self, features: Tensor) -> Tensor:
+        """Features (B, F) to logits (B, C)."""
+        return self.head(features)  # type: ignore[no-any-return]
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C)."""
-        return self.head(self.features(images))  # type: ignore[no-any-return]
+        return self.logits(self.features(images))
 
-    @torch.no_grad()
-    def look(self, images: NDArray[np.uint8], batch: int = 256) -> tuple[Tensor, Tensor]:
-        """uint8 (N, H, W, 3) to (features (N, F), class probabilities (N, C))."""
-        self.eval()
-        seen = [self.features(to_float(images[i : i + batch])) for i in range(0, len(images), batch)]
-        features = torch.cat(seen)
-        return features, self.head(features).softmax(-1)
+
+def build_judge(settings: JudgeSettings, classes: int) -> Viewer:
+    """A judge that has not been trained, on the CPU. Draws from torch's global stream.
+
+    Raises:
+        BadInput: the pretrained one cannot be loaded.
+    """
+    if settings.pretrained is None:
+        return Judge(settings, classes)
+    judge = load_classifier("evaluation.judge", settings.pretrained, classes)
+    judge.name = f"judge, a {judge.name}"
+    return judge
+
+
+def load_judge(settings: JudgeSettings, classes: int, folder: Path, device: torch.device = CPU) -> Viewer:
+    """The judge that was saved in `folder`, on its device."""
+    from safetensors.torch import load_file
+
+    judge = build_judge(settings, classes)
+    judge.load_state_dict(load_file(folder / "judge.safetensors"))
+    return judge.eval().requires_grad_(False).to(device)
 
 
 def train_judge(
@@ -58,20 +85,26 @@ def train_judge(
     classes: int,
     seed: int,
     tick: Callable[[], None] | None = None,
-) -> Judge:
-    """Train a judge on real pictures, shifted, flipped and softened so that a generator's blur is no cue."""
+    device: torch.device = CPU,
+) -> Viewer:
+    """Train a judge on real pictures, shifted, flipped and softened so that a generator's blur is no cue.
+
+    They have the side of what the generator hands out, so resolution is no cue either. A batch at a time goes to the
+    device and becomes floating-point numbers there.
+    """
     from fedloom.functional.augment import shift_flip
 
     rng, draws = numpy_stream(seed, "judge", "batches"), torch_stream(seed, "judge", "views")
-    pixels, labels = to_float(real.images), torch.from_numpy(real.labels)
+    labels = torch.from_numpy(real.labels)
 
     def objective(index: NDArray[np.int64]) -> Tensor:
-        i = torch.from_numpy(index)
-        views = soften(shift_flip(pixels[i], draws), draws)
-        return F.cross_entropy(judge(views), labels[i], label_smoothing=0.05)
+        views = soften(shift_flip(to_float(real.images[index], device), draws), draws)
+        with arithmetic(device, settings.precision):
+            logits = judge(views)
+        return F.cross_entropy(logits.float(), labels[index].to(device), label_smoothing=0.05)
 
     with global_torch_stream(seed, "judge", "training"):
-        judge = Judge(settings, classes)
+        judge = build_judge(settings, classes).to(device)
         judge.train()
         batches = index_batches(len(real), settings.batch, settings.steps, rng)
         fit(

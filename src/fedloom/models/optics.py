@@ -37,8 +37,9 @@ class Optics:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Square pictures float (B, 3, H, H) in [-1, 1] as the model reads them, (B, 3, side, side)."""
         if pixels.shape[-2:] != (self.resized, self.resized):
-            size = (self.resized, self.resized)
-            pixels = F.interpolate(pixels, size, mode=self.mode, antialias=True).clamp(-1, 1)
+            # Rows first, then columns, and no pixel beyond white or black in between: so Pillow does, to a pixel step.
+            for size in ((pixels.shape[-2], self.resized), (self.resized, self.resized)):
+                pixels = F.interpolate(pixels, size, mode=self.mode, antialias=True).clamp(-1, 1)
         if self.side != self.resized:
             first = (self.resized - self.side) // 2
             pixels = pixels[..., first : first + self.side, first : first + self.side]

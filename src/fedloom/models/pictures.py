@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def to_float(images: NDArray[np.uint8]) -> Tensor:
-    """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1]."""
-    return as_float(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2))
+def to_float(images: NDArray[np.uint8], place: torch.device | str = "cpu") -> Tensor:
+    """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1], on the device `place`; bytes travel, not floats."""
+    return as_float(torch.from_numpy(np.ascontiguousarray(images)).to(place).permute(0, 3, 1, 2))
 
 
 def as_stored(images: NDArray[np.uint8]) -> Tensor:
@@ -54,7 +54,8 @@ def to_uint8(images: Tensor) -> NDArray[np.uint8]:
 def soften(images: Tensor, draws: torch.Generator, noise: float = 0.1) -> Tensor:
     """Each picture (B, 3, H, W) blended with its 3 x 3 mean by a random share, plus noise.
 
-    What a classifier of real pictures should not mind, as generated ones are softer.
+    What a classifier of real pictures should not mind, as generated ones are softer. The pictures may be on any device,
+    whatever that of `draws`.
     """
     share = torch.rand((len(images), 1, 1, 1), generator=draws).to(images.device)
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)

@@ -290,8 +290,15 @@ class GeneratorSettings(Frozen):
 
 
 class JudgeSettings(Frozen):
-    """The classifier that scores generated pictures (GAN-test). Trained on real pictures only, never a client."""
+    """The classifier that scores generated pictures (GAN-test). Trained on real pictures only, never a client.
 
+    With `pretrained` it is that classifier, fine-tuned: then `channels` says nothing, and rates are smaller (5e-5).
+    """
+
+    pretrained: str | None = Field(
+        None, description="folder or hub name of an image classifier (ViT-B/16, ResNet-50); null: a small one"
+    )
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of its training; it judges in fp32")
     channels: tuple[int, ...] = (24, 48, 96)
     steps: int = Field(250, ge=0)
     batch: int = Field(64, ge=2)

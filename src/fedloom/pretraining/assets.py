@@ -30,7 +30,7 @@ class Assets:
 def prepare(
     config: Config, scene: Scene, needs: frozenset[str], watch: Observer, log: Callable[[str], None]
 ) -> Assets:
-    """All models the run needs, pretrained now or found in the cache.
+    """All models the run needs: given ones, and the others pretrained now or found in the cache.
 
     CLIP and generator learn one after the other (the generator speaks through CLIP's text tower); captioner, judge and
     backbones learn beside them in a second process.
@@ -42,27 +42,34 @@ def prepare(
         BadInput: the scene lacks what a model would learn from, or given weights cannot be read.
         FedloomError: a model cannot be built or written. A bug in a building process is a RuntimeError.
     """
-    tokenizer = tokenizer_folder(config, scene) if _reads_texts(config, needs) else None
     backbones = sorted({backbone_name(x) for x in _random_learners(config)}) if "backbones" in needs else []
+    public = bool(backbones) or _reads_texts(config, needs)
+    tokenizer = tokenizer_folder(config, scene) if public else None
     chains = [
         [k for k in ("clip", "generator") if "generator" in needs],
         [*(k for k in ("captioner", "judge") if k in needs), *backbones],
     ]
     missing = [lacks for chain in chains if (lacks := [k for k in chain if not present(config, scene, k)])]
     if missing:
-        log(f"pretraining on the generic part: {'; '.join(k for chain in missing for k in chain)}")
+        log(f"learned first: {'; '.join(k for chain in missing for k in chain)}")
         build_side_by_side(config, missing, watch)
     folders = {kind: asset(config, scene, kind) for chain in chains for kind in chain}
     return Assets(tokenizer, {k: folders.pop(k) for k in backbones}, **folders)
 
 
 def _reads_texts(config: Config, needs: frozenset[str]) -> bool:
-    """Whether anybody reads texts by the public tokenizer. Joint clients alone may well not."""
-    single = config.clients.image or config.clients.text or config.clients.pair
-    joint = [x.towers()[-1] for x in config.clients.learners("joint")]
-    return bool(
-        single or needs - {"backbones"} or any(x.arch in TEXT_ARCHS and not x.pretrained for x in joint)
-    )
+    """Whether anybody reads texts by the public tokenizer: whoever has no weights of its own, whose words it knows.
+
+    What silos bring themselves is not known here.
+    """
+    if config.engine.name == "flower" and config.engine.mode == "deployment":
+        return True
+    server = config.server
+    models = [server.clip] * ("generator" in needs) + [server.captioner] * ("captioner" in needs)
+    every = [x for x in (server.image, server.text) if x is not None]
+    every += [x for m in MODALITIES for x in config.clients.learners(m)]
+    readers = [tower for x in every if (tower := x.towers()[-1]).arch in TEXT_ARCHS]
+    return any(not x.pretrained for x in (*models, *readers))
 
 
 def _random_learners(config: Config) -> list[LearnerSettings]:

@@ -126,12 +126,13 @@ def _captioner(config: Config, scene: Scene, folder: Path, tick: Tick | None) ->
 def _judge(config: Config, scene: Scene, folder: Path, tick: Tick | None) -> None:
     from safetensors.torch import save_file
 
+    from fedloom.models.device import CPU, device_of
     from fedloom.models.judge import train_judge
 
-    judge = train_judge(
-        config.evaluation.judge, real_pictures(scene), scene.classes, config.server.seed, tick
-    )
-    save_file(judge.state_dict(), folder / "judge.safetensors")
+    s = config.evaluation.judge
+    device = device_of(config.server.device) if s.pretrained else CPU
+    judge = train_judge(s, real_pictures(scene), scene.classes, config.server.seed, tick, device)
+    save_file({k: v.cpu().contiguous() for k, v in judge.state_dict().items()}, folder / "judge.safetensors")
 
 
 def _backbone(name: str, config: Config, scene: Scene, folder: Path, tick: Tick | None) -> None:

@@ -58,8 +58,14 @@ def asset_key(config: Config, scene: Scene, kind: str) -> dict[str, Any]:
     }
     if kind == "judge":
         real = real_pictures(scene)
-        key = fingerprint(real.images, real.labels)
-        return base | {"real": key, "settings": config.evaluation.judge.model_dump(mode="json")}
+        settings = config.evaluation.judge.model_dump(mode="json")
+        base |= {"real": fingerprint(real.images, real.labels), "settings": settings}
+        if (
+            settings["pretrained"] is not None
+        ):  # it learns on the server's device, whose kind tells in the last bits
+            settings["pretrained"] = weights_print(settings["pretrained"])
+            base["device"] = s.device.partition(":")[0]
+        return base
     base |= {"generic": _generic_print(scene), "vocabulary": s.vocabulary, "tokens": s.tokens}
     if kind == "tokenizer":
         return base
@@ -79,9 +85,10 @@ def fingerprint(*parts: Any) -> str:
     """A digest of arrays and texts."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(
-            part.tobytes() if isinstance(part, np.ndarray) else "\x1f".join(map(str, part)).encode()
-        )
+        if isinstance(part, np.ndarray):  # no copy is made: it may be all pictures
+            digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+        else:
+            digest.update("\x1f".join(map(str, part)).encode())
         digest.update(b"\x1e")
     return digest.hexdigest()
 
@@ -129,7 +136,8 @@ def _generic_print(scene: Scene) -> str:
     g = scene.generic
     if g is None:
         raise BadInput(
-            f"{scene.name} has no generic part to pretrain the server's models on (set data.options.generic_share)"
+            f"{scene.name} has no generic part to pretrain the server's models on (set data.options.generic_share, or "
+            "give the models: `pretrained` of server.clip, server.captioner and the clients)"
         )
     return fingerprint(
         g.images, g.captions, g.labels, g.names, scene.class_names, *([g.texts] if g.texts else [])

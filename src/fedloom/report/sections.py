@@ -102,6 +102,12 @@ def head(run: Run) -> Markup:
     judged = number((run.summary.get("judge") or {}).get("real_test_accuracy"))
     if judged is not None:
         notes.append(f"The judge of the generator recognises {100 * judged:.1f}% of real test pictures.")
+    networks = run.summary.get("networks") or {}
+    if {"fid", "inception_score"} <= networks.keys():
+        notes.append(
+            f"FID is taken on the features of {networks['fid']}, the Inception score on the classes of "
+            f"{networks['inception_score']}: numbers of other networks mean something else."
+        )
     return Markup(
         f'<header><h1>{esc(run_name(run))} {badge}</h1><p class="sub">{esc(" · ".join(facts))}</p></header>'
         f'<div class="cards">{join(list(cards.values()))}</div><p class="note">{esc(" ".join(notes))}</p>'

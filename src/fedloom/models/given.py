@@ -1,0 +1,66 @@
+"""Pretrained parts from a folder or hub name; whatever is wrong with one becomes one line."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from fedloom.errors import BadInput
+from fedloom.weights import hub_arguments, placed
+
+_WRONG = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
+
+
+def load_given(what: str, name: str | Path, kind: Any, **more: Any) -> Any:
+    """`kind.from_pretrained` of a folder or hub name.
+
+    Args:
+        what: its part in the run, for the error.
+        kind: a class of transformers.
+        more: what `from_pretrained` takes besides.
+
+    Raises:
+        BadInput: there is no such folder or hub name, or it does not hold what `kind` reads.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        return kind.from_pretrained(placed(str(name)), **hub_arguments(str(name)), **more)
+    except (*_WRONG, SafetensorError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"{what} {name}: cannot be loaded: {line}") from error
+
+
+def given_config(what: str, name: str | Path, kinds: Collection[str] = ()) -> Any:
+    """Its configuration, read without its weights.
+
+    Raises:
+        BadInput: it cannot be read, or its model_type is none of `kinds` (where any are said).
+    """
+    from transformers import AutoConfig
+
+    config = load_given(what, name, AutoConfig)
+    if kinds and config.model_type not in kinds:
+        raise BadInput(f"{what} {name}: holds a {config.model_type}, allowed: {', '.join(kinds)}")
+    return config
+
+
+def given_model(what: str, name: str | Path, kind: Any, *, fresh: tuple[str, ...] = (), **more: Any) -> Any:
+    """The model, in fp32 and evaluation mode. What the folder lacks would be random: that is an error.
+
+    Args:
+        fresh: how the names of weights begin that may be new.
+
+    Raises:
+        BadInput: as `load_given`; or weights are missing, the first of which is named.
+    """
+    import torch
+
+    model, found = load_given(what, name, kind, output_loading_info=True, dtype=torch.float32, **more)
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith(fresh))
+    if missing:
+        raise BadInput(
+            f"{what} {name}: {len(missing)} weights of a {type(model).__name__} are missing, such as {missing[0]}"
+        )
+    return model.eval()

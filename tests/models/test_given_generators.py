@@ -145,9 +145,9 @@ def test_what_is_drawn_first_is_drawn_once(whole, smoke_overrides, tmp_path, mon
 WRONG = [
     ("latent", ["server.generator.glide={}"], "one of them"),
     ("latent", ["server.generator.latent.trian=lora"], "Did you mean 'server.generator.latent.train'"),
-    ("latent", ["server.generator.latent.precision=fp16"], "precision = 'fp16' draws only"),
+    ("latent", ["server.precision=fp16"], "server.precision = 'fp16' draws only, and fedmmkt tunes"),
     ("latent", ["settings.condition=pooled"], "settings.condition = 'pooled': Stable Diffusion 1 and 2"),
-    ("latent", ["server.generator.latent.device=tpu"], "device 'tpu'"),
+    ("latent", ["server.device=tpu"], "device 'tpu'"),
     ("latent", ["server.generator.pretrained=/no/such/folder"], "no such folder, nor in the hub's cache"),
     ("latent", ["server.generator.pretrained=null"], "latent is for a given generator"),
     ("latent", ["data.options.size=36"], "draws 32 pixels, the data's pictures have 36"),

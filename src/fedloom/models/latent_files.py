@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,13 @@ from fedloom.models.device import DTYPES
 from fedloom.models.latent_schedule import prediction_of
 from fedloom.models.latent_settings import LatentSettings
 from fedloom.models.latent_sizes import add_lora
-from fedloom.models.latent_variants import check_variant, is_weights, plain_names
+from fedloom.models.latent_variants import check_variant, copy_part
 from fedloom.randomness import global_torch_stream
 from fedloom.weights import hub_arguments, placed
 
 CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 FACTORS = "pytorch_lora_weights.safetensors"  # where diffusers' load_lora_weights looks
 _LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")
-_COPIED = {".json", ".txt", ".model"}  # beside weights, which are safetensors
 
 
 def resolve(settings: LatentSettings) -> Path:
@@ -188,7 +186,7 @@ def write_folder(
     merge: bool,
     variant: str | None = None,
 ) -> None:
-    """A stock diffusers folder: the frozen parts as the source has them byte for byte, the UNet as it is now.
+    """A stock diffusers folder: the frozen parts as the source has them (`copy_part`), the UNet as it is now.
 
     Args:
         source: the folder that the pipeline was loaded from.
@@ -197,7 +195,7 @@ def write_folder(
         factors: LoRA's, or None where the whole UNet was tuned.
         bridge: W_r (w, D).
         merge: write factors into the UNet's weights (float32); otherwise beside the source's UNet.
-        variant: which of the source's weights were loaded; they are written under the plain names.
+        variant: which of the source's weights were loaded.
     """
     from diffusers import UNet2DConditionModel
 
@@ -212,7 +210,7 @@ def write_folder(
     beside = factors is not None and not merge
     for part in parts:
         if part != "unet" or beside:
-            _copy(source / part, folder / part, variant)
+            copy_part(source / part, folder / part, variant)
     if factors is not None and merge:
         unet = UNet2DConditionModel.from_pretrained(
             source / "unet", torch_dtype=torch.float32, use_safetensors=True, variant=variant
@@ -230,19 +228,3 @@ def write_folder(
         save_file({f"unet.{k}": v for k, v in factors.items()}, folder / FACTORS, metadata={"format": "pt"})
     save_file({"weight": bridge.detach().cpu().contiguous()}, folder / BRIDGE)
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-
-
-def _copy(source: Path, folder: Path, variant: str | None) -> None:
-    """A part's files, without pickles; of its weights those that were loaded, under the plain names."""
-    folder.mkdir(exist_ok=True)
-    for file in source.iterdir():
-        if file.is_file() and file.suffix in _COPIED and not is_weights(file):
-            shutil.copyfile(file, folder / file.name)
-    plain = plain_names(source, variant)
-    for name, wanted in plain.items():
-        if name.endswith(".json"):  # an index, which names the shards
-            index = json.loads((source / name).read_text())
-            index["weight_map"] = {k: plain[shard] for k, shard in index["weight_map"].items()}
-            (folder / wanted).write_text(json.dumps(index, indent=2) + "\n")
-        else:
-            shutil.copyfile(source / name, folder / wanted)

@@ -99,6 +99,8 @@ def computed(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     place = place_of(function, name, tensors)
     asked = kwargs.get("device")
+    if (place if asked is None else torch.device(asked)).type == "meta":  # weights that are about to be read
+        return function(*args, **kwargs)
     if asked is not None:
         place = known(torch.device(asked))
         kwargs = (

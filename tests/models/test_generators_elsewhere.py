@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -50,18 +47,6 @@ def made(generator: Any, tmp_path: Path) -> Any:
     return settings
 
 
-@contextmanager
-def elsewhere(folder: Path) -> Iterator[None]:
-    """The pretended device is there, and weights have been read: how diffusers puts them in place is not pretended."""
-    pipe = load_pipeline(folder)
-    readers = {"fedloom.models.pipeline.load_pipeline", "fedloom.models.latent_files.load_pipeline"}
-    with ExitStack() as stack:
-        for reader in {*readers, "fedloom.models.glide.generator.load_glide"}:
-            stack.enter_context(mock.patch(reader, return_value=pipe))
-        stack.enter_context(pretended())
-        yield
-
-
 def worked(settings: GeneratorSettings, folder: Path, device: str, precision: Any = "fp32") -> dict[str, Any]:
     """What a generator draws, then learns, then draws."""
     g = load_family(settings, folder, WIDTH, device=device, precision=precision)
@@ -85,7 +70,7 @@ def test_the_same_numbers_as_on_the_cpu(kind, made):
     """What is drawn first to the last bit; then nearly, as other kernels are differentiated."""
     settings, folder = made(kind)
     here = worked(settings, folder, "cpu")
-    with elsewhere(folder):
+    with pretended():
         there = worked(settings, folder, DEVICE)
     assert np.array_equal(here["before"], there["before"])
     assert there["loss"] == pytest.approx(here["loss"], rel=1e-5)
@@ -104,7 +89,7 @@ def test_in_bf16(kind, made):
     assert whole["loss"] != half["loss"] == pytest.approx(whole["loss"], rel=0.02)
     gap = np.abs(whole["before"].astype(int) - half["before"])
     assert 0 < gap.mean() < 8
-    with elsewhere(folder):
+    with pretended():
         there = worked(settings, folder, DEVICE, "bf16")
     assert there["loss"] == pytest.approx(whole["loss"], rel=0.02)
 
@@ -128,7 +113,7 @@ def test_parts_that_wait_on_the_cpu(kind, made):
     settings, folder = made(kind)
     wanted = load_family(settings, folder, WIDTH).synthesize(PROMPTS, torch.Generator().manual_seed(1))
     waiting, _ = made(kind, offload=True, attention_slicing=True)
-    with elsewhere(folder):
+    with pretended():
         generator = load_family(waiting, folder, WIDTH, device=DEVICE)
         assert {p.device.type for p in generator.unet.parameters()} == {"cpu"}
         drawn = generator.synthesize(PROMPTS, torch.Generator().manual_seed(1))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.numpy import load_file
 from test_glide_generator import tiny as glide
@@ -24,6 +25,7 @@ from fedloom.methods.fedmmkt import Server
 from fedloom.models.families import check_given, family_of, load_family
 from fedloom.pretraining.keys import asset_key, weights_print
 from fedloom.runs.load import Run
+from pretend import DEVICE, pretended
 from whole_runs import assert_equal
 
 torch.set_num_threads(1)
@@ -84,6 +86,22 @@ def test_stopped_and_resumed(kind, more, whole, smoke_overrides, tmp_path, monke
     assert rows[1]["bytes_down"] > 2 * pictures
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "embedded"])
+def test_a_server_that_lives_elsewhere(kind, whole, smoke_run, smoke_overrides, tmp_path):
+    """On a pretended device: the CPU's numbers, but for the places where dropout strikes (GLIDE)."""
+    given, here = smoke_overrides, smoke_run
+    if kind != "embedded":
+        given, here = overrides(kind, smoke_overrides), whole(kind)
+    with pretended():
+        place = f"server.device={DEVICE}"
+        there = fedloom.run(preset="smoke", overrides=[*given, place], out=tmp_path / "run")
+    assert there.rounds[0]["fid"] == pytest.approx(here.rounds[0]["fid"], rel=1e-3)
+    for a, b in zip(here.rounds[1:], there.rounds[1:]):
+        assert b["losses"]["generator"] == pytest.approx(a["losses"]["generator"], rel=0.05)
+    assert {p.device.type for p in there.generator.unet.parameters()} == {"cpu"}
+    assert type(there.generator) is type(here.generator)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_checkpoint_and_export(kind, whole):
     run = whole(kind)
@@ -102,21 +120,29 @@ def test_checkpoint_and_export(kind, whole):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_generate(kind, whole, tmp_path):
-    def of_run(name: str, run: Run, *more: str) -> Any:
-        out = tmp_path / name
-        command = ["generate", str(run.path), "--prompt", "a red rose", "--n", "2", "--out", str(out)]
+def test_generate(kind, whole, tmp_path, capsys):
+    def generate(name: str, *more: str, run: Path | None = None) -> Any:
+        out = tmp_path / f"{name}.png"
+        folder = str(run or whole(kind).path)
+        command = ["generate", folder, "--prompt", "a red rose", "--n", "2", "--out", str(out)]
         assert main([*command, *more]) == 0
         return np.asarray(Image.open(out))
 
-    def generate(name: str, *more: str) -> Any:
-        return of_run(name, whole(kind), *more)
-
-    a, b = generate("a.png"), generate("b.png")
+    a, b = generate("a"), generate("b")
     assert np.array_equal(a, b)
-    assert not np.array_equal(a, of_run("half.png", whole(kind, HALF)))
-    c = generate("c.png", "--steps", "3", "--guidance", "3", "--seed", "1")
+    c = generate("c", "--steps", "3", "--guidance", "3", "--seed", "1")
     assert not np.array_equal(a, c)
+    assert not np.array_equal(a, generate("half", run=whole(kind, HALF).path))
+    # a run of another machine, which had a GPU
+    copy = shutil.copytree(whole(kind).path, tmp_path / "copy")
+    tree = yaml.safe_load((copy / "config.yaml").read_text())
+    tree["server"] |= {"device": "cuda:77", "precision": "fp16"}
+    (copy / "config.yaml").write_text(yaml.safe_dump(tree))
+    capsys.readouterr()
+    assert np.array_equal(a, generate("d", run=copy))
+    said = capsys.readouterr().err
+    assert said.startswith("device 'cuda:77': ")
+    assert said.endswith("; drawing on the CPU in fp32\n")
 
 
 def test_an_exported_generator_is_a_given_one(whole):

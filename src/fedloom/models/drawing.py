@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedloom.errors import BadInput
 from fedloom.models.device import CPU, arithmetic, device_of, settle
 from fedloom.models.families import FAMILIES, latent_settings, options_of
 from fedloom.models.frozen import Precision
@@ -32,15 +31,15 @@ def prepare_drawing(
     Args:
         settings: the run's.
         steps, guidance: in place of the run's.
-        device, precision: the run's; where this machine has no such device, it is the CPU, in fp32.
+        device, precision: where it draws, and in which arithmetic.
 
     Returns:
         Pictures at a time, and what draws them: B prompts and a source of noise to uint8 (B, H, W, 3).
+
+    Raises:
+        BadInput: this machine has no such device.
     """
-    try:
-        place = device_of(device)
-    except BadInput:
-        place, precision = CPU, "fp32"
+    place = device_of(device)
     family = FAMILIES[type(pipeline).__name__]
     how: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance}
     if family == "pixel":

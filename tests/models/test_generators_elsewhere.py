@@ -109,7 +109,7 @@ def test_fp16_draws_only(kind, made):
 
 
 @pytest.mark.parametrize("kind", ["one", "glide"])
-def test_parts_that_wait_on_the_cpu(kind, made):
+def test_parts_that_wait_on_the_cpu(kind, made, tmp_path):
     settings, folder = made(kind)
     wanted = load_family(settings, folder, WIDTH).synthesize(PROMPTS, torch.Generator().manual_seed(1))
     waiting, _ = made(kind, offload=True, attention_slicing=True)
@@ -120,6 +120,9 @@ def test_parts_that_wait_on_the_cpu(kind, made):
         assert np.abs(drawn.astype(int) - wanted).max() <= 1  # sliced sums round otherwise
         with pytest.raises(BadInput, match="offload = True draws only"):
             generator.loss(torch.zeros(3, 3, 12, 12), PROMPTS, torch.Generator())
+        generator.save(tmp_path / "saved")
+    again = load_family(settings, tmp_path / "saved", WIDTH)
+    assert np.array_equal(again.synthesize(PROMPTS, torch.Generator().manual_seed(1)), wanted)
 
 
 @pytest.mark.parametrize("kind", KINDS)

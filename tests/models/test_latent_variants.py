@@ -94,6 +94,14 @@ def test_factors_beside_a_variant_and_merged(half, tmp_path):
     assert torch.equal(beside["conv_in.weight"], source.float())  # and the factors lie beside
 
 
+def test_half_precision_under_plain_names(half, tmp_path):
+    folder = shutil.copytree(half("two"), tmp_path / "plain")
+    for file in list(folder.rglob("*.fp16.safetensors")):
+        file.rename(file.with_name(file.name.replace(".fp16", "")))
+    load(folder, None).save(tmp_path / "saved")
+    assert np.array_equal(stock_draw(tmp_path / "saved"), draw(load(folder, None)))
+
+
 def test_parts_without_the_variant_are_read_from_plain_files(half, tmp_path):
     """As some published folders are; where both lie side by side, the one that is asked for."""
     folder = shutil.copytree(half("one"), tmp_path / "mixed")
@@ -109,6 +117,10 @@ def test_parts_without_the_variant_are_read_from_plain_files(half, tmp_path):
     kept = tmp_path / "saved" / "text_encoder" / "model.safetensors"
     assert kept.read_bytes() == (tiny("one") / "text_encoder" / "model.safetensors").read_bytes()
     assert weights_of(folder / "unet", None) == [plain]
+    (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").unlink()
+    merged = load(folder, train="lora", rank=2)
+    merged.save(tmp_path / "merged")
+    assert np.array_equal(stock_draw(tmp_path / "merged"), draw(merged))
     for file in tiny("one").glob("*/*.safetensors"):
         shutil.copy(file, folder / file.parent.name)
     with pytest.raises(BadInput, match=r"no part has such weights, .* = 'fp8', allowed: fp16"):

@@ -17,7 +17,7 @@ from fedloom.models.device import DTYPES
 from fedloom.models.latent_schedule import prediction_of
 from fedloom.models.latent_settings import LatentSettings
 from fedloom.models.latent_sizes import add_lora
-from fedloom.models.latent_variants import check_variant, copy_part
+from fedloom.models.latent_variants import check_variant, copy_part, variant_in
 from fedloom.randomness import global_torch_stream
 from fedloom.weights import hub_arguments, placed
 
@@ -213,7 +213,10 @@ def write_folder(
             copy_part(source / part, folder / part, variant)
     if factors is not None and merge:
         unet = UNet2DConditionModel.from_pretrained(
-            source / "unet", torch_dtype=torch.float32, use_safetensors=True, variant=variant
+            source / "unet",
+            torch_dtype=torch.float32,
+            use_safetensors=True,
+            variant=variant_in(source / "unet", variant),
         )
         take_factors(unet, factors, merge=True)
     if not beside:

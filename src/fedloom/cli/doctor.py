@@ -98,7 +98,9 @@ def _device() -> Finding:
         said.append(f"cuda:{number}: {facts.name}, {byte_text(facts.total_memory)}")
     if len(said) == 1:
         return Finding("device", "ok", said[0])
-    return Finding("device", "ok", "; ".join(said), "to use a GPU: server.device=cuda, clients.devices=[cuda]")
+    return Finding(
+        "device", "ok", "; ".join(said), "to use a GPU: server.device=cuda, clients.devices=[cuda]"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- packages

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.numpy import load_file
 from test_glide_generator import tiny as glide
@@ -24,11 +25,13 @@ from fedloom.methods.fedmmkt import Server
 from fedloom.models.families import check_given, family_of, load_family
 from fedloom.pretraining.keys import asset_key, weights_print
 from fedloom.runs.load import Run
+from pretend import DEVICE, pretended
 from whole_runs import assert_equal
 
 torch.set_num_threads(1)
 
 KINDS = ("latent", "glide")
+HALF = "server.precision=bf16"
 
 
 def folder(kind: str) -> Path:
@@ -51,16 +54,17 @@ def whole(smoke_overrides: tuple[str, ...], tmp_path_factory: pytest.TempPathFac
     """The finished run of a kind. Read only."""
 
     @functools.cache
-    def run(kind: str) -> Run:
+    def run(kind: str, *more: str) -> Run:
         out = tmp_path_factory.mktemp(kind) / "run"
-        done: Run = fedloom.run(preset="smoke", overrides=overrides(kind, smoke_overrides), out=out)
+        done: Run = fedloom.run(preset="smoke", overrides=overrides(kind, smoke_overrides, *more), out=out)
         return done
 
     return run
 
 
+@pytest.mark.parametrize("more", [(), (HALF,)], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_stopped_and_resumed(kind, whole, smoke_overrides, tmp_path, monkeypatch):
+def test_stopped_and_resumed(kind, more, whole, smoke_overrides, tmp_path, monkeypatch):
     """Stopped in round 2, when there is something learned to take up again."""
     plain = Server.round
 
@@ -71,14 +75,31 @@ def test_stopped_and_resumed(kind, whole, smoke_overrides, tmp_path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(Server, "round", stopped)
+        given = overrides(kind, smoke_overrides, *more)
         with pytest.raises(KeyboardInterrupt):
-            fedloom.run(preset="smoke", overrides=overrides(kind, smoke_overrides), out=tmp_path / "run")
+            fedloom.run(preset="smoke", overrides=given, out=tmp_path / "run")
     resumed = fedloom.run(resume=tmp_path / "run")
-    assert_equal(whole(kind), resumed)
+    assert_equal(whole(kind, *more), resumed)
     rows = resumed.rounds
     assert all(row["losses"]["generator"] > 0 for row in rows[1:])
     pictures = 10 * 3 * 12**2  # bytes of a round's pictures, as the clients see them
     assert rows[1]["bytes_down"] > 2 * pictures
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "embedded"])
+def test_a_server_that_lives_elsewhere(kind, whole, smoke_run, smoke_overrides, tmp_path):
+    """On a pretended device: the CPU's numbers, but for the places where dropout strikes (GLIDE)."""
+    given, here = smoke_overrides, smoke_run
+    if kind != "embedded":
+        given, here = overrides(kind, smoke_overrides), whole(kind)
+    with pretended():
+        place = f"server.device={DEVICE}"
+        there = fedloom.run(preset="smoke", overrides=[*given, place], out=tmp_path / "run")
+    assert there.rounds[0]["fid"] == pytest.approx(here.rounds[0]["fid"], rel=1e-3)
+    for a, b in zip(here.rounds[1:], there.rounds[1:]):
+        assert b["losses"]["generator"] == pytest.approx(a["losses"]["generator"], rel=0.05)
+    assert {p.device.type for p in there.generator.unet.parameters()} == {"cpu"}
+    assert type(there.generator) is type(here.generator)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -99,17 +120,29 @@ def test_checkpoint_and_export(kind, whole):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_generate(kind, whole, tmp_path):
-    def generate(name: str, *more: str) -> Any:
-        out = tmp_path / name
-        command = ["generate", str(whole(kind).path), "--prompt", "a red rose", "--n", "2", "--out", str(out)]
+def test_generate(kind, whole, tmp_path, capsys):
+    def generate(name: str, *more: str, run: Path | None = None) -> Any:
+        out = tmp_path / f"{name}.png"
+        folder = str(run or whole(kind).path)
+        command = ["generate", folder, "--prompt", "a red rose", "--n", "2", "--out", str(out)]
         assert main([*command, *more]) == 0
         return np.asarray(Image.open(out))
 
-    a, b = generate("a.png"), generate("b.png")
+    a, b = generate("a"), generate("b")
     assert np.array_equal(a, b)
-    c = generate("c.png", "--steps", "3", "--guidance", "3", "--seed", "1")
+    c = generate("c", "--steps", "3", "--guidance", "3", "--seed", "1")
     assert not np.array_equal(a, c)
+    assert not np.array_equal(a, generate("half", run=whole(kind, HALF).path))
+    # a run of another machine, which had a GPU
+    copy = shutil.copytree(whole(kind).path, tmp_path / "copy")
+    tree = yaml.safe_load((copy / "config.yaml").read_text())
+    tree["server"] |= {"device": "cuda:77", "precision": "fp16"}
+    (copy / "config.yaml").write_text(yaml.safe_dump(tree))
+    capsys.readouterr()
+    assert np.array_equal(a, generate("d", run=copy))
+    said = capsys.readouterr().err
+    assert said.startswith("device 'cuda:77': ")
+    assert said.endswith("; drawing on the CPU in fp32\n")
 
 
 def test_an_exported_generator_is_a_given_one(whole):
@@ -145,9 +178,17 @@ def test_what_is_drawn_first_is_drawn_once(whole, smoke_overrides, tmp_path, mon
 WRONG = [
     ("latent", ["server.generator.glide={}"], "one of them"),
     ("latent", ["server.generator.latent.trian=lora"], "Did you mean 'server.generator.latent.train'"),
-    ("latent", ["server.generator.latent.precision=fp16"], "precision = 'fp16' draws only"),
+    ("latent", ["server.precision=fp16"], "server.precision = 'fp16' draws only, and fedmmkt tunes"),
     ("latent", ["settings.condition=pooled"], "settings.condition = 'pooled': Stable Diffusion 1 and 2"),
-    ("latent", ["server.generator.latent.device=tpu"], "device 'tpu'"),
+    ("latent", ["server.device=tpu"], "device 'tpu'"),
+    (
+        "latent",
+        ["server.generator.latent.offload=true"],
+        "latent.offload = True draws only, and fedmmkt tunes",
+    ),
+    ("latent", ["server.generator.latent.variant=fp16"], "no part has such weights"),
+    ("glide", ["server.precision=fp16"], "server.precision = 'fp16' draws only, and fedmmkt tunes"),
+    ("glide", ["server.precision=fp16", "settings.tune_steps=0", "server.device=tpu"], "device 'tpu'"),
     ("latent", ["server.generator.pretrained=/no/such/folder"], "no such folder, nor in the hub's cache"),
     ("latent", ["server.generator.pretrained=null"], "latent is for a given generator"),
     ("latent", ["data.options.size=36"], "draws 32 pixels, the data's pictures have 36"),

@@ -83,3 +83,21 @@ def test_arrays_are_named_by_their_values_in_order():
     assert fingerprint(a, ("x", "y")) == digest
     assert fingerprint(a.transpose(2, 1, 0).copy().transpose(2, 1, 0), ("x", "y")) == digest
     assert fingerprint(a[:0]) == fingerprint(np.zeros(0)) != fingerprint(a)
+
+
+def test_what_has_not_changed_is_read_once(folder, monkeypatch):
+    """By place, size and times; what has just been written is read again, as clocks tick slowly."""
+    import fedloom.pretraining.keys as keys
+
+    read: list[str] = []
+    plain = keys._digest
+    monkeypatch.setattr(keys, "_digest", lambda file: read.append(file.name) or plain(file))
+    first = [weights_print(str(folder)) for _ in range(2)]
+    assert len(read) == 6
+    monkeypatch.setattr(keys, "_FRESH", 0)
+    first += [weights_print(str(folder)) for _ in range(3)]
+    assert len(read) == 9
+    assert len(set(first)) == 1
+    (folder / "vocab.txt").write_text("a\nc\n")
+    assert weights_print(str(folder)) not in first
+    assert read[9:] == ["vocab.txt"]

@@ -66,6 +66,20 @@ def _pipeline(run: Run) -> Any:
     return pipeline
 
 
+def _place(server: dict[str, Any]) -> tuple[str, Any]:
+    """The run's device and precision, or this machine's CPU in fp32 where it has no such device."""
+    from fedloom.errors import BadInput
+    from fedloom.models.device import device_of
+
+    device, precision = server.get("device", "cpu"), server.get("precision", "fp32")
+    try:
+        device_of(device)
+    except BadInput as error:
+        typer.echo(f"{error}; drawing on the CPU in fp32", err=True)
+        return "cpu", "fp32"
+    return device, precision
+
+
 def _draw(
     pipeline: Any, run: Run, prompts: list[str], seed: int, steps: int | None, guidance: float | None
 ) -> Any:
@@ -74,15 +88,11 @@ def _draw(
     import torch
 
     from fedloom.config import validate
-    from fedloom.models.families import prepare_drawing
+    from fedloom.models.drawing import prepare_drawing
     from fedloom.models.settings import GeneratorSettings
 
-    settings = validate(GeneratorSettings, run.config.get("server", {}).get("generator", {}))
-    batch, how = prepare_drawing(pipeline, settings, steps, guidance)
+    server = run.config.get("server", {})
+    settings = validate(GeneratorSettings, server.get("generator", {}))
+    batch, draw = prepare_drawing(pipeline, settings, steps, guidance, *_place(server))
     noise = torch.Generator().manual_seed(seed)
-    parts = [
-        pipeline(prompts[i : i + batch], generator=noise, output_type="np", **how).images
-        for i in range(0, len(prompts), batch)
-    ]
-    images = np.concatenate(parts)
-    return images if images.dtype == np.uint8 else (images * 255).round().astype(np.uint8)
+    return np.concatenate([draw(prompts[i : i + batch], noise) for i in range(0, len(prompts), batch)])

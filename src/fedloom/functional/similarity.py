@@ -168,13 +168,13 @@ def score_facts(
             f"representations {tuple(representations.shape)} must be (K, P, D) of {tuple(bank.shape)}"
         )
     anchors, K, P = unit(bank), len(representations), len(bank)
-    right = torch.zeros(K, P, dtype=torch.bool)
-    entropy, variance = torch.zeros(K, P), torch.zeros(K, P)
+    right = torch.zeros(K, P, dtype=torch.bool, device=bank.device)
+    entropy, variance = torch.zeros(2, K, P, device=bank.device)
     for k in range(K):
         for first in range(0, P, tile):
-            at = torch.arange(first, min(first + tile, P))
+            at = slice(first, first + tile)
             scores = unit(representations[k, at]) @ anchors.T  # (tile, P)
-            own = scores[torch.arange(len(at)), at]
+            own = scores.diagonal(first)
             right[k, at] = (scores >= own[:, None]).sum(1) == 1
             entropy[k, at] = torch.special.entr((scores / temperature).softmax(1)).sum(1)
             variance[k, at] = scores.var(1, correction=0)

@@ -98,19 +98,15 @@ def computed(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     name = function.overloadpacket.__name__
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     place = place_of(function, name, tensors)
-    asked = kwargs.get("device")
-    if asked is not None:
-        place = known(torch.device(asked))
-        kwargs = (
-            kwargs | {"device": CPU, "pin_memory": None}
-            if "pin_memory" in kwargs
-            else kwargs | {"device": CPU}
-        )
+    if kwargs.get("device") is not None:
+        place = known(torch.device(kwargs["device"]))
+    if place.type == "lazy" and "device" in kwargs:
+        kwargs = kwargs | {"device": CPU} | ({"pin_memory": None} if "pin_memory" in kwargs else {})
     check_generator(kwargs.get("generator"), place)
     homes = {id(t.held): t for t in tensors if isinstance(t, Pretended)}
     held = tree_map(lambda leaf: leaf.held if isinstance(leaf, Pretended) else leaf, (args, kwargs))
     found = function(*held[0], **held[1])
-    if place == CPU:
+    if place.type != "lazy":
         return found
 
     def home(leaf: Any) -> Any:
@@ -131,9 +127,11 @@ def computed(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 def place_of(function: Any, name: str, tensors: list[Tensor]) -> torch.device:
     """Where an operation on these tensors happens. RuntimeError where a GPU would not do it."""
     places = {t.device for t in tensors}
-    away = sorted(places - {CPU}, key=str)
+    away = sorted((place for place in places if place.type == "lazy"), key=str)
     if name in ANYWHERE:
         return tensors[0].device
+    if torch.device("meta") in places:
+        return torch.device("meta")  # torch decides
     if len(away) > 1:
         raise mixed(function, places)
     if not away:

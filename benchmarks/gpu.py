@@ -4,7 +4,8 @@
     python benchmarks/gpu.py training --device cuda          # a step of the generator, of a ViT-B/32, of a BERT-base
     python benchmarks/gpu.py fusion   --device cuda          # MultiRepFusion of 64 clients' 100 000 samples
     python benchmarks/gpu.py round    --device cuda          # a round of the preset paper/flowers102-sd
-    python benchmarks/gpu.py summary                         # the tables of what was measured
+    python benchmarks/gpu.py limits   --card H200            # what bounds these: needs no accelerator
+    python benchmarks/gpu.py summary                         # the table of what was measured
 
 Networks have their published sizes and random weights (`random_weights.py`, written to --weights when first needed).
 Each section ends within ten minutes on one card and can be given again: what lies on disk is not made again, a round
@@ -20,11 +21,11 @@ import os
 from pathlib import Path
 
 import torch
-from measured import Row, write
+from measured import PEAKS, Row, write
 
 from fedloom.quiet import settle_process
 
-SECTIONS = ("drawing", "training", "fusion", "round", "summary")
+SECTIONS = ("drawing", "training", "fusion", "round", "limits", "summary")
 HERE = Path(__file__).parent
 
 
@@ -66,6 +67,17 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def limits(card: str) -> str:
+    """Markdown of what bounds each figure."""
+    import gpu_limits
+
+    lines = [f"| what | way | TFLOP | least seconds on {card} | by |", "|---|---|---|---|---|"]
+    for r in gpu_limits.rows(card):
+        by = f"{r['arithmetic']} peak" if r["flop"] else "memory"
+        lines.append(f"| {r['what']} | {r['way']} | {r['flop'] / 1e12:.4g} | {r['seconds']:.3g} | {by} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure a section, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -81,6 +93,7 @@ def main() -> None:
         "--work", type=Path, default=Path("gpu-round"), help="folder of the round's data and run"
     )
     parser.add_argument("--out", type=Path, default=HERE / "results" / "gpu.jsonl")
+    parser.add_argument("--card", choices=tuple(PEAKS), default="H200", help="whose limits")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for the round's run")
     given = parser.parse_args()
     if given.section == "summary":
@@ -88,6 +101,9 @@ def main() -> None:
         print(table([json.loads(line) for line in lines]))
         return
     settle_process()
+    if given.section == "limits":
+        print(limits(given.card))
+        return
     given.weights = given.weights.absolute()
     os.environ["FEDLOOM_WEIGHTS"] = str(given.weights)
     device = torch.zeros(1, device=given.device).device

@@ -110,14 +110,15 @@ def check_scene(config: Config, method: Method, scene: Scene) -> None:
 
 
 def check_generator(config: Config, method: Method, settings: Any, side: int = 0) -> None:
-    """Raises BadInput when the run needs a generator and the one that is given cannot be it.
+    """Raises BadInput when the run needs a generator and the one that is given cannot be it, or not where it is to be.
 
     side: of the data's pictures in pixels, 0 where it is not known yet.
     """
-    if "generator" in method.tools(settings) and config.server.generator.pretrained is not None:
+    if "generator" in method.tools(settings):
         from fedloom.models.families import check_given
 
-        check_given(config.server.generator, settings, side)
+        s = config.server
+        check_given(s.generator, settings, side, s.device, s.precision)
 
 
 def split_data(config: Config, scene: Scene) -> dict[Modality, Split]:
@@ -165,10 +166,12 @@ def server_tools(config: Config, method: Method, settings: Any, scene: Scene, as
     if assets.generator is not None:
         from fedloom.models.families import load_family, locate
 
-        g, given = config.server.generator, config.server.generator.pretrained is not None
+        s = config.server
+        g, given = s.generator, s.generator.pretrained is not None
         folder = locate(g) if given else assets.generator
         # whatever its own side, all who read its pictures read those of the data's side
-        generator = load_family(g, folder, config.clients.width, side_of(scene), config.server.seed)
+        side = side_of(scene)
+        generator = load_family(g, folder, config.clients.width, side, s.seed, s.device, s.precision)
         generator.origin = weights_print(str(folder)) if given else folder.name
     if assets.captioner is not None:
         from fedloom.models.captioner import load_captioner

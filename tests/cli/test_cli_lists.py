@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from PIL import Image
 
@@ -90,6 +92,23 @@ def test_doctor_only_notes_what_the_flower_engine_lacks(cli, monkeypatch, versio
     assert {name: found[name]["state"] for name in states} == states
     remedies = {"flwr": "pip install 'fedloom[flower]'", "ray": "pip install 'fedloom[simulation]'"}
     assert all(found[n]["remedy"] == (remedies[n] if s == "note" else "") for n, s in states.items())
+
+
+def test_doctor_names_every_gpu_and_the_keys_that_use_it(cli, monkeypatch):
+    import torch
+
+    gpus = [SimpleNamespace(name="A100", total_memory=80e9), SimpleNamespace(name="T4", total_memory=16e9)]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda n: gpus[n])
+    found = {f["name"]: f for f in cli("doctor", "--json").json["findings"]}["device"]
+    assert "cuda:0: A100, 80 GB; cuda:1: T4, 16 GB" in found["value"]
+    assert "server.device" in found["remedy"]
+    assert "clients.devices" in found["remedy"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = {f["name"]: f for f in cli("doctor", "--json").json["findings"]}["device"]
+    assert "cuda" not in found["value"]
+    assert found["remedy"] == ""
 
 
 def doctor_module():

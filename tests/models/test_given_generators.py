@@ -29,6 +29,7 @@ from whole_runs import assert_equal
 torch.set_num_threads(1)
 
 KINDS = ("latent", "glide")
+HALF = "server.precision=bf16"
 
 
 def folder(kind: str) -> Path:
@@ -51,16 +52,17 @@ def whole(smoke_overrides: tuple[str, ...], tmp_path_factory: pytest.TempPathFac
     """The finished run of a kind. Read only."""
 
     @functools.cache
-    def run(kind: str) -> Run:
+    def run(kind: str, *more: str) -> Run:
         out = tmp_path_factory.mktemp(kind) / "run"
-        done: Run = fedloom.run(preset="smoke", overrides=overrides(kind, smoke_overrides), out=out)
+        done: Run = fedloom.run(preset="smoke", overrides=overrides(kind, smoke_overrides, *more), out=out)
         return done
 
     return run
 
 
+@pytest.mark.parametrize("more", [(), (HALF,)], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_stopped_and_resumed(kind, whole, smoke_overrides, tmp_path, monkeypatch):
+def test_stopped_and_resumed(kind, more, whole, smoke_overrides, tmp_path, monkeypatch):
     """Stopped in round 2, when there is something learned to take up again."""
     plain = Server.round
 
@@ -71,10 +73,11 @@ def test_stopped_and_resumed(kind, whole, smoke_overrides, tmp_path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(Server, "round", stopped)
+        given = overrides(kind, smoke_overrides, *more)
         with pytest.raises(KeyboardInterrupt):
-            fedloom.run(preset="smoke", overrides=overrides(kind, smoke_overrides), out=tmp_path / "run")
+            fedloom.run(preset="smoke", overrides=given, out=tmp_path / "run")
     resumed = fedloom.run(resume=tmp_path / "run")
-    assert_equal(whole(kind), resumed)
+    assert_equal(whole(kind, *more), resumed)
     rows = resumed.rounds
     assert all(row["losses"]["generator"] > 0 for row in rows[1:])
     pictures = 10 * 3 * 12**2  # bytes of a round's pictures, as the clients see them
@@ -100,14 +103,18 @@ def test_checkpoint_and_export(kind, whole):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_generate(kind, whole, tmp_path):
-    def generate(name: str, *more: str) -> Any:
+    def of_run(name: str, run: Run, *more: str) -> Any:
         out = tmp_path / name
-        command = ["generate", str(whole(kind).path), "--prompt", "a red rose", "--n", "2", "--out", str(out)]
+        command = ["generate", str(run.path), "--prompt", "a red rose", "--n", "2", "--out", str(out)]
         assert main([*command, *more]) == 0
         return np.asarray(Image.open(out))
 
+    def generate(name: str, *more: str) -> Any:
+        return of_run(name, whole(kind), *more)
+
     a, b = generate("a.png"), generate("b.png")
     assert np.array_equal(a, b)
+    assert not np.array_equal(a, of_run("half.png", whole(kind, HALF)))
     c = generate("c.png", "--steps", "3", "--guidance", "3", "--seed", "1")
     assert not np.array_equal(a, c)
 
@@ -145,9 +152,17 @@ def test_what_is_drawn_first_is_drawn_once(whole, smoke_overrides, tmp_path, mon
 WRONG = [
     ("latent", ["server.generator.glide={}"], "one of them"),
     ("latent", ["server.generator.latent.trian=lora"], "Did you mean 'server.generator.latent.train'"),
-    ("latent", ["server.generator.latent.precision=fp16"], "precision = 'fp16' draws only"),
+    ("latent", ["server.precision=fp16"], "server.precision = 'fp16' draws only, and fedmmkt tunes"),
     ("latent", ["settings.condition=pooled"], "settings.condition = 'pooled': Stable Diffusion 1 and 2"),
-    ("latent", ["server.generator.latent.device=tpu"], "device 'tpu'"),
+    ("latent", ["server.device=tpu"], "device 'tpu'"),
+    (
+        "latent",
+        ["server.generator.latent.offload=true"],
+        "latent.offload = True draws only, and fedmmkt tunes",
+    ),
+    ("latent", ["server.generator.latent.variant=fp16"], "no part has such weights"),
+    ("glide", ["server.precision=fp16"], "server.precision = 'fp16' draws only, and fedmmkt tunes"),
+    ("glide", ["server.precision=fp16", "settings.tune_steps=0", "server.device=tpu"], "device 'tpu'"),
     ("latent", ["server.generator.pretrained=/no/such/folder"], "no such folder, nor in the hub's cache"),
     ("latent", ["server.generator.pretrained=null"], "latent is for a given generator"),
     ("latent", ["data.options.size=36"], "draws 32 pixels, the data's pictures have 36"),

@@ -21,7 +21,7 @@ from fedloom.models.fit import fit
 from fedloom.models.glide.convert import convert
 from fedloom.models.glide.generator import GlideGenerator, load_glide_generator
 from fedloom.models.glide.loss import denoising_loss, noisy
-from fedloom.models.glide.settings import GlideOptions
+from fedloom.models.glide.settings import GlideOptions, GlideSettings
 from fedloom.models.pictures import to_float, to_uint8
 
 torch.set_num_threads(1)
@@ -48,7 +48,8 @@ def tiny() -> Path:
 
 @functools.cache
 def loaded(side: int | None, **options: Any) -> GlideGenerator:
-    return load_glide_generator(tiny(), WIDTH, "add", GlideOptions(**options), side, 2.0, 2)
+    settings = GlideSettings(side=side, guidance=2.0, sampling_steps=2, **options)
+    return load_glide_generator(tiny(), WIDTH, "add", settings)
 
 
 def load(mode: Any = "add", side: int | None = None, **options: Any) -> GlideGenerator:
@@ -153,7 +154,9 @@ def test_saved_and_loaded(tmp_path):
     with torch.no_grad():
         generator.unet.conv_out.bias.add_(0.5)
     generator.save(tmp_path)
-    again = load_glide_generator(tmp_path, WIDTH, side=12)  # guidance and steps lie in the folder
+    again = load_glide_generator(
+        tmp_path, WIDTH, settings=GlideSettings(side=12)
+    )  # guidance and steps lie in the folder
     assert np.array_equal(draw(again), draw(generator))
     assert torch.equal(outputs(again, FUSED, None), outputs(generator, FUSED, None))
     assert str(tiny()) not in "".join(file.read_text() for file in tmp_path.rglob("*.json"))
@@ -178,19 +181,20 @@ def test_what_an_unchanged_generator_draws_is_drawn_once(tmp_path, monkeypatch):
 
 
 def test_what_is_refused(tmp_path):
-    def refused(match: str, folder: Path | None = None, **more: Any) -> None:
+    def refused(match: str, folder: Path | None = None, **given: Any) -> None:
         with pytest.raises(BadInput, match=match) as caught:
-            load_glide_generator(folder or tiny(), WIDTH, **more)
+            load_glide_generator(folder or tiny(), WIDTH, settings=GlideSettings(**given))
         assert "\n" not in str(caught.value)
 
     refused("pictures of 24 pixels, allowed: up to 16; more with glide.upsample", side=24)
-    refused("device 'tpu'", options=GlideOptions(device="tpu"))
+    refused("device 'tpu'", device="tpu")
+    refused("offload = True: parts wait on the CPU for an accelerator", offload=True)
     bare = shutil.copytree(tiny(), tmp_path / "bare")
     index = json.loads((bare / "model_index.json").read_text())
     for part in ("upsampler", "upsampler_text_encoder", "upsampler_scheduler"):
         index[part] = [None, None]
     (bare / "model_index.json").write_text(json.dumps(index))
-    refused("the folder has no upsampler", bare, options=GlideOptions(upsample=True))
+    refused("the folder has no upsampler", bare, upsample=True)
     file = bare / "scheduler" / "scheduler_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"prediction_type": "v_prediction"}))
     refused("prediction_type 'v_prediction', allowed: epsilon", bare)

@@ -73,3 +73,21 @@ def test_two_weights_in_one_are_both(folder, tmp_path):
     assert weights_print("some/vit+some/bert") == "some/vit+some/bert"
     (tmp_path / "a+b").write_text("one file after all")
     assert "+" not in weights_print(str(tmp_path / "a+b"))
+
+
+def test_what_has_not_changed_is_read_once(folder, monkeypatch):
+    """By place, size and times; what has just been written is read again, as clocks tick slowly."""
+    import fedloom.pretraining.keys as keys
+
+    read: list[str] = []
+    plain = keys._digest
+    monkeypatch.setattr(keys, "_digest", lambda file: read.append(file.name) or plain(file))
+    first = [weights_print(str(folder)) for _ in range(2)]
+    assert len(read) == 6
+    monkeypatch.setattr(keys, "_FRESH", 0)
+    first += [weights_print(str(folder)) for _ in range(3)]
+    assert len(read) == 9
+    assert len(set(first)) == 1
+    (folder / "vocab.txt").write_text("a\nc\n")
+    assert weights_print(str(folder)) not in first
+    assert read[9:] == ["vocab.txt"]

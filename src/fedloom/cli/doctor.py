@@ -83,16 +83,22 @@ def _memory() -> int | None:
 
 
 def _device() -> Finding:
+    """The processor, and each GPU with its memory: a run uses those that its configuration names."""
+    from fedloom.report.scores import byte_text
+
     try:
         import torch
     except Exception as error:  # noqa: BLE001 - whatever a broken installation raises is the finding
         return Finding(
             "torch works", "broken", f"{type(error).__name__}: {error}", "pip install --force-reinstall torch"
         )
-    said = f"CPU with {torch.get_num_threads()} threads"
-    if torch.cuda.is_available():
-        said += f"; {torch.cuda.get_device_name(0)} is there, runs use the CPU"
-    return Finding("device", "ok", said)
+    said = [f"cpu: {torch.get_num_threads()} threads"]
+    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        facts = torch.cuda.get_device_properties(number)
+        said.append(f"cuda:{number}: {facts.name}, {byte_text(facts.total_memory)}")
+    if len(said) == 1:
+        return Finding("device", "ok", said[0])
+    return Finding("device", "ok", "; ".join(said), "to use a GPU: server.device=cuda, clients.devices=[cuda]")
 
 
 # ---------------------------------------------------------------------------------------------------- packages

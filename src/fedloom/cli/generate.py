@@ -74,15 +74,12 @@ def _draw(
     import torch
 
     from fedloom.config import validate
-    from fedloom.models.families import prepare_drawing
+    from fedloom.models.drawing import prepare_drawing
     from fedloom.models.settings import GeneratorSettings
 
-    settings = validate(GeneratorSettings, run.config.get("server", {}).get("generator", {}))
-    batch, how = prepare_drawing(pipeline, settings, steps, guidance)
+    server = run.config.get("server", {})
+    settings = validate(GeneratorSettings, server.get("generator", {}))
+    where = {key: server[key] for key in ("device", "precision") if key in server}
+    batch, draw = prepare_drawing(pipeline, settings, steps, guidance, **where)
     noise = torch.Generator().manual_seed(seed)
-    parts = [
-        pipeline(prompts[i : i + batch], generator=noise, output_type="np", **how).images
-        for i in range(0, len(prompts), batch)
-    ]
-    images = np.concatenate(parts)
-    return images if images.dtype == np.uint8 else (images * 255).round().astype(np.uint8)
+    return np.concatenate([draw(prompts[i : i + batch], noise) for i in range(0, len(prompts), batch)])

@@ -44,6 +44,7 @@ from fedloom.methods.base import Info, Method, Tools
 from fedloom.methods.fedavg import Arrays
 from fedloom.methods.site import Inputs, load_optimizer_state, optimizer_state
 from fedloom.models.adapters import Adapted, Adds, Bottleneck
+from fedloom.models.device import place_of
 from fedloom.models.fit import adamw, fit, index_batches, load_arrays, state_arrays
 from fedloom.models.pictures import to_float
 from fedloom.randomness import global_torch_stream
@@ -214,7 +215,7 @@ class Server(fedavg.Server):
         self.tools.generator.touched()
         unet = self.tools.generator.unet.requires_grad_(False)
         with global_torch_stream(self.tools.seed, "server", "decoder"):
-            decoder = Decoder(unet, len(downs), width, rank)
+            decoder = Decoder(unet, len(downs), width, rank).to(place_of(unet))
         self.optimizer = adamw(
             [*decoder.enter.parameters(), *decoder.leave.parameters()], self.settings.tune_rate, 0.0
         )

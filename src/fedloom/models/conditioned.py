@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fedloom.errors import BadInput
+from fedloom.models.device import CPU, arithmetic
+from fedloom.models.frozen import Precision
 
 Condition = Literal["add", "token", "pooled"]
 Said = tuple[Tensor, Tensor, Tensor | None]
@@ -92,22 +95,45 @@ def without_place(folder: Path) -> None:
             file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
+def check_training(precision: Precision, offload: bool = False) -> None:
+    """BadInput where a generator can draw only, as it was loaded."""
+    if precision == "fp16":
+        raise BadInput("precision 'fp16' draws only (gradients vanish), allowed for training: fp32, bf16")
+    if offload:
+        raise BadInput("offload = True draws only, what is trained has to stay on its device: offload=false")
+
+
 class Conditioned(nn.Module):
     """A pipeline's parts with what federated tuning adds: the map W_r from representations (FedMMKT, eq. 11).
 
-    Trainable: the UNet (the paper's decoder) and W_r, which starts at zero. The text encoder is frozen.
+    Trainable: the UNet (the paper's decoder) and W_r, which starts at zero. The text encoder is frozen. Weights are
+    fp32 whatever the precision of the arithmetic; randomness is drawn on the CPU, whatever the device.
+
+    Args:
+        pipe: who builds on this puts it on `device`.
+        width: D of the representations.
+        condition: how R joins the text.
     """
 
     keep_texts: int | None = None  # most texts whose encodings are kept; None: all
 
-    def __init__(self, pipe: Any, width: int, condition: Condition = "add") -> None:
+    def __init__(
+        self,
+        pipe: Any,
+        width: int,
+        condition: Condition = "add",
+        device: torch.device = CPU,
+        precision: Precision = "fp32",
+    ) -> None:
         super().__init__()
         self.pipe = pipe
+        self.device, self.precision = device, precision
         self.unet = pipe.unet
         self.condition: Condition = condition
         self.text_encoder = pipe.text_encoder.requires_grad_(False).eval()
         self.bridge = nn.Linear(width, pipe.unet.config.cross_attention_dim, bias=False)
         nn.init.zeros_(self.bridge.weight)
+        self.bridge.to(device)
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
         self.origin: str | None = (
             None  # what it was loaded from, by content, as long as nothing has changed it
@@ -136,10 +162,13 @@ class Conditioned(nn.Module):
         self.bridge.load_state_dict({"weight": tensors["bridge.weight"]})
 
     def embed(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Texts to (tokens (B, L, w), pooled (B, w)); each distinct text is encoded once, the encoder being frozen."""
+        """Texts to (tokens (B, L, w), pooled (B, w)), float32 on the device.
+
+        Each distinct text is encoded once, the encoder being frozen.
+        """
         for text in dict.fromkeys(texts):
             if text not in self._texts:  # alone: what stands beside it in a batch changes the last bits
-                tokens, pooled = self.pipe.embed([text])
+                tokens, pooled = self._encode([text])
                 self._texts[text] = (tokens[0], pooled[0])
         tokens = torch.stack([self._texts[t][0] for t in texts])
         pooled = torch.stack([self._texts[t][1] for t in texts])
@@ -147,13 +176,21 @@ class Conditioned(nn.Module):
             del self._texts[next(iter(self._texts))]  # the first that came
         return tokens, pooled
 
+    def _encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        with self._arithmetic():
+            tokens, pooled = self.pipe.embed(list(texts))
+        return tokens.float(), pooled.float()
+
+    def _arithmetic(self) -> AbstractContextManager[Any]:
+        return arithmetic(self.device, self.precision)
+
     def read(self, texts: Sequence[str], batch: int = 64) -> None:
         """Encode texts ahead, many at a time. For pretraining: in its last bits a text read so differs from one read
         alone, as `embed` reads it.
         """
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         for i in range(0, len(new), batch):
-            tokens, pooled = self.pipe.embed(new[i : i + batch])
+            tokens, pooled = self._encode(new[i : i + batch])
             self._texts.update(zip(new[i : i + batch], zip(tokens, pooled)))
 
     def conditioned(

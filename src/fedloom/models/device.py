@@ -1,4 +1,4 @@
-"""Where a model lives, and in which precision it computes."""
+"""Where a model lives, in which precision it computes, and how a pipeline of diffusers saves memory there."""
 
 from __future__ import annotations
 
@@ -35,3 +35,35 @@ def arithmetic(device: torch.device, precision: Precision) -> AbstractContextMan
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, DTYPES[precision])
+
+
+def kind_of(device: torch.device) -> str:
+    """What the last bits of a computation depend on: the device's type, and which GPU it is."""
+    return f"cuda, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
+
+
+def settle(pipe: Any, device: torch.device, options: Any) -> None:
+    """Put a pipeline of diffusers on the device, with as little memory as its options say.
+
+    Args:
+        options: LatentOptions or GlideOptions. With `offload` parts wait on the CPU and come to the device in turn.
+
+    Raises:
+        BadInput: there is nothing to wait for, or no accelerate to wait with.
+    """
+    pipe.set_progress_bar_config(disable=True)
+    if options.attention_slicing:
+        pipe.enable_attention_slicing()
+    if getattr(options, "vae_slicing", False):
+        pipe.vae.enable_slicing()
+    if getattr(options, "vae_tiling", False):
+        pipe.vae.enable_tiling()
+    if not options.offload:
+        pipe.to(device)
+        return
+    if device.type == "cpu":
+        raise BadInput("offload = True: parts wait on the CPU for an accelerator, server.device is 'cpu'")
+    try:
+        pipe.enable_model_cpu_offload(device=device)
+    except ImportError as error:
+        raise BadInput("offload = True needs a package: pip install accelerate") from error

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.errors import BadInput
-from fedloom.models.glide.settings import GlideOptions
+from fedloom.models.frozen import Precision
+from fedloom.models.glide.settings import GlideOptions, GlideSettings
 from fedloom.models.latent_settings import LatentOptions, LatentSettings
 from fedloom.models.settings import EMBEDDED, GeneratorSettings
 
@@ -42,22 +43,30 @@ def family_of(folder: str | Path) -> str:
     return FAMILIES[class_of(folder)]
 
 
-def latent_settings(settings: GeneratorSettings, folder: str | Path, side: int | None) -> LatentSettings:
-    """The settings of Stable Diffusion in a folder."""
-    sampling = {"sampling_steps": settings.sampling_steps, "guidance": settings.guidance}
-    given = {k: v for k, v in sampling.items() if v is not None}
+def latent_settings(settings: GeneratorSettings, folder: str | Path, **more: Any) -> LatentSettings:
+    """The settings of Stable Diffusion in a folder; more: side, device, precision."""
     options = (settings.latent or LatentOptions()).model_dump()
-    return LatentSettings(**options, **given, pretrained=str(folder), side=side or None)
+    return LatentSettings(**options, **_sampling(settings), **more, pretrained=str(folder))
+
+
+def glide_settings(settings: GeneratorSettings, **more: Any) -> GlideSettings:
+    """The settings of GLIDE; more: side, device, precision."""
+    return GlideSettings(**(settings.glide or GlideOptions()).model_dump(), **_sampling(settings), **more)
+
+
+def _sampling(settings: GeneratorSettings) -> dict[str, Any]:
+    given = {"sampling_steps": settings.sampling_steps, "guidance": settings.guidance}
+    return {k: v for k, v in given.items() if v is not None}
 
 
 def locate(settings: GeneratorSettings) -> Path:
-    """The folder that `pretrained` is, or that the hub's cache has for it."""
+    """The folder that `pretrained` is, that was fetched under this name, or that the hub's cache has for it."""
     assert settings.pretrained is not None
     if Path(settings.pretrained).is_dir():
         return Path(settings.pretrained)
     from fedloom.models.latent_files import resolve
 
-    return resolve(latent_settings(settings, settings.pretrained, None))
+    return resolve(latent_settings(settings, settings.pretrained))
 
 
 def largest_side(folder: Path, family: str, upsample: bool = False) -> int:
@@ -76,16 +85,29 @@ def largest_side(folder: Path, family: str, upsample: bool = False) -> int:
     return side * 2 ** max(levels - 1, 0) if isinstance(side, int) else 0  # else loading says what is wrong
 
 
-def check_given(settings: GeneratorSettings, tuning: Any, side: int = 0) -> None:
-    """Look at a given generator before anything is begun: that it is one, and that what is asked of it can be.
+def check_given(
+    settings: GeneratorSettings,
+    tuning: Any,
+    side: int = 0,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+) -> None:
+    """Look at the generator before anything is begun: that a given one is one, and that what is asked of it can be.
 
     Args:
         tuning: the method's settings; of them `condition` and `tune_steps` count, where they are there.
         side: of the data's pictures in pixels; 0: any.
+        device, precision: the server's.
 
     Raises:
         BadInput: on one line.
     """
+    if device != "cpu":
+        from fedloom.models.device import device_of
+
+        device_of(device)
+    if precision == "fp16":
+        _check_tuning(f"server.precision = {precision!r}", tuning)
     if settings.pretrained is None:
         return
     folder = locate(settings)
@@ -98,21 +120,36 @@ def check_given(settings: GeneratorSettings, tuning: Any, side: int = 0) -> None
             )
     if family == "pixel":
         return
-    options = settings.latent or LatentOptions() if family == "latent" else settings.glide or GlideOptions()
-    tunes: Any = getattr(tuning, "tune_steps", 1)
-    if isinstance(options, LatentOptions) and tunes:
-        only: dict[str, Any] = {"precision": "fp16", "offload": True}
-        for key, value in only.items():
-            if getattr(options, key) == value:
-                raise BadInput(
-                    f"{_KEY}.latent.{key} = {value!r} draws only, and {type(tuning).__module__.rpartition('.')[2]} "
-                    "tunes the generator: take another, or settings.tune_steps=0"
-                )
+    options: Any = options_of(settings, family)
+    if options.offload:
+        _check_tuning(f"{_KEY}.{family}.offload = True", tuning)
+        if device == "cpu":
+            raise BadInput(
+                f"{_KEY}.{family}.offload = True: parts wait on the CPU for an accelerator, server.device is 'cpu'"
+            )
     if name == "StableDiffusionPipeline" and getattr(tuning, "condition", "add") == "pooled":
         raise BadInput(
             "settings.condition = 'pooled': Stable Diffusion 1 and 2, without pooled text, allow add, token"
         )
-    upsample = isinstance(options, GlideOptions) and options.upsample
+    if family == "latent":
+        from fedloom.models.latent_variants import check_variant
+
+        check_variant(folder, options.variant)
+    _check_side(settings, folder, family, side)
+
+
+def _check_tuning(what: str, tuning: Any) -> None:
+    """BadInput where the method tunes the generator, and `what` lets it draw only."""
+    if getattr(tuning, "tune_steps", 1):
+        method = type(tuning).__module__.rpartition(".")[2].removesuffix("_settings")
+        raise BadInput(
+            f"{what} draws only, and {method} tunes the generator: take another, or settings.tune_steps=0"
+        )
+
+
+def _check_side(settings: GeneratorSettings, folder: Path, family: str, side: int) -> None:
+    """BadInput where the data's pictures are larger than what is drawn."""
+    upsample = getattr(options_of(settings, family), "upsample", False)
     most = largest_side(folder, family, upsample)
     if most and side > most:
         more = "" if upsample or not (folder / "upsampler").is_dir() else f"; more with {_KEY}.glide.upsample"
@@ -120,13 +157,23 @@ def check_given(settings: GeneratorSettings, tuning: Any, side: int = 0) -> None
             f"generator {settings.pretrained}: draws {most} pixels, the data's pictures have {side}; "
             f"allowed: up to {most} (data.options.size){more}"
         )
-    from fedloom.models.latent_files import device_of
 
-    device_of(options.device)
+
+def options_of(settings: GeneratorSettings, family: str) -> LatentOptions | GlideOptions:
+    """How a Stable Diffusion or a GLIDE is run."""
+    if family == "latent":
+        return settings.latent or LatentOptions()
+    return settings.glide or GlideOptions()
 
 
 def load_family(
-    settings: GeneratorSettings, folder: str | Path, width: int, side: int = 0, seed: int = 0
+    settings: GeneratorSettings,
+    folder: str | Path,
+    width: int,
+    side: int = 0,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: Precision = "fp32",
 ) -> Any:
     """The generator in `folder`, ready to draw, of whichever family.
 
@@ -135,6 +182,7 @@ def load_family(
         width: D of the representations.
         side: in pixels of what is to be handed out; 0: its own.
         seed: of what is put on it (LoRA's factors).
+        device, precision: the server's; pictures are handed out on the CPU.
 
     Raises:
         BadInput: the folder, the device or the side does not do.
@@ -143,18 +191,8 @@ def load_family(
 
     family = "pixel" if settings.pretrained is None else family_of(folder)
     try:
-        if family == "latent":
-            from fedloom.models.latent import load_latent
-
-            return load_latent(latent_settings(settings, folder, side), width, seed=seed)
-        if family == "glide":
-            from fedloom.models.glide.generator import load_glide_generator
-
-            sampling = (settings.guidance, settings.sampling_steps)
-            return load_glide_generator(folder, width, "add", settings.glide, side or None, *sampling)
-        from fedloom.models.generator import load_generator
-
-        generator = load_generator(folder, width)
+        where = {"side": side or None, "device": device, "precision": precision}
+        generator = _loaded(settings, family, folder, width, seed, **where)
     except BadInput:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
@@ -162,11 +200,30 @@ def load_family(
             raise
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInput(f"generator {folder}: cannot be loaded as {class_of(folder)}: {line}") from error
+    if family != "pixel":
+        return generator
     own = {k: getattr(settings, k) if getattr(settings, k) is not None else v for k, v in EMBEDDED.items()}
     generator.pipe.register_to_config(**own)
     if settings.pretrained is not None and side and generator.size != side:
         raise BadInput(f"generator {folder}: draws {generator.size} pixels, allowed: {side}, as the data are")
     return generator
+
+
+def _loaded(
+    settings: GeneratorSettings, family: str, folder: str | Path, width: int, seed: int, **where: Any
+) -> Any:
+    """where: side, device, precision."""
+    if family == "latent":
+        from fedloom.models.latent import load_latent
+
+        return load_latent(latent_settings(settings, folder, **where), width, seed=seed)
+    if family == "glide":
+        from fedloom.models.glide.generator import load_glide_generator
+
+        return load_glide_generator(folder, width, "add", glide_settings(settings, **where))
+    from fedloom.models.generator import load_generator
+
+    return load_generator(folder, width, "add", where["device"], where["precision"])
 
 
 def load_pipeline(folder: str | Path) -> Any:
@@ -183,37 +240,3 @@ def load_pipeline(folder: str | Path) -> Any:
     from fedloom.models.pipeline import load_pipeline as load_pixel
 
     return load_pixel(folder)
-
-
-def prepare_drawing(
-    pipeline: Any, settings: GeneratorSettings, steps: int | None, guidance: float | None
-) -> tuple[int, dict[str, Any]]:
-    """A loaded pipeline made to draw as its run did: pictures at a time, and what it is called with.
-
-    Args:
-        settings: the run's; its device is used where this machine has it.
-        steps, guidance: in place of the run's.
-    """
-    given = {"num_inference_steps": steps, "guidance_scale": guidance}
-    family = FAMILIES[type(pipeline).__name__]
-    if family == "pixel":
-        return 64, given
-    from fedloom.models.latent_files import device_of
-    from fedloom.models.latent_schedule import sampler
-
-    options: Any = (
-        settings.latent or LatentOptions() if family == "latent" else settings.glide or GlideOptions()
-    )
-    try:
-        pipeline.to(device_of(options.device))
-    except BadInput:
-        pipeline.to("cpu")
-    if family == "glide":
-        return options.batch, given | {"upsample": options.upsample}
-    own = latent_settings(settings, "", None)
-    steps = steps or own.sampling_steps
-    pipeline.scheduler = sampler(own.sampler, pipeline.scheduler, steps)
-    return options.batch, {
-        "num_inference_steps": steps,
-        "guidance_scale": own.guidance if guidance is None else guidance,
-    }

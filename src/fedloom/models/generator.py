@@ -14,11 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedloom.data.scene import Generic
-from fedloom.errors import BadInput
+from fedloom.errors import BadInput, FedloomError
 from fedloom.models import pipeline as pipeline_file
 from fedloom.models.clip import Clip, world_text
-from fedloom.models.conditioned import Condition, Conditioned, read_bridge, without_place, write_bridge
+from fedloom.models.conditioned import (
+    Condition,
+    Conditioned,
+    check_training,
+    read_bridge,
+    without_place,
+    write_bridge,
+)
+from fedloom.models.device import CPU, device_of, kind_of
 from fedloom.models.fit import adamw, cosine, fit, index_batches
+from fedloom.models.frozen import Precision
 from fedloom.models.pictures import to_float, to_uint8
 from fedloom.models.pipeline import PixelTextToImagePipeline
 from fedloom.models.settings import GeneratorSettings
@@ -36,9 +45,17 @@ class Generator(Conditioned):
 
     family = "pixel"
 
-    def __init__(self, pipe: PixelTextToImagePipeline, width: int, condition: Condition = "add") -> None:
+    def __init__(
+        self,
+        pipe: PixelTextToImagePipeline,
+        width: int,
+        condition: Condition = "add",
+        device: torch.device = CPU,
+        precision: Precision = "fp32",
+    ) -> None:
         pipe.unet.to(memory_format=torch.channels_last)
-        super().__init__(pipe, width, condition)
+        super().__init__(pipe, width, condition, device, precision)
+        pipe.to(device)
 
     @property
     def size(self) -> int:
@@ -64,6 +81,7 @@ class Generator(Conditioned):
             "prompts": list(prompts),
             "noise": hashlib.sha256(noise.numpy().tobytes()).hexdigest(),
             "sampling": [*sampling, batch, self.condition],
+            "arithmetic": [kind_of(self.device), self.precision],
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "format": FORMAT,
@@ -82,7 +100,10 @@ class Generator(Conditioned):
         self.pipe.set_progress_bar_config(disable=True)
         parts = []
         for i in range(0, len(prompts), batch):
-            part = self.pipe(list(prompts[i : i + batch]), noise=noise[i : i + batch], output_type="pt")
+            with self._arithmetic():
+                part = self.pipe(list(prompts[i : i + batch]), noise=noise[i : i + batch], output_type="pt")
+            if not torch.isfinite(part).all():
+                raise FedloomError(f"generator: drew pictures that are not finite ({self.precision})")
             parts.append(to_uint8(part))
         return np.concatenate(parts)
 
@@ -97,23 +118,31 @@ class Generator(Conditioned):
         """The denoising loss L_T2I on pictures float (B, 3, H, W) in [-1, 1]: mean squared error, a scalar.
 
         On the straight path x_s = (1 - s) x + s e from picture to noise; the error is that of the velocity e - x,
-        cut off near s = 0 where it would outweigh all else.
+        cut off near s = 0 where it would outweigh all else. Noise and levels are drawn on the CPU.
+
+        Raises:
+            BadInput: it cannot be trained as it was loaded, in fp16.
         """
+        if torch.is_grad_enabled():
+            check_training(self.precision)
         tokens, pooled, mask = self.conditioned(texts, representation, leave_out)
-        x0 = F.pixel_unshuffle(images, self.pipe.config.unshuffle).contiguous(
-            memory_format=torch.channels_last
-        )
-        noise = torch.randn(x0.shape, generator=draws).contiguous(memory_format=torch.channels_last)
+        x0 = self._blocks(F.pixel_unshuffle(images, self.pipe.config.unshuffle))
+        noise = self._blocks(torch.randn(x0.shape, generator=draws))
         level, shift = torch.rand(len(x0), generator=draws), self.pipe.config.level_shift
-        level = shift * level / (1 + (shift - 1) * level)
+        level = (shift * level / (1 + (shift - 1) * level)).to(self.device)
         s = level.view(-1, 1, 1, 1)
         noisy = (1 - s) * x0 + s * noise
-        out = self.unet(noisy, level * 1000, tokens, class_labels=pooled, encoder_attention_mask=mask).sample
+        with self._arithmetic():
+            said = self.unet(noisy, level * 1000, tokens, class_labels=pooled, encoder_attention_mask=mask)
+        out = said.sample.float()
         if self.pipe.config.prediction == "velocity":
             return F.mse_loss(out, noise - x0)
         error = (out - x0).square().mean(dim=(1, 2, 3))  # (B,)
         weighed: Tensor = error / level.clamp(min=self.pipe.config.level_floor).square()
         return weighed.mean()
+
+    def _blocks(self, pixels: Tensor) -> Tensor:
+        return pixels.to(self.device).contiguous(memory_format=torch.channels_last)
 
     def save(self, folder: Path) -> None:
         """Write the generator as a diffusers folder, with W_r beside it and the pipeline's code in it."""
@@ -123,9 +152,20 @@ class Generator(Conditioned):
         shutil.copyfile(pipeline_file.__file__, folder / "pipeline.py")
 
 
-def load_generator(folder: str | Path, width: int, condition: Condition = "add") -> Generator:
-    """A generator saved by `save`; W_r starts at zero where the folder holds none of this width."""
-    generator = Generator(pipeline_file.load_pipeline(folder), width, condition)
+def load_generator(
+    folder: str | Path,
+    width: int,
+    condition: Condition = "add",
+    device: str = "cpu",
+    precision: Precision = "fp32",
+) -> Generator:
+    """A generator saved by `save`; W_r starts at zero where the folder holds none of this width.
+
+    Raises:
+        BadInput: this machine has no such device; W_r has another width.
+    """
+    pipe, place = pipeline_file.load_pipeline(folder), device_of(device)
+    generator = Generator(pipe, width, condition, place, precision)
     read_bridge(generator.bridge, folder)
     return generator.eval()
 

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fedloom.errors import BadInput, FedloomError
 from fedloom.models import latent_files as files
-from fedloom.models.conditioned import Condition, Said, joined, read_bridge
+from fedloom.models.conditioned import Condition, Said, check_training, joined, read_bridge
+from fedloom.models.device import device_of, kind_of
 from fedloom.models.latent_batches import Pictures, in_batches, in_cache
-from fedloom.models.latent_codes import decoded, resized
+from fedloom.models.latent_codes import as_uint8, drawn, resized
 from fedloom.models.latent_parts import LatentModel
 from fedloom.models.latent_schedule import noised, picture_seeds, sampler, snr_weight, target
 from fedloom.models.latent_settings import LatentSettings
@@ -84,7 +84,8 @@ class LatentGenerator(LatentModel):
             "arithmetic": [
                 s.train,
                 s.precision,
-                self.device.type,
+                s.variant,
+                kind_of(self.device),
                 torch.get_num_threads(),
                 torch.__version__,
             ],
@@ -113,23 +114,20 @@ class LatentGenerator(LatentModel):
         noise = torch.stack([torch.randn(shape, generator=stream) for stream in streams])  # (B, c, h, w)
         self.pipe.scheduler = sampler(s.sampler, self.own_scheduler, s.sampling_steps)
         try:
-            with self._arithmetic():
-                latents = self.pipe(
-                    list(prompts),
-                    num_inference_steps=s.sampling_steps,
-                    guidance_scale=s.guidance,
-                    latents=noise.to(self.device, self._base),
-                    generator=streams,
-                    output_type="latent",
-                ).images
+            pixels = drawn(
+                self.pipe,
+                prompts,
+                self._arithmetic(),
+                num_inference_steps=s.sampling_steps,
+                guidance_scale=s.guidance,
+                latents=noise.to(self.device, self._base),
+                generator=streams,
+            )
         finally:
             self.pipe.scheduler = self.own_scheduler
-        pixels = decoded(self.vae, latents.float())
         if not torch.isfinite(pixels).all():
             raise FedloomError(f"generator: drew pictures that are not finite ({s.precision}, {s.sampler})")
-        # to float (B, H, W, 3) in [0, 1], then rounded as the pipeline does for PIL
-        array = self.pipe.image_processor.postprocess(resized(pixels, side), output_type="np")
-        return (array * 255).round().astype(np.uint8)  # type: ignore[no-any-return]
+        return as_uint8(self.pipe, resized(pixels, side))
 
     # --------------------------------------------------------------------------------------------------------- tuning
 
@@ -161,7 +159,7 @@ class LatentGenerator(LatentModel):
             BadInput: it cannot be trained as it was loaded: in fp16, or with `offload`.
         """
         if torch.is_grad_enabled():
-            self._check_training()
+            check_training(self.settings.precision, self.settings.offload)
         if latents is None:
             if images is None:
                 raise ValueError("loss: neither images nor latents")
@@ -176,14 +174,6 @@ class LatentGenerator(LatentModel):
         if self.settings.min_snr is not None:
             error = error * snr_weight(self.prediction, kept, self.settings.min_snr)
         return error.mean()
-
-    def _check_training(self) -> None:
-        if self.settings.precision == "fp16":
-            raise BadInput("precision 'fp16' draws only (gradients vanish), allowed for training: fp32, bf16")
-        if self.settings.offload:
-            raise BadInput(
-                "offload = True draws only, what is trained has to stay on its device: offload=false"
-            )
 
 
 def load_latent(
@@ -200,6 +190,7 @@ def load_latent(
     Raises:
         BadInput: the folder, the device, the mode, or what lies beside it, does not do.
     """
+    device_of(settings.device)  # said before gigabytes are read
     folder = files.resolve(settings)
     pipe = files.load_pipeline(folder, settings)
     factors = files.read_factors(folder, settings)

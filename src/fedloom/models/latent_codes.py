@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 Key = TypeVar("Key")
@@ -39,6 +42,20 @@ def decoded(vae: Any, latents: Tensor) -> Tensor:
     z = latents / factor if mean is None or std is None else latents * std / factor + mean
     pixels: Tensor = vae.decode(z, return_dict=False)[0]
     return pixels
+
+
+@torch.no_grad()
+def drawn(pipe: Any, prompts: Sequence[str], context: AbstractContextManager[Any], **how: Any) -> Tensor:
+    """Pictures float (B, 3, H, W) of a stock pipeline: latents computed in `context`, decoded in float32."""
+    with context:
+        latents = pipe(list(prompts), output_type="latent", **how).images
+    return decoded(pipe.vae, latents.float())
+
+
+def as_uint8(pipe: Any, pixels: Tensor) -> NDArray[np.uint8]:
+    """Pictures (B, 3, H, W) as uint8 (B, H, W, 3), rounded as the pipeline does for PIL."""
+    array = pipe.image_processor.postprocess(pixels, output_type="np")  # in [0, 1]
+    return (array * 255).round().astype(np.uint8)  # type: ignore[no-any-return]
 
 
 def _statistics(vae: Any, like: Tensor) -> tuple[Tensor | None, Tensor | None]:

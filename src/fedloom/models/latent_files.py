@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +13,39 @@ from torch import Tensor
 
 from fedloom.errors import BadInput
 from fedloom.models.conditioned import BRIDGE
+from fedloom.models.device import DTYPES
 from fedloom.models.latent_schedule import prediction_of
 from fedloom.models.latent_settings import LatentSettings
 from fedloom.models.latent_sizes import add_lora
+from fedloom.models.latent_variants import check_variant, copy_part
 from fedloom.randomness import global_torch_stream
+from fedloom.weights import hub_arguments, placed
 
 CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 FACTORS = "pytorch_lora_weights.safetensors"  # where diffusers' load_lora_weights looks
 _LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")
-_COPIED = {".json", ".txt", ".model", ".safetensors"}
 
 
 def resolve(settings: LatentSettings) -> Path:
-    """The folder that `pretrained` is or that the hub's cache has for it."""
+    """The folder that `pretrained` is, that was fetched under its name, or that the hub's cache has for it.
+
+    Without a revision it is the pinned one; what was fetched is of no other.
+    """
     from diffusers import DiffusionPipeline
 
-    name = settings.pretrained
-    if Path(name).is_dir():
-        return Path(name)
+    name, revision = settings.pretrained, settings.revision
+    place = Path(name if revision else placed(name))
+    if place.is_dir():
+        return place
     asked = "nor in the hub's cache (local_files_only)" if settings.local_files_only else "nor on the hub"
     try:
         found = DiffusionPipeline.download(
             name,
-            revision=settings.revision,
             local_files_only=settings.local_files_only,
             use_safetensors=True,
             safety_checker=None,
+            variant=settings.variant,
+            **({"revision": revision} if revision else hub_arguments(name)),
         )
     except (OSError, ValueError) as error:
         raise BadInput(f"generator {name!r}: no such folder, {asked}: {_line(error)}") from error
@@ -48,16 +53,16 @@ def resolve(settings: LatentSettings) -> Path:
 
 
 def load_pipeline(folder: Path, settings: LatentSettings) -> Any:
-    """The pipeline in a folder, without safety checker, on the device (with `offload`: on the CPU).
+    """The pipeline in a folder, without safety checker, on the CPU.
 
     Raises:
-        BadInput: not such a folder, of another family, damaged, or the device or precision cannot be had.
+        BadInput: not such a folder, of another family, or damaged.
     """
     import diffusers
 
     name = _index(folder)["_class_name"]
+    check_variant(folder, settings.variant)
     dtype = DTYPES[settings.precision]
-    device = device_of(settings.device)
     # fp16 is not trained, and LoRA's base neither; whatever is trained needs all bits of its small steps
     trained = torch.float32 if settings.train == "unet" and settings.precision != "fp16" else dtype
     options: dict[str, Any] = dict.fromkeys(_LEFT_OUT)
@@ -73,20 +78,13 @@ def load_pipeline(folder: Path, settings: LatentSettings) -> Any:
             torch_dtype={"default": dtype, "unet": trained, "vae": torch.float32},
             local_files_only=True,
             use_safetensors=True,
+            variant=settings.variant,
             **options,
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise BadInput(f"{folder}: cannot be loaded as {name}: {_line(error)}") from error
     _check(pipe, folder)
-    return pipe if settings.offload else pipe.to(device)
-
-
-def device_of(name: str) -> torch.device:
-    """The device, tried. BadInput where this machine has none of that name."""
-    try:
-        return torch.zeros(1, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise BadInput(f"device {name!r}: {_line(error)}") from error
+    return pipe
 
 
 def _line(error: Exception) -> str:
@@ -180,9 +178,15 @@ def read_factors(folder: Path, settings: LatentSettings) -> dict[str, Tensor] | 
 
 
 def write_folder(
-    source: Path, folder: Path, unet: Any, factors: dict[str, Tensor] | None, bridge: Tensor, merge: bool
+    source: Path,
+    folder: Path,
+    unet: Any,
+    factors: dict[str, Tensor] | None,
+    bridge: Tensor,
+    merge: bool,
+    variant: str | None = None,
 ) -> None:
-    """A stock diffusers folder: the frozen parts as the source has them byte for byte, the UNet as it is now.
+    """A stock diffusers folder: the frozen parts as the source has them (`copy_part`), the UNet as it is now.
 
     Args:
         source: the folder that the pipeline was loaded from.
@@ -191,6 +195,7 @@ def write_folder(
         factors: LoRA's, or None where the whole UNet was tuned.
         bridge: W_r (w, D).
         merge: write factors into the UNet's weights (float32); otherwise beside the source's UNet.
+        variant: which of the source's weights were loaded.
     """
     from diffusers import UNet2DConditionModel
 
@@ -205,10 +210,10 @@ def write_folder(
     beside = factors is not None and not merge
     for part in parts:
         if part != "unet" or beside:
-            _copy(source / part, folder / part)
+            copy_part(source / part, folder / part, variant)
     if factors is not None and merge:
         unet = UNet2DConditionModel.from_pretrained(
-            source / "unet", torch_dtype=torch.float32, use_safetensors=True
+            source / "unet", torch_dtype=torch.float32, use_safetensors=True, variant=variant
         )
         take_factors(unet, factors, merge=True)
     if not beside:
@@ -223,12 +228,3 @@ def write_folder(
         save_file({f"unet.{k}": v for k, v in factors.items()}, folder / FACTORS, metadata={"format": "pt"})
     save_file({"weight": bridge.detach().cpu().contiguous()}, folder / BRIDGE)
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-
-
-def _copy(source: Path, folder: Path) -> None:
-    """A part's files, without pickles and without variants (model.fp16.safetensors)."""
-    folder.mkdir(exist_ok=True)
-    for file in source.iterdir():
-        variant = file.suffix == ".safetensors" and "." in file.stem
-        if file.is_file() and file.suffix in _COPIED and not variant:
-            shutil.copyfile(file, folder / file.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fedloom.errors import BadInput
 from fedloom.models import latent_files as files
+from fedloom.models.device import arithmetic, device_of, settle
 from fedloom.models.latent_codes import encode_texts, encoded, keep, resized
 from fedloom.models.latent_schedule import prediction_of, sampler, training_levels
 from fedloom.models.latent_settings import LatentSettings
@@ -33,7 +34,7 @@ class LatentModel(nn.Module):
     def __init__(self, pipe: Any, width: int, settings: LatentSettings, source: Path) -> None:
         super().__init__()
         self.pipe, self.settings, self.source = pipe, settings, source
-        self.device = torch.device(settings.device)
+        self.device = device_of(settings.device)
         self.unet = pipe.unet
         self.vae = pipe.vae.requires_grad_(False).eval()
         self.text_encoder = pipe.text_encoder.requires_grad_(False).eval()
@@ -55,27 +56,10 @@ class LatentModel(nn.Module):
         self._latents: dict[bytes, Tensor] = {}
         sampler(settings.sampler, self.own_scheduler, settings.sampling_steps)  # said now, not after an hour
         self.native = int(self.unet.config.sample_size * pipe.vae_scale_factor)  # side in pixels
-        self._save_memory()
         self._side(None)
-
-    def _save_memory(self) -> None:
-        s = self.settings
-        self.pipe.set_progress_bar_config(disable=True)
-        if s.attention_slicing:
-            self.pipe.enable_attention_slicing()
-        if s.vae_slicing:
-            self.vae.enable_slicing()
-        if s.vae_tiling:
-            self.vae.enable_tiling()
-        if s.checkpointing:
+        settle(pipe, self.device, settings)
+        if settings.checkpointing:
             self.unet.enable_gradient_checkpointing()
-        if s.offload:
-            if self.device.type == "cpu":
-                raise BadInput("offload = True: parts wait on the CPU for an accelerator, device is 'cpu'")
-            try:
-                self.pipe.enable_model_cpu_offload(device=self.device)
-            except ImportError as error:
-                raise BadInput("offload = True needs the package accelerate") from error
 
     @property
     def size(self) -> int:
@@ -149,9 +133,7 @@ class LatentModel(nn.Module):
         return self.unet.conv_in.weight.dtype  # type: ignore[no-any-return]
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
-        if self.settings.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, files.DTYPES[self.settings.precision])
+        return arithmetic(self.device, self.settings.precision)
 
     @torch.no_grad()
     def read(self, texts: Sequence[str], batch: int = 64) -> None:
@@ -223,4 +205,5 @@ class LatentModel(nn.Module):
                 beside it, for `load_lora_weights(folder)`.
         """
         factors = files.factors_of(self.unet) if self.settings.train == "lora" else None
-        files.write_folder(self.source, folder, self.unet, factors, self.bridge.weight, merge)
+        variant = self.settings.variant
+        files.write_folder(self.source, folder, self.unet, factors, self.bridge.weight, merge, variant)

@@ -16,12 +16,9 @@ class LatentOptions(Frozen):
 
     revision: str | None = Field(None, description="of a hub name: commit, tag or branch")
     local_files_only: bool = Field(True, description="never ask the hub: a hub name must be in its cache")
-    precision: Precision = Field(
-        "fp32",
-        description="arithmetic of UNet and text encoders. Weights that are trained and the VAE stay fp32; fp16 draws "
-        "only, its gradients would vanish without a scaled loss",
+    variant: str | None = Field(
+        None, description="which of a folder's files are read: fp16, those called NAME.fp16.safetensors"
     )
-    device: str = Field("cpu", description="as torch names it: cpu, cuda, cuda:1, mps")
     train: Literal["unet", "lora"] = Field("unet", description="the whole UNet, or factors on its attention")
     rank: int = Field(8, ge=1, description="of LoRA's factors; their scale is 1 (alpha = rank)")
     checkpointing: bool = Field(
@@ -34,7 +31,9 @@ class LatentOptions(Frozen):
     )
     sampler: Sampler = Field("dpm++", description="own: the scheduler that the folder names")
     batch: int = Field(8, ge=1, description="pictures drawn at a time")
-    attention_slicing: bool = Field(False, description="one head at a time: less memory, slower")
+    attention_slicing: bool = Field(
+        False, description="some heads at a time: slower, and of use only where attention is not fused"
+    )
     vae_slicing: bool = Field(False, description="decode one picture at a time")
     vae_tiling: bool = Field(False, description="decode in tiles: large pictures on a small device")
     offload: bool = Field(
@@ -47,8 +46,14 @@ class LatentOptions(Frozen):
 
 
 class LatentSettings(LatentOptions):
-    """The server's latent diffusion model, and what it draws."""
+    """The server's latent diffusion model, where it computes, and what it draws."""
 
+    device: str = Field("cpu", description="as torch names it: cpu, cuda, cuda:1, mps")
+    precision: Precision = Field(
+        "fp32",
+        description="arithmetic of UNet and text encoders. Weights that are trained and the VAE stay fp32; fp16 draws "
+        "only, its gradients would vanish without a scaled loss",
+    )
     pretrained: str = Field(description="a diffusers folder, or a hub name")
     sampling_steps: int = Field(20, ge=1)
     guidance: float = Field(7.5, ge=0, description="1 or below: none")

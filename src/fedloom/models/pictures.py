@@ -27,9 +27,9 @@ def from_kept(name: str, array: NDArray[Any]) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> NDArray[np.uint8]:
-    """float (B, 3, H, W) in [-1, 1] to uint8 (B, H, W, 3), rounded."""
+    """float (B, 3, H, W) in [-1, 1], on any device, to uint8 (B, H, W, 3), rounded."""
     scaled = images.detach().clamp(-1, 1).add(1).mul(127.5).round()
-    return scaled.permute(0, 2, 3, 1).contiguous().to(torch.uint8).numpy()
+    return scaled.permute(0, 2, 3, 1).contiguous().to(torch.uint8).cpu().numpy()
 
 
 def soften(images: Tensor, draws: torch.Generator, noise: float = 0.1) -> Tensor:

@@ -99,7 +99,7 @@ class PixelTextToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         context, vector = tokens[which], pooled[which]
         for t, level in zip(self.scheduler.timesteps, self.scheduler.sigmas):
             inputs = torch.cat([x, x]) if both else x
-            out = self.unet(inputs, t, context, class_labels=vector).sample
+            out = self.unet(inputs, t, context, class_labels=vector).sample.to(x.dtype)  # autocast gives less
             if both:
                 said, empty = out.chunk(2)
                 out = empty + guidance * (said - empty)

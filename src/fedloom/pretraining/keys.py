@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import time
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +22,7 @@ FORMAT = 9  # raise when a change of code changes what pretraining gives
 
 # What a folder of pretrained weights is read from: weights, configuration, vocabulary. Not its README, nor its logs.
 _READ = frozenset({".safetensors", ".bin", ".npz", ".json", ".txt", ".model"})
+_FRESH = 2 * 10**9  # nanoseconds
 
 
 def backbone_name(learner: LearnerSettings) -> str:
@@ -121,6 +124,20 @@ def _prints(files: Iterable[tuple[str, Path]]) -> str:
 
 
 def _file_print(file: Path) -> str:
+    """A digest of a file, of one that has not changed since only once: given weights are gigabytes."""
+    facts = file.stat()
+    stamp = (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+    if time.time_ns() - max(stamp[1:]) < _FRESH:
+        return _digest(file)  # it may be written to again within what clocks tell apart
+    return _known_digest(file.resolve(), stamp)
+
+
+@functools.lru_cache(maxsize=4096)
+def _known_digest(file: Path, stamp: tuple[int, ...]) -> str:
+    return _digest(file)
+
+
+def _digest(file: Path) -> str:
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

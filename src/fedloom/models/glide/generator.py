@@ -14,14 +14,21 @@ import torch
 from torch import Tensor
 
 from fedloom.errors import BadInput, FedloomError
-from fedloom.models.conditioned import Condition, Conditioned, read_bridge, without_place, write_bridge
+from fedloom.models.conditioned import (
+    Condition,
+    Conditioned,
+    check_training,
+    read_bridge,
+    without_place,
+    write_bridge,
+)
+from fedloom.models.device import device_of, kind_of, settle
 from fedloom.models.glide.loss import denoising_loss, noisy
 from fedloom.models.glide.pipeline import GlidePipeline, load_glide
 from fedloom.models.glide.process import Process
-from fedloom.models.glide.settings import GlideOptions
+from fedloom.models.glide.settings import GlideSettings
 from fedloom.models.latent_batches import Pictures, in_batches, in_cache
 from fedloom.models.latent_codes import resized
-from fedloom.models.latent_files import device_of
 from fedloom.models.pictures import to_uint8
 
 FORMAT = 1  # raise when a change of code changes what a generator draws
@@ -43,29 +50,26 @@ class GlideGenerator(Conditioned):
         pipe: GlidePipeline,
         width: int,
         condition: Condition = "add",
-        options: GlideOptions | None = None,
-        side: int | None = None,
+        settings: GlideSettings | None = None,
     ) -> None:
-        super().__init__(pipe, width, condition)
-        self.options = options or GlideOptions()
-        self.device = device_of(self.options.device)
-        pipe.to(self.device)
-        pipe.set_progress_bar_config(disable=True)
-        self.bridge.to(self.device)
+        s = settings or GlideSettings()
+        super().__init__(pipe, width, condition, device_of(s.device), s.precision)
+        self.settings = s
+        settle(pipe, self.device, s)
         for part in (pipe.upsampler, pipe.upsampler_text_encoder):
             if part is not None:
                 part.requires_grad_(False).eval()
-        if self.options.checkpointing:
+        if s.checkpointing:
             self.unet.enable_gradient_checkpointing()
-        if self.options.upsample and pipe.upsampler is None:
+        if s.upsample and pipe.upsampler is None:
             raise BadInput("glide.upsample = True, but the folder has no upsampler")
         self.process = _process(pipe.scheduler)
         self.native = int(self.unet.config.sample_size)  # side in pixels of the base model's pictures
-        drawn = int(pipe.upsampler.config.sample_size) if self.options.upsample else self.native
-        if side is not None and side > drawn:
-            more = "" if self.options.upsample or pipe.upsampler is None else "; more with glide.upsample"
-            raise BadInput(f"GLIDE: pictures of {side} pixels, allowed: up to {drawn}{more}")
-        self._side = side or drawn
+        drawn = int(pipe.upsampler.config.sample_size) if s.upsample else self.native
+        if s.side is not None and s.side > drawn:
+            more = "" if s.upsample or pipe.upsampler is None else "; more with glide.upsample"
+            raise BadInput(f"GLIDE: pictures of {s.side} pixels, allowed: up to {drawn}{more}")
+        self._side = s.side or drawn
 
     @property
     def size(self) -> int:
@@ -80,7 +84,7 @@ class GlideGenerator(Conditioned):
         What an unchanged generator draws is kept in the cache, where a killed synthesis goes on as well. All noise of a
         picture follows from what it starts from.
         """
-        o, batch = self.options, batch or self.options.batch
+        s, batch = self.settings, batch or self.settings.batch
         noise = torch.randn((len(prompts), 3, self.native, self.native), generator=draws)
 
         def some(first: int, end: int) -> Pictures:
@@ -94,18 +98,20 @@ class GlideGenerator(Conditioned):
             "generator": self.origin,
             "prompts": list(prompts),
             "noise": hashlib.sha256(noise.numpy().tobytes()).hexdigest(),
-            "sampling": [*sampling, config.upsampling_steps, config.temperature] if o.upsample else sampling,
-            "arithmetic": [self.device.type, torch.get_num_threads(), torch.__version__],
+            "sampling": [*sampling, config.upsampling_steps, config.temperature] if s.upsample else sampling,
+            "arithmetic": [kind_of(self.device), s.precision, torch.get_num_threads(), torch.__version__],
+            "memory": s.attention_slicing,  # sliced sums differ in their last bits
             "format": f"glide {FORMAT}",
         }
         return in_cache(len(prompts), batch, some, self.size, key)
 
     def _draw(self, prompts: Sequence[str], noise: Tensor) -> Pictures:
         self.eval()
-        pixels = self.pipe(list(prompts), noise=noise, upsample=self.options.upsample, output_type="pt")
+        with self._arithmetic():
+            pixels = self.pipe(list(prompts), noise=noise, upsample=self.settings.upsample, output_type="pt")
         if not torch.isfinite(pixels).all():
-            raise FedloomError("generator: drew pictures that are not finite")
-        return to_uint8(resized(pixels, self.size).cpu())
+            raise FedloomError(f"generator: drew pictures that are not finite ({self.precision})")
+        return to_uint8(resized(pixels, self.size))
 
     def loss(
         self,
@@ -122,18 +128,21 @@ class GlideGenerator(Conditioned):
             texts: B texts.
             draws: on the CPU; gives noise, then steps.
             representation, leave_out: see `conditioned`.
+
+        Raises:
+            BadInput: it cannot be trained as it was loaded: in fp16, or with `offload`.
         """
+        if torch.is_grad_enabled():
+            check_training(self.precision, self.settings.offload)
         tokens, pooled, mask = self.conditioned(texts, representation, leave_out)
         x0 = resized(images.to(self.device), self.native).clamp(-1, 1)
         noise = torch.randn(x0.shape, generator=draws).to(self.device)
         t = torch.randint(len(self.process.bar), (len(x0),), generator=draws)
-        said = self.unet(
-            noisy(self.process, x0, noise, t),
-            t.to(self.device),
-            tokens,
-            class_labels=pooled,
-            encoder_attention_mask=mask,
-        ).sample
+        xt = noisy(self.process, x0, noise, t)
+        with self._arithmetic():
+            said = self.unet(
+                xt, t.to(self.device), tokens, class_labels=pooled, encoder_attention_mask=mask
+            ).sample
         return denoising_loss(self.process, said, x0, noise, t)
 
     def save(self, folder: Path) -> None:
@@ -158,28 +167,23 @@ def load_glide_generator(
     folder: str | Path,
     width: int,
     condition: Condition = "add",
-    options: GlideOptions | None = None,
-    side: int | None = None,
-    guidance: float | None = None,
-    sampling_steps: int | None = None,
+    settings: GlideSettings | None = None,
 ) -> GlideGenerator:
     """The generator in a GLIDE folder (`convert`, or `GlideGenerator.save`); W_r as saved beside it, or at zero.
 
     Args:
         width: D of the representations.
-        side: in pixels of what is handed out; by default what is drawn.
-        guidance, sampling_steps: by default what the folder says.
+        condition: how R joins the text, eq. 11.
+        settings: how it is run and where; by default as the folder says, on the CPU.
 
     Raises:
         BadInput: the folder, the device, the side, or what lies beside it, does not do.
     """
-    pipe, options = load_glide(folder), options or GlideOptions()
-    given = {
-        "guidance": guidance,
-        "sampling_steps": sampling_steps,
-        "upsampling_steps": options.upsampling_steps,
-    }
+    s = settings or GlideSettings()
+    device_of(s.device)  # said before weights are read
+    pipe = load_glide(folder)
+    given = {k: getattr(s, k) for k in ("guidance", "sampling_steps", "upsampling_steps")}
     pipe.register_to_config(**{k: v for k, v in given.items() if v is not None})
-    generator = GlideGenerator(pipe, width, condition, options, side)
+    generator = GlideGenerator(pipe, width, condition, s)
     read_bridge(generator.bridge, folder)
     return generator.eval()

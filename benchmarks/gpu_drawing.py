@@ -27,7 +27,7 @@ def rows(weights: Path, size: Any, device: torch.device, repeats: int, precision
     found: list[Row] = []
     for name, ways, kind in (
         (SD, latent_ways(put(weights, SD, size), SIZES[size][SD], device, precision), precision),
-        (GLIDE, glide_ways(put(weights, GLIDE, size), SIZES[size][GLIDE], device), "fp32"),
+        (GLIDE, glide_ways(put(weights, GLIDE, size), SIZES[size][GLIDE], device, precision), precision),
     ):
         batch, steps, guidance = SIZES[size][name]
         work = flop(ways["plain"])
@@ -115,36 +115,42 @@ def to_uint8(pixels: Tensor) -> Pictures:
     return (array * 255).round().astype(np.uint8)
 
 
-def glide_ways(folder: Path, sizes: tuple[int, int, float], device: torch.device) -> dict[str, Draw]:
+def glide_ways(
+    folder: Path, sizes: tuple[int, int, float], device: torch.device, precision: Any
+) -> dict[str, Draw]:
     """GLIDE's base model by our generator, and by a loop over its networks."""
     from fedloom.models.glide.generator import load_glide_generator
-    from fedloom.models.glide.settings import GlideOptions
+    from fedloom.models.glide.settings import GlideSettings
 
     batch, steps, guidance = sizes
-    options = GlideOptions(device=str(device), batch=batch)
-    generator = load_glide_generator(folder, WIDTH, options=options, guidance=guidance, sampling_steps=steps)
+    settings = GlideSettings(
+        device=str(device), precision=precision, batch=batch, sampling_steps=steps, guidance=guidance
+    )
+    generator = load_glide_generator(folder, WIDTH, settings=settings)
     return {
-        "plain": lambda: glide_loop(generator.pipe, sizes, device),
+        "plain": lambda: glide_loop(generator.pipe, sizes, device, precision),
         "fedloom": lambda: generator.synthesize(prompts(batch), torch.Generator().manual_seed(0)),
     }
 
 
 @torch.no_grad()
-def glide_loop(pipe: Any, sizes: tuple[int, int, float], device: torch.device) -> Pictures:
+def glide_loop(pipe: Any, sizes: tuple[int, int, float], device: torch.device, precision: Any) -> Pictures:
     """uint8 pictures (N, 64, 64, 3): both branches in one batch, the stock scheduler's steps."""
     from fedloom.models.glide.process import step_arguments, walk
     from fedloom.models.glide.tokenizer import encode
 
     batch, steps, guidance = sizes
     ids, mask = encode(pipe.tokenizer, [*prompts(batch), *[""] * batch])
-    tokens, pooled = pipe.text_encoder(ids.to(device), mask.to(device))
+    with arithmetic(device, precision):
+        tokens, pooled = pipe.text_encoder(ids.to(device), mask.to(device))
     side = pipe.unet.config.sample_size
     x = torch.randn((batch, 3, side, side), generator=torch.Generator().manual_seed(0)).to(device)
     scheduler, times = walk(pipe.scheduler, steps)
     arguments = step_arguments(scheduler, [torch.Generator().manual_seed(n) for n in range(batch)])
     for t, time in zip(scheduler.timesteps, times):
-        out = pipe.unet(torch.cat([x, x]), time, tokens, pooled).sample
-        noise, share = out.chunk(2, dim=1)
+        with arithmetic(device, precision):
+            out = pipe.unet(torch.cat([x, x]), time, tokens, pooled).sample
+        noise, share = out.float().chunk(2, dim=1)
         said, empty = noise.chunk(2)
         answer = torch.cat([empty + guidance * (said - empty), share[:batch]], dim=1)
         x = scheduler.step(answer, t, x, **arguments).prev_sample

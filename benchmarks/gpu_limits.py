@@ -40,31 +40,27 @@ def rows(card: str) -> list[Row]:
 def drawing() -> list[Row]:
     """Steps through the U-Net, both branches in one batch; of Stable Diffusion also what the VAE decodes."""
     found = []
-    for name, kind in ((gpu_drawing.SD, "bf16"), (gpu_drawing.GLIDE, "fp32")):
+    for name in (gpu_drawing.SD, gpu_drawing.GLIDE):
         batch, steps, guidance = gpu_drawing.SIZES["real"][name]
         with torch.no_grad():
             work = steps * flop(partial(said, unet_of(name), name, 2 * batch))
             if name == gpu_drawing.SD:
                 work += flop(partial(vae().decode, torch.empty((batch, 4, 64, 64), device=META)))
         what = f"{name}, {batch} pictures, {steps} steps, guidance {guidance}"
-        found.append({"what": what, "way": "drawing", "flop": work, "arithmetic": kind})
+        found.append({"what": what, "way": "drawing", "flop": work, "arithmetic": "bf16"})
     return found
 
 
 def training() -> list[Row]:
     """Forward and backward of the generator's steps."""
     batch, found = gpu_training.BATCH["real"], []
-    for name, way, kind in (
-        (gpu_drawing.SD, "unet", "bf16"),
-        (gpu_drawing.SD, "lora", "bf16"),
-        (gpu_drawing.GLIDE, "unet", "fp32"),
-    ):
+    for name, way in ((gpu_drawing.SD, "unet"), (gpu_drawing.SD, "lora"), (gpu_drawing.GLIDE, "unet")):
         unet = unet_of(name)
         if way == "lora":
             with META:
                 add_lora(unet, 8)
         work = flop(partial(backward, partial(said, unet, name, batch)))
-        found.append({"what": f"{name}, step of {batch}", "way": way, "flop": work, "arithmetic": kind})
+        found.append({"what": f"{name}, step of {batch}", "way": way, "flop": work, "arithmetic": "bf16"})
     return found
 
 

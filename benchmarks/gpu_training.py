@@ -35,7 +35,14 @@ def rows(weights: Path, size: Any, device: torch.device, repeats: int, precision
         )
         for way in ("unet", "lora")
     ]
-    steps.append((f"{GLIDE}, step of {batch}", "unet", "fp32", lambda: glide(folders[GLIDE], batch, device)))
+    steps.append(
+        (
+            f"{GLIDE}, step of {batch}",
+            "unet",
+            precision,
+            lambda: glide(folders[GLIDE], batch, device, precision),
+        )
+    )
     steps += [
         (
             f"{name}, step of {many}",
@@ -95,12 +102,13 @@ def latent(folder: Path, train: Any, batch: int, device: torch.device, precision
     return stepping(generator.trainable(), lambda: generator.loss(None, latents=latents, **given))
 
 
-def glide(folder: Path, batch: int, device: torch.device) -> Step:
+def glide(folder: Path, batch: int, device: torch.device, precision: Any) -> Step:
     """GLIDE's base model."""
     from fedloom.models.glide.generator import load_glide_generator
-    from fedloom.models.glide.settings import GlideOptions
+    from fedloom.models.glide.settings import GlideSettings
 
-    generator = load_glide_generator(folder, WIDTH, options=GlideOptions(device=str(device))).train()
+    settings = GlideSettings(device=str(device), precision=precision)
+    generator = load_glide_generator(folder, WIDTH, settings=settings).train()
     images = torch.rand((batch, 3, generator.native, generator.native)) * 2 - 1
     given = conditioned(batch, device)
     return stepping(generator.trainable(), lambda: generator.loss(images, **given))

@@ -52,7 +52,7 @@ def test_both_ways_draw_the_same_pictures(weights: Path) -> None:
     ways = gpu_drawing.latent_ways(weights / gpu_drawing.SD, (2, 2, 7.5), CPU, "fp32")
     assert np.abs(ways["plain"]().astype(int) - ways["fedloom"]()).max() <= 1
     assert ways["plain"]().shape == (2, 64, 64, 3)
-    glide = gpu_drawing.glide_ways(weights / gpu_drawing.GLIDE, (2, 2, 3.0), CPU)
+    glide = gpu_drawing.glide_ways(weights / gpu_drawing.GLIDE, (2, 2, 3.0), CPU, "fp32")
     assert glide["plain"]().shape == glide["fedloom"]().shape == (2, 64, 64, 3)
 
 
@@ -61,6 +61,7 @@ def test_steps_train_what_they_should_on_another_device(weights: Path) -> None:
         device = torch.device(DEVICE)
         for train in ("unet", "lora"):
             gpu_training.latent(weights / gpu_drawing.SD, train, 2, device, "bf16")()
+        gpu_training.glide(weights / gpu_drawing.GLIDE, 2, device, "bf16")()
         for arch, name in (("vit", gpu_training.IMAGE), ("bert", gpu_training.TEXT)):
             gpu_training.client(arch, name, 2, device, "bf16")()
         (row,) = gpu_fusion.rows("tiny", device, 1)

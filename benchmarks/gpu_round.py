@@ -34,7 +34,7 @@ FLOWERS: dict[str, dict[str, Any]] = {
 
 def command(data: Path, run: Path, size: str, device: torch.device, more: list[str]) -> list[str]:
     """`fedloom run`, or its resumption where the run's folder is there."""
-    fedloom = [sys.executable, "-c", "from fedloom.cli.main import main; main()", "run"]
+    fedloom = [sys.executable, "-c", "from fedloom.cli.main import main; raise SystemExit(main())", "run"]
     if (run / "config.yaml").is_file():
         return [*fedloom, "--resume", str(run)]
     precision = () if device.type == "cuda" else ("clients.precision=fp32", "server.precision=fp32")

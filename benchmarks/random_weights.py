@@ -264,7 +264,7 @@ def inception(size: Size, folder: Path) -> None:
     """FID's Inception-v3; there is but one size of it."""
     from fedloom.models.inception import Inception
 
-    torch.save(Inception().state_dict(), folder / "random.pth")
+    torch.save(Inception().state_dict(), folder / "pt_inception-2015-12-05-6726825d.pth")
 
 
 MODELS: dict[str, Callable[[Size, Path], None]] = {

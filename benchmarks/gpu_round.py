@@ -20,7 +20,7 @@ LIMIT = 540.0  # seconds that one call lets the run go on; what is done is kept
 SETTINGS: dict[str, tuple[str, ...]] = {
     "real": ("rounds=1",),
     "tiny": (
-        *("rounds=1", "data.options.size=32", "clients.warm_steps=1", "clients.batch=4", "server.tokens=16"),
+        *("rounds=1", "data.options.size=64", "clients.warm_steps=1", "clients.batch=4", "server.tokens=16"),
         *("server.generator.sampling_steps=2", "server.captioner.max_tokens=4", "evaluation.judge.steps=1"),
         *("evaluation.prompts_per_class=1", "settings.samples=8", "settings.private_steps=1"),
         *("settings.retrain_steps=1", "settings.tune_steps=1", "settings.tune_batch=2", "settings.gamma=0"),

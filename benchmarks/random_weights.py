@@ -32,6 +32,7 @@ OPENAI = {
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
+SIDE = 64  # pixels of every picture in tiny
 # Of a transformer in tiny; the published base sizes are the defaults of transformers' configurations.
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
@@ -63,7 +64,7 @@ def vit(patch: int, labels: int) -> Callable[[Size, Path], None]:
     def make(size: Size, folder: Path) -> None:
         import transformers as hf
 
-        side = 224 if size == "real" else 2 * patch
+        side = 224 if size == "real" else SIDE
         config = hf.ViTConfig(**shape(size), image_size=side, patch_size=patch, num_labels=labels or 2)
         (hf.ViTForImageClassification if labels else hf.ViTModel)(config).save_pretrained(folder)
         pixels(folder, side, HALVES)
@@ -75,7 +76,7 @@ def beit(size: Size, folder: Path) -> None:
     """BEiT-B/16 after ImageNet."""
     import transformers as hf
 
-    side = 224 if size == "real" else 32
+    side = 224 if size == "real" else SIDE
     # As its configuration has it: positions relative to one another, a mean over patches, scaled residuals.
     sizes = {"image_size": side, "patch_size": 16, "use_relative_position_bias": True, "num_labels": 1000}
     hf.BeitForImageClassification(hf.BeitConfig(**shape(size), **sizes)).save_pretrained(folder)
@@ -89,7 +90,7 @@ def resnet(size: Size, folder: Path) -> None:
     widths, depths = ([64, 128, 256, 512], [2] * 4) if size == "real" else ([16, 32], [1, 1])
     config = hf.ResNetConfig(embedding_size=widths[0], hidden_sizes=widths, depths=depths, layer_type="basic")
     hf.ResNetForImageClassification(config).save_pretrained(folder)
-    pixels(folder, 224 if size == "real" else 32, HALVES)
+    pixels(folder, 224 if size == "real" else SIDE, HALVES)
 
 
 def text(kind: str, vocabulary: int, **more: int) -> Callable[[Size, Path], None]:
@@ -118,7 +119,7 @@ def blip(size: Size, folder: Path) -> None:
     """BLIP base, the captioner."""
     import transformers as hf
 
-    side, tokens = (384, words(30522, 512)) if size == "real" else (32, words(100, 64))
+    side, tokens = (384, words(30522, 512)) if size == "real" else (SIDE, words(100, 64))
     ids = {
         "bos_token_id": tokens.bos_token_id,
         "sep_token_id": tokens.sep_token_id,
@@ -174,7 +175,7 @@ def clip(size: Size, folder: Path) -> None:
     """CLIP ViT-B/32."""
     import transformers as hf
 
-    side, tokens = (224, clip_tokens(49408)) if size == "real" else (64, clip_tokens())
+    side, tokens = (224, clip_tokens(49408)) if size == "real" else (SIDE, clip_tokens())
     project = {"projection_dim": 512 if size == "real" else 16}
     config = hf.CLIPConfig(
         text_config=clip_text(size, tokens, 512, **project),

@@ -67,13 +67,20 @@ def rows(weights: Path, size: Any, device: torch.device, work: Path, more: list[
 
 
 def phases(run: Path) -> list[Row]:
-    """The seconds that a finished run has on record; its peak of memory stands with the total."""
+    """The seconds that a finished run has on record, and its peak of memory with the total.
+
+    `rest` is what no phase counts. Clients in the server's own process re-train as soon as they are asked, which is
+    between two phases.
+    """
     finished = load_run(run)
-    summary = finished.summary
+    spent = finished.summary["seconds"]
     found = [
         {"what": f"round {row['round']} of {PRESET}", "way": phase, "seconds": value}
         for row in finished.rounds
         for phase, value in row.get("seconds", {}).items()
     ]
-    total = {"what": f"run of {PRESET}", "way": "total", "seconds": summary["seconds"]["total"]}
-    return [*found, total | {"peak_bytes": summary.get("peak_memory_bytes")}]
+    rest = spent["total"] - spent["setup"] - sum(row["seconds"] for row in found)
+    whole = {"setup": spent["setup"], "rest": rest, "total": spent["total"]}
+    found += [{"what": f"run of {PRESET}", "way": way, "seconds": value} for way, value in whole.items()]
+    found[-1]["peak_bytes"] = finished.summary.get("peak_memory_bytes")
+    return found

@@ -128,5 +128,6 @@ def write(rows: list[Row], out: Path, device: torch.device) -> None:
     with out.open("a", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row | here) + "\n")
-            brief = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items() if k != "seconds"}
-            print(", ".join(f"{k} {v}" for k, v in brief.items() if v is not None), flush=True)
+            brief = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
+            said = [f"{k} {v}" for k, v in brief.items() if v is not None and not isinstance(v, list)]
+            print(", ".join(said), flush=True)

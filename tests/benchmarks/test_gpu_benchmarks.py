@@ -95,7 +95,7 @@ def test_a_round_is_begun_then_resumed(tmp_path: Path) -> None:
 
 
 def test_phases_of_a_finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    summary = {"seconds": {"total": 9.0}, "peak_memory_bytes": 5}
+    summary = {"seconds": {"setup": 0.5, "total": 9.0}, "peak_memory_bytes": 5}
     rounds = [
         {"round": 0, "seconds": {"evaluation": 1.0}},
         {"round": 1, "seconds": {"draw": 2.0, "tune": 3.0}},
@@ -106,6 +106,8 @@ def test_phases_of_a_finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("evaluation", 1.0),
         ("draw", 2.0),
         ("tune", 3.0),
+        ("setup", 0.5),
+        ("rest", 2.5),
         ("total", 9.0),
     ]
     assert "| total | 9 |" in gpu.table(rows)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import gpu
 import gpu_drawing
 import gpu_fusion
+import gpu_limits
 import gpu_round
 import gpu_training
 import measured
@@ -46,6 +47,12 @@ def test_the_formula_of_fusion_is_what_torch_counts() -> None:
     image, text = torch.randn(2, 2, 300, 16)
     counted = measured.flop(lambda: fuse_modalities(image, text))
     assert counted == pytest.approx(gpu_fusion.flops(4, 300, 16), rel=0.01)
+
+
+def test_limits_of_the_clients_are_six_flop_a_weight_and_token() -> None:
+    vit, bert = gpu_limits.clients()
+    assert vit["flop"] == pytest.approx(6 * 87.5e6 * 32 * 50, rel=0.03)
+    assert bert["flop"] == pytest.approx(6 * 85.1e6 * 32 * gpu_training.TOKENS, rel=0.03)
 
 
 def test_both_ways_draw_the_same_pictures(weights: Path) -> None:

@@ -97,24 +97,16 @@ def computed(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """An operation on held tensors; its results are where the device would have put them."""
     name = function.overloadpacket.__name__
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    asked = kwargs.get("device")
-    elsewhere = asked is None or torch.device(asked).type != "lazy"
-    if elsewhere and not any(isinstance(t, Pretended) for t in tensors):  # the CPU's business, or meta's
-        check_generator(kwargs.get("generator"), CPU)
-        return function(*args, **kwargs)
     place = place_of(function, name, tensors)
-    if asked is not None:
-        place = known(torch.device(asked))
-        kwargs = (
-            kwargs | {"device": CPU, "pin_memory": None}
-            if "pin_memory" in kwargs
-            else kwargs | {"device": CPU}
-        )
+    if kwargs.get("device") is not None:
+        place = known(torch.device(kwargs["device"]))
+    if place.type == "lazy" and "device" in kwargs:
+        kwargs = kwargs | {"device": CPU} | ({"pin_memory": None} if "pin_memory" in kwargs else {})
     check_generator(kwargs.get("generator"), place)
     homes = {id(t.held): t for t in tensors if isinstance(t, Pretended)}
     held = tree_map(lambda leaf: leaf.held if isinstance(leaf, Pretended) else leaf, (args, kwargs))
     found = function(*held[0], **held[1])
-    if place == CPU:
+    if place.type != "lazy":
         return found
 
     def home(leaf: Any) -> Any:
@@ -135,9 +127,11 @@ def computed(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 def place_of(function: Any, name: str, tensors: list[Tensor]) -> torch.device:
     """Where an operation on these tensors happens. RuntimeError where a GPU would not do it."""
     places = {t.device for t in tensors}
-    away = sorted(places - {CPU}, key=str)
+    away = sorted((place for place in places if place.type == "lazy"), key=str)
     if name in ANYWHERE:
         return tensors[0].device
+    if torch.device("meta") in places:
+        return torch.device("meta")  # torch decides
     if len(away) > 1:
         raise mixed(function, places)
     if not away:

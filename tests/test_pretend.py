@@ -209,6 +209,14 @@ def test_a_transformer_trains_to_the_cpus_bits(
         assert torch.equal(one, two.cpu())
 
 
+def test_meta_stays_meta() -> None:
+    with torch.device("meta"):
+        module = nn.Linear(2, 3)
+    assert type(module.weight) is nn.Parameter
+    assert module.weight.device.type == "meta"
+    assert str(module.to_empty(device=DEVICE).weight.device) == DEVICE
+
+
 def test_nothing_is_left_behind() -> None:
     """Within the fixture's context another one opens and ends; the fixture's still holds."""
     with pretended():

@@ -170,7 +170,7 @@ def train_cross_attention(
     optimizer = optimizer or torch.optim.Adam(module.parameters(), lr=rate)
     losses = []
     for k, own in enumerate(queries.detach()):
-        index = torch.arange(len(own)) if present is None else present[k].nonzero()[:, 0]
+        index = torch.arange(len(own), device=own.device) if present is None else present[k].nonzero()[:, 0]
         for rows in torch.split(index, batch):
             if len(rows) < 2:
                 continue

@@ -34,8 +34,10 @@ def shift_flip(images: Tensor, generator: torch.Generator, shift: int = 2) -> Te
     columns = torch.randint(2 * shift + 1, (b, 1), generator=generator) + torch.arange(w)  # (B, W)
     mirrored = torch.rand(b, 1, generator=generator) < 0.5
     columns = torch.where(mirrored, columns.flip(1), columns)
-    n = torch.arange(b)[:, None, None]
-    moved = padded.permute(0, 2, 3, 1)[n, rows[:, :, None], columns[:, None, :]]  # (B, H, W, 3)
+    place = [
+        i.to(images.device) for i in (torch.arange(b)[:, None, None], rows[:, :, None], columns[:, None, :])
+    ]
+    moved = padded.permute(0, 2, 3, 1)[place[0], place[1], place[2]]  # (B, H, W, 3)
     return moved.permute(0, 3, 1, 2).contiguous()
 
 

@@ -14,6 +14,9 @@ from torch import Tensor
 from fedloom.errors import BadInput
 from fedloom.functional.norms import unit
 
+_CPU_TILE = 512  # a block of scores stays in the cache
+# Half a gigabyte a block: few and long operations, so that an accelerator waits for memory and not for their start.
+_DEVICE_TILE = 4096
 _COLUMN_TILES = 8  # a block of scores is (tile, 8 tile): long rows keep the matrix product at its peak
 _NEGLIGIBLE = (
     -80.0
@@ -25,7 +28,7 @@ def contrast_scores(
     anchors: Tensor,
     temperature: float = 1.0,
     include_self: bool = False,
-    tile: int = 512,
+    tile: int | None = None,
     cosine: bool = True,
 ) -> Tensor:
     """How much closer each sample is to its own anchor than to the others' (FedMMKT, eqs. 8, 28, 33).
@@ -40,7 +43,7 @@ def contrast_scores(
         anchors: (N, D), row i belongs to sample i.
         temperature: tau.
         include_self: keep j = i in the denominator, as CreamFL's code does.
-        tile: rows at a time; about 8 tile^2 numbers are held besides the inputs' size.
+        tile: rows at a time; about 8 tile^2 numbers are held besides the inputs' size. None: see `rows_at_a_time`.
         cosine: False for plain dot products, as in CreamFL.
 
     Returns:
@@ -54,6 +57,7 @@ def contrast_scores(
         raise ValueError(
             f"representations {tuple(z.shape)} and anchors {tuple(anchors.shape)} must both be (N, D)"
         )
+    tile = rows_at_a_time(z) if tile is None else tile
     if not temperature > 0 or tile < 1:
         raise BadInput(f"contrast needs temperature > 0 and tile >= 1, got {temperature} and {tile}")
     n, width = len(z), tile * _COLUMN_TILES
@@ -79,11 +83,18 @@ def contrast_scores(
                 before = peak[i : i + tile]
                 higher = torch.maximum(before, block.amax(1, keepdim=True))
                 total[i : i + tile] *= (before - higher).exp_()
-                block.sub_(higher).clamp_(min=_NEGLIGIBLE)
+                block.sub_(higher)
+                if z.device.type == "cpu":  # elsewhere denormals cost nothing, and the pass over memory does
+                    block.clamp_(min=_NEGLIGIBLE)
                 total[i : i + tile] += block.exp_().sum(1, keepdim=True)
                 peak[i : i + tile] = higher
         scores -= (peak + total.log())[:, 0]
     return scores
+
+
+def rows_at_a_time(z: Tensor) -> int:
+    """Rows of scores that are computed at once where nobody asks for another number: 512 on the CPU, 4096 elsewhere."""
+    return _CPU_TILE if z.device.type == "cpu" else _DEVICE_TILE
 
 
 def client_weights(scores: Tensor, present: Tensor | None = None) -> Tensor:
@@ -109,7 +120,7 @@ def contrast_weights(
     include_self: bool = False,
     present: Tensor | None = None,
     *,
-    tile: int = 512,
+    tile: int | None = None,
     cosine: bool = True,
 ) -> Tensor:
     """Each client's weight on each sample (FedMMKT, eq. 9 after eq. 8).
@@ -136,7 +147,7 @@ def stacked_scores(
     anchors: Sequence[Tensor] | Tensor,
     temperature: float = 1.0,
     include_self: bool = False,
-    tile: int = 512,
+    tile: int | None = None,
     cosine: bool = True,
 ) -> Tensor:
     """`contrast_scores` of every client: (K, N, D) and K anchors (N, D) -> (K, N)."""

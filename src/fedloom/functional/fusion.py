@@ -219,5 +219,5 @@ def _or_all(z: Tensor, present: Tensor | None) -> Tensor:
 
 
 def _only(z: Tensor, present: Tensor) -> Tensor:
-    """(K, M, D) with zeros for absent rows, which may hold NaN."""
-    return z.masked_fill(~present[..., None], 0.0)
+    """(K, M, D) with zeros for absent rows, which may hold NaN. Not a copy where nobody is absent."""
+    return z if bool(present.all()) else z.masked_fill(~present[..., None], 0.0)

@@ -28,7 +28,9 @@ def dominance(first: Tensor, second: Tensor) -> Tensor:
 
 def class_means(values: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Mean of values (B,) over the samples of each class (C,); NaN for a class that is absent."""
-    total = torch.zeros(classes, dtype=torch.float64).index_add(0, labels, values.double())
+    total = torch.zeros(classes, dtype=torch.float64, device=values.device).index_add(
+        0, labels, values.double()
+    )
     return total / torch.bincount(labels, minlength=classes)
 
 
@@ -51,7 +53,7 @@ def class_temperatures(
         All 1 where fewer than two classes are present.
     """
     present = torch.isfinite(first) & torch.isfinite(second) & (second > 0)
-    tau = torch.ones(len(first), dtype=torch.float64)
+    tau = torch.ones(len(first), dtype=torch.float64, device=first.device)
     if int(present.sum()) < 2:
         return tau.float()
     ratio = (first[present].double() + _TINY) / (second[present].double() + _TINY)

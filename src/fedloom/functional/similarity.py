@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedloom.errors import unknown
-from fedloom.functional.contrast import contrast_weights
+from fedloom.functional.contrast import contrast_weights, rows_at_a_time
 from fedloom.functional.ensemble import grouped
 from fedloom.functional.norms import unit
 
@@ -33,7 +33,7 @@ def similarity_ensemble(
     temperature: float = 1.0,
     present: Tensor | None = None,
     *,
-    tile: int = 512,
+    tile: int | None = None,
     cosine: bool = True,
 ) -> Ensemble:
     """The clients' representations of one modality, summed with `similarity_weights` (FedAFD, SED). No gradient.
@@ -54,7 +54,7 @@ def similarity_weights(
     temperature: float = 1.0,
     present: Tensor | None = None,
     *,
-    tile: int = 512,
+    tile: int | None = None,
     cosine: bool = True,
 ) -> Tensor:
     """Each client's weight on each public sample: how well it picks out the sample among all (FedAFD, SED).
@@ -71,7 +71,7 @@ def similarity_weights(
         bank: (P, D), I_g, the server's representations of the same samples, in the same modality.
         temperature: tau.
         present: bool (K, P), or None for all.
-        tile: rows at a time.
+        tile: rows at a time; None: see `rows_at_a_time`.
         cosine: False for the dot products of the printed formula. On rows of unit length, as the method sends them,
             both are the same; with cosines no client gains weight by sending longer rows.
 
@@ -148,7 +148,7 @@ class ScoreFacts(NamedTuple):
 
 @torch.no_grad()
 def score_facts(
-    representations: Tensor, bank: Tensor, temperature: float = 1.0, *, tile: int = 512
+    representations: Tensor, bank: Tensor, temperature: float = 1.0, *, tile: int | None = None
 ) -> ScoreFacts:
     """What the cosines of representations with a bank say, where there are no logits over classes. No gradient.
 
@@ -158,7 +158,7 @@ def score_facts(
         representations: (K, P, D).
         bank: (P, D), row j belongs to sample j: of the other modality, or of the same.
         temperature: of the softmax.
-        tile: rows at a time.
+        tile: rows at a time; None: see `rows_at_a_time`.
 
     Raises:
         ValueError: shapes disagree.
@@ -167,14 +167,15 @@ def score_facts(
         raise ValueError(
             f"representations {tuple(representations.shape)} must be (K, P, D) of {tuple(bank.shape)}"
         )
+    tile = rows_at_a_time(bank) if tile is None else tile
     anchors, K, P = unit(bank), len(representations), len(bank)
-    right = torch.zeros(K, P, dtype=torch.bool)
-    entropy, variance = torch.zeros(K, P), torch.zeros(K, P)
+    right = torch.zeros(K, P, dtype=torch.bool, device=bank.device)
+    entropy, variance = torch.zeros(2, K, P, device=bank.device)
     for k in range(K):
         for first in range(0, P, tile):
-            at = torch.arange(first, min(first + tile, P))
+            at = slice(first, first + tile)
             scores = unit(representations[k, at]) @ anchors.T  # (tile, P)
-            own = scores[torch.arange(len(at)), at]
+            own = scores.diagonal(first)
             right[k, at] = (scores >= own[:, None]).sum(1) == 1
             entropy[k, at] = torch.special.entr((scores / temperature).softmax(1)).sum(1)
             variance[k, at] = scores.var(1, correction=0)

@@ -246,6 +246,9 @@ class EvaluationSettings(Frozen):
     """How a run is scored."""
 
     judge: JudgeSettings = JudgeSettings()
+    features: str | None = Field(
+        None, description="network of FID and IS, a folder or hub name; null: the judge's features"
+    )
     fold: int | None = Field(
         None,
         ge=2,

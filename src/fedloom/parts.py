@@ -139,7 +139,7 @@ def pretrained_models(
     """The models that the method, or the scoring of its run, starts from; see `prepare`."""
     uses = method.tools(settings)
     needs: set[str] = {"generator", "captioner"} & uses
-    if not _reads_captions(config, method, settings):
+    if not reads_captions(config, method, settings):
         needs -= {"captioner"}
     if "generator" in uses:
         needs |= {"judge"}
@@ -148,7 +148,7 @@ def pretrained_models(
     return prepare(config, scene, frozenset(needs), watch, log)
 
 
-def _reads_captions(config: Config, method: Method, settings: Any) -> bool:
+def reads_captions(config: Config, method: Method, settings: Any) -> bool:
     """Captions are read by text clients, and by a generator tuned on them."""
     texts = method.clients and bool(config.clients.text)
     return (

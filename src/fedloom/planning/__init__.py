@@ -1,0 +1,168 @@
+"""What a run will take, before it begins: its models, memory, bytes on the wire, work and time.
+
+No data are read, no weights loaded, nothing is asked of a hub: models are built without memory for their weights.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedloom.config import Config, load_config
+from fedloom.data.scene import MODALITIES
+from fedloom.errors import BadInput
+from fedloom.methods.base import Method
+from fedloom.metrics.communication import round_bytes
+from fedloom.planning.cast import Cast, cast_of
+from fedloom.planning.memory import device_lines, server_device
+from fedloom.planning.rates import rate_of
+from fedloom.planning.records import ModelLine, PhaseLine, Plan
+from fedloom.planning.scene import SceneSizes, scene_sizes
+from fedloom.planning.server import Piece
+from fedloom.planning.work import ALONE, Phase, phases
+from fedloom.weights import placed
+
+__all__ = ["Plan", "plan"]
+
+SHARE = 0.3  # of its peak, what training and drawing may reach of a device: an assumption
+
+
+def plan(
+    config: Config | None = None,
+    *,
+    preset: str | None = None,
+    overrides: Sequence[str] = (),
+    on: str | None = None,
+    share: float = SHARE,
+    **values: Any,
+) -> Plan:
+    """What a run of this configuration will take.
+
+    Args:
+        config: the configuration; or build it from `preset`, `overrides` ("key=value") and `values` (top-level keys).
+        on: an accelerator's name ("H200"), whose published rate is taken for devices other than the CPU.
+        share: of a device's rate, what the work is thought to reach.
+
+    Raises:
+        BadInput: something given is wrong, or names weights that are neither here nor known.
+    """
+    from fedloom.parts import completed
+
+    if not 0 < share <= 1:
+        raise BadInput(f"share = {share}, allowed: above 0, up to 1")
+    config = config or load_config(preset=preset, overrides=overrides, values=values)
+    config, method, settings = completed(config)
+    scene = scene_sizes(config.data)
+    cast = cast_of(config, method, settings, scene)
+    work = phases(config, method, settings, cast, scene)
+    rates = _rates(work, on)
+    formula, up, down = _wire(config, method, settings, cast, scene)
+    return Plan(
+        config.method,
+        config.data.name,
+        config.rounds,
+        len(cast.clients),
+        _model_lines(config, cast),
+        device_lines(config, settings, cast),
+        tuple(_timed(p, rates, share) for p in work),
+        formula,
+        up,
+        down,
+        rates,
+        share,
+        (*scene.notes, *_passes(config, settings, scene)),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- models
+
+
+def _model_lines(config: Config, cast: Cast) -> tuple[ModelLine, ...]:
+    """One line a model; clients of one model on one device are one line."""
+    groups = Counter((m.model, m.device) for m in cast.clients)
+    lines = [_line(model, device, n) for (model, device), n in groups.items()]
+    return (*lines, *(_line(model, server_device(config), model.count) for model in cast.server))
+
+
+def _line(model: Piece, device: str, n: int) -> ModelLine:
+    source = model.source or ("at zero" if model.role.endswith("W_r") else "random or from the cache")
+    here = None if model.source is None else all(is_here(name) for name in model.source.split("+") if name)
+    return ModelLine(model.role, model.kind, n, model.parameters, model.trained, device, source, here)
+
+
+def is_here(name: str) -> bool:
+    """Whether weights of that name can be loaded on this machine without a network."""
+    if Path(placed(name)).exists():
+        return True
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = [try_to_load_from_cache(name, file) for file in ("config.json", "model_index.json")]
+    except HFValidationError:
+        return False
+    return any(isinstance(file, str) for file in found)
+
+
+# ------------------------------------------------------------------------------------------------------------ wire
+
+
+def _wire(
+    config: Config, method: Method, settings: Any, cast: Cast, scene: SceneSizes
+) -> tuple[str | None, int | None, int | None]:
+    """Formula's name, bytes up and down of a round, as the method itself reports them."""
+    if not method.clients:
+        return "none", 0, 0
+    variant = {"full": "fedmmkt", "u": "u-fedmmkt", "l": "l-fedmmkt"}.get(getattr(settings, "variant", ""))
+    name = variant or getattr(method.server, "formula", None)
+    if name is None:
+        return None, None, None
+    public = settings.public if getattr(settings, "shared", "") == "public" else None
+    count = Counter(m.modality for m in cast.clients)
+    found = round_bytes(
+        name,
+        samples=public or settings.samples,
+        image_clients=count["image"],
+        text_clients=count["text"],
+        classes=scene.classes,
+        width=config.clients.width,
+        image_bytes=3 * scene.side**2 if cast.drawer is not None else 0,
+        public=public,
+    )
+    return name, found.up, found.down
+
+
+# ------------------------------------------------------------------------------------------------------------ time
+
+
+def _rates(work: Sequence[Phase], on: str | None) -> dict[str, tuple[float, str]]:
+    found: dict[str, tuple[float, str]] = {}
+    for device, precision in dict.fromkeys((p.device, p.precision) for p in work):
+        rate = rate_of(device, precision, on)
+        if rate is not None:
+            found[f"{device} {precision}"] = rate
+    return found
+
+
+def _timed(phase: Phase, rates: Mapping[str, tuple[float, str]], share: float) -> PhaseLine:
+    rate = rates.get(f"{phase.device} {phase.precision}")
+    seconds = None if rate is None else phase.times * phase.flop / (share * rate[0])
+    return PhaseLine(phase.name, phase.device, phase.times, phase.flop, seconds)
+
+
+def _passes(config: Config, settings: Any, scene: SceneSizes) -> list[str]:
+    """How often a client passes over its samples in the steps of a round, on average."""
+    steps, batch = sum(getattr(settings, key, 0) for key in ALONE), config.clients.batch
+    found = []
+    for modality in MODALITIES:
+        clients = len(config.clients.learners(modality))
+        train = scene.samples.get(modality, (0, 0))[0]
+        if clients and train and steps:
+            held = train / clients
+            found.append(
+                f"{steps} private steps of {batch} a round are {steps * batch / held:.2f} passes over the {held:.0f} "
+                f"{modality} samples that a client holds on average"
+            )
+    return found

@@ -55,9 +55,9 @@ def resolve(config: Config) -> tuple[Method, Any]:
             f"{config.method} is for joint clients (clients.joint) only, and there are clients of {', '.join(others)}: "
             f"set {' and '.join(f'clients.{m}=[]' for m in others)}, or take the preset fedcmi"
         )
-    if (optimizer := config.clients.optimizer) not in method.optimizers:
+    if wrong := [o for o in config.clients.optimizers() if o not in method.optimizers]:
         raise BadInput(
-            f"clients.optimizer = {optimizer!r}: {config.method} is defined on plain gradients, allowed: "
+            f"clients.optimizer = {wrong[0]!r}: {config.method} is defined on plain gradients, allowed: "
             f"{', '.join(method.optimizers)}"
         )
     if (quorum := config.engine.quorum) is not None and quorum > len(modalities):

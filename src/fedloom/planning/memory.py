@@ -45,10 +45,10 @@ def device_lines(config: Config, settings: Any, cast: Cast) -> tuple[DeviceLine,
             _add(server, weight_bytes(model, config.server.precision), model.trained, 2)
         server[3] += _server_activations(config, settings, cast)
     c = config.clients
-    moments = 2 if c.optimizer == "adamw" else 1 if c.momentum else 0
     peaks: dict[str, list[int]] = {}
     for member in cast.clients:
-        own = sums.setdefault(member.device, [0, 0, 0, 0])
+        own, way = sums.setdefault(member.device, [0, 0, 0, 0]), c.training(member.name)
+        moments = 2 if way["optimizer"] == "adamw" else 1 if way["momentum"] else 0
         _add(own, FULL * member.model.parameters, member.model.trained, moments)
         part = math.ceil(c.batch / c.accumulate)
         peaks.setdefault(member.device, []).append(

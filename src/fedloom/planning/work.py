@@ -52,7 +52,7 @@ def _before(config: Config, cast: Cast) -> Iterator[Phase]:
     yield Phase("pretraining", "cpu", "fp32", 1, learned)
     if cast.judge is not None:
         flop = e.judge.steps * e.judge.batch * cast.judge.load.training
-        yield Phase("judge", place, e.judge.precision, 1, flop)
+        yield Phase("judge", place if e.judge.pretrained else "cpu", e.judge.precision, 1, flop)
     for device, flop in _by_device(cast, lambda m: c.warm_steps * c.batch * _training(m.model, c.checkpointing)):
         yield Phase("warm start", device, c.precision, 1, flop)
 

@@ -16,7 +16,9 @@ RootOption = Annotated[
 ]
 PresetOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="A configuration that comes with fedloom; NAME,NAME: the second over the first."),
+    typer.Option(
+        metavar="NAME", help="A configuration that comes with fedloom; NAME,NAME: the second over the first."
+    ),
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Configuration in YAML.")]
 SetOption = Annotated[

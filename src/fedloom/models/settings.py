@@ -290,7 +290,9 @@ class JudgeSettings(Frozen):
     """The classifier that scores generated pictures (GAN-test). Trained on real pictures only, never a client."""
 
     pretrained: str | None = Field(None, description="folder or hub name it starts from; null: a small one")
-    precision: Precision = Field("fp32", description="arithmetic of a given one in training; weights stay fp32")
+    precision: Precision = Field(
+        "fp32", description="arithmetic of a given one in training; weights stay fp32"
+    )
     channels: tuple[int, ...] = (24, 48, 96)
     steps: int = Field(250, ge=0)
     batch: int = Field(64, ge=2)

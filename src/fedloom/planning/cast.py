@@ -16,9 +16,16 @@ from fedloom.models.settings import LearnerSettings
 from fedloom.parts import reads_captions
 from fedloom.planning.drawers import drawer
 from fedloom.planning.learners import Words, learner_load, learner_on_meta
-from fedloom.planning.load import count
 from fedloom.planning.scene import SceneSizes
-from fedloom.planning.server import Drawer, Piece, captioner_piece, clip_piece, features_piece, judge_piece, piece
+from fedloom.planning.server import (
+    Drawer,
+    Piece,
+    captioner_piece,
+    clip_piece,
+    features_piece,
+    judge_piece,
+    piece,
+)
 from fedloom.sites import server_settings
 
 
@@ -100,13 +107,16 @@ def _learner(
     settings: Any = None,
 ) -> Piece:
     """A task model as a piece; with a method, with what that puts on it."""
+    from fedloom.models.learner import towers
+
     learner: nn.Module = learner_on_meta(own, scene, words, f"clients.{modality}", modality == "joint")
     if method is not None:
         with torch.device("meta"):
             learner = method.dress(learner, settings)
     load = learner_load(learner, own, scene, words)
     made = piece(role, learner, own.pretrained, load, trained=True)
-    return replace(made, kind=own.arch, parameters=count(learner))
+    kind = "+".join(type(getattr(tower, "backbone", tower)).__name__ for tower in towers(learner))
+    return replace(made, kind=kind if own.tune == "all" else f"{kind}, {own.tune}")
 
 
 def _own_learners(

@@ -54,44 +54,54 @@ def drawer(config: Config, words: Words, scene: SceneSizes, clip: Any, tuned: bo
 
 
 def _latent(config: Config, shape: Shape, tuned: bool) -> Drawer:
-    from fedloom.models.latent_sizes import add_lora, family_configs, part_on_meta
+    from fedloom.models.latent_sizes import family_configs, part_on_meta
 
     s, options = config.server.generator, config.server.generator.latent or LatentOptions()
     configs: Mapping[str, Mapping[str, Any]] = shape.parts or family_configs("sd-1.5")
     parts = {name: part_on_meta(name, own) for name, own in configs.items()}
     unet, vae = parts.pop("unet"), parts.pop("vae")
-    if options.train == "lora":
-        unet.requires_grad_(False)
-        with torch.device("meta"):
-            add_lora(unet, options.rank)
-    wide, side = unet.config.cross_attention_dim, unet.config.sample_size
-    shrink = 2 ** (len(vae.config.block_out_channels) - 1)
-    channels = vae.config.latent_channels
-    more = _told(unet)
-
-    def run(n: int) -> Tensor:
-        said = zeros(n, TEXT_TOKENS, wide)
-        out: Tensor = unet(zeros(n, unet.config.in_channels, side, side), zeros(n), said, **more(n)).sample
-        return out
-
-    load = measured(unet, run)
-    whole = side * shrink
-    seen = measured(vae, lambda n: vae.encode(zeros(n, 3, whole, whole)).latent_dist.mean, train=False)
-    shown = measured(vae, lambda n: vae.decode(zeros(n, channels, side, side)).sample, train=False)
+    load, seen, shown = _latent_loads(unet, vae, options)
     texts = {name: text_load(part, TEXT_TOKENS) for name, part in parts.items()}
-    said = sum(x.forward for x in texts.values())
     defaults = LatentSettings.model_fields
     steps = s.sampling_steps or defaults["sampling_steps"].default
     guidance = defaults["guidance"].default if s.guidance is None else s.guidance
     pieces = [
         piece("generator: UNet", unet, None, load, trained=tuned),
         piece("generator: VAE", vae, None, shown, exact=True),
-        *(piece(f"generator: {name.replace('_', ' ')}", part, None, texts[name]) for name, part in parts.items()),
+        *(piece(f"generator: {n.replace('_', ' ')}", part, None, texts[n]) for n, part in parts.items()),
     ]
+    said = sum(x.forward for x in texts.values())
     drawing = steps * (2 if guidance > 1 else 1) * load.forward + shown.forward + said
-    pooled = 1280 if len(parts) == 2 else 0
-    bridged = with_bridge(pieces, config.clients.width, wide + pooled, tuned)
-    return Drawer(bridged, drawing, load.training + seen.forward, whole)
+    # XL hears a second, pooled text, and W_r speaks to both.
+    pooled = parts["text_encoder_2"].config.projection_dim if "text_encoder_2" in parts else 0
+    text = unet.config.cross_attention_dim + pooled
+    bridged = with_bridge(pieces, config.clients.width, text, tuned)
+    side = unet.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1)
+    return Drawer(bridged, drawing, load.training + seen.forward, side)
+
+
+def _latent_loads(unet: Any, vae: Any, options: LatentOptions) -> tuple[Load, Load, Load]:
+    """Of the UNet, with LoRA's factors where they are trained; of the VAE reading a picture; of it showing one."""
+    from fedloom.models.latent_sizes import add_lora
+
+    if options.train == "lora":
+        unet.requires_grad_(False)
+        with torch.device("meta"):
+            add_lora(unet, options.rank)
+    config, side, channels = unet.config, unet.config.sample_size, vae.config.latent_channels
+    whole = side * 2 ** (len(vae.config.block_out_channels) - 1)
+    more = _told(unet)
+
+    def run(n: int) -> Tensor:
+        said = zeros(n, TEXT_TOKENS, config.cross_attention_dim)
+        out: Tensor = unet(zeros(n, config.in_channels, side, side), zeros(n), said, **more(n)).sample
+        return out
+
+    return (
+        measured(unet, run),
+        measured(vae, lambda n: vae.encode(zeros(n, 3, whole, whole)).latent_dist.mean, train=False),
+        measured(vae, lambda n: vae.decode(zeros(n, channels, side, side)).sample, train=False),
+    )
 
 
 def _pixel(config: Config, shape: Shape, tuned: bool) -> Drawer:
@@ -115,7 +125,13 @@ def _glide(config: Config, shape: Shape, tuned: bool) -> Drawer:
     from fedloom.models.glide.networks import UPSAMPLER, GlideTextEncoder, GlideUNet
 
     s, options = config.server.generator, config.server.generator.glide or GlideOptions()
-    sizes = shape.parts or {"unet": {}, "text_encoder": {}, "upsampler": UPSAMPLER, "upsampler_text_encoder": {}}
+    sizes = shape.parts or {
+        "unet": {},
+        "text_encoder": {},
+        "upsampler": UPSAMPLER,
+        "upsampler_text_encoder": {},
+    }
+    length = sizes["text_encoder"].get("length", 128)
     pieces: list[Piece] = []
     loads: dict[str, Load] = {}
     modules: dict[str, Any] = {}
@@ -123,7 +139,7 @@ def _glide(config: Config, shape: Shape, tuned: bool) -> Drawer:
         kind: Any = GlideTextEncoder if name.endswith("text_encoder") else GlideUNet
         with torch.device("meta"):
             modules[name] = kind(**{k: v for k, v in own.items() if not k.startswith("_")})
-        loads[name] = _glide_load(modules[name], name == "unet")
+        loads[name] = _glide_load(modules[name], length, name == "unet")
         trained = tuned and name == "unet"
         role = "UNet" if name == "unet" else name.replace("_", " ")
         pieces.append(piece(f"generator: {role}", modules[name], None, loads[name], trained=trained))
@@ -139,10 +155,9 @@ def _glide(config: Config, shape: Shape, tuned: bool) -> Drawer:
     return Drawer(bridged, drawing, loads["unet"].training, side)
 
 
-def _glide_load(module: Any, train: bool) -> Load:
+def _glide_load(module: Any, length: int, train: bool) -> Load:
     config = module.config
     if "length" in config:
-        length = config.length
 
         def read(n: int) -> Tensor:
             out: Tensor = module(zeros(n, length, of=torch.int64), zeros(n, length, of=torch.bool))[0]
@@ -153,8 +168,10 @@ def _glide_load(module: Any, train: bool) -> Load:
 
     def run(n: int) -> Tensor:
         small = {"low_res": zeros(n, 3, side // 4, side // 4)} if config.low_resolution else {}
-        said = zeros(n, 128, wide)
-        out: Tensor = module(zeros(n, config.in_channels, side, side), zeros(n), said, zeros(n, wide), **small).sample
+        said = zeros(n, length, wide)
+        out: Tensor = module(
+            zeros(n, config.in_channels, side, side), zeros(n), said, zeros(n, wide), **small
+        ).sample
         return out
 
     return measured(module, run, train=train)

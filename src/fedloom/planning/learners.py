@@ -84,12 +84,12 @@ def learner_on_meta(
         if settings.arch in DUAL_ARCHS:
             from fedloom.models.dual import Dual
 
-            learner = Dual(*towers)
+            learner = Dual(towers[0], towers[1])
         elif settings.arch == "pair":
             from fedloom.models.pair import Pair
 
             blank = {"pixel_values": torch.full((1, 3, scene.side, scene.side), BLANK_PIXEL)}
-            learner = Pair(*towers, (blank, words([""])), scene.classes)
+            learner = Pair(towers[0], towers[1], (blank, words([""])), scene.classes)
         return train_only(learner, settings)
 
 
@@ -121,18 +121,24 @@ def learner_load(learner: nn.Module, settings: LearnerSettings, scene: SceneSize
 
 
 def _tower_load(tower: Any, settings: LearnerSettings, scene: SceneSizes, words: Words) -> Load:
-    if settings.arch == "gru":  # packed rows have no shape on the meta device: two products a weight and token
+    if (
+        settings.arch == "gru"
+    ):  # packed rows have no shape on the meta device: two products a weight and token
         work = sum(2.0 * p.numel() * words.model_max_length for p in tower.backbone.gru.parameters())
         width = tower.backbone.config.hidden_size
         return Load(work, 3 * work, 8.0 * words.model_max_length * width)
-    if settings.arch == "frozen-mobilenet":  # its trunk sees a picture once, or at each step where it is augmented
+    if (
+        settings.arch == "frozen-mobilenet"
+    ):  # its trunk sees a picture once, or at each step where it is augmented
         place = next(tower.trunk.buffers()).device
         shape: tuple[int, ...] = (3, settings.side, settings.side)
         return measured(tower, lambda n: tower.encode(pixel_values=torch.zeros(n, *shape, device=place)))
     if settings.arch in _PICTURES:
         config = tower.backbone.config
         side = getattr(config, "image_size", None) or (224 if settings.pretrained else scene.side)
-        shape = (1, *scene.spectrogram) if settings.arch == "audio-resnet" else (config.num_channels, side, side)
+        shape = (
+            (1, *scene.spectrogram) if settings.arch == "audio-resnet" else (config.num_channels, side, side)
+        )
         return measured(tower, lambda n: tower.encode(pixel_values=torch.zeros(n, *shape, device="meta")))
     length = words.model_max_length
     return measured(

@@ -33,6 +33,9 @@ class Load(NamedTuple):
         return Load(*(own + times * more for own, more in zip(self, other)))
 
 
+NO_LOAD = Load()
+
+
 class _Attention(torch.autograd.Function):
     """Attention as a fused kernel does it: it keeps its inputs and its output, but no matrix of scores."""
 

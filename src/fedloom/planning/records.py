@@ -39,7 +39,7 @@ class DeviceLine:
 
 @dataclass(frozen=True)
 class PhaseLine:
-    """A part of the work. times: how often it is done; flop: of one time; seconds: of all times, an estimate or None."""
+    """A part of the work. times: how often it is done; flop: of one time; seconds: of all, an estimate or None."""
 
     phase: str
     device: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +12,7 @@ from fedloom.config import Config
 from fedloom.errors import BadInput
 from fedloom.models.settings import EMBEDDED
 from fedloom.planning.learners import Words, from_shape
-from fedloom.planning.load import Load, count, measured
+from fedloom.planning.load import NO_LOAD, Load, count, measured
 from fedloom.planning.scene import SceneSizes
 from fedloom.weights.shapes import INCEPTION, shape_of
 
@@ -33,21 +32,25 @@ class Piece:
     parameters: int
     trained: int
     source: str | None
-    load: Load = Load()
+    load: Load = NO_LOAD
     exact: bool = False
     blocks: int = 1
     count: int = 1
 
 
 def piece(
-    role: str, module: nn.Module, source: str | None, load: Load = Load(), *, trained: bool = False, exact: bool = False
+    role: str,
+    module: nn.Module,
+    source: str | None,
+    load: Load = NO_LOAD,
+    *,
+    trained: bool = False,
+    exact: bool = False,
 ) -> Piece:
     """A module as a piece. trained: its parameters that ask for gradients are; otherwise none."""
     lists = [len(m) for m in module.modules() if isinstance(m, nn.ModuleList)]
     own = count(module, trained=True) if trained else 0
-    return Piece(
-        role, type(module).__name__, count(module), own, source, load, exact, max([*lists, 1])
-    )
+    return Piece(role, type(module).__name__, count(module), own, source, load, exact, max([*lists, 1]))
 
 
 def zeros(*shape: int, of: torch.dtype = torch.float32) -> Tensor:
@@ -69,7 +72,11 @@ def clip_piece(config: Config, scene: SceneSizes, words: Words) -> tuple[Piece, 
         with torch.device("meta"):
             model = build_clip(s, words, scene.side).model
     side = model.config.vision_config.image_size
-    run: Callable[[int], Tensor] = lambda n: model.get_image_features(pixel_values=zeros(n, 3, side, side)).pooler_output  # noqa: E731
+
+    def run(n: int) -> Tensor:
+        out: Tensor = model.get_image_features(pixel_values=zeros(n, 3, side, side)).pooler_output
+        return out
+
     return piece("CLIP", model, s.pretrained, measured(model, run), exact=True), model
 
 
@@ -87,7 +94,9 @@ def captioner_piece(config: Config, scene: SceneSizes, words: Words) -> Piece:
     vision = model.vision_model
     seen = measured(vision, lambda n: vision(pixel_values=zeros(n, 3, side, side)).last_hidden_state)
     said = 2.0 * s.max_tokens * count(model.text_decoder)
-    return piece("captioner", model, s.pretrained, Load(seen.forward + said, 3 * (seen.forward + said), seen.kept))
+    return piece(
+        "captioner", model, s.pretrained, Load(seen.forward + said, 3 * (seen.forward + said), seen.kept)
+    )
 
 
 def judge_piece(config: Config, scene: SceneSizes) -> Piece:
@@ -142,7 +151,9 @@ def with_bridge(pieces: list[Piece], width: int, text: int, tuned: bool) -> tupl
 
 def text_load(model: Any, tokens: int) -> Load:
     """One text through a CLIP text tower."""
-    return measured(model, lambda n: model(input_ids=zeros(n, tokens, of=torch.int64)).last_hidden_state, train=False)
+    return measured(
+        model, lambda n: model(input_ids=zeros(n, tokens, of=torch.int64)).last_hidden_state, train=False
+    )
 
 
 def pixel_drawer(config: Config, words: Words, scene: SceneSizes, clip: Any, tuned: bool) -> Drawer:
@@ -151,9 +162,7 @@ def pixel_drawer(config: Config, words: Words, scene: SceneSizes, clip: Any, tun
     from fedloom.models.generator import build_generator
 
     with torch.device("meta"):
-        built = build_generator(
-            config.server.generator, Clip(clip, words), scene.side, config.clients.width
-        )
+        built = build_generator(config.server.generator, Clip(clip, words), scene.side, config.clients.width)
     return pixel_parts(config, built.unet, built.text_encoder, words.model_max_length, scene.side, tuned)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedloom.errors import BadInput, unknown
+from fedloom.errors import BadInput, nearest
 from fedloom.weights.place import placed
 
 LATENT, GLIDE, INCEPTION, PIXEL = "stable-diffusion", "glide", "inception", "pixel"
@@ -143,7 +143,10 @@ def shape_of(name: str, key: str = "pretrained") -> Shape:
         return _in_folder(folder, key, SHAPES.get(name))
     if name in SHAPES:
         return SHAPES[name]
-    raise unknown(f"weights, {key} = {name!r} is no folder here and no published shape:", name, SHAPES)
+    raise BadInput(
+        f"{key} = {name!r}: no folder here, and its sizes are not known.{nearest(name, SHAPES)} "
+        f"Allowed: a folder, or one of {', '.join(sorted(SHAPES))}"
+    )
 
 
 def _in_folder(folder: Path, key: str, published: Shape | None) -> Shape:

@@ -13,14 +13,13 @@ from typing import Any
 from fedloom.config import Config, load_config
 from fedloom.data.scene import MODALITIES
 from fedloom.errors import BadInput
-from fedloom.methods.base import Method
-from fedloom.metrics.communication import round_bytes
 from fedloom.planning.cast import Cast, cast_of
 from fedloom.planning.memory import device_lines, server_device
 from fedloom.planning.rates import rate_of
 from fedloom.planning.records import ModelLine, PhaseLine, Plan
 from fedloom.planning.scene import SceneSizes, scene_sizes
 from fedloom.planning.server import Piece
+from fedloom.planning.wire import round_on_the_wire
 from fedloom.planning.work import ALONE, Phase, phases
 from fedloom.weights import placed
 
@@ -58,7 +57,7 @@ def plan(
     cast = cast_of(config, method, settings, scene)
     work = phases(config, method, settings, cast, scene)
     rates = _rates(work, on)
-    formula, up, down = _wire(config, method, settings, cast, scene)
+    wire = round_on_the_wire(config, method, settings, scene)
     return Plan(
         config.method,
         config.data.name,
@@ -67,12 +66,10 @@ def plan(
         _model_lines(config, cast),
         device_lines(config, settings, cast),
         tuple(_timed(p, rates, share) for p in work),
-        formula,
-        up,
-        down,
+        *wire,
         rates,
         share,
-        (*scene.notes, *_passes(config, settings, scene)),
+        (*scene.notes, *_learned_words(config, cast), *_passes(config, settings, scene)),
     )
 
 
@@ -106,34 +103,6 @@ def is_here(name: str) -> bool:
     return any(isinstance(file, str) for file in found)
 
 
-# ------------------------------------------------------------------------------------------------------------ wire
-
-
-def _wire(
-    config: Config, method: Method, settings: Any, cast: Cast, scene: SceneSizes
-) -> tuple[str | None, int | None, int | None]:
-    """Formula's name, bytes up and down of a round, as the method itself reports them."""
-    if not method.clients:
-        return "none", 0, 0
-    variant = {"full": "fedmmkt", "u": "u-fedmmkt", "l": "l-fedmmkt"}.get(getattr(settings, "variant", ""))
-    name = variant or getattr(method.server, "formula", None)
-    if name is None:
-        return None, None, None
-    public = settings.public if getattr(settings, "shared", "") == "public" else None
-    count = Counter(m.modality for m in cast.clients)
-    found = round_bytes(
-        name,
-        samples=public or settings.samples,
-        image_clients=count["image"],
-        text_clients=count["text"],
-        classes=scene.classes,
-        width=config.clients.width,
-        image_bytes=3 * scene.side**2 if cast.drawer is not None else 0,
-        public=public,
-    )
-    return name, found.up, found.down
-
-
 # ------------------------------------------------------------------------------------------------------------ time
 
 
@@ -150,6 +119,16 @@ def _timed(phase: Phase, rates: Mapping[str, tuple[float, str]], share: float) -
     rate = rates.get(f"{phase.device} {phase.precision}")
     seconds = None if rate is None else phase.times * phase.flop / (share * rate[0])
     return PhaseLine(phase.name, phase.device, phase.times, phase.flop, seconds)
+
+
+def _learned_words(config: Config, cast: Cast) -> list[str]:
+    """Whether a vocabulary is to be learned, of which only the largest size is known."""
+    readers = [m.model for m in cast.clients if m.modality != "image"] + [cast.clip, cast.captioner]
+    if all(model is None or model.source for model in readers):
+        return []
+    return [
+        f"the public vocabulary is learned from the data: counted with its most, {config.server.vocabulary} entries"
+    ]
 
 
 def _passes(config: Config, settings: Any, scene: SceneSizes) -> list[str]:

@@ -67,10 +67,11 @@ def cast_of(config: Config, method: Method, settings: Any, scene: SceneSizes) ->
     learners = _own_learners(config, method, settings, scene, words) if "learners" in uses else ()
     if "generator" not in uses:
         return Cast(clients, learners)
+    network = config.evaluation.features
+    features = features_piece(network) if network else None
     clip, tower = clip_piece(config, scene, words)
     tuned = bool(getattr(settings, "tune_steps", 0))
     wanted = "captioner" in uses and reads_captions(config, method, settings)
-    network = config.evaluation.features
     return Cast(
         clients,
         learners,
@@ -78,7 +79,7 @@ def cast_of(config: Config, method: Method, settings: Any, scene: SceneSizes) ->
         captioner_piece(config, scene, words) if wanted else None,
         clip,
         judge_piece(config, scene),
-        features_piece(network) if network else None,
+        features,
     )
 
 

@@ -126,7 +126,7 @@ def features_piece(name: str) -> Piece:
 def _expected(name: str, key: str, kind: str) -> Any:
     shape = shape_of(name, key)
     if shape.kind != kind:
-        raise BadInput(f"{key} = {name!r}: holds a {shape.kind}, expected a {kind}")
+        raise BadInput(f"{key} = {name!r}: holds a {shape.kind}, allowed: {kind}")
     return shape
 
 

@@ -25,7 +25,7 @@ def test_two_layers():
     load = measured(module, lambda n: module(zeros(n, 4)))
     assert load.forward == 24 + 30
     assert load.training == 2 * 54 + 30
-    assert load.kept == 4 + 3  # its input, and what the second layer reads; weights are not kept
+    assert load.kept == 4 * (4 + 3)  # its input, and what the second layer reads; weights are not kept
 
 
 def test_frozen_layers_cost_no_weight_gradient():
@@ -33,7 +33,7 @@ def test_frozen_layers_cost_no_weight_gradient():
     module[0].requires_grad_(False)
     load = measured(module, lambda n: module(zeros(n, 4)))
     assert load.training == 54 + 30
-    assert load.kept == 3
+    assert load.kept == 4 * 3
     assert (count(module), count(module, trained=True)) == (15 + 20, 20)
 
 
@@ -60,7 +60,7 @@ def test_attention_keeps_no_scores(tokens, read):
     assert load.training == 3.5 * forward
     # and what the three products with `scale` keep
     inside = heads * width * (2 * tokens + 2 * read)
-    assert load.kept == inside + heads * width * (tokens + 2 * read)
+    assert load.kept == 4 * (inside + heads * width * (tokens + 2 * read))
 
 
 def test_loads_add_up():

@@ -49,9 +49,9 @@ def test_bytes_of_weights():
 
 
 def test_bytes_of_activations():
-    assert activation_bytes(UNET, 16, "fp32", False) == 50 * 16 * 4
-    assert activation_bytes(UNET, 16, "bf16", False) == 50 * 16 * 2 + 2 * 1000
-    assert activation_bytes(UNET, 16, "fp32", True) == 50 * 16 * 4 * 2 / 10
+    assert activation_bytes(UNET, 16, "fp32", False) == 50 * 16
+    assert activation_bytes(UNET, 16, "bf16", False) == 0.7 * 50 * 16 + 2 * 1000
+    assert activation_bytes(UNET, 16, "fp32", True) == 50 * 16 * 2 / 10
 
 
 def test_two_devices_add_up():
@@ -62,7 +62,7 @@ def test_two_devices_add_up():
     assert first.weights == 4000 + 400 + 20 + 2 * 2000
     assert first.gradients == 4000 + 2 * 1600
     assert first.moments == 2 * first.gradients
-    tuning, training = 50 * 16 * 2 + 2 * 1000, 20 * 32 * 4
+    tuning, training = 0.7 * 50 * 16 + 2 * 1000, 20 * 32
     assert first.activations == tuning + training
     assert first.total == first.weights + first.gradients + first.moments + first.activations
     assert (second.weights, second.gradients, second.moments) == (2000, 1600, 3200)

@@ -126,7 +126,7 @@ def _tower_load(tower: Any, settings: LearnerSettings, scene: SceneSizes, words:
     ):  # packed rows have no shape on the meta device: two products a weight and token
         work = sum(2.0 * p.numel() * words.model_max_length for p in tower.backbone.gru.parameters())
         width = tower.backbone.config.hidden_size
-        return Load(work, 3 * work, 8.0 * words.model_max_length * width)
+        return Load(work, 3 * work, 32.0 * words.model_max_length * width)
     if (
         settings.arch == "frozen-mobilenet"
     ):  # its trunk sees a picture once, or at each step where it is augmented

@@ -21,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 class Load(NamedTuple):
     """Of one sample.
 
-    forward: FLOP.  training: FLOP forwards and backwards.  kept: numbers that wait for the backward pass.
+    forward: FLOP.  training: FLOP forwards and backwards.  kept: bytes that wait for the backward pass, in
+    fp32.
     """
 
     forward: float = 0.0
@@ -89,7 +90,7 @@ def _once(run: Callable[[int], Tensor], weights: set[int], samples: int, train: 
 
     def keep(x: Tensor) -> Tensor:
         place = x.untyped_storage()._cdata
-        if place not in weights and x.is_floating_point():
+        if place not in weights:
             kept[place] = x
         return x
 
@@ -100,8 +101,7 @@ def _once(run: Callable[[int], Tensor], weights: set[int], samples: int, train: 
         if train and out.requires_grad:
             out.sum().backward()  # type: ignore[no-untyped-call]
         whole = counter.get_total_flops() + fused.flop[0]
-    numbers = sum(x.untyped_storage().nbytes() / x.element_size() for x in kept.values())
-    return Load(forward, whole, numbers)
+    return Load(forward, whole, sum(x.untyped_storage().nbytes() for x in kept.values()))
 
 
 def count(module: nn.Module, trained: bool = False) -> int:

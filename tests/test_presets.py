@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from fedloom.comparison.plan import read_plan
 from fedloom.config import load_config, preset_tree, presets
 from fedloom.errors import BadInput
 from fedloom.parts import completed
+from fedloom.planning.rates import PEAKS
 from fedloom.planning.scene import OFFICIAL, scene_sizes
 from fedloom.planning.wire import round_on_the_wire
 from fedloom.weights.shapes import SHAPES
@@ -131,3 +134,12 @@ def test_a_method_on_plain_gradients_refuses_a_group_that_has_others():
     )
     with pytest.raises(BadInput, match=r"clients\.optimizer = 'adamw': scaffold"):
         completed(config)
+
+
+def test_the_guide_names_them_all():
+    page = Path(__file__).resolve().parents[1] / "docs" / "guide" / "real-size.md"
+    text = page.read_text(encoding="utf-8")
+    assert {n for n in re.findall(r"^\| `([a-z0-9/-]+)` \|", text, re.M) if "/" in n} == {
+        n for n in presets() if "/" in n
+    }
+    assert all(f"`{name}`" in text for name in PEAKS)

@@ -34,7 +34,7 @@ def show_plan(config: Config, on: str | None, json: bool) -> None:
 def _models(plan: Plan) -> Any:
     rows = [
         (
-            m.role,
+            m.role if m.role.endswith("UNet") else m.role.removeprefix("generator: "),
             m.kind,
             m.count,
             f"{m.parameters:,}",
@@ -45,7 +45,7 @@ def _models(plan: Plan) -> Any:
         )
         for m in plan.models
     ]
-    heads = ("model", "class", "of them", "parameters", "trained", "device", "weights from", "here")
+    heads = ("model", "class", "n", "parameters", "trained", "device", "weights from", "here")
     return grid(heads, rows, numbers=(2, 3, 4))
 
 

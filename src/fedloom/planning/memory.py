@@ -13,8 +13,8 @@ from fedloom.planning.server import Piece
 
 WIDTHS: Mapping[str, int] = {"fp32": 4, "fp16": 2, "bf16": 2}  # bytes of a number
 FULL = 4
-# Under autocast norms, softmax and sums stay fp32. Bytes kept in bf16 over those in fp32, counted on a CPU: ViT-B/32 0.62,
-# BERT-base 0.74.
+# Under autocast norms, softmax and sums stay fp32. Bytes kept in bf16 over those in fp32, as counted on a CPU:
+# ViT-B/32 0.62, BERT-base 0.74.
 HALF_KEPT = 0.7
 
 

@@ -16,6 +16,7 @@ from fedloom.parts import completed
 from fedloom.planning.rates import PEAKS
 from fedloom.planning.scene import OFFICIAL, scene_sizes
 from fedloom.planning.wire import round_on_the_wire
+from fedloom.sites import build_client
 from fedloom.weights.shapes import SHAPES
 
 PAPER = [name for name in presets() if name.startswith("paper/")]
@@ -121,6 +122,25 @@ def test_a_group_may_train_in_its_own_way():
     assert clients.optimizers() == ("adamw", "sgd")
     assert "optimizer" not in clients.image[0].model_dump()
     assert clients.image[2].model_dump(mode="json")["rate"] == 0.01
+
+
+def test_a_client_is_built_with_its_groups_optimiser():
+    group = "{arch: resnet, hidden: 32, stages: [1, 1], width: 16, optimizer: sgd, rate: 0.01, decay: 5.0e-4}"
+    overrides = [f"clients.image=[{group}]", "clients.text=[]", "clients.public_steps=0"]
+    config = load_config(preset="smoke", overrides=overrides)
+    client = build_client(
+        name="image-0",
+        config=config.model_dump(mode="json"),
+        method="standalone",
+        settings={},
+        tokenizer="",
+        modality="image",
+        index=0,
+        backbones=[],
+    )
+    (way,) = client.site.optimizer.param_groups
+    assert type(client.site.optimizer).__name__ == "SGD"
+    assert (way["lr"], way["weight_decay"], way["momentum"]) == (0.01, 5e-4, 0.9)
 
 
 def test_a_method_on_plain_gradients_refuses_a_group_that_has_others():

@@ -11,7 +11,7 @@ from fedloom.errors import BadInput
 from fedloom.methods.base import load_method
 from fedloom.planning.cast import Cast, Member
 from fedloom.planning.load import Load
-from fedloom.planning.memory import activation_bytes, device_lines, weight_bytes
+from fedloom.planning.memory import activation_bytes, checkpoint_bytes, device_lines, weight_bytes
 from fedloom.planning.rates import PEAKS, rate_of
 from fedloom.planning.scene import SceneSizes
 from fedloom.planning.server import Drawer, Piece
@@ -67,6 +67,13 @@ def test_two_devices_add_up():
     assert first.total == first.weights + first.gradients + first.moments + first.activations
     assert (second.weights, second.gradients, second.moments) == (2000, 1600, 3200)
     assert second.activations == training
+
+
+def test_checkpoints_hold_weights_and_moments():
+    cast = Cast(members("cuda:0", "cuda:1"), drawer=DRAWER)
+    assert checkpoint_bytes(config(), cast) == 2 * (2000 + 3200) + 12_000
+    sgd = config(**{"clients.optimizer": "sgd", "clients.momentum": 0})
+    assert checkpoint_bytes(sgd, cast) == 2 * 2000 + 12_000
 
 
 def test_less_memory():

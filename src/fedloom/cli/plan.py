@@ -25,6 +25,7 @@ def show_plan(config: Config, on: str | None, json: bool) -> None:
         "Nothing is read, loaded or begun.",
         _models(found),
         _memory(found),
+        f"On disk: {_size(found.checkpoint)} a checkpoint, one a round; the newest two are kept.\n",
         _wire(found),
         _work(found),
         *_remarks(found),

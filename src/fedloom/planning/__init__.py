@@ -14,7 +14,7 @@ from fedloom.config import Config, load_config
 from fedloom.data.scene import MODALITIES
 from fedloom.errors import BadInput
 from fedloom.planning.cast import Cast, cast_of
-from fedloom.planning.memory import device_lines, server_device
+from fedloom.planning.memory import checkpoint_bytes, device_lines, server_device
 from fedloom.planning.rates import rate_of
 from fedloom.planning.records import ModelLine, PhaseLine, Plan
 from fedloom.planning.scene import SceneSizes, scene_sizes
@@ -67,6 +67,7 @@ def plan(
         device_lines(config, settings, cast),
         tuple(_timed(p, rates, share) for p in work),
         *wire,
+        checkpoint_bytes(config, cast),
         rates,
         share,
         (*scene.notes, *_learned_words(config, cast), *_passes(config, settings, scene)),

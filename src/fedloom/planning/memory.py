@@ -52,8 +52,7 @@ def device_lines(config: Config, settings: Any, cast: Cast) -> tuple[DeviceLine,
     c = config.clients
     peaks: dict[str, list[int]] = {}
     for member in cast.clients:
-        own, way = sums.setdefault(member.device, [0, 0, 0, 0]), c.training(member.name)
-        moments = 2 if way["optimizer"] == "adamw" else 1 if way["momentum"] else 0
+        own, moments = sums.setdefault(member.device, [0, 0, 0, 0]), _moments(c.training(member.name))
         _add(own, FULL * member.model.parameters, member.model.trained, moments)
         part = math.ceil(c.batch / c.accumulate)
         peaks.setdefault(member.device, []).append(
@@ -63,6 +62,20 @@ def device_lines(config: Config, settings: Any, cast: Cast) -> tuple[DeviceLine,
         at_once = len(found) if config.engine.name == "flower" else max(config.engine.workers, 1)
         sums[device][3] += sum(sorted(found)[-at_once:])
     return tuple(DeviceLine(device, *line) for device, line in sums.items())
+
+
+def checkpoint_bytes(config: Config, cast: Cast) -> int:
+    """On disk, of a round: the clients' models and moments, and what is trained of the server's."""
+    found = 0
+    for member in cast.clients:
+        moments = _moments(config.clients.training(member.name))
+        found += FULL * (member.model.parameters + moments * member.model.trained)
+    return found + sum(3 * FULL * model.trained for model in cast.server)
+
+
+def _moments(way: dict[str, Any]) -> int:
+    """Numbers that an optimiser keeps of each parameter."""
+    return 2 if way["optimizer"] == "adamw" else 1 if way["momentum"] else 0
 
 
 def server_device(config: Config) -> str:

@@ -11,7 +11,7 @@ from fedloom.errors import BadInput
 from fedloom.models.glide.networks import UPSAMPLER, GlideTextEncoder, GlideUNet
 from fedloom.planning.learners import from_shape
 from fedloom.planning.load import count
-from fedloom.weights.shapes import INCEPTION, SHAPES, shape_of
+from fedloom.weights.shapes import INCEPTION, SHAPES, found_here, shape_of
 
 CLASSIFIERS = {  # with the 1000 classes of ImageNet, as torchvision's and timm's tables count them
     "google/vit-base-patch32-224-in21k": 88_224_232,
@@ -71,6 +71,19 @@ def test_a_folder_speaks_for_itself(tmp_path, monkeypatch):
     (here / "config.json").write_text("{")
     with pytest.raises(BadInput, match=r"clients.image: .*config.json cannot be read: no JSON"):
         shape_of("microsoft/resnet-18", "clients.image")
+
+
+def test_the_hubs_cache_is_here_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--own--tiny" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("abc")
+    (snapshot / "config.json").write_text('{"model_type": "vit", "hidden_size": 16}')
+    assert shape_of("own/tiny").config["hidden_size"] == 16
+    assert found_here("own/tiny") == snapshot
+    assert found_here("own/other") is None
+    assert found_here("no name at all/ nor a folder") is None
 
 
 def test_names_that_are_not_known():

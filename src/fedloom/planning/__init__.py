@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from fedloom.config import Config, load_config
@@ -21,7 +20,7 @@ from fedloom.planning.scene import SceneSizes, scene_sizes
 from fedloom.planning.server import Piece
 from fedloom.planning.wire import round_on_the_wire
 from fedloom.planning.work import ALONE, Phase, phases
-from fedloom.weights import placed
+from fedloom.weights.shapes import found_here
 
 __all__ = ["Plan", "plan"]
 
@@ -86,22 +85,8 @@ def _model_lines(config: Config, cast: Cast) -> tuple[ModelLine, ...]:
 
 def _line(model: Piece, device: str, n: int) -> ModelLine:
     source = model.source or ("at zero" if model.role.endswith("W_r") else "random or from the cache")
-    here = None if model.source is None else all(is_here(name) for name in model.source.split("+") if name)
+    here = None if model.source is None else all(found_here(name) for name in model.source.split("+") if name)
     return ModelLine(model.role, model.kind, n, model.parameters, model.trained, device, source, here)
-
-
-def is_here(name: str) -> bool:
-    """Whether weights of that name can be loaded on this machine without a network."""
-    if Path(placed(name)).exists():
-        return True
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = [try_to_load_from_cache(name, file) for file in ("config.json", "model_index.json")]
-    except HFValidationError:
-        return False
-    return any(isinstance(file, str) for file in found)
 
 
 # ------------------------------------------------------------------------------------------------------------ time

@@ -132,14 +132,14 @@ def shape_of(name: str, key: str = "pretrained") -> Shape:
     """The sizes of the model called `name`: by the configuration in its folder where it is here, else as published.
 
     Args:
-        name: a folder, or a hub name.
+        name: a folder, or a hub name; what is in the hub's cache is here too.
         key: where it is asked for ("server.clip"), for the message.
 
     Raises:
         BadInput: a folder without a configuration, or a name that is neither here nor on the list.
     """
-    folder = Path(placed(name))
-    if folder.is_dir():
+    folder = found_here(name)
+    if folder is not None and folder.is_dir():
         return _in_folder(folder, key, SHAPES.get(name))
     if name in SHAPES:
         return SHAPES[name]
@@ -147,6 +147,21 @@ def shape_of(name: str, key: str = "pretrained") -> Shape:
         f"{key} = {name!r}: no folder here, and its sizes are not known.{nearest(name, SHAPES)} "
         f"Allowed: a folder, or one of {', '.join(sorted(SHAPES))}"
     )
+
+
+def found_here(name: str) -> Path | None:
+    """Where a model's files lie on this machine: as `placed` says, or in the hub's cache; None where they do not."""
+    place = Path(placed(name))
+    if place.exists():
+        return place
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        files = [try_to_load_from_cache(name, file) for file in ("model_index.json", "config.json")]
+    except HFValidationError:  # no hub name
+        return None
+    return next((Path(file).parent for file in files if isinstance(file, str)), None)
 
 
 def _in_folder(folder: Path, key: str, published: Shape | None) -> Shape:

@@ -3,6 +3,7 @@
 import fedloom
 run = fedloom.run(method="fedmmkt", seed=0)      # a Run: .summary, .metrics, .generator
 run = fedloom.load_run("runs/fedmmkt-flora-0")
+plan = fedloom.plan(preset="paper/flowers102-glide", on="H200")         # a Plan: .models, .devices, .seconds
 fedloom.compare(methods=["standalone", "fedmmkt"], seeds=[0, 1, 2])     # a Comparison: .table(score), .cells, .path
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "load_run", "run"]
+__all__ = ["__version__", "compare", "load_run", "plan", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,4 +29,8 @@ def __getattr__(name: str) -> Any:
         from fedloom.runs.load import load_run
 
         return load_run
+    if name == "plan":
+        from fedloom.planning import plan
+
+        return plan
     raise AttributeError(f"module 'fedloom' has no attribute {name!r}")

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from fedloom.data.corruption_rates import Corruption
 from fedloom.errors import BadInput, nearest, unknown
@@ -26,6 +33,8 @@ from fedloom.models.settings import (
     LearnerSettings,
 )
 
+OWN_TRAINING = ("optimizer", "rate", "decay")  # what a group of clients may say for itself
+_OF_GROUP = {"count", "name", *OWN_TRAINING}  # what is no part of its model
 ARCHS = {"image": IMAGE_ARCHS, "text": TEXT_ARCHS, "pair": DUAL_ARCHS, "joint": JOINT_ARCHS}
 
 
@@ -56,12 +65,21 @@ class ClientGroup(LearnerSettings):
 
     count: int = Field(1, ge=1)
     name: str | None = Field(None, description="of the one client of this group; default MODALITY-NUMBER")
+    optimizer: Literal["adamw", "sgd"] | None = Field(None, description="of this group; null: the clients'")
+    rate: float | None = Field(None, gt=0, description="its rate; null: the clients'")
+    decay: float | None = Field(None, ge=0, description="its weight decay; null: the clients'")
 
     @model_validator(mode="after")
     def _one_bearer(self) -> ClientGroup:
         if self.name is not None and self.count != 1:
             raise ValueError(f"{self.count} clients cannot all be called {self.name!r}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _telling(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As a learner's, and without a training of its own where it has none."""
+        fields = super()._telling(dump)
+        return {k: v for k, v in fields.items() if v is not None or k not in OWN_TRAINING}
 
 
 class ClientsSettings(Frozen):
@@ -123,7 +141,7 @@ class ClientsSettings(Frozen):
                     raise ValueError(f"{group.arch!r} is no {modality} model, allowed: {', '.join(allowed)}")
         if not self.groups:
             raise ValueError("there is no client")
-        unlike = {g.model_dump_json(exclude={"count", "name"}) for g in self.joint}
+        unlike = {g.model_dump_json(exclude=_OF_GROUP) for g in self.joint}
         if len(unlike) > 1:
             raise ValueError(
                 f"joint clients need one model, {len(unlike)} given: what they share are parameters"
@@ -142,10 +160,22 @@ class ClientsSettings(Frozen):
         """All groups: of pictures, of texts, of pairs, of joint samples."""
         return (*self.image, *self.text, *self.pair, *self.joint)
 
-    def training(self) -> dict[str, Any]:
-        """How a client trains, by the names that `methods.site.Site` takes."""
+    def training(self, name: str | None = None) -> dict[str, Any]:
+        """How a client trains, by the names that `methods.site.Site` takes; name: of one whose group may differ."""
         keys = ("batch", "rate", "decay", "augment", "optimizer", "momentum", "clip")
-        return {key: getattr(self, key) for key in keys}
+        common = {key: getattr(self, key) for key in keys}
+        bearers = {n: g for m in ARCHS for n, g in zip(self.names(m), self._each(m))}
+        own = {key: getattr(bearers.get(name or ""), key, None) for key in OWN_TRAINING}
+        return common | {key: value for key, value in own.items() if value is not None}
+
+    def optimizers(self) -> tuple[str, ...]:
+        """The optimisers that any of them has, each once."""
+        return tuple(dict.fromkeys(group.optimizer or self.optimizer for group in self.groups))
+
+    def _each(self, modality: str) -> list[ClientGroup]:
+        """The group of each client of that modality, in order."""
+        groups: Sequence[ClientGroup] = getattr(self, modality)
+        return [g for g in groups for _ in range(g.count)]
 
     def arithmetic(self) -> dict[str, Any]:
         """How it computes what it trains, likewise. At a real silo the silo decides."""
@@ -172,7 +202,7 @@ class ClientsSettings(Frozen):
             m: tuple(
                 ClientGroup(
                     **{
-                        **first.model_dump(exclude={"count", "name"}),
+                        **first.model_dump(exclude=_OF_GROUP),
                         **common,
                         "count": g.count,
                         "name": g.name,
@@ -186,16 +216,12 @@ class ClientsSettings(Frozen):
 
     def names(self, modality: str) -> list[str]:
         """One name a client of that modality, in order."""
-        groups: Sequence[ClientGroup] = getattr(self, modality)
-        names = [g.name for g in groups for _ in range(g.count)]
+        names = [g.name for g in self._each(modality)]
         return [name or f"{modality}-{i}" for i, name in enumerate(names)]
 
     def learners(self, modality: str) -> list[LearnerSettings]:
         """One entry a client of that modality, in order."""
-        groups: Sequence[ClientGroup] = getattr(self, modality)
-        return [
-            LearnerSettings(**g.model_dump(exclude={"count", "name"})) for g in groups for _ in range(g.count)
-        ]
+        return [LearnerSettings(**g.model_dump(exclude=_OF_GROUP)) for g in self._each(modality)]
 
     @property
     def width(self) -> int:
@@ -366,7 +392,17 @@ class Config(Frozen):
 def presets() -> dict[str, Path]:
     """Name to file of the presets that come with fedloom."""
     folder = Path(str(resources.files("fedloom") / "presets"))
-    return {str(p.relative_to(folder).with_suffix("")): p for p in sorted(folder.rglob("*.yaml"))}
+    return {p.relative_to(folder).with_suffix("").as_posix(): p for p in sorted(folder.rglob("*.yaml"))}
+
+
+def preset_tree(names: str) -> dict[str, Any]:
+    """What the presets `names` say ("a,b": b over a). Raises BadInput for an unknown one, with the nearest."""
+    known, tree = presets(), dict[str, Any]()
+    for name in (part.strip() for part in names.split(",")):
+        if name not in known:
+            raise unknown("preset", name, known)
+        tree = merged(tree, read_tree(known[name]))
+    return tree
 
 
 def load_config(
@@ -378,15 +414,14 @@ def load_config(
 ) -> Config:
     """Build the configuration: defaults, then preset, then file, then `values`, then `key=value` overrides.
 
+    preset: a name, or several with commas between, later ones over earlier ones.
+
     Raises:
         BadInput: an unknown key (with the nearest one), a value that does not fit, an unreadable file.
     """
     tree: dict[str, Any] = {}
     if preset is not None:
-        known = presets()
-        if preset not in known:
-            raise unknown("preset", preset, known)
-        tree = merged(tree, read_tree(known[preset]))
+        tree = preset_tree(preset)
     if file is not None:
         tree = merged(tree, read_tree(Path(file)))
     tree = merged(tree, dict(values or {}))

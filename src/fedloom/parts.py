@@ -55,9 +55,9 @@ def resolve(config: Config) -> tuple[Method, Any]:
             f"{config.method} is for joint clients (clients.joint) only, and there are clients of {', '.join(others)}: "
             f"set {' and '.join(f'clients.{m}=[]' for m in others)}, or take the preset fedcmi"
         )
-    if (optimizer := config.clients.optimizer) not in method.optimizers:
+    if wrong := [o for o in config.clients.optimizers() if o not in method.optimizers]:
         raise BadInput(
-            f"clients.optimizer = {optimizer!r}: {config.method} is defined on plain gradients, allowed: "
+            f"clients.optimizer = {wrong[0]!r}: {config.method} is defined on plain gradients, allowed: "
             f"{', '.join(method.optimizers)}"
         )
     if (quorum := config.engine.quorum) is not None and quorum > len(modalities):
@@ -131,7 +131,7 @@ def check_scoring(config: Config, method: Method, settings: Any) -> None:
 
     uses, server, scored = method.tools(settings), config.server, config.evaluation
     device_of(server.device)
-    if "captioner" in uses and server.captioner.pretrained and _reads_captions(config, method, settings):
+    if "captioner" in uses and server.captioner.pretrained and reads_captions(config, method, settings):
         check_captioner(server.captioner.pretrained)
     if "generator" not in uses:
         return
@@ -162,7 +162,7 @@ def pretrained_models(
     """The models that the method, or the scoring of its run, starts from; see `prepare`."""
     uses = method.tools(settings)
     needs: set[str] = {"generator", "captioner"} & uses
-    if not _reads_captions(config, method, settings):
+    if not reads_captions(config, method, settings):
         needs -= {"captioner"}
     if "generator" in uses:
         needs |= {"judge"}
@@ -171,7 +171,7 @@ def pretrained_models(
     return prepare(config, scene, frozenset(needs), watch, log)
 
 
-def _reads_captions(config: Config, method: Method, settings: Any) -> bool:
+def reads_captions(config: Config, method: Method, settings: Any) -> bool:
     """Captions are read by text clients, and by a generator tuned on them."""
     texts = method.clients and bool(config.clients.text)
     return (

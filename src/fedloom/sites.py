@@ -133,7 +133,7 @@ def build_client(
         private=private,
         test=scene.test[modality],
         seed=run.seed,
-        **run.clients.training(),
+        **run.clients.training(name),
         **run.clients.arithmetic(),
         device=device_for(run, modality, index),
         features=features_once,
@@ -444,7 +444,7 @@ def _warm_start(
     A learner's own weights count by their content: the same files elsewhere are the same start, other files under the
     same path are another one.
     """
-    c = config.clients
+    c, own_way = config.clients, config.clients.training(site.name)
     names = [Path(folder).name for folder in backbones]
     words = reads_texts(learner)
     own = [tower.pretrained for tower in learner.towers()]
@@ -458,8 +458,8 @@ def _warm_start(
         "private": _print_of(private),
         "tokenizer": Path(tokenizer).name if words else "",
         "training": [
-            *(c.warm_steps, c.batch, c.rate, c.decay, c.augment),
-            *((c.optimizer, c.momentum) if c.optimizer != "adamw" else ()),
+            *(c.warm_steps, c.batch, own_way["rate"], own_way["decay"], c.augment),
+            *((own_way["optimizer"], c.momentum) if own_way["optimizer"] != "adamw" else ()),
             *((c.clip,) if c.clip != 1.0 else ()),
             *((c.precision, site.device.type) if (c.precision, site.device.type) != ("fp32", "cpu") else ()),
             *((c.accumulate,) if c.accumulate != 1 else ()),

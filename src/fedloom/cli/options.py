@@ -15,7 +15,10 @@ RootOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Folder of a data set that is not embedded.")
 ]
 PresetOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="A configuration that comes with fedloom.")
+    str | None,
+    typer.Option(
+        metavar="NAME", help="A configuration that comes with fedloom; NAME,NAME: the second over the first."
+    ),
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Configuration in YAML.")]
 SetOption = Annotated[

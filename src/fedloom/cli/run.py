@@ -45,6 +45,15 @@ def run(
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Go on with the run in this folder.")
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what the run will take, and begin nothing.")
+    ] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="With --plan: times for an accelerator that is not here (H200, A100)."
+        ),
+    ] = None,
     json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
@@ -61,6 +70,10 @@ def run(
 
     if resume is not None and (out is not None or overwrite):
         raise BadInput("--resume goes on in the run's own folder: leave out --out and --overwrite")
+    if plan and resume is not None:
+        raise BadInput("--plan is for a run that has not begun: leave out --resume")
+    if on is not None and not plan:
+        raise BadInput(f"--on {on} is for --plan: a run takes the devices of its configuration")
     given: dict[str, Any] = {
         "method": method,
         "data": data,
@@ -73,6 +86,10 @@ def run(
         "engine": engine,
     }
     chosen = configuration(**given) if resume is None else resumed(resume, given)
+    if plan and chosen is not None:
+        from fedloom.cli.plan import show_plan
+
+        return show_plan(chosen, on, json)
     finished = _carry_out(chosen, out, resume, overwrite, quiet)
     conclude(finished, json)
 

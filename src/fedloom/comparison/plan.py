@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from fedloom.comparison.measures import MEASURES, TARGETS, TO_TARGET
-from fedloom.config import merged, presets, read_tree, validate
+from fedloom.config import merged, preset_tree, read_tree, validate
 from fedloom.errors import BadInput, nearest, unknown
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.models.settings import Frozen
@@ -189,11 +189,8 @@ def _read(file: Path) -> dict[str, Any]:
     """
     tree = read_tree(file)
     if isinstance(base := tree.get("base"), dict) and "preset" in base:
-        name = str(base.pop("preset"))
-        if name not in presets():
-            raise unknown("preset", name, presets())
         # Rows name their methods.
-        below = {k: v for k, v in read_tree(presets()[name]).items() if k != "method"}
+        below = {k: v for k, v in preset_tree(str(base.pop("preset"))).items() if k != "method"}
         tree["base"] = merged(below, base)
     tree |= {k: _with_variables(tree[k], file) for k in ("base", "rows", "columns") if k in tree}
     like = tree.pop("like", None)

@@ -95,7 +95,7 @@ def counts(configs: Mapping[str, Mapping[str, Any]], lora: int | None = None) ->
     """Part -> number of parameters; with a rank `lora` also "lora", that of the factors on the UNet's attention."""
     found = {}
     for part, config in configs.items():
-        module = _on_meta(part, config)
+        module = part_on_meta(part, config)
         found[part] = count(module)
         if part == "unet" and lora is not None:
             with torch.device("meta"):
@@ -104,7 +104,7 @@ def counts(configs: Mapping[str, Mapping[str, Any]], lora: int | None = None) ->
     return found
 
 
-def _on_meta(part: str, config: Mapping[str, Any]) -> Any:
+def part_on_meta(part: str, config: Mapping[str, Any]) -> Any:
     """The part without memory for its weights."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection

@@ -1,0 +1,133 @@
+"""What a run will take, before it begins: its models, memory, bytes on the wire, work and time.
+
+No data are read, no weights loaded, nothing is asked of a hub: models are built without memory for their weights.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedloom.config import Config, load_config
+from fedloom.data.scene import MODALITIES
+from fedloom.errors import BadInput
+from fedloom.planning.cast import Cast, cast_of
+from fedloom.planning.memory import checkpoint_bytes, device_lines, server_device
+from fedloom.planning.rates import rate_of
+from fedloom.planning.records import ModelLine, PhaseLine, Plan
+from fedloom.planning.scene import SceneSizes, scene_sizes
+from fedloom.planning.server import Piece
+from fedloom.planning.wire import round_on_the_wire
+from fedloom.planning.work import ALONE, Phase, phases
+from fedloom.weights.shapes import found_here
+
+__all__ = ["Plan", "plan"]
+
+SHARE = 0.3  # of its peak, what training and drawing may reach of a device: an assumption
+
+
+def plan(
+    config: Config | None = None,
+    *,
+    preset: str | None = None,
+    overrides: Sequence[str] = (),
+    on: str | None = None,
+    share: float = SHARE,
+    **values: Any,
+) -> Plan:
+    """What a run of this configuration will take.
+
+    Args:
+        config: the configuration; or build it from `preset`, `overrides` ("key=value") and `values` (top-level keys).
+        on: an accelerator's name ("H200"), whose published rate is taken for devices other than the CPU.
+        share: of a device's rate, what the work is thought to reach.
+
+    Raises:
+        BadInput: something given is wrong, or names weights that are neither here nor known.
+    """
+    from fedloom.parts import completed
+
+    if not 0 < share <= 1:
+        raise BadInput(f"share = {share}, allowed: above 0, up to 1")
+    config = config or load_config(preset=preset, overrides=overrides, values=values)
+    config, method, settings = completed(config)
+    scene = scene_sizes(config.data)
+    cast = cast_of(config, method, settings, scene)
+    work = phases(config, method, settings, cast, scene)
+    rates = _rates(work, on)
+    wire = round_on_the_wire(config, method, settings, scene)
+    return Plan(
+        config.method,
+        config.data.name,
+        config.rounds,
+        len(cast.clients),
+        _model_lines(config, cast),
+        device_lines(config, settings, cast),
+        tuple(_timed(p, rates, share) for p in work),
+        *wire,
+        checkpoint_bytes(config, cast),
+        rates,
+        share,
+        (*scene.notes, *_learned_words(config, cast), *_passes(config, settings, scene)),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- models
+
+
+def _model_lines(config: Config, cast: Cast) -> tuple[ModelLine, ...]:
+    """One line a model; clients of one model on one device are one line."""
+    groups = Counter((m.model, m.device) for m in cast.clients)
+    lines = [_line(model, device, n) for (model, device), n in groups.items()]
+    return (*lines, *(_line(model, server_device(config), model.count) for model in cast.server))
+
+
+def _line(model: Piece, device: str, n: int) -> ModelLine:
+    source = model.source or ("at zero" if model.role.endswith("W_r") else "random or from the cache")
+    here = None if model.source is None else all(found_here(name) for name in model.source.split("+") if name)
+    return ModelLine(model.role, model.kind, n, model.parameters, model.trained, device, source, here)
+
+
+# ------------------------------------------------------------------------------------------------------------ time
+
+
+def _rates(work: Sequence[Phase], on: str | None) -> dict[str, tuple[float, str]]:
+    found: dict[str, tuple[float, str]] = {}
+    for device, precision in dict.fromkeys((p.device, p.precision) for p in work):
+        rate = rate_of(device, precision, on)
+        if rate is not None:
+            found[f"{device} {precision}"] = rate
+    return found
+
+
+def _timed(phase: Phase, rates: Mapping[str, tuple[float, str]], share: float) -> PhaseLine:
+    rate = rates.get(f"{phase.device} {phase.precision}")
+    seconds = None if rate is None else phase.times * phase.flop / (share * rate[0])
+    return PhaseLine(phase.name, phase.device, phase.times, phase.flop, seconds)
+
+
+def _learned_words(config: Config, cast: Cast) -> list[str]:
+    """Whether a vocabulary is to be learned, of which only the largest size is known."""
+    readers = [m.model for m in cast.clients if m.modality != "image"] + [cast.clip, cast.captioner]
+    if all(model is None or model.source for model in readers):
+        return []
+    return [
+        f"the public vocabulary is learned from the data: counted with its most, {config.server.vocabulary} entries"
+    ]
+
+
+def _passes(config: Config, settings: Any, scene: SceneSizes) -> list[str]:
+    """How often a client passes over its samples in the steps of a round, on average."""
+    steps, batch = sum(getattr(settings, key, 0) for key in ALONE), config.clients.batch
+    found = []
+    for modality in MODALITIES:
+        clients = len(config.clients.learners(modality))
+        train = scene.samples.get(modality, (0, 0))[0]
+        if clients and train and steps:
+            held = train / clients
+            found.append(
+                f"{steps} private steps of {batch} a round are {steps * batch / held:.2f} passes over the {held:.0f} "
+                f"{modality} samples that a client holds on average"
+            )
+    return found

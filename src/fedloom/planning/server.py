@@ -1,0 +1,194 @@
+"""The server's models without memory for their weights: generator, captioner, CLIP, judge, feature network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedloom.config import Config
+from fedloom.errors import BadInput
+from fedloom.models.settings import EMBEDDED
+from fedloom.planning.learners import Words, from_shape
+from fedloom.planning.load import NO_LOAD, Load, count, measured
+from fedloom.planning.scene import SceneSizes
+from fedloom.weights.shapes import INCEPTION, shape_of
+
+TEXT_TOKENS = 77  # of the texts that CLIP's towers read, Stable Diffusion's too
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A model, or a part of one.
+
+    count: how many there are.  exact: whether its weights stay fp32 whatever the precision.  blocks: how many it is cut
+    into where activations are computed twice.
+    """
+
+    role: str
+    kind: str
+    parameters: int
+    trained: int
+    source: str | None
+    load: Load = NO_LOAD
+    exact: bool = False
+    blocks: int = 1
+    count: int = 1
+
+
+def piece(
+    role: str,
+    module: nn.Module,
+    source: str | None,
+    load: Load = NO_LOAD,
+    *,
+    trained: bool = False,
+    exact: bool = False,
+) -> Piece:
+    """A module as a piece. trained: its parameters that ask for gradients are; otherwise none."""
+    lists = [len(m) for m in module.modules() if isinstance(m, nn.ModuleList)]
+    own = count(module, trained=True) if trained else 0
+    return Piece(role, type(module).__name__, count(module), own, source, load, exact, max([*lists, 1]))
+
+
+def zeros(*shape: int, of: torch.dtype = torch.float32) -> Tensor:
+    """Input without content."""
+    return torch.zeros(*shape, dtype=of, device="meta")
+
+
+# ----------------------------------------------------------------------------------------------------- what looks on
+
+
+def clip_piece(config: Config, scene: SceneSizes, words: Words) -> tuple[Piece, nn.Module]:
+    """CLIP, whose load is that of one picture."""
+    s = config.server.clip
+    if s.pretrained:
+        model = from_shape(_expected(s.pretrained, "server.clip", "clip"), "", 0)
+    else:
+        from fedloom.models.clip import build_clip
+
+        with torch.device("meta"):
+            model = build_clip(s, words, scene.side).model
+    side = model.config.vision_config.image_size
+
+    def run(n: int) -> Tensor:
+        out: Tensor = model.get_image_features(pixel_values=zeros(n, 3, side, side)).pooler_output
+        return out
+
+    return piece("CLIP", model, s.pretrained, measured(model, run), exact=True), model
+
+
+def captioner_piece(config: Config, scene: SceneSizes, words: Words) -> Piece:
+    """BLIP, whose load is that of one caption: the picture once, then each token through the text half."""
+    s = config.server.captioner
+    if s.pretrained:
+        model = from_shape(_expected(s.pretrained, "server.captioner", "blip"), "", 0)
+    else:
+        from fedloom.models.captioner import build_captioner
+
+        with torch.device("meta"):
+            model = build_captioner(s, words, scene.side).model
+    side = model.config.vision_config.image_size
+    vision = model.vision_model
+    seen = measured(vision, lambda n: vision(pixel_values=zeros(n, 3, side, side)).last_hidden_state)
+    said = 2.0 * s.max_tokens * count(model.text_decoder)
+    return piece(
+        "captioner", model, s.pretrained, Load(seen.forward + said, 3 * (seen.forward + said), seen.kept)
+    )
+
+
+def judge_piece(config: Config, scene: SceneSizes) -> Piece:
+    """The judge of the GAN-test."""
+    s = config.evaluation.judge
+    if s.pretrained:
+        judge: Any = from_shape(shape_of(s.pretrained, "evaluation.judge"), "image", scene.classes)
+        side = getattr(judge.config, "image_size", None) or 224
+        load = measured(judge, lambda n: judge(pixel_values=zeros(n, 3, side, side)).logits)
+    else:
+        from fedloom.models.judge import Judge
+
+        with torch.device("meta"):
+            judge = Judge(s, scene.classes)
+        load = measured(judge, lambda n: judge(zeros(n, 3, scene.side, scene.side)))
+    return piece("judge", judge, s.pretrained, load, exact=True)
+
+
+def features_piece(name: str) -> Piece:
+    """The network whose features FID and IS are made of."""
+    shape = _expected(name, "evaluation.features", INCEPTION)
+    forward = float(shape.config["forward"])
+    parameters = int(shape.config["parameters"])
+    return Piece("FID network", "Inception-v3", parameters, 0, name, Load(forward, 3 * forward), exact=True)
+
+
+def _expected(name: str, key: str, kind: str) -> Any:
+    shape = shape_of(name, key)
+    if shape.kind != kind:
+        raise BadInput(f"{key} = {name!r}: holds a {shape.kind}, allowed: {kind}")
+    return shape
+
+
+# ------------------------------------------------------------------------------------------------------ what draws
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """The generator: its pieces, and FLOP of one picture drawn and of one sample tuned on."""
+
+    pieces: tuple[Piece, ...]
+    drawing: float
+    tuning: float
+    side: int
+
+
+def with_bridge(pieces: list[Piece], width: int, text: int, tuned: bool) -> tuple[Piece, ...]:
+    """And the map W_r from representations to the text's width, trained with the UNet."""
+    size = width * text
+    return (*pieces, Piece("generator: W_r", "Linear", size, size if tuned else 0, None, exact=True))
+
+
+def text_load(model: Any, tokens: int) -> Load:
+    """One text through a CLIP text tower."""
+    return measured(
+        model, lambda n: model(input_ids=zeros(n, tokens, of=torch.int64)).last_hidden_state, train=False
+    )
+
+
+def pixel_drawer(config: Config, words: Words, scene: SceneSizes, clip: Any, tuned: bool) -> Drawer:
+    """The embedded generator."""
+    from fedloom.models.clip import Clip
+    from fedloom.models.generator import build_generator
+
+    with torch.device("meta"):
+        built = build_generator(config.server.generator, Clip(clip, words), scene.side, config.clients.width)
+    return pixel_parts(config, built.unet, built.text_encoder, words.model_max_length, scene.side, tuned)
+
+
+def pixel_parts(config: Config, unet: Any, text: Any, tokens: int, side: int, tuned: bool) -> Drawer:
+    """A generator of the embedded kind from its two parts."""
+    s = config.server.generator
+    wide, pooled = unet.config.cross_attention_dim, unet.config.projection_class_embeddings_input_dim
+    shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
+
+    def run(n: int) -> Tensor:
+        said = zeros(n, tokens, wide)
+        out: Tensor = unet(zeros(n, *shape), zeros(n), said, class_labels=zeros(n, pooled)).sample
+        return out
+
+    load, said = measured(unet, run), text_load(text, tokens)
+    steps = s.sampling_steps or EMBEDDED["sampling_steps"]
+    guidance = EMBEDDED["guidance"] if s.guidance is None else s.guidance
+    pieces = [
+        piece("generator: UNet", unet, None, load, trained=tuned),
+        piece("generator: text encoder", text, None, said),
+    ]
+    drawing = steps * (2 if guidance != 1 else 1) * load.forward + said.forward
+    return Drawer(with_bridge(pieces, config.clients.width, wide, tuned), drawing, load.training, side)
+
+
+def of_source(drawer: Drawer, source: str | None) -> Drawer:
+    """The same, its weights from `source`; W_r begins at zero and has none."""
+    named = tuple(p if p.role.endswith("W_r") else replace(p, source=source) for p in drawer.pieces)
+    return replace(drawer, pieces=named)

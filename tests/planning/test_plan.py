@@ -1,0 +1,142 @@
+"""A plan beside the models that its run builds; and that it needs neither data, weights nor a network."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+import torch
+
+import fedloom
+from fedloom.config import load_config
+from fedloom.errors import BadInput
+from fedloom.methods.catalogue import CATALOGUE
+from fedloom.models.captioner import build_captioner
+from fedloom.models.clip import build_clip
+from fedloom.models.generator import build_generator
+from fedloom.models.judge import Judge
+from fedloom.models.learner import build_learner
+from fedloom.planning.load import count
+from fedloom.pretraining import load_tokenizer
+from fedloom.pretraining.builders import tokenizer_folder
+from fedloom.scenes import cached_scene
+
+VIT = "google/vit-base-patch32-224-in21k"
+PRESETS = {
+    **dict.fromkeys(("fedcmi", "scaffold", "ogm-ge", "pmr", "fedmsplit"), "fedcmi"),
+    "u-fedmmkt": "smoke,mix/images",
+}
+
+
+@pytest.fixture
+def no_weights(tmp_path, monkeypatch):
+    """A machine without weights, where nothing may be read from a hub."""
+    monkeypatch.setenv("FEDLOOM_WEIGHTS", str(tmp_path / "weights"))
+    return tmp_path / "weights"
+
+
+def test_an_embedded_run_is_planned_as_it_is_built():
+    config = load_config(preset="smoke")
+    scene = cached_scene(config.data)
+    words = load_tokenizer(tokenizer_folder(config, scene))
+    # A plan counts the vocabulary as full, which it is only where it may have no more words than there are.
+    config = load_config(preset="smoke", overrides=[f"server.vocabulary={len(words)}"])
+    words, s = load_tokenizer(tokenizer_folder(config, scene)), config.server
+    side = scene.generic.images.shape[1]
+    clip = build_clip(s.clip, words, side)
+    generator = build_generator(s.generator, clip, side, config.clients.width)
+    judge = Judge(config.evaluation.judge, scene.classes)
+    built = Counter(
+        {
+            "generator: UNet": count(generator.unet),
+            "generator: text encoder": count(generator.text_encoder),
+            "generator: W_r": count(generator.bridge),
+            "captioner": count(build_captioner(s.captioner, words, side).model),
+            "CLIP": count(clip.model),
+            "judge": count(judge),
+        }
+    )
+    for modality in ("image", "text"):
+        for own in config.clients.learners(modality):
+            learner = build_learner(own, classes=scene.classes, image_size=side, tokenizer=words)
+            built[f"{modality} client"] += count(learner)
+    planned = Counter()
+    for line in fedloom.plan(config).models:
+        planned[line.role] += line.count * line.parameters
+    assert planned == built
+
+
+@pytest.mark.parametrize("method", sorted(CATALOGUE))
+def test_every_method_has_a_plan(method, no_weights):
+    preset = PRESETS.get(method, "smoke")
+    overrides = (
+        ["clients.image=[{arch: vit, hidden: 16, layers: 1, heads: 2, patch: 6, width: 16}]"]
+        if method == "u-fedmmkt"
+        else []
+    )
+    plan = fedloom.plan(preset=preset, overrides=overrides, method=method)
+    assert plan.clients == sum(m.count for m in plan.models if m.role.endswith("client"))
+    assert plan.seconds is not None
+    assert plan.seconds > 0
+    assert (plan.bytes_up is None) == (plan.formula is None)
+    assert json.loads(json.dumps(plan.to_dict()))["devices"][0]["total"] == plan.devices[0].total
+
+
+def test_real_sizes_without_weights(no_weights):
+    plan = fedloom.plan(
+        preset="smoke,mix/images",
+        overrides=[f"clients.image=[{{arch: vit, pretrained: {VIT}, width: 768}}]", "clients.devices=[cuda]"],
+        on="H200",
+    )
+    (client, *_) = plan.models
+    assert client.parameters == 88_224_232 - 769_000 + 769 * 10  # as published, with the ten classes of flora
+    assert (client.source, client.here, client.kind) == (VIT, False, "ViTForImageClassification")
+    assert plan.missing == (VIT,)
+    assert plan.rates["cuda fp32"] == (67e12, "H200's data sheet, fp32")
+    assert not no_weights.exists()
+
+
+def test_a_folder_is_planned_by_its_configuration_alone(no_weights):
+    here = no_weights / VIT
+    here.mkdir(parents=True)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = {"model_type": "vit", "image_size": 12, "patch_size": 6, **sizes}
+    (here / "config.json").write_text(json.dumps(config))
+    plan = fedloom.plan(
+        preset="smoke,mix/images",
+        overrides=[f"clients.image=[{{arch: vit, pretrained: {VIT}, width: 16}}]"],
+    )
+    assert plan.models[0].here is True
+    assert plan.models[0].parameters < 10_000
+    assert plan.missing == ()
+
+
+def test_a_cuda_that_is_not_here_has_no_time():
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    plan = fedloom.plan(preset="smoke", overrides=["server.device=cuda"])
+    assert plan.seconds is None
+    assert {d.device for d in plan.devices} == {"cuda", "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["clients.image=[{arch: beit, pretrained: " + VIT + ", width: 16}]"], "holds a vit, not a beit"),
+        (["server.clip.pretrained=openai/clip-vit-base"], "server.clip = .* Did you mean"),
+        (["server.clip.pretrained=microsoft/resnet-18"], "holds a resnet, allowed: clip"),
+        (["evaluation.features=openai/glide"], "holds a glide, allowed: inception"),
+        (["data.name=flower"], "unknown data set 'flower'. Did you mean"),
+        (["data.options.sizes=3"], "no option 'sizes'"),
+    ],
+)
+def test_what_cannot_be_is_one_line(overrides, said, no_weights):
+    with pytest.raises(BadInput, match=said) as error:
+        fedloom.plan(preset="smoke,mix/images", overrides=overrides)
+    assert "\n" not in str(error.value)
+
+
+def test_a_share_is_a_share():
+    with pytest.raises(BadInput, match=r"share = 1.5, allowed: above 0, up to 1"):
+        fedloom.plan(preset="smoke", share=1.5)

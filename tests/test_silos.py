@@ -18,7 +18,7 @@ from fedloom.cli.silo import _data
 from fedloom.config import load_config, validate
 from fedloom.data.joint import JointSet
 from fedloom.data.scene import ImageSet
-from fedloom.deployment.settings import SiloData
+from fedloom.deployment.settings import SiloData, SiloSettings
 from fedloom.errors import BadInput
 from fedloom.federation.site import Site, SiteSpec
 from fedloom.methods.base import Empty, Scores, load_method
@@ -189,7 +189,9 @@ def test_classes_get_the_federations_labels(server, tmp_path):
     counts = np.bincount(client.site.private_labels.numpy(), minlength=len(names))
     assert {names[i]: int(n) for i, n in enumerate(counts) if n} == {"poppy": 6, "lily": 6, "iris": 6}
     assert client.site.private["pixel_values"].shape == (18, 3, SIDE, SIDE)
-    reds = client.site.private["pixel_values"][client.site.private_labels == names.index("poppy")]
+    reds = client.site.ready(client.site.private)["pixel_values"][
+        client.site.private_labels == names.index("poppy")
+    ]
     assert (reds[:, 0].mean((1, 2)) > reds[:, 1].mean((1, 2)) + 0.5).all()
     assert client.site.learner.head.out_features == len(names)
     line = describe_data(client, names)
@@ -324,12 +326,14 @@ def test_exported_as_transformers_loads_it(server, tmp_path, modality):
     model = auto.from_pretrained(out).eval()
     assert model.config.id2label[0] == "poppy"
     with torch.no_grad():
-        logits = model(**client.site.test).logits
+        logits = model(**client.site.ready(client.site.test)).logits
     torch.testing.assert_close(logits, client.site.look(client.site.test)[1], atol=1e-5, rtol=1e-5)
     assert (out / ("tokenizer.json" if modality == "text" else "preprocessor_config.json")).is_file()
     if modality == "image":
-        with pytest.raises(BadInput, match="reads pictures of side 12, the federation's have side 24"):
-            build(server, silo("image", root, model={"pretrained": str(out)}), image_size=24)
+        given = silo("image", root, model={"pretrained": str(out)})
+        larger = build(server, given, image_size=24)  # and shows the model its own 12
+        assert larger.site.test["pixel_values"].shape[-1] == 24
+        assert larger.evaluate(Empty(), round=1).samples == len(larger.site.test_labels)
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
@@ -462,7 +466,9 @@ def test_what_the_server_offers_of_its_own_models(server, paired):
     assert offer.names_of("text") == paired.scene.text_class_names
     for m in ("image", "text"):
         there = bare_server(paired.config, SIDE, str(paired.assets.tokenizer), m).learner.state_dict()
-        here = _server_like(offer, paired.public, m).learner.state_dict()
+        here = _server_like(
+            validate(SiloSettings, flora(paired, m)), offer, paired.public, m
+        ).learner.state_dict()
         assert all(torch.equal(here[k], v) for k, v in there.items())
     owned = load_config(
         preset="smoke", values={"method": "fedafd"}, overrides=["server.text={arch: gru, width: 16}"]
@@ -529,14 +535,15 @@ def test_a_dual_encoder_is_exported_tower_by_tower(paired, tmp_path):
     wanted = {"matching.json", "image/config.json", "image/preprocessor_config.json", "text/tokenizer.json"}
     assert wanted <= found
     image = AutoModelForImageClassification.from_pretrained(tmp_path / "model" / "image").eval()
-    pixels = client.site.test["pixel_values"]
+    pixels = client.site.ready(client.site.test)["pixel_values"]
     with torch.no_grad():
         rows = torch.nn.functional.normalize(image(pixel_values=pixels).logits)
     torch.testing.assert_close(rows, client.site.encode({"pixel_values": pixels}), atol=1e-5, rtol=1e-5)
     assert AutoTokenizer.from_pretrained(tmp_path / "model" / "text").model_max_length == 24
     mine = flora(paired, "pair", model={"pretrained": f"{tmp_path / 'model' / 'image'}+"})
-    with pytest.raises(BadInput, match="reads pictures of side 12, the federation's have side 24"):
-        build(paired, mine, image_size=24)
+    larger = build(paired, mine, image_size=24)  # shows the tower its own 12
+    assert larger.site.pictures["pixel_values"].shape[-1] == 24
+    assert larger.evaluate(Empty(), round=1).samples == len(larger.site.samples["test"])
 
 
 def test_each_tower_starts_from_what_there_is(paired, tmp_path):

@@ -66,6 +66,7 @@ def test_a_folder_speaks_for_itself(tmp_path, monkeypatch):
     here = tmp_path / "microsoft" / "resnet-18"
     here.mkdir(parents=True)
     (here / "config.json").write_text(json.dumps({"model_type": "resnet", "depths": [1, 1]}))
+    (here / "model.safetensors").touch()
     assert shape_of("microsoft/resnet-18").config["depths"] == [1, 1]
     assert shape_of(str(here)).kind == "resnet"
     (here / "config.json").write_text("{")

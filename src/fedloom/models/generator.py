@@ -170,7 +170,9 @@ def load_generator(
     return generator.eval()
 
 
-def build_generator(settings: GeneratorSettings, clip: Clip, size: int, width: int) -> Generator:
+def build_generator(
+    settings: GeneratorSettings, clip: Clip, size: int, width: int, device: torch.device = CPU
+) -> Generator:
     """A tiny random generator around a CLIP's text tower. Draws from torch's global stream."""
     from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
     from transformers import CLIPTextModelWithProjection
@@ -214,7 +216,7 @@ def build_generator(settings: GeneratorSettings, clip: Clip, size: int, width: i
         settings.level_shift,
         settings.level_floor,
     )
-    return Generator(pipe, width)
+    return Generator(pipe, width, device=device)
 
 
 def pretrain_generator(

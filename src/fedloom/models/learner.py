@@ -106,7 +106,7 @@ class Learner(nn.Module):
             there["pixel_values"] = self.optics(there["pixel_values"])
         with arithmetic(device, self.precision):
             out: Tensor = self.backbone(**there).logits
-        return out.float().to(CPU)
+        return out.float().to(device if device.type == "meta" else CPU)  # a plan counts, without numbers
 
     def encode(self, **inputs: Tensor) -> Tensor:
         """Representations z (B, D)."""

@@ -162,7 +162,9 @@ def pixel_drawer(config: Config, words: Words, scene: SceneSizes, clip: Any, tun
     from fedloom.models.generator import build_generator
 
     with torch.device("meta"):
-        built = build_generator(config.server.generator, Clip(clip, words), scene.side, config.clients.width)
+        built = build_generator(
+            config.server.generator, Clip(clip, words), scene.side, config.clients.width, torch.device("meta")
+        )
     return pixel_parts(config, built.unet, built.text_encoder, words.model_max_length, scene.side, tuned)
 
 

@@ -55,7 +55,8 @@ def attention(
 ) -> Any:
     """Attention by the kernel that the CPU takes for the same tensors."""
     plain = [t.held if isinstance(t, Pretended) else t for t in (q, k, v, attn_mask)]
-    if torch._fused_sdp_choice(*plain, dropout_p, *more, **named) != FLASH:
+    learned = attn_mask is not None and attn_mask.requires_grad  # a bias: no fused kernel gives its gradient
+    if learned or torch._fused_sdp_choice(*plain, dropout_p, *more, **named) != FLASH:
         return F.scaled_dot_product_attention(q, k, v, attn_mask, dropout_p, *more, **named)
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         attn_mask = torch.zeros_like(attn_mask, dtype=q.dtype).masked_fill_(~attn_mask, -torch.inf)

@@ -103,6 +103,7 @@ def test_a_folder_is_planned_by_its_configuration_alone(no_weights):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     config = {"model_type": "vit", "image_size": 12, "patch_size": 6, **sizes}
     (here / "config.json").write_text(json.dumps(config))
+    (here / "model.safetensors").touch()
     plan = fedloom.plan(
         preset="smoke,mix/images",
         overrides=[f"clients.image=[{{arch: vit, pretrained: {VIT}, width: 16}}]"],

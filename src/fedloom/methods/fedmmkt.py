@@ -210,11 +210,12 @@ class Server(ServerHalf):
         answering = [r.client for r in opinions.replies]
         losses: dict[str, float | None] = {}
         # M3 goes out before the generator is tuned: clients in other processes re-train meanwhile.
-        learning = (
-            federation.ask("retrain", dict.fromkeys(answering, lesson), timeout=tools.timeout)
-            if answering
-            else ()
-        )
+        with clock("retraining"):  # those in this process re-train now
+            learning = (
+                federation.ask("retrain", dict.fromkeys(answering, lesson), timeout=tools.timeout)
+                if answering
+                else ()
+            )
         with clock("generator"):  # S4, eqs. 11-12
             self.tuner.add(
                 images[kept.numpy()],

@@ -101,7 +101,7 @@ def test_from_folders_to_exports(
     assert rows[1]["missing"] == []
     assert rows[1]["losses"]["generator"] > 0
     assert rows[1]["losses"]["clients"] > 0
-    assert run.summary["networks"]["fid"] .startswith("Inception-v3" if "sd" in preset else "judge")
+    assert run.summary["networks"]["fid"].startswith("Inception-v3" if "sd" in preset else "judge")
 
     plan = fedloom.plan(config)
     assert (plan.bytes_up, plan.bytes_down) == (rows[1]["formula_up"], rows[1]["formula_down"])

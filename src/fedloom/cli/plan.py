@@ -25,11 +25,16 @@ def show_plan(config: Config, on: str | None, json: bool) -> None:
         "Nothing is read, loaded or begun.",
         _models(found),
         _memory(found),
-        f"On disk: {_size(found.checkpoint)} a checkpoint, one a round; the newest two are kept.\n",
+        f"On disk: {_size(found.checkpoint)} a checkpoint, one {_often(found.checkpoint_every)}; "
+        f"the newest {found.checkpoint_keep} are kept.\n",
         _wire(found),
         _work(found),
         *_remarks(found),
     )
+
+
+def _often(rounds: int) -> str:
+    return "a round" if rounds == 1 else f"every {rounds} rounds"
 
 
 def _models(plan: Plan) -> Any:

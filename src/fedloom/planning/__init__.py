@@ -67,6 +67,8 @@ def plan(
         tuple(_timed(p, rates, share) for p in work),
         *wire,
         checkpoint_bytes(config, cast),
+        config.checkpoints.every,
+        config.checkpoints.keep,
         rates,
         share,
         (*scene.notes, *_learned_words(config, cast), *_passes(config, settings, scene)),

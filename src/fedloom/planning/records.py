@@ -53,7 +53,7 @@ class Plan:
     """What a run will take, known before it begins.
 
     formula: whose formula gives the bytes of a round, None where no paper gives one.
-    checkpoint: bytes on disk of a round's state.
+    checkpoint: bytes on disk of a round's state. checkpoint_every, checkpoint_keep: rounds between two, how many stay.
     rates: device -> FLOP/s that the times are made of, and where that figure comes from.
     """
 
@@ -68,6 +68,8 @@ class Plan:
     bytes_up: int | None
     bytes_down: int | None
     checkpoint: int
+    checkpoint_every: int
+    checkpoint_keep: int
     rates: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     share: float = 0.3
     notes: tuple[str, ...] = ()

@@ -12,7 +12,6 @@ from gpu_drawing import GLIDE, SD, WIDTH, prompts
 from measured import Row, against, flop, in_turn
 from random_weights import put
 
-from fedloom.models.device import arithmetic
 from fedloom.models.fit import adamw
 
 IMAGE, TEXT = "google/vit-base-patch32-224-in21k", "google-bert/bert-base-uncased"
@@ -119,9 +118,10 @@ def client(arch: str, name: str, batch: int, device: torch.device, precision: An
     from fedloom.models.learner import build_learner
     from fedloom.models.settings import LearnerSettings
 
-    learner = build_learner(LearnerSettings(arch=arch, pretrained=name, width=WIDTH), classes=CLASSES)
-    learner.to(device).train()
-    labels = torch.arange(batch, device=device) % CLASSES
+    learner: Any = build_learner(LearnerSettings(arch=arch, pretrained=name, width=WIDTH), classes=CLASSES)
+    learner.settle(device, precision)
+    learner.train()
+    labels = torch.arange(batch) % CLASSES
     config = learner.backbone.config
     if arch == "vit":
         inputs = {
@@ -131,8 +131,4 @@ def client(arch: str, name: str, batch: int, device: torch.device, precision: An
         ids = torch.randint(5, config.vocab_size, (batch, TOKENS), device=device)
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
-    def loss() -> Any:
-        with arithmetic(device, precision):
-            return F.cross_entropy(learner(**inputs), labels)
-
-    return stepping(learner.parameters(), loss)
+    return stepping(learner.parameters(), lambda: F.cross_entropy(learner(**inputs), labels))

@@ -29,6 +29,7 @@ from fedloom.parts import (
     check_generator,
     check_scene,
     check_scoring,
+    check_weights,
     completed,
     own_data,
     pretrained_models,
@@ -102,6 +103,7 @@ def run(
         if folder.summary.exists():
             return load_run(folder.path)
     if config.engine.name == "flower" and grid is None:
+        check_weights(config, method, settings)
         check_generator(config, method, settings)
         check_scoring(config, method, settings)
         from fedloom.deployment.launch import launch
@@ -109,6 +111,7 @@ def run(
         return launch(config, folder if resume is not None else None, out, overwrite, watch)
     scene = cached_scene(config.data)
     check_scene(config, method, scene)
+    check_weights(config, method, settings)
     check_generator(config, method, settings, side_of(scene))
     check_scoring(config, method, settings)
     splits = split_data(config, scene) if method.clients and not own_data(config) else {}

@@ -109,6 +109,36 @@ def check_scene(config: Config, method: Method, scene: Scene) -> None:
         )
 
 
+def check_weights(config: Config, method: Method, settings: Any) -> None:
+    """Raises BadInput when weights that the run will load are not on this machine: names them all, and the command."""
+    from fedloom.weights.needs import named_weights
+    from fedloom.weights.place import found_here
+
+    uses = method.tools(settings)
+    loads = {
+        "clients": method.clients and not own_data(config),
+        "server.captioner": "captioner" in uses and reads_captions(config, method, settings),
+        "server.generator": "generator" in uses,
+        "server.clip": bool({"generator", "features"} & uses),
+        "server.": "learners" in uses,
+        "evaluation": "generator" in uses,
+    }
+
+    def needed(key: str) -> bool:
+        return next(there for prefix, there in loads.items() if key.startswith(prefix))
+
+    lacking = [
+        name
+        for name, keys in named_weights(config).items()
+        if any(map(needed, keys)) and found_here(name) is None
+    ]
+    if lacking:
+        raise BadInput(
+            f"{len(lacking)} of the weights that the configuration names are not on this machine; "
+            f"`fedloom fetch {' '.join(lacking)}` brings them, as `fedloom run --fetch` does"
+        )
+
+
 def check_generator(config: Config, method: Method, settings: Any, side: int = 0) -> None:
     """Raises BadInput when the run needs a generator and the one that is given cannot be it, or not where it is to be.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,19 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A root with a folder for each model, which `FEDLOOM_WEIGHTS` names. Read only."""
+def all_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a folder for each model. Read only."""
     import random_weights
 
     root = tmp_path_factory.mktemp("weights")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEDLOOM_WEIGHTS", str(root))
-        for name in random_weights.MODELS:
-            if name != "fid/inception-v3":
-                random_weights.put(root, name, "tiny")
-        yield root
+    for name in random_weights.MODELS:
+        if name != "fid/inception-v3":
+            random_weights.put(root, name, "tiny")
+    return root
+
+
+@pytest.fixture
+def weights(all_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That root, which `FEDLOOM_WEIGHTS` names as long as the test lasts."""
+    monkeypatch.setenv("FEDLOOM_WEIGHTS", str(all_weights))
+    return all_weights

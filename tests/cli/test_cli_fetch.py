@@ -196,3 +196,24 @@ def test_all_data_sets_of_a_mixture():
     config = load_config(overrides=["data.name=mixed", f"data.options={options}"])
     assert [(info.name, root) for info, root in named_data(config)] == [("cifar100", "x"), ("coco", None)]
     assert named_data(load_config()) == []
+
+
+def test_a_run_without_its_weights_says_how_to_get_them(cli, hub, tmp_path):
+    """All of them at once, before anything is begun; a method that has no use for them is not kept."""
+    more = ("--set", "server.clip.pretrained=tiny/clip", "--out", str(tmp_path / "run"))
+    shown = cli("run", "--preset", "smoke", "--set", BERTS, *more)
+    assert shown.code == 2
+    assert "`fedloom fetch tiny/clip tiny/bert` brings them" in shown.err.replace(
+        "tiny/bert tiny/clip", "tiny/clip tiny/bert"
+    )
+    assert hub.asked == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_can_fetch_first(cli, hub, tmp_path):
+    """What it then makes of this hub's weights is its own business: they are none."""
+    shown = cli("run", "--preset", "smoke", "--set", BERTS, "--fetch", "--out", str(tmp_path / "run"))
+    assert placed(BERT) == str(weights_root() / BERT)
+    assert "weights that are not here" in shown.err
+    assert shown.code == 2
+    assert "bert: pretrained = tiny/bert: cannot be loaded" in shown.err

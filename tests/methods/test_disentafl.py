@@ -179,7 +179,7 @@ def test_the_term_keeps_types_apart():
         half.fit(Empty(), round=1)
         learner = half.site.learner.eval()
         with torch.no_grad():
-            return overlap(learner.parts(learner.bare.encode(**half.site.private))).item()
+            return overlap(learner.parts(learner.bare.encode(**half.site.ready(half.site.private)))).item()
 
     assert left(0.5) < 0.3 * left(0.0)
 

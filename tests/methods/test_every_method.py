@@ -50,8 +50,9 @@ def test_without_a_round_it_is_standalone(method, name, modality):
     )
     z, logits = half.site.look(half.site.test)
     with torch.no_grad():
-        assert torch.equal(z, bare.eval().encode(**half.site.test))
-        assert torch.equal(logits, bare(**half.site.test))
+        inputs = half.site.ready(half.site.test)
+        assert torch.equal(z, bare.eval().encode(**inputs))
+        assert torch.equal(logits, bare(**inputs))
     assert torch.equal(half.represent(half.site.test), z)
 
 

@@ -74,7 +74,7 @@ def test_pictures_come_first_and_captions_behind_them():
     site = site_of()
     z = site.encode(site.test, batch=7)
     with torch.no_grad():
-        images, texts = (site.learner.encode(**of_kind(site.test, m)) for m in ("image", "text"))
+        images, texts = (site.learner.encode(**site.ready(of_kind(site.test, m))) for m in ("image", "text"))
     torch.testing.assert_close(z, torch.cat([images, texts]))
     torch.testing.assert_close(site.encode({"pixel_values": site.test["pixel_values"]}), images)
 

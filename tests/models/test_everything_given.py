@@ -142,8 +142,8 @@ def test_it_scores(run, models):
     [
         ("server.clip.pretrained", "blip", "server.clip .*: holds a blip, allowed: clip"),
         ("server.captioner.pretrained", "clip", "server.captioner .*: holds a clip, allowed: blip"),
-        ("evaluation.features", "none", "evaluation.features .*none: cannot be loaded"),
-        ("evaluation.judge.pretrained", "none", "evaluation.judge .*none: cannot be loaded"),
+        ("evaluation.features", "none", "evaluation.features = .*none.: no such path here"),
+        ("evaluation.judge.pretrained", "none", "evaluation.judge.pretrained = .*none.: no such path here"),
         ("server.captioner.pretrained", "null", "no generic part to pretrain .* give the models"),
         ("server.device", "cuda:77", "device 'cuda:77'"),
     ],

@@ -103,7 +103,9 @@ def test_what_is_no_such_model_is_one_line(load, other, request, tmp_path):
     with pytest.raises(BadInput, match=rf"holds a {other}, allowed: ") as told:
         load(request.getfixturevalue(other))
     assert "\n" not in str(told.value)
-    with pytest.raises(BadInput, match="nobody/nothing: cannot be loaded") as told:
+    with pytest.raises(
+        BadInput, match=r"'nobody/nothing': no such folder, .* `fedloom fetch nobody/nothing` brings them"
+    ) as told:
         load("nobody/nothing")
     assert "\n" not in str(told.value)
 

@@ -104,5 +104,5 @@ def test_a_pretrained_judge_learns_and_is_kept(precision, vit, real, tmp_path):
 
 
 def test_a_judge_that_is_not_there():
-    with pytest.raises(BadInput, match=r"evaluation\.judge nobody/nothing: cannot be loaded"):
+    with pytest.raises(BadInput, match=r"evaluation\.judge 'nobody/nothing': no such folder"):
         build_judge(JudgeSettings(pretrained="nobody/nothing"), CLASSES)

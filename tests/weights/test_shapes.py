@@ -11,7 +11,8 @@ from fedloom.errors import BadInput
 from fedloom.models.glide.networks import UPSAMPLER, GlideTextEncoder, GlideUNet
 from fedloom.planning.learners import from_shape
 from fedloom.planning.load import count
-from fedloom.weights.shapes import INCEPTION, SHAPES, found_here, shape_of
+from fedloom.weights.place import found_here
+from fedloom.weights.shapes import INCEPTION, SHAPES, shape_of
 
 CLASSIFIERS = {  # with the 1000 classes of ImageNet, as torchvision's and timm's tables count them
     "google/vit-base-patch32-224-in21k": 88_224_232,

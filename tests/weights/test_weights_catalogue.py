@@ -9,7 +9,7 @@ import pytest
 
 from fedloom.weights.catalogue import MAIN, SOURCES, source_of
 from fedloom.weights.made import MAKERS
-from fedloom.weights.order import is_hub_name
+from fedloom.weights.place import is_hub_name
 
 NAMED = (
     *("google/vit-base-patch32-224-in21k", "google/vit-base-patch16-224", "microsoft/beit-base-patch16-224"),

@@ -74,6 +74,21 @@ def fetch(
         show(f"Runs find them with: export FEDLOOM_WEIGHTS={root}")
 
 
+def bring(config: Config) -> None:
+    """Load the weights that a configuration names and that are not here: `fedloom run --fetch`."""
+    from fedloom.weights.needs import named_weights
+    from fedloom.weights.place import found_here, weights_root
+
+    root = weights_root()
+    lacking = {name: keys for name, keys in named_weights(config).items() if found_here(name) is None}
+    if not lacking:
+        return
+    typer.echo(f"weights that are not here, into {root}: {', '.join(lacking)}", err=True)
+    stuck = _bring(_targets(lacking, root), root, True)
+    if stuck:
+        _give_up(stuck, len(lacking), False)
+
+
 def _asked(
     names: list[str], file: Path | None, overrides: list[str] | None
 ) -> tuple[dict[str, list[str]], list[Config]]:
@@ -99,7 +114,7 @@ def _asked(
 def _is_preset(name: str, presets: list[str], sources: list[str]) -> bool:
     """Whether a word names presets (A or A,B) rather than weights. BadInput where it can be neither."""
     from fedloom.errors import unknown
-    from fedloom.weights.order import is_hub_name
+    from fedloom.weights.place import is_hub_name
 
     first = name.split(",")[0]
     if first in presets:

@@ -45,6 +45,9 @@ def run(
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Go on with the run in this folder.")
     ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="First load weights that are not here, as `fedloom fetch` does.")
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what the run will take, and begin nothing.")
     ] = False,
@@ -90,8 +93,22 @@ def run(
         from fedloom.cli.plan import show_plan
 
         return show_plan(chosen, on, json)
+    if fetch:
+        _fetch(chosen, resume)
     finished = _carry_out(chosen, out, resume, overwrite, quiet)
     conclude(finished, json)
+
+
+def _fetch(chosen: Config | None, resume: Path | None) -> None:
+    """Bring the weights of a run that is begun, or of one that is gone on with."""
+    from fedloom.cli.fetch import bring
+    from fedloom.config import Config, validate
+    from fedloom.runs.folder import RunFolder
+
+    if chosen is None:
+        assert resume is not None
+        chosen = validate(Config, RunFolder.open(resume).config)
+    bring(chosen)
 
 
 def resumed(folder: Path, given: dict[str, Any]) -> Config | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.errors import BadInput
-from fedloom.weights import hub_arguments, placed
+from fedloom.weights import hub_arguments, need, placed
 
 _WRONG = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
 
@@ -25,6 +25,7 @@ def load_given(what: str, name: str | Path, kind: Any, **more: Any) -> Any:
     """
     from safetensors import SafetensorError
 
+    need(what, str(name))
     try:
         return kind.from_pretrained(placed(str(name)), **hub_arguments(str(name)), **more)
     except (*_WRONG, SafetensorError) as error:

@@ -19,7 +19,7 @@ from fedloom.models.latent_settings import LatentSettings
 from fedloom.models.latent_sizes import add_lora
 from fedloom.models.latent_variants import check_variant, copy_part, variant_in
 from fedloom.randomness import global_torch_stream
-from fedloom.weights import hub_arguments, placed
+from fedloom.weights import hub_arguments, need, placed
 
 CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 FACTORS = "pytorch_lora_weights.safetensors"  # where diffusers' load_lora_weights looks
@@ -37,18 +37,19 @@ def resolve(settings: LatentSettings) -> Path:
     place = Path(name if revision else placed(name))
     if place.is_dir():
         return place
-    asked = "nor in the hub's cache (local_files_only)" if settings.local_files_only else "nor on the hub"
+    need("server.generator", name)
     try:
         found = DiffusionPipeline.download(
             name,
-            local_files_only=settings.local_files_only,
             use_safetensors=True,
             safety_checker=None,
             variant=settings.variant,
-            **({"revision": revision} if revision else hub_arguments(name)),
+            **(hub_arguments(name) | ({"revision": revision, "local_files_only": True} if revision else {})),
         )
     except (OSError, ValueError) as error:
-        raise BadInput(f"generator {name!r}: no such folder, {asked}: {_line(error)}") from error
+        raise BadInput(
+            f"generator {name!r}: no such folder, nor in the hub's cache: {_line(error)}"
+        ) from error
     return Path(found)
 
 

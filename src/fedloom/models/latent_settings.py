@@ -14,8 +14,9 @@ Sampler = Literal["ddim", "dpm++", "euler", "own"]
 class LatentOptions(Frozen):
     """How Stable Diffusion 1.5, 2.1 or XL (and what has their form) is loaded, tuned and sampled."""
 
-    revision: str | None = Field(None, description="of a hub name: commit, tag or branch")
-    local_files_only: bool = Field(True, description="never ask the hub: a hub name must be in its cache")
+    revision: str | None = Field(
+        None, description="of a hub name in the hub's own cache: commit, tag or branch"
+    )
     variant: str | None = Field(
         None, description="which of a folder's files are read: fp16, those called NAME.fp16.safetensors"
     )

@@ -22,6 +22,7 @@ from fedloom.functional.norms import unit as of_unit_length
 from fedloom.models.adapters import train_only
 from fedloom.models.device import CPU, arithmetic, place_of
 from fedloom.models.frozen import Precision
+from fedloom.models.given import load_given
 from fedloom.models.optics import Optics, read_optics
 from fedloom.models.pictures import ready
 from fedloom.models.settings import DUAL_ARCHS, LearnerSettings
@@ -324,14 +325,8 @@ def _pretrained(settings: LearnerSettings, classes: int) -> Any:
     if settings.arch in ("bert", "distilbert", "roberta", "gru"):
         auto = hf.AutoModelForSequenceClassification
     kind = {"gru": "fedloom-gru", "audio-resnet": "resnet"}.get(settings.arch, settings.arch)
-    given = settings.pretrained or ""
-    try:
-        model = auto.from_pretrained(
-            placed(given), num_labels=classes, ignore_mismatched_sizes=True, **hub_arguments(given)
-        )
-    except (OSError, ValueError) as error:  # no such folder or hub name, no network, no model in the folder
-        why = str(error).strip().splitlines()[0]
-        raise BadInput(f"{settings.arch}: cannot load pretrained = {settings.pretrained!r}: {why}") from error
+    what, more = f"{settings.arch}: pretrained =", {"num_labels": classes, "ignore_mismatched_sizes": True}
+    model = load_given(what, settings.pretrained or "", auto, **more)
     if model.config.model_type != kind:
         raise BadInput(f"{settings.pretrained} holds a {model.config.model_type}, not a {settings.arch}")
     return model

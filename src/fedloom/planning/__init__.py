@@ -20,7 +20,7 @@ from fedloom.planning.scene import SceneSizes, scene_sizes
 from fedloom.planning.server import Piece
 from fedloom.planning.wire import round_on_the_wire
 from fedloom.planning.work import ALONE, Phase, phases
-from fedloom.weights.shapes import found_here
+from fedloom.weights.place import found_here
 
 __all__ = ["Plan", "plan"]
 

@@ -60,9 +60,10 @@ def prepare(
 def _reads_texts(config: Config, needs: frozenset[str]) -> bool:
     """Whether anybody reads texts by the public tokenizer: whoever has no weights of its own, whose words it knows.
 
-    What silos bring themselves is not known here.
+    What silos bring themselves is not known here: of all but joint ones, which read by what the run says.
     """
-    if config.engine.name == "flower" and config.engine.mode == "deployment":
+    alone = config.clients.image or config.clients.text or config.clients.pair
+    if alone and config.engine.name == "flower" and config.engine.mode == "deployment":
         return True
     server = config.server
     models = [server.clip] * ("generator" in needs) + [server.captioner] * ("captioner" in needs)

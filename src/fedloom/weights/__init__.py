@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from fedloom.weights.place import hub_arguments, placed, weights_root
+from fedloom.weights.place import hub_arguments, need, placed, weights_root
 
-__all__ = ["hub_arguments", "placed", "weights_root"]
+__all__ = ["hub_arguments", "need", "placed", "weights_root"]

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from fedloom.errors import BadInput
 from fedloom.models.settings import LearnerSettings
-from fedloom.weights.order import is_hub_name
+from fedloom.weights.place import is_hub_name
 
 if TYPE_CHECKING:
     from fedloom.config import Config

@@ -17,10 +17,9 @@ from urllib.parse import quote
 from fedloom.errors import BadInput, FedloomError
 from fedloom.runs.disk import explained, json_text, read_object, write_atomic
 from fedloom.weights.catalogue import File, Source
-from fedloom.weights.place import MARK, offline
+from fedloom.weights.place import MARK, is_hub_name, offline
 from fedloom.weights.web import NoConnection, hub, read_json
 
-_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _SMALL = (".json", ".txt", ".model")
 _SAFE = re.compile(r"(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors")
 _PICKLED = re.compile(r"(diffusion_)?pytorch_model(-\d+-of-\d+)?\.bin")
@@ -78,11 +77,6 @@ def digest(file: Path, kind: str = "sha256", begin: bytes = b"") -> str:
         while block := handle.read(_BLOCK):
             running.update(block)
     return running.hexdigest()
-
-
-def is_hub_name(name: str) -> bool:
-    """Whether `name` can be one of the hub: NAME or OWNER/NAME."""
-    return _NAME.fullmatch(name) is not None
 
 
 def order_of(source: Source, folder: Path) -> Order:

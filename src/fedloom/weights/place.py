@@ -8,9 +8,11 @@ holds weights and the file that says what they are, and is left alone from then 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
+from fedloom.errors import BadInput
 from fedloom.runs.cache import cache_root
 from fedloom.weights.catalogue import source_of
 
@@ -20,6 +22,7 @@ MARK = "fedloom.incomplete"  # first of a fetch: what is to come
 PART = ".incomplete"  # ending of a file of which a part is there; the hub's own library uses it too
 _TELLING = ("config.json", "model_index.json")
 _WEIGHTS = (".safetensors", ".bin")
+_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 State = Literal["ready", "by hand", "unfinished", "missing"]
 
 
@@ -63,14 +66,47 @@ def offline() -> bool:
     return any(value.upper() in ("1", "ON", "YES", "TRUE") for value in switches)
 
 
+def is_hub_name(name: str) -> bool:
+    """Whether `name` can be one of the hub: NAME or OWNER/NAME."""
+    return _NAME.fullmatch(name) is not None
+
+
+def found_here(name: str) -> Path | None:
+    """Where a model's files lie on this machine: as `placed` says, or in the hub's cache; None where they do not."""
+    place = Path(placed(name))
+    if place.exists():
+        return place
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    revision = source_of(name).revision
+    try:
+        files = [
+            try_to_load_from_cache(name, file, revision=revision)
+            for file in ("model_index.json", "config.json")
+        ]
+    except HFValidationError:  # no hub name
+        return None
+    return next((Path(file).parent for file in files if isinstance(file, str)), None)
+
+
+def need(what: str, name: str) -> None:
+    """Raises BadInput where `name` is that of weights, and they are not here: with the command that brings them."""
+    if "/" in name and not Path(name).is_absolute() and is_hub_name(name) and found_here(name) is None:
+        raise BadInput(
+            f"{what} {name!r}: no such folder, and no weights of that name on this machine; `fedloom fetch {name}` "
+            "brings them"
+        )
+
+
 def hub_arguments(name: str) -> dict[str, Any]:
     """What `from_pretrained` needs besides `placed(name)`; nothing where that is a folder or file here.
 
     Returns:
-        `revision`, where the catalogue pins one; `local_files_only`, where the hub's switches say offline.
+        `revision`, where the catalogue pins one; and that no hub is asked: what is missing a command of its own brings.
     """
     if placed(name) != name or Path(name).exists():
         return {}
     source = source_of(name)
     given: dict[str, Any] = {"revision": source.revision} if source.pinned else {}
-    return given | ({"local_files_only": True} if offline() else {})
+    return given | {"local_files_only": True}

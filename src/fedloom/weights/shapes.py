@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.errors import BadInput, nearest
-from fedloom.weights.place import placed
+from fedloom.weights.place import found_here
 
 LATENT, GLIDE, INCEPTION, PIXEL = "stable-diffusion", "glide", "inception", "pixel"
 
@@ -147,21 +147,6 @@ def shape_of(name: str, key: str = "pretrained") -> Shape:
         f"{key} = {name!r}: no folder here, and its sizes are not known.{nearest(name, SHAPES)} "
         f"Allowed: a folder, or one of {', '.join(sorted(SHAPES))}"
     )
-
-
-def found_here(name: str) -> Path | None:
-    """Where a model's files lie on this machine: as `placed` says, or in the hub's cache; None where they do not."""
-    place = Path(placed(name))
-    if place.exists():
-        return place
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        files = [try_to_load_from_cache(name, file) for file in ("model_index.json", "config.json")]
-    except HFValidationError:  # no hub name
-        return None
-    return next((Path(file).parent for file in files if isinstance(file, str)), None)
 
 
 def _in_folder(folder: Path, key: str, published: Shape | None) -> Shape:

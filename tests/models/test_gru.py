@@ -149,7 +149,7 @@ def test_what_a_gru_cannot_be(tokenizer, tmp_path):
         learner_of(None, pretrained="nowhere")
     with pytest.raises(BadInput, match=r"no tokenizer\.json"):
         gru_tokenizer(str(tmp_path), 8)
-    with pytest.raises(BadInput, match="gru: pretrained = .*: cannot be loaded"):
+    with pytest.raises(BadInput, match=r"gru: pretrained = .*: cannot be loaded"):
         learner_of(None, pretrained=str(tmp_path))
     with pytest.raises(BadInput, match="fedloom-gru has no blocks"):
         blocks(learner_of(tokenizer))

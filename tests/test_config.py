@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from fedloom.config import ClientsSettings, Config, load_config, presets, validate
+from fedloom.config import ClientsSettings, Config, load_config, presets
 from fedloom.errors import BadInput
+from fedloom.setting_trees import validate
 
 
 def test_what_overrides_what(tmp_path):

@@ -104,8 +104,8 @@ def test_exports_are_the_clients(smoke_run):
         AutoTokenizer,
     )
 
-    from fedloom.config import validate
     from fedloom.scenes import cached_scene
+    from fedloom.setting_trees import validate
 
     scene = cached_scene(validate(Config, smoke_run.config).data)
     for name in CLIENTS:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from fedloom.config import Config, EngineSettings, load_config, presets, read_settings
+from fedloom.config import Config, EngineSettings, load_config, presets
 from fedloom.data.folder import load
 from fedloom.deployment.offline import SWITCHES
 from fedloom.deployment.settings import HostSettings, SiloSettings
@@ -18,6 +18,7 @@ from fedloom.experiment import run
 from fedloom.models.glide.settings import GlideOptions
 from fedloom.models.latent_settings import LatentOptions
 from fedloom.runs.load import Run
+from fedloom.setting_trees import read_settings
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "guide"
 

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from fedloom.cli.silo import _data
-from fedloom.config import load_config, validate
+from fedloom.config import load_config
 from fedloom.data.joint import JointSet
 from fedloom.data.scene import ImageSet
 from fedloom.deployment.settings import SiloData, SiloSettings
@@ -33,6 +33,7 @@ from fedloom.pretraining import backbone_name, prepare
 from fedloom.progress import Observer
 from fedloom.public import public_backbone
 from fedloom.scenes import cached_scene
+from fedloom.setting_trees import validate
 from fedloom.silo_data import _as_offered, check_data, match_classes
 from fedloom.silo_offer import AT_THE_SILO, Offer, joint_offer, make_offer
 from fedloom.silos import (

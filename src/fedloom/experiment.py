@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from fedloom.config import Config, load_config, validate
+from fedloom.config import Config, load_config
 from fedloom.data.partition import Split
 from fedloom.data.scene import MODALITIES, Modality, Scene
 from fedloom.errors import BadInput
@@ -46,6 +46,7 @@ from fedloom.runs.folder import RunFolder, new_run_path
 from fedloom.runs.load import Run, load_run
 from fedloom.scenes import cached_scene
 from fedloom.scoring import Scorer
+from fedloom.setting_trees import validate
 from fedloom.sites import client_names, side_of
 from fedloom.summary import summarise
 

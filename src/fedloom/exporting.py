@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from safetensors.numpy import load_file
 
-from fedloom.config import Config, validate
+from fedloom.config import Config
 from fedloom.data.scene import MODALITIES, Scene
 from fedloom.methods.base import load_method
 from fedloom.models.learner import build_learner, towers
 from fedloom.models.optics import Optics
+from fedloom.setting_trees import validate
 from fedloom.sites import client_names, folder_of, reads, side_of, site_tokenizer
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from fedloom.config import Config, validate
+from fedloom.config import Config
 from fedloom.data.partition import Split
 from fedloom.data.scene import MODALITIES, ImageSet, Modality, Scene
 from fedloom.errors import BadInput
@@ -20,6 +20,7 @@ from fedloom.methods.catalogue import CATALOGUE
 from fedloom.pretraining import Assets, prepare, weights_print
 from fedloom.progress import Observer
 from fedloom.scenes import split_scene
+from fedloom.setting_trees import validate
 from fedloom.sites import server_learner, settle_worker, side_of, site_specs
 
 ENGINE_VERBS = frozenset({"join"})  # what an engine itself sends; no communication of a method

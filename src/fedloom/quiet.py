@@ -16,12 +16,15 @@ def settle_process(threads: int = 1) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", category=FutureWarning)
     import torch
+    from torch.utils import deterministic
 
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS repeats itself with
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # nobody reads what nobody wrote
+        deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

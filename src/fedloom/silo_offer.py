@@ -9,12 +9,13 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from fedloom import __version__
-from fedloom.config import ClientsSettings, Config, validate
+from fedloom.config import ClientsSettings, Config
 from fedloom.data.joint import JointSet, Kind
 from fedloom.data.scene import Modality
 from fedloom.errors import BadInput
 from fedloom.models.settings import DUAL_ARCHS, JOINT_ARCHS, Frozen, LearnerSettings
 from fedloom.scenes import cached_scene
+from fedloom.setting_trees import validate
 from fedloom.silo_data import class_positions
 from fedloom.sites import server_settings
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedloom import __version__
-from fedloom.config import validate
 from fedloom.data.scene import Modality
 from fedloom.deployment.settings import SiloSettings
 from fedloom.errors import BadInput
 from fedloom.federation.contract import WireContract
 from fedloom.models.settings import LearnerSettings
 from fedloom.public import pack_public, public_backbone, unpack_public, written_whole
+from fedloom.setting_trees import validate
 from fedloom.silo_data import own_samples
 from fedloom.silo_offer import Offer, at_the_silo, check_part, joint_model, make_offer
 from fedloom.sites import (

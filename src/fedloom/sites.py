@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from fedloom.config import Config, validate
+from fedloom.config import Config
 from fedloom.data.corruption import corrupt
 from fedloom.data.joint import JointSet, Kind
 from fedloom.data.pairs import PairSet
@@ -22,6 +22,7 @@ from fedloom.pretraining import Assets, backbone_name, fingerprint, load_tokeniz
 from fedloom.randomness import numpy_stream
 from fedloom.runs.cache import cached
 from fedloom.scenes import cached_scene, split_scene
+from fedloom.setting_trees import validate
 from fedloom.weights import hub_arguments, placed
 
 if TYPE_CHECKING:

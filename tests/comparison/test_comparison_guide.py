@@ -12,8 +12,8 @@ from fedloom.cli import compare as command
 from fedloom.comparison import compare
 from fedloom.comparison.measures import MEASURES
 from fedloom.comparison.plan import Plan
-from fedloom.config import validate
 from fedloom.data.joint import KINDS
+from fedloom.setting_trees import validate
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "guide" / "comparing.md").read_text(encoding="utf-8")
 

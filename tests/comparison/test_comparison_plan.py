@@ -7,9 +7,9 @@ import pytest
 from fedloom.comparison.cells import check_data, fitting_scores, make_cells, merged
 from fedloom.comparison.plan import DEFAULT_SCORES, JOINT_SCORES, Plan, comparisons, read_plan
 from fedloom.comparison.pool import unique
-from fedloom.config import validate
 from fedloom.errors import BadInput
 from fedloom.report.scores import SCORES
+from fedloom.setting_trees import validate
 
 ROWS = [{"method": "standalone"}, {"name": "MD", "method": "fedmd", "set": {"rounds": 3}}]
 

@@ -375,7 +375,7 @@ def test_dress_draws_the_same_weights_wherever_it_is():
 
 
 def test_wrong_settings_are_one_line():
-    from fedloom.config import validate
+    from fedloom.setting_trees import validate
 
     for key, value in (("layers", 2), ("dominance", "server"), ("lambda_d", -1), ("temperature", 0)):
         with pytest.raises(BadInput, match=key):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from fedloom.config import ClientGroup, Config, validate
+from fedloom.config import ClientGroup, Config
 from fedloom.data.scene import ImageSet
 from fedloom.errors import BadInput
 from fedloom.methods.base import ClientHalf
@@ -23,6 +23,7 @@ from fedloom.models.learner import build_learner
 from fedloom.models.mobilenet import FeatureLearner, load_exported, load_mobilenet, same_padding
 from fedloom.models.pictures import to_float
 from fedloom.models.settings import LearnerSettings
+from fedloom.setting_trees import validate
 from fedloom.sites import features_once
 from reference.mobilenet import forward
 

@@ -141,7 +141,7 @@ def test_pictures_and_texts():
 
 
 def test_wrong_settings_are_one_line():
-    from fedloom.config import validate
+    from fedloom.setting_trees import validate
 
     for key, value in (
         ("stages", []),

@@ -87,9 +87,9 @@ def _draw(
     import numpy as np
     import torch
 
-    from fedloom.config import validate
     from fedloom.models.drawing import prepare_drawing
     from fedloom.models.settings import GeneratorSettings
+    from fedloom.setting_trees import validate
 
     server = run.config.get("server", {})
     settings = validate(GeneratorSettings, server.get("generator", {}))

@@ -102,8 +102,9 @@ def run(
 def _fetch(chosen: Config | None, resume: Path | None) -> None:
     """Bring the weights of a run that is begun, or of one that is gone on with."""
     from fedloom.cli.fetch import bring
-    from fedloom.config import Config, validate
+    from fedloom.config import Config
     from fedloom.runs.folder import RunFolder
+    from fedloom.setting_trees import validate
 
     if chosen is None:
         assert resume is not None

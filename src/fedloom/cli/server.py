@@ -40,9 +40,9 @@ def up(
     Example: fedloom server up --host 0.0.0.0 --pki pki
     """
     from fedloom.cli.service import say, until_signal
-    from fedloom.config import read_settings
     from fedloom.deployment.settings import HostSettings
     from fedloom.deployment.superlink import SuperLink
+    from fedloom.setting_trees import read_settings
 
     values: dict[str, Any] = given(folder=folder, host=host, port=port, pki=pki, insecure=insecure or None)
     settings = read_settings(HostSettings, config, values)

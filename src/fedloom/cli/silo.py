@@ -62,9 +62,9 @@ def up(
     Example: fedloom silo up --name hospital-a --kit hospital-a --data scans --modality image --model vit
     """
     from fedloom.cli.service import say, until_signal
-    from fedloom.config import read_settings
     from fedloom.deployment.settings import SiloSettings
     from fedloom.deployment.silo import supervise
+    from fedloom.setting_trees import read_settings
 
     values: dict[str, Any] = given(
         name=name,

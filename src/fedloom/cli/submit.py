@@ -85,10 +85,11 @@ def submit(
 def _configured(given: dict[str, Any], silos: int | None, resume: Path | None) -> Config:
     """The configuration of the run, checked as far as it can be without its silos."""
     from fedloom.cli.run import resumed
-    from fedloom.config import Config, validate
+    from fedloom.config import Config
     from fedloom.experiment import refuse_another
     from fedloom.parts import resolve
     from fedloom.runs.folder import RunFolder
+    from fedloom.setting_trees import validate
 
     laid = configuration(**given) if resume is None else resumed(resume, given)
     if resume is not None and laid is None:

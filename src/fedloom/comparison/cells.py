@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.comparison.plan import DEFAULT_SCORES, JOINT_SCORES, RESERVED, Column, Plan, Row
-from fedloom.config import Config, load_config, merged
+from fedloom.config import Config, load_config
 from fedloom.errors import BadInput
 from fedloom.runs.folder import flatten
+from fedloom.setting_trees import merged
 
 # One thread a run: the cells are what runs side by side, and results are defined for one number of threads.
 ENGINE = {"name": "local", "workers": 0, "threads": 1}

@@ -12,10 +12,11 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from fedloom.comparison.measures import MEASURES, TARGETS, TO_TARGET
-from fedloom.config import merged, preset_tree, read_tree, validate
+from fedloom.config import preset_tree
 from fedloom.errors import BadInput, nearest, unknown
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.models.settings import Frozen
+from fedloom.setting_trees import merged, read_tree, validate
 
 # Cells differ in these by the plan alone, and all run on one engine, so that they are comparable.
 RESERVED = ("method", "seed", "engine")

@@ -14,9 +14,9 @@ from fedloom.comparison.measures import MEASURES, TO_TARGET, before_and_after, c
 from fedloom.comparison.meter import read_cost
 from fedloom.comparison.plan import Plan, Target
 from fedloom.comparison.statistics import paired, spread
-from fedloom.config import validate
 from fedloom.errors import BadInput
 from fedloom.runs.disk import read_lines, read_object
+from fedloom.setting_trees import validate
 
 FILE = "comparison.json"
 DONE, FAILED, OPEN = "done", "failed", "open"

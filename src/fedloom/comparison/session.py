@@ -17,9 +17,9 @@ from fedloom.comparison.results import FAILED, FILE, Comparison, compose, record
 from fedloom.comparison.schedule import Schedule
 from fedloom.comparison.watch import Watch
 from fedloom.comparison.worker import finished
-from fedloom.config import validate
 from fedloom.errors import BadInput, FedloomError
 from fedloom.runs.disk import explained, json_text, locked, read_object, write_atomic
+from fedloom.setting_trees import validate
 
 PLAN = "plan.json"  # what --resume goes by
 

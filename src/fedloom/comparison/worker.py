@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from fedloom.comparison.meter import Meter, cpu_seconds
-from fedloom.config import Config, validate
+from fedloom.config import Config
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.frames import read_frame, write_frame
 from fedloom.federation.site import load_function, one_line
 from fedloom.runs.disk import locked, read_lines, read_object
 from fedloom.runs.folder import RunFolder, read_config
+from fedloom.setting_trees import validate
 
 LOCKS = ".locks"  # beside the cells
 

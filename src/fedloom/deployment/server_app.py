@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedloom.config import ARCHS, ClientGroup, Config, validate
+from fedloom.config import ARCHS, ClientGroup, Config
 from fedloom.data.scene import MODALITIES, Modality
 from fedloom.deployment.events import EventLog, run_log
 from fedloom.deployment.job import Job, event_file
@@ -25,6 +25,7 @@ from fedloom.federation.silo.store import RUN_NAME
 from fedloom.models.settings import LearnerSettings
 from fedloom.runs.disk import read_object
 from fedloom.runs.folder import new_run_path
+from fedloom.setting_trees import validate
 from fedloom.silo_offer import at_the_silo, check_part, joint_model, joint_offer, server_models, unit_demanded
 
 if TYPE_CHECKING:

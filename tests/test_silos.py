@@ -33,6 +33,7 @@ from fedloom.pretraining import backbone_name, prepare
 from fedloom.progress import Observer
 from fedloom.public import public_backbone
 from fedloom.scenes import cached_scene
+from fedloom.server_models import bare_server
 from fedloom.setting_trees import validate
 from fedloom.silo_data import _as_offered, check_data, match_classes
 from fedloom.silo_offer import AT_THE_SILO, Offer, joint_offer, make_offer
@@ -45,7 +46,7 @@ from fedloom.silos import (
     pack_public,
     unpack_public,
 )
-from fedloom.sites import bare_server, build_client, site_specs
+from fedloom.sites import build_client, site_specs
 
 SIDE = 12
 SIZES = {"hidden": 16, "layers": 1, "heads": 2, "width": 16}

@@ -21,17 +21,9 @@ from fedloom.models.settings import LearnerSettings
 from fedloom.pretraining import Assets, backbone_name, prepare
 from fedloom.progress import Observer
 from fedloom.scenes import cached_scene
-from fedloom.sites import (
-    backbones_of,
-    build_client,
-    client_names,
-    held_kinds,
-    new_learner,
-    private_samples,
-    server_learner,
-    server_settings,
-    site_specs,
-)
+from fedloom.server_models import server_learner, server_settings
+from fedloom.site_parts import backbones_of, new_learner
+from fedloom.sites import build_client, client_names, held_kinds, private_samples, site_specs
 
 SMALL = {"hidden": 16, "layers": 1, "heads": 2, "width": 16}
 DUET = {"per_class": 8, "test_per_class": 3, "size": 12, "frames": 1, "bands": 12, "steps": 12}

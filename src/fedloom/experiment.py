@@ -47,7 +47,8 @@ from fedloom.runs.load import Run, load_run
 from fedloom.scenes import cached_scene
 from fedloom.scoring import Scorer
 from fedloom.setting_trees import validate
-from fedloom.sites import client_names, side_of
+from fedloom.site_parts import side_of
+from fedloom.sites import client_names
 from fedloom.summary import summarise
 
 # What may change between a run and its resumption: nothing that results depend on.

@@ -15,7 +15,8 @@ from fedloom.methods.base import load_method
 from fedloom.models.learner import build_learner, towers
 from fedloom.models.optics import Optics
 from fedloom.setting_trees import validate
-from fedloom.sites import client_names, folder_of, reads, side_of, site_tokenizer
+from fedloom.site_parts import folder_of, reads, side_of, site_tokenizer
+from fedloom.sites import client_names
 
 
 def export_clients(config: Config, scene: Scene, checkpoint: Path, out: Path, tokenizer: Path | None) -> None:

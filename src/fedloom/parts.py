@@ -20,8 +20,10 @@ from fedloom.methods.catalogue import CATALOGUE
 from fedloom.pretraining import Assets, prepare, weights_print
 from fedloom.progress import Observer
 from fedloom.scenes import split_scene
+from fedloom.server_models import server_learner
 from fedloom.setting_trees import validate
-from fedloom.sites import server_learner, settle_worker, side_of, site_specs
+from fedloom.site_parts import side_of
+from fedloom.sites import settle_worker, site_specs
 
 ENGINE_VERBS = frozenset({"join"})  # what an engine itself sends; no communication of a method
 

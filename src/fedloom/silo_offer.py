@@ -15,9 +15,9 @@ from fedloom.data.scene import Modality
 from fedloom.errors import BadInput
 from fedloom.models.settings import DUAL_ARCHS, JOINT_ARCHS, Frozen, LearnerSettings
 from fedloom.scenes import cached_scene
+from fedloom.server_models import server_settings
 from fedloom.setting_trees import validate
 from fedloom.silo_data import class_positions
-from fedloom.sites import server_settings
 
 if TYPE_CHECKING:
     from fedloom.methods.base import Method

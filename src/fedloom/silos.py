@@ -21,15 +21,15 @@ from fedloom.errors import BadInput
 from fedloom.federation.contract import WireContract
 from fedloom.models.settings import LearnerSettings
 from fedloom.public import pack_public, public_backbone, unpack_public, written_whole
+from fedloom.server_models import server_site
 from fedloom.setting_trees import validate
 from fedloom.silo_data import own_samples
 from fedloom.silo_offer import Offer, at_the_silo, check_part, joint_model, make_offer
-from fedloom.sites import (
+from fedloom.site_parts import (
     new_client,
     new_learner,
     reads,
     reads_texts,
-    server_site,
     side_of,
     site_tokenizer,
     start_from,

@@ -19,7 +19,7 @@ from fedloom.models.pictures import to_float
 from fedloom.models.settings import DUAL_ARCHS, LearnerSettings
 from fedloom.models.text import tokenize
 from fedloom.pretraining import backbone_name
-from fedloom.sites import features_once, start_from
+from fedloom.site_parts import features_once, start_from
 
 TEXTS = ["a red flower", "iris", "a blue flower", "round petals", "a picture of iris", "red petals"]
 SIZES = {"hidden": 16, "layers": 1, "heads": 2, "patch": 6, "width": 10}

@@ -24,7 +24,7 @@ from fedloom.models.mobilenet import FeatureLearner, load_exported, load_mobilen
 from fedloom.models.pictures import to_float
 from fedloom.models.settings import LearnerSettings
 from fedloom.setting_trees import validate
-from fedloom.sites import features_once
+from fedloom.site_parts import features_once
 from reference.mobilenet import forward
 
 DATA = Path(

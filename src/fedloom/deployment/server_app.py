@@ -75,7 +75,7 @@ def carry_out(grid: Any, job: Job, server: Path) -> None:
     from fedloom import experiment
     from fedloom.methods.base import load_method
     from fedloom.scenes import cached_scene
-    from fedloom.sites import side_of
+    from fedloom.site_parts import side_of
 
     events, out = EventLog(event_file(server, job.id)), job.out
     try:

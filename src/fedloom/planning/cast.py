@@ -26,7 +26,7 @@ from fedloom.planning.server import (
     judge_piece,
     piece,
 )
-from fedloom.sites import server_settings
+from fedloom.server_models import server_settings
 
 
 @dataclass(frozen=True)

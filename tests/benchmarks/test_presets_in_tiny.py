@@ -79,7 +79,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("preset", CASES)
+# GLIDE and every class of client, and Stable Diffusion with all that scores; the first by `make conformance`.
+@pytest.mark.parametrize(
+    "preset", [pytest.param(p, marks=pytest.mark.conformance if "," not in p else ()) for p in CASES]
+)
 def test_from_folders_to_exports(
     preset: str, weights: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

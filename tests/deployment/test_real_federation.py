@@ -173,6 +173,7 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.conformance  # in ordinary tests: killed, it leaves no process; a killed server goes on
 @pytest.mark.timeout(280)
 def test_interrupted_it_leaves_no_process_and_goes_on_to_the_local_numbers(
     fedloom_cache: Path, tmp_path: Path

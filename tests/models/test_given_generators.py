@@ -62,7 +62,9 @@ def whole(smoke_overrides: tuple[str, ...], tmp_path_factory: pytest.TempPathFac
     return run
 
 
-@pytest.mark.parametrize("more", [(), (HALF,)], ids=["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "more", [pytest.param((), id="fp32"), pytest.param((HALF,), id="bf16", marks=pytest.mark.conformance)]
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_stopped_and_resumed(kind, more, whole, smoke_overrides, tmp_path, monkeypatch):
     """Stopped in round 2, when there is something learned to take up again."""
@@ -86,7 +88,10 @@ def test_stopped_and_resumed(kind, more, whole, smoke_overrides, tmp_path, monke
     assert rows[1]["bytes_down"] > 2 * pictures
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "embedded"])
+@pytest.mark.parametrize(
+    "kind",
+    [KINDS[0], *(pytest.param(kind, marks=pytest.mark.conformance) for kind in (*KINDS[1:], "embedded"))],
+)
 def test_a_server_that_lives_elsewhere(kind, whole, smoke_run, smoke_overrides, tmp_path):
     """On a pretended device: the CPU's numbers, but for the places where dropout strikes (GLIDE)."""
     given, here = smoke_overrides, smoke_run
@@ -189,7 +194,7 @@ WRONG = [
     ("latent", ["server.generator.latent.variant=fp16"], "no part has such weights"),
     ("glide", ["server.precision=fp16"], "server.precision = 'fp16' draws only, and fedmmkt tunes"),
     ("glide", ["server.precision=fp16", "settings.tune_steps=0", "server.device=tpu"], "device 'tpu'"),
-    ("latent", ["server.generator.pretrained=/no/such/folder"], "no such folder, nor in the hub's cache"),
+    ("latent", ["server.generator.pretrained=/no/such/folder"], "no such path here"),
     ("latent", ["server.generator.pretrained=null"], "latent is for a given generator"),
     ("latent", ["data.options.size=36"], "draws 32 pixels, the data's pictures have 36"),
     ("glide", ["server.generator.glide.upsample=false"], "upsampling_steps = 2 is for upsample"),

@@ -67,7 +67,13 @@ def test_an_embedded_run_is_planned_as_it_is_built():
     assert planned == built
 
 
-@pytest.mark.parametrize("method", sorted(CATALOGUE))
+# One that tunes the generator, one that has none, one of pairs and one of joint clients; all by `make conformance`.
+FEW = ("fedmmkt", "fedavg", "fedafd", "fedcmi")
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=() if m in FEW else pytest.mark.conformance) for m in sorted(CATALOGUE)]
+)
 def test_every_method_has_a_plan(method, no_weights):
     preset = PRESETS.get(method, "smoke")
     overrides = (

@@ -69,8 +69,7 @@ def rows(weights: Path, size: Any, device: torch.device, work: Path, more: list[
 def phases(run: Path) -> list[Row]:
     """The seconds that a finished run has on record, and its peak of memory with the total.
 
-    `rest` is what no phase counts. Clients in the server's own process re-train as soon as they are asked, which is
-    between two phases.
+    `rest` is what no phase counts.
     """
     finished = load_run(run)
     spent = finished.summary["seconds"]

@@ -99,7 +99,7 @@ class Site:
         features: gives what `learner.look` does, from learner and inputs: where it is known already.
         """
         eye: Any = getattr(self.learner, "image", self.learner) if "pixel_values" in raw else self.learner
-        if self.augment or not hasattr(eye, "looks_with"):
+        if self.augment or not hasattr(eye, "look"):
             return raw
         return {"features": features(eye, raw) if features else eye.look(**raw)}
 

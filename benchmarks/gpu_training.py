@@ -115,7 +115,7 @@ def glide(folder: Path, batch: int, device: torch.device, precision: Any) -> Ste
 
 def client(arch: str, name: str, batch: int, device: torch.device, precision: Any) -> Step:
     """A client's classifier around pretrained weights, loaded by its hub name as in a run."""
-    from fedloom.models.learner import build_learner
+    from fedloom.models.learner_build import build_learner
     from fedloom.models.settings import LearnerSettings
 
     learner: Any = build_learner(LearnerSettings(arch=arch, pretrained=name, width=WIDTH), classes=CLASSES)

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 from fedloom.config import Config
 from fedloom.data.scene import MODALITIES, Scene
 from fedloom.methods.base import load_method
-from fedloom.models.learner import build_learner, towers
+from fedloom.models.learner import towers
+from fedloom.models.learner_build import build_learner
 from fedloom.models.optics import Optics
 from fedloom.setting_trees import validate
 from fedloom.site_parts import folder_of, reads, side_of, site_tokenizer

@@ -161,7 +161,7 @@ def _arithmetic(silo: SiloSettings) -> dict[str, Any]:
 
 
 def _server_like(silo: SiloSettings, run: Offer, public: Path, modality: Modality) -> Site:
-    """A model like the server's of that modality, with random weights and no data: `server_models.bare_server`'s at a silo.
+    """A model like the server's of that modality, without data: `server_models.bare_server`'s, at a silo.
 
     Raises BadInput where the offer says nothing of such a model.
     """

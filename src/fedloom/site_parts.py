@@ -78,7 +78,7 @@ def new_learner(settings: LearnerSettings, seed: int, name: str, **shape: Any) -
 
     shape: classes, image_size (side in pixels) and tokenizer, as `build_learner` takes them.
     """
-    from fedloom.models.learner import build_learner
+    from fedloom.models.learner_build import build_learner
     from fedloom.randomness import global_torch_stream
 
     with global_torch_stream(seed, name, "weights"):

@@ -14,7 +14,7 @@ from fedloom.data import flowers102
 from fedloom.models.captioner import load_captioner
 from fedloom.models.clip import load_clip
 from fedloom.models.families import family_of
-from fedloom.models.learner import build_learner
+from fedloom.models.learner_build import build_learner
 from fedloom.models.optics import read_optics
 from fedloom.models.settings import LearnerSettings
 

@@ -12,7 +12,7 @@ from toy_sites import CLIENTS, SIDE, WIDTH, Linear, Toy, client, same, words
 
 from fedloom.federation.messages import Empty
 from fedloom.methods.disentafl import Average, Disentangled, Settings, Update, dress, mean_adapter, overlap
-from fedloom.models.learner import build_learner
+from fedloom.models.learner_build import build_learner
 from fedloom.models.settings import LearnerSettings
 from fedloom.models.text import tokenize
 

@@ -20,7 +20,7 @@ from fedloom.methods.pair_site import PairSite, of_kind
 from fedloom.methods.paired import Views, kinds_of
 from fedloom.methods.site import rows
 from fedloom.models.fit import state_arrays
-from fedloom.models.learner import build_learner
+from fedloom.models.learner_build import build_learner
 from fedloom.models.settings import LearnerSettings
 
 OFF = {"baa": False, "gff": False, "gamma": 0.0}

@@ -16,7 +16,7 @@ from fedloom.methods.fedmbridge import Adapters, Server, Settings, dress, follow
 from fedloom.methods.site import Site
 from fedloom.models.adapters import put
 from fedloom.models.hypernetwork import KINDS, Graph, Hypernetwork, architecture
-from fedloom.models.learner import build_learner
+from fedloom.models.learner_build import build_learner
 from fedloom.models.settings import LearnerSettings
 from fedloom.models.text import tokenize
 

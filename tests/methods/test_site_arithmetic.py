@@ -10,7 +10,7 @@ from toy_sites import CLASSES, SIDE, WIDTH, words
 from fedloom.data.scene import ImageSet, TextSet
 from fedloom.errors import FedloomError
 from fedloom.methods.site import Site
-from fedloom.models.learner import build_learner
+from fedloom.models.learner_build import build_learner
 from fedloom.models.settings import LearnerSettings
 
 torch.set_num_threads(1)

@@ -22,7 +22,7 @@ from fedloom.methods.pair_site import PairSite
 from fedloom.methods.site import Site
 from fedloom.models.dual import Dual
 from fedloom.models.generator import load_generator
-from fedloom.models.learner import build_learner
+from fedloom.models.learner_build import build_learner
 from fedloom.models.text import train_tokenizer
 from fedloom.randomness import numpy_stream
 

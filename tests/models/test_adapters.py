@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from fedloom.errors import BadInput
 from fedloom.models.adapters import HEAD, put
-from fedloom.models.learner import build_learner
+from fedloom.models.learner_build import build_learner
 from fedloom.models.settings import LearnerSettings
 from fedloom.models.text import tokenize, train_tokenizer
 

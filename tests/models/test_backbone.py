@@ -8,7 +8,7 @@ import torch
 
 from fedloom.data.scene import Generic
 from fedloom.models.backbone import pretrain_backbone, telling_words, word_targets
-from fedloom.models.learner import build_learner
+from fedloom.models.learner_build import build_learner
 from fedloom.models.settings import LearnerSettings
 from fedloom.models.text import train_tokenizer
 

@@ -13,7 +13,8 @@ from test_mobilenet import tiny, write
 from fedloom.data.pairs import PairSet
 from fedloom.methods.pair_site import PairSite
 from fedloom.models.dual import Dual
-from fedloom.models.learner import Learner, build_learner, towers
+from fedloom.models.learner import Learner, towers
+from fedloom.models.learner_build import build_learner
 from fedloom.models.mobilenet import FeatureLearner, load_exported
 from fedloom.models.pictures import to_float
 from fedloom.models.settings import DUAL_ARCHS, LearnerSettings

@@ -13,7 +13,7 @@ from fedloom.errors import BadInput
 from fedloom.functional.augment import drop_tokens
 from fedloom.models.adapters import blocks
 from fedloom.models.gru import GruConfig, GruForSequenceClassification, gru_tokenizer
-from fedloom.models.learner import build_learner
+from fedloom.models.learner_build import build_learner
 from fedloom.models.settings import LearnerSettings
 from fedloom.models.text import SPECIAL, tokenize
 from fedloom.models.vectors import load_vectors, vector_tokenizer

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from test_mobilenet import tiny, write
 
 from fedloom.errors import BadInput
-from fedloom.models.learner import UNIT_SCALE, Learner, build_learner
+from fedloom.models.learner import UNIT_SCALE, Learner
+from fedloom.models.learner_build import build_learner
 from fedloom.models.mobilenet import load_exported
 from fedloom.models.pictures import to_float
 from fedloom.models.settings import LearnerSettings

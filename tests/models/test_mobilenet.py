@@ -19,7 +19,7 @@ from fedloom.data.scene import ImageSet
 from fedloom.errors import BadInput
 from fedloom.methods.base import ClientHalf
 from fedloom.methods.site import Site
-from fedloom.models.learner import build_learner
+from fedloom.models.learner_build import build_learner
 from fedloom.models.mobilenet import FeatureLearner, load_exported, load_mobilenet, same_padding
 from fedloom.models.pictures import to_float
 from fedloom.models.settings import LearnerSettings

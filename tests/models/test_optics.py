@@ -13,7 +13,7 @@ import transformers
 from PIL import Image
 
 from fedloom.errors import BadInput
-from fedloom.models.learner import build_learner
+from fedloom.models.learner_build import build_learner
 from fedloom.models.optics import FILE, Optics, read_optics
 from fedloom.models.pictures import to_float
 from fedloom.models.settings import LearnerSettings

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from fedloom.errors import BadInput
 from fedloom.models.fusion_heads import FUSIONS
-from fedloom.models.learner import build_learner, towers
+from fedloom.models.learner import towers
+from fedloom.models.learner_build import build_learner
 from fedloom.models.settings import LearnerSettings
 from fedloom.models.two_stream import TwoStream, group_of
 

@@ -16,7 +16,7 @@ from fedloom.models.captioner import build_captioner
 from fedloom.models.clip import build_clip
 from fedloom.models.generator import build_generator
 from fedloom.models.judge import Judge
-from fedloom.models.learner import build_learner
+from fedloom.models.learner_build import build_learner
 from fedloom.planning.load import count
 from fedloom.pretraining import load_tokenizer
 from fedloom.pretraining.builders import tokenizer_folder

@@ -54,7 +54,7 @@ def from_shape(shape: Shape, task: str, classes: int) -> Any:
 def learner_on_meta(
     settings: LearnerSettings, scene: SceneSizes, words: Words, key: str, joint: bool = False
 ) -> nn.Module:
-    """The learner as `models.learner.build_learner` makes it, but for its weights.
+    """The learner as `models.learner_build.build_learner` makes it, but for its weights.
 
     Args:
         key: where it stands in the configuration, for messages.
@@ -64,7 +64,7 @@ def learner_on_meta(
         BadInput: weights that are neither here nor known, or of another architecture.
     """
     from fedloom.models.adapters import train_only
-    from fedloom.models.learner import BLANK_PIXEL, build_learner
+    from fedloom.models.learner_build import BLANK_PIXEL, build_learner
 
     if not any(t.pretrained and t.arch not in _OWN for t in settings.towers()):
         kinds: Any = settings.kinds() if joint else ()
@@ -94,7 +94,8 @@ def learner_on_meta(
 
 
 def _tower(settings: LearnerSettings, scene: SceneSizes, words: Words, key: str, unit: bool) -> Any:
-    from fedloom.models.learner import Learner, build_learner
+    from fedloom.models.learner import Learner
+    from fedloom.models.learner_build import build_learner
 
     if not settings.pretrained or settings.arch in _OWN:
         with torch.device("meta"):

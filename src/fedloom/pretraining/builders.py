@@ -139,7 +139,7 @@ def _backbone(name: str, config: Config, scene: Scene, folder: Path, tick: Tick 
     from safetensors.torch import save_file
 
     from fedloom.models.backbone import pretrain_backbone
-    from fedloom.models.learner import build_learner
+    from fedloom.models.learner_build import build_learner
     from fedloom.randomness import global_torch_stream
 
     assert scene.generic is not None

@@ -111,9 +111,9 @@ def run(
         from fedloom.deployment.launch import launch
 
         return launch(config, folder if resume is not None else None, out, overwrite, watch)
+    check_weights(config, method, settings)  # before real data are read, which takes minutes
     scene = cached_scene(config.data)
     check_scene(config, method, scene)
-    check_weights(config, method, settings)
     check_generator(config, method, settings, side_of(scene))
     check_scoring(config, method, settings)
     splits = split_data(config, scene) if method.clients and not own_data(config) else {}

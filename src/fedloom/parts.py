@@ -128,7 +128,7 @@ def check_weights(config: Config, method: Method, settings: Any) -> None:
     }
 
     def needed(key: str) -> bool:
-        return next(there for prefix, there in loads.items() if key.startswith(prefix))
+        return next((there for prefix, there in loads.items() if key.startswith(prefix)), True)
 
     lacking = [
         name
@@ -155,7 +155,7 @@ def check_generator(config: Config, method: Method, settings: Any, side: int = 0
 
 
 def check_scoring(config: Config, method: Method, settings: Any) -> None:
-    """Raises BadInput when what is given to caption, or to score a generator, is not there or not that."""
+    """Raises BadInput when a device, or what is given to caption or to score a generator, is not there or not that."""
     from fedloom.models.captioner import check_captioner
     from fedloom.models.clip import check_clip
     from fedloom.models.device import device_of
@@ -163,7 +163,11 @@ def check_scoring(config: Config, method: Method, settings: Any) -> None:
     from fedloom.models.given import given_config
 
     uses, server, scored = method.tools(settings), config.server, config.evaluation
-    device_of(server.device)
+    for device in (
+        server.device,
+        *(config.clients.devices if method.clients and not own_data(config) else ()),
+    ):
+        device_of(device)
     if "captioner" in uses and server.captioner.pretrained and reads_captions(config, method, settings):
         check_captioner(server.captioner.pretrained)
     if "generator" not in uses:

@@ -63,7 +63,7 @@ def soften(images: Tensor, draws: torch.Generator, noise: float = 0.1) -> Tensor
 
 
 def _grain(images: Tensor, draws: torch.Generator) -> Tensor:
-    """Normal noise of the shape of the pictures, drawn where they are: elsewhere it would take longer than a step."""
+    """Normal noise of the shape of the pictures, drawn where they are: it is as large as they are."""
     if images.device.type == "cpu":
         return torch.randn(images.shape, generator=draws)
     seed = int(torch.randint(2**62, (), generator=draws))

@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from fedloom.data.corruption_rates import Corruption
+from fedloom.data.modalities import MODALITIES, Modality
 from fedloom.errors import unknown
 from fedloom.models.frozen import Precision
 from fedloom.models.settings import (
@@ -33,7 +34,12 @@ from fedloom.setting_trees import merged, override, read_tree, validate
 
 OWN_TRAINING = ("optimizer", "rate", "decay")  # what a group of clients may say for itself
 _OF_GROUP = {"count", "name", *OWN_TRAINING}  # what is no part of its model
-ARCHS = {"image": IMAGE_ARCHS, "text": TEXT_ARCHS, "pair": DUAL_ARCHS, "joint": JOINT_ARCHS}
+ARCHS: dict[Modality, tuple[str, ...]] = {
+    "image": IMAGE_ARCHS,
+    "text": TEXT_ARCHS,
+    "pair": DUAL_ARCHS,
+    "joint": JOINT_ARCHS,
+}
 
 
 class DataSettings(Frozen):
@@ -133,7 +139,8 @@ class ClientsSettings(Frozen):
 
     @model_validator(mode="after")
     def _modalities(self) -> ClientsSettings:
-        for modality, allowed in ARCHS.items():
+        for modality in MODALITIES:
+            allowed = ARCHS[modality]
             for group in getattr(self, modality):
                 if group.arch not in allowed:
                     raise ValueError(f"{group.arch!r} is no {modality} model, allowed: {', '.join(allowed)}")
@@ -148,7 +155,7 @@ class ClientsSettings(Frozen):
             raise ValueError("joint: unit = True: fusion heads read features as they are, allowed: False")
         if len({g.width for g in self.groups}) > 1:
             raise ValueError("all clients need one representation width (`width`)")
-        names = [name for modality in ARCHS for name in self.names(modality)]
+        names = [name for modality in MODALITIES for name in self.names(modality)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two clients are called {twice[0]!r}")
         return self
@@ -162,7 +169,7 @@ class ClientsSettings(Frozen):
         """How a client trains, by the names that `methods.site.Site` takes; name: of one whose group may differ."""
         keys = ("batch", "rate", "decay", "augment", "optimizer", "momentum", "clip")
         common = {key: getattr(self, key) for key in keys}
-        bearers = {n: g for m in ARCHS for n, g in zip(self.names(m), self._each(m))}
+        bearers = {n: g for m in MODALITIES for n, g in zip(self.names(m), self._each(m))}
         own = {key: getattr(bearers.get(name or ""), key, None) for key in OWN_TRAINING}
         return common | {key: value for key, value in own.items() if value is not None}
 
@@ -216,6 +223,10 @@ class ClientsSettings(Frozen):
         """One name a client of that modality, in order."""
         names = [g.name for g in self._each(modality)]
         return [name or f"{modality}-{i}" for i, name in enumerate(names)]
+
+    def everyone(self) -> dict[str, Modality]:
+        """All clients by name, each with its modality: whoever counts or names them starts here."""
+        return {name: modality for modality in MODALITIES for name in self.names(modality)}
 
     def learners(self, modality: str) -> list[LearnerSettings]:
         """One entry a client of that modality, in order."""

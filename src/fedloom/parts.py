@@ -41,7 +41,7 @@ def resolve(config: Config) -> tuple[Method, Any]:
                 f"settings.{key} = {config.settings[key]!r}: {config.method} is defined by {value!r}"
             )
     settings = validate(method.settings, {**config.settings, **fixed}, "settings")
-    modalities = [m for m in MODALITIES for _ in config.clients.learners(m)]
+    modalities = list(config.clients.everyone().values())
     if "pair" in modalities and method.clients and not method.pairs:
         raise BadInput(
             f"{config.method} has no part for clients of pairs (clients.pair), {modalities.count('pair')} given; "
@@ -305,7 +305,7 @@ def _silos(config: Config, contract: WireContract, assets: Assets, ledger: Ledge
     from fedloom.federation.silo.letters import Join
 
     names = json.dumps(contract.to_names())
-    expected = {name: m for m in MODALITIES for name in config.clients.names(m)}
+    expected = config.clients.everyone()
     silos = config.engine.silos or (1 if own_data(config) else len(expected))
     if own_data(config):
         from fedloom.silos import make_offer, pack_public, picture_side

@@ -151,9 +151,8 @@ def build_client(
 
 def device_for(config: Config, modality: Modality, index: int) -> str:
     """The device of client `index` of that modality: the clients take `clients.devices` in turn, in their order."""
-    before = sum(len(config.clients.names(m)) for m in MODALITIES[: MODALITIES.index(modality)])
-    devices = config.clients.devices
-    return devices[(before + index) % len(devices)]
+    name, devices = config.clients.names(modality)[index], config.clients.devices
+    return devices[list(config.clients.everyone()).index(name) % len(devices)]
 
 
 def private_samples(config: Config, scene: Scene, modality: Modality, index: int) -> Held:

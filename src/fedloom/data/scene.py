@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.data.joint import JointSet, Kind
+from fedloom.data.modalities import MODALITIES as MODALITIES
+from fedloom.data.modalities import Modality as Modality
 from fedloom.data.pairs import PairSet
 from fedloom.errors import BadInput, unknown
 
-Modality = Literal["image", "text", "pair", "joint"]
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
 Labels = NDArray[np.int64]
 
 

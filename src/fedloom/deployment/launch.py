@@ -30,7 +30,7 @@ def launch(
     if folder is None:
         place = Path(out) if out else new_run_path(config.method, config.data.name, config.seed)
         folder = RunFolder.create(place, config.model_dump(mode="json"), overwrite=overwrite)
-    clients = len(config.clients.names("image")) + len(config.clients.names("text"))
+    clients = len(config.clients.everyone())
     silos = min(config.engine.silos or clients, clients)
     try:
         if config.engine.mode == "simulation":

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fedloom.data.modalities import MODALITIES
+
 if TYPE_CHECKING:
     from fedloom.data.joint import Kind
 
@@ -223,4 +225,4 @@ def end_of(client: str, clients: Mapping[str, Any]) -> str:
     for modality, names in clients.items():
         if isinstance(names, Sequence) and client in names:
             return str(modality)
-    return next((m for m in ("image", "text", "pair", "joint") if client.startswith(m)), "")
+    return next((m for m in MODALITIES if client.startswith(m)), "")

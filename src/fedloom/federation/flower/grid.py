@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedloom.data.modalities import MODALITIES
 from fedloom.errors import FedloomError
 from fedloom.federation.base import Federation
 from fedloom.federation.codec import encode
@@ -190,7 +191,7 @@ class GridFederation(Federation):
         check_name(silo, self._mail.admitted().get(node))
         clients = header.get("clients")
         if not isinstance(clients, dict) or not all(
-            isinstance(k, str) and v in ("image", "text", "pair", "joint") for k, v in clients.items()
+            isinstance(k, str) and v in MODALITIES for k, v in clients.items()
         ):
             raise ContractBreach(f"{silo} brings no clients: {words(clients)}")
         for client, modality in clients.items():

@@ -237,6 +237,7 @@ def load_pipeline(folder: str | Path) -> Any:
         from fedloom.models.glide.pipeline import load_glide
 
         return load_glide(folder)
+    from fedloom.models.memory import in_own_memory
     from fedloom.models.pipeline import load_pipeline as load_pixel
 
-    return load_pixel(folder)
+    return in_own_memory(load_pixel(folder))

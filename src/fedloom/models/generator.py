@@ -28,13 +28,14 @@ from fedloom.models.conditioned import (
 from fedloom.models.device import CPU, device_of, kind_of
 from fedloom.models.fit import adamw, cosine, fit, index_batches
 from fedloom.models.frozen import Precision
+from fedloom.models.memory import in_own_memory
 from fedloom.models.pictures import to_float, to_uint8
 from fedloom.models.pipeline import PixelTextToImagePipeline
 from fedloom.models.settings import GeneratorSettings
 from fedloom.randomness import global_torch_stream, numpy_stream, torch_stream
 from fedloom.runs.cache import cached
 
-FORMAT = 1  # raise when a change of code changes what a generator draws
+FORMAT = 2  # raise when a change of code changes what a generator draws
 
 
 class Generator(Conditioned):
@@ -164,7 +165,7 @@ def load_generator(
     Raises:
         BadInput: this machine has no such device; W_r has another width.
     """
-    pipe, place = pipeline_file.load_pipeline(folder), device_of(device)
+    pipe, place = in_own_memory(pipeline_file.load_pipeline(folder)), device_of(device)
     generator = Generator(pipe, width, condition, place, precision)
     read_bridge(generator.bridge, folder)
     return generator.eval()

@@ -25,12 +25,16 @@ def load_given(what: str, name: str | Path, kind: Any, **more: Any) -> Any:
     """
     from safetensors import SafetensorError
 
+    from fedloom.models.memory import in_own_memory
+
     need(what, str(name))
     try:
-        return kind.from_pretrained(placed(str(name)), **hub_arguments(str(name)), **more)
+        loaded = kind.from_pretrained(placed(str(name)), **hub_arguments(str(name)), **more)
     except (*_WRONG, SafetensorError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInput(f"{what} {name}: cannot be loaded: {line}") from error
+    in_own_memory(loaded[0] if isinstance(loaded, tuple) else loaded)
+    return loaded
 
 
 def given_config(what: str, name: str | Path, kinds: Collection[str] = ()) -> Any:

@@ -23,7 +23,7 @@ from fedloom.models.latent_parts import LatentModel
 from fedloom.models.latent_schedule import noised, picture_seeds, sampler, snr_weight, target
 from fedloom.models.latent_settings import LatentSettings
 
-FORMAT = 1  # raise when a change of code changes what a generator draws
+FORMAT = 2  # raise when a change of code changes what a generator draws
 
 
 class LatentGenerator(LatentModel):

@@ -18,6 +18,7 @@ from fedloom.models.latent_schedule import prediction_of
 from fedloom.models.latent_settings import LatentSettings
 from fedloom.models.latent_sizes import add_lora
 from fedloom.models.latent_variants import check_variant, copy_part, variant_in
+from fedloom.models.memory import in_own_memory
 from fedloom.randomness import global_torch_stream
 from fedloom.weights import hub_arguments, need, placed
 
@@ -85,7 +86,7 @@ def load_pipeline(folder: Path, settings: LatentSettings) -> Any:
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise BadInput(f"{folder}: cannot be loaded as {name}: {_line(error)}") from error
     _check(pipe, folder)
-    return pipe
+    return in_own_memory(pipe)
 
 
 def _line(error: Exception) -> str:

@@ -31,7 +31,7 @@ from fedloom.models.latent_batches import Pictures, in_batches, in_cache
 from fedloom.models.latent_codes import resized
 from fedloom.models.pictures import to_uint8
 
-FORMAT = 1  # raise when a change of code changes what a generator draws
+FORMAT = 2  # raise when a change of code changes what a generator draws
 
 
 class GlideGenerator(Conditioned):

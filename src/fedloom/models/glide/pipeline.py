@@ -18,6 +18,7 @@ from fedloom.errors import BadInput
 from fedloom.models.glide.networks import GlideTextEncoder, GlideUNet
 from fedloom.models.glide.process import step_arguments, takes_variance, walk
 from fedloom.models.glide.tokenizer import encode
+from fedloom.models.memory import in_own_memory
 
 OUTPUTS = ("pil", "np", "pt")
 Draws = torch.Generator | list[torch.Generator]
@@ -210,4 +211,4 @@ def load_glide(folder: str | Path, dtype: torch.dtype = torch.float32) -> GlideP
     kind = (
         {} if dtype == torch.float32 else {"torch_dtype": dtype}
     )  # newer diffusers call it dtype, older know not
-    return GlidePipeline.from_pretrained(str(folder), **kind)  # type: ignore[no-any-return]
+    return in_own_memory(GlidePipeline.from_pretrained(str(folder), **kind))  # type: ignore[no-any-return]

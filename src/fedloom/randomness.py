@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def stream_seed(seed: int, *names: object) -> int:
     """A 63-bit seed for the stream called `names` (round, client, purpose ...) under `seed`."""
     text = "\x1f".join([str(seed), *map(str, names)])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:8], "little") >> 1
 
 
 def numpy_stream(seed: int, *names: object) -> np.random.Generator:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.config import DataSettings
-from fedloom.data.files import readable
 from fedloom.data.joint import JointSet, Kind, Part
+from fedloom.data.names import alike
 from fedloom.data.pairs import PairSet
 from fedloom.data.registry import DATASETS, PAIR_SETS, load_pairs, load_scene, loader_of, options_of
 from fedloom.data.scene import Held, ImageSet, Labels, Modality, Scene, TextSet
@@ -178,7 +178,7 @@ def _part(scene: Scene, silo: SiloSettings, seed: int) -> NDArray[np.int64]:
 
 
 def _plain(name: str) -> str:
-    return readable(name.replace("-", " ")).lower()
+    return alike(name.replace("-", " "))
 
 
 def class_positions(class_names: Sequence[str]) -> dict[str, int]:
@@ -203,13 +203,20 @@ def match_classes(own: Sequence[str], federation: Sequence[str], used: Sequence[
     at = class_positions(federation)
     labels = np.array([at.get(_plain(name), -1) for name in own], dtype=np.int64)
     for i in (int(i) for i in used if labels[i] < 0):
-        close = nearest(_plain(own[i]), at)
+        close = nearest(own[i], federation)
         hint = " Its labels look like numbers: say the names in data.options.labels_file."
         raise BadInput(
             f"the silo's class {own[i]!r} is not one of the federation's.{close}"
             f"{hint if own[i].isdecimal() else ''} The federation's: {', '.join(federation)}. "
             "(data.options.classes chooses among the silo's)"
         )
+    first: dict[int, int] = {}
+    for i in map(int, used):
+        if (other := first.setdefault(int(labels[i]), i)) != i:
+            raise BadInput(
+                f"the silo's classes {own[other]!r} and {own[i]!r} are both {federation[labels[i]]!r} here: "
+                "rename one of them, or choose with data.options.classes"
+            )
     return labels
 
 

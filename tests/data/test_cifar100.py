@@ -251,7 +251,7 @@ def test_binary_complaints(binary: Path) -> None:
     with pytest.raises(BadInput, match=r"train\.bin row 1: label 99, allowed: 0\.\.2"):
         load_scene("cifar100", binary)
     (binary / "cifar-100-binary" / "fine_label_names.txt").write_text("\n")
-    with pytest.raises(BadInput, match=r"fine_label_names\.txt: no fine label names"):
+    with pytest.raises(BadInput, match=r"fine_label_names\.txt: no class names, expected one a line"):
         load_scene("cifar100", binary)
 
 

@@ -179,7 +179,7 @@ def test_clips_that_are_missing_or_broken(root: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ("1001_IEO_HAP_XX", r"test\.csv row 9: 1 fields, expected 2: clip,EMO"),
+        ("1001_IEO_HAP_XX", r"test\.csv row 9: 1 field, expected 2: clip, EMO"),
         ("1001_IEO_HAP_HI,SAD", r"row 9: emotion 'SAD', but the clip is 1001_IEO_HAP_HI"),
         ("1001_IEO_HAP_XX,HAP", r"row 9: 1001_IEO_HAP_XX is listed already"),
         ("1001_IEO_HPP_XX,HPP", r"row 9: unknown emotion 'HPP'\. Did you mean 'HAP'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,9 @@ def test_root_alone(silo: Path) -> None:
     assert {m: len(s) for m, s in scene.test.items()} == {"image": 6, "text": 6}
     assert scene.test["text"].labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert scene.train["text"].texts[0] == "Found a adder, 0 m long"  # type: ignore[union-attr]
-    assert scene.notes == {
+    (numbers,) = scene.notes["numbers_as_labels"]
+    assert re.fullmatch(r".*texts_test\.csv: labels are numbers.*: 0 = adder, 1 = boa, 2 = cobra", numbers)
+    assert {key: value for key, value in scene.notes.items() if key != "numbers_as_labels"} == {
         "ignored_files": 1,
         "empty_texts": 2,
         "classes_without_training": [],
@@ -99,7 +102,7 @@ def test_csv_complaints(silo: Path) -> None:
     with pytest.raises(BadInput, match=r"row 15: unknown label '3'.*index 0\.\.2"):
         load(silo, **columns())  # type: ignore[arg-type]
     path.write_text(text + "short\n")
-    with pytest.raises(BadInput, match="row 15: 1 fields"):
+    with pytest.raises(BadInput, match="row 15: 1 field, the header has 3"):
         load(silo, **columns())  # type: ignore[arg-type]
     path.write_text("report,kind\n")
     with pytest.raises(BadInput, match="no rows below the header"):

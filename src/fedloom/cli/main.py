@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Sequence
 from typing import Annotated, cast
 
@@ -70,6 +72,7 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 failed, 2 bad input (each with one line on stderr), 130 interrupted. A bug keeps its
         traceback.
     """
+    _tolerant()
     try:
         code = app(args=None if args is None else list(args), prog_name="fedloom", standalone_mode=False)
     except UsageError as error:
@@ -89,6 +92,13 @@ def _usage(error: Exception) -> str:
     command = context.command_path if context is not None else "fedloom"
     message = str(error.format_message()) if hasattr(error, "format_message") else str(error)
     return f"{message}{'' if message.endswith(('.', '?')) else '.'} See `{command} --help`."
+
+
+def _tolerant() -> None:
+    """Show escaped what the terminal has no characters for, such as a name that is not UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _complain(message: str, code: int) -> int:

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from fedloom.data.assemble import Listing, Reading, assemble
-from fedloom.data.files import need_file, need_folder, read_lines, read_rows
+from fedloom.data.files import need_file, need_folder, read_names
 from fedloom.data.scene import Scene
+from fedloom.data.tables import read_fields
 from fedloom.errors import BadInput
 
 LAYOUT = (
@@ -53,11 +54,9 @@ def _list(path: Path, names: Sequence[str], cleaned: bool, notes: dict[str, int]
     texts: list[str] = []
     labels: list[int] = []
     places: list[str] = []
-    for number, row in read_rows(path):
+    for number, row in read_fields(path, ("class", "title", "description"), filled=False):
         if number == 1 and row[0].strip() == "Class Index":  # the header of a copy in circulation
             continue
-        if len(row) != 3:
-            raise BadInput(f"{path} row {number}: {len(row)} fields, expected 3: class, title, description")
         index = row[0].strip()
         if not (index.isascii() and index.isdecimal() and len(index) < 5 and 1 <= int(index) <= len(names)):
             raise BadInput(f"{path} row {number}: class {index[:40]!r}, allowed: 1 to {len(names)}")
@@ -98,9 +97,7 @@ def load(
     reading = Reading(classes=classes, per_class=per_class, generic_share=0.0, seed=seed)
     folder = _folder(root)
     named = folder / "classes.txt"
-    names = tuple(read_lines(named)) if named.is_file() else NAMES
-    if not names:
-        raise BadInput(f"{named}: no class names, expected one a line")
+    names = tuple(read_names(named)) if named.is_file() else NAMES
     notes = {"empty_texts": 0}
     train, test = (
         _list(need_file(folder / f"{part}.csv", LAYOUT), names, cleaned, notes) for part in ("train", "test")

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from fedloom.data.decode import OnBad, Source, check_on_bad, check_size, decode_all
-from fedloom.data.files import readable
 from fedloom.data.generic import split_generic
+from fedloom.data.names import alike, by_name, numeric, readable
 from fedloom.data.scene import ImageSet, Labels, Modality, Samples, Scene, TextSet
-from fedloom.errors import BadInput, unknown
+from fedloom.errors import BadInput, printable, unknown
 from fedloom.randomness import stream_seed
 
 
@@ -82,19 +82,24 @@ Parts = Mapping[Modality, Listing]
 
 
 def chosen_classes(names: Sequence[str], wanted: Sequence[str] | None) -> list[int]:
-    """Positions in `names` of the wanted ones, in their order; `apple_pie` and `apple pie` are the same."""
-    at: dict[str, int] = {}
-    for n, name in enumerate(names):
-        if at.setdefault(readable(name).lower(), n) != n:
-            first = names[at[readable(name).lower()]]
-            raise BadInput(f"class names {first!r} and {name!r} differ only by case, space or underscore")
+    """Positions in `names` of the wanted ones, in their order; `apple_pie` and `apple pie` are the same (see `names`).
+
+    Raises:
+        BadInput: a name on either list that is empty, no text or given twice; one that is wanted and not there.
+    """
+    at = by_name(names)
     if wanted is None:
         return list(range(len(names)))
+    padded = [name for name in names if numeric(name) and name != str(int(name))]
     chosen = []
     for name in wanted:
-        i = at.get(readable(str(name)).lower())
+        if not isinstance(name, str) and (type(name) is not int or padded):
+            raise BadInput(
+                f"classes: {name!r} is no text, as YAML reads no, null, 1.0 or 01. Put each name in quotes"
+            )
+        i = at.get(alike(str(name)))
         if i is None:
-            raise unknown("class", str(name), at)
+            raise unknown("class", str(name), [readable(name) for name in names])
         if i in chosen:
             raise BadInput(f"classes: {name!r} is named twice")
         chosen.append(i)
@@ -171,7 +176,7 @@ def assemble(
             listing = _restrict(listing, chosen, reading.per_class, reading.seed)
             samples, listing, unread = _read(name, part, modality, listing, reading)
             sets[part][modality] = samples
-            bad += unread
+            bad += map(printable, unread)
             if part == "train":
                 listings[modality] = listing
     keys = {m: listing.keys for m, listing in listings.items() if listing.keys is not None}

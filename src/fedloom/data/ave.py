@@ -11,7 +11,8 @@ from typing import Any
 from fedloom.data.assemble import Reading, chosen_classes
 from fedloom.data.clips import Clip, ClipReading, clip_notes, read_clips
 from fedloom.data.decode import OnBad
-from fedloom.data.files import need_file, need_folder, read_text, readable
+from fedloom.data.files import need_file, need_folder, numbered_lines
+from fedloom.data.names import readable, spelled
 from fedloom.data.scene import Scene
 from fedloom.data.sound import SoundReading
 from fedloom.errors import BadInput, unknown
@@ -21,7 +22,7 @@ LAYOUT = (
     "AVE/<VideoID>.mp4, or what was cut from them: Image-01-FPS-SE/<VideoID>/<number>.jpg and Audio-SE/<VideoID>.wav"
 )
 PARTS = ("test", "val", "train")  # in this order an event is claimed: never tested and trained on
-SECONDS = re.compile(r"\d+(\.\d+)?")
+SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
 VIDEO = re.compile(r"[\w-]+")
 
 
@@ -47,9 +48,9 @@ def read_events(path: Path) -> list[Event]:
         BadInput: a line of other than five fields, or a span that is none (with its number).
     """
     events = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    for number, line in numbered_lines(path):
         line = line.strip()
-        if not line or (number == 1 and line.startswith("Category&")):
+        if number == 1 and line.startswith("Category&"):
             continue
         place = f"{path} line {number}"
         fields = [field.strip() for field in line.rsplit("&", 4)]
@@ -60,7 +61,7 @@ def read_events(path: Path) -> list[Event]:
             raise BadInput(f"{place}: VideoID {video[:40]!r}, expected letters, digits, - and _")
         if not SECONDS.fullmatch(start) or not SECONDS.fullmatch(end) or float(start) > float(end):
             raise BadInput(f"{place}: from {start[:20]!r} to {end[:20]!r}, expected seconds, Start first")
-        events.append(Event(category, video, float(start), float(end)))
+        events.append(Event(spelled(category), video, float(start), float(end)))
     if not events:
         raise BadInput(f"{path}: no events")
     return events

@@ -9,7 +9,9 @@ from typing import Any
 from fedloom.data.captioned import Captioned, PairReading, assemble_pairs, inside
 from fedloom.data.decode import OnBad, Source
 from fedloom.data.files import need_file, need_folder
+from fedloom.data.names import composed
 from fedloom.data.pairs import PARTS, Pairs, Part
+from fedloom.data.parquet import is_text, read_table
 from fedloom.errors import BadInput, unknown
 
 LAYOUT = (
@@ -92,23 +94,21 @@ def read_caption_parquet(files: dict[Part, list[Path]]) -> dict[Part, list[Capti
 
 
 def _rows(path: Path) -> list[tuple[Any, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    columns, _ = read_table(path, {"image": None, "captions": (_is_list, "a list of strings")})
+    return list(zip(columns["image"], columns["captions"]))
 
-    try:
-        file = pq.ParquetFile(path)
-        schema = file.schema_arrow
-        for column in ("image", "captions"):
-            if column not in schema.names:
-                raise BadInput(f"{path}: no column {column!r}. Its columns: {', '.join(schema.names)}.")
-        kind = schema.field("captions").type
-        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
-            raise BadInput(f"{path}: column 'captions' is {kind}, allowed: a list of strings")
-        table = file.read(columns=["image", "captions"])
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInput(f"{path}: not a complete parquet file: {reason}") from error
-    return list(zip(table["image"].to_pylist(), table["captions"].to_pylist()))
+
+def _is_list(kind: Any) -> bool:
+    """Whether a column of that type holds lists of texts."""
+    import pyarrow as pa
+
+    lists = (
+        *(pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list),
+        *(pa.types.is_list_view, pa.types.is_large_list_view),
+    )
+    return any(is_list(kind) for is_list in lists) and (
+        pa.types.is_null(kind.value_type) or is_text(kind.value_type)
+    )
 
 
 def _source(cell: Any, path: Path, place: str, seen: dict[str, str]) -> Source:
@@ -116,10 +116,10 @@ def _source(cell: Any, path: Path, place: str, seen: dict[str, str]) -> Source:
     if isinstance(cell, bytes) and cell:
         return cell
     if isinstance(cell, dict):
-        name = str(cell.get("path") or "")
+        name = composed(str(cell.get("path") or ""))
         if name and seen.setdefault(name, place) != place:
             raise BadInput(f"{place}: picture {name!r} is that of {seen[name]} already")
-        if cell.get("bytes"):
+        if isinstance(cell.get("bytes"), bytes) and cell["bytes"]:
             return bytes(cell["bytes"])
         if name:
             return inside(path.parent, name, place)

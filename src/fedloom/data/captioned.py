@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fedloom.data.decode import OnBad, Source, check_on_bad, check_size, decode_all
+from fedloom.data.files import on_disk
 from fedloom.data.pairs import PARTS, Pairs, PairSet, Part
-from fedloom.errors import BadInput, unknown
+from fedloom.errors import BadInput, printable, unknown
 from fedloom.randomness import stream_seed
 
 T = TypeVar("T")
@@ -96,7 +97,7 @@ def inside(folder: Path, name: str, place: str) -> Path:
     path = PurePosixPath(name)
     if not path.name or path.is_absolute() or ".." in path.parts or "\0" in name:
         raise BadInput(f"{place}: file name {name[:60]!r}, expected one inside {folder}")
-    return folder / path
+    return on_disk(folder, name)
 
 
 def assemble_pairs(name: str, listed: Listed, reading: PairReading, notes: Mapping[str, Any]) -> Pairs:
@@ -135,7 +136,8 @@ def assemble_pairs(name: str, listed: Listed, reading: PairReading, notes: Mappi
         owner = np.repeat(np.arange(len(own), dtype=np.int64), [len(c) for c in own])
         parts[part] = PairSet(images, tuple(text for c in own for text in c), owner)
         bad += unread
-    return Pairs(name, parts, {**counts, "unreadable_images": len(bad), "unreadable_examples": bad[:5]})
+    shown = [printable(place) for place in bad[:5]]
+    return Pairs(name, parts, {**counts, "unreadable_images": len(bad), "unreadable_examples": shown})
 
 
 def _tidy(entry: Captioned, most: int | None, seen: set[str | int], counts: dict[str, Any]) -> list[str]:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedloom.data.assemble import Reading, chosen_classes
-from fedloom.data.files import need_file, need_folder, read_lines, readable
+from fedloom.data.files import need_file, need_folder, read_names
 from fedloom.data.generic import split_generic
+from fedloom.data.names import readable
 from fedloom.data.plain_pickle import read_plain, text
 from fedloom.data.scene import ImageSet, Labels, Modality, Samples, Scene
 from fedloom.errors import BadInput, unknown
@@ -78,7 +79,7 @@ def _names(folder: Path, layout: str, kind: LabelKind) -> tuple[str, ...]:
     """The class names in order of label."""
     if layout == "binary":
         path = need_file(folder / f"{kind}_label_names.txt", LAYOUT)
-        names = read_lines(path)
+        names = read_names(path)
     else:
         path = need_file(folder / "meta", LAYOUT)
         entry = _entry(read_plain(path), f"{kind}_label_names", path)

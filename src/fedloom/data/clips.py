@@ -15,7 +15,7 @@ from fedloom.data.assemble import Reading
 from fedloom.data.frames import folder_frames, video_frames
 from fedloom.data.joint import JointSet
 from fedloom.data.sound import SOUNDS, SoundReading, Unreadable, log_spectrogram, read_sound
-from fedloom.errors import BadInput
+from fedloom.errors import BadInput, printable
 from fedloom.randomness import stream_seed
 
 SKIP = "(on_bad='skip' leaves such out)"
@@ -161,4 +161,4 @@ def _skip(count: str, reason: str, options: Reading, notes: dict[str, Any]) -> N
         raise BadInput(f"{reason}. {SKIP}")
     notes[count] += 1
     if len(notes["skipped_examples"]) < 5:
-        notes["skipped_examples"].append(reason)
+        notes["skipped_examples"].append(printable(reason))

@@ -10,9 +10,11 @@ from typing import Any, Literal, get_args
 from fedloom.data.assemble import Reading, chosen_classes
 from fedloom.data.clips import Clip, ClipReading, clip_notes, read_clips
 from fedloom.data.decode import OnBad
-from fedloom.data.files import need_file, need_folder, read_columns, read_rows
+from fedloom.data.files import need_file, need_folder
+from fedloom.data.names import blank
 from fedloom.data.scene import Scene
 from fedloom.data.sound import SoundReading
+from fedloom.data.tables import read_columns, read_fields
 from fedloom.errors import BadInput, unknown
 from fedloom.randomness import stream_seed
 
@@ -48,10 +50,8 @@ def _ogm(base: Path) -> dict[str, list[str]]:
         names = (f"{part}.csv", f"ogm_ge_{part}.csv")
         path = need_file(next((base / n for n in names if (base / n).is_file()), base / names[0]), LAYOUT)
         parts[part] = []
-        for number, row in read_rows(path):
+        for number, row in read_fields(path, ("clip", "EMO")):
             place = f"{path} row {number}"
-            if len(row) != 2:
-                raise BadInput(f"{place}: {len(row)} fields, expected 2: clip,EMO")
             clip, emotion = row[0].strip(), row[1].strip()
             if _emotion(clip, place) != emotion:
                 raise BadInput(f"{place}: emotion {emotion[:40]!r}, but the clip is {clip}")
@@ -87,8 +87,12 @@ def _votes(base: Path, notes: dict[str, Any]) -> dict[str, int]:
     path = need_file(base / "processedResults" / "summaryTable.csv", LAYOUT)
     labels: dict[str, int] = {}
     order = list(PERCEIVED)
-    for _, (clip, vote) in read_columns(path, ["FileName", "MultiModalVote"]):
+    for number, (clip, vote) in read_columns(path, ["FileName", "MultiModalVote"]):
         clip, vote = clip.strip(), vote.strip()
+        if clip in labels:
+            raise BadInput(f"{path} row {number}: clip {clip[:40]!r} is listed already")
+        if blank(vote):  # as a clip that is not in the table
+            continue
         if vote in PERCEIVED:
             labels[clip] = order.index(vote)
         else:

@@ -14,10 +14,12 @@ from fedloom.data.assemble import Reading, chosen_classes
 from fedloom.data.captioned import inside
 from fedloom.data.clips import choose
 from fedloom.data.decode import OnBad, decode_all
-from fedloom.data.files import need_file, need_folder, read_text, readable
+from fedloom.data.files import need_file, need_folder
 from fedloom.data.joint import JointSet
+from fedloom.data.names import readable, spelled
 from fedloom.data.scene import Scene
-from fedloom.errors import BadInput, nearest, unknown
+from fedloom.data.tables import read_tabbed
+from fedloom.errors import BadInput, printable, unknown
 
 LAYOUT = (
     "data_image/<event>/<date>/<tweet>_<n>.jpg and crisismmd_datasplit_all/task_<task>_text_img_{train,dev,test}.tsv, "
@@ -71,44 +73,21 @@ def clean(text: str) -> str:
     return " ".join(LINK.sub(" ", RETWEET.sub("", text)).replace("#", "").split())
 
 
-def _table(path: Path, columns: Sequence[str]) -> list[tuple[int, tuple[str, ...]]]:
-    """Rows of a tab-separated file, cut down to `columns`: (line, values). Quotes are text, as tweets hold them."""
-    header: list[str] = []
-    rows = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):  # tweets may hold other line breaks
-        if not line.strip():
-            continue
-        fields = line.rstrip("\r").split("\t")
-        if not header:
-            header = [name.strip() for name in fields]
-            for column in columns:
-                if column not in header:
-                    has = ", ".join(header)
-                    raise BadInput(
-                        f"{path}: no column {column!r}.{nearest(column, header)} Its columns: {has}."
-                    )
-        elif len(fields) != len(header):
-            raise BadInput(f"{path} line {number}: {len(fields)} fields, the header has {len(header)}")
-        else:
-            rows.append((number, tuple(fields[header.index(column)] for column in columns)))
-    if not rows:
-        raise BadInput(f"{path}: no rows below the header")
-    return rows
-
-
 def _list(
     path: Path, base: Path, column: str, names: Sequence[str], merged: bool, notes: dict[str, Any]
 ) -> list[_Row]:
     """The rows of a part whose label is known."""
     rows = []
-    for number, (name, text, picture, label) in _table(path, ["image_id", "tweet_text", "image", column]):
-        place, label = f"{path} line {number}", label.strip()
+    for number, (name, text, picture, label) in read_tabbed(
+        path, ["image_id", "tweet_text", "image", column]
+    ):
+        place, label = f"{path} line {number}", spelled(label)
         if label in UNJUDGED:
             notes["unjudged"] += 1
             continue
         label = MERGED.get(label, label) if merged else label
         if label not in names:
-            raise BadInput(f"{place}: {unknown('label', label[:60], names)}")
+            raise BadInput(f"{place}: {unknown('label', label, names)}")
         file = inside(base, picture.strip(), place)
         rows.append(_Row(name.strip(), text, file, names.index(label), place))
     return rows
@@ -134,11 +113,11 @@ def _samples(
             raise BadInput(f"{reason}. (on_bad='skip' leaves such out)")
         notes["missing_images"] += 1
         if len(notes["missing_examples"]) < 5:
-            notes["missing_examples"].append(str(rows[i].picture))
+            notes["missing_examples"].append(printable(str(rows[i].picture)))
     files, places = [row.picture for row, _ in there], [str(row.picture) for row, _ in there]
     images, kept, bad = decode_all(files, places, options.size, options.on_bad)
     notes["unreadable_images"] += len(bad)
-    notes["unreadable_examples"] = (notes["unreadable_examples"] + bad)[:5]
+    notes["unreadable_examples"] = [*notes["unreadable_examples"], *map(printable, bad)][:5]
     if not len(kept):
         raise BadInput(
             f"crisismmd: none of {len(picked)} {part} posts of the chosen classes has a readable picture"

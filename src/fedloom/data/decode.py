@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fedloom.errors import BadInput
 
@@ -101,6 +101,10 @@ def decode_all(
         except UNREADABLE as error:
             if isinstance(error, FileNotFoundError):
                 return "there is no such file"
+            if isinstance(
+                error, UnidentifiedImageError
+            ):  # Pillow's message names an object where there is no file
+                return "no picture, or of a format that is not known"
             return str(error).splitlines()[0] if str(error) else type(error).__name__
 
     images = np.empty((len(sources), size, size, 3), dtype=np.uint8)

@@ -1,22 +1,19 @@
-"""Files and tables of a data set on disk: every complaint names the file, and what it should hold."""
+"""Files of a data set on disk: every complaint names the file, and what it should hold."""
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator, Sequence
+import os
+import unicodedata
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from fedloom.errors import BadInput, nearest
+from fedloom.data.encodings import decoded
+from fedloom.data.names import by_name
+from fedloom.errors import BadInput
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-LIMIT = 10_000_000  # characters in one CSV field; the csv module's own limit, 131 072, is below a long report
-
-
-def readable(name: str) -> str:
-    """A class name as people and text encoders read it: `apple_pie` is `apple pie`."""
-    return " ".join(name.replace("_", " ").split())
 
 
 def need_folder(path: str | Path, layout: str) -> Path:
@@ -50,65 +47,67 @@ def pictures(path: Path) -> list[Path]:
     )
 
 
+def on_disk(folder: Path, name: str) -> Path:
+    """The file `name` below `folder`, as its name is written on this disk.
+
+    A list may have the accents of a name in one piece where macOS, or an archive that it packed, has them apart.
+    """
+    path = folder / name
+    if name.isascii() or os.path.lexists(path):
+        return path
+    forms = (folder / unicodedata.normalize("NFC", name), folder / unicodedata.normalize("NFD", name))
+    return next((other for other in forms if os.path.lexists(other)), path)
+
+
 def read_text(path: Path) -> str:
-    """A UTF-8 file (a byte-order mark is allowed)."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: not UTF-8 text (byte {error.start})") from error
+    """A UTF-8 file (a byte-order mark is allowed), its line breaks `\\n`. BadInput: see decoded."""
+    text = decoded(path, "line", lambda before: before.count("\n") + 1)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a UTF-8 file, stripped, without the empty ones."""
-    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    return [line.strip() for _, line in numbered_lines(path)]
+
+
+def numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a UTF-8 file that are not empty, as they are, with their numbers from 1."""
+    lines = read_text(path).split("\n")  # and at nothing else that Unicode counts as a line break
+    return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def read_names(path: Path) -> list[str]:
+    """Class names, one a line, in order of label. BadInput: none, or an empty line before the last name.
+
+    Such a line would move all names below it to other labels.
+    """
+    lines = numbered_lines(path)
+    if not lines:
+        raise BadInput(f"{path}: no class names, expected one a line")
+    for n, (number, _) in enumerate(lines, start=1):
+        if number != n:
+            raise BadInput(f"{path} line {n}: empty, expected class name number {n}")
+    names = [line.strip() for _, line in lines]
+    by_name(names, str(path))
+    return names
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file."""
+    """A JSON file. BadInput: it is none, or an object has a key twice, of which Python would take the last."""
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
+        return json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}: not JSON (line {error.lineno}: {error.msg})") from error
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
+        raise BadInput(f"{path}: not JSON that can be read: {str(error)[:80]}") from error
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Rows of a CSV file with their numbers as a spreadsheet shows them: from 1, quoted line breaks add none.
-
-    Raises:
-        BadInput: not UTF-8, or not CSV (with the line).
-    """
-    number = 0
-    csv.field_size_limit(LIMIT)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for number, row in enumerate(csv.reader(file, strict=True), start=1):
-                if row:
-                    yield number, row
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: not UTF-8 text after row {number}") from error
-    except csv.Error as error:
-        raise BadInput(f"{path}: not CSV after row {number}: {error}") from error
-
-
-def read_columns(path: Path, columns: Sequence[str]) -> list[tuple[int, tuple[str, ...]]]:
-    """Rows of a CSV file with a header, cut down to `columns`: (row number, values). The header is row 1.
-
-    Raises:
-        BadInput: no header, a column that is not there (names those that are), a row too short, no rows.
-    """
-    rows = read_rows(path)
-    _, header = next(rows, (0, []))
-    header = [name.strip() for name in header]
-    for column in columns:
-        if column not in header:
-            has = ", ".join(header) or "none"
-            raise BadInput(f"{path}: no column {column!r}.{nearest(column, header)} Its columns: {has}.")
-    at = [header.index(column) for column in columns]
-    table = []
-    for number, row in rows:
-        if len(row) <= max(at):
-            raise BadInput(f"{path} row {number}: {len(row)} fields, the header has {len(header)}")
-        table.append((number, tuple(row[i] for i in at)))
-    if not table:
-        raise BadInput(f"{path}: no rows below the header")
-    return table
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        (key, times), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise BadInput(f"key {key[:60]!r} is given {times} times in one object")
+    return found

@@ -9,8 +9,9 @@ from fedloom.data.caption_parquet import LAYOUT as PARQUET_LAYOUT
 from fedloom.data.caption_parquet import read_caption_parquet, shards
 from fedloom.data.captioned import Captioned, PairReading, assemble_pairs, inside
 from fedloom.data.decode import OnBad
-from fedloom.data.files import need_file, need_folder, read_lines, read_text
+from fedloom.data.files import need_file, need_folder, numbered_lines, read_lines
 from fedloom.data.karpathy import read_karpathy
+from fedloom.data.names import composed
 from fedloom.data.pairs import Pairs, Part
 from fedloom.errors import BadInput
 
@@ -79,7 +80,7 @@ def flickr8k(
     for part, list_name in LISTS.items():
         path = need_file(base / f"Flickr_8k.{list_name}.txt", LAYOUT_8K)
         listed[part] = []
-        for name in read_lines(path):
+        for name in map(composed, read_lines(path)):
             if name in seen:
                 raise BadInput(f"{path}: {name!r} is listed already, in {seen[name].name}")
             seen[name] = path
@@ -92,14 +93,10 @@ def flickr8k(
 def _tokens(path: Path) -> dict[str, list[tuple[str, str]]]:
     """The captions of each picture, (id, text), from lines `<file>#<number> TAB <caption>`."""
     captions: dict[str, list[tuple[str, str]]] = {}
-    for number, line in enumerate(
-        read_text(path).split("\n"), start=1
-    ):  # captions may hold other line breaks
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         key, tab, caption = line.partition("\t")
         name, _, index = key.rpartition("#")
         if not tab or not name or not index.strip().isdecimal():
             raise BadInput(f"{path} line {number}: {line[:60]!r}, expected <file>#<number> TAB <caption>")
-        captions.setdefault(name, []).append((key.strip(), caption))
+        captions.setdefault(composed(name), []).append((key.strip(), caption))
     return captions

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from fedloom.data.assemble import Listing, Reading, assemble
 from fedloom.data.decode import OnBad
-from fedloom.data.files import PICTURES, folders, read_columns, read_json, read_lines, readable
+from fedloom.data.files import PICTURES, folders
 from fedloom.data.generic import stratified
+from fedloom.data.labels import classes_of, encode
+from fedloom.data.names import blank, spelled
 from fedloom.data.parquet import read_parquet
 from fedloom.data.raw import Raw
 from fedloom.data.scene import Labels, Modality, Scene
-from fedloom.errors import BadInput, unknown
+from fedloom.data.tables import read_columns
+from fedloom.errors import BadInput
 from fedloom.randomness import numpy_stream
 
 LAYOUT = (
@@ -47,12 +49,18 @@ def _image_folder(path: Path) -> Raw:
 
 def _images(path: Path) -> Raw:
     if path.is_dir():
-        return _image_folder(path)
+        return _spelled(_image_folder(path))
     if not path.is_file():
         raise BadInput(f"{path}: there is no such file or folder. Expected an image folder or a parquet file")
     if path.suffix.lower() not in {".parquet", ".pq"}:
         raise BadInput(f"{path}: images are read from a folder of class folders or a .parquet file")
     return read_parquet(path)
+
+
+def _spelled(raw: Raw) -> Raw:
+    """The pictures of folders under their classes' names as they are kept, whatever this disk makes of accents."""
+    names = tuple(sorted({spelled(name) for name in raw.names or ()}))
+    return replace(raw, written=[spelled(str(name)) for name in raw.written], names=names)
 
 
 def _texts(path: Path, text: str, label: str) -> Raw:
@@ -62,65 +70,13 @@ def _texts(path: Path, text: str, label: str) -> Raw:
             f"{path}: there is no such file. Expected a CSV file with columns {text!r} and {label!r}"
         )
     rows = read_columns(path, (text, label))
-    full = [(number, words.strip(), name.strip()) for number, (words, name) in rows if words.strip()]
+    full = [(number, words.strip(), name.strip()) for number, (words, name) in rows if not blank(words)]
     return Raw(
         [words for _, words, _ in full],
         [name for _, _, name in full],
         [f"{path} row {number}" for number, _, _ in full],
         left_out=len(rows) - len(full),
     )
-
-
-def _class_list(path: Path) -> tuple[str, ...]:
-    """Class names of a file: a JSON list, a JSON object of index to name, or a name a line."""
-    if not path.is_file():
-        raise BadInput(f"{path}: there is no such labels file")
-    content = read_json(path) if path.suffix.lower() == ".json" else read_lines(path)
-    if isinstance(content, dict) and all(key.isdecimal() for key in content):
-        indices = sorted(map(int, content))
-        if indices == list(range(len(content))):
-            content = [content[key] for key in sorted(content, key=int)]
-    if not isinstance(content, list) or not content or not all(isinstance(name, str) for name in content):
-        raise BadInput(f"{path}: expected a list of class names, or an object of 0, 1, ... to names")
-    return tuple(content)
-
-
-def _encode(raw: Raw, names: Sequence[str], given: bool) -> Listing:
-    """Labels as written to indices into `names`.
-
-    A string is a class name, or an index where not all names are numbers. An integer is an index if the list
-    of names was given, and a name if the names were gathered from the labels themselves.
-    """
-    at = {readable(name).lower(): i for i, name in enumerate(names)}
-    numbered = all(name.isdecimal() for name in names)
-    labels = np.empty(len(raw.items), dtype=np.int64)
-    for n, (label, place) in enumerate(zip(raw.written, raw.places)):
-        text = str(label)
-        i = at.get(readable(text).lower()) if isinstance(label, str) or not given else None
-        index_allowed = given if isinstance(label, int) else not numbered
-        if i is None and index_allowed and text.isdecimal() and int(text) < len(names):
-            i = int(text)
-        if i is None:
-            raise BadInput(f"{place}: {unknown('label', text, names)} (or an index 0..{len(names) - 1})")
-        labels[n] = i
-    return Listing(raw.items, labels, raw.places)
-
-
-def _names(
-    labels_file: Path | None, beside: Sequence[Path], raws: Sequence[Raw]
-) -> tuple[tuple[str, ...], bool]:
-    """The class names, and whether they were given: labels_file, a labels.json beside the data, the data's
-    own list; else gathered from the training labels of the first modality."""
-    if labels_file is not None:
-        return _class_list(labels_file), True
-    for folder in beside:
-        if (folder / "labels.json").is_file():
-            return _class_list(folder / "labels.json"), True
-    for raw in raws:
-        if raw.names is not None:
-            return raw.names, True
-    found = {str(label) for label in raws[0].written}
-    return tuple(sorted(found, key=lambda s: (0, int(s), s) if s.isdecimal() else (1, 0, s))), False
 
 
 def _hold_out(listing: Listing, share: float, seed: int, what: str) -> tuple[Listing, Listing]:
@@ -223,8 +179,11 @@ def load(
         p for p in (base, *(path.parent for path in where.values() if path is not None)) if p is not None
     ]
     named = None if labels_file is None else (base or Path()) / Path(labels_file).expanduser()
-    names, fixed = _names(named, beside, [raw for key, raw in raws.items() if key.endswith("train")])
-    listings = {key: _encode(raw, names, fixed) for key, raw in raws.items()}
+    trained = {str(where[key]): raw for key, raw in raws.items() if key.endswith("train")}
+    classes_found = classes_of(named, beside, trained)
+    names = classes_found.names
+    encoded = {key: encode(raw, classes_found, str(where[key])) for key, raw in raws.items()}
+    listings = {key: listing for key, (listing, _) in encoded.items()}
     train: dict[Modality, Listing] = {}
     test: dict[Modality, Listing] = {}
     keys: tuple[tuple[Modality, str], ...] = (("image", "images"), ("text", "texts"))
@@ -238,6 +197,7 @@ def load(
     notes = {
         "ignored_files": sum(raw.left_out for key, raw in raws.items() if key.startswith("images")),
         "empty_texts": sum(raw.left_out for key, raw in raws.items() if key.startswith("texts")),
+        "numbers_as_labels": [line for _, line in encoded.values() if line is not None],
         "classes_without_training": _absent(names, [listing.labels for listing in train.values()]),
     }
     return assemble(name, names, train, test, reading, notes=notes)

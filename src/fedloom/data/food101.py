@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from fedloom.data.assemble import Listing, Reading, assemble
+from fedloom.data.captioned import inside
 from fedloom.data.decode import OnBad
-from fedloom.data.files import need_file, need_folder, read_json, read_lines
+from fedloom.data.files import need_file, need_folder, read_json, read_lines, read_names
+from fedloom.data.names import composed
 from fedloom.data.scene import Scene
 from fedloom.errors import BadInput, unknown
 
@@ -25,19 +27,23 @@ def _entries(meta: Path, part: str) -> tuple[Path, list[str]]:
     content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
         raise BadInput(f"{path}: expected an object of class to list of <class>/<id>")
-    return path, [str(entry) for entries in content.values() for entry in entries]
+    for name, entries in content.items():
+        for entry in entries:
+            if not isinstance(entry, str) or composed(entry.partition("/")[0]) != composed(name):
+                raise BadInput(f"{path}: entry {str(entry)[:60]!r} in the list of {name!r}")
+    return path, [entry for entries in content.values() for entry in entries]
 
 
 def _list(root: Path, part: str, names: Sequence[str]) -> Listing:
     path, entries = _entries(root / "meta", part)
-    at = {name: i for i, name in enumerate(names)}
-    entries = sorted(entries)
+    at = {composed(name): i for i, name in enumerate(names)}
+    entries = sorted(map(composed, entries))
     for entry in entries:
         name = entry.partition("/")[0]
         if name not in at or "/" not in entry:
             raise BadInput(f"{path}: entry {entry!r}: {unknown('class', name, at)}")
     labels = np.array([at[e.partition("/")[0]] for e in entries], dtype=np.int64)
-    files = [root / "images" / f"{entry}.jpg" for entry in entries]
+    files = [inside(root / "images", f"{entry}.jpg", str(path)) for entry in entries]
     return Listing(files, labels, [str(f) for f in files])
 
 
@@ -61,6 +67,6 @@ def load(
     reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed)
     folder = need_folder(root, LAYOUT)
     need_folder(folder / "images", LAYOUT)
-    names = read_lines(need_file(need_folder(folder / "meta", LAYOUT) / "classes.txt", LAYOUT))
+    names = read_names(need_file(need_folder(folder / "meta", LAYOUT) / "classes.txt", LAYOUT))
     train, test = (_list(folder, part, names) for part in ("train", "test"))
     return assemble("food101", names, {"image": train}, {"image": test}, reading)

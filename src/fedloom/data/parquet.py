@@ -3,30 +3,106 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fedloom.data.decode import Source
+from fedloom.data.files import on_disk
+from fedloom.data.names import alike, blank, by_name, numeric, position, spelled
 from fedloom.data.raw import Raw
 from fedloom.errors import BadInput
 
 
-def _label_names(metadata: dict[bytes, bytes] | None, path: Path) -> tuple[str, ...] | None:
+def read_table(
+    path: Path, kinds: Mapping[str, tuple[Callable[[Any], bool], str] | None]
+) -> tuple[dict[str, list[Any]], dict[bytes, bytes]]:
+    """Columns of a parquet file as plain values, and the schema's metadata.
+
+    Args:
+        path: of the file.
+        kinds: the columns to read; a test of the column's type and its name in words, or None for any.
+
+    Raises:
+        BadInput: truncated or no parquet file; a column missing (names those there are), there twice, or of a wrong
+            type; a text that is not UTF-8 (with its row); no rows.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with path.open("rb") as opened:  # not by its name, which need not be UTF-8
+            file = pq.ParquetFile(opened)
+            schema = file.schema_arrow
+            for column, kind in kinds.items():
+                _check_column(path, schema, column, kind)
+            table = file.read(columns=list(kinds))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadInput(f"{path}: not a complete parquet file: {reason}") from error
+    if not table.num_rows:
+        raise BadInput(f"{path}: no rows")
+    return {column: _values(table[column], column, path) for column in kinds}, schema.metadata or {}
+
+
+def _check_column(
+    path: Path, schema: Any, column: str, kind: tuple[Callable[[Any], bool], str] | None
+) -> None:
+    places = [n for n, name in enumerate(schema.names, start=1) if name == column]
+    if not places:
+        raise BadInput(f"{path}: no column {column!r}. Its columns: {', '.join(schema.names)}.")
+    if len(places) > 1:
+        numbers = " and ".join(map(str, places))
+        raise BadInput(
+            f"{path}: {len(places)} columns are called {column!r}, numbers {numbers}: rename all but one"
+        )
+    if kind is not None and not kind[0](found := schema.field(column).type):
+        raise BadInput(f"{path}: column {column!r} is {found}, allowed: {kind[1]}")
+
+
+def _values(column: Any, name: str, path: Path) -> list[Any]:
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        for row, cell in enumerate(column):
+            try:
+                cell.as_py()
+            except UnicodeDecodeError as error:
+                raise BadInput(f"{path} row {row}: column {name!r} is not UTF-8 text") from error
+        raise
+
+
+def is_text(kind: Any) -> bool:
+    """Whether a column of that type holds text."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_label(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return is_text(kind) or pa.types.is_integer(kind.value_type if pa.types.is_dictionary(kind) else kind)
+
+
+def _label_names(metadata: dict[bytes, bytes], path: Path) -> tuple[str, ...] | None:
     """Class names in the schema's metadata: `huggingface` (its features), or `label_names`, a JSON list."""
-    metadata = metadata or {}
     try:
         if b"label_names" in metadata:
             names = json.loads(metadata[b"label_names"])
         else:
             features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
             names = features.get("label", {}).get("names")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise BadInput(f"{path}: the label names in its metadata cannot be read: {error}") from error
     if names is None:
         return None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise BadInput(f"{path}: the label names in its metadata are no list of strings")
-    return tuple(names)
+    by_name(names, f"{path}, label names in its metadata")
+    return tuple(map(spelled, names))
 
 
 def _source(cell: Any, path: Path, row: int) -> Source:
@@ -34,51 +110,48 @@ def _source(cell: Any, path: Path, row: int) -> Source:
     if isinstance(cell, bytes) and cell:
         return cell
     if isinstance(cell, dict):
-        if cell.get("bytes"):
+        if isinstance(cell.get("bytes"), bytes) and cell["bytes"]:
             return bytes(cell["bytes"])
         if cell.get("path"):
-            return path.parent / str(cell["path"])
+            return on_disk(path.parent, str(cell["path"]))
     raise BadInput(f"{path} row {row}: no picture (expected bytes, or a struct of bytes and path)")
 
 
 def read_parquet(path: Path) -> Raw:
     """Columns `image` and `label` of a parquet file, rows in order, numbered from 0.
 
+    Where the file has a list of class names, its labels are names: those its numbers count.
+
     Raises:
-        BadInput: truncated or no parquet file, a column missing (names those there are), of a wrong type, or
-            an empty cell; no rows.
+        BadInput: what read_table finds; an empty cell, or a number that is not on the file's own list (with the row).
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    kinds = {"image": None, "label": (_is_label, "integer or string")}
+    columns, metadata = read_table(path, kinds)
+    places = [f"{path} row {row}" for row in range(len(columns["label"]))]
+    names = _label_names(metadata, path)
+    for label, place in zip(columns["label"], places):
+        if label is None or blank(str(label)):
+            raise BadInput(f"{place}: no label")
+    labels = columns["label"] if names is None else _named(columns["label"], names, places)
+    items = [_source(cell, path, row) for row, cell in enumerate(columns["image"])]
+    return Raw(items, labels, places, names)
 
-    try:
-        file = pq.ParquetFile(path)
-        schema = file.schema_arrow
-        missing = [c for c in ("image", "label") if c not in schema.names]
-        if missing:
-            raise BadInput(f"{path}: no column {missing[0]!r}. Its columns: {', '.join(schema.names)}.")
-        if not (pa.types.is_integer(schema.field("label").type) or _is_text(schema.field("label").type)):
+
+def _named(labels: Sequence[str | int], names: Sequence[str], places: Sequence[str]) -> list[str]:
+    """The labels as names of the file's own list, of which integers are indices."""
+    known = {alike(name) for name in names}
+    countable = not any(map(numeric, names))
+    C = len(names)
+
+    def name(label: str | int, place: str) -> str:
+        number = position(str(label))
+        in_range = number is not None and number < C
+        if isinstance(label, str) and (alike(label) in known or not countable or not in_range):
+            return label
+        if number is None or not in_range:
             raise BadInput(
-                f"{path}: column 'label' is {schema.field('label').type}, allowed: integer or string"
+                f"{place}: unknown label {str(label)!r}: the file's own list has {C} names, allowed: 0..{C - 1}"
             )
-        table = file.read(columns=["image", "label"])
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInput(f"{path}: not a complete parquet file: {reason}") from error
-    cells, labels = table["image"].to_pylist(), table["label"].to_pylist()
-    if not labels:
-        raise BadInput(f"{path}: no rows")
-    for row, label in enumerate(labels):
-        if label is None:
-            raise BadInput(f"{path} row {row}: no label")
-    places = [f"{path} row {row}" for row in range(len(labels))]
-    items = [_source(cell, path, row) for row, cell in enumerate(cells)]
-    return Raw(items, labels, places, _label_names(schema.metadata, path))
+        return names[number]
 
-
-def _is_text(kind: Any) -> bool:
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return [name(label, place) for label, place in zip(labels, places)]

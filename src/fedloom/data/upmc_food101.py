@@ -13,8 +13,10 @@ import numpy as np
 
 from fedloom.data.assemble import Listing, Reading, assemble
 from fedloom.data.decode import OnBad
-from fedloom.data.files import folders, need_file, need_folder, pictures, read_rows
+from fedloom.data.files import folders, need_file, need_folder, pictures
+from fedloom.data.names import composed
 from fedloom.data.scene import Scene
+from fedloom.data.tables import read_fields
 from fedloom.errors import BadInput, unknown
 
 LAYOUT = (
@@ -25,14 +27,14 @@ LAYOUT = (
 def _list(root: Path, part: str, at: dict[str, int], notes: dict[str, int]) -> tuple[Listing, Listing]:
     """Images and titles of a part, paired by file name; what lacks the other half is counted in `notes`."""
     there = {
-        (d.name, p.name): p for d in folders(need_folder(root / "images" / part, LAYOUT)) for p in pictures(d)
+        (composed(d.name), composed(p.name)): p
+        for d in folders(need_folder(root / "images" / part, LAYOUT))
+        for p in pictures(d)
     }
     path = need_file(root / "texts" / f"{part}_titles.csv", LAYOUT)
     rows: dict[tuple[str, str], tuple[str, int]] = {}  # (class, file name): title, row number
-    for number, row in read_rows(path):
-        if len(row) != 3:
-            raise BadInput(f"{path} row {number}: {len(row)} fields, expected 3: file name, title, class")
-        file, title, name = (field.strip() for field in row)
+    for number, row in read_fields(path, ("file name", "title", "class")):
+        file, title, name = composed(row[0].strip()), row[1].strip(), composed(row[2].strip())
         if name not in at:
             raise BadInput(f"{path} row {number}: {unknown('class', name, at)}")
         if (name, file) not in there:
@@ -75,7 +77,7 @@ def load(
     """
     reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed)
     folder = need_folder(root, LAYOUT)
-    names = [d.name for d in folders(need_folder(folder / "images" / "train", LAYOUT))]
+    names = sorted(composed(d.name) for d in folders(need_folder(folder / "images" / "train", LAYOUT)))
     at = {name: i for i, name in enumerate(names)}
     notes = dict.fromkeys(("rows_without_image", "images_without_row", "rows_repeated", "empty_titles"), 0)
     train_images, train_texts = _list(folder, "train", at, notes)

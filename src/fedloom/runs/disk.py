@@ -94,7 +94,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     with explained("write", path):
         try:
             with part.open("wb") as handle:
-                handle.write(content.encode() if isinstance(content, str) else content)
+                handle.write(_encoded(content) if isinstance(content, str) else content)
                 handle.flush()
                 os.fsync(handle.fileno())
             part.replace(path)
@@ -103,6 +103,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             with suppress(OSError):
                 part.unlink()
             raise
+
+
+def _encoded(text: str) -> bytes:
+    r"""UTF-8; half a character, as of a file name that is not UTF-8, becomes `\udce9`, as JSON and YAML write it."""
+    return text.encode(errors="backslashreplace")
 
 
 def append_line(path: Path, line: str) -> None:
@@ -115,7 +120,7 @@ def append_line(path: Path, line: str) -> None:
     with explained("write", path), path.open("ab+", buffering=0) as handle:
         size = _whole_lines(handle.fileno())
         handle.truncate(size)
-        data = line.encode() + b"\n"
+        data = _encoded(line) + b"\n"
         try:
             if handle.write(data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

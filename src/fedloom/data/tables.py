@@ -1,0 +1,152 @@
+"""Tables in text files: CSV with or without a header, and tab-separated values.
+
+A row has as many fields as the header. One more is allowed if it is empty (a comma at the end of the line) and the last
+column is one that cannot be: else it may be the empty last column, behind a text with a comma. A header names each
+column that is asked for once. Rows are counted from 1 as a spreadsheet shows them, the header included;
+quoted line breaks add none.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from fedloom.data.encodings import decoded
+from fedloom.data.files import numbered_lines
+from fedloom.data.names import blank, spelled
+from fedloom.errors import BadInput, nearest
+
+LIMIT = 10_000_000  # characters in one CSV field; the csv module's own limit, 131 072, is below a long report
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+Rows = list[tuple[int, tuple[str, ...]]]
+
+
+def read_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """Rows of a CSV file with their numbers; empty ones are counted and left out.
+
+    Raises:
+        BadInput: not UTF-8, or not CSV (with the row).
+    """
+    text = decoded(path, "row", lambda before: _count(before + "x", delimiter))
+    return _rows(path, text, delimiter)
+
+
+def _rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    number = 0
+    csv.field_size_limit(LIMIT)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+        for number, row in enumerate(reader, start=1):
+            if len(row) > 1 or (row and row[0].strip()):
+                yield number, row
+    except csv.Error as error:
+        raise BadInput(f"{path}: not CSV after row {number}: {error}") from error
+
+
+def _count(text: str, delimiter: str) -> int:
+    csv.field_size_limit(LIMIT)
+    try:
+        return sum(1 for _ in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error:  # a field without end
+        return text.count("\n") + 1
+
+
+def read_fields(path: Path, fields: Sequence[str], filled: bool = True) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a CSV file without a header, which must hold as many fields as `fields` names.
+
+    filled: whether the last of them is never empty.
+
+    Raises:
+        BadInput: as read_rows; a row of another number of fields.
+    """
+    for number, row in read_rows(path):
+        if not _fits(row, len(fields), filled):
+            found = f"{len(row)} field{'s' * (len(row) != 1)}, expected {len(fields)}: {', '.join(fields)}"
+            raise BadInput(f"{path} row {number}: {found}{_hint(row, len(fields))}")
+        yield number, row[: len(fields)]
+
+
+def _fits(row: Sequence[str], fields: int, filled: bool) -> bool:
+    """Whether a row has so many fields; or one more that is empty, where the one before is always `filled`."""
+    return len(row) == fields or (filled and len(row) == fields + 1 and not row[-1].strip())
+
+
+def _hint(row: Sequence[str], fields: int) -> str:
+    """What may be wrong with a row of another number of fields."""
+    if len(row) > fields:
+        return ' (a text that holds the separator must be in "quotes")'
+    for delimiter, name in DELIMITERS.items():
+        if len(row) == 1 and row[0].count(delimiter) == fields - 1:
+            return f" (is the file separated by a {name}? Expected: commas)"
+    return ""
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> Rows:
+    """Rows of a CSV file with a header, cut down to `columns`: (row number, values).
+
+    Fields are separated by commas, or by semicolons or tabs where the header is.
+
+    Raises:
+        BadInput: no header, a column that is not there (names those that are) or is there twice, a row of another
+            number of fields, no rows; what read_rows finds.
+    """
+    text = decoded(path, "row", lambda before: _count(before + "x", _delimiter(before, columns)))
+    return _cut(path, "row", _rows(path, text, _delimiter(text, columns)), columns)
+
+
+def read_tabbed(path: Path, columns: Sequence[str]) -> Rows:
+    """Rows of a tab-separated file with a header, as read_columns; quotes are text, as tweets hold them, and every line
+    of the file is a row (`line` in messages)."""
+    lines = ((number, line.split("\t")) for number, line in numbered_lines(path))
+    return _cut(path, "line", lines, columns)
+
+
+def _delimiter(text: str, columns: Sequence[str]) -> str:
+    """What separates the names in the header: a comma, unless only another one makes the columns appear."""
+    for delimiter in DELIMITERS:
+        try:
+            _, header = next(_rows(Path(), text, delimiter), (0, []))
+        except BadInput:
+            continue
+        if {spelled(column) for column in columns} <= {spelled(name) for name in header}:
+            return delimiter
+    return ","
+
+
+def _cut(path: Path, unit: str, rows: Iterable[tuple[int, Sequence[str]]], columns: Sequence[str]) -> Rows:
+    rows = iter(rows)
+    _, header = next(rows, (0, []))
+    header = [spelled(name) for name in header]
+    at = [_column(path, header, column) for column in columns]
+    filled = len(header) - 1 in at
+    table = []
+    for number, row in rows:
+        if not _fits(row, len(header), filled):
+            if all(blank(field) for field in row):
+                continue  # what spreadsheets leave at the end
+            found = f"{len(row)} field{'s' * (len(row) != 1)}, the header has {len(header)}"
+            hint = _hint(row, len(header)) if unit == "row" else ""
+            raise BadInput(f"{path} {unit} {number}: {found}{hint}")
+        table.append((number, tuple(row[i] for i in at)))
+    if not table:
+        raise BadInput(f"{path}: no rows below the header")
+    return table
+
+
+def _column(path: Path, header: Sequence[str], column: str) -> int:
+    """The position of a column. BadInput: it is not there, or there twice."""
+    places = [n for n, name in enumerate(header, start=1) if name == spelled(column)]
+    if not places:
+        has = ", ".join(header)[:2000] or "none"
+        raise BadInput(f"{path}: no column {column!r}.{nearest(column, header)} Its columns: {has}.")
+    if len(places) > 1:
+        raise BadInput(
+            f"{path}: {len(places)} columns are called {column!r}, numbers {_listed(places)}: rename all but one"
+        )
+    return places[0] - 1
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from fedloom.errors import BadInput
 from fedloom.randomness import stream_seed
 from fedloom.runs.cache import cached
 
-FORMAT = 15  # raise when a reader's result changes
+FORMAT = 16  # raise when a reader's result changes
 SHARDS = 200  # of pairs: FedAFD's number (Flickr30k, 145 000 of them)
 
 
@@ -50,11 +51,13 @@ def _inner_roots(options: Mapping[str, Any]) -> Iterator[str]:
 
 def _listing(root: str) -> str:
     base = Path(root).expanduser()
-    digest = hashlib.sha256(str(base.resolve()).encode())
+    digest = hashlib.sha256(os.fsencode(base.resolve()))
     for path in sorted(base.rglob("*")):
         if path.is_file():
             facts = path.stat()
-            digest.update(f"{path.relative_to(base)} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+            digest.update(
+                os.fsencode(path.relative_to(base)) + f" {facts.st_size} {facts.st_mtime_ns}\n".encode()
+            )
     return digest.hexdigest()
 
 

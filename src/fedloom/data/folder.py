@@ -150,12 +150,10 @@ def load(
             file with columns `image` (encoded bytes, or a struct of bytes and path) and `label` (integer or
             string).
         texts_train, texts_test: CSV files with a header.
-        text_column, label_column: of the CSV files. A label is a class name or an index.
-        labels_file: the class names in order: a JSON list, a JSON object of index to name, or a name a line.
-            Without
-            it: labels.json beside the data; the parquet file's own list; the names of the class folders;
-                else the
-            labels that occur in training.
+        text_column, label_column: of the CSV files. A label is a class name or a number, see `labels`.
+        labels_file: the class names in order: a JSON list, a JSON object of index to name or of name to index, or a
+            name a line. Without it: labels.json beside the data; the parquet file's own list; the names of the class
+            folders; else the labels that occur in training.
         size: side of the pictures in pixels.
         test_share: share of every class held out for testing where there is no test part.
         classes, per_class, generic_share, confusion, on_bad, seed: see Reading. Images and texts are not

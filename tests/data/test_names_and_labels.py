@@ -222,6 +222,23 @@ def test_a_list_of_entries_under_another_class(food: Path) -> None:
         load_scene("food101", food)
 
 
+def test_two_lists_in_two_places(tmp_path: Path) -> None:
+    beside(tmp_path / "a", NAMES)
+    (tmp_path / "b").mkdir()
+    for where, names in (("a", ["boa", "cobra", "adder"]), ("b", ["Boa", "cobra", "adder"])):
+        (tmp_path / where / "labels.json").write_text(json.dumps(names))
+    parts = {"images_train": tmp_path / "a" / "images", "texts_train": tmp_path / "b" / "texts_train.csv"}
+    assert labelled(tmp_path / "b", "0", "1").class_names == ("Boa", "cobra", "adder")
+    options = {"size": 8, "test_share": 0.5, "generic_share": 0, **parts}
+    assert load(**options).class_names == ("boa", "cobra", "adder")  # type: ignore[arg-type]
+    (tmp_path / "b" / "labels.json").write_text('["adder", "boa", "cobra"]')
+    with pytest.raises(
+        BadInput, match=r"a/labels\.json and .*b/labels\.json: not the same names in the same order"
+    ):
+        load(**options)  # type: ignore[arg-type]
+    assert load(**options, labels_file=tmp_path / "b" / "labels.json").class_names == NAMES  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("label", ["", "  ", "\u200b", "\u00a0"], ids=ascii)
 def test_an_empty_label_is_refused(tmp_path: Path, label: str) -> None:
     with pytest.raises(BadInput, match=r"texts_train\.csv row 3: the label is empty"):

@@ -69,6 +69,7 @@ def test_columns(tmp_path: Path, content: str, expected: list[tuple[int, tuple[s
         ("text,text,label\na,b,cat\n", "2 columns are called 'text', numbers 1 and 2"),
         ("label,text,label,label\ncat,a,b,c\n", "3 columns are called 'label', numbers 1, 3 and 4"),
         ("text,label,te\u200bxt\na,cat,b\n", "2 columns are called 'text', numbers 1 and 3"),
+        ("text,label\na,cat\ntext, label\nb,dog\n", "row 3: the header again. Were two files put together"),
         ("text|label\na|cat\n", r"no column 'text'.*Its columns: text\|label"),
         ("Text,label\na,cat\n", "no column 'text'. Did you mean 'Text'"),
         ('text,label\n"a,cat\nb,dog\n', "not CSV after row 1"),
@@ -90,7 +91,7 @@ def test_without_a_header(tmp_path: Path) -> None:
     assert list(read_fields(path, ("one", "two"))) == [(1, ["a", "b"]), (2, ["c", "d"])]
     for content, says in (
         ("a,b\nc, x,d\n", "row 2: 3 fields, expected 2: one, two"),
-        ("a;b\n", r"row 1: 1 field, expected 2: one, two \(is the file separated by a semicolon"),
+        ("a;b\n", r"row 1: 1 field, expected 2: one, two \(is it separated by a semicolon"),
         ("a\tb\n", "separated by a tab"),
     ):
         path.write_text(content)
@@ -133,7 +134,11 @@ def test_tabs(tmp_path: Path) -> None:
         ("text,label\na,cat\n".encode("utf-16-le"), "a NUL byte in row 1; it seems to be UTF-16"),
         ("text,label\n\u00e9,cat\n".encode("utf-16-be"), "it seems to be UTF-16"),
         ("text,label\na,cat\n".encode("utf-32"), "UTF-32"),
-        (b"text,label\na\0b,cat\n", "a NUL byte in row 2; is it a text file"),
+        (b"text,label\na\0b,cat\n", "a NUL byte in row 2; it seems to be no text file"),
+        (
+            "text,label\né,cat\nè,dog\n".encode() + b"\xe9,cat\n",
+            "row 4, byte 25 .0xe9.; most of it is UTF-8: it is damaged",
+        ),
         (b"PK\x03\x04and so on", "an Excel workbook"),
         (b"\x1f\x8b\x08and so on", "a gzip archive"),
         (b"text,label\n\xed\xa0\x80,cat\n", "row 2, byte 11"),

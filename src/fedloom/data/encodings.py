@@ -58,7 +58,7 @@ def decoded(path: Path, unit: str, number_of: Callable[[str], int]) -> str:
         raise BadInput(f"{path}: not UTF-8 text at {place}{_guess(data, at)}. {_ADVICE}") from error
     if (nul := text.find("\0")) >= 0:
         wide = data.count(0) * 3 >= len(data)
-        what = "it seems to be UTF-16" if wide else "is it a text file?"
+        what = "it seems to be UTF-16" if wide else "it seems to be no text file"
         raise BadInput(f"{path}: a NUL byte in {unit} {number_of(text[:nul])}; {what}. {_ADVICE}")
     return text
 
@@ -68,7 +68,10 @@ def _guess(data: bytes, at: int) -> str:
     if data[:4096].count(0) * 3 >= len(data[:4096]):
         return "; it seems to be UTF-16"
     if data.count(0):
-        return "; is it a text file?"
+        return "; it seems to be no text file"
+    rest = data.decode("utf-8", "replace")
+    if sum(not c.isascii() for c in rest) > 2 * rest.count("\ufffd"):
+        return "; most of it is UTF-8: it is damaged, cut, or put together of two files"
     try:
         data.decode("cp1252")
     except UnicodeDecodeError:

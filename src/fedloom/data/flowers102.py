@@ -131,11 +131,11 @@ def load(
     )
     if not captions:
         return assemble("flowers102", NAMES, {"image": train}, {"image": test}, reading)
-    written = {
-        f.stem: f
-        for d in folders(need_folder(folder / "text_c10", LAYOUT))
-        for f in sorted(d.glob("image_*.txt"))
-    }
+    written: dict[str, Path] = {}
+    for d in folders(need_folder(folder / "text_c10", LAYOUT)):
+        for f in sorted(d.glob("image_*.txt")):
+            if written.setdefault(f.stem, f) != f:
+                raise BadInput(f"{f}: captions of {f.stem} are also in {written[f.stem]}")
     notes = {"images_without_captions": 0}
     train_texts, test_texts = (_captions(part, written, captions, notes) for part in (train, test))
     return assemble(

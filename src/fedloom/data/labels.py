@@ -77,9 +77,15 @@ def classes_of(labels_file: Path | None, beside: Sequence[Path], raws: Mapping[s
     """
     if labels_file is not None:
         return Classes(class_list(labels_file), str(labels_file))
-    for folder in beside:
-        if (folder / "labels.json").is_file():
-            return Classes(class_list(folder / "labels.json"), str(folder / "labels.json"))
+    files = dict.fromkeys(folder / "labels.json" for folder in beside)
+    if lists := {file: class_list(file) for file in files if file.is_file()}:
+        (first, names), *others = lists.items()
+        for file, other in others:
+            if list(map(alike, other)) != list(map(alike, names)):
+                raise BadInput(
+                    f"{first} and {file}: not the same names in the same order. Say which in labels_file"
+                )
+        return Classes(names, str(first))
     for where, raw in raws.items():
         if raw.names is not None:
             by_name(raw.names, where)

@@ -79,7 +79,7 @@ def _hint(row: Sequence[str], fields: int) -> str:
         return ' (a text that holds the separator must be in "quotes")'
     for delimiter, name in DELIMITERS.items():
         if len(row) == 1 and row[0].count(delimiter) == fields - 1:
-            return f" (is the file separated by a {name}? Expected: commas)"
+            return f" (is it separated by a {name}?)"
     return ""
 
 
@@ -129,6 +129,8 @@ def _cut(path: Path, unit: str, rows: Iterable[tuple[int, Sequence[str]]], colum
             found = f"{len(row)} field{'s' * (len(row) != 1)}, the header has {len(header)}"
             hint = _hint(row, len(header)) if unit == "row" else ""
             raise BadInput(f"{path} {unit} {number}: {found}{hint}")
+        if [spelled(field) for field in row[: len(header)]] == header:
+            raise BadInput(f"{path} {unit} {number}: the header again. Were two files put together?")
         table.append((number, tuple(row[i] for i in at)))
     if not table:
         raise BadInput(f"{path}: no rows below the header")

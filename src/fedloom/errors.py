@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST = 80  # characters of a wrong value that are shown, and compared
 MOST = 60  # allowed names that are listed
+_ENDLESS = re.compile(r"\S{1000,}")  # no path and no word, but what somebody took for one
 
 
 class FedloomError(Exception):
     """A run could not go on (exit code 1). The message is one line that names what and where."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return _ENDLESS.sub(lambda found: f"{found[0][:LONGEST]}...", printable(super().__str__()))
 
 
 class BadInput(FedloomError, ValueError):
@@ -56,11 +58,20 @@ def _plain(name: str) -> str:
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> BadInput:
     """The error for a name that is not on a list: says the nearest one and the whole list, if it is not too long."""
     names = sorted(allowed)
-    shown = repr(name) if len(name) <= LONGEST else f"{name[:LONGEST]!r}..."
+    shown = repr(_short(name))
     hint = nearest(name, names)
     if (
         hint and not name.isascii()
     ):  # letters that look alike: Latin a and Cyrillic a, composed and decomposed
         shown += f" ({name[:LONGEST]!a})"
+    return BadInput(f"unknown {kind} {shown}.{hint} Allowed: {listed(names)}.")
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names with commas between; of many only the first, of long ones only the beginning."""
     more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
-    return BadInput(f"unknown {kind} {shown}.{hint} Allowed: {', '.join(names[:MOST])}{more}.")
+    return ", ".join(map(_short, names[:MOST])) + more
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}..."

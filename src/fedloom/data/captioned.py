@@ -22,7 +22,7 @@ import numpy as np
 from fedloom.data.decode import OnBad, Source, check_on_bad, check_size, decode_all
 from fedloom.data.files import on_disk
 from fedloom.data.pairs import PARTS, Pairs, PairSet, Part
-from fedloom.errors import BadInput, printable, unknown
+from fedloom.errors import BadInput, listed, printable, unknown
 from fedloom.randomness import stream_seed
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ def field(entry: Any, key: str, kind: type[T], place: str) -> T:
     if not isinstance(entry, dict):
         raise BadInput(f"{place}: {repr(entry)[:60]}, expected an object")
     if key not in entry:
-        raise BadInput(f"{place}: no {key!r}, it has: {', '.join(map(str, entry)) or 'nothing'}")
+        raise BadInput(f"{place}: no {key!r}, it has: {listed(list(entry)) or 'nothing'}")
     value = entry[key]
     if not isinstance(value, kind) or isinstance(value, bool):
         raise BadInput(f"{place}: {key}={repr(value)[:60]}, expected {KINDS[kind]}")

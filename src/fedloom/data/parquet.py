@@ -11,7 +11,7 @@ from fedloom.data.decode import Source
 from fedloom.data.files import on_disk
 from fedloom.data.names import alike, blank, by_name, numeric, position, spelled
 from fedloom.data.raw import Raw
-from fedloom.errors import BadInput
+from fedloom.errors import BadInput, listed
 
 
 def read_table(
@@ -50,7 +50,7 @@ def _check_column(
 ) -> None:
     places = [n for n, name in enumerate(schema.names, start=1) if name == column]
     if not places:
-        raise BadInput(f"{path}: no column {column!r}. Its columns: {', '.join(schema.names)}.")
+        raise BadInput(f"{path}: no column {column!r}. Its columns: {listed(schema.names)}.")
     if len(places) > 1:
         numbers = " and ".join(map(str, places))
         raise BadInput(

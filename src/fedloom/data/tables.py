@@ -16,7 +16,7 @@ from pathlib import Path
 from fedloom.data.encodings import decoded
 from fedloom.data.files import numbered_lines
 from fedloom.data.names import blank, spelled
-from fedloom.errors import BadInput, nearest
+from fedloom.errors import BadInput, listed, nearest
 
 LIMIT = 10_000_000  # characters in one CSV field; the csv module's own limit, 131 072, is below a long report
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
@@ -141,14 +141,14 @@ def _column(path: Path, header: Sequence[str], column: str) -> int:
     """The position of a column. BadInput: it is not there, or there twice."""
     places = [n for n, name in enumerate(header, start=1) if name == spelled(column)]
     if not places:
-        has = ", ".join(header)[:2000] or "none"
+        has = listed(header) or "none"
         raise BadInput(f"{path}: no column {column!r}.{nearest(column, header)} Its columns: {has}.")
     if len(places) > 1:
         raise BadInput(
-            f"{path}: {len(places)} columns are called {column!r}, numbers {_listed(places)}: rename all but one"
+            f"{path}: {len(places)} columns are called {column!r}, numbers {_numbers(places)}: rename all but one"
         )
     return places[0] - 1
 
 
-def _listed(numbers: Sequence[int]) -> str:
+def _numbers(numbers: Sequence[int]) -> str:
     return f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"

@@ -35,6 +35,15 @@ def printable(text: str) -> str:
     )
 
 
+def is_text(name: str) -> bool:
+    """Whether `name` can be written as UTF-8: a file's name in another encoding cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _escaped(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # os.fsdecode: the byte is the lower half

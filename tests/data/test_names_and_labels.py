@@ -21,6 +21,7 @@ from fedloom.data.scene import Scene
 from fedloom.errors import BadInput, printable, unknown
 from fedloom.randomness import stream_seed
 from fedloom.runs.disk import append_line, json_text, write_atomic
+from fedloom.runs.folder import RunFolder
 from fedloom.silo_data import match_classes
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
@@ -345,6 +346,12 @@ def test_the_command_line_shows_such_names(tmp_path: Path, capfd: pytest.Capture
     said = capfd.readouterr().err
     assert said.count("\n") == 1
     assert said.startswith("error: ")
+
+
+def test_no_run_in_such_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"runs\\xe9: the name is not UTF-8"):
+        RunFolder.create(tmp_path / os.fsdecode(b"runs\xe9"), {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_such_names_are_written_and_drawn_from(tmp_path: Path) -> None:

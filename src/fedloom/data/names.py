@@ -14,7 +14,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from fedloom.errors import BadInput
+from fedloom.errors import BadInput, is_text
 
 # Zero-width space, joins of words, soft hyphen, marks of direction, byte-order mark. The two joiners (U+200C, U+200D)
 # stay: they are part of words, as in Persian, and of pictographs.
@@ -94,7 +94,7 @@ def check_name(name: str, place: str) -> None:
     """Raise BadInput, which begins with `place`, where `name` cannot be the name of a class."""
     if not alike(name):
         raise BadInput(f"{place} is {'empty' if blank(name) else f'{name[:80]!r}: nothing to read in it'}")
-    if any(unicodedata.category(c) == "Cs" for c in name):
+    if not is_text(name):
         raise BadInput(f"{place}, {name!r}, is not UTF-8 text: rename it")
     if any(unicodedata.category(c) == "Cc" for c in spelled(name)):
         raise BadInput(f"{place}, {name[:80]!r}, holds a control character")

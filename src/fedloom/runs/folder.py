@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from fedloom.errors import BadInput
+from fedloom.errors import BadInput, is_text
 from fedloom.runs.disk import (
     append_line,
     explained,
@@ -117,10 +117,14 @@ class RunFolder:
             environment: facts to add to `environment.json`, such as the accelerator.
 
         Raises:
-            BadInput: the folder holds a run and `overwrite` is off, or it holds something that is no run.
+            BadInput: its name is not UTF-8; it holds a run and `overwrite` is off, or something that is no run.
             FedloomError: it cannot be written.
         """
         folder = cls(Path(path))
+        if not is_text(str(folder.path.absolute())):
+            raise BadInput(
+                f"{folder.path}: the name is not UTF-8, which a run's models cannot be saved under"
+            )
         with explained("make the run folder", folder.path):
             if folder.path.is_dir() and any(folder.path.iterdir()):
                 folder._clear(overwrite)

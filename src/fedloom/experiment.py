@@ -6,6 +6,7 @@ fedloom.run(resume="runs/fedmmkt-flora-0")       -> Run
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -130,6 +131,14 @@ def run(
             raise
 
 
+def not_finite(row: Mapping[str, Any]) -> list[str]:
+    """The scores and losses of a row that are NaN or infinite: the file holds null in their place."""
+    named = {k: v for k, v in row.items() if k in SCORED} | {
+        f"loss of {k}": v for k, v in (row.get("losses") or {}).items()
+    }
+    return [k for k, v in named.items() if isinstance(v, float) and not math.isfinite(v)]
+
+
 def refuse_another(folder: RunFolder, config: Config) -> None:
     """Raises BadInput when `config` is not what the run in `folder` can go on with; says where they differ."""
     if different := folder.same_config(config.model_dump(mode="json"), FREE_ON_RESUME):
@@ -179,7 +188,7 @@ class _Experiment:
             if self.keep:
                 self._export(store, tools, assets)
         seconds = {"setup": setup, "total": time.perf_counter() - start}
-        summary = summarise(config, self.names, rows, seconds, scorer.real_accuracy, scorer.networks)
+        summary = summarise(config, self.names, rows, seconds, scorer.facts(), scorer.networks)
         self.folder.write_summary(summary)
         if not self.keep:  # only now: until the summary is there, the run may have to go on
             shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
@@ -271,6 +280,8 @@ class _Experiment:
         row["losses"] = dict(info.losses)
         if info.facts:
             row["facts"] = dict(info.facts)
+        if broken := not_finite(row):
+            row["not_finite"] = broken
         row["seconds"] = {**info.seconds, "evaluation": time.perf_counter() - start}
         self.folder.append_round(row)
         if t % self.config.checkpoints.every == 0 or t == self.config.rounds:

@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedloom.config import Config
-from fedloom.data.scene import ImageSet, Modality, Scene
+from fedloom.data.pairs import PairSet
+from fedloom.data.scene import MODALITIES, ImageSet, Modality, Scene
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty
 from fedloom.methods.pair_site import figures, scored
 from fedloom.metrics.clip_score import clip_score
 from fedloom.metrics.frechet import frechet_distance, moments
 from fedloom.metrics.inception import inception_score
-from fedloom.metrics.labels import label_report
+from fedloom.metrics.labels import class_counts, label_report
 from fedloom.metrics.retrieval import TERMS
 from fedloom.metrics.streams import probe_accuracy, stream_scores
 from fedloom.models.clip import Clip, load_clip
@@ -32,8 +33,13 @@ from fedloom.models.device import device_of
 from fedloom.models.features import load_features
 from fedloom.models.judge import load_judge
 from fedloom.models.viewer import Viewer
+from fedloom.parts import own_data
 from fedloom.pretraining import Assets
 from fedloom.randomness import numpy_stream, torch_stream
+
+CLIP_TRIALS = (
+    128  # real pictures that CLIP is tried on: enough to tell it from chance, cheap with a large one
+)
 
 
 class Scorer:
@@ -49,6 +55,7 @@ class Scorer:
         self.networks: dict[str, str] = {}  # what FID and Inception score are taken on
         self.clip: Clip | None = None
         self.real_accuracy: float | None = None
+        self.clip_accuracy: tuple[float, int] | None = None  # on real test pictures, and on how many
         self.generic_features: Any = None
         self.joint: Any = None  # joint samples of training and test part, as a site stores them
         if assets.judge is not None:
@@ -57,6 +64,18 @@ class Scorer:
             self.clip = load_clip(assets.clip, device_of(config.server.device))
             with torch.no_grad():
                 self.prompt_vectors = self.clip.embed_texts(self.prompts)
+            self._try_clip()
+
+    @torch.no_grad()
+    def _try_clip(self) -> None:
+        """How often CLIP finds the class of a real test picture by the prompts: of a few, as it may be large."""
+        assert self.clip is not None
+        test = self.scene.test.get("image")
+        if not isinstance(test, ImageSet) or not len(test):
+            return
+        pick = np.unique(np.linspace(0, len(test) - 1, CLIP_TRIALS).astype(np.int64))
+        found = (self.clip.embed_pictures(test.images[pick]) @ self.prompt_vectors.T).argmax(1)
+        self.clip_accuracy = float((found.numpy() == test.labels[pick]).mean()), len(pick)
 
     def _meet(self, judge: Path) -> None:
         """Load judge and feature network; what they see in the real test pictures."""
@@ -95,7 +114,7 @@ class Scorer:
         asked = federation.ask("evaluate", Empty(), timeout=self.config.engine.timeout)
         said = {r.client: r.message for r in asked if r.ok}
         each = {k: float(said[k].accuracy) for k in federation.clients if k in said}
-        out: dict[str, Any] = {"per_client": each}
+        out: dict[str, Any] = {"per_client": each, "tested": {k: int(said[k].samples) for k in each}}
         for modality in ("image", "text", *(["joint"] if federation.clients_of("joint") else [])):
             out[f"{modality}_accuracy"] = _mean(
                 [each[k] for k in federation.clients_of(modality) if k in each]
@@ -210,7 +229,48 @@ class Scorer:
         assert p is not None
         oracle = p.argmax(1).numpy()
         report = label_report(info.drawn, info.voted, info.kept, oracle)
-        return {**report, "samples": len(oracle), "kept": int(info.kept.sum())}, oracle
+        counts = class_counts(info.drawn, info.voted, info.kept, self.scene.classes)
+        return {**report, "samples": len(oracle), "kept": int(info.kept.sum()), **counts}, oracle
+
+    def facts(self) -> dict[str, Any]:
+        """What tells how far the scores can be trusted; it stands in the summary.
+
+        test_sets: `samples`, `classes` and the level of `chance` of what clients (by modality), `server` and
+        `generator` are scored on; without samples where silos test on data of their own. judge, clip: their accuracy
+        on real test pictures, on how many, and chance. class_names.
+        """
+        levels: dict[str, Any] = {m: level for m in self.scene.test if (level := self._level(m)) is not None}
+        sets = dict(levels)
+        if own_data(self.config):
+            names = {m: len(self.scene.names_of(m)) for m in MODALITIES}
+            sets = {m: {"samples": None, "classes": n, "chance": 1 / n} for m, n in names.items() if n}
+        if (pairs := self.scene.public_test) is not None:
+            sets["server"] = {"samples": len(pairs), "classes": None, "chance": 1 / len(pairs)}
+        elif "joint" in levels:
+            sets["server"] = levels["joint"]
+        C = self.scene.classes
+        found: dict[str, Any] = {"class_names": list(self.scene.class_names), "test_sets": sets}
+        if self.judge is None:
+            return {**found, "judge": {"real_test_accuracy": None}}
+        drawn = C * self.config.evaluation.prompts_per_class
+        sets["generator"] = {"samples": drawn, "classes": C, "chance": 1 / C}
+        real = {"real_test_samples": len(self.scene.test["image"]), "chance": levels["image"]["chance"]}
+        found["judge"] = {"real_test_accuracy": self.real_accuracy, **real}
+        if self.clip_accuracy is not None:
+            right, tried = self.clip_accuracy
+            found["clip"] = {**real, "real_test_accuracy": right, "real_test_samples": tried}
+        return found
+
+    def _level(self, modality: Modality) -> dict[str, Any] | None:
+        """Size of a test set and what guessing gives on it: the share of its commonest class; of pairs one in all."""
+        held = self.scene.test[modality]
+        if not len(held):
+            return None
+        if isinstance(held, PairSet):
+            return {"samples": len(held), "classes": None, "chance": 1 / len(held)}
+        classes = len(self.scene.names_of(modality))
+        commonest = float(np.bincount(held.labels).max() / len(held))
+        return {"samples": len(held), "classes": classes, "chance": commonest}
 
 
 def _mean(values: list[float]) -> float | None:

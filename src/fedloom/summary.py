@@ -8,7 +8,9 @@ from typing import Any
 
 from fedloom import __version__
 from fedloom.config import Config
+from fedloom.health import warnings_of
 from fedloom.report.scores import SCORES, STREAMS, client_score
+from fedloom.runs.disk import plain
 
 
 def summarise(
@@ -16,16 +18,16 @@ def summarise(
     clients: Mapping[Any, Sequence[str]],
     rows: Sequence[Mapping[str, Any]],
     seconds: Mapping[str, float],
-    judge_accuracy: float | None,
+    facts: Mapping[str, Any],
     networks: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Scores before and after, bytes, seconds and memory of a whole run.
+    """Scores before and after, bytes, seconds and memory of a whole run, and warnings on it.
 
     Args:
         clients: names by modality.
         rows: of metrics.jsonl, round 0 first.
         seconds: of the set-up and in total; those of the rounds' phases are summed from `rows`.
-        judge_accuracy: of the judge on real test pictures; None where there is no judge.
+        facts: of what tells how far scores can be trusted, as `Scorer.facts` gives it.
         networks: by score, what network's features (FID) or classes (Inception score) it is taken on.
     """
     first, last = rows[0], rows[-1]
@@ -43,7 +45,7 @@ def summarise(
         for phase, value in row["seconds"].items():
             phases[phase] = phases.get(phase, 0.0) + value
     memory = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return {
+    found = {
         "method": config.method,
         "data": config.data.name,
         "seed": config.seed,
@@ -57,10 +59,14 @@ def summarise(
         "seconds": {**phases, "total": seconds["total"]},
         "peak_memory_bytes": 1024 * max(memory),  # Linux counts in KiB
         **({"peak_device_bytes": peaks} if (peaks := device_peaks()) else {}),
-        "judge": {"real_test_accuracy": judge_accuracy},
+        **facts,
         **({"networks": dict(networks)} if networks else {}),
         "version": __version__,
     }
+    warnings = warnings_of(
+        config.model_dump(mode="json"), plain(rows), plain(found)
+    )  # as the files hold them
+    return {**found, "warnings": [warning.tree() for warning in warnings]}
 
 
 def device_peaks() -> dict[str, int]:

@@ -20,6 +20,20 @@ IMAGE, TEXT = ["image-0", "image-1", "image-2"], ["text-0", "text-1"]
 PAIR = ["pair-0", "pair-1"]
 JOINT = ["joint-0", "joint-1"]
 ROUNDS = 4
+TESTED = 400  # test samples of a client
+# What tells how far the scores can be trusted.
+SOUND = {
+    "class_names": list(CLASSES),
+    "test_sets": {
+        **{
+            m: {"samples": TESTED, "classes": 12, "chance": 0.1} for m in ("image", "text", "joint", "server")
+        },
+        "pair": {"samples": 500, "classes": None, "chance": 0.002},
+        "generator": {"samples": 144, "classes": 12, "chance": 1 / 12},
+    },
+    "judge": {"real_test_accuracy": 0.973, "real_test_samples": TESTED, "chance": 0.1},
+    "clip": {"real_test_accuracy": 0.81, "real_test_samples": 128, "chance": 0.1},
+}
 
 
 def pictures(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -66,6 +80,9 @@ def row(round: int, seed: int, text: bool = True) -> dict[str, Any]:
         "kept_share": 0.55 + 0.2 * gain,
         "samples": 240,
         "kept": int(240 * (0.55 + 0.2 * gain)),
+        "drawn_classes": [20] * 12,
+        "voted_classes": [18, 22] * 6,
+        "kept_classes": [11, 14] * 6,
     }
     late = [{"verb": "infer", "client": "image-2", "error": "timeout", "detail": "no answer in 30 s"}]
     return {
@@ -77,6 +94,7 @@ def row(round: int, seed: int, text: bool = True) -> dict[str, Any]:
         "fid": 61.0 - 20 * gain,
         "inception_score": None,
         "per_client": per,
+        "tested": dict.fromkeys(per, TESTED),
         "labels": labels if round else None,
         "bytes_up": 36_440 * bool(round),
         "bytes_down": 986_200 * bool(round),
@@ -232,7 +250,7 @@ def make_run(
                 "seconds": {k: v * ROUNDS for k, v in rows[-1]["seconds"].items()},
                 "peak_memory_bytes": 1_234_567_890,
                 "peak_device_bytes": {"cuda:0": 9_876_543_210},
-                "judge": {"real_test_accuracy": 0.973},
+                **SOUND,
                 "version": "0.1.0",
             }
         )

@@ -103,6 +103,9 @@ def test_the_report_of_a_run_is_one_page_that_needs_nothing_else(run_path: Path,
         "1.017",
         "Peak memory 1.23 GB. cuda:0: 9.88 GB.",
         "97.3% of real",
+        "Before you trust these scores",
+        "clients-missing clients did not answer: image-2 in 1 of 4 rounds",
+        "one-seed",
         "fedloom run --config",
         "quorum: 3",
         "Time",
@@ -320,11 +323,11 @@ def test_the_summary_of_a_run_with_pairs() -> None:
     names = {"image": IMAGE, "text": TEXT, "pair": PAIR}
     rows = [with_recalls(row(t, 0)) for t in range(3)]
     seconds = {"setup": 1.0, "total": 9.0}
-    found = summarise(Config(), names, rows, seconds, None)
+    found = summarise(Config(), names, rows, seconds, {})
     assert set(found["pair_recall"]["per_client"]) == set(PAIR)
     assert found["server_recall"] == {k: rows[t]["server_recall"] for k, t in (("before", 0), ("after", 2))}
     assert found["retrieval"] == rows[2]["retrieval"]
     assert set(found["image_accuracy"]["per_client"]) == set(IMAGE)
-    plain = summarise(Config(), {"image": IMAGE}, [row(0, 0)], seconds, None)
+    plain = summarise(Config(), {"image": IMAGE}, [row(0, 0)], seconds, {})
     assert "retrieval" not in plain
     assert plain["pair_recall"] == {"before": None, "after": None}

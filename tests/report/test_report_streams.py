@@ -146,10 +146,10 @@ def test_kinds_and_what_is_missed() -> None:
 
 def test_the_summary_has_streams_where_they_are() -> None:
     seconds = {"setup": 1.0, "total": 9.0}
-    found = summarise(Config(), {"image": [], "joint": JOINT}, ROWS, seconds, None)
+    found = summarise(Config(), {"image": [], "joint": JOINT}, ROWS, seconds, {})
     assert found["joint_accuracy"]["per_client"] == ROWS[-1]["per_client"]
     assert found["image_probe"] == {"before": ROWS[0]["image_probe"], "after": ROWS[-1]["image_probe"]}
     assert "text_own" not in found
-    plain = summarise(Config(), {"image": IMAGE, "joint": []}, [row(0, 0)], seconds, None)
+    plain = summarise(Config(), {"image": IMAGE, "joint": []}, [row(0, 0)], seconds, {})
     assert not set(STREAMS).intersection(plain)
     assert len(CLASSES) == len(ROWS[0]["per_class"]["server"])

@@ -165,12 +165,13 @@ def _how_to_go_on(watch: Tracker, resumed: Path | None) -> str:
 
 
 def conclude(run: Run, json: bool) -> None:
-    """Write the report; print the scores before and after, and where everything is."""
+    """Write the report; print the scores before and after, what makes them doubtful, and where everything is."""
     from fedloom.report.html import write_report
-    from fedloom.report.text import summary_table
+    from fedloom.report.text import summary_table, warning_lines
 
     page = write_report([run.path])
     if json:
         show_json(run.summary)
     else:
-        show(summary_table(run.summary, run.rounds), f"folder {run.path}", f"report {page}")
+        table, doubts = summary_table(run.summary, run.rounds), warning_lines(run.warnings)
+        show(table, *doubts, f"folder {run.path}", f"report {page}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fedloom.errors import BadInput
 
@@ -49,3 +49,24 @@ def label_report(drawn: ArrayLike, voted: ArrayLike, kept: ArrayLike, oracle: Ar
         "kept_prompt_accuracy": share(c, k),
         "kept_share": float(k.mean()) if len(k) else None,
     }
+
+
+def class_counts(drawn: ArrayLike, voted: ArrayLike, kept: ArrayLike, classes: int) -> dict[str, list[int]]:
+    """Samples of each class, C numbers each.
+
+    Args:
+        drawn: (S,) class each sample was prompted with.
+        voted: (S,) label the clients gave it, -1 where nobody voted.
+        kept: bool (S,), passed the filter.
+        classes: C.
+
+    Returns:
+        drawn_classes: by the class prompted. voted_classes: by the voted label. kept_classes: of the kept samples,
+        by the voted label.
+    """
+    c, y, k = np.asarray(drawn), np.asarray(voted), np.asarray(kept, dtype=bool)
+
+    def count(labels: NDArray[np.int64]) -> list[int]:
+        return [int(n) for n in np.bincount(labels[labels >= 0], minlength=classes)]
+
+    return {"drawn_classes": count(c), "voted_classes": count(y), "kept_classes": count(y[k])}

@@ -114,6 +114,23 @@ def head(run: Run) -> Markup:
     )
 
 
+def doubts(run: Run) -> Markup:
+    """Why scores may not mean what they seem to, and what to do."""
+    rows = [
+        (
+            Markup(f'<b class="nowrap {"down" if w.level == "serious" else "caution"}">{esc(w.name)}</b>'),
+            w.message,
+            w.advice,
+        )
+        for w in run.warnings
+    ]
+    serious = any(w.level == "serious" for w in run.warnings)
+    note = "Red: scores that cannot mean anything as they are. " if serious else ""
+    return section(
+        "Before you trust these scores", note, table(("Warning", "What was found", "What to do"), rows)
+    )
+
+
 def _card(run: Run, score: Score) -> Markup:
     before, after = before_after(score, run.summary, run.rounds)
     if before is None and after is None:
@@ -206,6 +223,7 @@ def whole_run(run: Run) -> Markup:
             part(run)
             for part in (
                 head,
+                doubts,
                 samples,
                 labels,
                 progress,

@@ -10,6 +10,12 @@ from fedloom.report.scores import TOLD, before_after, byte_text
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
+
+    from fedloom.health import RunWarning
+
+# Warnings that are told, and the most that are told with what to do: more would be a wall that nobody reads.
+MOST, ADVISED = 8, 3
 
 
 def summary_table(summary: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]] = ()) -> Table:
@@ -36,6 +42,27 @@ def summary_table(summary: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]
         change = Text(score.say_change(before, after), style=style)
         table.add_row(score.name, score.say(before), Text(score.say(after), style="bold"), change)
     return table
+
+
+def warning_lines(warnings: Sequence[RunWarning]) -> list[Text]:
+    """A line for each warning under a heading, the serious ones first; what to do about them where they are few."""
+    from rich.text import Text
+
+    if not warnings:
+        return []
+    lines = [Text("before you trust these scores:", style="bold")]
+    for w in warnings[:MOST]:
+        line = Text("  ").append(w.name, style="bold red" if w.level == "serious" else "bold yellow")
+        line.append(f": {w.message}")
+        if len(warnings) <= ADVISED:
+            line.append(f". {w.advice}")
+        lines.append(line)
+    rest = [w.name for w in warnings[MOST:]]
+    if rest:
+        lines.append(Text(f"  and {', '.join(rest)}"))
+    if len(warnings) > ADVISED:
+        lines.append(Text("  what to do about each is in the report", style="dim"))
+    return lines
 
 
 def ledger_table(rows: Iterable[Mapping[str, Any]]) -> Table:

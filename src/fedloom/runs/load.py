@@ -15,6 +15,8 @@ from fedloom.runs.folder import read_config
 if TYPE_CHECKING:
     import pandas as pd
 
+    from fedloom.health import RunWarning
+
 
 @dataclass(frozen=True)
 class Run:
@@ -42,6 +44,13 @@ class Run:
     def rounds(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`; round 0 is before the first round."""
         return read_lines(self.path / "metrics.jsonl")
+
+    @property
+    def warnings(self) -> list[RunWarning]:
+        """Where the scores cannot mean what they seem to, the serious ones first; also while the run goes on."""
+        from fedloom.health import warnings_of
+
+        return warnings_of(self.config, self.rounds, self.summary)
 
     @cached_property
     def metrics(self) -> pd.DataFrame:

@@ -1,0 +1,148 @@
+"""How the run was done: too short to learn anything, once only, without some clients, with losses that do not fall."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedloom.health.facts import Facts, RunWarning, listing
+from fedloom.report.scores import number, series
+
+# The embedded server models need hundreds of steps; after fewer than this, random weights have hardly moved.
+FEW_STEPS = 50
+# Steps times batch. The defaults show a client 20 000 samples before round 1; the preset smoke 800 in a whole run.
+FEW_SAMPLES = 2000
+CLIENT_STEPS = (
+    "private_steps",
+    "extra_steps",
+    "retrain_steps",
+    "shared_steps",
+)  # settings of methods, a round
+# Of the first round's. A mean over a round's steps moves by a few percent as batches and targets change.
+LOSS_ROSE = 1.2
+# Of their mean: losses of all rounds closer together than this are those of weights that do not move.
+LOSS_FLAT = 0.005
+FLAT_ROUNDS = 3  # two rounds alike may be chance
+
+# What is pretrained, the scores that show that a run had it, and the setting that says how long.
+PRETRAINED = (
+    ("judge", "evaluation.judge", ("t2i_accuracy",)),
+    ("generator", "server.generator", ("t2i_accuracy",)),
+    ("CLIP", "server.clip", ("clip_score",)),
+)
+
+
+def too_few_steps(f: Facts) -> RunWarning | None:
+    """Models that begin with random weights and are trained for a handful of steps, as with the preset smoke."""
+    short = []
+    for name, path, scores in PRETRAINED:
+        steps, given = number(f.setting(f"{path}.steps")), f.setting(f"{path}.pretrained")
+        if (
+            steps is not None
+            and steps < FEW_STEPS
+            and not given
+            and any(f.after(s) is not None for s in scores)
+        ):
+            short.append(f"{name} {steps:.0f}")
+    steps, batch = _client_steps(f), number(f.setting("clients.batch"))
+    if steps is not None and batch is not None and steps * batch < FEW_SAMPLES:
+        short.append(f"clients {steps:.0f} (of {batch:.0f} samples)")
+    if not short:
+        return None
+    return RunWarning(
+        "too-few-steps",
+        f"a handful of training steps from random weights: {listing(short)}",
+        "--preset smoke only shows that everything works: for scores, leave it out or raise the steps.",
+        "serious",
+    )
+
+
+def _client_steps(f: Facts) -> float | None:
+    """Steps of a client over the whole run, of those that start from random weights; None where that is not known."""
+    groups = [g for m in ("image", "text", "pair", "joint") for g in _list(f.setting(f"clients.{m}"))]
+    settings, rounds = f.setting("settings"), number(f.setting("rounds"))
+    warm = [number(f.setting(f"clients.{k}")) for k in ("public_steps", "warm_steps")]
+    if not f.clients or not isinstance(settings, Mapping) or rounds is None or None in warm:
+        return None
+    if not groups or any(isinstance(g, Mapping) and g.get("pretrained") for g in groups):
+        return None
+    if "private_steps" not in settings:  # a method that trains clients in another way
+        return None
+    return sum(v or 0.0 for v in warm) + rounds * sum(number(settings.get(k)) or 0.0 for k in CLIENT_STEPS)
+
+
+def one_seed(f: Facts) -> RunWarning | None:
+    """A run is one draw of split, weights and batches."""
+    if not f.rows:
+        return None
+    method = f.setting("method")
+    with_method = (
+        f" --methods {method},standalone" if isinstance(method, str) and method != "standalone" else ""
+    )
+    return RunWarning(
+        "one-seed",
+        "one seed is no evidence that one method is better than another",
+        f"fedloom compare{with_method} --seeds 0-4",
+    )
+
+
+def clients_missing(f: Facts) -> RunWarning | None:
+    """Clients whose answers did not come."""
+    rounds: Counter[str] = Counter()
+    for row in f.rows:
+        rounds.update(
+            {str(m["client"]) for m in _list(row.get("missing")) if isinstance(m, Mapping) and "client" in m}
+        )
+    if not rounds:
+        return None
+    whole = max((int(number(row.get("round")) or 0) for row in f.rows), default=0)
+    told = [f"{name} in {n} of {max(whole, n)} rounds" for name, n in rounds.most_common()]
+    return RunWarning(
+        "clients-missing",
+        f"clients did not answer: {listing(told)}",
+        "Reasons are in the report; scores are means over the clients that answered.",
+    )
+
+
+def loss_rose(f: Facts) -> RunWarning | None:
+    """Losses that are higher in the last round than in the first."""
+    told = []
+    for name, values in _losses(f).items():
+        if len(values) > 1 and values[0] > 0 and values[-1] > LOSS_ROSE * values[0]:
+            told.append(f"{name} {values[0]:.3g} to {values[-1]:.3g}")
+    if not told:
+        return None
+    return RunWarning(
+        "loss-rose",
+        f"training losses rose from the first round to the last: {listing(told)}",
+        "Lower the rate, or see whether what is taught gets worse from round to round.",
+    )
+
+
+def loss_flat(f: Facts) -> RunWarning | None:
+    """Losses that do not move."""
+    told = []
+    for name, values in _losses(f).items():
+        mean = sum(map(abs, values)) / max(1, len(values))
+        if len(values) >= FLAT_ROUNDS and mean > 0 and max(values) - min(values) < LOSS_FLAT * mean:
+            told.append(f"{name} {values[-1]:.3g}")
+    if not told:
+        return None
+    return RunWarning(
+        "loss-flat",
+        f"training losses do not move: {listing(told)}",
+        "Nothing is learned in the rounds, or all was before them: raise the rate or the method's steps.",
+    )
+
+
+def _losses(f: Facts) -> dict[str, list[float]]:
+    names = {n: None for row in f.rows if isinstance(row.get("losses"), Mapping) for n in row["losses"]}
+    return {name: series(f.rows, "losses", name)[1] for name in names}
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+CHECKS = (clients_missing, loss_rose, loss_flat, one_seed)

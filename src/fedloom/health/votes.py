@@ -1,0 +1,98 @@
+"""What the vote does to labels where it does not do what it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fedloom.health.facts import Facts, RunWarning, listing, percent
+from fedloom.report.scores import number
+
+# A filter that lets all but one sample in fifty pass removes nothing that training would notice.
+KEEPS_ALL = 0.98
+# With fewer kept samples than one in fifty of those that were drawn for it, a class is as good as absent.
+CLASS_DROPPED = 0.02
+CLASS_DRAWN = 5  # samples drawn of a class; with fewer, none may be kept by bad luck
+# Of the votes. Classes are drawn evenly: half of the votes for one of three or more is a collapse. With two classes
+# half is what it should be, so also half as much again as was drawn of it.
+ONE_CLASS, ONE_CLASS_OF_DRAWN = 0.5, 1.5
+
+
+def vote_keeps_nothing(f: Facts) -> RunWarning | None:
+    """Rounds in which no sample passed the vote: nothing was learned from them."""
+    known = [row for row in f.labels if number(row.get("kept")) is not None]
+    empty = [row for row in known if row["kept"] == 0]
+    if not empty:
+        return None
+    everywhere = len(empty) == len(known)
+    return RunWarning(
+        "vote-keeps-nothing",
+        f"the vote kept no sample in {len(empty)} of {len(known)} rounds, so nothing was learned from them",
+        "Lower the quorum (settings.gamma), or train clients longer before round 1 (clients.warm_steps).",
+        "serious" if everywhere else "caution",
+    )
+
+
+def vote_keeps_everything(f: Facts) -> RunWarning | None:
+    """A filter of labels that filters nothing. Methods without such a filter keep all by design."""
+    if f.setting("settings.labvote") is not True:
+        return None
+    samples, kept = _sum(f.labels, "samples"), _sum(f.labels, "kept")
+    if not samples or kept < KEEPS_ALL * samples:
+        return None
+    right = number(f.labels[-1].get("kept_accuracy"))
+    judged = f"; by the judge {percent(right)} of their labels are right" if right is not None else ""
+    gamma = number(f.setting("settings.gamma"))
+    now = f", now {gamma:g}" if gamma is not None else ""
+    return RunWarning(
+        "vote-keeps-everything",
+        f"the vote kept {kept:.0f} of {samples:.0f} samples, so the filter does nothing{judged}",
+        f"Raise the quorum (settings.gamma{now}).",
+    )
+
+
+def vote_drops_class(f: Facts) -> RunWarning | None:
+    """Classes that were drawn and are not among the labels of what was kept."""
+    drawn, kept = _counts(f, "drawn_classes"), _counts(f, "kept_classes")
+    if not sum(kept):  # vote-keeps-nothing says it
+        return None
+    gone = [c for c, (n, k) in enumerate(zip(drawn, kept)) if n >= CLASS_DRAWN and k <= CLASS_DROPPED * n]
+    if not gone:
+        return None
+    names = listing([f.class_name(c) for c in gone])
+    return RunWarning(
+        "vote-drops-class",
+        f"no kept sample, or next to none, for {len(gone)} of {len(drawn)} classes: {names}",
+        "See whether any client has these classes (split.json) and the generator draws them; lower settings.gamma.",
+        "serious" if 2 * len(gone) >= len(drawn) else "caution",
+    )
+
+
+def vote_one_class(f: Facts) -> RunWarning | None:
+    """One class that gets most of the votes."""
+    drawn, voted = _counts(f, "drawn_classes"), _counts(f, "voted_classes")
+    if not (votes := sum(voted)) or len(voted) < 2:
+        return None
+    top = max(range(len(voted)), key=voted.__getitem__)
+    share, fair = voted[top] / votes, drawn[top] / max(1, sum(drawn))
+    if share <= max(ONE_CLASS, ONE_CLASS_OF_DRAWN * fair):
+        return None
+    return RunWarning(
+        "vote-one-class",
+        f"{percent(share)} of {votes} labels by vote are {f.class_name(top)}; {percent(fair)} were drawn for it",
+        "Train clients longer before round 1 (clients.warm_steps), or split less skewed (data.alpha).",
+        "serious",
+    )
+
+
+def _sum(rows: Sequence[Any], key: str) -> float:
+    return sum(number(row.get(key)) or 0.0 for row in rows)
+
+
+def _counts(f: Facts, key: str) -> list[int]:
+    """Samples of each class over all rounds; [] where rounds do not tell."""
+    told = [row[key] for row in f.labels if isinstance(row.get(key), list)]
+    return [sum(int(number(n) or 0) for n in column) for column in zip(*told)]
+
+
+CHECKS = (vote_keeps_nothing, vote_one_class, vote_drops_class, vote_keeps_everything)

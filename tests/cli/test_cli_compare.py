@@ -40,6 +40,9 @@ def test_done_already(cli, smoke, tmp_path):
     assert "Smoke: 2 runs, 2 done already" in shown.err
     assert "Standalone" in shown.out
     assert "report out/report.html" in shown.out
+    assert "too-few-steps: all 2 runs: " in shown.out
+    assert "one-seed: " in shown.out
+    assert {"too-few-steps", "few-test-samples", "one-seed"} <= {w["name"] for w in smoke.warnings}
     told = cli(*command, "--json", "--quiet")
     assert told.err == ""
     assert told.json == json.loads(Path("out/comparison.json").read_text())

@@ -17,6 +17,9 @@ def test_run_prints_scores_and_report(cli, smoke_overrides):
     assert shown.code == 0
     assert "Image clients" in shown.out
     assert "report runs/fedmmkt-flora-0/report.html" in shown.out
+    told = json.loads(Path("runs/fedmmkt-flora-0/summary.json").read_text())["warnings"]
+    assert {"too-few-steps", "few-test-samples", "judge-unreliable", "one-seed"} <= {w["name"] for w in told}
+    assert f"Before you trust these scores:\n  too-few-steps: {told[0]['message']}\n" in shown.out
     assert Path("runs/fedmmkt-flora-0/report.html").is_file()
     lines = shown.err.splitlines()
     assert any(line.startswith("before  Image clients ") for line in lines)

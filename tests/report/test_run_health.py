@@ -28,6 +28,7 @@ from fedloom.health import RunWarning, warnings_of
 from fedloom.health.bounds import beats_chance, half_width
 from fedloom.metrics.labels import class_counts
 from fedloom.report.html import write_report
+from fedloom.report.sections import doubts
 from fedloom.report.text import ADVISED, MOST, warning_lines
 from fedloom.runs import load_run
 from fedloom.summary import summarise
@@ -310,14 +311,14 @@ def test_hostile_warnings_stay_text(tmp_path: Path, run_path: Path) -> None:
     (folder / "metrics.jsonl").write_text(
         (folder / "metrics.jsonl").read_text().replace("image-2", "<b>[red]")
     )
-    assert "did not answer: &lt;b&gt;[red]" in write_report([folder]).read_text()
+    assert "did not answer: &lt;b&gt;[red]" in doubts(load_run(folder))
 
 
 def test_few_lines_on_the_terminal() -> None:
     assert warning_lines([]) == []
     many = [RunWarning(f"w-{i}", "found", "Do it.", "serious") for i in range(MOST + 2)]
     few = [line.plain for line in warning_lines(many[:ADVISED])]
-    assert few == ["before you trust these scores:", *(f"  w-{i}: found. Do it." for i in range(ADVISED))]
+    assert few == ["Before you trust these scores:", *(f"  w-{i}: found. Do it." for i in range(ADVISED))]
     lines = [line.plain for line in warning_lines(many)]
     assert lines[MOST:] == [f"  w-{MOST - 1}: found", f"  and w-{MOST}, w-{MOST + 1}", lines[-1]]
     assert "in the report" in lines[-1]

@@ -84,9 +84,8 @@ def _grid(
         unit, suffix = _unit(measure, there.values())
         label = measure.name if by_score else column
         head.append(f"{label} ({suffix})" if suffix and by_score else label)
-        best = _best(measure, there.values())
         for name in rows:
-            entry = _entry(there.get(name), measure, unit, best)
+            entry = _entry(there.get(name), measure, unit)
             lines[name].append(
                 entry if by_score or not suffix else _with_unit(entry, suffix)  # units differ between columns
             )
@@ -113,27 +112,18 @@ def _unit(measure: Measure, entries: Any) -> tuple[float, str]:
     return next((u for u in _UNITS if largest >= u[0]), _UNITS[-1])
 
 
-def _best(measure: Measure, entries: Any) -> str | None:
-    """The best mean as it is said; costs have none."""
-    means = [e["mean"] for e in entries if e["mean"] is not None]
-    if measure.cost or len(means) < 2:
-        return None
-    return f"{(min if measure.lower_is_better else max)(means):.{measure.decimals}f}"
-
-
-def _entry(entry: Mapping[str, Any] | None, measure: Measure, unit: float, best: str | None) -> Entry:
+def _entry(entry: Mapping[str, Any] | None, measure: Measure, unit: float) -> Entry:
     if entry is None or entry["applies"] is False:
         return Entry()
     if entry["mean"] is None:
         return Entry(NONE)
     places = measure.decimals
     text = f"{entry['mean'] / unit:.{places}f}"
-    best_here = text == best
     if entry["sd"] is not None and not (measure.cost and entry["sd"] == 0):
         text += f" ± {entry['sd'] / unit:.{places}f}"
     short = entry["n"] if entry["n"] < entry["planned"] else None
     gap = "" if measure.cost else difference_text(entry["difference"], places)
-    return Entry(text, gap, best_here, short)
+    return Entry(text, gap, entry.get("best", False), short)
 
 
 def difference_text(difference: Mapping[str, Any] | None, places: int) -> str:
@@ -146,15 +136,30 @@ def difference_text(difference: Mapping[str, Any] | None, places: int) -> str:
     return text.replace("-", "−")
 
 
+def _winners(found: Comparison, grid: Grid) -> str:
+    """What bold means, and why nothing is where nothing is."""
+    scored = any(m.name in (grid.title, *grid.head) and not m.cost for m in MEASURES.values())
+    if len(grid.lines) < 2 or not scored:
+        return ""
+    if len(found.plan.seeds) < 2:
+        return " With one seed nothing shows that a row is better than another."
+    beyond = (
+        "than every other row of its column, by 95 % intervals of the paired differences corrected for their number "
+        "(Bonferroni)"
+    )
+    if any(entry.best for _, line in grid.lines for entry in line):
+        return f" Bold: better {beyond}."
+    return f" No row is better {beyond}."
+
+
 def legend(found: Comparison, grid: Grid) -> str:
     """What the figures of a table are, in a sentence or two."""
     n = len(found.plan.seeds)
     text = f"Mean ± standard deviation over n = {n} seeds." if n > 1 else f"Seed {found.plan.seeds[0]}."
     if grid.reference is not None:
         text += f" Second figure: the difference to {grid.reference}, seed by seed"
-        text += ", with its 95 % interval." if n > 1 else "."
-    if any(entry.best for _, line in grid.lines for entry in line):
-        text += " Best of each column in bold."
+        text += ", with its 95 % t-interval (of each difference by itself)." if n > 1 else "."
+    text += _winners(found, grid)
     target, to_target = found.plan.target, MEASURES[TO_TARGET].name
     speaks = to_target in (grid.title, *grid.head)
     if target is not None and speaks:

@@ -8,10 +8,22 @@ from urllib.parse import quote
 
 import yaml
 
+from fedloom.comparison.doubts import place_text
 from fedloom.comparison.grids import Entry, Grid, grids, legend
 from fedloom.comparison.measures import MEASURES
 from fedloom.comparison.results import Comparison
-from fedloom.report.markup import Markup, esc, figure, join, page, picture_file, section, table
+from fedloom.report.markup import (
+    TRUST,
+    Markup,
+    esc,
+    figure,
+    join,
+    page,
+    picture_file,
+    section,
+    table,
+    warning_name,
+)
 from fedloom.report.scores import number, second_text
 from fedloom.runs.disk import write_atomic
 
@@ -27,6 +39,7 @@ def write_page(found: Comparison, plots: Mapping[str, Sequence[Path]]) -> Path:
     parts = [
         _head(found),
         _failures(found),
+        _doubts(found),
         *(_table(found, grid) for grid in grids(found)),
         *(_plots(score, paths) for score, paths in plots.items()),
         _cost(found),
@@ -64,6 +77,18 @@ def _failures(found: Comparison) -> Markup:
     rows = [(c["row"], c["column"] or "–", c["seed"], c["error"]) for c in found.failed]
     note = "They are missing from every figure below. Give the same command again to try them once more."
     return section("Cells that failed", note, table(("Row", "Column", "Seed", "Reason"), rows))
+
+
+def _doubts(found: Comparison) -> Markup:
+    """Why scores may not mean what they seem to, and of which rows."""
+    done = sum(bool(cell["scores"]) for cell in found.cells)
+    rows = [
+        (warning_name(w["name"], w["level"]), place_text(w, done), w["message"], w["advice"])
+        for w in found.warnings
+    ]
+    head = ("Warning", "Of", "What was found", "What to do")
+    note = "What was found is of the first run that has it; each run's own report tells the rest."
+    return section(TRUST, note, table(head, rows))
 
 
 def _table(found: Comparison, grid: Grid) -> Markup:

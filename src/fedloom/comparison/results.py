@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.comparison.cells import Cell
+from fedloom.comparison.doubts import cell_warnings, doubts_of
 from fedloom.comparison.measures import MEASURES, TO_TARGET, before_and_after, curve
 from fedloom.comparison.meter import read_cost
 from fedloom.comparison.plan import Plan, Target
-from fedloom.comparison.statistics import paired, spread
+from fedloom.comparison.statistics import clear_best, paired, spread
 from fedloom.errors import BadInput
 from fedloom.runs.disk import read_lines, read_object
 from fedloom.setting_trees import validate
@@ -39,6 +40,11 @@ class Comparison:
     def cells(self) -> list[dict[str, Any]]:
         """A record of every cell: row, column, seed, folder, state, scores, rounds, cost."""
         return list(self.tree["cells"])
+
+    @property
+    def warnings(self) -> list[dict[str, Any]]:
+        """What makes it doubtful, serious things first: name, level, message, advice, and where."""
+        return list(self.tree.get("warnings", ()))
 
     @property
     def failed(self) -> list[dict[str, Any]]:
@@ -108,11 +114,13 @@ def record_of(
         "version": summary.get("version"),
     }
     cost = read_cost(folder)
-    record |= {**_cost_of(cost, summary), "scores": {}, "rounds": []}
+    record |= {**_cost_of(cost, summary), "scores": {}, "rounds": [], "warnings": []}
     if summary:
-        points = curve(read_lines(folder / "metrics.jsonl"), cost.get("rounds", {}))
+        rows = read_lines(folder / "metrics.jsonl")
+        points = curve(rows, cost.get("rounds", {}))
         goal = (target.score, target.value) if target else None
         record |= {"scores": before_and_after(points, goal), "rounds": points}
+        record["warnings"] = cell_warnings(cell.config.model_dump(mode="json"), rows, summary)
     return record
 
 
@@ -150,11 +158,13 @@ def compose(
         sessions: of each time that the comparison was worked at: seconds, jobs, cells done.
         facts: to stand above all.
     """
+    table = table_of(plan, records)
     return {
         **facts,
         "plan": plan.model_dump(mode="json"),
         "versions": sorted({r["version"] for r in records if r["version"]}),
-        "table": table_of(plan, records),
+        "warnings": doubts_of(plan, records, table),
+        "table": table,
         "cost": cost_of_all(records, sessions),
         "cells": list(records),
     }
@@ -163,13 +173,14 @@ def compose(
 def table_of(plan: Plan, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One entry for each row, column and score: n, mean, sd, difference to the reference.
 
-    `planned`: seeds that were to be run. `applies`: whether the row has this score at all; None while nothing of it
-    is done.
+    `planned`: seeds that were to be run. `best`: better than every other row, beyond chance.
+    `applies`: whether the row has this score at all; None while nothing of it is done.
     """
     entries = []
     for score in plan.scores:
         for column in plan.columns:
             reference = _values(records, plan.reference, column.name, score)
+            best = _best(plan, records, column.name, score)
             for row in plan.rows:
                 if not plan.has(row, column):
                     continue
@@ -189,11 +200,20 @@ def table_of(plan: Plan, records: Sequence[Mapping[str, Any]]) -> list[dict[str,
                         "score": score,
                         **spread(values),
                         "planned": len(plan.seeds),
+                        "best": row.name == best,
                         "applies": bool(has) if done else None,
                         "difference": paired(values, reference, lower) if other else None,
                     }
                 )
     return entries
+
+
+def _best(plan: Plan, records: Sequence[Mapping[str, Any]], column: str, score: str) -> str | None:
+    """The row that is clearly the best; costs have none."""
+    if MEASURES[score].cost:
+        return None
+    rows = {row.name: _values(records, row.name, column, score) for row in plan.rows}
+    return clear_best(rows, MEASURES[score].lower_is_better)
 
 
 def _values(

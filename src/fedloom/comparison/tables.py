@@ -8,9 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from fedloom.comparison.doubts import place_text
 from fedloom.comparison.grids import Entry, Grid, grids, legend
 from fedloom.comparison.measures import MEASURES, RARE
 from fedloom.comparison.results import Comparison
+from fedloom.health import RunWarning
+from fedloom.report.text import warning_lines
 from fedloom.runs.disk import write_atomic
 
 if TYPE_CHECKING:
@@ -77,6 +80,8 @@ def markdown(found: Comparison) -> str:
         lines += [[_md(name), *map(_md_entry, line)] for name, line in grid.lines]
         parts += [f"## {_md(grid.title)}" if grid.title else ""]
         parts += ["\n".join(f"| {' | '.join(line)} |" for line in lines), legend(found, grid)]
+    if doubts := [f"- `{w.name}`: {w.message}. {w.advice}" for w in _doubts(found)]:
+        parts += ["## Before you trust these scores", "\n".join(doubts)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -140,14 +145,24 @@ def _tex_small(text: str) -> str:
 
 
 def terminal(found: Comparison, width: int) -> list[Table | Text]:
-    """The tables for the terminal, each with its legend; one that is wider than that is divided by columns."""
+    """The tables for the terminal, each with its legend, then warnings; a table that is wider is divided by columns."""
     from rich.text import Text
 
     parts: list[Table | Text] = []
     for grid in grids(found):
         parts += [_rich(found, part) for part in divided(grid, width)]
         parts.append(Text(f"{legend(found, grid)}\n", style="dim italic"))
-    return parts
+    return parts + warning_lines(_doubts(found))
+
+
+def _doubts(found: Comparison) -> list[RunWarning]:
+    """The warnings, those on runs with the rows and seeds that they are of."""
+    done = sum(bool(cell["scores"]) for cell in found.cells)
+    placed = ((w, place_text(w, done)) for w in found.warnings)
+    return [
+        RunWarning(w["name"], f"{place}: {w['message']}" if place else w["message"], w["advice"], w["level"])
+        for w, place in placed
+    ]
 
 
 def divided(grid: Grid, width: int) -> list[Grid]:

@@ -74,7 +74,10 @@ def _comparison(runs: Sequence[Run]) -> Markup:
         Markup(f'<details class="run"><summary>{esc(name)}</summary>{whole_run(run)}</details>')
         for name, run in zip(names, runs)
     ]
-    note = "After the last round, with the change since before the first. Best in bold."
+    note = (
+        "After the last round, with the change since before the first. A run each: that one is above another is no "
+        "evidence that its method is better; fedloom compare over several seeds is."
+    )
     return join(
         [
             Markup(f"<header><h1>{len(runs)} runs compared</h1></header>"),
@@ -91,13 +94,8 @@ def _runs_table(runs: Sequence[Run], names: Sequence[str], shown: Sequence[Score
     cells: list[list[object]] = [[name, rounds_done(run)] for name, run in zip(names, runs)]
     for score in shown:
         pairs = [before_after(score, run.summary, run.rounds) for run in runs]
-        values = [after for _, after in pairs if after is not None]
-        best = (min if score.lower_is_better else max)(values)
         for row, (before, after) in zip(cells, pairs):
-            text = esc(score.say(after))
-            if after is not None and score.say(after) == score.say(best):
-                text = Markup(f"<b>{text}</b>")
-            row.append(Markup(f"{text}<br><small>{change(score, before, after)}</small>"))
+            row.append(Markup(f"{esc(score.say(after))}<br><small>{change(score, before, after)}</small>"))
     for row, run in zip(cells, runs):
         row += [
             byte_text(_sum(run, "bytes_up")),

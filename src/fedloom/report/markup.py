@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 from fedloom.errors import FedloomError
 
+TRUST = "Before you trust these scores"  # over the warnings of a run or a comparison
+
 
 class Markup(str):
     """Text that is HTML already."""
@@ -123,6 +125,11 @@ def sparkline(values: Sequence[float]) -> Markup:
         f'stroke="#0072b2" stroke-width="2" stroke-linejoin="round"/>'
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="#0072b2"/></svg>'
     )
+
+
+def warning_name(name: str, level: str) -> Markup:
+    """A warning's name in the colour of its level."""
+    return Markup(f'<b class="nowrap {"down" if level == "serious" else "caution"}">{esc(name)}</b>')
 
 
 def page(title: str, body: Markup) -> str:

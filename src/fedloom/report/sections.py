@@ -17,6 +17,7 @@ from fedloom.report.markup import (
     section,
     sparkline,
     table,
+    warning_name,
 )
 from fedloom.report.pictures import curves, label_curves, split_picture
 from fedloom.report.retrieval import retrieval
@@ -116,14 +117,7 @@ def head(run: Run) -> Markup:
 
 def doubts(run: Run) -> Markup:
     """Why scores may not mean what they seem to, and what to do."""
-    rows = [
-        (
-            Markup(f'<b class="nowrap {"down" if w.level == "serious" else "caution"}">{esc(w.name)}</b>'),
-            w.message,
-            w.advice,
-        )
-        for w in run.warnings
-    ]
+    rows = [(warning_name(w.name, w.level), w.message, w.advice) for w in run.warnings]
     serious = any(w.level == "serious" for w in run.warnings)
     note = "Red: scores that cannot mean anything as they are. " if serious else ""
     return section(

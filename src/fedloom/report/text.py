@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedloom.report.ledger import DIRECTIONS, flows
+from fedloom.report.markup import TRUST
 from fedloom.report.scores import TOLD, before_after, byte_text
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def warning_lines(warnings: Sequence[RunWarning]) -> list[Text]:
 
     if not warnings:
         return []
-    lines = [Text("before you trust these scores:", style="bold")]
+    lines = [Text(f"{TRUST}:", style="bold")]
     for w in warnings[:MOST]:
         line = Text("  ").append(w.name, style="bold red" if w.level == "serious" else "bold yellow")
         line.append(f": {w.message}")

@@ -30,7 +30,7 @@ from fedloom.models.settings import (
     JudgeSettings,
     LearnerSettings,
 )
-from fedloom.setting_trees import merged, override, read_tree, validate
+from fedloom.setting_trees import merged, nested, override, read_tree, validate
 
 OWN_TRAINING = ("optimizer", "rate", "decay")  # what a group of clients may say for itself
 _OF_GROUP = {"count", "name", *OWN_TRAINING}  # what is no part of its model
@@ -433,7 +433,7 @@ def load_config(
         tree = preset_tree(preset)
     if file is not None:
         tree = merged(tree, read_tree(Path(file)))
-    tree = merged(tree, dict(values or {}))
+    tree = merged(tree, nested(values or {}))
     for text in overrides:
         tree = merged(tree, override(text))
     config: Config = validate(Config, tree)

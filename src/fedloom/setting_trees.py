@@ -2,52 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
+from fedloom.data.encodings import decode
 from fedloom.errors import BadInput, nearest
+from fedloom.yaml_core import MOST_CHARACTERS, Tree, YamlProblem, parse
+
+LITERAL = ("options", "settings")  # groups whose keys are a reader's or a method's own
 
 
 def read_settings(
     kind: type[Any], file: str | Path | None, values: Mapping[str, Any], overrides: Sequence[str] = ()
 ) -> Any:
     """Settings of `kind`: defaults, then file, then `values`, then `key=value` overrides. Raises BadInput."""
-    tree = read_tree(Path(file)) if file is not None else {}
-    tree = merged(tree, values)
+    tree: Mapping[str, Any] = read_tree(Path(file)) if file is not None else {}
+    tree = merged(tree, nested(values))
     for text in overrides:
         tree = merged(tree, override(text))
     return validate(kind, tree)
 
 
+# ---------------------------------------------------------------------------------------------------------- validation
+
+
 def validate(kind: type[Any], tree: Mapping[str, Any], where: str = "") -> Any:
-    """`kind(**tree)`, with pydantic's complaint put as one line: key, value, what is allowed."""
+    """`kind(**tree)`, with pydantic's complaint put as one line: file and line, key, value, what is allowed."""
     try:
         return kind(**tree)
     except ValidationError as error:
-        raise BadInput(_one_line(kind, error, where)) from None
+        first = _telling(error.errors())
+        place = _place(tree, first["loc"])
+        raise BadInput(
+            f"{place}: {_one_line(kind, first, where)}" if place else _one_line(kind, first, where)
+        ) from None
 
 
-def _one_line(kind: type[BaseModel], error: ValidationError, where: str) -> str:
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
+def _telling(errors: list[ErrorDetails]) -> ErrorDetails:
+    """The first error; where a key is missing, rather that of one that is not known, which was meant for it."""
+    if errors[0]["type"] == "missing":
+        return next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
+    return errors[0]
+
+
+def fitting(kind: Any, value: Any, key: str) -> Any:
+    """`value` as the annotation `kind` says, numbers taken for words where words are expected.
+
+    What is wrong otherwise than by its kind, such as a word that is not on a list, is left to who takes the value.
+
+    Raises:
+        BadInput: no truth value, number or word where one is expected.
+    """
+    try:
+        return TypeAdapter(kind, config={"coerce_numbers_to_str": True}).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if not first["type"].startswith(("bool_", "int_", "float_", "string_")):
+            return value
+        path = ".".join(map(str, first["loc"])) if isinstance(value, list | tuple | Mapping) else ""
+        raise BadInput(_complaint(f"{key}.{path}" if path else key, first)) from None
+
+
+def _one_line(kind: type[BaseModel], error: ErrorDetails, where: str) -> str:
+    path = [str(part) for part in error["loc"]]
     key = ".".join([where, *path] if where else path)
-    if first["type"] == "extra_forbidden":
+    if error["type"] == "extra_forbidden":
         siblings = _fields_at(kind, path[:-1])
         prefix = key.rpartition(".")[0]
         named = [f"{prefix}.{s}" if prefix else s for s in siblings]
         return f"unknown key {key!r}.{nearest(key, named)} Allowed here: {', '.join(sorted(named))}."
-    message = first["msg"].removeprefix("Value error, ")
+    return _complaint(key, error)
+
+
+def _complaint(key: str, error: ErrorDetails) -> str:
+    """Key, value, and what is allowed."""
+    message, value = error["msg"].removeprefix("Value error, "), error["input"]
     if not key:
         return message
-    if isinstance(
-        first["input"], Mapping
-    ):  # a whole group: which of its values is at fault, the message says
+    if error["type"] == "missing":
+        return f"{key}: required, and not given"
+    if isinstance(value, Mapping):  # a whole group: which of its values is at fault, the message says
         return f"{key}: {message}"
-    return f"{key} = {first['input']!r}: {message[0].lower() + message[1:]}"
+    if error["type"].startswith("bool_"):
+        message = "expected true or false"
+    if error["type"] == "string_type" and (value is None or isinstance(value, bool | int | float)):
+        said = "null" if value is None else str(value).lower()
+        message = f"expected a word; in quotes it is one: '{said}'"
+    return f"{key} = {reprlib.repr(value)}: {message[0].lower() + message[1:]}"
 
 
 def _fields_at(kind: type[BaseModel], path: Sequence[str]) -> list[str]:
@@ -63,47 +109,141 @@ def _fields_at(kind: type[BaseModel], path: Sequence[str]) -> list[str]:
     return list(getattr(current, "model_fields", {}))
 
 
-def read_tree(path: Path) -> dict[str, Any]:
-    """What a YAML file holds. Raises BadInput."""
+def _place(tree: Any, path: Sequence[str | int]) -> str:
+    """Where the value at `path` was written: file and line; of a group the file, if all of it is from one; else ''."""
+    found = ""
+    for part in path:
+        if isinstance(tree, Mapping) and part in tree:
+            found = tree.places.get(str(part), "") if isinstance(tree, Tree) else ""
+        elif not (isinstance(tree, list | tuple) and isinstance(part, int) and part < len(tree)):
+            break  # a key that is missing
+        tree = tree[part]  # type: ignore[index, unused-ignore]
+    if not isinstance(tree, Mapping):
+        return found
+    files = {place.rpartition(", line ")[0] for place in _places(tree)}
+    return files.pop() if len(files) == 1 else ""
+
+
+def _places(tree: Any) -> Iterator[str]:
+    """The place of every key below; '' where it has none."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield tree.places.get(key, "") if isinstance(tree, Tree) else ""
+            yield from _places(value)
+    elif isinstance(tree, list | tuple):
+        for part in tree:
+            yield from _places(part)
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def read_tree(path: Path, what: str = "configuration") -> Tree:
+    """What a YAML file holds: the core schema of YAML 1.2, dotted keys as groups. Raises BadInput."""
+    tree = read_yaml(path, what)
+    if tree is None:
+        return Tree()
+    if not isinstance(tree, dict):
+        raise BadInput(f"{what} {path}: holds a {_said(tree)}, expected keys and values")
     try:
-        tree = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise BadInput(f"configuration {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise BadInput(f"configuration {path}: no valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(tree, dict | None):
-        raise BadInput(f"configuration {path}: holds a {type(tree).__name__}, expected keys and values")
-    return tree or {}
+        return nested(tree)
+    except BadInput as error:
+        raise BadInput(f"{what} {path}: {error}") from None
 
 
-def override(text: str) -> dict[str, Any]:
+def read_yaml(path: Path, what: str) -> Any:
+    """What a YAML file says. Raises BadInput."""
+    most = 4 * MOST_CHARACTERS  # bytes
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name that holds a zero byte
+        raise BadInput(f"{what} {path}: {getattr(error, 'strerror', error)}") from None
+    if len(data) > most:
+        raise BadInput(f"{what} {path}: more than {most} bytes, expected a text of a few lines")
+    text = decode(data, f"{what} {path}", "line", lambda before: before.count("\n") + 1)
+    try:
+        return parse(text, str(path))
+    except YamlProblem as problem:
+        joint = ", " if str(problem).startswith("line ") else ": "
+        raise BadInput(f"{what} {path}{joint}{problem}") from None
+
+
+def _said(value: Any) -> str:
+    """The kind of a value that is no group, in a word."""
+    kinds = {list: "list", str: "text", bool: "truth value", int: "number", float: "number"}
+    return kinds.get(type(value), type(value).__name__)
+
+
+def override(text: str) -> Tree:
     """The tree that a `key=value` says, value being YAML. Raises BadInput."""
     key, equals, raw = text.partition("=")
     if not equals or not key:
         raise BadInput(f"--set {text!r}: expected key=value")
     try:
-        value: Any = yaml.safe_load(raw) if raw else ""
-    except yaml.YAMLError:
-        raise BadInput(f"--set {text!r}: {raw!r} is no YAML value") from None
-    if isinstance(value, str) and _is_number(value):
-        value = float(value)  # YAML 1.1 reads 1e-3 as a word
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return dict(value)
+        value: Any = parse(raw) if raw.strip() else raw.strip()
+        return nested({key.strip(): value})
+    except YamlProblem as problem:
+        raise BadInput(f"--set {text!r}: {raw!r} is no YAML value ({problem})") from None
+    except BadInput as error:
+        raise BadInput(f"--set {text!r}: {error}") from None
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+# --------------------------------------------------------------------------------------------------- putting together
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def nested(tree: Mapping[str, Any]) -> Tree:
+    """The tree with dotted keys as groups: `{"clients.batch": 8}` is `{"clients": {"batch": 8}}`.
+
+    The keys inside `options` and `settings` stay as they are: they belong to the data set's reader and to the method.
+
+    Raises:
+        BadInput: a key is no word, or says what another one says too.
+    """
+    out = Tree()
+    for key, value in tree.items():
+        parts = key.split(".") if isinstance(key, str) else []
+        if not all(parts) or not parts:
+            raise BadInput(f"the key {key!r}, expected words with dots between, such as clients.batch")
+        place = tree.places.get(key, "") if isinstance(tree, Tree) else ""
+        inside = value if parts[-1] in LITERAL else _nested_inside(value)
+        for part in reversed(parts[1:]):
+            inside = Tree({part: inside}, places={part: place} if place else {})
+        _join(out, parts[0], inside, place)
+    return out
+
+
+def _nested_inside(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return nested(value)
+    return [_nested_inside(part) for part in value] if isinstance(value, list) else value
+
+
+def _join(into: Tree, key: str, value: Any, place: str, above: str = "") -> None:
+    """Put a value under a key; groups are joined. Raises BadInput where there is a value already."""
+    old, name = into.get(key), f"{above}{key}"
+    if key in into and not (isinstance(old, Tree) and isinstance(value, Mapping)):
+        places = [p.rpartition(", ")[2] for p in (into.places.get(key, ""), place) if p]
+        raise BadInput(
+            f"the key {name!r} is given twice" + (f", in {' and in '.join(places)}" if places else "")
+        )
+    if key not in into:
+        into[key] = Tree(value, places=getattr(value, "places", {})) if isinstance(value, Mapping) else value
+        if place:
+            into.places[key] = place
+        return
+    for part, inner in value.items():
+        _join(into[key], part, inner, getattr(value, "places", {}).get(part, ""), f"{name}.")
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
     """Two configuration trees as one; groups are merged key by key, anything else is replaced."""
-    out = dict(below)
+    out = Tree(below, places=getattr(below, "places", {}))
+    places = getattr(above, "places", {})
     for key, value in above.items():
         old = out.get(key)
         out[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+        out.places.pop(key, None)
+        if key in places:
+            out.places[key] = places[key]
     return out

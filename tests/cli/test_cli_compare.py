@@ -78,6 +78,8 @@ def test_a_failure_ends_with_one(cli, smoke, tmp_path):
         (["--preset", "smok"], ["'smok'", "Did you mean 'smoke'?"]),
         (["--preset", "smoke", "--methods", "fedavg"], ["row 'fedavg'", "FedMD"]),
         (["--plan", "nowhere.yaml"], ["nowhere.yaml"]),
+        (["--config", "nowhere.yaml"], ["nowhere.yaml"]),
+        (["--config", "nowhere.yaml", "--preset", "smoke"], ["give a preset or a plan, not both"]),
         (["--resume", "nowhere"], ["nowhere is no folder of a comparison"]),
     ],
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from fedloom.comparison.cells import check_data, fitting_scores, make_cells, merged
 from fedloom.comparison.plan import DEFAULT_SCORES, JOINT_SCORES, Plan, comparisons, read_plan
 from fedloom.comparison.pool import unique
+from fedloom.comparison.session import _name_of
 from fedloom.errors import BadInput
 from fedloom.report.scores import SCORES
 from fedloom.setting_trees import validate
@@ -216,3 +218,88 @@ def test_a_target():
     assert made.scores == ("server_recall", "rounds_to_target")
     assert validate(Plan, made.model_dump(mode="json")) == made
     assert plan().scores == ("image_accuracy", "text_accuracy", "t2i_accuracy")
+
+
+PLAN = {"title": "Mine", "seeds": [3], "base": {"rounds": 1, "clients.batch": 4}, "rows": ROWS}
+
+
+def test_a_plan_is_a_file_or_a_mapping(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(yaml.safe_dump(PLAN))
+    made = read_plan(file=PLAN)
+    assert made == read_plan(file=mine)
+    assert (made.base, made.seeds) == ({"rounds": 1, "clients": {"batch": 4}}, (3,))
+    assert PLAN["base"] == {"rounds": 1, "clients.batch": 4}
+    like = read_plan(file={"like": "smoke", "title": "Mine", "base.rounds": 1}, methods=["fedmd"], seeds=[7])
+    assert (like.title, like.base["rounds"], like.seeds, [r.name for r in like.rows]) == (
+        "Mine",
+        1,
+        (7,),
+        ["FedMD"],
+    )
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_methods_over_a_runs_configuration(tmp_path, as_file):
+    """Its settings stay with the method that they are for; method, seed and engine are the comparison's own."""
+    tree = {
+        "method": "fedmmkt",
+        "seed": 4,
+        "rounds": 2,
+        "engine": {"workers": 2},
+        "settings": {"gamma": 0.4},
+        "data": {"alpha": 0.1},
+    }
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(yaml.safe_dump(tree))
+    source = mine if as_file else tree
+    made = read_plan(file=source, methods=["fedmmkt", "standalone"], reference="standalone")
+    first, second = make_cells(made, {}, ())
+    assert (first.config.settings["gamma"], first.config.rounds, first.config.data.alpha) == (0.4, 2, 0.1)
+    assert (second.config.method, second.config.rounds, second.config.seed) == ("standalone", 2, 4)
+    assert first.config.engine.workers == 0
+    assert read_plan(file=source, methods=["fedmd"], seeds=[0, 1]).seeds == (0, 1)
+    with pytest.raises(BadInput, match="it has no rows, only a run's configuration: name the methods"):
+        read_plan(file=source)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "rows: [{method: fedmd}]\nseeds: [0]\nrows: []",
+            "the key 'rows' is given twice, in line 1 and in line 3",
+        ),
+        (
+            "rows:\n- {method: fedmd,\n   method: fedavg}",
+            "the key 'method' is given twice, in line 2 and in line 3",
+        ),
+        ("rows:\n- {methd: fedmd}", "mine.yaml, line 2: unknown key 'rows.0.methd'"),
+        (
+            "rows: [{method: fedmd}]\nbase:\n  clients.bach: 3",
+            "mine.yaml, line 3: unknown key 'clients.bach'",
+        ),
+        ("rows: [{method: fedmd}]\nseed: 3", "unknown key 'seed'. Did you mean 'seeds'?"),
+        ("- fedmd", "mine.yaml: holds a list, expected keys and values"),
+    ],
+)
+def test_plan_files_that_are_refused(tmp_path, text, told):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(text)
+    with pytest.raises(BadInput) as error:
+        make_cells(read_plan(file=mine), {}, ())
+    assert told in str(error.value)
+
+
+def test_dotted_keys_over_a_plan():
+    (cell, _) = make_cells(
+        plan(base={"clients": {"batch": 4}}), {"clients.batch": 5, "clients": {"rate": 0.5}}, ()
+    )
+    assert (cell.config.clients.batch, cell.config.clients.rate) == (5, 0.5)
+
+
+def test_what_a_comparison_of_a_mapping_is_called():
+    assert _name_of(None, plan()) == "methods"
+    assert _name_of({}, plan(title="Who needs both?")) == "who-needs-both"
+    assert _name_of({}, plan()) == "plan"
+    assert _name_of("a/mine.yaml", plan()) == "mine"

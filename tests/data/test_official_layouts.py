@@ -59,7 +59,7 @@ def test_food101_subset_and_cap(food: Path) -> None:
         ({"classes": "ceviche"}, "list of class names"),
         ({"per_class": 0}, "per_class=0"),
         ({"generic_share": 1.0}, "generic_share"),
-        ({"confusion": "much"}, "confusion='much'"),
+        ({"confusion": "much"}, "data.options.confusion = 'much'"),
     ],
 )
 def test_options_out_of_range(food: Path, options: dict[str, object], says: str) -> None:

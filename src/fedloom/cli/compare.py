@@ -26,7 +26,13 @@ def compare(
         str | None, typer.Option(metavar="NAME", help="A comparison that comes with fedloom.")
     ] = None,
     plan: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A comparison of your own, in YAML.")
+        Path | None,
+        typer.Option(
+            "--config",
+            "--plan",
+            metavar="FILE",
+            help="A comparison of your own, in YAML; or a run's configuration, for all --methods.",
+        ),
     ] = None,
     data: DataOption = None,
     root: RootOption = None,

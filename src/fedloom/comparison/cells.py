@@ -14,7 +14,7 @@ from fedloom.comparison.plan import DEFAULT_SCORES, JOINT_SCORES, RESERVED, Colu
 from fedloom.config import Config, load_config
 from fedloom.errors import BadInput
 from fedloom.runs.folder import flatten
-from fedloom.setting_trees import merged
+from fedloom.setting_trees import merged, nested
 
 # One thread a run: the cells are what runs side by side, and results are defined for one number of threads.
 ENGINE = {"name": "local", "workers": 0, "threads": 1}
@@ -57,6 +57,7 @@ def make_cells(plan: Plan, values: Mapping[str, Any], overrides: Sequence[str]) 
                 f"{top} cannot be set for a comparison: its rows name the methods, its seeds are a list, "
                 "and every cell runs on the engine local with one thread"
             )
+    values = nested(values)
     pairs = [(row, column) for column in plan.columns for row in plan.rows if plan.has(row, column)]
     if not pairs:
         raise BadInput("the comparison has no cell: no row takes part in any column")

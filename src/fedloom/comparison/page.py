@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-import yaml
-
 from fedloom.comparison.doubts import place_text
 from fedloom.comparison.grids import Entry, Grid, grids, legend
 from fedloom.comparison.measures import MEASURES
@@ -26,6 +24,7 @@ from fedloom.report.markup import (
 )
 from fedloom.report.scores import number, second_text
 from fedloom.runs.disk import write_atomic
+from fedloom.yaml_core import dump
 
 PAGE = "report.html"
 
@@ -160,7 +159,7 @@ def _cells(found: Comparison) -> Markup:
 
 
 def _plan(found: Comparison) -> Markup:
-    text = yaml.safe_dump(found.tree["plan"], sort_keys=False, allow_unicode=True)
+    text = dump(found.tree["plan"])
     return section(
         "Plan",
         "Each cell's whole configuration is in its folder.",

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from fedloom.comparison.measures import MEASURES, TARGETS, TO_TARGET
-from fedloom.config import preset_tree
+from fedloom.comparison.plan_tree import comparisons, plan_tree
 from fedloom.errors import BadInput, nearest, unknown
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.models.settings import Frozen
-from fedloom.setting_trees import merged, read_tree, validate
+from fedloom.setting_trees import merged, validate
 
 # Cells differ in these by the plan alone, and all run on one engine, so that they are comparable.
 RESERVED = ("method", "seed", "engine")
@@ -140,16 +137,10 @@ def _known(kind: str, name: str, allowed: Any) -> None:
         raise ValueError(f"unknown {kind} {name!r}.{nearest(name, allowed)} Allowed: {', '.join(allowed)}.")
 
 
-def comparisons() -> dict[str, Path]:
-    """Name to file of the comparisons that come with fedloom."""
-    folder = Path(str(resources.files("fedloom") / "comparisons"))
-    return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
-
-
 def read_plan(
     *,
     preset: str | None = None,
-    file: str | Path | None = None,
+    file: str | Path | Mapping[str, Any] | None = None,
     methods: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     reference: str | None = None,
@@ -158,6 +149,7 @@ def read_plan(
     """The plan of a preset or a file, or one row a method; then what is given besides.
 
     Args:
+        file: a plan in YAML, a mapping that says the same, or either as a run's configuration.
         methods: the rows; with a preset or a file, keep only its rows of these names or methods.
         reference: a row's name, or the method of one row.
 
@@ -165,7 +157,7 @@ def read_plan(
         BadInput: an unknown name, or nothing to compare; one line with the thing, its value and what is allowed.
     """
     if preset is not None and file is not None:
-        raise BadInput("give a preset or a plan's file, not both")
+        raise BadInput("give a preset or a plan, not both")
     if preset is not None and preset not in comparisons():
         raise unknown("comparison", preset, comparisons())
     given = {k: list(v) for k, v in (("seeds", seeds), ("scores", scores)) if v is not None}
@@ -176,45 +168,11 @@ def read_plan(
         rows = [{"name": m, "method": m} for m in methods]
         plan: Plan = validate(Plan, {"rows": rows, **given})
     else:
-        plan = validate(Plan, {**_read(Path(source)), **given})
+        plan = validate(Plan, merged(plan_tree(source, methods), given))
         plan = _only_rows(plan, methods) if methods else plan
     if reference is not None:
         plan = with_plan(plan, reference=_row_called(plan, reference))
     return plan
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """A plan's tree, over that of the comparison it is `like`, its base over the `preset` that it names.
-
-    `$NAME` in it is an environment variable's value.
-    """
-    tree = read_tree(file)
-    if isinstance(base := tree.get("base"), dict) and "preset" in base:
-        # Rows name their methods.
-        below = {k: v for k, v in preset_tree(str(base.pop("preset"))).items() if k != "method"}
-        tree["base"] = merged(below, base)
-    tree |= {k: _with_variables(tree[k], file) for k in ("base", "rows", "columns") if k in tree}
-    like = tree.pop("like", None)
-    if like is None:
-        return tree
-    if like not in comparisons():
-        raise unknown("comparison", str(like), comparisons())
-    below = _read(comparisons()[like])
-    return {**below, **tree, "base": merged(below.get("base", {}), tree.get("base", {}))}
-
-
-def _with_variables(value: Any, file: Path) -> Any:
-    if isinstance(value, dict):
-        return {k: _with_variables(v, file) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_with_variables(v, file) for v in value]
-    if not isinstance(value, str):
-        return value
-    for name in re.findall(r"\$(\w+)", value):
-        if name not in os.environ:
-            raise BadInput(f"plan {file.name}: {value!r} needs ${name}, which is not set in the environment")
-        value = value.replace(f"${name}", os.environ[name])
-    return value
 
 
 def with_plan(plan: Plan, **changes: Any) -> Plan:

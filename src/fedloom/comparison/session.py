@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from fedloom.comparison.watch import Watch
 from fedloom.comparison.worker import finished
 from fedloom.errors import BadInput, FedloomError
 from fedloom.runs.disk import explained, json_text, locked, read_object, write_atomic
-from fedloom.setting_trees import validate
+from fedloom.setting_trees import nested, validate
 
 PLAN = "plan.json"  # what --resume goes by
 
@@ -50,7 +51,7 @@ def compare(
     seeds: Sequence[int] | None = None,
     *,
     preset: str | None = None,
-    plan: str | Path | None = None,
+    plan: str | Path | Mapping[str, Any] | None = None,
     reference: str | None = None,
     scores: Sequence[str] | None = None,
     out: str | Path | None = None,
@@ -68,7 +69,8 @@ def compare(
         methods: one row each; with `preset` or `plan`, the rows to keep.
         seeds: default those of the plan, else 0.
         preset: a comparison that comes with fedloom.
-        plan: a YAML file of one's own.
+        plan: one's own: a YAML file, or a mapping of the same keys (rows, columns, base, seeds, ...). A run's
+            configuration in its place is what all `methods` are compared over.
         reference: the row that the others are paired with.
         scores: keys of `fedloom.comparison.measures.MEASURES`.
         out: the comparison's folder; default `runs/compare-NAME-DATA`.
@@ -96,8 +98,10 @@ def compare(
         made = read_plan(
             preset=preset, file=plan, methods=methods, seeds=seeds, reference=reference, scores=scores
         )
-        name = preset or (Path(plan).stem if plan is not None else "methods")
-        order = Order(name, made, values, tuple(overrides), None if cells is None else os.path.abspath(cells))
+        name = preset or _name_of(plan, made)
+        order = Order(
+            name, made, nested(values), tuple(overrides), None if cells is None else os.path.abspath(cells)
+        )
         place = Path(out) if out is not None else None  # type: ignore[assignment]
     wanted = make_cells(order.plan, order.values, order.overrides)
     title = order.plan.title or f"{order.name} on {wanted[0].config.data.name}"
@@ -115,6 +119,15 @@ def compare(
             return work.do(jobs or usable_cores())
     except BlockingIOError:
         raise BadInput(f"{place}: another process is at this comparison.") from None
+
+
+def _name_of(plan: str | Path | Mapping[str, Any] | None, made: Plan) -> str:
+    """What the comparison's folder is called by."""
+    if plan is None:
+        return "methods"
+    if not isinstance(plan, Mapping):
+        return Path(plan).stem
+    return re.sub(r"[^\w.]+", "-", made.title.lower())[:40].strip("-.") or "plan"
 
 
 def read_order(place: Path) -> Order:

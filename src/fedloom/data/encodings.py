@@ -44,22 +44,27 @@ def decoded(path: Path, unit: str, number_of: Callable[[str], int]) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
+    return decode(data, str(path), unit, number_of)
+
+
+def decode(data: bytes, name: str, unit: str, number_of: Callable[[str], int]) -> str:
+    """The same of a file that was read: `data`, which complaints call `name`."""
     for start, what in _MARKS:
         if data.startswith(start):
-            raise BadInput(f"{path}: not UTF-8 but {what} text, by its first bytes. {_ADVICE}")
+            raise BadInput(f"{name}: not UTF-8 but {what} text, by its first bytes. {_ADVICE}")
     for start, what in _OTHERS:
         if data.startswith(start):
-            raise BadInput(f"{path}: not a text file but {what}, by its first bytes. {_ADVICE}")
+            raise BadInput(f"{name}: not a text file but {what}, by its first bytes. {_ADVICE}")
     try:
         text = data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         at, before = error.start, data[: error.start].decode("utf-8").removeprefix("\ufeff")
         place = f"{unit} {number_of(before)}, byte {at} (0x{data[at]:02x})"
-        raise BadInput(f"{path}: not UTF-8 text at {place}{_guess(data, at)}. {_ADVICE}") from error
+        raise BadInput(f"{name}: not UTF-8 text at {place}{_guess(data, at)}. {_ADVICE}") from error
     if (nul := text.find("\0")) >= 0:
         wide = data.count(0) * 3 >= len(data)
         what = "it seems to be UTF-16" if wide else "it seems to be no text file"
-        raise BadInput(f"{path}: a NUL byte in {unit} {number_of(text[:nul])}; {what}. {_ADVICE}")
+        raise BadInput(f"{name}: a NUL byte in {unit} {number_of(text[:nul])}; {what}. {_ADVICE}")
     return text
 
 

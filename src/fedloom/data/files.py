@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import unicodedata
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +98,7 @@ def read_json(path: Path) -> Any:
     """A JSON file. BadInput: it is none, or an object has a key twice, of which Python would take the last."""
     text = read_text(path)
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        return json.loads(text, object_pairs_hook=partial(_once, text))
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}: not JSON (line {error.lineno}: {error.msg})") from error
     except BadInput as error:
@@ -105,9 +107,14 @@ def read_json(path: Path) -> Any:
         raise BadInput(f"{path}: not JSON that can be read: {str(error)[:80]}") from error
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(text: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         (key, times), *_ = Counter(key for key, _ in pairs).most_common(1)
-        raise BadInput(f"key {key[:60]!r} is given {times} times in one object")
+        quoted = re.escape(json.dumps(key, ensure_ascii=False)) + r"\s*:"
+        at = [text.count("\n", 0, place.start()) + 1 for place in re.finditer(quoted, text)]
+        where = (
+            f" (lines {' and '.join(map(str, at))})" if len(at) == times else ""
+        )  # else other objects have it too
+        raise BadInput(f"key {key[:60]!r} is given {times} times in one object{where}")
     return found

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from fedloom.data.pairs import Pairs
 from fedloom.data.scene import Modality, Scene
 from fedloom.errors import BadInput, nearest, unknown
+from fedloom.setting_trees import fitting
 
 
 @dataclass(frozen=True)
@@ -235,25 +236,28 @@ def load_scene(name: str, root: str | Path | None = None, **options: Any) -> Sce
         BadInput: an unknown name or option, a root that is missing or not wanted, or what the loader finds
             wrong.
     """
-    load = loader_of(name, root, options)
+    load, options = loader_of(name, root, options)
     if "root" not in inspect.signature(load).parameters:
         return load(**options)
     return load(root=root, **options)
 
 
-def loader_of(name: str, root: str | Path | None, options: Collection[str]) -> Callable[..., Scene]:
-    """The loader of that data set, which takes that root and options of those names; nothing is read.
+def loader_of(
+    name: str, root: str | Path | None, options: Mapping[str, Any]
+) -> tuple[Callable[..., Scene], dict[str, Any]]:
+    """The loader of that data set, which takes that root, and the options as it takes them; nothing is read.
 
     Raises:
-        BadInput: an unknown name or option, a root that is missing or not wanted.
+        BadInput: an unknown name or option, an option of another kind, a root that is missing or not wanted.
     """
     return _loader("data set", DATASETS, name, root, options)
 
 
 def load_pairs(name: str, root: str | Path | None = None, **options: Any) -> Pairs:
     """Load a set of captioned pictures by name: a key of PAIR_SETS. Otherwise as load_scene."""
-    load: Callable[..., Pairs] = _loader("set of pairs", PAIR_SETS, name, root, options)
-    return load(root=root, **options)
+    load, options = _loader("set of pairs", PAIR_SETS, name, root, options)
+    found: Pairs = load(root=root, **options)
+    return found
 
 
 def options_of(info: DatasetInfo | PairSetInfo) -> list[str]:
@@ -272,8 +276,8 @@ def _loader(
     infos: Mapping[str, DatasetInfo] | Mapping[str, PairSetInfo],
     name: str,
     root: str | Path | None,
-    options: Collection[str],
-) -> Callable[..., Any]:
+    options: Mapping[str, Any],
+) -> tuple[Callable[..., Any], dict[str, Any]]:
     if name not in infos:
         raise unknown(kind, name, infos)
     info = infos[name]
@@ -284,6 +288,10 @@ def _loader(
                 f"{kind} {name!r} has no option {option!r}.{nearest(option, allowed)} "
                 f"Allowed: {', '.join(allowed)}."
             )
+    kinds = get_type_hints(load)
+    options = {
+        option: fitting(kinds[option], value, f"data.options.{option}") for option, value in options.items()
+    }
     parameters = inspect.signature(load).parameters
     if "root" not in parameters:
         if root is not None:
@@ -292,4 +300,4 @@ def _loader(
             )
     elif root is None and parameters["root"].default is inspect.Parameter.empty:
         raise BadInput(f"{kind} {name!r} needs root, a folder that holds: {info.layout}")
-    return load
+    return load, options

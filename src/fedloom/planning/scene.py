@@ -44,10 +44,10 @@ class SceneSizes(NamedTuple):
 def scene_sizes(data: DataSettings) -> SceneSizes:
     """The sizes of a data set, of which nothing is read. Raises BadInput for an unknown name or option."""
     known = DATASETS.get(data.name)
-    load = loader_of(data.name, "." if known is not None and known.layout else None, data.options)
+    load, fitted = loader_of(data.name, "." if known is not None and known.layout else None, data.options)
     assert known is not None  # loader_of refuses others
     options: dict[str, Any] = {k: p.default for k, p in inspect.signature(load).parameters.items()}
-    options |= data.options
+    options |= fitted
     notes: list[str] = []
     given = options.get("classes")
     classes = len(given) if isinstance(given, list | tuple) else given if isinstance(given, int) else None

@@ -6,14 +6,13 @@ import shlex
 from collections.abc import Mapping
 from functools import partial
 
-import yaml
-
 from fedloom.report.ledger import DIRECTIONS, flows, total
 from fedloom.report.markup import Markup, drawn, esc, join, section, table
 from fedloom.report.pictures import bytes_plot
 from fedloom.report.scores import byte_text, number, second_text, series
 from fedloom.runs import Run
 from fedloom.runs.folder import flatten
+from fedloom.yaml_core import dump
 
 
 def wire(run: Run) -> Markup:
@@ -110,7 +109,7 @@ def origin(run: Run) -> Markup:
     """How to run it again: command, configuration, environment."""
     command = f"fedloom run --config {shlex.quote(str(run.path / 'config.yaml'))}"
     ran = run.environment.get("command")
-    config = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
+    config = dump(run.config)
     environment = [(k, v) for k, v in flatten(run.environment).items() if k != "command"]
     parts = [
         Markup(f"<pre>{esc(command)}</pre>"),

@@ -11,8 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fedloom.errors import BadInput, is_text
 from fedloom.runs.disk import (
     append_line,
@@ -26,6 +24,8 @@ from fedloom.runs.disk import (
     write_atomic,
 )
 from fedloom.runs.environment import describe_environment
+from fedloom.setting_trees import read_tree
+from fedloom.yaml_core import dump
 
 OWN = (
     "config.yaml", "environment.json", "metrics.jsonl", "ledger.jsonl", "summary.json", "split.json",
@@ -67,13 +67,10 @@ def read_config(path: Path) -> dict[str, Any]:
     file = path / "config.yaml"
     if not file.is_file():
         raise BadInput(f"{path} is no run folder: it has no config.yaml.")
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(config, dict):
-        raise BadInput(f"{file}: expected keys and values, not {type(config).__name__}.")
-    return config
+    config = plain(read_tree(file), keep_nonfinite=True)
+    if not config:
+        raise BadInput(f"{file}: it is empty, expected keys and values.")
+    return dict(config)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -135,7 +132,7 @@ class RunFolder:
         facts = {"run": uuid.uuid4().hex, **describe_environment(), **(environment or {})}
         write_atomic(folder.path / "environment.json", json_text(facts))
         write_atomic(folder.metrics, "")
-        text = yaml.safe_dump(plain(config, keep_nonfinite=True), sort_keys=False, allow_unicode=True)
+        text = dump(plain(config, keep_nonfinite=True))
         write_atomic(folder.path / "config.yaml", text)  # last: its presence says that the folder is a run
         return folder
 

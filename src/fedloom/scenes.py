@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.config import DataSettings
+from fedloom.data.fingerprint import fingerprint
 from fedloom.data.joint import KINDS, JointSet, Part
 from fedloom.data.pairs import PairSet
 from fedloom.data.partition import Split, partition, shards
@@ -21,44 +19,23 @@ from fedloom.data.scene import MODALITIES, Generic, Held, ImageSet, Modality, Sc
 from fedloom.errors import BadInput
 from fedloom.randomness import stream_seed
 from fedloom.runs.cache import cached
+from fedloom.runs.disk import plain
 
-FORMAT = 16  # raise when a reader's result changes
 SHARDS = 200  # of pairs: FedAFD's number (Flickr30k, 145 000 of them)
 
 
 def cached_scene(data: DataSettings) -> Scene:
-    """The data set of `data`, read once. A folder's entry is renewed when any file's name, size or time changes."""
-    roots = [*([] if data.root is None else [data.root]), *_inner_roots(data.options)]
+    """The data set of `data`, read once: again where any file of it is another, or its reader's code is."""
+    options = plain(data.options)
     key = {
         "name": data.name,
-        "options": data.options,
-        "format": FORMAT,
-        "files": [_listing(root) for root in roots],
+        "root": data.root,
+        "options": options,
+        **fingerprint(data.name, data.root, options),
     }
     return _load(
         cached("scene", key, lambda folder: _save(load_scene(data.name, data.root, **data.options), folder))
     )
-
-
-def _inner_roots(options: Mapping[str, Any]) -> Iterator[str]:
-    """The folders named inside options, as `mixed` has them: whatever is called `root`, at any depth."""
-    for key, value in options.items():
-        if isinstance(value, Mapping):
-            yield from _inner_roots(value)
-        elif key == "root" and value is not None:
-            yield str(value)
-
-
-def _listing(root: str) -> str:
-    base = Path(root).expanduser()
-    digest = hashlib.sha256(os.fsencode(base.resolve()))
-    for path in sorted(base.rglob("*")):
-        if path.is_file():
-            facts = path.stat()
-            digest.update(
-                os.fsencode(path.relative_to(base)) + f" {facts.st_size} {facts.st_mtime_ns}\n".encode()
-            )
-    return digest.hexdigest()
 
 
 def split_scene(scene: Scene, data: DataSettings, clients: int, modality: Modality, seed: int) -> Split:

@@ -117,6 +117,28 @@ def _source(cell: Any, path: Path, row: int) -> Source:
     raise BadInput(f"{path} row {row}: no picture (expected bytes, or a struct of bytes and path)")
 
 
+def referred(path: Path) -> list[Path]:
+    """The picture files that a parquet file names where it holds no bytes of its own; none where it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        columns = {file.schema.column(i).path: i for i in range(len(file.schema))}
+        if "image.path" not in columns or (
+            (holds := columns.get("image.bytes")) is not None
+            and all(
+                (facts := file.metadata.row_group(group).column(holds).statistics) and facts.null_count == 0
+                for group in range(file.metadata.num_row_groups)
+            )
+        ):
+            return []
+        cells = file.read(columns=["image.path"])["image"].to_pylist()
+    except (pa.ArrowException, OSError, ValueError):
+        return []
+    return [path.parent / name for cell in cells if cell and (name := cell.get("path"))]
+
+
 def read_parquet(path: Path) -> Raw:
     """Columns `image` and `label` of a parquet file, rows in order, numbered from 0.
 

@@ -265,6 +265,11 @@ def options_of(info: DatasetInfo | PairSetInfo) -> list[str]:
     return sorted(set(inspect.signature(_function(info)).parameters) - {"root"})
 
 
+def reader_of(name: str) -> Callable[..., Any]:
+    """The loader of a data set or set of pairs that is there."""
+    return _function(DATASETS.get(name) or PAIR_SETS[name])
+
+
 def _function(info: DatasetInfo | PairSetInfo) -> Callable[..., Any]:
     module, _, function = info.loader.partition(":")
     load: Callable[..., Any] = getattr(importlib.import_module(module), function)

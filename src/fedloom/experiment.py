@@ -17,6 +17,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from fedloom.config import Config, load_config
+from fedloom.data.notes import data_notes
 from fedloom.data.partition import Split
 from fedloom.data.scene import MODALITIES, Modality, Scene
 from fedloom.errors import BadInput
@@ -114,6 +115,7 @@ def run(
         return launch(config, folder if resume is not None else None, out, overwrite, watch)
     check_weights(config, method, settings)  # before real data are read, which takes minutes
     scene = cached_scene(config.data)
+    watch.notes(data_notes(scene))
     check_scene(config, method, scene)
     check_generator(config, method, settings, side_of(scene))
     check_scoring(config, method, settings)
@@ -189,6 +191,7 @@ class _Experiment:
                 self._export(store, tools, assets)
         seconds = {"setup": setup, "total": time.perf_counter() - start}
         summary = summarise(config, self.names, rows, seconds, scorer.facts(), scorer.networks)
+        summary["data_notes"] = data_notes(scene)
         self.folder.write_summary(summary)
         if not self.keep:  # only now: until the summary is there, the run may have to go on
             shutil.rmtree(self.folder.checkpoints, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -14,6 +14,9 @@ class Observer:
 
     def at(self, done: int, note: str = "") -> None:
         """The stage has come to step `done`."""
+
+    def notes(self, lines: Sequence[str]) -> None:
+        """The data are read: what was left out of them or looks wrong, a line each."""
 
     def begin(self, facts: Mapping[str, Any]) -> None:
         """The run is set up: method, data, rounds, folder and client names."""

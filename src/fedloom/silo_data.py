@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +12,15 @@ from numpy.typing import NDArray
 from fedloom.config import DataSettings
 from fedloom.data.joint import JointSet, Kind, Part
 from fedloom.data.names import alike
+from fedloom.data.notes import data_notes, lines
 from fedloom.data.pairs import PairSet
 from fedloom.data.registry import DATASETS, PAIR_SETS, load_pairs, load_scene, loader_of, options_of
 from fedloom.data.scene import Held, ImageSet, Labels, Modality, Scene, TextSet
 from fedloom.deployment.settings import SiloData, SiloSettings
 from fedloom.errors import BadInput, nearest, unknown
 from fedloom.scenes import split_scene
+
+log = logging.getLogger(__name__)
 
 _SHAPING = ("bands", "steps", "rate", "seconds", "nperseg", "noverlap")  # options that shape a spectrogram
 
@@ -88,15 +92,25 @@ def _read(data: SiloData, modality: Modality, size: int, sounds: tuple[int, int]
     check_data(data)
     options = _options(data, size, sounds)
     if data.name in DATASETS:
-        return load_scene(data.name, data.root, **options)
+        scene = load_scene(data.name, data.root, **options)
+        _tell(data_notes(scene), where)
+        return scene
     if modality != "pair":
         raise BadInput(
             f"{where}: pictures with captions, for modality: pair; this silo has {_many(modality)}"
         )
-    parts = load_pairs(data.name, data.root, **options).parts
+    pairs = load_pairs(data.name, data.root, **options)
+    _tell(lines(pairs.notes), where)
+    parts = pairs.parts
     train: dict[Modality, Held] = {"pair": parts["train"]} if "train" in parts else {}
     held_out = parts.get("test") or parts.get("val")
     return Scene(data.name, (), train, {"pair": held_out} if held_out is not None else {})
+
+
+def _tell(told: Sequence[str], where: str) -> None:
+    """To the silo's log: nobody else hears of its data."""
+    for line in told:
+        log.info("%s: %s", where, line)
 
 
 def _many(modality: Modality) -> str:

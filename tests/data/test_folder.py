@@ -13,6 +13,7 @@ import pytest
 
 from conftest import picture
 from fedloom.data.folder import load
+from fedloom.data.notes import data_notes
 from fedloom.errors import BadInput
 
 NAMES = ("adder", "boa", "cobra")
@@ -63,12 +64,12 @@ def test_root_alone(silo: Path) -> None:
     assert scene.train["text"].texts[0] == "Found a adder, 0 m long"  # type: ignore[union-attr]
     (numbers,) = scene.notes["numbers_as_labels"]
     assert re.fullmatch(r".*texts_test\.csv: labels are numbers.*: 0 = adder, 1 = boa, 2 = cobra", numbers)
-    assert {key: value for key, value in scene.notes.items() if key != "numbers_as_labels"} == {
+    assert {key: value for key, value in scene.notes.items() if value and key != "numbers_as_labels"} == {
         "ignored_files": 1,
+        "ignored_endings": {".txt": 1},
         "empty_texts": 2,
-        "classes_without_training": [],
-        "unreadable_images": 0,
-        "unreadable_examples": [],
+        "pictures_in_both_parts": 6,  # the fixture's test pictures are its first training pictures
+        "texts_in_both_parts": 6,
     }
 
 
@@ -150,7 +151,10 @@ def test_unseen_class_in_test(silo: Path) -> None:
         load(silo, **columns())  # type: ignore[arg-type]
     (silo / "labels.json").write_text(json.dumps([*NAMES, "viper"]))
     scene = load(silo, **columns())  # type: ignore[arg-type]
-    assert scene.notes["classes_without_training"] == ["viper"]
+    assert data_notes(scene)[:2] == [
+        "Classes without training pictures: viper",
+        "Classes without training texts: viper",
+    ]
 
 
 @pytest.mark.parametrize(

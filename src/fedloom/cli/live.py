@@ -138,6 +138,11 @@ class Lines(Tracker):
                 )
             )
 
+    def notes(self, lines: Sequence[str]) -> None:
+        """Say what is to be known of the data."""
+        for line in lines:
+            self.say(f"data: {line}")
+
     def begin(self, facts: Mapping[str, Any]) -> None:
         """Say what runs."""
         super().begin(facts)
@@ -174,6 +179,11 @@ class Picture(Tracker):
 
     def __exit__(self, *error: object) -> None:
         self.live.stop()
+
+    def notes(self, lines: Sequence[str]) -> None:
+        """Say above the picture what is to be known of the data."""
+        for line in lines:
+            self.live.console.print(f"data: {line}", markup=False, soft_wrap=True)
 
     def picture(self) -> RenderableType:
         """Heading, bars and scores, as far as they are known."""

@@ -42,6 +42,7 @@ def partition(
 
     Example: fedloom partition --data flora --set data.alpha=0.1 --plot split.png
     """
+    from fedloom.data.notes import data_notes
     from fedloom.scenes import cached_scene
 
     chosen = configuration(data=data, root=root, preset=preset, file=config, overrides=set_, seed=seed)
@@ -56,6 +57,7 @@ def partition(
             "classes": scene.class_names,
             **({} if scene.one_label_space else {"text_classes": scene.text_class_names}),
             "splits": splits,
+            "data_notes": data_notes(scene),
         }
         show_json(facts | {"clients": clients, "plot": plot and str(plot)})
         return
@@ -80,6 +82,7 @@ def partition(
     show(
         *(_figures(modality, figures) for modality, figures in splits.items()),
         *([HELD] if held else []),
+        *(f"data: {line}" for line in data_notes(scene)),
         *([f"picture {plot}"] if plot is not None else []),
     )
 

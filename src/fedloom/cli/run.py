@@ -170,8 +170,9 @@ def conclude(run: Run, json: bool) -> None:
     from fedloom.report.text import summary_table, warning_lines
 
     page = write_report([run.path])
+    notes = [f"data: {line}" for line in run.summary.get("data_notes") or ()]
     if json:
         show_json(run.summary)
     else:
         table, doubts = summary_table(run.summary, run.rounds), warning_lines(run.warnings)
-        show(table, *doubts, f"folder {run.path}", f"report {page}")
+        show(table, *doubts, *notes, f"folder {run.path}", f"report {page}")

@@ -68,7 +68,8 @@ def _list(path: Path, names: Sequence[str], cleaned: bool, notes: dict[str, int]
         texts.append(text)
         labels.append(int(index) - 1)
         places.append(f"{path} row {number}")
-    return Listing(texts, np.array(labels, dtype=np.int64), places)
+    ids = [place.rpartition(" row ")[2] for place in places]
+    return Listing(texts, np.array(labels, dtype=np.int64), places, ids)
 
 
 def load(

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
 from fedloom.data.decode import OnBad, Source, check_on_bad, check_size, decode_all
 from fedloom.data.generic import split_generic
 from fedloom.data.names import alike, by_name, numeric, readable
+from fedloom.data.overlap import Sample, twice
+from fedloom.data.pixels import Met, Range, check_range
 from fedloom.data.scene import ImageSet, Labels, Modality, Samples, Scene, TextSet
 from fedloom.errors import BadInput, printable, unknown
 from fedloom.randomness import stream_seed
@@ -25,13 +28,15 @@ from fedloom.randomness import stream_seed
 class Listing:
     """Samples before they are read. N of each.
 
-    items: paths or encoded bytes of pictures, or texts; labels int (N,); places: names for messages; keys:
-    equal for a picture and its texts where they are pairs, else None.
+    items: paths or encoded bytes of pictures, or texts; labels int (N,); places: names for messages; ids: names below
+    the part, all different, which choices depend on: the same wherever the data lie; keys: equal for a picture and its
+    texts where they are pairs, else None.
     """
 
     items: Sequence[Source | str]
     labels: Labels
     places: Sequence[str]
+    ids: Sequence[str]
     keys: Sequence[str] | None = None
 
     def __len__(self) -> int:
@@ -43,7 +48,17 @@ class Listing:
             [self.items[i] for i in index],
             self.labels[list(index)] if labels is None else labels,
             [self.places[i] for i in index],
+            [self.ids[i] for i in index],
             None if self.keys is None else [self.keys[i] for i in index],
+        )
+
+    def joined(self, other: Listing, part: str) -> Listing:
+        """These samples and, after them, those of the part called `part`; neither has keys."""
+        return Listing(
+            [*self.items, *other.items],
+            np.concatenate([self.labels, other.labels]),
+            [*self.places, *other.places],
+            [*self.ids, *(f"{part}/{name}" for name in other.ids)],
         )
 
 
@@ -52,9 +67,10 @@ class Reading:
     """How to read a set: the options that every reader of real data has.
 
     size: side of the pictures in pixels; classes: names of those to keep, in that order, or None for all;
-    per_class: at most so many samples of a class in each part, chosen by a hash of their names (of keys, for
+    per_class: at most so many samples of a class in each part, chosen by a hash of their ids (of keys, for
     pairs); generic_share, confusion: see split_generic; on_bad: 'error' or 'skip' for pictures that cannot be
-    read; seed: of all choices.
+    read; seed: of all choices; range: the values of black and white in pictures of more than 8 bits, or None for the
+    full scale of 16.
     """
 
     size: int = 32
@@ -64,9 +80,11 @@ class Reading:
     confusion: float = 0.4
     on_bad: OnBad = "error"
     seed: int = 0
+    range: Range | None = None
 
     def __post_init__(self) -> None:
         check_size(self.size)
+        check_range(self.range)
         check_on_bad(self.on_bad)
         if self.per_class is not None and self.per_class < 1:
             raise BadInput(f"per_class={self.per_class}, allowed: 1 or more, or none for all")
@@ -111,8 +129,8 @@ def _restrict(listing: Listing, chosen: Sequence[int], per_class: int | None, se
     new = {old: i for i, old in enumerate(chosen)}
     index = [i for i, label in enumerate(listing.labels.tolist()) if label in new]
     if per_class is not None:
-        key = listing.keys or listing.places
-        rank = {i: stream_seed(seed, "per class", key[i]) for i in index}
+        key = listing.keys or listing.ids
+        rank = {i: stream_seed(seed, "per class", normalize("NFC", key[i])) for i in index}
         seen: dict[int, set[str]] = {}
         kept = []
         for i in sorted(index, key=lambda i: (rank[i], i)):
@@ -125,7 +143,7 @@ def _restrict(listing: Listing, chosen: Sequence[int], per_class: int | None, se
 
 
 def _read(
-    name: str, part: str, modality: Modality, listing: Listing, reading: Reading
+    name: str, part: str, modality: Modality, listing: Listing, reading: Reading, met: Met
 ) -> tuple[Samples, Listing, list[str]]:
     """The samples of a listing, the listing of those that could be read, and the places of the others."""
     if not len(listing):
@@ -133,7 +151,7 @@ def _read(
     if modality == "text":
         return TextSet(tuple(str(t) for t in listing.items), listing.labels), listing, []
     sources: list[Source] = [s for s in listing.items if not isinstance(s, str)]
-    images, kept, bad = decode_all(sources, listing.places, reading.size, reading.on_bad)
+    images, kept, bad = decode_all(sources, listing.places, reading.size, reading.on_bad, met)
     if not len(kept):
         raise BadInput(
             f"{name}: none of the {len(listing)} {part} pictures can be read, the first is {bad[0]}"
@@ -161,7 +179,8 @@ def assemble(
             pairs.
         reading: the options.
         shorten: see split_generic.
-        notes: what the reader counted; `unreadable_images` and some of their names are added.
+        notes: what the reader counted. Added are `unreadable_images` and some of their names, what was met in the
+            pictures (see Met.notes), and what is there twice (see overlap.twice).
 
     Raises:
         BadInput: a picture that cannot be read, an unknown class, a part without samples.
@@ -171,14 +190,18 @@ def assemble(
     sets: dict[str, dict[Modality, Samples]] = {"train": {}, "test": {}}
     listings: dict[Modality, Listing] = {}
     bad: list[str] = []
+    samples_of: dict[str, dict[Modality, list[Sample]]] = {"train": {}, "test": {}}
+    met = Met(reading.range)
     for part, listed in (("train", train), ("test", test)):
         for modality, listing in listed.items():
             listing = _restrict(listing, chosen, reading.per_class, reading.seed)
-            samples, listing, unread = _read(name, part, modality, listing, reading)
+            samples, listing, unread = _read(name, part, modality, listing, reading, met)
             sets[part][modality] = samples
+            samples_of[part][modality] = list(zip(listing.items, listing.labels.tolist()))
             bad += map(printable, unread)
             if part == "train":
                 listings[modality] = listing
+    met.check()
     keys = {m: listing.keys for m, listing in listings.items() if listing.keys is not None}
     left, generic = split_generic(
         sets["train"],
@@ -189,5 +212,8 @@ def assemble(
         keys=keys if len(keys) == 2 else None,
         shorten=shorten,
     )
-    counted = {"unreadable_images": len(bad), "unreadable_examples": bad[:5]}
+    counted: dict[str, Any] = {"unreadable_images": len(bad), "unreadable_examples": bad[:5], **met.notes()}
+    for modality, own in samples_of["train"].items():
+        what = "picture" if modality == "image" else modality
+        counted |= twice(what, own, samples_of["test"].get(modality, ()))
     return Scene(name, names, left, sets["test"], generic, notes={**(notes or {}), **counted})

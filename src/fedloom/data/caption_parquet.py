@@ -12,6 +12,7 @@ from fedloom.data.files import need_file, need_folder
 from fedloom.data.names import composed
 from fedloom.data.pairs import PARTS, Pairs, Part
 from fedloom.data.parquet import is_text, read_table
+from fedloom.data.pixels import Range
 from fedloom.errors import BadInput, unknown
 
 LAYOUT = (
@@ -29,6 +30,7 @@ def load(
     files: Files | None = None,
     on_bad: OnBad = "error",
     seed: int = 0,
+    range: Range | None = None,
 ) -> Pairs:
     """Read captioned pictures from parquet files, rows in order.
 
@@ -39,7 +41,7 @@ def load(
     Raises:
         BadInput: a folder, file or picture is missing or broken; what read_caption_parquet finds.
     """
-    reading = PairReading(size, parts, most, captions_per_image, on_bad, seed)
+    reading = PairReading(size, parts, most, captions_per_image, on_bad, seed, range)
     base = need_folder(root, LAYOUT)
     found = shards(base) if files is None else named_files(base, files)
     if not found:

@@ -21,7 +21,9 @@ import numpy as np
 
 from fedloom.data.decode import OnBad, Source, check_on_bad, check_size, decode_all
 from fedloom.data.files import on_disk
+from fedloom.data.overlap import in_both_parts
 from fedloom.data.pairs import PARTS, Pairs, PairSet, Part
+from fedloom.data.pixels import Met, Range, check_range
 from fedloom.errors import BadInput, listed, printable, unknown
 from fedloom.randomness import stream_seed
 
@@ -56,7 +58,7 @@ class PairReading:
     size: side of the pictures in pixels; parts: which of 'train', 'val', 'test' to read, None for all there are; most:
     at most so many pictures of each part, chosen by a hash of their names, in the order of the file;
     captions_per_image: the first so many are kept (the retrieval protocols count five), None for all; on_bad: 'error'
-    or 'skip' for pictures that cannot be read; seed: of the choice.
+    or 'skip' for pictures that cannot be read; seed: of the choice; range: see Reading.
     """
 
     size: int = 64
@@ -65,9 +67,11 @@ class PairReading:
     captions_per_image: int | None = 5
     on_bad: OnBad = "error"
     seed: int = 0
+    range: Range | None = None
 
     def __post_init__(self) -> None:
         check_size(self.size)
+        check_range(self.range)
         check_on_bad(self.on_bad)
         for key in ("most", "captions_per_image"):
             value = getattr(self, key)
@@ -118,6 +122,7 @@ def assemble_pairs(name: str, listed: Listed, reading: PairReading, notes: Mappi
         raise BadInput(f"{name}: no pictures in any part")
     seen: set[str | int] = set()
     bad: list[str] = []
+    met, read = Met(reading.range), dict[str, list[Source]]()
     parts: dict[Part, PairSet] = {}
     for part in reading.parts or there:
         if part not in there:
@@ -128,16 +133,23 @@ def assemble_pairs(name: str, listed: Listed, reading: PairReading, notes: Mappi
                 with_captions.append((entry, captions))
         chosen = _choose(with_captions, reading, part)
         sources, places = [e.source for e, _ in chosen], [e.place for e, _ in chosen]
-        images, kept, unread = decode_all(sources, places, reading.size, reading.on_bad)
+        images, kept, unread = decode_all(sources, places, reading.size, reading.on_bad, met)
         if not len(kept):
             first = f", the first is {unread[0]}" if unread else ""
             raise BadInput(f"{name}: none of the {len(listed[part])} {part} pictures can be used{first}")
         own = [chosen[i][1] for i in kept.tolist()]
         owner = np.repeat(np.arange(len(own), dtype=np.int64), [len(c) for c in own])
         parts[part] = PairSet(images, tuple(text for c in own for text in c), owner)
+        read[part] = [sources[i] for i in kept.tolist()]
         bad += unread
-    shown = [printable(place) for place in bad[:5]]
-    return Pairs(name, parts, {**counts, "unreadable_images": len(bad), "unreadable_examples": shown})
+    met.check()
+    found = {
+        "unreadable_images": len(bad),
+        "unreadable_examples": [printable(place) for place in bad[:5]],
+        **met.notes(),
+        **in_both_parts(read),
+    }
+    return Pairs(name, parts, counts | found)
 
 
 def _tidy(entry: Captioned, most: int | None, seen: set[str | int], counts: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from fedloom.data.decode import OnBad
 from fedloom.data.files import need_file, need_folder, read_json
 from fedloom.data.karpathy import read_karpathy
 from fedloom.data.pairs import Pairs, Part
+from fedloom.data.pixels import Range
 from fedloom.errors import BadInput, unknown
 
 LAYOUT = (
@@ -35,6 +36,7 @@ def coco(
     files: Files | None = None,
     on_bad: OnBad = "error",
     seed: int = 0,
+    range: Range | None = None,
 ) -> Pairs:
     """Read MS-COCO: pictures with five captions or a few more, in the order of the file.
 
@@ -55,7 +57,7 @@ def coco(
     Raises:
         BadInput: a folder, file or picture is missing or broken; two images of one id; what read_karpathy finds.
     """
-    reading = PairReading(size, parts, most, captions_per_image, on_bad, seed)
+    reading = PairReading(size, parts, most, captions_per_image, on_bad, seed, range)
     if annotations is not None and annotations not in get_args(Annotations):
         raise unknown("annotations", str(annotations), get_args(Annotations))
     base = need_folder(root, LAYOUT)

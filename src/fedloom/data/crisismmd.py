@@ -17,6 +17,8 @@ from fedloom.data.decode import OnBad, decode_all
 from fedloom.data.files import need_file, need_folder
 from fedloom.data.joint import JointSet
 from fedloom.data.names import readable, spelled
+from fedloom.data.overlap import twice
+from fedloom.data.pixels import Met, Range
 from fedloom.data.scene import Scene
 from fedloom.data.tables import read_tabbed
 from fedloom.errors import BadInput, printable, unknown
@@ -100,6 +102,7 @@ def _samples(
     cleaned: bool,
     options: Reading,
     notes: dict[str, Any],
+    met: Met,
 ) -> JointSet:
     """The rows of the chosen classes whose picture can be read."""
     picked = choose([r.label for r in rows], [r.name for r in rows], chosen, options)
@@ -115,7 +118,7 @@ def _samples(
         if len(notes["missing_examples"]) < 5:
             notes["missing_examples"].append(printable(str(rows[i].picture)))
     files, places = [row.picture for row, _ in there], [str(row.picture) for row, _ in there]
-    images, kept, bad = decode_all(files, places, options.size, options.on_bad)
+    images, kept, bad = decode_all(files, places, options.size, options.on_bad, met)
     notes["unreadable_images"] += len(bad)
     notes["unreadable_examples"] = [*notes["unreadable_examples"], *map(printable, bad)][:5]
     if not len(kept):
@@ -154,6 +157,7 @@ def load(
     per_class: int | None = None,
     on_bad: OnBad = "error",
     seed: int = 0,
+    range: Range | None = None,
 ) -> Scene:
     """Read CrisisMMD: joint samples of one picture (M = 1) and the tweet, rows in file order; ids are image_id.
 
@@ -168,7 +172,7 @@ def load(
             join affected individuals.
         use_dev: whether the dev part joins the training part; else it is left out.
         cleaned: see `clean`; False: the tweets as they are.
-        classes, per_class, on_bad, seed: see Reading.
+        classes, per_class, on_bad, seed, range: see Reading.
 
     Returns:
         The scene. A tweet that is nothing but links has no text (JointSet.present), counted as `empty_texts`.
@@ -179,7 +183,13 @@ def load(
             of fields or of an unknown label (with its number).
     """
     options = Reading(
-        size=size, classes=classes, per_class=per_class, generic_share=0.0, on_bad=on_bad, seed=seed
+        size=size,
+        classes=classes,
+        per_class=per_class,
+        generic_share=0.0,
+        on_bad=on_bad,
+        seed=seed,
+        range=range,
     )
     for what, value, allowed in (("task", task, Task), ("split", split, Split), ("label", label, LabelOf)):
         if value not in get_args(allowed):
@@ -202,9 +212,13 @@ def load(
         for part in ("train", "dev", "test")
         if part != "dev" or use_dev
     }
+    trained, met = rows["train"] + rows.get("dev", []), Met(range)
     train, test = (
-        _samples(part, listed, chosen, cleaned, options, notes)
-        for part, listed in (("train", rows["train"] + rows.get("dev", [])), ("test", rows["test"]))
+        _samples(part, listed, chosen, cleaned, options, notes, met)
+        for part, listed in (("train", trained), ("test", rows["test"]))
     )
+    met.check()
+    own, held = ([(row.picture, row.label) for row in part] for part in (trained, rows["test"]))
+    notes |= met.notes() | twice("picture", own, held)
     shown = tuple(readable(names[i]) for i in chosen)
     return Scene("crisismmd", shown, {"joint": train}, {"joint": test}, notes=notes)

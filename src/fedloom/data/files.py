@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fedloom.data.decode import endings
 from fedloom.data.encodings import decoded
 from fedloom.data.names import by_name
+from fedloom.data.walk import listing
 from fedloom.errors import BadInput
-
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
 def need_folder(path: str | Path, layout: str) -> Path:
@@ -36,17 +36,15 @@ def need_file(path: str | Path, layout: str) -> Path:
 
 
 def folders(path: Path) -> list[Path]:
-    """Sub-folders in order of name, without hidden ones and the leftovers of archives."""
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
+    """Sub-folders in order of name, without hidden ones and those of systems and archives."""
+    return [Path(e.path) for e in listing(path) if e.kind == "folder" and not e.hidden]
 
 
 def pictures(path: Path) -> list[Path]:
-    """Picture files straight inside `path` in order of name, by their ending."""
-    return sorted(
-        p
-        for p in path.iterdir()
-        if p.suffix.lower() in PICTURES and p.is_file() and not p.name.startswith(".")
-    )
+    """Picture files straight inside `path` in order of name, by their ending; without hidden ones."""
+    ends = endings()
+    found = (Path(e.path) for e in listing(path) if e.kind == "file" and not e.hidden)
+    return [file for file in found if file.suffix.lower() in ends]
 
 
 def on_disk(folder: Path, name: str) -> Path:

@@ -13,6 +13,7 @@ from fedloom.data.files import need_file, need_folder, numbered_lines, read_line
 from fedloom.data.karpathy import read_karpathy
 from fedloom.data.names import composed
 from fedloom.data.pairs import Pairs, Part
+from fedloom.data.pixels import Range
 from fedloom.errors import BadInput
 
 LAYOUT_30K = "dataset_flickr30k.json (Karpathy's) and flickr30k-images/<id>.jpg"
@@ -31,6 +32,7 @@ def flickr30k(
     captions_per_image: int | None = 5,
     on_bad: OnBad = "error",
     seed: int = 0,
+    range: Range | None = None,
 ) -> Pairs:
     """Read Flickr30k: 29 000 / 1 014 / 1 000 pictures in train, val and test, in the order of the file.
 
@@ -40,7 +42,7 @@ def flickr30k(
     Raises:
         BadInput: a folder, file or picture is missing or broken; what read_karpathy finds.
     """
-    reading = PairReading(size, parts, most, captions_per_image, on_bad, seed)
+    reading = PairReading(size, parts, most, captions_per_image, on_bad, seed, range)
     base = need_folder(root, LAYOUT_30K)
     path = need_file(base / "dataset_flickr30k.json", LAYOUT_30K)
     names = ("flickr30k-images", "flickr30k_images", "images")
@@ -58,6 +60,7 @@ def flickr8k(
     captions_per_image: int | None = 5,
     on_bad: OnBad = "error",
     seed: int = 0,
+    range: Range | None = None,
 ) -> Pairs:
     """Read Flickr8k: 6 000 / 1 000 / 1 000 pictures in train, val ('dev') and test, in the order of the lists.
 
@@ -69,7 +72,7 @@ def flickr8k(
         BadInput: a folder, file or picture is missing or broken; a line of the token file without tab or number; a
             name on two lists.
     """
-    reading = PairReading(size, parts, most, captions_per_image, on_bad, seed)
+    reading = PairReading(size, parts, most, captions_per_image, on_bad, seed, range)
     base = need_folder(root, LAYOUT_8K)
     if not (base / "Flickr8k.token.txt").is_file() and (files := shards(base)):
         return assemble_pairs("flickr8k", read_caption_parquet(files), reading, {})

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fedloom.data.assemble import Listing, Reading, assemble
 from fedloom.data.decode import OnBad
 from fedloom.data.files import folders, need_file, need_folder, read_lines
+from fedloom.data.pixels import Range
 from fedloom.data.scene import Scene
 from fedloom.errors import BadInput
 
@@ -68,8 +69,9 @@ def _images(root: Path, numbers: NDArray[np.int64], labels: NDArray[np.int64]) -
         raise BadInput(
             f"{root / 'setid.mat'}: image number {wrong}, but imagelabels.mat has labels for 1..{len(labels)}"
         )
-    files = [root / "jpg" / f"image_{n:05d}.jpg" for n in numbers]
-    return Listing(files, labels[numbers - 1], [str(f) for f in files], [f.stem for f in files])
+    stems = [f"image_{n:05d}" for n in numbers]
+    files = [root / "jpg" / f"{stem}.jpg" for stem in stems]
+    return Listing(files, labels[numbers - 1], [str(f) for f in files], stems, stems)
 
 
 def _captions(images: Listing, files: dict[str, Path], most: int, notes: dict[str, int]) -> Listing:
@@ -78,6 +80,7 @@ def _captions(images: Listing, files: dict[str, Path], most: int, notes: dict[st
     labels: list[int] = []
     places: list[str] = []
     keys: list[str] = []
+    ids: list[str] = []
     for key, label in zip(images.keys or (), images.labels.tolist()):
         lines = read_lines(files[key])[:most] if key in files else []
         notes["images_without_captions"] += not lines
@@ -85,7 +88,8 @@ def _captions(images: Listing, files: dict[str, Path], most: int, notes: dict[st
         labels += [label] * len(lines)
         places += [f"{files[key]} line {i}" for i in range(1, len(lines) + 1)] if lines else []
         keys += [key] * len(lines)
-    return Listing(texts, np.array(labels, dtype=np.int64), places, keys)
+        ids += [f"{key} {i}" for i, _ in enumerate(lines)]
+    return Listing(texts, np.array(labels, dtype=np.int64), places, ids, keys)
 
 
 def load(
@@ -99,6 +103,7 @@ def load(
     confusion: float = 0.4,
     on_bad: OnBad = "error",
     seed: int = 0,
+    range: Range | None = None,
 ) -> Scene:
     """Read Flowers-102: images, and their captions as the text modality.
 
@@ -108,13 +113,13 @@ def load(
         swap_train_test: train on the official test part (6149) and test on train + validation (2040), as many
             works on image synthesis do; otherwise the other way round.
         captions: at most so many a picture, 1 to 10; 0: the image modality alone, text_c10/ is not needed.
-        classes, per_class, generic_share, confusion, on_bad, seed: see Reading. A generic picture carries
+        classes, per_class, generic_share, confusion, on_bad, seed, range: see Reading. A generic picture carries
             one of its own captions, and none of its captions is left to the clients.
 
     Raises:
         BadInput: a folder, file or picture is missing or broken; an image number or label out of range.
     """
-    reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed)
+    reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed, range)
     if not 0 <= captions <= 10:
         raise BadInput(f"flowers102: captions={captions}, allowed: 0 (images alone) to 10")
     folder = need_folder(root, LAYOUT)

@@ -2,54 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fedloom.data.assemble import Listing, Reading, assemble
 from fedloom.data.decode import OnBad
-from fedloom.data.files import PICTURES, folders
 from fedloom.data.generic import stratified
+from fedloom.data.image_folder import read_image_folder
 from fedloom.data.labels import classes_of, encode
-from fedloom.data.names import blank, spelled
+from fedloom.data.layout import locate
+from fedloom.data.names import alike, blank, spelled
 from fedloom.data.parquet import read_parquet
+from fedloom.data.pixels import Range
 from fedloom.data.raw import Raw
-from fedloom.data.scene import Labels, Modality, Scene
+from fedloom.data.scene import Modality, Scene
 from fedloom.data.tables import read_columns
 from fedloom.errors import BadInput
 from fedloom.randomness import numpy_stream
 
-LAYOUT = (
-    "images/<class>/*.jpg (or images/train/<class>/ and images/test/<class>/, or images_train.parquet and "
-    "images_test.parquet) and/or texts_train.csv and texts_test.csv with columns text and label; "
-    "labels.json is optional"
-)
-
-
-def _image_folder(path: Path) -> Raw:
-    """Pictures of class sub-folders at any depth; every sub-folder is a class."""
-    classes = folders(path)
-    if not classes:
-        raise BadInput(f"{path}: no class sub-folders. Expected: {path}/<class>/*.jpg")
-    files = [(d.name, p) for d in classes for p in sorted(d.rglob("*")) if p.is_file()]
-    files = [(name, p) for name, p in files if not p.name.startswith(".")]
-    found = [(name, p) for name, p in files if p.suffix.lower() in PICTURES]
-    if not found:
-        raise BadInput(
-            f"{path}: no pictures in its {len(classes)} class folders ({', '.join(sorted(PICTURES))})"
-        )
-    return Raw(
-        [p for _, p in found],
-        [name for name, _ in found],
-        [str(p) for _, p in found],
-        tuple(d.name for d in classes),
-        left_out=len(files) - len(found),
-    )
-
 
 def _images(path: Path) -> Raw:
     if path.is_dir():
-        return _spelled(_image_folder(path))
+        return _spelled(read_image_folder(path))
     if not path.is_file():
         raise BadInput(f"{path}: there is no such file or folder. Expected an image folder or a parquet file")
     if path.suffix.lower() not in {".parquet", ".pq"}:
@@ -75,6 +52,7 @@ def _texts(path: Path, text: str, label: str) -> Raw:
         [words for _, words, _ in full],
         [name for _, _, name in full],
         [f"{path} row {number}" for number, _, _ in full],
+        [f"row {number}" for number, _, _ in full],
         left_out=len(rows) - len(full),
     )
 
@@ -84,42 +62,6 @@ def _hold_out(listing: Listing, share: float, seed: int, what: str) -> tuple[Lis
     if not len(held):
         raise BadInput(f"{what}: no class has two samples, so no test part can be held out; give a test part")
     return listing.take(rest.tolist()), listing.take(held.tolist())
-
-
-def _discover(root: Path) -> dict[str, Path | None]:
-    """The parts of a root folder by their usual names (LAYOUT)."""
-    if not root.is_dir():
-        raise BadInput(f"{root}: there is no such folder. Expected layout: {LAYOUT}")
-    usual = ["images", "images_train.parquet", "train"]
-    images = next((root / name for name in usual if (root / name).exists()), None)
-    found = {"images_train": images, "images_test": None}
-    if images is not None and images.name != "images":
-        found["images_test"] = root / images.name.replace("train", "test")
-    found |= {key: root / f"{key}.csv" for key in ("texts_train", "texts_test")}
-    return {key: path if path is not None and path.exists() else None for key, path in found.items()}
-
-
-def _locate(root: Path | None, parts: dict[str, str | Path | None]) -> dict[str, Path | None]:
-    """Where each part is: as given (relative to root if there is one), else by the usual names."""
-    if all(part is None for part in parts.values()):
-        if root is None:
-            raise BadInput(
-                f"folder: nothing to read: give root, images_train or texts_train. Layout of root: {LAYOUT}"
-            )
-        where = _discover(root)
-    else:
-        base = root or Path()
-        where = {key: None if part is None else base / Path(part).expanduser() for key, part in parts.items()}
-    for modality in ("images", "texts"):
-        train, test = where[f"{modality}_train"], where[f"{modality}_test"]
-        if train is None and test is not None:
-            raise BadInput(f"{modality}_test={test} is given without {modality}_train")
-        if train is not None and test is None and (train / "train").is_dir():
-            where[f"{modality}_train"] = train / "train"
-            where[f"{modality}_test"] = train / "test" if (train / "test").is_dir() else None
-    if where["images_train"] is None and where["texts_train"] is None:
-        raise BadInput(f"{root}: neither images nor texts found. Expected layout: {LAYOUT}")
-    return where
 
 
 def load(
@@ -140,13 +82,15 @@ def load(
     on_bad: OnBad = "error",
     seed: int = 0,
     name: str = "folder",
+    use_val: bool = False,
+    range: Range | None = None,
 ) -> Scene:
     """Read a silo's own data.
 
     Args:
         root: folder the other paths are relative to. With no other path, what it holds is found by the usual
             names.
-        images_train, images_test: a folder of class folders (which may hold train/ and test/), or a parquet
+        images_train, images_test: a folder of class folders (which may hold train/, val/ and test/), or a parquet
             file with columns `image` (encoded bytes, or a struct of bytes and path) and `label` (integer or
             string).
         texts_train, texts_test: CSV files with a header.
@@ -156,51 +100,76 @@ def load(
             folders; else the labels that occur in training.
         size: side of the pictures in pixels.
         test_share: share of every class held out for testing where there is no test part.
-        classes, per_class, generic_share, confusion, on_bad, seed: see Reading. Images and texts are not
+        classes, per_class, generic_share, confusion, on_bad, seed, range: see Reading. Images and texts are not
             paired: a generic picture's caption is words from a generic text of its class.
         name: of the scene.
+        use_val: whether a validation part (`val`, `valid`, `validation` or `dev`) joins the training part; else it
+            is the test part where there is none, and is left out where there is one.
 
     Raises:
         BadInput: what is missing, unreadable or contradictory, with the file and row.
     """
-    reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed)
+    reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed, range)
     if not 0 < test_share < 1:
         raise BadInput(f"test_share={test_share}, allowed: between 0 and 1")
     base = None if root is None else Path(root).expanduser()
     given = {"images_train": images_train, "images_test": images_test, "texts_train": texts_train}
-    where = _locate(base, {**given, "texts_test": texts_test})
-    raws: dict[str, Raw] = {}
-    for key, path in where.items():
-        if path is not None:
-            raws[key] = _images(path) if key.startswith("images") else _texts(path, text_column, label_column)
-    beside = [
-        p for p in (base, *(path.parent for path in where.values() if path is not None)) if p is not None
-    ]
+    where, notes = locate(base, {**given, "texts_test": texts_test}, use_val)
+    raws = {
+        key: _images(path) if key.startswith("images") else _texts(path, text_column, label_column)
+        for key, path in where.items()
+    }
+    beside = [p for p in (base, *(path.parent for path in where.values())) if p is not None]
     named = None if labels_file is None else (base or Path()) / Path(labels_file).expanduser()
     trained = {str(where[key]): raw for key, raw in raws.items() if key.endswith("train")}
     classes_found = classes_of(named, beside, trained)
     names = classes_found.names
     encoded = {key: encode(raw, classes_found, str(where[key])) for key, raw in raws.items()}
     listings = {key: listing for key, (listing, _) in encoded.items()}
+    numbers = [line for _, line in encoded.values() if line is not None]
     train: dict[Modality, Listing] = {}
     test: dict[Modality, Listing] = {}
     keys: tuple[tuple[Modality, str], ...] = (("image", "images"), ("text", "texts"))
     for modality, key in keys:
-        if f"{key}_train" in listings:
-            train[modality] = listings[f"{key}_train"]
-            if f"{key}_test" in listings:
-                test[modality] = listings[f"{key}_test"]
-            else:
-                train[modality], test[modality] = _hold_out(train[modality], test_share, seed, key)
-    notes = {
-        "ignored_files": sum(raw.left_out for key, raw in raws.items() if key.startswith("images")),
+        if f"{key}_train" not in listings:
+            continue
+        train[modality] = listings[f"{key}_train"]
+        if f"{key}_val" in listings:
+            train[modality] = train[modality].joined(listings[f"{key}_val"], "val")
+        if f"{key}_test" in listings:
+            test[modality] = listings[f"{key}_test"]
+        else:
+            train[modality], test[modality] = _hold_out(train[modality], test_share, seed, key)
+            notes.setdefault("held_out", {})[modality] = test_share
+    return assemble(name, names, train, test, reading, notes=notes | _told(raws, numbers, reading))
+
+
+def _told(raws: Mapping[str, Raw], numbers: list[str], reading: Reading) -> dict[str, Any]:
+    """What was left out of all parts. numbers: a line for each file whose labels are numbers.
+
+    Raises:
+        BadInput: a class of which no file is a picture, unless on_bad is 'skip' or it is none of those wanted.
+    """
+    wanted = None if reading.classes is None else {alike(str(c)) for c in reading.classes}
+    lost = [
+        line
+        for raw in raws.values()
+        for name, line in raw.lost.items()
+        if wanted is None or alike(name) in wanted
+    ]
+    if lost and reading.on_bad == "error":
+        raise BadInput(
+            f"{lost[0]}. Convert them, leave the class out of data.options.classes, or set on_bad='skip'"
+        )
+    endings: Counter[str] = Counter()
+    for raw in raws.values():
+        endings.update(raw.notes.get("ignored_endings", {}))
+    return {
+        "ignored_files": endings.total(),
+        "ignored_endings": dict(endings.most_common()),
+        "hidden_entries": [name for raw in raws.values() for name in raw.notes.get("hidden_entries", ())],
+        "pictures_without_class": sum(raw.notes.get("pictures_without_class", 0) for raw in raws.values()),
         "empty_texts": sum(raw.left_out for key, raw in raws.items() if key.startswith("texts")),
-        "numbers_as_labels": [line for _, line in encoded.values() if line is not None],
-        "classes_without_training": _absent(names, [listing.labels for listing in train.values()]),
+        "numbers_as_labels": numbers,
+        "lost_classes": lost,
     }
-    return assemble(name, names, train, test, reading, notes=notes)
-
-
-def _absent(names: Sequence[str], labels: Sequence[Labels]) -> list[str]:
-    """Names of the classes that some modality has no training sample of."""
-    return [n for i, n in enumerate(names) if not all(bool((own == i).any()) for own in labels)]

@@ -12,6 +12,7 @@ from fedloom.data.captioned import inside
 from fedloom.data.decode import OnBad
 from fedloom.data.files import need_file, need_folder, read_json, read_lines, read_names
 from fedloom.data.names import composed
+from fedloom.data.pixels import Range
 from fedloom.data.scene import Scene
 from fedloom.errors import BadInput, unknown
 
@@ -44,7 +45,7 @@ def _list(root: Path, part: str, names: Sequence[str]) -> Listing:
             raise BadInput(f"{path}: entry {entry!r}: {unknown('class', name, at)}")
     labels = np.array([at[e.partition("/")[0]] for e in entries], dtype=np.int64)
     files = [inside(root / "images", f"{entry}.jpg", str(path)) for entry in entries]
-    return Listing(files, labels, [str(f) for f in files])
+    return Listing(files, labels, [str(f) for f in files], entries)
 
 
 def load(
@@ -56,6 +57,7 @@ def load(
     confusion: float = 0.4,
     on_bad: OnBad = "error",
     seed: int = 0,
+    range: Range | None = None,
 ) -> Scene:
     """Read Food-101: the image modality, official train and test lists, classes in the order of classes.txt.
 
@@ -64,7 +66,7 @@ def load(
     Raises:
         BadInput: a folder, list or picture is missing or broken; an entry of an unknown class.
     """
-    reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed)
+    reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed, range)
     folder = need_folder(root, LAYOUT)
     need_folder(folder / "images", LAYOUT)
     names = read_names(need_file(need_folder(folder / "meta", LAYOUT) / "classes.txt", LAYOUT))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedloom.data import folder
 from fedloom.data.decode import OnBad
+from fedloom.data.pixels import Range
 from fedloom.data.scene import Scene
 
 
@@ -20,6 +21,7 @@ def load(
     confusion: float = 0.4,
     on_bad: OnBad = "error",
     seed: int = 0,
+    range: Range | None = None,
 ) -> Scene:
     """Read images_{train,test}.parquet and recipes_{train,test}.csv in `root`, with labels.json; see
     folder.load.
@@ -42,5 +44,6 @@ def load(
         confusion=confusion,
         on_bad=on_bad,
         seed=seed,
+        range=range,
         name="food101_recipes",
     )

@@ -130,7 +130,9 @@ def encode(raw: Raw, classes: Classes, where: str) -> tuple[Listing, str | None]
             counted.add(i := _counting(label, classes, raw.places[n]))
         index[label] = i
     labels = np.array([index[str(label)] for label in raw.written], dtype=np.int64)
-    return Listing(raw.items, labels, raw.places), _said(where, classes, counted) if counted else None
+    return Listing(raw.items, labels, raw.places, raw.ids), _said(
+        where, classes, counted
+    ) if counted else None
 
 
 def _counting(label: str, classes: Classes, place: str) -> int:

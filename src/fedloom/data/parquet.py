@@ -156,7 +156,7 @@ def read_parquet(path: Path) -> Raw:
             raise BadInput(f"{place}: no label")
     labels = columns["label"] if names is None else _named(columns["label"], names, places)
     items = [_source(cell, path, row) for row, cell in enumerate(columns["image"])]
-    return Raw(items, labels, places, names)
+    return Raw(items, labels, places, [f"row {row}" for row in range(len(labels))], names)
 
 
 def _named(labels: Sequence[str | int], names: Sequence[str], places: Sequence[str]) -> list[str]:

@@ -139,7 +139,7 @@ class Met:
         elif -math.inf < self.peak <= HALF:
             bits = max(8, math.ceil(math.log2(max(self.peak, 1) + 1)))
             raise BadInput(
-                f"pictures of 16 bits, {self.place} for one, but no value of all is above {self.peak:g} of {FULL}: they "
+                f"pictures of 16 bits, {self.place} for one, but none has a value above {self.peak:g} of {FULL}: they "
                 f"would be dark. If they have {bits} bits in fact, set data.options.range=[0, {2**bits - 1}]; if they "
                 f"are meant to be dark, [0, {FULL}]"
             )

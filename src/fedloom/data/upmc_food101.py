@@ -15,6 +15,7 @@ from fedloom.data.assemble import Listing, Reading, assemble
 from fedloom.data.decode import OnBad
 from fedloom.data.files import folders, need_file, need_folder, pictures
 from fedloom.data.names import composed
+from fedloom.data.pixels import Range
 from fedloom.data.scene import Scene
 from fedloom.data.tables import read_fields
 from fedloom.errors import BadInput, unknown
@@ -47,11 +48,11 @@ def _list(root: Path, part: str, at: dict[str, int], notes: dict[str, int]) -> t
     pairs = sorted(rows)
     labels = np.array([at[name] for name, _ in pairs], dtype=np.int64)
     keys = [f"{part}/{name}/{file}" for name, file in pairs]
-    images = Listing([there[p] for p in pairs], labels, [str(there[p]) for p in pairs], keys)
+    images = Listing([there[p] for p in pairs], labels, [str(there[p]) for p in pairs], keys, keys)
     titles = [i for i, p in enumerate(pairs) if rows[p][0]]
     notes["empty_titles"] += len(pairs) - len(titles)
     places = [f"{path} row {rows[p][1]}" for p in pairs]
-    texts = Listing([rows[p][0] for p in pairs], labels, places, keys)
+    texts = Listing([rows[p][0] for p in pairs], labels, places, keys, keys)
     return images, texts.take(titles)
 
 
@@ -64,6 +65,7 @@ def load(
     confusion: float = 0.4,
     on_bad: OnBad = "error",
     seed: int = 0,
+    range: Range | None = None,
 ) -> Scene:
     """Read UPMC Food-101: images and titles, classes in the order of the folders' names in images/train.
 
@@ -75,7 +77,7 @@ def load(
         BadInput: a folder, file or picture is missing or broken; a row without three fields or of an unknown
             class.
     """
-    reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed)
+    reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed, range)
     folder = need_folder(root, LAYOUT)
     names = sorted(composed(d.name) for d in folders(need_folder(folder / "images" / "train", LAYOUT)))
     at = {name: i for i, name in enumerate(names)}

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from fedloom.errors import BadInput, printable
+
 # What systems and programs leave in folders, in lower case; what begins with a dot is hidden by that alone.
 SYSTEM = frozenset(
     {
@@ -39,8 +41,8 @@ def left_alone(name: str) -> bool:
 
 
 def told(path: str | Path) -> str:
-    """A path as text that can be printed and written anywhere: bytes that are not UTF-8 as `\\xe9`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path as text that can be printed and written anywhere."""
+    return printable(os.fspath(path))
 
 
 def in_order(name: str) -> tuple[str, str]:
@@ -99,6 +101,19 @@ def _walk(
         yield entry
         if entry.kind == "folder" and entry.seen is None and (enter or not entry.hidden):
             yield from _walk(entry.path, own, listed, enter, entry.hidden)
+
+
+def listing(folder: str | Path) -> list[Entry]:
+    """What lies straight inside `folder`, in order of name.
+
+    Raises:
+        BadInput: it cannot be listed.
+    """
+    try:
+        names = sorted(os.listdir(folder), key=in_order)
+    except OSError as error:
+        raise BadInput(f"{told(folder)}: the folder cannot be listed ({error.strerror})") from error
+    return [_entry(os.path.join(folder, name), name, {}, left_alone(name)) for name in names]
 
 
 def _entry(path: str, below: str, listed: dict[tuple[int, int], str], hidden: bool) -> Entry:

@@ -1,6 +1,6 @@
 """What a run tells its observer, as lines of a file, so that another process can watch it, or read it later.
 
-{"event": "begin" | "stage" | "at" | "phase" | "round" | "end", "arguments": [...]}   as `progress.Observer` has them
+{"event": "begin" | "notes" | "stage" | "at" | "phase" | "round" | "end", "arguments": [...]}   as of `progress.Observer`
 {"event": "process", "pid": 1234}                                                     first
 {"event": "over", "folder": "...", "error": null | "...", "bad_input": false}         last
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,9 @@ class EventLog(Observer):
         if time.monotonic() - self._said >= _PACE:
             self._said = time.monotonic()
             self._tell("at", done, note)
+
+    def notes(self, lines: Sequence[str]) -> None:
+        self._tell("notes", list(lines))
 
     def begin(self, facts: Mapping[str, Any]) -> None:
         self.folder = str(facts["folder"])
@@ -107,7 +110,7 @@ def follow(
                 pid = int(line["pid"])
             elif event == "over":
                 return _result(line)
-            elif event in ("stage", "at", "begin", "phase", "round", "end"):
+            elif event in ("stage", "at", "notes", "begin", "phase", "round", "end"):
                 getattr(observer, event)(*line["arguments"])
         if gone and not lines:
             raise FedloomError(f"the run's process {pid} has died; what it last said is in {run_log(path)}")

@@ -210,6 +210,14 @@ def clients(run: Run) -> Markup:
     return section("The clients", note, *parts)
 
 
+def data(run: Run) -> Markup:
+    """What was left out of the data, or looks wrong in them."""
+    lines = run.summary.get("data_notes") or ()
+    items = join([Markup(f"<li>{esc(line)}</li>") for line in lines])
+    note = "Noticed as they were read; nothing here was mended." if lines else ""
+    return section("The data", note, Markup(f"<ul>{items}</ul>") if lines else Markup(""))
+
+
 def whole_run(run: Run) -> Markup:
     """All parts, in order of interest."""
     return join(
@@ -218,6 +226,7 @@ def whole_run(run: Run) -> Markup:
             for part in (
                 head,
                 doubts,
+                data,
                 samples,
                 labels,
                 progress,

@@ -1,6 +1,6 @@
 """What a run tells its observer, as lines of a file, so that another process can watch it, or read it later.
 
-{"event": "begin" | "notes" | "stage" | "at" | "phase" | "round" | "end", "arguments": [...]}   as of `progress.Observer`
+{"event": "begin" | "notes" | "stage" | "at" | "phase" | "round" | "end", "arguments": [...]}  of `progress.Observer`
 {"event": "process", "pid": 1234}                                                     first
 {"event": "over", "folder": "...", "error": null | "...", "bad_input": false}         last
 

@@ -1,0 +1,343 @@
+"""Image folders as people have them: links, pipes, system folders, other endings, parts and classes of odd names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import picture, truncate
+from fedloom.data import walk as walking
+from fedloom.data.folder import load
+from fedloom.data.notes import data_notes
+from fedloom.data.scene import Scene
+from fedloom.data.walk import walk
+from fedloom.errors import BadInput
+
+NAMES = ("adder", "boa", "cobra")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """images/<class>/pNNN.jpg, six a class."""
+    for c, name in enumerate(NAMES):
+        for i in range(6):
+            picture(tmp_path / "images" / name / f"p{i:03d}.jpg", c, i, side=(64, 64))
+    return tmp_path
+
+
+def read(root: Path, **options: Any) -> Scene:
+    return load(root, **{"size": 8, "generic_share": 0, **options})
+
+
+def count(scene: Scene, part: str = "train") -> int:
+    return len(getattr(scene, part)["image"])
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        ".ipynb_checkpoints",
+        "@eaDir",
+        "__MACOSX",
+        "lost+found",
+        "$RECYCLE.BIN",
+        "#recycle",
+        "System Volume Information",
+    ],
+)
+@pytest.mark.parametrize("where", ["", "boa", "boa/ward/deep"])
+def test_system_folders_at_any_depth_are_not_read(root: Path, folder: str, where: str) -> None:
+    picture(root / "images" / where / folder / "copy" / "p000.jpg", 1, 0)
+    picture(root / "images" / where / folder / "p000.jpg", 1, 0)
+    scene = read(root)
+    assert scene.class_names == NAMES
+    assert count(scene) + count(scene, "test") == 18
+    assert any("Hidden and system entries, left out" in line and folder in line for line in data_notes(scene))
+
+
+def test_litter_is_not_told_and_resource_forks_are_not_read(root: Path) -> None:
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+        (root / "images" / "boa" / name).write_bytes(b"x")
+    (root / "images" / "boa" / "._p000.jpg").write_bytes(b"\0\5\x16\7")
+    scene = read(root)
+    assert scene.notes["ignored_files"] == 0
+    assert data_notes(scene) == [
+        "No test part of pictures: 20% of every class is held out",
+        "Hidden and system entries, left out: boa/._p000.jpg",
+    ]
+
+
+def test_a_class_may_begin_with_two_underscores(root: Path) -> None:
+    for i in range(2):
+        picture(root / "images" / "__background__" / f"{i}.png", 3, i)
+    assert read(root).class_names == ("background", *NAMES)
+
+
+@pytest.mark.parametrize("ending", ["jfif", "ppm", "jpe", "tga", "jp2", "PNG"])
+def test_pictures_of_other_endings_are_read(root: Path, ending: str) -> None:
+    for i in range(6):
+        file = root / "images" / "boa" / f"p{i:03d}.jpg"
+        with Image.open(file) as shown:
+            shown.save(file.with_suffix(f".{ending}"), {"jfif": "JPEG", "jpe": "JPEG"}.get(ending))
+        file.unlink()
+    scene = read(root)
+    assert (
+        np.bincount(np.concatenate([s["image"].labels for s in (scene.train, scene.test)])).tolist()
+        == [6] * 3
+    )  # type: ignore[union-attr]
+
+
+def test_a_class_without_a_picture_is_refused_by_name(root: Path) -> None:
+    for file in (root / "images" / "boa").iterdir():
+        file.rename(file.with_suffix(".heic"))
+    (root / "images" / "adder" / "list.txt").write_text("x")
+    with pytest.raises(
+        BadInput, match=r"boa: none of its 6 files is read as a picture \(6 \.heic\)\. Convert"
+    ):
+        read(root)
+    assert read(root, classes=["adder", "cobra"]).class_names == ("adder", "cobra")
+    told = data_notes(read(root, on_bad="skip"))
+    assert "Classes without training pictures: boa" in told
+    assert "Classes without test pictures: boa" in told
+    assert "Files left out by their ending: 6 .heic, 1 .txt" in told
+    assert any(line.startswith("Lost class: ") and "/boa: none of its 6" in line for line in told)
+
+
+def test_a_class_of_truncated_pictures_is_told_by_name(root: Path) -> None:
+    for file in (root / "images" / "boa").iterdir():
+        truncate(file)
+    with pytest.raises(BadInput, match=r"cannot read picture .*boa/p00\d\.jpg"):
+        read(root)
+    told = data_notes(read(root, on_bad="skip"))
+    assert told[:2] == ["Classes without training pictures: boa", "Classes without test pictures: boa"]
+    assert any(line.startswith("Unreadable pictures, left out: 6, such as ") for line in told)
+
+
+def test_pictures_in_no_class_are_counted(root: Path) -> None:
+    for i in range(3):
+        picture(root / "images" / f"stray{i}.jpg", 0, i)
+    assert "Pictures in no class folder, left out: 3" in data_notes(read(root))
+
+
+# ------------------------------------------------------------------------------------------------------------ links
+
+
+def test_links_are_followed_and_loops_end(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    far = tmp_path_factory.mktemp("far")
+    shutil.move(root / "images" / "boa", far / "boa")
+    (root / "images" / "boa").symlink_to(far / "boa")
+    picture(far / "ward" / "q.jpg", 1, 50)
+    (far / "boa" / "ward").symlink_to(far / "ward")
+    (far / "ward" / "round").symlink_to(far / "ward")  # a loop
+    (far / "ward" / "up").symlink_to(far)  # would lead to all again
+    scene = read(root)
+    assert scene.class_names == NAMES
+    assert count(scene) + count(scene, "test") == 19
+    (root / "images" / "all").symlink_to(root / "images")
+    with pytest.raises(BadInput, match="all: a link to a folder that it lies in"):
+        read(root)
+
+
+@pytest.mark.parametrize("kind", ["dangling", "loop", "pipe", "folder link"])
+def test_what_is_no_file_is_refused_or_counted(root: Path, kind: str) -> None:
+    odd = root / "images" / "boa" / ("ward" if kind == "folder link" else "odd.jpg")
+    if kind == "pipe":
+        os.mkfifo(odd)  # to open it would wait for ever
+    else:
+        odd.symlink_to(odd if kind == "loop" else root / "gone")
+    says = {"pipe": "no file but a folder, pipe", "loop": "symbolic links"}.get(
+        kind, "a link to a file that is not"
+    )
+    with pytest.raises(BadInput, match=rf"boa/{odd.name}: .*{says}"):
+        read(root)
+    scene = read(root, on_bad="skip")
+    assert scene.notes["unreadable_images"] == 1
+    assert f"boa/{odd.name}" in " ".join(data_notes(scene))
+
+
+def test_a_class_folder_that_is_a_link_to_nothing_is_refused(root: Path) -> None:
+    (root / "images" / "viper").symlink_to(root / "gone")
+    with pytest.raises(BadInput, match="viper: a link to a folder that is not there"):
+        read(root)
+
+
+def test_a_folder_that_may_not_be_listed_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "images" / "boa" / "ward").mkdir()
+    listdir = os.listdir
+
+    def refusing(path: str) -> list[str]:
+        if str(path).endswith("ward"):
+            raise PermissionError(13, "Permission denied", path)
+        return listdir(path)
+
+    monkeypatch.setattr(walking.os, "listdir", refusing)
+    with pytest.raises(BadInput, match="boa/ward: may not be read"):
+        read(root)
+
+
+def test_the_walk_lists_each_folder_once(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "x").write_text("")
+    (tmp_path / "a" / "b" / "up").symlink_to(tmp_path)
+    (tmp_path / "z").symlink_to(tmp_path / "a")
+    found = {entry.below: (entry.kind, entry.seen) for entry in walk(tmp_path)}
+    assert found == {
+        "a": ("folder", None),
+        "a/b": ("folder", None),
+        "a/b/up": ("folder", ""),
+        "a/b/x": ("file", None),
+        "z": ("folder", "a"),
+    }
+    assert all(entry.seen == ".." for entry in walk(tmp_path / "a" / "b") if entry.name == "up")
+
+
+# ---------------------------------------------------------------------------------------------------- what is chosen
+
+
+@pytest.mark.parametrize("how", ["folder", "parquet", "texts"])
+def test_choices_do_not_depend_on_where_the_data_lie(root: Path, tmp_path_factory: Any, how: str) -> None:
+    if how == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        files = sorted((root / "images").rglob("*.jpg"))
+        columns = {"image": [f.read_bytes() for f in files], "label": [f.parent.name for f in files]}
+        pq.write_table(pa.table(columns), root / "images_train.parquet")
+        shutil.rmtree(root / "images")
+    elif how == "texts":
+        shutil.rmtree(root / "images")
+        rows = "".join(f"text {i} of {name},{name}\n" for name in NAMES for i in range(9))
+        (root / "texts_train.csv").write_text(f"text,label\n{rows}")
+    there = tmp_path_factory.mktemp("elsewhere") / "copy"
+    shutil.copytree(root, there)
+    here, copied = (read(place, per_class=2) for place in (root, there))
+    for part in ("train", "test"):
+        for a, b in zip(getattr(here, part).values(), getattr(copied, part).values(), strict=True):
+            assert np.array_equal(a.labels, b.labels)
+            assert np.array_equal(a.images, b.images) if how != "texts" else a.texts == b.texts
+
+
+def test_choices_are_the_same_for_both_ways_to_write_an_accent(root: Path) -> None:
+    chosen = []
+    for form in ("NFC", "NFD"):
+        folder = root / form / "images" / "boa"
+        for i in range(8):
+            picture(folder / unicodedata.normalize(form, f"é{i}.png"), 1, i)
+        picture(root / form / "images" / "adder" / "0.png", 0, 0)
+        picture(root / form / "images" / "adder" / "1.png", 0, 1)
+        chosen.append(read(root / form, per_class=3).train["image"].images)  # type: ignore[union-attr]
+    assert np.array_equal(*chosen)
+
+
+def test_what_is_in_both_parts_or_under_two_labels_is_counted(root: Path) -> None:
+    shutil.move(root / "images", root / "all")
+    for part, numbers in (("train", range(4)), ("test", range(3, 6))):  # p003 is in both
+        for name in NAMES:
+            (root / "images" / part / name).mkdir(parents=True)
+            for i in numbers:
+                shutil.copy(
+                    root / "all" / name / f"p{i:03d}.jpg", root / "images" / part / name / f"{part}{i}.jpg"
+                )
+    shutil.copy(root / "all" / "boa" / "p000.jpg", root / "images" / "train" / "adder" / "wrong.jpg")
+    for part in ("train", "test"):
+        rows = [f"{part} {name},{name}\n" for name in NAMES] + ["the same,boa\n"]
+        (root / f"texts_{part}.csv").write_text("text,label\n" + "".join(rows))
+    told = data_notes(read(root))
+    assert "Test pictures that are in the training part too, byte for byte: 3" in told
+    assert "Test texts that are in the training part too, letter for letter: 1" in told
+    assert "Pictures of which a copy has another label: 2" in told
+
+
+# ------------------------------------------------------------------------------------------------- parts and classes
+
+
+def parts(root: Path, *names: str) -> None:
+    shutil.move(root / "images", root / "all")
+    for name in names:
+        shutil.copytree(root / "all", root / "images" / name)
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
+def test_a_validation_part_is_the_test_part_where_there_is_none(root: Path, val: str) -> None:
+    parts(root, "train", val)
+    scene = read(root)
+    assert (count(scene), count(scene, "test")) == (18, 18)
+    assert any(
+        line.startswith("No test part: ") and f"images/{val} takes" in line for line in data_notes(scene)
+    )
+    joined = read(root, use_val=True)
+    assert count(joined) + count(joined, "test") == 36
+    assert "No test part of pictures: 20% of every class is held out" in data_notes(joined)
+
+
+def test_a_validation_part_beside_a_test_part_is_left_out_and_told(root: Path) -> None:
+    parts(root, "train", "val", "test")
+    scene = read(root)
+    assert (count(scene), count(scene, "test")) == (18, 18)
+    assert any(line.startswith("Left out, as there is a test part: ") for line in data_notes(scene))
+    assert count(read(root, use_val=True)) == 36
+    assert count(read(root, use_val=True, per_class=4)) == 12
+
+
+def test_validation_parts_of_tables(root: Path) -> None:
+    for part in ("train", "val"):
+        (root / f"texts_{part}.csv").write_text("text,label\n" + "".join(f"{part} {n},{n}\n" for n in NAMES))
+    scene = read(root)
+    assert scene.test["text"].texts[0] == "val adder"  # type: ignore[union-attr]
+    assert any("texts_val.csv takes its place" in line for line in data_notes(scene))
+    (root / "train").mkdir()
+    assert any(line.startswith("Also there, not read: ") for line in data_notes(read(root)))
+
+
+@pytest.mark.parametrize("name", ["train", "test", "val"])
+def test_a_class_may_be_called_as_a_part(root: Path, name: str) -> None:
+    shutil.move(root / "images" / "adder", root / "images" / name)
+    assert sorted(read(root).class_names) == sorted(["boa", "cobra", name])
+    (root / "images" / name / "deep").mkdir()
+    for file in (root / "images" / name).glob("*.jpg"):
+        file.rename(file.parent / "deep" / file.name)
+    with pytest.raises(BadInput, match=rf"images: {name} beside boa, cobra: parts of the data, or classes\?"):
+        read(root)
+
+
+def test_parts_that_contradict_one_another(root: Path) -> None:
+    parts(root, "train", "val", "valid")
+    with pytest.raises(BadInput, match="both val and valid are there"):
+        read(root)
+    shutil.rmtree(root / "images" / "train")
+    shutil.rmtree(root / "images" / "valid")
+    with pytest.raises(BadInput, match="images: val, but no train"):
+        read(root)
+
+
+@pytest.mark.parametrize("twin", ["Boa", "boa_", "BOA"])
+def test_class_folders_that_differ_only_by_case(root: Path, twin: str) -> None:
+    picture(root / "images" / twin / "0.jpg", 0, 0)
+    with pytest.raises(BadInput, match="differ only by case, space or underscore"):
+        read(root)
+
+
+# -------------------------------------------------------------------------------------------------- names of no UTF-8
+
+
+def test_file_names_that_are_not_utf8(root: Path) -> None:
+    raw = os.fsencode(root / "images" / "boa") + b"/caf\xe9.jpg"
+    shutil.copy(root / "images" / "boa" / "p000.jpg", raw)
+    assert count(read(root, per_class=7)) >= 3 * 5
+    with open(raw, "wb") as file:
+        file.write(b"no picture")
+    with pytest.raises(BadInput, match=r"boa/caf\\xe9\.jpg: no picture, or of a format that is not known"):
+        read(root)
+    told = data_notes(read(root, on_bad="skip"))
+    assert any("caf\\xe9.jpg" in line for line in told)
+    "\n".join(told).encode()
+    os.mkdir(os.fsencode(root / "images") + b"/b\xe9b\xe9")
+    with pytest.raises(BadInput, match=r"b\\xe9b\\xe9: the name of this class folder is not UTF-8"):
+        read(root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -238,3 +239,72 @@ def test_partition_of_pictures_that_lack_labels(cli):
     told = cli("partition", *few, "--json").json["clients"]
     assert all(0 < c["held"]["samples"] < c["samples"] for c in told)
     assert " held " in cli("partition", *few).out
+
+
+# -------------------------------------------------------------------------------------------------- notes on the data
+
+NOTED = (
+    "data: Unreadable pictures, left out: 1, such as ",
+    "data: Files left out by their ending: 2 .heic",
+    "data: Classes without training pictures: boa",
+)
+
+
+@pytest.fixture
+def noted(tmp_path):
+    """An image folder of which one class has no picture, and one a broken one."""
+    for c, name in enumerate(("adder", "boa", "cobra")):
+        (tmp_path / "mine" / "images" / name).mkdir(parents=True)
+        for i in range(12 if name != "boa" else 2):
+            file = tmp_path / "mine" / "images" / name / f"{i}{'.heic' if name == 'boa' else '.png'}"
+            Image.new("RGB", (12, 12), (40 * c, 10 * i, 90)).save(file, "PNG")
+    (tmp_path / "mine" / "images" / "adder" / "bad.jpg").write_bytes(b"no picture")
+    return (
+        *(
+            "--data",
+            "folder",
+            "--root",
+            tmp_path / "mine",
+            "--set",
+            "clients.text=[]",
+            "--set",
+            "data.minimum=1",
+        ),
+        *("--set", "clients.image=[{arch: resnet, count: 2}]", "--set", "data.options.on_bad=skip"),
+    )
+
+
+def test_partition_tells_what_was_left_out(cli, noted):
+    shown = cli("partition", *noted)
+    assert shown.code == 0
+    for line in NOTED:
+        assert line in shown.out
+    told = cli("partition", *noted, "--json").json["data_notes"]
+    assert [f"data: {line}" in shown.out for line in told] == [True] * len(told)
+    refused = cli("partition", *noted, "--set", "data.options.on_bad=error")
+    assert refused.code == 2
+    assert len(refused.err.splitlines()) == 1
+    assert "boa: none of its 2 files is read as a picture (2 .heic)" in refused.err
+
+
+def test_a_run_tells_what_was_left_out(cli, capsys, smoke_run, tmp_path):
+    """As it begins, at its end, in summary.json and in the report."""
+    import shutil
+
+    from fedloom.cli.live import Lines
+    from fedloom.cli.run import conclude
+    from fedloom.runs.load import load_run
+
+    assert smoke_run.summary["data_notes"] == []
+    said = []
+    Lines(said.append).notes(["Clips without any sound: 3"])
+    assert said == ["data: Clips without any sound: 3"]
+    shutil.copytree(smoke_run.path, tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    note = "Lost class: <dog>: none of its 2 files is read as a picture (2 .heic)"
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary | {"data_notes": [note]}))
+    conclude(load_run(tmp_path / "run"), False)
+    assert f"data: {note}" in capsys.readouterr().out
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<h2>The data</h2>" in page
+    assert "Lost class: &lt;dog&gt;" in page

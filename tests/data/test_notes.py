@@ -60,4 +60,4 @@ def test_classes_that_a_part_lacks_whatever_the_reader() -> None:
 
 def test_lines_can_be_written_anywhere() -> None:
     (line,) = lines({"unreadable_images": 1, "unreadable_examples": ["caf\udce9.jpg"]})
-    assert line.encode().endswith(b"caf\\udce9.jpg")
+    assert line.encode().endswith(b"caf\\xe9.jpg")

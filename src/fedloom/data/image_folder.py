@@ -19,7 +19,7 @@ def read_image_folder(path: Path) -> Raw:
     nothing and a pipe with a picture's name stay in, so that reading them is refused or counted like a broken picture.
 
     Raises:
-        BadInput: no class folders or no pictures; a class whose name is not UTF-8; a link to nothing or to a folder
+        BadInput: no class folders or no pictures; a link to nothing or to a folder
             above in a class's place; a folder that cannot be listed.
     """
     ends = endings()
@@ -82,10 +82,6 @@ def _classes(path: Path, ends: frozenset[str], hidden: list[str]) -> tuple[list[
 
 def _sound(own: Path, path: Path) -> str:
     """The name of a class folder."""
-    try:
-        own.name.encode()
-    except UnicodeEncodeError:
-        raise BadInput(f"{told(own)}: the name of this class folder is not UTF-8; rename it") from None
     real, here = os.path.realpath(own), os.path.realpath(path)
     if here == real or here.startswith(real.rstrip(os.sep) + os.sep):
         raise BadInput(f"{own}: a link to a folder that it lies in, so it is no class; remove it")

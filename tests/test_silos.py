@@ -243,7 +243,7 @@ def test_a_folder_keeps_all_its_samples_and_a_share_is_cut_out(server, tmp_path)
         build(server, silo("image", root, share="0/30"))
 
 
-def test_one_line_for_what_is_missing_or_broken(server, tmp_path):
+def test_one_line_for_what_is_missing_or_broken(server, tmp_path, caplog):
     root = pictures(tmp_path)
     with pytest.raises(BadInput, match=r"data 'folder' in .*: no training texts"):
         build(server, silo("text", root))
@@ -257,7 +257,9 @@ def test_one_line_for_what_is_missing_or_broken(server, tmp_path):
     with pytest.raises(BadInput, match=r"cannot read picture .*iris/3.png"):
         build(server, silo("image", root))
     skipping = silo("image", root, options={"on_bad": "skip"})
-    assert len(build(server, skipping).site.private_labels) == 17
+    with caplog.at_level("INFO", "fedloom.silo_data"):
+        assert len(build(server, skipping).site.private_labels) == 17
+    assert any("Unreadable pictures, left out: 1, such as " in line for line in caplog.messages)
 
 
 # ----------------------------------------------------------------------------------------------------- its model

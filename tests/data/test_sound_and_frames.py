@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
@@ -287,6 +288,14 @@ def test_clips_left_out_are_counted_and_the_others_stay_in_order(tmp_path: Path)
         read_clips("made", clips[:1], [0], whole, clip_notes())
     with pytest.raises(BadInput, match="made: no clips of the chosen classes"):
         read_clips("made", clips[:1], [1], whole, clip_notes())
+
+
+def test_a_pipe_in_the_place_of_a_sound_is_not_opened(tmp_path: Path) -> None:
+    picture(tmp_path / "f" / "1.jpg", 0, 0)
+    os.mkfifo(tmp_path / "a.wav")
+    clip = Clip("a", 0, tmp_path / "a.wav", tmp_path / "f")
+    with pytest.raises(BadInput, match=r"a\.wav: neither a file nor a folder"):
+        read_clips("made", [clip], [0], ClipReading(Reading(size=16), SHORT), clip_notes())
 
 
 @pytest.mark.parametrize(

@@ -149,8 +149,9 @@ def _span(clip: Clip, path: Path) -> tuple[float, float | None]:
 
 def _there(clip: Clip, options: Reading, notes: dict[str, Any]) -> bool:
     for path in (clip.sound, clip.pictures):
-        if not path.exists():
-            _skip("missing_clips", f"{path}: there is no such file", options, notes)
+        if not (path.is_file() or path.is_dir()):  # to open a pipe would hang
+            what = "neither a file nor a folder" if path.exists() else "there is no such file"
+            _skip("missing_clips", f"{path}: {what}", options, notes)
             return False
     return True
 

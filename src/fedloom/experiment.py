@@ -10,6 +10,7 @@ import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from fedloom.quiet import settle_process
 from fedloom.report.pictures import label_panel, sample_grid
 from fedloom.report.scores import SCORES
 from fedloom.runs.checkpoint import CheckpointStore
-from fedloom.runs.folder import RunFolder, new_run_path
+from fedloom.runs.folder import RunFolder, new_run
 from fedloom.runs.load import Run, load_run
 from fedloom.scenes import cached_scene
 from fedloom.scoring import Scorer
@@ -120,17 +121,11 @@ def run(
     check_generator(config, method, settings, side_of(scene))
     check_scoring(config, method, settings)
     splits = split_data(config, scene) if method.clients and not own_data(config) else {}
-    if resume is None:
-        place = Path(out) if out else new_run_path(config.method, config.data.name, config.seed)
-        folder = RunFolder.create(place, config.model_dump(mode="json"), overwrite=overwrite)
-    with folder.exclusive():
-        try:
-            experiment = _Experiment(config, method, settings, scene, splits, folder, watch, keep)
-            return experiment.run(resume is not None, grid)
-        except BaseException:
-            if resume is None:
-                folder.discard_unless_begun()
-            raise
+    tree = config.model_dump(mode="json")
+    own = nullcontext(folder) if resume is not None else new_run(out, tree, overwrite=overwrite)
+    with own as folder, folder.exclusive():
+        experiment = _Experiment(config, method, settings, scene, splits, folder, watch, keep)
+        return experiment.run(resume is not None, grid)
 
 
 def not_finite(row: Mapping[str, Any]) -> list[str]:

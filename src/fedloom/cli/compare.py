@@ -10,6 +10,7 @@ import typer
 
 from fedloom.cli.options import DataOption, JsonOption, RootOption, SetOption, given
 from fedloom.cli.screen import console, show, show_json
+from fedloom.signals import Interrupted
 
 if TYPE_CHECKING:
     from fedloom.comparison import Comparison
@@ -93,8 +94,7 @@ def compare(
             found = comparison.compare(**options, watch=watch)
         except KeyboardInterrupt:
             stack.close()
-            typer.echo(f"interrupted. {_how_to_go_on(watch)}", err=True)
-            raise typer.Exit(130) from None
+            raise Interrupted(f"interrupted. {_how_to_go_on(watch)}") from None
     conclude(found, json)
     if found.failed:
         raise FedloomError(_failures(found))

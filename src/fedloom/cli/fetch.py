@@ -10,6 +10,7 @@ import typer
 
 from fedloom.cli.options import ConfigOption, JsonOption, SetOption, configuration
 from fedloom.cli.screen import show, show_json
+from fedloom.signals import Interrupted
 
 if TYPE_CHECKING:
     from fedloom.config import Config
@@ -182,8 +183,7 @@ def _bring(missing: list[Target], root: Path, sure: bool) -> list[tuple[Target, 
                 stuck.append((target, order, error))
             except KeyboardInterrupt:
                 progress.stop()
-                typer.echo("interrupted. What is there is kept: give the same command again", err=True)
-                raise typer.Exit(130) from None
+                raise Interrupted("interrupted. What is there is kept: give the same command again") from None
     return stuck
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, cast
 
 import typer
@@ -28,10 +29,11 @@ from fedloom.cli.silo import silo
 from fedloom.cli.status import status
 from fedloom.cli.submit import submit
 from fedloom.errors import BadInput, FedloomError
+from fedloom.signals import Interrupted, heard
 
 # Typer brings click along, as a dependency or inside itself; its usage errors are reached by their base class.
 UsageError = cast(type[Exception], typer.BadParameter.__bases__[0])
-INTERRUPTED = 130
+_TYPERS_OWN = 130  # the code that typer makes of KeyboardInterrupt, without a word
 SITES = "Real sites"  # the heading of these commands in the help
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -69,20 +71,30 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; `args` default to the process's own.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 bad input (each with one line on stderr), 130 interrupted. A bug keeps its
-        traceback.
+        The exit code: 0 done, 1 failed, 2 bad input, 130 Ctrl-C, 143 SIGTERM, 129 the terminal was closed; each but 0
+        with one line on stderr. A bug keeps its traceback.
     """
     _tolerant()
+    with heard() as asked:
+        try:
+            return _called(args)
+        except Interrupted as end:
+            return _say(str(end), asked.code)
+        except (KeyboardInterrupt, typer.Abort):
+            return _say("interrupted", asked.code)
+
+
+def _called(args: Sequence[str] | None) -> int:
     try:
         code = app(args=None if args is None else list(args), prog_name="fedloom", standalone_mode=False)
     except UsageError as error:
-        return _complain(_usage(error), 2)
+        return _say(f"error: {_usage(error)}", 2)
     except BadInput as error:
-        return _complain(str(error), 2)
+        return _say(f"error: {error}", 2)
     except FedloomError as error:
-        return _complain(str(error), 1)
-    except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted", INTERRUPTED)
+        return _say(f"error: {error}", 1)
+    if code == _TYPERS_OWN:
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 
@@ -101,7 +113,8 @@ def _tolerant() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _complain(message: str, code: int) -> int:
+def _say(message: str, code: int) -> int:
     """One line on stderr, whatever the message is made of."""
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    with suppress(OSError):  # nobody may be there to read it
+        typer.echo(" ".join(message.split()), err=True)
     return code

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fedloom.cli.options import JsonOption
 from fedloom.cli.screen import grid, show, show_json
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from fedloom.deployment.validity import Validity
 
 FolderOption = Annotated[
     Path, typer.Option("--folder", metavar="DIR", help="Where certificates and keys lie.")
@@ -46,14 +51,83 @@ def init(
 def issue(name: NameArgument, folder: FolderOption = Path("pki"), days: DaysOption = 825) -> None:
     """Make the kit of a silo: a folder to hand over to it, and to nobody else.
 
-    A server that is up admits it at once.
+    A server that is up admits it at once. The kit is good for so many days, or as long as the authority.
 
     Example: fedloom pki issue hospital-a
     """
     from fedloom.deployment.pki import issue as make
+    from fedloom.deployment.validity import KIT, validity
 
     kit = make(folder, name, days)
-    show(f"{kit}: hand this folder to {name}, by a way that nobody else can read")
+    show(
+        f"{kit}: hand this folder to {name}, by a way that nobody else can read; "
+        f"good until {validity(kit, KIT).until:%Y-%m-%d}"
+    )
+    _say_what_ends(folder)
+
+
+@pki.command()
+def renew(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[SILO]...", help="Kits to renew.")] = None,
+    server: Annotated[bool, typer.Option("--server", help="Renew the server's certificate.")] = False,
+    authority: Annotated[
+        bool, typer.Option("--authority", help="Renew the authority, and the server's certificate with it.")
+    ] = False,
+    folder: FolderOption = Path("pki"),
+    days: DaysOption = 825,
+) -> None:
+    """Make certificates good for longer, and say what has to be handed over again.
+
+    Without a name or an option: whatever has ended or ends within thirty days. Keys stay, so silos stay admitted, and
+    what was handed over before works until it ends.
+
+    Example: fedloom pki renew hospital-a
+    """
+    from fedloom.deployment import renewal
+    from fedloom.deployment.validity import KIT, validity
+
+    wanted = list(dict.fromkeys(names or []))
+    if not (wanted or server or authority):
+        authority, server, wanted = renewal.due(folder)
+    kits = renewal.known(folder, wanted)
+    before = {kit.name: validity(kit, KIT).until for kit in kits}
+    if authority:
+        show(*_authority_renewed(folder, days))
+    elif server:
+        until = renewal.renew_server(folder, days)
+        show(f"the server's certificate is good until {until:%Y-%m-%d}: restart `fedloom server up`")
+    for kit in kits:
+        until, files = renewal.renew_silo(folder, kit.name, days)
+        show(
+            f"{kit} is good until {until:%Y-%m-%d}: {', '.join(files)} of it go to {kit.name}, in place of those that "
+            f"it has ({_ended(before[kit.name])}); then `fedloom silo up` is restarted there"
+        )
+    if not (kits or server or authority):
+        show("nothing ends within thirty days; name a silo, --server or --authority to renew it all the same")
+
+
+def _authority_renewed(folder: Path, days: int) -> list[str]:
+    from fedloom.deployment import renewal
+    from fedloom.deployment.pki import keys
+    from fedloom.deployment.validity import AUTHORITY, validity
+
+    old = validity(folder, AUTHORITY).until
+    until = renewal.renew_authority(folder, days)
+    lines = [
+        f"the authority and the server's certificate are good until {until:%Y-%m-%d}: restart `fedloom server up`"
+    ]
+    if silos := ", ".join(keys(folder)):
+        lines.append(
+            f"{folder}/ca.crt, which is no secret, goes to every silo ({silos}), in place of the ca.crt of its kit "
+            f"({_ended(old)}); then `fedloom silo up` is restarted there"
+        )
+    return lines
+
+
+def _ended(old: datetime) -> str:
+    from fedloom.deployment.certificates import now
+
+    return f"good until {old:%Y-%m-%d}" if old > now() else f"they ended on {old:%Y-%m-%d}"
 
 
 @pki.command()
@@ -70,15 +144,51 @@ def revoke(name: NameArgument, folder: FolderOption = Path("pki")) -> None:
 
 @pki.command("list")
 def listed(folder: FolderOption = Path("pki"), json: JsonOption = False) -> None:
-    """List the silos that have a kit.
+    """Show until when the authority, the server's certificate and each silo's kit are good.
+
+    A kit is good as long as all certificates in it are, the authority's among them.
 
     Example: fedloom pki list --json
     """
-    from fedloom.deployment.pki import check, listing
+    from fedloom.deployment.pki import OWN, complete, listing
+    from fedloom.deployment.validity import AUTHORITY, SERVER, validity
 
-    check(folder)
-    rows = [(holder.name, f"{holder.until:%Y-%m-%d}") for holder in listing(folder)]
+    complete(folder, OWN, "fedloom pki init")
+    own = {"authority": validity(folder, AUTHORITY), "server": validity(folder, SERVER)}
+    silos = {holder.name: holder.validity for holder in listing(folder)}
     if json:
-        show_json([{"name": name, "until": until} for name, until in rows])
-    else:
-        show(grid(("silo", "good until"), rows) if rows else "no kit has been issued")
+        kits = [{"name": name, **_facts(found)} for name, found in silos.items()]
+        show_json({**{name: _facts(found) for name, found in own.items()}, "silos": kits})
+        return
+    rows = {
+        **{f"the {name}": v for name, v in own.items()},
+        **{f"silo {name}": v for name, v in silos.items()},
+    }
+    show(
+        grid(
+            ("whose", "good until", "ends first", ""),
+            [
+                (who, f"{v.until:%Y-%m-%d}", v.first.name, "" if v.state == "good" else v.state)
+                for who, v in rows.items()
+            ],
+        )
+    )
+    if not silos:
+        show("no kit has been issued")
+    _say_what_ends(folder)
+
+
+def _facts(found: Validity) -> dict[str, Any]:
+    return {
+        "from": f"{found.begins:%Y-%m-%d}",
+        "until": f"{found.until:%Y-%m-%d}",
+        "first": found.first.name,
+        "state": found.state,
+    }
+
+
+def _say_what_ends(folder: Path) -> None:
+    from fedloom.deployment.validity import of_server
+
+    for line in of_server(folder):
+        typer.echo(line, err=True)

@@ -19,6 +19,7 @@ from fedloom.cli.options import (
     configuration,
 )
 from fedloom.cli.screen import console, show, show_json
+from fedloom.signals import Interrupted
 
 if TYPE_CHECKING:
     from fedloom.cli.live import Tracker
@@ -135,8 +136,7 @@ def _carry_out(
             return experiment.run(config, out=out, resume=resume, overwrite=overwrite, observer=watch)
         except KeyboardInterrupt:
             stack.close()
-            typer.echo(f"interrupted. {_how_to_go_on(watch, resume)}", err=True)
-            raise typer.Exit(130) from None
+            raise Interrupted(f"interrupted. {_how_to_go_on(watch, resume)}") from None
         except BadInput:
             raise
         except FedloomError as error:

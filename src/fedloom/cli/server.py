@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,23 +33,27 @@ def up(
         Path | None, typer.Option("--config", metavar="FILE", help="These settings in YAML.")
     ] = None,
 ) -> None:
-    """Be the host that silos connect to, until Ctrl-C or SIGTERM.
+    """Be the host that silos connect to, until Ctrl-C, SIGTERM or the end of the terminal.
 
     Silos whose kit lies in the pki folder are admitted, also those issued later. Runs are handed over with
     `fedloom submit`; `fedloom status` shows how they go.
 
     Example: fedloom server up --host 0.0.0.0 --pki pki
     """
-    from fedloom.cli.service import say, until_signal
+    from fedloom.cli.service import say, until_asked_to_end
     from fedloom.deployment.settings import HostSettings
     from fedloom.deployment.superlink import SuperLink
+    from fedloom.deployment.validity import Reminder, of_server
     from fedloom.setting_trees import read_settings
 
     values: dict[str, Any] = given(folder=folder, host=host, port=port, pki=pki, insecure=insecure or None)
     settings = read_settings(HostSettings, config, values)
-    with until_signal() as running, SuperLink(settings, say) as link:
+    with until_asked_to_end(), SuperLink(settings, say) as link:
         keys = "no keys, no TLS" if settings.insecure else f"keys of {settings.pki}"
         say(f"server up at {settings.host}:{link.port} ({keys}), folder {settings.folder}")
-        while running.wait(1.0):
+        reminder = Reminder(lambda: [] if link.pki is None else of_server(link.pki), say)
+        while True:
+            reminder.look()
+            time.sleep(1.0)
             link.check()
     say("server down")

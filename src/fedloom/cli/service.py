@@ -1,44 +1,21 @@
-"""What commands that stay up share: lines with the time, and an orderly end on a signal."""
+"""What commands that stay up share: lines with the time, and an orderly end."""
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from types import FrameType
 
 import typer
 
 
-class Running:
-    """Says whether to go on."""
-
-    def __init__(self) -> None:
-        self._over = threading.Event()
-
-    def wait(self, seconds: float) -> bool:
-        """After so many seconds True; False at once when a signal has come."""
-        return not self._over.wait(seconds)
-
-    def end(self) -> None:
-        self._over.set()
-
-
 @contextmanager
-def until_signal() -> Iterator[Running]:
-    """SIGTERM ends the loop within, exit code 0; Ctrl-C interrupts it as ever."""
-    running = Running()
-
-    def over(number: int, frame: FrameType | None) -> None:
-        running.end()
-
-    before = signal.signal(signal.SIGTERM, over)
+def until_asked_to_end() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and a closed terminal end the block, and that is what a service ends by: exit code 0."""
     try:
-        yield running
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        yield
+    except KeyboardInterrupt:
+        return
 
 
 def say(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,16 +55,17 @@ def up(
         Path | None, typer.Option("--config", metavar="FILE", help="These settings in YAML.")
     ] = None,
 ) -> None:
-    """Take part with this site's data and model, until Ctrl-C or SIGTERM.
+    """Take part with this site's data and model, until Ctrl-C, SIGTERM or the end of the terminal.
 
     Data and model stay here. What leaves is in the folder's state/runs/RUN/ledger.jsonl; the trained model is in
     state/runs/RUN/export when a run is over. After a crash the silo goes on with its own state.
 
     Example: fedloom silo up --name hospital-a --kit hospital-a --data scans --modality image --model vit
     """
-    from fedloom.cli.service import say, until_signal
+    from fedloom.cli.service import say, until_asked_to_end
     from fedloom.deployment.settings import SiloSettings
     from fedloom.deployment.silo import supervise
+    from fedloom.deployment.validity import Reminder, of_kit
     from fedloom.setting_trees import read_settings
 
     values: dict[str, Any] = given(
@@ -77,10 +79,13 @@ def up(
         insecure=insecure or None,
     )
     settings: SiloSettings = read_settings(SiloSettings, config, values, set_ or ())
-    with until_signal() as running, supervise(settings, say) as supervisor:
+    with until_asked_to_end(), supervise(settings, say) as supervisor:
         arch = settings.model.arch if settings.model else "the run's model"
         say(f"silo {settings.name} up ({settings.modality}, {arch}), folder {settings.folder}")
-        while running.wait(0.5):
+        reminder = Reminder(lambda: [] if supervisor.kit is None else of_kit(supervisor.kit), say)
+        while True:
+            reminder.look()
+            time.sleep(0.5)
             supervisor.check()
     say(f"silo {settings.name} down")
 

@@ -27,11 +27,13 @@ def status(
         return
     from fedloom.deployment.submit import jobs
     from fedloom.deployment.superlink import Host
+    from fedloom.deployment.validity import of_server
 
     with Host.attach(server) as host:
         silos, runs = host.silos(), jobs(server)
+    ends = [] if host.pki is None else of_server(host.pki)
     if json:
-        show_json({"address": host.address, "silos": silos, "runs": runs})
+        show_json({"address": host.address, "silos": silos, "runs": runs, "warnings": ends})
         return
     show(f"server {host.address}, folder {server}")
     show(
@@ -47,6 +49,7 @@ def status(
         )
     else:
         show("no run has been submitted")
+    show(*ends)
 
 
 def _round(row: dict[str, Any]) -> str:
@@ -55,9 +58,11 @@ def _round(row: dict[str, Any]) -> str:
 
 def _silo(folder: Path, json: bool) -> None:
     from fedloom.deployment.silo import silo_standing
+    from fedloom.deployment.validity import of_kit
 
     found = silo_standing(folder)
+    ends = of_kit(Path(found["kit"])) if found.get("kit") else []
     if json:
-        show_json(found)
+        show_json({**found, "warnings": ends} if ends else found)
     else:
-        show(grid(("", ""), [(key, "" if value is None else value) for key, value in found.items()]))
+        show(grid(("", ""), [(key, "" if value is None else value) for key, value in found.items()]), *ends)

@@ -19,6 +19,7 @@ from fedloom.cli.options import (
     configuration,
 )
 from fedloom.cli.screen import show_json
+from fedloom.signals import Interrupted
 
 if TYPE_CHECKING:
     from fedloom.config import Config
@@ -132,8 +133,7 @@ def _watch(server: Path, job: Job, json: bool, quiet: bool) -> None:
         except KeyboardInterrupt:
             stack.close()
             again = f"fedloom logs {job.id} --server {server} --follow"
-            typer.echo(f"the run goes on; watch it with: {again}", err=True)
-            raise typer.Exit(130) from None
+            raise Interrupted(f"the run goes on; watch it with: {again}") from None
         except BadInput:
             raise
         except FedloomError as error:

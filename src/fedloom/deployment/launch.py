@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 from fedloom.config import Config
 from fedloom.errors import BadInput
 from fedloom.progress import Observer
-from fedloom.runs.folder import RunFolder, new_run_path
+from fedloom.runs.folder import RunFolder, new_run
 from fedloom.runs.load import Run, load_run
 
 
@@ -26,28 +27,21 @@ def launch(
             "engine.mode = 'deployment' is a run on silos that have joined a server: `fedloom submit` hands it over. "
             "Allowed here: loopback, simulation"
         )
-    resumed = folder is not None
-    if folder is None:
-        place = Path(out) if out else new_run_path(config.method, config.data.name, config.seed)
-        folder = RunFolder.create(place, config.model_dump(mode="json"), overwrite=overwrite)
     clients = len(config.clients.everyone())
     silos = min(config.engine.silos or clients, clients)
-    try:
+    tree = config.model_dump(mode="json")
+    with new_run(out, tree, overwrite=overwrite) if folder is None else nullcontext(folder) as place:
         if config.engine.mode == "simulation":
             from fedloom.deployment.simulation import Simulation
 
-            Simulation(config, folder, watch, silos).run()
+            Simulation(config, place, watch, silos).run()
         else:
             from fedloom.deployment.loopback import Loopback
 
-            with Loopback(config, folder, silos, watch) as federation:
+            with Loopback(config, place, silos, watch) as federation:
                 federation.run()
-    except BaseException:
-        if not resumed:
-            folder.discard_unless_begun()
-        raise
-    _gather(folder)
-    return load_run(folder.path)
+    _gather(place)
+    return load_run(place.path)
 
 
 def _gather(folder: RunFolder) -> None:

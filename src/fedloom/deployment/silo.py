@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from fedloom.deployment.processes import is_held
 from fedloom.deployment.settings import SiloData, SiloSettings
 from fedloom.deployment.supervisor import SiloSupervisor
+from fedloom.deployment.validity import KIT, validity
 from fedloom.errors import BadInput
 from fedloom.runs.disk import explained, read_object
 from fedloom.silo_data import check_data
@@ -66,7 +67,9 @@ def supervise(settings: SiloSettings, say: Callable[[str], None]) -> Iterator[Si
 
 
 def silo_standing(folder: Path) -> dict[str, Any]:
-    """How the silo in `folder` stands, as `SiloSupervisor` wrote it; state "died" when that is gone unawares.
+    """How the silo in `folder` stands, as `SiloSupervisor` wrote it, and until when its kit is good.
+
+    state "died": it is gone unawares.
 
     Raises BadInput when the folder is no silo's.
     """
@@ -74,6 +77,9 @@ def silo_standing(folder: Path) -> dict[str, Any]:
         if not (folder / "silo.json").is_file():
             raise BadInput(f"{folder} is no silo's folder: it has no silo.json. `fedloom silo up` makes it")
     up, found = is_held(folder / ".lock"), read_object(folder / "silo.json")
+    if found.get("kit") is not None:
+        with suppress(BadInput):  # somebody else may not read it
+            found["kit_until"] = f"{validity(Path(found['kit']), KIT).until:%Y-%m-%d}"
     return found if up or found.get("state") == "stopped" else {**found, "state": "died"}
 
 

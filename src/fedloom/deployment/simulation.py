@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +85,8 @@ class Simulation:
         silos = str((self.folder.federation / "silos").resolve())
         played = Played(silos, self.config.engine.threads, "fedloom.sites:settle_worker")
         try:
-            run_simulation(server, make_client_app(played), self.silos, backend_config=self._backend())
+            with own_sigterm():
+                run_simulation(server, make_client_app(played), self.silos, backend_config=self._backend())
         except KeyboardInterrupt:
             self.watch.stop()
             raise
@@ -99,6 +102,21 @@ class Simulation:
         start: dict[str, Any] = {"include_dashboard": False} if e.address is None else {"address": e.address}
         start |= {"log_to_driver": False, "logging_level": logging.ERROR}
         return {"init_args": start, "client_resources": {"num_cpus": e.cpus, "num_gpus": e.gpus}}
+
+
+@contextmanager
+def own_sigterm() -> Iterator[None]:
+    """SIGTERM does what it did before: Ray takes it over in the process that starts it, and ends that by SystemExit."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as end:
+        if callable(before):
+            before(signal.SIGTERM, None)
+        raise KeyboardInterrupt from end
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 class _Stoppable(Observer):

@@ -38,8 +38,8 @@ _WIDE = {
 class Host:
     """A server that is up, as its own folder describes it. A context: what it started ends with it."""
 
-    def __init__(self, folder: Path, address: str) -> None:
-        self.folder, self.address = folder.resolve(), address
+    def __init__(self, folder: Path, address: str, pki: Path | None = None) -> None:
+        self.folder, self.address, self.pki = folder.resolve(), address, pki
 
     @classmethod
     def attach(cls, folder: Path | str) -> Host:
@@ -54,7 +54,9 @@ class Host:
             )
         if not up or not is_held(place / ".lock"):
             raise BadInput(f"the server of {folder} is not up: `fedloom server up --folder {folder}`")
-        return cls(place, str(read_object(place / "host.json")["address"]))
+        found = read_object(place / "host.json")
+        keys = found.get("pki")
+        return cls(place, str(found["address"]), None if keys is None else Path(keys))
 
     @cached_property
     def environment(self) -> dict[str, str]:
@@ -111,11 +113,11 @@ class SuperLink(Host):
     def __init__(self, settings: HostSettings, say: Callable[[str], None] = lambda line: None) -> None:
         require_flower()
         self.settings, self.say = settings, say
-        self.pki = None if settings.insecure else Path(settings.pki or "pki").expanduser().resolve()
+        keys = None if settings.insecure else Path(settings.pki or "pki").expanduser().resolve()
         self.reach = _WIDE.get(settings.host, settings.host)
         self.port = settings.port or free_port(self.reach)
         shown = f"[{self.reach}]" if ":" in self.reach else self.reach
-        super().__init__(Path(settings.folder).expanduser(), f"{shown}:{self.port}")
+        super().__init__(Path(settings.folder).expanduser(), f"{shown}:{self.port}", keys)
         self._stack = ExitStack()
         self._unfit: dict[str, str] = {}  # name -> a key that Flower does not take
         self._reader = Reader(self.folder / "logs" / "superlink.log", say, self.names)
@@ -267,7 +269,14 @@ class SuperLink(Host):
         self._reader.at = self._child.log_start
         write_atomic(
             self.folder / "host.json",
-            json_text({"address": self.address, "pid": os.getpid(), "superlink": self._child.pid}),
+            json_text(
+                {
+                    "address": self.address,
+                    "pid": os.getpid(),
+                    "superlink": self._child.pid,
+                    "pki": None if self.pki is None else str(self.pki),
+                }
+            ),
         )
 
     def _await(self) -> None:

@@ -22,6 +22,10 @@ def refusal(log: str, server: str, kit: Path | None) -> Refusal | None:
     if "CERTIFICATE_VERIFY_FAILED" in log:
         found = re.search(r"certificate verify failed: ([^(\n]*)", log)
         why = f" ({found[1].strip()})" if found else ""
+        if "expired" in why:
+            why += ": its certificate or the authority's has ended, and who runs the server renews it"
+        elif "not yet valid" in why:
+            why += ": is this machine's clock right?"
         return Refusal(f"this silo does not trust the server at {server}, by {kit}/ca.crt{why}", False)
     if "SSL/TLS handshake error" in log or "WRONG_VERSION_NUMBER" in log:
         return Refusal(f"the server at {server} does not speak TLS", False)

@@ -266,6 +266,7 @@ class SiloSupervisor:
         pids = {"worker": self.worker, "supernode": self.node}
         own = None if state == "stopped" else os.getpid()
         facts = {"name": self.name, "server": self.server, "state": state, "pid": own}
+        facts |= {"kit": None if self.kit is None else str(self.kit)}
         facts |= {f"{name}_pid": None if child is None else child.pid for name, child in pids.items()}
         file = self.folder / "silo.json"
         if read_object(file) != facts:

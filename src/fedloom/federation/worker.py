@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.contract import WireContract
 from fedloom.federation.frames import read_frame, write_frame
 from fedloom.federation.site import Outcome, Site, SiteSpec, load_function, one_line
+from fedloom.signals import leave_to_parent
 
 Answer = tuple[dict[str, Any], bytes]
 
@@ -85,7 +85,7 @@ class Sites:
 
 def main() -> None:
     """Serves until the parent closes the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and decides
+    leave_to_parent()
     source, sink = _claim_pipes()
     inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(source, inbox), daemon=True).start()

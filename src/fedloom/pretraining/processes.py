@@ -18,6 +18,7 @@ from fedloom.errors import BadInput, FedloomError
 from fedloom.pretraining.builders import asset
 from fedloom.progress import Observer
 from fedloom.scenes import cached_scene
+from fedloom.signals import leave_to_parent
 
 # How a child ends after an error that a person can mend; after a bug, Python itself ends it with status 1.
 FAILED, WRONG_INPUT = 3, 4
@@ -104,6 +105,7 @@ def work() -> None:
 
     An error that a person can mend becomes the last line of stderr and an exit status; a bug keeps its traceback.
     """
+    leave_to_parent()
     try:
         order = json.load(sys.stdin)
         _build(Config(**order["config"]), order["kinds"])

@@ -6,7 +6,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,32 @@ def new_run_path(method: str, data: str, seed: int, root: Path | str = "runs") -
                 return path
             except FileExistsError:
                 number += 1
+
+
+@contextmanager
+def new_run(
+    out: Path | str | None, config: Mapping[str, Any], *, overwrite: bool = False
+) -> Iterator[RunFolder]:
+    """The folder of a new run, `out` or else one by `new_run_path`, for as long as the run goes on.
+
+    A run that ends within by an error or an interrupt, before it has a checkpoint to go on from, leaves no folder.
+
+    Raises:
+        BadInput, FedloomError: as `RunFolder.create`.
+    """
+    place = Path(out) if out else new_run_path(config["method"], config["data"]["name"], config["seed"])
+    try:
+        folder = RunFolder.create(place, config, overwrite=overwrite)
+    except BaseException:
+        if not out:
+            with suppress(OSError):
+                place.rmdir()
+        raise
+    try:
+        yield folder
+    except BaseException:
+        folder.discard_unless_begun()
+        raise
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -127,14 +153,22 @@ class RunFolder:
                 folder._clear(overwrite)
             elif folder.path.exists() and not folder.path.is_dir():
                 raise BadInput(f"{folder.path} is a file; a run needs a folder.")
-            for part in (folder.samples, folder.checkpoints, folder.export):
-                part.mkdir(parents=True, exist_ok=True)
-        facts = {"run": uuid.uuid4().hex, **describe_environment(), **(environment or {})}
-        write_atomic(folder.path / "environment.json", json_text(facts))
-        write_atomic(folder.metrics, "")
-        text = dump(plain(config, keep_nonfinite=True))
-        write_atomic(folder.path / "config.yaml", text)  # last: its presence says that the folder is a run
+        try:
+            folder._write_first(config, environment or {})
+        except BaseException:  # an interrupt too
+            folder.discard_unless_begun()
+            raise
         return folder
+
+    def _write_first(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        with explained("make the run folder", self.path):
+            for part in (self.samples, self.checkpoints, self.export):
+                part.mkdir(parents=True, exist_ok=True)
+        facts = {"run": uuid.uuid4().hex, **describe_environment(), **environment}
+        write_atomic(self.path / "environment.json", json_text(facts))
+        write_atomic(self.metrics, "")
+        text = dump(plain(config, keep_nonfinite=True))
+        write_atomic(self.path / "config.yaml", text)  # last: its presence says that the folder is a run
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from fedloom.runs.load import Run
-from whole_runs import ROUNDS
+if TYPE_CHECKING:
+    from fedloom.runs.load import Run
+
+# One thread a process, also of those that tests start: several work side by side. Before torch and NumPy are imported.
+for library in ("OMP", "MKL", "OPENBLAS"):
+    os.environ[f"{library}_NUM_THREADS"] = "1"
 
 # On top of the preset `smoke`: fewer steps, and a quorum low enough that untrained clients keep samples.
 SMOKE = (
@@ -33,6 +39,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
 
 
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def fedloom_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The cache of this test session, of all its processes: no test reads or fills the user's own."""
@@ -41,6 +53,29 @@ def fedloom_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEDLOOM_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture
+def jumping_clock() -> Iterator[pytest.MonkeyPatch]:
+    """While it is in use, who sleeps in this process wakes at once, by a clock that is as much later."""
+    import time
+
+    slept, monotonic, perf_counter = [0.0], time.monotonic, time.perf_counter
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "sleep", slept.append)
+        patch.setattr(time, "monotonic", lambda: monotonic() + sum(slept))
+        patch.setattr(time, "perf_counter", lambda: perf_counter() + sum(slept))
+        yield patch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pretrained_here() -> Iterator[None]:
+    """Models are pretrained in this process, not in two that import all libraries first. The weights are the same:
+    `test_experiment` compares them, `tests/pretraining` starts the processes.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fedloom.pretraining.assets.build_side_by_side", lambda config, chains, watch: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +97,7 @@ def smoke_run(fedloom_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def unbroken(smoke_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Three rounds without a break, in this process. Read only."""
     import fedloom
+    from whole_runs import ROUNDS
 
     out = tmp_path_factory.mktemp("unbroken") / "run"
     run: Run = fedloom.run(preset="smoke", overrides=(*SMOKE, f"rounds={ROUNDS}"), out=out)

@@ -149,14 +149,8 @@ def test_watching_changes_nothing(smoke_run, smoke_overrides, tmp_path):
 # --------------------------------------------------------------------------------------- other runs than that
 
 
-def pretrain_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Build what is missing in this process: starting two others takes longer than four steps."""
-    monkeypatch.setattr("fedloom.pretraining.assets.build_side_by_side", lambda config, chains, watch: None)
-
-
 def test_digits(smoke_run, monkeypatch, tmp_path):
     """Pictures only: FedMMKT becomes u-FedMMKT, and nothing is said of texts."""
-    pretrain_here(monkeypatch)
     data = {"name": "digits", "options": {"size": 12, "test": 40, "generic": 60}}
     settings = {"samples": 20, "retrain_steps": 2, "private_steps": 2, "tune_steps": 2, "gamma": 0.2}
     tree = smallest(data=data, clients={"text": []}, settings=settings, rounds=1)

@@ -104,8 +104,12 @@ def test_nothing_uses_torchvision():
 
 
 def test_starting_is_light():
-    """What is imported before a command is chosen: nothing that takes time."""
+    """What is imported before a command is chosen, and to show the help: nothing that takes time."""
     heavy = ("torch", "transformers", "diffusers", "matplotlib", "pandas", "sklearn", "scipy", "numpy", "PIL")
-    code = f"import sys, fedloom, fedloom.cli.main; print([m for m in {heavy!r} if m in sys.modules])"
+    code = (
+        "import contextlib, io, sys, fedloom; from fedloom.cli.main import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()): assert main(['--help']) == 0\n"
+        f"print([m for m in {heavy!r} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

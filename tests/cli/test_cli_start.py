@@ -1,8 +1,7 @@
-"""The command line as such: help, speed, exit codes."""
+"""The command line as such: help, exit codes."""
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 
@@ -29,16 +28,11 @@ COMMANDS = (
 SITES = ("submit", "status", "logs", "server", "silo", "pki")  # those of real sites
 
 
-def test_help_answers_in_half_a_second():
-    seconds = []  # of a core: the clock would time the machine's other work too
-    for _ in range(3):
-        start = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([sys.executable, "-m", "fedloom.cli", "--help"], capture_output=True, text=True)
-        end = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(end.ru_utime - start.ru_utime + end.ru_stime - start.ru_stime)
-        assert done.returncode == 0
-        assert all(command in done.stdout for command in COMMANDS)
-    assert min(seconds) < 0.5, seconds
+def test_help_answers_in_a_process_of_its_own():
+    """How fast: `benchmarks/start.py`; that nothing heavy is imported: `test_imports`."""
+    done = subprocess.run([sys.executable, "-m", "fedloom.cli", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

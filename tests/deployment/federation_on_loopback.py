@@ -87,7 +87,7 @@ class Federation:
                 silo.check()
 
 
-def until(look: Callable[[], Any], seconds: float = 180.0) -> Any:
+def until(look: Callable[[], Any], seconds: float = 1200.0) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := look():

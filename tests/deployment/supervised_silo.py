@@ -39,7 +39,7 @@ for line in sys.stdin if sys.argv[1] == "-" else open(sys.argv[1]):
         print(rest.replace("|", chr(10)), flush=True)
     elif word == "exit":
         sys.exit(int(rest))
-time.sleep(60)
+time.sleep(900)
 """
 
 
@@ -81,7 +81,7 @@ class Silo:
 
     def check(self, until: Callable[[], Any]) -> None:
         """Looks after the silo, at the same moment of its clock, until something is so."""
-        end = time.time() + 10
+        end = time.time() + 300
         while not until():
             assert time.time() < end, (self.said, self.supervisor.state)
             self.supervisor.check()

@@ -21,7 +21,7 @@ from fedloom.errors import FedloomError
 from fedloom.runs.disk import locked
 
 Start = Callable[..., Child]
-SLEEP = "import time; time.sleep(60)"
+SLEEP = "import time; time.sleep(900)"
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         child.stop(0.0)
 
 
-def until(look: Callable[[], Any], seconds: float = 10.0) -> Any:
+def until(look: Callable[[], Any], seconds: float = 300.0) -> Any:
     end = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < end, "it did not come"
@@ -48,9 +48,9 @@ def until(look: Callable[[], Any], seconds: float = 10.0) -> Any:
 
 
 def test_what_it_says_goes_to_the_end_of_its_log(start: Start) -> None:
-    assert start("print('first')").process.wait(10) == 0
+    assert start("print('first')").process.wait(300) == 0
     second = start("import sys; print('second'); sys.stderr.write('and third\\n')")
-    assert second.process.wait(10) == 0
+    assert second.process.wait(300) == 0
     assert second.log.read_text() == "first\nsecond\nand third\n"
     assert second.said() == "second\nand third\n"  # what another wrote before it is not its word
     assert second.said(most=6) == "third\n"
@@ -89,81 +89,82 @@ def test_one_that_runs(start: Start) -> None:
 
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     child = Child(["no-such-program"], log=tmp_path / "log", env=dict(os.environ))
-    assert child.process.wait(10) == 1
+    assert child.process.wait(300) == 1
     assert "no-such-program" in child.said()
 
 
 def test_it_is_asked_first(start: Start) -> None:
     child = start(
-        "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *a: sys.exit(5)); print('up'); time.sleep(60)"
+        "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *a: sys.exit(5)); print('up'); time.sleep(900)"
     )
     until(lambda: child.said() == "up\n")
     child.ask_to_stop()
-    assert child.process.wait(10) == 5
+    assert child.process.wait(300) == 5
     child.stop()
     assert child.fate().endswith("ended with status 5")
 
 
 def test_one_that_does_not_listen_is_made_to_stop(start: Start) -> None:
     deaf = "import signal, time\nfor s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, signal.SIG_IGN)\n"
-    child = start(deaf + "print('up'); time.sleep(60)")
+    child = start(deaf + "print('up'); time.sleep(900)")
     until(lambda: child.said() == "up\n")
     begun = time.monotonic()
     child.stop(0.3)
-    assert 0.3 <= time.monotonic() - begun < 3
+    assert time.monotonic() - begun >= 0.3
     assert child.fate().endswith("was killed by signal 9")
     child.stop()  # a second time is no error
 
 
 def test_those_who_ignore_ctrl_c_as_a_shells_background_does_stop_at_once(start: Start) -> None:
     child = start(
-        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('up'); time.sleep(60)"
+        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('up'); time.sleep(900)"
     )
     until(lambda: child.said() == "up\n")
-    begun = time.monotonic()
     child.stop()
-    assert time.monotonic() - begun < 3
+    assert child.fate().endswith(
+        "was killed by signal 15"
+    )  # by the second question, not at the end of our patience
 
 
 def test_what_it_started_itself_ends_with_it(start: Start) -> None:
     code = (
-        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(900)']);"
         "print(p.pid); p.wait()"
     )
     child = start(code)
     grandchild = int(until(child.said))
     assert alive(grandchild)
     child.stop()
-    until(lambda: not alive(grandchild), 5)
+    until(lambda: not alive(grandchild))
 
 
 def test_what_a_crashed_one_left_behind_ends_when_it_is_stopped(start: Start) -> None:
-    code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid)"
+    code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(900)']).pid)"
     child = start(code)
     until(lambda: not child.alive())
     grandchild = int(child.said())
     assert alive(grandchild)
     child.stop()
-    until(lambda: not alive(grandchild), 5)
+    until(lambda: not alive(grandchild))
 
 
 def test_a_killed_parent_takes_it_along(tmp_path: Path) -> None:
     """kill -9 of the process that made it: the kernel ends it."""
     code = (
         "import os, sys, time; from pathlib import Path; from fedloom.deployment.processes import Child;"
-        "c = Child([sys.executable, '-c', 'import time; time.sleep(60)'], log=Path(sys.argv[1]), env=dict(os.environ));"
-        "print(c.pid, flush=True); time.sleep(60)"
+        "c = Child([sys.executable, '-c', 'import time; time.sleep(99)'], log=Path(sys.argv[1]), env=dict(os.environ));"
+        "print(c.pid, flush=True); time.sleep(900)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [sys.executable, "-c", code, str(tmp_path / "log")]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        until(lambda: b"time.sleep(60)" in Path(f"/proc/{child}/cmdline").read_bytes()[-20:])
+        until(lambda: b"time.sleep(99)" in Path(f"/proc/{child}/cmdline").read_bytes()[-20:])
         time.sleep(0.2)
         assert alive(child)
         parent.kill()
-    until(lambda: not alive(child), 5)
+    until(lambda: not alive(child))
 
 
 def test_ctrl_c_in_the_terminal_does_not_reach_it(start: Start) -> None:
@@ -177,11 +178,11 @@ def test_a_heartline_ends_when_we_close_it(start: Start) -> None:
     assert child.alive()
     assert child.process.stdin is not None
     child.process.stdin.close()
-    assert child.process.wait(10) == 0
+    assert child.process.wait(300) == 0
 
 
 def test_without_a_heartline_it_has_nothing_to_read(start: Start) -> None:
-    assert start("import sys; sys.exit(len(sys.stdin.read()))").process.wait(10) == 0
+    assert start("import sys; sys.exit(len(sys.stdin.read()))").process.wait(300) == 0
 
 
 def test_who_is_alive() -> None:

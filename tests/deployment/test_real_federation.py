@@ -1,8 +1,8 @@
 """A real federation on loopback: TLS, node keys, resident workers. The same numbers, also after a kill; who is refused.
 
 Then a silo that is lost, `fedloom run --engine flower` with a whole federation up and down again, and simulation. Each
-message costs Flower some seconds, mostly asleep, so these tests are few, and what can is done at once. All are in one
-file, which one process runs: two federations side by side miss their time limits.
+message costs Flower some seconds, mostly asleep, and a federation that is up asks and answers all the time, so these
+tests are few and share one. All are in one file, which one process runs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from test_engines import assert_same, overrides
 
 WITH_CLIENTS = tuple(name for name in CATALOGUE if load_method(name)[0].clients)
 ROUNDS = "rounds=1"
+TOO_LONG = 1200.0  # seconds after which nothing will come any more, on a machine with much else to do
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,6 @@ def ping(silo: SiloSupervisor) -> dict[str, Any]:
 
 
 @pytest.mark.conformance  # in ordinary tests what is killed and interrupted below gives the local numbers
-@pytest.mark.timeout(1800)
 def test_methods_give_the_local_numbers(federation: Federation, tmp_path: Path) -> None:
     """Two methods at once, over TLS with node keys; the workers stay the same processes."""
     before = None
@@ -65,7 +64,6 @@ def test_methods_give_the_local_numbers(federation: Federation, tmp_path: Path) 
     assert [ping(silo)["pid"] for silo in federation.silos] == before
 
 
-@pytest.mark.timeout(280)
 def test_a_killed_server_goes_on_to_the_unbroken_numbers(federation: Federation, tmp_path: Path) -> None:
     """kill -9 of the run's process in round 2; the silos are further on than its checkpoint, and go back."""
     unbroken = local_run("fedmmkt", tmp_path / "unbroken")
@@ -73,7 +71,8 @@ def test_a_killed_server_goes_on_to_the_unbroken_numbers(federation: Federation,
     config = config_for("fedmmkt")
     broken = federation.submit(config, out=str(tmp_path / "run"))
     federation.wait_for_round(broken, 2)
-    time.sleep(3.0)  # the silos have been asked something by now
+    logs = [silo.folder / "logs" / "worker.log" for silo in federation.silos]
+    until(lambda: any("round 2, " in log.read_text() for log in logs))
     os.kill(standing(event_file(federation.link.folder, broken.id))["pid"], signal.SIGKILL)
     with pytest.raises(FedloomError, match="has died"):
         federation.finish(broken)
@@ -83,7 +82,6 @@ def test_a_killed_server_goes_on_to_the_unbroken_numbers(federation: Federation,
     assert after == [n + 1 for n in before]  # clients are built once a run, whatever becomes of the server
 
 
-@pytest.mark.timeout(120)
 def test_who_is_refused(federation: Federation, tmp_path: Path) -> None:
     """A key that is not registered, a server that is not trusted: one line on either side, and nothing is let in."""
     elsewhere = tmp_path / "elsewhere"
@@ -95,7 +93,7 @@ def test_who_is_refused(federation: Federation, tmp_path: Path) -> None:
     for name, kit in (("stranger", stranger), ("mistaken", mistaken)):
         silo = federation.silo(name, kit)
         with pytest.raises(FedloomError) as error:
-            until(lambda silo=silo: silo.check(), 60)
+            until(lambda silo=silo: silo.check(), TOO_LONG)
         silo.stop()
         refused[name] = str(error.value)
     address = federation.link.address
@@ -109,49 +107,46 @@ def test_who_is_refused(federation: Federation, tmp_path: Path) -> None:
     assert all("\n" not in line for line in refused.values())
     mine = "refused a silo at 127.0.0.1: its key is not registered; `fedloom pki issue NAME` gives a silo one"
     turned = "a client turned away: it does not trust this server's certificate (unknown ca)"
-    until(lambda: {mine, turned} <= set(federation.said), 10)
+    until(lambda: {mine, turned} <= set(federation.said), TOO_LONG)
     assert {row["name"] for row in federation.link.silos()} == {"silo-0", "silo-1", "silo-2"}
 
 
 # ------------------------------------------------------------------------------------------------- a silo is lost
 
 
-@pytest.fixture
-def doomed(fedloom_cache: Path, tmp_path: Path) -> Iterator[Federation]:
-    made = Federation(tmp_path / "federation")
-    yield made
-    made.close()
-
-
-@pytest.mark.timeout(400)
-def test_a_killed_silo_is_missed_and_comes_back(doomed: Federation, tmp_path: Path) -> None:
+def test_a_killed_silo_is_missed_and_comes_back(federation: Federation, tmp_path: Path) -> None:
     """kill -9 of one silo's processes in mid-round: the round ends without it, later ones have it again."""
-    config = config_for("standalone", "rounds=30", "engine.timeout=25", "settings.extra_steps=300")
-    job = doomed.submit(config, out=str(tmp_path / "run"))
-    doomed.wait_for_round(job, 1)
-    victim = doomed.silos[2]
+    # As many rounds as it takes Flower to give up the dead one and let it in again.
+    more = ("rounds=1000", "engine.timeout=45", "settings.extra_steps=100")
+    victim = federation.silos[2]
+    log = victim.folder / "logs" / "worker.log"
+    earlier, told = len(log.read_text()), len(federation.said)
+    job = federation.submit(config_for("standalone", *more), out=str(tmp_path / "run"))
+
+    def says() -> str:
+        return log.read_text()[earlier:]
+
+    until(lambda: "round 1, train for text-0" in says(), TOO_LONG)
     assert victim.worker is not None
     assert victim.node is not None
-    log = victim.folder / "logs" / "worker.log"
-    until(lambda: "round 1, train for text-0" in log.read_text())
     for pid in (victim.worker.pid, victim.node.pid):
         os.kill(pid, signal.SIGKILL)
 
     def back() -> bool:
-        found = doomed.rows(tmp_path / "run")
+        found = federation.rows(tmp_path / "run")
         return len(found) > 2 and bool(found[1]["missing"]) and not found[-1]["missing"]
 
-    until(back, 240)
-    rows = doomed.rows(tmp_path / "run")
-    doomed.kill(job)
+    until(back, TOO_LONG)
+    rows = federation.rows(tmp_path / "run")
+    federation.kill(job)
     assert {m["client"] for m in rows[1]["missing"]} == {"text-0"}
     assert rows[1]["per_client"].keys() == {"image-0", "image-1", "text-1"}  # the others' replies are used
     assert rows[-1]["per_client"].keys() == {"image-0", "image-1", "text-0", "text-1"}
     # It goes on with what it had: states are numbered on, and the client was built once before and once after.
-    states = sorted(p.name for p in (victim.folder / "state" / "runs").glob("*/clients/text-0/*"))
-    assert int(states[-1].split("-")[0]) == rows[-1]["round"]
-    assert log.read_text().count(": text-0 (text)") == 2
-    said = "\n".join(doomed.said)
+    states = [p.name for p in (victim.folder / "state" / "runs").glob("*/clients/text-0/*")]
+    assert rows[-1]["round"] in {int(name.split("-")[0]) for name in states}
+    assert says().count(": text-0 (text)") == 2
+    said = "\n".join(federation.said[told:])
     assert "silo silo-2: the worker's process" in said
     assert "the server still holds it to be connected" in said
 
@@ -174,7 +169,6 @@ def processes_of(folder: Path) -> list[str]:
 
 
 @pytest.mark.conformance  # in ordinary tests: killed, it leaves no process; a killed server goes on
-@pytest.mark.timeout(280)
 def test_interrupted_it_leaves_no_process_and_goes_on_to_the_local_numbers(
     fedloom_cache: Path, tmp_path: Path
 ) -> None:
@@ -187,12 +181,12 @@ def test_interrupted_it_leaves_no_process_and_goes_on_to_the_local_numbers(
         # Whoever runs the tests in the background has them ignore Ctrl-C, and their children with them.
         heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
         started = subprocess.Popen(argv, stdout=said, stderr=said, start_new_session=True, preexec_fn=heed)
-        until(lambda: (out / "checkpoints" / "round_0000").exists(), 120)
+        until(lambda: (out / "checkpoints" / "round_0000").exists(), TOO_LONG)
         assert processes_of(tmp_path)
         os.kill(started.pid, signal.SIGINT)
-        assert started.wait(60) == 130
+        assert started.wait(TOO_LONG) == 130
     assert f"go on with: fedloom run --resume {out}" in (tmp_path / "said.txt").read_text()
-    until(lambda: not processes_of(tmp_path), 10)
+    until(lambda: not processes_of(tmp_path), TOO_LONG)
     resumed = fedloom.run(resume=out)
     assert_same(resumed, local)
     assert processes_of(tmp_path) == []
@@ -200,7 +194,6 @@ def test_interrupted_it_leaves_no_process_and_goes_on_to_the_local_numbers(
     assert {p.name for p in (out / "federation").iterdir()} == {"server", "logs"}
 
 
-@pytest.mark.timeout(120)
 def test_killed_it_leaves_no_process(fedloom_cache: Path, tmp_path: Path) -> None:
     """kill -9 of the process that brought everything up: the kernel and the pipes end the rest."""
     argv = [sys.executable, "-m", "fedloom.cli", "run", "--preset", "smoke", "--engine", "flower"]
@@ -208,22 +201,17 @@ def test_killed_it_leaves_no_process(fedloom_cache: Path, tmp_path: Path) -> Non
     started = subprocess.Popen(
         argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    until(lambda: len(processes_of(tmp_path)) >= 6, 60)
-    time.sleep(1.0)
+    until(lambda: len(processes_of(tmp_path)) >= 6, TOO_LONG)
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
-    until(lambda: not processes_of(tmp_path), 30)
+    until(lambda: not processes_of(tmp_path), TOO_LONG)
 
 
 @pytest.mark.parametrize(
     "methods",
     [
-        pytest.param(("fedmmkt",), id="fedmmkt", marks=pytest.mark.timeout(300)),
-        pytest.param(
-            tuple(m for m in WITH_CLIENTS if m != "fedmmkt"),
-            id="all-others",
-            marks=pytest.mark.timeout(1800),
-        ),
+        pytest.param(("fedmmkt",), id="fedmmkt"),
+        pytest.param(tuple(m for m in WITH_CLIENTS if m != "fedmmkt"), id="all-others"),
     ],
 )
 @pytest.mark.conformance  # Ray alone takes a minute of two processors to come up

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +49,8 @@ def test_stopping_leaves_no_process_no_socket_and_no_token(up: Silo) -> None:
     room = up.supervisor.socket.parent
     pids = [child.pid for _, child, _ in up.started]
     assert all(map(alive, pids))
-    begun = time.time()
     up.supervisor.stop()
-    assert time.time() - begun < 3
+    assert all("was killed by signal 9" not in child.fate() for _, child, _ in up.started)  # each was asked
     assert not any(map(alive, pids))
     assert not room.exists()
     assert not (up.root / "silo" / "token").exists()
@@ -64,7 +62,7 @@ def test_stopping_leaves_no_process_no_socket_and_no_token(up: Silo) -> None:
 def test_several_are_asked_to_stop_at_once(up: Silo) -> None:
     up.supervisor.ask_to_stop()
     for _, child, _ in up.started:
-        child.process.wait(5)
+        child.process.wait(300)
 
 
 def test_a_second_one_on_the_folder_is_refused_and_changes_nothing(up: Silo) -> None:

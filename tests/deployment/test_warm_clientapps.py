@@ -23,9 +23,9 @@ if warm.command is not None:
     time.sleep(float(warm.command[-1]))
 else:
     print("exec", os.getpid(), flush=True)
-    for last in ("raise", "0", "60"):
+    for last in ("raise", "0", "900"):
         warm.start(["flwr-clientapp", "--token", last])
-    time.sleep(60)
+    time.sleep(900)
 """
 
 
@@ -39,7 +39,7 @@ def test_each_runs_in_a_fork_of_its_own_and_who_stands_by_ends_with_its_starter(
         lines = until(lambda: log.read_text().splitlines() if log.read_text().count("\n") == 4 else None)
         words = sorted((line.split() for line in lines if line[:4] != "exec"), key=lambda found: found[-1])
         assert [found[2:] for found in words] == [
-            ["flwr-clientapp", "--token", last] for last in ("0", "60", "raise")
+            ["flwr-clientapp", "--token", last] for last in ("0", "900", "raise")
         ]
         assert len({found[0] for found in words}) == 3
         (waiting,) = {int(found[1]) for found in words}  # all have one parent, which is not the SuperExec

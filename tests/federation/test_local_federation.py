@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -127,37 +127,50 @@ def test_a_client_that_raises_or_lies_is_a_value(workers: int) -> None:
         ]
 
 
-@pytest.mark.parametrize("workers", [0, 3])
-def test_a_slow_client_times_out_and_its_late_reply_is_dropped(workers: int) -> None:
-    with federation(workers) as f:
-        f.round = 1
-        said = words(f.ask("retrain", Wish("sleep image-1", 0.6), timeout=0.3))
-        assert said == {"image-0": "image-0 1 1", "image-1": "timeout", "text-0": "text-0 1 1"}
-        f.round = 2
-        said = words(f.ask("retrain", Wish("")))  # the late reply lies before this one's
-        assert said == {name: f"{name} 2 2" for name in NAMES}
-        assert [m[:4] for m in f.missing] == [(1, "retrain", "image-1", "timeout")]
-        ups = [row for row in f.ledger.rows() if row["direction"] == "up"]
-        assert len(ups) == 6  # also what came too late had left the site
+def test_a_slow_client_times_out(jumping_clock: pytest.MonkeyPatch) -> None:
+    """In this process, where it has slept by the clock."""
+    with federation(0) as f:
+        late_reply_is_dropped(f, Wish("sleep image-1", 1000.0), 900.0, lambda: None)
+
+
+def test_a_slow_clients_worker_goes_on(tmp_path: Path) -> None:
+    """In processes, where the others answer meanwhile."""
+    with federation(3) as f:
+        go_on = tmp_path / "go on"
+        late_reply_is_dropped(f, Wish(f"wait image-1 {go_on}"), 3.0, go_on.touch)
+
+
+def late_reply_is_dropped(f: LocalFederation, wish: Wish, timeout: float, go_on: Callable[[], None]) -> None:
+    f.round = 1
+    said = words(f.ask("retrain", wish, timeout=timeout))
+    go_on()
+    assert said == {"image-0": "image-0 1 1", "image-1": "timeout", "text-0": "text-0 1 1"}
+    f.round = 2
+    said = words(f.ask("retrain", Wish("")))  # the late reply lies before this one's
+    assert said == {name: f"{name} 2 2" for name in NAMES}
+    assert [m[:4] for m in f.missing] == [(1, "retrain", "image-1", "timeout")]
+    ups = [row for row in f.ledger.rows() if row["direction"] == "up"]
+    assert len(ups) == 6  # also what came too late had left the site
 
 
 def test_quorum() -> None:
     with federation(3) as f:
-        start = time.monotonic()
-        replies = list(f.ask("retrain", Wish("sleep text-0", 5.0), quorum=2))
-        assert time.monotonic() - start < 2.5
+        replies = list(f.ask("retrain", Wish("sleep text-0", 1000.0), quorum=2))
         assert [r.ok for r in replies] == [True, True, False]
         assert (replies[2].client, replies[2].error) == ("text-0", "timeout")
         assert "quorum of 2" in replies[2].detail
 
 
-def test_work_starts_before_the_replies_are_taken() -> None:
+def test_work_starts_before_the_replies_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     with federation(1) as f:
-        asked = f.ask("retrain", Wish("sleep", 0.1), timeout=1.0)
-        time.sleep(1.2)  # the server's own work, longer than the deadline: what came in time still counts
-        start = time.monotonic()
+        asked = f.ask("retrain", Wish("sleep", 0.01), timeout=900.0)
+        events = f._host._events  # type: ignore[union-attr]
+        while events.qsize() < len(NAMES):
+            time.sleep(0.01)
+        # The server's own work, longer than the deadline: what came in time still counts.
+        clock = time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: clock() + 1000.0)
         assert all(reply.ok for reply in asked)
-        assert time.monotonic() - start < 0.1
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -182,8 +195,7 @@ def test_killed_worker_is_lost_then_restored(tmp_path: Path) -> None:
         (tmp_path / "part").rename(tmp_path / "round_1")
         f.checkpoint_moved(tmp_path / "round_1")
         f.round = 2
-        asked = f.ask("retrain", Wish("sleep", 0.5))
-        time.sleep(0.2)
+        asked = f.ask("retrain", Wish(f"wait image-0 {tmp_path / 'never'}"))
         kill(before["image-0"])
         assert words(asked) == {"image-0": "lost", "image-1": "image-1 2 2", "text-0": "lost"}
         assert "signal 9" in f.missing[0].detail
@@ -277,7 +289,7 @@ def test_no_process_is_left_behind() -> None:
     left: set[int] = set()
     with suppress(KeyboardInterrupt), federation(2) as f:
         left.update(pids(f).values())
-        f.ask("retrain", Wish("sleep", 60.0))
+        f.ask("retrain", Wish("sleep", 900.0))
         raise KeyboardInterrupt
     assert len(left) == 2
     assert not any(map(alive, left))
@@ -291,8 +303,8 @@ def test_workers_die_with_their_parent() -> None:
         "import os, sys, time; from fedloom.federation import *; from toy_clients import *\n"
         "f = LocalFederation([SiteSpec('a', 'x', 'toy_clients:make')], CONTRACT, workers=1)\n"
         "print(int(next(f.ask('retrain', Wish(''))).message.seconds), flush=True)\n"
-        "f.ask('retrain', Wish('sleep', 60.0))\n"
-        "time.sleep(60)"
+        "f.ask('retrain', Wish('sleep', 900.0))\n"
+        "time.sleep(900)"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=env)
@@ -301,7 +313,7 @@ def test_workers_die_with_their_parent() -> None:
         worker = int(parent.stdout.readline())
         assert alive(worker)
         parent.kill()
-    end = time.monotonic() + 5
+    end = time.monotonic() + 300
     while alive(worker) and time.monotonic() < end:
         time.sleep(0.02)
     assert not alive(worker)
@@ -322,10 +334,8 @@ def test_workers_take_their_threads_and_ignore_what_is_printed_and_ctrl_c() -> N
 def test_large_messages(workers: int) -> None:
     blob = Blob(np.random.default_rng(0).integers(0, 256, 20_000_000, dtype=np.uint8))
     with federation(workers) as f:
-        start = time.monotonic()
         for reply in f.ask("echo", blob):
             np.testing.assert_array_equal(reply.message.data, blob.data)
-        assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("workers", [0, 1])

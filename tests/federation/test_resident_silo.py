@@ -52,7 +52,7 @@ class Worker:
         self.process.kill()
         self.process.wait()
 
-    def say(self, header: dict[str, Any], *payloads: bytes, patience: float = 20.0) -> Letter:
+    def say(self, header: dict[str, Any], *payloads: bytes, patience: float = 600.0) -> Letter:
         return relay(Letter(header, payloads), self.socket, self.token, patience=patience)
 
     def join(self, *specs: SiteSpec) -> Letter:
@@ -101,14 +101,18 @@ def test_a_letter_outlives_the_worker_that_dies_over_it(worker: Worker, tmp_path
         f" key='1', payload=0)]}}, (Path(sys.argv[1]).read_bytes(),)), {worker.socket!r}, Path({str(worker.token)!r}));"
         "Path(sys.argv[2]).write_bytes(l.payloads[0])"
     )
-    (tmp_path / "in").write_bytes(encode(Wish("sleep", 2.0)))
+    go_on = tmp_path / "go on"
+    (tmp_path / "in").write_bytes(encode(Wish(f"wait image-0 {go_on}")))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [sys.executable, "-c", code, str(tmp_path / "in"), str(tmp_path / "out")]
     asked = subprocess.Popen(argv, env=environment)
-    time.sleep(1.2)
+    while "round 1, retrain for image-0" not in (tmp_path / "log.txt").read_text():
+        assert asked.poll() is None
+        time.sleep(0.02)
     worker.kill()
+    go_on.touch()
     worker.start()
-    assert asked.wait(20) == 0
+    assert asked.wait() == 0
     assert decode((tmp_path / "out").read_bytes(), Wish).what == "image-0 1 1"
 
 
@@ -139,7 +143,7 @@ def test_a_second_worker_on_the_same_folder_is_refused(worker: Worker) -> None:
     worker.say({"op": "ping"})
     first = worker.process
     worker.start()
-    assert worker.process.wait(10) == 1
+    assert worker.process.wait() == 1
     assert "is in use by another worker" in (worker.folder / "log.txt").read_text()
     worker.process = first
 
@@ -148,7 +152,7 @@ def test_it_ends_with_its_parent(worker: Worker) -> None:
     worker.say({"op": "ping"})
     assert worker.process.stdin is not None
     worker.process.stdin.close()
-    worker.process.wait(5)
+    worker.process.wait()
     assert not alive(worker.process.pid)
 
 
@@ -180,4 +184,4 @@ def test_relay_is_light() -> None:
 def test_a_stopped_worker_is_told_apart(worker: Worker) -> None:
     worker.say({"op": "ping"})
     os.kill(worker.process.pid, signal.SIGTERM)
-    assert worker.process.wait(5) == -signal.SIGTERM
+    assert worker.process.wait() == -signal.SIGTERM

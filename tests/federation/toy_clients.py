@@ -67,7 +67,7 @@ CONTRACT = WireContract(
 
 
 class Toy:
-    """Counts its calls, and does what a Wish says: raise, sleep, lie, print, or nothing."""
+    """Counts its calls, and does what a Wish says: raise, sleep, wait for a file, lie, print, or nothing."""
 
     def __init__(self, name: str, seed: int, width: int) -> None:
         self.name, self.seed, self.width = name, seed, width
@@ -86,6 +86,9 @@ class Toy:
         self.calls += 1
         if message.what in ("sleep", f"sleep {self.name}"):
             time.sleep(message.seconds)
+        elif message.what.startswith(f"wait {self.name} "):
+            while not Path(message.what.split(" ", 2)[2]).exists():
+                time.sleep(0.02)
         elif message.what == f"raise {self.name}":
             raise RuntimeError("out of\nluck")
         elif message.what == f"lie {self.name}":

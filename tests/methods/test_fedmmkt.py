@@ -133,11 +133,11 @@ def test_variants_fit_the_modalities(tiny_generator):
     [
         ("raise infer", "raised", ["infer"]),  # who has no opinion is not asked to re-train
         ("raise retrain", "raised", ["retrain"]),
-        ("sleep 0.6", "timeout", ["infer"]),
+        ("sleep 1000", "timeout", ["infer"]),
     ],
 )
-def test_absent_client(fault, error, verbs, tiny_generator):
-    broken, timeout = {"text-1": {"fault": fault}}, 0.5 if "sleep" in fault else None
+def test_absent_client(fault, error, verbs, tiny_generator, jumping_clock):
+    broken, timeout = {"text-1": {"fault": fault}}, 900.0 if "sleep" in fault else None
     toy = Toy(tiny_generator, broken=broken, timeout=timeout)
     before = toy.clients()["text-0"]
     infos = toy.run(1)

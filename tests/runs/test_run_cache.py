@@ -91,7 +91,7 @@ def test_the_lock_dies_with_its_builder(root: Path) -> None:
     code = (
         "import time\nfrom fedloom.runs import cached\n"
         "def build(folder):\n    (folder / 'half').write_text('x')\n"
-        "    print('building', flush=True)\n    time.sleep(60)\n"
+        "    print('building', flush=True)\n    time.sleep(900)\n"
         "cached('k', {'a': 1}, build)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -169,7 +169,7 @@ def test_sigkill_while_writing(store: CheckpointStore) -> None:
         "import sys, time\nfrom pathlib import Path\nfrom fedloom.runs import CheckpointStore\n"
         "with CheckpointStore(Path(sys.argv[1])).writing(2) as folder:\n"
         "    (folder / 'server.txt').write_text('half')\n"
-        "    print('writing', flush=True)\n    time.sleep(60)\n"
+        "    print('writing', flush=True)\n    time.sleep(900)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(store.root)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None

@@ -78,7 +78,7 @@ def test_a_killed_fetch_goes_on_in_the_next_call(hub, root):
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not (part.is_file() and part.stat().st_size == 700_000):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()

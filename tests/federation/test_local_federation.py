@@ -17,6 +17,7 @@ from toy_clients import CONTRACT, Blob, Empty, Probe, Wish
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation import ContractBreach, Federation, Ledger, LocalFederation, Reply, SiteSpec
 from fedloom.federation.codec import encode
+from fedloom.federation.pool import WorkerPool
 
 NAMES = ("image-0", "image-1", "text-0")
 PROBE = Probe(np.arange(2 * 48, dtype=np.uint8).reshape(2, 4, 4, 3))
@@ -279,10 +280,19 @@ def test_a_client_that_cannot_be_built_is_named(workers: int) -> None:
         LocalFederation(made, CONTRACT, workers=workers)
 
 
-def test_start_timeout_names_the_clients() -> None:
-    made = [*specs(("image-0",)), SiteSpec("b", "text", "toy_clients:slow", {"seconds": 30.0})]
-    with pytest.raises(FedloomError, match="clients b cannot be built: worker did not answer within 1 s"):
-        LocalFederation(made, CONTRACT, workers=2, start_timeout=1.0)
+def test_start_timeout_names_the_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that jumps past the limit once the other one is there."""
+    accept, clock, late = WorkerPool._accept, time.monotonic, [0.0]
+
+    def accepted(*args: Any) -> None:
+        accept(*args)
+        late.append(1000.0)
+
+    monkeypatch.setattr(WorkerPool, "_accept", accepted)
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + sum(late))
+    made = [*specs(("image-0",)), SiteSpec("b", "text", "toy_clients:slow", {"seconds": 900.0})]
+    with pytest.raises(FedloomError, match="clients b cannot be built: worker did not answer within 900 s"):
+        LocalFederation(made, CONTRACT, workers=2, start_timeout=900.0)
 
 
 def test_no_process_is_left_behind() -> None:

@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -64,6 +65,14 @@ def endings() -> frozenset[str]:
     )
 
 
+@cache
+def _formats() -> list[str]:
+    """The formats that are tried, the usual ones first, as each is asked in turn."""
+    Image.init()
+    usual = [kind for kind in ("JPEG", "PNG", "WEBP", "TIFF") if kind in Image.ID]
+    return usual + [kind for kind in Image.ID if kind not in UNSAFE and kind not in usual]
+
+
 def decode(source: Source, size: int, range: Range | None = None) -> NDArray[np.uint8]:
     """One picture as uint8 (size, size, 3): the centre square, bicubic, antialiased, upright by its EXIF tag.
 
@@ -81,9 +90,9 @@ def _decode(source: Source, size: int, range: Range | None) -> tuple[NDArray[np.
     """The picture, its depth where that is above 8 bits, and whether it is the first of several."""
     if isinstance(source, Path) and not stat.S_ISREG(os.stat(source).st_mode):
         raise OSError("no file but a folder, pipe or device")  # to open a pipe would hang
-    Image.init()
-    formats = [kind for kind in Image.ID if kind not in UNSAFE]
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as picture:
+    with Image.open(
+        io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats()
+    ) as picture:
         picture.draft(None, (2 * size, 2 * size))  # no effect on formats other than JPEG
         raw, white = native(picture)
         depth = None

@@ -26,6 +26,7 @@ FORBIDDEN = {
     "metrics": ("methods", "federation", "experiment", "cli"),
     "privacy": ("methods", "federation", "experiment", "cli"),
     "federation": ("methods", "experiment", "cli"),
+    "health": ("methods", "models", "federation", "data", "experiment", "cli"),
     "report": ("methods", "models", "federation", "experiment", "cli"),
     "runs": ("methods", "federation", "experiment", "cli"),
     "methods": ("experiment", "cli", "runs", "report"),

@@ -142,6 +142,17 @@ def test_the_serious_one_speaks() -> None:
     assert place_text(warning, 2) == "all 2 runs"
 
 
+def test_notes_on_the_data_stand_beside(tmp_path: Path) -> None:
+    found = compared(BETTER)
+    for cell in found.tree["cells"][:2]:
+        cell["data_notes"] = ["train images: 3 cannot be read <a>"]
+    assert text_of(found).count("data: train images: 3 cannot be read") == 1
+    assert (
+        "<li>train images: 3 cannot be read &lt;a&gt;</li>"
+        in write_page(Comparison(tmp_path, found.tree), {}).read_text()
+    )
+
+
 def test_one_seed_is_said_once() -> None:
     found = compared({r: v[:1] for r, v in BETTER.items()}, "A0")
     assert [w["name"] for w in found.warnings] == ["judge-unreliable", "one-seed"]

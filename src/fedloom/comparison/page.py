@@ -82,12 +82,15 @@ def _doubts(found: Comparison) -> Markup:
     """Why scores may not mean what they seem to, and of which rows."""
     done = sum(bool(cell["scores"]) for cell in found.cells)
     rows = [
-        (warning_name(w["name"], w["level"]), place_text(w, done), w["message"], w["advice"])
+        (warning_name(w["name"], w["level"]), place_text(w, done) or "the table", w["message"], w["advice"])
         for w in found.warnings
     ]
     head = ("Warning", "Of", "What was found", "What to do")
     note = "What was found is of the first run that has it; each run's own report tells the rest."
-    return section(TRUST, note, table(head, rows))
+    data = "".join(f"<li>{esc(line)}</li>" for line in found.data_notes)
+    return section(
+        TRUST, note if rows else "", table(head, rows), Markup(data and f"<h3>The data</h3><ul>{data}</ul>")
+    )
 
 
 def _table(found: Comparison, grid: Grid) -> Markup:

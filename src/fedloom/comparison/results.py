@@ -47,6 +47,11 @@ class Comparison:
         return list(self.tree.get("warnings", ()))
 
     @property
+    def data_notes(self) -> list[str]:
+        """What was left out of the data of its runs, or looks wrong in them; each once."""
+        return list(dict.fromkeys(note for cell in self.cells for note in cell.get("data_notes", ())))
+
+    @property
     def failed(self) -> list[dict[str, Any]]:
         """The cells that failed, each with its `error`."""
         return [cell for cell in self.cells if cell["state"] == FAILED]
@@ -114,12 +119,13 @@ def record_of(
         "version": summary.get("version"),
     }
     cost = read_cost(folder)
-    record |= {**_cost_of(cost, summary), "scores": {}, "rounds": [], "warnings": []}
+    record |= {**_cost_of(cost, summary), "scores": {}, "rounds": [], "warnings": [], "data_notes": []}
     if summary:
         rows = read_lines(folder / "metrics.jsonl")
         points = curve(rows, cost.get("rounds", {}))
         goal = (target.score, target.value) if target else None
         record |= {"scores": before_and_after(points, goal), "rounds": points}
+        record["data_notes"] = list(summary.get("data_notes") or ())
         record["warnings"] = cell_warnings(cell.config.model_dump(mode="json"), rows, summary)
     return record
 

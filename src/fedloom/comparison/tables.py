@@ -152,7 +152,8 @@ def terminal(found: Comparison, width: int) -> list[Table | Text]:
     for grid in grids(found):
         parts += [_rich(found, part) for part in divided(grid, width)]
         parts.append(Text(f"{legend(found, grid)}\n", style="dim italic"))
-    return parts + warning_lines(_doubts(found))
+    parts += warning_lines(_doubts(found))
+    return parts + [Text(f"data: {line}") for line in found.data_notes]
 
 
 def _doubts(found: Comparison) -> list[RunWarning]:

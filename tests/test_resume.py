@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,10 @@ import pytest
 import fedloom
 from fedloom.config import Config
 from fedloom.errors import BadInput, FedloomError
+from fedloom.pretraining import Assets
 from fedloom.runs.load import Run
+from fedloom.setting_trees import validate
+from fedloom.sites import build_client, site_specs
 from whole_runs import ROUNDS, assert_equal, smallest
 
 # ------------------------------------------------------------------------------------------------- kill -9
@@ -131,6 +135,26 @@ def test_resuming_with_another_configuration(other, unbroken, smoke_overrides):
     fedloom.run(
         resume=unbroken.path, preset="smoke", overrides=(*same, "engine.workers=2")
     )  # no result depends on it
+
+
+def test_resuming_on_other_data(unbroken, tmp_path):
+    """The files of a data set were changed while a run was stopped."""
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken.path, folder)
+    (folder / "summary.json").unlink()
+    facts = json.loads((folder / "environment.json").read_text())
+    assert len(facts["data"]) == 64
+    (folder / "environment.json").write_text(json.dumps({**facts, "data": "0" * 64}))
+    with pytest.raises(BadInput, match=r"its data have changed since it began \(digest 000000000000 "):
+        fedloom.run(resume=folder)
+
+
+def test_data_that_change_while_a_run_begins(unbroken):
+    """A worker process reads them minutes after the run did: they must be the same."""
+    config = validate(Config, unbroken.config)
+    spec = site_specs(config, config.method, config.settings, Assets(None), data="0" * 64)[0]
+    with pytest.raises(FedloomError, match="flora: the data have changed since the run began"):
+        build_client(name=spec.name, **spec.arguments)
 
 
 def test_resuming_what_is_no_run(tmp_path):

@@ -124,6 +124,7 @@ def run(
     tree = config.model_dump(mode="json")
     own = nullcontext(folder) if resume is not None else new_run(out, tree, overwrite=overwrite)
     with own as folder, folder.exclusive():
+        folder.pin_data(scene.digest)
         experiment = _Experiment(config, method, settings, scene, splits, folder, watch, keep)
         return experiment.run(resume is not None, grid)
 
@@ -174,7 +175,9 @@ class _Experiment:
         self._record_split()
         ledger = Ledger(self.folder.ledger, uncounted=UNCOUNTED | ENGINE_VERBS)
         link = Link(grid, self.folder.run_id, scene) if grid is not None else None
-        with build_federation(config, method, self.settings, assets, ledger, link) as federation:
+        with build_federation(
+            config, method, self.settings, assets, ledger, link, scene.digest
+        ) as federation:
             keep = config.checkpoints.keep
             store = CheckpointStore(self.folder.checkpoints, keep=keep, log=self.folder.log)
             setup = time.perf_counter() - start

@@ -277,16 +277,25 @@ def own_data(config: Config) -> bool:
 
 
 def build_federation(
-    config: Config, method: Method, settings: Any, assets: Assets, ledger: Ledger, link: Link | None = None
+    config: Config,
+    method: Method,
+    settings: Any,
+    assets: Assets,
+    ledger: Ledger,
+    link: Link | None = None,
+    data: str = "",
 ) -> Federation:
-    """The method's clients and what carries its messages to them; a context. Nobody, for a method without clients."""
+    """The method's clients and what carries its messages to them; a context. Nobody, for a method without clients.
+
+    data: digest of the scene that the clients must find.
+    """
     contract = method.contract(settings)
     if not method.clients:
         return Nobody(contract, ledger)
     if link is not None:
-        return _silos(config, contract, assets, ledger, link)
+        return _silos(config, contract, assets, ledger, link, data)
     return LocalFederation(
-        site_specs(config, config.method, config.settings, assets),
+        site_specs(config, config.method, config.settings, assets, data),
         contract,
         ledger,
         workers=config.engine.workers,
@@ -296,7 +305,9 @@ def build_federation(
     )
 
 
-def _silos(config: Config, contract: WireContract, assets: Assets, ledger: Ledger, link: Link) -> Federation:
+def _silos(
+    config: Config, contract: WireContract, assets: Assets, ledger: Ledger, link: Link, data: str
+) -> Federation:
     """Clients at silos: of recipes dealt out to silos that were started for this run, or the silos' own."""
     import json
 
@@ -317,7 +328,7 @@ def _silos(config: Config, contract: WireContract, assets: Assets, ledger: Ledge
         join = Join(names, "", json.dumps(offer), pack_public(shared))
     else:
         silos = min(silos, len(expected))
-        recipes = recipes_of(site_specs(config, config.method, config.settings, assets))
+        recipes = recipes_of(site_specs(config, config.method, config.settings, assets, data))
         dealt = {f"silo-{i}": recipes[i::silos] for i in range(silos)}
         join = Join(names, json.dumps(dealt), "", {})
     return GridFederation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -108,14 +109,23 @@ def _save(scene: Scene, folder: Path) -> None:
         texts["generic texts"] = scene.generic.texts
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
-    facts = {
+    content = {
         "name": scene.name,
         "class_names": scene.class_names,
         "text_class_names": scene.text_class_names,
-        "notes": dict(scene.notes),
         "texts": texts,
     }
+    facts = {**content, "notes": dict(scene.notes), "digest": _digest(arrays, content)}
     (folder / "scene.json").write_text(json.dumps(facts, default=str))
+
+
+def _digest(arrays: dict[str, NDArray[Any]], content: dict[str, Any]) -> str:
+    """What the samples are known by, wherever they were read from; notes, which name paths, are no part of it."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def _load(folder: Path) -> Scene:
@@ -173,4 +183,5 @@ def _load(folder: Path) -> Scene:
         facts["notes"],
         tuple(facts["text_class_names"]),
         public_test if isinstance(public_test, PairSet) else None,
+        facts["digest"],
     )

@@ -15,6 +15,7 @@ from fedloom.data.corruption import corrupt
 from fedloom.data.joint import JointSet, Kind
 from fedloom.data.pairs import PairSet
 from fedloom.data.scene import MODALITIES, Held, Modality, Scene
+from fedloom.errors import FedloomError
 from fedloom.federation.site import SiteSpec
 from fedloom.models.settings import LearnerSettings
 from fedloom.pretraining import Assets, fingerprint, weights_print
@@ -48,13 +49,16 @@ def client_names(config: Config) -> dict[Modality, list[str]]:
     return {m: config.clients.names(m) for m in MODALITIES}
 
 
-def site_specs(config: Config, method: str, settings: dict[str, Any], assets: Assets) -> list[SiteSpec]:
-    """One recipe a client; image clients first."""
+def site_specs(
+    config: Config, method: str, settings: dict[str, Any], assets: Assets, data: str = ""
+) -> list[SiteSpec]:
+    """One recipe a client; image clients first. data: digest of the scene that all of them must find."""
     arguments = {
         "config": config.model_dump(mode="json"),
         "method": method,
         "settings": settings,
         "tokenizer": folder_of(assets.tokenizer),
+        "data": data,
     }
 
     return [
@@ -96,6 +100,7 @@ def build_client(
     modality: Modality,
     index: int,
     backbones: list[str],
+    data: str = "",
 ) -> Any:
     """A client with its share of the data, warm-started. Called where the client lives."""
     from fedloom.exporting import write_learner
@@ -103,6 +108,10 @@ def build_client(
 
     run: Config = validate(Config, config)
     scene = cached_scene(run.data)
+    if data and scene.digest != data:
+        raise FedloomError(
+            f"{run.data.name}: the data have changed since the run began; nothing else may write there"
+        )
     private = private_samples(run, scene, modality, index)
     learner_settings = run.clients.learners(modality)[index]
     words = site_tokenizer(learner_settings, tokenizer, run.server.tokens)

@@ -114,6 +114,9 @@ class Scene:
     public_test: PairSet | None = (
         None  # pairs that a server's own retrieval is scored on, trained on by nobody
     )
+    digest: str = (
+        ""  # of all samples, where they come from the cache: what a run that is resumed must find again
+    )
 
     def __post_init__(self) -> None:
         for part, sets in (("train", self.train), ("test", self.test)):

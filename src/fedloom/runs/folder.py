@@ -227,6 +227,23 @@ class RunFolder:
         """What silos know this run by, also after a resume and in another place."""
         return str(read_object(self.path / "environment.json").get("run", self.path.name))
 
+    def pin_data(self, digest: str) -> None:
+        """Write down what data the run is of, once; from then on it goes on with the same data only.
+
+        Raises:
+            BadInput: it began on other data.
+        """
+        file = self.path / "environment.json"
+        facts = read_object(file)
+        began = facts.get("data")
+        if began is None:
+            write_atomic(file, json_text({**facts, "data": digest}))
+        elif began != digest:
+            raise BadInput(
+                f"{self.path}: its data have changed since it began (digest {str(began)[:12]} in environment.json, "
+                f"now {digest[:12]}). Put back the files it began with, or begin a new run"
+            )
+
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Be the only process that writes to this folder.

@@ -20,5 +20,5 @@ def main(folder: str | None = None) -> None:
     print(f"run folder: {run.path}")
 
 
-if __name__ == "__main__":  # the server's models are pretrained in processes that import this file
+if __name__ == "__main__":
     main(*sys.argv[1:2])

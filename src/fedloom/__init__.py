@@ -9,28 +9,37 @@ fedloom.compare(methods=["standalone", "fedmmkt"], seeds=[0, 1, 2])     # a Comp
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "compare", "load_run", "plan", "run"]
 
+if TYPE_CHECKING:  # for editors and type checkers, which do not run what is below
+    from fedloom.comparison import compare
+    from fedloom.experiment import run
+    from fedloom.planning import plan
+    from fedloom.runs.load import load_run
 
-def __getattr__(name: str) -> Any:
-    # Late: importing fedloom must not import torch.
-    if name == "run":
-        from fedloom.experiment import run
+# Late: importing fedloom must not import torch.
+_LATE = {
+    "compare": "fedloom.comparison",
+    "load_run": "fedloom.runs.load",
+    "plan": "fedloom.planning",
+    "run": "fedloom.experiment",
+}
 
-        return run
-    if name == "compare":
-        from fedloom.comparison import compare
 
-        return compare
-    if name == "load_run":
-        from fedloom.runs.load import load_run
+if not TYPE_CHECKING:  # else every misspelt name would have a type
 
-        return load_run
-    if name == "plan":
-        from fedloom.planning import plan
+    def __getattr__(name: str) -> Any:
+        if name in _LATE:
+            return getattr(import_module(_LATE[name]), name)
+        raise AttributeError(f"module 'fedloom' has no attribute {name!r}")
 
-        return plan
-    raise AttributeError(f"module 'fedloom' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    """What people call, and the modules that are there."""
+    there = {n for n, v in globals().items() if n.startswith("__") or isinstance(v, ModuleType)}
+    return sorted(there | set(__all__))

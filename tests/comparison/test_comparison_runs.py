@@ -335,3 +335,15 @@ def test_a_target_and_recalls(tmp_path):
     rows = list(csv.DictReader(io.StringIO(cells_csv(found))))
     assert [r["server_recall"] for r in rows[:3]] == ["", "0.5", ""]
     assert "pair_recall" not in rows[0]
+
+
+def test_at_a_glance(whole):
+    """Printed it is a few lines; in a notebook tables and a plot, and what a plan says is escaped."""
+    text, html = str(whole), whole._repr_html_()
+    assert text.splitlines()[0] == "50% of & more_: 2 rows, 2 seeds, 8 runs"
+    assert "[M|D] <&>" in text
+    assert text.splitlines()[-1] == f"folder {whole.path}"
+    assert "[M|D] &lt;&amp;&gt;" in html
+    assert html.count("<img") == 1
+    assert "<script" not in html
+    assert repr(whole) == f"<Comparison 50% of & more_: {whole.path}>"

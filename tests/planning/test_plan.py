@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -147,3 +148,14 @@ def test_what_cannot_be_is_one_line(overrides, said, no_weights):
 def test_a_share_is_a_share():
     with pytest.raises(BadInput, match=r"share = 1.5, allowed: above 0, up to 1"):
         fedloom.plan(preset="smoke", share=1.5)
+
+
+def test_at_a_glance():
+    found = fedloom.plan(preset="smoke")
+    lines = str(found).splitlines()
+    assert lines[0] == "fedmmkt on flora, 4 clients, 2 rounds. Nothing is begun."
+    assert {line.split()[0] for line in lines[1:]} == {"models", "memory", "wire", "work", "time", "disk"}
+    assert repr(found).startswith("<Plan fedmmkt on flora, 4 clients, 2 rounds: ")
+    html = replace(found, notes=("a <b>",), formula=None, bytes_up=None)._repr_html_()
+    assert "a &lt;b&gt;" in html
+    assert "no paper gives a formula" in html

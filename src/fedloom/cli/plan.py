@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from fedloom.cli.screen import grid, show, show_json
+from fedloom.planning.words import flop, size, time
 
 if TYPE_CHECKING:
     from fedloom.config import Config
@@ -25,7 +25,7 @@ def show_plan(config: Config, on: str | None, json: bool) -> None:
         "Nothing is read, loaded or begun.",
         _models(found),
         _memory(found),
-        f"On disk: {_size(found.checkpoint)} a checkpoint, one {_often(found.checkpoint_every)}; "
+        f"On disk: {size(found.checkpoint)} a checkpoint, one {_often(found.checkpoint_every)}; "
         f"the newest {found.checkpoint_keep} are kept.\n",
         _wire(found),
         _work(found),
@@ -59,9 +59,9 @@ def _memory(plan: Plan) -> Any:
     rows = [
         (
             d.device,
-            *(_size(n) for n in (d.weights, d.gradients, d.moments)),
-            f"~{_size(d.activations)}",
-            f"~{_size(d.total)}",
+            *(size(n) for n in (d.weights, d.gradients, d.moments)),
+            f"~{size(d.activations)}",
+            f"~{size(d.total)}",
         )
         for d in plan.devices
     ]
@@ -81,7 +81,7 @@ def _wire(plan: Plan) -> str:
 
 def _work(plan: Plan) -> Any:
     rows = [
-        (p.phase, p.device, p.times, _flop(p.flop), _flop(p.times * p.flop), _time(p.seconds))
+        (p.phase, p.device, p.times, flop(p.flop), flop(p.times * p.flop), time(p.seconds))
         for p in plan.phases
     ]
     heads = ("work", "device", "times", "of one", "of all", "time (estimate)")
@@ -99,32 +99,8 @@ def _remarks(plan: Plan) -> list[str]:
     if plan.seconds is None:
         lines.append("  a device is not here: name an accelerator for its rate, such as --on H200")
     else:
-        lines.append(f"  all in all {_time(plan.seconds)}")
+        lines.append(f"  all in all {time(plan.seconds)}")
     lines += [f"Note: {note}" for note in plan.notes]
     if plan.missing:
         lines.append(f"Not here yet, `fedloom fetch` brings them: {', '.join(plan.missing)}")
     return lines
-
-
-def _size(count: int) -> str:
-    """Bytes in binary units, as memory is sold."""
-    for unit, one in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= one:
-            return f"{count / one:.3g} {unit}"
-    return f"{count} B"
-
-
-def _flop(count: float) -> str:
-    """FLOP with its prefix, each a thousand of the one before."""
-    units = ("", "M", "G", "T", "P", "E")
-    power = 0 if count < 1e6 else min(max(int(math.log10(count)) // 3, 2), 6)
-    return f"{count / 10 ** (3 * power):.3g} {units[max(power - 1, 0)]}FLOP"
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "not known"
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"

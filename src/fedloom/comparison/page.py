@@ -94,13 +94,13 @@ def _doubts(found: Comparison) -> Markup:
 
 
 def _table(found: Comparison, grid: Grid) -> Markup:
+    return section(grid.title or "After the last round", legend(found, grid), grid_table(grid))
+
+
+def grid_table(grid: Grid) -> Markup:
+    """A table of figures, best values bold."""
     rows = [(name, *map(_entry, line)) for name, line in grid.lines]
-    numbers = range(1, len(grid.head) + 1)
-    return section(
-        grid.title or "After the last round",
-        legend(found, grid),
-        table(["", *grid.head], rows, numbers=numbers),
-    )
+    return table(["", *grid.head], rows, numbers=range(1, len(grid.head) + 1))
 
 
 def _entry(entry: Entry) -> Markup:

@@ -30,6 +30,21 @@ class Comparison:
     path: Path
     tree: dict[str, Any]
 
+    def __repr__(self) -> str:
+        from fedloom.comparison.glance import comparison_repr
+
+        return comparison_repr(self)
+
+    def __str__(self) -> str:
+        from fedloom.comparison.glance import comparison_text
+
+        return comparison_text(self)
+
+    def _repr_html_(self) -> str:
+        from fedloom.comparison.glance import comparison_html
+
+        return comparison_html(self)
+
     @cached_property
     def plan(self) -> Plan:
         """Rows, columns, seeds, scores and reference."""

@@ -145,15 +145,22 @@ def _tex_small(text: str) -> str:
 
 
 def terminal(found: Comparison, width: int) -> list[Table | Text]:
-    """The tables for the terminal, each with its legend, then warnings; a table that is wider is divided by columns."""
+    """The tables for the terminal, each with its legend, then warnings and notes on the data."""
+    from rich.text import Text
+
+    notes = [Text(f"data: {line}") for line in found.data_notes]
+    return [*shown(found, width), *warning_lines(_doubts(found)), *notes]
+
+
+def shown(found: Comparison, width: int) -> list[Table | Text]:
+    """The tables, each with its legend; one that is wider is divided by columns."""
     from rich.text import Text
 
     parts: list[Table | Text] = []
     for grid in grids(found):
         parts += [_rich(found, part) for part in divided(grid, width)]
         parts.append(Text(f"{legend(found, grid)}\n", style="dim italic"))
-    parts += warning_lines(_doubts(found))
-    return parts + [Text(f"data: {line}") for line in found.data_notes]
+    return parts
 
 
 def _doubts(found: Comparison) -> list[RunWarning]:

@@ -74,6 +74,21 @@ class Plan:
     share: float = 0.3
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        from fedloom.planning.glance import plan_repr
+
+        return plan_repr(self)
+
+    def __str__(self) -> str:
+        from fedloom.planning.glance import plan_text
+
+        return plan_text(self)
+
+    def _repr_html_(self) -> str:
+        from fedloom.planning.glance import plan_html
+
+        return plan_html(self)
+
     @property
     def seconds(self) -> float | None:
         """Of the whole run; None where a device's rate is not known."""

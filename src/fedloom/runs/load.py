@@ -25,6 +25,21 @@ class Run:
     path: Path
     config: dict[str, Any]
 
+    def __repr__(self) -> str:
+        from fedloom.report.glance import run_repr
+
+        return run_repr(self)
+
+    def __str__(self) -> str:
+        from fedloom.report.glance import run_text
+
+        return run_text(self)
+
+    def _repr_html_(self) -> str:
+        from fedloom.report.glance import run_html
+
+        return run_html(self)
+
     @cached_property
     def summary(self) -> dict[str, Any]:
         """`summary.json`, or `{}` while the run is unfinished."""

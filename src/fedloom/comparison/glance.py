@@ -1,0 +1,73 @@
+"""A comparison at a glance: its tables where it is printed, tables and the first plot in a notebook."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import TYPE_CHECKING
+
+from fedloom.comparison.page import grid_table
+from fedloom.report.glance import HEIGHT, listed
+from fedloom.report.markup import TRUST, Markup, esc, join, picture_file, section
+
+if TYPE_CHECKING:
+    from fedloom.comparison.results import Comparison
+
+WIDTH = 100  # columns of what is printed
+
+
+def comparison_repr(found: Comparison) -> str:
+    """One line."""
+    return f"<Comparison {_name(found)}: {found.path}>"
+
+
+def _name(found: Comparison) -> str:
+    return str(found.plan.title or found.tree.get("name", ""))
+
+
+def _state(found: Comparison) -> str:
+    cells = found.cells
+    parts = [f"{len(found.plan.rows)} rows, {len(found.plan.seeds)} seeds, {len(cells)} runs"]
+    parts += [
+        f"{n} {what}" for n, what in ((len(found.failed), "failed"), (len(found.open), "not done yet")) if n
+    ]
+    return ", ".join(parts)
+
+
+def comparison_text(found: Comparison) -> str:
+    """What it is, its tables, warnings by name, and the folder."""
+    from rich.console import Console
+
+    from fedloom.comparison.tables import shown
+
+    buffer = StringIO()
+    screen = Console(file=buffer, width=WIDTH, color_system=None, highlight=False)
+    for part in shown(found, WIDTH):
+        screen.print(part)
+    title = _name(found)
+    lines = [f"{title}: {_state(found)}", *buffer.getvalue().strip("\n").splitlines()]
+    lines = [line for line in lines if line.strip() not in ("", title)]
+    if found.warnings:
+        names = dict.fromkeys(w["name"] for w in found.warnings)
+        lines.append(f"{TRUST.lower()}: {', '.join(names)} (see .warnings)")
+    return "\n".join([*(line.rstrip() for line in lines), f"folder {found.path}"])
+
+
+def comparison_html(found: Comparison) -> str:
+    """The same with the first plot; for a notebook."""
+    from fedloom.comparison.grids import grids, legend
+
+    doubts = dict.fromkeys(f"{w['name']}: {w['message']}. {w['advice']}" for w in found.warnings)
+    plots = [
+        path
+        for score in found.plan.scores
+        for path in sorted((found.path / "plots").glob(f"{score}-rounds*.png"))
+    ]
+    return join(
+        [
+            Markup(f"<p><b>{esc(_name(found))}</b>: {esc(_state(found))}</p>"),
+            *(section(grid.title, legend(found, grid), grid_table(grid)) for grid in grids(found)),
+            listed(TRUST, list(doubts)),
+            picture_file(plots[0], plots[0].stem, height=HEIGHT) if plots else "",
+            Markup(f"<p>folder <code>{esc(found.path)}</code></p>"),
+        ]
+    )

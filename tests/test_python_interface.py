@@ -1,0 +1,100 @@
+"""`import fedloom`: what completion shows, and that a script needs no `__main__` guard."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fedloom
+
+SCRIPT = """
+print("begun")
+import fedloom
+one = {"arch": "vit", "hidden": 16, "layers": 1, "heads": 2, "patch": 6, "width": 16}
+run = fedloom.run(
+    preset="smoke", method="standalone", rounds=0, out="out",
+    overrides=["clients.text=[]", "engine.workers=WORKERS"], clients={"image": [one]},
+)
+print(run)
+print("done")
+"""
+COMPARED = """
+import fedloom
+print("begun")
+print(fedloom.compare(["standalone"], plan={"base": {"preset": "smoke", "rounds": 0}}, out="out"))
+print("done")
+"""
+
+
+def test_completion():
+    assert {"run", "compare", "load_run", "plan"} <= set(dir(fedloom))
+    assert {name for name in dir(fedloom) if not name.startswith("_")} >= set(fedloom.__all__) - {
+        "__version__"
+    }
+    assert not {"Any", "annotations", "import_module"} & set(dir(fedloom))
+    for name in set(fedloom.__all__) - {"__version__"}:
+        assert callable(getattr(fedloom, name))
+        assert getattr(fedloom, name).__doc__
+    with pytest.raises(AttributeError, match="module 'fedloom' has no attribute 'rum'"):
+        _ = fedloom.rum
+
+
+def test_what_type_checkers_see():
+    """They read the imports under TYPE_CHECKING, which nothing runs."""
+    tree = ast.parse(Path(fedloom.__file__).read_text())
+    block = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    seen = {a.name: n.module for n in block.body if isinstance(n, ast.ImportFrom) for a in n.names}
+    assert seen == fedloom._LATE
+    assert set(seen) == set(fedloom.__all__) - {"__version__"}
+
+
+def script(tmp_path: Path, text: str, way: str, cache: Path) -> str:
+    """What a script without a guard says; it is run in an empty folder, with a cache of its own."""
+    (tmp_path / "mine.py").write_text(text)
+    command = {
+        "file": [sys.executable, "mine.py"],
+        "stdin": [sys.executable, "-"],
+        # As a notebook's kernel does: `__main__` is no file, the folder is on the path as ''.
+        "notebook": [
+            sys.executable,
+            "-c",
+            "exec(compile(open('mine.py').read(), '<ipython-input-1>', 'exec'))",
+        ],
+    }[way]
+    done = subprocess.run(
+        command,
+        input=text if way == "stdin" else "",
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "FEDLOOM_CACHE": str(cache)},
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("begun") == 1  # no child runs the script again
+    assert done.stdout.endswith("folder out\ndone\n"), done.stdout
+    return done.stdout
+
+
+def test_a_script_without_a_guard(tmp_path):
+    """It pretrains in processes, and its client lives in another."""
+    said = script(tmp_path, SCRIPT.replace("WORKERS", "1"), "file", tmp_path / "cache")
+    assert "standalone on flora, seed 0: finished, 0 rounds" in said
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("way", ["file", "stdin", "notebook"])
+def test_scripts_without_a_guard(tmp_path, way, workers):
+    script(tmp_path, SCRIPT.replace("WORKERS", workers), way, tmp_path / "cache")
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("way", ["file", "stdin", "notebook"])
+def test_a_comparison_without_a_guard(tmp_path, way):
+    script(tmp_path, COMPARED, way, tmp_path / "cache")

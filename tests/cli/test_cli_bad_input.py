@@ -47,6 +47,7 @@ def refused(shown, *told: str) -> None:
         (["--set", "rounds"], ["'rounds'", "key=value"]),
         (["--data", "folder"], ["root"]),
         (["--data", "folder", "--root", "nowhere"], ["nowhere", "there is no such folder"]),
+        (["--data", "folder", "--root", "~nobody-here/data"], ["~nobody-here/data", "no such folder"]),
         (["--data", "food101", "--root", "nowhere"], ["nowhere", "images/<class>"]),
         (["--data", "flora", "--root", "somewhere"], ["embedded", "somewhere"]),
         (["--config", "nowhere.yaml"], ["nowhere.yaml"]),

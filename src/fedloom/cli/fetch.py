@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,7 +52,7 @@ def fetch(
 
     if plan and check:
         raise typer.BadParameter("--plan and --check cannot both be given")
-    root = to.expanduser().absolute() if to is not None else weights_root()
+    root = Path(os.path.expanduser(to)).absolute() if to is not None else weights_root()
     known, configs = _asked(names or [], config, set_)
     targets = _targets(known, root)
     data = data_rows(configs)

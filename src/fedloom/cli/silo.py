@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -100,7 +101,7 @@ def _data(where: str | None, modality: str | None) -> dict[str, Any] | None:
 
     if where is None:
         return None
-    path = Path(where).expanduser().resolve()
+    path = Path(os.path.expanduser(where)).resolve()
     if not path.exists():
         known = [*DATASETS, *PAIR_SETS]
         if where in known:

@@ -20,7 +20,7 @@ from fedloom.errors import BadInput
 
 def need_folder(path: str | Path, layout: str) -> Path:
     """The folder at `path`, or BadInput that says which layout was expected."""
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "there is no such folder"
         raise BadInput(f"{folder}: {what}. Expected layout: {layout}")
@@ -29,7 +29,7 @@ def need_folder(path: str | Path, layout: str) -> Path:
 
 def need_file(path: str | Path, layout: str) -> Path:
     """The file at `path`, or BadInput that says which layout was expected."""
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))
     if not file.is_file():
         raise BadInput(f"{file}: there is no such file. Expected layout: {layout}")
     return file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -112,7 +113,7 @@ def load(
     reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed, range)
     if not 0 < test_share < 1:
         raise BadInput(f"test_share={test_share}, allowed: between 0 and 1")
-    base = None if root is None else Path(root).expanduser()
+    base = None if root is None else Path(os.path.expanduser(root))
     given = {"images_train": images_train, "images_test": images_test, "texts_train": texts_train}
     where, notes = locate(base, {**given, "texts_test": texts_test}, use_val)
     raws = {
@@ -120,7 +121,7 @@ def load(
         for key, path in where.items()
     }
     beside = [p for p in (base, *(path.parent for path in where.values())) if p is not None]
-    named = None if labels_file is None else (base or Path()) / Path(labels_file).expanduser()
+    named = None if labels_file is None else (base or Path()) / Path(os.path.expanduser(labels_file))
     trained = {str(where[key]): raw for key, raw in raws.items() if key.endswith("train")}
     classes_found = classes_of(named, beside, trained)
     names = classes_found.names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def locate(
         where = _discover(root, notes)
     else:
         base = root or Path()
-        where = {k: base / Path(part).expanduser() for k, part in given.items() if part is not None}
+        where = {k: base / Path(os.path.expanduser(part)) for k, part in given.items() if part is not None}
     for kind in ("images", "texts"):
         train, test = where.get(f"{kind}_train"), where.get(f"{kind}_test")
         if train is None and test is not None:

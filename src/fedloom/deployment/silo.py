@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,9 +53,9 @@ def supervise(settings: SiloSettings, say: Callable[[str], None]) -> Iterator[Si
     """A silo with its own recipe, up as long as this context. Raises BadInput for settings that do not do."""
     supervisor = SiloSupervisor(
         settings.name,
-        Path(settings.folder).expanduser(),
+        Path(os.path.expanduser(settings.folder)),
         settings.server,
-        None if settings.insecure else Path(settings.kit or "kit").expanduser(),
+        None if settings.insecure else Path(os.path.expanduser(settings.kit or "kit")),
         settings.insecure,
         worker_settings(settings),
         say,
@@ -89,13 +90,13 @@ def _absolute(data: SiloData) -> str | None:
     Raises BadInput when there is no such reader, or it or a file of its options is not there.
     """
     check_data(data)
-    root = None if data.root is None else Path(data.root).expanduser().resolve()
+    root = None if data.root is None else Path(os.path.expanduser(data.root)).resolve()
     if root is not None and not root.exists():
         raise BadInput(f"data.root = {data.root!r}: there is no such folder")
     if data.name == "folder":
         paths = {k: v for k, v in data.options.items() if k in _PATHS and v is not None}
         for key, value in paths.items():
-            if not ((root or Path()) / Path(str(value)).expanduser()).exists():
+            if not ((root or Path()) / Path(os.path.expanduser(str(value)))).exists():
                 raise BadInput(f"data.options.{key} = {value!r}: there is no such file or folder")
         if root is None and not paths:
             raise BadInput("data: nothing to read; give --data, or data.root or data.options in --config")

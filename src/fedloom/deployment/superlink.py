@@ -113,11 +113,11 @@ class SuperLink(Host):
     def __init__(self, settings: HostSettings, say: Callable[[str], None] = lambda line: None) -> None:
         require_flower()
         self.settings, self.say = settings, say
-        keys = None if settings.insecure else Path(settings.pki or "pki").expanduser().resolve()
+        keys = None if settings.insecure else Path(os.path.expanduser(settings.pki or "pki")).resolve()
         self.reach = _WIDE.get(settings.host, settings.host)
         self.port = settings.port or free_port(self.reach)
         shown = f"[{self.reach}]" if ":" in self.reach else self.reach
-        super().__init__(Path(settings.folder).expanduser(), f"{shown}:{self.port}", keys)
+        super().__init__(Path(os.path.expanduser(settings.folder)), f"{shown}:{self.port}", keys)
         self._stack = ExitStack()
         self._unfit: dict[str, str] = {}  # name -> a key that Flower does not take
         self._reader = Reader(self.folder / "logs" / "superlink.log", say, self.names)

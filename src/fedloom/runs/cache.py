@@ -25,7 +25,7 @@ def cache_root() -> Path:
     """The folder of the cache: `$FEDLOOM_CACHE`, or the platform's own place for a user's caches."""
     chosen = os.environ.get(VARIABLE)
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "fedloom"
     if sys.platform == "win32":

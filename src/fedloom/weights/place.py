@@ -29,7 +29,7 @@ State = Literal["ready", "by hand", "unfinished", "missing"]
 def weights_root() -> Path:
     """The folder that holds fetched weights as OWNER/NAME: `$FEDLOOM_WEIGHTS`, or one in the cache."""
     chosen = os.environ.get(VARIABLE)
-    return Path(chosen).expanduser() if chosen else cache_root() / "weights"
+    return Path(os.path.expanduser(chosen)) if chosen else cache_root() / "weights"
 
 
 def state_of(name: str, folder: Path) -> State:

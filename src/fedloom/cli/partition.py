@@ -49,7 +49,7 @@ def partition(
     scene = cached_scene(chosen.data)
     clients, splits = describe(chosen, scene)
     if plot is not None:
-        _draw(clients, scene, plot)
+        _say_escaped(_draw(clients, scene, plot))
     if json:
         facts = {
             "data": chosen.data.name,
@@ -186,7 +186,9 @@ def _most(client: dict[str, Any], scene: Scene) -> str:
     return ", ".join(f"{names[c]} {counts[c]}" for c in order if counts[c])
 
 
-def _draw(clients: list[dict[str, Any]], scene: Scene, path: Path) -> None:
+def _draw(clients: list[dict[str, Any]], scene: Scene, path: Path) -> list[str]:
+    """Draw the split; the characters of its names that no font has."""
+    from fedloom.report.lettering import not_drawn
     from fedloom.report.pictures import split_picture
     from fedloom.runs.disk import explained
 
@@ -194,6 +196,17 @@ def _draw(clients: list[dict[str, Any]], scene: Scene, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     columns, rows = _columns(clients, scene)
     split_picture(rows, [c["client"] for c in clients], columns, path)
+    return not_drawn(columns)
+
+
+def _say_escaped(chars: list[str]) -> None:
+    if chars:
+        shown = "".join(chars[:10]) + ("..." if len(chars) > 10 else "")
+        typer.echo(
+            f"no installed font has {shown}: the picture has their numbers instead; with a font that has them, "
+            "such as one of Noto's, it has the names",
+            err=True,
+        )
 
 
 def _columns(clients: list[dict[str, Any]], scene: Scene) -> tuple[list[str], list[list[int]]]:

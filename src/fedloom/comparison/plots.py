@@ -104,11 +104,12 @@ def draw(
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     from fedloom.report.canvas import HANDLE, clean, save
+    from fedloom.report.lettering import columns
 
     across = min(3, len(panels))
     down = -(-len(panels) // across)
     width = 7.5 if across == 1 else 10
-    longest = max(len(clean(name, 28)) for name in rows)
+    longest = max(columns(clean(name, 28)) for name in rows)
     names = max(1, int(width * 13 // (longest + 10)))  # entries in a line of the legend
     figure = Figure(
         figsize=(width, (3.3 if across < 3 else 2.9) * down + 0.2 + 0.2 * -(-len(rows) // names)),
@@ -164,7 +165,7 @@ def _finish(place: Any, title: str, axis: str, lines: Mapping[str, Line]) -> Non
 
     from fedloom.report.canvas import MUTED, clean, style
 
-    style(place, clean(title), rounds=axis == "rounds")
+    style(place, clean(title, 60), rounds=axis == "rounds")
     place.set_xlabel(AXES[axis], fontsize=8.5, color=MUTED)
     place.tick_params(labelleft=True)
     place.margins(x=0.04, y=0.12)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from fedloom.runs.disk import explained
+from fedloom.report.lettering import fonts, spelled
+from fedloom.runs.disk import write_atomic
 
 Target = Path | BinaryIO
 Pixels = NDArray[np.uint8]
@@ -35,21 +38,25 @@ HANDLE = 4.0  # length of a line in a legend, in which dashes show
 
 
 def clean(text: object, limit: int = 0) -> str:
-    """`text` on one line, free of matplotlib's formula sign, cut to `limit` characters when that is given."""
-    line = " ".join(str(text).split())
-    if limit and len(line) > limit:
-        line = line[: limit - 1].rstrip() + "…"
-    return line.replace("$", r"\$")
+    """`text` on one line of characters that can be drawn, without formula signs; cut to `limit` columns, unless 0."""
+    return spelled(text, limit).replace("$", r"\$")
 
 
 def save(figure: Any, target: Target) -> None:
-    """Write a figure as PNG, at its own dpi.
+    """Write a figure as PNG, at its own dpi: a file is there as a whole, or as it was.
 
     Raises:
         FedloomError: the file cannot be written.
     """
-    with explained("write", target if isinstance(target, Path) else Path("picture")):
-        figure.savefig(target, format="png", dpi=figure.dpi, metadata={"Software": None})
+    drawn = BytesIO()
+    with fonts() as families:
+        for text in figure.findobj(Text):  # whatever the user's own plots are set in
+            text.set(fontfamily=families, usetex=False, parse_math=True)
+        figure.savefig(drawn, format="png", dpi=figure.dpi, metadata={"Software": None})
+    if isinstance(target, Path):
+        write_atomic(target, drawn.getvalue())
+    else:
+        target.write(drawn.getvalue())
 
 
 def style(axes: Any, title: str, *, rounds: bool = True) -> None:
@@ -109,9 +116,11 @@ class Sheet:
         from matplotlib.transforms import IdentityTransform
 
         options = {"va": "center", "fontsize": 8, "color": INK, **options}
-        placed = self.figure.text(x, self.height - y, clean(text), transform=IdentityTransform(), **options)
-        if struck:
-            box = placed.get_window_extent(self._canvas.get_renderer())
+        shown = clean(text)
+        with fonts():
+            placed = self.figure.text(x, self.height - y, shown, transform=IdentityTransform(), **options)
+            box = placed.get_window_extent(self._canvas.get_renderer()) if struck else None
+        if box is not None:
             middle = (box.y0 + box.y1) / 2
             line = Line2D([box.x0 - 1, box.x1 + 1], [middle, middle], transform=IdentityTransform())
             line.set(color=options["color"], linewidth=1.1)
@@ -139,5 +148,7 @@ def text_width(text: str, fontsize: float = 8, fontweight: str = "normal") -> fl
 
     if not text.strip():
         return 0.0
-    path = TextPath((0, 0), clean(text), prop=FontProperties(size=fontsize, weight=fontweight))
+    shown = clean(text)  # first: it is then known which fonts it needs
+    with fonts():
+        path = TextPath((0, 0), shown, prop=FontProperties(size=fontsize, weight=fontweight))
     return float(path.get_extents().width) * 100 / 72

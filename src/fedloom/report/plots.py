@@ -30,6 +30,7 @@ from fedloom.report.canvas import (
     save,
     style,
 )
+from fedloom.report.lettering import columns
 from fedloom.report.scores import KIND_SCORES, TOLD, Row, Score, client_score, end_of, series
 
 DPI = 150
@@ -120,12 +121,13 @@ def compare_curves(runs: Mapping[str, Sequence[Row]], path: Target) -> None:
     """
     present = [s for s in TOLD if any(series(rows, s.key)[0] for rows in runs.values())]
     figure, axes = _panels(present)
+    handles: dict[str, Any] = {}
     for axis, score in zip(axes, present):
         for number, (name, rows) in enumerate(runs.items()):
             x, y = series(rows, score.key)
             line = ("-", "--", ":")[number // len(CYCLE) % 3]
             values = np.multiply(y, score.scale)
-            axis.plot(
+            (handles[name],) = axis.plot(
                 x,
                 values,
                 line,
@@ -133,14 +135,14 @@ def compare_curves(runs: Mapping[str, Sequence[Row]], path: Target) -> None:
                 linewidth=2,
                 marker="o",
                 markersize=3,
-                label=clean(name, 40),
             )
         style(axis, score.heading)
         axis.margins(x=0.06, y=0.15)
     if present:
-        handles, labels = axes[0].get_legend_handles_labels()
         look: dict[str, Any] = {"frameon": False, "fontsize": 8.5, "handlelength": HANDLE}
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, **look)
+        # Named here: matplotlib leaves out lines whose own label begins with "_".
+        labels = [clean(name, 40) for name in handles]
+        figure.legend(list(handles.values()), labels, loc="outside lower center", ncols=3, **look)
     else:
         _empty(axes[0], "no scores yet")
     save(figure, path)
@@ -229,7 +231,8 @@ def split_picture(
         )
     k, c = table.shape
     few = c <= 24
-    longest = min(24, max(len(str(name)) for name in class_names))
+    names = [clean(name, 24) for name in class_names]
+    longest = max(map(columns, names))
     height = 0.9 + k * (0.34 if few else 0.3) + longest * 0.062
     figure = Figure(figsize=(10, height), dpi=DPI, layout="constrained", facecolor="white")
     axis = figure.subplots()
@@ -254,7 +257,7 @@ def split_picture(
     size = 8.5 if few else 6 if c <= 60 else 4.6
     axis.set_xticks(
         np.arange(c) + 0.5,
-        [clean(n, 24) for n in class_names],
+        names,
         fontsize=size,
         rotation=90 if c * longest > 125 else 0,
     )

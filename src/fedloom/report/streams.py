@@ -24,6 +24,7 @@ from fedloom.report.canvas import (
     save,
     style,
 )
+from fedloom.report.lettering import columns
 from fedloom.report.markup import Markup, drawn, join, section, sparkline, table
 from fedloom.report.plots import DPI
 from fedloom.report.scores import KIND_NAMES, Row, kinds_of, number, series
@@ -111,8 +112,9 @@ def class_picture(
     gap = np.nan_to_num(table[1] - table[-1])
     order = np.argsort(-gap, kind="stable")
     table, names = table[:, order], [names[i] for i in order]
-    upright = C * max(map(len, names)) > 110
-    height = 1.5 + (0.07 * max(map(len, names)) if upright else 0)
+    longest = max(map(columns, names))
+    upright = C * longest > 110
+    height = 1.5 + (0.07 * longest if upright else 0)
     figure = Figure(figsize=(10, height), dpi=DPI, layout="constrained", facecolor="white")
     axis = figure.subplots()
     blues = LinearSegmentedColormap.from_list("share", ["#f4f8fb", "#b5d6ec", SKY, BLUE, "#003b63"])

@@ -127,15 +127,19 @@ def compare(a: np.ndarray, b: np.ndarray) -> str:
     return f"{np.mean(a - b):+.3f} ± {half:.3f} (p = {p:.3f})"
 
 
+def spread(values: np.ndarray) -> str:
+    """The mean, and the deviation where there are several."""
+    return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
+
+
 def tables(args: argparse.Namespace) -> None:
     """Print the tables as Markdown."""
     table = collect(args)
+    if "fedmmkt" not in table:
+        raise SystemExit(f"{args.out}: not every seed of {args.seeds} has a finished run fedmmkt-SEED")
     print("| row | I | X | G | CS |\n|---|---|---|---|---|")
     for arm, scores in table.items():
-        cells = [
-            f"{v.mean():.3f} ± {v.std(ddof=1):.3f}" if (v := scores.get(k)) is not None else ""
-            for k in SCORES
-        ]
+        cells = [spread(v) if (v := scores.get(k)) is not None else "" for k in SCORES]
         if not arm.startswith("fedmmkt, round"):
             print(f"| {arm} | {' | '.join(cells)} |")
     print("\n| difference, paired by seed | I | X | G | CS |\n|---|---|---|---|---|")
@@ -158,7 +162,7 @@ def tables(args: argparse.Namespace) -> None:
     for key, v in fed.items():
         if f"{key} (round 1)" in fed:
             first = fed[f"{key} (round 1)"].mean()
-            print(f"| {key} | {first:.3f} | {v.mean():.3f} ± {v.std(ddof=1):.3f} |")
+            print(f"| {key} | {first:.3f} | {spread(v)} |")
     print(
         "\nvoted minus prompt, round 1:",
         compare(fed["voted_accuracy (round 1)"], fed["prompt_accuracy (round 1)"]),
@@ -172,7 +176,8 @@ def tables(args: argparse.Namespace) -> None:
     print("bytes a round, up and down:", fed["bytes_up"].mean(), fed["bytes_down"].mean())
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -185,3 +190,7 @@ if __name__ == "__main__":
     parser.add_argument("--set", action="append", default=[])
     arguments = parser.parse_args()
     run(arguments) if arguments.what == "run" else tables(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,9 @@ class Loop:
 
             def loss(views: Any, i: Any, site: Any = site, draw: Any = draw) -> Any:
                 own = torch.from_numpy(draw.integers(0, len(site.private_labels), len(i)))
-                known = F.cross_entropy(site.learner(**rows(site.private, own)), site.private_labels[own])
+                known = F.cross_entropy(
+                    site.learner(**site.ready(rows(site.private, own))), site.private_labels[own]
+                )
                 student = (site.learner.encode(**views) / temperature).log_softmax(1)
                 teacher = (mean[i] / temperature).log_softmax(1)
                 return known + self.s.kl_weight * F.kl_div(
@@ -140,7 +142,9 @@ class Loop:
             def loss(views: Any, i: Any, site: Any = site, said: Any = said, draw: Any = draw) -> Any:
                 z, t = site.learner.encode(**views), self.s.contrast_temperature
                 own = torch.from_numpy(draw.integers(0, len(site.private_labels), len(i)))
-                known = F.cross_entropy(site.learner(**rows(site.private, own)), site.private_labels[own])
+                known = F.cross_entropy(
+                    site.learner(**site.ready(rows(site.private, own))), site.private_labels[own]
+                )
                 apart = inter_contrast(z, targets[swap[site.modality]], i, t)
                 near = intra_contrast(z, targets[site.modality][i], said[i], t)
                 return known + self.s.contrast_weight * (apart + near)
@@ -155,9 +159,12 @@ def written() -> tuple[int, int]:
     return int(facts["wchar"]), int(facts["write_bytes"])
 
 
-def measure(method: str, rounds: int, ledger: Path | None) -> None:
+def measure(
+    method: str, rounds: int, ledger: Path | None, preset: str | None = None, more: Sequence[str] = ()
+) -> None:
     """Print the row of a method."""
-    config = load_config(overrides=[f"method={method}", "settings.shared=public", *SETTINGS.get(method, ())])
+    own = [f"method={method}", "settings.shared=public", *SETTINGS.get(method, ()), *more]
+    config = load_config(preset=preset, overrides=own)
     kind, settings = resolve(config)
     config = config.model_copy(update={"settings": settings.model_dump(mode="json")})
     scene = cached_scene(config.data)
@@ -200,12 +207,20 @@ def main() -> None:
     parser.add_argument(
         "--ledger", type=Path, help="write the ledger there, as a run does; default: in memory"
     )
+    parser.add_argument(
+        "--methods", type=lambda s: s.split(","), default=list(METHODS), help=", ".join(METHODS)
+    )
+    parser.add_argument("--preset", help="start all of them from it, such as smoke: a try of the script")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for all of them")
     given = parser.parse_args()
+    if unknown := set(given.methods) - set(METHODS):
+        parser.error(f"--methods: {min(unknown)!r}, allowed: {', '.join(METHODS)}")
     torch.set_num_threads(1)
     print("| method | fedloom, CPU s | plain loop, CPU s | ratio | bytes written a round | to storage |")
     print("|---|---|---|---|---|---|")
-    for method in METHODS:
-        measure(method, given.rounds, given.ledger and given.ledger / f"{method}.jsonl")
+    for method in given.methods:
+        ledger = given.ledger and given.ledger / f"{method}.jsonl"
+        measure(method, given.rounds, ledger, given.preset, given.set)
 
 
 if __name__ == "__main__":

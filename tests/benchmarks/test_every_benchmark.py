@@ -1,0 +1,444 @@
+"""Each file of benchmarks/ does what it is for, at its smallest. `gpu*` and `measured` have tests of their own.
+
+Where a script starts processes, an ordinary test calls what they would do in this one; `make conformance` starts them.
+"""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+HERE = Path(__file__).resolve()
+ROOT = HERE.parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+sys.path.append(str(BENCHMARKS / "bare_flower" / "app"))
+sys.path.append(str(HERE.parents[1] / "comparison"))  # stub_runs
+
+Call = Callable[..., str]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
+    """Calls a script's command line in an empty folder; what it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def main(name: str, *words: object) -> str:
+        module = __import__(name)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, words)])
+        capsys.readouterr()
+        module.main()
+        return capsys.readouterr().out
+
+    return main
+
+
+def numbers(line: str) -> list[float]:
+    """The cells of a Markdown row that are one number, or begin with one."""
+    cells = [cell.split()[0].replace(",", "") for cell in line.split("|") if cell.split()]
+    return [float(cell) for cell in cells if cell.lstrip("+-").replace(".", "").replace("e-", "").isdigit()]
+
+
+def test_every_file_has_a_test() -> None:
+    """Whoever adds a benchmark names it in a test."""
+    told = "".join(path.read_text() for path in HERE.parent.glob("*.py"))
+    names = {path.stem for path in BENCHMARKS.rglob("*.py")} - {"__init__"}
+    assert {name for name in names if name not in told} == set()
+
+
+# ------------------------------------------------------------------------------------------------- of the methods
+
+
+@pytest.mark.parametrize("method", ["fedmd", "fedmekt", "creamfl"])
+def test_rounds(call: Call, method: str, tmp_path: Path) -> None:
+    few = [w for key in ("private_steps", "retrain_steps") for w in ("--set", f"settings.{key}=1")]
+    words = ("--rounds", 1, "--preset", "smoke", "--methods", method, "--ledger", tmp_path)
+    said = call("rounds", *words, *few)
+    (row,) = (line for line in said.splitlines() if line.startswith(f"| {method} |"))
+    assert len(numbers(row)) == 5
+    assert all(x > 0 for x in numbers(row)[:3])
+    assert (tmp_path / f"{method}.jsonl").stat().st_size > 0
+
+
+def test_rounds_of_no_method(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        call("rounds", "--methods", "fedmkd")
+    assert "'fedmkd', allowed: fedmd, fedmekt, creamfl" in capsys.readouterr().err
+
+
+def test_orderings(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every arm is a configuration, as it is put together there; the tables of two seeds of made-up runs."""
+    import orderings
+
+    from fedloom.config import load_config
+
+    def run(command: list[str], **how: Any) -> Any:
+        assert command[1:4] == ["-m", "fedloom.cli", "run"]
+        place = Path(command[command.index("--out") + 1])
+        overrides = [b for a, b in pairwise(command) if a == "--set"]
+        config = load_config(preset=command[command.index("--preset") + 1], overrides=overrides)
+        _write_run(place, config.seed)
+        return SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr(orderings.subprocess, "run", run)
+    words = ("--out", tmp_path / "runs", "--seeds", "0,1", "--preset", "smoke")
+    said = call("orderings", "run", *words, "--jobs", 1)
+    assert said.count(": done\n") == 2 * len(orderings.ARMS)
+    assert "0: there already" in call("orderings", "run", *words, "--arms", "fedmmkt")
+    table = call("orderings", "table", *words)
+    assert f"| FedMMKT minus {list(orderings.ARMS)[-1]} |" in table
+    assert "nan" not in table
+    one = call("orderings", "table", *words[:2], "--seeds", 0)
+    assert "nan" not in one
+    assert "±" not in one
+    with pytest.raises(SystemExit, match="not every seed of 0,7 has a finished run fedmmkt-SEED"):
+        call("orderings", "table", *words[:2], "--seeds", "0,7")
+
+
+def _write_run(place: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = ("image_accuracy", "text_accuracy", "t2i_accuracy", "clip_score")
+    keys = ("prompt", "voted", "kept", "dropped")
+    rows = [
+        {
+            "round": t,
+            **{name: rng.random() for name in scores},
+            "labels": {f"{key}_accuracy": rng.random() for key in keys} | {"kept_share": 0.5} if t else None,
+            "bytes_up": 10,
+            "bytes_down": 20,
+        }
+        for t in range(3)
+    ]
+    place.mkdir(parents=True)
+    ends = {name: {"before": rows[0][name], "after": rows[-1][name]} for name in scores}
+    (place / "summary.json").write_text(json.dumps(ends))
+    (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison of stubs, whose rows have the names that the lists of orderings look for."""
+    from fedloom.comparison import compare
+
+    place = tmp_path_factory.mktemp("comparison")
+    rows = [{"name": "Standalone", "method": "standalone"}, {"name": "Local", "method": "standalone"}]
+    rows += [{"name": "FedMD", "method": "fedmd"}, {"name": "FedMMKT", "method": "fedmekt"}]
+    rows += [{"name": "FedAFD", "method": "fedmekt", "set": {"clients": {"batch": 4}}}]
+    (place / "plan.yaml").write_text(yaml.safe_dump({"rows": rows, "seeds": [0, 1]}))
+    size = {"options": {"size": 12, "images": 40, "texts": 40, "test": 10, "generic": 10, "reference": 10}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fedloom.comparison.plots.write_plots", lambda found: {})
+        compare(plan=place / "plan.yaml", out=place / "out", run="stub_runs:run", data=size, rounds=1, jobs=1)
+    return place / "out"
+
+
+def test_checklist(call: Call, comparison: Path) -> None:
+    said = call("checklist", comparison)
+    (line,) = (line for line in said.splitlines() if line.startswith("| FedMMKT > FedMD in I |"))
+    assert line.startswith("| FedMMKT > FedMD in I | +0.100 [+0.100, +0.100] |")
+    assert line.endswith("| in the mean |")  # of two seeds with the same difference there is no p
+    assert "| FedMD > Standalone in X |" in said
+
+
+def test_fedafd_orderings(call: Call, comparison: Path) -> None:
+    import fedafd_orderings
+
+    said = call("fedafd_orderings", comparison, "--target", 0.5)
+    assert "| 1: FedAFD > Local in I,  | +0.2" in said
+    assert "| FedAFD |  | -, - |" in said
+    made = {
+        (row, "non-IID", "server_recall"): {0: x, 1: x + 0.1}
+        for row, x in (("FedAFD", 0.7), ("CreamFL", 0.6))
+    }
+    assert [line[:44] for line in fedafd_orderings.lines(made)] == [
+        "| 3: FedAFD > CreamFL in S, non-IID | +0.100"
+    ]
+
+
+def test_fedcmi_orderings(call: Call, comparison: Path) -> None:
+    import fedcmi_orderings
+
+    assert call("fedcmi_orderings", comparison).startswith("| ordering |")
+    scores = ("image_own", "image_filled", "image_zeros")
+    made = {("FedCMI", "a", score): {0: 0.5 + i / 10, 1: 0.6 + i / 10} for i, score in enumerate(scores)}
+    made["FedAvg", "a", "image_own"] = {0: 0.4, 1: 0.45}
+    said = list(fedcmi_orderings.lines(made))
+    assert [line.split(" | ")[0] for line in said] == [
+        "| 1: FedCMI V > FedAvg V, a",
+        "| 4: FedCMI V, filled > FedCMI V, zeros, a",
+    ]
+
+
+# ------------------------------------------------------------------------------------------------- of the kernels
+
+
+@pytest.mark.parametrize("name", ["contrast", "ensemble"])
+def test_kernels(call: Call, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Each measurement is a process of its own there; here what that process does, in this one."""
+    import contextlib
+    import io
+
+    module = __import__(name)
+
+    def run(command: list[str], **how: Any) -> Any:
+        assert command[:2] == [sys.executable, module.__file__]
+        with monkeypatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
+            patch.setattr(sys, "argv", command[1:])
+            module.main()
+        return SimpleNamespace(stdout=said.getvalue())
+
+    monkeypatch.setattr(module.subprocess, "run", run)
+    monkeypatch.setattr(module.torch, "set_num_threads", lambda n: None)
+    given = {"contrast": ("--repeats", 1), "ensemble": ("--clients", 2)}[name]
+    said = call(name, "--sizes", "64,96", "--width", 8, *given)
+    assert [numbers(line)[0] for line in said.splitlines()[2:] if "over" not in line] == (
+        [64, 64, 96, 96] if name == "contrast" else [64, 96]
+    )
+    if name == "contrast":
+        apart = [float(line.split()[-3]) for line in said.splitlines() if "mean difference" in line]
+        assert len(apart) == 2
+        assert max(apart) < 1e-4
+
+
+def test_limits_of_a_card(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clients' and the fusion's; those of the generators take half a minute: `make conformance`."""
+    import gpu_limits
+
+    for name in ("drawing", "training"):
+        monkeypatch.setattr(gpu_limits, name, list)
+    assert call("gpu", "limits", "--card", "H200").count("\n") == 2 + 2 + 3
+
+
+@pytest.mark.conformance
+def test_all_limits_of_a_card(call: Call) -> None:
+    assert call("gpu", "limits", "--card", "H200").count("\n") == 2 + 5 + 2 + 3
+
+
+def test_what_the_weights_and_the_flowers_are_made_by(call: Call, tmp_path: Path) -> None:
+    assert call("random_weights", "weights", "--size", "tiny", "--only", "microsoft/resnet-18") == (
+        "weights/microsoft/resnet-18\n"
+    )
+    assert (tmp_path / "weights/microsoft/resnet-18/config.json").is_file()
+    words = ("flowers", "--side", 16, "--classes", 2, "--per-class", 1, 1, 1)
+    assert call("made_flowers102", *words) == "flowers\n"
+    assert len(list((tmp_path / "flowers" / "jpg").iterdir())) == 6
+
+
+# -------------------------------------------------------------------------------------------------- of the engine
+
+
+def _plan(sizes: str = "0,1000") -> dict[str, Any]:
+    return {"sizes": sizes, "modes": "down,echo", "repeats": 1, "pull": 0.01, "timeout": 60.0}
+
+
+@pytest.fixture
+def our_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else is carrying."""
+    from bare import loop
+
+    monkeypatch.setattr(loop, "wait_for_turn", lambda out: None)
+
+
+def carried(out: Path) -> list[tuple[int, str, int]]:
+    """What a loop has written: all that counts, and that it is done."""
+    *rows, last = map(json.loads, out.read_text().splitlines())
+    assert last == {"done": True}
+    return [(row["size"], row["mode"], row["repeat"]) for row in rows]
+
+
+ALL = [(0, "down", -1), (0, "down", 0), (1000, "down", 0), (1000, "echo", 0)]
+
+
+@pytest.mark.parametrize("carrier", ["bare", "fedloom"])
+def test_carriers_over_a_grid(
+    carrier: str, our_turn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`bare_flower/simulate.py` with the bare client and the one of `toys`, over a grid in this process."""
+    pytest.importorskip("flwr")
+    from in_process_grid import InProcessGrid
+
+    def run_simulation(server: Any, client: Any, nodes: int, backend_config: Any) -> None:
+        assert backend_config["init_args"]["object_store_memory"] > 200_000_000
+        grid = InProcessGrid({7: (client, {"partition-id": 0, "num-partitions": nodes})})
+        server(grid, SimpleNamespace())
+
+    monkeypatch.setattr("flwr.simulation.run_simulation", run_simulation)
+    config = _plan() | {"out": str(tmp_path / "rows.jsonl")}
+    script = BENCHMARKS / "bare_flower" / "simulate.py"
+    monkeypatch.setattr(sys, "argv", [str(script), carrier, json.dumps(config)])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    runpy.run_path(str(script))
+    assert carried(tmp_path / "rows.jsonl") == ALL
+
+
+def test_the_apps_of_a_deployment(our_turn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What their two pairs of modules hand over: the bare one's whole way, ours up to the silo's worker."""
+    pytest.importorskip("flwr")
+    from in_process_grid import InProcessGrid
+
+    monkeypatch.syspath_prepend(str(BENCHMARKS / "fedloom_carrier" / "app"))
+    from bare.client_app import app as client
+    from bare.server_app import app as server
+    from fedloom_bench import client_app, server_app
+
+    config = _plan() | {"out": str(tmp_path / "rows.jsonl")}
+    server(InProcessGrid({7: (client, {})}), SimpleNamespace(run_config=config))
+    assert carried(tmp_path / "rows.jsonl") == ALL
+
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(server_app, "over_grid", lambda grid, config: given.append(config))
+    monkeypatch.setattr(server_app, "look_often", lambda module: None)
+    server_app.app(InProcessGrid({}), SimpleNamespace(run_config=config))
+    assert given == [config | {"resident": True}]
+    from fedloom.federation.silo.letters import Letter
+
+    monkeypatch.setattr(client_app, "to_resident", lambda letter, node: Letter({"well": True}))
+    assert client_app.answer(Letter({}), {}).header == {
+        "failed": "torch was imported"
+    }  # it is, in this process
+
+
+@pytest.mark.parametrize("where", ["local", "workers"])
+def test_engine_on_this_machine(call: Call, where: str, tmp_path: Path) -> None:
+    """Processes as they are, which import no torch: what `engine.py`, `watch` and `fedloom_carrier/rounds.py` do."""
+    words = (
+        "--sizes",
+        "0,1e3",
+        "--repeats",
+        1,
+        "--out",
+        tmp_path / "rows.jsonl",
+        "--keep",
+        tmp_path / "kept",
+    )
+    said = call("engine", "fedloom", "--where", where, *words)
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [(row["size"], row["mode"], row["repeat"]) for row in rows] == ALL[1:]
+    assert all(row["server_peak"] > 0 and row["carrier"] == "fedloom" for row in rows)
+    assert said.count(f"| {where} |") == 3
+    assert call("engine", "summary", tmp_path / "rows.jsonl") == said
+
+
+def test_engine_that_cannot_be(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        call("engine", "bear", "--where", "local", "--out", tmp_path / "x")
+    assert "'bear', allowed: bare, fedloom" in capsys.readouterr().err
+
+
+def test_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its keys are good for one another, and its commands those of a SuperLink and a SuperNode; nothing is started."""
+    pytest.importorskip("cryptography")
+    from bare_flower import network
+    from bare_flower.watch import Watch
+
+    sys.path.append(str(HERE.parents[1] / "deployment"))
+    from test_pki import handshake
+
+    started: dict[str, tuple[str, ...]] = {}
+
+    class Started(network.Network):
+        def _spawn(self, name: str, *command: str) -> None:
+            started[name] = command
+            words = [sys.executable, "-I", "-S", "-c", "input()"]
+            self.children[name] = subprocess.Popen(words, stdin=subprocess.PIPE)
+
+        def _flwr(self, *words: str) -> dict[str, Any]:
+            return {"success": True, "run-id": 5, "runs": [{"status": "finished"}]}
+
+    monkeypatch.setattr(network.urllib.request, "urlopen", lambda *given, **more: None)
+    with Started(tmp_path, silos=2, node_config={"a": "b"}) as up, Watch(up.roots, every=0.01) as watch:
+        assert up.submit(tmp_path, {"sizes": "0"}) == "5"
+        assert up.status("5") == "finished"
+        assert set(up.roots) == {"link", "node0", "node1"}
+        while not watch.cpu:
+            time.sleep(0.01)
+    assert all(child.poll() is not None for child in up.children.values())
+    assert started["link"][0] == "flower-superlink"
+    assert started["node1"][-1] == 'partition-id=1 num-partitions=2 silo="silo-1" a="b"'
+    assert len(watch.seen) == 3
+    keys = tmp_path / "pki"
+    for host in ("localhost", "127.0.0.1"):
+        handshake(keys / "server.pem", keys / "server.key", keys / "ca.crt", host)
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_a_round_on_an_accelerator(
+    code: int, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights and flowers are made, and the run is called; the run itself is `make conformance`."""
+    import gpu_round
+    import torch
+
+    called: list[list[str]] = []
+
+    def run(command: list[str], **how: Any) -> Any:
+        called.append(command)
+        return SimpleNamespace(returncode=code)
+
+    monkeypatch.setattr(gpu_round.subprocess, "run", run)
+    monkeypatch.setattr(gpu_round, "phases", lambda run: [{"what": str(run)}])
+    monkeypatch.setitem(gpu_round.FLOWERS, "tiny", {"side": 16, "classes": 2, "per_class": (1, 1, 1)})
+    rows = partial(gpu_round.rows, weights, "tiny", torch.device("cpu"), tmp_path, [])
+    if code:
+        with pytest.raises(SystemExit, match=r"the run failed \(exit code 2\); its folder: "):
+            rows()
+    else:
+        assert rows() == [{"what": str(tmp_path / "run-tiny")}]
+    assert (tmp_path / "flowers102-tiny" / "setid.mat").is_file()
+    assert len(called) == 1
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("section", ["drawing", "training", "fusion", "round"])
+def test_what_an_accelerator_is_measured_by(
+    call: Call, section: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDLOOM_WEIGHTS", "")  # main() sets it: put back afterwards
+    words = ("--device", "cpu", "--size", "tiny", "--repeats", 1, "--precision", "fp32", "--out", "gpu.jsonl")
+    call("gpu", section, *words)
+    assert call("gpu", "summary", "--out", "gpu.jsonl").count("\n") > 2
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("where", ["deployment", "simulation"])
+def test_engine_on_flower(call: Call, where: str, tmp_path: Path) -> None:
+    words = (
+        "--sizes",
+        "0,1e3",
+        "--repeats",
+        1,
+        "--out",
+        tmp_path / "rows.jsonl",
+        "--keep",
+        tmp_path / "kept",
+    )
+    assert call("engine", "bare,fedloom", "--where", where, *words).count(f"| {where} |") == 9
+
+
+@pytest.mark.conformance
+def test_orderings_by_real_runs(tmp_path: Path) -> None:
+    script = [sys.executable, str(BENCHMARKS / "orderings.py")]
+    run = partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True, check=True)
+    words = [
+        "--seeds",
+        "0,1",
+        "--preset",
+        "smoke",
+        "--arms",
+        "fedmmkt,standalone",
+        "--set",
+        "settings.gamma=0.2",
+    ]
+    assert run([*script, "run", *words]).stdout.count(" done\n") >= 2

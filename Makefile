@@ -6,7 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CHECKED := $(wildcard src tests examples benchmarks)
 
-.PHONY: help install run test conformance lint format clean
+INPUTS ?= 20000
+SEED ?= 0
+
+.PHONY: help install run test conformance fuzz lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this
@@ -32,6 +35,9 @@ test: install  ## check everything: format, lint, types, tests
 
 conformance: install  ## every method on every real engine: equal numbers (long)
 	$(BIN)/python -m pytest -m conformance
+
+fuzz: install  ## damaged and hostile inputs for everything that is read (INPUTS=20000 SEED=0; minutes)
+	cd tests && ../$(BIN)/python -m fuzz --inputs $(INPUTS) --seed $(SEED)
 
 lint: install  ## lint and types only
 	$(BIN)/ruff check $(CHECKED)

@@ -121,11 +121,19 @@ def test_rounds_hold_no_nan_and_survive_a_torn_line(tmp_path: Path) -> None:
         folder.read_rounds()
 
 
+SENT = {
+    "direction": "up",
+    "payload_bytes": 8,
+    "encoded_bytes": 64,
+    "counted": True,
+}  # of every line of a ledger
+
+
 def test_rewind_forgets_later_rounds(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "a", CONFIG)
     for r in range(4):
         folder.append_round({"round": r})
-        append_line(folder.ledger, json.dumps({"round": r}))
+        append_line(folder.ledger, json.dumps({"round": r, **SENT}))
         folder.sample_picture(r).write_bytes(b"png")
         folder.label_picture(r).write_bytes(b"png")
     folder.write_summary({"method": "fedmmkt"})
@@ -212,7 +220,8 @@ def test_a_run_is_read_back(tmp_path: Path) -> None:
     folder.append_round(
         {"round": 1, "labels": {"kept": 3}, "per_client": {"image-0": 0.6}, "missing": [{"client": "x"}]}
     )
-    append_line(folder.ledger, '{"round": 1, "client": "image-0"}')
+    sent = {"round": 1, "client": "image-0", **SENT}
+    append_line(folder.ledger, json.dumps(sent))
     for r in (10, 2, 0):
         folder.sample_picture(r).write_bytes(b"")
     run = load_run(str(folder.path))
@@ -225,7 +234,7 @@ def test_a_run_is_read_back(tmp_path: Path) -> None:
     assert math.isnan(frame["labels.kept"][0])
     assert frame["labels.kept"][1] == 3
     assert "labels" not in frame
-    assert run.ledger == [{"round": 1, "client": "image-0"}]
+    assert run.ledger == [sent]
     assert [p.name for p in run.samples] == ["round_0000.png", "round_0002.png", "round_0010.png"]
     with pytest.raises(BadInput, match="the run is unfinished"):
         run.generator  # noqa: B018

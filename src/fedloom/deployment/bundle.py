@@ -7,8 +7,11 @@ with one of these.
 from __future__ import annotations
 
 import io
+import lzma
+import struct
 import tomllib
 import zipfile
+import zlib
 from importlib import metadata
 from pathlib import Path
 
@@ -52,6 +55,20 @@ _FILES = {
     "LICENSE": "Apache License 2.0, see https://www.apache.org/licenses/LICENSE-2.0\n",
 }
 _INDEX = ".info/CONTENT"  # Flower's own list of the files
+# What zipfile and tomllib raise on what is no archive, or no settings, of ours.
+_UNREADABLE = (
+    *(
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        struct.error,
+        EOFError,
+        OSError,
+        LookupError,
+        TypeError,
+    ),
+    *(ValueError, NotImplementedError, RuntimeError, OverflowError),
+)
 _MOST = 100_000  # bytes; ours has 2000
 
 
@@ -80,6 +97,6 @@ def is_ours(fab: bytes) -> bool:
         project = tomllib.loads(files.pop("pyproject.toml"))
         version, flower = project["project"]["version"], project["tool"]["flwr"]["app"]["flwr-version-target"]
         ours = tomllib.loads(_PYPROJECT.format(version=version, flower=flower))
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, NotImplementedError, RuntimeError):
+    except _UNREADABLE:
         return False
     return files == _FILES and project == ours

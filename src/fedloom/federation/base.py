@@ -26,6 +26,7 @@ from fedloom.federation.files import replace_file
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.messages import ContractBreach
 from fedloom.federation.site import Outcome
+from fedloom.runs.disk import read_object
 
 log = logging.getLogger(__name__)
 
@@ -143,9 +144,11 @@ class Federation(ABC):
         """Gives every client, and `round`, the state `checkpoint` wrote there. Raises FedloomError."""
         folder = Path(folder)
         try:
-            record = json.loads((folder / "federation.json").read_bytes())
-            at, clients = int(record["round"]), record["clients"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            record = read_object(folder / "federation.json")
+            at, clients = record["round"], record["clients"]
+            if type(at) is not int or not isinstance(clients, dict):
+                raise ValueError("no round or no clients")
+        except (FedloomError, ValueError, KeyError) as error:
             raise FedloomError(f"no federation checkpoint in {folder}: {error}") from error
         if not self._same_clients(clients):
             raise FedloomError(

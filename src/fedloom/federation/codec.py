@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedloom.federation.messages import DTYPES, Array, ContractBreach, Field, check_structure, fields_of
+from fedloom.strict_json import parse
 
 _MAGIC = b"FLM\x02"
 _PREFIX = struct.Struct("<4sIQ")
@@ -112,6 +113,11 @@ def decode(payload: bytes, expected: type | tuple[type, ...]) -> Any:
         raise ContractBreach(f"message {name} cannot be read: {error}") from error
     check_structure(message)
     return message
+
+
+def verify(payload: bytes) -> None:
+    """Raises ContractBreach for bytes that are no whole message; of which class it is does not matter."""
+    _read(payload, verify=True)
 
 
 def describe(payload: bytes) -> list[Row]:
@@ -220,9 +226,9 @@ def _read(payload: bytes, *, verify: bool) -> tuple[str, list[_Entry]]:
     ):
         raise ContractBreach(f"payload of {total} bytes is corrupt: its checksum does not match")
     try:
-        name, rows = json.loads(bytes(view[_START : _START + header_bytes]))
+        name, rows = parse(bytes(view[_START : _START + header_bytes]))
         entries, end = _place(rows, _START + header_bytes, grouped=False)
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         raise ContractBreach(f"payload has a header that cannot be read: {str(error)[:100]}") from error
     if not isinstance(name, str):
         raise ContractBreach("payload has a header without a message name")

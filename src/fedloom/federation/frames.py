@@ -7,8 +7,11 @@ import struct
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from fedloom.strict_json import parse
+
 _HEAD = struct.Struct("<4sIQ")
 _MAGIC = b"FLMW"
+_LONGEST_HEADER = 1 << 28  # bytes; one that claims more is none of ours
 
 
 class Source(Protocol):
@@ -40,12 +43,18 @@ def read_frame(stream: Source) -> tuple[dict[str, Any], tuple[bytes, ...]] | Non
     if len(start) < _HEAD.size:
         return None
     magic, head_bytes, payload_bytes = _HEAD.unpack(start)
-    if magic != _MAGIC:
+    if magic != _MAGIC or head_bytes > _LONGEST_HEADER:
         return None
     head = stream.read(head_bytes)
     if len(head) < head_bytes:
         return None
-    header, sizes = json.loads(head)
-    assert isinstance(header, dict)
-    payloads = tuple(stream.read(size) for size in sizes)
+    try:
+        header, sizes = parse(head, finite=False)
+        if not isinstance(header, dict) or not all(type(size) is int and size >= 0 for size in sizes):
+            return None
+        if sum(sizes) != payload_bytes:
+            return None
+        payloads = tuple(stream.read(size) for size in sizes)
+    except (ValueError, TypeError, OverflowError, MemoryError):  # or sizes that no memory has
+        return None
     return None if sum(map(len, payloads)) < payload_bytes else (header, payloads)

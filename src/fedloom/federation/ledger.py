@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import IO, Any
 
-from fedloom.errors import BadInput
 from fedloom.federation.codec import describe, message_name
 from fedloom.federation.contract import Direction
 from fedloom.federation.files import replace_file
 from fedloom.federation.messages import ContractBreach
+from fedloom.runs.disk import read_lines
+from fedloom.runs.shapes import LedgerRow
 
 
 class Ledger:
@@ -108,19 +108,7 @@ class Ledger:
 
 def read_ledger(path: Path | str) -> list[dict[str, Any]]:
     """The rows of a ledger file, without a torn last line. Raises BadInput for any other bad line."""
-    lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise BadInput(f"line {number} of {os.fspath(path)} is not a ledger row") from error
-        rows.append(row)
-    return rows
+    return read_lines(Path(path), LedgerRow)
 
 
 def _lines(rows: Iterable[dict[str, Any]]) -> bytes:

@@ -26,6 +26,7 @@ from fedloom.federation.codec import decode, encode
 from fedloom.federation.contract import WireContract
 from fedloom.federation.files import replace_file
 from fedloom.federation.messages import Array, ContractBreach
+from fedloom.strict_json import parse
 
 Failure = Literal["raised", "timeout", "lost", "refused"]
 
@@ -197,8 +198,8 @@ class Site:
 
         name = self.spec.name
         try:
-            record = json.loads((folder / f"{name}.json").read_bytes())
-            data = (folder / f"{name}.safetensors").read_bytes()
+            record = parse(_regular(folder / f"{name}.json"), finite=False)
+            data = _regular(folder / f"{name}.safetensors")
             if zlib.crc32(data) != record["crc32"]:
                 raise ValueError("the .safetensors file is not the one its .json was written for")
             if (record["client"], record["tag"]) != (name, dict(tag)):
@@ -213,6 +214,13 @@ class Site:
         except Exception as error:
             raise FedloomError(f"client {name!r} does not take its state back: {one_line(error)}") from error
         self._replies.clear()
+
+
+def _regular(path: Path) -> bytes:
+    """The content of a file; OSError for a pipe or a device, which might never end."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.name}: there is no such file")
+    return path.read_bytes()
 
 
 def load_function(name: str) -> Callable[..., Any]:

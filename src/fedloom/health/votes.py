@@ -71,7 +71,7 @@ def vote_drops_class(f: Facts) -> RunWarning | None:
 def vote_one_class(f: Facts) -> RunWarning | None:
     """One class that gets most of the votes."""
     drawn, voted = _counts(f, "drawn_classes"), _counts(f, "voted_classes")
-    if not (votes := sum(voted)) or len(voted) < 2:
+    if not (votes := sum(voted)) or len(voted) < 2 or len(drawn) != len(voted):
         return None
     top = max(range(len(voted)), key=voted.__getitem__)
     share, fair = voted[top] / votes, drawn[top] / max(1, sum(drawn))

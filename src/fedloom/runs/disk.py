@@ -14,7 +14,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from fedloom.errors import FedloomError
+from fedloom.errors import BadInput, FedloomError
+from fedloom.runs.shapes import check
+from fedloom.strict_json import parse
 
 
 @contextmanager
@@ -144,49 +146,69 @@ def _whole_lines(handle: int) -> int:
     return 0
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_regular(path: Path) -> bytes | None:
+    """The content of a file, None where there is none.
+
+    Raises:
+        FedloomError: it cannot be read, or is no regular file (reading a pipe or a device might never end).
+    """
+    with explained("read", path):
+        if not path.exists():
+            return None
+        if not path.is_file():
+            raise BadInput(f"{path}: expected a file, this is a folder, a pipe or a device")
+        return path.read_bytes()
+
+
+def read_lines(path: Path, kind: type[Any] | None = None) -> list[dict[str, Any]]:
     """The objects of a JSON-lines file, `[]` where there is none. A last line that a crash cut short is left
     out.
 
+    Args:
+        kind: what each line is, of `runs.shapes`.
+
     Raises:
-        FedloomError: a line before the last is not a JSON object; names the file and the line.
+        FedloomError: a line before the last is not a JSON object, or no `kind`; names the file and the line.
     """
-    if not path.exists():
-        return []
-    with explained("read", path):
-        lines = path.read_bytes().split(b"\n")
+    lines = (read_regular(path) or b"").split(b"\n")
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse(line, halves=True)
         except ValueError as error:
             if number == len(lines):  # no newline after it: the write was cut
                 break
-            raise FedloomError(f"{path}, line {number}: not JSON ({error})") from error
+            raise BadInput(f"{path}, line {number}: not JSON ({error})") from error
         if not isinstance(row, dict):
-            raise FedloomError(f"{path}, line {number}: expected an object, not {type(row).__name__}")
+            raise BadInput(f"{path}, line {number}: expected an object, not {type(row).__name__}")
+        if kind is not None:
+            check(kind, row, f"{path}, line {number}")
         rows.append(row)
     return rows
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path, kind: type[Any] | None = None) -> dict[str, Any]:
     """The JSON object in a file, `{}` where there is no file.
 
+    Args:
+        kind: what it is, of `runs.shapes`.
+
     Raises:
-        FedloomError: the file is not a JSON object.
+        FedloomError: the file is not a JSON object, or no `kind`; names the file.
     """
-    if not path.exists():
+    content = read_regular(path)
+    if content is None:
         return {}
-    with explained("read", path):
-        text = path.read_text(encoding="utf-8", errors="replace")
     try:
-        value = json.loads(text)
+        value = parse(content, halves=True)
     except ValueError as error:
-        raise FedloomError(f"{path}: not JSON ({error})") from error
+        raise BadInput(f"{path}: not JSON ({error})") from error
     if not isinstance(value, dict):
-        raise FedloomError(f"{path}: expected an object, not {type(value).__name__}")
+        raise BadInput(f"{path}: expected an object, not {type(value).__name__}")
+    if kind is not None:
+        check(kind, value, str(path))
     return value
 
 

@@ -24,6 +24,7 @@ from fedloom.runs.disk import (
     write_atomic,
 )
 from fedloom.runs.environment import describe_environment
+from fedloom.runs.shapes import Environment, LedgerRow, RoundRow
 from fedloom.setting_trees import read_tree
 from fedloom.yaml_core import dump
 
@@ -225,7 +226,7 @@ class RunFolder:
     @property
     def run_id(self) -> str:
         """What silos know this run by, also after a resume and in another place."""
-        return str(read_object(self.path / "environment.json").get("run", self.path.name))
+        return str(read_object(self.path / "environment.json", Environment).get("run", self.path.name))
 
     def pin_data(self, digest: str) -> None:
         """Write down what data the run is of, once; from then on it goes on with the same data only.
@@ -282,7 +283,7 @@ class RunFolder:
 
     def read_rounds(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`; one that a crash cut short is left out."""
-        return read_lines(self.metrics)
+        return read_lines(self.metrics, RoundRow)
 
     def rewrite_rounds(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace `metrics.jsonl` as a whole."""
@@ -292,7 +293,7 @@ class RunFolder:
         """Forget what came after `round`, to go on from its checkpoint: in metrics, ledger, samples."""
         self.rewrite_rounds([row for row in self.read_rounds() if row.get("round", 0) <= round])
         if self.ledger.exists():
-            rows = [row for row in read_lines(self.ledger) if row.get("round", 0) <= round]
+            rows = [row for row in read_lines(self.ledger, LedgerRow) if row.get("round", 0) <= round]
             write_atomic(self.ledger, "".join(json_line(row) + "\n" for row in rows))
         with explained("clear", self.path):
             for picture in self.samples.glob("*_[0-9]*.png"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fedloom.errors import BadInput
 from fedloom.runs.disk import read_lines, read_object
 from fedloom.runs.folder import read_config
+from fedloom.runs.shapes import Environment, LedgerRow, RoundRow, Summary, check_split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,7 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """`summary.json`, or `{}` while the run is unfinished."""
-        return read_object(self.path / "summary.json")
+        return read_object(self.path / "summary.json", Summary)
 
     @property
     def finished(self) -> bool:
@@ -53,12 +54,12 @@ class Run:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """`environment.json`: what it ran on."""
-        return read_object(self.path / "environment.json")
+        return read_object(self.path / "environment.json", Environment)
 
     @cached_property
     def rounds(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`; round 0 is before the first round."""
-        return read_lines(self.path / "metrics.jsonl")
+        return read_lines(self.path / "metrics.jsonl", RoundRow)
 
     @property
     def warnings(self) -> list[RunWarning]:
@@ -84,7 +85,7 @@ class Run:
     @cached_property
     def ledger(self) -> list[dict[str, Any]]:
         """Every message that crossed, one dict each."""
-        return read_lines(self.path / "ledger.jsonl")
+        return read_lines(self.path / "ledger.jsonl", LedgerRow)
 
     @property
     def samples(self) -> list[Path]:
@@ -104,7 +105,9 @@ class Run:
     @cached_property
     def split(self) -> dict[str, Any] | None:
         """`{"classes": [name], "clients": {name: [count of each class]}}`, or None where there is none."""
-        return read_object(self.path / "split.json") or None
+        split = read_object(self.path / "split.json")
+        check_split(split, str(self.path / "split.json"))
+        return split or None
 
     @cached_property
     def generator(self) -> Any:

@@ -6,13 +6,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import stat
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fedloom.runs.disk import plain, sync_folder, write_atomic
+from fedloom.strict_json import parse
 
 MANIFEST = "manifest.json"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def _sha256(path: Path) -> str:
@@ -38,23 +42,40 @@ def damage(folder: Path, *, contents: bool) -> str | None:
     """What is wrong with a sealed folder, in a few words, or None.
 
     Args:
-        contents: compare the sha256 of each file too; otherwise presence and size only, which is fast.
+        contents: compare the sha256 of every file; otherwise of those alone that were written after the manifest, and
+            of the others presence and size, which is fast.
     """
+    manifest = folder / MANIFEST
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        files = {str(name): (int(f["bytes"]), str(f["sha256"])) for name, f in manifest["files"].items()}
-    except FileNotFoundError:
-        return f"it has no {MANIFEST}"
+        if not manifest.is_file():
+            return f"it has no {MANIFEST}"
+        sealed, files = manifest.stat().st_mtime_ns, _files(parse(manifest.read_bytes()))
     except (ValueError, KeyError, TypeError, AttributeError, OSError):
         return f"its {MANIFEST} is damaged"
     for name, (size, digest) in files.items():
         path = folder / name
         try:
-            found = path.stat().st_size
-            if found != size:
-                return f"{name} has {found} bytes, its manifest says {size}"
-            if contents and _sha256(path) != digest:
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                return f"{name} is no file"
+            if found.st_size != size:
+                return f"{name} has {found.st_size} bytes, its {MANIFEST} says {size}"
+            if (contents or found.st_mtime_ns > sealed) and _sha256(path) != digest:
                 return f"{name} is not what was written (sha256 differs)"
         except OSError as error:
             return f"{name}: {error.strerror or error}"
     return None
+
+
+def _files(manifest: Any) -> dict[str, tuple[int, str]]:
+    """Size and sha256 of each file that the manifest names. ValueError, KeyError, ... where it is none of ours."""
+    files: dict[str, tuple[int, str]] = {}
+    for name, row in manifest["files"].items():
+        size, digest = row["bytes"], row["sha256"]
+        place = PurePosixPath(name)
+        if place.is_absolute() or ".." in place.parts or "\0" in name or len(name) > 4096:
+            raise ValueError("a name that leads out of the folder")
+        if type(size) is not int or size < 0 or not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            raise ValueError("no size or no sha256")
+        files[name] = size, digest
+    return files

@@ -239,11 +239,11 @@ class GridFederation(Federation):
 
 def _outcome(row: Any, payloads: Sequence[bytes]) -> Outcome:
     """One outcome as a silo told it."""
-    if isinstance(row, dict) and row.get("error") in (None, "raised", "refused", "lost"):
+    if isinstance(row, dict) and (error := row.get("error")) in (None, "raised", "refused", "lost"):
         at, seconds = row.get("payload"), row.get("seconds")
-        seconds = float(seconds) if isinstance(seconds, int | float) else 0.0
-        if row["error"] is not None:
-            return Outcome(None, row["error"], words(row.get("detail")), "", seconds)
+        seconds = float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < 1e9 else 0.0
+        if error is not None:
+            return Outcome(None, error, words(row.get("detail")), "", seconds)
         if isinstance(at, int) and 0 <= at < len(payloads):
             return Outcome(payloads[at], None, "", "", seconds)
     return Outcome(None, "refused", "the answer is no outcome of what was asked", "", 0.0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedloom.federation.messages import ContractBreach
 from fedloom.federation.silo.letters import Letter
+from fedloom.strict_json import parse
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord, RecordDict
@@ -35,7 +36,7 @@ def pack(header: dict[str, Any], payloads: ArrayRecord) -> RecordDict:
 def unpack(record: RecordDict) -> Letter:
     """The letter in a Flower message. Raises ContractBreach for content that is none."""
     try:
-        header = json.loads(str(record.config_records["letter"]["header"]))
+        header = parse(str(record.config_records["letter"]["header"]), finite=False)
         arrays = record.array_records["payloads"]
         payloads = tuple(arrays[str(i)].data for i in range(len(arrays)))
     except (KeyError, ValueError, TypeError, AttributeError) as error:

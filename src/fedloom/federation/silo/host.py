@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 import zlib
@@ -24,6 +23,7 @@ from fedloom.federation.messages import ContractBreach
 from fedloom.federation.silo.letters import PROTOCOL, Join, Letter
 from fedloom.federation.silo.store import Place, Record, SiloStore
 from fedloom.federation.site import Outcome, Site, SiteSpec, Snapshot, load_function, one_line
+from fedloom.strict_json import parse
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class SiloHost:
                     raise ContractBreach(f"silo {self.name!r} knows no {str(other)[:40]!r}")
         except _Unjoined as error:
             return Letter({"silo": self.name, "failed": str(error), "unjoined": True})
-        except (FedloomError, KeyError, IndexError, TypeError, ValueError) as error:
+        except Exception as error:
             log.warning(
                 "%s: %s", header.get("op"), one_line(error), exc_info=not isinstance(error, FedloomError)
             )
@@ -173,8 +173,8 @@ class SiloHost:
                 self._clients[spec.name] = _Resident(site, Place(0, 0), _print(snapshot), start, b"")
             else:
                 self._clients[spec.name] = self._loaded(run, site)
-        self._run = run
         self._ledger = Ledger(self.store.folder(run) / "ledger.jsonl")
+        self._run = run  # last: only now all is there
         log.info("run %s: %s", run, ", ".join(f"{s.name} ({s.modality})" for s in specs))
 
     def _leave(self) -> None:
@@ -188,15 +188,15 @@ class SiloHost:
         if self.recipe is None:
             if not join.assigned:
                 raise FedloomError(f"silo {self.name!r} has no recipe of its own and was assigned no client")
-            assigned = json.loads(join.assigned).get(self.name, [])
-            return [SiteSpec(**spec) for spec in assigned], WireContract.from_names(json.loads(join.contract))
+            assigned = parse(join.assigned).get(self.name, [])
+            return [SiteSpec(**spec) for spec in assigned], WireContract.from_names(parse(join.contract))
         if not join.offer:
             raise ContractBreach(
                 f"silo {self.name!r} makes its own client; the server would have it made otherwise"
             )
-        offer, public = json.loads(join.offer), self.store.folder(run) / "public"
+        offer, public = parse(join.offer), self.store.folder(run) / "public"
         contract: WireContract = load_function(self.recipe.prepare)(offer, join.public, public)
-        if contract.to_names() != json.loads(join.contract):
+        if contract.to_names() != parse(join.contract):
             raise ContractBreach(
                 f"silo {self.name!r}: the server's messages are not those of fedloom {__version__} here"
             )
@@ -207,7 +207,10 @@ class SiloHost:
     def _loaded(self, run: str, site: Site) -> _Resident:
         """A site with the newest state of its client."""
         place = self.store.newest(run, site.spec.name)
-        assert place is not None
+        if place is None:
+            raise FedloomError(
+                f"silo {self.name!r} has no state of {site.spec.name!r} in run {run!r} any more"
+            )
         record, reply = self.store.load(run, site, place)
         return _Resident(site, place, _print(site.snapshot()), record, reply)
 

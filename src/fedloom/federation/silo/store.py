@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedloom.errors import FedloomError
+from fedloom.federation.codec import verify
 from fedloom.federation.files import replace_file
 from fedloom.federation.site import Site, Snapshot
+from fedloom.runs.disk import read_object, read_regular
 
 _NAME = re.compile(r"(\d{6,})-(\d{6,})")
 RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -60,10 +62,7 @@ class SiloStore:
 
     def joined(self, run: str) -> bytes | None:
         """The message that the silo joined `run` with, if it did."""
-        try:
-            return (self.folder(run) / "join.flm").read_bytes()
-        except FileNotFoundError:
-            return None
+        return read_regular(self.folder(run) / "join.flm")
 
     def join(self, run: str, message: bytes) -> None:
         """Keeps the message; what was saved of the run before stays."""
@@ -97,9 +96,14 @@ class SiloStore:
         folder = self._client(run, site.spec.name) / place.name
         site.load(folder, {"run": run, "round": place.round, "number": place.number})
         try:
-            record = Record(**json.loads((folder / "record.json").read_bytes()))
-            return record, (folder / "reply.flm").read_bytes()
-        except (OSError, ValueError, TypeError) as error:
+            record = Record(**read_object(folder / "record.json"))
+            reply = read_regular(folder / "reply.flm")
+            if reply is None:
+                raise FedloomError("reply.flm is missing")
+            if record.verb:
+                verify(reply)
+            return record, reply
+        except (FedloomError, TypeError) as error:
             raise FedloomError(f"no record beside the state in {folder}: {error}") from error
 
     def rewind(self, run: str, client: str, round: int) -> Place | None:
@@ -121,8 +125,8 @@ class SiloStore:
 
     def _places(self, run: str, client: str) -> list[Place]:
         try:
-            names = [path.name for path in self._client(run, client).iterdir()]
-        except FileNotFoundError:
+            names = [path.name for path in self._client(run, client).iterdir() if path.is_dir()]
+        except (FileNotFoundError, NotADirectoryError):
             return []
         found = (_NAME.fullmatch(name) for name in names)
         return [Place(int(m[1]), int(m[2])) for m in found if m]

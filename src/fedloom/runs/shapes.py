@@ -1,0 +1,177 @@
+"""What the JSON files of a run hold, as far as it is counted, drawn or shown; more may stand in them.
+
+A file is checked where it is read, so that who uses it need not doubt it: numbers are finite and of a size that can be
+drawn, groups are groups.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic's own; that of Python 3.11 cannot be checked
+
+from fedloom.errors import BadInput
+
+_OPEN = ConfigDict(extra="allow", strict=True)
+
+Count = Annotated[int, Field(ge=0, lt=2**53)]  # whole in a float too
+Number = Annotated[float, Field(allow_inf_nan=False, gt=-1e30, lt=1e30)]
+Round = Annotated[int, Field(ge=0, lt=2**31)]
+Numbers = dict[str, Number | None] | None
+Figures = dict[str, Number | list[Number | None] | None] | None  # some with a number a class
+
+
+@with_config(_OPEN)
+class Missed(TypedDict, total=False):
+    """An answer that did not come."""
+
+    client: str
+    verb: str
+    error: str
+    detail: str
+
+
+@with_config(_OPEN)
+class RoundRow(TypedDict, total=False):
+    """A line of metrics.jsonl; scores are numbers or null."""
+
+    round: Round
+    bytes_up: Count
+    bytes_down: Count
+    formula_up: Number | None
+    formula_down: Number | None
+    per_client: Numbers
+    per_class: dict[str, list[Number | None] | None] | None
+    labels: Figures
+    losses: Numbers
+    tested: dict[str, Count] | None
+    seconds: Numbers
+    facts: Numbers
+    retrieval: dict[str, Numbers] | None
+    missing: list[Missed] | None
+
+
+@with_config(_OPEN)
+class Sent(TypedDict):
+    """A field of a message in the ledger."""
+
+    name: str
+    dtype: NotRequired[str]
+    shape: NotRequired[list[Count]]
+    bytes: Count
+
+
+@with_config(_OPEN)
+class LedgerRow(TypedDict):
+    """A line of ledger.jsonl."""
+
+    round: Annotated[int, Field(ge=-1, lt=2**31)]
+    direction: Literal["up", "down"]
+    client: NotRequired[str]
+    verb: NotRequired[str]
+    message: NotRequired[str]
+    fields: NotRequired[list[Sent]]
+    payload_bytes: Count
+    encoded_bytes: Count
+    counted: bool
+
+
+@with_config(_OPEN)
+class Ends(TypedDict, total=False):
+    """A score before the first round and after the last."""
+
+    before: Number | None
+    after: Number | None
+    per_client: Numbers
+
+
+@with_config(_OPEN)
+class TestSet(TypedDict, total=False):
+    """How many samples a score is taken on, and the accuracy of a guess."""
+
+    samples: Count
+    chance: Annotated[float, Field(ge=0, le=1)]
+
+
+@with_config(_OPEN)
+class Warned(TypedDict, total=False):
+    """A warning on a run; see `health`."""
+
+    name: str
+    level: str
+    message: str
+    advice: str
+
+
+@with_config(_OPEN)
+class Summary(TypedDict, total=False):
+    """summary.json; of its scores, each an `Ends`, those that have clients of their own."""
+
+    method: str
+    data: str
+    seed: Count
+    rounds: Round
+    clients: dict[str, list[str]]
+    image_accuracy: Ends | None
+    text_accuracy: Ends | None
+    pair_recall: Ends | None
+    joint_accuracy: Ends | None
+    labels: Figures
+    class_names: list[str]
+    test_sets: dict[str, TestSet] | None
+    warnings: list[Warned]
+    retrieval: dict[str, Numbers] | None
+    bytes_up: Count
+    bytes_down: Count
+    seconds: Numbers
+    peak_memory_bytes: Count
+    peak_device_bytes: dict[str, Count]
+    judge: Numbers
+    networks: dict[str, str] | None
+    version: str
+
+
+@with_config(_OPEN)
+class Environment(TypedDict, total=False):
+    """environment.json."""
+
+    run: str
+    command: str
+    started: str
+    packages: dict[str, str | None]
+
+
+@with_config(_OPEN)
+class Split(TypedDict, total=False):
+    """split.json: of each client how many samples of each class."""
+
+    classes: list[str]
+    clients: dict[str, list[Count]]
+
+
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # made when first needed: that takes milliseconds
+
+
+def check(kind: Any, value: dict[str, Any], place: str) -> None:
+    """Raises BadInput where `value` is no `kind`: one line with place, key, value and what is expected."""
+    try:
+        if kind not in _ADAPTERS:
+            _ADAPTERS[kind] = TypeAdapter(kind)
+        _ADAPTERS[kind].validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part)[:60] for part in first["loc"])
+        wrong = "" if first["type"] == "missing" else f" = {str(first['input'])[:60]!r}"
+        raise BadInput(f"{place}: {key}{wrong}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+
+
+def check_split(split: dict[str, Any], place: str) -> None:
+    """check, and that each client has a count for each class."""
+    check(Split, split, place)
+    classes, clients = split.get("classes", []), split.get("clients", {})
+    for client, counts in clients.items():
+        if len(counts) != len(classes):
+            raise BadInput(
+                f"{place}: {client[:60]!r} has {len(counts)} counts, expected {len(classes)}, one a class"
+            )

@@ -1,0 +1,1 @@
+"""Fuzzing: damaged and hostile inputs for everything that the package reads. Run by `make fuzz`."""

@@ -90,7 +90,7 @@ def test_bytes_of_table_10(preset, method, up, down):
 
 def test_later_over_earlier():
     assert load_config(preset="smoke,mix/images").clients.text == ()
-    assert load_config(preset="mix/images, smoke").clients.text[0].arch == "bert"
+    assert load_config(preset="mix/images, mix/both").clients.text[0].arch == "bert"
     assert preset_tree("smoke,fedcmi")["rounds"] == preset_tree("fedcmi")["rounds"]
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import yaml
 from safetensors.numpy import load_file
 
-from fedloom.config import presets
+from fedloom.config import load_config
 from fedloom.runs.load import Run
 
 ROUNDS = 3  # of the run that the others are compared with
@@ -46,6 +45,6 @@ def assert_equal(one: Run, two: Run) -> None:
 
 def smallest(**changes: Any) -> dict[str, Any]:
     """The tree of the preset `smoke`, with whole parts replaced."""
-    tree = yaml.safe_load(presets()["smoke"].read_text())
+    tree = load_config(preset="smoke").model_dump(mode="json", exclude={"settings", "engine", "checkpoints"})
     tree["clients"] |= changes.pop("clients", {})
     return {**tree, **changes}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -420,10 +420,15 @@ def load_config(
     file: str | Path | None = None,
     overrides: Sequence[str] = (),
     values: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Config:
     """Build the configuration: defaults, then preset, then file, then `values`, then `key=value` overrides.
 
-    preset: a name, or several with commas between, later ones over earlier ones.
+    Where nothing is said of data and clients, those that fit the method and one another: see `fedloom.defaults`.
+
+    Args:
+        preset: a name, or several with commas between, later ones over earlier ones.
+        say: told, in a line each, what was filled in.
 
     Raises:
         BadInput: an unknown key (with the nearest one), a value that does not fit, an unreadable file.
@@ -436,5 +441,19 @@ def load_config(
     tree = merged(tree, nested(values or {}))
     for text in overrides:
         tree = merged(tree, override(text))
-    config: Config = validate(Config, tree)
+    return filled(tree, say)
+
+
+def filled(tree: Mapping[str, Any], say: Callable[[str], None] | None = None) -> Config:
+    """The configuration of a tree, completed by `defaults.fill_in`. Raises BadInput.
+
+    Groups of clients that the tree says nothing of are not among `config.clients.model_fields_set`: their numbers may
+    change where the data have too few samples for them.
+    """
+    from fedloom.defaults import fill_in, silent
+
+    whole = fill_in(tree, say or silent)
+    config: Config = validate(Config, whole)
+    said = tree.get("clients") or {}
+    config.clients.model_fields_set.difference_update(m for m in MODALITIES if m not in said)
     return config

@@ -34,9 +34,11 @@ from fedloom.parts import (
     check_scoring,
     check_weights,
     completed,
+    counted,
     own_data,
     pretrained_models,
     server_tools,
+    sized,
     split_data,
 )
 from fedloom.pretraining import Assets
@@ -74,6 +76,7 @@ def run(
     preset: str | None = None,
     overrides: Sequence[str] = (),
     grid: Any = None,
+    notes: Sequence[str] = (),
     **values: Any,
 ) -> Run:
     """Do a whole run, or go on with one.
@@ -86,6 +89,7 @@ def run(
         keep: export the trained models and keep the last checkpoints; without it only the scores stay (engine local).
         observer: told of everything as it happens.
         grid: the Flower Grid that reaches the silos, for engine.name "flower"; None brings up what engine.mode says.
+        notes: what was filled in where `config` was made, to be told once the run begins.
 
     Raises:
         BadInput: something given is wrong; nothing has been written.
@@ -99,11 +103,12 @@ def run(
         folder = RunFolder.open(resume)
         if config is None and not preset and not overrides and not values:
             config = validate(Config, folder.config)
-        config = config or load_config(preset=preset, overrides=overrides, values=values)
-    else:
-        config = config or load_config(preset=preset, overrides=overrides, values=values)
-    config, method, settings = completed(config)
+    told = list(notes)  # kept until nothing is refused any more
+    config = config or load_config(preset=preset, overrides=overrides, values=values, say=told.append)
+    asked = sized(config, told.append)
+    config, method, settings = completed(asked)
     if resume is not None:
+        config, method, settings = completed(counted(asked, method))
         refuse_another(folder, config)
         if folder.summary.exists():
             return load_run(folder.path)
@@ -113,11 +118,15 @@ def run(
         check_scoring(config, method, settings)
         from fedloom.deployment.launch import launch
 
+        config, _, _ = completed(counted(asked, method, None, told.append))
+        for line in told:
+            watch.filled(line)
         return launch(config, folder if resume is not None else None, out, overwrite, watch)
     check_weights(config, method, settings)  # before real data are read, which takes minutes
     scene = cached_scene(config.data)
     watch.notes(data_notes(scene))
-    check_scene(config, method, scene)
+    config, method, settings = completed(counted(asked, method, scene, told.append))
+    check_scene(config, method, settings, scene)
     check_generator(config, method, settings, side_of(scene))
     check_scoring(config, method, settings)
     splits = split_data(config, scene) if method.clients and not own_data(config) else {}
@@ -125,6 +134,9 @@ def run(
     own = nullcontext(folder) if resume is not None else new_run(out, tree, overwrite=overwrite)
     with own as folder, folder.exclusive():
         folder.pin_data(scene.digest)
+        for line in told:
+            watch.filled(line)
+            folder.log(line)
         experiment = _Experiment(config, method, settings, scene, splits, folder, watch, keep)
         return experiment.run(resume is not None, grid)
 

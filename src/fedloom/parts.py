@@ -6,15 +6,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from fedloom.config import Config
+from fedloom.config import ClientsSettings, Config
 from fedloom.data.partition import Split
 from fedloom.data.scene import MODALITIES, ImageSet, Modality, Scene
+from fedloom.defaults import Say, silent, takes
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.local import LocalFederation
 from fedloom.federation.nobody import Nobody
+from fedloom.fitting import check_side, samples, side_rules, with_counts, with_side
 from fedloom.methods.base import Method, Tools, load_method
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.pretraining import Assets, prepare, weights_print
@@ -91,11 +93,30 @@ def completed(config: Config) -> tuple[Config, Method, Any]:
     return config.model_copy(update=own), method, settings
 
 
-def check_scene(config: Config, method: Method, scene: Scene) -> None:
+def sized(config: Config, say: Say = silent) -> Config:
+    """The configuration with pictures that can be cut up as its method's models do it: see `fitting.with_side`."""
+    done, method, settings = completed(config)
+    return with_side(config, side_rules(done, method, settings), say)
+
+
+def counted(config: Config, method: Method, scene: Scene | None = None, say: Say = silent) -> Config:
+    """The configuration with as many clients as the data allow, where nobody has said how many.
+
+    scene: its data set; None: what is known of it, else it is read.
+    """
+    said = config.clients.model_fields_set
+    open_ = any(m not in said and getattr(config.clients, m) for m in MODALITIES)
+    if not method.clients or own_data(config) or not open_:
+        return config
+    return with_counts(config, samples(config, scene), say)
+
+
+def check_scene(config: Config, method: Method, settings: Any, scene: Scene) -> None:
     """Raises BadInput when the method's clients need the same classes and those of pictures and texts differ.
 
-    And when the model of joint clients reads other kinds of data than the scene has.
+    And when the model of joint clients reads other kinds of data than the scene has, or pictures cannot be cut up.
     """
+    check_side(config, side_rules(config, method, settings), side_of(scene))
     if method.clients and config.clients.joint and scene.streams:
         model = config.clients.joint[0]
         if model.kinds() != scene.streams:
@@ -103,6 +124,14 @@ def check_scene(config: Config, method: Method, scene: Scene) -> None:
                 f"clients.joint: {model.arch} reads {' and '.join(model.kinds())}, {scene.name} has "
                 f"{' and '.join(scene.streams)}"
             )
+    uses = method.tools(settings) & {"generator", "public"}
+    if uses and not _shows(scene):
+        for_what = "for its generator" if "generator" in uses else "in a public set"
+        others = [m for m in CATALOGUE if set(takes(m)) & set(scene.train) and not _needs_pictures(m)]
+        raise BadInput(
+            f"{config.method} needs pictures {for_what}, and {scene.name} has {' and '.join(scene.train)} samples "
+            f"only; methods without: {', '.join(others)}"
+        )
     both = config.clients.image and config.clients.text
     if method.clients and method.one_task and both and not scene.one_label_space:
         raise BadInput(
@@ -110,6 +139,20 @@ def check_scene(config: Config, method: Method, scene: Scene) -> None:
             f"({', '.join(scene.class_names[:3])}, ...) and {len(scene.text_class_names)} "
             f"({', '.join(scene.text_class_names[:3])}, ...). Leave one of clients.image and clients.text empty"
         )
+
+
+def _shows(scene: Scene) -> bool:
+    """Whether a scene has pictures that a server may have."""
+    held = (scene.generic, scene.reference, scene.train.get("image"))
+    return any(len(getattr(part, "images", ())) for part in held)
+
+
+def _needs_pictures(name: str) -> bool:
+    """Whether a method needs pictures whatever its clients hold, as it is by default."""
+    method, fixed = load_method(name)
+    settings = method.settings(**fixed)
+    looks = any(group.arch == "pair" for group in method.models(settings, ClientsSettings()).groups)
+    return looks or bool(method.tools(settings) & {"generator", "public", "features"})
 
 
 def check_weights(config: Config, method: Method, settings: Any) -> None:

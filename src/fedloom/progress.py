@@ -9,6 +9,9 @@ from typing import Any
 class Observer:
     """Ignores everything: the watcher of a silent run, and the base of the others."""
 
+    def filled(self, line: str) -> None:
+        """Something was chosen that nobody had said, or fitted to the data."""
+
     def stage(self, name: str, total: int | None = None) -> None:
         """A stage begins: `total` steps long, if that is known."""
 

@@ -140,7 +140,7 @@ def test_cells_that_are_refused(values, overrides, told):
 
 def test_data_is_looked_at_before_anything_runs():
     tree = {"data": {"options": {"images": 12, "texts": 12, "test": 10, "generic": 10, "reference": 10}}}
-    cells = make_cells(plan(columns=[{"name": "few", "set": tree}]), {}, ["data.minimum=8"])
+    cells = make_cells(plan(columns=[{"name": "few", "set": tree}]), {}, ["data.minimum=13"])
     with pytest.raises(BadInput, match=r"standalone, few, seed 0: image clients: 12 samples cannot give"):
         check_data(cells)
 

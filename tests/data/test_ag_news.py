@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from conftest import SLICES
-from fedloom.data.ag_news import NAMES, clean, load
+from fedloom.data import ag_news
+from fedloom.data.ag_news import NAMES, clean
 from fedloom.data.scene import Scene, TextSet
 from fedloom.errors import BadInput
+
+load = partial(ag_news.load, generic_share=0.0)  # all training texts are the clients'
 
 TRAIN = r""""3","Fears for T N pension, after talks","Unions say they are ""disappointed"" with AT amp;T."
 "4","Apple #39;s iPod","Up to \$1,000,  #151; said\analysts\\"

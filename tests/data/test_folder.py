@@ -80,8 +80,9 @@ def test_one_modality_and_held_out_test(silo: Path) -> None:
     texts = load(
         silo, texts_train="texts_train.csv", text_column="report", label_column="kind", test_share=0.5
     )
-    assert {m: len(s) for m, s in texts.train.items()} == {"text": 6}
-    assert texts.generic is None
+    assert {m: len(s) for m, s in texts.train.items()} == {"text": 3}
+    assert texts.generic is not None
+    assert (len(texts.generic.texts), len(texts.generic.images)) == (3, 0)
 
 
 def test_class_subset_keeps_its_order(silo: Path) -> None:

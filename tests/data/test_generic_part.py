@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from conftest import COLOURS
+from fedloom.data.captions import telling_words
 from fedloom.data.generic import Condenser, colour_caption, confuse, look_alikes, split_generic, stratified
 from fedloom.data.scene import ImageSet, TextSet
 from fedloom.errors import BadInput
@@ -95,9 +96,49 @@ def test_images_alone_and_texts_alone() -> None:
     _, generic = split_generic({"image": images()}, NAMES)
     assert generic is not None
     assert all(caption.startswith("a ") for caption in generic.captions)
-    left, nothing = split_generic({"text": texts()}, NAMES)
+    left, generic = split_generic({"text": texts()}, NAMES)
+    assert generic is not None
+    assert (len(left["text"]), len(generic.texts), len(generic.images), generic.captions) == (20, 20, 0, ())
+    assert not {*generic.texts} & {*left["text"].texts}  # type: ignore[union-attr]
+    assert split_generic({"text": texts(each=1)}, NAMES)[1] is None  # none to spare
+    left, nothing = split_generic({"text": texts()}, NAMES, share=0)
     assert nothing is None
     assert len(left["text"]) == 40
+
+
+def scans(kind: str) -> ImageSet:
+    """Pictures of one colour scheme, whose colours in words are all the same."""
+    rng, labels = np.random.default_rng(0), np.arange(40) % 4
+    paper, ink = {"scans": (110, 50), "documents": (215, 20), "spectrograms": (210, 150)}[kind]
+    pixels = rng.integers(paper - 15, paper + 15, (40, 12, 12, 1)).repeat(3, 3)
+    for n in range(40):
+        row = 3 * (n % 4)
+        pixels[n, row : row + 2, : 4 + n % 7] = ink
+    if kind == "spectrograms":
+        pixels = pixels * np.array([0.3, 0.5, 1.0])
+    return ImageSet(pixels.astype(np.uint8), labels)
+
+
+@pytest.mark.parametrize("kind", ["scans", "documents", "spectrograms"])
+def test_pictures_of_one_colour_scheme_are_told_apart_by_their_light(kind: str) -> None:
+    assert not telling_words([colour_caption(image) for image in scans(kind).images])
+    _, generic = split_generic({"image": scans(kind)}, NAMES)
+    assert generic is not None
+    words = telling_words(generic.captions)
+    assert len(words) >= 8
+    assert {"light", "dark", "above", "below"} <= set(words)
+    # beside texts in which no word tells anything, too
+    same = TextSet(("see picture",) * 40, np.arange(40) % 4)
+    _, generic = split_generic({"image": scans(kind), "text": same}, NAMES)
+    assert generic is not None
+    assert len(telling_words(generic.captions)) >= 8
+
+
+def test_words_of_any_script() -> None:
+    own = ["корица яблоки тесто", "соль говядина", "suppe löffel", "米 飯 碗"]
+    held = TextSet(tuple(f"{own[n % 4]} {n}" for n in range(40)), np.arange(40) % 4)
+    assert {"корица", "löffel", "米"} <= set(telling_words(held.texts))
+    assert Condenser(held, NAMES)("яблоки и тесто 3", 0) == "яблоки тесто"
 
 
 def test_share_limits_and_determinism() -> None:

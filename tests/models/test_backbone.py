@@ -52,3 +52,23 @@ def test_text_backbones_read_whole_texts_where_there_are_some(
     assert loss is not None
     assert np.isfinite(loss)
     assert read == [*captions, *texts]
+
+
+def test_nothing_to_tell_apart_leaves_the_learner_as_it_is() -> None:
+    captions, none = ("a grey picture",) * 8, np.zeros(8, np.int64)
+    generic = Generic(np.zeros((8, 12, 12, 3), np.uint8), captions, none, none)
+    learner = build_learner(LearnerSettings(arch="resnet", hidden=8, width=8), classes=2, image_size=12)
+    before = {k: v.clone() for k, v in learner.state_dict().items()}
+    assert pretrain_backbone(learner, "image", None, generic, steps=2, batch=4, rate=1e-3, seed=0) is None
+    assert all(torch.equal(v, before[k]) for k, v in learner.state_dict().items())
+
+
+def test_texts_alone_are_the_lesson_where_there_are_no_captions() -> None:
+    texts, none = ("a red thing", "a blue thing") * 8, np.zeros(0, np.int64)
+    generic = Generic(np.zeros((0, 1, 1, 3), np.uint8), (), none, none, texts)
+    tokenizer = train_tokenizer(texts, 100, 8)
+    settings = LearnerSettings(arch="gru", hidden=8, width=8)
+    learner = build_learner(settings, classes=2, image_size=0, tokenizer=tokenizer)
+    loss = pretrain_backbone(learner, "text", tokenizer, generic, steps=2, batch=4, rate=1e-3, seed=0)
+    assert loss is not None
+    assert np.isfinite(loss)

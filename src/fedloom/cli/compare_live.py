@@ -64,6 +64,10 @@ class Lines(Watch):
         super().__init__(clock)
         self.say = say
 
+    def filled(self, line: str) -> None:
+        """Say it."""
+        self.say(line)
+
     def begin(self, *facts: Any, **more: Any) -> None:
         """Say what is to be done."""
         super().begin(*facts, **more)
@@ -99,6 +103,10 @@ class Picture(Watch):
 
     def __exit__(self, *error: object) -> None:
         self.live.stop()
+
+    def filled(self, line: str) -> None:
+        """Say it above the picture."""
+        self.live.console.print(line, markup=False, highlight=False)
 
     def finish(self, cell: Cell, record: Mapping[str, Any]) -> None:
         """Write a line above the picture."""

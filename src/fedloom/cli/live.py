@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,10 @@ class Tracker(Observer):
         self.first: Mapping[str, Any] = {}
         self.last: Mapping[str, Any] = {}
         self.paces: list[float] = []  # seconds of each round done in this process
+
+    def filled(self, line: str) -> None:
+        """Say it on stderr, also where no progress is shown."""
+        sys.stderr.write(f"{line}\n")
 
     def stage(self, name: str, total: int | None = None) -> None:
         """Take down the stage."""
@@ -119,6 +124,10 @@ class Lines(Tracker):
         super().__init__(clock)
         self.say, self.quarter = say, 0
 
+    def filled(self, line: str) -> None:
+        """Say it."""
+        self.say(line)
+
     def stage(self, name: str, total: int | None = None) -> None:
         """Say which stage begins."""
         super().stage(name, total)
@@ -184,6 +193,10 @@ class Picture(Tracker):
         """Say above the picture what is to be known of the data."""
         for line in lines:
             self.live.console.print(f"data: {line}", markup=False, soft_wrap=True)
+
+    def filled(self, line: str) -> None:
+        """Say it above the picture."""
+        self.live.console.print(line, markup=False, highlight=False)
 
     def picture(self) -> RenderableType:
         """Heading, bars and scores, as far as they are known."""

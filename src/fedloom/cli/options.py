@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,8 +45,11 @@ def configuration(
     seed: int | None = None,
     rounds: int | None = None,
     engine: str | None = None,
+    notes: list[str] | None = None,
 ) -> Config:
-    """The configuration from the options that were given; defaults for the others.
+    """The configuration from the options that were given; what fits them for the others.
+
+    notes: gets a line for each thing that was filled in, to be told once nothing is refused any more.
 
     Raises:
         BadInput: a key or value that does not fit, or a file that cannot be read.
@@ -59,7 +63,19 @@ def configuration(
         data=given(name=data, root=None if root is None else str(root)),
         engine=given(name=engine),
     )
-    return load_config(preset=preset, file=file, overrides=overrides or (), values=values)
+    return load_config(
+        preset=preset,
+        file=file,
+        overrides=overrides or (),
+        values=values,
+        say=None if notes is None else notes.append,
+    )
+
+
+def tell(notes: Iterable[str]) -> None:
+    """Lines for people, beside the figures."""
+    for line in notes:
+        typer.echo(line, err=True)
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from fedloom.cli.options import (
     SeedOption,
     SetOption,
     configuration,
+    tell,
 )
 from fedloom.cli.screen import grid, show, show_json
 
@@ -27,6 +29,9 @@ HELD = "held: samples that data.multi_ratio and data.corruption leave; by kind o
 
 
 def partition(
+    method: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Method whose data and clients are meant.")
+    ] = None,
     data: DataOption = None,
     root: RootOption = None,
     preset: PresetOption = None,
@@ -43,11 +48,28 @@ def partition(
     Example: fedloom partition --data flora --set data.alpha=0.1 --plot split.png
     """
     from fedloom.data.notes import data_notes
+    from fedloom.errors import BadInput
+    from fedloom.methods.base import load_method
+    from fedloom.parts import counted, sized
     from fedloom.scenes import cached_scene
 
-    chosen = configuration(data=data, root=root, preset=preset, file=config, overrides=set_, seed=seed)
+    notes: list[str] = []
+    chosen = configuration(
+        method=method,
+        data=data,
+        root=root,
+        preset=preset,
+        file=config,
+        overrides=set_,
+        seed=seed,
+        notes=notes,
+    )
+    with suppress(BadInput):  # a split is shown whatever a method could make of it
+        chosen = sized(chosen, notes.append)
     scene = cached_scene(chosen.data)
+    chosen = counted(chosen, load_method(chosen.method)[0], scene, notes.append)
     clients, splits = describe(chosen, scene)
+    tell(notes)
     if plot is not None:
         _say_escaped(_draw(clients, scene, plot))
     if json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from fedloom.cli.options import (
     SeedOption,
     SetOption,
     configuration,
+    tell,
 )
 from fedloom.cli.screen import console, show, show_json
 from fedloom.signals import Interrupted
@@ -89,14 +91,16 @@ def run(
         "rounds": rounds,
         "engine": engine,
     }
-    chosen = configuration(**given) if resume is None else resumed(resume, given)
+    notes: list[str] = []
+    chosen = configuration(**given, notes=notes) if resume is None else resumed(resume, given)
     if plan and chosen is not None:
         from fedloom.cli.plan import show_plan
 
-        return show_plan(chosen, on, json)
+        show_plan(chosen, on, json)
+        return tell(notes)
     if fetch:
         _fetch(chosen, resume)
-    finished = _carry_out(chosen, out, resume, overwrite, quiet)
+    finished = _carry_out(chosen, out, resume, overwrite, quiet, notes)
     conclude(finished, json)
 
 
@@ -125,7 +129,12 @@ def resumed(folder: Path, given: dict[str, Any]) -> Config | None:
 
 
 def _carry_out(
-    config: Config | None, out: Path | None, resume: Path | None, overwrite: bool, quiet: bool
+    config: Config | None,
+    out: Path | None,
+    resume: Path | None,
+    overwrite: bool,
+    quiet: bool,
+    notes: Sequence[str] = (),
 ) -> Run:
     from fedloom import experiment
     from fedloom.errors import BadInput, FedloomError
@@ -133,7 +142,9 @@ def _carry_out(
     with ExitStack() as stack:
         watch = watcher(stack, quiet)
         try:
-            return experiment.run(config, out=out, resume=resume, overwrite=overwrite, observer=watch)
+            return experiment.run(
+                config, out=out, resume=resume, overwrite=overwrite, observer=watch, notes=notes
+            )
         except KeyboardInterrupt:
             stack.close()
             raise Interrupted(f"interrupted. {_how_to_go_on(watch, resume)}") from None

@@ -17,6 +17,7 @@ from fedloom.cli.options import (
     ServerOption,
     SetOption,
     configuration,
+    tell,
 )
 from fedloom.cli.screen import show_json
 from fedloom.signals import Interrupted
@@ -73,9 +74,11 @@ def submit(
         "seed": seed,
         "rounds": rounds,
     }
-    job = _job(_configured(given, silos, resume), out, resume, overwrite)
+    notes: list[str] = []
+    job = _job(_configured(given, silos, resume, notes), out, resume, overwrite)
     with Host.attach(server) as host:
         number = hand_over(host, job)
+    tell(notes)
     if detach:
         said = {"job": job.id, "flower": number, "server": str(server)}
         show_json(said) if json else typer.echo(f"job {job.id} is handed over; see `fedloom status`")
@@ -83,23 +86,23 @@ def submit(
     _watch(server, job, json, quiet)
 
 
-def _configured(given: dict[str, Any], silos: int | None, resume: Path | None) -> Config:
+def _configured(given: dict[str, Any], silos: int | None, resume: Path | None, notes: list[str]) -> Config:
     """The configuration of the run, checked as far as it can be without its silos."""
     from fedloom.cli.run import resumed
     from fedloom.config import Config
     from fedloom.experiment import refuse_another
-    from fedloom.parts import resolve
+    from fedloom.parts import resolve, sized
     from fedloom.runs.folder import RunFolder
     from fedloom.setting_trees import validate
 
-    laid = configuration(**given) if resume is None else resumed(resume, given)
+    laid = configuration(**given, notes=notes) if resume is None else resumed(resume, given)
     if resume is not None and laid is None:
         laid = validate(Config, RunFolder.open(resume).config)
     assert laid is not None
     chosen: Config = laid
     engine = {"name": "flower", "mode": "deployment", **({} if silos is None else {"silos": silos})}
     tree = chosen.model_dump(mode="json")
-    chosen = validate(Config, {**tree, "engine": {**tree["engine"], **engine}})
+    chosen = sized(validate(Config, {**tree, "engine": {**tree["engine"], **engine}}), notes.append)
     resolve(chosen)
     if resume is not None:
         refuse_another(RunFolder.open(resume), chosen)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedloom.comparison.plan import DEFAULT_SCORES, JOINT_SCORES, RESERVED, Column, Plan, Row
 from fedloom.config import Config, load_config
+from fedloom.defaults import Say, fill_in, said_where, silent
 from fedloom.errors import BadInput
 from fedloom.runs.folder import flatten
-from fedloom.setting_trees import merged, nested
+from fedloom.setting_trees import merged, nested, override
 
 # One thread a run: the cells are what runs side by side, and results are defined for one number of threads.
 ENGINE = {"name": "local", "workers": 0, "threads": 1}
@@ -41,12 +43,17 @@ class Cell:
         return ", ".join(x for x in (self.row, self.column, f"seed {self.seed}") if x)
 
 
-def make_cells(plan: Plan, values: Mapping[str, Any], overrides: Sequence[str]) -> list[Cell]:
+def make_cells(
+    plan: Plan, values: Mapping[str, Any], overrides: Sequence[str], say: Say = silent
+) -> list[Cell]:
     """Every cell, seed by seed: an interrupted comparison has whole tables of the first seeds.
+
+    Where nothing is said of data and clients, all rows of a column have those that fit all their methods.
 
     Args:
         values: a configuration tree above the plan's own.
         overrides: `key=value`, above all.
+        say: told, in a line each, what was filled in.
 
     Raises:
         BadInput: a cell's configuration is wrong; says which row and column.
@@ -61,7 +68,12 @@ def make_cells(plan: Plan, values: Mapping[str, Any], overrides: Sequence[str]) 
     pairs = [(row, column) for column in plan.columns for row in plan.rows if plan.has(row, column)]
     if not pairs:
         raise BadInput("the comparison has no cell: no row takes part in any column")
-    configs = [_resolved(plan, row, column, values, overrides) for row, column in pairs]
+    told: dict[str, None] = {}  # of each column mostly the same
+    trees = {c.name: _common(plan, c, values, overrides, told) for c in plan.columns}
+    configs = [_resolved(trees[c.name], row, c, values, overrides) for row, c in pairs]
+    configs = _fitted(pairs, configs, told)
+    for line in told:
+        say(line)
     cells = []
     for seed in plan.seeds:
         for (row, column), config in zip(pairs, configs):
@@ -81,26 +93,68 @@ def fitting_scores(plan: Plan, cells: Sequence[Cell]) -> tuple[str, ...]:
     return (*JOINT_SCORES, *plan.scores[usual:])
 
 
+def _common(
+    plan: Plan, column: Column, values: Mapping[str, Any], overrides: Sequence[str], told: dict[str, None]
+) -> dict[str, Any]:
+    """What lies under the column's rows: base and column, with data and clients that fit the methods of all of them."""
+    above: dict[str, Any] = {}
+    for tree in (values, *map(override, overrides)):
+        above = merged(above, tree)
+    below = merged(plan.base, column.set)
+    rows = [row for row in plan.rows if plan.has(row, column)]
+    if any(said_where(row.set) for row in rows):  # rows that differ in this say it themselves
+        return below
+    methods = [row.method for row in rows]
+    try:
+        return fill_in(merged(below, above), told.setdefault, methods)
+    except BadInput as error:
+        raise BadInput(f"column {column.name!r}: {error}" if column.name else str(error)) from None
+
+
 def _resolved(
-    plan: Plan, row: Row, column: Column, values: Mapping[str, Any], overrides: Sequence[str]
+    tree: Mapping[str, Any], row: Row, column: Column, values: Mapping[str, Any], overrides: Sequence[str]
 ) -> Config:
-    """Defaults < base < column < row < `values` < `overrides`, with the method's settings filled in."""
+    """Defaults < `tree`, of base and column < row < `values` < `overrides`, for the row's method."""
     from fedloom.data.registry import loader_of
     from fedloom.parts import completed
 
-    tree: dict[str, Any] = {}
-    for above in (plan.base, column.set, row.set, values):
+    for above in (row.set, values):
         tree = merged(tree, above)
-    tree |= {"method": row.method, "engine": ENGINE}
-    try:
-        config, _, _ = completed(
-            load_config(values=tree, overrides=overrides)
-        )  # the very tree that its folder holds
+    tree = merged(tree, {"method": row.method, "engine": ENGINE})
+    with _placed(row, column):
+        config = load_config(values=tree, overrides=overrides)
+        completed(config)
         loader_of(config.data.name, config.data.root, config.data.options)
+    return config
+
+
+def _fitted(
+    pairs: Sequence[tuple[Row, Column]], configs: Sequence[Config], told: dict[str, None]
+) -> list[Config]:
+    """The configurations with pictures and clients that fit all rows of their column, with the methods' settings."""
+    from fedloom.fitting import side_rules, with_side
+    from fedloom.parts import completed, counted
+
+    rules: dict[str, dict[str, int]] = {}
+    for (_, column), config in zip(pairs, configs):
+        rules.setdefault(column.name, {}).update(side_rules(*completed(config)))
+    done = []
+    for (row, column), config in zip(pairs, configs):
+        with _placed(row, column):
+            sized = with_side(config, rules[column.name], told.setdefault)
+            _, method, _ = completed(sized)
+            done.append(completed(counted(sized, method, None, told.setdefault))[0])
+    return done
+
+
+@contextmanager
+def _placed(row: Row, column: Column) -> Iterator[None]:
+    """Says in which row and column bad input was."""
+    try:
+        yield
     except BadInput as error:
         place = f"row {row.name!r}" + (f", column {column.name!r}" if column.name else "")
         raise BadInput(f"{place}: {error}") from None
-    return config
 
 
 def folder_name(config: Config) -> str:
@@ -108,8 +162,8 @@ def folder_name(config: Config) -> str:
     from fedloom.experiment import FREE_ON_RESUME
 
     flat = flatten(config.model_dump(mode="json"))
-    counted = {key: value for key, value in flat.items() if key not in FREE_ON_RESUME}
-    digest = hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:8]
+    telling = {key: value for key, value in flat.items() if key not in FREE_ON_RESUME}
+    digest = hashlib.sha256(json.dumps(telling, sort_keys=True).encode()).hexdigest()[:8]
     data = Path(config.data.name).name
     return re.sub(r"[^\w.]+", "-", f"{config.method}-{data}-{config.seed}-{digest}").strip("-.")
 

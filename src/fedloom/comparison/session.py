@@ -103,14 +103,17 @@ def compare(
             name, made, nested(values), tuple(overrides), None if cells is None else os.path.abspath(cells)
         )
         place = Path(out) if out is not None else None  # type: ignore[assignment]
-    wanted = make_cells(order.plan, order.values, order.overrides)
+    watch, told = watch or Watch(), list[str]()
+    wanted = make_cells(order.plan, order.values, order.overrides, told.append)
     title = order.plan.title or f"{order.name} on {wanted[0].config.data.name}"
     order = replace(order, plan=with_plan(order.plan, title=title, scores=fitting_scores(order.plan, wanted)))
     if place is None:
         place = Path("runs") / f"compare-{order.name}-{Path(wanted[0].config.data.name).name}"
     _refuse_foreign(place)
-    work = _Work(order, wanted, place, watch or Watch(), run)
+    work = _Work(order, wanted, place, watch, run)
     check_data([cell for cell in unique(wanted) if not work.has(cell)])
+    for line in told:
+        watch.filled(line)
     with explained("make", place):
         work.cells.mkdir(parents=True, exist_ok=True)
         place.mkdir(parents=True, exist_ok=True)

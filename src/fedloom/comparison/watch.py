@@ -28,6 +28,9 @@ class Watch:
         self.rows: dict[str, str] = {}  # folder -> row of every cell that is still to be done
         self.paces: list[tuple[str, float]] = []  # row and seconds of each cell done here
 
+    def filled(self, line: str) -> None:
+        """Something was chosen that nobody had said, or fitted to the data."""
+
     def begin(
         self, title: str, folder: str, total: int, found: int, rows: Mapping[str, str], jobs: int
     ) -> None:

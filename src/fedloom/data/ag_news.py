@@ -77,6 +77,7 @@ def load(
     cleaned: bool = True,
     classes: Sequence[str] | None = None,
     per_class: int | None = None,
+    generic_share: float = 0.3,
     seed: int = 0,
 ) -> Scene:
     """Read AG News: the text modality, official train and test parts (120 000 and 7 600), rows in file order.
@@ -85,17 +86,17 @@ def load(
         root: the folder that holds train.csv, test.csv and classes.txt, or AG_NEWS/ or ag_news_csv/ with them.
             Without classes.txt the four classes have their official names.
         cleaned: mend what the publication did to the texts, see `clean`; False: as they are in the file.
-        classes, per_class, seed: see Reading.
+        classes, per_class, generic_share, seed: see Reading.
 
     Returns:
-        The scene: texts are title, blank, description; labels are class - 1. There is no generic part, as there are
-        no pictures. Scene.notes counts `empty_texts`, rows without a word, which are left out.
+        The scene: texts are title, blank, description; labels are class - 1. The generic part is of texts
+        alone. Scene.notes counts `empty_texts`, rows without a word, which are left out.
 
     Raises:
         BadInput: a folder or file is missing; a row is not CSV, not of three fields, or of a class out of range
             (with its number, from 1).
     """
-    reading = Reading(classes=classes, per_class=per_class, generic_share=0.0, seed=seed)
+    reading = Reading(classes=classes, per_class=per_class, generic_share=generic_share, seed=seed)
     folder = _folder(root)
     named = folder / "classes.txt"
     names = tuple(read_names(named)) if named.is_file() else NAMES

@@ -65,6 +65,19 @@ def _hold_out(listing: Listing, share: float, seed: int, what: str) -> tuple[Lis
     return listing.take(rest.tolist()), listing.take(held.tolist())
 
 
+def kinds_of(root: str | Path | None, options: Mapping[str, Any]) -> tuple[Modality, ...]:
+    """Which of pictures and texts are there, by the parts that `load` would read; both where it would refuse."""
+    keys = ("images_train", "images_test", "texts_train", "texts_test")
+    try:
+        where, _ = locate(
+            None if root is None else Path(os.path.expanduser(root)), {k: options.get(k) for k in keys}, False
+        )
+    except (BadInput, TypeError):
+        return ("image", "text")
+    parts: tuple[tuple[Modality, str], ...] = (("image", "images_train"), ("text", "texts_train"))
+    return tuple(modality for modality, key in parts if key in where)
+
+
 def load(
     root: str | Path | None = None,
     images_train: str | Path | None = None,

@@ -14,28 +14,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fedloom.data.captions import colour_caption as colour_caption
+from fedloom.data.captions import light_captions, telling_words
 from fedloom.data.scene import Generic, ImageSet, Labels, Modality, Samples, TextSet
 from fedloom.errors import BadInput
 from fedloom.randomness import numpy_stream
 
 Index = NDArray[np.int64]
-WORD = re.compile(r"[a-z][a-z'-]{2,}")
+WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['-]){2,}")  # letters of any script
 COMMON = 0.15  # a word in more than this share of all texts tells no class from another ...
 OWN = 1.5  # ... unless classes are few: a word that one class of C has to itself is in 1/C of the texts
-PALETTE = {
-    "black": (20, 20, 20),
-    "grey": (128, 128, 128),
-    "white": (240, 240, 240),
-    "red": (190, 40, 40),
-    "orange": (225, 125, 40),
-    "yellow": (235, 210, 70),
-    "brown": (115, 75, 45),
-    "cream": (230, 210, 170),
-    "green": (80, 140, 60),
-    "blue": (60, 100, 200),
-    "purple": (130, 60, 160),
-    "pink": (235, 150, 180),
-}
 
 
 def stratified(labels: Labels, share: float, rng: np.random.Generator) -> tuple[Index, Index]:
@@ -96,17 +84,6 @@ def confuse(labels: Labels, siblings: Labels, share: float, rng: np.random.Gener
     return names
 
 
-def colour_caption(image: NDArray[np.uint8]) -> str:
-    """A picture's colours in words, where there is no text: `a dark picture, mostly brown and cream`."""
-    pixels = image[::2, ::2].reshape(-1, 3).astype(np.int64)
-    colours = np.array(list(PALETTE.values()))
-    nearest = ((pixels[:, None] - colours[None]) ** 2).sum(-1).argmin(1)
-    order = np.argsort(-np.bincount(nearest, minlength=len(colours)), kind="stable")
-    first, second = (list(PALETTE)[i] for i in order[:2])
-    light = "dark" if pixels.mean() < 85 else "bright" if pixels.mean() > 170 else "soft"
-    return f"a {light} picture, mostly {first} and {second}"
-
-
 class Condenser:
     """Cuts texts down to their salient words, learnt from a set of texts.
 
@@ -153,7 +130,10 @@ def _captions(
     shorten: bool,
     rng: np.random.Generator,
 ) -> tuple[str, ...]:
-    """A caption for each picture: one of its own texts, else one of its class, else its colours."""
+    """A caption for each picture: one of its own texts, else one of its class, else its colours.
+
+    Where no word of these tells pictures apart, what is said of light and detail takes the place of the colours.
+    """
     shorter = Condenser(texts, class_names) if shorten and texts is not None else None
     by_class: dict[int, list[str]] = {}
     for text, label in zip(texts.texts, texts.labels) if texts is not None else ():
@@ -163,7 +143,13 @@ def _captions(
         choice = own.get(i) or by_class.get(label, ())
         text = choice[int(rng.integers(len(choice)))] if choice else ""
         caption = shorter(text, label) if shorter else text
-        captions.append(caption or colour_caption(images.images[i]))
+        captions.append(caption)
+    bare = [i for i, caption in enumerate(captions) if not caption]
+    for i in bare:
+        captions[i] = colour_caption(images.images[i])
+    if bare and not telling_words(captions):
+        for i, caption in zip(bare, light_captions(images.images[bare])):
+            captions[i] = caption
     return tuple(captions)
 
 
@@ -194,9 +180,9 @@ def split_generic(
             False: the text as it is (for captions proper).
 
     Returns:
-        What is left for the clients, and the generic part: None without images or with share 0. Unpaired
-            images get
-        the words of a generic text of their class; without texts, words for their colours.
+        What is left for the clients, and the generic part: None with share 0; of texts alone it has no pictures
+        and no captions. Unpaired images get the words of a generic text of their class; without texts, words for
+        their colours, or for their light where colours do not tell them apart.
 
     Raises:
         BadInput: share outside [0, 1) or above 0 with no class of two images; confusion outside [0, 1].
@@ -204,8 +190,10 @@ def split_generic(
     if not 0 <= share < 1:
         raise BadInput(f"generic_share={share}, allowed: 0 (no generic part) up to, not including, 1")
     images, texts = train.get("image"), train.get("text")
-    if share == 0 or not isinstance(images, ImageSet):
+    if share == 0:
         return dict(train), None
+    if not isinstance(images, ImageSet):
+        return _texts_alone(train, share, seed)
     taken, rest = stratified(images.labels, share, numpy_stream(seed, "generic images"))
     if not len(taken):
         raise BadInput(f"generic_share={share}, but no class has two training images; allowed here: 0")
@@ -231,3 +219,18 @@ def split_generic(
     names = confuse(world.labels, siblings, confusion, numpy_stream(seed, "generic names"))
     whole = generic_texts.texts if generic_texts is not None and shorten else ()
     return left, Generic(world.images, captions, world.labels, names, whole)
+
+
+def _texts_alone(
+    train: Mapping[Modality, Samples], share: float, seed: int
+) -> tuple[dict[Modality, Samples], Generic | None]:
+    """A share of every class's texts as a generic part without pictures; nothing where there are no texts."""
+    texts = train.get("text")
+    if not isinstance(texts, TextSet):
+        return dict(train), None
+    given, kept = stratified(texts.labels, share, numpy_stream(seed, "generic texts"))
+    if not len(given):
+        return dict(train), None
+    none = np.zeros(0, dtype=np.int64)
+    whole = Generic(np.zeros((0, 1, 1, 3), dtype=np.uint8), (), none, none, texts.subset(given).texts)
+    return {**train, "text": texts.subset(kept)}, whole

@@ -148,10 +148,7 @@ def shards(n: int, clients: int, shards: int = 200, seed: int = 0, minimum: int 
     if clients < 1:
         raise BadInput(f"clients={clients}, allowed: at least 1")
     if n < max(1, clients * minimum):
-        raise BadInput(
-            f"{n} samples cannot give {clients} clients {minimum} each "
-            f"({clients * minimum} needed); take fewer clients or a lower minimum"
-        )
+        raise _too_few(n, clients, minimum)
     if not clients <= shards <= n:
         raise BadInput(f"shards={shards}, allowed: {clients} (the clients) to {n} (the samples)")
     runs = np.array_split(np.arange(n, dtype=np.int64), shards)
@@ -167,6 +164,15 @@ def shards(n: int, clients: int, shards: int = 200, seed: int = 0, minimum: int 
             f"fewer than minimum={minimum}; take fewer clients or a lower minimum"
         )
     return Split(np.zeros(n, dtype=np.int64), indices)
+
+
+def _too_few(n: int, clients: int, minimum: int) -> BadInput:
+    allowed = [f"at most {n // minimum} client{'s' * (n // minimum > 1)}"] if 0 < minimum <= n else []
+    allowed += [f"a minimum of at most {n // clients}"] if n >= clients else []
+    return BadInput(
+        f"{n} samples cannot give {clients} clients {minimum} each ({clients * minimum} needed)"
+        + (f"; allowed: {', or '.join(allowed)}" if allowed else "")
+    )
 
 
 def _check(
@@ -185,10 +191,7 @@ def _check(
     if labels.min() < 0:
         raise BadInput(f"label {int(labels.min())} is negative")
     if len(labels) < clients * minimum:
-        raise BadInput(
-            f"{len(labels)} samples cannot give {clients} clients {minimum} each "
-            f"({clients * minimum} needed); take fewer clients or a lower minimum"
-        )
+        raise _too_few(len(labels), clients, minimum)
 
 
 def _assign(clients: int, present: Labels, each: int, rng: np.random.Generator) -> NDArray[np.bool_]:

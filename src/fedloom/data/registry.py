@@ -20,7 +20,7 @@ class DatasetInfo:
     """What is known of a data set without reading it.
 
     classes: C, None where the data decide; layout: what the root folder must hold, '' when nothing is needed;
-    loader: 'module:function'; source: where it comes from.
+    loader: 'module:function'; source: where it comes from; streams: the two kinds of its joint samples.
     """
 
     name: str
@@ -30,6 +30,7 @@ class DatasetInfo:
     layout: str
     loader: str
     source: str
+    streams: tuple[str, ...] = ()
 
 
 _INFOS = (
@@ -114,6 +115,7 @@ _INFOS = (
         "",
         "fedloom.data.duet:load",
         "synthesised from a seed by this package",
+        ("audio", "image"),
     ),
     DatasetInfo(
         "audio_visual_digits",
@@ -123,6 +125,7 @@ _INFOS = (
         "train.npz and test.npz with image, audio, audio_offsets, label, speaker, take",
         "fedloom.data.audio_visual_digits:load",
         "Free Spoken Digit Dataset and MNIST, paired",
+        ("audio", "image"),
     ),
     DatasetInfo(
         "cremad",
@@ -133,6 +136,7 @@ _INFOS = (
         "(rows clip,EMO), processedResults/summaryTable.csv for task='perceived'",
         "fedloom.data.cremad:load",
         "https://github.com/CheyneyComputerScience/CREMA-D (Cao et al. 2014; lists: OGM-GE)",
+        ("audio", "image"),
     ),
     DatasetInfo(
         "ave",
@@ -143,6 +147,7 @@ _INFOS = (
         "and Audio-SE/<VideoID>.wav",
         "fedloom.data.ave:load",
         "https://github.com/YapengTian/AVE-ECCV18 (Tian et al. 2018)",
+        ("audio", "image"),
     ),
     DatasetInfo(
         "crisismmd",
@@ -154,6 +159,7 @@ _INFOS = (
         "crisismmd_datasplit_agreed_label/..._agreed_lab_{train,dev,test}.tsv",
         "fedloom.data.crisismmd:load",
         "https://crisisnlp.qcri.org/crisismmd (Alam et al. 2018; splits: Ofli et al. 2020)",
+        ("image", "text"),
     ),
     DatasetInfo(
         "mixed",

@@ -18,6 +18,10 @@ class Entry:
     down: str
     up: str
     settings: Mapping[str, Any] = field(default_factory=dict)  # what this name fixes
+    preset: str = (
+        ""  # the scene it is for, taken where nothing is said of data and clients; "": the usual one
+    )
+    training: Mapping[str, Any] = field(default_factory=dict)  # of clients: what it is defined on
 
 
 _FEDMMKT = "FedMMKT, arXiv 2510.12254"
@@ -179,6 +183,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "image, text, pair",
         "public pairs; the server's representations and encoders",
         "representations",
+        preset="fedafd",
     ),
     "fedcmi": Entry(
         "fedloom.methods.fedcmi:METHOD",
@@ -187,6 +192,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "joint",
         "mean parameters of the streams that a client has",
         "parameters of the streams that it has; how sure it is by either",
+        preset="fedcmi",
     ),
     "scaffold": Entry(
         "fedloom.methods.scaffold:METHOD",
@@ -195,6 +201,8 @@ CATALOGUE: Mapping[str, Entry] = {
         "image, text, joint",
         "mean parameters; the server's control variates",
         "parameters; changes of control variates",
+        preset="fedcmi",
+        training={"optimizer": "sgd", "rate": 0.02},
     ),
     "fedproto": Entry(
         "fedloom.methods.fedproto:METHOD",
@@ -211,6 +219,8 @@ CATALOGUE: Mapping[str, Entry] = {
         "joint",
         "mean parameters of the streams that a client has",
         "parameters of the streams that it has",
+        preset="fedcmi",
+        training={"optimizer": "sgd", "rate": 0.02},
     ),
     "pmr": Entry(
         "fedloom.methods.pmr:METHOD",
@@ -219,6 +229,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "joint",
         "mean parameters of the streams that a client has",
         "parameters of the streams that it has",
+        preset="fedcmi",
     ),
     "fedmsplit": Entry(
         "fedloom.methods.fedmsplit:METHOD",
@@ -227,6 +238,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "joint",
         "a client's own mix of each stream that it has",
         "parameters of the streams that it has",
+        preset="fedcmi",
     ),
     "r-standalone": Entry(
         "fedloom.methods.paired_baselines:R_STANDALONE",
@@ -235,6 +247,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "image, text, pair",
         _NOTHING,
         _NOTHING,
+        preset="fedafd",
     ),
     "r-fedmd": Entry(
         "fedloom.methods.paired_baselines:R_FEDMD",
@@ -243,6 +256,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "image, text, pair",
         "public pairs; mean representations",
         "representations",
+        preset="fedafd",
     ),
     "r-fedgems": Entry(
         "fedloom.methods.paired_baselines:R_FEDGEMS",
@@ -251,6 +265,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "image, text, pair",
         "public pairs; the server's representations",
         "representations",
+        preset="fedafd",
     ),
     "r-fed-et": Entry(
         "fedloom.methods.paired_baselines:R_FEDET",
@@ -259,6 +274,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "image, text, pair",
         "public pairs; the server's representations",
         "representations",
+        preset="fedafd",
     ),
     "r-creamfl": Entry(
         "fedloom.methods.paired_baselines:R_CREAMFL",
@@ -267,5 +283,6 @@ CATALOGUE: Mapping[str, Entry] = {
         "image, text, pair",
         "public pairs; the server's representations",
         "representations",
+        preset="fedafd",
     ),
 }

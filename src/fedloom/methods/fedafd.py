@@ -98,7 +98,7 @@ class Settings(PairedSettings):
         5e-3, gt=0, description="rate of the fusion (the paper's 1e-4 at clients of pairs)"
     )
     gff_decay: float = Field(0.01, ge=0)
-    gff_norm: Norm = Field("batch", description="layer: for clients with a single private sample")
+    gff_norm: Norm = Field("batch", description="layer: does not depend on the other samples of a batch")
     gff_ratio: int = Field(4, ge=1, description="r, bottleneck of the fusion")
     gff_reset_each_round: bool = False
     spread: float = Field(0.5, ge=0, description="weight of the term that spreads the classes' weights")

@@ -8,8 +8,6 @@ Captions name no class, so neither do backbones know any.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedloom.data.captions import telling_words, words_in
 from fedloom.data.scene import Generic, Modality
 from fedloom.functional.augment import drop_tokens, shift_flip
 from fedloom.models.fit import adamw, cosine, fit, index_batches
@@ -28,21 +27,9 @@ from fedloom.randomness import global_torch_stream, numpy_stream, torch_stream
 HIDDEN_WORDS = 0.15  # share of a caption's words that a text model must guess from the rest
 
 
-def telling_words(captions: Sequence[str], most: int = 400) -> list[str]:
-    """The words that 1 to 70 captions of a hundred hold, sorted."""
-    counts = Counter(word for caption in captions for word in _words(caption))
-    n = len(captions)
-    often = sorted(counts, key=lambda word: (-counts[word], word))  # sets have no order to break ties by
-    return sorted([word for word in often if 0.01 * n <= counts[word] <= 0.7 * n][:most])
-
-
 def word_targets(texts: Sequence[str], words: Sequence[str]) -> Tensor:
     """Which of W words each of N texts holds: float (N, W)."""
-    return torch.tensor([[float(word in held) for word in words] for held in map(_words, texts)])
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"[a-z]+", text.lower()))
+    return torch.tensor([[float(word in held) for word in words] for held in map(words_in, texts)])
 
 
 def pretrain_backbone(
@@ -57,10 +44,17 @@ def pretrain_backbone(
     seed: int,
     tick: Callable[[], None] | None = None,
 ) -> float | None:
-    """Teach `learner.encode` the words of the captions (binary cross-entropy). Its head is left as it is."""
+    """Teach `learner.encode` the words of the captions (binary cross-entropy). Its head is left as it is.
+
+    Returns:
+        The mean loss, or None where there was nothing to learn: no step, or no word that tells samples apart.
+    """
     rng, draws = numpy_stream(seed, "backbone", "batches"), torch_stream(seed, "backbone", "views")
     texts = (*generic.captions, *generic.texts) if modality == "text" else generic.captions
-    target = word_targets(texts, telling_words(generic.captions))
+    words = telling_words(generic.captions or generic.texts)
+    if not words:
+        return None
+    target = word_targets(texts, words)
     width = learner.head.in_features
     reader = torch.randn((width, target.shape[1]), generator=torch_stream(seed, "backbone", "reader"))
     pixels = to_float(generic.images)

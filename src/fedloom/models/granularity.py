@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedloom.errors import BadInput, unknown
+from fedloom.models.batch_norms import BatchNorm1d
 
 Norm = Literal["batch", "layer"]
 
@@ -30,7 +31,8 @@ class GranularityFusion(nn.Module):
     Args:
         width: D.
         ratio: r.
-        norm: `batch` as in the paper; `layer` does not depend on the other samples, and trains on one.
+        norm: `batch` as in the paper, of a single row by the running statistics; `layer` does not depend on the other
+            samples.
         legacy_share_global: T_1,glb in both levels, as in the authors' code. T_2,glb then stays as it is, so that
             states fit both settings.
 
@@ -62,7 +64,6 @@ class GranularityFusion(nn.Module):
 
         Raises:
             ValueError: shapes disagree.
-            BadInput: one sample in training with norm `batch`, which has no variance then.
         """
         if not x.numel() and x.shape == g.shape:
             return x
@@ -74,10 +75,6 @@ class GranularityFusion(nn.Module):
             raise ValueError(
                 f"local {tuple(x.shape)} and global {tuple(g.shape)} must both be (B, {self.width}) or "
                 f"(B, {self.width}, L)"
-            )
-        if self.training and self.norm == "batch" and len(x) == 1:
-            raise BadInput(
-                "fusion with norm 'batch' cannot train on 1 sample: leave a last batch of 1 out, or use norm 'layer'"
             )
         g = g.detach()
         a = self._gate(x + g, 0)
@@ -97,7 +94,7 @@ class GranularityFusion(nn.Module):
 
 def _branch(width: int, inner: int, norm: Norm) -> nn.Sequential:
     """T: rows (N, D) -> (N, D). A pointwise convolution over positions is a linear map of rows."""
-    make = nn.BatchNorm1d if norm == "batch" else nn.LayerNorm
+    make = BatchNorm1d if norm == "batch" else nn.LayerNorm
     return nn.Sequential(
         nn.Linear(width, inner), make(inner), nn.ReLU(), nn.Linear(inner, width), make(width)
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedloom.data.scene import ImageSet
+from fedloom.models.batch_norms import BatchNorm2d
 from fedloom.models.device import CPU, arithmetic
 from fedloom.models.fit import adamw, cosine, fit, index_batches
 from fedloom.models.image_network import load_classifier
@@ -36,7 +37,7 @@ class Judge(Viewer):
         for width in settings.channels:
             blocks += [
                 nn.Conv2d(before, width, 3, stride=1, padding=1, bias=False),
-                nn.BatchNorm2d(width),
+                BatchNorm2d(width),
                 nn.ReLU(),
             ]
             blocks += [nn.MaxPool2d(2)]

@@ -10,6 +10,7 @@ from torch import nn
 from fedloom.data.joint import Kind
 from fedloom.errors import BadInput
 from fedloom.models.adapters import train_only
+from fedloom.models.batch_norms import also_of_one
 from fedloom.models.given import load_given
 from fedloom.models.learner import FrozenLearner, Learner
 from fedloom.models.optics import Optics, read_optics
@@ -85,7 +86,7 @@ def _tower(
     else:
         backbone = _text_backbone(settings, classes, tokenizer)
     optics = _optics(settings, backbone, image_size)
-    return kind(backbone, settings.arch, classes, settings.width, unit=unit, optics=optics)
+    return kind(also_of_one(backbone), settings.arch, classes, settings.width, unit=unit, optics=optics)
 
 
 def _optics(settings: LearnerSettings, backbone: Any, image_size: int) -> Optics | None:

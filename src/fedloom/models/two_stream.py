@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fedloom.data.joint import KINDS, Kind
+from fedloom.models.batch_norms import also_of_one
 from fedloom.models.fusion_heads import FUSIONS
 
 Features = dict[Kind, Tensor]
@@ -48,6 +49,7 @@ class TwoStream(nn.Module):
             raise ValueError(f"streams of width {first} and {second}: expected one width")
         for tower in towers:
             tower.head = nn.Identity()
+            also_of_one(tower)
         self.kinds, self.classes = kinds, classes
         self.width: int = first  # type: ignore[assignment]
         self.streams = nn.ModuleDict(dict(zip(kinds, towers)))
@@ -65,9 +67,7 @@ class TwoStream(nn.Module):
         at = torch.nonzero(there)[:, 0]
         if not len(at):
             return torch.zeros(len(there), self.width)
-        # A batch of one has no variance to normalise by: it is seen twice.
-        seen = at.repeat(2) if len(at) == 1 and self.training else at
-        own = {name: inputs[name][seen] for name in INPUTS[kind]}
+        own = {name: inputs[name][at] for name in INPUTS[kind]}
         if kind == "image":
             frames = own["frames"]
             h = tower.encode(pixel_values=frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).mean(1)
@@ -76,8 +76,8 @@ class TwoStream(nn.Module):
         else:
             h = tower.encode(**own)
         if len(at) == len(there):
-            return h[: len(at)]  # type: ignore[no-any-return]
-        return torch.zeros(len(there), self.width).index_copy(0, at, h[: len(at)])
+            return h  # type: ignore[no-any-return]
+        return torch.zeros(len(there), self.width).index_copy(0, at, h)
 
     def joined(self, h: Features, present: Tensor, fill: bool = True) -> Tensor:
         """What the fusion head reads, (B, 2d), of features whose missing rows are zeros. fill: of no effect here."""

@@ -46,12 +46,13 @@ def plan(
     Raises:
         BadInput: something given is wrong, or names weights that are neither here nor known.
     """
-    from fedloom.parts import completed
+    from fedloom.parts import completed, sized
 
     if not 0 < share <= 1:
         raise BadInput(f"share = {share}, allowed: above 0, up to 1")
-    config = config or load_config(preset=preset, overrides=overrides, values=values)
-    config, method, settings = completed(config)
+    fitted: list[str] = []  # what nobody has said, in a line each
+    config = config or load_config(preset=preset, overrides=overrides, values=values, say=fitted.append)
+    config, method, settings = completed(sized(config, fitted.append))
     scene = scene_sizes(config.data)
     cast = cast_of(config, method, settings, scene)
     work = phases(config, method, settings, cast, scene)
@@ -71,7 +72,7 @@ def plan(
         config.checkpoints.keep,
         rates,
         share,
-        (*scene.notes, *_learned_words(config, cast), *_passes(config, settings, scene)),
+        (*fitted, *scene.notes, *_learned_words(config, cast), *_passes(config, settings, scene)),
     )
 
 

@@ -7,12 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedloom.config import Config
+from fedloom.data.captions import telling_words
 from fedloom.data.scene import MODALITIES, Scene
 from fedloom.models.settings import TEXT_ARCHS, LearnerSettings
 from fedloom.pretraining.builders import asset, present, tokenizer_folder
 from fedloom.pretraining.keys import backbone_name
 from fedloom.pretraining.processes import build_side_by_side
 from fedloom.progress import Observer
+
+NOTHING_TO_LEARN = (
+    "{}: no word tells the generic part's samples apart, so backbones begin with random weights"
+)
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,17 @@ def prepare(
         FedloomError: a model cannot be built or written. A bug in a building process is a RuntimeError.
     """
     backbones = sorted({backbone_name(x) for x in _random_learners(config)}) if "backbones" in needs else []
+    if (
+        backbones
+        and scene.generic is not None
+        and not telling_words(scene.generic.captions or scene.generic.texts)
+    ):
+        watch.filled(NOTHING_TO_LEARN.format(scene.name))
+        log(NOTHING_TO_LEARN.format(scene.name))
+        backbones = []
     public = bool(backbones) or _reads_texts(config, needs)
     tokenizer = tokenizer_folder(config, scene) if public else None
-    chains = [
+    chains: list[list[str]] = [
         [k for k in ("clip", "generator") if "generator" in needs],
         [*(k for k in ("captioner", "judge") if k in needs), *backbones],
     ]

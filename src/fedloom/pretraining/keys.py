@@ -15,7 +15,7 @@ import numpy as np
 from fedloom.config import Config
 from fedloom.data.scene import ImageSet, Scene
 from fedloom.errors import BadInput
-from fedloom.models.settings import LearnerSettings
+from fedloom.models.settings import TEXT_ARCHS, LearnerSettings
 from fedloom.weights import placed
 
 FORMAT = 9  # raise when a change of code changes what pretraining gives
@@ -69,6 +69,8 @@ def asset_key(config: Config, scene: Scene, kind: str) -> dict[str, Any]:
             settings["pretrained"] = weights_print(settings["pretrained"])
             base["device"] = s.device.partition(":")[0]
         return base
+    if kind != "tokenizer" and not (kind.startswith("backbone-") and _reads(kind)):
+        _check_pictures(scene)
     base |= {"generic": _generic_print(scene), "vocabulary": s.vocabulary, "tokens": s.tokens}
     if kind == "tokenizer":
         return base
@@ -82,6 +84,17 @@ def asset_key(config: Config, scene: Scene, kind: str) -> dict[str, Any]:
         settings["pretrained"] = weights_print(settings["pretrained"])
     base["settings"] = settings
     return base | ({"clip": asset_key(config, scene, "clip")} if kind == "generator" else {})
+
+
+def _reads(backbone: str) -> bool:
+    """Whether a backbone is one of texts."""
+    return LearnerSettings.model_validate_json(backbone.removeprefix("backbone-")).arch in TEXT_ARCHS
+
+
+def _check_pictures(scene: Scene) -> None:
+    """Raises BadInput where the generic part has no pictures; one that is not there at all is told by its print."""
+    if scene.generic is not None and not len(scene.generic.images):
+        raise BadInput(f"{scene.name} has no pictures to pretrain models of pictures on")
 
 
 def fingerprint(*parts: Any) -> str:

@@ -16,6 +16,7 @@ from fedloom.cli.datasets import datasets
 from fedloom.cli.doctor import doctor
 from fedloom.cli.fetch import fetch
 from fedloom.cli.generate import generate
+from fedloom.cli.init import init
 from fedloom.cli.inspect import inspect
 from fedloom.cli.logs import logs
 from fedloom.cli.methods import methods
@@ -37,7 +38,7 @@ _TYPERS_OWN = 130  # the code that typer makes of KeyboardInterrupt, without a w
 SITES = "Real sites"  # the heading of these commands in the help
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-HERE = (run, compare, methods, datasets, models, partition, generate, inspect, report, fetch, doctor)
+HERE = (run, init, compare, methods, datasets, models, partition, generate, inspect, report, fetch, doctor)
 for panel, commands in ((None, HERE), (SITES, (submit, status, logs))):
     for command in commands:
         app.command(rich_help_panel=panel)(command)

@@ -61,7 +61,7 @@ def test_pictures_and_a_table_of_other_names(cli, tmp_path):
     table(tmp_path / "mine" / "reports.csv", ("finding", "diagnosis"))
     shown = cli("init", "--data", "mine")
     assert shown.code == 0, shown.err
-    assert "reports.csv: column 'finding' taken for the texts, 'diagnosis' for the classes" in shown.out
+    assert "texts are column 'finding' of reports.csv, classes 'diagnosis'" in shown.out
     assert "3 classes (no, red ant, wasp)" in shown.out
     assert "sides of 40 to 40 pixels" in shown.out
     assert "next: fedloom run --config fedloom.yaml" in shown.out

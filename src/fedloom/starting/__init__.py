@@ -9,7 +9,7 @@ from fedloom.errors import BadInput
 from fedloom.runs.disk import explained
 from fedloom.starting.page import page
 
-BASICS = ("method", "seed", "rounds")
+BASICS: tuple[str, ...] = ("method", "seed", "rounds")
 
 
 def start(data: Path | None, out: Path) -> list[str]:

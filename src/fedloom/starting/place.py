@@ -151,5 +151,5 @@ def _with_columns(place: Place, table: Path) -> Place:
     if columns.usual:
         return place
     named = {"text_column": columns.text, "label_column": columns.label}
-    said = f"{table.name}: column {columns.text!r} taken for the texts, {columns.label!r} for the classes"
+    said = f"texts are column {columns.text!r} of {table.name}, classes {columns.label!r}"
     return Place(place.name, place.root, place.options | named, (*place.said, said))

@@ -14,6 +14,7 @@ from fedloom.errors import FedloomError
 
 COMMANDS = (
     "run",
+    "init",
     "compare",
     "methods",
     "datasets",

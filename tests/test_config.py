@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from fedloom.config import ClientsSettings, Config, load_config, presets
 from fedloom.errors import BadInput
@@ -142,6 +142,23 @@ def test_optimiser():
     config = load_config(overrides=("clients.optimizer=sgd", "clients.momentum=0", "clients.clip=null"))
     assert (config.clients.optimizer, config.clients.momentum, config.clients.clip) == ("sgd", 0, None)
     assert (Config().clients.optimizer, Config().clients.clip) == ("adamw", 1.0)
+
+
+def kinds(model, path=""):
+    """Every group of settings with its default, by its key."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            yield f"{path}{name}", field.default
+            yield from kinds(type(field.default), f"{path}{name}.")
+
+
+@pytest.mark.parametrize(("key", "default"), kinds(Config))
+def test_what_is_said_of_a_group_changes_nothing_else_in_it(key, default):
+    """A group that is said in part is made anew: what it does not say must be what the whole default says."""
+    assert default == type(default)()
+    if key == "server.clip":
+        said = load_config(overrides=("server.clip.steps=5",)).server.clip
+        assert said == default.model_copy(update={"steps": 5})
 
 
 def test_no_client():

@@ -265,8 +265,8 @@ class ServerSettings(Frozen):
     )
     vocabulary: int = Field(1000, ge=16, description="entries of the public word-piece vocabulary")
     tokens: int = Field(24, ge=4, description="longest text in tokens")
-    clip: ClipSettings = ClipSettings(patch=6, steps=400, batch=64, rate=3e-3)
-    captioner: CaptionerSettings = CaptionerSettings(patch=6)
+    clip: ClipSettings = ClipSettings()
+    captioner: CaptionerSettings = CaptionerSettings()
     generator: GeneratorSettings = GeneratorSettings()
     seed: int = Field(
         0, ge=0, description="seed of the pretraining; runs with other seeds share the server's models"

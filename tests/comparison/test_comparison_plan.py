@@ -259,6 +259,7 @@ def test_methods_over_a_runs_configuration(tmp_path, as_file):
     assert (second.config.method, second.config.rounds, second.config.seed) == ("standalone", 2, 4)
     assert first.config.engine.workers == 0
     assert read_plan(file=source, methods=["fedmd"], seeds=[0, 1]).seeds == (0, 1)
+    assert read_plan(file={"base": {"rounds": 7}}, methods=["fedmd"]).rows[0].method == "fedmd"
     with pytest.raises(BadInput, match="it has no rows, only a run's configuration: name the methods"):
         read_plan(file=source)
 

@@ -28,7 +28,7 @@ def plan_tree(source: str | Path | Mapping[str, Any], methods: Sequence[str] | N
     environment variable's value.
 
     Args:
-        methods: the rows where `source` is a run's configuration: it has keys of one, and none of a plan.
+        methods: the rows where `source` has none, or is a run's configuration: it has keys of one, and none of a plan.
 
     Raises:
         BadInput: it cannot be read, or names what is not there.
@@ -37,6 +37,8 @@ def plan_tree(source: str | Path | Mapping[str, Any], methods: Sequence[str] | N
     tree = nested(source) if isinstance(source, Mapping) else read_tree(Path(source), "plan")
     if not tree.keys() - Config.model_fields.keys():
         tree = _around(tree, methods, name)
+    elif methods and not tree.keys() & {"rows", "like"}:
+        tree["rows"] = [{"name": m, "method": m} for m in methods]
     if isinstance(base := tree.get("base"), dict) and "preset" in base:
         # Rows name their methods.
         below = {k: v for k, v in preset_tree(str(base.pop("preset"))).items() if k != "method"}

@@ -178,13 +178,11 @@ def test_interrupted_it_leaves_no_process_and_goes_on_to_the_local_numbers(
     words += [word for value in overrides("fedmmkt") for word in ("--set", value)]
     argv = [sys.executable, "-m", "fedloom.cli", *words, "--out", str(out)]
     with (tmp_path / "said.txt").open("wb") as said:
-        # Whoever runs the tests in the background has them ignore Ctrl-C, and their children with them.
-        heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
-        started = subprocess.Popen(argv, stdout=said, stderr=said, start_new_session=True, preexec_fn=heed)
+        started = subprocess.Popen(argv, stdout=said, stderr=said, start_new_session=True)
         until(lambda: (out / "checkpoints" / "round_0000").exists(), TOO_LONG)
         assert processes_of(tmp_path)
-        os.kill(started.pid, signal.SIGINT)
-        assert started.wait(TOO_LONG) == 130
+        os.killpg(started.pid, signal.SIGTERM)  # as a batch system does, to all of the group
+        assert started.wait(TOO_LONG) == 143
     assert f"go on with: fedloom run --resume {out}" in (tmp_path / "said.txt").read_text()
     until(lambda: not processes_of(tmp_path), TOO_LONG)
     resumed = fedloom.run(resume=out)

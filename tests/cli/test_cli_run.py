@@ -175,9 +175,12 @@ def test_interrupted_in_a_round(cli, monkeypatch, done):
 
 
 def test_a_bug_in_pretraining_keeps_its_traceback(cli, monkeypatch):
+    from fedloom.pretraining.processes import build_side_by_side
+
     monkeypatch.setenv("FEDLOOM_CACHE", str(Path("cache").resolve()))
     bug = "from fedloom.pretraining import processes as p; p._build = lambda *a: 1 / 0; p.work()"
     monkeypatch.setattr("fedloom.pretraining.processes._CHILD", bug)
+    monkeypatch.setattr("fedloom.pretraining.assets.build_side_by_side", build_side_by_side)  # as it is
     with pytest.raises(RuntimeError, match=r"(?s)Traceback.*work.*ZeroDivisionError: division by zero"):
         cli(*QUICK, "--out", "here")
     assert not Path("here").exists()

@@ -166,8 +166,9 @@ def _generic_print(scene: Scene) -> str:
     g = scene.generic
     if g is None:
         raise BadInput(
-            f"{scene.name} has no generic part to pretrain the server's models on (set data.options.generic_share, or "
-            "give the models: `pretrained` of server.clip, server.captioner and the clients)"
+            f"{scene.name} has no generic part to pretrain models on: data.options.generic_share is 0, or no class has "
+            "two samples. Set it, or give the models (`pretrained` of server.clip, server.captioner and the clients), or "
+            "have clients begin with random weights (clients.public_steps=0)"
         )
     return fingerprint(
         g.images, g.captions, g.labels, g.names, scene.class_names, *([g.texts] if g.texts else [])

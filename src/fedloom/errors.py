@@ -16,7 +16,7 @@ class FedloomError(Exception):
     """A run could not go on (exit code 1). The message is one line that names what and where."""
 
     def __str__(self) -> str:
-        return _ENDLESS.sub(lambda found: f"{found[0][:LONGEST]}...", printable(super().__str__()))
+        return _ENDLESS.sub(lambda found: f"{found[0][:LONGEST]}...", printable(" ".join(super().__str__().splitlines())))
 
 
 class BadInput(FedloomError, ValueError):

@@ -1,4 +1,4 @@
-"""python -m tests.fuzz [--inputs 20000] [--seed 0] [--surface NAME ...] [--keep]"""
+"""python -m fuzz [--inputs 20000] [--seed 0] [--surface NAME ...] [--keep]"""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def line(name: str, tally: Tally) -> str:
 
 def main() -> int:
     """Prints a table of all surfaces, then one line for each kind of finding; 1 where there is one."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=20_000, help="over all surfaces together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--surface", nargs="*", choices=[s.name for s in SURFACES], help="default: all")

@@ -112,14 +112,14 @@ def make(surface: Surface, seed: int, number: int) -> tuple[Input, bool]:
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         given = _changed(surface, rng, given)
     if surface.mend is not None and rng.random() < 0.7:
-        given = surface.mend(rng, given)
+        given = _or_as_it_is(surface.mend, rng, given)
     return given, False
 
 
 def _changed(surface: Surface, rng: Random, given: Input) -> Input:
     dice = rng.random()
     if surface.damage and dice < 0.4:
-        return rng.choice(surface.damage)(rng, given)
+        return _or_as_it_is(rng.choice(surface.damage), rng, given)
     if not given.files:
         return given
     if surface.files_too and dice > 0.94:
@@ -127,6 +127,13 @@ def _changed(surface: Surface, rng: Random, given: Input) -> Input:
     name = rng.choice(list(given.files))
     entry = given.files[name]
     return given.replace(name, damaged(rng, entry, name)) if isinstance(entry, bytes) else given
+
+
+def _or_as_it_is(change: Change, rng: Random, given: Input) -> Input:
+    try:
+        return change(rng, given)
+    except Exception:  # noqa: BLE001 - it does not apply to what other damage has left
+        return given
 
 
 def judge(surface: Surface, given: Input, whole: bool, folder: Path) -> tuple[bool, str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,11 @@ from fedloom.errors import BadInput
 LAYOUT = (
     "jpg/image_00001.jpg ..., imagelabels.mat, setid.mat, and for the text modality "
     "text_c10/class_00001/image_06734.txt ... (one caption a line)"
+)
+# What scipy raises on broken or hostile files, besides its own error.
+_UNREADABLE = (
+    *(ValueError, TypeError, EOFError, OSError, LookupError, NotImplementedError, zlib.error, struct.error),
+    *(MemoryError, OverflowError, AttributeError, RecursionError),
 )
 # Labels 1..102 of imagelabels.mat, in order.
 NAMES = tuple(
@@ -53,12 +59,23 @@ def _matrices(path: Path, *keys: str) -> list[NDArray[np.int64]]:
     need_file(path, LAYOUT)
     try:
         content: dict[str, Any] = loadmat(str(path))
-    except (MatReadError, ValueError, TypeError, EOFError, OSError, NotImplementedError, zlib.error) as error:
+    except (MatReadError, *_UNREADABLE) as error:
         raise BadInput(f"{path}: cannot be read as a MATLAB file: {error}") from error
     missing = [key for key in keys if key not in content]
     if missing:
         raise BadInput(f"{path}: no variable {missing[0]!r}, expected {', '.join(keys)}")
-    return [np.asarray(content[key]).ravel().astype(np.int64) for key in keys]
+    return [_whole(content[key], f"{path}: {key}") for key in keys]
+
+
+def _whole(found: Any, place: str) -> NDArray[np.int64]:
+    """Numbers as a vector. BadInput where they are no whole numbers of a size that can count something."""
+    array = np.asarray(found).ravel()
+    if array.dtype.kind not in "iuf":
+        raise BadInput(f"{place} is {array.dtype}, expected whole numbers")
+    wrong = np.flatnonzero(~((np.abs(array) < 2**31) & (array == np.floor(array))))
+    if len(wrong):
+        raise BadInput(f"{place}: number {wrong[0] + 1} is {array[wrong[0]]}, expected a whole number")
+    return array.astype(np.int64)
 
 
 def _images(root: Path, numbers: NDArray[np.int64], labels: NDArray[np.int64]) -> Listing:

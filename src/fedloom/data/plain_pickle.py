@@ -8,6 +8,7 @@ array's element type included, is refused. CIFAR's files, written by Python 2, n
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,27 @@ def read_plain(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: not a pickle of plain values: {reason}") from error
     if not isinstance(content, dict):
         raise BadInput(f"{path}: holds a {type(content).__name__}, expected a dictionary")
-    return {text(key): value.array if isinstance(value, _Array) else value for key, value in content.items()}
+    found = {text(key): value.array if isinstance(value, _Array) else value for key, value in content.items()}
+    if len(found) < len(content) or not _all_plain(found.values()):
+        raise BadInput(f"{path}: not a pickle of plain values: a key twice, or a function or type as a value")
+    return found
+
+
+def _all_plain(values: Iterable[Any]) -> bool:
+    """Whether there is nothing among the values, or inside of them, but arrays, collections, texts and numbers."""
+    todo, seen = list(values), set[int]()
+    while todo:
+        value = todo.pop()
+        if id(value) in seen:  # a value may hold another one many times over, or itself
+            continue
+        seen.add(id(value))
+        if isinstance(value, list | tuple):
+            todo += value
+        elif isinstance(value, dict):
+            todo += [*value, *value.values()]
+        elif value is not None and type(value) not in (str, bytes, int, float, bool, np.ndarray):
+            return False
+    return True
 
 
 def text(value: Any) -> str:

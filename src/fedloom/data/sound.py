@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fedloom.errors import BadInput
 
 SOUNDS = frozenset({".wav", ".flac", ".mp3", ".ogg", ".aif", ".aiff"})  # read by soundfile; all else by PyAV
+RATES = (1000, 384_000)  # samples a second that a file may have: from 1 a second, resampling would make any number
 FLOOR = 1e-7  # added to the power before the logarithm
 BAND_RATE = 8000  # samples a second of what `band_spectrograms` takes
 BAND_WINDOW, BAND_HOP = 256, 64  # of it: 32 ms, every 8 ms: pitch and syllables both show
@@ -169,11 +170,18 @@ def read_sound(path: Path, rate: int, start: float = 0.0, end: float | None = No
     """
     from scipy.signal import resample_poly
 
+    if path.exists() and not path.is_file():
+        raise unreadable(path, "no file but a folder, pipe or device")  # to open a pipe would hang
     of = _of_file if path.suffix.lower() in SOUNDS else _of_video
-    samples, own = of(path, start, end)
+    try:
+        samples, own = of(path, start, end)
+    except MemoryError as error:
+        raise unreadable(path, "it says that it is longer than memory can hold") from error
     if not len(samples):
         span = f" from {start:g} s" + ("" if end is None else f" to {end:g} s")
         raise unreadable(path, f"no sound{span}")
+    if not RATES[0] <= own <= RATES[1]:
+        raise unreadable(path, f"a rate of {own} samples a second, allowed: {RATES[0]} to {RATES[1]}")
     mono = samples.mean(axis=1)
     if not np.isfinite(mono).all():
         raise unreadable(path, "samples that are no numbers")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
-from fuzz.surfaces import bundles, runs, silos, tables, wire
+from fuzz.surfaces import arrays, bundles, images, runs, settings, silos, tables, wire
 
-SURFACES = (*wire.SURFACES, *silos.SURFACES, *bundles.SURFACES, *runs.SURFACES, *tables.SURFACES)
+SURFACES = (
+    *(*wire.SURFACES, *silos.SURFACES, *bundles.SURFACES),
+    *(*runs.SURFACES, *settings.SURFACES),
+    *(*tables.SURFACES, *images.SURFACES, *arrays.SURFACES),
+)

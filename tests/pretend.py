@@ -26,9 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import optimizer
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
 
-from pretend_device import DEVICE, OTHER, Dispatched, Generator, Pretended, replace
+from pretend_device import DEVICE, OTHER, Dispatched, Generator, Pretended, mapped, replace
 
 __all__ = ["DEVICE", "OTHER", "Pretended", "pretended"]
 
@@ -98,11 +97,11 @@ def cast(function: Any, args: Any, kwargs: Any, dtype: torch.dtype) -> Any:
         return args, kwargs
     to = dtype if name in LOWERED else torch.float32
 
-    def moved(leaf: Any) -> Any:
+    def moved(leaf: Tensor) -> Tensor:
         low = isinstance(leaf, Pretended) and leaf.dtype in (torch.float32, torch.float16, torch.bfloat16)
         return leaf.to(to) if low else leaf
 
-    return tree_map(moved, (args, kwargs))
+    return mapped(moved, (args, kwargs))
 
 
 class Autocast:

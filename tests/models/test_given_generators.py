@@ -137,12 +137,16 @@ def test_generate(kind, whole, tmp_path, capsys):
     assert np.array_equal(a, b)
     c = generate("c", "--steps", "3", "--guidance", "3", "--seed", "1")
     assert not np.array_equal(a, c)
-    assert not np.array_equal(a, generate("half", run=whole(kind, HALF).path))
-    # a run of another machine, which had a GPU
     copy = shutil.copytree(whole(kind).path, tmp_path / "copy")
-    tree = yaml.safe_load((copy / "config.yaml").read_text())
-    tree["server"] |= {"device": "cuda:77", "precision": "fp16"}
-    (copy / "config.yaml").write_text(yaml.safe_dump(tree))
+
+    def say(**server: str) -> None:
+        tree = yaml.safe_load((copy / "config.yaml").read_text())
+        tree["server"] |= server
+        (copy / "config.yaml").write_text(yaml.safe_dump(tree))
+
+    say(precision="bf16")
+    assert not np.array_equal(a, generate("half", run=copy))
+    say(device="cuda:77", precision="fp16")  # a run of another machine, which had a GPU
     capsys.readouterr()
     assert np.array_equal(a, generate("d", run=copy))
     said = capsys.readouterr().err

@@ -37,10 +37,12 @@ WORDS: Mapping[Modality, str] = {
 class Defaults(Frozen):
     """What a preset puts in the place of the defaults (its key `defaults`); unlike its other keys it says nothing.
 
-    options: of data sets, by name; under `any` those of all sets whose reader has them. clients: groups by modality.
+    options: of data sets, by name; under `any` those of all sets whose reader has them. scenes: options in the
+    place of a preset's own, by preset, where its scene is taken. clients: groups by modality.
     """
 
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    scenes: dict[str, dict[str, Any]] = Field(default_factory=dict)
     clients: dict[Modality, list[dict[str, Any]]] = Field(default_factory=dict)
 
 
@@ -168,7 +170,7 @@ def _scene(names: Sequence[str], own: Defaults, say: Say) -> Tree:
         if len(names) > 1:
             tree["settings"] = _shared_settings(tree.get("settings") or {}, names)
         if own != Defaults():
-            tree, groups = _sized(tree, groups, own)
+            tree, groups = _sized(tree, groups, own, preset)
             for name in names:
                 tree["clients"] |= CATALOGUE[name].training
         counts = [f"{sum(g.get('count', 1) for g in groups[m])} {m}" for m in groups]
@@ -196,11 +198,14 @@ def _shared_settings(settings: Mapping[str, Any], names: Sequence[str]) -> Tree:
     return {key: value for key, value in settings.items() if all(key in fields for fields in known)}
 
 
-def _sized(tree: Tree, groups: Mapping[Modality, Any], own: Defaults) -> tuple[Tree, dict[Modality, Any]]:
+def _sized(
+    tree: Tree, groups: Mapping[Modality, Any], own: Defaults, preset: str
+) -> tuple[Tree, dict[Modality, Any]]:
     """Of a scene only where it is and who is in it, in the sizes of another preset's defaults."""
     data = {
         k: v for k, v in tree["data"].items() if k in ("name", "options")
     }  # pace and split are not its affair
+    data["options"] = {**data.get("options", {}), **own.scenes.get(preset, {})}
     sized = {m: own.clients.get(m, groups[m]) for m in groups}
     clients = {m: sized.get(m, []) for m in MODALITIES}
     return {"data": data, "clients": clients}, sized

@@ -167,7 +167,7 @@ def _generic_print(scene: Scene) -> str:
     if g is None:
         raise BadInput(
             f"{scene.name} has no generic part to pretrain models on: data.options.generic_share is 0, or no class has "
-            "two samples. Set it, or give the models (`pretrained` of server.clip, server.captioner and the clients), or "
+            "two samples. Set it, give the models (`pretrained` of server.clip, server.captioner and the clients), or "
             "have clients begin with random weights (clients.public_steps=0)"
         )
     return fingerprint(

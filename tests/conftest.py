@@ -27,9 +27,11 @@ SMOKE = (
 # Files of long tests, the longest first: what is left at the end should be short, or one process works while others
 # wait (`--no-loadscope-reorder` leaves the order to us).
 LONG = (
-    *("test_real_federation", "test_engines", "test_resume", "test_examples", "test_experiment"),
-    *("test_cli_compare", "test_cli_bad_input", "test_cli_run", "test_comparison_runs", "test_server_app"),
-    "test_report_page",
+    *("test_real_federation", "test_given_generators", "test_generators_elsewhere", "test_presets_in_tiny"),
+    *("test_resume", "test_experiment", "test_engines", "test_python_interface", "test_cli_run"),
+    *("test_cli_compare", "test_shared_samples", "test_fedmmkt", "test_paired", "test_gpu_benchmarks"),
+    *("test_comparison_runs", "test_joint_runs", "test_silos", "test_devices", "test_report_page"),
+    *("test_plan", "test_latent", "test_every_method", "test_examples", "test_latent_files"),
 )
 
 
@@ -56,6 +58,19 @@ def fedloom_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots are made but not drawn, for tests of what stands around them: drawing is most of a report's time."""
+    from io import BytesIO
+
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    blank = BytesIO()
+    Image.new("RGB", (40, 40), "white").save(blank, "PNG")
+    monkeypatch.setattr(Figure, "savefig", lambda self, target, **how: target.write(blank.getvalue()))
+
+
+@pytest.fixture
 def jumping_clock() -> Iterator[pytest.MonkeyPatch]:
     """While it is in use, who sleeps in this process wakes at once, by a clock that is as much later."""
     import time
@@ -71,7 +86,7 @@ def jumping_clock() -> Iterator[pytest.MonkeyPatch]:
 @pytest.fixture(scope="session", autouse=True)
 def _pretrained_here() -> Iterator[None]:
     """Models are pretrained in this process, not in two that import all libraries first. The weights are the same:
-    `test_experiment` compares them, `tests/pretraining` starts the processes.
+    `test_python_interface` compares them, `tests/pretraining` has the processes end as they may.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fedloom.pretraining.assets.build_side_by_side", lambda config, chains, watch: None)

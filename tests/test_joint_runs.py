@@ -24,8 +24,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> fedloom.Run:
     return fedloom.run(preset="smoke", method="fedcmi", overrides=GIVEN, out=out)
 
 
-def test_two_workers(whole: fedloom.Run, tmp_path: Path) -> None:
-    given = (*GIVEN, "engine.workers=2")
+def test_a_worker(whole: fedloom.Run, tmp_path: Path) -> None:
+    """All clients in another process; in two: `test_experiment`, and all methods by `make conformance`."""
+    given = (*GIVEN, "engine.workers=1")
     assert_equal(fedloom.run(preset="smoke", method="fedcmi", overrides=given, out=tmp_path / "run"), whole)
 
 

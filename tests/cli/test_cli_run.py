@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fedloom.pretraining.processes import build_side_by_side
+
 
 def test_run_prints_scores_and_report(cli, smoke_overrides):
     overrides = [part for text in smoke_overrides for part in ("--set", text)]
@@ -101,6 +103,7 @@ def test_inspect(cli, smoke_run):
     assert {flow["client"] for flow in listed["flows"]} == {"image-0", "image-1", "text-0", "text-1"}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_report_of_one_and_of_several(cli, smoke_run, tmp_path):
     for name in ("a", "b"):
         shutil.copytree(smoke_run.path, tmp_path / name)
@@ -175,12 +178,10 @@ def test_interrupted_in_a_round(cli, monkeypatch, done):
 
 
 def test_a_bug_in_pretraining_keeps_its_traceback(cli, monkeypatch):
-    from fedloom.pretraining.processes import build_side_by_side
-
+    monkeypatch.setattr("fedloom.pretraining.assets.build_side_by_side", build_side_by_side)
     monkeypatch.setenv("FEDLOOM_CACHE", str(Path("cache").resolve()))
     bug = "from fedloom.pretraining import processes as p; p._build = lambda *a: 1 / 0; p.work()"
     monkeypatch.setattr("fedloom.pretraining.processes._CHILD", bug)
-    monkeypatch.setattr("fedloom.pretraining.assets.build_side_by_side", build_side_by_side)  # as it is
     with pytest.raises(RuntimeError, match=r"(?s)Traceback.*work.*ZeroDivisionError: division by zero"):
         cli(*QUICK, "--out", "here")
     assert not Path("here").exists()

@@ -51,6 +51,39 @@ def ping(silo: SiloSupervisor) -> dict[str, Any]:
     return relay(Letter({"op": "ping"}), str(silo.socket), silo.token).header
 
 
+# --------------------------------------------------------------------------------------- up and down in one command
+
+
+def processes_of(folder: Path) -> list[str]:
+    """The command lines of processes that name this folder, or work in it."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            where = os.readlink(entry / "cwd")
+        except OSError:
+            continue
+        if int(entry.name) != os.getpid() and (str(folder) in line or where.startswith(str(folder))):
+            found.append(line)
+    return found
+
+
+def test_killed_it_leaves_no_process(fedloom_cache: Path, tmp_path: Path) -> None:
+    """kill -9 of the process that brought everything up: the kernel and the pipes end the rest."""
+    argv = [sys.executable, "-m", "fedloom.cli", "run", "--preset", "smoke", "--engine", "flower"]
+    argv += ["--set", "engine.silos=2", "--out", str(tmp_path / "run")]
+    started = subprocess.Popen(
+        argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    until(lambda: len(processes_of(tmp_path)) >= 6, TOO_LONG)
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    until(lambda: not processes_of(tmp_path), TOO_LONG)
+
+
+# --------------------------------------------------------------------------------------- one that stays up
+
+
 @pytest.mark.conformance  # in ordinary tests what is killed and interrupted below gives the local numbers
 def test_methods_give_the_local_numbers(federation: Federation, tmp_path: Path) -> None:
     """Two methods at once, over TLS with node keys; the workers stay the same processes."""
@@ -91,7 +124,7 @@ def test_who_is_refused(federation: Federation, tmp_path: Path) -> None:
     federation.said.clear()
     refused = {}
     for name, kit in (("stranger", stranger), ("mistaken", mistaken)):
-        silo = federation.silo(name, kit)
+        silo = federation.silo(name, kit, computes=False)
         with pytest.raises(FedloomError) as error:
             until(lambda silo=silo: silo.check(), TOO_LONG)
         silo.stop()
@@ -151,23 +184,6 @@ def test_a_killed_silo_is_missed_and_comes_back(federation: Federation, tmp_path
     assert "the server still holds it to be connected" in said
 
 
-# --------------------------------------------------------------------------------------- up and down in one command
-
-
-def processes_of(folder: Path) -> list[str]:
-    """The command lines of processes that name this folder, or work in it."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            where = os.readlink(entry / "cwd")
-        except OSError:
-            continue
-        if int(entry.name) != os.getpid() and (str(folder) in line or where.startswith(str(folder))):
-            found.append(line)
-    return found
-
-
 @pytest.mark.conformance  # in ordinary tests: killed, it leaves no process; a killed server goes on
 def test_interrupted_it_leaves_no_process_and_goes_on_to_the_local_numbers(
     fedloom_cache: Path, tmp_path: Path
@@ -190,19 +206,6 @@ def test_interrupted_it_leaves_no_process_and_goes_on_to_the_local_numbers(
     assert processes_of(tmp_path) == []
     assert {p.name for p in (out / "export").iterdir()} == {p.name for p in (local.path / "export").iterdir()}
     assert {p.name for p in (out / "federation").iterdir()} == {"server", "logs"}
-
-
-def test_killed_it_leaves_no_process(fedloom_cache: Path, tmp_path: Path) -> None:
-    """kill -9 of the process that brought everything up: the kernel and the pipes end the rest."""
-    argv = [sys.executable, "-m", "fedloom.cli", "run", "--preset", "smoke", "--engine", "flower"]
-    argv += ["--set", "engine.silos=2", "--out", str(tmp_path / "run")]
-    started = subprocess.Popen(
-        argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    until(lambda: len(processes_of(tmp_path)) >= 6, TOO_LONG)
-    os.kill(started.pid, signal.SIGKILL)
-    started.wait()
-    until(lambda: not processes_of(tmp_path), TOO_LONG)
 
 
 @pytest.mark.parametrize(

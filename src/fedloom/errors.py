@@ -16,7 +16,8 @@ class FedloomError(Exception):
     """A run could not go on (exit code 1). The message is one line that names what and where."""
 
     def __str__(self) -> str:
-        return _ENDLESS.sub(lambda found: f"{found[0][:LONGEST]}...", printable(" ".join(super().__str__().splitlines())))
+        line = printable(" ".join(super().__str__().splitlines()))
+        return _ENDLESS.sub(lambda found: f"{found[0][:LONGEST]}...", line)
 
 
 class BadInput(FedloomError, ValueError):

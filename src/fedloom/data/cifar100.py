@@ -87,7 +87,9 @@ def _names(folder: Path, layout: str, kind: LabelKind) -> tuple[str, ...]:
             raise BadInput(f"{path}: {kind}_label_names is {type(entry).__name__}, expected a list of names")
         for n, name in enumerate(entry):
             if not isinstance(name, str | bytes) or "\ufffd" in text(name):
-                raise BadInput(f"{path}: {kind}_label_names[{n}] is {str(name)[:60]!r}, expected a name in UTF-8")
+                raise BadInput(
+                    f"{path}: {kind}_label_names[{n}] is {str(name)[:60]!r}, expected a name in UTF-8"
+                )
         names = [text(name) for name in entry]
     if not names:
         raise BadInput(f"{path}: no {kind} label names")

@@ -256,7 +256,8 @@ def draw_npz(rng: Random) -> Input:
         draws = np.random.default_rng(rng.randrange(2**32))
         arrays: dict[str, Any] = {
             "image": draws.integers(0, 256, (3, 28, 28), dtype=np.uint8),
-            "audio": draws.integers(-9999, 9999, 3 * 600).astype(np.int16), "audio_offsets": np.array([0, 600, 1200, 1800]),
+            "audio": draws.integers(-9999, 9999, 3 * 600).astype(np.int16),
+            "audio_offsets": np.array([0, 600, 1200, 1800]),
             "label": np.array([0, 5, 9]), "speaker": np.array(["a", "b", "c"]), "take": np.array([0, 1, 2]),
         }  # fmt: skip
         files[f"{part}.npz"] = _npz(rng, arrays)

@@ -1,4 +1,4 @@
-"""Settings: configurations of runs, silos and servers, plans of comparisons, `--set`, and what a server tells of its jobs."""
+"""Settings: configurations of runs, silos and servers, plans, `--set`, and what a server tells of its jobs."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def test_exports_of_every_client(whole: fedloom.Run) -> None:
     [
         (("method=disentafl", "settings=null", "settings={}"), "disentafl has no part for joint clients"),
         (
-            ("method=ogm-ge", "settings=null", "settings={}"),
+            ("method=ogm-ge", "settings=null", "settings={}", "clients.optimizer=adamw"),
             "clients.optimizer = 'adamw': ogm-ge",
         ),
         (('clients.image=[{"arch":"vit","hidden":8,"width":8}]',), "fedcmi is for joint clients"),

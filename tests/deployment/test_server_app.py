@@ -327,7 +327,11 @@ def test_fedafd_on_silos_of_three_kinds(sites: Sites, fedloom_cache: Path, tmp_p
     options = {"size": 12, **few, "pairs": 12, "test_pairs": 10}
     sites.add("album", "pair", {"name": "flora", "options": options})
     short = [f"settings.{key}={value}" for key, value in STEPS.items()]
-    job = Job(config("rounds=1", *short, method="fedafd", silos=3).model_dump(mode="json"))
+    job = Job(
+        config("rounds=1", "data.options.text_labels=species", *short, method="fedafd", silos=3).model_dump(
+            mode="json"
+        )
+    )
     carry_out(sites.grid, job, tmp_path / "server")
     run = load_run(follow(event_file(tmp_path / "server", job.id), Observer(), lambda: None))
     assert [row["per_client"].keys() for row in run.rounds] == [{"clinic", "archive", "album"}] * 2

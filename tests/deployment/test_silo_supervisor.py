@@ -34,6 +34,7 @@ def test_how_it_stands_is_in_its_folder(up: Silo) -> None:
     facts = {
         "name": "clinic",
         "server": SERVER,
+        "kit": str(up.root / "pki" / "silos" / "clinic"),
         "pid": os.getpid(),
         "worker_pid": worker,
         "supernode_pid": node,
@@ -55,7 +56,8 @@ def test_stopping_leaves_no_process_no_socket_and_no_token(up: Silo) -> None:
     assert not room.exists()
     assert not (up.root / "silo" / "token").exists()
     gone = dict.fromkeys(("pid", "worker_pid", "supernode_pid"))
-    assert up.file() == {"name": "clinic", "server": SERVER, "state": "stopped", **gone}
+    kit = str(up.root / "pki" / "silos" / "clinic")
+    assert up.file() == {"name": "clinic", "server": SERVER, "kit": kit, "state": "stopped", **gone}
     up.supervisor.stop()  # a second time is no error
 
 

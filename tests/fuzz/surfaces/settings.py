@@ -118,8 +118,8 @@ def _given(taken: Any, tree: Any) -> Any:
         return {key: _given(taken.get(key), value) for key, value in tree.items()}
     if isinstance(tree, list) and isinstance(taken, list) and len(tree) == len(taken):
         return [_given(a, b) for a, b in zip(taken, tree)]
-    if type(taken) is float and type(tree) is int and taken == tree:
-        return tree
+    if {type(taken), type(tree)} == {int, float} and taken == tree:
+        return tree  # `rate: 1` and `rounds: 1e3`
     return tree if tree is None else taken  # null is the default of what it is null in
 
 

@@ -215,7 +215,7 @@ def draw_news(rng: Random) -> Input:
 
 
 def read_news(folder: Path, given: Input) -> Any:
-    return told(load_scene("ag_news", folder, cleaned=False))
+    return told(load_scene("ag_news", folder, cleaned=False, generic_share=0.0))
 
 
 def true_news(folder: Path, given: Input) -> Any:

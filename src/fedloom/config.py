@@ -64,10 +64,13 @@ class DataSettings(Frozen):
     corruption: Corruption = Corruption()
 
 
+MOST_CLIENTS = 10_000  # of one group: a slip of the finger must not fill the memory with settings
+
+
 class ClientGroup(LearnerSettings):
     """`count` clients of one model."""
 
-    count: int = Field(1, ge=1)
+    count: int = Field(1, ge=1, le=MOST_CLIENTS)
     name: str | None = Field(None, description="of the one client of this group; default MODALITY-NUMBER")
     optimizer: Literal["adamw", "sgd"] | None = Field(None, description="of this group; null: the clients'")
     rate: float | None = Field(None, gt=0, description="its rate; null: the clients'")

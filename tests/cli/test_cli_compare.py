@@ -71,6 +71,8 @@ def test_a_failure_ends_with_one(cli, smoke, tmp_path):
         (["--methods", "fedmt,standalone"], ["'fedmt'", "Allowed:", "standalone"]),
         (["--methods", "fedmd", "--seeds", "0,x"], ["--seeds", "'x'"]),
         (["--methods", "fedmd", "--seeds", "1,1"], ["seed 1 is given twice"]),
+        (["--methods", "fedmd", "--seeds", "4-2"], ["'4-2' ends before it begins"]),
+        (["--methods", "fedmd", "--seeds", "0-999999999999"], ["too many seeds", "at most 1,000"]),
         (["--methods", "fedmd", "--scores", "image"], ["score 'image'", "image_accuracy"]),
         (["--methods", "fedmd", "--reference", "standalone"], ["row 'standalone'", "fedmd"]),
         (["--methods", "fedmd", "--set", "clients.bach=1"], ["'clients.bach'", "'clients.batch'"]),

@@ -103,6 +103,7 @@ def test_identical_configurations_share_a_folder():
         ({"columns": [{"name": "a"}, {}]}, ["a column has no name"]),
         ({"seeds": [0, 1, 0]}, ["seed 0 is given twice"]),
         ({"seeds": [-1]}, ["seed -1"]),
+        ({"seeds": list(range(1001))}, ["1,001 seeds: allowed are at most 1,000"]),
         ({"seeds": []}, ["there is no seed"]),
         ({"scores": ["image_acuracy"]}, ["'image_acuracy'", "Did you mean 'image_accuracy'?"]),
         ({"scores": ["rounds_to_target"]}, ["rounds_to_target needs a target"]),

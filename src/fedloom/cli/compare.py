@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -109,18 +110,24 @@ def seed_list(text: str | None) -> list[int] | None:
     """Seeds with commas; `0-4` stands for five.
 
     Raises:
-        BadInput: something else is there.
+        BadInput: something else is there, or more seeds than a comparison may have.
     """
+    from fedloom.comparison.plan import MOST_SEEDS
     from fedloom.errors import BadInput
 
     if text is None:
         return None
     seeds: list[int] = []
     for part in listed(text) or []:
-        first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        found = re.fullmatch(r"([0-9]{1,18})(?:-([0-9]{1,18}))?", part)
+        if not found:
             raise BadInput(f"--seeds {text!r}: {part!r} is no seed, expected numbers such as 0,1,2 or 0-4")
-        seeds += range(int(first), int(last if dash else first) + 1)
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last < first:
+            raise BadInput(f"--seeds {text!r}: {part!r} ends before it begins")
+        if len(seeds) + last - first >= MOST_SEEDS:
+            raise BadInput(f"--seeds {text!r}: too many seeds, allowed: at most {MOST_SEEDS:,}")
+        seeds += range(first, last + 1)
     return seeds
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +49,9 @@ class Target(Frozen):
     value: float
 
 
+MOST_SEEDS = 1_000
+
+
 class Plan(Frozen):
     """A comparison: rows x columns x seeds."""
 
@@ -92,9 +96,11 @@ class Plan(Frozen):
         ):
             if not given:
                 raise ValueError(f"there is no {what}")
-            twice = [x for x in given if list(given).count(x) > 1]
-            if twice:
-                raise ValueError(f"{what} {twice[0]!r} is given twice")
+            most, times = Counter(given).most_common(1)[0]
+            if times > 1:
+                raise ValueError(f"{what} {most!r} is given twice")
+        if len(self.seeds) > MOST_SEEDS:
+            raise ValueError(f"{len(self.seeds):,} seeds: allowed are at most {MOST_SEEDS:,}")
         if min(self.seeds) < 0:
             raise ValueError(f"seed {min(self.seeds)}: allowed are 0 and above")
         columns = [column.name for column in self.columns]

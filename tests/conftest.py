@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
+import signal
+import sys
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +26,10 @@ SMOKE = (
     *("settings.samples=20", "settings.retrain_steps=2", "settings.private_steps=2"),
     *("settings.tune_steps=2", "settings.tune_batch=8", "settings.gamma=0.2"),
 )
+
+# A shell has what it starts with `&` ignore Ctrl-C, and so would all that tests start and end by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Files of long tests, the longest first: what is left at the end should be short, or one process works while others
@@ -57,17 +65,24 @@ def fedloom_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plots are made but not drawn, for tests of what stands around them: drawing is most of a report's time."""
-    from io import BytesIO
+@pytest.fixture(autouse=True)
+def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tests plot is not drawn, which is a quarter of a small run's time: but in tests marked `drawn`, and in what
+    fixtures of a wider scope run.
+    """
+    if "matplotlib" in sys.modules and request.node.get_closest_marker("drawn") is None:
+        from matplotlib.figure import Figure
 
-    from matplotlib.figure import Figure
+        monkeypatch.setattr(Figure, "savefig", lambda self, target, **how: target.write(_blank()))
+
+
+@functools.cache
+def _blank() -> bytes:
     from PIL import Image
 
-    blank = BytesIO()
-    Image.new("RGB", (40, 40), "white").save(blank, "PNG")
-    monkeypatch.setattr(Figure, "savefig", lambda self, target, **how: target.write(blank.getvalue()))
+    file = BytesIO()
+    Image.new("RGB", (40, 40), "white").save(file, "PNG")
+    return file.getvalue()
 
 
 @pytest.fixture

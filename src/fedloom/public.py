@@ -23,9 +23,10 @@ from fedloom.models.settings import LearnerSettings
 from fedloom.pretraining import Assets, backbone_name
 from fedloom.runs.disk import explained, sync_folder, write_atomic
 from fedloom.runs.manifest import MANIFEST
+from fedloom.strict_json import parse
 
 # All that may lie there. A silo takes nothing else from a server: no code, no pickle, no path that leads elsewhere.
-_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}"
 _ALLOWED = re.compile(
     rf"tokenizer/{_NAME}\.(json|txt|jinja|model)|backbones/index\.json|backbones/{_NAME}/backbone\.safetensors"
 )
@@ -58,7 +59,7 @@ def unpack_public(files: Mapping[str, NDArray[np.uint8]], folder: Path) -> None:
     """
     for name, content in files.items():
         if not _ALLOWED.fullmatch(name):
-            raise BadInput(f"public file {name!r} is refused, allowed: {LAYOUT}")
+            raise BadInput(f"public file {name[:200]!r} is refused, allowed: {LAYOUT}")
         if getattr(content, "dtype", None) != np.uint8 or content.ndim != 1:
             raise BadInput(f"public file {name!r}: expected its bytes as uint8 (bytes,)")
     with written_whole(folder) as new:
@@ -105,14 +106,14 @@ def public_backbone(public: Path, learner: LearnerSettings) -> Path | None:
     if learner.pretrained is not None or not index.is_file():
         return None
     try:
-        known: Any = json.loads(index.read_text())
+        known: Any = parse(index.read_bytes())
         name = known.get(backbone_name(learner))
     except (OSError, ValueError, AttributeError) as error:
         raise BadInput(f"{index}: no index of backbones ({error})") from None
     if name is None:
         return None
     if not isinstance(name, str) or not re.fullmatch(_NAME, name):
-        raise BadInput(f"{index}: {name!r} is no folder's name")
+        raise BadInput(f"{index}: {str(name)[:60]!r} is no folder's name")
     if not (index.parent / name / "backbone.safetensors").is_file():
         raise BadInput(f"{index}: names {name}, which holds no backbone.safetensors")
     return index.parent / name

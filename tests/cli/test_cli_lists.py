@@ -135,6 +135,7 @@ def test_versions_against_bounds(version, bounds, fits):
     assert doctor_module().within(version, bounds) is fits
 
 
+@pytest.mark.drawn
 def test_partition(cli, tmp_path):
     shown = cli("partition", "--preset", "smoke", "--plot", "pictures/split.png")
     assert shown.code == 0
@@ -156,6 +157,7 @@ def test_partition_of_one_modality(cli):
     assert list(shown.json["splits"]) == ["image"]
 
 
+@pytest.mark.drawn
 def test_partition_with_pairs_and_texts_of_their_own_labels(cli, tmp_path):
     few = "size: 12, images: 40, texts: 40, test: 20, generic: 20, reference: 20"
     options = f"{{{few}, pairs: 60, test_pairs: 20, text_labels: family}}"
@@ -190,6 +192,7 @@ JOINT = (
 )
 
 
+@pytest.mark.drawn
 def test_partition_of_joint_samples(cli, tmp_path):
     shown = cli("partition", *JOINT, "--plot", "split.png")
     assert shown.code == 0, shown.err

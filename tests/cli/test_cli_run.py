@@ -103,7 +103,6 @@ def test_inspect(cli, smoke_run):
     assert {flow["client"] for flow in listed["flows"]} == {"image-0", "image-1", "text-0", "text-1"}
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_report_of_one_and_of_several(cli, smoke_run, tmp_path):
     for name in ("a", "b"):
         shutil.copytree(smoke_run.path, tmp_path / name)
@@ -112,6 +111,7 @@ def test_report_of_one_and_of_several(cli, smoke_run, tmp_path):
     assert "2 runs compared" in Path("both.html").read_text()
 
 
+@pytest.mark.drawn
 def test_generate(cli, smoke_run):
     command = ("generate", smoke_run.path, "--prompt", "A picture of iris.", "--prompt", "[/x] two", "--n", 3)
     assert cli(*command).code == 0

@@ -1,4 +1,4 @@
-"""A real federation on loopback for tests: a SuperLink with TLS, three silos with keys of their own."""
+"""A real federation on loopback for tests: a SuperLink with TLS, two silos with keys of their own."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ from fedloom.progress import Observer
 from fedloom.runs.load import Run, load_run
 from test_engines import overrides
 
+SILOS = 2  # of four clients
+
 
 class Federation:
-    """Three silos and a server, looked after by a thread."""
+    """Two silos and a server, looked after by a thread."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.said = root, list[str]()
@@ -33,10 +35,10 @@ class Federation:
         pki.init(self.keys, [])
         self._stack, self._over = ExitStack(), threading.Event()
         settings = HostSettings(folder=str(root / "server"), port=0, pki=str(self.keys))
-        for i in range(3):
+        for i in range(SILOS):
             pki.issue(self.keys, f"silo-{i}")
         self.link = self._stack.enter_context(SuperLink(settings, self.said.append))
-        self.silos = [self.silo(f"silo-{i}", self.keys / "silos" / f"silo-{i}") for i in range(3)]
+        self.silos = [self.silo(f"silo-{i}", self.keys / "silos" / f"silo-{i}") for i in range(SILOS)]
         self._watch = threading.Thread(target=self._look_after)
         self._watch.start()
 
@@ -99,5 +101,5 @@ def until(look: Callable[[], Any], seconds: float = 1200.0) -> Any:
 
 
 def config_for(method: str, *more: str) -> Config:
-    given = (*overrides(method), "engine.name=flower", "engine.silos=3", *more)
+    given = (*overrides(method), "engine.name=flower", f"engine.silos={SILOS}", *more)
     return load_config(preset="smoke", overrides=given, values={"method": method})

@@ -144,7 +144,11 @@ def test_it_scores(run, models):
         ("server.captioner.pretrained", "clip", "server.captioner .*: holds a clip, allowed: blip"),
         ("evaluation.features", "none", "evaluation.features = .*none.: no such path here"),
         ("evaluation.judge.pretrained", "none", "evaluation.judge.pretrained = .*none.: no such path here"),
-        ("server.captioner", "{pretrained: null, patch: 4}", "no generic part to pretrain .* give the models"),
+        (
+            "server.captioner",
+            "{pretrained: null, patch: 4}",
+            "no generic part to pretrain .* give the models",
+        ),
         ("server.device", "cuda:77", "device 'cuda:77'"),
     ],
 )

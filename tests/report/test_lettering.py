@@ -18,6 +18,8 @@ from fedloom.report import canvas, lettering
 from fedloom.report.pictures import compare_curves, label_panel, sample_grid, split_picture
 from fedloom.report.streams import class_picture
 
+pytestmark = pytest.mark.drawn
+
 # A private use character stands for a script that no installed font has, whatever machine this is.
 NONE = "\ue0f0"
 NAMES = (

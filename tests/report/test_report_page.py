@@ -113,13 +113,11 @@ def test_the_report_of_a_run_is_one_page_that_needs_nothing_else(run_path: Path,
         assert expected in page.text, expected
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_by_default_the_page_lies_in_the_run(tmp_path: Path, run_path: Path) -> None:
     copy = shutil.copytree(run_path, tmp_path / "a")
     assert write_report([copy]) == copy / "report.html"
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_unfinished_run_and_one_without_texts(tmp_path: Path) -> None:
     page = read(write_report([make_run(tmp_path / "a", 1, text=False, finished=False)]))
     check_self_contained(page)
@@ -129,7 +127,6 @@ def test_an_unfinished_run_and_one_without_texts(tmp_path: Path) -> None:
     assert "text-0" not in page.text
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_bare_run_gives_a_page(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "config.yaml").write_text("method: fedmmkt\ndata: {name: flora}\n")
@@ -138,7 +135,6 @@ def test_a_bare_run_gives_a_page(tmp_path: Path) -> None:
     assert "0 rounds" in page.text
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_several_runs_are_compared(run_path: Path, tmp_path: Path) -> None:
     other = make_run(tmp_path / "b", 1)
     rows = [json.loads(line) for line in (other / "metrics.jsonl").read_text().splitlines()]
@@ -155,7 +151,6 @@ def test_several_runs_are_compared(run_path: Path, tmp_path: Path) -> None:
     assert "65.1% ± 6.94" in page.text  # mean and deviation over the two seeds
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "config.yaml").write_text("{method: fedmmkt, data: flora, seed: 1}")
@@ -167,7 +162,6 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
 HOSTILE = '<script>alert(1)</script>"><img src=http://evil onerror=x> $\\frac{$ [red]{{x}} $title'
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a", 0)
     for name in ("metrics.jsonl", "ledger.jsonl", "summary.json", "split.json", "environment.json"):
@@ -190,7 +184,6 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert "[red]{{x}}" in console.export_text()
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_broken_files_are_named(tmp_path: Path, run_path: Path) -> None:
     with pytest.raises(BadInput, match="at least one"):
         write_report([])
@@ -284,7 +277,6 @@ def test_recalls_as_people_say_them() -> None:
     assert set(COLOURS) == {s.key for s in SCORES if s.key not in KIND_SCORES}
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_pair_clients_and_the_server(tmp_path: Path, run_path: Path) -> None:
     page = read(write_report([make_run(tmp_path / "a", 0, pairs=True)]))
     check_self_contained(page)
@@ -306,7 +298,6 @@ def test_pair_clients_and_the_server(tmp_path: Path, run_path: Path) -> None:
     assert "Generator" not in text
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_runs_without_pairs_are_as_ever(run_path: Path) -> None:
     page = read(write_report([run_path], run_path.parent / "r.html"))
     others = ("What each kind", "Class spread", "Shared model", "Joint clients", "joint")

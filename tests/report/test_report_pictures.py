@@ -19,6 +19,8 @@ from fedloom.report.pictures import (
     split_picture,
 )
 
+pytestmark = pytest.mark.drawn
+
 
 def pictures(n: int, side: int = 8) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (n, side, side, 3), dtype=np.uint8)

@@ -20,6 +20,8 @@ from fedloom.report.text import summary_table
 from fedloom.runs import load_run
 from fedloom.summary import summarise
 
+pytestmark = pytest.mark.drawn
+
 ROWS = [with_streams(row(t, 0)) for t in range(5)]
 
 

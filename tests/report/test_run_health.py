@@ -273,7 +273,6 @@ def test_folders_that_lack_things(sound: Parts, what: str) -> None:
 OLD_ROW, OLD_LABELS = ("tested",), ("drawn_classes", "voted_classes", "kept_classes")
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_old_run_folder_is_reported(tmp_path: Path) -> None:
     """Written before any of the facts for warnings were: what it tells is enough for some of them."""
     folder = make_run(tmp_path / "old")
@@ -307,7 +306,6 @@ def test_the_summary_holds_them() -> None:
     assert set(told["one-seed"]) == {"name", "level", "message", "advice"}
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_hostile_warnings_stay_text(tmp_path: Path, run_path: Path) -> None:
     folder = shutil.copytree(run_path, tmp_path / "a")
     (folder / "metrics.jsonl").write_text(

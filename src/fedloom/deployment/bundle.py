@@ -7,6 +7,7 @@ with one of these.
 from __future__ import annotations
 
 import io
+import json
 import lzma
 import struct
 import tomllib
@@ -99,4 +100,5 @@ def is_ours(fab: bytes) -> bool:
         ours = tomllib.loads(_PYPROJECT.format(version=version, flower=flower))
     except _UNREADABLE:
         return False
+    project, ours = (json.dumps(x, sort_keys=True, default=str) for x in (project, ours))  # `true` is not 1
     return files == _FILES and project == ours

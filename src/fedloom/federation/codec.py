@@ -101,7 +101,7 @@ def decode(payload: bytes, expected: type | tuple[type, ...]) -> Any:
     name, entries = _read(payload, verify=True)
     allowed = {t.__name__: t for t in (expected if isinstance(expected, tuple) else (expected,))}
     if name not in allowed:
-        raise ContractBreach(f"message is {name!r}; declared {' or '.join(allowed)}")
+        raise ContractBreach(f"message is {name[:60]!r}; declared {' or '.join(allowed)}")
     fields = fields_of(allowed[name])
     _same_names(name, [e.name for e in entries], [f.name for f in fields])
     for field, entry in zip(fields, entries):
@@ -110,7 +110,7 @@ def decode(payload: bytes, expected: type | tuple[type, ...]) -> Any:
     try:
         message = allowed[name](**{e.name: _unpack(e, view) for e in entries})
     except (TypeError, ValueError) as error:  # text that is no UTF-8, or the message's own __post_init__
-        raise ContractBreach(f"message {name} cannot be read: {error}") from error
+        raise ContractBreach(f"message {name} cannot be read: {str(error)[:300]}") from error
     check_structure(message)
     return message
 
@@ -233,7 +233,7 @@ def _read(payload: bytes, *, verify: bool) -> tuple[str, list[_Entry]]:
     if not isinstance(name, str):
         raise ContractBreach("payload has a header without a message name")
     if end != total:
-        raise ContractBreach(f"message {name!r} describes {end} bytes but is {total} bytes long")
+        raise ContractBreach(f"message {name[:60]!r} describes {end} bytes but is {total} bytes long")
     return name, entries
 
 

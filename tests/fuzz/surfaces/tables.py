@@ -79,6 +79,11 @@ def plain(text: str) -> bool:
     )
 
 
+def seen(text: str) -> bool:
+    """Whether there is anything to see in a text: a byte-order mark is not."""
+    return any(unicodedata.category(c) != "Cf" and not c.isspace() for c in text)
+
+
 def one_space(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", name).replace("_", " ").split())
 
@@ -116,7 +121,8 @@ def true_texts(folder: Path, given: Input) -> Any:
         if not all(map(plain, header)) or header.count("text") != 1 or header.count("label") != 1:
             raise Unsure if not all(map(plain, header)) or len(header) == 1 else Refused("the header")
         text, label = header.index("text"), header.index("label")
-        if any(len(row) != len(header) for row in rows if any(field.strip() for field in row)):
+        rows = [row for row in rows if any(map(seen, row))]
+        if any(len(row) != len(header) for row in rows):
             surplus = all(
                 len(row) == len(header) or (len(row) == len(header) + 1 and not row[-1].strip())
                 for row in rows

@@ -13,6 +13,8 @@ from fedloom.errors import BadInput, FedloomError
 from fedloom.progress import Observer
 from whole_runs import ROUNDS, assert_equal, last, rows_of, smallest, weights_of
 
+pytestmark = pytest.mark.drawn
+
 CLIENTS = ("image-0", "image-1", "text-0", "text-1")
 
 # ------------------------------------------------------------------------------------------- the same bits

@@ -21,6 +21,8 @@ from fedloom.setting_trees import validate
 from fedloom.sites import build_client, site_specs
 from whole_runs import ROUNDS, assert_equal, smallest
 
+pytestmark = pytest.mark.drawn
+
 # ------------------------------------------------------------------------------------------------- kill -9
 
 # Imports once, then forks a child a case (before torch has any thread); the child does the run and kills itself.

@@ -22,6 +22,8 @@ from fedloom.config import load_config
 from fedloom.models.families import family_of
 from pretend import DEVICE, OTHER, pretended
 
+pytestmark = pytest.mark.drawn
+
 SPECIES = ("pink primrose", "hard-leaved pocket orchid", "canterbury bells")
 DISHES = ("apple_pie", "ramen", "tacos")
 SMALL = (

@@ -147,6 +147,7 @@ def test_who_is_refused(federation: Federation, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- a silo is lost
 
 
+@pytest.mark.conformance  # in ordinary tests: a lost silo over a grid; a supervisor that starts its processes again
 def test_a_killed_silo_is_missed_and_comes_back(federation: Federation, tmp_path: Path) -> None:
     """kill -9 of one silo's processes in mid-round: the round ends without it, later ones have it again."""
     # As many rounds as it takes Flower to give up the dead one and let it in again. The first waits for it almost as

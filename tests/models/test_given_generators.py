@@ -28,6 +28,8 @@ from fedloom.runs.load import Run
 from pretend import DEVICE, pretended
 from whole_runs import assert_equal
 
+pytestmark = pytest.mark.drawn
+
 torch.set_num_threads(1)
 
 KINDS = ("latent", "glide")

@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from fedloom import __version__
 from fedloom.runs.disk import write_atomic
@@ -100,5 +101,9 @@ def is_ours(fab: bytes) -> bool:
         ours = tomllib.loads(_PYPROJECT.format(version=version, flower=flower))
     except _UNREADABLE:
         return False
-    project, ours = (json.dumps(x, sort_keys=True, default=str) for x in (project, ours))  # `true` is not 1
-    return files == _FILES and project == ours
+    return files == _FILES and _told(project) == _told(ours)
+
+
+def _told(settings: dict[str, Any]) -> str:
+    """Settings as text, in which `true` is not 1."""
+    return json.dumps(settings, sort_keys=True, default=str)

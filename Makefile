@@ -34,7 +34,7 @@ test: install  ## check everything: format, lint, types, tests
 	$(BIN)/ruff check $(CHECKED)
 	@echo "$(BIN)/mypy; meanwhile tests are compiled"
 	@$(BIN)/mypy & types=$$!; $(COMPILED) $(BIN)/python -m pytest --collect-only -q >/dev/null 2>&1; wait $$types
-	$(COMPILED) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(COMPILED) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 conformance: install  ## every method on every real engine: equal numbers (long)
 	$(BIN)/python -m pytest -m conformance

@@ -18,7 +18,7 @@ from fedloom.models.clip import build_clip
 from fedloom.models.generator import build_generator
 from fedloom.models.judge import Judge
 from fedloom.models.learner_build import build_learner
-from fedloom.planning.load import count
+from fedloom.planning.load import Load, count
 from fedloom.pretraining import load_tokenizer
 from fedloom.pretraining.builders import tokenizer_folder
 from fedloom.scenes import cached_scene
@@ -139,7 +139,8 @@ def test_a_cuda_that_is_not_here_has_no_time():
         (["data.options.sizes=3"], "no option 'sizes'"),
     ],
 )
-def test_what_cannot_be_is_one_line(overrides, said, no_weights):
+def test_what_cannot_be_is_one_line(overrides, said, no_weights, monkeypatch):
+    monkeypatch.setattr("fedloom.planning.learners.measured", lambda *given: Load())  # of the others
     with pytest.raises(BadInput, match=said) as error:
         fedloom.plan(preset="smoke,mix/images", overrides=overrides)
     assert "\n" not in str(error.value)

@@ -147,6 +147,20 @@ def test_resuming_on_other_data(unbroken, tmp_path):
         fedloom.run(resume=folder)
 
 
+def test_resuming_on_other_weights(tmp_path):
+    """They lie where they lay, and are others."""
+    from fedloom.runs.folder import RunFolder
+
+    folder = RunFolder.create(tmp_path / "run", {"method": "fedmd"})
+    folder.pin_inputs("a" * 64, {})  # of an earlier version, which wrote no weights down
+    folder.pin_inputs("a" * 64, {"clients.image.0.pretrained": "b" * 64})
+    folder.pin_inputs("a" * 64, {"clients.image.0.pretrained": "b" * 64})
+    with pytest.raises(
+        BadInput, match=r"the weights of clients\.image\.0\.pretrained have changed since it began"
+    ):
+        folder.pin_inputs("a" * 64, {"clients.image.0.pretrained": "c" * 64})
+
+
 def test_data_that_change_while_a_run_begins(unbroken):
     """A worker process reads them minutes after the run did: they must be the same."""
     config = validate(Config, unbroken.config)

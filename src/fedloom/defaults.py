@@ -115,10 +115,10 @@ def held(name: str, data: Mapping[str, Any]) -> tuple[Modality, ...]:
 
 def _well_formed(tree: Mapping[str, Any]) -> bool:
     data, clients = tree.get("data") or {}, tree.get("clients") or {}
-    groups = isinstance(data, Mapping) and isinstance(clients, Mapping)
-    return (
-        groups and isinstance(data.get("options") or {}, Mapping) and isinstance(tree.get("method", ""), str)
-    )
+    if not (isinstance(data, Mapping) and isinstance(clients, Mapping)):
+        return False
+    words = (tree.get("method"), data.get("name"), data.get("root"))
+    return isinstance(data.get("options") or {}, Mapping) and all(isinstance(w, str | None) for w in words)
 
 
 def _data_name(tree: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ from fedloom.parts import (
     sized,
     split_data,
 )
-from fedloom.pretraining import Assets
+from fedloom.pretraining import Assets, given_weights
 from fedloom.progress import Observer
 from fedloom.quiet import settle_process
 from fedloom.report.pictures import label_panel, sample_grid
@@ -133,7 +133,7 @@ def run(
     tree = config.model_dump(mode="json")
     own = nullcontext(folder) if resume is not None else new_run(out, tree, overwrite=overwrite)
     with own as folder, folder.exclusive():
-        folder.pin_data(scene.digest)
+        folder.pin_inputs(scene.digest, given_weights(tree))
         for line in told:
             watch.filled(line)
             folder.log(line)

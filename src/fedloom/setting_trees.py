@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from fedloom.data.encodings import decode
 from fedloom.errors import BadInput, nearest
 from fedloom.yaml_core import MOST_CHARACTERS, Tree, YamlProblem, parse
 
+_SHOWN = 200  # characters of an argument
 LITERAL = ("options", "settings")  # groups whose keys are a reader's or a method's own
 
 
@@ -34,13 +35,39 @@ def read_settings(
 def validate(kind: type[Any], tree: Mapping[str, Any], where: str = "") -> Any:
     """`kind(**tree)`, with pydantic's complaint put as one line: file and line, key, value, what is allowed."""
     try:
-        return kind(**tree)
+        made = kind(**tree)
     except ValidationError as error:
         first = _telling(error.errors())
-        place = _place(tree, first["loc"])
-        raise BadInput(
-            f"{place}: {_one_line(kind, first, where)}" if place else _one_line(kind, first, where)
-        ) from None
+        said, place = _one_line(kind, first, where), _place(tree, first["loc"])
+        raise BadInput(f"{place}: {said}" if place else said) from None
+    if (path := _not_a_number(tree, made)) is not None:
+        key, place = ".".join(map(str, (where, *path) if where else path)), _place(tree, path)
+        said = f"{key} = {str(_at(tree, path)).lower()}: expected a number"
+        raise BadInput(f"{place}: {said}" if place else said)
+    return made
+
+
+def _not_a_number(given: Any, taken: Any) -> tuple[str | int, ...] | None:
+    """Where a truth value was given and has been taken for 0 or 1, which pydantic does."""
+    if isinstance(given, bool):
+        return () if type(taken) in (int, float) else None
+    pairs: Iterable[tuple[Any, Any, Any]] = ()
+    if isinstance(given, Mapping) and isinstance(taken, BaseModel):
+        pairs = ((key, value, getattr(taken, str(key), None)) for key, value in given.items())
+    elif isinstance(given, Mapping) and isinstance(taken, Mapping):
+        pairs = ((key, value, taken.get(key)) for key, value in given.items())
+    elif isinstance(given, list | tuple) and isinstance(taken, list | tuple):
+        pairs = ((n, a, b) for n, (a, b) in enumerate(zip(given, taken)))
+    for key, value, became in pairs:
+        if (path := _not_a_number(value, became)) is not None:
+            return (key, *path)
+    return None
+
+
+def _at(tree: Any, path: Sequence[str | int]) -> Any:
+    for part in path:
+        tree = tree[part]
+    return tree
 
 
 def _telling(errors: list[ErrorDetails]) -> ErrorDetails:
@@ -59,7 +86,12 @@ def fitting(kind: Any, value: Any, key: str) -> Any:
         BadInput: no truth value, number or word where one is expected.
     """
     try:
-        return TypeAdapter(kind, config={"coerce_numbers_to_str": True}).validate_python(value)
+        made = TypeAdapter(kind, config={"coerce_numbers_to_str": True}).validate_python(value)
+        if (found := _not_a_number(value, made)) is None:
+            return made
+        raise BadInput(
+            f"{'.'.join(map(str, (key, *found)))} = {str(_at(value, found)).lower()}: expected a number"
+        )
     except ValidationError as error:
         first = error.errors()[0]
         if not first["type"].startswith(("bool_", "int_", "float_", "string_")):
@@ -155,6 +187,10 @@ def read_yaml(path: Path, what: str) -> Any:
     """What a YAML file says. Raises BadInput."""
     most = 4 * MOST_CHARACTERS  # bytes
     try:
+        if (
+            path.is_fifo() and "fd" not in path.parts
+        ):  # a shell's `<(...)` is /dev/fd/63; to others nobody may write
+            raise BadInput(f"{what} {path}: expected a file, this is a pipe")
         with path.open("rb") as file:
             data = file.read(most + 1)
     except (OSError, ValueError) as error:  # ValueError: a name that holds a zero byte
@@ -178,15 +214,20 @@ def _said(value: Any) -> str:
 def override(text: str) -> Tree:
     """The tree that a `key=value` says, value being YAML. Raises BadInput."""
     key, equals, raw = text.partition("=")
+    key, shown = key.strip(" "), f"{text[:_SHOWN]}..." if len(text) > _SHOWN else text
     if not equals or not key:
-        raise BadInput(f"--set {text!r}: expected key=value")
+        raise BadInput(f"--set {shown!r}: expected key=value")
+    if not key.isprintable():
+        raise BadInput(
+            f"--set {shown!r}: expected words with dots between before the =, such as clients.batch"
+        )
     try:
-        value: Any = parse(raw) if raw.strip() else raw.strip()
-        return nested({key.strip(): value})
+        value: Any = parse(raw) if raw.strip(" ") else ""
+        return nested({key: value})
     except YamlProblem as problem:
-        raise BadInput(f"--set {text!r}: {raw!r} is no YAML value ({problem})") from None
+        raise BadInput(f"--set {shown!r}: {raw[:_SHOWN]!r} is no YAML value ({problem})") from None
     except BadInput as error:
-        raise BadInput(f"--set {text!r}: {error}") from None
+        raise BadInput(f"--set {shown!r}: {error}") from None
 
 
 # --------------------------------------------------------------------------------------------------- putting together

@@ -45,6 +45,11 @@ def refusal(**given) -> str:
             "the key 'clients.batch' is given twice, in line 2 and in line 3",
         ),
         (b"clients: 1\nclients.batch: 2\n", "the key 'clients' is given twice, in line 1 and in line 2"),
+        (b"rounds: true", "mine.yaml, line 1: rounds = true: expected a number"),
+        (
+            b"clients:\n  image:\n  - {arch: vit, hidden: 16, heads: true}",
+            "clients.image.0.heads = true: expected a",
+        ),
         (b"[1, 2]", "mine.yaml: holds a list, expected keys and values"),
         (b"rounds:3", "mine.yaml: holds a text, expected keys and values"),
         (b"rounds:\n\t3", "mine.yaml, line 2, column 1: not YAML, a tab; indent with spaces"),
@@ -217,3 +222,28 @@ def test_by_the_command_line(cli, tmp_path):
         assert shown.code == 2
         assert told in shown.err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.yaml"]
+
+
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path):
+    file = tmp_path / "mine.yaml"
+    os.mkfifo(file)
+    with pytest.raises(BadInput, match=r"mine\.yaml: expected a file, this is a pipe"):
+        load_config(file=file)
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("ro\x07unds=3", "expected words with dots between before the ="),
+        ("\nrounds=3", "expected words with dots between before the ="),
+        ("settings.gamma=\x1c", "is no YAML value"),
+        ("- " * 90_000, "...': expected key=value"),
+        ("rounds=true", "rounds = true: expected a number"),
+    ],
+)
+def test_overrides_that_are_none(argument, told):
+    with pytest.raises(BadInput) as error:
+        load_config(overrides=(argument,))
+    assert told in str(error.value)
+    assert len(str(error.value)) < 500
+    assert "\n" not in str(error.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from fedloom.cli.live import Lines
 from fedloom.deployment import events
 from fedloom.deployment.events import EventClock, EventLog, follow, run_log, standing
+from fedloom.deployment.submit import jobs
 from fedloom.errors import BadInput, FedloomError
 from fedloom.progress import Observer
 
@@ -228,3 +230,41 @@ def test_one_that_died_and_one_that_ended_while_we_looked(
 
     monkeypatch.setattr(events, "alive", ends)
     assert standing(path)["state"] == "done"
+
+
+# ------------------------------------------------------------------------------------------------- damaged files
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"[1]", "expected an object, not list"),
+        (b'{"event": "process"', "not JSON"),
+        (b'{"event": "process", "pid": "many"}', "pid = 'many'"),
+        (b'{"event": "phase", "arguments": [1]}', "1 arguments of 'phase', expected 2"),
+        (b'{"event": "begin", "arguments": [[]]}', "the argument of 'begin' is a list"),
+        (
+            b'{"event": "over", "folder": 3, "error": null, "bad_input": false}',
+            "folder = '3': input should be a valid string",
+        ),
+    ],
+)
+def test_a_line_that_no_run_wrote_is_named(line: bytes, said: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(line + b"\n")
+    with pytest.raises(BadInput, match=re.escape(str(path))) as error:
+        standing(path)
+    assert said in str(error.value)
+
+
+def test_a_damaged_job_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    for name, content in (
+        ("ab", '{"id": "ab", "flower": "1", "out": "runs/a", "resume": null}'),
+        ("cd", "{}{"),
+    ):
+        (tmp_path / "jobs" / f"{name}.json").write_text(content)
+    rows = {row["id"]: row for row in jobs(tmp_path)}
+    assert (rows["ab"]["state"], rows["ab"]["folder"]) == ("waiting", "runs/a")
+    assert rows["cd"]["state"] == "unreadable"
+    assert "cd.json: not JSON" in rows["cd"]["error"]

@@ -286,9 +286,12 @@ def _tree(rng: Random, data: bytes) -> bytes:
 def change_tree(rng: Random, tree: Any) -> Any:
     """`tree` with one node of it changed."""
     spots: list[tuple[Any, Any]] = []
-    todo = [tree]
+    todo, seen = [tree], set[int]()
     while todo:
         node = todo.pop()
+        if id(node) in seen:  # aliases of YAML: written out they would fill the memory
+            continue
+        seen.add(id(node))
         for key in node if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
             spots.append((node, key))
             todo.append(node[key])

@@ -71,6 +71,8 @@ def core_yaml(data: bytes) -> Any:
     try:
         return _yaml(yaml.compose(data.decode("utf-8-sig"), yaml.BaseLoader), 0)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if "'\\t' that cannot start" in str(error):
+            raise Unsure from None  # between words a tab is as good as a blank, and this reader does not know it
         raise Refused(f"no YAML: {str(error)[:60]}") from None
 
 
@@ -97,6 +99,17 @@ def _yaml(node: Any, depth: int) -> Any:
     if re.fullmatch(r"[-+]?\.inf|\.nan", node.value, re.IGNORECASE):
         return float(node.value.replace(".", ""))
     return float(node.value) if _FLOAT.fullmatch(node.value) else node.value
+
+
+def same_number(taken: Any, given: Any) -> bool:
+    """Whether a number is the one that was given: in words too, a whole one also as the float next to it."""
+    if type(taken) not in (int, float) or type(given) not in (int, float, str):
+        return False
+    found: list[Any] = []
+    for kind in (int, float):
+        with suppress(ValueError, OverflowError):
+            found.append(kind(given))
+    return taken in found if isinstance(given, str) else taken in (given, *found[1:])
 
 
 _KINDS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))

@@ -81,7 +81,9 @@ class Plan(Frozen):
         if not isinstance(rows, list | tuple):
             return tree
         named = [
-            {**row, "name": row.get("name") or row.get("method", "")} if isinstance(row, Mapping) else row
+            {**row, "name": row.get("method", "")}
+            if isinstance(row, Mapping) and row.get("name") in (None, "")
+            else row
             for row in rows
         ]
         return {**tree, "rows": named}

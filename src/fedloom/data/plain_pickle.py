@@ -68,6 +68,8 @@ class _Unpickler(pickle.Unpickler):
             return _Kind()
 
         def encode(text: str, codec: str | bytes = "latin1") -> bytes:
+            if codec not in ("latin1", "latin-1", b"latin1", b"latin-1"):
+                raise pickle.UnpicklingError(f"bytes in {str(codec)[:40]!r}, allowed: latin1")
             return text.encode("latin1")
 
         if module in _NUMPY and name == "_reconstruct":

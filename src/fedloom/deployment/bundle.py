@@ -92,10 +92,13 @@ def is_ours(fab: bytes) -> bool:
     """Whether what Flower packed is this app, whoever packed it: the same files and settings but for versions."""
     try:
         with zipfile.ZipFile(io.BytesIO(fab)) as packed:
-            entries = [entry for entry in packed.infolist() if entry.filename != _INDEX]
-            if sum(entry.file_size for entry in entries) > _MOST or len(entries) != len(_FILES) + 1:
+            entries = packed.infolist()
+            if sum(entry.file_size for entry in entries) > _MOST or len(set(packed.namelist())) < len(
+                entries
+            ):
                 return False
             files = {entry.filename: packed.read(entry).decode() for entry in entries}
+        files.pop(_INDEX, None)
         project = tomllib.loads(files.pop("pyproject.toml"))
         version, flower = project["project"]["version"], project["tool"]["flwr"]["app"]["flwr-version-target"]
         ours = tomllib.loads(_PYPROJECT.format(version=version, flower=flower))

@@ -9,7 +9,6 @@ Each line has a `time` besides, in seconds since 1970.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.deployment.processes import alive
+from fedloom.deployment.shapes import read_event
 from fedloom.errors import BadInput, FedloomError
 from fedloom.progress import Observer
-from fedloom.runs.disk import append_line, json_line
+from fedloom.runs.disk import append_line, explained, json_line
 
 _PACE = 0.5  # seconds between lines of `at`
 
@@ -107,7 +107,7 @@ def follow(
                 clock.now = float(line.get("time", clock.now))
             event = line.get("event")
             if event == "process":
-                pid = int(line["pid"])
+                pid = line["pid"]
             elif event == "over":
                 return _result(line)
             elif event in ("stage", "at", "notes", "begin", "phase", "round", "end"):
@@ -132,7 +132,7 @@ def standing(path: Path) -> dict[str, Any]:
     state: waiting (nothing written yet), running, died (its process is gone, unfinished), failed, done.
     """
     found = _told(path)
-    if found["state"] == "running" and not alive(int(found["pid"])):
+    if found["state"] == "running" and not alive(found["pid"]):
         found = _told(path)  # once more: it may have written its end just before it ended
         if found["state"] == "running":
             found["state"] = "died"
@@ -167,17 +167,21 @@ def _in_a_line(error: BaseException) -> str:
 
 def _result(line: Mapping[str, Any]) -> Path:
     if line["error"] is not None:
-        raise (BadInput if line["bad_input"] else FedloomError)(line["error"])
+        raise (BadInput if line.get("bad_input") else FedloomError)(line["error"])
     return Path(line["folder"])
 
 
 def _new_lines(path: Path, at: int) -> tuple[list[dict[str, Any]], int]:
-    """The whole lines after byte `at`, and where they end."""
+    """The whole lines after byte `at`, and where they end. Raises BadInput for lines that are none of ours."""
     try:
-        with path.open("rb") as file:
+        if path.exists() and not path.is_file():
+            raise BadInput(f"{path}: expected a file, this is a folder, a pipe or a device")
+        with explained("read", path), path.open("rb") as file:
             file.seek(at)
             data = file.read()
-    except FileNotFoundError:
-        return [], at
+    except FedloomError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return [], at
+        raise
     whole = data.rfind(b"\n") + 1
-    return [json.loads(line) for line in data[:whole].splitlines()], at + whole
+    return [read_event(line, str(path)) for line in data[:whole].splitlines()], at + whole

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
 from fedloom.deployment.bundle import write_bundle
 from fedloom.deployment.events import standing
 from fedloom.deployment.job import Job, event_file
-from fedloom.errors import BadInput, unknown
+from fedloom.deployment.shapes import JobRecord
+from fedloom.errors import BadInput, FedloomError, unknown
 from fedloom.runs.disk import read_object, write_atomic
 
 
@@ -39,14 +41,28 @@ def hand_over(link: Link, job: Job) -> str:
 
 
 def jobs(server: Path) -> list[dict[str, Any]]:
-    """All jobs handed to a server, the oldest first: id, flower, folder and what `events.standing` says."""
-    files = sorted((server / "jobs").glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns)
-    rows = []
-    for record in map(read_object, files):
+    """All jobs handed to a server, the oldest first: id, flower, folder and what `events.standing` says.
+
+    One whose files are damaged has the state "unreadable", and `error` says why.
+    """
+    return [_job(server, path) for path in sorted((server / "jobs").glob("[!.]*.json"), key=_written)]
+
+
+def _written(path: Path) -> int:
+    return os.lstat(path).st_mtime_ns
+
+
+def _job(server: Path, path: Path) -> dict[str, Any]:
+    nothing = {"pid": None, "folder": None, "round": None, "rounds": None}
+    try:
+        record = read_object(path, JobRecord)
+        if not record:
+            raise BadInput(f"{path}: there is no such file")
         now = standing(event_file(server, record["id"]))
-        now["folder"] = now["folder"] or record["resume"] or record["out"]
-        rows.append({"id": record["id"], "flower": record["flower"], **now})
-    return rows
+    except FedloomError as error:
+        return {"id": path.stem, "flower": None, **nothing, "state": "unreadable", "error": str(error)}
+    now["folder"] = now["folder"] or record["resume"] or record["out"]
+    return {"id": record["id"], "flower": record["flower"], **now}
 
 
 def event_path(server: Path, job: str) -> Path:

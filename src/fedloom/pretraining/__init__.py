@@ -6,6 +6,14 @@ from __future__ import annotations
 
 from fedloom.pretraining.assets import Assets, prepare
 from fedloom.pretraining.builders import load_tokenizer
-from fedloom.pretraining.keys import backbone_name, fingerprint, weights_print
+from fedloom.pretraining.keys import backbone_name, fingerprint, given_weights, weights_print
 
-__all__ = ["Assets", "backbone_name", "fingerprint", "load_tokenizer", "prepare", "weights_print"]
+__all__ = [
+    "Assets",
+    "backbone_name",
+    "fingerprint",
+    "given_weights",
+    "load_tokenizer",
+    "prepare",
+    "weights_print",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,29 @@ def weights_print(pretrained: str) -> str:
     if not files and pretrained.count("+") == 1:
         return "+".join(weights_print(part) if part else "" for part in pretrained.split("+"))
     return _prints((file.name, file) for file in files) or pretrained
+
+
+def given_weights(config: Mapping[str, Any]) -> dict[str, str]:
+    """The `weights_print` of all weights that a configuration names, by the setting that names them.
+
+    config: its tree, as `Config.model_dump` gives it.
+    """
+    found: dict[str, str] = {}
+
+    def look(tree: Any, place: str) -> None:
+        rows = (
+            tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list) else ()
+        )
+        for key, value in rows:
+            where = f"{place}.{key}" if place else str(key)
+            if key in ("pretrained", "features") and isinstance(value, str):
+                found[where] = weights_print(value)
+            else:
+                look(value, where)
+
+    for part in ("server", "clients", "evaluation"):
+        look(config.get(part), part)
+    return found
 
 
 def _prints(files: Iterable[tuple[str, Path]]) -> str:

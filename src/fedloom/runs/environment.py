@@ -28,8 +28,7 @@ def versions() -> dict[str, str]:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Python, platform, package versions, processors and threads, the command and the time (UTC)."""
-    torch = sys.modules.get("torch")  # asked only if it is here anyway
+    """Python, platform, package versions, processors, the command and the time (UTC)."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
@@ -37,6 +36,5 @@ def describe_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpu_count": os.cpu_count(),
-        "threads": torch.get_num_threads() if torch is not None else os.environ.get("OMP_NUM_THREADS"),
         "packages": versions(),
     }

@@ -165,7 +165,9 @@ class RunFolder:
         with explained("make the run folder", self.path):
             for part in (self.samples, self.checkpoints, self.export):
                 part.mkdir(parents=True, exist_ok=True)
-        facts = {"run": uuid.uuid4().hex, **describe_environment(), **environment}
+        engine = config.get("engine") or {}
+        facts = {"run": uuid.uuid4().hex, **describe_environment(), "threads": engine.get("threads")}
+        facts |= environment
         write_atomic(self.path / "environment.json", json_text(facts))
         write_atomic(self.metrics, "")
         text = dump(plain(config, keep_nonfinite=True))
@@ -228,22 +230,28 @@ class RunFolder:
         """What silos know this run by, also after a resume and in another place."""
         return str(read_object(self.path / "environment.json", Environment).get("run", self.path.name))
 
-    def pin_data(self, digest: str) -> None:
-        """Write down what data the run is of, once; from then on it goes on with the same data only.
+    def pin_inputs(self, data: str, weights: Mapping[str, str]) -> None:
+        """Write down what the run is made of, once; from then on it goes on with the same data and weights only.
+
+        Args:
+            data: digest of the data set.
+            weights: of given weights the digest, by the setting that names them.
 
         Raises:
-            BadInput: it began on other data.
+            BadInput: it began on other data, or on other weights.
         """
         file = self.path / "environment.json"
         facts = read_object(file)
-        began = facts.get("data")
-        if began is None:
-            write_atomic(file, json_text({**facts, "data": digest}))
-        elif began != digest:
-            raise BadInput(
-                f"{self.path}: its data have changed since it began (digest {str(began)[:12]} in environment.json, "
-                f"now {digest[:12]}). Put back the files it began with, or begin a new run"
-            )
+        began = {"its data": facts.get("data")}
+        began |= {f"the weights of {key}": digest for key, digest in (facts.get("weights") or {}).items()}
+        now = {"its data": data} | {f"the weights of {key}": digest for key, digest in weights.items()}
+        for what, digest in now.items():
+            if began.get(what) not in (None, digest):
+                raise BadInput(
+                    f"{self.path}: {what} have changed since it began (digest {str(began[what])[:12]} in "
+                    f"environment.json, now {digest[:12]}). Put back the files it began with, or begin a new run"
+                )
+        write_atomic(file, json_text({**facts, "data": data, "weights": dict(weights)}))
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

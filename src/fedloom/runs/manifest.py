@@ -16,6 +16,7 @@ from fedloom.runs.disk import plain, sync_folder, write_atomic
 from fedloom.strict_json import parse
 
 MANIFEST = "manifest.json"
+SMALL = 4_000_000  # bytes, read in milliseconds
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -42,8 +43,8 @@ def damage(folder: Path, *, contents: bool) -> str | None:
     """What is wrong with a sealed folder, in a few words, or None.
 
     Args:
-        contents: compare the sha256 of every file; otherwise of those alone that were written after the manifest, and
-            of the others presence and size, which is fast.
+        contents: compare the sha256 of every file; otherwise of small ones and of those that were written after the
+            manifest, and of the others presence and size, which is fast.
     """
     manifest = folder / MANIFEST
     try:
@@ -60,7 +61,7 @@ def damage(folder: Path, *, contents: bool) -> str | None:
                 return f"{name} is no file"
             if found.st_size != size:
                 return f"{name} has {found.st_size} bytes, its {MANIFEST} says {size}"
-            if (contents or found.st_mtime_ns > sealed) and _sha256(path) != digest:
+            if (contents or size <= SMALL or found.st_mtime_ns > sealed) and _sha256(path) != digest:
                 return f"{name} is not what was written (sha256 differs)"
         except OSError as error:
             return f"{name}: {error.strerror or error}"
@@ -78,4 +79,6 @@ def _files(manifest: Any) -> dict[str, tuple[int, str]]:
         if type(size) is not int or size < 0 or not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
             raise ValueError("no size or no sha256")
         files[name] = size, digest
+    if not files:
+        raise ValueError("it names no file")
     return files

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict  # pydantic's own; that of Python 3.11 c
 
 from fedloom.errors import BadInput
 
-_OPEN = ConfigDict(extra="allow", strict=True)
+OPEN = ConfigDict(extra="allow", strict=True)
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]  # whole in a float too
 Number = Annotated[float, Field(allow_inf_nan=False, gt=-1e30, lt=1e30)]
@@ -22,7 +22,7 @@ Numbers = dict[str, Number | None] | None
 Figures = dict[str, Number | list[Number | None] | None] | None  # some with a number a class
 
 
-@with_config(_OPEN)
+@with_config(OPEN)
 class Missed(TypedDict, total=False):
     """An answer that did not come."""
 
@@ -32,7 +32,7 @@ class Missed(TypedDict, total=False):
     detail: str
 
 
-@with_config(_OPEN)
+@with_config(OPEN)
 class RoundRow(TypedDict, total=False):
     """A line of metrics.jsonl; scores are numbers or null."""
 
@@ -52,7 +52,7 @@ class RoundRow(TypedDict, total=False):
     missing: list[Missed] | None
 
 
-@with_config(_OPEN)
+@with_config(OPEN)
 class Sent(TypedDict):
     """A field of a message in the ledger."""
 
@@ -62,7 +62,7 @@ class Sent(TypedDict):
     bytes: Count
 
 
-@with_config(_OPEN)
+@with_config(OPEN)
 class LedgerRow(TypedDict):
     """A line of ledger.jsonl."""
 
@@ -77,7 +77,7 @@ class LedgerRow(TypedDict):
     counted: bool
 
 
-@with_config(_OPEN)
+@with_config(OPEN)
 class Ends(TypedDict, total=False):
     """A score before the first round and after the last."""
 
@@ -86,7 +86,7 @@ class Ends(TypedDict, total=False):
     per_client: Numbers
 
 
-@with_config(_OPEN)
+@with_config(OPEN)
 class TestSet(TypedDict, total=False):
     """How many samples a score is taken on, and the accuracy of a guess."""
 
@@ -94,7 +94,7 @@ class TestSet(TypedDict, total=False):
     chance: Annotated[float, Field(ge=0, le=1)]
 
 
-@with_config(_OPEN)
+@with_config(OPEN)
 class Warned(TypedDict, total=False):
     """A warning on a run; see `health`."""
 
@@ -104,7 +104,7 @@ class Warned(TypedDict, total=False):
     advice: str
 
 
-@with_config(_OPEN)
+@with_config(OPEN)
 class Summary(TypedDict, total=False):
     """summary.json; of its scores, each an `Ends`, those that have clients of their own."""
 
@@ -132,7 +132,7 @@ class Summary(TypedDict, total=False):
     version: str
 
 
-@with_config(_OPEN)
+@with_config(OPEN)
 class Environment(TypedDict, total=False):
     """environment.json."""
 
@@ -142,7 +142,7 @@ class Environment(TypedDict, total=False):
     packages: dict[str, str | None]
 
 
-@with_config(_OPEN)
+@with_config(OPEN)
 class Split(TypedDict, total=False):
     """split.json: of each client how many samples of each class."""
 

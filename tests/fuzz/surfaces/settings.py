@@ -16,10 +16,10 @@ from fedloom.deployment.silo import silo_standing
 from fedloom.deployment.submit import jobs
 from fedloom.errors import BadInput
 from fedloom.setting_trees import override, read_settings
-from fuzz.harness import Surface, Unsure
+from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input
 from fuzz.mutate import ODD_TEXTS, change_tree
-from fuzz.truth import core_yaml
+from fuzz.truth import core_yaml, same_number
 
 _RUN = {
     "method": "fedmmkt", "seed": 3, "rounds": 2,
@@ -109,7 +109,10 @@ def read_any(folder: Path, given: Input) -> Any:
     )
     whole = settings.model_dump(mode="json")
     json.dumps(whole)
-    return _given(whole, core_yaml(given.files["mine.yaml"]) or {})  # type: ignore[arg-type]
+    try:
+        return _given(whole, core_yaml(given.files["mine.yaml"]) or {})  # type: ignore[arg-type]
+    except (Refused, Unsure):  # as `true_settings` will say
+        return whole
 
 
 def _given(taken: Any, tree: Any) -> Any:
@@ -118,8 +121,8 @@ def _given(taken: Any, tree: Any) -> Any:
         return {key: _given(taken.get(key), value) for key, value in tree.items()}
     if isinstance(tree, list) and isinstance(taken, list) and len(tree) == len(taken):
         return [_given(a, b) for a, b in zip(taken, tree)]
-    if {type(taken), type(tree)} == {int, float} and taken == tree:
-        return tree  # `rate: 1` and `rounds: 1e3`
+    if same_number(taken, tree):
+        return tree  # `rate: 1`, `rounds: 1e3`, `seed: '3'`
     return tree if tree is None else taken  # null is the default of what it is null in
 
 
@@ -186,8 +189,8 @@ def true_set(folder: Path, given: Input) -> Any:
     key, equals, value = text.partition(b"=")
     if not equals or not key or b"\0" in text:
         raise BadInput("no key=value")
-    tree: Any = core_yaml(value) if value else ""
-    for part in reversed(key.decode().split(".")):
+    tree: Any = core_yaml(value) if value.strip(b" ") else ""
+    for part in reversed(key.decode().strip(" ").split(".")):
         tree = {part: tree}
     return tree
 

@@ -131,7 +131,7 @@ def true_texts(folder: Path, given: Input) -> Any:
         full = [
             (row[text].strip(), row[label].strip())
             for row in rows
-            if len(row) == len(header) and row[text].strip()
+            if len(row) == len(header) and seen(row[text])
         ]
         if not all(name for _, name in full):
             raise Refused("an empty label")

@@ -92,8 +92,9 @@ def _yaml(node: Any, depth: int) -> Any:
         return dict(zip(keys, (_yaml(value, depth + 1) for _, value in node.value)))
     if node.style is not None:
         return node.value
-    if node.value.lower() in ("~", "null", "", "true", "false"):
-        return {"true": True, "false": False}.get(node.value.lower())
+    word = node.value.lower()
+    if word in ("~", "null", "", "true", "false") and node.value in (word, word.upper(), word.capitalize()):
+        return {"true": True, "false": False}.get(word)
     if _INT.fullmatch(node.value):
         return int(node.value) if node.value.lstrip("+-").isdecimal() else int(node.value, 0)
     if re.fullmatch(r"[-+]?\.inf|\.nan", node.value, re.IGNORECASE):
@@ -110,6 +111,13 @@ def same_number(taken: Any, given: Any) -> bool:
         with suppress(ValueError, OverflowError):
             found.append(kind(given))
     return taken in found if isinstance(given, str) else taken in (given, *found[1:])
+
+
+def same_truth(taken: Any, given: Any) -> bool:
+    """Whether a truth value is the one that was given, in a word or as 0 or 1."""
+    words = ("true", "yes", "on", "y", "t", "1", "false", "no", "off", "n", "f", "0")
+    said = str(given).lower().removesuffix(".0").lstrip("-")
+    return isinstance(taken, bool) and said in words and taken == (words.index(said) < 6)
 
 
 _KINDS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))

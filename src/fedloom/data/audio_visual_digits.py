@@ -28,7 +28,10 @@ ARRAYS = ("image", "audio", "audio_offsets", "label", "speaker", "take")
 LAYOUT = f"train.npz and test.npz, each with {', '.join(ARRAYS)}"
 LENGTH = BAND_RATE  # one second; half of the recordings are shorter than 0.42 s
 SIDE = 28
-_UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error),
+    *(NotImplementedError, RuntimeError),  # of another compression, of a file with a password
+)
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -125,7 +128,7 @@ def _read(path: Path) -> Arrays:
         with np.load(path, allow_pickle=False) as stored:
             held: Arrays = {name: stored[name] for name in stored.files}
     except (*_UNREADABLE, AttributeError, TypeError) as error:  # a lone array has no files and is no context
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        what = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise BadInput(f"{path}: not a readable npz file ({what}). Expected: {LAYOUT}") from error
     if missing := [name for name in ARRAYS if name not in held]:
         raise BadInput(f"{path}: no array {missing[0]!r}, there are: {', '.join(sorted(held)) or 'none'}")

@@ -28,6 +28,7 @@ OnBad = Literal["error", "skip"]
 # or zlib.error, a broken TIFF struct.error, a picture of absurd size DecompressionBombError.
 UNREADABLE = (
     OSError,
+    MemoryError,
     SyntaxError,
     ValueError,
     EOFError,
@@ -198,4 +199,6 @@ def _reason(source: Source, error: Exception) -> str:
         return "a link to a file that is not there" if linked else "there is no such file"
     if isinstance(error, UnidentifiedImageError):
         return "no picture, or of a format that is not known"  # Pillow names an object where there is no file
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, MemoryError):
+        return "larger than the memory that is left"
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

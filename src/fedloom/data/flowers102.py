@@ -25,7 +25,8 @@ LAYOUT = (
 # What scipy raises on broken or hostile files, besides its own error.
 _UNREADABLE = (
     *(ValueError, TypeError, EOFError, OSError, LookupError, NotImplementedError, zlib.error, struct.error),
-    *(MemoryError, OverflowError, AttributeError, RecursionError),
+    # NameError: SciPy reads a variable that it has not set.
+    *(MemoryError, OverflowError, AttributeError, RecursionError, NameError),
 )
 # Labels 1..102 of imagelabels.mat, in order.
 NAMES = tuple(

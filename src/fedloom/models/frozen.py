@@ -12,4 +12,4 @@ Precision = Literal["fp32", "fp16", "bf16"]  # of arithmetic; weights that are t
 class Frozen(BaseModel):
     """Base of all settings: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")

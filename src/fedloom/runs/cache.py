@@ -15,7 +15,7 @@ from typing import Any
 
 from fedloom.errors import BadInput, FedloomError
 from fedloom.runs.disk import locked, sync_folder
-from fedloom.runs.manifest import damage, seal
+from fedloom.runs.manifest import MANIFEST, damage, listed_files, seal
 
 VARIABLE = "FEDLOOM_CACHE"
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -63,7 +63,7 @@ def cached(
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     folder = cache_root() / kind
     entry = folder / digest
-    if damage(entry, contents=False) is None:
+    if _problem(entry) is None:
         return entry
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,12 +82,24 @@ def cached(
     return entry
 
 
+def _problem(entry: Path) -> str | None:
+    """What is wrong with an entry, in a few words, or None."""
+    if problem := damage(entry, contents=False):
+        return problem
+    named = listed_files(entry)
+    for path in entry.rglob("*"):
+        name = path.relative_to(entry).as_posix()
+        if name != MANIFEST and name not in named and not name.startswith(".") and not path.is_dir():
+            return f"its {MANIFEST} does not name {name}"
+    return None
+
+
 def _ensure(
     entry: Path, key: Mapping[str, Any], build: Callable[[Path], None], log: Callable[[str], None] | None
 ) -> None:
     """Build `entry` unless it is sound by now. The caller holds its lock."""
     say = log or (lambda line: None)
-    problem = damage(entry, contents=False)
+    problem = _problem(entry)
     if problem is None:
         return
     kind, folder = entry.parent.name, entry.parent

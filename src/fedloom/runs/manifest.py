@@ -68,6 +68,11 @@ def damage(folder: Path, *, contents: bool) -> str | None:
     return None
 
 
+def listed_files(folder: Path) -> frozenset[str]:
+    """The files that the manifest of a sound folder names."""
+    return frozenset(_files(parse((folder / MANIFEST).read_bytes())))
+
+
 def _files(manifest: Any) -> dict[str, tuple[int, str]]:
     """Size and sha256 of each file that the manifest names. ValueError, KeyError, ... where it is none of ours."""
     files: dict[str, tuple[int, str]] = {}

@@ -32,7 +32,7 @@ from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input
 from fuzz.mutate import ODD_TEXTS, change_tree, json_bytes
 from fuzz.surfaces.silos import Echo
-from fuzz.truth import json_object, same_number
+from fuzz.truth import json_object, same_number, same_truth
 
 _PLAIN_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 
@@ -224,8 +224,10 @@ def _of(taken: Any, given: Any) -> Any:
         return {k: _of(taken[k], v) for k, v in given.items()}
     if isinstance(given, list):
         return [_of(a, b) for a, b in zip(taken, given)]
-    same = same_number(taken, given) or (
-        isinstance(given, str) and str(taken) == given
+    same = (
+        same_number(taken, given)
+        or same_truth(taken, given)
+        or (isinstance(given, str) and str(taken) == given)
     )  # `1_000` is meant as 1000
     return given if same else taken
 

@@ -284,7 +284,7 @@ def true_checkpoints(folder: Path, given: Input) -> Any:
             n.partition("/")[2]: d for n, d in given.files.items() if n.startswith(f"round_{t:04d}/")
         }
         try:
-            listed = json_object(own["manifest.json"])["files"]
+            listed = strict_json(own["manifest.json"])["files"]
             sound = all(
                 len(own[n]) == f["bytes"] and hashlib.sha256(own[n]).hexdigest() == f["sha256"]
                 for n, f in listed.items()

@@ -19,7 +19,7 @@ from fedloom.setting_trees import override, read_settings
 from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input
 from fuzz.mutate import ODD_TEXTS, change_tree
-from fuzz.truth import core_yaml, same_number
+from fuzz.truth import core_yaml, same_number, same_truth
 
 _RUN = {
     "method": "fedmmkt", "seed": 3, "rounds": 2,
@@ -121,7 +121,7 @@ def _given(taken: Any, tree: Any) -> Any:
         return {key: _given(taken.get(key), value) for key, value in tree.items()}
     if isinstance(tree, list) and isinstance(taken, list) and len(tree) == len(taken):
         return [_given(a, b) for a, b in zip(taken, tree)]
-    if same_number(taken, tree):
+    if same_number(taken, tree) or same_truth(taken, tree):
         return tree  # `rate: 1`, `rounds: 1e3`, `seed: '3'`
     return tree if tree is None else taken  # null is the default of what it is null in
 

@@ -201,7 +201,7 @@ def true_list(folder: Path, given: Input) -> Any:
             len(row) == 2 and row[1] in ("0", "1", "2") for row in rows
         ):
             raise Unsure
-        found[part] = [(text.strip(), names[int(label)]) for text, label in rows if text.strip()]
+        found[part] = [(text.strip(), names[int(label)]) for text, label in rows if seen(text)]
     return found
 
 
@@ -241,7 +241,7 @@ def true_news(folder: Path, given: Input) -> Any:
             raise Unsure
         if any(len(row) == 4 and not row[3].strip() for row in rows):
             raise Unsure
-        if not all(len(row) == 3 and re.fullmatch(r"\s*[1-9]\d?\s*", row[0], re.ASCII) for row in rows):
+        if not all(len(row) == 3 and re.fullmatch(r"[1-9]\d?", row[0].strip(), re.ASCII) for row in rows):
             raise Refused("a row")
         texts = [(f"{row[1]} {row[2]}".strip(), names[int(row[0]) - 1]) for row in rows]
         found[part] = [(text, name) for text, name in texts if text]

@@ -288,6 +288,10 @@ def test_partition_tells_what_was_left_out(cli, noted):
     assert refused.code == 2
     assert len(refused.err.splitlines()) == 1
     assert "boa: none of its 2 files is read as a picture (2 .heic)" in refused.err
+    split = cli("partition", *noted, "--set", "data.minimum=40")
+    assert split.code == 2
+    assert "Unreadable pictures, left out: 1" in split.err  # what was left out may be why
+    assert split.err.splitlines()[-1].startswith("error: image clients: ")
 
 
 def test_a_run_tells_what_was_left_out(cli, capsys, smoke_run, tmp_path):

@@ -67,8 +67,12 @@ def partition(
     with suppress(BadInput):  # a split is shown whatever a method could make of it
         chosen = sized(chosen, notes.append)
     scene = cached_scene(chosen.data)
-    chosen = counted(chosen, load_method(chosen.method)[0], scene, notes.append)
-    clients, splits = describe(chosen, scene)
+    try:
+        chosen = counted(chosen, load_method(chosen.method)[0], scene, notes.append)
+        clients, splits = describe(chosen, scene)
+    except BadInput:  # what was left out of the data may be why
+        tell(data_notes(scene))
+        raise
     tell(notes)
     if plot is not None:
         _say_escaped(_draw(clients, scene, plot))

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 for library in ("OMP", "MKL", "OPENBLAS"):
     os.environ[f"{library}_NUM_THREADS"] = "1"
 
+# Where torch is told to do without AVX-512, oneDNN must be too: else torch's attention in bf16 takes oneDNN's word for
+# what torch itself then refuses ("pack_vnni2 is only supported when avx512 is supported").
+if os.environ.get("ATEN_CPU_CAPABILITY", "").lower() in ("default", "avx2"):
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+
 # On top of the preset `smoke`: fewer steps, and a quorum low enough that untrained clients keep samples.
 SMOKE = (
     *("settings.samples=20", "settings.retrain_steps=2", "settings.private_steps=2"),

@@ -144,7 +144,7 @@ def test_a_pipeline_draws_on_the_runs_device(kind, made):
 
     here = drawn("cpu")
     assert here.dtype == np.uint8
-    assert np.array_equal(drawn(DEVICE), here)
+    assert np.abs(drawn(DEVICE).astype(int) - here).max() <= 1  # devices are not promised to be equal
     assert 0 < np.abs(drawn("cpu", "bf16").astype(int) - here).mean() < 8
     assert not np.array_equal(drawn("cpu", steps=3), here)
 

@@ -36,6 +36,11 @@ def test_help_answers_in_a_process_of_its_own():
     assert all(command in done.stdout for command in COMMANDS)
 
 
+def test_help_in_short(cli):
+    assert cli("-h").out == cli("--help").out
+    assert cli("pki", "issue", "-h").out == cli("pki", "issue", "--help").out
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(cli, command):
     shown = cli(command, "--help")

@@ -37,7 +37,11 @@ UsageError = cast(type[Exception], typer.BadParameter.__bases__[0])
 _TYPERS_OWN = 130  # the code that typer makes of KeyboardInterrupt, without a word
 SITES = "Real sites"  # the heading of these commands in the help
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 HERE = (run, init, compare, methods, datasets, models, partition, generate, inspect, report, fetch, doctor)
 for panel, commands in ((None, HERE), (SITES, (submit, status, logs))):
     for command in commands:

@@ -79,7 +79,8 @@ def test_the_same_numbers_as_on_the_cpu(kind, made):
     assert here["bridge.weight"].any()
     assert here.keys() == there.keys()
     for key in here.keys() - {"loss", "before", "after"}:
-        assert (here[key] - there[key]).abs().mean() < 2e-4, key  # two of Adam's steps are 2e-3
+        # Two of Adam's steps are 2e-3, also where a gradient is no more than what rounding leaves of nothing.
+        assert (here[key] - there[key]).abs().mean() < 5e-4, key
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from fedloom.pretraining import Assets
 from fedloom.runs.load import Run
 from fedloom.setting_trees import validate
 from fedloom.sites import build_client, site_specs
-from whole_runs import ROUNDS, assert_equal, smallest
+from whole_runs import ROUNDS, assert_equal, rows_of, smallest
 
 pytestmark = pytest.mark.drawn
 
@@ -145,6 +145,59 @@ def test_resuming_on_other_data(unbroken, tmp_path):
     (folder / "environment.json").write_text(json.dumps({**facts, "data": "0" * 64}))
     with pytest.raises(BadInput, match=r"its data have changed since it began \(digest 000000000000 "):
         fedloom.run(resume=folder)
+
+
+def _without_a_row(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(lines[:1] + lines[2:]))
+
+
+def _cut_short(name, size):
+    def cut(folder):
+        data = (folder / name).read_bytes()[:size]
+        (folder / name).write_bytes(data[: data.rfind(b"\n") + 1])
+
+    return cut
+
+
+def _edited(folder):
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("\nseed: 0\n", "\nseed: 1\n"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_without_a_row, r"metrics.jsonl: holds the rounds 0, 2, 3, expected 0 to 3"),
+        (_cut_short("metrics.jsonl", -30), r"metrics.jsonl: holds the rounds 0, 1, 2, expected 0 to 3"),
+        (_cut_short("metrics.jsonl", 0), r"metrics.jsonl: holds the rounds none"),
+        (lambda folder: (folder / "ledger.jsonl").unlink(), r"ledger.jsonl: of round 1 it holds 0 bytes up"),
+        (_cut_short("ledger.jsonl", 4000), r"ledger.jsonl: of round 1 it holds \d+ bytes"),
+        (_edited, "its settings in config.yaml have changed since it began"),
+    ],
+)
+def test_resuming_with_damaged_files(damage, said, unbroken, tmp_path):
+    """What would be trained on, or counted, otherwise than in an unbroken run: refused, and nothing is lost."""
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken.path, folder)
+    (folder / "summary.json").unlink()
+    damage(folder)
+    files = {
+        file: file.read_bytes() for file in folder.rglob("*.*") if file.suffix in (".jsonl", ".safetensors")
+    }
+    with pytest.raises(BadInput, match=said):
+        fedloom.run(resume=folder)
+    assert {file: file.read_bytes() for file in files} == files
+
+
+def test_resuming_without_the_folders_of_pictures_and_exports(unbroken, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken.path, folder)
+    (folder / "summary.json").unlink()
+    for part in ("samples", "export"):
+        shutil.rmtree(folder / part)
+    assert rows_of(fedloom.run(resume=folder)) == rows_of(unbroken)
+    assert (folder / "export").exists()
 
 
 def test_resuming_on_other_weights(tmp_path):

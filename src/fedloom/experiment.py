@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -133,7 +134,7 @@ def run(
     tree = config.model_dump(mode="json")
     own = nullcontext(folder) if resume is not None else new_run(out, tree, overwrite=overwrite)
     with own as folder, folder.exclusive():
-        folder.pin_inputs(scene.digest, given_weights(tree))
+        folder.pin_inputs(scene.digest, given_weights(tree), FREE_ON_RESUME)
         for line in told:
             watch.filled(line)
             folder.log(line)
@@ -304,6 +305,7 @@ class _Experiment:
 
     def _checkpoint(self, store: CheckpointStore, server: ServerHalf, federation: Federation, t: int) -> None:
         """The state after round t, of server and clients."""
+        federation.ledger.sync()  # the record of what left the sites is on disk before what was made of it
         with store.writing(t) as tmp:
             save_file(
                 {k: np.asarray(v, order="C") for k, v in server.state().items()}, tmp / "server.safetensors"
@@ -320,12 +322,34 @@ class _Experiment:
             self.folder.rewrite_rounds([])
             federation.ledger.truncate(-1)
             return []
+        self._check_told(newest.round, federation.ledger)
         server.load_state(load_file(newest.path / "server.safetensors"))
         federation.restore(newest.path / "clients")
         self.folder.rewind(newest.round)
         federation.ledger.truncate(newest.round)
         self.folder.log(f"resumed after round {newest.round}")
         return self.folder.read_rounds()
+
+    def _check_told(self, newest: int, ledger: Ledger) -> None:
+        """Raises BadInput where metrics and ledger do not hold all rounds that the newest checkpoint is after."""
+        rows = [row for row in self.folder.read_rounds() if row.get("round", 0) <= newest]
+        found = [row.get("round") for row in rows]
+        if found != list(range(newest + 1)):
+            raise BadInput(
+                f"{self.folder.metrics}: holds the rounds {', '.join(map(str, found)) or 'none'}, expected 0 to "
+                f"{newest} as the newest checkpoint: lines are missing. Put the file back, or begin a new run"
+            )
+        kept = Counter[tuple[int, str]]()
+        for sent in ledger.rows():
+            kept[sent["round"], sent["direction"]] += sent["encoded_bytes"] * sent["counted"]
+        for row in rows:
+            for way in ("up", "down"):
+                told, held = row.get(f"bytes_{way}") or 0, kept[row["round"], way]
+                if held < told:
+                    raise BadInput(
+                        f"{self.folder.ledger}: of round {row['round']} it holds {held} bytes {way}, metrics.jsonl "
+                        f"{told}: lines are missing. Put the file back, or begin a new run"
+                    )
 
     def _grid(self, images: Any, t: int) -> None:
         """The sample grid: the first pictures of every class, which have the same noise at every round."""

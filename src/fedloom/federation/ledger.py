@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -93,6 +94,11 @@ class Ledger:
             replace_file(self.path, _lines(kept))
         self._sums.clear()
         self._add(kept)
+
+    def sync(self) -> None:
+        """Returns when all rows are on disk, also in case of a power cut."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Closes the file; the next row opens it again."""

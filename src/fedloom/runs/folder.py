@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import shutil
 import uuid
@@ -230,28 +232,36 @@ class RunFolder:
         """What silos know this run by, also after a resume and in another place."""
         return str(read_object(self.path / "environment.json", Environment).get("run", self.path.name))
 
-    def pin_inputs(self, data: str, weights: Mapping[str, str]) -> None:
-        """Write down what the run is made of, once; from then on it goes on with the same data and weights only.
+    def pin_inputs(self, data: str, weights: Mapping[str, str], may_differ: Iterable[str] = ()) -> None:
+        """Write down what the run is made of, once; from then on it goes on with the same only.
 
         Args:
             data: digest of the data set.
             weights: of given weights the digest, by the setting that names them.
+            may_differ: of its configuration the keys that do not count, as in `same_config`.
 
         Raises:
-            BadInput: it began on other data, or on other weights.
+            BadInput: it began on other data or weights, or its config.yaml has been edited since.
         """
+        config = self._config_digest(tuple(may_differ))
         file = self.path / "environment.json"
         facts = read_object(file)
-        began = {"its data": facts.get("data")}
+        began = {"its settings in config.yaml": facts.get("config"), "its data": facts.get("data")}
         began |= {f"the weights of {key}": digest for key, digest in (facts.get("weights") or {}).items()}
-        now = {"its data": data} | {f"the weights of {key}": digest for key, digest in weights.items()}
+        now = {"its settings in config.yaml": config, "its data": data} | {
+            f"the weights of {key}": digest for key, digest in weights.items()
+        }
         for what, digest in now.items():
             if began.get(what) not in (None, digest):
                 raise BadInput(
                     f"{self.path}: {what} have changed since it began (digest {str(began[what])[:12]} in "
                     f"environment.json, now {digest[:12]}). Put back the files it began with, or begin a new run"
                 )
-        write_atomic(file, json_text({**facts, "data": data, "weights": dict(weights)}))
+        write_atomic(file, json_text({**facts, "config": config, "data": data, "weights": dict(weights)}))
+
+    def _config_digest(self, may_differ: tuple[str, ...]) -> str:
+        told = {key: value for key, value in flatten(self.config).items() if not _is_free(key, may_differ)}
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -278,7 +288,7 @@ class RunFolder:
         ours, theirs = flatten(self.config), flatten(plain(config, keep_nonfinite=True))
         lines = []
         for key in [*ours, *(key for key in theirs if key not in ours)]:
-            if any(key == name or key.startswith(f"{name}.") for name in free):
+            if _is_free(key, free):
                 continue
             a, b = ours.get(key, "(absent)"), theirs.get(key, "(absent)")
             if a != b and repr(a) != repr(b):  # repr: a NaN is the same as a NaN
@@ -304,6 +314,8 @@ class RunFolder:
             rows = [row for row in read_lines(self.ledger, LedgerRow) if row.get("round", 0) <= round]
             write_atomic(self.ledger, "".join(json_line(row) + "\n" for row in rows))
         with explained("clear", self.path):
+            for part in (self.samples, self.export):
+                part.mkdir(exist_ok=True)
             for picture in self.samples.glob("*_[0-9]*.png"):
                 number = re.search(r"_(\d+)\.png$", picture.name)
                 if number and int(number[1]) > round:
@@ -337,3 +349,8 @@ class RunFolder:
         """Add a line with the time to `log.txt`."""
         with explained("write", self.log_file), self.log_file.open("a", encoding="utf-8") as handle:
             handle.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}\n")
+
+
+def _is_free(key: str, names: tuple[str, ...]) -> bool:
+    """Whether a dotted key is one of the names, or lies in a group that is."""
+    return any(key == name or key.startswith(f"{name}.") for name in names)

@@ -159,3 +159,66 @@ def test_a_picture_in_name_only_runs_nothing(tmp_path: Path) -> None:
     """EPS is a program that Pillow hands to another one, whatever the file is called."""
     with pytest.raises(BadInput, match="no picture, or of a format that is not known"):
         decode_all([b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"], ["x.jpg"], 8)
+
+
+# ------------------------------------------------------------------------------------------------- odd kinds of TIFF
+
+PHOTOMETRIC, SAMPLE_FORMAT = 262, 339
+
+
+def tiff(values: np.ndarray[Any, Any], **tags: int) -> bytes:
+    """A TIFF with these tags put into it, which Pillow does not write."""
+    data = bytearray(encoded(Image.fromarray(values), "TIFF"))
+    at = struct.unpack_from("<I", data, 4)[0]
+    for n in range(struct.unpack_from("<H", data, at)[0]):
+        entry = at + 2 + 12 * n
+        tag = struct.unpack_from("<H", data, entry)[0]
+        if (new := tags.pop(f"t{tag}", None)) is not None:
+            struct.pack_into("<HHII", data, entry, tag, 3, 1, new)
+    assert not tags
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ((RAMP * 65535).astype(np.uint16), None),
+        ((RAMP * 4095).astype(np.uint16), [0, 4095]),
+        ((RAMP * 2 - 1).astype(np.float32), [-1, 1]),
+    ],
+)
+def test_zero_is_white(values: np.ndarray[Any, Any], scale: Any) -> None:
+    """As X-rays and scans have it: turned round within the scale, whatever the depth."""
+    plain, turned = (
+        decode(data, 8, scale).astype(int) for data in (tiff(values, t262=1), tiff(values, t262=0))
+    )
+    assert np.abs(plain + turned - 255).max() <= 1
+    assert plain[0, 0, 0] < 20 < 235 < turned[0, 0, 0]
+
+
+def test_bytes_with_a_sign_are_refused() -> None:
+    data = encoded(
+        Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)), "TIFF", tiffinfo={SAMPLE_FORMAT: 2}
+    )
+    with pytest.raises(BadInput, match="8 bits with a sign"):
+        decode_all([data], ["x.tif"], 8)
+
+
+def test_colours_are_not_told_to_state_a_range(tmp_path: Path) -> None:
+    """They are read on their full scale alone."""
+    for name in ("dark", "light"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(4):
+            rows = b"".join(b"\0" + struct.pack(">12H", *([100 * i + 500] * 12)) for _ in range(4))
+            head = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+            blocks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+            png = b"".join(
+                struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in blocks
+            )
+            (tmp_path / "images" / name / f"{i}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + png)
+    with pytest.raises(
+        BadInput, match="convert them to 8 bits a colour; if they are meant to be dark"
+    ) as error:
+        load(tmp_path, size=8)
+    assert "range=[0, 65535]" in str(error.value)
+    load(tmp_path, size=8, range=[0, 65535])

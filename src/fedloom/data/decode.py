@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fedloom.data.pixels import Depth, Met, NoScale, Range, colour_depth, native, to_grey
+from fedloom.data.pixels import Depth, Met, NoScale, Range, check_sign, colour_depth, native, to_grey
 from fedloom.errors import BadInput
 
 Source = Path | bytes
@@ -96,6 +96,7 @@ def _decode(source: Source, size: int, range: Range | None) -> tuple[NDArray[np.
     ) as picture:
         picture.draft(None, (2 * size, 2 * size))  # no effect on formats other than JPEG
         raw, white = native(picture)
+        check_sign(picture)
         depth = None
         if picture.mode.startswith(("I", "F")):
             grey, depth = to_grey(picture, raw, white, range)

@@ -14,6 +14,7 @@ from fedloom.errors import BadInput
 
 Range = Sequence[float]
 FULL = 65535  # white in a file of 16 bits
+_PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339  # tags of a TIFF
 HALF = FULL // 2  # a set without a brighter pixel than this does not use the scale of 16 bits
 
 
@@ -22,11 +23,13 @@ class NoScale(ValueError):
 
 
 class Depth(NamedTuple):
-    """Values of a picture of more than 8 bits: the least, the greatest, and whether they count on the scale of 16."""
+    """Values of a picture of more than 8 bits: the least, the greatest, whether they count on the scale of 16, and
+    whether they are of colours, which are read on that scale alone."""
 
     low: float
     high: float
     full: bool
+    colours: bool = False
 
 
 def check_range(value: Range | None) -> None:
@@ -77,8 +80,6 @@ def to_grey(
         values = values * (white / FULL)  # Pillow has scaled them to 16 bits
     low, high = float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
     sixteen = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM"))
-    if sixteen and getattr(picture, "tag_v2", {}).get(262) == 0:
-        values = (white or FULL) - values  # a TIFF whose zero is white
     if scale is None and not sixteen:
         kind = "floats" if picture.mode == "F" else "whole numbers of more than 16 bits or with a sign"
         example = f"[{low:g}, {high:g}]" if low < high else "[0, 1]"
@@ -88,6 +89,8 @@ def to_grey(
         )
     black, top = scale or (0, white or FULL)
     grey = ((values - black) * (255 / (top - black))).clip(0, 255)
+    if getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
+        grey = 255 - grey  # a TIFF whose black is white; of 8 bits Pillow has turned it round
     return Image.fromarray(np.rint(grey).astype(np.uint8)), Depth(low, high, white is None)
 
 
@@ -101,7 +104,14 @@ def colour_depth(picture: Image.Image, raw: str, scale: Range | None) -> Depth |
             "convert the picture"
         )
     bands = np.asarray(picture)[..., :3]
-    return Depth(int(bands.min(initial=255)) * 257.0, int(bands.max(initial=0)) * 257.0, True)
+    return Depth(int(bands.min(initial=255)) * 257.0, int(bands.max(initial=0)) * 257.0, True, True)
+
+
+def check_sign(picture: Image.Image) -> None:
+    """Raises NoScale for a TIFF of 8 bits with a sign, which Pillow reads as if it had none."""
+    kinds = getattr(picture, "tag_v2", {}).get(_SAMPLE_FORMAT, ())
+    if 2 in (kinds if isinstance(kinds, tuple) else (kinds,)) and picture.mode not in ("I", "F"):
+        raise NoScale("its values are of 8 bits with a sign, which is not read: convert the picture")
 
 
 class Met:
@@ -112,6 +122,7 @@ class Met:
         self.range = range
         self.pictures = self.deep = self.several = self.brightest = 0
         self.low, self.high, self.peak, self.place = math.inf, -math.inf, -math.inf, ""
+        self.colours = False
 
     def add(self, brightest: int, depth: Depth | None, several: bool, place: str) -> None:
         """One picture: its greatest 8-bit value, its depth if above 8 bits, whether it holds several pictures."""
@@ -121,6 +132,7 @@ class Met:
         if depth is None:
             return
         self.deep += 1
+        self.colours |= depth.colours
         self.low, self.high = min(self.low, depth.low), max(self.high, depth.high)
         if depth.full:
             self.peak, self.place = max(self.peak, depth.high), self.place or place
@@ -138,10 +150,12 @@ class Met:
                 )
         elif -math.inf < self.peak <= HALF:
             bits = max(8, math.ceil(math.log2(max(self.peak, 1) + 1)))
+            mend = f"set data.options.range=[0, {2**bits - 1}]"
             raise BadInput(
                 f"pictures of 16 bits, {self.place} for one, but none has a value above {self.peak:g} of {FULL}: they "
-                f"would be dark. If they have {bits} bits in fact, set data.options.range=[0, {2**bits - 1}]; if they "
-                f"are meant to be dark, [0, {FULL}]"
+                f"would be dark. If they have {bits} bits in fact, "
+                f"{'convert them to 8 bits a colour' if self.colours else mend}; if they are meant to be dark, "
+                f"set data.options.range=[0, {FULL}]"
             )
 
     def notes(self) -> dict[str, Any]:

@@ -322,7 +322,7 @@ class EngineSettings(Frozen):
         0, ge=0, description="local: 0: clients live in this process; n: pinned to n worker processes"
     )
     threads: int = Field(
-        1, ge=1, description="torch threads of each process; results are defined for one value"
+        1, ge=1, le=1024, description="torch threads of each process; results are defined for one value"
     )
     timeout: float | None = Field(None, gt=0, description="seconds to wait for a reply")
     quorum: int | None = Field(None, ge=1, description="go on as soon as so many clients have answered")

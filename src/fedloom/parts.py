@@ -114,8 +114,14 @@ def counted(config: Config, method: Method, scene: Scene | None = None, say: Say
 def check_scene(config: Config, method: Method, settings: Any, scene: Scene) -> None:
     """Raises BadInput when the method's clients need the same classes and those of pictures and texts differ.
 
-    And when the model of joint clients reads other kinds of data than the scene has, or pictures cannot be cut up.
+    And when there is one class; when the model of joint clients reads other kinds of data than the scene has; when
+    pictures cannot be cut up.
     """
+    for m in scene.train if method.clients else ():
+        if config.clients.learners(m) and len(names := scene.names_of(m)) == 1:
+            raise BadInput(
+                f"{scene.name} has one class, {names[0]!r}: there is nothing to tell apart. Needed: two"
+            )
     check_side(config, side_rules(config, method, settings), side_of(scene))
     if method.clients and config.clients.joint and scene.streams:
         model = config.clients.joint[0]

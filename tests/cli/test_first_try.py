@@ -363,3 +363,18 @@ def test_own_data_to_the_report(cli, mine, tmp_path, kind, preset):
     assert Path("here/report.html").is_file()
     assert "nan" not in Path("here/metrics.jsonl").read_text().lower()
     assert shown.json["method"] == ("fedavg" if kind == "texts" else "fedmmkt")
+
+
+def test_a_single_class_is_refused_at_once(cli, tmp_path):
+    for i in range(12):
+        (tmp_path / "mine" / "images" / "a").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (12, 12), (20 * i, 10, 90)).save(tmp_path / "mine" / "images" / "a" / f"{i}.png")
+    shown = cli(
+        "run", "--preset", "smoke", "--data", "folder", "--root", tmp_path / "mine", "--out", tmp_path / "run"
+    )
+    assert shown.code == 2
+    assert (
+        shown.err.splitlines()[-1]
+        == "error: folder has one class, 'a': there is nothing to tell apart. Needed: two"
+    )
+    assert not (tmp_path / "run").exists()

@@ -341,3 +341,26 @@ def test_file_names_that_are_not_utf8(root: Path) -> None:
     os.mkdir(os.fsencode(root / "images") + b"/b\xe9b\xe9")
     with pytest.raises(BadInput, match="is not UTF-8 text: rename it"):
         read(root)
+
+
+@pytest.mark.parametrize("place", [".", "Pictures"])
+def test_pictures_that_lie_elsewhere_beside_texts_are_not_passed_over(root: Path, place: str) -> None:
+    """Class folders straight in the root, or in a folder of another name: texts alone would be trained on."""
+    (root / place).mkdir(exist_ok=True)
+    for name in NAMES:
+        (root / "images" / name).rename(root / place / name)
+    (root / "images").rmdir()
+    (root / "texts_train.csv").write_text(
+        "text,label\n" + "".join(f"a {n} {i},{n}\n" for n in NAMES for i in range(6))
+    )
+    with pytest.raises(
+        BadInput, match=r"pictures lie in \w+.*, where none are looked for. Put the class folders into"
+    ):
+        read(root)
+    assert read(root, texts_train="texts_train.csv").train.keys() == {"text"}
+
+
+def test_what_is_not_read_is_told(root: Path) -> None:
+    (root / "texts.csv").write_text("text,label\na,adder\n")
+    picture(root / "older" / "boa" / "p.jpg", 1, 1, side=(64, 64))
+    assert "Also there, not read: older, texts.csv" in data_notes(read(root))

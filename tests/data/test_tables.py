@@ -296,3 +296,31 @@ def test_names_of_files_by_either_form(tmp_path: Path) -> None:
     assert on_disk(tmp_path, "caf\u00e9") == tmp_path / "cafe\u0301"
     assert on_disk(tmp_path, "caf\u00e8") == tmp_path / "caf\u00e8"
     assert json.dumps(str(on_disk(tmp_path, "\udce9")))
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ('a red one, "rose"\n', 'row 2: a blank before the quote of "rose"'),
+        (
+            '"5 inch,rose\nb,tulip\nc,rose\nd",tulip\ne,rose\n',
+            "row 2: a text in quotes holds the line 'b,tulip'",
+        ),
+        ('x,rose\n"half,rose\nb,rose\nc"" d",tulip\n', "row 3: a text in quotes holds the line 'b,rose'"),
+    ],
+)
+def test_quotes_that_swallow_something(tmp_path: Path, rows: str, says: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"text,label\n{rows}")
+    with pytest.raises(BadInput, match=says):
+        read_columns(path, ("text", "label"))
+
+
+def test_texts_of_several_lines_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(
+        'text,label\n"One line,\nanother, with a comma\nand a third",rose\n"he said ""so"", twice",tulip\n'
+    )
+    rows = read_columns(path, ("text", "label"))
+    assert [fields[1] for _, fields in rows] == ["rose", "tulip"]
+    assert rows[0][1][0].count("\n") == 2

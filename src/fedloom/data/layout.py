@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.data.files import folders, pictures
-from fedloom.data.walk import told
+from fedloom.data.walk import listing, told
 from fedloom.errors import BadInput
 
 LAYOUT = (
@@ -125,7 +125,28 @@ def _discover(root: Path, notes: dict[str, Any]) -> dict[str, Path]:
     for parts in there[1:]:  # of pictures one of the three is read
         notes.setdefault("not_read", []).extend(told(path) for path in parts.values())
     found = {f"images_{part}": path for part, path in (there[0] if there else {}).items()}
-    return found | {f"texts_{part}": path for part, path in _tables(root, "texts", ".csv").items()}
+    texts = _tables(root, "texts", ".csv")
+    used = {*found.values(), *texts.values(), *(path for parts in there for path in parts.values())}
+    pictured = [path for path in folders(root) if path not in used and _holds_pictures(path)]
+    if pictured and texts and not found:
+        names = ", ".join(path.name for path in pictured[:4]) + (", ..." if len(pictured) > 4 else "")
+        raise BadInput(
+            f"{told(root)}: pictures lie in {told(names)}, where none are looked for. Put the class folders into "
+            f"{told(root / 'images')}, or name the folder that holds them: data.options.images_train"
+        )
+    tables = [
+        Path(e.path)
+        for e in listing(root)
+        if e.kind == "file" and e.path.lower().endswith((".csv", ".parquet"))
+    ]
+    if unread := [path.name for path in (*pictured, *tables) if path not in used]:
+        notes.setdefault("not_read", []).extend(unread)
+    return found | {f"texts_{part}": path for part, path in texts.items()}
+
+
+def _holds_pictures(folder: Path) -> bool:
+    """Whether pictures lie in a folder or in one right below it."""
+    return bool(pictures(folder)) or any(pictures(below) for below in folders(folder))
 
 
 def _tables(root: Path, kind: str, ending: str) -> dict[str, Path]:

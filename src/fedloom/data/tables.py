@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fedloom.data.files import numbered_lines
 from fedloom.data.names import blank, spelled
 from fedloom.errors import BadInput, listed, nearest
 
+_QUOTED = re.compile(r'\s+"[^"]*"\s*')
 LIMIT = 10_000_000  # characters in one CSV field; the csv module's own limit, 131 072, is below a long report
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 Rows = list[tuple[int, tuple[str, ...]]]
@@ -39,6 +41,12 @@ def _rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
         for number, row in enumerate(reader, start=1):
+            for field in row:
+                if field[:1] == " " and _QUOTED.fullmatch(field):
+                    raise BadInput(
+                        f"{path} row {number}: a blank before the quote of {field.strip()[:40]}, which is then part of "
+                        "the text: leave out the blanks after the separators"
+                    )
             if len(row) > 1 or (row and row[0].strip()):
                 yield number, row
     except csv.Error as error:
@@ -93,7 +101,34 @@ def read_columns(path: Path, columns: Sequence[str]) -> Rows:
             number of fields, no rows; what read_rows finds.
     """
     text = decoded(path, "row", lambda before: _count(before + "x", _delimiter(before, columns)))
-    return _cut(path, "row", _rows(path, text, _delimiter(text, columns)), columns)
+    delimiter = _delimiter(text, columns)
+    rows = list(_rows(path, text, delimiter))
+    table = _cut(path, "row", rows, columns)
+    _check_quotes(path, rows, [spelled(name) for name in rows[0][1]], columns, delimiter)
+    return table
+
+
+def _check_quotes(
+    path: Path, rows: list[tuple[int, list[str]]], header: list[str], columns: Sequence[str], delimiter: str
+) -> None:
+    """Raises BadInput where a text in quotes holds rows of the table: a quote is missing, or one is too many.
+
+    A line within a text is taken for a row when it has as many fields as the header and in one of the columns what
+    another row has there, such as its label.
+    """
+    long = [(number, field) for number, row in rows for field in row if "\n" in field]
+    if not long or len(header) < 2:
+        return
+    at = [header.index(spelled(column)) for column in columns]
+    known = {i: {row[i].strip() for _, row in rows[1:] if i < len(row) and row[i].strip()} for i in at}
+    for number, field in long:
+        for line in field.splitlines()[1:-1]:
+            parts = next(csv.reader([line], delimiter=delimiter), [])
+            if len(parts) == len(header) and any(parts[i].strip() in known[i] for i in at):
+                raise BadInput(
+                    f"{path} row {number}: a text in quotes holds the line {line[:60]!r}, which looks like a row: is a "
+                    "quote missing, or one too many?"
+                )
 
 
 def read_tabbed(path: Path, columns: Sequence[str]) -> Rows:

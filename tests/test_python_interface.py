@@ -44,6 +44,34 @@ def test_completion():
         _ = fedloom.rum
 
 
+def test_modules_that_the_guides_name():
+    code = "import fedloom; print(fedloom.errors.BadInput.__name__, fedloom.config.load_config.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "BadInput load_config\n"
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda: fedloom.run(overrides="rounds=3"),
+            "overrides = 'rounds=3': expected a list, such as ['rounds=3']",
+        ),
+        (
+            lambda: fedloom.compare("standalone"),
+            "methods = 'standalone': expected a list, such as ['standalone']",
+        ),
+        (lambda: fedloom.compare(["standalone"], seeds=0), "seeds = 0: expected a list, such as [0]"),
+        (lambda: fedloom.run({"method": "fedmkt"}), "unknown method 'fedmkt'. Did you mean 'fedmmkt'?"),
+        (lambda: fedloom.run("nowhere.yaml"), "nowhere.yaml: No such file"),
+    ],
+)
+def test_arguments_of_another_kind(call, said):
+    with pytest.raises(fedloom.errors.BadInput) as error:
+        call()
+    assert said in str(error.value)
+
+
 def test_what_type_checkers_see():
     """They read the imports under TYPE_CHECKING, which nothing runs."""
     tree = ast.parse(Path(fedloom.__file__).read_text())

@@ -29,6 +29,7 @@ _LATE = {
     "plan": "fedloom.planning",
     "run": "fedloom.experiment",
 }
+_MODULES = ("comparison", "config", "errors", "methods", "progress", "report")  # that the guides name
 
 
 if not TYPE_CHECKING:  # else every misspelt name would have a type
@@ -36,6 +37,8 @@ if not TYPE_CHECKING:  # else every misspelt name would have a type
     def __getattr__(name: str) -> Any:
         if name in _LATE:
             return getattr(import_module(_LATE[name]), name)
+        if name in _MODULES:
+            return import_module(f"fedloom.{name}")
         raise AttributeError(f"module 'fedloom' has no attribute {name!r}")
 
 

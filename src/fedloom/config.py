@@ -16,7 +16,7 @@ from pydantic import (
 
 from fedloom.data.corruption_rates import Corruption
 from fedloom.data.modalities import MODALITIES, Modality
-from fedloom.errors import unknown
+from fedloom.errors import check_list, unknown
 from fedloom.models.frozen import Precision
 from fedloom.models.settings import (
     DUAL_ARCHS,
@@ -436,6 +436,7 @@ def load_config(
     Raises:
         BadInput: an unknown key (with the nearest one), a value that does not fit, an unreadable file.
     """
+    check_list(overrides=overrides)
     tree: dict[str, Any] = {}
     if preset is not None:
         tree = preset_tree(preset)

@@ -52,6 +52,13 @@ def _escaped(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+def check_list(**given: object) -> None:
+    """Raises BadInput for an argument that is one text or number where a list is expected; None is no list given."""
+    for name, value in given.items():
+        if value is not None and (isinstance(value, (str, bytes)) or not isinstance(value, Iterable)):
+            raise BadInput(f"{name} = {value!r}: expected a list, such as [{value!r}]")
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """`' Did you mean x?'` for the closest allowed name, whatever its case, or `''` when none is close."""
     plain: dict[str, str] = {}

@@ -67,7 +67,7 @@ SCORED = frozenset(score.key for score in SCORES)
 
 
 def run(
-    config: Config | None = None,
+    config: Config | Mapping[str, Any] | str | Path | None = None,
     *,
     out: str | Path | None = None,
     resume: str | Path | None = None,
@@ -83,7 +83,8 @@ def run(
     """Do a whole run, or go on with one.
 
     Args:
-        config: the configuration; or build it from `preset`, `overrides` ("key=value") and `values` (top-level keys).
+        config: the configuration, or a YAML file or a mapping to build it from, with `preset`, `overrides`
+            ("key=value") and `values` (top-level keys); or these alone.
         out: the run folder; default `runs/METHOD-DATA-SEED...`.
         resume: folder of a run to go on with; its own configuration is used, and any other given must agree with it.
         overwrite: replace a run that `out` already holds.
@@ -105,6 +106,11 @@ def run(
         if config is None and not preset and not overrides and not values:
             config = validate(Config, folder.config)
     told = list(notes)  # kept until nothing is refused any more
+    if isinstance(config, Mapping):
+        values = {**config, **values}
+        config = None
+    elif isinstance(config, str | Path):
+        config = load_config(preset=preset, file=config, overrides=overrides, values=values, say=told.append)
     config = config or load_config(preset=preset, overrides=overrides, values=values, say=told.append)
     asked = sized(config, told.append)
     config, method, settings = completed(asked)

@@ -18,7 +18,7 @@ from fedloom.comparison.results import FAILED, FILE, Comparison, compose, record
 from fedloom.comparison.schedule import Schedule
 from fedloom.comparison.watch import Watch
 from fedloom.comparison.worker import finished
-from fedloom.errors import BadInput, FedloomError
+from fedloom.errors import BadInput, FedloomError, check_list
 from fedloom.runs.disk import explained, json_text, locked, read_object, write_atomic
 from fedloom.setting_trees import nested, validate
 
@@ -87,6 +87,7 @@ def compare(
 
     A cell that fails does not stop the others: see `Comparison.failed`.
     """
+    check_list(methods=methods, seeds=seeds, scores=scores, overrides=overrides)
     if jobs is not None and jobs < 1:
         raise BadInput(f"jobs = {jobs}: allowed is 1 and above")
     if resume is not None:

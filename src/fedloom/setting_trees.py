@@ -118,6 +118,8 @@ def _complaint(key: str, error: ErrorDetails) -> str:
         return message
     if error["type"] == "missing":
         return f"{key}: required, and not given"
+    if error["type"] in _KINDS:
+        return f"{key} = {reprlib.repr(value)}: expected {_KINDS[error['type']]}"
     if isinstance(value, Mapping):  # a whole group: which of its values is at fault, the message says
         return f"{key}: {message}"
     if error["type"].startswith("bool_"):
@@ -126,6 +128,12 @@ def _complaint(key: str, error: ErrorDetails) -> str:
         said = "null" if value is None else str(value).lower()
         message = f"expected a word; in quotes it is one: '{said}'"
     return f"{key} = {reprlib.repr(value)}: {message[0].lower() + message[1:]}"
+
+
+_GROUP = "keys and values, such as {name: value}"
+_KINDS = {"dict_type": _GROUP, "model_type": _GROUP, "model_attributes_type": _GROUP} | dict.fromkeys(
+    ("tuple_type", "list_type"), "a list, in brackets, such as [a, b] or, of groups, [{name: value}]"
+)
 
 
 def _fields_at(kind: type[BaseModel], path: Sequence[str]) -> list[str]:

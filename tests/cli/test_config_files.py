@@ -239,6 +239,9 @@ def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path):
         ("settings.gamma=\x1c", "is no YAML value"),
         ("- " * 90_000, "...': expected key=value"),
         ("rounds=true", "rounds = true: expected a number"),
+        ("clients.devices=cuda", "clients.devices = 'cuda': expected a list, in brackets, such as [a, b]"),
+        ("clients.image={arch: vit}", "clients.image = {'arch': 'vit'}: expected a list, in brackets"),
+        ("data=flora", "data = 'flora': expected keys and values, such as {name: value}"),
     ],
 )
 def test_overrides_that_are_none(argument, told):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fedloom.cli.main import main
 from fedloom.deployment import pki
 from fedloom.errors import BadInput
 
@@ -232,7 +233,15 @@ def test_a_certificate_of_tomorrow_is_told_with_its_date(keys: Path, monkeypatch
         pki.check(keys)
 
 
-@pytest.mark.parametrize("name", ["ca.crt", "server.crt", "ca.key", "server.key"])
+def test_a_key_that_is_kept_elsewhere(keys: Path) -> None:
+    """It is put back, not made; what it signed is listed without it."""
+    (keys / "ca.key").unlink()
+    with pytest.raises(BadInput, match="has no ca.key, which signs; put it back from where it is kept"):
+        pki.issue(keys, "clinic")
+    assert main(["pki", "list", "--folder", str(keys)]) == 0
+
+
+@pytest.mark.parametrize("name", ["ca.crt", "server.crt", "server.key"])
 def test_a_missing_file_is_told_by_name_with_the_command_that_makes_it(keys: Path, name: str) -> None:
     (keys / name).unlink()
     with pytest.raises(BadInput, match=f"has no {name}; `fedloom pki init` makes it"):

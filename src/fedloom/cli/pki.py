@@ -150,10 +150,10 @@ def listed(folder: FolderOption = Path("pki"), json: JsonOption = False) -> None
 
     Example: fedloom pki list --json
     """
-    from fedloom.deployment.pki import OWN, complete, listing
+    from fedloom.deployment.pki import complete, listing
     from fedloom.deployment.validity import AUTHORITY, SERVER, validity
 
-    complete(folder, OWN, "fedloom pki init")
+    complete(folder, ("ca.crt", "server.crt"), "fedloom pki init")
     own = {"authority": validity(folder, AUTHORITY), "server": validity(folder, SERVER)}
     silos = {holder.name: holder.validity for holder in listing(folder)}
     if json:

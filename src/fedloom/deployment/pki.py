@@ -181,5 +181,7 @@ def complete(folder: Path, names: Sequence[str], command: str) -> None:
     require_flower()
     with explained("read", folder):
         missing = [name for name in names if not (folder / name).is_file()]
+    if missing == ["ca.key"]:  # kept elsewhere, as it should be
+        raise BadInput(f"{folder} has no ca.key, which signs; put it back from where it is kept")
     if missing:
         raise BadInput(f"{folder} has no {missing[0]}; `{command}` makes it")

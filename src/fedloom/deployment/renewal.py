@@ -26,8 +26,7 @@ from fedloom.deployment.certificates import (
     sign,
     write_new,
 )
-from fedloom.deployment.offline import require_flower
-from fedloom.deployment.pki import LOCAL, OWN, keys
+from fedloom.deployment.pki import LOCAL, OWN, complete, keys
 from fedloom.deployment.validity import AUTHORITY, KIT, SERVER, SOON, at, validity
 from fedloom.errors import BadInput, unknown
 from fedloom.runs.disk import explained, write_atomic
@@ -109,15 +108,7 @@ def renew_silo(folder: Path, name: str, days: int) -> tuple[dt.datetime, list[st
 
 
 def _signer(folder: Path) -> Signer:
-    require_flower()
-    with explained("read", folder):
-        missing = [name for name in OWN if not (folder / name).is_file()]
-    if missing == ["ca.key"]:
-        raise BadInput(
-            f"{folder} has no ca.key, which signs what is renewed; put it back from where it is kept"
-        )
-    if missing:
-        raise BadInput(f"{folder} has no {missing[0]}; `fedloom pki init` makes it")
+    complete(folder, OWN, "fedloom pki init")
     check_pair(folder / "ca.crt", folder / "ca.key")
     return read_certificate(folder / "ca.crt"), read_key(folder / "ca.key")
 

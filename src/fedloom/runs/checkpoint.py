@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedloom.errors import BadInput, FedloomError
+from fedloom.errors import BadInput
 from fedloom.runs.disk import explained, sync_folder
 from fedloom.runs.manifest import damage, seal
 
@@ -42,7 +42,7 @@ def newest_checkpoint(root: Path, log: Log | None = None) -> Checkpoint | None:
     `log`.
 
     Raises:
-        FedloomError: there are checkpoints and every one of them is damaged; says what is wrong with each.
+        BadInput: there are checkpoints and every one of them is damaged; says what is wrong with each.
     """
     problems = []
     for checkpoint in reversed(_rounds(root)):
@@ -53,7 +53,7 @@ def newest_checkpoint(root: Path, log: Log | None = None) -> Checkpoint | None:
         if log is not None:
             log(f"warning: checkpoint {checkpoint.path.name} is skipped: {problem}")
     if problems:
-        raise FedloomError(f"no usable checkpoint in {root}: {'; '.join(problems)}. Start the run anew.")
+        raise BadInput(f"no usable checkpoint in {root}: {'; '.join(problems)}. Start the run anew.")
     return None
 
 

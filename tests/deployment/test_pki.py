@@ -236,7 +236,7 @@ def test_a_certificate_of_tomorrow_is_told_with_its_date(keys: Path, monkeypatch
 def test_a_key_that_is_kept_elsewhere(keys: Path) -> None:
     """It is put back, not made; what it signed is listed without it."""
     (keys / "ca.key").unlink()
-    with pytest.raises(BadInput, match="has no ca.key, which signs; put it back from where it is kept"):
+    with pytest.raises(BadInput, match=r"has no ca.key, which signs; put it back from where it is kept"):
         pki.issue(keys, "clinic")
     assert main(["pki", "list", "--folder", str(keys)]) == 0
 

@@ -23,6 +23,7 @@ from fedloom.report.retrieval import retrieval
 from fedloom.report.scores import KIND_SCORES, SCORES, Score, byte_text, client_score, end_of, second_text
 from fedloom.report.text import ledger_table, summary_table
 from fedloom.runs import load_run
+from fedloom.runs.load import load_run
 from fedloom.summary import summarise
 
 
@@ -115,7 +116,7 @@ def test_the_report_of_a_run_is_one_page_that_needs_nothing_else(run_path: Path,
 
 def test_by_default_the_page_lies_in_the_run(tmp_path: Path, run_path: Path) -> None:
     copy = shutil.copytree(run_path, tmp_path / "a")
-    assert write_report([copy]) == copy / "report.html"
+    assert load_run(copy).report() == copy / "report.html"
 
 
 def test_an_unfinished_run_and_one_without_texts(tmp_path: Path) -> None:

@@ -41,6 +41,12 @@ class Run:
 
         return run_html(self)
 
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write the report, `report.html` in the run's folder unless `out` says where; its path."""
+        from fedloom.report.html import write_report
+
+        return write_report([self.path], out)
+
     @cached_property
     def summary(self) -> dict[str, Any]:
         """`summary.json`, or `{}` while the run is unfinished."""

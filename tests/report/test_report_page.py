@@ -23,7 +23,6 @@ from fedloom.report.retrieval import retrieval
 from fedloom.report.scores import KIND_SCORES, SCORES, Score, byte_text, client_score, end_of, second_text
 from fedloom.report.text import ledger_table, summary_table
 from fedloom.runs import load_run
-from fedloom.runs.load import load_run
 from fedloom.summary import summarise
 
 

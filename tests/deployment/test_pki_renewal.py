@@ -302,6 +302,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "authority sooner": (("--authority", "--days", "10"), "longer than the 10 days of --days"),
     "as long as the authority": (("--server", "--days", "5000"), "`fedloom pki renew --authority` first"),
     "days": (("--authority", "--days", "0"), "--days"),
+    "just made": (("clinic",), "for the 825 days of --days: there is nothing to renew"),
+    "all just made": (("--server",), "there is nothing to renew"),
 }
 
 

@@ -117,6 +117,10 @@ def _until(days: int, old: dt.datetime, what: str, authority: Signer | None = No
     """The end in `days` days, or with the authority. Raises BadInput unless that is later than the old one."""
     until = certificates.now().replace(microsecond=0) + dt.timedelta(days=days)
     last = until if authority is None else min(until, authority[0].not_valid_after_utc)
+    if abs(until - old) < dt.timedelta(days=1):
+        raise BadInput(
+            f"{what} is good until {at(old)}, for the {days} days of --days: there is nothing to renew"
+        )
     if last > old:
         return last
     if last < until:

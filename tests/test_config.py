@@ -69,7 +69,11 @@ def test_it_cannot_be_changed():
             "server.text={arch: bert, widht: 3}",
             "unknown key 'server.text.widht'. Did you mean 'server.text.width'?",
         ),
-        ("clients.optimizer=adam", "clients.optimizer = 'adam': input should be 'adamw' or 'sgd'"),
+        (
+            "clients.optimizer=adam",
+            "clients.optimizer = 'adam': allowed: 'adamw' or 'sgd'. Did you mean 'adamw'?",
+        ),
+        ("engine.name=flowr", "engine.name = 'flowr': allowed: 'local' or 'flower'. Did you mean 'flower'?"),
         ("clients.momentum=1", "clients.momentum = 1: input should be less than 1"),
         ("clients.momentum=-0.1", "clients.momentum = -0.1: input should be greater than or equal to 0"),
         ("clients.clip=0", "clients.clip = 0: input should be greater than 0"),
@@ -90,7 +94,7 @@ def test_it_cannot_be_changed():
         ("clients.joint=[{arch: resnet}]", "'resnet' is no joint model, allowed: audio-resnet+vit"),
         (
             "clients.joint=[{arch: audio-resnet+resnet, fusion: add}]",
-            "clients.joint.0.fusion = 'add': input should be",
+            "clients.joint.0.fusion = 'add': allowed: 'concat'",
         ),
         ("clients.joint=[{arch: audio-resnet+resnet, stages: [1, 0]}]", "a stage has one block or more"),
         ("rounds", "--set 'rounds': expected key=value"),

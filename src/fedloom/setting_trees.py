@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -122,6 +123,9 @@ def _complaint(key: str, error: ErrorDetails) -> str:
         return f"{key} = {reprlib.repr(value)}: expected {_KINDS[error['type']]}"
     if isinstance(value, Mapping):  # a whole group: which of its values is at fault, the message says
         return f"{key}: {message}"
+    if error["type"] == "literal_error" and isinstance(value, str):
+        hint = nearest(value, re.findall(r"'([^']*)'", error["ctx"]["expected"]))
+        message = f"allowed: {error['ctx']['expected']}" + (f".{hint}" if hint else "")
     if error["type"].startswith("bool_"):
         message = "expected true or false"
     if error["type"] == "string_type" and (value is None or isinstance(value, bool | int | float)):

@@ -197,7 +197,7 @@ def carried(where: str, folder: Path, own: bool) -> Iterator[dict[str, Network]]
             words += [f"--folder={room}/state", f"--settings={room}/settings"]
             with (network.folder / "worker.log").open("ab") as log:
                 network.children["worker"] = subprocess.Popen(
-                    [sys.executable, "-m", "fedloom.federation.silo.resident", *words],
+                    [sys.executable, "-m", "fedloom.federation.engines.silo.resident", *words],
                     env=network.environment,
                     stdin=subprocess.PIPE,
                     stdout=log,

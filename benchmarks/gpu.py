@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from measured import PEAKS, Row, write
 
-from fedloom.quiet import settle_process
+from fedloom.processes import settle_process
 
 SECTIONS = ("drawing", "training", "fusion", "round", "limits", "summary")
 HERE = Path(__file__).parent

@@ -55,8 +55,8 @@ def latent_ways(
     """Stable Diffusion by our generator, by diffusers' pipeline over its networks, and by one of low weights."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-    from fedloom.models.latent import load_latent
-    from fedloom.models.latent_settings import LatentSettings
+    from fedloom.models.generators.stable_diffusion import load_latent
+    from fedloom.config.stable_diffusion import LatentSettings
 
     batch, steps, guidance = sizes
     settings = LatentSettings(
@@ -89,7 +89,7 @@ def latent_ways(
 @torch.no_grad()
 def draw(pipe: Any, sizes: tuple[int, int, float], device: torch.device, precision: Any) -> Pictures:
     """uint8 pictures (N, side, side, 3) of diffusers' own pipeline, from our generator's noise; the VAE in its type."""
-    from fedloom.models.latent_schedule import picture_seeds
+    from fedloom.models.generators.latent_schedule import picture_seeds
 
     batch, steps, guidance = sizes
     pipe.set_progress_bar_config(disable=True)

@@ -19,7 +19,7 @@ import torch
 from measured import PEAKS, Row, flop
 from torch import Tensor
 
-from fedloom.models.latent_sizes import add_lora, family_configs
+from fedloom.models.generators.latent_sizes import add_lora, family_configs
 
 META = torch.device("meta")
 PROMPT = {gpu_drawing.SD: (77, 768), gpu_drawing.GLIDE: (128, 512)}  # tokens of a text, their width

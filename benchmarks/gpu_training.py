@@ -90,8 +90,8 @@ def conditioned(batch: int, device: torch.device) -> dict[str, Any]:
 
 def latent(folder: Path, train: Any, batch: int, device: torch.device, precision: Any) -> Step:
     """Stable Diffusion's UNet, or LoRA's factors on it, from latents that are kept."""
-    from fedloom.models.latent import load_latent
-    from fedloom.models.latent_settings import LatentSettings
+    from fedloom.models.generators.stable_diffusion import load_latent
+    from fedloom.config.stable_diffusion import LatentSettings
 
     where = {"pretrained": str(folder), "device": str(device), "precision": precision}
     generator = load_latent(LatentSettings(**where, train=train), WIDTH).train()
@@ -115,10 +115,10 @@ def glide(folder: Path, batch: int, device: torch.device, precision: Any) -> Ste
 
 def client(arch: str, name: str, batch: int, device: torch.device, precision: Any) -> Step:
     """A client's classifier around pretrained weights, loaded by its hub name as in a run."""
-    from fedloom.models.learner_build import build_learner
-    from fedloom.models.settings import LearnerSettings
+    from fedloom.models.clients.build import build_client_model
+    from fedloom.config.models import ModelSettings
 
-    learner: Any = build_learner(LearnerSettings(arch=arch, pretrained=name, width=WIDTH), classes=CLASSES)
+    learner: Any = build_client_model(ModelSettings(arch=arch, pretrained=name, width=WIDTH), classes=CLASSES)
     learner.settle(device, precision)
     learner.train()
     labels = torch.arange(batch) % CLASSES

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fedloom.data.flowers102 import NAMES
+from fedloom.data.datasets.flowers102 import NAMES
 
 OFFICIAL = (10, 10, 0)  # pictures a class in train and validation; 0: what is left of 8189
 PICTURES = 8189

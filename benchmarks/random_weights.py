@@ -21,8 +21,8 @@ from typing import Any, Literal
 
 import torch
 
-from fedloom.models.text import train_tokenizer
-from fedloom.quiet import settle_process
+from fedloom.models.clients.text import train_tokenizer
+from fedloom.processes import settle_process
 
 Size = Literal["real", "tiny"]
 LETTERS = [*string.ascii_lowercase, *string.digits, *".,'-"]
@@ -192,7 +192,7 @@ def stable_diffusion(size: Size, folder: Path) -> None:
     import diffusers
     import transformers as hf
 
-    from fedloom.models.latent_sizes import family_configs
+    from fedloom.models.generators.latent_sizes import family_configs
 
     published = family_configs("sd-1.5")
     unet, vae = dict(published["unet"]), dict(published["vae"])
@@ -263,7 +263,7 @@ def glide(size: Size, folder: Path) -> None:
 
 def inception(size: Size, folder: Path) -> None:
     """FID's Inception-v3; there is but one size of it."""
-    from fedloom.models.inception import Inception
+    from fedloom.models.evaluators.inception import Inception
 
     torch.save(Inception().state_dict(), folder / "pt_inception-2015-12-05-6726825d.pth")
 

@@ -26,13 +26,13 @@ from fedloom.functional.contrast import contrast_weights
 from fedloom.functional.ensemble import grouped
 from fedloom.methods.base import UNCOUNTED
 from fedloom.methods.creamfl import inter_contrast, intra_contrast
-from fedloom.methods.site import rows
+from fedloom.methods.context import rows
 from fedloom.models.fit import index_batches
-from fedloom.parts import build_federation, pretrained_models, resolve, server_tools
+from fedloom.experiment.parts import build_federation, pretrained_models, resolve, server_tools
 from fedloom.progress import Observer
-from fedloom.quiet import settle_process
-from fedloom.scenes import cached_scene
-from fedloom.sites import build_client, site_specs
+from fedloom.processes import settle_process
+from fedloom.experiment.datasets import cached_dataset
+from fedloom.experiment.clients import build_client, site_specs
 
 METHODS = ("fedmd", "fedmekt", "creamfl")
 # Beside its clients' steps CreamFL's server trains two encoders; left out of both, the loop being one of clients.
@@ -167,7 +167,7 @@ def measure(
     config = load_config(preset=preset, overrides=own)
     kind, settings = resolve(config)
     config = config.model_copy(update={"settings": settings.model_dump(mode="json")})
-    scene = cached_scene(config.data)
+    scene = cached_dataset(config.data)
     settle_process(1)
     assets = pretrained_models(config, kind, settings, scene, Observer(), print)
     server = kind.server(server_tools(config, kind, settings, scene, assets), settings)

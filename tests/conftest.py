@@ -109,7 +109,7 @@ def _pretrained_here() -> Iterator[None]:
     `test_python_interface` compares them, `tests/pretraining` has the processes end as they may.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fedloom.pretraining.assets.build_side_by_side", lambda config, chains, watch: None)
+        patch.setattr("fedloom.experiment.pretraining.assets.build_side_by_side", lambda config, chains, watch: None)
         yield
 
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from fedloom.config import ClientsSettings, Config, load_config, presets
 from fedloom.errors import BadInput
-from fedloom.setting_trees import validate
+from fedloom.config.trees import validate
 
 
 def test_what_overrides_what(tmp_path):

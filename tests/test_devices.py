@@ -11,7 +11,7 @@ import fedloom
 from fedloom.config import load_config
 from fedloom.errors import BadInput
 from fedloom.methods.catalogue import CATALOGUE
-from fedloom.sites import client_names, device_for
+from fedloom.experiment.clients import client_names, device_for
 from pretend import DEVICE, OTHER, pretended
 from test_engines import overrides
 from whole_runs import rows_of
@@ -35,18 +35,18 @@ def near(one: Any, two: Any) -> bool:
 )
 def test_a_round_on_two_devices(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fedloom.models.device import place_of
-    from fedloom.models.learner import Learner
+    from fedloom.models.clients.client_model import ClientModel
 
-    places, see = set(), Learner.see
+    places, see = set(), ClientModel.see
 
-    def noted(self: Learner, **inputs: Any) -> Any:
+    def noted(self: ClientModel, **inputs: Any) -> Any:
         places.add(str(place_of(self.backbone)))
         return see(self, **inputs)
 
     given: dict[str, Any] = {"preset": "smoke", "method": method}
     more = (*overrides(method), *ON_BOTH)
     here = fedloom.run(**given, overrides=(*more, "clients.devices=[cpu]"), out=tmp_path / "here")
-    monkeypatch.setattr(Learner, "see", noted)
+    monkeypatch.setattr(ClientModel, "see", noted)
     with pretended():
         there = fedloom.run(**given, overrides=more, out=tmp_path / "there")
     assert {DEVICE, OTHER} <= places or not here.rounds[-1]["per_client"]

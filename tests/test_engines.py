@@ -85,7 +85,7 @@ def assert_same(run: Run, local: Run) -> None:
 # every message, and one by three silos; two workers are those of test_experiment. All methods by all ways: `make
 # conformance`.
 FEW = ("fedmmkt",)
-KINDS = (*FEW, "fedgems", "fedafd", "fedcmi")
+MODALITIES = (*FEW, "fedgems", "fedafd", "fedcmi")
 
 
 def tried(ordinary: Sequence[str]) -> list[Any]:
@@ -106,7 +106,7 @@ def over_grid(local: Run, folder: Path, silos: int, *, forgetful: bool) -> Run:
     return fedloom.run(preset="smoke", method=method, overrides=given, out=folder / "run", grid=grid)
 
 
-@pytest.mark.parametrize("local", tried(KINDS), indirect=True, scope="module")
+@pytest.mark.parametrize("local", tried(MODALITIES), indirect=True, scope="module")
 def test_flower_grid_with_a_silo_that_knows_only_what_is_on_its_disk(local: Run, tmp_path: Path) -> None:
     assert_same(over_grid(local, tmp_path, 1, forgetful=True), local)
 

@@ -106,10 +106,10 @@ def test_exports_are_the_clients(smoke_run):
         AutoTokenizer,
     )
 
-    from fedloom.scenes import cached_scene
-    from fedloom.setting_trees import validate
+    from fedloom.experiment.datasets import cached_dataset
+    from fedloom.config.trees import validate
 
-    scene = cached_scene(validate(Config, smoke_run.config).data)
+    scene = cached_dataset(validate(Config, smoke_run.config).data)
     for name in CLIENTS:
         folder, modality = smoke_run.path / "export" / name, name.split("-")[0]
         test = scene.test[modality]
@@ -265,7 +265,7 @@ def test_nobody_answers(smoke_run, smoke_overrides, monkeypatch, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run(smoke_run, smoke_overrides, monkeypatch, tmp_path):
     """It names what and which step, and keeps the rounds that were done; the resumed run is the unbroken one."""
-    from fedloom.models.generator import Generator
+    from fedloom.models.generators.pixel import Generator
 
     loss = Generator.loss
     with monkeypatch.context() as patch:

@@ -11,14 +11,14 @@ import yaml
 from pydantic import BaseModel
 
 from fedloom.config import Config, EngineSettings, load_config, presets
-from fedloom.data.folder import load
+from fedloom.data.datasets.folder import load
 from fedloom.deployment.offline import SWITCHES
-from fedloom.deployment.settings import HostSettings, SiloSettings
-from fedloom.experiment import run
+from fedloom.config.silo import HostSettings, SiloSettings
+from fedloom.experiment.loop import run
 from fedloom.models.glide.settings import GlideOptions
-from fedloom.models.latent_settings import LatentOptions
+from fedloom.config.stable_diffusion import LatentOptions
 from fedloom.runs.load import Run
-from fedloom.setting_trees import read_settings
+from fedloom.config.trees import read_settings
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "guide"
 

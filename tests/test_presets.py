@@ -12,11 +12,11 @@ import pytest
 from fedloom.comparison.plan import read_plan
 from fedloom.config import load_config, preset_tree, presets
 from fedloom.errors import BadInput
-from fedloom.parts import completed
+from fedloom.experiment.parts import completed
 from fedloom.planning.rates import PEAKS
 from fedloom.planning.scene import OFFICIAL, scene_sizes
 from fedloom.planning.wire import round_on_the_wire
-from fedloom.sites import build_client
+from fedloom.experiment.clients import build_client
 from fedloom.weights.shapes import SHAPES
 
 PAPER = [name for name in presets() if name.startswith("paper/")]

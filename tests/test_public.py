@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from fedloom.errors import BadInput
-from fedloom.models.settings import LearnerSettings
-from fedloom.pretraining import Assets, backbone_name
-from fedloom.public import pack_public, public_backbone, unpack_public
+from fedloom.config.models import ModelSettings
+from fedloom.experiment.pretraining import Assets, backbone_name
+from fedloom.experiment.public_files import pack_public, public_backbone, unpack_public
 
-VIT, BERT = LearnerSettings(arch="vit"), LearnerSettings(arch="bert")
+VIT, BERT = ModelSettings(arch="vit"), ModelSettings(arch="bert")
 
 
 @pytest.fixture

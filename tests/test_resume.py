@@ -15,10 +15,10 @@ import pytest
 import fedloom
 from fedloom.config import Config
 from fedloom.errors import BadInput, FedloomError
-from fedloom.pretraining import Assets
+from fedloom.experiment.pretraining import Assets
 from fedloom.runs.load import Run
-from fedloom.setting_trees import validate
-from fedloom.sites import build_client, site_specs
+from fedloom.config.trees import validate
+from fedloom.experiment.clients import build_client, site_specs
 from whole_runs import ROUNDS, assert_equal, rows_of, smallest
 
 pytestmark = pytest.mark.drawn
@@ -29,9 +29,12 @@ pytestmark = pytest.mark.drawn
 DRIVER = """
 import json, os, signal, sys
 import fedloom
-from fedloom.federation import site
+from fedloom.federation import host as site
 from fedloom.methods import base, fedmmkt
-from fedloom.models import captioner, clip, generator, learner
+from fedloom.models.evaluators import captioner
+from fedloom.models.evaluators import clip
+from fedloom.models.generators import pixel as generator
+from fedloom.models.clients import client_model as learner
 from fedloom.runs import checkpoint
 import diffusers, transformers, matplotlib.pyplot
 from transformers import BeitForImageClassification, BertForSequenceClassification, ViTForImageClassification
@@ -238,11 +241,11 @@ def stop_in(point: str, patch: pytest.MonkeyPatch, empty_cache: Path) -> None:
     """Interrupt the next run in its pretraining, its warm start, or its scoring of round 0."""
     if point == "pretraining":
         patch.setenv("FEDLOOM_CACHE", str(empty_cache))
-        patch.setattr("fedloom.pretraining.assets.build_side_by_side", stopped)
+        patch.setattr("fedloom.experiment.pretraining.assets.build_side_by_side", stopped)
     elif point == "warm start":
-        patch.setattr("fedloom.sites._warm_start", stopped)
+        patch.setattr("fedloom.experiment.clients._warm_start", stopped)
     else:
-        patch.setattr("fedloom.scoring.Scorer.clients", stopped)
+        patch.setattr("fedloom.experiment.scoring.Scorer.clients", stopped)
 
 
 @pytest.mark.parametrize("point", ["pretraining", "warm start", "round 0"])
@@ -283,7 +286,7 @@ def test_stopped_after_round_0(smoke_run, smoke_overrides, monkeypatch, tmp_path
         with pytest.raises(KeyboardInterrupt):
             fedloom.run(preset="smoke", overrides=smoke_overrides, out=out)
     with monkeypatch.context() as patch:
-        patch.setattr("fedloom.sites._warm_start", stopped)
+        patch.setattr("fedloom.experiment.clients._warm_start", stopped)
         with pytest.raises(KeyboardInterrupt):
             fedloom.run(resume=out)
     assert_equal(smoke_run, fedloom.run(resume=out))

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from fedloom.config import DataSettings
-from fedloom.data.flora import load
-from fedloom.data.joint import JointSet
-from fedloom.data.pairs import PairSet
-from fedloom.data.scene import ImageSet, Scene, TextSet
+from fedloom.data.datasets.flora import load
+from fedloom.data.joint import MultimodalSamples
+from fedloom.data.pairs import ImageTextPairs
+from fedloom.data.containers import ImageSet, FederatedDataset, TextSet
 from fedloom.errors import BadInput
-from fedloom.scenes import _load, _save, cached_scene, split_scene
+from fedloom.experiment.datasets import _load, _save, cached_dataset, split_scene
 
 FEW: dict[str, Any] = {"size": 12, "images": 20, "texts": 20, "test": 20, "generic": 20, "reference": 20}
 SCENE = load(pairs=50, captions=2, test_pairs=10, text_labels="family", **FEW)
@@ -39,17 +39,17 @@ def test_pairs_come_back_from_disk(tmp_path: Path) -> None:
     assert SCENE.generic.texts == ()
 
 
-def heard_and_read(n: int = 5) -> Scene:
+def heard_and_read(n: int = 5) -> FederatedDataset:
     """Joint samples of sound and text; the second has no sound, the third no text."""
     rng = np.random.default_rng(0)
     sounds = rng.normal(size=(n, 3, 4)).astype(np.float16)
     sounds[1] = 0
     present = {"audio": np.arange(n) != 1, "text": np.arange(n) != 2}
     texts = tuple("" if i == 2 else f"größer \n {i}" for i in range(n))
-    held = JointSet(
+    held = MultimodalSamples(
         {"audio": sounds, "text": texts}, np.arange(n) % 2, present, tuple(f"clip {i}" for i in range(n))
     )
-    return Scene(
+    return FederatedDataset(
         "made", ("x", "y"), {"joint": held}, {"joint": held.subset([0, 1])}, notes={"missing_clips": 3}
     )
 
@@ -62,7 +62,7 @@ def test_joint_samples_come_back_from_disk(tmp_path: Path) -> None:
     assert again.notes == scene.notes
     for part in ("train", "test"):
         kept, read = (getattr(s, part)["joint"] for s in (scene, again))
-        assert isinstance(read, JointSet)
+        assert isinstance(read, MultimodalSamples)
         assert list(read.parts) == ["audio", "text"]
         assert read.parts["audio"].dtype == np.float16
         assert np.array_equal(read.parts["audio"], kept.parts["audio"])
@@ -77,7 +77,7 @@ def test_joint_samples_stay_on_disk_until_a_share_is_taken(tmp_path: Path) -> No
     """Clips of real size outgrow memory; what a client has taken is its own, whatever becomes of the file."""
     _save(heard_and_read(), tmp_path)
     held = _load(tmp_path).train["joint"]
-    assert isinstance(held, JointSet)
+    assert isinstance(held, MultimodalSamples)
     whole = held.parts["audio"]
     assert isinstance(whole, np.memmap)
     assert not whole.flags.writeable
@@ -94,11 +94,11 @@ def test_joint_samples_stay_on_disk_until_a_share_is_taken(tmp_path: Path) -> No
 def test_joint_samples_without_names_come_back(tmp_path: Path) -> None:
     scene = heard_and_read()
     held = scene.train["joint"]
-    assert isinstance(held, JointSet)
+    assert isinstance(held, MultimodalSamples)
     nameless = {"joint": replace(held, ids=())}
     _save(replace(scene, train=nameless), tmp_path)
     read = _load(tmp_path).train["joint"]
-    assert isinstance(read, JointSet)
+    assert isinstance(read, MultimodalSamples)
     assert read.ids == ()
     assert len(read) == 5
 
@@ -115,8 +115,8 @@ def test_other_clients_of_a_scene_of_joint_samples_are_told_what_fits() -> None:
 
 
 def alike(a: Any, b: Any) -> None:
-    assert isinstance(a, PairSet)
-    assert isinstance(b, PairSet)
+    assert isinstance(a, ImageTextPairs)
+    assert isinstance(b, ImageTextPairs)
     assert np.array_equal(a.images, b.images)
     assert np.array_equal(a.owner, b.owner)
     assert a.captions == b.captions
@@ -136,10 +136,10 @@ def test_a_changed_file_of_an_inner_root_renews_the_scene(tmp_path: Path) -> Non
             "public": {"name": "caption_parquet", "root": str(tmp_path / "captioned")},
         },
     )
-    assert len(cached_scene(data).test["text"]) == 2
+    assert len(cached_dataset(data).test["text"]) == 2
     with (news / "test.csv").open("a", encoding="utf-8") as file:
         file.write('"3","e","f"\n')
-    assert len(cached_scene(data).test["text"]) == 3
+    assert len(cached_dataset(data).test["text"]) == 3
 
 
 def write_captioned(root: Path) -> None:
@@ -188,14 +188,14 @@ def test_too_few_pairs(scheme: Any) -> None:
 def test_labels_are_checked_in_their_own_space() -> None:
     images = ImageSet(np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1]))
     texts = TextSet(("a", "b"), np.array([0, 2]))
-    assert Scene("s", ("x", "y"), {"image": images, "text": texts}, {}, text_class_names=("p", "q", "r"))
+    assert FederatedDataset("s", ("x", "y"), {"image": images, "text": texts}, {}, text_class_names=("p", "q", "r"))
     with pytest.raises(BadInput, match=r"s: train text label 2 is out of range, allowed 0\.\.1"):
-        Scene("s", ("x", "y"), {"text": texts}, {})
+        FederatedDataset("s", ("x", "y"), {"text": texts}, {})
     with pytest.raises(BadInput, match=r"s: train image label 1 is out of range, allowed 0\.\.0"):
-        Scene("s", ("x",), {"image": images}, {}, text_class_names=("p", "q", "r"))
+        FederatedDataset("s", ("x",), {"image": images}, {}, text_class_names=("p", "q", "r"))
     with pytest.raises(BadInput, match="s: train pair is a TextSet"):
-        Scene("s", ("x",), {"pair": texts}, {})
+        FederatedDataset("s", ("x",), {"pair": texts}, {})
     with pytest.raises(BadInput, match="s: no test pairs, there are: none"):
-        Scene("s", ("x", "y"), {"image": images}, {}).pairs("test")
+        FederatedDataset("s", ("x", "y"), {"image": images}, {}).pairs("test")
     with pytest.raises(BadInput, match="train pairs have no labels"):
         SCENE.labelled("train", "pair")

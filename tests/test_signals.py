@@ -107,8 +107,8 @@ HOW_TO_GO_ON = "interrupted. Nothing to resume yet: give the same command again"
 QUICK = ("run", "--preset", "smoke", "--method", "standalone", "--rounds", "1", "--quiet")
 # What is called, where the signal comes, what is said.
 COMMANDS = {
-    "run": (QUICK, "fedloom.experiment.pretrained_models", HOW_TO_GO_ON),
-    "run --out": ((*QUICK, "--out", "new/here"), "fedloom.experiment.pretrained_models", HOW_TO_GO_ON),
+    "run": (QUICK, "fedloom.experiment.loop.pretrained_models", HOW_TO_GO_ON),
+    "run --out": ((*QUICK, "--out", "new/here"), "fedloom.experiment.loop.pretrained_models", HOW_TO_GO_ON),
     "run, its first file": ((*QUICK, "--out", "a"), "fedloom.runs.folder.describe_environment", HOW_TO_GO_ON),
     "run --engine flower": (
         (*QUICK, "--engine", "flower", "--set", "engine.silos=2"),
@@ -126,8 +126,8 @@ COMMANDS = {
         "interrupted",
     ),
     "generate": (("generate", "x", "--prompt", "a"), "fedloom.runs.load.load_run", "interrupted"),
-    "report": (("report", "x"), "fedloom.report.html.write_report", "interrupted"),
-    "partition": (("partition", "--plot", "p.png"), "fedloom.scenes.cached_scene", "interrupted"),
+    "report": (("report", "x"), "fedloom.reporting.html.write_report", "interrupted"),
+    "partition": (("partition", "--plot", "p.png"), "fedloom.experiment.datasets.cached_dataset", "interrupted"),
     "inspect": (("inspect", "x"), "fedloom.runs.load.load_run", "interrupted"),
 }
 
@@ -278,8 +278,8 @@ def forever(*given, **more):
     finally:
         print("cleaned up", flush=True)  # to a terminal that is gone
         open(sys.argv[1], "w").close()
-import fedloom.report.html
-fedloom.report.html.write_report = forever
+import fedloom.reporting.html
+fedloom.reporting.html.write_report = forever
 sys.exit(cli.main(["report", "x"]))
 """
 

@@ -16,28 +16,28 @@ from safetensors.numpy import load_file
 
 from fedloom.cli.silo import _data
 from fedloom.config import load_config
-from fedloom.data.joint import JointSet
-from fedloom.data.scene import ImageSet
-from fedloom.deployment.settings import SiloData, SiloSettings
+from fedloom.data.joint import MultimodalSamples
+from fedloom.data.containers import ImageSet
+from fedloom.config.silo import SiloData, SiloSettings
 from fedloom.errors import BadInput
-from fedloom.federation.site import Site, SiteSpec
+from fedloom.federation.host import ClientContext, ClientSpec
 from fedloom.methods.base import Empty, Scores, load_method
 from fedloom.methods.delivery import Delivery, weights_of
 from fedloom.methods.fedafd import Lesson as Alignment
 from fedloom.methods.fedmmkt_messages import Captions, Lesson, Opinion, Pictures
-from fedloom.methods.paired import PublicSet, kinds_of
-from fedloom.models.learner import towers
-from fedloom.models.two_stream import group_of
-from fedloom.parts import completed
-from fedloom.pretraining import backbone_name, prepare
+from fedloom.methods.retrieval_round import PublicSet, kinds_of
+from fedloom.models.clients.client_model import towers
+from fedloom.models.clients.multimodal import group_of
+from fedloom.experiment.parts import completed
+from fedloom.experiment.pretraining import backbone_name, prepare
 from fedloom.progress import Observer
-from fedloom.public import public_backbone
-from fedloom.scenes import cached_scene
-from fedloom.server_models import bare_server
-from fedloom.setting_trees import validate
-from fedloom.silo_data import _as_offered, check_data, match_classes
-from fedloom.silo_offer import AT_THE_SILO, Offer, joint_offer, make_offer
-from fedloom.silos import (
+from fedloom.experiment.public_files import public_backbone
+from fedloom.experiment.datasets import cached_dataset
+from fedloom.experiment.server_models import bare_server
+from fedloom.config.trees import validate
+from fedloom.experiment.silo_data import _as_offered, check_data, match_classes
+from fedloom.experiment.silo_offer import AT_THE_SILO, Offer, joint_offer, make_offer
+from fedloom.experiment.silo_client import (
     _server_like,
     build_silo_client,
     describe_data,
@@ -46,7 +46,7 @@ from fedloom.silos import (
     pack_public,
     unpack_public,
 )
-from fedloom.sites import build_client, site_specs
+from fedloom.experiment.clients import build_client, site_specs
 
 SIDE = 12
 SIZES = {"hidden": 16, "layers": 1, "heads": 2, "width": 16}
@@ -64,7 +64,7 @@ COLOURS = {"Poppy": (200, 40, 40), "LILY": (60, 160, 70), "iris": (60, 60, 210)}
 def server(tmp_path_factory):
     """The server's side: configuration, scene, offer, and its public files as a silo has them."""
     config = load_config(preset="smoke", values={"data": {"partition": "iid", "minimum": 1}})
-    scene = cached_scene(config.data)
+    scene = cached_dataset(config.data)
     assets = prepare(config, scene, frozenset({"backbones"}), Observer(), lambda line: None)
     public = tmp_path_factory.mktemp("silo") / "public"
     files = pack_public(assets)
@@ -257,7 +257,7 @@ def test_one_line_for_what_is_missing_or_broken(server, tmp_path, caplog):
     with pytest.raises(BadInput, match=r"cannot read picture .*iris/3.png"):
         build(server, silo("image", root))
     skipping = silo("image", root, options={"on_bad": "skip"})
-    with caplog.at_level("INFO", "fedloom.silo_data"):
+    with caplog.at_level("INFO", "fedloom.experiment.silo_data"):
         assert len(build(server, skipping).site.private_labels) == 17
     assert any("Unreadable pictures, left out: 1, such as " in line for line in caplog.messages)
 
@@ -347,8 +347,8 @@ def test_answers_the_verbs_of_fedmmkt(server, tmp_path, modality):
     arguments = {"silo": silo(modality, root), "offer": server.offer, "public": str(server.public)}
     method, _ = load_method("fedmmkt")
     contract = method.contract(method.settings(**server.offer["settings"]))
-    spec = SiteSpec("clinic", modality, "fedloom.silos:build_silo_client", arguments)
-    client = Site(spec, contract).client
+    spec = ClientSpec("clinic", modality, "fedloom.experiment.silo_client:build_silo_client", arguments)
+    client = ClientContext(spec, contract).client
     rng = np.random.default_rng(0)
     probe = {
         "image": Pictures(rng.integers(0, 256, (10, SIDE, SIDE, 3), dtype=np.uint8), 1),
@@ -408,7 +408,7 @@ def paired(tmp_path_factory):
         "settings": STEPS,
     }
     config, _, _ = completed(load_config(preset="smoke", values=values))
-    scene = cached_scene(config.data)
+    scene = cached_dataset(config.data)
     assets = prepare(config, scene, frozenset({"backbones"}), Observer(), lambda line: None)
     public = tmp_path_factory.mktemp("paired") / "public"
     unpack_public(pack_public(assets), public)
@@ -617,7 +617,7 @@ def joint_server(place, data, model, method="fedcmi", **clients):
         "clients": {"joint": [{**model, "count": 2}], "warm_steps": 2, "batch": 4, **clients},
     }
     config, _, _ = completed(load_config(preset="fedcmi", values=values))
-    scene = cached_scene(config.data)
+    scene = cached_dataset(config.data)
     assets = prepare(config, scene, frozenset(), Observer(), lambda line: None)
     unpack_public(pack_public(assets), place)
     offer = json.loads(json.dumps(make_offer(config, scene.class_names, SIDE)))
@@ -713,7 +713,7 @@ def test_a_silo_that_holds_one_kind(duet, index, holds):
 
 def test_a_kind_that_the_data_lack(duet, monkeypatch):
     """Neither are such samples asked for, nor must what stands in their place have the run's shape."""
-    from fedloom import silo_data
+    from fedloom.experiment import silo_data
 
     scene = duet.scene
     deaf = {}
@@ -721,8 +721,8 @@ def test_a_kind_that_the_data_lack(duet, monkeypatch):
         held = getattr(scene, part)["joint"]
         silent = {**held.parts, "audio": np.zeros((len(held), 1, 1), np.float16)}
         absent = {"audio": np.zeros(len(held), bool)}
-        deaf[part] = {"joint": JointSet(silent, held.labels, absent if part == "train" else {})}
-    monkeypatch.setattr(silo_data, "load_scene", lambda *a, **k: replace(scene, **deaf))
+        deaf[part] = {"joint": MultimodalSamples(silent, held.labels, absent if part == "train" else {})}
+    monkeypatch.setattr(silo_data, "load_dataset", lambda *a, **k: replace(scene, **deaf))
     client = build(duet, joint_silo(duet))
     assert client.site.owned == ("image",)
     assert not client.site.test["present"][:, 0].any()

@@ -12,18 +12,18 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from fedloom.config import load_config
-from fedloom.data.flora import load as flora
-from fedloom.data.joint import JointSet
-from fedloom.data.scene import Scene
+from fedloom.data.datasets.flora import load as flora
+from fedloom.data.joint import MultimodalSamples
+from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput
-from fedloom.methods.site import Site
-from fedloom.models.settings import LearnerSettings
-from fedloom.pretraining import Assets, backbone_name, prepare
+from fedloom.methods.context import ClientContext
+from fedloom.config.models import ModelSettings
+from fedloom.experiment.pretraining import Assets, backbone_name, prepare
 from fedloom.progress import Observer
-from fedloom.scenes import cached_scene
-from fedloom.server_models import server_learner, server_settings
-from fedloom.site_parts import backbones_of, new_learner
-from fedloom.sites import build_client, client_names, held_kinds, private_samples, site_specs
+from fedloom.experiment.datasets import cached_dataset
+from fedloom.experiment.server_models import server_learner, server_settings
+from fedloom.experiment.client_parts import backbones_of, new_client_model
+from fedloom.experiment.clients import build_client, client_names, held_kinds, private_samples, site_specs
 
 SMALL = {"hidden": 16, "layers": 1, "heads": 2, "width": 16}
 DUET = {"per_class": 8, "test_per_class": 3, "size": 12, "frames": 1, "bands": 12, "steps": 12}
@@ -33,7 +33,7 @@ DUET = {"per_class": 8, "test_per_class": 3, "size": 12, "frames": 1, "bands": 1
 def smoke(smoke_run):
     """The configuration of the smoke run, its scene, and the assets that it has left in the cache."""
     config = load_config(preset="smoke")
-    scene = cached_scene(config.data)
+    scene = cached_dataset(config.data)
     return config, scene, prepare(config, scene, frozenset({"backbones"}), Observer(), lambda line: None)
 
 
@@ -77,7 +77,7 @@ def test_built_twice_is_the_same_client(smoke, monkeypatch):
     for spec in specs_of(smoke):
         first = built(spec)
         with monkeypatch.context() as patch:
-            patch.setattr(Site, "fit", lambda *a, **k: pytest.fail("trained again"))
+            patch.setattr(ClientContext, "fit", lambda *a, **k: pytest.fail("trained again"))
             second = built(spec)
         one, two = first.state()[0], second.state()[0]
         assert one.keys() == two.keys()
@@ -120,7 +120,7 @@ def test_public_steps_of_the_server_alone(smoke):
     specs = site_specs(config, "standalone", {}, assets)
     assert [s.arguments["backbones"] for s in specs] == [[]] * 3
     client = built(specs[0])
-    bare = new_learner(
+    bare = new_client_model(
         config.clients.learners("image")[0], config.seed, "image-0", classes=10, image_size=12, tokenizer=None
     )
     assert all(torch.equal(v, bare.state_dict()[k]) for k, v in client.site.learner.state_dict().items())
@@ -143,13 +143,13 @@ def test_the_servers_own_models_are_as_said_or_as_the_largest_clients():
 
 def test_a_folder_a_tower(tmp_path):
     """Empty for a tower with weights of its own; none at all where no tower has one."""
-    dual = LearnerSettings(arch="resnet+gru", **SMALL)
+    dual = ModelSettings(arch="resnet+gru", **SMALL)
     image, text = (backbone_name(tower) for tower in dual.towers())
     both = Assets(tmp_path, {image: tmp_path / "i", text: tmp_path / "t"})
     assert backbones_of(dual, both) == [str(tmp_path / "i"), str(tmp_path / "t")]
     half = dual.model_copy(update={"pretrained": "+vectors.txt"})
     assert backbones_of(half, both) == [str(tmp_path / "i"), ""]
-    frozen = LearnerSettings(arch="frozen-mobilenet+gru", pretrained="net.npz+", **SMALL)
+    frozen = ModelSettings(arch="frozen-mobilenet+gru", pretrained="net.npz+", **SMALL)
     assert backbones_of(frozen, both) == ["", str(tmp_path / "t")]
     assert backbones_of(dual.towers()[1], both) == [str(tmp_path / "t")]
     assert backbones_of(dual, Assets(tmp_path)) == []
@@ -185,8 +185,8 @@ def test_a_warm_start_is_named_by_the_content_of_its_weights(smoke, smoke_run, m
     """The same weights elsewhere are the same start; other weights under the same path are another."""
     folder, moved = tmp_path / "weights", tmp_path / "moved"
     shutil.copytree(smoke_run.path / "export" / "text-0", folder)
-    fits, fit = [], Site.fit
-    monkeypatch.setattr(Site, "fit", lambda *a, **k: fits.append(1) or fit(*a, **k))
+    fits, fit = [], ClientContext.fit
+    monkeypatch.setattr(ClientContext, "fit", lambda *a, **k: fits.append(1) or fit(*a, **k))
 
     def start(pretrained):
         group = {"arch": "bert", "width": 16, "pretrained": str(pretrained)}
@@ -237,7 +237,7 @@ def joint_config(*overrides, clients=3):
 
 def test_shares_of_joint_clients():
     config = joint_config("data.multi_ratio=0.34")
-    scene = cached_scene(config.data)
+    scene = cached_dataset(config.data)
     shares = [private_samples(config, scene, "joint", i) for i in range(3)]
     assert [s.owned for s in shares] == [("audio", "image"), ("audio",), ("image",)]
     assert sorted(name for s in shares for name in s.ids) == sorted(scene.train["joint"].ids)
@@ -251,7 +251,7 @@ def test_corruption_of_shares(modality):
     """Each client's own, drawn from the run's seed; the scene stays as it was."""
     if modality == "joint":
         config = joint_config(clients=2)
-        scene = cached_scene(config.data)
+        scene = cached_dataset(config.data)
     else:
         few = dict.fromkeys(("images", "texts", "test", "generic", "reference"), 60)
         scene = flora(pairs=60, captions=2, test_pairs=10, size=12, **few)
@@ -294,7 +294,7 @@ def test_joint_clients_start_from_the_same_weights():
     assert [(s.name, s.modality) for s in specs] == [(f"joint-{i}", "joint") for i in range(3)]
     assert [s.arguments["backbones"] for s in specs] == [[]] * 3
     states = [built(spec).site.learner.state_dict() for spec in specs]
-    scene = cached_scene(config.data)
+    scene = cached_dataset(config.data)
     states.append(server_learner(config, scene, Assets(None), "joint").learner.state_dict())
     for state in states[1:]:
         assert state.keys() == states[0].keys()
@@ -307,7 +307,7 @@ def test_joint_clients_start_from_the_same_weights():
 def test_a_joint_client_is_scored_on_the_kinds_that_it_holds():
     config = joint_config("data.multi_ratio=0.34")
     both, ears, eyes = (built(s).site for s in site_specs(config, "standalone", {}, Assets(None)))
-    n = len(cached_scene(config.data).test["joint"])
+    n = len(cached_dataset(config.data).test["joint"])
     assert [s.owned for s in (both, ears, eyes)] == [("audio", "image"), ("audio",), ("image",)]
     assert [len(s.test_labels) for s in (both, ears, eyes)] == [n] * 3
     assert both.test["present"].all()
@@ -320,12 +320,12 @@ def test_a_joint_client_is_scored_on_the_kinds_that_it_holds():
 
 def test_test_samples_that_lack_what_a_client_reads_are_left_out():
     """As of tweets that are nothing but links, to a client that reads texts only."""
-    from fedloom.methods.joint_site import JointSite
+    from fedloom.methods.multimodal_context import MultimodalContext
 
     images = np.full((4, 1, 8, 8, 3), 9, dtype=np.uint8)
-    make = partial(JointSet, {"image": images, "text": ("a", "", "c", "")}, np.array([0, 1, 1, 0]))
+    make = partial(MultimodalSamples, {"image": images, "text": ("a", "", "c", "")}, np.array([0, 1, 1, 0]))
     test = make({"text": np.array([True, False, True, False])})
-    site = JointSite.__new__(JointSite)
+    site = MultimodalContext.__new__(MultimodalContext)
     site.stored = lambda samples: {}
     site.take(test.lacking({"image": np.ones(4, dtype=bool)}), test)
     assert site.owned == ("text",)
@@ -333,4 +333,4 @@ def test_test_samples_that_lack_what_a_client_reads_are_left_out():
     assert site.samples["test"].owned == ("text",)
     site.take(test, test)
     assert site.samples["test"] is test
-    assert Scene("made", ("x", "y"), {"joint": test}, {}).streams == ("image", "text")
+    assert FederatedDataset("made", ("x", "y"), {"joint": test}, {}).streams == ("image", "text")

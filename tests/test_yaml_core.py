@@ -7,7 +7,7 @@ import math
 import pytest
 import yaml
 
-from fedloom.yaml_core import YamlProblem, dump, parse
+from fedloom.config.yaml_core import YamlProblem, dump, parse
 
 
 @pytest.mark.parametrize(

@@ -31,19 +31,19 @@ def exchange(federation: Federation, payload: Bytes, mode: str) -> Bytes:
 def over_grid(grid: Any, config: Mapping[str, Any]) -> None:
     """All that `config` says, with one silo. In a deployment, it must have built its client exactly once."""
     from fedloom.federation.flower.grid import GridFederation
-    from fedloom.federation.flower.mail import Mail, wait_for_nodes
+    from fedloom.federation.engines.flower.transport import Transport, wait_for_nodes
     from fedloom.federation.silo.host import recipes_of
-    from fedloom.federation.silo.letters import Join, Letter
+    from fedloom.federation.engines.silo.envelopes import Join, Envelope
 
     def loads() -> int:
-        (answer,) = mail.exchange({node: Letter({"op": "ping"})}, 120.0)
+        (answer,) = mail.exchange({node: Envelope({"op": "ping"})}, 120.0)
         return int(answer[1].header["loads"])
 
     def check() -> None:
         if config.get("resident") and loads() != before + 1:
             raise RuntimeError(f"the silo built its client {loads() - before} times")
 
-    mail = Mail(grid)
+    mail = Transport(grid)
     (node,) = wait_for_nodes(mail, 1, 120.0)
     before = loads()
     join = Join(json.dumps(CONTRACT.to_names()), json.dumps({"silo-0": recipes_of(specs(1))}), "", {})

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedloom.federation import SiteSpec, Tensor, WireContract
+from fedloom.federation import ClientSpec, Tensor, WireContract
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,6 @@ def make(name: str) -> Toy:
 CONTRACT = WireContract({"down": (Blob, Blob), "echo": (Blob, Blob)})
 
 
-def specs(count: int) -> list[SiteSpec]:
+def specs(count: int) -> list[ClientSpec]:
     """Recipes of so many clients."""
-    return [SiteSpec(f"toy-{i}", "image", "fedloom_carrier.toys:make") for i in range(count)]
+    return [ClientSpec(f"toy-{i}", "image", "fedloom_carrier.toys:make") for i in range(count)]

@@ -18,7 +18,7 @@ __all__ = ["__version__", "compare", "load_run", "plan", "run"]
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run what is below
     from fedloom.comparison import compare
-    from fedloom.experiment import run
+    from fedloom.experiment.loop import run
     from fedloom.planning import plan
     from fedloom.runs.load import load_run
 
@@ -27,7 +27,7 @@ _LATE = {
     "compare": "fedloom.comparison",
     "load_run": "fedloom.runs.load",
     "plan": "fedloom.planning",
-    "run": "fedloom.experiment",
+    "run": "fedloom.experiment.loop",
 }
 _MODULES = ("comparison", "config", "errors", "methods", "progress", "report")  # that the guides name
 

@@ -302,10 +302,10 @@ def test_the_apps_of_a_deployment(our_turn: None, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(server_app, "look_often", lambda module: None)
     server_app.app(InProcessGrid({}), SimpleNamespace(run_config=config))
     assert given == [config | {"resident": True}]
-    from fedloom.federation.silo.letters import Letter
+    from fedloom.federation.engines.silo.envelopes import Envelope
 
-    monkeypatch.setattr(client_app, "to_resident", lambda letter, node: Letter({"well": True}))
-    assert client_app.answer(Letter({}), {}).header == {
+    monkeypatch.setattr(client_app, "to_resident", lambda letter, node: Envelope({"well": True}))
+    assert client_app.answer(Envelope({}), {}).header == {
         "failed": "torch was imported"
     }  # it is, in this process
 

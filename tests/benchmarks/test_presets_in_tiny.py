@@ -19,7 +19,7 @@ from PIL import Image
 import fedloom
 from fedloom.cli.main import main
 from fedloom.config import load_config
-from fedloom.models.families import family_of
+from fedloom.models.generators.families import family_of
 from pretend import DEVICE, OTHER, pretended
 
 pytestmark = pytest.mark.drawn

@@ -10,13 +10,13 @@ import pytest
 import random_weights
 import torch
 
-from fedloom.data import flowers102
-from fedloom.models.captioner import load_captioner
-from fedloom.models.clip import load_clip
-from fedloom.models.families import family_of
-from fedloom.models.learner_build import build_learner
-from fedloom.models.optics import read_optics
-from fedloom.models.settings import LearnerSettings
+from fedloom.data.datasets import flowers102
+from fedloom.models.evaluators.captioner import load_captioner
+from fedloom.models.evaluators.clip import load_clip
+from fedloom.models.generators.families import family_of
+from fedloom.models.clients.build import build_client_model
+from fedloom.models.clients.preprocessing import read_optics
+from fedloom.config.models import ModelSettings
 
 IMAGE = {
     "google/vit-base-patch32-224-in21k": "vit",
@@ -35,7 +35,7 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.ui
 @pytest.mark.parametrize("name", IMAGE)
 def test_image_models_load_by_their_hub_name(weights: Path, name: str) -> None:
     side = random_weights.SIDE
-    learner = build_learner(LearnerSettings(arch=IMAGE[name], pretrained=name, width=16), classes=3)
+    learner = build_client_model(ModelSettings(arch=IMAGE[name], pretrained=name, width=16), classes=3)
     assert read_optics(weights / name, 0).side == side
     assert learner(pixel_values=torch.zeros(2, 3, side, side)).shape == (2, 3)
 
@@ -47,7 +47,7 @@ def test_text_models_load_with_their_tokenizer(weights: Path, name: str) -> None
     tokens = AutoTokenizer.from_pretrained(weights / name)
     rows = tokens(["a red flower", "petals"], padding=True, return_tensors="pt")
     assert len(set(rows["input_ids"][0].tolist())) > 3
-    learner = build_learner(LearnerSettings(arch=TEXT[name], pretrained=name, width=16), classes=3)
+    learner = build_client_model(ModelSettings(arch=TEXT[name], pretrained=name, width=16), classes=3)
     assert learner(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"]).shape == (2, 3)
 
 
@@ -78,7 +78,7 @@ def test_pipelines_are_stock_folders(weights: Path) -> None:
 
 
 def test_inception(tmp_path: Path) -> None:
-    inception = pytest.importorskip("fedloom.models.inception")
+    inception = pytest.importorskip("fedloom.models.evaluators.inception")
     (file,) = random_weights.put(tmp_path, "fid/inception-v3", "tiny").iterdir()
     assert inception.load_inception(file) is not None
 

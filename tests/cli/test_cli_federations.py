@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fedloom.config import load_config
-from fedloom.data.modalities import MODALITIES
+from fedloom.data.tasks import CLIENT_TASKS
 
 PRESETS = {
     "smoke": ["image", "image", "text", "text"],
@@ -69,7 +69,7 @@ def test_all_clients_by_name(preset):
     clients = load_config(preset=preset).clients
     found = clients.everyone()
     assert list(found.values()) == PRESETS[preset]
-    assert list(found) == [name for m in MODALITIES for name in clients.names(m)]
+    assert list(found) == [name for m in CLIENT_TASKS for name in clients.names(m)]
 
 
 @pytest.mark.conformance

@@ -15,12 +15,12 @@ from PIL import Image
 
 from fedloom.config import Config, load_config, presets
 from fedloom.errors import BadInput
-from fedloom.parts import check_scene, completed, split_data
-from fedloom.scenes import cached_scene
+from fedloom.experiment.parts import check_scene, completed, split_data
+from fedloom.experiment.datasets import cached_dataset
 from fedloom.starting.columns import guess
 from fedloom.starting.page import page
 from fedloom.starting.place import look
-from fedloom.yaml_core import parse
+from fedloom.config.yaml_core import parse
 
 CLASSES = ("no", "red ant", "wasp")
 
@@ -50,7 +50,7 @@ def table(path: Path, header: tuple[str, str], each: int = 30, delimiter: str = 
 def fits(file: Path) -> Config:
     """The file's configuration, of which a run could be made: it is read, split and checked as a run does it."""
     config, method, settings = completed(load_config(file=file))
-    scene = cached_scene(config.data)
+    scene = cached_dataset(config.data)
     assert split_data(config, scene)
     check_scene(config, method, settings, scene)
     return config

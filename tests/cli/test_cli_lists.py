@@ -12,7 +12,7 @@ from fedloom.cli import doctor
 from fedloom.cli.models import CLASSES
 from fedloom.data.registry import DATASETS, PAIR_SETS
 from fedloom.methods.catalogue import CATALOGUE
-from fedloom.models.settings import IMAGE_ARCHS, TEXT_ARCHS
+from fedloom.config.models import IMAGE_ARCHS, TEXT_ARCHS
 
 MADE_OF_TWO = ("IMAGE+TEXT", "audio-resnet", "ONE+OTHER")
 
@@ -207,8 +207,8 @@ def test_partition_of_joint_samples(cli, tmp_path):
 def test_partition_tells_what_a_client_is_left_with(cli):
     """The very samples that a run's clients have: kinds by data.multi_ratio, fewer by data.corruption."""
     from fedloom.config import load_config
-    from fedloom.scenes import cached_scene
-    from fedloom.sites import private_samples
+    from fedloom.experiment.datasets import cached_dataset
+    from fedloom.experiment.clients import private_samples
 
     broken = {"missing_modality": 0.3, "missing_label": 0.2}
     overrides = ["data.multi_ratio=0.5", *(f"data.corruption.{k}={v}" for k, v in broken.items())]
@@ -217,7 +217,7 @@ def test_partition_tells_what_a_client_is_left_with(cli):
     config = load_config(
         overrides=[w for w in JOINT[2:] if w != "--set"] + overrides, values={"data": {"name": "duet"}}
     )
-    scene = cached_scene(config.data)
+    scene = cached_dataset(config.data)
     for i, client in enumerate(told):
         held = private_samples(config, scene, "joint", i)
         audio, image = held.present["audio"], held.present["image"]

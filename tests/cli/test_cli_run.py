@@ -134,7 +134,7 @@ QUICK = ("run", "--preset", "smoke", "--method", "standalone", "--rounds", 1)
 def test_interrupted_in_pretraining(cli, monkeypatch, more):
     with monkeypatch.context() as patch:
         patch.setenv("FEDLOOM_CACHE", str(Path("cache").resolve()))
-        patch.setattr("fedloom.pretraining.assets.build_side_by_side", interrupt)
+        patch.setattr("fedloom.experiment.pretraining.assets.build_side_by_side", interrupt)
         shown = cli(*QUICK, *more)
     assert (shown.code, shown.out) == (130, "")
     assert "interrupted. Nothing to resume yet: give the same command again" in shown.err
@@ -147,7 +147,7 @@ def test_interrupted_beside_an_earlier_run(cli, monkeypatch, smoke_run):
     """The run that `--out` would replace is not what there is to resume."""
     shutil.copytree(smoke_run.path, "here")
     with monkeypatch.context() as patch:
-        patch.setattr("fedloom.experiment.cached_scene", interrupt)
+        patch.setattr("fedloom.experiment.loop.cached_dataset", interrupt)
         shown = cli(*QUICK, "--out", "here", "--overwrite")
     assert "Nothing to resume yet" in shown.err
     assert Path("here/summary.json").exists()
@@ -156,7 +156,7 @@ def test_interrupted_beside_an_earlier_run(cli, monkeypatch, smoke_run):
 @pytest.mark.parametrize("done", [0, 1])
 def test_interrupted_in_a_round(cli, monkeypatch, done):
     """Before round 0 is scored there is nothing to resume, after it there is; what is said then works."""
-    from fedloom.scoring import Scorer
+    from fedloom.experiment.scoring import Scorer
 
     scores, calls = Scorer.clients, []
 
@@ -178,10 +178,10 @@ def test_interrupted_in_a_round(cli, monkeypatch, done):
 
 
 def test_a_bug_in_pretraining_keeps_its_traceback(cli, monkeypatch):
-    monkeypatch.setattr("fedloom.pretraining.assets.build_side_by_side", build_side_by_side)
+    monkeypatch.setattr("fedloom.experiment.pretraining.assets.build_side_by_side", build_side_by_side)
     monkeypatch.setenv("FEDLOOM_CACHE", str(Path("cache").resolve()))
-    bug = "from fedloom.pretraining import processes as p; p._build = lambda *a: 1 / 0; p.work()"
-    monkeypatch.setattr("fedloom.pretraining.processes._CHILD", bug)
+    bug = "from fedloom.experiment.pretraining import processes as p; p._build = lambda *a: 1 / 0; p.work()"
+    monkeypatch.setattr("fedloom.experiment.pretraining.processes._CHILD", bug)
     with pytest.raises(RuntimeError, match=r"(?s)Traceback.*work.*ZeroDivisionError: division by zero"):
         cli(*QUICK, "--out", "here")
     assert not Path("here").exists()

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from fedloom.config import load_config
-from fedloom.data.files import read_json
-from fedloom.data.registry import load_scene, loader_of
-from fedloom.deployment.settings import SiloSettings
+from fedloom.data.io.files import read_json
+from fedloom.data.registry import load_dataset, loader_of
+from fedloom.config.silo import SiloSettings
 from fedloom.errors import BadInput
 from fedloom.planning.scene import scene_sizes
-from fedloom.setting_trees import read_settings
+from fedloom.config.trees import read_settings
 
 
 def refusal(**given) -> str:
@@ -147,12 +147,12 @@ def test_truth_in_words():
         assert loader_of("ag_news", "x", {"cleaned": word})[1] == {"cleaned": value}
     assert "clients.augment = 'nope': expected true or false" in refusal(overrides=("clients.augment=nope",))
     with pytest.raises(BadInput, match=r"data.options.cleaned = 'nope': expected true or false"):
-        load_scene("ag_news", "x", cleaned="nope")
+        load_dataset("ag_news", "x", cleaned="nope")
 
 
 def test_options_are_taken_by_their_kind():
     with pytest.raises(BadInput, match=r"data.options.size = 'large': input should be a valid integer"):
-        load_scene("flora", size="large")
+        load_dataset("flora", size="large")
     config = load_config(overrides=("data.options.size='24'",))
     assert scene_sizes(config.data).side == 24
 

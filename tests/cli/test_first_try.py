@@ -16,7 +16,7 @@ from fedloom.config import Config, load_config
 from fedloom.data.registry import DATASETS
 from fedloom.errors import BadInput
 from fedloom.methods.catalogue import CATALOGUE
-from fedloom.parts import completed, counted, sized
+from fedloom.experiment.parts import completed, counted, sized
 
 JOINT = {"fedcmi", "scaffold", "ogm-ge", "pmr", "fedmsplit"}
 PAIRED = {name for name in CATALOGUE if name == "fedafd" or name.startswith("r-")}

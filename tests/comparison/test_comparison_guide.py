@@ -13,8 +13,8 @@ from fedloom.cli.main import app
 from fedloom.comparison import compare
 from fedloom.comparison.measures import MEASURES
 from fedloom.comparison.plan import Plan
-from fedloom.data.joint import KINDS
-from fedloom.setting_trees import validate
+from fedloom.data.joint import MODALITIES
+from fedloom.config.trees import validate
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "guide" / "comparing.md").read_text(encoding="utf-8")
 
@@ -33,7 +33,7 @@ def test_arguments_are_there():
 
 def test_scores_are_there():
     table = PAGE.split("| score |")[1].split("\n\n")[0]
-    told = {name.replace("KIND", kind) for name in re.findall(r"`(\w+)`", table) for kind in KINDS}
+    told = {name.replace("KIND", kind) for name in re.findall(r"`(\w+)`", table) for kind in MODALITIES}
     assert told == set(MEASURES)
 
 

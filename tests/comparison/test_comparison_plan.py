@@ -11,7 +11,7 @@ from fedloom.comparison.pool import unique
 from fedloom.comparison.session import _name_of
 from fedloom.errors import BadInput
 from fedloom.report.scores import SCORES
-from fedloom.setting_trees import validate
+from fedloom.config.trees import validate
 
 ROWS = [{"method": "standalone"}, {"name": "MD", "method": "fedmd", "set": {"rounds": 3}}]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from conftest import SLICES
-from fedloom.data import ag_news
-from fedloom.data.ag_news import NAMES, clean
-from fedloom.data.scene import Scene, TextSet
+from fedloom.data.datasets import ag_news
+from fedloom.data.datasets.ag_news import NAMES, clean
+from fedloom.data.containers import FederatedDataset, TextSet
 from fedloom.errors import BadInput
 
 load = partial(ag_news.load, generic_share=0.0)  # all training texts are the clients'
@@ -40,7 +40,7 @@ def news(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def texts(scene: Scene, part: str = "train") -> TextSet:
+def texts(scene: FederatedDataset, part: str = "train") -> TextSet:
     samples = getattr(scene, part)["text"]
     assert isinstance(samples, TextSet)
     return samples

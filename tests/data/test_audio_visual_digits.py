@@ -10,9 +10,9 @@ import pytest
 from sklearn.linear_model import RidgeClassifier
 
 from conftest import SLICES
-from fedloom.data.audio_visual_digits import load
-from fedloom.data.joint import JointSet
-from fedloom.data.scene import Scene
+from fedloom.data.datasets.audio_visual_digits import load
+from fedloom.data.joint import MultimodalSamples
+from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput
 
 
@@ -45,19 +45,19 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def joint(scene: Scene, part: str) -> JointSet:
+def joint(scene: FederatedDataset, part: str) -> MultimodalSamples:
     held = (scene.train if part == "train" else scene.test)["joint"]
-    assert isinstance(held, JointSet)
+    assert isinstance(held, MultimodalSamples)
     return held
 
 
-def part_of(scene: Scene, part: str, kind: Any) -> Any:
+def part_of(scene: FederatedDataset, part: str, kind: Any) -> Any:
     array = joint(scene, part).parts[kind]
     assert isinstance(array, np.ndarray)
     return array.astype(np.float32)
 
 
-def told(scene: Scene, kind: Any) -> float:
+def told(scene: FederatedDataset, kind: Any) -> float:
     """How often a linear classifier on that kind alone is right about the test part."""
     x, y = (part_of(scene, part, kind).reshape(len(joint(scene, part)), -1) for part in ("train", "test"))
     model = RidgeClassifier(alpha=1000.0)

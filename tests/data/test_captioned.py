@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from conftest import SLICES, picture, truncate
-from fedloom.data.coco import coco
-from fedloom.data.flickr import flickr8k, flickr30k
-from fedloom.data.pairs import Pairs, PairSet
+from fedloom.data.datasets.coco import coco
+from fedloom.data.datasets.flickr import flickr8k, flickr30k
+from fedloom.data.pairs import Pairs, ImageTextPairs
 from fedloom.errors import BadInput
 
 Json = dict[str, Any]
@@ -37,12 +37,12 @@ def change(path: Path, edit: Callable[[Json], object]) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-# --- PairSet
+# --- ImageTextPairs
 
 
-def pair_set() -> PairSet:
+def pair_set() -> ImageTextPairs:
     images = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), dtype=np.uint8)
-    return PairSet(images, ("a0", "a1", "b0", "c0", "c1", "c2"), np.array([0, 0, 1, 2, 2, 2]))
+    return ImageTextPairs(images, ("a0", "a1", "b0", "c0", "c1", "c2"), np.array([0, 0, 1, 2, 2, 2]))
 
 
 def test_subset_takes_the_captions_along() -> None:
@@ -76,12 +76,12 @@ def test_subset_takes_the_captions_along() -> None:
 )
 def test_pair_set_complaints(owner: list[float], captions: int, says: str) -> None:
     with pytest.raises(BadInput, match=says):
-        PairSet(np.zeros((3, 2, 2, 3), dtype=np.uint8), ("x",) * captions, np.array(owner))
+        ImageTextPairs(np.zeros((3, 2, 2, 3), dtype=np.uint8), ("x",) * captions, np.array(owner))
 
 
 def test_pair_set_wants_rgb_bytes() -> None:
     with pytest.raises(BadInput, match=r"uint8 \(N, H, W, 3\), not float64 \(1, 2, 2, 3\)"):
-        PairSet(np.zeros((1, 2, 2, 3)), ("x",), np.array([0]))  # type: ignore[arg-type]
+        ImageTextPairs(np.zeros((1, 2, 2, 3)), ("x",), np.array([0]))  # type: ignore[arg-type]
 
 
 # --- Karpathy's splits

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from conftest import SLICES
-from fedloom.data.plain_pickle import read_plain
-from fedloom.data.registry import load_scene
-from fedloom.data.scene import ImageSet, Scene
+from fedloom.data.io.plain_pickle import read_plain
+from fedloom.data.registry import load_dataset
+from fedloom.data.containers import ImageSet, FederatedDataset
 from fedloom.errors import BadInput
 
 FINE = ["apple", "aquarium_fish", "maple_tree"]
@@ -88,13 +88,13 @@ def binary(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def images(scene: Scene, part: str = "train") -> ImageSet:
+def images(scene: FederatedDataset, part: str = "train") -> ImageSet:
     samples = getattr(scene, part)["image"]
     assert isinstance(samples, ImageSet)
     return samples
 
 
-def check(scene: Scene) -> None:
+def check(scene: FederatedDataset) -> None:
     assert scene.class_names == ("apple", "aquarium fish", "maple tree")
     assert images(scene).labels.tolist() == [2, 0, 1] * 4
     assert images(scene, "test").labels.tolist() == [2, 0, 1] * 2
@@ -105,10 +105,10 @@ def check(scene: Scene) -> None:
 
 
 def test_python_layout(python: Path) -> None:
-    scene = load_scene("cifar100", python, generic_share=0)
+    scene = load_dataset("cifar100", python, generic_share=0)
     check(scene)
     assert scene.notes["layout"] == "python"
-    check(load_scene("cifar100", python / "cifar-100-python", generic_share=0))
+    check(load_dataset("cifar100", python / "cifar-100-python", generic_share=0))
     plain = pickle.loads(
         (python / "cifar-100-python" / "train").read_bytes(), encoding="bytes"
     )  # our own file
@@ -117,17 +117,17 @@ def test_python_layout(python: Path) -> None:
 
 def test_binary_layout_comes_first(python: Path, binary: Path) -> None:
     (python / "cifar-100-python" / "train").write_bytes(b"never read")
-    scene = load_scene("cifar100", binary, generic_share=0)
+    scene = load_dataset("cifar100", binary, generic_share=0)
     check(scene)
     assert scene.notes["layout"] == "binary"
-    check(load_scene("cifar100", binary / "cifar-100-binary", generic_share=0))
+    check(load_dataset("cifar100", binary / "cifar-100-binary", generic_share=0))
 
 
 def test_options(binary: Path, python: Path) -> None:
-    coarse = load_scene("cifar100", binary, labels="coarse", generic_share=0)
+    coarse = load_dataset("cifar100", binary, labels="coarse", generic_share=0)
     assert coarse.class_names == ("fish", "fruit and vegetables")
     assert images(coarse, "test").labels.tolist() == [1, 1, 0] * 2
-    few = load_scene(
+    few = load_dataset(
         "cifar100", binary, classes=["maple tree", "apple"], per_class=3, generic_share=0, size=16
     )
     assert images(few).images.shape == (6, 16, 16, 3)
@@ -138,12 +138,12 @@ def test_options(binary: Path, python: Path) -> None:
     (binary / "cifar-100-binary" / "fine_label_names.txt").unlink()
     (binary / "cifar-100-binary" / "coarse_label_names.txt").unlink()
     (binary / "cifar-100-binary").rmdir()
-    same = load_scene(
+    same = load_dataset(
         "cifar100", python, classes=["maple tree", "apple"], per_class=3, generic_share=0, size=16
     )
     assert same.notes["layout"] == "python"
     assert (images(same).images == images(few).images).all()  # the choice does not depend on the layout
-    shared = load_scene("cifar100", python)
+    shared = load_dataset("cifar100", python)
     assert shared.generic is not None
     assert (len(images(shared)), len(shared.generic.labels)) == (6, 6)
 
@@ -152,7 +152,7 @@ def test_a_pickle_of_python_3_is_read_too(python: Path) -> None:
     for protocol in (0, 2, 4):
         for part in ("train", "test"):
             (python / "cifar-100-python" / part).write_bytes(pickle.dumps(content(part), protocol))
-        check(load_scene("cifar100", python, generic_share=0))
+        check(load_dataset("cifar100", python, generic_share=0))
 
 
 class Harm:
@@ -218,24 +218,24 @@ def test_every_truncation_is_one_line(python: Path) -> None:
 def test_python_complaints(python: Path, changes: dict[str, Any], says: str) -> None:
     write(python / "cifar-100-python" / "train", content("train", **changes))
     with pytest.raises(BadInput, match=says):
-        load_scene("cifar100", python)
+        load_dataset("cifar100", python)
 
 
 def test_missing_entries_and_files(python: Path) -> None:
     folder = python / "cifar-100-python"
     write(folder / "meta", {"fine_label_names": FINE})
     with pytest.raises(BadInput, match=r"meta: no entry 'coarse_label_names', it holds: fine_label_names"):
-        load_scene("cifar100", python, labels="coarse")
+        load_dataset("cifar100", python, labels="coarse")
     with pytest.raises(BadInput, match=r"unknown kind of labels 'fin'. Did you mean 'fine'"):
-        load_scene("cifar100", python, labels="fin")
+        load_dataset("cifar100", python, labels="fin")
     (folder / "test").unlink()
     with pytest.raises(BadInput, match=r"test: there is no such file. Expected layout: cifar-100-binary"):
-        load_scene("cifar100", python)
+        load_dataset("cifar100", python)
     with pytest.raises(BadInput, match=r"unknown class 'apples'\. Did you mean 'apple'"):
-        load_scene("cifar100", python, classes=["apples"])
+        load_dataset("cifar100", python, classes=["apples"])
     (python / "empty").mkdir()
     with pytest.raises(BadInput, match="neither layout of CIFAR-100 found"):
-        load_scene("cifar100", python / "empty")
+        load_dataset("cifar100", python / "empty")
 
 
 def test_binary_complaints(binary: Path) -> None:
@@ -243,22 +243,22 @@ def test_binary_complaints(binary: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     with pytest.raises(BadInput, match=r"train\.bin: 36887 bytes, expected a multiple of 3074"):
-        load_scene("cifar100", binary)
+        load_dataset("cifar100", binary)
     path.write_bytes(b"")
     with pytest.raises(BadInput, match=r"train\.bin: 0 bytes"):
-        load_scene("cifar100", binary)
+        load_dataset("cifar100", binary)
     path.write_bytes(whole[: 3074 + 1] + b"\x63" + whole[3074 + 2 :])
     with pytest.raises(BadInput, match=r"train\.bin row 1: label 99, allowed: 0\.\.2"):
-        load_scene("cifar100", binary)
+        load_dataset("cifar100", binary)
     (binary / "cifar-100-binary" / "fine_label_names.txt").write_text("\n")
     with pytest.raises(BadInput, match=r"fine_label_names\.txt: no class names, expected one a line"):
-        load_scene("cifar100", binary)
+        load_dataset("cifar100", binary)
 
 
 def test_the_real_set() -> None:
     root = next((SLICES / n for n in ("cifar100", "cifar-100") if (SLICES / n).is_dir()), None)
     if root is None:
         pytest.skip(f"real data slice not found: {SLICES / 'cifar100'} (set FEDLOOM_TEST_DATA)")
-    scene = load_scene("cifar100", root, generic_share=0)
+    scene = load_dataset("cifar100", root, generic_share=0)
     assert scene.classes == 100
     assert len(np.unique(images(scene).labels)) == 100

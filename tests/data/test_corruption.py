@@ -9,10 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from fedloom.data.corruption import Corrupted, corrupt, relabel, transition
-from fedloom.data.corruption_rates import Corruption
-from fedloom.data.joint import JointSet
-from fedloom.data.pairs import PairSet
-from fedloom.data.scene import Held, ImageSet, TextSet
+from fedloom.config.corruption import Corruption
+from fedloom.data.joint import MultimodalSamples
+from fedloom.data.pairs import ImageTextPairs
+from fedloom.data.containers import ClientData, ImageSet, TextSet
 from fedloom.errors import BadInput
 
 N, C = 2000, 6
@@ -30,19 +30,19 @@ def number(images: Any) -> Any:
     return images[..., 0, 0, 0].astype(int) * 256 + images[..., 0, 0, 1]
 
 
-def joint(n: int = N) -> JointSet:
+def joint(n: int = N) -> MultimodalSamples:
     audio = np.ones((n, 2, 3), dtype=np.float32)
-    return JointSet(
+    return MultimodalSamples(
         {"audio": audio, "image": pictures(n)[:, None]}, LABELS[:n], ids=tuple(map(str, range(n)))
     )
 
 
-def pairs(n: int = N) -> PairSet:
+def pairs(n: int = N) -> ImageTextPairs:
     owner = np.repeat(np.arange(n, dtype=np.int64), 2)
-    return PairSet(pictures(n), tuple(f"{i} {j}" for i in range(n) for j in "ab"), owner)
+    return ImageTextPairs(pictures(n), tuple(f"{i} {j}" for i in range(n) for j in "ab"), owner)
 
 
-def all_kinds(n: int = N) -> dict[str, Held]:
+def all_kinds(n: int = N) -> dict[str, ClientData]:
     return {
         "joint": joint(n),
         "image": ImageSet(pictures(n), LABELS[:n]),
@@ -51,12 +51,12 @@ def all_kinds(n: int = N) -> dict[str, Held]:
     }
 
 
-def go(held: Held, seed: int = 0, **settings: Any) -> Corrupted:
+def go(held: ClientData, seed: int = 0, **settings: Any) -> Corrupted:
     return corrupt(held, Corruption(**settings), C, np.random.default_rng(seed))
 
 
 def labels_of(corrupted: Corrupted) -> Any:
-    assert not isinstance(corrupted.held, PairSet)
+    assert not isinstance(corrupted.held, ImageTextPairs)
     return corrupted.held.labels
 
 
@@ -71,7 +71,7 @@ def test_nothing_is_broken_by_default(kind: str) -> None:
     held = all_kinds()[kind]
     done = go(held)
     assert (done.missing, done.unlabelled, done.wrong, len(done.held)) == (0, 0, 0, N)
-    if not isinstance(held, PairSet):
+    if not isinstance(held, ImageTextPairs):
         assert np.array_equal(labels_of(done), LABELS)
 
 
@@ -80,7 +80,7 @@ def test_missing_kinds_of_joint_samples(rate: float) -> None:
     """Each kind by itself: both are missing at the rate's square, those are dropped; what is missing is blank."""
     done = go(joint(), missing_modality=rate)
     held = done.held
-    assert isinstance(held, JointSet)
+    assert isinstance(held, MultimodalSamples)
     assert near(N - len(held), rate**2)
     assert near(done.missing, rate, 2 * N)
     for kind in ("audio", "image"):
@@ -100,7 +100,7 @@ def test_what_a_sample_lacked_before_is_not_counted_again() -> None:
     before = joint().lacking({"audio": np.arange(N) % 2 == 0})
     done = go(before, missing_modality=0.5)
     assert near(done.missing, 0.5, 3 * N // 2)
-    assert isinstance(done.held, JointSet)
+    assert isinstance(done.held, MultimodalSamples)
     assert not done.held.present["audio"][[int(name) % 2 == 0 for name in done.held.ids]].any()
 
 
@@ -108,7 +108,7 @@ def test_what_a_sample_lacked_before_is_not_counted_again() -> None:
 def test_missing_samples_are_dropped(kind: str) -> None:
     done = go(all_kinds()[kind], missing_modality=0.3)
     assert near(len(done.held), 0.7 if kind != "pair" else 0.49)
-    if isinstance(done.held, PairSet):
+    if isinstance(done.held, ImageTextPairs):
         own = number(done.held.images)
         assert done.held.captions == tuple(f"{i} {j}" for i in own for j in "ab")
     elif isinstance(done.held, ImageSet):
@@ -124,7 +124,7 @@ def test_labels_missing_and_wrong(kind: str) -> None:
     assert near(done.unlabelled, 0.4)
     assert len(done.held) == N - done.unlabelled
     assert near(done.wrong, 0.25, len(done.held))
-    if isinstance(done.held, JointSet):
+    if isinstance(done.held, MultimodalSamples):
         truth = LABELS[[int(name) for name in done.held.ids]]
         assert int((truth != labels_of(done)).sum()) == done.wrong
     assert np.array_equal(held.labels, LABELS)  # type: ignore[union-attr]
@@ -172,7 +172,7 @@ def test_one_sample_always_stays(kind: str, settings: dict[str, Any]) -> None:
     done = go(all_kinds(20)[kind], **settings)
     assert len(done.held) == 1
     assert done.wrong == 0
-    if isinstance(done.held, JointSet):
+    if isinstance(done.held, MultimodalSamples):
         assert all(mask.all() for mask in done.held.present.values())
         assert done.held.labels[0] == LABELS[int(done.held.ids[0])]
         assert np.asarray(done.held.parts["audio"]).all()
@@ -185,9 +185,9 @@ def test_equal_generators_break_equal_things() -> None:
     """And a rate's draws are its own: other corruptions and lower rates break a part of the same."""
     settings: dict[str, Any] = {"missing_modality": 0.4, "missing_label": 0.2, "wrong_label": 0.3}
     a, b, c = (go(joint(), seed, **settings) for seed in (3, 3, 4))
-    assert isinstance(a.held, JointSet)
-    assert isinstance(b.held, JointSet)
-    assert isinstance(c.held, JointSet)
+    assert isinstance(a.held, MultimodalSamples)
+    assert isinstance(b.held, MultimodalSamples)
+    assert isinstance(c.held, MultimodalSamples)
     assert a.held.ids == b.held.ids != c.held.ids
     assert np.array_equal(a.held.labels, b.held.labels)
     assert np.array_equal(a.held.present["audio"], b.held.present["audio"])

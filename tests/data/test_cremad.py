@@ -14,10 +14,10 @@ import soundfile
 from test_sound_and_frames import make_video, sine
 
 from conftest import SLICES, picture
-from fedloom.data import cremad
-from fedloom.data.cremad import load
-from fedloom.data.joint import JointSet
-from fedloom.data.scene import Scene
+from fedloom.data.datasets import cremad
+from fedloom.data.datasets.cremad import load
+from fedloom.data.joint import MultimodalSamples
+from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput
 
 SMALL: dict[str, Any] = {"size": 16, "seconds": 0.5, "frames": 2}
@@ -55,13 +55,13 @@ def root(tmp_path: Path) -> Path:
     return make(tmp_path)
 
 
-def joint(scene: Scene, part: str = "train") -> JointSet:
+def joint(scene: FederatedDataset, part: str = "train") -> MultimodalSamples:
     samples = getattr(scene, part)["joint"]
-    assert isinstance(samples, JointSet)
+    assert isinstance(samples, MultimodalSamples)
     return samples
 
 
-def array(scene: Scene, kind: str, part: str = "train") -> np.ndarray[Any, Any]:
+def array(scene: FederatedDataset, kind: str, part: str = "train") -> np.ndarray[Any, Any]:
     values = joint(scene, part).parts[kind]  # type: ignore[index]
     assert isinstance(values, np.ndarray)
     return values

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from conftest import picture, truncate
-from fedloom.data.crisismmd import CLASSES, clean, load
-from fedloom.data.joint import JointSet
-from fedloom.data.scene import Scene
+from fedloom.data.datasets.crisismmd import CLASSES, clean, load
+from fedloom.data.joint import MultimodalSamples
+from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput
 
 KEYS = ("event_name", "tweet_id", "image_id", "tweet_text", "image", "label")  # all there are of damage
@@ -63,9 +63,9 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def joint(scene: Scene, part: str = "train") -> JointSet:
+def joint(scene: FederatedDataset, part: str = "train") -> MultimodalSamples:
     samples = getattr(scene, part)["joint"]
-    assert isinstance(samples, JointSet)
+    assert isinstance(samples, MultimodalSamples)
     return samples
 
 

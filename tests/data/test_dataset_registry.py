@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from fedloom.data.registry import DATASETS, PAIR_SETS, load_pairs, load_scene, options_of
+from fedloom.data.registry import DATASETS, PAIR_SETS, load_pairs, load_dataset, options_of
 from fedloom.errors import BadInput
 
 
@@ -61,11 +61,11 @@ def test_complaints_of_pairs(call: dict[str, object], says: str) -> None:
 )
 def test_complaints(call: dict[str, object], says: str) -> None:
     with pytest.raises(BadInput, match=says):
-        load_scene(**call)  # type: ignore[arg-type]
+        load_dataset(**call)  # type: ignore[arg-type]
 
 
 def test_digits_by_name() -> None:
-    assert load_scene("digits", size=8).classes == DATASETS["digits"].classes == 10
+    assert load_dataset("digits", size=8).classes == DATASETS["digits"].classes == 10
 
 
 def test_the_registry_is_light() -> None:

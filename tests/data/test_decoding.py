@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from conftest import picture, truncate
-from fedloom.data.decode import decode, decode_all
+from fedloom.data.io.decode import decode, decode_all
 from fedloom.errors import BadInput
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedloom.data.digits import NAMES, SIBLING, load
+from fedloom.data.datasets.digits import NAMES, SIBLING, load
 from fedloom.errors import BadInput
 
 

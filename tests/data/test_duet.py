@@ -9,29 +9,29 @@ import numpy as np
 import pytest
 from sklearn.linear_model import RidgeClassifier
 
-from fedloom.data.duet import THINGS, load
-from fedloom.data.joint import JointSet
-from fedloom.data.scene import Scene
-from fedloom.data.sound import band_spectrograms
+from fedloom.data.datasets.duet import THINGS, load
+from fedloom.data.joint import MultimodalSamples
+from fedloom.data.containers import FederatedDataset
+from fedloom.data.io.sound import band_spectrograms
 from fedloom.errors import BadInput
 
 FEW: dict[str, Any] = {"per_class": 6, "test_per_class": 5, "seed": 7}
 LOOK_ALIKE, SOUND_ALIKE = [(0, 1), (4, 5)], [(2, 3), (6, 7)]
 
 
-def joint(scene: Scene, part: str) -> JointSet:
+def joint(scene: FederatedDataset, part: str) -> MultimodalSamples:
     held = (scene.train if part == "train" else scene.test)["joint"]
-    assert isinstance(held, JointSet)
+    assert isinstance(held, MultimodalSamples)
     return held
 
 
-def part_of(held: JointSet, kind: Any) -> Any:
+def part_of(held: MultimodalSamples, kind: Any) -> Any:
     part = held.parts[kind]
     assert isinstance(part, np.ndarray)
     return part.astype(np.float32)
 
 
-def told(scene: Scene, kind: Any, only: tuple[int, ...] = ()) -> float:
+def told(scene: FederatedDataset, kind: Any, only: tuple[int, ...] = ()) -> float:
     """How often a linear classifier on that kind alone is right about the test part (of those classes)."""
     x: list[Any] = []
     for part in ("train", "test"):

@@ -17,7 +17,7 @@ from conftest import picture
 from fedloom.config import DataSettings
 from fedloom.data.fingerprint import fingerprint
 from fedloom.data.registry import DATASETS
-from fedloom.scenes import cached_scene
+from fedloom.experiment.datasets import cached_dataset
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_words_that_are_no_paths(tmp_path: Path) -> None:
 
 READER = """
 from own_helper import NAMES, texts
-from fedloom.data.scene import Scene
+from fedloom.data.containers import Scene
 
 def load(root, table=None):
     held = texts()
@@ -164,7 +164,7 @@ def load(root, table=None):
 """
 HELPER = """
 import numpy as np
-from fedloom.data.scene import TextSet
+from fedloom.data.containers import TextSet
 NAMES = ("a", "b")
 
 def texts():
@@ -192,7 +192,7 @@ def test_a_corrected_reader_reads_anew(
     data = DataSettings(name="own", root=str(tmp_path))
     names = [name for name in sys.modules if name.startswith("own_")]
     try:
-        assert cached_scene(data).class_names == ("a", "b")
+        assert cached_dataset(data).class_names == ("a", "b")
         old, new = (
             ('"own", NAMES', '"own", ("c", "d")') if corrected == "reader" else ('("a", "b")', '("c", "d")')
         )
@@ -201,7 +201,7 @@ def test_a_corrected_reader_reads_anew(
         for name in [name for name in sys.modules if name.startswith("own_")]:
             del sys.modules[name]
         importlib.invalidate_caches()
-        assert cached_scene(data).class_names == ("c", "d")
+        assert cached_dataset(data).class_names == ("c", "d")
     finally:
         for name in [name for name in sys.modules if name.startswith("own_") and name not in names]:
             del sys.modules[name]

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedloom.data.flora import load
-from fedloom.data.flora_drawing import SPECIES, describe, draw_flowers, render
-from fedloom.data.flora_pairs import draw_pairs, look_closer, show, tell
-from fedloom.data.scene import ImageSet, Scene, TextSet
+from fedloom.data.datasets.flora import load
+from fedloom.data.datasets.flora_drawing import SPECIES, describe, draw_flowers, render
+from fedloom.data.datasets.flora_pairs import draw_pairs, look_closer, show, tell
+from fedloom.data.containers import ImageSet, FederatedDataset, TextSet
 from fedloom.errors import BadInput
-from fedloom.randomness import numpy_stream
+from fedloom.seeding import numpy_stream
 
 FEW: dict[str, Any] = {"size": 16, "images": 20, "texts": 20, "test": 20, "generic": 20, "reference": 20}
 
@@ -23,7 +23,7 @@ def digest(array: np.ndarray[Any, Any], texts: Sequence[str] = ()) -> str:
     return hashlib.sha256(array.tobytes() + "\n".join(texts).encode()).hexdigest()[:16]
 
 
-def same(a: Scene, b: Scene) -> bool:
+def same(a: FederatedDataset, b: FederatedDataset) -> bool:
     """Whether pictures and texts of the clients are equal."""
     pairs = [(getattr(a, part), getattr(b, part)) for part in ("train", "test")]
     return all(

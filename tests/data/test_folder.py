@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import picture
-from fedloom.data.folder import load
+from fedloom.data.datasets.folder import load
 from fedloom.data.notes import data_notes
 from fedloom.errors import BadInput
 
@@ -261,10 +261,10 @@ def test_names_that_differ_by_an_underscore(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [32, 64])
 def test_real_recipes(recipes: Path, size: int) -> None:
-    from fedloom.data.registry import load_scene
+    from fedloom.data.registry import load_dataset
 
     few = {"classes": ["tacos", "hummus", "macaroni and cheese"], "per_class": 40}
-    scene = load_scene("food101_recipes", recipes, size=size, **few)
+    scene = load_dataset("food101_recipes", recipes, size=size, **few)
     assert scene.class_names == ("tacos", "hummus", "macaroni and cheese")
     assert {m: len(s) for m, s in scene.train.items()} == {"image": 60, "text": 60}
     assert {m: len(s) for m, s in scene.test.items()} == {"image": 120, "text": 105}
@@ -276,9 +276,9 @@ def test_real_recipes(recipes: Path, size: int) -> None:
 
 
 def test_real_recipes_in_full(recipes: Path) -> None:
-    from fedloom.data.registry import DATASETS, load_scene
+    from fedloom.data.registry import DATASETS, load_dataset
 
-    scene = load_scene("food101_recipes", recipes, size=32, generic_share=0)
+    scene = load_dataset("food101_recipes", recipes, size=32, generic_share=0)
     assert scene.classes == DATASETS["food101_recipes"].classes
     assert {m: len(s) for m, s in scene.train.items()} == {"image": 8000, "text": 3812}
     assert {m: len(s) for m, s in scene.test.items()} == {"image": 2000, "text": 984}

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from conftest import picture, truncate
-from fedloom.data import walk as walking
-from fedloom.data.folder import load
+from fedloom.data.io import walk as walking
+from fedloom.data.datasets.folder import load
 from fedloom.data.notes import data_notes
-from fedloom.data.scene import Scene
-from fedloom.data.walk import walk
+from fedloom.data.containers import FederatedDataset
+from fedloom.data.io.walk import walk
 from fedloom.errors import BadInput
 
 NAMES = ("adder", "boa", "cobra")
@@ -32,11 +32,11 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(root: Path, **options: Any) -> Scene:
+def read(root: Path, **options: Any) -> FederatedDataset:
     return load(root, **{"size": 8, "generic_share": 0, **options})
 
 
-def count(scene: Scene, part: str = "train") -> int:
+def count(scene: FederatedDataset, part: str = "train") -> int:
     return len(getattr(scene, part)["image"])
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from conftest import COLOURS
 from fedloom.data.captions import telling_words
-from fedloom.data.generic import Condenser, colour_caption, confuse, look_alikes, split_generic, stratified
-from fedloom.data.scene import ImageSet, TextSet
+from fedloom.data.public_split import Condenser, colour_caption, confuse, look_alikes, split_generic, stratified
+from fedloom.data.containers import ImageSet, TextSet
 from fedloom.errors import BadInput
 
 NAMES = ("apple pie", "tacos", "soup", "rice")

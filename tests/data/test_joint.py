@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedloom.data.joint import JointSet
+from fedloom.data.joint import MultimodalSamples
 from fedloom.errors import BadInput
 
 LABELS = np.array([2, 0, 1, 0])
@@ -17,8 +17,8 @@ FRAMES = np.random.default_rng(1).integers(1, 256, (4, 2, 8, 8, 3), dtype=np.uin
 TEXTS = ("one", "two", "three", "four")
 
 
-def seen_and_heard(**more: Any) -> JointSet:
-    return JointSet({"audio": SOUNDS, "image": FRAMES}, LABELS, **more)
+def seen_and_heard(**more: Any) -> MultimodalSamples:
+    return MultimodalSamples({"audio": SOUNDS, "image": FRAMES}, LABELS, **more)
 
 
 def mask(*there: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -43,45 +43,45 @@ def test_all_is_there_unless_it_is_said_to_be_missing() -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: JointSet({"audio": SOUNDS}, LABELS), "a joint set has two kinds of data, not 1"),
+        (lambda: MultimodalSamples({"audio": SOUNDS}, LABELS), "a joint set has two kinds of data, not 1"),
         (
-            lambda: JointSet({"audio": SOUNDS, "image": FRAMES, "text": TEXTS}, LABELS),
+            lambda: MultimodalSamples({"audio": SOUNDS, "image": FRAMES, "text": TEXTS}, LABELS),
             "a joint set has two kinds of data, not 3",
         ),
         (
-            lambda: JointSet({"image": FRAMES, "audio": SOUNDS}, LABELS),
+            lambda: MultimodalSamples({"image": FRAMES, "audio": SOUNDS}, LABELS),
             "joint set: kinds in the order image, audio, expected audio, image, text",
         ),
         (
-            lambda: JointSet({"audio": SOUNDS, "picture": FRAMES}, LABELS),  # type: ignore[dict-item]
+            lambda: MultimodalSamples({"audio": SOUNDS, "picture": FRAMES}, LABELS),  # type: ignore[dict-item]
             "unknown kind of data 'picture'",
         ),
         (
-            lambda: JointSet({"audio": SOUNDS[:3], "image": FRAMES}, LABELS),
+            lambda: MultimodalSamples({"audio": SOUNDS[:3], "image": FRAMES}, LABELS),
             "joint set: 4 labels but 3 of audio",
         ),
         (
-            lambda: JointSet({"audio": SOUNDS.astype(np.float64), "image": FRAMES}, LABELS),
+            lambda: MultimodalSamples({"audio": SOUNDS.astype(np.float64), "image": FRAMES}, LABELS),
             "joint set: audio must be float16 or float32 (N, F, T), not float64 (4, 3, 5)",
         ),
         (
-            lambda: JointSet({"audio": SOUNDS[:, None], "image": FRAMES}, LABELS),
+            lambda: MultimodalSamples({"audio": SOUNDS[:, None], "image": FRAMES}, LABELS),
             "joint set: audio must be float16 or float32 (N, F, T), not float16 (4, 1, 3, 5)",
         ),
         (
-            lambda: JointSet({"image": FRAMES[:, 0], "text": TEXTS}, LABELS),
+            lambda: MultimodalSamples({"image": FRAMES[:, 0], "text": TEXTS}, LABELS),
             "joint set: image must be uint8 (N, M, H, W, 3), not uint8 (4, 8, 8, 3)",
         ),
         (
-            lambda: JointSet({"image": FRAMES[..., :1], "text": TEXTS}, LABELS),
+            lambda: MultimodalSamples({"image": FRAMES[..., :1], "text": TEXTS}, LABELS),
             "joint set: image must be uint8 (N, M, H, W, 3), not uint8 (4, 2, 8, 8, 1)",
         ),
         (
-            lambda: JointSet({"audio": SOUNDS, "text": list(TEXTS)}, LABELS),  # type: ignore[dict-item]
+            lambda: MultimodalSamples({"audio": SOUNDS, "text": list(TEXTS)}, LABELS),  # type: ignore[dict-item]
             "joint set: text is a list, expected a tuple of strings",
         ),
         (
-            lambda: JointSet({"audio": TEXTS, "text": TEXTS}, LABELS),
+            lambda: MultimodalSamples({"audio": TEXTS, "text": TEXTS}, LABELS),
             "joint set: audio is a tuple, expected an array",
         ),
         (
@@ -97,13 +97,13 @@ def test_all_is_there_unless_it_is_said_to_be_missing() -> None:
             "joint set: sample 3 has neither audio nor image",
         ),
         (
-            lambda: JointSet({"audio": SOUNDS, "image": FRAMES}, np.array([0, 1, -2, 0])),
+            lambda: MultimodalSamples({"audio": SOUNDS, "image": FRAMES}, np.array([0, 1, -2, 0])),
             "joint set: label -2 is negative",
         ),
         (lambda: seen_and_heard(ids=("a", "b")), "joint set: 4 labels but 2 ids"),
     ],
 )
-def test_what_is_refused(make: Callable[[], JointSet], says: str) -> None:
+def test_what_is_refused(make: Callable[[], MultimodalSamples], says: str) -> None:
     with pytest.raises(BadInput) as caught:
         make()
     assert str(caught.value).startswith(says)
@@ -112,7 +112,7 @@ def test_what_is_refused(make: Callable[[], JointSet], says: str) -> None:
 
 def test_subset() -> None:
     present = {"audio": mask(1, 0, 1, 1), "text": mask(1, 1, 0, 1)}
-    held = JointSet({"audio": SOUNDS, "text": TEXTS}, LABELS, present, ("a", "b", "c", "d"))
+    held = MultimodalSamples({"audio": SOUNDS, "text": TEXTS}, LABELS, present, ("a", "b", "c", "d"))
     some = held.subset(np.array([3, 1, 3]))
     assert some.labels.tolist() == [0, 0, 0]
     assert some.parts["text"] == ("four", "two", "four")
@@ -120,12 +120,12 @@ def test_subset() -> None:
     assert some.present["audio"].tolist() == [True, False, True]
     assert some.ids == ("d", "b", "d")
     assert held.subset([2]).owned == ("audio",)
-    assert JointSet({"audio": SOUNDS, "text": TEXTS}, LABELS).subset([0]).ids == ()
+    assert MultimodalSamples({"audio": SOUNDS, "text": TEXTS}, LABELS).subset([0]).ids == ()
 
 
 def test_lacking_one_kind() -> None:
     """What is lost is zeros or "", so that nothing of it can be read by accident; the set itself stays as it was."""
-    held = JointSet({"image": FRAMES, "text": TEXTS}, LABELS, ids=("a", "b", "c", "d"))
+    held = MultimodalSamples({"image": FRAMES, "text": TEXTS}, LABELS, ids=("a", "b", "c", "d"))
     left = held.lacking({"text": mask(1, 0, 0, 1), "image": mask(0, 1, 0, 0)})
     assert left.parts["text"] == ("", "two", "three", "")
     images = left.parts["image"]
@@ -141,7 +141,7 @@ def test_lacking_one_kind() -> None:
 
 
 def test_samples_left_with_nothing_are_dropped() -> None:
-    held = JointSet(
+    held = MultimodalSamples(
         {"audio": SOUNDS, "text": TEXTS}, LABELS, {"audio": mask(1, 0, 1, 1)}, ("a", "b", "c", "d")
     )
     left = held.lacking({"text": mask(0, 1, 1, 0)})

@@ -15,20 +15,20 @@ import pytest
 from conftest import picture
 from fedloom.cli.main import main
 from fedloom.data.assemble import chosen_classes
-from fedloom.data.folder import load
-from fedloom.data.registry import load_scene
-from fedloom.data.scene import Scene
+from fedloom.data.datasets.folder import load
+from fedloom.data.registry import load_dataset
+from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput, printable, unknown
-from fedloom.randomness import stream_seed
+from fedloom.seeding import stream_seed
 from fedloom.runs.disk import append_line, json_text, write_atomic
 from fedloom.runs.folder import RunFolder
-from fedloom.silo_data import match_classes
+from fedloom.experiment.silo_data import match_classes
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 NAMES = ("adder", "boa", "cobra")
 
 
-def labelled(tmp: Path, *labels: str, test: tuple[str, ...] = (), **options: object) -> Scene:
+def labelled(tmp: Path, *labels: str, test: tuple[str, ...] = (), **options: object) -> FederatedDataset:
     """A scene of texts with these labels, each twice in training, in order."""
     for part, own in (("train", labels * 2), ("test", test)):
         if own:
@@ -141,7 +141,7 @@ def test_official_lists_in_either_form(food: Path, upmc: Path) -> None:
     for name in ("classes", "train", "test"):
         text = (food / "meta" / f"{name}.txt").read_text().replace("ceviche", NFC)
         (food / "meta" / f"{name}.txt").write_text(text, encoding="utf-8")
-    assert load_scene("food101", food, size=8).class_names[2] == NFC
+    assert load_dataset("food101", food, size=8).class_names[2] == NFC
 
 
 def test_upmc_in_either_form(upmc: Path) -> None:
@@ -153,7 +153,7 @@ def test_upmc_in_either_form(upmc: Path) -> None:
             for line in titles.read_text().splitlines()
         ]
         titles.write_text("\n".join(lines), encoding="utf-8")
-    scene = load_scene("upmc_food101", upmc, size=8, generic_share=0)
+    scene = load_dataset("upmc_food101", upmc, size=8, generic_share=0)
     assert scene.class_names == ("apple pie", NFC)
     assert len(scene.test["image"]) == 4
 
@@ -220,7 +220,7 @@ def test_a_list_of_entries_under_another_class(food: Path) -> None:
         (food / "meta" / f"{part}.txt").unlink()
     (food / "meta" / "train.json").write_text('{"ceviche": ["apple_pie/100"]}')
     with pytest.raises(BadInput, match=r"train\.json: entry 'apple_pie/100' in the list of 'ceviche'"):
-        load_scene("food101", food)
+        load_dataset("food101", food)
 
 
 def test_two_lists_in_two_places(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedloom.data.flora import load as flora
+from fedloom.data.datasets.flora import load as flora
 from fedloom.data.notes import data_notes, lines
-from fedloom.data.scene import Scene, TextSet
+from fedloom.data.containers import FederatedDataset, TextSet
 
 
 def test_a_sound_set_says_nothing() -> None:
@@ -52,7 +52,7 @@ def test_sets_within_sets_and_readers_from_elsewhere() -> None:
 def test_classes_that_a_part_lacks_whatever_the_reader() -> None:
     names = tuple(f"class {i}" for i in range(9))
     train, test = TextSet(("a", "b"), np.array([0, 1])), TextSet(("c",), np.array([0]))
-    assert data_notes(Scene("own", names, {"text": train}, {"text": test})) == [
+    assert data_notes(FederatedDataset("own", names, {"text": train}, {"text": test})) == [
         "Classes without training texts: class 2, class 3, class 4, class 5, class 6 and 2 more",
         "Classes without test texts: class 1, class 2, class 3, class 4, class 5 and 3 more",
     ]

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from conftest import picture, truncate
-from fedloom.data.flowers102 import NAMES
-from fedloom.data.registry import load_scene
-from fedloom.data.scene import Scene
+from fedloom.data.datasets.flowers102 import NAMES
+from fedloom.data.registry import load_dataset
+from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput
 
 
-def sizes(scene: Scene) -> dict[str, int]:
+def sizes(scene: FederatedDataset) -> dict[str, int]:
     parts = {
         f"{part} {m}": len(s)
         for part, sets in (("train", scene.train), ("test", scene.test))
@@ -25,7 +25,7 @@ def sizes(scene: Scene) -> dict[str, int]:
 
 
 def test_food101(food: Path) -> None:
-    scene = load_scene("food101", food, size=16)
+    scene = load_dataset("food101", food, size=16)
     assert scene.class_names == ("apple pie", "beet salad", "ceviche")
     assert sizes(scene) == {"train image": 6, "test image": 6, "generic": 6}
     assert scene.test["image"].labels.tolist() == [0, 0, 1, 1, 2, 2]
@@ -35,12 +35,12 @@ def test_food101(food: Path) -> None:
             entries.setdefault(entry.partition("/")[0], []).append(entry)
         (food / "meta" / f"{part}.txt").unlink()
         (food / "meta" / f"{part}.json").write_text(json.dumps(entries))
-    again = load_scene("food101", food, size=16)
+    again = load_dataset("food101", food, size=16)
     assert (again.train["image"].images == scene.train["image"].images).all()  # type: ignore[union-attr]
 
 
 def test_food101_subset_and_cap(food: Path) -> None:
-    scene = load_scene(
+    scene = load_dataset(
         "food101", food, size=16, classes=["ceviche", "apple_pie"], per_class=3, generic_share=0
     )
     assert scene.class_names == ("ceviche", "apple pie")
@@ -64,32 +64,32 @@ def test_food101_subset_and_cap(food: Path) -> None:
 )
 def test_options_out_of_range(food: Path, options: dict[str, object], says: str) -> None:
     with pytest.raises(BadInput, match=says):
-        load_scene("food101", food, **options)
+        load_dataset("food101", food, **options)
 
 
 def test_food101_complaints(food: Path) -> None:
     cut = truncate(picture(food / "images" / "ceviche" / "101.jpg", 2, 1, side=(64, 64)))
     with pytest.raises(BadInput, match=r"101\.jpg"):
-        load_scene("food101", food)
+        load_dataset("food101", food)
     cut.unlink()
-    scene = load_scene("food101", food, on_bad="skip")
+    scene = load_dataset("food101", food, on_bad="skip")
     assert scene.notes["unreadable_images"] == 1
     assert scene.notes["unreadable_examples"] == [str(cut)]
     with (food / "meta" / "train.txt").open("a") as file:
         file.write("cevich/1\n")
     with pytest.raises(BadInput, match=r"train\.txt: entry 'cevich/1'.*Did you mean 'ceviche'"):
-        load_scene("food101", food)
+        load_dataset("food101", food)
     (food / "meta" / "classes.txt").unlink()
     with pytest.raises(
         BadInput, match=r"classes\.txt: there is no such file. Expected layout: images/<class>"
     ):
-        load_scene("food101", food)
+        load_dataset("food101", food)
     with pytest.raises(BadInput, match=r"no such folder\. Expected layout"):
-        load_scene("food101", food / "nowhere")
+        load_dataset("food101", food / "nowhere")
 
 
 def test_food101_real_miniature(recipes: Path) -> None:
-    scene = load_scene("food101", recipes / "food-101", size=32)
+    scene = load_dataset("food101", recipes / "food-101", size=32)
     assert scene.class_names == (
         "apple pie",
         "bread pudding",
@@ -101,7 +101,7 @@ def test_food101_real_miniature(recipes: Path) -> None:
 
 
 def test_upmc(upmc: Path) -> None:
-    scene = load_scene("upmc_food101", upmc, size=16, generic_share=0)
+    scene = load_dataset("upmc_food101", upmc, size=16, generic_share=0)
     assert sizes(scene) == {"train image": 8, "train text": 7, "test image": 4, "test text": 4, "generic": 0}
     counted = ("rows_without_image", "images_without_row", "empty_titles", "rows_repeated")
     assert [scene.notes[key] for key in counted] == [2, 2, 1, 0]
@@ -109,7 +109,7 @@ def test_upmc(upmc: Path) -> None:
 
 
 def test_upmc_pairs_go_together(upmc: Path) -> None:
-    scene = load_scene("upmc_food101", upmc, size=16, generic_share=0.5)
+    scene = load_dataset("upmc_food101", upmc, size=16, generic_share=0.5)
     assert scene.generic is not None
     assert len(scene.train["image"]) == 4
     for caption, label in zip(scene.generic.captions, scene.generic.labels):
@@ -120,17 +120,17 @@ def test_upmc_complaints(upmc: Path) -> None:
     path = upmc / "texts" / "test_titles.csv"
     path.write_text(path.read_text() + "tacos_0.jpg,Title,taco\n")
     with pytest.raises(BadInput, match=r"test_titles\.csv row 6: unknown class 'taco'. Did you mean 'tacos'"):
-        load_scene("upmc_food101", upmc)
+        load_dataset("upmc_food101", upmc)
     path.write_text("tacos_0.jpg,One, two,tacos\n")
     with pytest.raises(BadInput, match="row 1: 4 fields, expected 3"):
-        load_scene("upmc_food101", upmc)
+        load_dataset("upmc_food101", upmc)
     path.unlink()
     with pytest.raises(BadInput, match=r"test_titles\.csv: there is no such file"):
-        load_scene("upmc_food101", upmc)
+        load_dataset("upmc_food101", upmc)
 
 
 def test_flowers(flowers: Path) -> None:
-    scene = load_scene("flowers102", flowers, size=16, generic_share=0)
+    scene = load_dataset("flowers102", flowers, size=16, generic_share=0)
     assert sizes(scene) == {
         "train image": 12,
         "train text": 112,  # one picture has two captions only
@@ -149,7 +149,7 @@ def test_flowers(flowers: Path) -> None:
 
 
 def test_flowers_swapped_capped_and_generic(flowers: Path) -> None:
-    swapped = load_scene("flowers102", flowers, size=16, swap_train_test=True, captions=3, generic_share=0)
+    swapped = load_dataset("flowers102", flowers, size=16, swap_train_test=True, captions=3, generic_share=0)
     assert sizes(swapped) == {
         "train image": 12,
         "train text": 33,
@@ -157,14 +157,14 @@ def test_flowers_swapped_capped_and_generic(flowers: Path) -> None:
         "test text": 35,
         "generic": 0,
     }
-    scene = load_scene("flowers102", flowers, size=16, captions=1)
+    scene = load_dataset("flowers102", flowers, size=16, captions=1)
     assert sizes(scene)["train text"] == sizes(scene)["generic"] == 6
     assert scene.generic is not None
     assert not set(scene.generic.captions) & set(scene.train["text"].texts)  # type: ignore[union-attr]
     assert all(caption.startswith("petals of picture") for caption in scene.generic.captions)
-    alone = load_scene("flowers102", flowers, size=16, captions=0, classes=["blackberry lily"])
+    alone = load_dataset("flowers102", flowers, size=16, captions=0, classes=["blackberry lily"])
     assert sizes(alone) == {"train image": 2, "test image": 4, "generic": 2}
-    few = load_scene("flowers102", flowers, size=16, captions=2, per_class=2, generic_share=0)
+    few = load_dataset("flowers102", flowers, size=16, captions=2, per_class=2, generic_share=0)
     assert sizes(few)["train image"] == 6
     assert sizes(few)["train text"] == 12  # the captions of the pictures that were kept
 
@@ -174,23 +174,23 @@ def test_flowers_complaints(flowers: Path) -> None:
 
     (flowers / "jpg" / "image_00002.jpg").unlink()
     with pytest.raises(BadInput, match=r"image_00002\.jpg: there is no such file"):
-        load_scene("flowers102", flowers)
-    skipped = load_scene("flowers102", flowers, on_bad="skip", generic_share=0)
+        load_dataset("flowers102", flowers)
+    skipped = load_dataset("flowers102", flowers, on_bad="skip", generic_share=0)
     assert len(skipped.train["image"]) == 11
     savemat(flowers / "setid.mat", {"trnid": [[1]], "valid": [[99]], "tstid": [[2]]})
     with pytest.raises(
         BadInput, match=r"setid\.mat: image number 99, but imagelabels\.mat has labels for 1\.\.24"
     ):
-        load_scene("flowers102", flowers)
+        load_dataset("flowers102", flowers)
     savemat(flowers / "setid.mat", {"trnid": [[1]]})
     with pytest.raises(BadInput, match="no variable 'valid'"):
-        load_scene("flowers102", flowers)
+        load_dataset("flowers102", flowers)
     (flowers / "setid.mat").write_bytes(b"not a matlab file, not at all" * 20)
     with pytest.raises(BadInput, match=r"setid\.mat: cannot be read as a MATLAB file"):
-        load_scene("flowers102", flowers)
+        load_dataset("flowers102", flowers)
     savemat(flowers / "imagelabels.mat", {"labels": [[0, 3]]})
     with pytest.raises(BadInput, match=r"labels 0\.\.3, allowed: 1\.\.102"):
-        load_scene("flowers102", flowers)
+        load_dataset("flowers102", flowers)
 
 
 def test_flower_names() -> None:

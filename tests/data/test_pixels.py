@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from test_decoding import encoded
 
-from fedloom.data.decode import decode, decode_all
-from fedloom.data.folder import load
+from fedloom.data.io.decode import decode, decode_all
+from fedloom.data.datasets.folder import load
 from fedloom.data.notes import data_notes
 from fedloom.errors import BadInput
 

@@ -18,9 +18,9 @@ from PIL import Image
 
 from conftest import picture, truncate
 from fedloom.data.assemble import Reading
-from fedloom.data.clips import Clip, ClipReading, choose, clip_notes, read_clips
-from fedloom.data.frames import evenly, folder_frames, video_frames
-from fedloom.data.sound import SoundReading, Unreadable, fit_length, log_spectrogram, read_sound
+from fedloom.data.io.clips import Clip, ClipReading, choose, clip_notes, read_clips
+from fedloom.data.io.frames import evenly, folder_frames, video_frames
+from fedloom.data.io.sound import SoundReading, Unreadable, fit_length, log_spectrogram, read_sound
 from fedloom.errors import BadInput
 
 SHORT = SoundReading(seconds=0.5)

@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import picture
-from fedloom.data.caption_parquet import read_caption_parquet
+from fedloom.data.datasets.caption_parquet import read_caption_parquet
 from fedloom.data.captioned import Captioned
-from fedloom.data.decode import decode_all
-from fedloom.data.files import on_disk, read_json, read_lines, read_names, read_text
-from fedloom.data.parquet import read_parquet
-from fedloom.data.tables import read_columns, read_fields, read_tabbed
+from fedloom.data.io.decode import decode_all
+from fedloom.data.io.files import on_disk, read_json, read_lines, read_names, read_text
+from fedloom.data.io.parquet import read_parquet
+from fedloom.data.io.tables import read_columns, read_fields, read_tabbed
 from fedloom.errors import BadInput
 
 COLUMNS = ("text", "label")

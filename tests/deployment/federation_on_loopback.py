@@ -15,7 +15,7 @@ from fedloom.config import Config, load_config
 from fedloom.deployment import pki
 from fedloom.deployment.events import follow, standing
 from fedloom.deployment.job import Job, event_file
-from fedloom.deployment.settings import HostSettings
+from fedloom.config.silo import HostSettings
 from fedloom.deployment.silo import SiloSupervisor
 from fedloom.deployment.submit import hand_over
 from fedloom.deployment.superlink import SuperLink
@@ -44,7 +44,7 @@ class Federation:
 
     def silo(self, name: str, kit: Path, computes: bool = True) -> SiloSupervisor:
         """A silo that is up; one that does not compute need not import what models are made of."""
-        initialiser = "fedloom.sites:settle_worker" if computes else None
+        initialiser = "fedloom.experiment.clients:settle_worker" if computes else None
         settings = {"name": name, "threads": 1, "initialiser": initialiser, "recipe": None}
         made = SiloSupervisor(
             name, self.root / name, self.link.address, kit, False, settings, self.said.append

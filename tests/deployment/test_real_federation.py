@@ -24,7 +24,7 @@ from fedloom.deployment.events import standing
 from fedloom.deployment.job import event_file
 from fedloom.deployment.silo import SiloSupervisor
 from fedloom.errors import FedloomError
-from fedloom.federation.silo.letters import Letter
+from fedloom.federation.engines.silo.envelopes import Envelope
 from fedloom.federation.silo.relay import relay
 from fedloom.methods.base import load_method
 from fedloom.methods.catalogue import CATALOGUE
@@ -48,7 +48,7 @@ def local_run(method: str, out: Path, *more: str) -> Run:
 
 
 def ping(silo: SiloSupervisor) -> dict[str, Any]:
-    return relay(Letter({"op": "ping"}), str(silo.socket), silo.token).header
+    return relay(Envelope({"op": "ping"}), str(silo.socket), silo.token).header
 
 
 # --------------------------------------------------------------------------------------- up and down in one command

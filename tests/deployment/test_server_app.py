@@ -16,13 +16,13 @@ from fedloom.config import Config, load_config
 from fedloom.deployment.events import follow, run_log, standing
 from fedloom.deployment.job import Job, event_file
 from fedloom.deployment.server_app import _speak_up, carry_out, with_roster
-from fedloom.deployment.settings import SiloSettings
+from fedloom.config.silo import SiloSettings
 from fedloom.deployment.silo import worker_settings
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.flower.client_app import make_client_app
 from fedloom.federation.silo.host import SiloHost
 from fedloom.federation.silo.resident import host_from
-from fedloom.parts import completed
+from fedloom.experiment.parts import completed
 from fedloom.progress import Observer
 from fedloom.runs.load import load_run
 from in_process_grid import InProcessGrid
@@ -262,7 +262,7 @@ def test_nobody_there_can_take_part() -> None:
 # ------------------------------------------------------------------------------------------ a job carried out
 
 
-class Sites:
+class ClientHosts:
     """Silos with data of their own, in this process."""
 
     def __init__(self, root: Path) -> None:
@@ -284,14 +284,14 @@ def answers(host: SiloHost) -> Callable[[Any, Any], Any]:
 
 
 @pytest.fixture
-def sites(tmp_path: Path) -> Sites:
-    made = Sites(tmp_path / "sites")
+def sites(tmp_path: Path) -> ClientHosts:
+    made = ClientHosts(tmp_path / "sites")
     made.add("clinic", "image", pictures(tmp_path / "scans", train=4))
     made.add("archive", "text", texts(tmp_path / "letters"))
     return made
 
 
-def test_a_run_on_silos_with_data_of_their_own(sites: Sites, fedloom_cache: Path, tmp_path: Path) -> None:
+def test_a_run_on_silos_with_data_of_their_own(sites: ClientHosts, fedloom_cache: Path, tmp_path: Path) -> None:
     """From the job to the run's folder; one of three silos has data that do not fit, and nobody is told which."""
     sites.add("odd", "image", pictures(tmp_path / "odd scans", {"Secretflower": (200, 40, 40)}))
     job = Job(config("rounds=1", silos=2).model_dump(mode="json"))
@@ -322,7 +322,7 @@ def test_a_run_on_silos_with_data_of_their_own(sites: Sites, fedloom_cache: Path
     assert not any(word in text for text in told for word in (b"Secretflower", b"scans", b"letters"))
 
 
-def test_fedafd_on_silos_of_three_kinds(sites: Sites, fedloom_cache: Path, tmp_path: Path) -> None:
+def test_fedafd_on_silos_of_three_kinds(sites: ClientHosts, fedloom_cache: Path, tmp_path: Path) -> None:
     """Pictures, texts and pairs; the server's encoders go down, and each silo runs them beside its own model."""
     few = dict.fromkeys(("images", "texts", "test", "generic", "reference"), 10)
     options = {"size": 12, **few, "pairs": 12, "test_pairs": 10}
@@ -344,7 +344,7 @@ def test_fedafd_on_silos_of_three_kinds(sites: Sites, fedloom_cache: Path, tmp_p
 def test_fedcmi_on_silos_that_hear_and_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of them only hears. Nobody reads: no tokenizer is made, and no backbone is trained."""
     monkeypatch.setenv("FEDLOOM_CACHE", str(tmp_path / "cache"))
-    made = Sites(tmp_path / "sites")
+    made = ClientHosts(tmp_path / "sites")
     options = {"classes": 3, "per_class": 8, "test_per_class": 4}
     made.add("both", "joint", {"name": "duet", "options": options}, model=None)
     made.add("ears", "joint", {"name": "duet", "options": {**options, "seed": 1}}, holds="audio")
@@ -358,7 +358,7 @@ def test_fedcmi_on_silos_that_hear_and_see(tmp_path: Path, monkeypatch: pytest.M
         assert list(made.root.glob(f"{name}/state/runs/*/export/{name}/fusion.json"))
 
 
-def test_the_servers_model_must_be_one_that_silos_can_rebuild(sites: Sites, tmp_path: Path) -> None:
+def test_the_servers_model_must_be_one_that_silos_can_rebuild(sites: ClientHosts, tmp_path: Path) -> None:
     given = config(method="fedafd", silos=2).model_dump(mode="json")
     given["server"]["text"] = {"arch": "gru", "width": 16, "pretrained": "vectors.txt"}
     with pytest.raises(BadInput, match=r"fedafd sends the server's text model to the silos"):
@@ -366,7 +366,7 @@ def test_the_servers_model_must_be_one_that_silos_can_rebuild(sites: Sites, tmp_
     assert not (tmp_path / "server" / "runs").exists()
 
 
-def test_a_job_that_fails_says_why_in_its_events(sites: Sites, tmp_path: Path) -> None:
+def test_a_job_that_fails_says_why_in_its_events(sites: ClientHosts, tmp_path: Path) -> None:
     def failed(job: Job) -> str:
         with pytest.raises(FedloomError):
             carry_out(sites.grid, job, tmp_path / "server")
@@ -386,9 +386,9 @@ def test_a_job_that_fails_says_why_in_its_events(sites: Sites, tmp_path: Path) -
 
 
 def test_a_bug_is_told_with_its_kind_and_its_traceback_is_logged(
-    sites: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sites: ClientHosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fedloom import experiment
+    from fedloom.experiment import loop as experiment
 
     def broken(*arguments: Any, **named: Any) -> None:
         raise RuntimeError("shapes differ")
@@ -409,9 +409,9 @@ def test_a_bug_is_told_with_its_kind_and_its_traceback_is_logged(
 
 
 def test_a_silo_of_another_version_is_left_out_with_a_line(
-    sites: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sites: ClientHosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedloom.federation.silo.host.PROTOCOL", 99)
+    monkeypatch.setattr("fedloom.federation.engines.silo.host.PROTOCOL", 99)
     job = Job(config(silos=2).model_dump(mode="json"))
     with pytest.raises(
         FedloomError, match="0 of 2 silos can take part; `fedloom logs` says what the others lack"
@@ -420,7 +420,7 @@ def test_a_silo_of_another_version_is_left_out_with_a_line(
 
 
 def test_a_method_without_clients_waits_for_no_silo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fedloom import experiment
+    from fedloom.experiment import loop as experiment
 
     def run(config: Config, **named: Any) -> SimpleNamespace:
         assert config.method == "self-finetune"

@@ -11,7 +11,7 @@ import pytest
 from supervised_silo import SERVER, Silo, connect
 
 from fedloom.deployment.processes import alive
-from fedloom.deployment.settings import SiloSettings
+from fedloom.config.silo import SiloSettings
 from fedloom.deployment.silo import silo_standing, supervise, worker_settings
 from fedloom.errors import BadInput
 

@@ -15,7 +15,7 @@ import pytest
 from fedloom.deployment import pki
 from fedloom.deployment.flower_cli import FlowerCli
 from fedloom.deployment.offline import engine_environment
-from fedloom.deployment.settings import HostSettings
+from fedloom.config.silo import HostSettings
 from fedloom.deployment.superlink import Host, SuperLink
 from fedloom.deployment.superlink_process import LocalOrders
 from fedloom.errors import BadInput, FedloomError

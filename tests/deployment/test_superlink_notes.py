@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fedloom.deployment import pki
-from fedloom.deployment.settings import HostSettings
+from fedloom.config.silo import HostSettings
 from fedloom.deployment.superlink import SuperLink
 from fedloom.errors import FedloomError
 

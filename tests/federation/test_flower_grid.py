@@ -14,13 +14,13 @@ from test_local_federation import NAMES, PROBE, by_client, specs, three_rounds, 
 from toy_clients import CONTRACT, Blob, Empty, Opinion, Probe, Wish
 
 from fedloom.errors import FedloomError
-from fedloom.federation import Ledger, SiteSpec
+from fedloom.federation import Ledger, ClientSpec
 from fedloom.federation.codec import encode
 from fedloom.federation.flower.client_app import make_client_app
 from fedloom.federation.flower.grid import GridFederation
 from fedloom.federation.flower.records import pack, pack_payloads, unpack
 from fedloom.federation.silo.host import Recipe, SiloHost, recipes_of
-from fedloom.federation.silo.letters import Join, Letter
+from fedloom.federation.engines.silo.envelopes import Join, Envelope
 from fedloom.federation.silo.store import SiloStore
 from in_process_grid import InProcessGrid
 
@@ -38,7 +38,7 @@ class Silos:
     def host(self, name: str) -> SiloHost:
         return SiloHost(SiloStore(self.root / name), name, self.recipe)
 
-    def _answer(self, name: str) -> Callable[[Letter, dict[str, Any]], Letter]:
+    def _answer(self, name: str) -> Callable[[Envelope, dict[str, Any]], Envelope]:
         return lambda letter, node: self.hosts[name].answer(letter)
 
     def restart(self, name: str) -> None:
@@ -82,7 +82,7 @@ def test_same_replies_as_the_local_engine(tmp_path: Path, count: int) -> None:
 def test_clients_are_built_once_a_run(silos: Silos) -> None:
     with silos.federation() as f:
         rounds(f)
-        f.roll_call()
+        f.refresh_clients()
     assert [host.loads for host in silos.hosts.values()] == [1, 1, 1]
 
 
@@ -143,7 +143,7 @@ def test_gone_silent_and_late_silos(silos: Silos) -> None:
         assert words(f.ask("retrain", Wish("")))["text-0"] == "lost"
         assert "no silo has brought it yet" in f.missing[-1].detail
         silos.grid.offline = set()
-        f.roll_call()  # joins late
+        f.refresh_clients()  # joins late
         f.round = 2
         assert "lost" not in words(f.ask("retrain", Wish(""))).values()
         silos.grid.offline = {11}
@@ -163,9 +163,9 @@ def test_a_round_waits_for_somebody(silos: Silos) -> None:
     with silos.federation(patience=0.4) as f:
         silos.grid.offline = {11, 12, 13}
         with pytest.raises(FedloomError, match=r"0 clients are connected after 0\.4 s, 1 needed"):
-            f.roll_call()
+            f.refresh_clients()
         silos.grid.offline = {11, 12}
-        f.roll_call()
+        f.refresh_clients()
         assert words(f.ask("retrain", Wish("")))["text-0"] == "text-0 0 1"
 
 
@@ -176,7 +176,7 @@ def test_a_silo_that_lost_its_disk_joins_anew(silos: Silos, tmp_path: Path) -> N
         f.round = 2
         assert words(f.ask("retrain", Wish("")))["text-0"] == "lost"
         assert "has not joined" in f.missing[-1].detail
-        f.roll_call()
+        f.refresh_clients()
         assert words(f.ask("retrain", Wish("")))["text-0"] == "text-0 2 1"
 
 
@@ -194,7 +194,7 @@ def test_a_silo_cannot_answer_for_another(silos: Silos) -> None:
         if node != 12 or not liar:
             return reply
         letter = unpack(reply.content)
-        changed = Letter({**letter.header, **liar["header"]}, liar.get("payloads", letter.payloads))
+        changed = Envelope({**letter.header, **liar["header"]}, liar.get("payloads", letter.payloads))
         return Message(pack(changed.header, pack_payloads(changed.payloads)), reply_to=silos.grid.pushed[-1])
 
     silos.grid.tamper = tamper
@@ -259,7 +259,7 @@ def test_two_silos_with_one_client_name(silos: Silos, tmp_path: Path) -> None:
             {},
         )
         silos.grid.contexts[99] = silos.grid.contexts[11]
-        f.roll_call()
+        f.refresh_clients()
         assert f.missing[-1].error == "refused"
         assert "brings client 'image-0', which silo-0 has" in f.missing[-1].detail
         assert words(f.ask("retrain", Wish("")))["image-0"] == "image-0 0 1"
@@ -267,7 +267,7 @@ def test_two_silos_with_one_client_name(silos: Silos, tmp_path: Path) -> None:
         silos.grid.offline = {11}
         silos.grid.nodes[100] = silos.grid.nodes[99]
         silos.grid.contexts[100] = silos.grid.contexts[11]
-        f.roll_call()
+        f.refresh_clients()
         assert words(f.ask("retrain", Wish("")))["image-0"] == "image-0 0 2"
 
 
@@ -355,7 +355,7 @@ def test_spec_of_a_client_that_cannot_be_built(tmp_path: Path) -> None:
     silos = Silos(tmp_path, 1, names=())
     join = Join(
         json.dumps(CONTRACT.to_names()),
-        json.dumps({"silo-0": recipes_of([SiteSpec("image-0", "image", "toy_clients:broken")])}),
+        json.dumps({"silo-0": recipes_of([ClientSpec("image-0", "image", "toy_clients:broken")])}),
         "",
         {},
     )

@@ -15,16 +15,16 @@ import pytest
 from toy_clients import CONTRACT, Blob, Empty, Probe, Wish
 
 from fedloom.errors import BadInput, FedloomError
-from fedloom.federation import ContractBreach, Federation, Ledger, LocalFederation, Reply, SiteSpec
+from fedloom.federation import ContractBreach, Federation, Ledger, LocalFederation, Reply, ClientSpec
 from fedloom.federation.codec import encode
-from fedloom.federation.pool import WorkerPool
+from fedloom.federation.engines.workers.pool import WorkerPool
 
 NAMES = ("image-0", "image-1", "text-0")
 PROBE = Probe(np.arange(2 * 48, dtype=np.uint8).reshape(2, 4, 4, 3))
 
 
-def specs(names: Sequence[str] = NAMES) -> list[SiteSpec]:
-    return [SiteSpec(n, n.split("-")[0], "toy_clients:make", {"seed": 5}) for n in names]
+def specs(names: Sequence[str] = NAMES) -> list[ClientSpec]:
+    return [ClientSpec(n, n.split("-")[0], "toy_clients:make", {"seed": 5}) for n in names]
 
 
 @contextmanager
@@ -228,7 +228,7 @@ def test_worker_killed_between_rounds_begins_again_where_there_is_no_checkpoint(
 def test_client_that_cannot_be_rebuilt_is_lost_and_the_rest_go_on(tmp_path: Path) -> None:
     marker = tmp_path / "model"
     marker.touch()
-    made = [*specs(("image-0",)), SiteSpec("x", "text", "toy_clients:once", {"marker": str(marker)})]
+    made = [*specs(("image-0",)), ClientSpec("x", "text", "toy_clients:once", {"marker": str(marker)})]
     with LocalFederation(made, CONTRACT, workers=1) as f:
         f.checkpoint(tmp_path / "c")
         marker.unlink()
@@ -272,10 +272,10 @@ def test_bad_checkpoints_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_client_that_cannot_be_built_is_named(workers: int) -> None:
-    made = [*specs(("image-0",)), SiteSpec("b", "text", "toy_clients:broken")]
+    made = [*specs(("image-0",)), ClientSpec("b", "text", "toy_clients:broken")]
     with pytest.raises(FedloomError, match="client 'b' cannot be built: OSError: no model"):
         LocalFederation(made, CONTRACT, workers=workers)
-    made = [*specs(("image-0",)), SiteSpec("b", "text", "toy_clients:absent")]
+    made = [*specs(("image-0",)), ClientSpec("b", "text", "toy_clients:absent")]
     with pytest.raises(BadInput, match="client 'b'"):
         LocalFederation(made, CONTRACT, workers=workers)
 
@@ -290,7 +290,7 @@ def test_start_timeout_names_the_clients(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(WorkerPool, "_accept", accepted)
     monkeypatch.setattr(time, "monotonic", lambda: clock() + sum(late))
-    made = [*specs(("image-0",)), SiteSpec("b", "text", "toy_clients:slow", {"seconds": 900.0})]
+    made = [*specs(("image-0",)), ClientSpec("b", "text", "toy_clients:slow", {"seconds": 900.0})]
     with pytest.raises(FedloomError, match="clients b cannot be built: worker did not answer within 900 s"):
         LocalFederation(made, CONTRACT, workers=2, start_timeout=900.0)
 
@@ -311,7 +311,7 @@ def test_no_process_is_left_behind() -> None:
 def test_workers_die_with_their_parent() -> None:
     script = (
         "import os, sys, time; from fedloom.federation import *; from toy_clients import *\n"
-        "f = LocalFederation([SiteSpec('a', 'x', 'toy_clients:make')], CONTRACT, workers=1)\n"
+        "f = LocalFederation([ClientSpec('a', 'x', 'toy_clients:make')], CONTRACT, workers=1)\n"
         "print(int(next(f.ask('retrain', Wish(''))).message.seconds), flush=True)\n"
         "f.ask('retrain', Wish('sleep', 900.0))\n"
         "time.sleep(900)"

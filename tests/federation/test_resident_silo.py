@@ -19,10 +19,10 @@ import pytest
 from test_local_federation import PROBE, alive
 from toy_clients import CONTRACT, Opinion, Wish
 
-from fedloom.federation import SiteSpec
+from fedloom.federation import ClientSpec
 from fedloom.federation.codec import decode, encode
 from fedloom.federation.silo.host import recipes_of
-from fedloom.federation.silo.letters import Join, Letter
+from fedloom.federation.engines.silo.envelopes import Join, Envelope
 from fedloom.federation.silo.relay import relay
 
 
@@ -40,7 +40,7 @@ class Worker:
         options = {"folder": self.folder / "state", "socket": self.socket, "token": self.token}
         argv = [f"--{key}={value}" for key, value in options.items()]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fedloom.federation.silo.resident", *argv]
+            [sys.executable, "-m", "fedloom.federation.engines.silo.resident", *argv]
             + [f"--settings={self.folder / 'settings.json'}"],
             stdin=subprocess.PIPE,
             stdout=(self.folder / "log.txt").open("ab"),
@@ -52,16 +52,16 @@ class Worker:
         self.process.kill()
         self.process.wait()
 
-    def say(self, header: dict[str, Any], *payloads: bytes, patience: float = 600.0) -> Letter:
-        return relay(Letter(header, payloads), self.socket, self.token, patience=patience)
+    def say(self, header: dict[str, Any], *payloads: bytes, patience: float = 600.0) -> Envelope:
+        return relay(Envelope(header, payloads), self.socket, self.token, patience=patience)
 
-    def join(self, *specs: SiteSpec) -> Letter:
+    def join(self, *specs: ClientSpec) -> Envelope:
         assigned = json.dumps({"silo-0": recipes_of(specs)})
         return self.say(
             {"op": "join", "run": "r"}, encode(Join(json.dumps(CONTRACT.to_names()), assigned, "", {}))
         )
 
-    def ask(self, verb: str, message: Any, round: int) -> Letter:
+    def ask(self, verb: str, message: Any, round: int) -> Envelope:
         rows = [{"client": "image-0", "verb": verb, "round": round, "key": "1", "payload": 0}]
         return self.say({"op": "ask", "run": "r", "requests": rows}, encode(message))
 
@@ -73,7 +73,7 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
     made.kill()
 
 
-TOY = SiteSpec("image-0", "image", "toy_clients:make", {"seed": 5})
+TOY = ClientSpec("image-0", "image", "toy_clients:make", {"seed": 5})
 
 
 def test_it_holds_its_clients_and_survives_a_kill(worker: Worker) -> None:
@@ -95,8 +95,8 @@ def test_a_letter_outlives_the_worker_that_dies_over_it(worker: Worker, tmp_path
     """The relay gives the letter again to the next worker: the numbers are those of an unbroken run."""
     worker.join(TOY)
     code = (
-        "import sys, json; from pathlib import Path; from fedloom.federation.silo.relay import relay;"
-        "from fedloom.federation.silo.letters import Letter;"
+        "import sys, json; from pathlib import Path; from fedloom.federation.engines.silo.relay import relay;"
+        "from fedloom.federation.engines.silo.envelopes import Letter;"
         f"l = relay(Letter({{'op': 'ask', 'run': 'r', 'requests': [dict(client='image-0', verb='retrain', round=1,"
         f" key='1', payload=0)]}}, (Path(sys.argv[1]).read_bytes(),)), {worker.socket!r}, Path({str(worker.token)!r}));"
         "Path(sys.argv[2]).write_bytes(l.payloads[0])"
@@ -158,7 +158,7 @@ def test_it_ends_with_its_parent(worker: Worker) -> None:
 
 def test_no_worker(tmp_path: Path) -> None:
     (tmp_path / "token").write_bytes(b"t")
-    said = relay(Letter({"op": "ping"}), str(tmp_path / "none"), tmp_path / "token", patience=0.2)
+    said = relay(Envelope({"op": "ping"}), str(tmp_path / "none"), tmp_path / "token", patience=0.2)
     assert said.header == {"failed": "the silo's worker cannot be reached for 0.2 s", "lost": True}
 
 
@@ -174,7 +174,7 @@ def test_large_messages(worker: Worker) -> None:
 def test_relay_is_light() -> None:
     """What runs once a message imports no model library."""
     code = (
-        "import sys, fedloom.federation.flower.client_app as m; m.make_client_app();"
+        "import sys, fedloom.federation.engines.flower.client_app as m; m.make_client_app();"
         "print([n for n in ('torch', 'transformers', 'diffusers', 'pandas', 'scipy') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,17 +10,17 @@ from test_wire_codec import opinion
 from toy_clients import CONTRACT, Empty, Opinion, Probe, Toy, Wish
 
 from fedloom.errors import BadInput, FedloomError
-from fedloom.federation import Site, SiteError, SiteSpec
+from fedloom.federation import ClientHost, ClientError, ClientSpec
 from fedloom.federation.codec import decode, encode
 
 PROBE = encode(Probe(np.full((2, 4, 4, 3), 7, np.uint8)))
 
 
-def site(name: str = "a", remember: int = 4, **arguments: Any) -> Site:
-    return Site(SiteSpec(name, "image", "toy_clients:make", arguments), CONTRACT, remember=remember)
+def site(name: str = "a", remember: int = 4, **arguments: Any) -> ClientHost:
+    return ClientHost(ClientSpec(name, "image", "toy_clients:make", arguments), CONTRACT, remember=remember)
 
 
-def calls(of: Site) -> int:
+def calls(of: ClientHost) -> int:
     assert isinstance(of.client, Toy)
     return of.client.calls
 
@@ -59,7 +59,7 @@ def test_only_the_last_replies_are_remembered() -> None:
     ],
 )
 def test_what_goes_wrong_is_one_line(verb: str, payload: bytes, kind: str, says: str) -> None:
-    with pytest.raises(SiteError) as caught:
+    with pytest.raises(ClientError) as caught:
         site().handle(verb, 1, "1", payload)
     assert caught.value.kind == kind
     assert says in caught.value.detail
@@ -98,11 +98,11 @@ def test_bad_checkpoint_is_one_clear_line(tmp_path: Path, harm: str) -> None:
 
 
 def test_a_client_that_cannot_be_built_is_named() -> None:
-    bad = Site(SiteSpec("a", "image", "toy_clients:broken"), CONTRACT)
+    bad = ClientHost(ClientSpec("a", "image", "toy_clients:broken"), CONTRACT)
     with pytest.raises(FedloomError, match="client 'a' cannot be built: OSError: no model for a"):
         _ = bad.client
     with pytest.raises(BadInput, match="client 'a': cannot import 'toy_clients:absent'"):
-        _ = Site(SiteSpec("a", "image", "toy_clients:absent"), CONTRACT).client
+        _ = ClientHost(ClientSpec("a", "image", "toy_clients:absent"), CONTRACT).client
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_client_that_cannot_be_built_is_named() -> None:
 )
 def test_spec_is_checked(change: dict[str, Any], says: str) -> None:
     with pytest.raises(BadInput, match=says):
-        SiteSpec(**{"name": "a", "modality": "image", "factory": "toy_clients:make", **change})
+        ClientSpec(**{"name": "a", "modality": "image", "factory": "toy_clients:make", **change})
 
 
 def test_reply_is_the_clients_own_message() -> None:

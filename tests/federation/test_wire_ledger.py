@@ -9,10 +9,10 @@ from test_wire_codec import opinion
 from toy_clients import CONTRACT, Empty, Probe, Wish, make
 
 from fedloom.errors import BadInput
-from fedloom.federation import Ledger, LocalFederation, SiteSpec, read_ledger
+from fedloom.federation import Ledger, LocalFederation, ClientSpec, read_ledger
 from fedloom.federation.codec import encode
 
-SPECS = [SiteSpec(name, "image", f"{make.__module__}:make") for name in ("a", "b")]
+SPECS = [ClientSpec(name, "image", f"{make.__module__}:make") for name in ("a", "b")]
 DOWN = 2 * 4 * 4 * 3  # S = 2 images
 UP = 2 * (5 + 2) * 4  # S = 2, D = 5: float32 representations, int32 labels, float32 entropies
 

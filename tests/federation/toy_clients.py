@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.federation import Empty, Tensor, Tensors, WireContract
-from fedloom.randomness import numpy_stream
+from fedloom.seeding import numpy_stream
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,19 @@ import torch
 from torch import Tensor, nn
 from toy_sites import own_learner, private_of, words
 
-from fedloom.data.joint import JointSet
+from fedloom.data.joint import MultimodalSamples
 from fedloom.federation.ledger import Ledger
-from fedloom.federation.local import LocalFederation
+from fedloom.federation.engines.local import LocalFederation
 from fedloom.federation.messages import Empty
-from fedloom.federation.site import SiteSpec
-from fedloom.methods.base import UNCOUNTED, Method, Tools
-from fedloom.methods.joint_site import JointSite
-from fedloom.methods.site import Site
-from fedloom.models.two_stream import TwoStream
-from fedloom.randomness import numpy_stream
+from fedloom.federation.host import ClientSpec
+from fedloom.methods.base import UNCOUNTED, Method, ServerContext
+from fedloom.methods.multimodal_context import MultimodalContext
+from fedloom.methods.context import ClientContext
+from fedloom.models.clients.multimodal import MultimodalClassifier
+from fedloom.seeding import numpy_stream
 
 BANDS, TIMES, SIDE, WIDTH, CLASSES, SAMPLES = 3, 4, 4, 6, 3, 18
-KINDS = ("audio", "image")
+MODALITIES = ("audio", "image")
 BOTH, SOUND, SIGHT = ["audio", "image"], ["audio"], ["image"]
 CLIENTS = {"a": BOTH, "b": BOTH, "c": SOUND, "d": SIGHT}
 FEDAVG = "fedloom.methods.fedavg:METHOD"
@@ -46,17 +46,17 @@ class Tower(nn.Module):
         return self.norm(self.body(pixel_values.flatten(1)))  # type: ignore[no-any-return]
 
 
-def learner(fusion: str = "concat") -> TwoStream:
+def learner(fusion: str = "concat") -> MultimodalClassifier:
     """The same weights each time: joint clients start alike."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         towers = Tower(BANDS * TIMES), Tower(3 * SIDE**2)
-        return TwoStream(towers, KINDS, CLASSES, fusion)
+        return MultimodalClassifier(towers, MODALITIES, CLASSES, fusion)
 
 
 def joint_set(
     name: str, n: int = SAMPLES, owned: list[str] = BOTH, blanks: int = 0, classes: int = CLASSES
-) -> JointSet:
+) -> MultimodalSamples:
     """n samples whose sounds tell the class loudly and whose frames tell it softly.
 
     owned: the kinds that are there. blanks: so many samples lack the first kind, as many others the second.
@@ -67,8 +67,8 @@ def joint_set(
     sounds[np.arange(n), labels % BANDS] += 2
     frames = rng.integers(0, 200, (n, 1, SIDE, SIDE, 3)).astype(np.uint8)
     frames[np.arange(n), 0, labels % SIDE] += 40
-    whole = JointSet({"audio": sounds, "image": frames}, labels)
-    missing = {k: np.full(n, k not in owned) for k in KINDS}
+    whole = MultimodalSamples({"audio": sounds, "image": frames}, labels)
+    missing = {k: np.full(n, k not in owned) for k in MODALITIES}
     missing["audio"][:blanks] = True
     missing["image"][blanks : 2 * blanks] = True
     return whole.lacking(missing)
@@ -98,10 +98,10 @@ def client(
     kind = method_of(method)
     own = kind.settings(**{**STEPS, **(settings or {})})
     if modality == "joint":
-        kind_of, parts = JointSite, (joint_set(name, **data), joint_set("test"))
+        kind_of, parts = MultimodalContext, (joint_set(name, **data), joint_set("test"))
         model, tokens = learner(fusion), None
     else:
-        kind_of, parts = Site, tuple(private_of(name, modality, part) for part in ("private", "test"))
+        kind_of, parts = ClientContext, tuple(private_of(name, modality, part) for part in ("private", "test"))
         torch.manual_seed(int(numpy_stream(0, name).integers(2**31)))
         model, tokens = own_learner(modality, (), False, CLASSES), words()
     site = kind_of(
@@ -119,7 +119,7 @@ def client(
         optimizer=optimizer,
         momentum=momentum,
     )
-    site.put_on(lambda bare: kind.dress(bare, own))
+    site.attach(lambda bare: kind.wrap_model(bare, own))
     half = kind.client(site, own)
     if fault:
         setattr(half, fault, _fail)
@@ -130,10 +130,10 @@ def _fail(message: Any, *, round: int) -> Any:
     raise RuntimeError("out of luck")
 
 
-def server_learner(modality: str) -> JointSite:
+def server_learner(modality: str) -> MultimodalContext:
     """What joint clients start from, without data."""
     nothing = joint_set("none").subset([])
-    return JointSite(
+    return MultimodalContext(
         name="server-joint",
         modality="joint",
         learner=learner(),
@@ -173,10 +173,10 @@ class Joint:
             modality = "joint" if joint else held
             data = {"owned": held} if joint else {}
             arguments = {"modality": modality, **given, **data, **(more or {}).get(name, {})}
-            specs.append(SiteSpec(name, modality, "joint:client", arguments))
+            specs.append(ClientSpec(name, modality, "joint:client", arguments))
         self.ledger = Ledger(uncounted=UNCOUNTED)
         self.federation = LocalFederation(specs, kind.contract(self.settings), self.ledger)
-        self.tools = Tools(
+        self.tools = ServerContext(
             class_names=("iris", "rose", "tulip"),
             prompts=(),
             width=WIDTH,

@@ -8,7 +8,7 @@ import torch
 from safetensors.numpy import load, save
 from torch import nn
 
-from fedloom.methods.delivery import Delivery, Parcel, applied, put_into, received, weights_of
+from fedloom.methods.delivery import Delivery, Delta, applied, put_into, received, weights_of
 
 
 def walk(steps: int = 6, scale: float = 1e-3):
@@ -69,7 +69,7 @@ def test_a_share_is_made_up_for_when_the_model_rests():
         delivery.advance(weights)
     assert np.abs(delivery.held["a"] - last["a"]).max() < 1e-5
     assert delivery.change == {}
-    assert delivery.parcel(delivery.version - 1) == Parcel({}, delivery.version - 1, delivery.version)
+    assert delivery.parcel(delivery.version - 1) == Delta({}, delivery.version - 1, delivery.version)
 
 
 def test_what_moved_furthest_is_sent():
@@ -135,7 +135,7 @@ def test_single_numbers_stay_arrays():
 def test_a_change_for_somebody_else_is_refused():
     held = {"a": np.zeros((2, 2), np.float32)}
     with pytest.raises(ValueError, match="a change of version 3, and holds version 2"):
-        received(held, 2, Parcel({}, 3, 4))
+        received(held, 2, Delta({}, 3, 4))
     for change in ({"b": np.zeros(1, np.float16)}, {"a": np.zeros(2, np.float16)}):
         with pytest.raises(ValueError, match="not what is held"):
             applied(held, change)

@@ -11,19 +11,19 @@ import torch
 from toy_sites import CLIENTS, SIDE, WIDTH, Linear, Toy, client, same, words
 
 from fedloom.federation.messages import Empty
-from fedloom.methods.disentafl import Average, Disentangled, Settings, Update, dress, mean_adapter, overlap
-from fedloom.models.learner_build import build_learner
-from fedloom.models.settings import LearnerSettings
-from fedloom.models.text import tokenize
+from fedloom.methods.disentafl import Average, Disentangled, Settings, Update, wrap_model, mean_adapter, overlap
+from fedloom.models.clients.build import build_client_model
+from fedloom.config.models import ModelSettings
+from fedloom.models.clients.text import tokenize
 
 RANK = 4
 NUMBERS = 2 * WIDTH * RANK + RANK + WIDTH
 LEARNERS = [
-    LearnerSettings(arch="vit", hidden=16, layers=1, heads=2, patch=6, width=WIDTH),
-    LearnerSettings(arch="resnet", hidden=16, width=WIDTH),
-    LearnerSettings(arch="bert", hidden=24, layers=1, heads=2, width=WIDTH),
-    LearnerSettings(arch="beit", hidden=16, layers=1, heads=2, patch=6, width=WIDTH, tune="adapters", rank=2),
-    LearnerSettings(arch="pair", hidden=16, layers=1, heads=2, patch=6, width=WIDTH),
+    ModelSettings(arch="vit", hidden=16, layers=1, heads=2, patch=6, width=WIDTH),
+    ModelSettings(arch="resnet", hidden=16, width=WIDTH),
+    ModelSettings(arch="bert", hidden=24, layers=1, heads=2, width=WIDTH),
+    ModelSettings(arch="beit", hidden=16, layers=1, heads=2, patch=6, width=WIDTH, tune="adapters", rank=2),
+    ModelSettings(arch="pair", hidden=16, layers=1, heads=2, patch=6, width=WIDTH),
 ]
 
 
@@ -54,7 +54,7 @@ def sent_in(toy, rounds=1) -> dict:
 def learned(types=("all", "modality", "private"), seed=3) -> Disentangled:
     """A dressed toy whose gate and adapters have weights."""
     torch.manual_seed(seed)
-    learner = dress(Linear("image"), Settings(types=types, rank=RANK))
+    learner = wrap_model(Linear("image"), Settings(types=types, rank=RANK))
     for p in [*learner.adapters.parameters(), *learner.gate.parameters()]:
         torch.nn.init.normal_(p)
     return learner
@@ -65,13 +65,13 @@ def learned(types=("all", "modality", "private"), seed=3) -> Disentangled:
 
 @pytest.mark.parametrize("settings", LEARNERS, ids=lambda s: s.arch)
 def test_a_dressed_learner_begins_as_the_bare_one(settings):
-    bare = build_learner(settings, classes=3, image_size=SIDE, tokenizer=words()).eval()
+    bare = build_client_model(settings, classes=3, image_size=SIDE, tokenizer=words()).eval()
     inputs = {"pixel_values": torch.randn(2, 3, SIDE, SIDE)}
     if settings.arch == "bert":
         inputs = tokenize(words(), ["a red rose", "tall"])
     with torch.no_grad():
         before = bare(**inputs)
-        after = dress(bare, Settings(rank=RANK)).eval()
+        after = wrap_model(bare, Settings(rank=RANK)).eval()
         assert torch.equal(after(**inputs), before)
         z = bare.encode(**inputs)
         assert torch.equal(after.encode(**inputs), z)

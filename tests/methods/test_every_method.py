@@ -164,7 +164,7 @@ def encoder(modality: str) -> int:
     return (PICTURE if modality == "image" else len(words())) * WIDTH + WIDTH
 
 
-KINDS = {"image": ("image",), "text": ("text",), "pair": ("image", "text")}
+MODALITIES = {"image": ("image",), "text": ("text",), "pair": ("image", "text")}
 NAME = 16  # letters that the public set is known by
 ROWS = 4 * PAIRS * WIDTH
 
@@ -178,7 +178,7 @@ def test_bytes_of_public_pairs_by_hand(method):
         assert toy.ledger.totals() == (0, 0)
         assert [info.formula for info in infos] == [(0, 0)] * 2
         return
-    owned = [m for modality in ONE_EACH.values() for m in KINDS[modality]]
+    owned = [m for modality in ONE_EACH.values() for m in MODALITIES[modality]]
     texts = sum(4 + len(text.encode()) for text in toy.server.pairs.texts)
     once = sum({"image": PAIRS * PICTURE, "text": texts}[m] for m in owned) + 3 * NAME
     up = 4 * ROWS + 3 * (NAME + 8)

@@ -16,15 +16,15 @@ from fedloom.functional.norms import unit
 from fedloom.functional.similarity import similarity_ensemble
 from fedloom.methods.delivery import weights_of
 from fedloom.methods.fedafd import Lesson
-from fedloom.methods.pair_site import PairSite, of_kind
-from fedloom.methods.paired import Views, kinds_of
-from fedloom.methods.site import rows
+from fedloom.methods.retrieval_context import RetrievalContext, of_kind
+from fedloom.methods.retrieval_round import Views, kinds_of
+from fedloom.methods.context import rows
 from fedloom.models.fit import state_arrays
-from fedloom.models.learner_build import build_learner
-from fedloom.models.settings import LearnerSettings
+from fedloom.models.clients.build import build_client_model
+from fedloom.config.models import ModelSettings
 
 OFF = {"baa": False, "gff": False, "gamma": 0.0}
-MODALITIES = [pytest.param(name, id=modality) for name, modality in ONE_EACH.items()]
+CLIENT_TASKS = [pytest.param(name, id=modality) for name, modality in ONE_EACH.items()]
 
 
 def toy_of(**settings):
@@ -57,7 +57,7 @@ def batch_of(half):
 # ----------------------------------------------------------------------------------------- fusion on private data
 
 
-@pytest.mark.parametrize("name", MODALITIES)
+@pytest.mark.parametrize("name", CLIENT_TASKS)
 def test_the_tasks_gradient_reaches_encoder_and_fusion_and_never_the_servers_encoder(name):
     half, _ = taught(name)
     views, i, g = batch_of(half)
@@ -73,7 +73,7 @@ def test_the_tasks_gradient_reaches_encoder_and_fusion_and_never_the_servers_enc
     assert all(p.grad is None for d in (half.inner, half.cross) for p in d.parameters())
 
 
-@pytest.mark.parametrize("name", MODALITIES)
+@pytest.mark.parametrize("name", CLIENT_TASKS)
 def test_what_a_client_is_scored_on_lies_between_its_own_and_the_servers(name):
     half, _ = taught(name)
     x, fused = half.site.encode(half.site.test), half.represent(half.site.test)
@@ -86,7 +86,7 @@ def test_what_a_client_is_scored_on_lies_between_its_own_and_the_servers(name):
     assert half.evaluate(None, round=1).accuracy == half.site.score(fused)["accuracy"]
 
 
-@pytest.mark.parametrize("name", MODALITIES)
+@pytest.mark.parametrize("name", CLIENT_TASKS)
 def test_without_fusion_the_client_is_on_its_own_and_no_encoder_is_sent(name):
     toy = toy_of(gff=False)
     toy.run()
@@ -103,7 +103,7 @@ def test_each_caption_and_each_picture_is_fused_with_the_servers_of_its_own():
     """The fusion sees x of the batch's pictures and captions beside g of the same ones."""
     half, _ = taught("pair-0")
     site, seen = half.site, []
-    assert isinstance(site, PairSite)
+    assert isinstance(site, RetrievalContext)
     site.augment = False
     server = half.foreign
     half._fuse = lambda x, g: seen.append((x, g)) or x
@@ -161,7 +161,7 @@ def test_a_site_that_does_not_know_the_servers_model_says_so():
 # ------------------------------------------------------------------------------------------ alignment on public data
 
 
-@pytest.mark.parametrize("name", MODALITIES)
+@pytest.mark.parametrize("name", CLIENT_TASKS)
 def test_the_discriminators_step_leaves_the_client_bitwise_as_it_is(name):
     half, bank = taught(name)
     before, d = half.site.state(), adversaries(half)
@@ -172,7 +172,7 @@ def test_the_discriminators_step_leaves_the_client_bitwise_as_it_is(name):
 
 
 @pytest.mark.parametrize("adversary", ["nonsat", "minimax"])
-@pytest.mark.parametrize("name", MODALITIES)
+@pytest.mark.parametrize("name", CLIENT_TASKS)
 def test_the_encoders_step_leaves_the_discriminators_as_they_are(name, adversary):
     half, _ = taught(name, adversary=adversary)
     before, d, fusion = weights(half), adversaries(half), state_arrays(half.fusion)
@@ -213,7 +213,7 @@ def test_reversal_is_the_printed_loss_in_one_pass():
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", MODALITIES)
+@pytest.mark.parametrize("name", CLIENT_TASKS)
 def test_adversarial_losses_by_hand(name):
     """A client of one kind has two comparisons, one of pairs four with one pair of discriminators."""
     half, bank = taught(name)
@@ -273,7 +273,7 @@ def test_discriminators_learn_to_tell_two_kinds_apart():
 # ------------------------------------------------------------------------------------------------- nothing of it
 
 
-@pytest.mark.parametrize("name", MODALITIES)
+@pytest.mark.parametrize("name", CLIENT_TASKS)
 def test_with_all_parts_off_a_client_is_what_private_steps_make_of_it(name):
     toy = toy_of(**OFF, spread=0.0)
     first = toy.half(name)
@@ -287,7 +287,7 @@ def test_with_all_parts_off_a_client_is_what_private_steps_make_of_it(name):
     assert same(d, adversaries(toy.half(name)))
 
 
-@pytest.mark.parametrize("name", MODALITIES)
+@pytest.mark.parametrize("name", CLIENT_TASKS)
 def test_turns_share_the_steps_of_a_round(name):
     half, _ = taught(name, local_epochs=2, private_steps=5, shared_steps=3)
     taken = half.site.optimizer.state_dict()["state"]
@@ -427,8 +427,8 @@ def test_real_models_with_dropout_learn_resume_and_are_sent():
 
     def learner(arch, classes=1):
         torch.manual_seed(5)
-        settings = LearnerSettings(arch=arch, **(tiny | {"unit": "+" not in arch}))
-        return build_learner(settings, classes=classes, image_size=SIDE, tokenizer=words())
+        settings = ModelSettings(arch=arch, **(tiny | {"unit": "+" not in arch}))
+        return build_client_model(settings, classes=classes, image_size=SIDE, tokenizer=words())
 
     def site(modality, unit=True, name="server"):
         found = server_learner(modality)

@@ -11,7 +11,7 @@ from joint import (
     BOTH,
     CLASSES,
     FEDAVG,
-    KINDS,
+    MODALITIES,
     SAMPLES,
     SIGHT,
     SOUND,
@@ -28,9 +28,9 @@ from joint import (
 from fedloom.errors import BadInput
 from fedloom.federation.messages import Empty
 from fedloom.functional.infiltration import infiltration_loss
-from fedloom.methods.fedcmi import Lesson, Settings, _Knowledge, _Objective, dress
+from fedloom.methods.fedcmi import Lesson, Settings, _Knowledge, _Objective, wrap_model
 from fedloom.models.infiltration import Infiltrated, projector
-from fedloom.models.two_stream import TwoStream, group_of
+from fedloom.models.clients.multimodal import MultimodalClassifier, group_of
 
 FEDCMI = "fedloom.methods.fedcmi:METHOD"
 PLAIN = {"lambda_s": 0.0, "lambda_d": 0.0, "mu": 0.0, "layers": 0}
@@ -128,7 +128,7 @@ def test_of_samples_that_lack_a_kind_only_the_whole_ones_have_own_terms_and_less
     y = half.site.private_labels
     ce = torch.nn.functional.cross_entropy
     wanted = ce(learner.classify(learner.fuse(p, inputs["present"])), y)
-    for kind in KINDS:
+    for kind in MODALITIES:
         wanted = wanted + 2 * ce(learner.own(kind, h[kind][both]), y[both])
     teacher = objective.teacher
     seen = {k: v[both] for k, v in inputs.items()}
@@ -162,14 +162,14 @@ def symmetric(exchanged: bool) -> Infiltrated:
     """A learner of two streams with the same shapes; exchanged: the first has the second's weights, everywhere."""
     torch.manual_seed(0)
     n = 3 * 4**2
-    whole = Infiltrated(TwoStream((Tower(n), Tower(n)), KINDS, CLASSES))
+    whole = Infiltrated(MultimodalClassifier((Tower(n), Tower(n)), MODALITIES, CLASSES))
     with torch.no_grad():
         for p in whole.parameters():
             p.add_(0.1 * torch.randn(p.shape))
     if not exchanged:
         return whole
     other = copy.deepcopy(whole)
-    swap = dict(zip(KINDS, reversed(KINDS)))
+    swap = dict(zip(MODALITIES, reversed(MODALITIES)))
     state = {}
     for name, value in whole.state_dict().items():
         kind = group_of(name)
@@ -204,7 +204,7 @@ def test_exchanging_the_kinds_exchanges_all_results(settings):
         losses.append((loss.item(), gradients(half.site.learner), objective.dominant))
     (one, grads, led), (two, turned_grads, turned_led) = losses
     assert one == pytest.approx(two, rel=1e-5)
-    swap = dict(zip(KINDS, reversed(KINDS)))
+    swap = dict(zip(MODALITIES, reversed(MODALITIES)))
     assert [swap[k] for k in led] == turned_led
     for name, size in grads.items():
         kind = group_of(name)
@@ -340,7 +340,7 @@ def test_pure_imitation_has_one_projector_a_kind():
     learner: Infiltrated = half.site.learner
     assert not any(n.startswith("self_projectors.") for n, _ in learner.named_parameters())
     p = learner.project(learner.features(**batch(half)[0]))
-    assert all(torch.equal(p.own[k], p.infiltrated[k]) for k in KINDS)
+    assert all(torch.equal(p.own[k], p.infiltrated[k]) for k in MODALITIES)
 
 
 def test_missing_kinds_are_filled_by_the_other_or_with_zeros():
@@ -370,12 +370,12 @@ def test_the_server_scores_the_model_that_clients_are_sent():
 
 
 def test_dress_draws_the_same_weights_wherever_it_is():
-    one, two = (dress(copy.deepcopy(client("a").site.learner), Settings()) for _ in range(2))
+    one, two = (wrap_model(copy.deepcopy(client("a").site.learner), Settings()) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters()))
 
 
 def test_wrong_settings_are_one_line():
-    from fedloom.setting_trees import validate
+    from fedloom.config.trees import validate
 
     for key, value in (("layers", 2), ("dominance", "server"), ("lambda_d", -1), ("temperature", 0)):
         with pytest.raises(BadInput, match=key):

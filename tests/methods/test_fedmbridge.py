@@ -10,19 +10,19 @@ import torch
 from test_disentafl import LEARNERS, sent_in, sites_of
 from toy_sites import CLIENTS, SIDE, WIDTH, Toy, client, same, words
 
-from fedloom.data.scene import ImageSet
+from fedloom.data.containers import ImageSet
 from fedloom.errors import BadInput
-from fedloom.methods.fedmbridge import Adapters, Server, Settings, dress, follow
-from fedloom.methods.site import Site
-from fedloom.models.adapters import put
-from fedloom.models.hypernetwork import KINDS, Graph, Hypernetwork, architecture
-from fedloom.models.learner_build import build_learner
-from fedloom.models.settings import LearnerSettings
-from fedloom.models.text import tokenize
+from fedloom.methods.fedmbridge import Adapters, Server, Settings, wrap_model, follow
+from fedloom.methods.context import ClientContext
+from fedloom.models.clients.adapters import put
+from fedloom.models.hypernetwork import MODALITIES, Graph, Hypernetwork, architecture
+from fedloom.models.clients.build import build_client_model
+from fedloom.config.models import ModelSettings
+from fedloom.models.clients.text import tokenize
 
 SIZES = {"rank": 3, "widest": 24}
 NUMBERS = 2 * WIDTH * 3 + 3 + WIDTH  # of a toy's one adapter
-PICTURE, TEXT, ATTENTION, CONVOLUTION, MAP, OUTPUT = range(len(KINDS))
+PICTURE, TEXT, ATTENTION, CONVOLUTION, MAP, OUTPUT = range(len(MODALITIES))
 
 
 def toy_of(folder, **more) -> Toy:
@@ -113,22 +113,22 @@ SEEN = {
 }
 MODELS = [
     *(s for s in LEARNERS if s.tune == "all"),
-    LearnerSettings(arch="beit", hidden=24, layers=2, heads=2, patch=6, width=WIDTH),
-    LearnerSettings(arch="distilbert", hidden=16, layers=1, heads=2, width=WIDTH),
-    LearnerSettings(arch="roberta", hidden=16, layers=1, heads=2, width=WIDTH),
+    ModelSettings(arch="beit", hidden=24, layers=2, heads=2, patch=6, width=WIDTH),
+    ModelSettings(arch="distilbert", hidden=16, layers=1, heads=2, width=WIDTH),
+    ModelSettings(arch="roberta", hidden=16, layers=1, heads=2, width=WIDTH),
 ]
 
 
 @pytest.mark.parametrize("settings", MODELS, ids=lambda s: s.arch)
 def test_adapters_for_every_architecture(settings):
     """The graph says what the model is; what is generated fits it, and changes nothing at first."""
-    bare = build_learner(settings, classes=3, image_size=SIDE, tokenizer=words()).eval()
+    bare = build_client_model(settings, classes=3, image_size=SIDE, tokenizer=words()).eval()
     text = settings.arch in ("bert", "distilbert", "roberta")
     inputs = {"pixel_values": torch.randn(2, 3, SIDE, SIDE)}
     if text:
         inputs = tokenize(words(), ["a red rose", "tall"])
     nothing = ImageSet(np.zeros((0, SIDE, SIDE, 3), np.uint8), np.zeros(0, np.int64))
-    site = Site(
+    site = ClientContext(
         name="one",
         modality="image",
         learner=bare,
@@ -140,7 +140,7 @@ def test_adapters_for_every_architecture(settings):
     site.modality = "text" if text else "image"
     with torch.no_grad():
         before = bare(**inputs)
-        site.put_on(lambda learner: dress(learner, Settings(**SIZES)))
+        site.attach(lambda learner: wrap_model(learner, Settings(**SIZES)))
         kinds, widths = architecture(site.learner.bare, site.modality)
         assert (kinds.tolist(), widths.tolist()) == SEEN[settings.arch]
         graph = Graph(kinds, widths, 3, 24)
@@ -156,9 +156,9 @@ def test_adapters_for_every_architecture(settings):
 
 
 def test_a_learner_with_adapters_of_its_own():
-    learner = build_learner(next(s for s in LEARNERS if s.tune == "adapters"), classes=3, image_size=SIDE)
+    learner = build_client_model(next(s for s in LEARNERS if s.tune == "adapters"), classes=3, image_size=SIDE)
     with pytest.raises(BadInput, match="tune = 'adapters' leaves no place"):
-        dress(learner, Settings())
+        wrap_model(learner, Settings())
 
 
 # ---------------------------------------------------------------------------------------------------- hypernetwork

@@ -12,7 +12,7 @@ from fedloom.federation.messages import Empty
 from fedloom.methods import fedavg
 from fedloom.methods.fedavg import mean_parameters
 from fedloom.methods.fedmsplit import METHOD, Settings, similarities
-from fedloom.models.two_stream import group_of
+from fedloom.models.clients.multimodal import group_of
 
 SPLIT = "fedloom.methods.fedmsplit:METHOD"
 

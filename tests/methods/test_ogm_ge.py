@@ -9,8 +9,8 @@ from joint import CLIENTS, FEDAVG, SIGHT, SOUND, Joint, alone, learned, resumes,
 
 from fedloom.methods import fedavg
 from fedloom.methods.ogm_ge import METHOD, Settings, _Modulation, coefficients
-from fedloom.methods.site import rows
-from fedloom.models.two_stream import group_of
+from fedloom.methods.context import rows
+from fedloom.models.clients.multimodal import group_of
 
 OGM = "fedloom.methods.ogm_ge:METHOD"
 

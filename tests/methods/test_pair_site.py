@@ -7,10 +7,10 @@ import pytest
 import torch
 from toy_sites import QUICK, WIDTH, Linear, client, private_of, words
 
-from fedloom.data.pairs import PairSet
-from fedloom.methods.pair_site import PairSite, figures, of_kind, scored
+from fedloom.data.pairs import ImageTextPairs
+from fedloom.methods.retrieval_context import RetrievalContext, figures, of_kind, scored
 from fedloom.metrics.retrieval import TERMS, recalls
-from fedloom.models.dual import Dual
+from fedloom.models.clients.dual_encoder import DualEncoder
 from fedloom.models.pictures import to_float
 
 PUBLIC = {"r-fed-et": QUICK["r-fed-et"]}
@@ -18,11 +18,11 @@ PUBLIC = {"r-fed-et": QUICK["r-fed-et"]}
 
 def site_of(fold=None, pictures=20, augment=False):
     torch.manual_seed(0)
-    return PairSite(
+    return RetrievalContext(
         fold=fold,
         name="pair-0",
         modality="pair",
-        learner=Dual(Linear("image", (), True), Linear("text", (), True)),
+        learner=DualEncoder(Linear("image", (), True), Linear("text", (), True)),
         tokenizer=words(),
         private=private_of("pair-0", "pair", "private", 9),
         test=private_of("pair-0", "pair", "test", pictures),
@@ -97,7 +97,7 @@ def test_training_finds_pairs():
     site = site_of(augment=False, pictures=4)
     named = [(255, 0, 0), (0, 0, 255), (255, 255, 0), (0, 255, 0)]
     images = np.stack([np.full((12, 12, 3), c, np.uint8) for c in named])
-    pairs = PairSet(images, ("red", "blue", "yellow", "leaves"), np.arange(4))
+    pairs = ImageTextPairs(images, ("red", "blue", "yellow", "leaves"), np.arange(4))
     site.take(pairs, pairs)
     site.train_private(150, 1)
     assert site.score(site.encode(site.test))["accuracy"] == 1.0

@@ -16,8 +16,8 @@ from fedloom.errors import BadInput
 from fedloom.federation.exchange import Reply
 from fedloom.functional.norms import unit
 from fedloom.functional.similarity import weight_entropy
-from fedloom.methods.paired import Globals, Views, kinds_of
-from fedloom.methods.site import rows
+from fedloom.methods.retrieval_round import Globals, Views, kinds_of
+from fedloom.methods.context import rows
 
 TALKING = [m for m in PAIRED if m != "r-standalone"]
 TWO_EACH = {f"{m}-{i}": m for m in ("image", "text", "pair") for i in range(2)}

@@ -13,7 +13,7 @@ from fedloom.federation.messages import Empty
 from fedloom.methods import fedavg
 from fedloom.methods.fedavg import Average
 from fedloom.methods.pmr import METHOD, Settings, entropy, prototype_scores, slow_kind
-from fedloom.models.two_stream import group_of
+from fedloom.models.clients.multimodal import group_of
 
 PMR = "fedloom.methods.pmr:METHOD"
 NAN = float("nan")

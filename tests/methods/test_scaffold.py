@@ -9,7 +9,7 @@ from joint import BOTH, CLIENTS, FEDAVG, SIGHT, Joint, client, learned, resumes,
 
 from fedloom.federation.messages import Empty
 from fedloom.methods.scaffold import METHOD, Lesson, Settings, Update
-from fedloom.models.two_stream import group_of
+from fedloom.models.clients.multimodal import group_of
 
 SCAFFOLD = "fedloom.methods.scaffold:METHOD"
 

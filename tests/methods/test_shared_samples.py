@@ -9,7 +9,7 @@ import pytest
 import torch
 from toy_sites import CLASSES, CLIENTS, SAMPLES, WIDTH, Toy, client, public_set, same, server_learner
 
-from fedloom.data.scene import Generic
+from fedloom.data.containers import PublicData
 from fedloom.methods.creamfl import Globals, inter_contrast, intra_contrast
 from fedloom.methods.fedet import Consensus as Weighted
 from fedloom.methods.fedgems import Teaching, blend
@@ -64,7 +64,7 @@ def test_two_rounds_on_a_public_set(method, tiny_generator):
 def test_a_public_set_is_of_pairs(tiny_generator):
     """Whole texts that belong to no picture, of which there may be fewer, have no part in it."""
     generic = public_set(10)
-    more = Generic(generic.images, generic.captions, generic.labels, generic.names, ("a text", "another"))
+    more = PublicData(generic.images, generic.captions, generic.labels, generic.names, ("a text", "another"))
     toy = Toy(tiny_generator, "fedmd", tools={"public": more}, **{**PUBLIC, "public": 6})
     toy.run(1)
     drawn = toy.server.draw(1, toy.federation)

@@ -7,23 +7,23 @@ import pytest
 import torch
 from toy_sites import CLASSES, SIDE, WIDTH, words
 
-from fedloom.data.scene import ImageSet, TextSet
+from fedloom.data.containers import ImageSet, TextSet
 from fedloom.errors import FedloomError
-from fedloom.methods.site import Site
-from fedloom.models.learner_build import build_learner
-from fedloom.models.settings import LearnerSettings
+from fedloom.methods.context import ClientContext
+from fedloom.models.clients.build import build_client_model
+from fedloom.config.models import ModelSettings
 
 torch.set_num_threads(1)
 
 
-def site(arch: str = "vit", tune: str = "all", **more: object) -> Site:
+def site(arch: str = "vit", tune: str = "all", **more: object) -> ClientContext:
     """A tiny real model over 24 samples."""
     rng, n = np.random.default_rng(0), 24
     labels = np.arange(n) % CLASSES
     sizes = {"hidden": 16, "layers": 2, "heads": 2, "patch": 6, "width": WIDTH}
     torch.manual_seed(0)
-    settings = LearnerSettings(arch=arch, tune=tune, **sizes)
-    learner = build_learner(settings, classes=CLASSES, image_size=SIDE, tokenizer=words())
+    settings = ModelSettings(arch=arch, tune=tune, **sizes)
+    learner = build_client_model(settings, classes=CLASSES, image_size=SIDE, tokenizer=words())
     held: ImageSet | TextSet
     if arch == "vit":
         held = ImageSet(rng.integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8), labels)
@@ -31,10 +31,10 @@ def site(arch: str = "vit", tune: str = "all", **more: object) -> Site:
         held = TextSet(tuple(f"a picture of {('iris', 'rose', 'tulip')[c]}" for c in labels), labels)
     given = {"private": held, "test": held, "seed": 0, "batch": 9, "augment": False, **more}
     modality = "image" if arch == "vit" else "text"
-    return Site(name="a", modality=modality, learner=learner, tokenizer=words(), **given)  # type: ignore[arg-type]
+    return ClientContext(name="a", modality=modality, learner=learner, tokenizer=words(), **given)  # type: ignore[arg-type]
 
 
-def weights(one: Site) -> dict[str, torch.Tensor]:
+def weights(one: ClientContext) -> dict[str, torch.Tensor]:
     return {k: v.clone() for k, v in one.learner.state_dict().items()}
 
 
@@ -109,13 +109,13 @@ def test_a_loss_that_is_not_finite_in_one_part_is_named() -> None:
 
 @pytest.mark.parametrize("arch", ["vit", "bert"])
 def test_a_frozen_backbone_looks_once(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fedloom.models.learner import FrozenLearner
+    from fedloom.models.clients.client_model import FrozenClientModel
 
     one, anew = site(arch, "head", rate=0.02), site(arch, "head", augment=True)
     assert set(one.private) == {"features"}
     assert "features" not in anew.private
     before = weights(one)
-    monkeypatch.setattr(FrozenLearner, "look", lambda *a, **k: pytest.fail("looked again"))
+    monkeypatch.setattr(FrozenClientModel, "look", lambda *a, **k: pytest.fail("looked again"))
     losses = [one.train_private(20, t) for t in range(3)]
     assert losses[2] < losses[0]  # type: ignore[operator]
     moved = {name for name, value in weights(one).items() if not torch.equal(value, before[name])}

@@ -11,20 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from fedloom.config import ClientGroup, ClientsSettings
-from fedloom.data.pairs import PairSet
-from fedloom.data.scene import Generic, ImageSet, TextSet
+from fedloom.data.pairs import ImageTextPairs
+from fedloom.data.containers import PublicData, ImageSet, TextSet
 from fedloom.federation.ledger import Ledger
-from fedloom.federation.local import LocalFederation
-from fedloom.federation.site import SiteSpec
+from fedloom.federation.engines.local import LocalFederation
+from fedloom.federation.host import ClientSpec
 from fedloom.functional.norms import unit as of_unit_length
-from fedloom.methods.base import UNCOUNTED, Tools, load_method
-from fedloom.methods.pair_site import PairSite
-from fedloom.methods.site import Site
-from fedloom.models.dual import Dual
-from fedloom.models.generator import load_generator
-from fedloom.models.learner_build import build_learner
-from fedloom.models.text import train_tokenizer
-from fedloom.randomness import numpy_stream
+from fedloom.methods.base import UNCOUNTED, ServerContext, load_method
+from fedloom.methods.retrieval_context import RetrievalContext
+from fedloom.methods.context import ClientContext
+from fedloom.models.clients.dual_encoder import DualEncoder
+from fedloom.models.generators.pixel import load_generator
+from fedloom.models.clients.build import build_client_model
+from fedloom.models.clients.text import train_tokenizer
+from fedloom.seeding import numpy_stream
 
 SIDE, WIDTH, CLASSES, SAMPLES = 12, 8, 3, 12
 TEXT_CLASSES = 2  # where each modality has a task of its own
@@ -102,7 +102,7 @@ def private_of(name: str, modality: str, part: str, n: int = 20, classes: int = 
     if modality == "pair":
         owner = np.repeat(np.arange(n), 1 + np.arange(n) % 2)
         words = (f"a {rng.choice(WORDS)} {rng.choice(WORDS)} {NAMES[i % CLASSES]}" for i in owner)
-        return PairSet(rng.integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8), tuple(words), owner)
+        return ImageTextPairs(rng.integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8), tuple(words), owner)
     if modality == "image":
         return ImageSet(rng.integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8), labels)
     start = (
@@ -128,7 +128,7 @@ def client(
         unit = kind.models(own, ClientsSettings()).groups[0].unit
     classes = TEXT_CLASSES if unit and modality == "text" else CLASSES
     more: dict[str, Any] = {"fold": 4} if modality == "pair" else {}
-    site = (PairSite if modality == "pair" else Site)(
+    site = (RetrievalContext if modality == "pair" else ClientContext)(
         name=name,
         modality=modality,  # type: ignore[arg-type]
         learner=learner_for(kind, own) or own_learner(modality, spoilt, unit, classes),
@@ -141,7 +141,7 @@ def client(
         server=functools.partial(server_learner, unit=True, name="as yet") if kind.sends_models else None,
         **more,
     )
-    site.put_on(lambda learner: kind.dress(learner, own))
+    site.attach(lambda learner: kind.wrap_model(learner, own))
     half = kind.client(site, own)
     what, _, how = fault.partition(" ")
     if what == "raise":
@@ -156,7 +156,7 @@ def own_learner(modality: str, spoilt: tuple[int, ...], unit: bool, classes: int
     """One linear learner, or one of each kind. `spoilt` are rows of either."""
     if modality != "pair":
         return Linear(modality, spoilt, unit, classes)
-    return Dual(Linear("image", spoilt, True), Linear("text", spoilt, True))
+    return DualEncoder(Linear("image", spoilt, True), Linear("text", spoilt, True))
 
 
 def learner_for(kind: Any, settings: Any) -> nn.Module | None:
@@ -168,31 +168,31 @@ def learner_for(kind: Any, settings: Any) -> nn.Module | None:
         return None
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return build_learner(model, classes=CLASSES, image_size=SIDE, tokenizer=words())
+        return build_client_model(model, classes=CLASSES, image_size=SIDE, tokenizer=words())
 
 
-def public_pairs(n: int = PAIRS) -> Generic:
+def public_pairs(n: int = PAIRS) -> PublicData:
     """Pairs of picture and text that no client holds, no two alike for small n."""
     pictures, rng = private_of("public", "image", "set", n), numpy_stream(0, "public", "texts")
     both = [f"a {one} {other}" for one in WORDS for other in WORDS]
     order = rng.permutation(len(both))
     texts = tuple(both[order[i % len(both)]] for i in range(n))
     nothing = np.zeros(n, dtype=np.int64)
-    return Generic(pictures.images, texts, nothing, nothing)
+    return PublicData(pictures.images, texts, nothing, nothing)
 
 
-def public_set(n: int = 10) -> Generic:
+def public_set(n: int = 10) -> PublicData:
     """Pairs of picture and text that no client holds."""
     pictures, texts = private_of("public", "image", "set", n), private_of("public", "text", "set", n)
-    return Generic(pictures.images, texts.texts, pictures.labels, pictures.labels)
+    return PublicData(pictures.images, texts.texts, pictures.labels, pictures.labels)
 
 
-def server_learner(modality: str, unit: bool = False, name: str = "server") -> Site:
+def server_learner(modality: str, unit: bool = False, name: str = "server") -> ClientContext:
     """A linear learner without data."""
     name = f"{name}-{modality}"
     torch.manual_seed(int(numpy_stream(0, name).integers(2**31)))
     nothing = private_of(name, modality, "none").subset([])
-    return Site(
+    return ClientContext(
         name=name,
         modality=modality,  # type: ignore[arg-type]
         learner=Linear(modality, unit=unit),
@@ -233,7 +233,7 @@ class Toy:
         self.settings = kind.resolve(kind.settings(**given), list(clients.values()))
         arguments = {"method": method, "settings": self.settings.model_dump(mode="json")}
         specs = [
-            SiteSpec(
+            ClientSpec(
                 name, m, "toy_sites:client", {"modality": m, **arguments, **(broken or {}).get(name, {})}
             )
             for name, m in clients.items()
@@ -248,7 +248,7 @@ class Toy:
             "learners": functools.partial(server_learner, unit=method in PAIRED),
             **(tools or {}),
         }
-        self.tools = Tools(
+        self.tools = ServerContext(
             class_names=NAMES,
             prompts=PROMPTS,
             width=WIDTH,

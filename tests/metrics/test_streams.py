@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fedloom.metrics.streams import probe_accuracy, stream_scores
-from fedloom.models.two_stream import TwoStream
+from fedloom.models.clients.multimodal import MultimodalClassifier
 
 
 class Tower(nn.Module):
@@ -18,9 +18,9 @@ class Tower(nn.Module):
         return pixel_values
 
 
-def model() -> TwoStream:
+def model() -> MultimodalClassifier:
     """F reads the class off the first stream's features, and off the second's at half the strength."""
-    found = TwoStream((Tower(), Tower()), ("audio", "image"), 3)
+    found = MultimodalClassifier((Tower(), Tower()), ("audio", "image"), 3)
     with torch.no_grad():
         found.fusion.out.weight.copy_(torch.cat([torch.eye(3), 0.5 * torch.eye(3)], 1))
         found.fusion.out.bias.zero_()

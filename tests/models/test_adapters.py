@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from fedloom.errors import BadInput
-from fedloom.models.adapters import HEAD, put
-from fedloom.models.learner_build import build_learner
-from fedloom.models.settings import LearnerSettings
-from fedloom.models.text import tokenize, train_tokenizer
+from fedloom.models.clients.adapters import HEAD, put
+from fedloom.models.clients.build import build_client_model
+from fedloom.config.models import ModelSettings
+from fedloom.models.clients.text import tokenize, train_tokenizer
 
 SIZES = {"hidden": 16, "layers": 2, "heads": 2, "patch": 6, "width": 8, "rank": 3}
 TEXTS = ("red flower", "a blue one", "blue")
@@ -26,8 +26,8 @@ def words():
 
 def built(arch, tune, words):
     torch.manual_seed(0)
-    settings = LearnerSettings(arch=arch, tune=tune, **SIZES)
-    return build_learner(settings, classes=5, image_size=12, tokenizer=words)
+    settings = ModelSettings(arch=arch, tune=tune, **SIZES)
+    return build_client_model(settings, classes=5, image_size=12, tokenizer=words)
 
 
 def inputs_of(arch, words):
@@ -129,17 +129,17 @@ def test_put_fills_a_module_from_one_vector():
 )
 def test_what_cannot_be_tuned_is_refused(given, says):
     with pytest.raises(ValueError, match=says):
-        LearnerSettings(**given)
+        ModelSettings(**given)
 
 
 def test_a_pair_needs_words():
     with pytest.raises(BadInput, match="tokenizer"):
-        build_learner(LearnerSettings(arch="pair", **SIZES), classes=3, image_size=12, tokenizer=None)
+        build_client_model(ModelSettings(arch="pair", **SIZES), classes=3, image_size=12, tokenizer=None)
 
 
 def test_a_plain_models_dump_names_what_it_always_named():
     """It names caches and random streams."""
-    assert set(LearnerSettings(arch="vit").model_dump()) == {
+    assert set(ModelSettings(arch="vit").model_dump()) == {
         *("arch", "pretrained", "hidden", "layers", "heads", "patch", "width")
     }
-    assert LearnerSettings(arch="pair", tune="lora", rank=4).model_dump()["rank"] == 4
+    assert ModelSettings(arch="pair", tune="lora", rank=4).model_dump()["rank"] == 4

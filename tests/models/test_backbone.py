@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from fedloom.data.scene import Generic
-from fedloom.models.backbone import pretrain_backbone, telling_words, word_targets
-from fedloom.models.learner_build import build_learner
-from fedloom.models.settings import LearnerSettings
-from fedloom.models.text import train_tokenizer
+from fedloom.data.containers import PublicData
+from fedloom.models.clients.backbone import pretrain_backbone, telling_words, word_targets
+from fedloom.models.clients.build import build_client_model
+from fedloom.config.models import ModelSettings
+from fedloom.models.clients.text import train_tokenizer
 
 
 def test_telling_words_leave_out_what_all_or_next_to_none_hold() -> None:
@@ -34,17 +34,17 @@ def test_text_backbones_read_whole_texts_where_there_are_some(
     texts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captions = ("red", "blue") * 4
-    generic = Generic(np.zeros((8, 4, 4, 3), np.uint8), captions, np.arange(8) % 2, np.arange(8) % 2, texts)
+    generic = PublicData(np.zeros((8, 4, 4, 3), np.uint8), captions, np.arange(8) % 2, np.arange(8) % 2, texts)
     tokenizer = train_tokenizer([*captions, *texts], 200, 8)
-    settings = LearnerSettings(arch="bert", hidden=16, layers=1, heads=2, width=16)
-    learner = build_learner(settings, classes=2, tokenizer=tokenizer)
+    settings = ModelSettings(arch="bert", hidden=16, layers=1, heads=2, width=16)
+    learner = build_client_model(settings, classes=2, tokenizer=tokenizer)
     read: list[str] = []
 
     def tokenize(tokenizer, rows):  # type: ignore[no-untyped-def]
         read.extend(rows)
         return real(tokenizer, rows)
 
-    from fedloom.models import backbone
+    from fedloom.models.clients import backbone
 
     real = backbone.tokenize
     monkeypatch.setattr(backbone, "tokenize", tokenize)
@@ -56,8 +56,8 @@ def test_text_backbones_read_whole_texts_where_there_are_some(
 
 def test_nothing_to_tell_apart_leaves_the_learner_as_it_is() -> None:
     captions, none = ("a grey picture",) * 8, np.zeros(8, np.int64)
-    generic = Generic(np.zeros((8, 12, 12, 3), np.uint8), captions, none, none)
-    learner = build_learner(LearnerSettings(arch="resnet", hidden=8, width=8), classes=2, image_size=12)
+    generic = PublicData(np.zeros((8, 12, 12, 3), np.uint8), captions, none, none)
+    learner = build_client_model(ModelSettings(arch="resnet", hidden=8, width=8), classes=2, image_size=12)
     before = {k: v.clone() for k, v in learner.state_dict().items()}
     assert pretrain_backbone(learner, "image", None, generic, steps=2, batch=4, rate=1e-3, seed=0) is None
     assert all(torch.equal(v, before[k]) for k, v in learner.state_dict().items())
@@ -65,10 +65,10 @@ def test_nothing_to_tell_apart_leaves_the_learner_as_it_is() -> None:
 
 def test_texts_alone_are_the_lesson_where_there_are_no_captions() -> None:
     texts, none = ("a red thing", "a blue thing") * 8, np.zeros(0, np.int64)
-    generic = Generic(np.zeros((0, 1, 1, 3), np.uint8), (), none, none, texts)
+    generic = PublicData(np.zeros((0, 1, 1, 3), np.uint8), (), none, none, texts)
     tokenizer = train_tokenizer(texts, 100, 8)
-    settings = LearnerSettings(arch="gru", hidden=8, width=8)
-    learner = build_learner(settings, classes=2, image_size=0, tokenizer=tokenizer)
+    settings = ModelSettings(arch="gru", hidden=8, width=8)
+    learner = build_client_model(settings, classes=2, image_size=0, tokenizer=tokenizer)
     loss = pretrain_backbone(learner, "text", tokenizer, generic, steps=2, batch=4, rate=1e-3, seed=0)
     assert loss is not None
     assert np.isfinite(loss)

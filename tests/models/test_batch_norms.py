@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from fedloom.data.joint import JointSet
-from fedloom.data.pairs import PairSet
-from fedloom.data.scene import ImageSet
+from fedloom.data.joint import MultimodalSamples
+from fedloom.data.pairs import ImageTextPairs
+from fedloom.data.containers import ImageSet
 from fedloom.federation.messages import Empty
 from fedloom.methods.base import load_method
 from fedloom.methods.catalogue import CATALOGUE
-from fedloom.models.batch_norms import also_of_one
-from fedloom.models.judge import train_judge
-from fedloom.models.learner_build import build_learner
-from fedloom.models.settings import JudgeSettings, LearnerSettings
-from fedloom.models.text import train_tokenizer
-from fedloom.site_parts import new_client
+from fedloom.models.clients.batch_norms import also_of_one
+from fedloom.models.evaluators.judge import train_judge
+from fedloom.models.clients.build import build_client_model
+from fedloom.config.models import JudgeSettings, ModelSettings
+from fedloom.models.clients.text import train_tokenizer
+from fedloom.experiment.client_parts import new_client
 
 SIDE, CLASSES = 12, 3
 
@@ -49,11 +49,11 @@ def test_a_judge_of_one_picture() -> None:
 def one_client(method: str, arch: str, n: int = 1, batch: int = 8) -> Any:
     """A client of a real architecture with n private samples."""
     modality = "joint" if arch.startswith("audio") else "pair" if "+" in arch else "image"
-    settings = LearnerSettings(arch=arch, hidden=8, width=8, unit=method == "fedafd" and modality == "image")
+    settings = ModelSettings(arch=arch, hidden=8, width=8, unit=method == "fedafd" and modality == "image")
     words = train_tokenizer(["a red picture", "a blue picture"] * 2, 60, 8)
     streams = ("audio", "image") if modality == "joint" else ()
     torch.manual_seed(0)
-    learner = build_learner(settings, classes=CLASSES, image_size=SIDE, tokenizer=words, streams=streams)
+    learner = build_client_model(settings, classes=CLASSES, image_size=SIDE, tokenizer=words, streams=streams)
 
     def held(count: int) -> Any:
         rng = np.random.default_rng(count)
@@ -62,9 +62,9 @@ def one_client(method: str, arch: str, n: int = 1, batch: int = 8) -> Any:
         if modality == "image":
             return ImageSet(images, labels)
         if modality == "pair":
-            return PairSet(images, ("a red picture",) * count, np.arange(count))
+            return ImageTextPairs(images, ("a red picture",) * count, np.arange(count))
         sounds = rng.normal(size=(count, 4, 4)).astype(np.float32)
-        return JointSet({"audio": sounds, "image": images[:, None]}, labels)
+        return MultimodalSamples({"audio": sounds, "image": images[:, None]}, labels)
 
     kind, _ = load_method(method)
     return new_client(

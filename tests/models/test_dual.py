@@ -10,30 +10,30 @@ import torch
 from safetensors.torch import save_file
 from test_mobilenet import tiny, write
 
-from fedloom.data.pairs import PairSet
-from fedloom.methods.pair_site import PairSite
-from fedloom.models.dual import Dual
-from fedloom.models.learner import Learner, towers
-from fedloom.models.learner_build import build_learner
-from fedloom.models.mobilenet import FeatureLearner, load_exported
+from fedloom.data.pairs import ImageTextPairs
+from fedloom.methods.retrieval_context import RetrievalContext
+from fedloom.models.clients.dual_encoder import DualEncoder
+from fedloom.models.clients.client_model import ClientModel, towers
+from fedloom.models.clients.build import build_client_model
+from fedloom.models.clients.mobilenet import FeatureClientModel, load_exported
 from fedloom.models.pictures import to_float
-from fedloom.models.settings import DUAL_ARCHS, LearnerSettings
-from fedloom.models.text import tokenize
-from fedloom.pretraining import backbone_name
-from fedloom.site_parts import features_once, start_from
+from fedloom.config.models import DUAL_ARCHS, ModelSettings
+from fedloom.models.clients.text import tokenize
+from fedloom.experiment.pretraining import backbone_name
+from fedloom.experiment.client_parts import features_once, start_from
 
 TEXTS = ["a red flower", "iris", "a blue flower", "round petals", "a picture of iris", "red petals"]
 SIZES = {"hidden": 16, "layers": 1, "heads": 2, "patch": 6, "width": 10}
 
 
 def settings_of(arch="resnet+gru", **more):
-    return LearnerSettings(arch=arch, **{**SIZES, **more})
+    return ModelSettings(arch=arch, **{**SIZES, **more})
 
 
 def dual_of(tokenizer, arch="resnet+gru", seed=1, **more):
     torch.manual_seed(seed)
-    learner = build_learner(settings_of(arch, **more), classes=3, image_size=12, tokenizer=tokenizer)
-    assert isinstance(learner, Dual)
+    learner = build_client_model(settings_of(arch, **more), classes=3, image_size=12, tokenizer=tokenizer)
+    assert isinstance(learner, DualEncoder)
     assert learner.width == settings_of(arch, **more).width
     return learner.eval()
 
@@ -67,7 +67,7 @@ def test_one_modality_at_a_time(tokenizer, inputs):
     with pytest.raises(ValueError, match="given nothing"):
         dual.encode()
     with pytest.raises(ValueError, match="width 10, texts' of 7"):
-        Dual(dual.image, dual_of(tokenizer, width=7).text)
+        DualEncoder(dual.image, dual_of(tokenizer, width=7).text)
 
 
 def test_the_loss_reaches_both_towers_and_its_own_numbers(tokenizer, inputs):
@@ -84,9 +84,9 @@ def test_the_loss_reaches_both_towers_and_its_own_numbers(tokenizer, inputs):
 def test_same_seed_same_bits_whatever_the_classes(tokenizer):
     one = dual_of(tokenizer)
     torch.manual_seed(1)
-    two = build_learner(settings_of(), classes=7, image_size=12, tokenizer=tokenizer)
+    two = build_client_model(settings_of(), classes=7, image_size=12, tokenizer=tokenizer)
     torch.manual_seed(1)
-    first = build_learner(settings_of().towers()[0], classes=1, image_size=12)
+    first = build_client_model(settings_of().towers()[0], classes=1, image_size=12)
     assert one.state_dict().keys() == two.state_dict().keys()
     for (name, a), b in zip(one.state_dict().items(), two.state_dict().values()):
         assert torch.equal(a, b), name
@@ -143,10 +143,10 @@ def test_a_site_of_pairs_without_augmentation_looks_at_each_picture_once(tokeniz
     stored = f"{write(tmp_path / 'net', *tiny())}.npz"
     images = np.random.default_rng(2).integers(0, 256, (12, 12, 12, 3), dtype=np.uint8)
     captions = tuple(f"{text} {n % 5}" for n, text in enumerate(TEXTS * 4))
-    pairs = PairSet(images, captions, np.arange(24) // 2)
+    pairs = ImageTextPairs(images, captions, np.arange(24) // 2)
 
     def site(augment=False):
-        return PairSite(
+        return RetrievalContext(
             fold=4,
             name="pair-0",
             modality="pair",
@@ -180,7 +180,7 @@ def test_a_site_of_pairs_without_augmentation_looks_at_each_picture_once(tokeniz
     assert np.array_equal(one["recalls"], two["recalls"])
     assert np.array_equal(one["folded"], two["folded"])
 
-    monkeypatch.setattr(FeatureLearner, "look", lambda *a: pytest.fail("looked again"))
+    monkeypatch.setattr(FeatureClientModel, "look", lambda *a: pytest.fail("looked again"))
     again = site()
     assert torch.equal(again.pictures["features"], once.pictures["features"])
     assert set(again.stored(images)) == {"features"}  # as a public set is taken in
@@ -205,14 +205,14 @@ def test_towers_start_from_public_backbones(tokenizer, tmp_path):
     bodies = []
     for i, s in enumerate((picture, text)):
         torch.manual_seed(5 + i)
-        body = build_learner(s, classes=3, image_size=12, tokenizer=tokenizer).state_dict()
+        body = build_client_model(s, classes=3, image_size=12, tokenizer=tokenizer).state_dict()
         bodies.append({k: v.contiguous() for k, v in body.items() if not k.startswith("head.")})
         (tmp_path / str(i)).mkdir()
         save_file(bodies[-1], tmp_path / str(i) / "backbone.safetensors")
     dual = dual_of(tokenizer)
     start_from(dual, [tmp_path / "0", tmp_path / "1"])
     for tower, body in zip(towers(dual), bodies):
-        assert isinstance(tower, Learner)
+        assert isinstance(tower, ClientModel)
         assert all(torch.equal(tower.state_dict()[k], v) for k, v in body.items())
 
 
@@ -230,7 +230,7 @@ def test_settings_of_towers(given, want):
     both = settings_of("vit+gru", pretrained=given)
     assert [t.arch for t in both.towers()] == ["vit", "gru"]
     assert [t.pretrained for t in both.towers()] == want
-    assert LearnerSettings.model_validate_json(both.model_dump_json()) == both
+    assert ModelSettings.model_validate_json(both.model_dump_json()) == both
     assert both.arch in DUAL_ARCHS
 
 

@@ -19,7 +19,7 @@ from fedloom.errors import BadInput
 from fedloom.pretraining.keys import asset_key
 from fedloom.report.sections import head
 from fedloom.runs.load import Run
-from fedloom.scenes import cached_scene
+from fedloom.experiment.datasets import cached_dataset
 
 torch.set_num_threads(1)
 
@@ -165,7 +165,7 @@ def test_the_judge_is_named_by_its_weights(cache, data, models, tmp_path):
         values = tree(data, models)
         values["evaluation"]["judge"] |= changes
         config: Config = load_config(values=values)
-        return asset_key(config, cached_scene(config.data), "judge")
+        return asset_key(config, cached_dataset(config.data), "judge")
 
     copied = given_models.vit(tmp_path / "copy")
     assert key(pretrained=str(copied)) == key()

@@ -12,9 +12,9 @@ import torch
 
 from fedloom.errors import BadInput
 from fedloom.models.fit import fit
-from fedloom.models.generator import build_generator, load_generator
+from fedloom.models.generators.pixel import build_generator, load_generator
 from fedloom.models.pictures import to_float
-from fedloom.models.settings import GeneratorSettings
+from fedloom.config.models import GeneratorSettings
 
 MODES = ("add", "token", "pooled")
 PROMPTS = ["a picture of iris", "a red flower", "a picture of iris", ""]
@@ -162,7 +162,7 @@ def test_diffusers_loads_it(generator, tmp_path):
 
     folder, out = tmp_path / "generator", tmp_path / "pictures.npy"
     generator.save(folder)
-    pipe = DiffusionPipeline.from_pretrained(folder)  # fedloom.models.pipeline is imported here
+    pipe = DiffusionPipeline.from_pretrained(folder)  # fedloom.models.generators.pixel_pipeline is imported here
     pipe.set_progress_bar_config(disable=True)
 
     def draw(**options):
@@ -220,11 +220,11 @@ def test_what_an_unchanged_generator_draws_is_drawn_once(generator, tmp_path, mo
 
 
 def test_who_tunes_a_generator_says_so(generator, tmp_path, monkeypatch):
-    from fedloom.methods.base import Tools
+    from fedloom.methods.base import ServerContext
     from fedloom.methods.tuning import Tuner, TuningSettings
 
     monkeypatch.setenv("FEDLOOM_CACHE", str(tmp_path))
-    tools = Tools(("iris", "rose"), ("iris", "rose"), 10, 0, 2, generator=generator)
+    tools = ServerContext(("iris", "rose"), ("iris", "rose"), 10, 0, 2, generator=generator)
     tuner = Tuner(tools, TuningSettings(tune_steps=1, tune_batch=2))
     before = tuner.state()
     for change in (lambda: tuner.tune(1), lambda: tuner.load_state(before)):

@@ -13,16 +13,16 @@ from test_latent_tiny import tiny as latent
 
 from fedloom.config import load_config
 from fedloom.errors import BadInput
-from fedloom.models.families import check_given, load_family, load_pipeline
+from fedloom.models.generators.families import check_given, load_family, load_pipeline
 from fedloom.models.fit import fit
 from fedloom.models.pictures import to_float
-from fedloom.models.settings import GeneratorSettings
+from fedloom.config.models import GeneratorSettings
 from pretend import DEVICE, pretended
 
 WIDTH = 10
 PROMPTS = ["a red iris", "a blue rose", "iris"]
 FUSED = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(3))
-KINDS = ("pixel", "one", "xl-lora", "glide")
+MODALITIES = ("pixel", "one", "xl-lora", "glide")
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def worked(settings: GeneratorSettings, folder: Path, device: str, precision: An
     return {"before": before, "loss": loss, "after": drawn} | kept
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODALITIES)
 def test_the_same_numbers_as_on_the_cpu(kind, made):
     """What is drawn first to the last bit; then nearly, as other kernels are differentiated."""
     settings, folder = made(kind)
@@ -84,7 +84,7 @@ def test_the_same_numbers_as_on_the_cpu(kind, made):
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=pytest.mark.conformance if k == "xl-lora" else ()) for k in KINDS]
+    "kind", [pytest.param(k, marks=pytest.mark.conformance if k == "xl-lora" else ()) for k in MODALITIES]
 )
 def test_in_bf16(kind, made):
     """Of GLIDE the base alone: where a processor has no instructions for bf16, larger pictures take very long."""
@@ -130,9 +130,9 @@ def test_parts_that_wait_on_the_cpu(kind, made, tmp_path):
     assert np.array_equal(again.synthesize(PROMPTS, torch.Generator().manual_seed(1)), wanted)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODALITIES)
 def test_a_pipeline_draws_on_the_runs_device(kind, made):
-    from fedloom.models.drawing import prepare_drawing
+    from fedloom.models.generators.drawing import prepare_drawing
 
     base_alone = {"upsample": False, "upsampling_steps": None} if kind == "glide" else {}
     settings, folder = made(kind, **base_alone)

@@ -22,7 +22,7 @@ from fedloom.cli.main import main
 from fedloom.config import load_config
 from fedloom.errors import BadInput
 from fedloom.methods.fedmmkt import Server
-from fedloom.models.families import check_given, family_of, load_family
+from fedloom.models.generators.families import check_given, family_of, load_family
 from fedloom.pretraining.keys import asset_key, weights_print
 from fedloom.runs.load import Run
 from pretend import DEVICE, pretended
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.drawn
 
 torch.set_num_threads(1)
 
-KINDS = ("latent", "glide")
+MODALITIES = ("latent", "glide")
 HALF = "server.precision=bf16"
 
 
@@ -67,7 +67,7 @@ def whole(smoke_overrides: tuple[str, ...], tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize(
     "more", [pytest.param((), id="fp32"), pytest.param((HALF,), id="bf16", marks=pytest.mark.conformance)]
 )
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODALITIES)
 def test_stopped_and_resumed(kind, more, whole, smoke_overrides, tmp_path, monkeypatch):
     """Stopped in round 2, when there is something learned to take up again."""
     plain = Server.round
@@ -92,7 +92,7 @@ def test_stopped_and_resumed(kind, more, whole, smoke_overrides, tmp_path, monke
 
 @pytest.mark.parametrize(
     "kind",
-    [KINDS[0], *(pytest.param(kind, marks=pytest.mark.conformance) for kind in (*KINDS[1:], "embedded"))],
+    [MODALITIES[0], *(pytest.param(kind, marks=pytest.mark.conformance) for kind in (*MODALITIES[1:], "embedded"))],
 )
 def test_a_server_that_lives_elsewhere(kind, whole, smoke_run, smoke_overrides, tmp_path):
     """On a pretended device: the CPU's numbers, but for the places where dropout strikes (GLIDE)."""
@@ -109,7 +109,7 @@ def test_a_server_that_lives_elsewhere(kind, whole, smoke_run, smoke_overrides, 
     assert type(there.generator) is type(here.generator)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODALITIES)
 def test_checkpoint_and_export(kind, whole):
     run = whole(kind)
     kept = load_file(run.path / "checkpoints" / "round_0002" / "server.safetensors")
@@ -126,7 +126,7 @@ def test_checkpoint_and_export(kind, whole):
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODALITIES)
 def test_generate(kind, whole, tmp_path, capsys):
     def generate(name: str, *more: str, run: Path | None = None) -> Any:
         out = tmp_path / f"{name}.png"
@@ -158,7 +158,7 @@ def test_generate(kind, whole, tmp_path, capsys):
 
 def test_an_exported_generator_is_a_given_one(whole):
     """Guidance and steps of GLIDE lie in its folder; W_r is read where it fits."""
-    for kind in KINDS:
+    for kind in MODALITIES:
         export = whole(kind).path / "export" / "generator"
         settings = load_config(overrides=[f"server.generator.pretrained={export}"]).server.generator
         generator = load_family(settings, export, 16, 12)
@@ -169,7 +169,7 @@ def test_an_exported_generator_is_a_given_one(whole):
 
 def test_what_is_drawn_first_is_drawn_once(whole, smoke_overrides, tmp_path, monkeypatch):
     """A second run of the same folder, wherever it lies, begins with the first one's pictures."""
-    from fedloom.models.latent import LatentGenerator
+    from fedloom.models.generators.stable_diffusion import LatentGenerator
 
     first = whole("latent")
     monkeypatch.setattr(LatentGenerator, "_draw", lambda *a: pytest.fail("drawn again"))
@@ -255,12 +255,12 @@ def test_one_of_the_embedded_kind(generator, tmp_path):
 
 
 def test_the_decoder_of_feddat_is_for_the_embedded_kind():
-    from fedloom.methods.base import Tools
+    from fedloom.methods.base import ServerContext
     from fedloom.methods.feddat import Server as FedDat
     from fedloom.methods.feddat import Settings
 
     settings = load_config(overrides=[f"server.generator.pretrained={glide()}"]).server.generator
-    tools = Tools(
+    tools = ServerContext(
         ("iris",), ("iris",), 10, 0, 2, generator=load_family(settings, glide(), 10), public=object()
     )
     with pytest.raises(BadInput, match="this one is glide: decoder=false"):
@@ -282,8 +282,8 @@ def test_options_of_given_generators_do_not_rename_the_embedded_one():
     tree = load_config(preset="smoke").model_dump(mode="json")["server"]["generator"]
     assert not {"latent", "glide"} & set(tree)
     assert (tree["sampling_steps"], tree["guidance"]) == (2, 1.5)
-    from fedloom.scenes import cached_scene
+    from fedloom.experiment.datasets import cached_dataset
 
     config = load_config(preset="smoke")
-    key = asset_key(config, cached_scene(config.data), "generator")
+    key = asset_key(config, cached_dataset(config.data), "generator")
     assert not {"latent", "glide", "sampling_steps", "guidance"} & set(key["settings"])

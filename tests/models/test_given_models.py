@@ -11,9 +11,9 @@ import torch
 
 import given_models
 from fedloom.errors import BadInput
-from fedloom.models.captioner import load_captioner
-from fedloom.models.clip import load_clip
-from fedloom.models.optics import read_optics
+from fedloom.models.evaluators.captioner import load_captioner
+from fedloom.models.evaluators.clip import load_clip
+from fedloom.models.clients.preprocessing import read_optics
 from fedloom.models.pictures import to_float
 
 STEP = 1 / 255 / min(given_models.STD)  # of a pixel, as a model reads it

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedloom.errors import BadInput
 from fedloom.models.glide.loss import denoising_loss, noisy, variational_bits
-from fedloom.models.glide.process import (
+from fedloom.models.generators.glide.process import (
     Process,
     base_scheduler,
     kept_steps,

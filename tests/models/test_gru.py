@@ -11,12 +11,12 @@ import torch.nn.functional as F
 
 from fedloom.errors import BadInput
 from fedloom.functional.augment import drop_tokens
-from fedloom.models.adapters import blocks
-from fedloom.models.gru import GruConfig, GruForSequenceClassification, gru_tokenizer
-from fedloom.models.learner_build import build_learner
-from fedloom.models.settings import LearnerSettings
-from fedloom.models.text import SPECIAL, tokenize
-from fedloom.models.vectors import load_vectors, vector_tokenizer
+from fedloom.models.clients.adapters import blocks
+from fedloom.models.clients.gru import GruConfig, GruForSequenceClassification, gru_tokenizer
+from fedloom.models.clients.build import build_client_model
+from fedloom.config.models import ModelSettings
+from fedloom.models.clients.text import SPECIAL, tokenize
+from fedloom.models.clients.vectors import load_vectors, vector_tokenizer
 
 TEXTS = ["a red flower", "iris", "a blue flower with round petals"]
 NAMES = ("iris", "rose", "tulip")
@@ -25,8 +25,8 @@ GLOVE = "the 1 2 3\n, 0.5 -1 2e-1\nflower 4 5 6\n"
 
 def learner_of(tokenizer, seed=1, **more):
     torch.manual_seed(seed)
-    settings = LearnerSettings(arch="gru", **{"hidden": 16, "layers": 1, "width": 16, **more})
-    return build_learner(settings, classes=len(NAMES), tokenizer=tokenizer).eval()
+    settings = ModelSettings(arch="gru", **{"hidden": 16, "layers": 1, "width": 16, **more})
+    return build_client_model(settings, classes=len(NAMES), tokenizer=tokenizer).eval()
 
 
 def written(path: Path, text: str) -> str:
@@ -127,7 +127,7 @@ def test_exported_folder_comes_alive(width, unit, tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     torch.manual_seed(9)
     stock = AutoModelForSequenceClassification.from_pretrained(tmp_path, local_files_only=True).eval()
-    assert "import fedloom.models.gru" in (tmp_path / "README.md").read_text()
+    assert "import fedloom.models.clients.gru" in (tmp_path / "README.md").read_text()
     again = learner_of(None, width=16, pretrained=str(tmp_path))
     with torch.no_grad():
         if not unit:
@@ -139,10 +139,10 @@ def test_exported_folder_comes_alive(width, unit, tokenizer, tmp_path):
 
 def test_what_a_gru_cannot_be(tokenizer, tmp_path):
     with pytest.raises(ValueError, match="gru is trained as a whole, tune = 'lora': allowed: all"):
-        LearnerSettings(arch="gru", tune="lora")
+        ModelSettings(arch="gru", tune="lora")
     with pytest.raises(ValueError, match="hidden = 17"):
-        LearnerSettings(arch="gru", hidden=17)
-    assert LearnerSettings(arch="gru", hidden=18).heads == 4  # which need not divide 18
+        ModelSettings(arch="gru", hidden=17)
+    assert ModelSettings(arch="gru", hidden=18).heads == 4  # which need not divide 18
     with pytest.raises(BadInput, match="gru needs a tokenizer"):
         learner_of(None)
     with pytest.raises(BadInput, match="no such file of word vectors"):
@@ -157,7 +157,7 @@ def test_what_a_gru_cannot_be(tokenizer, tmp_path):
 
 def test_a_folder_of_another_architecture(tokenizer, tmp_path):
     small = {"hidden": 16, "layers": 1, "heads": 2, "width": 16}
-    bert = build_learner(LearnerSettings(arch="bert", **small), classes=3, tokenizer=tokenizer)
+    bert = build_client_model(ModelSettings(arch="bert", **small), classes=3, tokenizer=tokenizer)
     bert.export(tmp_path, NAMES)
     with pytest.raises(BadInput, match="holds a bert, not a gru"):
         learner_of(tokenizer, pretrained=str(tmp_path))

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from fedloom.errors import BadInput
-from fedloom.models.features import inception_file, load_features
-from fedloom.models.inception import Inception, as_tensorflow, load_inception
+from fedloom.models.evaluators.features import inception_file, load_features
+from fedloom.models.evaluators.inception import Inception, as_tensorflow, load_inception
 
 Weights = dict[str, torch.Tensor]
 

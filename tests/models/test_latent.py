@@ -13,8 +13,8 @@ from test_latent_tiny import PICTURE, TEXTS, tiny
 
 from fedloom.errors import BadInput
 from fedloom.models.fit import fit
-from fedloom.models.latent import LatentGenerator, load_latent
-from fedloom.models.latent_settings import LatentSettings
+from fedloom.models.generators.stable_diffusion import LatentGenerator, load_latent
+from fedloom.config.stable_diffusion import LatentSettings
 from fedloom.models.pictures import to_float
 
 WIDTH = 10
@@ -284,12 +284,12 @@ def test_what_draws_only_says_so():
 
 
 def test_the_tuner_tunes_it():
-    from fedloom.methods.base import Tools
+    from fedloom.methods.base import ServerContext
     from fedloom.methods.tuning import Tuner, TuningSettings
 
     generator = load("xl", side=16)
     before, generator.origin = generator.weights_print(), "weights of this test"
-    tools = Tools(("iris", "rose"), ("iris", "rose"), WIDTH, 0, 2, generator=generator)
+    tools = ServerContext(("iris", "rose"), ("iris", "rose"), WIDTH, 0, 2, generator=generator)
     tuner = Tuner(tools, TuningSettings(tune_steps=2, tune_batch=2, omit=0.5, condition="pooled"))
     drawn = generator.synthesize(TEXTS[:2], tools.draws(1, "synthesis"))
     assert drawn.shape == (2, generator.size, generator.size, 3) == (2, 16, 16, 3)
@@ -304,7 +304,7 @@ def test_the_tuner_tunes_it():
     assert generator.weights_print() == after
     with pytest.raises(BadInput, match="allows add, token"):
         Tuner(
-            Tools(("iris",), ("iris",), WIDTH, 0, 2, generator=load("one")),
+            ServerContext(("iris",), ("iris",), WIDTH, 0, 2, generator=load("one")),
             TuningSettings(condition="pooled"),
         )
 

@@ -13,8 +13,8 @@ from test_latent_tiny import TEXTS, tiny
 
 from fedloom.errors import BadInput
 from fedloom.models.fit import fit
-from fedloom.models.latent import LatentGenerator, load_latent
-from fedloom.models.latent_settings import LatentSettings
+from fedloom.models.generators.stable_diffusion import LatentGenerator, load_latent
+from fedloom.config.stable_diffusion import LatentSettings
 
 
 def refused(match, width=WIDTH, **settings):

@@ -8,8 +8,8 @@ from test_latent import WIDTH, load
 from test_latent_tiny import tiny
 
 from fedloom.errors import BadInput
-from fedloom.models.latent_schedule import PREDICTIONS, noised, prediction_of, sampler, snr_weight, target
-from fedloom.models.latent_sizes import counts, family_configs, folder_configs, resident_bytes
+from fedloom.models.generators.latent_schedule import PREDICTIONS, noised, prediction_of, sampler, snr_weight, target
+from fedloom.models.generators.latent_sizes import counts, family_configs, folder_configs, resident_bytes
 
 # As published with the weights; LoRA: rank (in + out) a matrix, four matrices an attention.
 UNETS = {"sd-1.5": 859_520_964, "sd-2.1": 865_910_724, "sd-xl": 2_567_463_684}

@@ -14,14 +14,14 @@ import torch
 
 torch.set_num_threads(1)
 
-KINDS = ("one", "two", "xl")
+MODALITIES = ("one", "two", "xl")
 PICTURE = 32  # side in pixels
 TEXTS = ["a red iris", "a blue rose", "a picture of a red rose", "iris"]
 
 
 @functools.cache
 def tiny(kind: str) -> Path:
-    """The folder of one of `KINDS`; it lives as long as this process. Never written to."""
+    """The folder of one of `MODALITIES`; it lives as long as this process. Never written to."""
     folder = Path(tempfile.mkdtemp(prefix="fedloom-latent-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with torch.random.fork_rng(devices=[]):
@@ -117,7 +117,7 @@ def build(kind: str) -> Any:
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODALITIES)
 def test_they_are_stock_folders(kind):
     from diffusers import DiffusionPipeline
 

@@ -17,9 +17,9 @@ from test_latent_files import draw, stock_draw
 from test_latent_tiny import tiny
 
 from fedloom.errors import BadInput
-from fedloom.models.latent import LatentGenerator, load_latent
-from fedloom.models.latent_settings import LatentSettings
-from fedloom.models.latent_variants import variant_of, weights_of
+from fedloom.models.generators.stable_diffusion import LatentGenerator, load_latent
+from fedloom.config.stable_diffusion import LatentSettings
+from fedloom.models.generators.latent_variants import variant_of, weights_of
 
 SAMPLING: dict[str, Any] = {"sampling_steps": 2, "guidance": 3.0, "sampler": "ddim", "batch": 2}
 
@@ -128,7 +128,7 @@ def test_parts_without_the_variant_are_read_from_plain_files(half, tmp_path):
 
 
 def test_a_hub_name_is_read_from_what_was_fetched(half, tmp_path, monkeypatch):
-    from fedloom.models.latent_files import resolve
+    from fedloom.models.generators.latent_files import resolve
 
     monkeypatch.setenv("FEDLOOM_WEIGHTS", str(tmp_path))
     fetched = shutil.copytree(half("one"), tmp_path / "maker" / "small")

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from test_mobilenet import tiny, write
 
 from fedloom.errors import BadInput
-from fedloom.models.learner import UNIT_SCALE, Learner
-from fedloom.models.learner_build import build_learner
-from fedloom.models.mobilenet import load_exported
+from fedloom.models.clients.client_model import UNIT_SCALE, ClientModel
+from fedloom.models.clients.build import build_client_model
+from fedloom.models.clients.mobilenet import load_exported
 from fedloom.models.pictures import to_float
-from fedloom.models.settings import LearnerSettings
-from fedloom.models.text import tokenize
+from fedloom.config.models import ModelSettings
+from fedloom.models.clients.text import tokenize
 
 IMAGE, TEXT = ("vit", "beit", "resnet"), ("bert", "distilbert", "roberta")
 HIDDEN, CLASSES = 16, 3
@@ -26,8 +26,8 @@ NAMES = ("iris", "rose", "tulip")
 def learner_of(arch, tokenizer, width=HIDDEN, **more):
     torch.manual_seed(1)
     sizes = {"hidden": HIDDEN, "layers": 1, "heads": 2, "patch": 6, "width": width, **more}
-    settings = LearnerSettings(arch=arch, **sizes)
-    return build_learner(settings, classes=CLASSES, image_size=12, tokenizer=tokenizer).eval()
+    settings = ModelSettings(arch=arch, **sizes)
+    return build_client_model(settings, classes=CLASSES, image_size=12, tokenizer=tokenizer).eval()
 
 
 def inputs_of(arch, tokenizer, pictures):
@@ -91,7 +91,7 @@ def test_bad_sizes(tokenizer):
 def test_a_head_that_is_no_linear_layer(tokenizer):
     backbone = learner_of("vit", tokenizer).backbone
     with pytest.raises(BadInput, match="Identity"):
-        Learner(backbone, "vit", CLASSES, HIDDEN)
+        ClientModel(backbone, "vit", CLASSES, HIDDEN)
 
 
 def test_same_stream_same_weights(tokenizer):
@@ -141,26 +141,26 @@ def test_a_zero_row_stays_finite(tokenizer, pictures):
 
 
 def test_settings_of_unit_rows():
-    plain, unit = LearnerSettings(arch="vit"), LearnerSettings(arch="vit", unit=True)
+    plain, unit = ModelSettings(arch="vit"), ModelSettings(arch="vit", unit=True)
     assert "unit" not in plain.model_dump()
-    assert LearnerSettings.model_validate_json(unit.model_dump_json()) == unit
+    assert ModelSettings.model_validate_json(unit.model_dump_json()) == unit
     assert unit.towers() == plain.towers() == (plain,)
     with pytest.raises(ValueError, match="pair: unit = True"):
-        LearnerSettings(arch="pair", unit=True)
+        ModelSettings(arch="pair", unit=True)
 
 
 @pytest.mark.parametrize("arch", [*IMAGE, *TEXT, "pair"])
 def test_dumps_that_name_caches_stay_as_they_are(arch):
     dump = f'{{"arch":"{arch}","pretrained":null,"hidden":64,"layers":2,"heads":4,"patch":8,"width":64}}'
-    assert LearnerSettings(arch=arch).model_dump_json() == dump
+    assert ModelSettings(arch=arch).model_dump_json() == dump
     towers = ("vit", "bert") if arch == "pair" else (arch,)
-    assert [t.model_dump_json() for t in LearnerSettings(arch=arch).towers()] == [
+    assert [t.model_dump_json() for t in ModelSettings(arch=arch).towers()] == [
         dump.replace(f'"{arch}"', f'"{t}"') for t in towers
     ]
 
 
 def test_dumps_of_tuned_learners_stay_as_they_are():
-    tuned = LearnerSettings(arch="vit", tune="lora").model_dump()
+    tuned = ModelSettings(arch="vit", tune="lora").model_dump()
     assert list(tuned) == [
         "arch",
         "pretrained",
@@ -172,14 +172,14 @@ def test_dumps_of_tuned_learners_stay_as_they_are():
         "tune",
         "rank",
     ]
-    frozen = LearnerSettings(arch="frozen-mobilenet", pretrained="n.npz").model_dump()
+    frozen = ModelSettings(arch="frozen-mobilenet", pretrained="n.npz").model_dump()
     assert list(frozen) == ["arch", "pretrained", "hidden", "layers", "heads", "patch", "width", "side"]
 
 
 def test_unit_rows_of_a_frozen_mobilenet(pictures, tmp_path):
     stored = f"{write(tmp_path / 'net', *tiny())}.npz"
-    settings = LearnerSettings(arch="frozen-mobilenet", pretrained=stored, width=10, side=32, unit=True)
-    learner, pixels = build_learner(settings, classes=CLASSES).eval(), to_float(pictures)
+    settings = ModelSettings(arch="frozen-mobilenet", pretrained=stored, width=10, side=32, unit=True)
+    learner, pixels = build_client_model(settings, classes=CLASSES).eval(), to_float(pictures)
     learner.export(tmp_path / "out", NAMES)
     again, names = load_exported(tmp_path / "out", stored)
     with torch.no_grad():

@@ -39,7 +39,7 @@ def test_a_model_of_transformers(tmp_path) -> None:
     """Its file's header has any length, and its weights begin behind it."""
     from transformers import BertConfig, BertModel
 
-    from fedloom.models.given import given_model
+    from fedloom.models.pretrained import given_model
 
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     made = BertModel(BertConfig(vocab_size=30, **sizes)).eval()

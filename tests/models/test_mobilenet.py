@@ -15,16 +15,16 @@ import torch.nn.functional as F
 from PIL import Image
 
 from fedloom.config import ClientGroup, Config
-from fedloom.data.scene import ImageSet
+from fedloom.data.containers import ImageSet
 from fedloom.errors import BadInput
-from fedloom.methods.base import ClientHalf
-from fedloom.methods.site import Site
-from fedloom.models.learner_build import build_learner
-from fedloom.models.mobilenet import FeatureLearner, load_exported, load_mobilenet, same_padding
+from fedloom.methods.base import Client
+from fedloom.methods.context import ClientContext
+from fedloom.models.clients.build import build_client_model
+from fedloom.models.clients.mobilenet import FeatureClientModel, load_exported, load_mobilenet, same_padding
 from fedloom.models.pictures import to_float
-from fedloom.models.settings import LearnerSettings
-from fedloom.setting_trees import validate
-from fedloom.site_parts import features_once
+from fedloom.config.models import ModelSettings
+from fedloom.config.trees import validate
+from fedloom.experiment.client_parts import features_once
 from reference.mobilenet import forward
 
 DATA = Path(
@@ -83,9 +83,9 @@ def pictures(n: int, height: int = 16, width: int = 16, seed: int = 1) -> np.nda
     return np.random.default_rng(seed).integers(0, 256, (n, height, width, 3), dtype=np.uint8)
 
 
-def learner_on(stored: Path, seed: int = 0) -> FeatureLearner:
+def learner_on(stored: Path, seed: int = 0) -> FeatureClientModel:
     torch.manual_seed(seed)
-    return FeatureLearner(load_mobilenet(stored), CLASSES, WIDTH, SIDE)
+    return FeatureClientModel(load_mobilenet(stored), CLASSES, WIDTH, SIDE)
 
 
 # ------------------------------------------------------------------------------------------------ the network
@@ -247,13 +247,13 @@ def test_a_site_trains_it_and_takes_it_up_again(stored: Path) -> None:
     labels = np.arange(24) % CLASSES
     images = (pictures(24) // 4 + 60 * labels[:, None, None, None]).astype(np.uint8)
 
-    def client(seed: int) -> ClientHalf:
+    def client(seed: int) -> Client:
         torch.manual_seed(seed)
-        settings = LearnerSettings(arch="frozen-mobilenet", pretrained=str(stored), width=WIDTH, side=SIDE)
+        settings = ModelSettings(arch="frozen-mobilenet", pretrained=str(stored), width=WIDTH, side=SIDE)
         samples = ImageSet(images, labels)
-        learner = build_learner(settings, classes=CLASSES)
-        return ClientHalf(
-            Site(
+        learner = build_client_model(settings, classes=CLASSES)
+        return Client(
+            ClientContext(
                 name="image-0",
                 modality="image",
                 learner=learner,
@@ -288,8 +288,8 @@ def test_without_augmentation_each_picture_is_looked_at_once(
     labels = np.arange(6) % 3
     data = ImageSet(pictures(6), labels)
 
-    def site(**how: Any) -> Site:
-        return Site(
+    def site(**how: Any) -> ClientContext:
+        return ClientContext(
             name="image-0",
             modality="image",
             learner=learner_on(stored),
@@ -306,7 +306,7 @@ def test_without_augmentation_each_picture_is_looked_at_once(
     assert torch.equal(plain.look(plain.test)[1], once.look(once.test)[1])
     once.train_private(3, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(FeatureLearner, "look", lambda *a: pytest.fail("looked again"))
+        patch.setattr(FeatureClientModel, "look", lambda *a: pytest.fail("looked again"))
         again = site(augment=False, features=features_once)
         again.train_private(3, 1)
     assert torch.equal(again.look(again.test)[1], once.look(once.test)[1])
@@ -319,15 +319,15 @@ def test_settings_ask_for_the_arrays() -> None:
 
 
 def test_absent_arrays_are_named(tmp_path: Path) -> None:
-    settings = LearnerSettings(arch="frozen-mobilenet", pretrained=str(tmp_path / "nothing_1.0"))
+    settings = ModelSettings(arch="frozen-mobilenet", pretrained=str(tmp_path / "nothing_1.0"))
     with pytest.raises(BadInput, match=r"nothing_1\.0\.npz: no such file"):
-        build_learner(settings, classes=CLASSES)
+        build_client_model(settings, classes=CLASSES)
 
 
 def test_side_shows_only_where_it_counts() -> None:
-    assert "side" not in LearnerSettings(arch="vit").model_dump()
+    assert "side" not in ModelSettings(arch="vit").model_dump()
     group = ClientGroup(arch="frozen-mobilenet", pretrained="x", side=64)
-    assert LearnerSettings(**group.model_dump(exclude={"count", "name"})).side == 64
+    assert ModelSettings(**group.model_dump(exclude={"count", "name"})).side == 64
     assert ClientGroup.model_validate_json(group.model_dump_json()) == group
 
 

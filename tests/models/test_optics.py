@@ -13,10 +13,10 @@ import transformers
 from PIL import Image
 
 from fedloom.errors import BadInput
-from fedloom.models.learner_build import build_learner
-from fedloom.models.optics import FILE, Optics, read_optics
+from fedloom.models.clients.build import build_client_model
+from fedloom.models.clients.preprocessing import FILE, ImagePreprocessor, read_optics
 from fedloom.models.pictures import to_float
-from fedloom.models.settings import LearnerSettings
+from fedloom.config.models import ModelSettings
 
 MEAN, STD = [0.48, 0.46, 0.41], [0.27, 0.26, 0.28]
 PROCESSORS = {
@@ -62,13 +62,13 @@ def test_equal_to_the_librarys_processor(kind: str, side: int, tmp_path: Path) -
 
 
 def test_without_a_file_pictures_stay_as_they_are(tmp_path: Path) -> None:
-    assert read_optics(tmp_path, 12) == Optics(12, 12)
+    assert read_optics(tmp_path, 12) == ImagePreprocessor(12, 12)
     pixels = to_float(photograph(12))
     assert read_optics(tmp_path, 12)(pixels) is pixels
 
 
-@pytest.mark.parametrize("optics", [Optics(24, 24, (0.4, 0.5, 0.6)), Optics(24, 27, mode="bilinear")])
-def test_what_is_exported_is_read_again(optics: Optics, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optics", [ImagePreprocessor(24, 24, (0.4, 0.5, 0.6)), ImagePreprocessor(24, 27, mode="bilinear")])
+def test_what_is_exported_is_read_again(optics: ImagePreprocessor, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(json.dumps(optics.processor()))
     assert read_optics(tmp_path, 8) == optics
 
@@ -84,7 +84,7 @@ def test_a_file_that_says_nothing(text: str, tmp_path: Path) -> None:
 
 def test_a_pretrained_client_reads_pictures_of_any_side(tmp_path: Path) -> None:
     """And its export, in which its own processor lies, gives its logits."""
-    from fedloom.exporting import write_learner
+    from fedloom.experiment.export import write_learner
 
     config = transformers.ViTConfig(
         image_size=32,
@@ -99,8 +99,8 @@ def test_a_pretrained_client_reads_pictures_of_any_side(tmp_path: Path) -> None:
     transformers.ViTImageProcessorPil(
         size={"height": 32, "width": 32}, image_mean=MEAN, image_std=STD
     ).save_pretrained(tmp_path / "given")
-    settings = LearnerSettings(arch="vit", pretrained=str(tmp_path / "given"), width=8)
-    learner = build_learner(settings, classes=3, image_size=12).eval()
+    settings = ModelSettings(arch="vit", pretrained=str(tmp_path / "given"), width=8)
+    learner = build_client_model(settings, classes=3, image_size=12).eval()
     picture = photograph(12)
     logits = learner(pixel_values=to_float(picture))
     write_learner(learner, ("a", "b", "c"), None, 12, tmp_path / "out")

@@ -10,20 +10,20 @@ import torch
 from safetensors.torch import load_file
 
 from fedloom.errors import BadInput
-from fedloom.models.fusion_heads import FUSIONS
-from fedloom.models.learner import towers
-from fedloom.models.learner_build import build_learner
-from fedloom.models.settings import LearnerSettings
-from fedloom.models.two_stream import TwoStream, group_of
+from fedloom.models.clients.fusion_heads import FUSIONS
+from fedloom.models.clients.client_model import towers
+from fedloom.models.clients.build import build_client_model
+from fedloom.config.models import ModelSettings
+from fedloom.models.clients.multimodal import MultimodalClassifier, group_of
 
-KINDS = ("audio", "image")
+MODALITIES = ("audio", "image")
 SMALL = {"arch": "audio-resnet+resnet", "hidden": 16, "width": 12}
 
 
-def built(**settings) -> TwoStream:
+def built(**settings) -> MultimodalClassifier:
     torch.manual_seed(0)
-    found = build_learner(LearnerSettings(**{**SMALL, **settings}), classes=5, streams=KINDS)
-    assert isinstance(found, TwoStream)
+    found = build_client_model(ModelSettings(**{**SMALL, **settings}), classes=5, streams=MODALITIES)
+    assert isinstance(found, MultimodalClassifier)
     return found
 
 
@@ -86,8 +86,8 @@ def test_fusions(fusion):
     logits = model(**inputs)
     assert logits.shape == (4, 5)
     h = model.features(**inputs)
-    assert torch.equal(logits, model.classify(torch.cat([h[k] for k in KINDS], 1)))
-    for kind in KINDS:  # both kinds are read
+    assert torch.equal(logits, model.classify(torch.cat([h[k] for k in MODALITIES], 1)))
+    for kind in MODALITIES:  # both kinds are read
         other = {**h, kind: h[kind] + 1}
         assert not torch.allclose(model.classify(model.joined(other, inputs["present"])), logits)
     none = torch.zeros_like(h["image"])
@@ -97,7 +97,7 @@ def test_fusions(fusion):
 
 def test_groups_by_name():
     names = [name for name, _ in built().named_parameters()]
-    groups = {kind: [n for n in names if group_of(n) == kind] for kind in (*KINDS, None)}
+    groups = {kind: [n for n in names if group_of(n) == kind] for kind in (*MODALITIES, None)}
     assert all(n.startswith("streams.audio.") for n in groups["audio"])
     assert all(n.startswith("streams.image.") for n in groups["image"])
     assert groups[None] == ["fusion.out.weight", "fusion.out.bias"]
@@ -111,9 +111,9 @@ def test_exported_streams_and_fusion_give_the_logits(tmp_path):
     logits = model(**inputs)
     model.export(tmp_path, ("a", "b", "c", "d", "e"))
     about = json.loads((tmp_path / "fusion.json").read_text())
-    assert about["streams"] == list(KINDS)
+    assert about["streams"] == list(MODALITIES)
     assert about["classes"] == ["a", "b", "c", "d", "e"]
-    audio, image = (AutoModelForImageClassification.from_pretrained(tmp_path / k).eval() for k in KINDS)
+    audio, image = (AutoModelForImageClassification.from_pretrained(tmp_path / k).eval() for k in MODALITIES)
     h = audio(inputs["spectrogram"]).logits
     frames = image(inputs["frames"].flatten(0, 1)).logits.unflatten(0, (4, 3)).mean(1)
     head = load_file(tmp_path / "fusion.safetensors")
@@ -123,12 +123,12 @@ def test_exported_streams_and_fusion_give_the_logits(tmp_path):
 
 
 def test_pictures_and_texts():
-    from fedloom.models.text import tokenize, train_tokenizer
+    from fedloom.models.clients.text import tokenize, train_tokenizer
 
     words = train_tokenizer(["a red rose", "a blue iris"], 64, 8)
     torch.manual_seed(0)
-    model = build_learner(
-        LearnerSettings(arch="resnet+bert", hidden=16, heads=2, layers=1, width=12),
+    model = build_client_model(
+        ModelSettings(arch="resnet+bert", hidden=16, heads=2, layers=1, width=12),
         classes=2,
         tokenizer=words,
         streams=("image", "text"),
@@ -142,7 +142,7 @@ def test_pictures_and_texts():
 
 
 def test_wrong_settings_are_one_line():
-    from fedloom.setting_trees import validate
+    from fedloom.config.trees import validate
 
     for key, value in (
         ("stages", []),
@@ -151,13 +151,13 @@ def test_wrong_settings_are_one_line():
         ("arch", "resnet+audio-resnet"),
     ):
         with pytest.raises(BadInput, match=key if key != "arch" else "audio-resnet"):
-            validate(LearnerSettings, {**SMALL, key: value})
+            validate(ModelSettings, {**SMALL, key: value})
     with pytest.raises(BadInput, match="halved"):
-        validate(LearnerSettings, {**SMALL, "hidden": 18, "stages": [1, 1, 1]})
+        validate(ModelSettings, {**SMALL, "hidden": 18, "stages": [1, 1, 1]})
 
 
 def test_the_dump_says_nothing_of_what_is_usual():
     """Caches and random streams are named by it."""
-    assert LearnerSettings(arch="resnet").model_dump().keys().isdisjoint({"stages", "fusion"})
-    assert LearnerSettings(**SMALL, fusion="sum", stages=(1, 2, 1)).model_dump()["stages"] == (1, 2, 1)
-    assert np.array_equal([t.arch for t in LearnerSettings(**SMALL).towers()], ["audio-resnet", "resnet"])
+    assert ModelSettings(arch="resnet").model_dump().keys().isdisjoint({"stages", "fusion"})
+    assert ModelSettings(**SMALL, fusion="sum", stages=(1, 2, 1)).model_dump()["stages"] == (1, 2, 1)
+    assert np.array_equal([t.arch for t in ModelSettings(**SMALL).towers()], ["audio-resnet", "resnet"])

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 import given_models
-from fedloom.data.scene import ImageSet
+from fedloom.data.containers import ImageSet
 from fedloom.errors import BadInput
 from fedloom.models.device import CPU
-from fedloom.models.features import load_features
-from fedloom.models.image_network import ImageNetwork, load_backbone, load_classifier
-from fedloom.models.judge import Judge, build_judge, load_judge, train_judge
+from fedloom.models.evaluators.features import load_features
+from fedloom.models.evaluators.image_network import ImageNetwork, load_backbone, load_classifier
+from fedloom.models.evaluators.judge import Judge, build_judge, load_judge, train_judge
 from fedloom.models.pictures import to_float
-from fedloom.models.settings import JudgeSettings
+from fedloom.config.models import JudgeSettings
 
 CLASSES = 3
 

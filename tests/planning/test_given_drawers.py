@@ -10,9 +10,9 @@ import pytest
 
 from fedloom.config import load_config
 from fedloom.errors import BadInput
-from fedloom.models.latent_sizes import counts, folder_configs
-from fedloom.planning.drawers import drawer
-from fedloom.planning.learners import Words
+from fedloom.models.generators.latent_sizes import counts, folder_configs
+from fedloom.planning.generators import drawer
+from fedloom.planning.client_models import Words
 from fedloom.planning.scene import SceneSizes
 
 WIDTH = 16

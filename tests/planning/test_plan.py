@@ -13,15 +13,15 @@ import fedloom
 from fedloom.config import load_config
 from fedloom.errors import BadInput
 from fedloom.methods.catalogue import CATALOGUE
-from fedloom.models.captioner import build_captioner
-from fedloom.models.clip import build_clip
-from fedloom.models.generator import build_generator
-from fedloom.models.judge import Judge
-from fedloom.models.learner_build import build_learner
+from fedloom.models.evaluators.captioner import build_captioner
+from fedloom.models.evaluators.clip import build_clip
+from fedloom.models.generators.pixel import build_generator
+from fedloom.models.evaluators.judge import Judge
+from fedloom.models.clients.build import build_client_model
 from fedloom.planning.load import Load, count
-from fedloom.pretraining import load_tokenizer
+from fedloom.experiment.pretraining import load_tokenizer
 from fedloom.pretraining.builders import tokenizer_folder
-from fedloom.scenes import cached_scene
+from fedloom.experiment.datasets import cached_dataset
 
 VIT = "google/vit-base-patch32-224-in21k"
 PRESETS = {
@@ -39,7 +39,7 @@ def no_weights(tmp_path, monkeypatch):
 
 def test_an_embedded_run_is_planned_as_it_is_built():
     config = load_config(preset="smoke")
-    scene = cached_scene(config.data)
+    scene = cached_dataset(config.data)
     words = load_tokenizer(tokenizer_folder(config, scene))
     # A plan counts the vocabulary as full, which it is only where it may have no more words than there are.
     config = load_config(preset="smoke", overrides=[f"server.vocabulary={len(words)}"])
@@ -60,7 +60,7 @@ def test_an_embedded_run_is_planned_as_it_is_built():
     )
     for modality in ("image", "text"):
         for own in config.clients.learners(modality):
-            learner = build_learner(own, classes=scene.classes, image_size=side, tokenizer=words)
+            learner = build_client_model(own, classes=scene.classes, image_size=side, tokenizer=words)
             built[f"{modality} client"] += count(learner)
     planned = Counter()
     for line in fedloom.plan(config).models:
@@ -140,7 +140,7 @@ def test_a_cuda_that_is_not_here_has_no_time():
     ],
 )
 def test_what_cannot_be_is_one_line(overrides, said, no_weights, monkeypatch):
-    monkeypatch.setattr("fedloom.planning.learners.measured", lambda *given: Load())  # of the others
+    monkeypatch.setattr("fedloom.planning.client_models.measured", lambda *given: Load())  # of the others
     with pytest.raises(BadInput, match=said) as error:
         fedloom.plan(preset="smoke,mix/images", overrides=overrides)
     assert "\n" not in str(error.value)

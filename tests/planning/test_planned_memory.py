@@ -9,18 +9,18 @@ import pytest
 from fedloom.config import load_config
 from fedloom.errors import BadInput
 from fedloom.methods.base import load_method
-from fedloom.planning.cast import Cast, Member
+from fedloom.planning.model_inventory import ModelInventory, Member
 from fedloom.planning.load import Load
 from fedloom.planning.memory import activation_bytes, checkpoint_bytes, device_lines, weight_bytes
 from fedloom.planning.rates import PEAKS, rate_of
 from fedloom.planning.scene import SceneSizes
-from fedloom.planning.server import Drawer, Piece
+from fedloom.planning.server import GeneratorCost, Piece
 from fedloom.planning.work import phases
 
 UNET = Piece("generator: UNet", "UNet", 1000, 1000, "x", Load(100, 300, 50), blocks=10)
 VAE = Piece("generator: VAE", "VAE", 100, 0, "x", exact=True)
 TEXT = Piece("generator: text encoder", "CLIP", 10, 0, "x")
-DRAWER = Drawer((UNET, VAE, TEXT), drawing=5000, tuning=300, side=64)
+DRAWER = GeneratorCost((UNET, VAE, TEXT), drawing=5000, tuning=300, side=64)
 JUDGE = Piece("judge", "ViT", 0, 0, "x", Load(7, 21, 0), exact=True)
 CLIENT = Piece("image client", "ViT", 500, 400, "x", Load(10, 30, 20), blocks=4)
 SETTINGS = SimpleNamespace(tune_batch=16)
@@ -56,7 +56,7 @@ def test_bytes_of_activations():
 
 def test_two_devices_add_up():
     """A server and two clients on one device, one client on the other, which has two workers' worth of them."""
-    cast = Cast(members("cuda:0", "cuda:1", "cuda:0"), drawer=DRAWER)
+    cast = ModelInventory(members("cuda:0", "cuda:1", "cuda:0"), drawer=DRAWER)
     first, second = device_lines(config(), SETTINGS, cast)
     assert first.device == "cuda:0"
     assert first.weights == 4000 + 400 + 20 + 2 * 2000
@@ -70,14 +70,14 @@ def test_two_devices_add_up():
 
 
 def test_checkpoints_hold_weights_and_moments():
-    cast = Cast(members("cuda:0", "cuda:1"), drawer=DRAWER)
+    cast = ModelInventory(members("cuda:0", "cuda:1"), drawer=DRAWER)
     assert checkpoint_bytes(config(), cast) == 2 * (2000 + 3200) + 12_000
     sgd = config(**{"clients.optimizer": "sgd", "clients.momentum": 0})
     assert checkpoint_bytes(sgd, cast) == 2 * 2000 + 12_000
 
 
 def test_less_memory():
-    cast = Cast(members("cpu", "cpu"))
+    cast = ModelInventory(members("cpu", "cpu"))
     (plain,) = device_lines(config(), SETTINGS, cast)
     (parts,) = device_lines(config(**{"clients.accumulate": 4}), SETTINGS, cast)
     assert parts.activations == plain.activations / 4
@@ -94,7 +94,7 @@ def test_work_of_a_run():
     method, _ = load_method("fedmmkt")
     settings = method.settings(samples=10, replay_rounds=1, passes=1, private_steps=2)
     scene = SceneSizes(classes=5, side=64, samples={"image": (100, 8)})
-    cast = Cast(members("cuda:0"), drawer=DRAWER, judge=JUDGE)
+    cast = ModelInventory(members("cuda:0"), drawer=DRAWER, judge=JUDGE)
     found = {p.name: (p.device, p.times, p.flop) for p in phases(run, method, settings, cast, scene)}
     warm = run.clients.warm_steps
     assert found["warm start"] == ("cuda:0", 1, warm * 32 * 30)

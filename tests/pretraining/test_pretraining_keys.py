@@ -87,7 +87,7 @@ def test_arrays_are_named_by_their_values_in_order():
 
 def test_what_has_not_changed_is_read_once(folder, monkeypatch):
     """By place, size and times; what has just been written is read again, as clocks tick slowly."""
-    import fedloom.pretraining.keys as keys
+    import fedloom.experiment.pretraining.keys as keys
 
     read: list[str] = []
     plain = keys._digest

@@ -12,7 +12,7 @@ from fedloom.progress import Observer
 CHILD = """
 import os
 from fedloom.errors import BadInput, FedloomError
-from fedloom.pretraining import processes
+from fedloom.experiment.pretraining import processes
 def build(config, kinds):
     {}
 processes._build = build
@@ -22,7 +22,7 @@ processes.work()
 
 def build(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Two chains, each in a child that does `code` instead of building."""
-    monkeypatch.setattr("fedloom.pretraining.processes._CHILD", CHILD.format(code))
+    monkeypatch.setattr("fedloom.experiment.pretraining.processes._CHILD", CHILD.format(code))
     build_side_by_side(load_config(preset="smoke"), [["clip"], ["judge"]], Observer())
 
 
@@ -65,7 +65,7 @@ def test_children_that_succeed(monkeypatch):
         def at(self, done, note=""):
             told.append(done)
 
-    monkeypatch.setattr("fedloom.pretraining.processes._CHILD", CHILD.format("print(7)"))
+    monkeypatch.setattr("fedloom.experiment.pretraining.processes._CHILD", CHILD.format("print(7)"))
     config = load_config(preset="smoke")
     build_side_by_side(config, [["clip"], ["judge"]], Watch())
     total = config.server.clip.steps + config.evaluation.judge.steps

@@ -248,7 +248,7 @@ def test_a_run_is_read_back(tmp_path: Path) -> None:
 
 def test_reading_runs_imports_nothing_heavy() -> None:
     code = (
-        "import sys, fedloom.runs, fedloom.report.text, fedloom.report.scores\n"
+        "import sys, fedloom.runs, fedloom.reporting.text, fedloom.reporting.scores\n"
         "heavy = {'torch', 'pandas', 'matplotlib', 'transformers', 'diffusers', 'numpy', 'rich'}\n"
         "bad = heavy & set(sys.modules)\n"
         "sys.exit(f'imported: {bad}' if bad else 0)"

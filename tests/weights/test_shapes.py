@@ -9,7 +9,7 @@ import torch
 
 from fedloom.errors import BadInput
 from fedloom.models.glide.networks import UPSAMPLER, GlideTextEncoder, GlideUNet
-from fedloom.planning.learners import from_shape
+from fedloom.planning.client_models import from_shape
 from fedloom.planning.load import count
 from fedloom.weights.place import found_here
 from fedloom.weights.shapes import INCEPTION, SHAPES, shape_of

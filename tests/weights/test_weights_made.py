@@ -58,7 +58,7 @@ def test_making_that_failed_loads_nothing_again(hub, root, monkeypatch):
 
 def test_glide_is_made_by_our_converter(monkeypatch, tmp_path):
     called = []
-    monkeypatch.setattr("fedloom.models.glide.convert.convert", lambda *files: called.append(files))
+    monkeypatch.setattr("fedloom.models.generators.glide.convert.convert", lambda *files: called.append(files))
     MAKERS["glide"](tmp_path, tmp_path / "out")
     assert called == [tuple(tmp_path / name for name in ("base.pt", "upsample.pt", "vocab.bpe.gz", "out"))]
     assert {p.name for p in called[0][:3]} == {f.path for f in SOURCES["openai/glide"].files}

@@ -216,9 +216,9 @@ def _data() -> Finding:
     """Draw a little of the embedded data set."""
     small: dict[str, Any] = dict.fromkeys(("images", "texts", "test", "generic", "reference"), 24)
     try:
-        from fedloom.data.registry import load_scene
+        from fedloom.data.registry import load_dataset
 
-        scene = load_scene("flora", size=12, **small)
+        scene = load_dataset("flora", size=12, **small)
     except Exception as error:  # noqa: BLE001 - whatever a broken installation raises is the finding
         return Finding(
             "embedded data",

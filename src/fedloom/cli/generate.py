@@ -48,7 +48,7 @@ def generate(
 
 def _pipeline(run: Run) -> Any:
     from fedloom.errors import BadInput
-    from fedloom.quiet import settle_process
+    from fedloom.processes import settle_process
 
     if not (run.path / "export" / "generator").is_dir():
         if not run.finished:
@@ -87,9 +87,9 @@ def _draw(
     import numpy as np
     import torch
 
-    from fedloom.models.drawing import prepare_drawing
-    from fedloom.models.settings import GeneratorSettings
-    from fedloom.setting_trees import validate
+    from fedloom.models.generators.drawing import prepare_drawing
+    from fedloom.config.models import GeneratorSettings
+    from fedloom.config.trees import validate
 
     server = run.config.get("server", {})
     settings = validate(GeneratorSettings, server.get("generator", {}))

@@ -23,7 +23,7 @@ def init(
 
     Example: fedloom init --data mine
     """
-    from fedloom.starting import start
+    from fedloom.scaffolding import start
 
     for line in start(data, out):
         typer.echo(line)

@@ -14,7 +14,7 @@ ALWAYS = {
 }
 CLASSES = {
     "pair": "a ViT and a BERT of transformers under one head",
-    "gru": "fedloom.models.gru.GruForSequenceClassification",
+    "gru": "fedloom.models.clients.gru.GruForSequenceClassification",
     "vit": "transformers.ViTForImageClassification",
     "beit": "transformers.BeitForImageClassification",
     "resnet": "transformers.ResNetForImageClassification",
@@ -26,7 +26,7 @@ CLASSES = {
 DUAL = (
     "image and text client",
     "IMAGE+TEXT",
-    "fedloom.models.dual.Dual of two of the above, as resnet+gru",
+    "fedloom.models.clients.dual_encoder.Dual of two of the above, as resnet+gru",
     "tiny from a configuration, or pretrained: IMAGE+TEXT, either may be empty",
 )
 JOINT = (
@@ -39,7 +39,7 @@ JOINT = (
     (
         "joint client",
         "ONE+OTHER",
-        "fedloom.models.two_stream.TwoStream: sound+image, sound+text or image+text, as audio-resnet+resnet, under a "
+        "fedloom.models.clients.multimodal.MultimodalClassifier: sound+image, sound+text or image+text, as audio-resnet+resnet, under a "
         "fusion (concat, sum, film, gated)",
         "tiny from a configuration, or pretrained: ONE+OTHER, either may be empty",
     ),
@@ -48,7 +48,7 @@ SERVER = {
     "clip": "transformers.CLIPModel",
     "captioner": "transformers.BlipForConditionalGeneration",
     "generator": "diffusers.DiffusionPipeline with UNet2DConditionModel, FlowMatchEulerDiscreteScheduler; pretrained "
-    "also diffusers.StableDiffusionPipeline, StableDiffusionXLPipeline, fedloom.models.glide.pipeline.GlidePipeline",
+    "also diffusers.StableDiffusionPipeline, StableDiffusionXLPipeline, fedloom.models.generators.glide.pipeline.GlidePipeline",
 }
 
 
@@ -59,7 +59,7 @@ def models(json: JsonOption = False) -> None:
 
     Example: fedloom models --json
     """
-    from fedloom.models.settings import IMAGE_ARCHS, TEXT_ARCHS
+    from fedloom.config.models import IMAGE_ARCHS, TEXT_ARCHS
 
     rows = [
         (f"{modality} client", arch, CLASSES.get(arch, ""), ALWAYS.get(arch, EITHER))

@@ -23,7 +23,7 @@ from fedloom.cli.screen import grid, show, show_json
 
 if TYPE_CHECKING:
     from fedloom.config import Config
-    from fedloom.data.scene import Held, Scene
+    from fedloom.data.containers import ClientData, FederatedDataset
 
 HELD = "held: samples that data.multi_ratio and data.corruption leave; by kind of data, those of them that have it"
 
@@ -50,8 +50,8 @@ def partition(
     from fedloom.data.notes import data_notes
     from fedloom.errors import BadInput
     from fedloom.methods.base import load_method
-    from fedloom.parts import counted, sized
-    from fedloom.scenes import cached_scene
+    from fedloom.experiment.parts import counted, sized
+    from fedloom.experiment.datasets import cached_dataset
 
     notes: list[str] = []
     chosen = configuration(
@@ -66,7 +66,7 @@ def partition(
     )
     with suppress(BadInput):  # a split is shown whatever a method could make of it
         chosen = sized(chosen, notes.append)
-    scene = cached_scene(chosen.data)
+    scene = cached_dataset(chosen.data)
     try:
         chosen = counted(chosen, load_method(chosen.method)[0], scene, notes.append)
         clients, splits = describe(chosen, scene)
@@ -113,23 +113,23 @@ def partition(
     )
 
 
-def describe(config: Config, scene: Scene) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def describe(config: Config, scene: FederatedDataset) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Every client with its samples of each class of its modality, and the figures of each modality's split.
 
     Pairs have no classes: a client's `counts` is its number of pictures, alone, and `captions` how many they have.
     `held`, of joint clients and where something is corrupted: the samples that `data.multi_ratio` and `data.corruption`
     leave, of joint ones also how many have a kind of data, and both.
     """
-    from fedloom.data.corruption_rates import Corruption
-    from fedloom.data.scene import MODALITIES
-    from fedloom.scenes import split_scene
-    from fedloom.sites import client_names, private_samples
+    from fedloom.config.corruption import Corruption
+    from fedloom.data.containers import CLIENT_TASKS
+    from fedloom.experiment.datasets import split_scene
+    from fedloom.experiment.clients import client_names, private_samples
 
     light = _hollow(scene)
     clients: list[dict[str, Any]] = []
     splits: dict[str, Any] = {}
     names = client_names(config)
-    for modality in MODALITIES:
+    for modality in CLIENT_TASKS:
         learners = config.clients.learners(modality)
         if not learners:
             continue
@@ -148,7 +148,7 @@ def describe(config: Config, scene: Scene) -> tuple[list[dict[str, Any]], dict[s
     return clients, splits
 
 
-def _hollow(scene: Scene) -> Scene:
+def _hollow(scene: FederatedDataset) -> FederatedDataset:
     """The scene with joint training samples of one value each: who holds what shows without reading sounds and frames.
 
     What is taken from a client depends on labels and on what is there alone.
@@ -157,10 +157,10 @@ def _hollow(scene: Scene) -> Scene:
 
     import numpy as np
 
-    from fedloom.data.joint import JointSet
+    from fedloom.data.joint import MultimodalSamples
 
     held = scene.train.get("joint")
-    if not isinstance(held, JointSet):
+    if not isinstance(held, MultimodalSamples):
         return scene
     N = len(held)
     blanks: dict[Any, Any] = {
@@ -168,15 +168,15 @@ def _hollow(scene: Scene) -> Scene:
         "image": np.zeros((N, 1, 1, 1, 3), dtype=np.uint8),
         "text": ("",) * N,
     }
-    hollow = JointSet({kind: blanks[kind] for kind in held.kinds}, held.labels, held.present)
+    hollow = MultimodalSamples({kind: blanks[kind] for kind in held.kinds}, held.labels, held.present)
     return replace(scene, train={**scene.train, "joint": hollow})
 
 
-def _count(held: Held) -> dict[str, int]:
+def _count(held: ClientData) -> dict[str, int]:
     """Samples; of joint ones also those that have a kind, and those that have both."""
-    from fedloom.data.joint import JointSet
+    from fedloom.data.joint import MultimodalSamples
 
-    if not isinstance(held, JointSet):
+    if not isinstance(held, MultimodalSamples):
         return {"samples": len(held)}
     kinds = {str(kind): int(there.sum()) for kind, there in held.present.items()}
     return {"samples": len(held), **kinds, "both": sum(kinds.values()) - len(held)}
@@ -203,7 +203,7 @@ def _classes(client: dict[str, Any]) -> int | str:
     return "-" if client["modality"] == "pair" else sum(n > 0 for n in client["counts"])
 
 
-def _most(client: dict[str, Any], scene: Scene) -> str:
+def _most(client: dict[str, Any], scene: FederatedDataset) -> str:
     """The three classes the client has most of."""
     if client["modality"] == "pair":
         return f"pictures with {client['captions']} captions"
@@ -212,7 +212,7 @@ def _most(client: dict[str, Any], scene: Scene) -> str:
     return ", ".join(f"{names[c]} {counts[c]}" for c in order if counts[c])
 
 
-def _draw(clients: list[dict[str, Any]], scene: Scene, path: Path) -> list[str]:
+def _draw(clients: list[dict[str, Any]], scene: FederatedDataset, path: Path) -> list[str]:
     """Draw the split; the characters of its names that no font has."""
     from fedloom.report.lettering import not_drawn
     from fedloom.report.pictures import split_picture
@@ -235,13 +235,13 @@ def _say_escaped(chars: list[str]) -> None:
         )
 
 
-def _columns(clients: list[dict[str, Any]], scene: Scene) -> tuple[list[str], list[list[int]]]:
+def _columns(clients: list[dict[str, Any]], scene: FederatedDataset) -> tuple[list[str], list[list[int]]]:
     """Names and counts of one table: label spaces side by side, then the pictures of pairs. A row a client."""
-    from fedloom.data.scene import MODALITIES
+    from fedloom.data.containers import CLIENT_TASKS
 
     names: dict[str, tuple[str, ...]] = {}  # of each block of columns
     block = {
-        m: m if m == "pair" else "image" for m in MODALITIES
+        m: m if m == "pair" else "image" for m in CLIENT_TASKS
     }  # images and joint samples have one label space
     block["text"] = "image" if scene.one_label_space else "text"
     for client in clients:

@@ -109,7 +109,7 @@ def _fetch(chosen: Config | None, resume: Path | None) -> None:
     from fedloom.cli.fetch import bring
     from fedloom.config import Config
     from fedloom.runs.folder import RunFolder
-    from fedloom.setting_trees import validate
+    from fedloom.config.trees import validate
 
     if chosen is None:
         assert resume is not None
@@ -136,7 +136,7 @@ def _carry_out(
     quiet: bool,
     notes: Sequence[str] = (),
 ) -> Run:
-    from fedloom import experiment
+    from fedloom.experiment import loop as experiment
     from fedloom.errors import BadInput, FedloomError
 
     with ExitStack() as stack:

@@ -41,10 +41,10 @@ def up(
     Example: fedloom server up --host 0.0.0.0 --pki pki
     """
     from fedloom.cli.service import say, until_asked_to_end
-    from fedloom.deployment.settings import HostSettings
+    from fedloom.config.silo import HostSettings
     from fedloom.deployment.superlink import SuperLink
     from fedloom.deployment.validity import Reminder, of_server
-    from fedloom.setting_trees import read_settings
+    from fedloom.config.trees import read_settings
 
     values: dict[str, Any] = given(folder=folder, host=host, port=port, pki=pki, insecure=insecure or None)
     settings = read_settings(HostSettings, config, values)

@@ -12,7 +12,7 @@ import typer
 from fedloom.cli.options import SetOption, given
 
 if TYPE_CHECKING:
-    from fedloom.deployment.settings import SiloSettings
+    from fedloom.config.silo import SiloSettings
 
 _LAYOUT = (
     "images",
@@ -64,10 +64,10 @@ def up(
     Example: fedloom silo up --name hospital-a --kit hospital-a --data scans --modality image --model vit
     """
     from fedloom.cli.service import say, until_asked_to_end
-    from fedloom.deployment.settings import SiloSettings
+    from fedloom.config.silo import SiloSettings
     from fedloom.deployment.silo import supervise
     from fedloom.deployment.validity import Reminder, of_kit
-    from fedloom.setting_trees import read_settings
+    from fedloom.config.trees import read_settings
 
     values: dict[str, Any] = given(
         name=name,
@@ -111,7 +111,7 @@ def _data(where: str | None, modality: str | None) -> dict[str, Any] | None:
             f"{nearest(where, known)} Data sets: {', '.join(known)}"
         )
     if modality == "joint":
-        from fedloom.silo_data import joint_sets
+        from fedloom.experiment.silo_data import joint_sets
 
         raise BadInput(
             f"--data {where}: each data set of joint samples has its own reader, so in place of --data: "

@@ -90,10 +90,10 @@ def _configured(given: dict[str, Any], silos: int | None, resume: Path | None, n
     """The configuration of the run, checked as far as it can be without its silos."""
     from fedloom.cli.run import resumed
     from fedloom.config import Config
-    from fedloom.experiment import refuse_another
-    from fedloom.parts import resolve, sized
+    from fedloom.experiment.loop import refuse_another
+    from fedloom.experiment.parts import resolve, sized
     from fedloom.runs.folder import RunFolder
-    from fedloom.setting_trees import validate
+    from fedloom.config.trees import validate
 
     laid = configuration(**given, notes=notes) if resume is None else resumed(resume, given)
     if resume is not None and laid is None:

@@ -13,10 +13,10 @@ from typing import Any
 
 from fedloom.comparison.plan import DEFAULT_SCORES, JOINT_SCORES, RESERVED, Column, Plan, Row
 from fedloom.config import Config, load_config
-from fedloom.defaults import Say, fill_in, said_where, silent
+from fedloom.config.defaults import Say, fill_in, said_where, silent
 from fedloom.errors import BadInput
 from fedloom.runs.folder import flatten
-from fedloom.setting_trees import merged, nested, override
+from fedloom.config.trees import merged, nested, override
 
 # One thread a run: the cells are what runs side by side, and results are defined for one number of threads.
 ENGINE = {"name": "local", "workers": 0, "threads": 1}
@@ -116,7 +116,7 @@ def _resolved(
 ) -> Config:
     """Defaults < `tree`, of base and column < row < `values` < `overrides`, for the row's method."""
     from fedloom.data.registry import loader_of
-    from fedloom.parts import completed
+    from fedloom.experiment.parts import completed
 
     for above in (row.set, values):
         tree = merged(tree, above)
@@ -132,8 +132,8 @@ def _fitted(
     pairs: Sequence[tuple[Row, Column]], configs: Sequence[Config], told: dict[str, None]
 ) -> list[Config]:
     """The configurations with pictures and clients that fit all rows of their column, with the methods' settings."""
-    from fedloom.fitting import side_rules, with_side
-    from fedloom.parts import completed, counted
+    from fedloom.experiment.fitting import side_rules, with_side
+    from fedloom.experiment.parts import completed, counted
 
     rules: dict[str, dict[str, int]] = {}
     for (_, column), config in zip(pairs, configs):
@@ -159,7 +159,7 @@ def _placed(row: Row, column: Column) -> Iterator[None]:
 
 def folder_name(config: Config) -> str:
     """`METHOD-DATA-SEED-DIGEST`: the digest is of all that results depend on."""
-    from fedloom.experiment import FREE_ON_RESUME
+    from fedloom.experiment.loop import FREE_ON_RESUME
 
     flat = flatten(config.model_dump(mode="json"))
     telling = {key: value for key, value in flat.items() if key not in FREE_ON_RESUME}
@@ -175,8 +175,8 @@ def check_data(cells: Sequence[Cell]) -> None:
         BadInput: a data set cannot be read, or has too little for the clients; says which row and column.
     """
     from fedloom.methods.base import load_method
-    from fedloom.parts import split_data
-    from fedloom.scenes import cached_scene
+    from fedloom.experiment.parts import split_data
+    from fedloom.experiment.datasets import cached_dataset
 
     def key(cell: Cell) -> str:
         source = cell.config.data
@@ -186,7 +186,7 @@ def check_data(cells: Sequence[Cell]) -> None:
     for cell in sorted(cells, key=key):
         try:
             if key(cell) not in loaded:
-                loaded = {key(cell): cached_scene(cell.config.data)}  # one at a time: they can be large
+                loaded = {key(cell): cached_dataset(cell.config.data)}  # one at a time: they can be large
             if load_method(cell.config.method)[0].clients:
                 split_data(cell.config, loaded[key(cell)])
         except BadInput as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedloom.comparison.measures import MEASURES
 from fedloom.comparison.plan import Plan
-from fedloom.health import RunWarning, warnings_of
+from fedloom.reporting.health import RunWarning, warnings_of
 from fedloom.health.facts import listing
 
 Record = Mapping[str, Any]

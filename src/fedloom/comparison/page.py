@@ -10,7 +10,7 @@ from fedloom.comparison.doubts import place_text
 from fedloom.comparison.grids import Entry, Grid, grids, legend
 from fedloom.comparison.measures import MEASURES
 from fedloom.comparison.results import Comparison
-from fedloom.report.markup import (
+from fedloom.reporting.markup import (
     TRUST,
     Markup,
     esc,
@@ -24,7 +24,7 @@ from fedloom.report.markup import (
 )
 from fedloom.report.scores import number, second_text
 from fedloom.runs.disk import write_atomic
-from fedloom.yaml_core import dump
+from fedloom.config.yaml_core import dump
 
 PAGE = "report.html"
 

@@ -13,8 +13,8 @@ from fedloom.comparison.measures import MEASURES, TARGETS, TO_TARGET
 from fedloom.comparison.plan_tree import comparisons, plan_tree
 from fedloom.errors import BadInput, nearest, unknown
 from fedloom.methods.catalogue import CATALOGUE
-from fedloom.models.settings import Frozen
-from fedloom.setting_trees import merged, validate
+from fedloom.config.models import Frozen
+from fedloom.config.trees import merged, validate
 
 # Cells differ in these by the plan alone, and all run on one engine, so that they are comparable.
 RESERVED = ("method", "seed", "engine")

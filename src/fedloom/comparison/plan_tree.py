@@ -11,8 +11,8 @@ from typing import Any
 
 from fedloom.config import Config, preset_tree
 from fedloom.errors import BadInput, unknown
-from fedloom.setting_trees import merged, nested, read_tree
-from fedloom.yaml_core import Tree
+from fedloom.config.trees import merged, nested, read_tree
+from fedloom.config.yaml_core import Tree
 
 
 def comparisons() -> dict[str, Path]:

@@ -17,7 +17,7 @@ from fedloom.comparison.plan import Plan, Target
 from fedloom.comparison.statistics import clear_best, paired, spread
 from fedloom.errors import BadInput
 from fedloom.runs.disk import read_lines, read_object
-from fedloom.setting_trees import validate
+from fedloom.config.trees import validate
 
 FILE = "comparison.json"
 DONE, FAILED, OPEN = "done", "failed", "open"

@@ -20,7 +20,7 @@ from fedloom.comparison.watch import Watch
 from fedloom.comparison.worker import finished
 from fedloom.errors import BadInput, FedloomError, check_list
 from fedloom.runs.disk import explained, json_text, locked, read_object, write_atomic
-from fedloom.setting_trees import nested, validate
+from fedloom.config.trees import nested, validate
 
 PLAN = "plan.json"  # what --resume goes by
 
@@ -79,7 +79,7 @@ def compare(
         jobs: runs at a time; default one a processor.
         overrides, values: as for `fedloom.run`, for every cell.
         watch: told of everything as it happens.
-        run: "module:function" that does a cell, in place of `fedloom.experiment.run`.
+        run: "module:function" that does a cell, in place of `fedloom.experiment.loop.run`.
 
     Raises:
         BadInput: something given is wrong; nothing has been run.

@@ -12,7 +12,7 @@ from fedloom.comparison.doubts import place_text
 from fedloom.comparison.grids import Entry, Grid, grids, legend
 from fedloom.comparison.measures import MEASURES, RARE
 from fedloom.comparison.results import Comparison
-from fedloom.health import RunWarning
+from fedloom.reporting.health import RunWarning
 from fedloom.report.text import warning_lines
 from fedloom.runs.disk import write_atomic
 

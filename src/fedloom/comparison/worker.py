@@ -23,10 +23,10 @@ from fedloom.comparison.meter import Meter, cpu_seconds
 from fedloom.config import Config
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.frames import read_frame, write_frame
-from fedloom.federation.site import load_function, one_line
+from fedloom.federation.host import load_function, one_line
 from fedloom.runs.disk import locked, read_lines, read_object
 from fedloom.runs.folder import RunFolder, read_config
-from fedloom.setting_trees import validate
+from fedloom.config.trees import validate
 
 LOCKS = ".locks"  # beside the cells
 
@@ -37,7 +37,7 @@ def finished(folder: Path, config: Config) -> bool:
     Raises:
         FedloomError: the folder is damaged, or holds something else.
     """
-    from fedloom.experiment import refuse_another
+    from fedloom.experiment.loop import refuse_another
 
     refuse_another(RunFolder.open(folder), config)
     rows = read_lines(folder / "metrics.jsonl")
@@ -50,7 +50,7 @@ def do_cell(
     """Bring the cell to its end, from wherever it is.
 
     Args:
-        run: does or resumes a run, as `fedloom.experiment.run`.
+        run: does or resumes a run, as `fedloom.experiment.loop.run`.
 
     Returns:
         "done"; or "busy" when another process is at this cell.

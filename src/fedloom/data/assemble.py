@@ -14,14 +14,14 @@ from unicodedata import normalize
 
 import numpy as np
 
-from fedloom.data.decode import OnBad, Source, check_on_bad, check_size, decode_all
-from fedloom.data.generic import split_generic
+from fedloom.data.io.decode import OnBad, Source, check_on_bad, check_size, decode_all
+from fedloom.data.public_split import split_generic
 from fedloom.data.names import alike, by_name, numeric, readable
 from fedloom.data.overlap import Sample, twice
-from fedloom.data.pixels import Met, Range, check_range
-from fedloom.data.scene import ImageSet, Labels, Modality, Samples, Scene, TextSet
+from fedloom.data.io.pixels import Met, Range, check_range
+from fedloom.data.containers import ImageSet, Labels, ClientTask, Samples, FederatedDataset, TextSet
 from fedloom.errors import BadInput, printable, unknown
-from fedloom.randomness import stream_seed
+from fedloom.seeding import stream_seed
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Reading:
                 raise BadInput(f"{key}={value!r}, allowed: 0 to 1")
 
 
-Parts = Mapping[Modality, Listing]
+Parts = Mapping[ClientTask, Listing]
 
 
 def chosen_classes(names: Sequence[str], wanted: Sequence[str] | None) -> list[int]:
@@ -143,7 +143,7 @@ def _restrict(listing: Listing, chosen: Sequence[int], per_class: int | None, se
 
 
 def _read(
-    name: str, part: str, modality: Modality, listing: Listing, reading: Reading, met: Met
+    name: str, part: str, modality: ClientTask, listing: Listing, reading: Reading, met: Met
 ) -> tuple[Samples, Listing, list[str]]:
     """The samples of a listing, the listing of those that could be read, and the places of the others."""
     if not len(listing):
@@ -169,7 +169,7 @@ def assemble(
     *,
     shorten: bool = True,
     notes: Mapping[str, Any] | None = None,
-) -> Scene:
+) -> FederatedDataset:
     """Read the listed samples and build the Scene.
 
     Args:
@@ -187,10 +187,10 @@ def assemble(
     """
     chosen = chosen_classes(class_names, reading.classes)
     names = tuple(readable(class_names[i]) for i in chosen)
-    sets: dict[str, dict[Modality, Samples]] = {"train": {}, "test": {}}
-    listings: dict[Modality, Listing] = {}
+    sets: dict[str, dict[ClientTask, Samples]] = {"train": {}, "test": {}}
+    listings: dict[ClientTask, Listing] = {}
     bad: list[str] = []
-    samples_of: dict[str, dict[Modality, list[Sample]]] = {"train": {}, "test": {}}
+    samples_of: dict[str, dict[ClientTask, list[Sample]]] = {"train": {}, "test": {}}
     met = Met(reading.range)
     for part, listed in (("train", train), ("test", test)):
         for modality, listing in listed.items():
@@ -216,4 +216,4 @@ def assemble(
     for modality, own in samples_of["train"].items():
         what = "picture" if modality == "image" else modality
         counted |= twice(what, own, samples_of["test"].get(modality, ()))
-    return Scene(name, names, left, sets["test"], generic, notes={**(notes or {}), **counted})
+    return FederatedDataset(name, names, left, sets["test"], generic, notes={**(notes or {}), **counted})

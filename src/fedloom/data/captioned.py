@@ -1,4 +1,4 @@
-"""From a listing of captioned pictures to a PairSet for each part. What all readers of pairs share.
+"""From a listing of captioned pictures to a ImageTextPairs for each part. What all readers of pairs share.
 
 A reader only lists: which picture, with which captions, in which part. What is done with the awkward ones is here:
 
@@ -19,16 +19,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fedloom.data.decode import OnBad, Source, check_on_bad, check_size, decode_all
-from fedloom.data.files import on_disk
+from fedloom.data.io.decode import OnBad, Source, check_on_bad, check_size, decode_all
+from fedloom.data.io.files import on_disk
 from fedloom.data.overlap import in_both_parts
-from fedloom.data.pairs import PARTS, Pairs, PairSet, Part
-from fedloom.data.pixels import Met, Range, check_range
+from fedloom.data.pairs import PARTS, Pairs, ImageTextPairs, Part
+from fedloom.data.io.pixels import Met, Range, check_range
 from fedloom.errors import BadInput, listed, printable, unknown
-from fedloom.randomness import stream_seed
+from fedloom.seeding import stream_seed
 
 T = TypeVar("T")
-KINDS = {int: "a whole number", str: "text", list: "a list"}
+MODALITIES = {int: "a whole number", str: "text", list: "a list"}
 COUNTED = (
     "captions_empty",
     "captions_repeated",
@@ -123,7 +123,7 @@ def assemble_pairs(name: str, listed: Listed, reading: PairReading, notes: Mappi
     seen: set[str | int] = set()
     bad: list[str] = []
     met, read = Met(reading.range), dict[str, list[Source]]()
-    parts: dict[Part, PairSet] = {}
+    parts: dict[Part, ImageTextPairs] = {}
     for part in reading.parts or there:
         if part not in there:
             raise BadInput(f"{name}: no part {part!r}, there are: {', '.join(there)}")
@@ -139,7 +139,7 @@ def assemble_pairs(name: str, listed: Listed, reading: PairReading, notes: Mappi
             raise BadInput(f"{name}: none of the {len(listed[part])} {part} pictures can be used{first}")
         own = [chosen[i][1] for i in kept.tolist()]
         owner = np.repeat(np.arange(len(own), dtype=np.int64), [len(c) for c in own])
-        parts[part] = PairSet(images, tuple(text for c in own for text in c), owner)
+        parts[part] = ImageTextPairs(images, tuple(text for c in own for text in c), owner)
         read[part] = [sources[i] for i in kept.tolist()]
         bad += unread
     met.check()

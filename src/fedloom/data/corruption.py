@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedloom.data.corruption_rates import Corruption
-from fedloom.data.joint import JointSet, Kind
-from fedloom.data.pairs import PairSet
-from fedloom.data.scene import Held, ImageSet, Labels, Samples, TextSet
+from fedloom.config.corruption import Corruption
+from fedloom.data.joint import MultimodalSamples, Modality
+from fedloom.data.pairs import ImageTextPairs
+from fedloom.data.containers import ClientData, ImageSet, Labels, Samples, TextSet
 from fedloom.errors import BadInput
 
 Mask = NDArray[np.bool_]
@@ -32,13 +32,13 @@ class Corrupted:
     for want of a label, whatever else they lacked; wrong: samples left that have another label than their own.
     """
 
-    held: Held
+    held: ClientData
     missing: int
     unlabelled: int
     wrong: int
 
 
-def corrupt(held: Held, corruption: Corruption, classes: int, rng: np.random.Generator) -> Corrupted:
+def corrupt(held: ClientData, corruption: Corruption, classes: int, rng: np.random.Generator) -> Corrupted:
     """Corrupt what a client holds.
 
     A joint sample loses each kind of its own; with none left it is dropped. A picture or a text that is missing is
@@ -62,10 +62,10 @@ def corrupt(held: Held, corruption: Corruption, classes: int, rng: np.random.Gen
     had = list(_had(held).values())
     missing = [mask & (rng.random(N) < corruption.missing_modality) for mask in had]
     left = [mask & ~gone for mask, gone in zip(had, missing)]
-    usable = np.all(left, axis=0) if isinstance(held, PairSet) else np.any(left, axis=0)
+    usable = np.all(left, axis=0) if isinstance(held, ImageTextPairs) else np.any(left, axis=0)
     unlabelled: Mask = np.zeros(N, dtype=np.bool_)
     labels: Labels = np.zeros(N, dtype=np.int64)
-    if not isinstance(held, PairSet):
+    if not isinstance(held, ImageTextPairs):
         unlabelled = rng.random(N) < corruption.missing_label
         labels = relabel(held.labels, corruption, classes, rng)
     kept = np.flatnonzero(usable & ~unlabelled)
@@ -73,13 +73,13 @@ def corrupt(held: Held, corruption: Corruption, classes: int, rng: np.random.Gen
         kept = rng.integers(N, size=1)
         for mask in (*missing, unlabelled):
             mask[kept] = False
-        labels[kept] = 0 if isinstance(held, PairSet) else held.labels[kept]
+        labels[kept] = 0 if isinstance(held, ImageTextPairs) else held.labels[kept]
     lost = sum(int(gone.sum()) for gone in missing)
-    if isinstance(held, PairSet):
+    if isinstance(held, ImageTextPairs):
         return Corrupted(held.subset(kept), lost, 0, 0)
     wrong = int((labels[kept] != held.labels[kept]).sum())
     fewer = _relabelled(held.subset(kept), labels[kept])
-    if isinstance(fewer, JointSet):
+    if isinstance(fewer, MultimodalSamples):
         fewer = fewer.lacking({kind: gone[kept] for kind, gone in zip(fewer.kinds, missing)})
     return Corrupted(fewer, lost, int(unlabelled.sum()), wrong)
 
@@ -114,12 +114,12 @@ def _mistaken(classes: int, spread: float, rng: np.random.Generator) -> NDArray[
     return np.argsort(order, axis=1)[:, :m]
 
 
-def _had(held: Held) -> dict[Kind, Mask]:
+def _had(held: ClientData) -> dict[Modality, Mask]:
     """Of each kind whether a sample has it before anything goes missing, bool (N,)."""
-    if isinstance(held, JointSet):
+    if isinstance(held, MultimodalSamples):
         return dict(held.present)
     there = np.ones(len(held), dtype=np.bool_)
-    if isinstance(held, PairSet):
+    if isinstance(held, ImageTextPairs):
         return {"image": there, "text": there}
     return {"image" if isinstance(held, ImageSet) else "text": there}
 
@@ -130,4 +130,4 @@ def _relabelled(held: Samples, labels: Labels) -> Samples:
         return ImageSet(held.images, labels)
     if isinstance(held, TextSet):
         return TextSet(held.texts, labels)
-    return JointSet(held.parts, labels, held.present, held.ids)
+    return MultimodalSamples(held.parts, labels, held.present, held.ids)

@@ -14,9 +14,9 @@ from typing import Any
 
 from PIL import __version__ as pillow
 
-from fedloom.data.parquet import referred
+from fedloom.data.io.parquet import referred
 from fedloom.data.registry import DATASETS, PAIR_SETS, reader_of
-from fedloom.data.walk import walk
+from fedloom.data.io.walk import walk
 
 PACKAGE = Path(__file__).parent
 OURS = (PACKAGE.parent / "scenes.py", PACKAGE.parent / "randomness.py")  # they decide on what is kept, too

@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from fedloom.errors import BadInput, unknown
 
-Kind = Literal["audio", "image", "text"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+Modality = Literal["audio", "image", "text"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
 Part = NDArray[Any] | tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class JointSet:
+class MultimodalSamples:
     """N samples of two kinds each, one label a sample. Either kind may be missing from a sample, not both.
 
     Attributes:
-        parts: two kinds, in the order of the model's streams: that of `KINDS`.
+        parts: two kinds, in the order of the model's streams: that of `MODALITIES`.
             audio float16 or float32 (N, F, T), log-spectrograms of zero mean and unit deviation, F bands, T steps;
             image uint8 (N, M, H, W, 3), M frames of a clip or one picture;
             text: N strings.
@@ -30,9 +30,9 @@ class JointSet:
         ids: N names, for messages and records; default: none.
     """
 
-    parts: Mapping[Kind, Part]
+    parts: Mapping[Modality, Part]
     labels: NDArray[np.int64]
-    present: Mapping[Kind, NDArray[np.bool_]] = field(default_factory=dict)
+    present: Mapping[Modality, NDArray[np.bool_]] = field(default_factory=dict)
     ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -40,12 +40,12 @@ class JointSet:
             raise BadInput(f"a joint set has two kinds of data, not {len(self.parts)}")
         N = len(self.labels)
         for kind, part in self.parts.items():
-            if kind not in KINDS:
-                raise unknown("kind of data", str(kind), KINDS)
+            if kind not in MODALITIES:
+                raise unknown("kind of data", str(kind), MODALITIES)
             if len(part) != N:
                 raise BadInput(f"joint set: {N} labels but {len(part)} of {kind}")
             _check(kind, part)
-        if list(self.parts) != [kind for kind in KINDS if kind in self.parts]:
+        if list(self.parts) != [kind for kind in MODALITIES if kind in self.parts]:
             raise BadInput(
                 f"joint set: kinds in the order {', '.join(self.parts)}, expected {', '.join(KINDS)}"
             )
@@ -69,27 +69,27 @@ class JointSet:
         return len(self.labels)
 
     @property
-    def kinds(self) -> tuple[Kind, Kind]:
+    def kinds(self) -> tuple[Modality, Modality]:
         """The two kinds, in the order of the model's streams."""
         first, second = self.parts
         return first, second
 
     @property
-    def owned(self) -> tuple[Kind, ...]:
+    def owned(self) -> tuple[Modality, ...]:
         """The kinds of which at least one sample is there."""
         return tuple(kind for kind, mask in self.present.items() if mask.any())
 
-    def subset(self, index: NDArray[np.int64] | Sequence[int]) -> JointSet:
+    def subset(self, index: NDArray[np.int64] | Sequence[int]) -> MultimodalSamples:
         """The samples at `index`, in that order."""
         i = np.asarray(index, dtype=np.int64)
-        parts: dict[Kind, Part] = {
+        parts: dict[Modality, Part] = {
             k: tuple(p[int(j)] for j in i) if isinstance(p, tuple) else np.asarray(p[i])
             for k, p in self.parts.items()
         }
         ids = tuple(self.ids[int(j)] for j in i) if self.ids else ()
-        return JointSet(parts, self.labels[i], {k: m[i] for k, m in self.present.items()}, ids)
+        return MultimodalSamples(parts, self.labels[i], {k: m[i] for k, m in self.present.items()}, ids)
 
-    def lacking(self, missing: Mapping[Kind, NDArray[np.bool_]]) -> JointSet:
+    def lacking(self, missing: Mapping[Modality, NDArray[np.bool_]]) -> MultimodalSamples:
         """The same samples without what `missing` (kind: bool (N,)) names; samples left with nothing are dropped."""
         present = {
             k: m & ~missing.get(k, np.zeros(len(self), dtype=np.bool_)) for k, m in self.present.items()
@@ -97,7 +97,7 @@ class JointSet:
         kept = np.flatnonzero(np.any(list(present.values()), axis=0))
         fewer = self.subset(kept)
         left = {k: m[kept] for k, m in present.items()}
-        return JointSet(
+        return MultimodalSamples(
             {k: _blank(p, left[k]) for k, p in fewer.parts.items()}, fewer.labels, left, fewer.ids
         )
 
@@ -111,7 +111,7 @@ def _blank(part: Part, present: NDArray[np.bool_]) -> Part:
     return clean
 
 
-def _check(kind: Kind, part: Part) -> None:
+def _check(kind: Modality, part: Part) -> None:
     if kind == "text":
         if not isinstance(part, tuple):
             raise BadInput(f"joint set: text is a {type(part).__name__}, expected a tuple of strings")

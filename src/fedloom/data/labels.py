@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from fedloom.data.assemble import Listing
-from fedloom.data.files import read_json, read_names
+from fedloom.data.io.files import read_json, read_names
 from fedloom.data.names import alike, by_name, check_name, merged, numeric, position, spelled
-from fedloom.data.raw import Raw
+from fedloom.data.io.raw import Raw
 from fedloom.errors import BadInput, unknown
 
 SHOWN = 10  # numbers that a note spells out

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fedloom.data.pairs import PairSet
-from fedloom.data.scene import Scene
+from fedloom.data.pairs import ImageTextPairs
+from fedloom.data.containers import FederatedDataset
 from fedloom.errors import printable
 
 MOST = 5  # names in a line
@@ -69,7 +69,7 @@ SILENT = frozenset(
 MANY: Mapping[str, str] = {"image": "pictures", "text": "texts", "joint": "samples"}
 
 
-def data_notes(scene: Scene) -> list[str]:
+def data_notes(scene: FederatedDataset) -> list[str]:
     """What is to be known of the data before scores are believed; [] where all was read and nothing looks wrong."""
     return _sound(_absent(scene) + lines(scene.notes))
 
@@ -91,12 +91,12 @@ def lines(notes: Mapping[str, Any]) -> list[str]:
     return _sound(told)
 
 
-def _absent(scene: Scene) -> list[str]:
+def _absent(scene: FederatedDataset) -> list[str]:
     """Classes that a part lacks."""
     told = []
     for part, sets in (("training", scene.train), ("test", scene.test)):
         for modality, held in sets.items():
-            if isinstance(held, PairSet):
+            if isinstance(held, ImageTextPairs):
                 continue
             names = scene.names_of(modality)
             counts = np.bincount(held.labels, minlength=len(names))

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from fedloom.data.decode import Source
+from fedloom.data.io.decode import Source
 
 Sample = tuple[Source | str, int]  # with its label
 

@@ -16,7 +16,7 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 
 @dataclass(frozen=True)
-class PairSet:
+class ImageTextPairs:
     """N pictures of one size and their M captions, one or more each.
 
     images uint8 (N, H, W, 3); captions: M texts; owner int64 (M,): the picture that each caption describes. It never
@@ -60,14 +60,14 @@ class PairSet:
         first, last = np.searchsorted(self.owner, [image, image + 1])
         return self.captions[int(first) : int(last)]
 
-    def subset(self, index: NDArray[np.int64] | Sequence[int]) -> PairSet:
+    def subset(self, index: NDArray[np.int64] | Sequence[int]) -> ImageTextPairs:
         """The pictures at `index`, in that order, each with all of its captions."""
         i = np.asarray(index, dtype=np.int64)
         starts = self.starts
         kept = [j for n in i.tolist() for j in range(starts[:-1][n], starts[1:][n])]
         counts = np.diff(starts)[i]
         owner = np.repeat(np.arange(len(i), dtype=np.int64), counts)
-        return PairSet(self.images[i], tuple(self.captions[j] for j in kept), owner)
+        return ImageTextPairs(self.images[i], tuple(self.captions[j] for j in kept), owner)
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class Pairs:
     what was left out."""
 
     name: str
-    parts: Mapping[Part, PairSet]
+    parts: Mapping[Part, ImageTextPairs]
     notes: Mapping[str, Any] = field(default_factory=dict)
 
-    def __getitem__(self, part: Part) -> PairSet:
+    def __getitem__(self, part: Part) -> ImageTextPairs:
         if part not in self.parts:
             raise BadInput(f"{self.name}: no part {part!r}, there are: {', '.join(self.parts)}")
         return self.parts[part]

@@ -14,9 +14,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fedloom.data.scene import Labels
+from fedloom.data.containers import Labels
 from fedloom.errors import BadInput, unknown
-from fedloom.randomness import numpy_stream
+from fedloom.seeding import numpy_stream
 
 Scheme = Literal["iid", "dirichlet", "pathological"]
 Index = NDArray[np.int64]

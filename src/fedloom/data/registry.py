@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from fedloom.data.pairs import Pairs
-from fedloom.data.scene import Modality, Scene
+from fedloom.data.containers import ClientTask, FederatedDataset
 from fedloom.errors import BadInput, nearest, unknown
-from fedloom.setting_trees import fitting
+from fedloom.config.trees import fitting
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class DatasetInfo:
 
     name: str
     summary: str
-    modalities: tuple[Modality, ...]
+    modalities: tuple[ClientTask, ...]
     classes: int | None
     layout: str
     loader: str
@@ -40,7 +40,7 @@ _INFOS = (
         ("image", "text", "pair"),
         10,
         "",
-        "fedloom.data.flora:load",
+        "fedloom.data.datasets.flora:load",
         "drawn from a seed by this package",
     ),
     DatasetInfo(
@@ -49,7 +49,7 @@ _INFOS = (
         ("image",),
         10,
         "",
-        "fedloom.data.digits:load",
+        "fedloom.data.datasets.digits:load",
         "scikit-learn (UCI optical recognition of handwritten digits, test part)",
     ),
     DatasetInfo(
@@ -58,7 +58,7 @@ _INFOS = (
         ("image", "text"),
         102,
         "jpg/image_00001.jpg ..., imagelabels.mat, setid.mat, text_c10/class_00001/image_06734.txt ...",
-        "fedloom.data.flowers102:load",
+        "fedloom.data.datasets.flowers102:load",
         "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/ (captions: Reed et al. 2016)",
     ),
     DatasetInfo(
@@ -67,7 +67,7 @@ _INFOS = (
         ("image",),
         101,
         "images/<class>/<id>.jpg, meta/classes.txt, meta/train.txt and meta/test.txt (or .json)",
-        "fedloom.data.food101:load",
+        "fedloom.data.datasets.food101:load",
         "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
     ),
     DatasetInfo(
@@ -77,7 +77,7 @@ _INFOS = (
         100,
         "cifar-100-binary/{train,test}.bin with {fine,coarse}_label_names.txt, or "
         "cifar-100-python/{train,test,meta}",
-        "fedloom.data.cifar100:load",
+        "fedloom.data.datasets.cifar100:load",
         "https://www.cs.toronto.edu/~kriz/cifar.html",
     ),
     DatasetInfo(
@@ -86,7 +86,7 @@ _INFOS = (
         ("image", "text"),
         101,
         "images/{train,test}/<class>/<class>_<n>.jpg, texts/{train,test}_titles.csv",
-        "fedloom.data.upmc_food101:load",
+        "fedloom.data.datasets.upmc_food101:load",
         "Wang et al., Recipe recognition with large multimodal food dataset, 2015",
     ),
     DatasetInfo(
@@ -95,7 +95,7 @@ _INFOS = (
         ("image", "text"),
         20,
         "images_{train,test}.parquet, recipes_{train,test}.csv, labels.json",
-        "fedloom.data.food101_recipes:load",
+        "fedloom.data.datasets.food101_recipes:load",
         "Food-101 and github.com/dpapathanasiou/recipes, labels by title",
     ),
     DatasetInfo(
@@ -104,7 +104,7 @@ _INFOS = (
         ("text",),
         4,
         "train.csv and test.csv (class 1 to 4, title, description) and classes.txt, or AG_NEWS/ with them",
-        "fedloom.data.ag_news:load",
+        "fedloom.data.datasets.ag_news:load",
         "http://groups.di.unipi.it/~gulli/AG_corpus_of_news_articles.html (Zhang et al. 2015)",
     ),
     DatasetInfo(
@@ -113,7 +113,7 @@ _INFOS = (
         ("joint",),
         None,
         "",
-        "fedloom.data.duet:load",
+        "fedloom.data.datasets.duet:load",
         "synthesised from a seed by this package",
         ("audio", "image"),
     ),
@@ -123,7 +123,7 @@ _INFOS = (
         ("joint",),
         10,
         "train.npz and test.npz with image, audio, audio_offsets, label, speaker, take",
-        "fedloom.data.audio_visual_digits:load",
+        "fedloom.data.datasets.audio_visual_digits:load",
         "Free Spoken Digit Dataset and MNIST, paired",
         ("audio", "image"),
     ),
@@ -134,7 +134,7 @@ _INFOS = (
         6,
         "AudioWAV/<clip>.wav, Image-01-FPS/<clip>/<number>.jpg or VideoFlash/<clip>.flv, train.csv and test.csv "
         "(rows clip,EMO), processedResults/summaryTable.csv for task='perceived'",
-        "fedloom.data.cremad:load",
+        "fedloom.data.datasets.cremad:load",
         "https://github.com/CheyneyComputerScience/CREMA-D (Cao et al. 2014; lists: OGM-GE)",
         ("audio", "image"),
     ),
@@ -145,7 +145,7 @@ _INFOS = (
         28,
         "Annotations.txt, {train,val,test}Set.txt, and AVE/<VideoID>.mp4, or Image-01-FPS-SE/<VideoID>/<number>.jpg "
         "and Audio-SE/<VideoID>.wav",
-        "fedloom.data.ave:load",
+        "fedloom.data.datasets.ave:load",
         "https://github.com/YapengTian/AVE-ECCV18 (Tian et al. 2018)",
         ("audio", "image"),
     ),
@@ -157,7 +157,7 @@ _INFOS = (
         "data_image/<event>/<date>/<tweet>_<n>.jpg and "
         "crisismmd_datasplit_all/task_<task>_text_img_{train,dev,test}.tsv, or "
         "crisismmd_datasplit_agreed_label/..._agreed_lab_{train,dev,test}.tsv",
-        "fedloom.data.crisismmd:load",
+        "fedloom.data.datasets.crisismmd:load",
         "https://crisisnlp.qcri.org/crisismmd (Alam et al. 2018; splits: Ofli et al. 2020)",
         ("image", "text"),
     ),
@@ -167,7 +167,7 @@ _INFOS = (
         ("image", "text", "pair"),
         None,
         "",
-        "fedloom.data.mixed:load",
+        "fedloom.data.datasets.mixed:load",
         "the sets named by its options",
     ),
     DatasetInfo(
@@ -177,7 +177,7 @@ _INFOS = (
         None,
         "images/<class>/*.jpg or images_{train,test}.parquet, and/or texts_{train,test}.csv (columns text, "
         "label); or no root and the paths as options",
-        "fedloom.data.folder:load",
+        "fedloom.data.datasets.folder:load",
         "yours",
     ),
 )
@@ -200,7 +200,7 @@ _PAIR_INFOS = (
         "flickr30k",
         "Flickr30k by Karpathy's splits, five captions a picture",
         "dataset_flickr30k.json and flickr30k-images/<id>.jpg",
-        "fedloom.data.flickr:flickr30k",
+        "fedloom.data.datasets.flickr:flickr30k",
         "Young et al. 2014; splits: Karpathy and Fei-Fei 2015",
     ),
     PairSetInfo(
@@ -208,7 +208,7 @@ _PAIR_INFOS = (
         "Flickr8k, five captions a picture",
         "Flicker8k_Dataset/<id>.jpg, Flickr8k.token.txt and Flickr_8k.{train,dev,test}Images.txt, "
         "or {train,val,test}.parquet",
-        "fedloom.data.flickr:flickr8k",
+        "fedloom.data.datasets.flickr:flickr8k",
         "Hodosh et al. 2013",
     ),
     PairSetInfo(
@@ -216,21 +216,21 @@ _PAIR_INFOS = (
         "MS-COCO captions by Karpathy's splits or the official parts",
         "dataset_coco.json, or annotations/captions_{train,val}2017.json, with the pictures' folders, "
         "or {train,val,test}.parquet",
-        "fedloom.data.coco:coco",
+        "fedloom.data.datasets.coco:coco",
         "Chen et al. 2015",
     ),
     PairSetInfo(
         "caption_parquet",
         "your own captioned pictures in parquet files",
         "{train,val,test}.parquet (or shards, or files named by an option) with columns image and captions",
-        "fedloom.data.caption_parquet:load",
+        "fedloom.data.datasets.caption_parquet:load",
         "yours",
     ),
 )
 PAIR_SETS: dict[str, PairSetInfo] = {info.name: info for info in _PAIR_INFOS}
 
 
-def load_scene(name: str, root: str | Path | None = None, **options: Any) -> Scene:
+def load_dataset(name: str, root: str | Path | None = None, **options: Any) -> FederatedDataset:
     """Load a data set by name.
 
     Args:
@@ -250,7 +250,7 @@ def load_scene(name: str, root: str | Path | None = None, **options: Any) -> Sce
 
 def loader_of(
     name: str, root: str | Path | None, options: Mapping[str, Any]
-) -> tuple[Callable[..., Scene], dict[str, Any]]:
+) -> tuple[Callable[..., FederatedDataset], dict[str, Any]]:
     """The loader of that data set, which takes that root, and the options as it takes them; nothing is read.
 
     Raises:
@@ -260,7 +260,7 @@ def loader_of(
 
 
 def load_pairs(name: str, root: str | Path | None = None, **options: Any) -> Pairs:
-    """Load a set of captioned pictures by name: a key of PAIR_SETS. Otherwise as load_scene."""
+    """Load a set of captioned pictures by name: a key of PAIR_SETS. Otherwise as load_dataset."""
     load, options = _loader("set of pairs", PAIR_SETS, name, root, options)
     found: Pairs = load(root=root, **options)
     return found

@@ -52,7 +52,7 @@ _FILES = {
         "from fedloom.deployment.server_app import make_server_app\n\napp = make_server_app()\n"
     ),
     "fedloom_app/client_app.py": (
-        "from fedloom.federation.flower.client_app import make_client_app\n\napp = make_client_app()\n"
+        "from fedloom.federation.engines.flower.client_app import make_client_app\n\napp = make_client_app()\n"
     ),
     "LICENSE": "Apache License 2.0, see https://www.apache.org/licenses/LICENSE-2.0\n",
 }

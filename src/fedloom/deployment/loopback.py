@@ -16,7 +16,7 @@ from fedloom.deployment import pki
 from fedloom.deployment.events import follow, standing
 from fedloom.deployment.job import Job, event_file
 from fedloom.deployment.processes import alive
-from fedloom.deployment.settings import HostSettings
+from fedloom.config.silo import HostSettings
 from fedloom.deployment.silo import SiloSupervisor
 from fedloom.deployment.submit import hand_over
 from fedloom.deployment.superlink import SuperLink
@@ -80,7 +80,7 @@ class Loopback:
                 {
                     "name": name,
                     "threads": self.config.engine.threads,
-                    "initialiser": "fedloom.sites:settle_worker",
+                    "initialiser": "fedloom.experiment.clients:settle_worker",
                     "private_errors": False,
                     "keep": 3,
                     "recipe": None,

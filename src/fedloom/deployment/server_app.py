@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedloom.config import ARCHS, ClientGroup, Config
-from fedloom.data.scene import MODALITIES, Modality
+from fedloom.data.containers import CLIENT_TASKS, ClientTask
 from fedloom.deployment.events import EventLog, run_log
 from fedloom.deployment.job import Job, event_file
 from fedloom.errors import BadInput, FedloomError
-from fedloom.federation.flower.mail import words
+from fedloom.federation.engines.flower.transport import words
 from fedloom.federation.flower.pulls import look_often
 from fedloom.federation.silo.store import RUN_NAME
-from fedloom.models.settings import LearnerSettings
+from fedloom.config.models import ModelSettings
 from fedloom.runs.disk import read_object
 from fedloom.runs.folder import new_run_path
-from fedloom.setting_trees import validate
-from fedloom.silo_offer import at_the_silo, check_part, joint_model, joint_offer, server_models, unit_demanded
+from fedloom.config.trees import validate
+from fedloom.experiment.silo_offer import at_the_silo, check_part, joint_model, joint_offer, server_models, unit_demanded
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid, ServerApp
@@ -72,10 +72,10 @@ class NamedGrid:
 
 def carry_out(grid: Any, job: Job, server: Path) -> None:
     """Does the job; every failure is told in its event file, then raised."""
-    from fedloom import experiment
+    from fedloom.experiment import loop as experiment
     from fedloom.methods.base import load_method
-    from fedloom.scenes import cached_scene
-    from fedloom.site_parts import side_of
+    from fedloom.experiment.datasets import cached_dataset
+    from fedloom.experiment.client_parts import picture_side
 
     events, out = EventLog(event_file(server, job.id)), job.out
     try:
@@ -83,7 +83,7 @@ def carry_out(grid: Any, job: Job, server: Path) -> None:
         own = config.engine.mode == "deployment" and load_method(config.method)[0].clients
         if own and job.resume is None:
             events.stage(f"waiting for {config.engine.silos or 1} silos")
-            config = with_roster(config, roster(grid, config), side_of(cached_scene(config.data)))
+            config = with_roster(config, roster(grid, config), picture_side(cached_dataset(config.data)))
             server_models(config)  # refused before anything is trained
             joint_offer(config)
         if out is None and job.resume is None:
@@ -107,10 +107,10 @@ def roster(grid: Any, config: Config) -> list[dict[str, Any]]:
     Raises:
         FedloomError: too few silos come, or too few of those fit this server.
     """
-    from fedloom.federation.flower.mail import Mail, check_name, hello, wait_for_nodes
+    from fedloom.federation.engines.flower.transport import Transport, check_name, hello, wait_for_nodes
     from fedloom.federation.messages import ContractBreach
 
-    mail, wanted, patience = Mail(grid), config.engine.silos or 1, config.engine.patience
+    mail, wanted, patience = Transport(grid), config.engine.silos or 1, config.engine.patience
     nodes = wait_for_nodes(mail, wanted, patience)
     known, found = mail.admitted(), []
     for node, said in hello(mail, nodes, patience).items():
@@ -170,20 +170,20 @@ def with_roster(config: Config, said: list[dict[str, Any]], side: int = 0) -> Co
         raise FedloomError(
             f"{len(there)} of {wanted} silos can take part: {(left_out or ['no more came'])[0]}"
         )
-    groups = {m: [group for modality, group in there.values() if modality == m] for m in MODALITIES}
+    groups = {m: [group for modality, group in there.values() if modality == m] for m in CLIENT_TASKS}
     clients = config.clients.model_dump(mode="json") | groups
     return config.model_copy(update={"clients": validate(type(config.clients), clients, "clients")})
 
 
 def _group(
-    header: Mapping[str, Any], side: int, unit: bool, joint: Sequence[LearnerSettings]
-) -> tuple[Modality, dict[str, Any]]:
+    header: Mapping[str, Any], side: int, unit: bool, joint: Sequence[ModelSettings]
+) -> tuple[ClientTask, dict[str, Any]]:
     """(modality, client group) of a silo's word about itself, which may be anything. Raises BadInput.
 
     unit: whether the method needs representations of unit length; joint: the run's own models of joint clients.
     """
     about = header.get("about")
-    if not isinstance(about, dict) or about.get("modality") not in MODALITIES:
+    if not isinstance(about, dict) or about.get("modality") not in CLIENT_TASKS:
         raise BadInput(f"it says {words(about)[:100]} of itself; a modality and a model are needed")
     name, model = about.get("name"), about.get("model")
     if not isinstance(name, str) or not RUN_NAME.fullmatch(name):
@@ -209,18 +209,18 @@ def _group(
             f"model.hidden = {group.hidden}, model.layers = {group.layers}: about {size:.1e} weights, "
             f"allowed: {_LARGEST:.1e}"
         )
-    modality: Modality = about["modality"]
+    modality: ClientTask = about["modality"]
     return modality, group.model_dump(mode="json")
 
 
-def _joint_group(name: str, model: dict[str, Any] | None, run: Sequence[LearnerSettings]) -> dict[str, Any]:
+def _joint_group(name: str, model: dict[str, Any] | None, run: Sequence[ModelSettings]) -> dict[str, Any]:
     """The run's model for a joint silo that says `model` of its own. Raises BadInput where that is another one."""
     if not run:
         raise BadInput("modality = 'joint': the run names no model for joint clients; set clients.joint")
     own = None
     if model is not None:
         weights = at_the_silo(model.get("arch"), model.get("pretrained"))
-        own = validate(LearnerSettings, {**model, "pretrained": weights}, "model")
+        own = validate(ModelSettings, {**model, "pretrained": weights}, "model")
     joint_model(own, run[0])
     return ClientGroup(**run[0].model_dump(), name=name).model_dump(mode="json")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.deployment.processes import is_held
-from fedloom.deployment.settings import SiloData, SiloSettings
+from fedloom.config.silo import SiloData, SiloSettings
 from fedloom.deployment.supervisor import SiloSupervisor
 from fedloom.deployment.validity import KIT, validity
 from fedloom.errors import BadInput
 from fedloom.runs.disk import explained, read_object
-from fedloom.silo_data import check_data
+from fedloom.experiment.silo_data import check_data
 
 # Options of the reader `folder` that name files.
 _PATHS = ("images_train", "images_test", "texts_train", "texts_test", "labels_file")
@@ -27,21 +27,21 @@ def worker_settings(settings: SiloSettings) -> dict[str, Any]:
 
     Raises BadInput for settings that do not do.
     """
-    from fedloom.silos import describe_silo
+    from fedloom.experiment.silo_client import describe_silo
 
     dump = settings.model_dump(mode="json")
     dump["data"]["root"] = _absolute(settings.data)
     recipe = {
         "modality": settings.modality,
-        "prepare": "fedloom.silos:prepare_run",
-        "factory": "fedloom.silos:build_silo_client",
+        "prepare": "fedloom.experiment.silo_client:prepare_run",
+        "factory": "fedloom.experiment.silo_client:build_silo_client",
         "arguments": {"silo": dump},
         "about": describe_silo(dump),
     }
     return {
         "name": settings.name,
         "threads": settings.threads,
-        "initialiser": "fedloom.sites:settle_worker",
+        "initialiser": "fedloom.experiment.clients:settle_worker",
         "private_errors": settings.private_errors,
         "keep": settings.keep,
         "recipe": recipe,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fedloom.config import Config
 from fedloom.errors import FedloomError
 from fedloom.federation.flower.client_app import make_client_app
-from fedloom.federation.silo.letters import Letter
+from fedloom.federation.engines.silo.envelopes import Envelope
 from fedloom.progress import Observer
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Played:
     threads: int
     initialiser: str
 
-    def __call__(self, letter: Letter, node: dict[str, Any]) -> Letter:
+    def __call__(self, letter: Envelope, node: dict[str, Any]) -> Envelope:
         from fedloom.federation.silo.resident import host_from
 
         name = f"silo-{node['partition-id']}"
@@ -62,7 +62,7 @@ class Simulation:
 
     def run(self) -> Run:
         """The run, once it is over. Raises what it failed with."""
-        from fedloom import experiment
+        from fedloom.experiment import loop as experiment
         from fedloom.deployment.offline import engine_environment
 
         os.environ.update(engine_environment(self.folder.federation / "flower"))
@@ -83,7 +83,7 @@ class Simulation:
                 failed.append(error)
 
         silos = str((self.folder.federation / "silos").resolve())
-        played = Played(silos, self.config.engine.threads, "fedloom.sites:settle_worker")
+        played = Played(silos, self.config.engine.threads, "fedloom.experiment.clients:settle_worker")
         try:
             with own_sigterm():
                 run_simulation(server, make_client_app(played), self.silos, backend_config=self._backend())

@@ -56,7 +56,7 @@ def main() -> None:
     """Is `flower-superexec`, and in the processes that it starts `flwr-clientapp`."""
     from flwr.supernode.cli import flwr_clientapp
 
-    import fedloom.federation.flower.client_app  # noqa: F401  for the forks
+    import fedloom.federation.engines.flower.client_app  # noqa: F401  for the forks
 
     warm = Warm()  # before anything starts a thread
     if warm.command is not None:

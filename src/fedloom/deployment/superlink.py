@@ -20,7 +20,7 @@ from fedloom.deployment import pki
 from fedloom.deployment.flower_cli import FlowerCli
 from fedloom.deployment.offline import engine_environment, require_flower
 from fedloom.deployment.processes import Child, check_port, free_port, is_held
-from fedloom.deployment.settings import HostSettings
+from fedloom.config.silo import HostSettings
 from fedloom.deployment.superlink_log import LISTENING, Reader, reason
 from fedloom.errors import BadInput, FedloomError
 from fedloom.runs.disk import explained, json_text, locked, read_object, write_atomic

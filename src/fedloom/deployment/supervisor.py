@@ -222,7 +222,7 @@ class SiloSupervisor:
         threads = str(self.settings.get("threads", 1))
         limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
         self.worker = Child(
-            [sys.executable, "-P", "-m", "fedloom.federation.silo.resident"]
+            [sys.executable, "-P", "-m", "fedloom.federation.engines.silo.resident"]
             + [f"--{name}={value}" for name, value in options.items()],
             log=self.folder / "logs" / "worker.log",
             env={**engine_environment(self.folder / "flower"), **limits},

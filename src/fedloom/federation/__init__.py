@@ -4,12 +4,12 @@ from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract
 from fedloom.federation.exchange import Missing, Reply
 from fedloom.federation.ledger import Ledger, read_ledger
-from fedloom.federation.local import LocalFederation
+from fedloom.federation.engines.local import LocalFederation
 from fedloom.federation.messages import ContractBreach, Empty, Tensor, Tensors
-from fedloom.federation.site import ClientHalf, Site, SiteError, SiteSpec
+from fedloom.federation.host import HostedClient, ClientHost, ClientError, ClientSpec
 
 __all__ = [
-    "ClientHalf",
+    "Client",
     "ContractBreach",
     "Empty",
     "Federation",
@@ -19,7 +19,7 @@ __all__ = [
     "Reply",
     "Site",
     "SiteError",
-    "SiteSpec",
+    "ClientSpec",
     "Tensor",
     "Tensors",
     "WireContract",

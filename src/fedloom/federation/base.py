@@ -25,7 +25,7 @@ from fedloom.federation.exchange import Delivery, Missing, Reply, Request
 from fedloom.federation.files import replace_file
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.messages import ContractBreach
-from fedloom.federation.site import Outcome
+from fedloom.federation.host import Outcome
 from fedloom.runs.disk import read_object
 
 log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class Federation(ABC):
         self._load(folder, {"round": at})
         self.round = at
 
-    def roll_call(self) -> None:
+    def refresh_clients(self) -> None:
         """Brings `clients` up to date, for engines whose clients come and go. Called between asks."""
         return None
 

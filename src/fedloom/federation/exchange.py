@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from fedloom.federation.site import Failure, Outcome
+from fedloom.federation.host import Failure, Outcome
 
 
 @dataclass(frozen=True)

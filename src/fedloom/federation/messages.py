@@ -31,10 +31,10 @@ DTYPES = (
     *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
     *("float16", "float32", "float64"),
 )
-Kind = Literal["tensor", "tensors", "text", "texts", "int", "float", "flag"]
+Modality = Literal["tensor", "tensors", "text", "texts", "int", "float", "flag"]
 Array = NDArray[Any]
 
-_PLAIN: dict[Any, Kind] = {str: "text", int: "int", float: "float", bool: "flag", tuple[str, ...]: "texts"}
+_PLAIN: dict[Any, Modality] = {str: "text", int: "int", float: "float", bool: "flag", tuple[str, ...]: "texts"}
 
 
 class ContractBreach(BadInput):
@@ -87,7 +87,7 @@ class Field:
     """One declared field of a message class; `spec` is None for strings and numbers."""
 
     name: str
-    kind: Kind
+    kind: Modality
     optional: bool
     spec: Tensor | Tensors | None = None
 
@@ -96,7 +96,7 @@ class Field:
         return f"{text} or None" if self.optional else text
 
 
-_NAMES: dict[Kind, str] = {
+_NAMES: dict[Modality, str] = {
     "tensor": "an array",
     "tensors": "arrays by name",
     "text": "str",
@@ -183,7 +183,7 @@ def _field(owner: str, field: dataclasses.Field[Any], hint: Any) -> Field:
         spec = next((e for e in extras if isinstance(e, Tensor | Tensors)), None)
     origin = typing.get_origin(hint) or hint
     is_class = isinstance(origin, type)
-    kind: Kind | None = None
+    kind: Modality | None = None
     if isinstance(spec, Tensor) and is_class and issubclass(origin, np.ndarray):
         kind = "tensor"
     elif isinstance(spec, Tensors) and is_class and issubclass(origin, Mapping):

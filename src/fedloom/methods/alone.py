@@ -15,9 +15,9 @@ from pydantic import Field
 
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
-from fedloom.methods.base import ClientHalf, Info, LabelInfo, Method, ServerHalf, Tools, TrainOrder
+from fedloom.methods.base import Client, Info, LabelInfo, Method, Server, ServerContext, TrainOrder
 from fedloom.methods.tuning import Tuner, TuningSettings
-from fedloom.models.settings import Frozen
+from fedloom.config.models import Frozen
 
 
 class StandaloneSettings(Frozen):
@@ -27,7 +27,7 @@ class StandaloneSettings(Frozen):
     extra_steps: int = Field(40, ge=0, description="more private steps: what others spend on shared samples")
 
 
-class Standalone(ServerHalf):
+class Standalone(Server):
     """No server at all: only tells the clients that a round has begun."""
 
     settings: StandaloneSettings
@@ -49,12 +49,12 @@ class SelfFinetuneSettings(TuningSettings):
     )
 
 
-class SelfFinetune(ServerHalf):
+class SelfFinetune(Server):
     """A generator tuned on what it draws itself: no votes, no filter, no clients."""
 
     settings: SelfFinetuneSettings
 
-    def __init__(self, tools: Tools, settings: SelfFinetuneSettings) -> None:
+    def __init__(self, tools: ServerContext, settings: SelfFinetuneSettings) -> None:
         text: Literal["caption", "prompt"] = "caption" if settings.data == "caption" else "prompt"
         super().__init__(tools, settings.model_copy(update={"train_text": text}))
         self.tuner = Tuner(tools, self.settings)
@@ -84,12 +84,12 @@ class SelfFinetune(ServerHalf):
         return Info(LabelInfo(images, tuple(captions), drawn, drawn, kept), {"generator": loss})
 
 
-class Centralised(ServerHalf):
+class Centralised(Server):
     """A generator tuned on the clients' real pictures, pooled."""
 
     settings: TuningSettings
 
-    def __init__(self, tools: Tools, settings: TuningSettings) -> None:
+    def __init__(self, tools: ServerContext, settings: TuningSettings) -> None:
         super().__init__(tools, settings)
         if tools.real is None:
             raise BadInput("centralised tuning needs real pictures, and this data set has none for clients")
@@ -109,7 +109,7 @@ def _no_verbs(settings: Frozen) -> dict[str, tuple[type, type]]:
 STANDALONE = Method(
     "standalone",
     StandaloneSettings,
-    ClientHalf,
+    Client,
     Standalone,
     _no_verbs,
     pairs=True,
@@ -119,7 +119,7 @@ STANDALONE = Method(
 SELF_FINETUNE = Method(
     "self-finetune",
     SelfFinetuneSettings,
-    ClientHalf,
+    Client,
     SelfFinetune,
     _no_verbs,
     frozenset({"generator", "captioner", "features"}),
@@ -128,7 +128,7 @@ SELF_FINETUNE = Method(
 CENTRALISED = Method(
     "centralised",
     TuningSettings,
-    ClientHalf,
+    Client,
     Centralised,
     _no_verbs,
     frozenset({"generator", "real"}),

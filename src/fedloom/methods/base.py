@@ -1,7 +1,7 @@
 """What every method is made of: a client half, a server half, messages, settings.
 
 A client half works with what its site gives it (`Site`): learner, data, training, random streams. A server half works
-with the server's tools (`Tools`), the federation and its own state. Neither sees an engine, a data set or the other.
+with the server's tools (`ServerContext`), the federation and its own state. Neither sees an engine, a data set or the other.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedloom.config import ClientsSettings
-from fedloom.data.scene import Modality
+from fedloom.data.containers import ClientTask
 from fedloom.errors import FedloomError, unknown
 from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract
 from fedloom.federation.messages import Empty
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.methods.catalogue import CATALOGUE
-from fedloom.methods.site import Inputs, Site
-from fedloom.models.settings import Frozen
-from fedloom.randomness import numpy_stream, torch_stream
+from fedloom.methods.context import Inputs, ClientContext
+from fedloom.config.models import Frozen
+from fedloom.seeding import numpy_stream, torch_stream
 
 State = tuple[dict[str, NDArray[Any]], dict[str, Any]]
 
@@ -66,10 +66,10 @@ COMMON_VERBS: Mapping[str, tuple[type, type]] = {"evaluate": (Empty, Scores), "t
 UNCOUNTED = frozenset(COMMON_VERBS)
 
 
-class ClientHalf:
+class Client:
     """A client: answers the verbs of its method. This one only trains alone and is scored."""
 
-    def __init__(self, site: Site, settings: Any) -> None:
+    def __init__(self, site: ClientContext, settings: Any) -> None:
         self.site, self.settings = site, settings
 
     def evaluate(self, message: Empty, *, round: int) -> Scores:
@@ -107,7 +107,7 @@ class ClientHalf:
 
 
 @dataclass(frozen=True)
-class Tools:
+class ServerContext:
     """What a server half may use. A method that needs none of a kind never touches it."""
 
     class_names: tuple[str, ...]
@@ -122,8 +122,8 @@ class Tools:
     features: Callable[[NDArray[np.uint8]], Tensor] | None = None  # a frozen picture encoder's vectors (N, D)
     real: Any = None  # labelled real pictures: for the centralised upper bound only
     public: Any = None  # pairs of picture and text that no client holds
-    modalities: tuple[Modality, ...] = ()  # of the clients
-    learners: Callable[[Modality], Site] | None = None  # a task model of the server's own, with no data
+    modalities: tuple[ClientTask, ...] = ()  # of the clients
+    learners: Callable[[ClientTask], ClientContext] | None = None  # a task model of the server's own, with no data
 
     def rng(self, *names: object) -> np.random.Generator:
         """The server's NumPy stream called `names`."""
@@ -156,10 +156,10 @@ class Info:
     facts: Mapping[str, float | None] = field(default_factory=dict)  # of the method's inner life, for people
 
 
-class ServerHalf:
+class Server:
     """A server: `round` is one round of the method; state is what must survive a crash."""
 
-    def __init__(self, tools: Tools, settings: Any) -> None:
+    def __init__(self, tools: ServerContext, settings: Any) -> None:
         self.tools, self.settings = tools, settings
 
     def round(self, federation: Federation) -> Info:
@@ -173,14 +173,14 @@ class ServerHalf:
     def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Take up `state()` again."""
 
-    def embed(self, modality: Modality, samples: Any) -> Tensor | None:
+    def embed(self, modality: ClientTask, samples: Any) -> Tensor | None:
         """Representations (N, D) by a model of the server's own, which is then scored by retrieval; None: it has none.
 
         samples: pictures uint8 (N, H, W, 3) or N texts, as `modality` says.
         """
         return None
 
-    def shared_model(self) -> Site | None:
+    def shared_model(self) -> ClientContext | None:
         """A site without data around the model that all joint clients share, to be scored; None: they share none."""
         return None
 
@@ -191,8 +191,8 @@ class Method:
 
     name: str
     settings: type[Frozen]
-    client: type[ClientHalf]
-    server: type[ServerHalf]
+    client: type[Client]
+    server: type[Server]
     verbs: Callable[[Any], Mapping[str, tuple[Any, Any]]]
     # Tools beyond the federation, of generator, captioner, features, real, public, learners; or a function of the
     # settings that says which.
@@ -212,7 +212,7 @@ class Method:
     # The clients' models that the method is defined on, in place of the configured ones.
     models: Callable[[Any, ClientsSettings], ClientsSettings] = lambda settings, clients: clients
     # The method's own parts on a client's warm-started learner.
-    dress: Callable[[nn.Module, Any], nn.Module] = lambda learner, settings: learner
+    wrap_model: Callable[[nn.Module, Any], nn.Module] = lambda learner, settings: learner
 
     def tools(self, settings: Any) -> frozenset[str]:
         """The tools that the server half is given."""

@@ -241,7 +241,7 @@ CATALOGUE: Mapping[str, Entry] = {
         preset="fedcmi",
     ),
     "r-standalone": Entry(
-        "fedloom.methods.paired_baselines:R_STANDALONE",
+        "fedloom.methods.retrieval_baselines:R_STANDALONE",
         "each client trains on its own data only, and so does the server on its public pairs",
         _FEDAFD,
         "image, text, pair",
@@ -250,7 +250,7 @@ CATALOGUE: Mapping[str, Entry] = {
         preset="fedafd",
     ),
     "r-fedmd": Entry(
-        "fedloom.methods.paired_baselines:R_FEDMD",
+        "fedloom.methods.retrieval_baselines:R_FEDMD",
         "FedMD on representations: clients are drawn towards everybody's mean",
         _FEDAFD,
         "image, text, pair",
@@ -259,7 +259,7 @@ CATALOGUE: Mapping[str, Entry] = {
         preset="fedafd",
     ),
     "r-fedgems": Entry(
-        "fedloom.methods.paired_baselines:R_FEDGEMS",
+        "fedloom.methods.retrieval_baselines:R_FEDGEMS",
         "FedGEMS on representations: the server believes those that are right where it is wrong",
         _FEDAFD,
         "image, text, pair",
@@ -268,7 +268,7 @@ CATALOGUE: Mapping[str, Entry] = {
         preset="fedafd",
     ),
     "r-fed-et": Entry(
-        "fedloom.methods.paired_baselines:R_FEDET",
+        "fedloom.methods.retrieval_baselines:R_FEDET",
         "Fed-ET on representations: clients weighed by the variance of their scores",
         _FEDAFD,
         "image, text, pair",
@@ -277,7 +277,7 @@ CATALOGUE: Mapping[str, Entry] = {
         preset="fedafd",
     ),
     "r-creamfl": Entry(
-        "fedloom.methods.paired_baselines:R_CREAMFL",
+        "fedloom.methods.retrieval_baselines:R_CREAMFL",
         "CreamFL with clients of any task: contrast between and within modalities, at clients and server",
         _FEDAFD,
         "image, text, pair",

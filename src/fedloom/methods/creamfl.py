@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.data.scene import Modality
+from fedloom.data.containers import ClientTask
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
@@ -40,25 +40,25 @@ from fedloom.functional.contrast import contrast_weights, symmetric_infonce
 from fedloom.functional.ensemble import grouped
 from fedloom.functional.fusion import mean_over
 from fedloom.functional.norms import unit
-from fedloom.methods.base import Done, Method, Tools
-from fedloom.methods.replies import Opinions
-from fedloom.methods.shared import (
+from fedloom.methods.base import Done, Method, ServerContext
+from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.shared_samples import (
     Samples,
     SharedClient,
     SharedServer,
-    Verdict,
+    Aggregate,
     answered,
     labels_of,
     majority,
     needs,
 )
 from fedloom.methods.shared_messages import ASKED, Labelled, Representations, SharedSettings
-from fedloom.methods.site import Inputs, Site, load_optimizer_state, optimizer_state, rows
+from fedloom.methods.context import Inputs, ClientContext, load_optimizer_state, optimizer_state, rows
 from fedloom.models.fit import adamw, fit, index_batches, load_arrays, part_of, state_arrays
-from fedloom.randomness import global_torch_stream
+from fedloom.seeding import global_torch_stream
 
 Array = NDArray[Any]
-MODALITIES: tuple[Modality, ...] = ("image", "text")
+CLIENT_TASKS: tuple[ClientTask, ...] = ("image", "text")
 
 
 class Settings(SharedSettings):
@@ -105,7 +105,7 @@ class Client(SharedClient):
 
     settings: Settings
 
-    def __init__(self, site: Site, settings: Settings) -> None:
+    def __init__(self, site: ClientContext, settings: Settings) -> None:
         super().__init__(site, settings)
         self.said: Tensor | None = None
         self._private = site.rng("shared", "private")
@@ -124,7 +124,7 @@ class Client(SharedClient):
         """G of both modalities, and the model's own words of before."""
         assert self.said is not None
         found = {"said": self.said[kept]}
-        for m in MODALITIES:
+        for m in CLIENT_TASKS:
             given = getattr(message, m)
             if given is not None:
                 found["own" if m == self.site.modality else "other"] = torch.from_numpy(given)
@@ -167,20 +167,20 @@ class Server(SharedServer):
     settings: Settings
     formula = "creamfl"
 
-    def __init__(self, tools: Tools, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: Settings) -> None:
         super().__init__(tools, settings)
-        self.models: dict[Modality, Site] = {}
+        self.models: dict[ClientTask, ClientContext] = {}
         if settings.shared == "public":
             if tools.learners is None:
                 raise BadInput("CreamFL on a public set needs encoders on the server, and this run has none")
-            self.models = {m: tools.learners(m) for m in MODALITIES}
+            self.models = {m: tools.learners(m) for m in CLIENT_TASKS}
             both = [p for site in self.models.values() for p in site.learner.parameters()]
             self.optimizer = adamw(both, settings.server_rate)
 
-    def judge(self, t: int, federation: Federation, samples: Samples, opinions: Opinions) -> Verdict:
+    def judge(self, t: int, federation: Federation, samples: Samples, opinions: ClientOutputs) -> Aggregate:
         """Global representations; labels by unweighted majority."""
         if not len(opinions.representations):
-            return Verdict(torch.full((len(samples),), -1), {})
+            return Aggregate(torch.full((len(samples),), -1), {})
         inputs = {
             m: site.inputs(samples.images if m == "image" else samples.texts)
             for m, site in self.models.items()
@@ -197,29 +197,29 @@ class Server(SharedServer):
             anchors = {m: site.look(inputs[m])[0] for m, site in self.models.items()}
         spoken = anchors if self.models else targets
         kept = opinions.present.any(0)
-        lesson = Globals(kept.numpy(), **{m: spoken[m][kept].numpy() for m in MODALITIES if m in spoken})
-        return Verdict(
+        lesson = Globals(kept.numpy(), **{m: spoken[m][kept].numpy() for m in CLIENT_TASKS if m in spoken})
+        return Aggregate(
             majority(opinions, len(self.tools.class_names), samples.labels),
             dict.fromkeys(answered(opinions), lesson),
-            torch.stack([targets[m] for m in MODALITIES if m in targets]).mean(0),
+            torch.stack([targets[m] for m in CLIENT_TASKS if m in targets]).mean(0),
             losses,
         )
 
-    def _of(self, opinions: Opinions, m: Modality) -> list[int]:
+    def _of(self, opinions: ClientOutputs, m: ClientTask) -> list[int]:
         return [k for k, modality in enumerate(opinions.modalities) if modality == m]
 
-    def _means(self, opinions: Opinions) -> dict[Modality, Tensor]:
+    def _means(self, opinions: ClientOutputs) -> dict[ClientTask, Tensor]:
         """What the clients of each modality say on average."""
         found = {}
-        for m in MODALITIES:
+        for m in CLIENT_TASKS:
             if own := self._of(opinions, m):
                 found[m] = mean_over(opinions.representations[own], opinions.present[own])
         return found
 
-    def _aggregate(self, opinions: Opinions, anchors: Mapping[Modality, Tensor]) -> dict[Modality, Tensor]:
+    def _aggregate(self, opinions: ClientOutputs, anchors: Mapping[ClientTask, Tensor]) -> dict[ClientTask, Tensor]:
         """sum alpha_k z_k per modality; alpha: softmax over its clients of the log-softmax at the own sample."""
         found = {}
-        for m, other in zip(MODALITIES, reversed(MODALITIES), strict=True):
+        for m, other in zip(CLIENT_TASKS, reversed(CLIENT_TASKS), strict=True):
             if not (own := self._of(opinions, m)):
                 continue
             z, here = opinions.representations[own], opinions.present[own]
@@ -232,9 +232,9 @@ class Server(SharedServer):
     def _train(
         self,
         t: int,
-        inputs: Mapping[Modality, Inputs],
-        targets: Mapping[Modality, Tensor],
-        opinions: Opinions,
+        inputs: Mapping[ClientTask, Inputs],
+        targets: Mapping[ClientTask, Tensor],
+        opinions: ClientOutputs,
     ) -> float | None:
         """Contrast between the encoders on public pairs, and 0.3 times the distance to the targets."""
         s, sites = self.settings, self.models

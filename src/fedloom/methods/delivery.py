@@ -22,7 +22,7 @@ AT = "@"  # name + AT: the places of the values called name, in a tensor laid fl
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Delta:
     """Arrays that lead from version `base` (0: from nothing) to `version`."""
 
     arrays: Arrays
@@ -57,12 +57,12 @@ class Delivery:
                 self.change |= _change(name, value - self.held[name], self.share)
             self.held = applied(self.held, self.change)
 
-    def parcel(self, has: int) -> Parcel:
+    def parcel(self, has: int) -> Delta:
         """What leads a receiver that has version `has` (0: none) to the newest."""
         if self.sending == "changes" and self.version > 1 and has == self.version - 1:
-            return Parcel(self.change, has, self.version)
+            return Delta(self.change, has, self.version)
         small = self.sending == "changes" and self.version == 1
-        return Parcel(
+        return Delta(
             {k: v.astype(np.float16) for k, v in self.held.items()} if small else self.held, 0, self.version
         )
 
@@ -108,7 +108,7 @@ def applied(held: Mapping[str, NDArray[Any]], change: Mapping[str, NDArray[Any]]
     return new
 
 
-def received(held: Mapping[str, NDArray[Any]], version: int, parcel: Parcel) -> Arrays:
+def received(held: Mapping[str, NDArray[Any]], version: int, parcel: Delta) -> Arrays:
     """What a receiver that holds `held`, of `version`, holds after a parcel. Raises ValueError for one not for it."""
     if parcel.base == 0:
         return {k: v.astype(np.float32) for k, v in parcel.arrays.items()}

@@ -36,11 +36,11 @@ from torch.nn.utils import parameters_to_vector
 from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
 from fedloom.federation.messages import Empty, Tensors
-from fedloom.methods.base import ClientHalf, Info, Method, ServerHalf, Tools
-from fedloom.methods.site import Inputs, Site
-from fedloom.models.adapters import Bottleneck, export_weights, put
-from fedloom.models.settings import Frozen
-from fedloom.randomness import global_torch_stream
+from fedloom.methods.base import Client, Info, Method, Server, ServerContext
+from fedloom.methods.context import Inputs, ClientContext
+from fedloom.models.clients.adapters import Bottleneck, export_weights, put
+from fedloom.config.models import Frozen
+from fedloom.seeding import global_torch_stream
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def _beginning(kind: str, width: int, rank: int) -> Bottleneck:
         return Bottleneck(width, rank)
 
 
-def dress(learner: nn.Module, settings: Settings) -> nn.Module:
+def wrap_model(learner: nn.Module, settings: Settings) -> nn.Module:
     """The learner with gate and adapters: at first it says what it said without them."""
     return Disentangled(learner, settings.types, settings.rank)
 
@@ -152,7 +152,7 @@ def overlap(parts: Tensor) -> Tensor:
     return (units[m] * units[n]).sum(-1).square().mean()
 
 
-class Client(ClientHalf):
+class Client(Client):
     """Takes up the averages of its types, trains on private data, gives the adapters that it shares."""
 
     settings: Settings
@@ -182,7 +182,7 @@ class Client(ClientHalf):
             put(learner.adapters[kind], torch.from_numpy(np.array(values)))
 
 
-def adapters_of(site: Site, settings: Settings) -> Arrays:
+def adapters_of(site: ClientContext, settings: Settings) -> Arrays:
     """The shared types' adapters, each as one vector."""
     learner = cast(Disentangled, site.learner)
     return {
@@ -191,12 +191,12 @@ def adapters_of(site: Site, settings: Settings) -> Arrays:
     }
 
 
-class Server(ServerHalf):
+class Server(Server):
     """An average for "all" and one for each modality. A client that is away for a round finds its types' newest."""
 
     settings: Settings
 
-    def __init__(self, tools: Tools, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: Settings) -> None:
         super().__init__(tools, settings)
         self.averages: Arrays = {}  # by group: "all", or the modality
 
@@ -260,4 +260,4 @@ def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
     return {"fit": ((Average, Empty), Update)}
 
 
-METHOD = Method("disentafl", Settings, Client, Server, _verbs, resolve=_resolve, dress=dress)
+METHOD = Method("disentafl", Settings, Client, Server, _verbs, resolve=_resolve, wrap_model=wrap_model)

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.data.scene import Modality
+from fedloom.data.containers import ClientTask
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.federation.messages import Tensors
@@ -50,11 +50,11 @@ from fedloom.functional.adversarial import (
 from fedloom.functional.matching import class_spread
 from fedloom.functional.norms import unit
 from fedloom.functional.similarity import similarity_ensemble, weight_entropy
-from fedloom.methods.base import Done, Method, Tools
-from fedloom.methods.delivery import Delivery, Parcel, Sending, put_into, received, weights_of
-from fedloom.methods.pair_site import PairSite, of_kind
-from fedloom.methods.paired import (
-    KINDS,
+from fedloom.methods.base import Done, Method, ServerContext
+from fedloom.methods.delivery import Delivery, Delta, Sending, put_into, received, weights_of
+from fedloom.methods.retrieval_context import RetrievalContext, of_kind
+from fedloom.methods.retrieval_round import (
+    MODALITIES,
     PairedClient,
     PairedServer,
     PairedSettings,
@@ -62,11 +62,11 @@ from fedloom.methods.paired import (
     Views,
     kinds_of,
 )
-from fedloom.methods.site import Inputs, Site, load_optimizer_state, optimizer_state
+from fedloom.methods.context import Inputs, ClientContext, load_optimizer_state, optimizer_state
 from fedloom.models.discriminator import Discriminator
 from fedloom.models.fit import fit, index_batches, load_arrays, part_of, state_arrays
 from fedloom.models.granularity import GranularityFusion, Norm
-from fedloom.randomness import global_torch_stream
+from fedloom.seeding import global_torch_stream
 
 Array = NDArray[Any]
 log = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ class Client(PairedClient):
 
     settings: Settings
 
-    def __init__(self, site: Site, settings: Settings) -> None:
+    def __init__(self, site: ClientContext, settings: Settings) -> None:
         super().__init__(site, settings)
         learner: Any = site.learner
         s, width = settings, getattr(learner, "image", learner).width
@@ -144,8 +144,8 @@ class Client(PairedClient):
         self.told_apart = 0.5  # discriminators' accuracy in their last round
         self.encoders: dict[str, Array] = {}  # the server's, as `weights_of`, names begin with the kind
         self.version = 0
-        self.foreign: dict[Modality, Site] = {}
-        self.prepared: dict[tuple[Modality, str], Inputs] = {}  # own samples as the server's models read them
+        self.foreign: dict[ClientTask, ClientContext] = {}
+        self.prepared: dict[tuple[ClientTask, str], Inputs] = {}  # own samples as the server's models read them
         if s.gff:
             self._join_fusion()
 
@@ -156,7 +156,7 @@ class Client(PairedClient):
             self._take(message)
             if s.gff_reset_each_round:
                 self._begin_fusion_anew(round)
-        bank = {m: torch.from_numpy(getattr(message, m)) for m in KINDS}
+        bank = {m: torch.from_numpy(getattr(message, m)) for m in MODALITIES}
         g = self._foreign_views("private")
         losses = []
         for turn in range(s.local_epochs):
@@ -174,7 +174,7 @@ class Client(PairedClient):
 
     # ---------------------------------------------------------------- bi-level adversarial alignment, on public data
 
-    def _align(self, lesson: Lesson, bank: Mapping[Modality, Tensor], round: int, turn: int) -> None:
+    def _align(self, lesson: Lesson, bank: Mapping[ClientTask, Tensor], round: int, turn: int) -> None:
         """Discriminators' step, then the encoder's against them; both on the same public batch."""
         s = self.settings
         steps = _part(s.shared_steps, turn, s.local_epochs)
@@ -184,7 +184,7 @@ class Client(PairedClient):
         turned = reversal_coefficient(lesson.progress)
         accuracies: list[float] = []
 
-        def loss(z: Mapping[Modality, Tensor], i: Tensor) -> Tensor:
+        def loss(z: Mapping[ClientTask, Tensor], i: Tensor) -> Tensor:
             accuracies.append(self._accuracy(bank, z, i))
             if s.adversary == "grl":
                 self._land()
@@ -196,7 +196,7 @@ class Client(PairedClient):
         self._land()
         self._remember_accuracy(accuracies, round)
 
-    def _discriminate_only(self, bank: Mapping[Modality, Tensor], steps: int, round: int, turn: int) -> None:
+    def _discriminate_only(self, bank: Mapping[ClientTask, Tensor], steps: int, round: int, turn: int) -> None:
         """A pass in which the encoder is left alone, so that discriminators do not get further ahead."""
         spoken, accuracies = self.spoken(), []
         rng = self.site.rng(round, turn, "public", "batches")
@@ -208,7 +208,7 @@ class Client(PairedClient):
         self._remember_accuracy(accuracies, round)
 
     def _step(
-        self, bank: Mapping[Modality, Tensor], z: Mapping[Modality, Tensor], i: Tensor, round: int
+        self, bank: Mapping[ClientTask, Tensor], z: Mapping[ClientTask, Tensor], i: Tensor, round: int
     ) -> None:
         """One Adam step of the discriminators on representations without gradient."""
         name = f"discriminators of {self.site.name}, round {round}"
@@ -226,7 +226,7 @@ class Client(PairedClient):
             self.told_apart = float(np.mean(accuracies))
             log.info("%s, round %d: discriminators right in %.3f", self.site.name, round, self.told_apart)
 
-    def _apart(self, bank: Mapping[Modality, Tensor], z: Mapping[Modality, Tensor], i: Tensor) -> Tensor:
+    def _apart(self, bank: Mapping[ClientTask, Tensor], z: Mapping[ClientTask, Tensor], i: Tensor) -> Tensor:
         """L_in + L_cr of the discriminators: global of the own kind, and of the other, against local."""
         mode: Any = "minimax" if self.settings.adversary == "minimax" else "nonsat"
         legacy = self.settings.legacy_double_sigmoid
@@ -236,7 +236,7 @@ class Client(PairedClient):
                 terms.append(discriminator_loss(d(bank[kind][i]), d(x), mode, legacy))
         return torch.stack(terms).sum()
 
-    def _against(self, z: Mapping[Modality, Tensor]) -> Tensor:
+    def _against(self, z: Mapping[ClientTask, Tensor]) -> Tensor:
         """L_adv of the encoder; both discriminators are held."""
         mode: Any = "minimax" if self.settings.adversary == "minimax" else "nonsat"
         legacy = self.settings.legacy_double_sigmoid
@@ -245,7 +245,7 @@ class Client(PairedClient):
         ).sum()
 
     @torch.no_grad()
-    def _accuracy(self, bank: Mapping[Modality, Tensor], z: Mapping[Modality, Tensor], i: Tensor) -> float:
+    def _accuracy(self, bank: Mapping[ClientTask, Tensor], z: Mapping[ClientTask, Tensor], i: Tensor) -> float:
         each = [
             discriminator_accuracy(d(bank[kind][i]), d(x))
             for m, x in z.items()
@@ -255,13 +255,13 @@ class Client(PairedClient):
 
     # ------------------------------------------------------------- granularity-aware feature fusion, on private data
 
-    def _task_loss(self, views: Inputs, i: Tensor, g: Mapping[Modality, Tensor]) -> Tensor:
+    def _task_loss(self, views: Inputs, i: Tensor, g: Mapping[ClientTask, Tensor]) -> Tensor:
         """The own task on x~: cross-entropy with spread classes, or matching."""
         site, learner = self.site, cast(Any, self.site.learner)
-        if isinstance(site, PairSite):
+        if isinstance(site, RetrievalContext):
             at = {"image": site.private["picture"][i], "text": i}
-            x = {m: learner.encode(**of_kind(views, m)) for m in KINDS}
-            fused = {m: self._fuse(x[m], g[m][at[m]] if g else None) for m in KINDS}
+            x = {m: learner.encode(**of_kind(views, m)) for m in MODALITIES}
+            fused = {m: self._fuse(x[m], g[m][at[m]] if g else None) for m in MODALITIES}
             return site.match(fused["image"], fused["text"])
         z = learner.encode(**views)
         logits = learner.classify(self._fuse(z, g[site.modality][i] if g else None))
@@ -283,7 +283,7 @@ class Client(PairedClient):
         with torch.no_grad():
             return self._fuse(x, torch.cat([g[m] for m in kinds_of(self.site.modality)]))
 
-    def _foreign_views(self, part: str) -> dict[Modality, Tensor]:
+    def _foreign_views(self, part: str) -> dict[ClientTask, Tensor]:
         """g: what the server's encoders make of the site's own samples of that part; nothing before they came."""
         if not self.encoders:
             return {}
@@ -296,7 +296,7 @@ class Client(PairedClient):
             found[m] = unit(server.encode(self.prepared[m, part]))
         return found
 
-    def _server_like(self, m: Modality) -> Site:
+    def _server_like(self, m: ClientTask) -> ClientContext:
         """The server's encoder as it is held here. Raises ValueError where this site does not know its shape."""
         if m not in self.foreign:
             if self.site.server is None:
@@ -309,7 +309,7 @@ class Client(PairedClient):
         """The server's encoders of this round."""
         if message.encoders is None:
             return
-        parcel = Parcel(dict(message.encoders), message.base, message.version)
+        parcel = Delta(dict(message.encoders), message.base, message.version)
         self.encoders, self.version = received(self.encoders, self.version, parcel), message.version
         for m, site in self.foreign.items():
             put_into(site.learner, part_of(self.encoders, f"{m}."))
@@ -352,7 +352,7 @@ class Client(PairedClient):
         return ("inner", self.inner), ("cross", self.cross), ("fusion", self.fusion)
 
 
-def _other(m: Modality) -> Modality:
+def _other(m: ClientTask) -> ClientTask:
     return "text" if m == "image" else "image"
 
 
@@ -369,13 +369,13 @@ class Server(PairedServer):
 
     settings: Settings
 
-    def __init__(self, tools: Tools, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: Settings) -> None:
         super().__init__(tools, settings)
-        self.deliveries = {m: Delivery(settings.encoders, settings.encoder_share) for m in KINDS}
+        self.deliveries = {m: Delivery(settings.encoders, settings.encoder_share) for m in MODALITIES}
         self.progress = 0.0
         self.receivers: dict[str, int] = {}  # client -> version of the encoders that it holds
 
-    def exchange(self, t: int, federation: Federation, bank: Mapping[Modality, Tensor]) -> dict[str, Views]:
+    def exchange(self, t: int, federation: Federation, bank: Mapping[ClientTask, Tensor]) -> dict[str, Views]:
         """With a new version of the encoders; who does not answer is sent them whole next time."""
         if self.settings.gff:
             for m, site in self._each():
@@ -385,7 +385,7 @@ class Server(PairedServer):
         self.receivers = dict.fromkeys(views, self.deliveries["image"].version)
         return views
 
-    def lesson(self, client: str, modality: str, bank: Mapping[Modality, Tensor]) -> Lesson:
+    def lesson(self, client: str, modality: str, bank: Mapping[ClientTask, Tensor]) -> Lesson:
         """I_g and T_g (both: D_cr compares with the other kind), and encoders of the client's own kinds."""
         images, texts = bank["image"].numpy(), bank["text"].numpy()
         if not self.settings.gff:
@@ -397,7 +397,7 @@ class Server(PairedServer):
         return Lesson(self.name, images, texts, arrays, parcel.base, parcel.version, self.progress)
 
     def ensemble(
-        self, m: Modality, z: Tensor, present: Tensor, bank: Mapping[Modality, Tensor]
+        self, m: ClientTask, z: Tensor, present: Tensor, bank: Mapping[ClientTask, Tensor]
     ) -> tuple[Tensor, float | None]:
         """I_agg: clients weighed by how well they pick the sample out among all, against the server's own kind."""
         if not self.settings.sed:

@@ -28,10 +28,10 @@ from torch import Tensor, nn
 
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty, Tensors
-from fedloom.methods.base import ClientHalf, Info, Method, ServerHalf, Tools
-from fedloom.methods.site import Inputs, Site
-from fedloom.models.settings import Frozen
-from fedloom.models.two_stream import group_of
+from fedloom.methods.base import Client, Info, Method, Server, ServerContext
+from fedloom.methods.context import Inputs, ClientContext
+from fedloom.config.models import Frozen
+from fedloom.models.clients.multimodal import group_of
 
 JOINT = "joint"  # the group of all joint clients, whichever streams they have
 
@@ -65,7 +65,7 @@ class Update:
     loss: float
 
 
-class Client(ClientHalf):
+class Client(Client):
     """Takes up the average, trains on private data, gives its parameters.
 
     Methods on a part of the parameters define `shares`; those with another loss define `objective`.
@@ -157,19 +157,19 @@ def mean_parameters(updates: Mapping[str, Update]) -> Arrays:
     return found
 
 
-class Server(ServerHalf):
+class Server(Server):
     """An average for each architecture. A client that is away for a round keeps its group's."""
 
     settings: Settings
 
-    def __init__(self, tools: Tools, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: Settings) -> None:
         super().__init__(tools, settings)
         self.groups: dict[str, Arrays] = {}  # by what the architecture is known by
         self.members: dict[str, str] = {}  # client -> its group
         self.owned: dict[
             str, list[str]
         ] = {}  # joint client -> the streams that it has sent, "" the fusion head
-        self._model: Site | None = None
+        self._model: ClientContext | None = None
 
     def round(self, federation: Federation) -> Info:
         """Averages out, updates in."""
@@ -217,18 +217,18 @@ class Server(ServerHalf):
             known = {k: v for k, v in known.items() if (group_of(k) or "") in self.owned[client]}
         return Average(known)
 
-    def shared_model(self) -> Site | None:
+    def shared_model(self) -> ClientContext | None:
         """The joint clients' average; before the first round the weights that they all start from."""
         if "joint" not in self.tools.modalities or self.tools.learners is None:
             return None
         if self._model is None:
             self._model = self.tools.learners("joint")
-            self._model.put_on(self.dress)
+            self._model.attach(self.wrap_model)
         given = {k: torch.from_numpy(np.array(v)) for k, v in self.groups.get(JOINT, {}).items()}
         self._model.learner.load_state_dict(given, strict=False)
         return self._model
 
-    def dress(self, learner: nn.Module) -> nn.Module:
+    def wrap_model(self, learner: nn.Module) -> nn.Module:
         """The method's own parts on the shared model."""
         return learner
 

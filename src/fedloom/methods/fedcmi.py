@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedloom.data.joint import Kind
+from fedloom.data.joint import Modality
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.functional.infiltration import (
     class_means,
@@ -44,10 +44,10 @@ from fedloom.functional.infiltration import (
     weak_of,
 )
 from fedloom.methods import fedavg
-from fedloom.methods.joint_site import JointSite
-from fedloom.methods.site import Inputs
+from fedloom.methods.multimodal_context import MultimodalContext
+from fedloom.methods.context import Inputs
 from fedloom.models.infiltration import Infiltrated
-from fedloom.models.two_stream import TwoStream
+from fedloom.models.clients.multimodal import MultimodalClassifier
 
 
 class Settings(fedavg.Settings):
@@ -135,7 +135,7 @@ class Client(fedavg.Client):
 
     def _self_knowledge(self) -> _Knowledge | None:
         """What the model just received knows of the client's samples that have both kinds; None where it has none."""
-        site = cast(JointSite, self.site)
+        site = cast(MultimodalContext, self.site)
         learner = cast(Infiltrated, site.learner)
         both = site.private["present"].all(1)
         if not both.any():
@@ -177,7 +177,7 @@ class _Objective:
         self.teacher: Infiltrated | None = None
         if known is not None and self.s.lambda_d:
             self.teacher = copy.deepcopy(self.learner).eval().requires_grad_(False)
-        self.dominant: list[Kind] = []
+        self.dominant: list[Modality] = []
 
     def __call__(self, inputs: Inputs, index: Tensor) -> Tensor:
         """L of a batch."""
@@ -201,7 +201,7 @@ class _Objective:
         rho = self.rho if self.rho is not None else float(dominance(q[0], q[1]))
         dominant, weak = weak_of(rho, learner.kinds)
         self.dominant.append(dominant)
-        counted: tuple[Kind, ...] = learner.kinds if s.self_ce == "both" else (weak,)
+        counted: tuple[Modality, ...] = learner.kinds if s.self_ce == "both" else (weak,)
         total = h[learner.kinds[0]].new_zeros(())
         if s.lambda_s:
             total = total + s.lambda_s * torch.stack([F.cross_entropy(own[k], y) for k in counted]).sum()
@@ -260,9 +260,9 @@ class Server(fedavg.Server):
             found[name] = float(np.mean(values)) if values else None
         return found
 
-    def dress(self, learner: nn.Module) -> nn.Module:
+    def wrap_model(self, learner: nn.Module) -> nn.Module:
         """Projectors and classifiers."""
-        return dress(learner, self.settings)
+        return wrap_model(learner, self.settings)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The averages, and rho."""
@@ -275,12 +275,12 @@ class Server(fedavg.Server):
         self.rho = float(np.asarray(tensors["rho"])[0]) if "rho" in tensors else None
 
 
-def dress(learner: nn.Module, settings: Settings) -> nn.Module:
+def wrap_model(learner: nn.Module, settings: Settings) -> nn.Module:
     """The learner with projectors and classifiers, whose first weights are the same wherever they are made."""
-    from fedloom.randomness import global_torch_stream
+    from fedloom.seeding import global_torch_stream
 
     with global_torch_stream(0, "fedcmi"):
-        return Infiltrated(cast(TwoStream, learner), settings.layers, self_projector=settings.self_projector)
+        return Infiltrated(cast(MultimodalClassifier, learner), settings.layers, self_projector=settings.self_projector)
 
 
 def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
@@ -294,7 +294,7 @@ METHOD = replace(
     client=Client,
     server=Server,
     verbs=_verbs,
-    dress=dress,
+    wrap_model=wrap_model,
     single=False,
     pairs=False,
 )

@@ -40,14 +40,14 @@ from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.functional.distillation import divergence
 from fedloom.methods import fedavg
-from fedloom.methods.base import Info, Method, Tools
+from fedloom.methods.base import Info, Method, ServerContext
 from fedloom.methods.fedavg import Arrays
-from fedloom.methods.site import Inputs, load_optimizer_state, optimizer_state
-from fedloom.models.adapters import Adapted, Adds, Bottleneck
+from fedloom.methods.context import Inputs, load_optimizer_state, optimizer_state
+from fedloom.models.clients.adapters import Adapted, Adds, Bottleneck
 from fedloom.models.device import place_of
 from fedloom.models.fit import adamw, fit, index_batches, load_arrays, state_arrays
 from fedloom.models.pictures import to_float
-from fedloom.randomness import global_torch_stream
+from fedloom.seeding import global_torch_stream
 
 
 class Settings(fedavg.Settings):
@@ -78,7 +78,7 @@ class Three(nn.Module):
         return said
 
 
-def dress(learner: nn.Module, settings: Settings) -> nn.Module:
+def wrap_model(learner: nn.Module, settings: Settings) -> nn.Module:
     """Each block's adapter becomes three. ValueError for a learner without adapters (clients' `tune`)."""
     if not isinstance(learner, Adapted):
         raise ValueError("FedDAT needs a model with adapters: tune = 'adapters'")
@@ -172,7 +172,7 @@ class Server(fedavg.Server):
 
     settings: Settings
 
-    def __init__(self, tools: Tools, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: Settings) -> None:
         super().__init__(tools, settings)
         self.decoder: Decoder | None = None
         if settings.decoder and tools.public is None:
@@ -267,4 +267,4 @@ def _tools(settings: Settings) -> frozenset[str]:
     return frozenset({"generator", "public"}) if settings.decoder else frozenset()
 
 
-METHOD = Method("feddat", Settings, Client, Server, fedavg.METHOD.verbs, _tools, models=_models, dress=dress)
+METHOD = Method("feddat", Settings, Client, Server, fedavg.METHOD.verbs, _tools, models=_models, wrap_model=wrap_model)

@@ -27,10 +27,10 @@ from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.distillation import divergence
 from fedloom.functional.ensemble import weighted_consensus
 from fedloom.methods.base import Done, Method
-from fedloom.methods.replies import Opinions
-from fedloom.methods.shared import Samples, SharedClient, SharedServer, Verdict, answered, needs
+from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.shared_samples import Samples, SharedClient, SharedServer, Aggregate, answered, needs
 from fedloom.methods.shared_messages import ASKED, Logits, SharedSettings
-from fedloom.methods.site import Inputs
+from fedloom.methods.context import Inputs
 
 
 class Settings(SharedSettings):
@@ -81,14 +81,14 @@ class Server(SharedServer):
 
     formula = "fed-et"
 
-    def judge(self, t: int, federation: Federation, samples: Samples, opinions: Opinions) -> Verdict:
+    def judge(self, t: int, federation: Federation, samples: Samples, opinions: ClientOutputs) -> Aggregate:
         """alpha_k, L, y, L_div."""
         found = weighted_consensus(opinions.logits, opinions.modalities, opinions.present)
         kept = found.labels >= 0
         lesson = Consensus(
             kept.numpy(), found.labels[kept].to(torch.int32).numpy(), found.diversity[kept].numpy()
         )
-        return Verdict(found.labels, dict.fromkeys(answered(opinions), lesson))
+        return Aggregate(found.labels, dict.fromkeys(answered(opinions), lesson))
 
 
 def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:

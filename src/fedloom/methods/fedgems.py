@@ -27,17 +27,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.data.scene import Modality
+from fedloom.data.containers import ClientTask
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.distillation import divergence
 from fedloom.functional.ensemble import grouped, knowing_weights
-from fedloom.methods.base import Done, Method, Tools
-from fedloom.methods.replies import Opinions
-from fedloom.methods.shared import INPUTS, Samples, SharedClient, SharedServer, Verdict, needs
+from fedloom.methods.base import Done, Method, ServerContext
+from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.shared_samples import INPUTS, Samples, SharedClient, SharedServer, Aggregate, needs
 from fedloom.methods.shared_messages import ASKED, Logits, SharedSettings
-from fedloom.methods.site import Inputs, Site, load_optimizer_state, optimizer_state
+from fedloom.methods.context import Inputs, ClientContext, load_optimizer_state, optimizer_state
 from fedloom.methods.tuning import Pool
 from fedloom.models.fit import load_arrays, part_of, state_arrays
 
@@ -99,16 +99,16 @@ class Server(SharedServer):
     settings: Settings
     formula = "fedgems"
 
-    def __init__(self, tools: Tools, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: Settings) -> None:
         super().__init__(tools, settings)
         if tools.learners is None:
             raise BadInput("FedGEMS needs models on the server, and this run has none")
         self.models = {m: tools.learners(m) for m in tools.modalities}
         rounds = settings.replay_rounds if settings.shared == "synthetic" else 1
         self.pools = {m: Pool(rounds) for m in self.models}
-        self.stored: dict[Modality, Tensor] = {}  # of a public set: scores of when it was right, else NaN
+        self.stored: dict[ClientTask, Tensor] = {}  # of a public set: scores of when it was right, else NaN
 
-    def judge(self, t: int, federation: Federation, samples: Samples, opinions: Opinions) -> Verdict:
+    def judge(self, t: int, federation: Federation, samples: Samples, opinions: ClientOutputs) -> Aggregate:
         """Selective fusion, modality by modality."""
         labels = torch.from_numpy(samples.labels)
         losses: dict[str, float | None] = {}
@@ -135,11 +135,11 @@ class Server(SharedServer):
                 _scores(site, inputs).numpy(),
             )
             lessons |= {r.client: message for r in opinions.replies if r.modality == m}
-        return Verdict(torch.stack(taught).mean(0).argmax(1), lessons, losses=losses)
+        return Aggregate(torch.stack(taught).mean(0).argmax(1), lessons, losses=losses)
 
     def ask(
         self, federation: Federation, samples: Samples, wanted: Mapping[str, NDArray[np.bool_]] | None = None
-    ) -> Opinions:
+    ) -> ClientOutputs:
         """Only about samples that the model of the clients' modality gets wrong and has no stored scores of."""
         labels, masks = torch.from_numpy(samples.labels), {}
         for m, site in self.models.items():
@@ -149,16 +149,16 @@ class Server(SharedServer):
             )
             masks[str(m)] = ((own.argmax(1) != labels) & ~has).numpy()
         replies = self.question(federation, samples, masks)
-        return Opinions.scattered(replies, masks, len(self.tools.class_names))
+        return ClientOutputs.scattered(replies, masks, len(self.tools.class_names))
 
-    def _ensemble(self, opinions: Opinions, m: Modality, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _ensemble(self, opinions: ClientOutputs, m: ClientTask, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of those of modality m that are right, (S, C), and whether there is one, (S,)."""
         own = [k for k, modality in enumerate(opinions.modalities) if modality == m]
         logits, present = opinions.logits[own], opinions.present[own]
         weights = knowing_weights(logits, labels, present)
         return grouped(logits, weights), (weights > 0).any(0)
 
-    def _train(self, m: Modality, t: int) -> float | None:
+    def _train(self, m: ClientTask, t: int) -> float | None:
         """The steps of the server's model on its pool."""
         site, s, pool = self.models[m], self.settings, self.pools[m].samples()
         inputs = {key: pool[key] for key in pool if key in INPUTS}
@@ -191,7 +191,7 @@ class Server(SharedServer):
                 self.stored[m] = torch.from_numpy(np.array(tensors[f"{m} stored"]))
 
 
-def _scores(site: Site, inputs: Inputs) -> Tensor:
+def _scores(site: ClientContext, inputs: Inputs) -> Tensor:
     return site.look(inputs)[1]
 
 

@@ -42,12 +42,12 @@ from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
 from fedloom.federation.messages import Empty
 from fedloom.federation.messages import Tensor as Wire
-from fedloom.methods.base import ClientHalf, Info, Method, ServerHalf, Tools
-from fedloom.models.adapters import Adapted, put
+from fedloom.methods.base import Client, Info, Method, Server, ServerContext
+from fedloom.models.clients.adapters import Adapted, put
 from fedloom.models.fit import load_arrays, state_arrays
 from fedloom.models.hypernetwork import Graph, Hypernetwork, architecture
-from fedloom.models.settings import Frozen
-from fedloom.randomness import global_torch_stream
+from fedloom.config.models import Frozen
+from fedloom.seeding import global_torch_stream
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Update:
 # --------------------------------------------------------------------------------------------------------- client
 
 
-def dress(learner: nn.Module, settings: Settings) -> nn.Module:
+def wrap_model(learner: nn.Module, settings: Settings) -> nn.Module:
     """The learner with an adapter after each block, which says nothing at first."""
     if isinstance(learner, Adapted):
         raise BadInput(
@@ -106,7 +106,7 @@ def dress(learner: nn.Module, settings: Settings) -> nn.Module:
     return Adapted(learner, settings.rank)
 
 
-class Client(ClientHalf):
+class Client(Client):
     """Trains from the adapters that it is sent."""
 
     settings: Settings
@@ -162,12 +162,12 @@ def follow(
 # --------------------------------------------------------------------------------------------------------- server
 
 
-class Server(ServerHalf):
+class Server(Server):
     """The hypernetwork, and each client's architecture and code."""
 
     settings: Settings
 
-    def __init__(self, tools: Tools, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: Settings) -> None:
         super().__init__(tools, settings)
         with global_torch_stream(tools.seed, "server", "hypernetwork"):
             s = settings
@@ -248,4 +248,4 @@ def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
     return {"describe": (Empty, Architecture), "fit": (Adapters, Update)}
 
 
-METHOD = Method("fedmbridge", Settings, Client, Server, _verbs, dress=dress)
+METHOD = Method("fedmbridge", Settings, Client, Server, _verbs, wrap_model=wrap_model)

@@ -24,10 +24,10 @@ from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.ensemble import modality_mean
 from fedloom.methods.base import Done, Method
-from fedloom.methods.replies import Opinions
-from fedloom.methods.shared import Samples, SharedClient, SharedServer, Verdict, answered, needs
+from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.shared_samples import Samples, SharedClient, SharedServer, Aggregate, answered, needs
 from fedloom.methods.shared_messages import ASKED, Logits, SharedSettings
-from fedloom.methods.site import Inputs
+from fedloom.methods.context import Inputs
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,13 @@ class Server(SharedServer):
 
     formula = "fedmd"
 
-    def judge(self, t: int, federation: Federation, samples: Samples, opinions: Opinions) -> Verdict:
+    def judge(self, t: int, federation: Federation, samples: Samples, opinions: ClientOutputs) -> Aggregate:
         """L_i = mean over k of l_i^k."""
         scores = modality_mean(opinions.logits, opinions.modalities, opinions.present)
         kept = opinions.present.any(0)
         lesson = Consensus(kept.numpy(), scores[kept].numpy())
         labels = scores.argmax(1).masked_fill(~kept, -1)
-        return Verdict(labels, dict.fromkeys(answered(opinions), lesson))
+        return Aggregate(labels, dict.fromkeys(answered(opinions), lesson))
 
 
 def _verbs(settings: SharedSettings) -> dict[str, tuple[Any, Any]]:

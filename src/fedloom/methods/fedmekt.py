@@ -27,19 +27,19 @@ from fedloom.functional.distillation import divergence
 from fedloom.functional.ensemble import modality_mean
 from fedloom.functional.fusion import mean_over
 from fedloom.methods.base import Done, Method
-from fedloom.methods.replies import Opinions
-from fedloom.methods.shared import (
+from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.shared_samples import (
     Samples,
     SharedClient,
     SharedServer,
-    Verdict,
+    Aggregate,
     answered,
     labels_of,
     majority,
     needs,
 )
 from fedloom.methods.shared_messages import ASKED, Labelled, Representations, SharedSettings
-from fedloom.methods.site import Inputs, Site, rows
+from fedloom.methods.context import Inputs, ClientContext, rows
 
 
 class Settings(SharedSettings):
@@ -63,7 +63,7 @@ class Client(SharedClient):
 
     settings: Settings
 
-    def __init__(self, site: Site, settings: Settings) -> None:
+    def __init__(self, site: ClientContext, settings: Settings) -> None:
         super().__init__(site, settings)
         self._private = site.rng("shared", "private")
 
@@ -98,11 +98,11 @@ class Server(SharedServer):
     settings: Settings
     formula = "fedmekt"
 
-    def judge(self, t: int, federation: Federation, samples: Samples, opinions: Opinions) -> Verdict:
+    def judge(self, t: int, federation: Federation, samples: Samples, opinions: ClientOutputs) -> Aggregate:
         """The mean over clients; labels by unweighted majority."""
         present = opinions.present
         if not len(present):
-            return Verdict(torch.full((len(samples),), -1), {})
+            return Aggregate(torch.full((len(samples),), -1), {})
         mean = (
             modality_mean(opinions.representations, opinions.modalities, present)
             if self.settings.balance
@@ -111,7 +111,7 @@ class Server(SharedServer):
         kept = present.any(0)
         labels = majority(opinions, len(self.tools.class_names), samples.labels)
         lesson = Mean(kept.numpy(), mean[kept].numpy())
-        return Verdict(labels, dict.fromkeys(answered(opinions), lesson), mean)
+        return Aggregate(labels, dict.fromkeys(answered(opinions), lesson), mean)
 
 
 def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:

@@ -34,7 +34,7 @@ from fedloom.functional.confidence import confidence, entropy
 from fedloom.functional.distillation import align_loss
 from fedloom.functional.fusion import fuse_logits, fuse_modalities, fuse_views, mean_over
 from fedloom.functional.voting import label_vote, quorum_filter
-from fedloom.methods.base import ClientHalf, Done, Info, LabelInfo, Method, ServerHalf, Tools
+from fedloom.methods.base import Client, Done, Info, LabelInfo, Method, Server, ServerContext
 from fedloom.methods.fedmmkt_messages import (
     Captions,
     Lesson,
@@ -45,13 +45,13 @@ from fedloom.methods.fedmmkt_messages import (
     verbs,
 )
 from fedloom.methods.fedmmkt_settings import Settings, resolve
-from fedloom.methods.replies import Clock, Opinions
-from fedloom.methods.site import Inputs, Site, rows
+from fedloom.methods.replies import Clock, ClientOutputs
+from fedloom.methods.context import Inputs, ClientContext, rows
 from fedloom.methods.tuning import Pool, Tuner
 from fedloom.metrics.communication import round_bytes
 from fedloom.models.fit import state_arrays
 from fedloom.models.pictures import from_kept
-from fedloom.randomness import global_torch_stream
+from fedloom.seeding import global_torch_stream
 
 Array = NDArray[Any]
 
@@ -59,12 +59,12 @@ Array = NDArray[Any]
 # ---------------------------------------------------------------------------------------------------- the client
 
 
-class Client(ClientHalf):
+class Client(Client):
     """A client of FedMMKT. Keeps the round's probe, and a pool of the samples it was told to keep."""
 
     settings: Settings
 
-    def __init__(self, site: Site, settings: Settings) -> None:
+    def __init__(self, site: ClientContext, settings: Settings) -> None:
         super().__init__(site, settings)
         self.probe: Inputs | None = None
         self.pool = Pool(settings.replay_rounds)
@@ -155,12 +155,12 @@ class Client(ClientHalf):
 # ---------------------------------------------------------------------------------------------------- the server
 
 
-class Server(ServerHalf):
+class Server(Server):
     """The server of FedMMKT: synthesis, LabVote, MultiRepFusion, tuning of the generator."""
 
     settings: Settings
 
-    def __init__(self, tools: Tools, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: Settings) -> None:
         super().__init__(tools, settings)
         self.tuner = Tuner(tools, settings)
         self.attention: LearnedCrossAttention | None = None
@@ -195,7 +195,7 @@ class Server(ServerHalf):
             replies.sort(key=lambda r: r.client)  # neither order of arrival nor of listing may matter
 
         with clock("fusion"):  # S2 and S3
-            opinions = Opinions(replies, len(drawn), len(tools.class_names), tools.width)
+            opinions = ClientOutputs(replies, len(drawn), len(tools.class_names), tools.width)
             if s.variant == "l":
                 labels, kept, fused = self._aggregate_logits(opinions, drawn, len(federation.clients))
             else:
@@ -239,7 +239,7 @@ class Server(ServerHalf):
         whole = np.concatenate([rng.permutation(classes) for _ in range(-(-n // classes))])[:n]
         return rng.permutation(whole).astype(np.int64)
 
-    def _vote(self, o: Opinions, drawn: NDArray[np.int64], clients: int) -> tuple[Tensor, Tensor]:
+    def _vote(self, o: ClientOutputs, drawn: NDArray[np.int64], clients: int) -> tuple[Tensor, Tensor]:
         """LabVote, eqs. 3-5: labels (S,) with -1 where nobody voted, kept (S,) bool."""
         s, c = self.settings, torch.from_numpy(drawn)
         if not s.labvote:
@@ -250,7 +250,7 @@ class Server(ServerHalf):
         vote = label_vote(o.labels, weights, len(self.tools.class_names), c)
         return vote.labels, quorum_filter(vote.counts, clients, s.gamma)
 
-    def _fuse(self, o: Opinions, kept: Tensor, t: int) -> Tensor | None:
+    def _fuse(self, o: ClientOutputs, kept: Tensor, t: int) -> Tensor | None:
         """MultiRepFusion, eqs. 6-10, over retained samples and present clients; eq. 33 with one modality."""
         s, present = self.settings, o.present[:, kept]
         if not present.any():
@@ -283,7 +283,7 @@ class Server(ServerHalf):
         return fused.representation
 
     def _aggregate_logits(
-        self, o: Opinions, drawn: NDArray[np.int64], clients: int
+        self, o: ClientOutputs, drawn: NDArray[np.int64], clients: int
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """l-FedMMKT, eqs. 28-31, then the filter on the clients' own answers."""
         c = torch.from_numpy(drawn)

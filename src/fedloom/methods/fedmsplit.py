@@ -34,9 +34,9 @@ from pydantic import Field
 
 from fedloom.federation.messages import Empty
 from fedloom.methods import fedavg
-from fedloom.methods.base import Tools
+from fedloom.methods.base import ServerContext
 from fedloom.methods.fedavg import Arrays, Average, Update, mean_parameters
-from fedloom.models.two_stream import group_of
+from fedloom.models.clients.multimodal import group_of
 
 
 class Settings(fedavg.Settings):
@@ -65,7 +65,7 @@ class Server(fedavg.Server):
 
     settings: Settings
 
-    def __init__(self, tools: Tools, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: Settings) -> None:
         super().__init__(tools, settings)
         self.personal: dict[str, Arrays] = {}  # client -> its blocks
         self._alone: float | None = None  # mean share that clients have in their own blocks

@@ -34,11 +34,11 @@ from torch import Tensor
 
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods import fedavg
-from fedloom.methods.base import Tools
+from fedloom.methods.base import ServerContext
 from fedloom.methods.fedavg import Arrays
-from fedloom.methods.joint_site import JointSite
-from fedloom.methods.site import Inputs, Site
-from fedloom.models.two_stream import TwoStream
+from fedloom.methods.multimodal_context import MultimodalContext
+from fedloom.methods.context import Inputs, ClientContext
+from fedloom.models.clients.multimodal import MultimodalClassifier
 
 
 class Settings(fedavg.Settings):
@@ -135,7 +135,7 @@ class Client(fedavg.Client):
     def _look(self, inputs: Inputs) -> tuple[dict[str, tuple[Tensor, Tensor]], Tensor]:
         """Representations (B, d) of each kind and which samples have it (B,); logits (B, C)."""
         if self.site.modality == "joint":
-            learner, present = cast(TwoStream, self.site.learner), inputs["present"]
+            learner, present = cast(MultimodalClassifier, self.site.learner), inputs["present"]
             h = learner.features(**inputs)
             seen = {_joint(kind): (h[kind], present[:, i]) for i, kind in enumerate(learner.kinds)}
             return seen, learner.classify(learner.joined(h, present))
@@ -148,8 +148,8 @@ class Client(fedavg.Client):
         site = self.site
         if not len(site.private_labels):
             return {}, {}, {}
-        if isinstance(site, JointSite):
-            kinds = cast(TwoStream, site.learner).kinds
+        if isinstance(site, MultimodalContext):
+            kinds = cast(MultimodalClassifier, site.learner).kinds
             h = site.stream_features(site.private)
             there = {_joint(kind): (h[kind], site.private["present"][:, i]) for i, kind in enumerate(kinds)}
         else:
@@ -184,7 +184,7 @@ class Server(fedavg.Server):
 
     settings: Settings
 
-    def __init__(self, tools: Tools, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: Settings) -> None:
         super().__init__(tools, settings)
         self.prototypes: dict[str, dict[int, NDArray[Any]]] = {}  # kind -> class -> (d,)
         self.kinds: dict[str, list[str]] = {}  # client -> the kinds that it has sent
@@ -217,7 +217,7 @@ class Server(fedavg.Server):
             self.prototypes.setdefault(kind, {})[c] = np.asarray(mean, dtype=np.float32)
         return {"prototypes": float(sum(map(len, self.prototypes.values())))}
 
-    def shared_model(self) -> Site | None:
+    def shared_model(self) -> ClientContext | None:
         """The average, where there is one."""
         return super().shared_model() if self.settings.parameters else None
 

@@ -19,7 +19,7 @@ from pydantic import Field
 from fedloom.config import ClientsSettings
 from fedloom.methods import fedavg
 from fedloom.methods.base import Method
-from fedloom.models.adapters import HEAD
+from fedloom.models.clients.adapters import HEAD
 
 
 class Settings(fedavg.Settings):

@@ -30,13 +30,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedloom.data.joint import Kind
+from fedloom.data.joint import Modality
 from fedloom.federation.messages import Empty
 from fedloom.functional.infiltration import confidence
 from fedloom.methods import fedavg
 from fedloom.methods.fedavg import Average, Update
-from fedloom.methods.site import Inputs
-from fedloom.models.two_stream import Features, TwoStream, group_of
+from fedloom.methods.context import Inputs
+from fedloom.models.clients.multimodal import Features, MultimodalClassifier, group_of
 
 
 class Settings(fedavg.Settings):
@@ -78,10 +78,10 @@ class _Modulation:
 
     def __init__(self, client: Client, round: int) -> None:
         self.site, self.s = client.site, client.settings
-        self.learner = cast(TwoStream, client.site.learner)
+        self.learner = cast(MultimodalClassifier, client.site.learner)
         self.distance: Callable[[], Tensor] | None = client.proximal()
         self.draws = client.site.draws(round, "modulation")
-        self.k: dict[Kind, float] = {}  # of this batch; none where it has no sample of both kinds
+        self.k: dict[Modality, float] = {}  # of this batch; none where it has no sample of both kinds
 
     def objective(self, inputs: Inputs, index: Tensor) -> Tensor:
         """Cross-entropy of a batch."""
@@ -93,7 +93,7 @@ class _Modulation:
         return loss if self.distance is None else loss + self.distance()
 
     @torch.no_grad()
-    def _coefficients(self, h: Features, labels: Tensor) -> dict[Kind, float]:
+    def _coefficients(self, h: Features, labels: Tensor) -> dict[Modality, float]:
         first, second = (confidence(self.learner.own(m, h[m]), labels) for m in self.learner.kinds)
         return dict(zip(self.learner.kinds, coefficients(first, second, self.s.alpha)))
 

@@ -32,15 +32,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.data.joint import Kind
+from fedloom.data.joint import Modality
 from fedloom.federation.messages import Empty
 from fedloom.functional.infiltration import confidence
 from fedloom.methods import fedavg
 from fedloom.methods.fedavg import Arrays, Average, Update
 from fedloom.methods.fedproto import class_prototypes
-from fedloom.methods.joint_site import JointSite
-from fedloom.methods.site import Inputs, Site
-from fedloom.models.two_stream import Features, TwoStream
+from fedloom.methods.multimodal_context import MultimodalContext
+from fedloom.methods.context import Inputs, ClientContext
+from fedloom.models.clients.multimodal import Features, MultimodalClassifier
 
 
 class Settings(fedavg.Settings):
@@ -78,9 +78,9 @@ class Client(fedavg.Client):
 
     settings: Settings
 
-    def __init__(self, site: Site, settings: Settings) -> None:
+    def __init__(self, site: ClientContext, settings: Settings) -> None:
         super().__init__(site, settings)
-        self.prototypes: dict[Kind, Tensor] = {}  # (C, d); NaN for a class that the client lacks
+        self.prototypes: dict[Modality, Tensor] = {}  # (C, d); NaN for a class that the client lacks
 
     def fit(self, message: Average | Empty, *, round: int) -> Update:
         """Private steps from the average, with its prototypes."""
@@ -96,8 +96,8 @@ class Client(fedavg.Client):
 
     def _renew(self) -> None:
         """c of both kinds, by the model that was just received."""
-        site, epsilon = cast(JointSite, self.site), self.settings.epsilon
-        learner = cast(TwoStream, site.learner)
+        site, epsilon = cast(MultimodalContext, self.site), self.settings.epsilon
+        learner = cast(MultimodalClassifier, site.learner)
         h = site.stream_features(site.private)
         for i, kind in enumerate(learner.kinds):
             there = site.private["present"][:, i]
@@ -107,7 +107,7 @@ class Client(fedavg.Client):
 
     def _rebalanced(self, weight: float) -> Callable[[Inputs, Tensor], Tensor]:
         """L of a batch; weight: of the entropy."""
-        site, learner, distance = self.site, cast(TwoStream, self.site.learner), self.proximal()
+        site, learner, distance = self.site, cast(MultimodalClassifier, self.site.learner), self.proximal()
 
         def objective(inputs: Inputs, index: Tensor) -> Tensor:
             labels, present = site.private_labels[index], inputs["present"]
@@ -122,7 +122,7 @@ class Client(fedavg.Client):
 
     def _balance(self, h: Features, labels: Tensor, weight: float) -> Tensor:
         """What L adds to CE, of samples that have both kinds."""
-        kinds = cast(TwoStream, self.site.learner).kinds
+        kinds = cast(MultimodalClassifier, self.site.learner).kinds
         scores = [prototype_scores(h[kind], self.prototypes[kind]) for kind in kinds]
         slow, w = slow_kind(*(confidence(x.detach(), labels) for x in scores))
         taught = F.cross_entropy(scores[slow], labels)
@@ -134,7 +134,7 @@ class Client(fedavg.Client):
 
     def remember(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """The prototypes again."""
-        self.prototypes = {cast(Kind, k): torch.from_numpy(np.array(v)) for k, v in arrays.items()}
+        self.prototypes = {cast(Modality, k): torch.from_numpy(np.array(v)) for k, v in arrays.items()}
 
 
 METHOD = replace(

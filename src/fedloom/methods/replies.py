@@ -17,7 +17,7 @@ from fedloom.federation.exchange import Reply
 log = logging.getLogger(__name__)
 
 
-class Opinions:
+class ClientOutputs:
     """The replies stacked over clients: labels, entropies (K, S), representations (K, S, D), logits (K, S, C).
 
     A reply about another number of samples, or of another width, is left out and logged: its client is absent. A label
@@ -57,7 +57,7 @@ class Opinions:
     @classmethod
     def scattered(
         cls, replies: Sequence[Reply], wanted: Mapping[str, NDArray[np.bool_]], classes: int
-    ) -> Opinions:
+    ) -> ClientOutputs:
         """Of logits about those samples alone that each modality was asked about: bool (S,), by modality.
 
         A reply about another number of samples is left out and logged.

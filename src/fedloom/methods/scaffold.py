@@ -33,10 +33,10 @@ from torch import Tensor
 
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods import fedavg
-from fedloom.methods.base import Tools
+from fedloom.methods.base import ServerContext
 from fedloom.methods.fedavg import JOINT, Arrays, mean_parameters
-from fedloom.methods.site import Site
-from fedloom.models.two_stream import group_of
+from fedloom.methods.context import ClientContext
+from fedloom.models.clients.multimodal import group_of
 
 
 class Settings(fedavg.Settings):
@@ -70,7 +70,7 @@ class Client(fedavg.Client):
 
     settings: Settings
 
-    def __init__(self, site: Site, settings: Settings) -> None:
+    def __init__(self, site: ClientContext, settings: Settings) -> None:
         super().__init__(site, settings)
         self.control: dict[str, Tensor] = {}  # c_i; what is not there is 0
 
@@ -124,7 +124,7 @@ class Server(fedavg.Server):
 
     settings: Settings
 
-    def __init__(self, tools: Tools, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: Settings) -> None:
         super().__init__(tools, settings)
         self.controls: dict[str, Arrays] = {}  # c, by what the architecture is known by
         self.heard: dict[

@@ -14,12 +14,12 @@ from pydantic import Field
 from torch import Tensor
 
 from fedloom.functional.omission import omit
-from fedloom.methods.base import Tools
-from fedloom.methods.site import load_optimizer_state, optimizer_state
+from fedloom.methods.base import ServerContext
+from fedloom.methods.context import load_optimizer_state, optimizer_state
 from fedloom.models.fit import cosine, fit, index_batches, part_of
 from fedloom.models.pictures import from_kept, to_float
-from fedloom.models.settings import Frozen
-from fedloom.randomness import global_torch_stream
+from fedloom.config.models import Frozen
+from fedloom.seeding import global_torch_stream
 
 
 class TuningSettings(Frozen):
@@ -89,7 +89,7 @@ class Pool:
 class Tuner:
     """The generator, its optimiser and its pool. Eqs. 11 and 12 of FedMMKT; without R plain text-only tuning."""
 
-    def __init__(self, tools: Tools, settings: TuningSettings) -> None:
+    def __init__(self, tools: ServerContext, settings: TuningSettings) -> None:
         self.tools, self.settings = tools, settings
         self.generator = tools.generator
         self.generator.condition = settings.condition

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fedloom.errors import BadInput
-from fedloom.models.frozen import Precision
+from fedloom.config.base import Precision
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedloom.errors import BadInput, unknown
-from fedloom.models.batch_norms import BatchNorm1d
+from fedloom.models.clients.batch_norms import BatchNorm1d
 
 Norm = Literal["batch", "layer"]
 

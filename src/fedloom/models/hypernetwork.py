@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedloom.errors import BadInput
-from fedloom.models.adapters import blocks
-from fedloom.models.learner import towers
+from fedloom.models.clients.adapters import blocks
+from fedloom.models.clients.client_model import towers
 
 # A node's kind, as it crosses the wire. The first two begin a chain, the last ends all of them.
-KINDS = ("picture", "text", "attention", "convolution", "map", "output")
+MODALITIES = ("picture", "text", "attention", "convolution", "map", "output")
 STEMS = 2
-OUTPUT = len(KINDS) - 1
-FEATURES = len(KINDS) + 2
+OUTPUT = len(MODALITIES) - 1
+FEATURES = len(MODALITIES) + 2
 MOST_NODES = 1000
 
 
@@ -37,7 +37,7 @@ def architecture(learner: nn.Module, modality: str) -> tuple[NDArray[Any], NDArr
     stems = (modality,) if len(models) == 1 else ("image", "text")
     for reads, model in zip(stems, models, strict=True):
         found = blocks(model)
-        nodes.append((KINDS.index("picture" if reads == "image" else "text"), found[0][1]))
+        nodes.append((MODALITIES.index("picture" if reads == "image" else "text"), found[0][1]))
         nodes += [(_kind(block), width) for block, width in found]
     head: Any = learner.head
     nodes.append((OUTPUT, head.in_features))
@@ -47,9 +47,9 @@ def architecture(learner: nn.Module, modality: str) -> tuple[NDArray[Any], NDArr
 
 def _kind(block: nn.Module) -> int:
     if any(isinstance(m, nn.Conv2d) for m in block.modules()):
-        return KINDS.index("convolution")
+        return MODALITIES.index("convolution")
     plain = isinstance(block, nn.Identity | nn.Linear | nn.Sequential)
-    return KINDS.index("map" if plain else "attention")
+    return MODALITIES.index("map" if plain else "attention")
 
 
 class Graph:
@@ -86,7 +86,7 @@ class Graph:
             depth[chain] = torch.linspace(0, 1, len(chain))
             for one, two in pairwise(chain):
                 near[one, two] = near[two, one] = 1
-        kind = F.one_hot(torch.from_numpy(kinds).long(), len(KINDS)).float()
+        kind = F.one_hot(torch.from_numpy(kinds).long(), len(MODALITIES)).float()
         size = torch.from_numpy(widths).float().log2() / 10  # of order 1
         self.features = torch.cat([kind, size[:, None], depth[:, None]], 1)
         self.mean = near / near.sum(1, keepdim=True)

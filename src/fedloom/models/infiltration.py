@@ -13,8 +13,8 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from fedloom.data.joint import Kind
-from fedloom.models.two_stream import Features, TwoStream, export_streams
+from fedloom.data.joint import Modality
+from fedloom.models.clients.multimodal import Features, MultimodalClassifier, export_streams
 
 
 class Projections(NamedTuple):
@@ -46,7 +46,7 @@ class Infiltrated(nn.Module):
 
     fills = True
 
-    def __init__(self, bare: TwoStream, layers: int = 1, *, self_projector: bool = True) -> None:
+    def __init__(self, bare: MultimodalClassifier, layers: int = 1, *, self_projector: bool = True) -> None:
         super().__init__()
         d, kinds = bare.width, bare.kinds
         self.bare, self.kinds, self.width, self.classes = bare, kinds, d, bare.classes
@@ -80,7 +80,7 @@ class Infiltrated(nn.Module):
         """What the fusion head reads (B, 2d), of features."""
         return self.fuse(self.project(h), present, fill)
 
-    def own(self, kind: Kind, h: Tensor) -> Tensor:
+    def own(self, kind: Modality, h: Tensor) -> Tensor:
         """o_m^self (B, C) of one stream's features (B, d)."""
         projectors = self.self_projectors if self.self_projectors else self.infiltration
         return self.classifiers[kind](projectors[kind](h))  # type: ignore[no-any-return]

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedloom.config import Config, load_config
-from fedloom.data.scene import MODALITIES
+from fedloom.data.containers import CLIENT_TASKS
 from fedloom.errors import BadInput
-from fedloom.planning.cast import Cast, cast_of
+from fedloom.planning.model_inventory import ModelInventory, cast_of
 from fedloom.planning.memory import checkpoint_bytes, device_lines, server_device
 from fedloom.planning.rates import rate_of
 from fedloom.planning.records import ModelLine, PhaseLine, Plan
@@ -46,7 +46,7 @@ def plan(
     Raises:
         BadInput: something given is wrong, or names weights that are neither here nor known.
     """
-    from fedloom.parts import completed, sized
+    from fedloom.experiment.parts import completed, sized
 
     if not 0 < share <= 1:
         raise BadInput(f"share = {share}, allowed: above 0, up to 1")
@@ -79,7 +79,7 @@ def plan(
 # ---------------------------------------------------------------------------------------------------------- models
 
 
-def _model_lines(config: Config, cast: Cast) -> tuple[ModelLine, ...]:
+def _model_lines(config: Config, cast: ModelInventory) -> tuple[ModelLine, ...]:
     """One line a model; clients of one model on one device are one line."""
     groups = Counter((m.model, m.device) for m in cast.clients)
     lines = [_line(model, device, n) for (model, device), n in groups.items()]
@@ -110,7 +110,7 @@ def _timed(phase: Phase, rates: Mapping[str, tuple[float, str]], share: float) -
     return PhaseLine(phase.name, phase.device, phase.times, phase.flop, seconds)
 
 
-def _learned_words(config: Config, cast: Cast) -> list[str]:
+def _learned_words(config: Config, cast: ModelInventory) -> list[str]:
     """Whether a vocabulary is to be learned, of which only the largest size is known."""
     readers = [m.model for m in cast.clients if m.modality != "image"] + [cast.clip, cast.captioner]
     if all(model is None or model.source for model in readers):
@@ -124,7 +124,7 @@ def _passes(config: Config, settings: Any, scene: SceneSizes) -> list[str]:
     """How often a client passes over its samples in the steps of a round, on average."""
     steps, batch = sum(getattr(settings, key, 0) for key in ALONE), config.clients.batch
     found = []
-    for modality in MODALITIES:
+    for modality in CLIENT_TASKS:
         clients = len(config.clients.learners(modality))
         train = scene.samples.get(modality, (0, 0))[0]
         if clients and train and steps:

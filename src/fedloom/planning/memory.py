@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedloom.config import Config
-from fedloom.planning.cast import Cast
+from fedloom.planning.model_inventory import ModelInventory
 from fedloom.planning.records import DeviceLine
 from fedloom.planning.server import Piece
 
@@ -37,7 +37,7 @@ def activation_bytes(model: Piece, samples: int, precision: str, checkpointing: 
     return round(HALF_KEPT * kept) + WIDTHS[precision] * model.parameters
 
 
-def device_lines(config: Config, settings: Any, cast: Cast) -> tuple[DeviceLine, ...]:
+def device_lines(config: Config, settings: Any, cast: ModelInventory) -> tuple[DeviceLine, ...]:
     """The devices of a run, those of the server first.
 
     What trains in one process trains in turn: its activations count once, where they are largest. Each worker process
@@ -64,7 +64,7 @@ def device_lines(config: Config, settings: Any, cast: Cast) -> tuple[DeviceLine,
     return tuple(DeviceLine(device, *line) for device, line in sums.items())
 
 
-def checkpoint_bytes(config: Config, cast: Cast) -> int:
+def checkpoint_bytes(config: Config, cast: ModelInventory) -> int:
     """On disk, of a round: the clients' models and moments, and what is trained of the server's."""
     found = 0
     for member in cast.clients:
@@ -90,7 +90,7 @@ def _add(line: list[int], weights: int, trained: int, moments: int) -> None:
         line[i] += more
 
 
-def _server_activations(config: Config, settings: Any, cast: Cast) -> int:
+def _server_activations(config: Config, settings: Any, cast: ModelInventory) -> int:
     """The largest of tuning the generator, training the judge, and training models of its own."""
     s, found = config.server, [0]
     options = s.generator.latent or s.generator.glide

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from fedloom.config import Config
 from fedloom.errors import BadInput
-from fedloom.models.settings import EMBEDDED
-from fedloom.planning.learners import Words, from_shape
+from fedloom.config.models import EMBEDDED
+from fedloom.planning.client_models import Words, from_shape
 from fedloom.planning.load import NO_LOAD, Load, count, measured
 from fedloom.planning.scene import SceneSizes
 from fedloom.weights.shapes import INCEPTION, shape_of
@@ -67,7 +67,7 @@ def clip_piece(config: Config, scene: SceneSizes, words: Words) -> tuple[Piece, 
     if s.pretrained:
         model = from_shape(_expected(s.pretrained, "server.clip", "clip"), "", 0)
     else:
-        from fedloom.models.clip import build_clip
+        from fedloom.models.evaluators.clip import build_clip
 
         with torch.device("meta"):
             model = build_clip(s, words, scene.side).model
@@ -86,7 +86,7 @@ def captioner_piece(config: Config, scene: SceneSizes, words: Words) -> Piece:
     if s.pretrained:
         model = from_shape(_expected(s.pretrained, "server.captioner", "blip"), "", 0)
     else:
-        from fedloom.models.captioner import build_captioner
+        from fedloom.models.evaluators.captioner import build_captioner
 
         with torch.device("meta"):
             model = build_captioner(s, words, scene.side).model
@@ -107,7 +107,7 @@ def judge_piece(config: Config, scene: SceneSizes) -> Piece:
         side = getattr(judge.config, "image_size", None) or 224
         load = measured(judge, lambda n: judge(pixel_values=zeros(n, 3, side, side)).logits)
     else:
-        from fedloom.models.judge import Judge
+        from fedloom.models.evaluators.judge import Judge
 
         with torch.device("meta"):
             judge = Judge(s, scene.classes)
@@ -134,7 +134,7 @@ def _expected(name: str, key: str, kind: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Drawer:
+class GeneratorCost:
     """The generator: its pieces, and FLOP of one picture drawn and of one sample tuned on."""
 
     pieces: tuple[Piece, ...]
@@ -156,10 +156,10 @@ def text_load(model: Any, tokens: int) -> Load:
     )
 
 
-def pixel_drawer(config: Config, words: Words, scene: SceneSizes, clip: Any, tuned: bool) -> Drawer:
+def pixel_drawer(config: Config, words: Words, scene: SceneSizes, clip: Any, tuned: bool) -> GeneratorCost:
     """The embedded generator."""
-    from fedloom.models.clip import Clip
-    from fedloom.models.generator import build_generator
+    from fedloom.models.evaluators.clip import Clip
+    from fedloom.models.generators.pixel import build_generator
 
     with torch.device("meta"):
         built = build_generator(
@@ -168,7 +168,7 @@ def pixel_drawer(config: Config, words: Words, scene: SceneSizes, clip: Any, tun
     return pixel_parts(config, built.unet, built.text_encoder, words.model_max_length, scene.side, tuned)
 
 
-def pixel_parts(config: Config, unet: Any, text: Any, tokens: int, side: int, tuned: bool) -> Drawer:
+def pixel_parts(config: Config, unet: Any, text: Any, tokens: int, side: int, tuned: bool) -> GeneratorCost:
     """A generator of the embedded kind from its two parts."""
     s = config.server.generator
     wide, pooled = unet.config.cross_attention_dim, unet.config.projection_class_embeddings_input_dim
@@ -187,10 +187,10 @@ def pixel_parts(config: Config, unet: Any, text: Any, tokens: int, side: int, tu
         piece("generator: text encoder", text, None, said),
     ]
     drawing = steps * (2 if guidance != 1 else 1) * load.forward + said.forward
-    return Drawer(with_bridge(pieces, config.clients.width, wide, tuned), drawing, load.training, side)
+    return GeneratorCost(with_bridge(pieces, config.clients.width, wide, tuned), drawing, load.training, side)
 
 
-def of_source(drawer: Drawer, source: str | None) -> Drawer:
+def of_source(drawer: GeneratorCost, source: str | None) -> GeneratorCost:
     """The same, its weights from `source`; W_r begins at zero and has none."""
     named = tuple(p if p.role.endswith("W_r") else replace(p, source=source) for p in drawer.pieces)
     return replace(drawer, pieces=named)

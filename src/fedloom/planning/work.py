@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from fedloom.config import Config
 from fedloom.methods.base import Method
-from fedloom.planning.cast import Cast, Member
+from fedloom.planning.model_inventory import ModelInventory, Member
 from fedloom.planning.memory import server_device
 from fedloom.planning.scene import SceneSizes
 from fedloom.planning.server import Piece
@@ -25,7 +25,7 @@ class Phase(NamedTuple):
     flop: float
 
 
-def phases(config: Config, method: Method, settings: Any, cast: Cast, scene: SceneSizes) -> list[Phase]:
+def phases(config: Config, method: Method, settings: Any, cast: ModelInventory, scene: SceneSizes) -> list[Phase]:
     """The parts of a run in their order; those without work are left out."""
     every = [
         *_before(config, cast),
@@ -35,7 +35,7 @@ def phases(config: Config, method: Method, settings: Any, cast: Cast, scene: Sce
     return [p for p in every if p.times and p.flop]
 
 
-def _before(config: Config, cast: Cast) -> Iterator[Phase]:
+def _before(config: Config, cast: ModelInventory) -> Iterator[Phase]:
     """What is done once: pretraining of what has no weights, the judge, the warm start. The cache may have it."""
     e, c, place = config.evaluation, config.clients, server_device(config)
     learned = 0.0
@@ -61,7 +61,7 @@ def _before(config: Config, cast: Cast) -> Iterator[Phase]:
         yield Phase("warm start", device, c.precision, 1, flop)
 
 
-def _rounds(config: Config, method: Method, settings: Any, cast: Cast) -> Iterator[Phase]:
+def _rounds(config: Config, method: Method, settings: Any, cast: ModelInventory) -> Iterator[Phase]:
     """What is done in every round."""
     c, s, rounds, place = config.clients, config.server, config.rounds, server_device(config)
     uses = method.tools(settings)
@@ -93,7 +93,7 @@ def _rounds(config: Config, method: Method, settings: Any, cast: Cast) -> Iterat
     yield Phase("server's own models", place, "fp32", rounds, flop)
 
 
-def _scoring(config: Config, cast: Cast, scene: SceneSizes) -> Iterator[Phase]:
+def _scoring(config: Config, cast: ModelInventory, scene: SceneSizes) -> Iterator[Phase]:
     """Round 0, the last, and every so many between."""
     e = config.evaluation
     times = 1 + sum(t % e.every == 0 or t == config.rounds for t in range(1, config.rounds + 1))
@@ -111,14 +111,14 @@ def _training(model: Piece, checkpointing: bool) -> float:
     return model.load.training + (model.load.forward if checkpointing else 0.0)
 
 
-def _tuning(config: Config, cast: Cast) -> float:
+def _tuning(config: Config, cast: ModelInventory) -> float:
     assert cast.drawer is not None
     options = config.server.generator.latent or config.server.generator.glide
     again = cast.drawer.pieces[0].load.forward if getattr(options, "checkpointing", False) else 0.0
     return cast.drawer.tuning + again
 
 
-def _by_device(cast: Cast, flop: Any) -> list[tuple[str, float]]:
+def _by_device(cast: ModelInventory, flop: Any) -> list[tuple[str, float]]:
     """Device -> the sum over the clients that live there."""
     found: dict[str, float] = {}
     for member in cast.clients:

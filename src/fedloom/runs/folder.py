@@ -27,8 +27,8 @@ from fedloom.runs.disk import (
 )
 from fedloom.runs.environment import describe_environment
 from fedloom.runs.shapes import Environment, LedgerRow, RoundRow
-from fedloom.setting_trees import read_tree
-from fedloom.yaml_core import dump
+from fedloom.config.trees import read_tree
+from fedloom.config.yaml_core import dump
 
 OWN = (
     "config.yaml", "environment.json", "metrics.jsonl", "ledger.jsonl", "summary.json", "split.json",

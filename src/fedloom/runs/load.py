@@ -16,7 +16,7 @@ from fedloom.runs.shapes import Environment, LedgerRow, RoundRow, Summary, check
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fedloom.health import RunWarning
+    from fedloom.reporting.health import RunWarning
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Run:
     @property
     def warnings(self) -> list[RunWarning]:
         """Where the scores cannot mean what they seem to, the serious ones first; also while the run goes on."""
-        from fedloom.health import warnings_of
+        from fedloom.reporting.health import warnings_of
 
         return warnings_of(self.config, self.rounds, self.summary)
 
@@ -128,7 +128,7 @@ class Run:
                 f"run {self.path} has no generator: export/generator is missing "
                 f"({'it was run without one' if self.finished else 'the run is unfinished'})."
             )
-        return import_module("fedloom.models.families").load_pipeline(folder)
+        return import_module("fedloom.models.generators.families").load_pipeline(folder)
 
 
 def load_run(path: Path | str) -> Run:

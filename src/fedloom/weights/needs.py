@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from fedloom.errors import BadInput
-from fedloom.models.settings import LearnerSettings
+from fedloom.config.models import ModelSettings
 from fedloom.weights.place import is_hub_name
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _or_hub(arch: str | None) -> str:
 
 def _named(node: object, key: str) -> Iterator[tuple[str, str, str | None]]:
     """Key, name and arch, where there is one, of all that is said to be pretrained below `node`."""
-    if isinstance(node, LearnerSettings):
+    if isinstance(node, ModelSettings):
         for tower in node.towers():
             if tower.pretrained:
                 yield f"{key}.pretrained", tower.pretrained, tower.arch

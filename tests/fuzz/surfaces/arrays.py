@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat, savemat
 
-from fedloom.data.flowers102 import NAMES
-from fedloom.data.registry import load_scene
-from fedloom.data.sound import read_sound
+from fedloom.data.datasets.flowers102 import NAMES
+from fedloom.data.registry import load_dataset
+from fedloom.data.io.sound import read_sound
 from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input
 from fuzz.mutate import ODD_VALUES
@@ -39,7 +39,7 @@ def draw_binary(rng: Random) -> Input:
 
 
 def read_cifar(folder: Path, given: Input) -> Any:
-    return told(load_scene("cifar100", folder, generic_share=0.0))
+    return told(load_dataset("cifar100", folder, generic_share=0.0))
 
 
 def _picture(planes: bytes) -> bytes:
@@ -224,7 +224,7 @@ def damage_matrices(rng: Random, given: Input) -> Input:
 
 
 def read_flowers(folder: Path, given: Input) -> Any:
-    return told(load_scene("flowers102", folder, size=SIDE, captions=0, generic_share=0.0))
+    return told(load_dataset("flowers102", folder, size=SIDE, captions=0, generic_share=0.0))
 
 
 def true_flowers(folder: Path, given: Input) -> Any:
@@ -300,7 +300,7 @@ def damage_npz(rng: Random, given: Input) -> Input:
 
 
 def read_npz(folder: Path, given: Input) -> Any:
-    scene = load_scene("audio_visual_digits", folder)
+    scene = load_dataset("audio_visual_digits", folder)
     found = {}
     for part in ("train", "test"):
         held: Any = getattr(scene, part)["joint"]

@@ -20,14 +20,14 @@ from fedloom.deployment.bundle import is_ours, write_bundle
 from fedloom.errors import BadInput
 from fedloom.federation.codec import encode
 from fedloom.federation.silo.host import Recipe, SiloHost
-from fedloom.federation.silo.letters import Join, Letter
+from fedloom.federation.engines.silo.envelopes import Join, Envelope
 from fedloom.federation.silo.store import SiloStore
 from fedloom.methods.base import load_method
-from fedloom.models.settings import LearnerSettings
-from fedloom.pretraining import backbone_name
-from fedloom.public import public_backbone, unpack_public
-from fedloom.setting_trees import validate
-from fedloom.silo_offer import Offer, make_offer
+from fedloom.config.models import ModelSettings
+from fedloom.experiment.pretraining import backbone_name
+from fedloom.experiment.public_files import public_backbone, unpack_public
+from fedloom.config.trees import validate
+from fedloom.experiment.silo_offer import Offer, make_offer
 from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input
 from fuzz.mutate import ODD_TEXTS, change_tree, json_bytes
@@ -39,7 +39,7 @@ _PLAIN_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 
 def draw_public(rng: Random) -> Input:
     """Public files by name, as a message brings them, and the index of backbones."""
-    learner = LearnerSettings(arch="vit")
+    learner = ModelSettings(arch="vit")
     index = json.dumps({backbone_name(learner): "abc123"}).encode()
     names = [
         "tokenizer/tokenizer.json",
@@ -82,7 +82,7 @@ def read_public(folder: Path, given: Input) -> Any:
     place = folder / "below" / "public"
     files = {name: np.frombuffer(data, np.uint8) for name, data in _named(given).items()}
     unpack_public(files, place)
-    public_backbone(place, LearnerSettings(arch="vit"))
+    public_backbone(place, ModelSettings(arch="vit"))
     return {str(p.relative_to(place)): p.read_bytes() for p in sorted(place.rglob("*")) if p.is_file()}
 
 
@@ -206,12 +206,12 @@ def make_offered(name: str, offer: Any, public: str, warm: bool) -> Offered:
 def read_offer(folder: Path, given: Input) -> Any:
     """What a silo with a recipe of its own takes from an invitation."""
     data: Any = given.files["offer.json"]
-    recipe = Recipe("image", "fedloom.silos:prepare_run", f"{__name__}:make_offered", {}, {})
+    recipe = Recipe("image", "fedloom.experiment.silo_client:prepare_run", f"{__name__}:make_offered", {}, {})
     host = SiloHost(SiloStore(folder), "silo-0", recipe)
     method, _ = load_method(given.options["method"])
     contract = json.dumps(method.contract(method.settings()).to_names())
     invitation = encode(Join(contract, "", data.decode("utf-8", "replace"), {}))
-    answer = host.answer(Letter({"op": "join", "run": "r1"}, (invitation,)))
+    answer = host.answer(Envelope({"op": "join", "run": "r1"}, (invitation,)))
     if "failed" in answer.header:
         raise BadInput(answer.header["failed"])
     client: Any = host._clients["silo-0"].site.client

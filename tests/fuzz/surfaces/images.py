@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from fedloom.data.decode import decode_all
+from fedloom.data.io.decode import decode_all
 from fedloom.data.pairs import Pairs
-from fedloom.data.registry import load_pairs, load_scene
-from fedloom.data.scene import Scene
+from fedloom.data.registry import load_pairs, load_dataset
+from fedloom.data.containers import FederatedDataset
 from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input
 from fuzz.mutate import change_tree, json_bytes
@@ -28,7 +28,7 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA")
 MODES = ("RGB", "L", "RGBA", "P", "1", "CMYK", "LA")
 
 
-def told(scene: Scene) -> dict[str, Any]:
+def told(scene: FederatedDataset) -> dict[str, Any]:
     """The pictures of each part with the names of their classes, in order, and the classes."""
     found: dict[str, Any] = {"classes": list(scene.class_names)}
     for part in ("train", "test"):
@@ -99,7 +99,7 @@ def draw_folder(rng: Random) -> Input:
 
 
 def read_folder(folder: Path, given: Input) -> Any:
-    return told(load_scene("folder", folder, size=SIDE, generic_share=0.0))
+    return told(load_dataset("folder", folder, size=SIDE, generic_share=0.0))
 
 
 def true_folder(folder: Path, given: Input) -> Any:
@@ -170,7 +170,7 @@ def damage_parquet(rng: Random, given: Input) -> Input:
 
 
 def read_parquet(folder: Path, given: Input) -> Any:
-    return told(load_scene("folder", folder, size=SIDE, generic_share=0.0))
+    return told(load_dataset("folder", folder, size=SIDE, generic_share=0.0))
 
 
 def true_parquet(folder: Path, given: Input) -> Any:

@@ -19,7 +19,7 @@ from fedloom.cli.inspect import per_round
 from fedloom.federation import WireContract
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.messages import Empty
-from fedloom.federation.site import Site, SiteSpec
+from fedloom.federation.host import ClientContext, ClientSpec
 from fedloom.report.html import write_report
 from fedloom.report.ledger import flows
 from fedloom.report.text import ledger_table
@@ -207,8 +207,8 @@ def make_toy(name: str) -> Toy:
     return Toy()
 
 
-def _site() -> Site:
-    return Site(SiteSpec("image-0", "image", f"{__name__}:make_toy"), WireContract({"rest": (Empty, Empty)}))
+def _site() -> ClientContext:
+    return ClientContext(ClientSpec("image-0", "image", f"{__name__}:make_toy"), WireContract({"rest": (Empty, Empty)}))
 
 
 def draw_checkpoints(rng: Random) -> Input:

@@ -11,11 +11,11 @@ import yaml
 
 from fedloom.comparison.plan import Plan, read_plan
 from fedloom.config import Config, load_config
-from fedloom.deployment.settings import HostSettings, SiloSettings
+from fedloom.config.silo import HostSettings, SiloSettings
 from fedloom.deployment.silo import silo_standing
 from fedloom.deployment.submit import jobs
 from fedloom.errors import BadInput
-from fedloom.setting_trees import override, read_settings
+from fedloom.config.trees import override, read_settings
 from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input
 from fuzz.mutate import ODD_TEXTS, change_tree
@@ -38,7 +38,7 @@ _PLAN = {
     "rows": [{"method": "fedavg"}, {"name": "wide", "method": "fedmmkt", "set": {"settings": {"gamma": 0.5}}}],
     "columns": [{"name": "iid", "set": {"data": {"partition": "iid"}}}, {"name": "skewed"}], "reference": "fedavg",
 }  # fmt: skip
-KINDS: dict[str, tuple[dict[str, Any], Any]] = {
+MODALITIES: dict[str, tuple[dict[str, Any], Any]] = {
     "run": (_RUN, lambda path: load_config(file=path)),
     "silo": (_SILO, lambda path: read_settings(SiloSettings, path, {})),
     "host": (_HOST, lambda path: read_settings(HostSettings, path, {})),
@@ -48,9 +48,9 @@ KINDS: dict[str, tuple[dict[str, Any], Any]] = {
 
 def draw_settings(rng: Random) -> Input:
     """A configuration as YAML, in block or flow style."""
-    kind = rng.choice(list(KINDS))
+    kind = rng.choice(list(MODALITIES))
     text = yaml.safe_dump(
-        KINDS[kind][0], sort_keys=False, allow_unicode=True, default_flow_style=rng.random() < 0.2
+        MODALITIES[kind][0], sort_keys=False, allow_unicode=True, default_flow_style=rng.random() < 0.2
     )
     return Input({"mine.yaml": text.encode()}, {"kind": kind})
 
@@ -104,7 +104,7 @@ _YAML = (
 
 def read_any(folder: Path, given: Input) -> Any:
     """Of the settings those that the file gives."""
-    settings: Config | SiloSettings | HostSettings | Plan = KINDS[given.options["kind"]][1](
+    settings: Config | SiloSettings | HostSettings | Plan = MODALITIES[given.options["kind"]][1](
         folder / "mine.yaml"
     )
     whole = settings.model_dump(mode="json")

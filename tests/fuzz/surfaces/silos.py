@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from fedloom.federation import WireContract
 from fedloom.federation.codec import encode
 from fedloom.federation.flower.grid import GridFederation
-from fedloom.federation.flower.mail import Mail, hello, words
+from fedloom.federation.engines.flower.transport import Transport, hello, words
 from fedloom.federation.flower.records import pack, pack_payloads, unpack
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.messages import Tensor
 from fedloom.federation.silo.host import SiloHost, recipes_of
-from fedloom.federation.silo.letters import PROTOCOL, Join, Letter
+from fedloom.federation.engines.silo.envelopes import PROTOCOL, Join, Envelope
 from fedloom.federation.silo.store import SiloStore
-from fedloom.federation.site import SiteSpec
+from fedloom.federation.host import ClientSpec
 from fuzz.harness import LONGEST_LINE, Surface
 from fuzz.inputs import Input
 
@@ -62,7 +62,7 @@ def make_echo(name: str) -> Echo:
 
 
 def _join() -> bytes:
-    assigned = {"silo-0": recipes_of([SiteSpec("image-0", "image", f"{__name__}:make_echo")])}
+    assigned = {"silo-0": recipes_of([ClientSpec("image-0", "image", f"{__name__}:make_echo")])}
     return encode(Join(json.dumps(CONTRACT.to_names()), json.dumps(assigned), "", {}))
 
 
@@ -82,7 +82,7 @@ def draw_letters(rng: Random) -> Input:
     return Input({**files, "1-0": _join(), "2-0": blobs[0], "2-1": blobs[1]})
 
 
-def _letters(given: Input) -> list[Letter]:
+def _letters(given: Input) -> list[Envelope]:
     """The letters whose header is JSON, through Flower's records."""
     letters = []
     for i in range(6):
@@ -105,7 +105,7 @@ def read_letters(folder: Path, given: Input) -> Any:
     host = SiloHost(SiloStore(folder / "state"), "silo-0")
     for letter in _letters(given):
         answer = host.answer(letter)
-        assert isinstance(unpack(pack(answer.header, pack_payloads(answer.payloads))), Letter)
+        assert isinstance(unpack(pack(answer.header, pack_payloads(answer.payloads))), Envelope)
         for row, asked in zip(answer.header.get("outcomes", ()), letter.header.get("requests", ())):
             if row["error"] is None:
                 assert answer.payloads[row["payload"]] == letter.payloads[int(asked["payload"])]
@@ -120,7 +120,7 @@ def draw_state(rng: Random) -> Input:
     if not _STATE:
         folder = Path(tempfile.mkdtemp())
         host = SiloHost(SiloStore(folder), "silo-0")
-        host.answer(Letter({"op": "join", "run": "r1"}, (_join(),)))
+        host.answer(Envelope({"op": "join", "run": "r1"}, (_join(),)))
         for i in range(2):
             host.answer(_ask(i))
         _STATE.update({str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()})
@@ -132,15 +132,15 @@ _STATE: dict[str, Any] = {}
 _SAID = encode(Blob(np.arange(5, dtype=np.uint8)))
 
 
-def _ask(i: int) -> Letter:
+def _ask(i: int) -> Envelope:
     row = {"client": "image-0", "verb": "echo", "round": i + 1, "key": "k", "payload": 0}
-    return Letter({"op": "ask", "run": "r1", "requests": [row]}, (_SAID,))
+    return Envelope({"op": "ask", "run": "r1", "requests": [row]}, (_SAID,))
 
 
 def read_state(folder: Path, given: Input) -> Any:
     """A silo that starts anew over the folder answers rightly or not at all."""
     host = SiloHost(SiloStore(folder), "silo-0")
-    for letter in (_ask(1), _ask(2), Letter({"op": "rewind", "run": "r1", "round": 1})):
+    for letter in (_ask(1), _ask(2), Envelope({"op": "rewind", "run": "r1", "round": 1})):
         answer = host.answer(letter)
         outcome = answer.header.get("outcomes", [{"error": answer.header.get("failed")}])[0]
         assert outcome["error"] is not None or not answer.payloads or answer.payloads == (_SAID,)
@@ -168,7 +168,7 @@ def draw_answers(rng: Random) -> Input:
 class _Grid:
     """A grid with one node, whose key is that of silo-0, and which answers what it is told."""
 
-    def __init__(self, answers: list[Letter]) -> None:
+    def __init__(self, answers: list[Envelope]) -> None:
         self.answers = answers
 
     def silo_names(self) -> dict[int, str]:
@@ -177,7 +177,7 @@ class _Grid:
 
 def read_answers(folder: Path, given: Input) -> Any:
     """What the server takes out of the letters: clients, outcomes."""
-    mail = Mail(_Grid([]))  # type: ignore[arg-type]
+    mail = Transport(_Grid([]))  # type: ignore[arg-type]
     federation: Any = object.__new__(GridFederation)
     federation._mail, federation._silos, federation._homes = mail, {}, {}
     federation._modalities, federation._deliveries, federation.ledger, federation.round = {}, [], Ledger(), 0

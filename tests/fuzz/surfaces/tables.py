@@ -11,8 +11,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fedloom.data.registry import load_scene
-from fedloom.data.scene import Scene, TextSet
+from fedloom.data.registry import load_dataset
+from fedloom.data.containers import FederatedDataset, TextSet
 from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input
 from fuzz.truth import strict_json
@@ -32,7 +32,7 @@ WORDS = (
 LABELS = ("rose", "tulip", "lily")
 
 
-def told(scene: Scene) -> dict[str, Any]:
+def told(scene: FederatedDataset) -> dict[str, Any]:
     """The texts of each part with the names of their classes, in order, and the classes."""
     found: dict[str, Any] = {"classes": list(scene.class_names)}
     for part in ("train", "test"):
@@ -104,7 +104,7 @@ def draw_texts(rng: Random) -> Input:
 
 
 def read_texts(folder: Path, given: Input) -> Any:
-    return told(load_scene("folder", folder, generic_share=0.0))
+    return told(load_dataset("folder", folder, generic_share=0.0))
 
 
 def true_texts(folder: Path, given: Input) -> Any:
@@ -170,7 +170,7 @@ def draw_list(rng: Random) -> Input:
 
 
 def read_list(folder: Path, given: Input) -> Any:
-    return told(load_scene("folder", folder, labels_file=given.options["list"], generic_share=0.0))
+    return told(load_dataset("folder", folder, labels_file=given.options["list"], generic_share=0.0))
 
 
 def true_list(folder: Path, given: Input) -> Any:
@@ -221,7 +221,7 @@ def draw_news(rng: Random) -> Input:
 
 
 def read_news(folder: Path, given: Input) -> Any:
-    return told(load_scene("ag_news", folder, cleaned=False, generic_share=0.0))
+    return told(load_dataset("ag_news", folder, cleaned=False, generic_share=0.0))
 
 
 def true_news(folder: Path, given: Input) -> Any:

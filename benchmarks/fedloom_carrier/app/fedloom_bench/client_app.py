@@ -4,13 +4,13 @@ import sys
 from typing import Any
 
 from fedloom.federation.flower.client_app import make_client_app, to_resident
-from fedloom.federation.silo.letters import Letter
+from fedloom.federation.engines.silo.envelopes import Envelope
 
 
-def answer(letter: Letter, node: dict[str, Any]) -> Letter:
+def answer(letter: Envelope, node: dict[str, Any]) -> Envelope:
     """The worker's answer."""
     reply = to_resident(letter, node)
-    return Letter({"failed": "torch was imported"}) if "torch" in sys.modules else reply
+    return Envelope({"failed": "torch was imported"}) if "torch" in sys.modules else reply
 
 
 app = make_client_app(answer)

@@ -1,0 +1,1 @@
+"""Validated settings, one file a subject; loading them from YAML, presets and `--set`."""

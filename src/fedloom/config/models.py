@@ -1,0 +1,305 @@
+"""Sizes and sources of every model, as validated types. Importing this is light: no torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from fedloom.config.base import Frozen as Frozen
+from fedloom.models.glide.settings import GlideOptions
+from fedloom.config.stable_diffusion import LatentOptions
+
+_IMAGE = ("vit", "beit", "resnet", "frozen-mobilenet")
+_TEXT = ("bert", "distilbert", "roberta", "gru")
+_AUDIO = ("audio-resnet",)
+_HEADLESS = ("resnet", "audio-resnet", "gru", "frozen-mobilenet")  # without attention heads to divide a width
+
+IMAGE_ARCHS = (*_IMAGE, "pair")
+TEXT_ARCHS = (*_TEXT, "pair")
+DUAL_ARCHS = tuple(f"{image}+{text}" for image in _IMAGE for text in _TEXT)
+# Two streams of a joint sample, in the order audio, image, text. Frames are seen anew in every run: no frozen trunk.
+JOINT_ARCHS = tuple(
+    f"{one}+{other}"
+    for kinds in ((_AUDIO, _IMAGE), (_AUDIO, _TEXT), (_IMAGE, _TEXT))
+    for one in kinds[0]
+    for other in kinds[1]
+    if "frozen-mobilenet" not in (one, other)
+)
+ARCHS = (*_IMAGE, *_TEXT, "pair", *dict.fromkeys((*DUAL_ARCHS, *JOINT_ARCHS)))
+
+
+def _check_heads(hidden: int, heads: int) -> None:
+    if hidden % heads:
+        raise ValueError(f"{heads} heads do not divide the width {hidden}")
+
+
+class ModelSettings(Frozen):
+    """A client's model. With `pretrained` (folder or hub name) the sizes come from there.
+
+    frozen-mobilenet has no random start: its `pretrained` is the path of NAME.npz, with NAME.json beside it.
+    gru's `pretrained` is a folder that a gru was exported to, or a file of word vectors; it has no heads.
+    pair is a ViT and a BERT with one head, for clients of either modality: its `pretrained` names both, "VIT+BERT".
+    IMAGE+TEXT ("resnet+gru") is a dual encoder of pairs, without head: its `pretrained` is "IMAGE+TEXT" too, where
+    either may be empty.
+    Of joint clients AUDIO+IMAGE ("audio-resnet+resnet"), AUDIO+TEXT or IMAGE+TEXT are two streams under one `fusion`.
+    ResNet-18 is `stages` (2, 2, 2, 2) at `hidden` 512.
+    """
+
+    arch: str = Field(
+        description="a model of one modality, pair, or two towers: IMAGE+TEXT, AUDIO+IMAGE, AUDIO+TEXT"
+    )
+    pretrained: str | None = None
+    hidden: int = Field(64, ge=8, description="width of the backbone")
+    layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1)
+    patch: int = Field(8, ge=1, description="side of a patch in pixels (ViT, BEiT)")
+    width: int = Field(
+        64, ge=2, description="d, the representation width all clients share; a projector bridges"
+    )
+    side: int = Field(96, ge=32, description="pixels to which frozen-mobilenet resizes pictures")
+    tune: Literal["all", "lora", "bias", "adapters", "head"] = Field(
+        "all",
+        description="what is trained besides the head: all, or a part beside a frozen backbone; head: but a projector, "
+        "and what the backbone says of samples that are not augmented is kept",
+    )
+    rank: int = Field(8, ge=1, description="of LoRA's factors; width of an adapter's bottleneck")
+    unit: bool = Field(False, description="representations of unit length; the head reads them scaled")
+    stages: tuple[int, ...] = Field(
+        (1, 1, 1),
+        min_length=1,
+        description="blocks of a ResNet's stages, each stage twice as wide as the one before, up to `hidden`",
+    )
+    fusion: Literal["concat", "sum", "film", "gated"] = Field(
+        "concat", description="how the two streams of a joint client become scores"
+    )
+
+    @field_validator("arch")
+    @classmethod
+    def _known(cls, arch: str) -> str:
+        if arch not in ARCHS:
+            single = ", ".join((*_IMAGE, *_TEXT, "pair"))
+            raise ValueError(
+                f"allowed: {single}, or IMAGE+TEXT, a dual encoder of two of them ('resnet+gru'); "
+                "of joint clients also audio-resnet+IMAGE, audio-resnet+TEXT"
+            )
+        return arch
+
+    @field_validator("stages")
+    @classmethod
+    def _stages(cls, stages: tuple[int, ...]) -> tuple[int, ...]:
+        if min(stages) < 1:
+            raise ValueError("a stage has one block or more")
+        return stages
+
+    @model_validator(mode="after")
+    def _weights(self) -> ModelSettings:
+        two = self.arch == "pair" or "+" in self.arch
+        if two and self.pretrained and self.pretrained.count("+") != 1:
+            wanted = (
+                "a ViT and a BERT as 'VIT+BERT'"
+                if self.arch == "pair"
+                else "'IMAGE+TEXT', either may be empty"
+            )
+            raise ValueError(f"{self.arch}: pretrained = {self.pretrained!r}, expected {wanted}")
+        if self.arch == "frozen-mobilenet" and self.tune != "all":
+            raise ValueError(
+                f"frozen-mobilenet has a frozen backbone as it is, tune = {self.tune!r}: allowed: all"
+            )
+        if self.tune != "all" and (self.arch == "gru" or "+" in self.arch):
+            raise ValueError(f"{self.arch} is trained as a whole, tune = {self.tune!r}: allowed: all")
+        if self.arch == "resnet" and self.tune == "lora":
+            raise ValueError(
+                "a resnet has no attention for LoRA, allowed for tune: all, bias, adapters, head"
+            )
+        if self.arch == "pair" and self.unit:
+            raise ValueError("pair: unit = True: its two halves are added as they are, allowed: False")
+        for tower in self.towers():
+            tower._check_tower()
+        return self
+
+    def _check_tower(self) -> None:
+        """ValueError where weights or sizes of one tower cannot be."""
+        if self.arch == "frozen-mobilenet" and not self.pretrained:
+            raise ValueError(
+                "frozen-mobilenet needs `pretrained`: the path of its arrays, NAME.npz with NAME.json beside it"
+            )
+        if self.pretrained is None and self.arch not in _HEADLESS:
+            _check_heads(self.hidden, self.heads)
+        if self.arch in ("resnet", "audio-resnet") and self.hidden % 2 ** (len(self.stages) - 1):
+            raise ValueError(
+                f"{self.arch}: hidden = {self.hidden} cannot be halved for {len(self.stages)} stages, allowed: a "
+                f"multiple of {2 ** (len(self.stages) - 1)}"
+            )
+        if self.arch == "gru" and self.hidden % 2:
+            raise ValueError(f"gru: hidden = {self.hidden}: two directions share it, so it must be even")
+
+    def towers(self) -> tuple[ModelSettings, ...]:
+        """The models of one modality that it is made of: itself, or the two of a pair or of IMAGE+TEXT, in that order.
+
+        Without what is put around a tower's body (`tune`, `unit`): that is what a public backbone is named by.
+        """
+        bare = {"tune": "all", "rank": 8, "unit": False, "fusion": "concat"}
+        if self.arch != "pair" and "+" not in self.arch:
+            return (self.model_copy(update=bare),)
+        archs = ("vit", "bert") if self.arch == "pair" else self.arch.split("+")
+        own = self.pretrained.split("+") if self.pretrained else ("", "")
+        return tuple(
+            self.model_copy(
+                update=bare
+                | {"arch": arch, "pretrained": weights or None}
+                | ({} if arch == "frozen-mobilenet" else {"side": 96})
+            )
+            for arch, weights in zip(archs, own)
+        )
+
+    def kinds(self) -> tuple[str, ...]:
+        """What its towers read, in their order: "audio", "image", "text"."""
+        known = (("audio", _AUDIO), ("image", _IMAGE), ("text", _TEXT))
+        return tuple(kind for tower in self.towers() for kind, archs in known if tower.arch in archs)
+
+    @model_serializer(mode="wrap")
+    def _telling(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out what means nothing here: models' dumps name their caches and random streams."""
+        fields: dict[str, Any] = dump(self)
+        if not self.arch.startswith("frozen-mobilenet"):
+            fields.pop("side", None)
+        if self.tune == "all":
+            fields.pop("tune", None)
+        if self.tune not in ("lora", "adapters"):
+            fields.pop("rank", None)
+        if not self.unit:
+            fields.pop("unit", None)
+        if self.stages == (1, 1, 1):
+            fields.pop("stages", None)
+        if self.fusion == "concat":
+            fields.pop("fusion", None)
+        return fields
+
+
+class ClipSettings(Frozen):
+    """The dual encoder that scores pictures and whose text tower conditions the generator."""
+
+    pretrained: str | None = None
+    hidden: int = Field(64, ge=8)
+    layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1)
+    patch: int = Field(6, ge=1)
+    width: int = Field(64, ge=8, description="width of the shared space")
+    steps: int = Field(400, ge=0, description="pretraining steps on the generic part")
+    batch: int = Field(64, ge=2)
+    rate: float = Field(3e-3, gt=0)
+
+    @model_validator(mode="after")
+    def _heads(self) -> ClipSettings:
+        _check_heads(self.hidden, self.heads)
+        return self
+
+
+class CaptionerSettings(Frozen):
+    """The image-to-text model (BLIP)."""
+
+    pretrained: str | None = None
+    hidden: int = Field(64, ge=8)
+    layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1)
+    patch: int = Field(6, ge=1)
+    steps: int = Field(400, ge=0)
+    batch: int = Field(64, ge=2)
+    rate: float = Field(3e-3, gt=0)
+    max_tokens: int = Field(24, ge=2, description="longest caption, in tokens")
+
+    @model_validator(mode="after")
+    def _heads(self) -> CaptionerSettings:
+        _check_heads(self.hidden, self.heads)
+        return self
+
+
+# How the embedded generator draws, and one of its kind.
+EMBEDDED: dict[str, Any] = {"sampling_steps": 8, "guidance": 1.5}
+
+
+class GeneratorSettings(Frozen):
+    """The server's text-to-image model: diffusers' conditional UNet on pixel-unshuffled pictures, or a given one.
+
+    What the folder `pretrained` holds is read from its model_index.json: such a model, Stable Diffusion, or GLIDE. Then
+    sizes and pretraining say nothing, and `latent` or `glide` says how it is run.
+    """
+
+    pretrained: str | None = Field(None, description="folder or hub name")
+    unshuffle: int = Field(3, ge=1, description="side of the pixel block that becomes channels (lossless)")
+    channels: tuple[int, ...] = (24, 48)
+    layers: int = Field(1, ge=1, description="residual blocks a level")
+    heads: int = Field(4, ge=1)
+    prediction: Literal["picture", "velocity"] = Field(
+        "picture",
+        description="what the UNet's output means; both are rectified flow. Large pixel blocks need `picture`",
+    )
+    steps: int = Field(1200, ge=0, description="pretraining steps on the generic part")
+    batch: int = Field(16, ge=1)
+    rate: float = Field(3e-3, gt=0)
+    sampling_steps: int | None = Field(
+        None, ge=1, description="null: 8; Stable Diffusion 20; GLIDE what its folder says"
+    )
+    guidance: float | None = Field(
+        None, ge=0, description="null: 1.5; Stable Diffusion 7.5; GLIDE what its folder says"
+    )
+    level_shift: float = Field(
+        2.0, gt=0, description="above 1: train more at high noise, where the subject is decided"
+    )
+    level_floor: float = Field(
+        0.25, gt=0, description="noise level below which the velocity error weighs no more"
+    )
+    drop_text: float = Field(
+        0.1, ge=0, lt=1, description="share of training samples with empty text (guidance)"
+    )
+    latent: LatentOptions | None = Field(None, description="of Stable Diffusion; null: all as by default")
+    glide: GlideOptions | None = Field(None, description="of GLIDE; null: all as by default")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_sampling(cls, given: Any) -> Any:
+        """The embedded model's way of drawing stands in its configuration; another's is its own."""
+        if not isinstance(given, dict) or given.get("pretrained") is not None:
+            return given
+        return given | {k: v for k, v in EMBEDDED.items() if given.get(k) is None}
+
+    @model_validator(mode="after")
+    def _given(self) -> GeneratorSettings:
+        groups = [name for name in ("latent", "glide") if getattr(self, name) is not None]
+        if groups and self.pretrained is None:
+            raise ValueError(f"{groups[0]} is for a given generator: set server.generator.pretrained")
+        if len(groups) == 2:
+            raise ValueError("latent is for Stable Diffusion and glide for GLIDE, allowed: one of them")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _telling(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out groups that are not there: dumps name models and runs."""
+        fields: dict[str, Any] = dump(self)
+        for name in ("latent", "glide"):
+            if getattr(self, name) is None:
+                fields.pop(name, None)
+        return fields
+
+
+class JudgeSettings(Frozen):
+    """The classifier that scores generated pictures (GAN-test). Trained on real pictures only, never a client.
+
+    With `pretrained` it is that classifier, fine-tuned: then `channels` says nothing, and rates are smaller (5e-5).
+    """
+
+    pretrained: str | None = Field(
+        None, description="folder or hub name of an image classifier (ViT-B/16, ResNet-50); null: a small one"
+    )
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of its training; it judges in fp32")
+    channels: tuple[int, ...] = (24, 48, 96)
+    steps: int = Field(250, ge=0)
+    batch: int = Field(64, ge=2)
+    rate: float = Field(3e-3, gt=0)

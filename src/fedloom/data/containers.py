@@ -1,0 +1,187 @@
+"""What a loaded data set is: labelled pictures, texts, and both in one; pairs; split into who may see what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedloom.data.joint import MultimodalSamples, Modality
+from fedloom.data.tasks import CLIENT_TASKS as CLIENT_TASKS
+from fedloom.data.tasks import ClientTask as ClientTask
+from fedloom.data.pairs import ImageTextPairs
+from fedloom.errors import BadInput, unknown
+
+Labels = NDArray[np.int64]
+
+
+def _check(labels: Labels, n: int, what: str) -> None:
+    if len(labels) != n:
+        raise BadInput(f"{what}: {n} samples but {len(labels)} labels")
+    if n and labels.min() < 0:
+        raise BadInput(f"{what}: label {int(labels.min())} is negative")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Pictures of one size. images uint8 (N, H, W, 3); labels int64 (N,)."""
+
+    images: NDArray[np.uint8]
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[-1] != 3:
+            raise BadInput(f"images must be uint8 (N, H, W, 3), not {self.images.dtype} {self.images.shape}")
+        _check(self.labels, len(self.images), "image set")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, index: NDArray[np.int64] | Sequence[int]) -> ImageSet:
+        """The samples at `index`, in that order."""
+        i = np.asarray(index, dtype=np.int64)
+        return ImageSet(self.images[i], self.labels[i])
+
+
+@dataclass(frozen=True)
+class TextSet:
+    """Texts, one label each. texts: N strings; labels int64 (N,)."""
+
+    texts: tuple[str, ...]
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        _check(self.labels, len(self.texts), "text set")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, index: NDArray[np.int64] | Sequence[int]) -> TextSet:
+        """The samples at `index`, in that order."""
+        i = np.asarray(index, dtype=np.int64)
+        return TextSet(tuple(self.texts[int(j)] for j in i), self.labels[i])
+
+
+Samples = ImageSet | TextSet | MultimodalSamples  # with a label each
+ClientData = Samples | ImageTextPairs  # what a client may hold
+_KIND: Mapping[ClientTask, type[ClientData]] = {
+    "image": ImageSet,
+    "text": TextSet,
+    "pair": ImageTextPairs,
+    "joint": MultimodalSamples,
+}
+
+
+@dataclass(frozen=True)
+class PublicData:
+    """The generic part that no client holds: what the server's models may be pretrained on.
+
+    images uint8 (N, H, W, 3); captions: N descriptions that do not name the class; labels (N,) the true class;
+    names (N,): the class each picture is *said* to show where the world's captions name one. Some are wrong: that is
+    the imperfect class knowledge of a real generator (FedMMKT, Fig. 3). texts: where captions are cut down from longer
+    texts, those texts as they were written: what the clients' own texts read like. Of a public set of pairs, which has
+    no classes, labels and names are zeros.
+    """
+
+    images: NDArray[np.uint8]
+    captions: tuple[str, ...]
+    labels: Labels
+    names: Labels
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FederatedDataset:
+    """A whole data set. Modalities are the keys of `train` and `test`; a scene may lack some of them.
+
+    Pictures, texts and joint samples have labels, of one label space unless `text_class_names` says otherwise; pairs
+    have none.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Mapping[ClientTask, ClientData]  # what clients share out among themselves
+    test: Mapping[ClientTask, ClientData]  # never trained or tuned on
+    generic: PublicData | None = None
+    reference: ImageSet | None = (
+        None  # real pictures for judge and FID where there are more than the clients' own
+    )
+    notes: Mapping[str, Any] = field(default_factory=dict)  # counts of skipped files and the like, for people
+    text_class_names: tuple[str, ...] = ()  # the label space of texts where it is not the pictures'
+    public_test: ImageTextPairs | None = (
+        None  # pairs that a server's own retrieval is scored on, trained on by nobody
+    )
+    digest: str = (
+        ""  # of all samples, where they come from the cache: what a run that is resumed must find again
+    )
+
+    def __post_init__(self) -> None:
+        for part, sets in (("train", self.train), ("test", self.test)):
+            for modality, held in sets.items():
+                if modality not in CLIENT_TASKS:
+                    raise unknown("modality", str(modality), CLIENT_TASKS)
+                if not isinstance(held, _KIND[modality]):
+                    raise BadInput(f"{self.name}: {part} {modality} is a {type(held).__name__}")
+                if isinstance(held, ImageTextPairs) or not len(held):
+                    continue
+                C = len(self.names_of(modality))
+                if held.labels.max() >= C:
+                    raise BadInput(
+                        f"{self.name}: {part} {modality} label {int(held.labels.max())} is out of range, "
+                        f"allowed 0..{C - 1}"
+                    )
+
+    @property
+    def classes(self) -> int:
+        """C, the number of classes: of pictures, and of texts where they have no label space of their own."""
+        return len(self.class_names)
+
+    @property
+    def one_label_space(self) -> bool:
+        """Whether the labels of pictures and of texts mean the same."""
+        return not self.text_class_names
+
+    def names_of(self, modality: ClientTask) -> tuple[str, ...]:
+        """The class names of a modality; pairs have none."""
+        if modality == "pair":
+            return ()
+        return (modality == "text" and self.text_class_names) or self.class_names
+
+    def labelled(self, part: Literal["train", "test"], modality: ClientTask) -> Samples:
+        """The labelled samples of a part. BadInput where it holds none of that modality, or pairs."""
+        held = self._held(part, modality)
+        if isinstance(held, ImageTextPairs):
+            raise BadInput(f"{self.name}: {part} pairs have no labels")
+        return held
+
+    def pairs(self, part: Literal["train", "test"]) -> ImageTextPairs:
+        """The pairs of a part. BadInput where there are none."""
+        held = self._held(part, "pair")
+        assert isinstance(held, ImageTextPairs)  # __post_init__
+        return held
+
+    @property
+    def streams(self) -> tuple[Modality, ...]:
+        """The two kinds of its joint samples; () where there are none."""
+        for held in (self.train.get("joint"), self.test.get("joint")):
+            if isinstance(held, MultimodalSamples):
+                return held.kinds
+        return ()
+
+    def _held(self, part: Literal["train", "test"], modality: ClientTask) -> ClientData:
+        sets = self.train if part == "train" else self.test
+        if modality not in sets:
+            raise BadInput(f"{self.name}: no {part} {modality}s, there are: {', '.join(sets) or 'none'}")
+        return sets[modality]
+
+    def prompt(self, label: int) -> str:
+        """The class prompt of FedMMKT's examples: `A picture of NAME.`"""
+        return f"A picture of {self.class_names[label]}."
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The prompts of all C classes, in order."""
+        return tuple(self.prompt(label) for label in range(self.classes))

@@ -1,0 +1,162 @@
+"""audio_visual_digits: a spoken digit and a written one, in pairs of one label (FSDD and MNIST; either made as weak as
+wished).
+
+What it reads: {train,test}.npz with, of N samples, image uint8 (N, 28, 28); audio int16, all recordings (8 kHz) one
+after another, and audio_offsets int64 (N + 1,), where each begins and the last ends; label (N,) 0 to 9; speaker and
+take (N,). The test part is the free spoken digit data set's own: takes 0 to 4 of every speaker.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedloom.data.datasets.digits import NAMES
+from fedloom.data.io.files import need_file, need_folder
+from fedloom.data.joint import MultimodalSamples
+from fedloom.data.containers import FederatedDataset
+from fedloom.data.io.sound import BAND_RATE, band_edges, band_spectrograms
+from fedloom.errors import BadInput
+from fedloom.seeding import numpy_stream
+
+ARRAYS = ("image", "audio", "audio_offsets", "label", "speaker", "take")
+LAYOUT = f"train.npz and test.npz, each with {', '.join(ARRAYS)}"
+LENGTH = BAND_RATE  # one second; half of the recordings are shorter than 0.42 s
+SIDE = 28
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error),
+    *(NotImplementedError, RuntimeError),  # of another compression, of a file with a password
+)
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def load(
+    root: str | Path,
+    *,
+    audio_noise: float = 0.0,
+    image_noise: float = 0.0,
+    frames: int = 1,
+    per_class: int | None = None,
+    bands: int = 32,
+    steps: int = 40,
+    seed: int = 0,
+) -> FederatedDataset:
+    """Read the pairs of sound and picture, with noise where a modality is to be weak.
+
+    A recording is brought to unit power, repeated until it fills one second and cut there; then comes the noise, then
+    the log-spectrogram (zero mean and unit deviation). A picture is grey, repeated to RGB. Of 100 samples a digit a
+    small network alone with the sounds gets 98 % right (92 with audio_noise=1, 68 with 3), alone with the pictures 96
+    (70 with image_noise=0.7, 33 with 1).
+
+    Args:
+        root: the folder with train.npz and test.npz.
+        audio_noise: deviation of the white noise in a recording, in units of the recording's own rms: 1 is 0 dB.
+        image_noise: deviation of the noise in a grey value, in units of the whole range (255); cut at black and white.
+        frames: M, how often a picture is shown; the noise of each is its own.
+        per_class: samples of each digit in the training part, drawn from the seed; default: all (240).
+        bands, steps: F and T of a spectrogram.
+        seed: what noise and choice are drawn from. A sample's noise depends on nothing but that and its place in the
+            file.
+
+    Raises:
+        BadInput: a setting out of range; a file that is missing, broken or holds something else.
+    """
+    for key, strength in (("audio_noise", audio_noise), ("image_noise", image_noise)):
+        if not 0 <= strength < np.inf:
+            raise BadInput(f"audio_visual_digits: {key}={strength}, allowed: a finite number from 0")
+    for key, n in (("frames", frames), ("per_class", 1 if per_class is None else per_class)):
+        if n < 1:
+            raise BadInput(f"audio_visual_digits: {key}={n}, allowed: 1 or more")
+    band_edges(LENGTH, bands, steps)
+    folder = need_folder(root, LAYOUT)
+    parts: dict[str, MultimodalSamples] = {}
+    for part in ("train", "test"):
+        held = _read(folder / f"{part}.npz")
+        kept = np.arange(len(held["label"]))
+        if part == "train" and per_class is not None:
+            kept = _choose(held["label"], per_class, numpy_stream(seed, "audio_visual_digits", "choice"))
+        images = np.stack([_see(held["image"][i], frames, image_noise, seed, part, i) for i in kept.tolist()])
+        waves = np.stack([_hear(held, i, audio_noise, seed, part) for i in kept.tolist()])
+        names = zip(held["label"][kept], held["speaker"][kept], held["take"][kept])
+        parts[part] = MultimodalSamples(
+            {"audio": band_spectrograms(waves, bands, steps), "image": images},
+            held["label"][kept].astype(np.int64),
+            ids=tuple(f"{label}_{speaker}_{take}" for label, speaker, take in names),
+        )
+    return FederatedDataset("audio_visual_digits", NAMES, train={"joint": parts["train"]}, test={"joint": parts["test"]})
+
+
+def _choose(labels: NDArray[Any], each: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """`each` samples of every digit, or all there are, in the order of the file."""
+    order = rng.permutation(len(labels))
+    return np.sort(np.concatenate([order[labels[order] == c][:each] for c in range(len(NAMES))]))
+
+
+def _hear(held: Arrays, i: int, noise: float, seed: int, part: str) -> NDArray[np.float32]:
+    """Recording i, of unit power, one second, with its noise. float32 (8000,)."""
+    start, end = held["audio_offsets"][i : i + 2]
+    wave = held["audio"][start:end].astype(np.float32)
+    wave = np.resize(wave / max(1.0, float(np.sqrt(np.mean(wave**2)))), LENGTH)  # resize repeats and cuts
+    if noise:
+        rng = numpy_stream(seed, "audio_visual_digits", part, "audio", i)
+        wave = wave + np.float32(noise) * rng.standard_normal(LENGTH, dtype=np.float32)
+    return wave
+
+
+def _see(
+    grey: NDArray[np.uint8], frames: int, noise: float, seed: int, part: str, i: int
+) -> NDArray[np.uint8]:
+    """Picture i, shown `frames` times with its noise. uint8 (M, 28, 28, 3)."""
+    shown = np.repeat(grey[None], frames, axis=0)
+    if noise:
+        rng = numpy_stream(seed, "audio_visual_digits", part, "image", i)
+        shown = shown + np.float32(255 * noise) * rng.standard_normal(shown.shape, dtype=np.float32)
+        shown = np.clip(np.rint(shown), 0, 255).astype(np.uint8)
+    return np.repeat(shown[..., None], 3, axis=-1)
+
+
+def _read(path: Path) -> Arrays:
+    """The arrays of one file, all at once: an npz unpacks an array anew every time it is asked for it."""
+    need_file(path, LAYOUT)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            held: Arrays = {name: stored[name] for name in stored.files}
+    except (*_UNREADABLE, AttributeError, TypeError) as error:  # a lone array has no files and is no context
+        what = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise BadInput(f"{path}: not a readable npz file ({what}). Expected: {LAYOUT}") from error
+    if missing := [name for name in ARRAYS if name not in held]:
+        raise BadInput(f"{path}: no array {missing[0]!r}, there are: {', '.join(sorted(held)) or 'none'}")
+    N = held["label"].size
+    shapes = {
+        "label": ("int64", (N,)),
+        "image": ("uint8", (N, SIDE, SIDE)),
+        "audio": ("int16", (held["audio"].size,)),
+        "audio_offsets": ("int64", (N + 1,)),
+        "speaker": (held["speaker"].dtype.name, (N,)),
+        "take": (held["take"].dtype.name, (N,)),
+    }
+    for name, (dtype, shape) in shapes.items():
+        if held[name].dtype.name != dtype or held[name].shape != shape:
+            raise BadInput(
+                f"{path}: {name} is {held[name].dtype} {held[name].shape}, expected {dtype} {shape} for {N} labels"
+            )
+    if not N:
+        raise BadInput(f"{path}: no samples")
+    if held["label"].min() < 0 or held["label"].max() >= len(NAMES):
+        raise BadInput(f"{path}: labels {held['label'].min()} to {held['label'].max()}, allowed: 0 to 9")
+    offsets = held["audio_offsets"]
+    if offsets[0] != 0 or offsets[-1] != held["audio"].size:
+        raise BadInput(
+            f"{path}: audio_offsets run from {offsets[0]} to {offsets[-1]}, expected 0 to {held['audio'].size}"
+        )
+    if (empty := np.flatnonzero(np.diff(offsets) <= 0)).size:
+        raise BadInput(
+            f"{path}: recording {empty[0]} has {np.diff(offsets)[empty[0]]} samples, at least 1 needed"
+        )
+    return held

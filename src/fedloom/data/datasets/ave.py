@@ -1,0 +1,162 @@
+"""AVE (Tian et al., 2018): 4 143 audio-visual events of 28 categories in clips of ten seconds, to be classified."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedloom.data.assemble import Reading, chosen_classes
+from fedloom.data.io.clips import Clip, ClipReading, clip_notes, read_clips
+from fedloom.data.io.decode import OnBad
+from fedloom.data.io.files import need_file, need_folder, numbered_lines
+from fedloom.data.names import readable, spelled
+from fedloom.data.containers import FederatedDataset
+from fedloom.data.io.sound import SoundReading
+from fedloom.errors import BadInput, unknown
+
+LAYOUT = (
+    "Annotations.txt, trainSet.txt, valSet.txt and testSet.txt (lines Category&VideoID&Quality&Start&End), and "
+    "AVE/<VideoID>.mp4, or what was cut from them: Image-01-FPS-SE/<VideoID>/<number>.jpg and Audio-SE/<VideoID>.wav"
+)
+PARTS = ("test", "val", "train")  # in this order an event is claimed: never tested and trained on
+SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
+VIDEO = re.compile(r"[\w-]+")
+
+
+@dataclass(frozen=True)
+class Event:
+    """A line of a list: what is heard and seen between start and end, in seconds."""
+
+    category: str
+    video: str
+    start: float
+    end: float
+
+    @property
+    def name(self) -> str:
+        """What tells it from all others: a video may be listed under two categories."""
+        return f"{self.category}&{self.video}&{self.start:g}"
+
+
+def read_events(path: Path) -> list[Event]:
+    """The events of a list, with repeated ones, in order. Categories hold commas; a header is passed over.
+
+    Raises:
+        BadInput: a line of other than five fields, or a span that is none (with its number).
+    """
+    events = []
+    for number, line in numbered_lines(path):
+        line = line.strip()
+        if number == 1 and line.startswith("Category&"):
+            continue
+        place = f"{path} line {number}"
+        fields = [field.strip() for field in line.rsplit("&", 4)]
+        if len(fields) != 5 or not all(fields):
+            raise BadInput(f"{place}: {line[:60]!r}, expected Category&VideoID&Quality&Start&End")
+        category, video, _, start, end = fields
+        if not VIDEO.fullmatch(video):
+            raise BadInput(f"{place}: VideoID {video[:40]!r}, expected letters, digits, - and _")
+        if not SECONDS.fullmatch(start) or not SECONDS.fullmatch(end) or float(start) > float(end):
+            raise BadInput(f"{place}: from {start[:20]!r} to {end[:20]!r}, expected seconds, Start first")
+        events.append(Event(spelled(category), video, float(start), float(end)))
+    if not events:
+        raise BadInput(f"{path}: no events")
+    return events
+
+
+def _parts(base: Path, names: Sequence[str], notes: dict[str, Any]) -> dict[str, list[Event]]:
+    """The events of each part, each once."""
+    seen: set[str] = set()
+    parts: dict[str, list[Event]] = {}
+    for part in PARTS:
+        path = need_file(base / f"{part}Set.txt", LAYOUT)
+        parts[part] = []
+        for event in read_events(path):
+            if event.category not in names:
+                raise BadInput(f"{path}: {unknown('category', event.category, names)}")
+            if event.name in seen:
+                notes["repeated_events"] += 1
+                continue
+            seen.add(event.name)
+            parts[part].append(event)
+    return parts
+
+
+def load(
+    root: str | Path,
+    *,
+    size: int = 64,
+    frames: int = 4,
+    fps: float = 1.0,
+    rate: int = 16000,
+    seconds: float = 10.0,
+    nperseg: int = 512,
+    noverlap: int = 353,
+    use_val: bool = False,
+    classes: Sequence[str] | None = None,
+    per_class: int | None = None,
+    on_bad: OnBad = "error",
+    seed: int = 0,
+) -> FederatedDataset:
+    """Read AVE: joint samples of sound and frames of each event, in the order of the lists.
+
+    Ids are `Category&VideoID&Start`, as 46 videos are listed under two categories. Classes are the categories of
+    Annotations.txt by name.
+
+    Args:
+        root: the folder that holds the four lists, and AVE/ or Image-01-FPS-SE/ and Audio-SE/. What is there of a
+            video in the latter two is read whole; else AVE/<VideoID>.mp4 from Start to End.
+        size, frames: of M = `frames` pictures of an event, evenly over it; fps: of how many a second, from videos.
+        rate, seconds, nperseg, noverlap: see SoundReading. A shorter event is repeated to `seconds`.
+        use_val: whether valSet.txt joins the training part; else it is left out.
+        classes, per_class, on_bad, seed: see Reading; on_bad is of clips that are missing or cannot be read.
+
+    Returns:
+        The scene. Scene.notes counts what was left out, see clip_notes, and `repeated_events`; `events_of_no_length`
+        (End is Start: the whole clip is read); `validation_events`; `videos_in_both_parts`, under two categories.
+
+    Raises:
+        BadInput: a folder or file is missing or broken; see read_events; a category not in Annotations.txt.
+    """
+    options = Reading(
+        size=size, classes=classes, per_class=per_class, generic_share=0.0, on_bad=on_bad, seed=seed
+    )
+    reading = ClipReading(options, SoundReading(rate, seconds, nperseg, noverlap), frames, fps)
+    base = need_folder(root, LAYOUT)
+    categories = sorted(
+        {event.category for event in read_events(need_file(base / "Annotations.txt", LAYOUT))}
+    )
+    chosen = chosen_classes(categories, classes)
+    notes: dict[str, Any] = {**clip_notes(), "repeated_events": 0, "events_of_no_length": 0}
+    parts = _parts(base, categories, notes)
+    videos, pictures, sounds = base / "AVE", base / "Image-01-FPS-SE", base / "Audio-SE"
+    if not videos.is_dir():
+        for folder in (pictures, sounds):
+            need_folder(folder, LAYOUT)
+
+    def clip_of(event: Event) -> Clip:
+        folder, wav = pictures / event.video, sounds / f"{event.video}.wav"
+        whole = event.start == event.end
+        notes["events_of_no_length"] += whole
+        mp4 = videos / f"{event.video}.mp4"
+        return Clip(
+            event.name,
+            categories.index(event.category),
+            wav if wav.is_file() or not videos.is_dir() else mp4,
+            folder if folder.is_dir() or not videos.is_dir() else mp4,
+            0.0 if whole else event.start,
+            None if whole else event.end,
+        )
+
+    trained = parts["train"] + (parts["val"] if use_val else [])
+    notes["validation_events"] = len(parts["val"])
+    notes["videos_in_both_parts"] = len({e.video for e in trained} & {e.video for e in parts["test"]})
+    train, test = (
+        read_clips(f"ave {part}", [clip_of(event) for event in events], chosen, reading, notes)
+        for part, events in (("train", trained), ("test", parts["test"]))
+    )
+    shown = tuple(readable(categories[i]) for i in chosen)
+    return FederatedDataset("ave", shown, {"joint": train}, {"joint": test}, notes=notes)

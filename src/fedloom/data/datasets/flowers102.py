@@ -1,0 +1,172 @@
+"""Oxford Flowers-102 (Nilsback and Zisserman, 2008) with the ten captions a picture of Reed et al. (2016)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedloom.data.assemble import Listing, Reading, assemble
+from fedloom.data.io.decode import OnBad
+from fedloom.data.io.files import folders, need_file, need_folder, read_lines
+from fedloom.data.io.pixels import Range
+from fedloom.data.containers import FederatedDataset
+from fedloom.errors import BadInput
+
+LAYOUT = (
+    "jpg/image_00001.jpg ..., imagelabels.mat, setid.mat, and for the text modality "
+    "text_c10/class_00001/image_06734.txt ... (one caption a line)"
+)
+# What scipy raises on broken or hostile files, besides its own error.
+_UNREADABLE = (
+    *(ValueError, TypeError, EOFError, OSError, LookupError, NotImplementedError, zlib.error, struct.error),
+    # NameError: SciPy reads a variable that it has not set.
+    *(MemoryError, OverflowError, AttributeError, RecursionError, NameError),
+)
+# Labels 1..102 of imagelabels.mat, in order.
+NAMES = tuple(
+    " ".join(name.split())
+    for name in """
+    pink primrose, hard-leaved pocket orchid, canterbury bells, sweet pea, english marigold, tiger
+    lily, moon orchid, bird of paradise, monkshood, globe thistle, snapdragon, colt's foot, king
+    protea, spear thistle, yellow iris, globe-flower, purple coneflower, peruvian lily, balloon
+    flower, giant white arum lily, fire lily, pincushion flower, fritillary, red ginger, grape
+    hyacinth, corn poppy, prince of wales feathers, stemless gentian, artichoke, sweet william,
+    carnation, garden phlox, love in the mist, mexican aster, alpine sea holly, ruby-lipped
+    cattleya, cape flower, great masterwort, siam tulip, lenten rose, barbeton daisy, daffodil,
+    sword lily, poinsettia, bolero deep blue, wallflower, marigold, buttercup, oxeye daisy, common
+    dandelion, petunia, wild pansy, primula, sunflower, pelargonium, bishop of llandaff, gaura,
+    geranium, orange dahlia, pink-yellow dahlia, cautleya spicata, japanese anemone, black-eyed
+    susan, silverbush, californian poppy, osteospermum, spring crocus, bearded iris, windflower,
+    tree poppy, gazania, azalea, water lily, rose, thorn apple, morning glory, passion flower, lotus
+    lotus, toad lily, anthurium, frangipani, clematis, hibiscus, columbine, desert-rose, tree
+    mallow, magnolia, cyclamen, watercress, canna lily, hippeastrum, bee balm, ball moss, foxglove,
+    bougainvillea, camellia, mallow, mexican petunia, bromelia, blanket flower, trumpet creeper,
+    blackberry lily
+    """.split(",")  # noqa: SIM905
+)
+
+
+def _matrices(path: Path, *keys: str) -> list[NDArray[np.int64]]:
+    """The vectors called `keys` of a MATLAB file."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    need_file(path, LAYOUT)
+    try:
+        content: dict[str, Any] = loadmat(str(path))
+    except (MatReadError, *_UNREADABLE) as error:
+        raise BadInput(f"{path}: cannot be read as a MATLAB file: {error}") from error
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise BadInput(f"{path}: no variable {missing[0]!r}, expected {', '.join(keys)}")
+    return [_whole(content[key], f"{path}: {key}") for key in keys]
+
+
+def _whole(found: Any, place: str) -> NDArray[np.int64]:
+    """Numbers as a vector. BadInput where they are no whole numbers of a size that can count something."""
+    array = np.asarray(found).ravel()
+    if array.dtype.kind not in "iuf":
+        raise BadInput(f"{place} is {array.dtype}, expected whole numbers")
+    wrong = np.flatnonzero(~((np.abs(array) < 2**31) & (array == np.floor(array))))
+    if len(wrong):
+        raise BadInput(f"{place}: number {wrong[0] + 1} is {array[wrong[0]]}, expected a whole number")
+    return array.astype(np.int64)
+
+
+def _images(root: Path, numbers: NDArray[np.int64], labels: NDArray[np.int64]) -> Listing:
+    """Pictures by number, from 1."""
+    numbers = np.sort(numbers)
+    if len(numbers) and not 1 <= numbers[0] <= numbers[-1] <= len(labels):
+        wrong = numbers[-1] if numbers[0] >= 1 else numbers[0]
+        raise BadInput(
+            f"{root / 'setid.mat'}: image number {wrong}, but imagelabels.mat has labels for 1..{len(labels)}"
+        )
+    stems = [f"image_{n:05d}" for n in numbers]
+    files = [root / "jpg" / f"{stem}.jpg" for stem in stems]
+    return Listing(files, labels[numbers - 1], [str(f) for f in files], stems, stems)
+
+
+def _captions(images: Listing, files: dict[str, Path], most: int, notes: dict[str, int]) -> Listing:
+    """The first `most` captions of each picture; pictures without any are counted."""
+    texts: list[str] = []
+    labels: list[int] = []
+    places: list[str] = []
+    keys: list[str] = []
+    ids: list[str] = []
+    for key, label in zip(images.keys or (), images.labels.tolist()):
+        lines = read_lines(files[key])[:most] if key in files else []
+        notes["images_without_captions"] += not lines
+        texts += lines
+        labels += [label] * len(lines)
+        places += [f"{files[key]} line {i}" for i in range(1, len(lines) + 1)] if lines else []
+        keys += [key] * len(lines)
+        ids += [f"{key} {i}" for i, _ in enumerate(lines)]
+    return Listing(texts, np.array(labels, dtype=np.int64), places, ids, keys)
+
+
+def load(
+    root: str | Path,
+    size: int = 64,
+    swap_train_test: bool = False,
+    captions: int = 10,
+    classes: Sequence[str] | None = None,
+    per_class: int | None = None,
+    generic_share: float = 0.5,
+    confusion: float = 0.4,
+    on_bad: OnBad = "error",
+    seed: int = 0,
+    range: Range | None = None,
+) -> FederatedDataset:
+    """Read Flowers-102: images, and their captions as the text modality.
+
+    Args:
+        root: the folder that holds jpg/, imagelabels.mat, setid.mat and text_c10/.
+        size: side of the pictures in pixels.
+        swap_train_test: train on the official test part (6149) and test on train + validation (2040), as many
+            works on image synthesis do; otherwise the other way round.
+        captions: at most so many a picture, 1 to 10; 0: the image modality alone, text_c10/ is not needed.
+        classes, per_class, generic_share, confusion, on_bad, seed, range: see Reading. A generic picture carries
+            one of its own captions, and none of its captions is left to the clients.
+
+    Raises:
+        BadInput: a folder, file or picture is missing or broken; an image number or label out of range.
+    """
+    reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed, range)
+    if not 0 <= captions <= 10:
+        raise BadInput(f"flowers102: captions={captions}, allowed: 0 (images alone) to 10")
+    folder = need_folder(root, LAYOUT)
+    need_folder(folder / "jpg", LAYOUT)
+    (labels,) = _matrices(folder / "imagelabels.mat", "labels")
+    if len(labels) and not 1 <= labels.min() <= labels.max() <= len(NAMES):
+        raise BadInput(
+            f"{folder / 'imagelabels.mat'}: labels {labels.min()}..{labels.max()}, allowed: 1..{len(NAMES)}"
+        )
+    first, second, held = _matrices(folder / "setid.mat", "trnid", "valid", "tstid")
+    pooled = np.concatenate([first, second])
+    train, test = (
+        _images(folder, n, labels - 1) for n in ((held, pooled) if swap_train_test else (pooled, held))
+    )
+    if not captions:
+        return assemble("flowers102", NAMES, {"image": train}, {"image": test}, reading)
+    written: dict[str, Path] = {}
+    for d in folders(need_folder(folder / "text_c10", LAYOUT)):
+        for f in sorted(d.glob("image_*.txt")):
+            if written.setdefault(f.stem, f) != f:
+                raise BadInput(f"{f}: captions of {f.stem} are also in {written[f.stem]}")
+    notes = {"images_without_captions": 0}
+    train_texts, test_texts = (_captions(part, written, captions, notes) for part in (train, test))
+    return assemble(
+        "flowers102",
+        NAMES,
+        {"image": train, "text": train_texts},
+        {"image": test, "text": test_texts},
+        reading,
+        shorten=False,
+        notes=notes,
+    )

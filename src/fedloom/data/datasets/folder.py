@@ -1,0 +1,189 @@
+"""A silo's own data: an image folder or a parquet file, and CSV files of texts, over one list of classes."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fedloom.data.assemble import Listing, Reading, assemble
+from fedloom.data.io.decode import OnBad
+from fedloom.data.public_split import stratified
+from fedloom.data.io.image_folder import read_image_folder
+from fedloom.data.labels import classes_of, encode
+from fedloom.data.io.layout import locate
+from fedloom.data.names import alike, blank, spelled
+from fedloom.data.io.parquet import read_parquet
+from fedloom.data.io.pixels import Range
+from fedloom.data.io.raw import Raw
+from fedloom.data.containers import ClientTask, FederatedDataset
+from fedloom.data.io.tables import read_columns
+from fedloom.errors import BadInput
+from fedloom.seeding import numpy_stream
+
+
+def _images(path: Path) -> Raw:
+    if path.is_dir():
+        return _spelled(read_image_folder(path))
+    if not path.is_file():
+        raise BadInput(f"{path}: there is no such file or folder. Expected an image folder or a parquet file")
+    if path.suffix.lower() not in {".parquet", ".pq"}:
+        raise BadInput(f"{path}: images are read from a folder of class folders or a .parquet file")
+    return read_parquet(path)
+
+
+def _spelled(raw: Raw) -> Raw:
+    """The pictures of folders under their classes' names as they are kept, whatever this disk makes of accents."""
+    names = tuple(sorted({spelled(name) for name in raw.names or ()}))
+    return replace(raw, written=[spelled(str(name)) for name in raw.written], names=names)
+
+
+def _texts(path: Path, text: str, label: str) -> Raw:
+    """Texts of a CSV file with a header; rows with a blank text are left out and counted."""
+    if not path.is_file():
+        raise BadInput(
+            f"{path}: there is no such file. Expected a CSV file with columns {text!r} and {label!r}"
+        )
+    rows = read_columns(path, (text, label))
+    full = [(number, words.strip(), name.strip()) for number, (words, name) in rows if not blank(words)]
+    return Raw(
+        [words for _, words, _ in full],
+        [name for _, _, name in full],
+        [f"{path} row {number}" for number, _, _ in full],
+        [f"row {number}" for number, _, _ in full],
+        left_out=len(rows) - len(full),
+    )
+
+
+def _hold_out(listing: Listing, share: float, seed: int, what: str) -> tuple[Listing, Listing]:
+    held, rest = stratified(listing.labels, share, numpy_stream(seed, "hold out", what))
+    if not len(held):
+        raise BadInput(f"{what}: no class has two samples, so no test part can be held out; give a test part")
+    return listing.take(rest.tolist()), listing.take(held.tolist())
+
+
+def kinds_of(root: str | Path | None, options: Mapping[str, Any]) -> tuple[ClientTask, ...]:
+    """Which of pictures and texts are there, by the parts that `load` would read; both where it would refuse."""
+    keys = ("images_train", "images_test", "texts_train", "texts_test")
+    try:
+        where, _ = locate(
+            None if root is None else Path(os.path.expanduser(root)), {k: options.get(k) for k in keys}, False
+        )
+    except (BadInput, TypeError):
+        return ("image", "text")
+    parts: tuple[tuple[ClientTask, str], ...] = (("image", "images_train"), ("text", "texts_train"))
+    return tuple(modality for modality, key in parts if key in where)
+
+
+def load(
+    root: str | Path | None = None,
+    images_train: str | Path | None = None,
+    images_test: str | Path | None = None,
+    texts_train: str | Path | None = None,
+    texts_test: str | Path | None = None,
+    text_column: str = "text",
+    label_column: str = "label",
+    labels_file: str | Path | None = None,
+    size: int = 32,
+    test_share: float = 0.2,
+    classes: Sequence[str] | None = None,
+    per_class: int | None = None,
+    generic_share: float = 0.5,
+    confusion: float = 0.4,
+    on_bad: OnBad = "error",
+    seed: int = 0,
+    name: str = "folder",
+    use_val: bool = False,
+    range: Range | None = None,
+) -> FederatedDataset:
+    """Read a silo's own data.
+
+    Args:
+        root: folder the other paths are relative to. With no other path, what it holds is found by the usual
+            names.
+        images_train, images_test: a folder of class folders (which may hold train/, val/ and test/), or a parquet
+            file with columns `image` (encoded bytes, or a struct of bytes and path) and `label` (integer or
+            string).
+        texts_train, texts_test: CSV files with a header.
+        text_column, label_column: of the CSV files. A label is a class name or a number, see `labels`.
+        labels_file: the class names in order: a JSON list, a JSON object of index to name or of name to index, or a
+            name a line. Without it: labels.json beside the data; the parquet file's own list; the names of the class
+            folders; else the labels that occur in training.
+        size: side of the pictures in pixels.
+        test_share: share of every class held out for testing where there is no test part.
+        classes, per_class, generic_share, confusion, on_bad, seed, range: see Reading. Images and texts are not
+            paired: a generic picture's caption is words from a generic text of its class.
+        name: of the scene.
+        use_val: whether a validation part (`val`, `valid`, `validation` or `dev`) joins the training part; else it
+            is the test part where there is none, and is left out where there is one.
+
+    Raises:
+        BadInput: what is missing, unreadable or contradictory, with the file and row.
+    """
+    reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed, range)
+    if not 0 < test_share < 1:
+        raise BadInput(f"test_share={test_share}, allowed: between 0 and 1")
+    base = None if root is None else Path(os.path.expanduser(root))
+    given = {"images_train": images_train, "images_test": images_test, "texts_train": texts_train}
+    where, notes = locate(base, {**given, "texts_test": texts_test}, use_val)
+    raws = {
+        key: _images(path) if key.startswith("images") else _texts(path, text_column, label_column)
+        for key, path in where.items()
+    }
+    beside = [p for p in (base, *(path.parent for path in where.values())) if p is not None]
+    named = None if labels_file is None else (base or Path()) / Path(os.path.expanduser(labels_file))
+    trained = {str(where[key]): raw for key, raw in raws.items() if key.endswith("train")}
+    classes_found = classes_of(named, beside, trained)
+    names = classes_found.names
+    encoded = {key: encode(raw, classes_found, str(where[key])) for key, raw in raws.items()}
+    listings = {key: listing for key, (listing, _) in encoded.items()}
+    numbers = [line for _, line in encoded.values() if line is not None]
+    train: dict[ClientTask, Listing] = {}
+    test: dict[ClientTask, Listing] = {}
+    keys: tuple[tuple[ClientTask, str], ...] = (("image", "images"), ("text", "texts"))
+    for modality, key in keys:
+        if f"{key}_train" not in listings:
+            continue
+        train[modality] = listings[f"{key}_train"]
+        if f"{key}_val" in listings:
+            train[modality] = train[modality].joined(listings[f"{key}_val"], "val")
+        if f"{key}_test" in listings:
+            test[modality] = listings[f"{key}_test"]
+        else:
+            train[modality], test[modality] = _hold_out(train[modality], test_share, seed, key)
+            notes.setdefault("held_out", {})[modality] = test_share
+    return assemble(name, names, train, test, reading, notes=notes | _told(raws, numbers, reading))
+
+
+def _told(raws: Mapping[str, Raw], numbers: list[str], reading: Reading) -> dict[str, Any]:
+    """What was left out of all parts. numbers: a line for each file whose labels are numbers.
+
+    Raises:
+        BadInput: a class of which no file is a picture, unless on_bad is 'skip' or it is none of those wanted.
+    """
+    wanted = None if reading.classes is None else {alike(str(c)) for c in reading.classes}
+    lost = [
+        line
+        for raw in raws.values()
+        for name, line in raw.lost.items()
+        if wanted is None or alike(name) in wanted
+    ]
+    if lost and reading.on_bad == "error":
+        raise BadInput(
+            f"{lost[0]}. Convert them, leave the class out of data.options.classes, or set on_bad='skip'"
+        )
+    endings: Counter[str] = Counter()
+    for raw in raws.values():
+        endings.update(raw.notes.get("ignored_endings", {}))
+    return {
+        "ignored_files": endings.total(),
+        "ignored_endings": dict(endings.most_common()),
+        "hidden_entries": [name for raw in raws.values() for name in raw.notes.get("hidden_entries", ())],
+        "pictures_without_class": sum(raw.notes.get("pictures_without_class", 0) for raw in raws.values()),
+        "empty_texts": sum(raw.left_out for key, raw in raws.items() if key.startswith("texts")),
+        "numbers_as_labels": numbers,
+        "lost_classes": lost,
+    }

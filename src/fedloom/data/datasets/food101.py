@@ -1,0 +1,74 @@
+"""Food-101 (Bossard et al., ECCV 2014) in its official layout: photographs of 101 dishes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fedloom.data.assemble import Listing, Reading, assemble
+from fedloom.data.captioned import inside
+from fedloom.data.io.decode import OnBad
+from fedloom.data.io.files import need_file, need_folder, read_json, read_lines, read_names
+from fedloom.data.names import composed
+from fedloom.data.io.pixels import Range
+from fedloom.data.containers import FederatedDataset
+from fedloom.errors import BadInput, unknown
+
+LAYOUT = "images/<class>/<id>.jpg, meta/classes.txt, meta/train.txt and meta/test.txt (or .json)"
+
+
+def _entries(meta: Path, part: str) -> tuple[Path, list[str]]:
+    """The `<class>/<id>` entries of a part: of its .txt, else of its .json (class to list of entries)."""
+    text = meta / f"{part}.txt"
+    if text.is_file():
+        return text, read_lines(text)
+    path = need_file(meta / f"{part}.json", LAYOUT)
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
+        raise BadInput(f"{path}: expected an object of class to list of <class>/<id>")
+    for name, entries in content.items():
+        for entry in entries:
+            if not isinstance(entry, str) or composed(entry.partition("/")[0]) != composed(name):
+                raise BadInput(f"{path}: entry {str(entry)[:60]!r} in the list of {name!r}")
+    return path, [entry for entries in content.values() for entry in entries]
+
+
+def _list(root: Path, part: str, names: Sequence[str]) -> Listing:
+    path, entries = _entries(root / "meta", part)
+    at = {composed(name): i for i, name in enumerate(names)}
+    entries = sorted(map(composed, entries))
+    for entry in entries:
+        name = entry.partition("/")[0]
+        if name not in at or "/" not in entry:
+            raise BadInput(f"{path}: entry {entry!r}: {unknown('class', name, at)}")
+    labels = np.array([at[e.partition("/")[0]] for e in entries], dtype=np.int64)
+    files = [inside(root / "images", f"{entry}.jpg", str(path)) for entry in entries]
+    return Listing(files, labels, [str(f) for f in files], entries)
+
+
+def load(
+    root: str | Path,
+    size: int = 64,
+    classes: Sequence[str] | None = None,
+    per_class: int | None = None,
+    generic_share: float = 0.5,
+    confusion: float = 0.4,
+    on_bad: OnBad = "error",
+    seed: int = 0,
+    range: Range | None = None,
+) -> FederatedDataset:
+    """Read Food-101: the image modality, official train and test lists, classes in the order of classes.txt.
+
+    root: the folder that holds images/ and meta/. The other options: see Reading.
+
+    Raises:
+        BadInput: a folder, list or picture is missing or broken; an entry of an unknown class.
+    """
+    reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed, range)
+    folder = need_folder(root, LAYOUT)
+    need_folder(folder / "images", LAYOUT)
+    names = read_names(need_file(need_folder(folder / "meta", LAYOUT) / "classes.txt", LAYOUT))
+    train, test = (_list(folder, part, names) for part in ("train", "test"))
+    return assemble("food101", names, {"image": train}, {"image": test}, reading)

@@ -1,0 +1,146 @@
+"""Several sets as one scene: pictures of one, texts of another, pairs of a third, and a public set of pairs.
+
+This is the scene of CreamFL and FedAFD: CIFAR-100 at image clients, AG News at text clients, Flickr30k at clients of
+pairs, MS-COCO in public. Each part is read by the reader of its set; here they are only put side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fedloom.data.public_split import stratified
+from fedloom.data.pairs import Pairs, ImageTextPairs, Part
+from fedloom.data.registry import DATASETS, PAIR_SETS, load_pairs, load_dataset, options_of
+from fedloom.data.containers import PublicData, ClientData, ClientTask, FederatedDataset, TextSet
+from fedloom.errors import BadInput
+from fedloom.seeding import numpy_stream
+
+Which = Mapping[str, Any]
+
+
+def load(
+    image: Which | None = None,
+    text: Which | None = None,
+    pair: Which | None = None,
+    public: Which | None = None,
+    size: int = 32,
+    public_pairs: int | None = None,
+    text_share: float = 0.3,
+    seed: int = 0,
+) -> FederatedDataset:
+    """Read the parts and put them together.
+
+    Each of the four is a mapping: `name` of the set, `root` where it reads a folder, and options of its reader.
+
+    Args:
+        image, text: data sets (DATASETS); all their training pictures and texts are the clients'. Each keeps its
+            label space, also where both are of one set.
+        pair: a set of pairs (PAIR_SETS) for clients of pairs.
+        public: a set of pairs that the server has and shows its clients; must be given.
+        size: side of all pictures in pixels.
+        public_pairs: P, so many (picture, caption) entries, drawn once from the public training part; None: all.
+        text_share: share of every class's training texts that is public instead: what the vocabulary and the text
+            backbones are learnt from.
+        seed: of the draws, and of the readers that are given none.
+
+    Returns:
+        The scene. Its generic part has the public entries, in file order, a picture again for each caption that was
+        drawn; their labels are all 0 and mean nothing. public_test is the public set's test part, or its val part
+        where it has none; so is `test` of the pairs. Scene.notes: those of each reader.
+
+    Raises:
+        BadInput: no public set, an unknown set or option, an option out of range, or what the readers find.
+    """
+    if not 0 <= text_share < 1:
+        raise BadInput(f"text_share={text_share}, allowed: 0 up to, not including, 1")
+    if public is None:
+        raise BadInput("mixed: no public set; set public.name and public.root to a set of pairs")
+    train: dict[ClientTask, ClientData] = {}
+    test: dict[ClientTask, ClientData] = {}
+    names: dict[ClientTask, tuple[str, ...]] = {}
+    notes: dict[str, Any] = {}
+    given: tuple[str, ...] = ()
+    which: tuple[tuple[ClientTask, Which | None], ...] = (("image", image), ("text", text))
+    for modality, wanted in which:
+        if wanted is None:
+            continue
+        scene = _read_scene(modality, wanted, size, seed)
+        train[modality], test[modality] = (scene.labelled(part, modality) for part in ("train", "test"))
+        names[modality], notes[modality] = scene.names_of(modality), scene.notes
+    if isinstance(texts := train.get("text"), TextSet):
+        taken, rest = stratified(texts.labels, text_share, numpy_stream(seed, "public texts"))
+        train["text"], given = texts.subset(rest), texts.subset(taken).texts
+    if pair is not None:
+        pairs = _read_pairs("pair", pair, size, seed)
+        train["pair"], test["pair"] = pairs["train"], pairs[_held_out(pairs)]
+        notes["pair"] = pairs.notes
+    shared = _read_pairs("public", public, size, seed)
+    notes["public"] = shared.notes
+    both = len(names) == 2
+    return FederatedDataset(
+        "mixed",
+        names.get("image") or names.get("text", ()),
+        train,
+        test,
+        _public_part(shared["train"], public_pairs, given, seed),
+        notes=notes,
+        text_class_names=names["text"] if both else (),
+        public_test=shared[_held_out(shared)],
+    )
+
+
+def _asked(part: str, wanted: Which, allowed: Mapping[str, Any]) -> tuple[str, str | None, dict[str, Any]]:
+    """Name, root and options of a part's mapping."""
+    if not isinstance(wanted, Mapping) or not isinstance(wanted.get("name"), str):
+        raise BadInput(
+            f"mixed: {part}={wanted!r}, expected a mapping with `name`, one of: {', '.join(sorted(allowed))}"
+        )
+    options = {key: value for key, value in wanted.items() if key not in ("name", "root")}
+    if "size" in options:
+        raise BadInput(f"mixed: {part}.size={options['size']!r}, but all pictures have one size; set size")
+    return wanted["name"], wanted.get("root"), options
+
+
+def _read_scene(modality: ClientTask, wanted: Which, size: int, seed: int) -> FederatedDataset:
+    """The scene of a set, all its training samples at the clients."""
+    sets = {name: info for name, info in DATASETS.items() if name != "mixed" and modality in info.modalities}
+    name, root, options = _asked(modality, wanted, sets)
+    if name in DATASETS and name not in sets:
+        raise BadInput(
+            f"mixed: {modality}.name={name!r} has no {modality}s, allowed: {', '.join(sorted(sets))}"
+        )
+    defaults = {"size": size, "generic_share": 0.0, "seed": seed}
+    takes = options_of(DATASETS[name]) if name in DATASETS else []
+    own = {key: value for key, value in defaults.items() if key in takes}
+    try:
+        return load_dataset(name, root, **(own | options))
+    except BadInput as error:
+        raise BadInput(f"mixed: {modality}: {error}") from None
+
+
+def _read_pairs(part: str, wanted: Which, size: int, seed: int) -> Pairs:
+    name, root, options = _asked(part, wanted, PAIR_SETS)
+    try:
+        return load_pairs(name, root, **({"size": size, "seed": seed} | options))
+    except BadInput as error:
+        raise BadInput(f"mixed: {part}: {error}") from None
+
+
+def _held_out(pairs: Pairs) -> Part:
+    return "test" if "test" in pairs.parts else "val"
+
+
+def _public_part(pairs: ImageTextPairs, count: int | None, texts: tuple[str, ...], seed: int) -> PublicData:
+    """`count` of the (picture, caption) entries, in order; all of them for None."""
+    M = len(pairs.captions)
+    if count is not None and not 1 <= count <= M:
+        raise BadInput(
+            f"public_pairs={count}, allowed: 1 to {M}, the captions of the public set, or none for all"
+        )
+    drawn = np.sort(numpy_stream(seed, "public pairs").permutation(M)[:count])
+    nothing = np.zeros(len(drawn), dtype=np.int64)
+    captions = tuple(pairs.captions[i] for i in drawn.tolist())
+    return PublicData(pairs.images[pairs.owner[drawn]], captions, nothing, nothing, texts)

@@ -1,0 +1,1 @@
+"""Files of people and of official data sets, read: pictures, sound, tables."""

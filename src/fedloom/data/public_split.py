@@ -1,0 +1,236 @@
+"""The generic part of a real data set: pictures no client holds, captioned, and partly under a wrong name.
+
+It stands for what a server's text-to-image model has seen of the world before the federation starts. Its
+captions do not name the class; its names do, and a share of them is a sibling's: a generator confuses classes
+that look alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedloom.data.captions import colour_caption as colour_caption
+from fedloom.data.captions import light_captions, telling_words
+from fedloom.data.containers import PublicData, ImageSet, Labels, ClientTask, Samples, TextSet
+from fedloom.errors import BadInput
+from fedloom.seeding import numpy_stream
+
+Index = NDArray[np.int64]
+WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['-]){2,}")  # letters of any script
+COMMON = 0.15  # a word in more than this share of all texts tells no class from another ...
+OWN = 1.5  # ... unless classes are few: a word that one class of C has to itself is in 1/C of the texts
+
+
+def stratified(labels: Labels, share: float, rng: np.random.Generator) -> tuple[Index, Index]:
+    """Sorted indices of a random `share` of every class, and of the rest.
+
+    Of a class with two samples or more, each side gets at least one when 0 < share < 1; a single one is rest.
+    """
+    taken = []
+    for c in np.unique(labels):
+        own = np.flatnonzero(labels == c)
+        n = round(share * len(own))
+        if 0 < share < 1:
+            n = min(max(n, 1), len(own) - 1)
+        taken.append(rng.permutation(own)[:n])
+    mask = np.zeros(len(labels), dtype=bool)
+    mask[np.concatenate([*taken, np.empty(0, dtype=np.int64)]).astype(np.int64)] = True
+    return np.flatnonzero(mask), np.flatnonzero(~mask)
+
+
+def look_alikes(images: ImageSet, classes: int) -> Labels:
+    """The sibling of each class, int64 (C,): pairs whose mean pictures are closest, closest pair first.
+
+    A class's mean picture is the mean over its images of a 4 x 4 grid of colours, with their spread. A class
+    left over (an odd number) gets the nearest of all; one without images is its own sibling.
+    """
+    n, side = len(images), images.images.shape[1]
+    edges = np.arange(4) * side // 4
+    sums = np.add.reduceat(np.add.reduceat(images.images, edges, axis=1, dtype=np.int64), edges, axis=2)
+    cells = np.diff([*edges, side])
+    grid = (sums / (cells[:, None, None] * cells[None, :, None])).reshape(n, -1)  # (N, 48)
+    present = np.unique(images.labels)
+    sibling = np.arange(classes, dtype=np.int64)
+    if len(present) < 2:
+        return sibling
+    own = [grid[images.labels == c] for c in present]
+    features = np.stack([np.concatenate([g.mean(0), g.std(0)]) for g in own])  # (C, 96)
+    apart = np.linalg.norm(features[:, None] - features[None], axis=-1)
+    np.fill_diagonal(apart, np.inf)
+    free = np.ones(len(present), dtype=bool)
+    while free.sum() > 1:
+        among = np.where(free[:, None] & free[None], apart, np.inf)
+        i, j = np.unravel_index(int(np.argmin(among)), among.shape)
+        sibling[present[i]], sibling[present[j]] = present[j], present[i]
+        free[[i, j]] = False
+    for i in np.flatnonzero(free):
+        sibling[present[i]] = present[int(np.argmin(apart[i]))]
+    return sibling
+
+
+def confuse(labels: Labels, siblings: Labels, share: float, rng: np.random.Generator) -> Labels:
+    """`labels` with a `share` of every class, to the nearest whole sample, replaced by its sibling."""
+    if not 0 <= share <= 1:
+        raise BadInput(f"confusion={share}, allowed: 0 to 1")
+    names = labels.copy()
+    for c in np.unique(labels):
+        own = rng.permutation(np.flatnonzero(labels == c))
+        names[own[: round(share * len(own))]] = siblings[c]
+    return names
+
+
+class Condenser:
+    """Cuts texts down to their salient words, learnt from a set of texts.
+
+    Salient: not one of the words that more than 15 % of all texts use (with few classes: 1.5 / C), and not
+    part of the class's own name (nor its plural or singular). The `words` that the class uses most beyond the
+    others are kept, in the text's order.
+    """
+
+    def __init__(self, texts: TextSet, class_names: Sequence[str], words: int = 12) -> None:
+        found = [set(WORD.findall(t.lower())) for t in texts.texts]
+        everywhere = Counter(w for f in found for w in f)
+        limit = max(COMMON, OWN / len(class_names)) * len(found)
+        common = {w for w, n in everywhere.items() if n > limit}
+        by_class: dict[int, list[set[str]]] = {}
+        for words_in, label in zip(found, texts.labels.tolist()):
+            by_class.setdefault(label, []).append(words_in)
+        self._words = words
+        self._names = [set(WORD.findall(name.lower())) for name in class_names]
+        self._weight: list[dict[str, float]] = []
+        for c in range(len(class_names)):
+            own = by_class.get(c, [])
+            inside = Counter(w for f in own for w in f)
+            # How often the class uses the word, times how much of the word's use is the class's own.
+            self._weight.append(
+                {w: n / len(own) * n / everywhere[w] for w, n in inside.items() if w not in common}
+            )
+
+    def __call__(self, text: str, label: int) -> str:
+        """The caption of a text of class `label`; empty when no word is left."""
+        stems = {w.rstrip("s") for w in self._names[label]}
+        weight = self._weight[label]
+        words = [
+            w for w in dict.fromkeys(WORD.findall(text.lower())) if w in weight and w.rstrip("s") not in stems
+        ]
+        best = set(sorted(words, key=lambda w: (-weight[w], w))[: self._words])
+        return " ".join(w for w in words if w in best)
+
+
+def _captions(
+    images: ImageSet,
+    own: Mapping[int, Sequence[str]],
+    texts: TextSet | None,
+    class_names: Sequence[str],
+    shorten: bool,
+    rng: np.random.Generator,
+) -> tuple[str, ...]:
+    """A caption for each picture: one of its own texts, else one of its class, else its colours.
+
+    Where no word of these tells pictures apart, what is said of light and detail takes the place of the colours.
+    """
+    shorter = Condenser(texts, class_names) if shorten and texts is not None else None
+    by_class: dict[int, list[str]] = {}
+    for text, label in zip(texts.texts, texts.labels) if texts is not None else ():
+        by_class.setdefault(int(label), []).append(text)
+    captions = []
+    for i, label in enumerate(images.labels.tolist()):
+        choice = own.get(i) or by_class.get(label, ())
+        text = choice[int(rng.integers(len(choice)))] if choice else ""
+        caption = shorter(text, label) if shorter else text
+        captions.append(caption)
+    bare = [i for i, caption in enumerate(captions) if not caption]
+    for i in bare:
+        captions[i] = colour_caption(images.images[i])
+    if bare and not telling_words(captions):
+        for i, caption in zip(bare, light_captions(images.images[bare])):
+            captions[i] = caption
+    return tuple(captions)
+
+
+def split_generic(
+    train: Mapping[ClientTask, Samples],
+    class_names: Sequence[str],
+    *,
+    share: float = 0.5,
+    confusion: float = 0.4,
+    seed: int = 0,
+    keys: Mapping[ClientTask, Sequence[str]] | None = None,
+    siblings: Labels | None = None,
+    shorten: bool = True,
+) -> tuple[dict[ClientTask, Samples], PublicData | None]:
+    """Take a share of the training images, and of the texts, away from the clients as the generic part.
+
+    Args:
+        train: the training samples of each modality.
+        class_names: C names.
+        share: of every class's images and texts. 0: nothing is taken and there is no generic part.
+        confusion: share of the generic images that carry their sibling's name.
+        seed: what the choice is drawn from.
+        keys: where images and texts are pairs: a key for each sample, equal for an image and its texts. The
+            texts of a generic image then go with it, and are its captions; the other texts all stay.
+        siblings: int (C,); chosen by look (`look_alikes`) unless given.
+        shorten: captions are at most 12 salient words of the text (for recipes, titles, reports), see
+            Condenser;
+            False: the text as it is (for captions proper).
+
+    Returns:
+        What is left for the clients, and the generic part: None with share 0; of texts alone it has no pictures
+        and no captions. Unpaired images get the words of a generic text of their class; without texts, words for
+        their colours, or for their light where colours do not tell them apart.
+
+    Raises:
+        BadInput: share outside [0, 1) or above 0 with no class of two images; confusion outside [0, 1].
+    """
+    if not 0 <= share < 1:
+        raise BadInput(f"generic_share={share}, allowed: 0 (no generic part) up to, not including, 1")
+    images, texts = train.get("image"), train.get("text")
+    if share == 0:
+        return dict(train), None
+    if not isinstance(images, ImageSet):
+        return _texts_alone(train, share, seed)
+    taken, rest = stratified(images.labels, share, numpy_stream(seed, "generic images"))
+    if not len(taken):
+        raise BadInput(f"generic_share={share}, but no class has two training images; allowed here: 0")
+    left: dict[ClientTask, Samples] = {"image": images.subset(rest)}
+    world = images.subset(taken)
+    own: dict[int, list[str]] = {}
+    generic_texts = None
+    if isinstance(texts, TextSet):
+        if keys is None:
+            given, kept = stratified(texts.labels, share, numpy_stream(seed, "generic texts"))
+        else:
+            image_keys = keys["image"]
+            at = {image_keys[i]: n for n, i in enumerate(taken.tolist())}
+            goes = np.array([key in at for key in keys["text"]], dtype=bool)
+            given, kept = np.flatnonzero(goes), np.flatnonzero(~goes)
+            for j in given.tolist():
+                own.setdefault(at[keys["text"][j]], []).append(texts.texts[j])
+        left["text"], generic_texts = texts.subset(kept), texts.subset(given)
+    if siblings is None:
+        siblings = look_alikes(world, len(class_names))
+    rng = numpy_stream(seed, "generic captions")
+    captions = _captions(world, own, generic_texts, class_names, shorten, rng)
+    names = confuse(world.labels, siblings, confusion, numpy_stream(seed, "generic names"))
+    whole = generic_texts.texts if generic_texts is not None and shorten else ()
+    return left, PublicData(world.images, captions, world.labels, names, whole)
+
+
+def _texts_alone(
+    train: Mapping[ClientTask, Samples], share: float, seed: int
+) -> tuple[dict[ClientTask, Samples], PublicData | None]:
+    """A share of every class's texts as a generic part without pictures; nothing where there are no texts."""
+    texts = train.get("text")
+    if not isinstance(texts, TextSet):
+        return dict(train), None
+    given, kept = stratified(texts.labels, share, numpy_stream(seed, "generic texts"))
+    if not len(given):
+        return dict(train), None
+    none = np.zeros(0, dtype=np.int64)
+    whole = PublicData(np.zeros((0, 1, 1, 3), dtype=np.uint8), (), none, none, texts.subset(given).texts)
+    return {**train, "text": texts.subset(kept)}, whole

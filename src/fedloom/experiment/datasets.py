@@ -1,0 +1,187 @@
+"""A loaded data set kept as arrays, so that every process of a run reads it in milliseconds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedloom.config import DataSettings
+from fedloom.data.fingerprint import fingerprint
+from fedloom.data.joint import MODALITIES, MultimodalSamples, Part
+from fedloom.data.pairs import ImageTextPairs
+from fedloom.data.partition import Split, partition, shards
+from fedloom.data.registry import load_dataset
+from fedloom.data.containers import CLIENT_TASKS, PublicData, ClientData, ImageSet, ClientTask, FederatedDataset, TextSet
+from fedloom.errors import BadInput
+from fedloom.seeding import stream_seed
+from fedloom.runs.cache import cached
+from fedloom.runs.disk import plain
+
+SHARDS = 200  # of pairs: FedAFD's number (Flickr30k, 145 000 of them)
+
+
+def cached_dataset(data: DataSettings) -> FederatedDataset:
+    """The data set of `data`, read once: again where any file of it is another, or its reader's code is."""
+    options = plain(data.options)
+    key = {
+        "name": data.name,
+        "root": data.root,
+        "options": options,
+        **fingerprint(data.name, data.root, options),
+    }
+    return _load(
+        cached("scene", key, lambda folder: _save(load_dataset(data.name, data.root, **data.options), folder))
+    )
+
+
+def split_scene(scene: FederatedDataset, data: DataSettings, clients: int, modality: ClientTask, seed: int) -> Split:
+    """The modality's training samples shared out among `clients`.
+
+    Pairs have no labels: pictures, each with all its captions, are dealt by `iid`, else in shards of neighbours.
+    """
+    if modality not in scene.train:
+        hint = f"set clients.{modality}=[]"
+        if set(scene.train) == {"joint"}:
+            hint = "its samples are of two kinds at once: take the preset fedcmi, or set clients.joint in their place"
+        raise BadInput(f"{scene.name} has no {modality} samples for {clients} {modality} clients; {hint}")
+    stream = stream_seed(seed, "split", modality)  # modalities are split apart
+    held = scene.train[modality]
+    n = len(held)
+    try:
+        if isinstance(held, ImageTextPairs):
+            if data.partition == "iid":
+                return partition(
+                    np.zeros(n, dtype=np.int64), clients, "iid", minimum=data.minimum, seed=stream
+                )
+            pieces = max(clients, min(SHARDS, n // 2))  # of few pictures ours: shards of two or three
+            return shards(n, clients, pieces, stream, data.minimum)
+        return partition(
+            held.labels,
+            clients,
+            data.partition,
+            alpha=data.alpha,
+            classes_per_client=data.classes_per_client,
+            minimum=data.minimum,
+            seed=stream,
+        )
+    except BadInput as error:
+        raise BadInput(f"{modality} clients: {error}") from None
+
+
+def _save(scene: FederatedDataset, folder: Path) -> None:
+    arrays: dict[str, NDArray[Any]] = {}
+    texts: dict[str, Any] = {}
+
+    def put(name: str, held: ClientData) -> None:
+        if isinstance(held, ImageTextPairs):
+            arrays[f"{name}.images"], arrays[f"{name}.owner"] = held.images, held.owner
+            texts[name] = held.captions
+            return
+        arrays[f"{name}.labels"] = held.labels
+        if isinstance(held, MultimodalSamples):
+            for kind, part in held.parts.items():
+                arrays[f"{name}.has {kind}"] = held.present[kind]
+                if isinstance(part, tuple):
+                    texts[f"{name}.{kind}"] = part
+                else:
+                    arrays[f"{name}.{kind}"] = part
+            texts[f"{name}.ids"] = held.ids
+        elif isinstance(held, ImageSet):
+            arrays[f"{name}.images"] = held.images
+        else:
+            texts[name] = held.texts
+
+    for part in ("train", "test"):
+        for modality, held in getattr(scene, part).items():
+            put(f"{part}.{modality}", held)
+    if scene.public_test is not None:
+        put("public test", scene.public_test)
+    if scene.reference is not None:
+        put("reference", scene.reference)
+    if scene.generic is not None:
+        put("generic", ImageSet(scene.generic.images, scene.generic.labels))
+        arrays["generic.names"], texts["generic"] = scene.generic.names, scene.generic.captions
+        texts["generic texts"] = scene.generic.texts
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    content = {
+        "name": scene.name,
+        "class_names": scene.class_names,
+        "text_class_names": scene.text_class_names,
+        "texts": texts,
+    }
+    facts = {**content, "notes": dict(scene.notes), "digest": _digest(arrays, content)}
+    (folder / "scene.json").write_text(json.dumps(facts, default=str))
+
+
+def _digest(arrays: dict[str, NDArray[Any]], content: dict[str, Any]) -> str:
+    """What the samples are known by, wherever they were read from; notes, which name paths, are no part of it."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _load(folder: Path) -> FederatedDataset:
+    facts = json.loads((folder / "scene.json").read_text())
+
+    def array(name: str) -> NDArray[Any]:
+        return np.load(folder / f"{name}.npy", allow_pickle=False)  # type: ignore[no-any-return]
+
+    def joint(name: str) -> MultimodalSamples:
+        # Of real size they outgrow memory: they stay on disk until somebody takes his share.
+        def part(kind: str) -> Part:
+            path = folder / f"{name}.{kind}.npy"
+            if path.exists():
+                return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+            return tuple(facts["texts"][f"{name}.{kind}"])
+
+        there = [k for k in MODALITIES if (folder / f"{name}.has {k}.npy").exists()]
+        return MultimodalSamples(
+            {k: part(k) for k in there},
+            array(f"{name}.labels"),
+            {k: array(f"{name}.has {k}") for k in there},
+            tuple(facts["texts"][f"{name}.ids"]),
+        )
+
+    def get(name: str) -> ClientData | None:
+        if f"{name}.ids" in facts["texts"]:
+            return joint(name)
+        if (folder / f"{name}.owner.npy").exists():
+            return ImageTextPairs(array(f"{name}.images"), tuple(facts["texts"][name]), array(f"{name}.owner"))
+        if (folder / f"{name}.images.npy").exists():
+            return ImageSet(array(f"{name}.images"), array(f"{name}.labels"))
+        if name in facts["texts"]:
+            return TextSet(tuple(facts["texts"][name]), array(f"{name}.labels"))
+        return None
+
+    sets: dict[str, dict[ClientTask, ClientData]] = {}
+    for part in ("train", "test"):
+        sets[part] = {m: s for m in CLIENT_TASKS if (s := get(f"{part}.{m}")) is not None}
+    generic, reference, public_test = get("generic"), get("reference"), get("public test")
+    return FederatedDataset(
+        facts["name"],
+        tuple(facts["class_names"]),
+        sets["train"],
+        sets["test"],
+        PublicData(
+            generic.images,
+            tuple(facts["texts"]["generic"]),
+            generic.labels,
+            array("generic.names"),
+            tuple(facts["texts"]["generic texts"]),
+        )
+        if isinstance(generic, ImageSet)
+        else None,
+        reference if isinstance(reference, ImageSet) else None,
+        facts["notes"],
+        tuple(facts["text_class_names"]),
+        public_test if isinstance(public_test, ImageTextPairs) else None,
+        facts["digest"],
+    )

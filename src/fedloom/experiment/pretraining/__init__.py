@@ -1,0 +1,19 @@
+"""The server's models, the judge and the clients' public backbones: pretrained once on what no client holds, then
+taken from the cache. Everything is named by the content it was built from.
+"""
+
+from __future__ import annotations
+
+from fedloom.pretraining.assets import Assets, prepare
+from fedloom.pretraining.builders import load_tokenizer
+from fedloom.pretraining.keys import backbone_name, fingerprint, pretrained_weights, weights_print
+
+__all__ = [
+    "Assets",
+    "backbone_name",
+    "fingerprint",
+    "given_weights",
+    "load_tokenizer",
+    "prepare",
+    "weights_print",
+]

@@ -1,0 +1,97 @@
+"""The pretrained models that a run needs: which ones, and that they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedloom.config import Config
+from fedloom.data.captions import telling_words
+from fedloom.data.containers import CLIENT_TASKS, FederatedDataset
+from fedloom.config.models import TEXT_ARCHS, ModelSettings
+from fedloom.pretraining.builders import asset, present, tokenizer_folder
+from fedloom.pretraining.keys import backbone_name
+from fedloom.pretraining.processes import build_side_by_side
+from fedloom.progress import Observer
+
+NOTHING_TO_LEARN = (
+    "{}: no word tells the generic part's samples apart, so backbones begin with random weights"
+)
+
+
+@dataclass(frozen=True)
+class Assets:
+    """Folders of the pretrained models; None where the method or the data has no use for one."""
+
+    tokenizer: Path | None
+    backbones: Mapping[str, Path] = field(default_factory=dict)  # by `backbone_name`
+    clip: Path | None = None
+    generator: Path | None = None
+    captioner: Path | None = None
+    judge: Path | None = None
+
+
+def prepare(
+    config: Config, scene: FederatedDataset, needs: frozenset[str], watch: Observer, log: Callable[[str], None]
+) -> Assets:
+    """All models the run needs: given ones, and the others pretrained now or found in the cache.
+
+    CLIP and generator learn one after the other (the generator speaks through CLIP's text tower); captioner, judge and
+    backbones learn beside them in a second process.
+
+    Args:
+        needs: of "generator" (brings CLIP), "captioner", "judge", "backbones".
+
+    Raises:
+        BadInput: the scene lacks what a model would learn from, or given weights cannot be read.
+        FedloomError: a model cannot be built or written. A bug in a building process is a RuntimeError.
+    """
+    backbones = sorted({backbone_name(x) for x in _random_learners(config)}) if "backbones" in needs else []
+    if (
+        backbones
+        and scene.generic is not None
+        and not telling_words(scene.generic.captions or scene.generic.texts)
+    ):
+        watch.filled(NOTHING_TO_LEARN.format(scene.name))
+        log(NOTHING_TO_LEARN.format(scene.name))
+        backbones = []
+    public = bool(backbones) or _reads_texts(config, needs)
+    tokenizer = tokenizer_folder(config, scene) if public else None
+    chains: list[list[str]] = [
+        [k for k in ("clip", "generator") if "generator" in needs],
+        [*(k for k in ("captioner", "judge") if k in needs), *backbones],
+    ]
+    missing = [lacks for chain in chains if (lacks := [k for k in chain if not present(config, scene, k)])]
+    if missing:
+        log(f"learned first: {'; '.join(k for chain in missing for k in chain)}")
+        build_side_by_side(config, missing, watch)
+    folders = {kind: asset(config, scene, kind) for chain in chains for kind in chain}
+    return Assets(tokenizer, {k: folders.pop(k) for k in backbones}, **folders)
+
+
+def _reads_texts(config: Config, needs: frozenset[str]) -> bool:
+    """Whether anybody reads texts by the public tokenizer: whoever has no weights of its own, whose words it knows.
+
+    What silos bring themselves is not known here: of all but joint ones, which read by what the run says.
+    """
+    alone = config.clients.image or config.clients.text or config.clients.pair
+    if alone and config.engine.name == "flower" and config.engine.mode == "deployment":
+        return True
+    server = config.server
+    models = [server.clip] * ("generator" in needs) + [server.captioner] * ("captioner" in needs)
+    every = [x for x in (server.image, server.text) if x is not None]
+    every += [x for m in CLIENT_TASKS for x in config.clients.learners(m)]
+    readers = [tower for x in every if (tower := x.towers()[-1]).arch in TEXT_ARCHS]
+    return any(not x.pretrained for x in (*models, *readers))
+
+
+def _random_learners(config: Config) -> list[ModelSettings]:
+    """The learners that start from a public backbone: not those with weights of their own."""
+    every = [x for x in (config.server.image, config.server.text) if x is not None]
+    if config.clients.public_steps:
+        every += [x for m in CLIENT_TASKS if m != "joint" for x in config.clients.learners(m)]
+    elif not config.server.public_steps:
+        return []
+    parts = [tower for learner in every for tower in learner.towers()]
+    return [x for x in parts if x.pretrained is None and x.arch != "frozen-mobilenet"]

@@ -1,0 +1,171 @@
+"""How each asset is built: one function a kind, each of which fills a folder of the cache."""
+
+from __future__ import annotations
+
+import functools
+import string
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fedloom.config import Config
+from fedloom.data.containers import FederatedDataset
+from fedloom.errors import FedloomError
+from fedloom.config.models import TEXT_ARCHS, ModelSettings
+from fedloom.pretraining.keys import asset_key, real_pictures
+from fedloom.runs.cache import cached
+
+Tick = Callable[[], None]  # called after each training step
+
+
+def asset(config: Config, scene: FederatedDataset, kind: str, tick: Tick | None = None) -> Path:
+    """The folder of the asset `kind`: the user's own weights, else from the cache, else built now.
+
+    Args:
+        kind: as for `asset_key`, but not the tokenizer.
+        tick: called after each training step.
+    """
+    if (own := _own_weights(config, kind)) is not None:
+        return Path(own)
+    family = kind.partition("-")[0]
+    build = functools.partial(_backbone, kind) if family == "backbone" else _BUILD[kind]
+    return cached(family, asset_key(config, scene, kind), lambda folder: build(config, scene, folder, tick))
+
+
+def present(config: Config, scene: FederatedDataset, kind: str) -> bool:
+    """Whether the asset is there already (building nothing)."""
+
+    class _Absent(FedloomError):
+        pass
+
+    def absent(folder: Path) -> None:
+        raise _Absent(str(folder))
+
+    if _own_weights(config, kind) is not None:
+        return True
+    try:
+        cached(kind.partition("-")[0], asset_key(config, scene, kind), absent)
+    except _Absent:
+        return False
+    return True
+
+
+def _own_weights(config: Config, kind: str) -> str | None:
+    """The folder or hub name that the configuration gives for `kind`."""
+    return getattr(getattr(config.server, kind, None), "pretrained", None)
+
+
+LETTERS = (string.ascii_lowercase + string.digits, " ".join(string.punctuation))
+
+
+def tokenizer_folder(config: Config, scene: FederatedDataset) -> Path:
+    """The folder of the public tokenizer, trained on the generic part's captions and texts, and the prompts.
+
+    Where there is no generic part nobody may read anything: then words are spelled in letters.
+    """
+    from fedloom.models.clients.text import train_tokenizer
+
+    generic, s = scene.generic, config.server
+
+    def build(folder: Path) -> None:
+        captions, texts = (generic.captions, generic.texts) if generic else ((), LETTERS)
+        corpus = [*captions, *scene.prompts] * 2
+        train_tokenizer([*corpus, *texts], s.vocabulary, s.tokens).save_pretrained(folder)
+
+    spelled = {"prompts": scene.prompts, "letters": LETTERS, "sizes": [s.vocabulary, s.tokens]}
+    return cached("tokenizer", asset_key(config, scene, "tokenizer") if generic else spelled, build)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer saved in `folder`."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def _clip(config: Config, scene: FederatedDataset, folder: Path, tick: Tick | None) -> None:
+    from fedloom.models.evaluators.clip import build_clip, pretrain_clip
+    from fedloom.seeding import global_torch_stream
+
+    assert scene.generic is not None
+    s, seed = config.server.clip, config.server.seed
+    with global_torch_stream(seed, "clip", "weights"):
+        clip = build_clip(s, load_tokenizer(tokenizer_folder(config, scene)), scene.generic.images.shape[1])
+    pretrain_clip(clip, scene.generic, scene.prompts, s, seed, tick)
+    clip.save(folder)
+
+
+def _generator(config: Config, scene: FederatedDataset, folder: Path, tick: Tick | None) -> None:
+    from fedloom.models.evaluators.clip import load_clip
+    from fedloom.models.generators.pixel import build_generator, pretrain_generator
+    from fedloom.seeding import global_torch_stream
+
+    assert scene.generic is not None
+    s, seed = config.server.generator, config.server.seed
+    clip = load_clip(asset(config, scene, "clip"))
+    with global_torch_stream(seed, "generator", "weights"):
+        generator = build_generator(s, clip, scene.generic.images.shape[1], config.clients.width)
+    pretrain_generator(generator, scene.generic, scene.prompts, s, seed, tick)
+    generator.save(folder)
+
+
+def _captioner(config: Config, scene: FederatedDataset, folder: Path, tick: Tick | None) -> None:
+    from fedloom.models.evaluators.captioner import build_captioner, pretrain_captioner
+    from fedloom.seeding import global_torch_stream
+
+    assert scene.generic is not None
+    s, seed = config.server.captioner, config.server.seed
+    with global_torch_stream(seed, "captioner", "weights"):
+        captioner = build_captioner(
+            s, load_tokenizer(tokenizer_folder(config, scene)), scene.generic.images.shape[1]
+        )
+    pretrain_captioner(captioner, scene.generic, s, seed, tick)
+    captioner.save(folder)
+
+
+def _judge(config: Config, scene: FederatedDataset, folder: Path, tick: Tick | None) -> None:
+    from safetensors.torch import save_file
+
+    from fedloom.models.device import CPU, device_of
+    from fedloom.models.evaluators.judge import train_judge
+
+    s = config.evaluation.judge
+    device = device_of(config.server.device) if s.pretrained else CPU
+    judge = train_judge(s, real_pictures(scene), scene.classes, config.server.seed, tick, device)
+    save_file({k: v.cpu().contiguous() for k, v in judge.state_dict().items()}, folder / "judge.safetensors")
+
+
+def _backbone(name: str, config: Config, scene: FederatedDataset, folder: Path, tick: Tick | None) -> None:
+    from safetensors.torch import save_file
+
+    from fedloom.models.clients.backbone import pretrain_backbone
+    from fedloom.models.clients.build import build_client_model
+    from fedloom.seeding import global_torch_stream
+
+    assert scene.generic is not None
+    settings = ModelSettings.model_validate_json(name.removeprefix("backbone-"))
+    tokenizer, seed = load_tokenizer(tokenizer_folder(config, scene)), config.server.seed
+    size = scene.generic.images.shape[1]
+    with global_torch_stream(seed, name, "weights"):
+        learner = build_client_model(settings, classes=scene.classes, image_size=size, tokenizer=tokenizer)
+    pretrain_backbone(
+        learner,
+        "text" if settings.arch in TEXT_ARCHS else "image",
+        tokenizer,
+        scene.generic,
+        steps=config.public_steps,
+        batch=64,
+        rate=2e-3,
+        seed=seed,
+        tick=tick,
+    )
+    body = {k: v.contiguous() for k, v in learner.state_dict().items() if not k.startswith("head.")}
+    save_file(body, folder / "backbone.safetensors")
+
+
+_BUILD: dict[str, Callable[[Config, FederatedDataset, Path, Tick | None], None]] = {
+    "clip": _clip,
+    "generator": _generator,
+    "captioner": _captioner,
+    "judge": _judge,
+}

@@ -1,0 +1,198 @@
+"""What a pretrained model depends on: names, fingerprints, and the keys under which the cache holds it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedloom.config import Config
+from fedloom.data.containers import ImageSet, FederatedDataset
+from fedloom.errors import BadInput
+from fedloom.config.models import TEXT_ARCHS, ModelSettings
+from fedloom.weights import placed
+
+FORMAT = 9  # raise when a change of code changes what pretraining gives
+
+# What a folder of pretrained weights is read from: weights, configuration, vocabulary. Not its README, nor its logs.
+_READ = frozenset({".safetensors", ".bin", ".npz", ".json", ".txt", ".model"})
+_FRESH = 2 * 10**9  # nanoseconds
+
+
+def backbone_name(learner: ModelSettings) -> str:
+    """The asset that a learner without pretrained weights starts from."""
+    return "backbone-" + learner.model_dump_json(exclude={"pretrained"})
+
+
+def real_pictures(scene: FederatedDataset) -> ImageSet:
+    """What the judge learns from: the scene's reference pictures, else the training pictures.
+
+    Raises:
+        BadInput: there are neither.
+    """
+    real = scene.reference or scene.train.get("image")
+    if not isinstance(real, ImageSet):
+        raise BadInput(f"{scene.name} has no pictures, so nothing can judge a generator")
+    return real
+
+
+def asset_key(config: Config, scene: FederatedDataset, kind: str) -> dict[str, Any]:
+    """Everything the model called `kind` depends on.
+
+    Args:
+        kind: "tokenizer", "clip", "generator", "captioner", "judge", or what `backbone_name` gives.
+
+    Raises:
+        BadInput: the scene lacks what the model would learn from.
+    """
+    s = config.server
+    base = {
+        "kind": kind,
+        "format": FORMAT,
+        "seed": s.seed,
+        "threads": config.engine.threads,
+        "torch": version("torch"),
+    }
+    if kind == "judge":
+        real = real_pictures(scene)
+        settings = config.evaluation.judge.model_dump(mode="json")
+        base |= {"real": fingerprint(real.images, real.labels), "settings": settings}
+        if (
+            settings["pretrained"] is not None
+        ):  # it learns on the server's device, whose kind tells in the last bits
+            settings["pretrained"] = weights_print(settings["pretrained"])
+            base["device"] = s.device.partition(":")[0]
+        return base
+    if kind != "tokenizer" and not (kind.startswith("backbone-") and _reads(kind)):
+        _check_pictures(scene)
+    base |= {"generic": _generic_print(scene), "vocabulary": s.vocabulary, "tokens": s.tokens}
+    if kind == "tokenizer":
+        return base
+    if kind.startswith("backbone-"):
+        steps = config.public_steps
+        return base | {"learner": kind, "classes": scene.classes, "steps": steps}
+    # How a generator is sampled does not change what it learns.
+    sampling = {"guidance", "sampling_steps"} if kind == "generator" else set()
+    settings = getattr(s, kind).model_dump(mode="json", exclude=sampling)
+    if settings["pretrained"] is not None:
+        settings["pretrained"] = weights_print(settings["pretrained"])
+    base["settings"] = settings
+    return base | ({"clip": asset_key(config, scene, "clip")} if kind == "generator" else {})
+
+
+def _reads(backbone: str) -> bool:
+    """Whether a backbone is one of texts."""
+    return ModelSettings.model_validate_json(backbone.removeprefix("backbone-")).arch in TEXT_ARCHS
+
+
+def _check_pictures(scene: FederatedDataset) -> None:
+    """Raises BadInput where the generic part has no pictures; one that is not there at all is told by its print."""
+    if scene.generic is not None and not len(scene.generic.images):
+        raise BadInput(f"{scene.name} has no pictures to pretrain models of pictures on")
+
+
+def fingerprint(*parts: Any) -> str:
+    """A digest of arrays and texts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):  # no copy is made: it may be all pictures
+            digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+        else:
+            digest.update("\x1f".join(map(str, part)).encode())
+        digest.update(b"\x1e")
+    return digest.hexdigest()
+
+
+def weights_print(pretrained: str) -> str:
+    """A digest of what a learner's `pretrained` is read from: names and bytes of files, wherever they lie.
+
+    Args:
+        pretrained: a folder (one of diffusers with its parts' folders), a MobileNet's NAME.npz (or NAME) with NAME.json
+            beside it, a file (word vectors), or a hub name. A hub name has no files here: it stands for itself. "A+B",
+            where that is no path: both.
+    """
+    folder, prefix = Path(placed(pretrained)), pretrained.removesuffix(".npz")
+    if folder.is_dir():
+        within = [folder]
+        if (folder / "model_index.json").is_file():  # of diffusers, whose parts have folders of their own
+            within += sorted(part for part in folder.iterdir() if part.is_dir() and part.name[:1] != ".")
+        files = [
+            file
+            for part in within
+            for file in sorted(part.iterdir())
+            if file.suffix in _READ and file.is_file()
+        ]
+        return _prints((file.relative_to(folder).as_posix(), file) for file in files) or pretrained
+    else:
+        beside = dict.fromkeys((Path(f"{prefix}.npz"), Path(f"{prefix}.json"), folder))
+        files = [file for file in beside if file.is_file()]
+    if not files and pretrained.count("+") == 1:
+        return "+".join(weights_print(part) if part else "" for part in pretrained.split("+"))
+    return _prints((file.name, file) for file in files) or pretrained
+
+
+def pretrained_weights(config: Mapping[str, Any]) -> dict[str, str]:
+    """The `weights_print` of all weights that a configuration names, by the setting that names them.
+
+    config: its tree, as `Config.model_dump` gives it.
+    """
+    found: dict[str, str] = {}
+
+    def look(tree: Any, place: str) -> None:
+        rows = (
+            tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list) else ()
+        )
+        for key, value in rows:
+            where = f"{place}.{key}" if place else str(key)
+            if key in ("pretrained", "features") and isinstance(value, str):
+                found[where] = weights_print(value)
+            else:
+                look(value, where)
+
+    for part in ("server", "clients", "evaluation"):
+        look(config.get(part), part)
+    return found
+
+
+def _prints(files: Iterable[tuple[str, Path]]) -> str:
+    """A digest of files by name, "" of none."""
+    found = [(name, _file_print(file)) for name, file in files]
+    return fingerprint(*found) if found else ""
+
+
+def _file_print(file: Path) -> str:
+    """A digest of a file, of one that has not changed since only once: given weights are gigabytes."""
+    facts = file.stat()
+    stamp = (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+    if time.time_ns() - max(stamp[1:]) < _FRESH:
+        return _digest(file)  # it may be written to again within what clocks tell apart
+    return _known_digest(file.resolve(), stamp)
+
+
+@functools.lru_cache(maxsize=4096)
+def _known_digest(file: Path, stamp: tuple[int, ...]) -> str:
+    return _digest(file)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _generic_print(scene: FederatedDataset) -> str:
+    g = scene.generic
+    if g is None:
+        raise BadInput(
+            f"{scene.name} has no generic part to pretrain models on: data.options.generic_share is 0, or no class has "
+            "two samples. Set it, give the models (`pretrained` of server.clip, server.captioner and the clients), or "
+            "have clients begin with random weights (clients.public_steps=0)"
+        )
+    return fingerprint(
+        g.images, g.captions, g.labels, g.names, scene.class_names, *([g.texts] if g.texts else [])
+    )

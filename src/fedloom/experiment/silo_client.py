@@ -1,0 +1,275 @@
+"""A real silo's client: what the silo says of itself, and the client built where the data is, from the server's offer.
+
+The silo decides about its data and its model. The server sends names, numbers and public files, never code. Importing
+this is light; `build_silo_client` brings torch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedloom import __version__
+from fedloom.data.containers import ClientTask
+from fedloom.config.silo import SiloSettings
+from fedloom.errors import BadInput
+from fedloom.federation.contract import WireContract
+from fedloom.config.models import ModelSettings
+from fedloom.experiment.public_files import pack_public, public_backbone, unpack_public, written_whole
+from fedloom.experiment.server_models import server_site
+from fedloom.config.trees import validate
+from fedloom.experiment.silo_data import own_samples
+from fedloom.experiment.silo_offer import Offer, at_the_silo, check_part, joint_model, make_offer
+from fedloom.experiment.client_parts import (
+    new_client,
+    new_client_model,
+    reads,
+    reads_texts,
+    picture_side,
+    site_tokenizer,
+    start_from,
+    start_name,
+)
+
+if TYPE_CHECKING:
+    from fedloom.methods.context import ClientContext
+
+__all__ = [
+    "build_silo_client",
+    "describe_data",
+    "describe_silo",
+    "export_silo_client",
+    "make_offer",
+    "pack_public",
+    "picture_side",
+    "prepare_run",
+    "unpack_public",
+]
+log = logging.getLogger(__name__)
+
+
+def describe_silo(silo: Mapping[str, Any]) -> dict[str, Any]:
+    """What a silo tells the server at joining, ready for JSON: `name`, `modality`, `model`. No path leaves.
+
+    `model` is None where a joint silo takes the run's.
+
+    Raises:
+        BadInput: `silo` is no `SiloSettings`.
+    """
+    own: SiloSettings = validate(SiloSettings, silo, "silo")
+    model = None
+    if own.model is not None:
+        model = own.model.model_dump(mode="json")
+        model["pretrained"] = at_the_silo(own.model.arch, own.model.pretrained)
+    return {"name": own.name, "modality": own.modality, "model": model}
+
+
+picture_side = picture_side
+
+
+def prepare_run(offer: Mapping[str, Any], files: Mapping[str, Any], folder: Path) -> WireContract:
+    """Lays the public files down in `folder` and gives the wire contract of the offered method.
+
+    Raises:
+        BadInput: the offer, or a file, is none that a silo takes.
+    """
+    from fedloom.methods.base import load_method
+
+    run: Offer = validate(Offer, offer, "offer")
+    method, _ = load_method(run.method)
+    contract = method.contract(validate(method.settings, run.settings, "settings"))
+    unpack_public(files, folder)
+    return contract
+
+
+def build_silo_client(
+    *, name: str, silo: Mapping[str, Any], offer: Mapping[str, Any], public: str, warm: bool = True
+) -> Any:
+    """The client half of the offered method over the silo's own data and model, warm-started.
+
+    Called in the silo's resident worker, whose threads are settled before. The same silo, offer and threads give the
+    same bits; with a `share` of the run's own data set, those of `sites.build_client` with an iid partition.
+
+    Args:
+        name: of the client.
+        silo: `SiloSettings`.
+        offer: what `make_offer` gave.
+        public: folder that `unpack_public` filled.
+        warm: False skips the warm start, for a client that takes up a saved state next.
+
+    Raises:
+        BadInput: data or model do not fit the offer, or cannot be read.
+    """
+    own: SiloSettings = validate(SiloSettings, silo, "silo")
+    run: Offer = validate(Offer, offer, "offer")
+    _check(own, run)
+    model, place, names = _model(own, run), Path(public), run.names_of(own.modality)
+    streams = run.streams_of(own.modality)
+    private, test = own_samples(
+        own, names, run.image_size, run.seed, streams, run.joint.sounds if run.joint else None
+    )
+    words = None
+    if reads_texts(model):
+        words = _tokenizer(model, place, run.tokens)
+    learner = new_client_model(
+        model,
+        run.seed,
+        start_name(name, own.modality),
+        classes=len(names),
+        image_size=run.image_size,
+        tokenizer=words,
+        streams=streams,
+    )
+    side = run.image_size if "image" in reads(own.modality, streams) else 0
+    if own.modality != "joint":  # these share parameters and start alike, from no public data
+        _start(learner, model, place)
+
+    def start(site: Any) -> None:
+        if warm:
+            site.train_private(run.training.warm_steps, 0, "warm")
+
+    client = new_client(
+        run.method,
+        run.settings,
+        start,
+        name=name,
+        modality=own.modality,
+        learner=learner,
+        tokenizer=words,
+        private=private,
+        test=test,
+        seed=run.seed,
+        server=partial(_server_like, own, run, place) if run.server else None,
+        **({"fold": run.fold} if own.modality == "pair" else {}),
+        **run.training.model_dump(exclude={"warm_steps"}),
+        **_arithmetic(own),
+    )
+    shown = words if own.modality != "image" else None
+    client.site.export = partial(export_silo_client, client, names, shown, side)
+    log.info(describe_data(client, names))
+    return client
+
+
+def _arithmetic(silo: SiloSettings) -> dict[str, Any]:
+    """How the silo computes, by the names that `methods.site.Site` takes."""
+    return silo.model_dump(include={"device", "precision", "accumulate", "checkpointing"})
+
+
+def _server_like(silo: SiloSettings, run: Offer, public: Path, modality: ClientTask) -> ClientContext:
+    """A model like the server's of that modality, without data: `server_models.bare_server`'s, at a silo.
+
+    Raises BadInput where the offer says nothing of such a model.
+    """
+    if modality not in run.server:
+        raise BadInput(f"the server offers no {modality} model, only: {', '.join(run.server)}")
+    settings, training = run.server[modality], run.training.model_dump(exclude={"warm_steps"})
+    words = site_tokenizer(settings, str(public / "tokenizer"), run.tokens)
+    return server_site(settings, modality, words, run.seed, run.image_size, **training, **_arithmetic(silo))
+
+
+def describe_data(client: Any, class_names: Sequence[str]) -> str:
+    """One line for the silo's own log: its samples, all and by class. Never sent."""
+    if client.site.modality == "pair":
+        held = client.site.samples
+        parts = (
+            f"{len(held[part])} {word} pictures with {len(held[part].captions)} captions"
+            for part, word in (("private", "training"), ("test", "test"))
+        )
+        return f"{client.site.name}: {' and '.join(parts)}"
+    train, test = (
+        np.bincount(labels.numpy(), minlength=len(class_names))
+        for labels in (client.site.private_labels, client.site.test_labels)
+    )
+    held = [f"{n} {a}/{b}" for n, a, b in zip(class_names, train, test) if a or b]
+    lacks = [n for n, a, b in zip(class_names, train, test) if not (a or b)]
+    line = (
+        f"{client.site.name}: {train.sum()} training and {test.sum()} test samples ({client.site.modality}) of "
+        f"{len(held)} of {len(class_names)} classes, training/test: {', '.join(held)}"
+    )
+    if client.site.modality == "joint":
+        a, b = (client.site.samples[part].present for part in ("private", "test"))
+        line += f"; with {', '.join(f'{kind} {a[kind].sum()}/{b[kind].sum()}' for kind in a)}"
+    return line + (f"; none of: {', '.join(lacks)}" if lacks else "")
+
+
+def export_silo_client(
+    client: Any, class_names: Sequence[str], tokenizer: Any | None, side: int, out: Path
+) -> None:
+    """Write the client's trained model as a transformers folder `out`, whole or not at all.
+
+    Args:
+        client: what `build_silo_client` gave.
+        class_names: of the offer, for the client's modality.
+        tokenizer: of a client that reads texts (`client.site.tokenizer`), else None.
+        side: of pictures in pixels, 0 for a client that sees none.
+        out: replaced where it exists.
+
+    Raises:
+        FedloomError: the disk is full, or the place cannot be written.
+    """
+    from fedloom.experiment.export import write_learner
+
+    with written_whole(out) as new:
+        write_learner(client.site.learner, class_names, tokenizer, side, new)
+
+
+def _check(silo: SiloSettings, offer: Offer) -> None:
+    """Raise BadInput where silo and server cannot work together, before anything is read."""
+    ours, theirs = (version.split(".")[:2] for version in (__version__, offer.version))
+    if ours != theirs:
+        raise BadInput(
+            f"the server runs fedloom {offer.version}, this silo {__version__}: "
+            "the first two numbers must be the same"
+        )
+    if silo.model is not None and silo.model.width != offer.width:
+        raise BadInput(f"model.width = {silo.model.width}, allowed: {offer.width}, as the federation's")
+    check_part(offer.method, silo.modality)
+    if silo.modality == "joint" and offer.joint is None:
+        raise BadInput("modality = 'joint': the run has no joint clients")
+    if "image" in reads(silo.modality, offer.streams_of(silo.modality)) and not offer.image_size:
+        raise BadInput(f"modality = {silo.modality!r}: the run has no pictures, allowed: 'text'")
+
+
+def _model(silo: SiloSettings, offer: Offer) -> ModelSettings:
+    """The silo's model as the method needs it. Raises BadInput where it cannot be that."""
+    if silo.modality == "joint":
+        assert offer.joint is not None  # _check
+        return joint_model(silo.model, offer.joint.model)
+    assert silo.model is not None  # SiloSettings
+    if not offer.unit or silo.modality == "pair":  # a dual encoder's rows have unit length as they are
+        return silo.model
+    model: ModelSettings = validate(ModelSettings, {**silo.model.model_dump(), "unit": True}, "model")
+    return model
+
+
+def _tokenizer(model: ModelSettings, public: Path, tokens: int) -> Any:
+    """The tokenizer of the silo's own text model, else the public one; rows of at most `tokens` if it has no limit."""
+    try:
+        words = site_tokenizer(model, str(public / "tokenizer"), tokens)
+    except (OSError, ValueError) as error:
+        given = model.pretrained
+        where = f"model.pretrained = {given!r}" if given else str(public / "tokenizer")
+        why = " ".join(str(error).split())
+        raise BadInput(f"{where}: cannot load a tokenizer: {why}") from None
+    return words
+
+
+def _start(learner: Any, settings: ModelSettings, public: Path) -> None:
+    """Start from the public backbones where there are some. Raises BadInput where one does not fit."""
+    from safetensors import SafetensorError
+
+    from fedloom.models.clients.client_model import towers
+
+    for tower, model in zip(towers(learner), settings.towers()):
+        if (folder := public_backbone(public, model)) is None:
+            continue
+        try:
+            start_from(tower, [folder])
+        except (SafetensorError, RuntimeError, OSError) as error:
+            why = str(error).strip().splitlines()[0]
+            raise BadInput(f"{folder}: does not fit a {model.arch} of these sizes: {why}") from None

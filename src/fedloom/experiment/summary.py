@@ -1,0 +1,79 @@
+"""The summary of a run: what summary.json holds."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedloom import __version__
+from fedloom.config import Config
+from fedloom.reporting.health import warnings_of
+from fedloom.report.scores import SCORES, STREAMS, client_score
+from fedloom.runs.disk import plain
+
+
+def summarise(
+    config: Config,
+    clients: Mapping[Any, Sequence[str]],
+    rows: Sequence[Mapping[str, Any]],
+    seconds: Mapping[str, float],
+    facts: Mapping[str, Any],
+    networks: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Scores before and after, bytes, seconds and memory of a whole run, and warnings on it.
+
+    Args:
+        clients: names by modality.
+        rows: of metrics.jsonl, round 0 first.
+        seconds: of the set-up and in total; those of the rounds' phases are summed from `rows`.
+        facts: of what tells how far scores can be trusted, as `Scorer.facts` gives it.
+        networks: by score, what network's features (FID) or classes (Inception score) it is taken on.
+    """
+    first, last = rows[0], rows[-1]
+    scores = {
+        s.key: {"before": first.get(s.key), "after": last.get(s.key)}
+        for s in SCORES
+        if s.key not in STREAMS or first.get(s.key) is not None or last.get(s.key) is not None
+    }
+    for modality, names in clients.items():
+        each = {n: last["per_client"][n] for n in names if n in last["per_client"]}
+        if (entry := scores.get(client_score(modality))) is not None:
+            entry["per_client"] = each
+    phases = {"setup": seconds["setup"]}
+    for row in rows:
+        for phase, value in row["seconds"].items():
+            phases[phase] = phases.get(phase, 0.0) + value
+    memory = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    found = {
+        "method": config.method,
+        "data": config.data.name,
+        "seed": config.seed,
+        "rounds": config.rounds,
+        "clients": clients,
+        **scores,
+        **({"retrieval": last["retrieval"]} if last.get("retrieval") else {}),
+        "labels": last["labels"],
+        "bytes_up": sum(row["bytes_up"] for row in rows),
+        "bytes_down": sum(row["bytes_down"] for row in rows),
+        "seconds": {**phases, "total": seconds["total"]},
+        "peak_memory_bytes": 1024 * max(memory),  # Linux counts in KiB
+        **({"peak_device_bytes": peaks} if (peaks := device_peaks()) else {}),
+        **facts,
+        **({"networks": dict(networks)} if networks else {}),
+        "version": __version__,
+    }
+    warnings = warnings_of(
+        config.model_dump(mode="json"), plain(rows), plain(found)
+    )  # as the files hold them
+    return {**found, "warnings": [warning.tree() for warning in warnings]}
+
+
+def device_peaks() -> dict[str, int]:
+    """Most bytes that tensors of this process have taken on each GPU; clients in worker processes are not in it."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    most = {f"cuda:{i}": torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count())}
+    return {name: peak for name, peak in most.items() if peak}

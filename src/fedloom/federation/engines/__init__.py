@@ -1,0 +1,1 @@
+"""What carries messages to clients: this process, worker processes, Flower."""

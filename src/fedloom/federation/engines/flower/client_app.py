@@ -1,0 +1,45 @@
+"""The ClientApp of a silo: hands each letter to whoever holds the silo's clients, and gives the answer back.
+
+Flower starts a process for each message, so this module imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedloom.federation.flower.records import pack, pack_payloads, unpack
+from fedloom.federation.messages import ContractBreach
+from fedloom.federation.engines.silo.envelopes import Envelope
+from fedloom.federation.silo.relay import relay
+
+if TYPE_CHECKING:
+    from flwr.clientapp import ClientApp
+
+Answer = Callable[[Envelope, dict[str, Any]], Envelope]
+
+
+def to_resident(letter: Envelope, node: dict[str, Any]) -> Envelope:
+    """The answer of the silo's resident worker, whose socket and token the node's configuration names."""
+    if "socket" not in node or "token" not in node:
+        return Envelope({"failed": "this node was not started by `fedloom silo up`: it names no worker"})
+    return relay(letter, str(node["socket"]), Path(str(node["token"])))
+
+
+def make_client_app(answer: Answer = to_resident) -> ClientApp:
+    """A ClientApp that answers queries with `answer(letter, node configuration)`."""
+    from flwr.app import Context, Message
+    from flwr.clientapp import ClientApp
+
+    app = ClientApp()
+
+    @app.query()  # type: ignore[untyped-decorator]
+    def _query(message: Message, context: Context) -> Message:
+        try:
+            reply = answer(unpack(message.content), dict(context.node_config))
+        except ContractBreach as breach:
+            reply = Envelope({"failed": str(breach)})
+        return Message(pack(reply.header, pack_payloads(reply.payloads)), reply_to=message)
+
+    return app

@@ -1,0 +1,253 @@
+"""The server's side of the seam over Flower's Grid: silos join, are asked by letter, come and go."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict, deque
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedloom.data.tasks import CLIENT_TASKS
+from fedloom.errors import FedloomError
+from fedloom.federation.base import Federation
+from fedloom.federation.codec import encode
+from fedloom.federation.contract import WireContract
+from fedloom.federation.exchange import Delivery, Missing, Request
+from fedloom.federation.engines.flower.transport import LONGEST, SLOW, Transport, check_name, pause_since, wait_for_nodes, words
+from fedloom.federation.flower.records import pack_payloads
+from fedloom.federation.ledger import Ledger
+from fedloom.federation.messages import ContractBreach
+from fedloom.federation.engines.silo.envelopes import PROTOCOL, Join, Envelope
+from fedloom.federation.host import Outcome
+
+if TYPE_CHECKING:
+    from flwr.app import ArrayRecord
+    from flwr.serverapp import Grid
+
+log = logging.getLogger(__name__)
+
+
+class GridFederation(Federation):
+    """Clients at silos that a Flower Grid reaches.
+
+    expected: the clients the run was set up for, client -> modality, in their order; those that never join are asked in
+    vain. Silos that join later bring theirs. join: what each silo is told. At the start at least `silos` silos must
+    join within `patience` seconds each step; a round begins once `least` clients are connected.
+
+    A silo is known by its node: what it answers counts for its own clients, and no two connected nodes may bring a
+    client of the same name. Raises FedloomError.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        expected: Mapping[str, str],
+        contract: WireContract,
+        ledger: Ledger,
+        *,
+        run: str,
+        join: Join,
+        silos: int,
+        least: int = 1,
+        patience: float = 1800.0,
+    ) -> None:
+        super().__init__(expected, contract, ledger)
+        self._mail = Transport(grid)
+        self._run, self._patience, self._least = run, patience, least
+        self._invitation = (encode(join),)
+        self._silos: dict[int, str] = {}  # node -> its silo's name
+        self._refused: set[int] = set()
+        self._homes: dict[str, int] = {}  # client -> node
+        self._notices: defaultdict[int, list[str]] = defaultdict(list)
+        self._under_way: dict[str, tuple[int, list[Request]]] = {}
+        self._deliveries: deque[Delivery] = deque()
+        self._posted = time.monotonic()
+        wait_for_nodes(self._mail, silos, patience)
+        self.refresh_clients()
+        if len(self._silos) < silos:
+            reasons = "; ".join(m.detail for m in self.missing if m.verb == "join") or "no reason known"
+            raise FedloomError(f"{len(self._silos)} of {silos} silos joined: {reasons}")
+
+    def refresh_clients(self) -> None:
+        """Has the silos join that were not there before, and waits until `least` clients are connected.
+
+        A round without anybody would only wear the generator out. Raises FedloomError when nobody comes.
+        """
+        end = time.monotonic() + self._patience
+        while True:
+            online = self._mail.nodes()
+            self._invite([n for n in online if n not in self._silos and n not in self._refused], online)
+            there = [client for client, node in self._homes.items() if node in online]
+            if len(there) >= self._least or not self._silos:
+                return
+            if time.monotonic() >= end:
+                raise FedloomError(
+                    f"{len(there)} clients are connected after {self._patience:g} s, {self._least} needed"
+                )
+            time.sleep(SLOW)
+
+    def conclude(self) -> None:
+        """Tells the silos that the run is over, so that each keeps its models. Silos that are gone are left alone."""
+        there = [node for node in self._mail.nodes() if node in self._silos]
+        letter = Envelope({"op": "finish", "run": self._run})
+        for node, answer in self._mail.exchange(dict.fromkeys(there, letter), self._patience):
+            if "failed" in answer.header:
+                log.warning("silo %s at the end: %s", self._silos[node], words(answer.header["failed"]))
+
+    def close(self) -> None:
+        self._under_way.clear()
+        self.ledger.close()
+
+    def _invite(self, nodes: Sequence[int], online: Collection[int]) -> None:
+        letter = Envelope({"op": "join", "run": self._run, "protocol": PROTOCOL}, self._invitation)
+        for node, answer in self._mail.exchange(dict.fromkeys(nodes, letter), self._patience):
+            silo = str(answer.header.get("silo", f"node {node}"))[:128]
+            self.ledger.record(
+                round=self.round, direction="down", client=silo, verb="join", payload=self._invitation[0]
+            )
+            try:
+                self._welcome(node, silo, answer.header, online)
+            except ContractBreach as breach:
+                self._refused.add(node)
+                self._miss(Missing(self.round, "join", silo, "refused", str(breach)))
+
+    # --------------------------------------------------------------------------------------------- engine
+
+    def _post(self, requests: Sequence[Request]) -> None:
+        online = set(self._mail.nodes())
+        by_node: defaultdict[int, list[Request]] = defaultdict(list)
+        for r in requests:
+            node = self._homes.get(r.client)
+            if node in online:
+                by_node[node].append(r)
+            else:
+                why = "its silo is not connected" if node is not None else "no silo has brought it yet"
+                self._deliveries.append(_lost(r, why))
+        shared: dict[tuple[int, ...], ArrayRecord] = {}
+        letters = {}
+        for node, asked in by_node.items():
+            distinct = {id(r.payload): r.payload for r in asked}
+            key = tuple(distinct)
+            shared[key] = shared.get(key) or pack_payloads(tuple(distinct.values()))
+            rows = [
+                {
+                    "client": r.client,
+                    "verb": r.verb,
+                    "round": r.round,
+                    "key": r.key,
+                    "payload": key.index(id(r.payload)),
+                }
+                for r in asked
+            ]
+            header = {"op": "ask", "run": self._run, "requests": rows, "notices": self._notices.pop(node, [])}
+            letters[node] = (header, shared[key])
+        for message, node in (self._mail.push(letters, str(self.round)) if letters else {}).items():
+            self._under_way[message] = (node, by_node[node])
+        self._posted = time.monotonic()
+
+    def _collect(self, wait: float | None) -> Delivery | None:
+        end = None if wait is None else time.monotonic() + wait
+        while not self._deliveries and self._under_way:
+            for message, letter in self._mail.pull(self._under_way):
+                if message in self._under_way:
+                    self._open_letter(*self._under_way.pop(message), letter)
+            left = None if end is None else end - time.monotonic()
+            if self._deliveries or (left is not None and left <= 0):
+                break
+            pause = pause_since(self._posted)
+            time.sleep(pause if left is None else min(pause, left))
+        return self._deliveries.popleft() if self._deliveries else None
+
+    def _save(self, folder: Path, tag: Mapping[str, Any]) -> None:
+        """Nothing to do: a silo keeps each state before it answers."""
+
+    def _load(self, folder: Path, tag: Mapping[str, Any]) -> None:
+        letter = Envelope({"op": "rewind", "run": self._run, "round": tag["round"]})
+        failed = []
+        for node, answer in self._mail.exchange(dict.fromkeys(self._silos, letter), self._patience):
+            if "failed" in answer.header:
+                failed.append(words(answer.header["failed"]))
+                self._miss(Missing(tag["round"], "rewind", self._silos[node], "lost", failed[-1]))
+        if failed and len(failed) == len(self._silos):
+            raise FedloomError(f"no silo can go back to the end of round {tag['round']}: {failed[0]}")
+
+    def _same_clients(self, saved: Mapping[str, str]) -> bool:
+        """Silos may have left or joined since: who was there is expected, who is new stays."""
+        for client, modality in saved.items():
+            self._modalities.setdefault(client, modality)
+        return all(self._modalities[client] == modality for client, modality in saved.items())
+
+    # ---------------------------------------------------------------------------------------------- silos
+
+    def _welcome(self, node: int, silo: str, header: Mapping[str, Any], online: Collection[int]) -> None:
+        """Enters what a silo that joins brings. Raises ContractBreach when it cannot take part."""
+        if "failed" in header:
+            if header.get("lost"):  # it may be there at the next roll call
+                self._miss(Missing(self.round, "join", silo, "lost", f"{silo}: {words(header['failed'])}"))
+                return
+            raise ContractBreach(f"{silo} cannot take part: {words(header['failed'])}")
+        check_name(silo, self._mail.admitted().get(node))
+        clients = header.get("clients")
+        if not isinstance(clients, dict) or not all(
+            isinstance(k, str) and v in CLIENT_TASKS for k, v in clients.items()
+        ):
+            raise ContractBreach(f"{silo} brings no clients: {words(clients)}")
+        for client, modality in clients.items():
+            if self._homes.get(client, node) != node and self._homes[client] in online:
+                raise ContractBreach(
+                    f"{silo} brings client {client!r}, which {self._silos[self._homes[client]]} has"
+                )
+            if self._modalities.setdefault(client, modality) != modality:
+                raise ContractBreach(
+                    f"{silo} brings {client!r} of {modality}; it is one of {self._modalities[client]}"
+                )
+        self._homes |= dict.fromkeys(clients, node)
+        self._silos[node] = silo
+        log.info("silo %s joined with %s", silo, ", ".join(f"{k} ({v})" for k, v in clients.items()))
+
+    def _open_letter(self, node: int, asked: Sequence[Request], letter: Envelope) -> None:
+        """Makes a delivery of each request that a letter answers. It is believed in nothing but its own outcomes."""
+        header, now = letter.header, time.monotonic()
+        if header.get("unjoined"):  # its disk is gone: let it join anew
+            self._silos.pop(node, None)
+        if "failed" in header:
+            fate = header.get("fate", "lost" if header.get("lost") or header.get("unjoined") else "refused")
+            outcome = Outcome(
+                None,
+                fate if fate in ("raised", "lost", "refused") else "lost",
+                words(header["failed"]),
+                "",
+                0.0,
+            )
+            self._deliveries.extend(Delivery(r.id, outcome, now) for r in asked)
+            return
+        rows = header.get("outcomes")
+        if not isinstance(rows, list) or len(rows) != len(asked):
+            rows = [None] * len(asked)
+        self._deliveries.extend(
+            Delivery(r.id, _outcome(row, letter.payloads), now) for r, row in zip(asked, rows)
+        )
+
+    def _miss(self, missing: Missing, trace: str = "") -> None:
+        super()._miss(missing, trace)
+        if missing.error == "refused" and (node := self._homes.get(missing.client)) is not None:
+            said = f"round {missing.round}, {missing.verb} of {missing.client} was refused: {missing.detail}"
+            self._notices[node].append(said[:LONGEST])
+
+
+def _outcome(row: Any, payloads: Sequence[bytes]) -> Outcome:
+    """One outcome as a silo told it."""
+    if isinstance(row, dict) and (error := row.get("error")) in (None, "raised", "refused", "lost"):
+        at, seconds = row.get("payload"), row.get("seconds")
+        seconds = float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < 1e9 else 0.0
+        if error is not None:
+            return Outcome(None, error, words(row.get("detail")), "", seconds)
+        if isinstance(at, int) and 0 <= at < len(payloads):
+            return Outcome(payloads[at], None, "", "", seconds)
+    return Outcome(None, "refused", "the answer is no outcome of what was asked", "", 0.0)
+
+
+def _lost(request: Request, why: str) -> Delivery:
+    return Delivery(request.id, Outcome(None, "lost", why, "", 0.0), time.monotonic())

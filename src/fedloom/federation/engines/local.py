@@ -1,0 +1,127 @@
+"""The default engine: all clients on this machine, in this process or resident in worker processes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedloom.errors import BadInput, FedloomError
+from fedloom.federation.base import Federation
+from fedloom.federation.contract import WireContract
+from fedloom.federation.exchange import Delivery, Missing, Request
+from fedloom.federation.ledger import Ledger
+from fedloom.federation.engines.workers.pool import WorkerPool
+from fedloom.federation.host import ClientHost, ClientSpec
+
+
+class LocalFederation(Federation):
+    """Clients built from `specs`: in this process (`workers` = 0), or client i in process i % `workers`.
+
+    With workers, each process has `threads` threads for arithmetic, and calls `initialiser`
+    ("module:function", given `threads`) before it builds its clients. `start_timeout` is the seconds a
+    process has to build them, and later to write a checkpoint; one that takes longer is killed. A client
+    whose process died is rebuilt when it is next asked, from the last checkpoint if there is one (`missing`
+    then has a row with verb "restart").
+
+    In this process `ask` runs the clients one after the other before it returns. Their deadline counts each
+    client's own seconds, as if they had run side by side, and their arithmetic takes the threads this process
+    has.
+
+    Raises FedloomError (BadInput where a client says so) naming the client that cannot be built.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[ClientSpec],
+        contract: WireContract,
+        ledger: Ledger | None = None,
+        workers: int = 0,
+        threads: int = 1,
+        start_timeout: float = 120.0,
+        initialiser: str | None = None,
+    ) -> None:
+        names = [spec.name for spec in specs]
+        if not names or len(set(names)) < len(names):
+            raise BadInput(f"clients are {names}; there must be at least one, each with its own name")
+        if workers < 0 or threads < 1 or not start_timeout > 0:
+            raise BadInput(
+                f"workers = {workers} must be at least 0, threads = {threads} at least 1, "
+                f"start_timeout = {start_timeout} above 0"
+            )
+        super().__init__({spec.name: spec.modality for spec in specs}, contract, ledger or Ledger())
+        self._host: Here | WorkerPool = (
+            Here(specs, contract)
+            if workers == 0
+            else WorkerPool(
+                specs,
+                contract,
+                workers=workers,
+                threads=threads,
+                start_timeout=start_timeout,
+                initialiser=initialiser,
+                restarted=lambda client, detail: self._miss(
+                    Missing(self.round, "restart", client, "lost", detail)
+                ),
+            )
+        )
+
+    def checkpoint_moved(self, folder: Path | str) -> None:
+        self._host.moved(Path(folder))
+
+    def close(self) -> None:
+        self._host.close()
+        self.ledger.close()
+
+    def _post(self, requests: Sequence[Request]) -> None:
+        self._host.post(requests)
+
+    def _collect(self, wait: float | None) -> Delivery | None:
+        return self._host.collect(wait)
+
+    def _save(self, folder: Path, tag: Mapping[str, Any]) -> None:
+        self._host.save(folder, tag)
+
+    def _load(self, folder: Path, tag: Mapping[str, Any]) -> None:
+        self._host.load(folder, tag)
+
+
+class Here:
+    """Sites in this process. Messages are encoded all the same, so nothing is shared by accident."""
+
+    def __init__(self, specs: Sequence[ClientSpec], contract: WireContract) -> None:
+        self._sites = {spec.name: ClientHost(spec, contract, remember=0) for spec in specs}
+        self._done: deque[Delivery] = deque()
+        self._closed = False
+        for site in self._sites.values():
+            _ = site.client
+
+    def post(self, requests: Sequence[Request]) -> None:
+        """Runs the clients, in the order of the requests."""
+        if self._closed:
+            raise FedloomError("the federation is closed")
+        posted = time.monotonic()
+        for r in requests:
+            outcome = self._sites[r.client].outcome(r.verb, r.round, r.key, r.payload)
+            self._done.append(Delivery(r.id, outcome, posted + outcome.seconds))
+
+    def collect(self, wait: float | None) -> Delivery | None:
+        """The next delivery; all there will be is there already, so nothing is waited for."""
+        return self._done.popleft() if self._done else None
+
+    def save(self, folder: Path, tag: Mapping[str, Any]) -> None:
+        for site in self._sites.values():
+            site.save(folder, tag)
+
+    def load(self, folder: Path, tag: Mapping[str, Any]) -> None:
+        for site in self._sites.values():
+            site.load(folder, tag)
+
+    def moved(self, folder: Path) -> None:
+        """Of no interest here: what lives in this process is not restarted."""
+
+    def close(self) -> None:
+        self._closed = True
+        self._sites.clear()

@@ -1,0 +1,292 @@
+"""The clients of one silo, resident: built once a run, asked by letter, on disk before they answer.
+
+A reply leaves only after the state that goes with it is kept, so a silo that dies at any moment comes back as it was
+before a request or as it was after it; in the second case a repeated request gets the reply that is on record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fedloom import __version__
+from fedloom.errors import FedloomError
+from fedloom.federation.codec import decode
+from fedloom.federation.contract import WireContract
+from fedloom.federation.ledger import Ledger
+from fedloom.federation.messages import ContractBreach
+from fedloom.federation.engines.silo.envelopes import PROTOCOL, Join, Envelope
+from fedloom.federation.silo.store import Place, Record, SiloStore
+from fedloom.federation.host import Outcome, ClientHost, ClientSpec, Snapshot, load_function, one_line
+from fedloom.strict_json import parse
+
+log = logging.getLogger(__name__)
+
+RUNS_KEPT = 8
+
+
+class Recipe(NamedTuple):
+    """How a silo makes its own client, whatever a server says: names of functions, "package.module:function".
+
+    prepare(offer, public files, folder for them) gives the wire contract of what is offered, or raises FedloomError.
+    factory(name=..., offer=..., public=that folder, warm=whether it starts from nothing, **arguments) gives the client.
+    about: what the silo tells of itself before it joins.
+    """
+
+    modality: str
+    prepare: str
+    factory: str
+    arguments: Mapping[str, Any]
+    about: Mapping[str, Any]
+
+
+class _Unjoined(FedloomError):
+    """The silo does not know the run."""
+
+
+class _Resident(NamedTuple):
+    """A client in memory: where its state lies, that state's print, and what it last answered."""
+
+    site: ClientHost
+    place: Place
+    seen: tuple[int, str]
+    record: Record
+    reply: bytes
+
+
+class SiloHost:
+    """Answers letters for the silo called `name`.
+
+    With a `recipe` the silo has one client, called like the silo and made by that recipe alone. Without, it makes the
+    clients that a run's Join assigns to it: only for silos that one's own process has started.
+    `private_errors`: an error's text stays in this process's log, and the server is told its kind alone.
+    """
+
+    def __init__(
+        self, store: SiloStore, name: str, recipe: Recipe | None = None, *, private_errors: bool = False
+    ) -> None:
+        self.store, self.name, self.recipe, self.private_errors = store, name, recipe, private_errors
+        self.loads = 0  # how often clients were built: once a run, and once more after a restart
+        self._run: str | None = None
+        self._clients: dict[str, _Resident] = {}
+        self._ledger: Ledger | None = None
+
+    def answer(self, letter: Envelope) -> Envelope:
+        """The answering letter; failures are values in it."""
+        header = letter.header
+        try:
+            for notice in header.get("notices", ()):
+                log.warning("the server says: %s", str(notice)[:500])
+            match header.get("op"):
+                case "hello":
+                    return Envelope(self._hello())
+                case "ping":
+                    return Envelope({"loads": self.loads, "pid": os.getpid()})
+                case "join":
+                    return Envelope(self._join(str(header["run"]), letter.payloads[0]))
+                case "ask":
+                    return self._ask(str(header["run"]), header["requests"], letter.payloads)
+                case "rewind":
+                    return Envelope(self._rewind(str(header["run"]), int(header["round"])))
+                case "finish":
+                    return Envelope(self._finish(str(header["run"])))
+                case other:
+                    raise ContractBreach(f"silo {self.name!r} knows no {str(other)[:40]!r}")
+        except _Unjoined as error:
+            return Envelope({"silo": self.name, "failed": str(error), "unjoined": True})
+        except Exception as error:
+            log.warning(
+                "%s: %s", header.get("op"), one_line(error), exc_info=not isinstance(error, FedloomError)
+            )
+            return Envelope({"silo": self.name, "failed": self._told(error)})
+
+    # ---------------------------------------------------------------------------------------------- letters
+
+    def _hello(self) -> dict[str, Any]:
+        about = dict(self.recipe.about) if self.recipe else None
+        return {"silo": self.name, "about": about, "protocol": PROTOCOL, "version": __version__}
+
+    def _join(self, run: str, payload: bytes) -> dict[str, Any]:
+        if payload != self.store.joined(run):
+            decode(payload, Join)
+            self._leave()
+            self.store.join(run, payload)
+        self._enter(run)
+        self.store.forget(RUNS_KEPT)
+        return self._present()
+
+    def _ask(self, run: str, requests: Sequence[Mapping[str, Any]], payloads: Sequence[bytes]) -> Envelope:
+        self._enter(run)
+        rows: list[dict[str, Any]] = []
+        replies: list[bytes] = []
+        for r in requests:
+            client, payload = str(r["client"]), payloads[int(r["payload"])]
+            outcome = self._one(run, client, str(r["verb"]), int(r["round"]), str(r["key"]), payload)
+            row = {"client": client, "error": outcome.error, "seconds": outcome.seconds, "payload": None}
+            if outcome.payload is not None:
+                row["payload"] = len(replies)
+                replies.append(outcome.payload)
+            rows.append({**row, "detail": self._shown(outcome)})
+        return Envelope({"silo": self.name, "outcomes": rows}, tuple(replies))
+
+    def _rewind(self, run: str, round: int) -> dict[str, Any]:
+        self._enter(run)
+        for name, resident in self._clients.items():
+            if self.store.rewind(run, name, round) is None:
+                raise FedloomError(f"silo {self.name!r} has no state of round {round} or before")
+            self._clients[name] = self._loaded(run, resident.site)
+        log.info("run %s: back at the end of round %d", run, round)
+        return self._present()
+
+    def _finish(self, run: str) -> dict[str, Any]:
+        self._enter(run)
+        for name, resident in self._clients.items():
+            export = getattr(resident.site.client, "export", None)
+            if export is not None:
+                export(self.store.folder(run) / "export" / name)
+        log.info("run %s is over; the models are in %s", run, self.store.folder(run) / "export")
+        return self._present()
+
+    # -------------------------------------------------------------------------------------------- residents
+
+    def _enter(self, run: str) -> None:
+        """Has the clients of `run` in memory, each with its newest state."""
+        if run == self._run:
+            return
+        payload = self.store.joined(run)
+        if payload is None:
+            raise _Unjoined(f"silo {self.name!r} has not joined run {run!r}")
+        self._leave()
+        specs, contract = self._specs(run, decode(payload, Join))
+        self.loads += 1
+        for spec in specs:
+            site = ClientHost(spec, contract, remember=0)
+            newest = self.store.newest(run, spec.name)
+            if newest is None:
+                snapshot, start = site.snapshot(), Record("", 0, "", "")
+                self.store.save(run, snapshot, Place(0, 0), start, b"")
+                self._clients[spec.name] = _Resident(site, Place(0, 0), _print(snapshot), start, b"")
+            else:
+                self._clients[spec.name] = self._loaded(run, site)
+        self._ledger = Ledger(self.store.folder(run) / "ledger.jsonl")
+        self._run = run  # last: only now all is there
+        log.info("run %s: %s", run, ", ".join(f"{s.name} ({s.modality})" for s in specs))
+
+    def _leave(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
+        self._run, self._ledger = None, None
+        self._clients = {}
+
+    def _specs(self, run: str, join: Join) -> tuple[list[ClientSpec], WireContract]:
+        """The recipes of this silo's clients in a run, and the wire contract that guards them."""
+        if self.recipe is None:
+            if not join.assigned:
+                raise FedloomError(f"silo {self.name!r} has no recipe of its own and was assigned no client")
+            assigned = parse(join.assigned).get(self.name, [])
+            return [ClientSpec(**spec) for spec in assigned], WireContract.from_names(parse(join.contract))
+        if not join.offer:
+            raise ContractBreach(
+                f"silo {self.name!r} makes its own client; the server would have it made otherwise"
+            )
+        offer, public = parse(join.offer), self.store.folder(run) / "public"
+        contract: WireContract = load_function(self.recipe.prepare)(offer, join.public, public)
+        if contract.to_names() != parse(join.contract):
+            raise ContractBreach(
+                f"silo {self.name!r}: the server's messages are not those of fedloom {__version__} here"
+            )
+        new = self.store.newest(run, self.name) is None
+        arguments = {**self.recipe.arguments, "offer": offer, "public": str(public), "warm": new}
+        return [ClientSpec(self.name, self.recipe.modality, self.recipe.factory, arguments)], contract
+
+    def _loaded(self, run: str, site: ClientHost) -> _Resident:
+        """A site with the newest state of its client."""
+        place = self.store.newest(run, site.spec.name)
+        if place is None:
+            raise FedloomError(
+                f"silo {self.name!r} has no state of {site.spec.name!r} in run {run!r} any more"
+            )
+        record, reply = self.store.load(run, site, place)
+        return _Resident(site, place, _print(site.snapshot()), record, reply)
+
+    def _one(self, run: str, client: str, verb: str, round: int, key: str, payload: bytes) -> Outcome:
+        """What becomes of one request."""
+        assert self._ledger is not None
+        if client not in self._clients:
+            return Outcome(None, "refused", f"silo {self.name!r} has no client {client[:60]!r}", "", 0.0)
+        resident = self._clients[client]
+        if self.store.newest(run, client) != resident.place:  # another process has answered for it meanwhile
+            resident = self._clients[client] = self._loaded(run, resident.site)
+        self._ledger.record(round=round, direction="down", client=client, verb=verb, payload=payload)
+        # The digest takes as long as the rest together, so it waits until somebody needs it.
+        if resident.record[:3] == (verb, round, key) and resident.record.digest == _digest(payload):
+            log.info("round %d, %s for %s: answered from the record", round, verb, client)
+            outcome = Outcome(resident.reply, None, "", "", 0.0)
+        else:
+            log.info("round %d, %s for %s", round, verb, client)  # hours may pass until it is done
+            outcome = resident.site.outcome(verb, round, key, payload)
+            outcome = self._kept(run, resident, Record(verb, round, key, ""), payload, outcome)
+        if outcome.payload is not None:
+            self._ledger.record(
+                round=round, direction="up", client=client, verb=verb, payload=outcome.payload
+            )
+        done = "done" if outcome.error is None else f"{outcome.error}: {outcome.detail}"
+        level = logging.INFO if outcome.error is None else logging.WARNING
+        log.log(level, "round %d, %s for %s: %s (%.2f s)%s", round, verb, client, done, outcome.seconds,
+                "\n" + outcome.trace if outcome.trace else "")  # fmt: skip
+        return outcome
+
+    def _kept(self, run: str, before: _Resident, record: Record, payload: bytes, outcome: Outcome) -> Outcome:
+        """Keeps what the client has become, if it has become anything, before its reply is given out."""
+        try:
+            snapshot = before.site.snapshot()
+            seen = _print(snapshot)
+            if seen == before.seen:
+                return outcome
+            place = Place(record.round, before.place.number + 1)
+            # A request that failed is not answered from the record: it would be done again.
+            kept, reply = Record("", 0, "", ""), b""
+            if outcome.payload is not None:
+                kept, reply = record._replace(digest=_digest(payload)), outcome.payload
+            self.store.save(run, snapshot, place, kept, reply)
+        except FedloomError as error:
+            return Outcome(None, "raised", str(error), "", outcome.seconds)
+        self._clients[snapshot.client] = _Resident(before.site, place, seen, kept, reply)
+        return outcome
+
+    # ------------------------------------------------------------------------------------------------ words
+
+    def _present(self) -> dict[str, Any]:
+        clients = {name: resident.site.spec.modality for name, resident in self._clients.items()}
+        return {"silo": self.name, "clients": clients, "loads": self.loads}
+
+    def _shown(self, outcome: Outcome) -> str:
+        """An outcome's detail as the server may read it."""
+        if not self.private_errors or outcome.error is None:
+            return outcome.detail
+        return f"{outcome.detail.partition(':')[0][:60]}; the silo's log says more"
+
+    def _told(self, error: BaseException) -> str:
+        if not self.private_errors or isinstance(error, ContractBreach):
+            return str(error) if isinstance(error, FedloomError) else one_line(error)
+        return f"silo {self.name!r}: {type(error).__name__}; the silo's log says more"
+
+
+def _print(snapshot: Snapshot) -> tuple[int, str]:
+    """What tells one state from another."""
+    return zlib.crc32(snapshot.data), snapshot.meta
+
+
+def _digest(payload: bytes) -> str:
+    """What tells one request from another that is called the same."""
+    return hashlib.blake2b(payload, digest_size=16).hexdigest()
+
+
+def recipes_of(specs: Sequence[ClientSpec]) -> list[dict[str, Any]]:
+    """Recipes as JSON can hold them, for `Join.assigned`."""
+    return [{**dataclasses.asdict(spec), "arguments": dict(spec.arguments)} for spec in specs]

@@ -1,0 +1,55 @@
+"""The other end of the resident worker's socket. Light: what runs once a message must start fast.
+
+A worker that dies over a letter is started again by its supervisor; the letter is then given again, and what was done
+already is answered from the record.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from pathlib import Path
+
+from fedloom.federation.frames import read_frame, write_frame
+from fedloom.federation.engines.silo.envelopes import Envelope
+
+log = logging.getLogger(__name__)
+
+TRIES = 3  # how often a letter is given to a worker that dies over it
+_PAUSE = 0.05
+
+
+def relay(letter: Envelope, path: str, token: Path, *, patience: float = 120.0) -> Envelope:
+    """The worker's answer; an answer that `failed` when there is none.
+
+    patience: seconds to wait for a worker that is not (yet, again) there.
+    """
+    for attempt in range(1, TRIES + 1):
+        connection = _connect(path, patience)
+        if connection is None:
+            return Envelope({"failed": f"the silo's worker cannot be reached for {patience:g} s", "lost": True})
+        with connection, connection.makefile("rwb") as stream:
+            try:
+                stream.write(token.read_bytes())
+                write_frame(stream, letter.header, *letter.payloads)
+                if (frame := read_frame(stream)) is not None:
+                    return Envelope(*frame)
+            except OSError as error:
+                log.warning("the worker hung up: %s", error)
+        log.warning("the worker died over a letter (%d of %d)", attempt, TRIES)
+    return Envelope({"failed": f"the silo's worker died {TRIES} times over this request", "lost": True})
+
+
+def _connect(path: str, patience: float) -> socket.socket | None:
+    end = time.monotonic() + patience
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(path)
+            return connection
+        except OSError:
+            connection.close()
+            if time.monotonic() >= end:
+                return None
+            time.sleep(_PAUSE)

@@ -1,0 +1,140 @@
+"""A silo's own folder: for every run what joining brought, and each client's states, the newest last.
+
+    runs/RUN/join.flm                          the message that the silo joined the run with
+    runs/RUN/public/                           files the server gave, such as a public vocabulary
+    runs/RUN/clients/CLIENT/000003-000007/     state after request 7, made in round 3, with the reply that went out
+
+A state and the reply of the request that led to it appear together, by renaming a folder, so that after a crash
+a client is either as it was before a request or as it was after it, and then knows what it has answered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from fedloom.errors import FedloomError
+from fedloom.federation.codec import verify
+from fedloom.federation.files import replace_file
+from fedloom.federation.host import ClientHost, Snapshot
+from fedloom.runs.disk import read_object, read_regular
+
+_NAME = re.compile(r"(\d{6,})-(\d{6,})")
+RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+class Place(NamedTuple):
+    """A saved state: the round it was made in and its place in the order of all of this client's states."""
+
+    round: int
+    number: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.round:06d}-{self.number:06d}"
+
+
+class Record(NamedTuple):
+    """The request that a state answers, and its reply; verb "" for the state at joining."""
+
+    verb: str
+    round: int
+    key: str
+    digest: str
+
+
+class SiloStore:
+    """What a silo keeps of its runs in `root`; states older than `keep` rounds are dropped, the newest never."""
+
+    def __init__(self, root: Path, *, keep: int = 3) -> None:
+        self.root, self.keep = root, keep
+
+    def folder(self, run: str) -> Path:
+        """The folder of a run. Raises FedloomError for a name that is no run's."""
+        if not RUN_NAME.fullmatch(run):
+            raise FedloomError(f"run {run[:60]!r} cannot be the name of a folder")
+        return self.root / "runs" / run
+
+    def joined(self, run: str) -> bytes | None:
+        """The message that the silo joined `run` with, if it did."""
+        return read_regular(self.folder(run) / "join.flm")
+
+    def join(self, run: str, message: bytes) -> None:
+        """Keeps the message; what was saved of the run before stays."""
+        self.folder(run).mkdir(parents=True, exist_ok=True)
+        replace_file(self.folder(run) / "join.flm", message)
+
+    def newest(self, run: str, client: str) -> Place | None:
+        """Where the newest state of a client lies."""
+        return max(self._places(run, client), default=None, key=lambda place: place.number)
+
+    def save(self, run: str, snapshot: Snapshot, place: Place, record: Record, reply: bytes) -> None:
+        """Puts a state and the reply that goes with it in place, in one step. Raises FedloomError."""
+        clients = self._client(run, snapshot.client)
+        part = clients / f".{place.name}.{os.getpid()}.part"
+        try:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            snapshot.write(part, {"run": run, "round": place.round, "number": place.number})
+            replace_file(part / "record.json", json.dumps(record._asdict()).encode())
+            replace_file(part / "reply.flm", reply)
+            part.rename(clients / place.name)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise FedloomError(
+                f"cannot keep the state of {snapshot.client!r} in {clients}: {error.strerror or error}"
+            ) from error
+        self._prune(run, snapshot.client, place.round)
+
+    def load(self, run: str, site: ClientHost, place: Place) -> tuple[Record, bytes]:
+        """Gives a site the state at `place`; returns what it answers. Raises FedloomError."""
+        folder = self._client(run, site.spec.name) / place.name
+        site.load(folder, {"run": run, "round": place.round, "number": place.number})
+        try:
+            record = Record(**read_object(folder / "record.json"))
+            reply = read_regular(folder / "reply.flm")
+            if reply is None:
+                raise FedloomError("reply.flm is missing")
+            if record.verb:
+                verify(reply)
+            return record, reply
+        except (FedloomError, TypeError) as error:
+            raise FedloomError(f"no record beside the state in {folder}: {error}") from error
+
+    def rewind(self, run: str, client: str, round: int) -> Place | None:
+        """Drops all states of later rounds than `round`; where the newest that is left lies."""
+        for place in self._places(run, client):
+            if place.round > round:
+                shutil.rmtree(self._client(run, client) / place.name, ignore_errors=True)
+        return self.newest(run, client)
+
+    def forget(self, runs: int) -> None:
+        """Drops all but the `runs` runs that were last worked on."""
+        with contextlib.suppress(FileNotFoundError):
+            folders = sorted((self.root / "runs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+            for folder in folders[: max(0, len(folders) - runs)]:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _client(self, run: str, client: str) -> Path:
+        return self.folder(run) / "clients" / client
+
+    def _places(self, run: str, client: str) -> list[Place]:
+        try:
+            names = [path.name for path in self._client(run, client).iterdir() if path.is_dir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        found = (_NAME.fullmatch(name) for name in names)
+        return [Place(int(m[1]), int(m[2])) for m in found if m]
+
+    def _prune(self, run: str, client: str, now: int) -> None:
+        """Keeps the last state of each round since `now` - keep, and the one that came before those."""
+        last: dict[int, Place] = {}
+        for place in sorted(self._places(run, client), key=lambda place: place.number):
+            last[max(place.round, now - self.keep)] = place
+        for place in set(self._places(run, client)) - set(last.values()):
+            shutil.rmtree(self._client(run, client) / place.name, ignore_errors=True)

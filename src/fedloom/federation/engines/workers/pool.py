@@ -1,0 +1,225 @@
+"""Worker processes of this machine, each with its own sites; one that dies is replaced when next needed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import logging
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedloom.errors import BadInput, FedloomError
+from fedloom.federation.contract import WireContract
+from fedloom.federation.exchange import Delivery, Request
+from fedloom.federation.engines.workers.process import Event, Worker
+from fedloom.federation.host import Outcome, ClientSpec
+
+log = logging.getLogger(__name__)
+
+_GLANCE = 0.5  # seconds of silence after which the processes themselves are looked at
+
+
+class WorkerPool:
+    """What `local.Here` is, in `workers` processes: site i lives in process i % workers.
+
+    `restarted(client, detail)` is told of each client whose process had to be replaced.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[ClientSpec],
+        contract: WireContract,
+        *,
+        workers: int,
+        threads: int,
+        start_timeout: float,
+        initialiser: str | None,
+        restarted: Callable[[str, str], None],
+    ) -> None:
+        self._groups = [list(specs[i::workers]) for i in range(min(workers, len(specs)))]
+        self._place = {spec.name: i for i, group in enumerate(self._groups) for spec in group}
+        self._threads = threads
+        self._setup = {
+            "op": "start",
+            "contract": contract.to_names(),
+            "initialiser": initialiser,
+            "threads": threads,
+        }
+        self._patience = start_timeout
+        self._restarted = restarted
+        self._restore: dict[str, Any] | None = None
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._deliveries: deque[Delivery] = deque()
+        self._answers: dict[int, dict[str, Any]] = {}  # to orders: start, save, load; their ids are negative
+        self._orders = itertools.count(-1, -1)
+        self._workers: list[Worker] = []
+        try:
+            starts = dict(self._spawn(group) for group in self._groups)
+            for worker, failed in self._await(starts).items():
+                names = ", ".join(spec.name for spec in worker.sites)
+                _raise(f"clients {names} cannot be built: ", failed)
+        except BaseException:
+            self.close()
+            raise
+
+    def post(self, requests: Sequence[Request]) -> None:
+        """Sends each request to its worker, replacing a worker that has died."""
+        for r in requests:
+            header = {"op": "ask", **r._asdict()}
+            del header["payload"]
+            try:
+                self._send(self._place[r.client], header, r.payload)
+            except OSError as error:
+                lost = Outcome(None, "lost", f"its worker cannot be reached: {error}", "", 0.0)
+                self._deliveries.append(Delivery(r.id, lost, time.monotonic()))
+
+    def collect(self, wait: float | None) -> Delivery | None:
+        """The next delivery within `wait` seconds."""
+        end = None if wait is None else time.monotonic() + wait
+        while not self._deliveries:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if not self._take(left) and left is not None and left <= _GLANCE:
+                break
+        return self._deliveries.popleft() if self._deliveries else None
+
+    def save(self, folder: Path, tag: Mapping[str, Any]) -> None:
+        """Each worker saves its sites; a dead or too slow one is first replaced from the last checkpoint."""
+        order = {"op": "save", "folder": str(folder.resolve()), "tag": dict(tag)}
+        for worker, failed in self._order(order, range(len(self._groups))).items():
+            if failed.get("lost"):
+                again = self._order(order, [self._workers.index(worker)])
+                failed = next(iter(again.values()), {})
+            _raise("", failed)
+        self._restore = {"folder": order["folder"], "tag": order["tag"]}
+
+    def load(self, folder: Path, tag: Mapping[str, Any]) -> None:
+        """Each worker loads its sites."""
+        order = {"op": "load", "folder": str(folder.resolve()), "tag": dict(tag)}
+        self._restore = {"folder": order["folder"], "tag": order["tag"]}
+        for failed in self._order(order, range(len(self._groups))).values():
+            _raise("", failed)
+
+    def moved(self, folder: Path) -> None:
+        """The last checkpoint lies in `folder` now."""
+        if self._restore is not None:
+            self._restore["folder"] = str(folder.resolve())
+
+    def close(self) -> None:
+        """Ends all processes."""
+        for worker in self._workers:
+            worker.hang_up()
+        for worker in self._workers:
+            worker.end()
+            self._bury(worker, "the federation was closed")
+        self._workers.clear()
+
+    def _spawn(self, group: Sequence[ClientSpec], index: int | None = None) -> tuple[int, Worker]:
+        """(order id, new process told to build its sites); what is sent to it next waits behind that."""
+        worker = Worker(group, self._threads, self._events)
+        if index is None:
+            self._workers.append(worker)
+        else:
+            self._workers[index] = worker
+        order = next(self._orders)
+        sites = [{**dataclasses.asdict(spec), "arguments": dict(spec.arguments)} for spec in group]
+        with contextlib.suppress(OSError):  # dead already: the reader thread says so
+            worker.waiting.add(order)
+            worker.send({**self._setup, "id": order, "sites": sites})
+            if self._restore is not None:
+                worker.send({"op": "load", "id": next(self._orders), **self._restore})
+        return order, worker
+
+    def _send(self, index: int, header: Mapping[str, Any], payload: bytes = b"") -> Worker:
+        """Sends to the worker at `index`, or to a new one in its place. Raises OSError if both fail."""
+        if not self._workers:
+            raise FedloomError("the federation is closed")
+        if not self._workers[index].dead():
+            with contextlib.suppress(OSError):
+                self._workers[index].send(header, payload)
+                return self._workers[index]
+        dead = self._workers[index]
+        self._clear_away(dead)
+        start = f"the checkpoint in {self._restore['folder']}" if self._restore else "its first state"
+        for spec in dead.sites:
+            self._restarted(spec.name, f"{dead.fate()}; begins again from {start}")
+        _, new = self._spawn(dead.sites, index)
+        new.send(header, payload)
+        return new
+
+    def _clear_away(self, dead: Worker) -> None:
+        """Ends what is left of a dead worker, and takes what it said before."""
+        dead.end()
+        while self._take(0.0):
+            pass
+        self._bury(dead, dead.fate())
+
+    def _order(self, header: Mapping[str, Any], places: Sequence[int]) -> dict[Worker, dict[str, Any]]:
+        due = {}
+        for index in places:
+            order = next(self._orders)
+            due[order] = self._send(index, {**header, "id": order})
+        return self._await(due)
+
+    def _await(self, due: Mapping[int, Worker]) -> dict[Worker, dict[str, Any]]:
+        """Waits for answers, killing workers that give none in time; returns those that failed."""
+        end = time.monotonic() + self._patience
+        while any(order in worker.waiting for order, worker in due.items()):
+            if time.monotonic() >= end:
+                for worker in {w for order, w in due.items() if order in w.waiting}:
+                    worker.process.kill()
+                    self._bury(worker, f"worker did not answer within {self._patience:g} s")
+            self._take(_GLANCE)
+        answers = {worker: self._answers.pop(order) for order, worker in due.items()}
+        return {worker: answer for worker, answer in answers.items() if answer["failed"] is not None}
+
+    def _take(self, wait: float | None) -> bool:
+        """Takes in one event within `wait` seconds, at most a glance; False when none came."""
+        try:
+            event = self._events.get(timeout=_GLANCE if wait is None else min(wait, _GLANCE))
+        except queue.Empty:
+            # A dead worker's pipe stays open while a process it forked lives, so look at the processes too.
+            if wait is None or wait >= _GLANCE:
+                for worker in self._workers:
+                    if worker.dead() and not worker.gone:
+                        self._bury(worker, worker.fate())
+            return False
+        worker, header = event.worker, event.header
+        if header is None:
+            self._bury(worker, worker.fate())
+        elif header["id"] in worker.waiting:
+            worker.waiting.discard(header["id"])
+            self._accept(header, event)
+        return True
+
+    def _accept(self, header: dict[str, Any], event: Event) -> None:
+        if header["id"] < 0:
+            self._answers[header["id"]] = header
+            if header["failed"] is not None:
+                log.warning("worker process %d: %s", event.worker.process.pid, header["failed"])
+            return
+        error = header["error"]
+        payload = event.payload if error is None else None
+        outcome = Outcome(payload, error, header["detail"], header["trace"], header["seconds"])
+        self._deliveries.append(Delivery(header["id"], outcome, event.arrived))
+
+    def _bury(self, worker: Worker, detail: str) -> None:
+        """Everything a dead worker still owes is lost."""
+        worker.gone, now = True, time.monotonic()
+        for owed in sorted(worker.waiting):
+            if owed < 0:
+                self._answers[owed] = {"failed": detail, "bad_input": False, "lost": True}
+            else:
+                self._deliveries.append(Delivery(owed, Outcome(None, "lost", detail, "", 0.0), now))
+        worker.waiting.clear()
+
+
+def _raise(prefix: str, answer: Mapping[str, Any]) -> None:
+    """Raises what an order failed with, if it did."""
+    if answer and answer["failed"] is not None:
+        text = prefix + answer["failed"] if answer.get("lost") else answer["failed"]
+        raise (BadInput if answer["bad_input"] else FedloomError)(text)

@@ -1,0 +1,122 @@
+"""A worker process: some sites, resident, answering frames on the standard pipes (`python -m
+fedloom.federation.engines.workers.worker`).
+
+A second thread reads, so that whoever writes to this process is never held up by the work it is doing, and so
+that the process ends at once when its parent does.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fedloom.errors import BadInput, FedloomError
+from fedloom.federation.contract import WireContract
+from fedloom.federation.frames import read_frame, write_frame
+from fedloom.federation.host import Outcome, ClientHost, ClientSpec, load_function, one_line
+from fedloom.signals import leave_to_parent
+
+Answer = tuple[dict[str, Any], bytes]
+
+
+class ClientHosts:
+    """The sites of one worker, and what it is asked to do with them."""
+
+    def __init__(self) -> None:
+        self._sites: dict[str, ClientHost] = {}
+        self._broken: dict[str, str] = {}  # client -> why its state could not be had back
+
+    def answer(self, header: Mapping[str, Any], payload: bytes) -> Answer:
+        """The answering frame; failures are values in it."""
+        if header["op"] == "ask":
+            result = self._ask(header, payload)
+            fields = {"error": result.error, "detail": result.detail, "trace": result.trace}
+            return {"id": header["id"], **fields, "seconds": result.seconds}, result.payload or b""
+        try:
+            if header["op"] == "start":
+                self._start(header)
+            elif header["op"] == "save":
+                self._save(header)
+            else:
+                self._load(header)
+        except FedloomError as error:
+            return {"id": header["id"], "failed": str(error), "bad_input": isinstance(error, BadInput)}, b""
+        except Exception as error:  # noqa: BLE001 - the worker must live to answer for its other sites
+            return {"id": header["id"], "failed": one_line(error), "bad_input": False}, b""
+        return {"id": header["id"], "failed": None}, b""
+
+    def _ask(self, header: Mapping[str, Any], payload: bytes) -> Outcome:
+        client = header["client"]
+        if client in self._broken:
+            return Outcome(None, "lost", self._broken[client], "", 0.0)
+        return self._sites[client].outcome(header["verb"], header["round"], header["key"], payload)
+
+    def _start(self, header: Mapping[str, Any]) -> None:
+        contract = WireContract.from_names(header["contract"])
+        for spec in header["sites"]:
+            # A repeated request reaches a worker never: what a dead worker held is lost, not sent again.
+            self._sites[spec["name"]] = ClientHost(ClientSpec(**spec), contract, remember=0)
+        if header["initialiser"] is not None:
+            load_function(header["initialiser"])(header["threads"])
+        for site in self._sites.values():
+            _ = site.client
+
+    def _save(self, header: Mapping[str, Any]) -> None:
+        for name, site in self._sites.items():
+            if name in self._broken:
+                raise FedloomError(f"client {name!r} has no state to save: {self._broken[name]}")
+            site.save(Path(header["folder"]), header["tag"])
+
+    def _load(self, header: Mapping[str, Any]) -> None:
+        self._broken.clear()
+        for name, site in self._sites.items():
+            try:
+                site.load(Path(header["folder"]), header["tag"])
+            except FedloomError as error:
+                self._broken[name] = str(error)
+        if self._broken:
+            raise FedloomError(next(iter(self._broken.values())))
+
+
+def main() -> None:
+    """Serves until the parent closes the pipe."""
+    leave_to_parent()
+    source, sink = _claim_pipes()
+    inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(source, inbox), daemon=True).start()
+    sites = ClientHosts()
+    while True:
+        header, payload = sites.answer(*inbox.get())
+        try:
+            write_frame(sink, header, payload)
+        except OSError:
+            os._exit(0)
+
+
+def _claim_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """The pipes for frames alone: what a library prints goes to standard error, and input is empty."""
+    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    os.close(nothing)
+    sys.stdout = sys.stderr
+    return source, sink
+
+
+def _listen(source: BinaryIO, inbox: queue.SimpleQueue[Answer]) -> None:
+    try:
+        while (frame := read_frame(source)) is not None:
+            header, (payload,) = frame
+            inbox.put((header, payload))
+    finally:
+        os._exit(0)  # the parent has closed the pipe or is dead: whatever is being computed has no reader
+
+
+if __name__ == "__main__":
+    main()

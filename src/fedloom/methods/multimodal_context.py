@@ -1,0 +1,106 @@
+"""A site whose samples have two kinds of data and one label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedloom.data.joint import MultimodalSamples, Modality
+from fedloom.functional.augment import drop_tokens, shift_flip
+from fedloom.methods.context import Inputs, ClientContext, rows
+from fedloom.models.pictures import as_float, soften
+from fedloom.models.clients.text import tokenize
+
+
+class MultimodalContext(ClientContext):
+    """Its learner is a `models.two_stream.MultimodalClassifier`, or one in a method's dress.
+
+    Sounds and frames stay as they are stored, and become floats batch by batch (`ready`): clips of real size would not
+    fit otherwise. Scored on test samples cut down to the kinds that the site holds.
+
+    Attributes:
+        owned: the kinds of which the site holds any, in the order of the streams; all, where it has no samples.
+    """
+
+    owned: tuple[Modality, ...]
+
+    def take(self, private: MultimodalSamples, test: MultimodalSamples) -> None:
+        """The site's own samples, and those it is scored on."""
+        self.owned = private.owned or private.kinds
+        lost = {k: np.ones(len(test), dtype=np.bool_) for k in test.kinds if k not in self.owned}
+        seen = test.lacking(lost) if lost else test
+        self.samples = {"private": private, "test": seen}
+        self.private, self.test = self.stored(private), self.stored(seen)
+        self.private_labels = torch.from_numpy(private.labels.copy())
+        self.test_labels = torch.from_numpy(seen.labels.copy())
+
+    def stored(self, samples: MultimodalSamples) -> Inputs:
+        """Samples as tensors, before they become the learner's inputs (see `ready`).
+
+        spectrogram float (N, F, T); frames uint8 (N, M, H, W, 3); input_ids, attention_mask; present bool (N, 2).
+        """
+        found: Inputs = {"present": torch.from_numpy(np.stack(list(samples.present.values()), axis=1))}
+        for kind, part in samples.parts.items():
+            if isinstance(part, tuple):
+                found |= tokenize(self.tokenizer, part)
+            else:
+                name = "spectrogram" if kind == "audio" else "frames"
+                found[name] = torch.from_numpy(np.array(part))
+        return found
+
+    def ready(self, inputs: Inputs) -> Inputs:
+        """Stored samples as the learner's inputs, on its device; what is ready stays as it is.
+
+        spectrogram float (B, 1, F, T); frames float (B, M, 3, H, W) in [-1, 1]; the others as they are.
+        """
+        seen = dict(inputs)
+        if "frames" in seen and seen["frames"].dtype == torch.uint8:
+            frames = seen["frames"].to(self.device).permute(0, 1, 4, 2, 3)
+            seen["frames"] = as_float(frames).contiguous()
+        if "spectrogram" in seen and seen["spectrogram"].ndim == 3:
+            seen["spectrogram"] = seen["spectrogram"].to(self.device).float()[:, None]
+        return seen
+
+    def views(self, inputs: Inputs, draws: torch.Generator) -> Inputs:
+        """A training view: frames of a clip moved, flipped and softened alike; sounds moved in time; words hidden."""
+        seen = self.ready(inputs)
+        if not self.augment:
+            return seen
+        if "frames" in seen:
+            frames = seen["frames"]
+            clip = frames.flatten(
+                1, 2
+            )  # a clip's frames are one picture of many channels: they move together
+            seen["frames"] = soften(shift_flip(clip, draws), draws).view_as(frames)
+        if "spectrogram" in seen:
+            seen["spectrogram"] = shift_time(seen["spectrogram"], draws)
+        if "input_ids" in seen:
+            seen["input_ids"] = drop_tokens(
+                seen["input_ids"], seen["attention_mask"], 0.1, draws, self.tokenizer.unk_token_id
+            )
+        return seen
+
+    @torch.no_grad()
+    def stream_features(self, inputs: Inputs, batch: int = 256) -> dict[Modality, Tensor]:
+        """h (N, d) of each stream, without gradient and in evaluation mode."""
+        learner: Any = self.learner
+        learner.eval()
+        n = len(inputs["present"])
+        parts = [
+            learner.features(**self.ready(rows(inputs, slice(i, i + batch)))) for i in range(0, n, batch)
+        ]
+        return {kind: torch.cat([part[kind] for part in parts]) for kind in learner.kinds}
+
+
+def shift_time(sounds: Tensor, draws: torch.Generator, share: float = 0.1) -> Tensor:
+    """Each spectrogram (B, 1, F, T) moved in time by up to `share` of its length, around the ends."""
+    b, _, _, t = sounds.shape
+    far = int(share * t)
+    if not far:
+        return sounds
+    offsets = torch.randint(-far, far + 1, (b, 1), generator=draws)
+    at = (torch.arange(t) + offsets) % t  # (B, T)
+    return sounds.gather(3, at[:, None, None, :].expand_as(sounds))

@@ -1,0 +1,275 @@
+"""What FedAFD is compared with, on its scene: FedMD, FedGEMS, Fed-ET and CreamFL on representations of public pairs.
+
+    down  the public pairs, once; each round representations of them to learn from
+    up    each round the client's representations of them
+
+Where clients have tasks of their own there are no common scores to exchange, so FedAFD's paper compares on
+representations, as CreamFL's did before; how it adapted these methods it does not say. Ours, each after the idea of its
+own paper:
+
+    FedMD     clients are drawn towards the plain mean of what clients said the round before; so is the server
+    FedGEMS   the server believes, about a sample that it gets wrong itself, those clients that get it right, by inverse
+              entropy; clients are drawn towards the server. Right: the own partner scores highest among all P
+    Fed-ET    the server weighs clients by the variance of a sample's scores; clients are drawn towards the server
+    CreamFL   the server weighs clients by contrast with its representations of the other kind; clients contrast with
+              both kinds (see `creamfl`)
+
+A sample's scores are the cosines of its representation with the server's P representations of the other kind: what
+logits over classes are in the papers. Each step on public pairs also has a private batch, as CreamFL's have here (see
+`creamfl`, `together`): the same number of steps for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from fedloom.data.containers import ClientTask
+from fedloom.federation.base import Federation
+from fedloom.functional.contrast import contrast_weights
+from fedloom.functional.ensemble import grouped
+from fedloom.functional.norms import unit
+from fedloom.functional.similarity import score_facts, weight_entropy
+from fedloom.methods.base import Done, Info, Method, ServerContext, TrainOrder
+from fedloom.methods.creamfl import inter_contrast, intra_contrast
+from fedloom.methods.retrieval_round import (
+    MODALITIES,
+    Globals,
+    PairedClient,
+    PairedServer,
+    PairedSettings,
+    PublicSet,
+    Views,
+)
+from fedloom.methods.replies import Clock
+from fedloom.methods.context import ClientContext, rows
+
+Array = NDArray[Any]
+
+
+class Settings(PairedSettings):
+    """With the weight of the pull at the clients."""
+
+    pull: float = Field(1.0, ge=0, description="weight of |z - target|^2 at the clients")
+    score_temperature: float = Field(0.1, gt=0, description="of scores in the entropy (FedGEMS)")
+
+
+class CreamSettings(PairedSettings):
+    """CreamFL's own numbers."""
+
+    gamma: float = Field(0.3, ge=0, description="weight of the distillation")
+    contrast_weight: float = Field(0.5, ge=0, description="of L_inter + L_intra at the clients")
+    contrast_temperature: float = Field(0.5, gt=0, description="of both")
+    tau: float = Field(1.0, gt=0, description="of the clients' scores at the server")
+
+
+# --------------------------------------------------------------------------------------------------- the clients
+
+
+class _Client(PairedClient):
+    """Private steps; then steps with a private and a public batch each."""
+
+    def study(self, message: Globals, round: int) -> float | None:
+        """The own task's mean loss comes from the private steps."""
+        s, site = self.settings, self.site
+        loss = site.train_private(s.private_steps, round)
+        targets = {m: torch.from_numpy(z) for m in MODALITIES if (z := getattr(message, m)) is not None}
+        rng, draws = site.rng(round, "beside"), site.draws(round, "beside", "views")
+
+        def objective(z: Mapping[ClientTask, Tensor], i: Tensor) -> Tensor:
+            own = torch.from_numpy(rng.integers(0, len(site.private_labels), len(i)))
+            task = site.task_loss(site.views(rows(site.private, own), draws), own)
+            return task + self.shared_loss(z, i, targets)
+
+        self.on_public(s.shared_steps, objective, round)
+        return loss
+
+    def shared_loss(
+        self, z: Mapping[ClientTask, Tensor], i: Tensor, targets: Mapping[ClientTask, Tensor]
+    ) -> Tensor:
+        """Of unit representations z (B, D) of public samples i."""
+        raise NotImplementedError
+
+
+class Pulled(_Client):
+    """FedMD, FedGEMS, Fed-ET: towards the targets of the same kind."""
+
+    settings: Settings
+
+    def shared_loss(
+        self, z: Mapping[ClientTask, Tensor], i: Tensor, targets: Mapping[ClientTask, Tensor]
+    ) -> Tensor:
+        """|z - target|^2, mean over the batch, over the client's kinds."""
+        terms = []
+        for m in (m for m in MODALITIES if m in z and m in targets):
+            told = targets[m][i]
+            there = told.any(1)
+            terms.append(((z[m] - told).square().sum(1) * there).mean())
+        return self.settings.pull * torch.stack(terms).mean() if terms else torch.zeros(())
+
+
+class Contrasting(_Client):
+    """CreamFL: inter- and intra-modal contrast."""
+
+    settings: CreamSettings
+
+    def __init__(self, site: ClientContext, settings: CreamSettings) -> None:
+        super().__init__(site, settings)
+        self.said: dict[ClientTask, Tensor] = {}
+
+    def study(self, message: Globals, round: int) -> float | None:
+        """What it said before is what it said with the weights it had at the round's beginning."""
+        self.said = self.spoken()
+        return super().study(message, round)
+
+    def shared_loss(
+        self, z: Mapping[ClientTask, Tensor], i: Tensor, targets: Mapping[ClientTask, Tensor]
+    ) -> Tensor:
+        """0.5 (L_inter + L_intra), mean over the client's kinds."""
+        s, terms = self.settings, []
+        for m, x in z.items():
+            other = targets["text" if m == "image" else "image"]
+            terms.append(
+                inter_contrast(x, other, i, s.contrast_temperature)
+                + intra_contrast(x, targets[m][i], self.said[m][i], s.contrast_temperature)
+            )
+        return s.contrast_weight * torch.stack(terms).mean()
+
+
+# ---------------------------------------------------------------------------------------------------- the server
+
+
+class Standalone(PairedServer):
+    """Nothing crosses: the server learns from its pairs, the clients from their data; as many steps as the others."""
+
+    settings: PairedSettings
+
+    def round(self, federation: Federation) -> Info:
+        """Steps on both sides."""
+        s, clock = self.settings, Clock()
+        with clock("server"):
+            loss = self.match(federation.round, s.server_steps + s.distill_steps)
+        with clock("clients"):
+            order = TrainOrder(s.private_steps + s.shared_steps)
+            replies = federation.ask("train", order, timeout=self.tools.timeout)
+            said = {r.client: r.message.loss for r in replies if r.ok}
+        mean = float(np.mean([said[k] for k in sorted(said)])) if said else None
+        return Info(losses={"server matching": loss, "clients": mean}, seconds=clock.seconds, formula=(0, 0))
+
+
+class _Server(PairedServer):
+    """Its own representations go down."""
+
+    def lesson(self, client: str, modality: str, bank: Mapping[ClientTask, Tensor]) -> Globals:
+        """Both kinds."""
+        return Globals(self.name, bank["image"].numpy(), bank["text"].numpy())
+
+
+class FedMD(PairedServer):
+    """The mean of the round before goes down."""
+
+    settings: Settings
+
+    def __init__(self, tools: ServerContext, settings: Settings) -> None:
+        super().__init__(tools, settings)
+        self.consensus: dict[ClientTask, Tensor] = {}
+
+    def lesson(self, client: str, modality: str, bank: Mapping[ClientTask, Tensor]) -> Globals:
+        """The mean of each kind; nothing in the first round."""
+        return Globals(self.name, **{m: z.numpy() for m, z in self.consensus.items()})
+
+    def ensemble(
+        self, m: ClientTask, z: Tensor, present: Tensor, bank: Mapping[ClientTask, Tensor]
+    ) -> tuple[Tensor, float | None]:
+        """Everybody weighs the same."""
+        self.consensus[m], entropy = _weighed(z, present.float())
+        return self.consensus[m], entropy
+
+    def state(self) -> dict[str, Array]:
+        """With the mean."""
+        return super().state() | {f"consensus {m}": z.numpy() for m, z in self.consensus.items()}
+
+    def load_state(self, tensors: Mapping[str, Array]) -> None:
+        """All again."""
+        super().load_state(tensors)
+        self.consensus = {
+            m: torch.from_numpy(np.array(tensors[f"consensus {m}"]))
+            for m in MODALITIES
+            if f"consensus {m}" in tensors
+        }
+
+
+class FedGEMS(_Server):
+    """Selective: who is right where the server is wrong."""
+
+    settings: Settings
+
+    def ensemble(
+        self, m: ClientTask, z: Tensor, present: Tensor, bank: Mapping[ClientTask, Tensor]
+    ) -> tuple[Tensor, float | None]:
+        """1 / H over the clients that are right; zero where the server is right itself, or nobody is."""
+        tau, other = self.settings.score_temperature, bank["text" if m == "image" else "image"]
+        facts = score_facts(z, other, tau)
+        own = score_facts(bank[m][None], other, tau).right[0]
+        weights = facts.right * present / facts.entropy.clamp(min=1e-6)
+        return _weighed(z, weights * ~own)
+
+
+class FedET(_Server):
+    """By variance."""
+
+    settings: Settings
+
+    def ensemble(
+        self, m: ClientTask, z: Tensor, present: Tensor, bank: Mapping[ClientTask, Tensor]
+    ) -> tuple[Tensor, float | None]:
+        """Weights in proportion to the variance of the scores."""
+        facts = score_facts(z, bank["text" if m == "image" else "image"], 1.0)
+        return _weighed(z, facts.variance * present)
+
+
+class CreamFL(_Server):
+    """By contrast with the other kind."""
+
+    settings: CreamSettings
+
+    def ensemble(
+        self, m: ClientTask, z: Tensor, present: Tensor, bank: Mapping[ClientTask, Tensor]
+    ) -> tuple[Tensor, float | None]:
+        """softmax over clients of the log-softmax at the sample's partner."""
+        other = bank["text" if m == "image" else "image"]
+        weights = contrast_weights(z, other, self.settings.tau, True, present)
+        return unit(grouped(z, weights)), float(weight_entropy(weights).mean())
+
+
+def _weighed(z: Tensor, weights: Tensor) -> tuple[Tensor, float]:
+    """Unit rows (P, D) of the weighted sum of z (K, P, D), zero where all weights (K, P) are; mean entropy (nats)."""
+    share = weights / weights.sum(0).clamp(min=1e-12)
+    return unit(grouped(z, share)), float(weight_entropy(share).mean())
+
+
+# ---------------------------------------------------------------------------------------------------- the methods
+
+
+def _method(name: str, settings: type[PairedSettings], client: Any, server: Any) -> Method:
+    def verbs(settings: Any) -> dict[str, tuple[Any, Any]]:
+        return {} if server is Standalone else {"hold": (PublicSet, Done), "learn": (Globals, Views)}
+
+    unit_length: Callable[[Any, Any], Any] = lambda settings, clients: clients.unit()  # noqa: E731
+    needs = frozenset({"learners", "public"})
+    return Method(
+        name, settings, client, server, verbs, needs, models=unit_length, pairs=True, one_task=False
+    )
+
+
+R_STANDALONE = _method("r-standalone", PairedSettings, PairedClient, Standalone)
+R_FEDMD = _method("r-fedmd", Settings, Pulled, FedMD)
+R_FEDGEMS = _method("r-fedgems", Settings, Pulled, FedGEMS)
+R_FEDET = _method("r-fed-et", Settings, Pulled, FedET)
+R_CREAMFL = _method("r-creamfl", CreamSettings, Contrasting, CreamFL)

@@ -1,0 +1,380 @@
+"""What methods have in common that exchange representations of public pairs, whatever each client's own task is.
+
+    down  the public pairs, once; then each round what the method says (`lesson`)
+    up    each round the client's representations of the public pictures, of the texts, or of both
+
+The scene of CreamFL and FedAFD. Clients classify pictures, classify texts, or find pictures by texts; no two need the
+same classes. The server has a picture and a text encoder, trained by matching on the public pairs, and learns from the
+clients' representations by distillation. All representations that cross have unit length.
+
+One optimiser for matching and distillation, as in the authors' code: gamma then weighs the one against the other. (With
+an AdamW of its own distillation took full steps whatever its weight, and ruined the server's retrieval.) Ours, because
+the papers are silent: steps in place of epochs, so that methods can be compared at equal numbers of them; the client
+carries the public set's name with its answer, and an answer about another set is not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from fedloom.data.containers import ClientTask
+from fedloom.errors import BadInput
+from fedloom.federation.base import Federation
+from fedloom.federation.messages import Tensor as Wire
+from fedloom.functional.matching import PairMatching
+from fedloom.functional.norms import unit
+from fedloom.functional.similarity import Distance, distillation_distance
+from fedloom.methods.base import Client, Done, Info, Server, ServerContext
+from fedloom.methods.retrieval_context import of_kind
+from fedloom.methods.replies import Clock
+from fedloom.methods.shared_samples import length, public_samples
+from fedloom.methods.context import Inputs, ClientContext, load_optimizer_state, optimizer_state, rows
+from fedloom.models.fit import adamw, fit, index_batches, load_arrays, part_of, state_arrays
+from fedloom.models.pictures import from_kept
+from fedloom.config.models import Frozen
+from fedloom.seeding import global_torch_stream
+
+Array = NDArray[Any]
+MODALITIES: tuple[ClientTask, ...] = ("image", "text")
+log = logging.getLogger(__name__)
+
+
+class PairedSettings(Frozen):
+    """How large the public set is, and how long everybody learns in a round."""
+
+    public: int = Field(600, ge=2, description="P, public pairs (as many as the data has, if fewer)")
+    private_steps: int = Field(30, ge=0, description="client steps on private data a round")
+    shared_steps: int = Field(20, ge=0, description="client steps on public pairs a round")
+    server_steps: int = Field(30, ge=0, description="the server's matching steps a round")
+    distill_steps: int = Field(20, ge=0, description="the server's distillation steps a round")
+    server_rate: float = Field(1e-3, gt=0, description="AdamW's rate at the server")
+    gamma: float = Field(0.4, ge=0, description="gamma, weight of the distillation")
+    together: bool = Field(
+        True,
+        description="each distillation step is a matching step too; false: distillation alone, as in the papers",
+    )
+    distance: Distance = Field(
+        "mse", description="of the distillation: mse over all elements (the authors' code), or l2 a sample"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ messages
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """Down, once: the public pairs, or the side of them that a client has a model for; name: what they are known by."""
+
+    name: str
+    images: Annotated[Array, Wire("uint8", ("P", "H", "W", 3))] | None = None
+    texts: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Views:
+    """Up: the client's representations of the public set called `public`, and the mean loss (nats) of its own task."""
+
+    public: str
+    loss: float
+    image: Annotated[Array, Wire("float32", ("P", "D"))] | None = None
+    text: Annotated[Array, Wire("float32", ("P", "D"))] | None = None
+
+
+@dataclass(frozen=True)
+class Globals:
+    """Down: representations of the public set that the client is to learn from; None: there are none of that kind."""
+
+    public: str
+    image: Annotated[Array, Wire("float32", ("P", "D"))] | None = None
+    text: Annotated[Array, Wire("float32", ("P", "D"))] | None = None
+
+
+def kinds_of(modality: str) -> tuple[ClientTask, ...]:
+    """What a client of that modality has encoders for."""
+    return tuple(m for m in MODALITIES if modality in (m, "pair"))
+
+
+# ---------------------------------------------------------------------------------------------------- the client
+
+
+class PairedClient(Client):
+    """Holds the public set, learns (`study`), and says what it makes of the public set."""
+
+    settings: PairedSettings
+
+    def __init__(self, site: ClientContext, settings: PairedSettings) -> None:
+        super().__init__(site, settings)
+        self.public: Inputs = {}
+        self.public_name = ""
+
+    def hold(self, message: PublicSet, *, round: int) -> Done:
+        """Take the public set in."""
+        self.public = {}
+        for samples in (message.images, message.texts):
+            if samples is not None:
+                self.public |= self.site.stored(samples)
+        self.public_name = message.name
+        return Done(0.0)
+
+    def learn(self, message: Any, *, round: int) -> Views:
+        """A round of training, and what comes of it."""
+        if message.public != self.public_name:
+            raise ValueError(
+                f"round {round}: asked about public set {message.public}, holds {self.public_name!r}"
+            )
+        loss = self.study(message, round)
+        return Views(self.public_name, loss or 0.0, **{m: z.numpy() for m, z in self.spoken().items()})
+
+    def study(self, message: Any, round: int) -> float | None:
+        """The steps of a round; mean loss of the own task."""
+        raise NotImplementedError
+
+    def spoken(self) -> dict[ClientTask, Tensor]:
+        """The raw encoders' unit representations (P, D) of the public set, by kind."""
+        return {
+            m: unit(torch.nan_to_num(self.site.encode(of_kind(self.public, m))))
+            for m in kinds_of(self.site.modality)
+        }
+
+    def on_public(
+        self, steps: int, objective: Callable[[Mapping[ClientTask, Tensor], Tensor], Tensor], *names: object
+    ) -> float | None:
+        """`steps` steps on the public set; `objective` gets unit representations (B, D) by kind, and indices (B,)."""
+        learner: Any = self.site.learner
+        kinds = kinds_of(self.site.modality)
+
+        def loss(views: Inputs, i: Tensor) -> Tensor:
+            return objective({m: unit(learner.encode(**of_kind(views, m))) for m in kinds}, i)
+
+        return self.site.fit(self.public, steps, loss, *names, "public")
+
+    def memory(self) -> dict[str, Array]:
+        """The public set."""
+        held = {f"public.{key}": value.numpy() for key, value in self.public.items()}
+        return held | {"public name": np.frombuffer(self.public_name.encode(), np.uint8).copy()}
+
+    def remember(self, arrays: Mapping[str, Array]) -> None:
+        """Again."""
+        self.public = {k: from_kept(k, v) for k, v in part_of(arrays, "public.").items()}
+        self.public_name = np.asarray(arrays["public name"]).tobytes().decode()
+
+
+# ---------------------------------------------------------------------------------------------------- the server
+
+
+class PairedServer(Server):
+    """Two encoders on public pairs. Methods define `lesson` (what is sent) and `ensemble` (what is believed)."""
+
+    settings: PairedSettings
+
+    def __init__(self, tools: ServerContext, settings: PairedSettings) -> None:
+        super().__init__(tools, settings)
+        if tools.learners is None:
+            raise BadInput("a method on public pairs needs encoders on the server, and this run has none")
+        self.pairs = public_samples(tools, settings.public)
+        self.name = _name_of(self.pairs)
+        self.models = {m: tools.learners(m) for m in MODALITIES}
+        self.public = {
+            "image": self.models["image"].stored(self.pairs.images),
+            "text": self.models["text"].inputs(self.pairs.texts),
+        }
+        self.matching = PairMatching()
+        both = [p for site in self.models.values() for p in site.learner.parameters()]
+        self.optimizer = adamw([*both, *self.matching.parameters()], settings.server_rate)
+        self.holders: set[str] = set()
+
+    def round(self, federation: Federation) -> Info:
+        """The server learns from its pairs; the clients, from the server; the server, from the clients."""
+        t, clock = federation.round, Clock()
+        with clock("server"):
+            losses = {"server matching": self.match(t, self.settings.server_steps)}
+            bank = self.bank()
+        with clock("clients"):
+            self.share(federation)
+            views = self.exchange(t, federation, bank)
+            said = [views[k].loss for k in sorted(views)]
+            losses["clients"] = float(np.mean(said)) if said else None
+        with clock("fusion"):
+            losses |= self.distil(t, federation, views, bank)
+        return Info(losses=losses, seconds=clock.seconds, formula=self.paper_bytes(federation))
+
+    # ------------------------------------------------------------------------------------------ stage 1, the server
+
+    def match(self, t: int, steps: int) -> float | None:
+        """Matching of public pictures and texts."""
+        return self._fit(t, "matching", steps, lambda i, draws: self._matching_loss(i, draws))
+
+    def _matching_loss(self, i: Tensor, draws: Mapping[ClientTask, torch.Generator]) -> Tensor:
+        """Of training views of public pairs i (B,), a pair's share."""
+        z = {m: self._encode(m, site.views(rows(self.public[m], i), draws[m])) for m, site in self._each()}
+        total: Tensor = self.matching(z["image"], z["text"])
+        return total / len(i)
+
+    def _fit(
+        self,
+        t: int,
+        what: str,
+        steps: int,
+        loss: Callable[[Tensor, Mapping[ClientTask, torch.Generator]], Tensor],
+        wanted: Tensor | None = None,
+    ) -> float | None:
+        """Steps of both encoders on public pairs; loss: of indices (B,) and the streams of training views.
+
+        wanted: bool (P,), batches without one of these are left out.
+        """
+        for site in self.models.values():
+            site.learner.train()
+        draws = {m: self.tools.draws(t, what, m) for m in MODALITIES}
+        batch = min(site.batch for site in self.models.values())
+        cut = index_batches(length(self.public["image"]), batch, steps, self.tools.rng(t, what))
+        batches = [torch.from_numpy(index) for index in cut]
+        if wanted is not None:
+            batches = [i for i in batches if wanted[i].any()]
+        with global_torch_stream(self.tools.seed, "server", t, what, "dropout"):
+            name = f"server {what}, round {t}"
+            return fit(self.optimizer, batches, lambda i: loss(i, draws), name=name)
+
+    def bank(self) -> dict[ClientTask, Tensor]:
+        """I_g and T_g: unit representations (P, D) of the public set, by deterministic transforms, no dropout."""
+        return {m: unit(site.encode(self.public[m])) for m, site in self._each()}
+
+    # ----------------------------------------------------------------------------------------- stage 2, the clients
+
+    def share(self, federation: Federation) -> None:
+        """The public set, to those that do not hold it."""
+        new = [k for k in federation.clients if k not in self.holders]
+        if not new:
+            return
+
+        def message(client: str) -> PublicSet:
+            kinds = kinds_of(federation.modality(client))
+            return PublicSet(
+                self.name,
+                self.pairs.images if "image" in kinds else None,
+                self.pairs.texts if "text" in kinds else None,
+            )
+
+        replies = federation.ask("hold", {k: message(k) for k in new}, timeout=self.tools.timeout)
+        self.holders |= {r.client for r in replies if r.ok}
+
+    def exchange(self, t: int, federation: Federation, bank: Mapping[ClientTask, Tensor]) -> dict[str, Views]:
+        """Lessons out, views in: client -> what it said, of those whose answer counts."""
+        lessons = {
+            k: self.lesson(k, federation.modality(k), bank) for k in federation.clients if k in self.holders
+        }
+        if not lessons:
+            return {}
+        quorum = None if self.tools.quorum is None else min(self.tools.quorum, len(lessons))
+        asked = federation.ask("learn", lessons, timeout=self.tools.timeout, quorum=quorum)
+        replies = list(asked)
+        self.holders -= {r.client for r in replies if not r.ok}  # it may have lost the set with all else
+        found = {r.client: r.message for r in replies if r.ok and self._fits(r)}
+        return {k: found[k] for k in sorted(found)}
+
+    def lesson(self, client: str, modality: str, bank: Mapping[ClientTask, Tensor]) -> Any:
+        """What a client is sent."""
+        raise NotImplementedError
+
+    def _fits(self, reply: Any) -> bool:
+        said, shape = reply.message, (len(self.pairs), self.tools.width)
+        for m in kinds_of(reply.modality):
+            got = getattr(said, m)
+            if said.public != self.name or got is None or got.shape != shape:
+                what = f"public set {said.public}, {m} {None if got is None else got.shape}"
+                log.warning(
+                    "round %d: %s answered about %s, expected %s, %s",
+                    *(reply.round, reply.client, what, self.name, shape),
+                )
+                return False
+        return True
+
+    # ------------------------------------------------------------------------------------ stage 3, the server again
+
+    def distil(
+        self, t: int, federation: Federation, views: Mapping[str, Views], bank: Mapping[ClientTask, Tensor]
+    ) -> dict[str, float | None]:
+        """The encoders learn what the clients said, each kind of which there is an owner."""
+        s, told = self.settings, dict[str, float | None]()
+        targets: dict[ClientTask, Tensor] = {}
+        for m in MODALITIES:
+            said = [getattr(v, m) for k, v in views.items() if m in kinds_of(federation.modality(k))]
+            if said:
+                z = torch.stack([torch.from_numpy(each) for each in said])  # (K, P, D)
+                present = z.any(-1)
+                # Unit rows: no client gains weight by sending longer ones.
+                targets[m], told[f"weight entropy {m}"] = self.ensemble(m, unit(z), present, bank)
+        kept = {m: target.any(-1) for m, target in targets.items()}
+        if not s.together and not any(k.any() for k in kept.values()):
+            return told
+
+        def loss(i: Tensor, draws: Mapping[ClientTask, torch.Generator]) -> Tensor:
+            total = torch.zeros(())
+            for m, target in targets.items():
+                here = i[kept[m][i]]
+                if len(here):
+                    z = self._encode(m, rows(self.public[m], here))
+                    total = total + distillation_distance(z, target[here], s.distance)
+            return s.gamma * total + (self._matching_loss(i, draws) if s.together else 0.0)
+
+        wanted = None if s.together else torch.stack(list(kept.values())).any(0)
+        told["distillation"] = self._fit(t, "distillation", s.distill_steps, loss, wanted)
+        return told
+
+    def ensemble(
+        self, m: ClientTask, z: Tensor, present: Tensor, bank: Mapping[ClientTask, Tensor]
+    ) -> tuple[Tensor, float | None]:
+        """What is believed of the clients' z (K, P, D): (P, D), zero where nobody is; and the weights' mean entropy."""
+        raise NotImplementedError
+
+    # ---------------------------------------------------------------------------------------------------- the rest
+
+    def paper_bytes(self, federation: Federation) -> tuple[int, int] | None:
+        """A round's representations in single precision, without headers: up, and down of both kinds."""
+        one = 4 * len(self.pairs) * self.tools.width
+        up = sum(one * len(kinds_of(federation.modality(k))) for k in federation.clients)
+        return up, 2 * one * len(federation.clients)
+
+    def embed(self, modality: ClientTask, samples: Any) -> Tensor:
+        """Unit representations of any pictures or texts."""
+        site = self.models[modality]
+        return unit(site.encode(site.stored(samples)))
+
+    def _each(self) -> list[tuple[ClientTask, ClientContext]]:
+        return list(self.models.items())
+
+    def _encode(self, m: ClientTask, inputs: Inputs) -> Tensor:
+        site = self.models[m]
+        return unit(site.learner.encode(**site.ready(inputs)))  # type: ignore[operator]
+
+    def state(self) -> dict[str, Array]:
+        """Encoders, matching, optimisers, and who holds the public set."""
+        found = {"holders": np.frombuffer("\n".join(sorted(self.holders)).encode(), np.uint8).copy()}
+        for m, site in self._each():
+            found |= state_arrays(site.learner, f"{m} encoder.")
+        found |= state_arrays(self.matching, "matching.")
+        return found | optimizer_state(self.optimizer)
+
+    def load_state(self, tensors: Mapping[str, Array]) -> None:
+        """All again."""
+        self.holders = set(filter(None, np.asarray(tensors["holders"]).tobytes().decode().split("\n")))
+        for m, site in self._each():
+            load_arrays(site.learner, tensors, f"{m} encoder.")
+        load_arrays(self.matching, tensors, "matching.")
+        load_optimizer_state(self.optimizer, tensors)
+
+
+def _name_of(pairs: Any) -> str:
+    """What a public set is known by: a digest of its pictures and texts, in their order."""
+    digest = hashlib.sha256(pairs.images.tobytes())
+    digest.update("\x1f".join(pairs.texts).encode())
+    return digest.hexdigest()[:16]

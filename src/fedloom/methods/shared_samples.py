@@ -1,0 +1,317 @@
+"""What methods have in common that learn from samples which everybody sees: which, who was shown them, the pool.
+
+The samples are the round's synthetic ones, as FedMMKT draws them (then the server tunes its generator on what the
+method makes of them), or a public set of P pairs of picture and text that each client is sent once (no generator).
+Which of the two is the setting `shared`; a method is compared with FedMMKT under either (its Tables I, III to V).
+
+Ours, because the papers are silent: the public set is drawn from the generic part of the data, which no client holds;
+a pool of the last rounds' synthetic samples, as FedMMKT's clients have it, so that all take as many steps on as many
+samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedloom.errors import BadInput
+from fedloom.federation.base import Federation
+from fedloom.federation.exchange import Reply
+from fedloom.methods.base import Client, Done, Info, LabelInfo, Server, ServerContext
+from fedloom.methods.replies import Clock, ClientOutputs
+from fedloom.methods.shared_messages import Again, Pictures, SharedSettings, Texts
+from fedloom.methods.context import Inputs, ClientContext
+from fedloom.methods.tuning import Pool, Tuner
+from fedloom.models.pictures import from_kept
+
+Array = NDArray[Any]
+
+
+# ---------------------------------------------------------------------------------------------------- the client
+
+
+class SharedClient(Client):
+    """Keeps the samples it is shown, answers about them (`answer`), and learns from what comes back (`objective`).
+
+    Methods define `answer`, `targets` and `objective`; and `study` where they take their steps in another order.
+    """
+
+    settings: SharedSettings
+
+    def __init__(self, site: ClientContext, settings: SharedSettings) -> None:
+        super().__init__(site, settings)
+        self.samples: Inputs | None = None
+        self.pool = Pool(settings.replay_rounds if settings.shared == "synthetic" else 1)
+
+    def infer(self, message: Pictures | Texts | Again, *, round: int) -> Any:
+        """An answer about the shared samples."""
+        site = self.site
+        if isinstance(message, Again):
+            held = 0 if self.samples is None else length(self.samples)
+            if held != message.samples:
+                raise ValueError(f"round {round}: asked about {message.samples} samples, and holds {held}")
+        else:
+            self.samples = site.inputs(message.images if isinstance(message, Pictures) else message.texts)
+        assert self.samples is not None
+        wanted = None if message.wanted is None else torch.from_numpy(message.wanted)
+        seen = self.samples if wanted is None else {k: v[wanted] for k, v in self.samples.items()}
+        return self.answer(*site.look(seen))
+
+    def answer(self, z: Tensor, logits: Tensor) -> Any:
+        """The reply, of representations (S, D) and logits (S, C) of what was asked about."""
+        raise NotImplementedError
+
+    def learn(self, message: Any, *, round: int) -> Done:
+        """Steps on the shared samples with their new targets, then private ones. `message.kept` says which samples."""
+        if self.samples is None or len(message.kept) != length(self.samples):
+            raise ValueError(
+                f"round {round}: asked to learn from {len(message.kept)} samples it was not shown"
+            )
+        kept = torch.from_numpy(message.kept)
+        lesson = {k: v[kept] for k, v in self.samples.items()} | self.targets(message, kept)
+        if self.settings.shared == "synthetic":
+            self.samples = None  # a public set is sent once
+        self.pool.add(lesson)
+        return Done(self.study(round) or 0.0)
+
+    def targets(self, message: Any, kept: Tensor) -> dict[str, Tensor]:
+        """What the kept samples are to be learned with, first axis M."""
+        raise NotImplementedError
+
+    def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
+        """The loss on training views of the pool's samples i (B,); the pool also holds their `targets`."""
+        raise NotImplementedError
+
+    def study(self, round: int) -> float | None:
+        """The steps of a round: shared samples first, then private ones."""
+        loss = self.on_shared(round)
+        self.site.train_private(self.settings.private_steps, round)
+        return loss
+
+    def on_shared(self, round: int) -> float | None:
+        """`retrain_steps` steps on the pool; mean loss, None for an empty pool."""
+        site, s, pool = self.site, self.settings, self.pool.samples()
+        if not pool:
+            return None
+        inputs = {key: pool[key] for key in pool if key in INPUTS}
+
+        def loss(views: Inputs, index: Tensor) -> Tensor:
+            return self.objective(views, pool, index)
+
+        steps = s.steps_on(length(inputs), s.retrain_steps, site.batch)
+        return site.fit(inputs, steps, loss, round, "shared")
+
+    def memory(self) -> dict[str, Array]:
+        """The pool, and the samples: a public set, or between `infer` and `learn` the round's."""
+        held = {f"samples.{key}": value.numpy() for key, value in (self.samples or {}).items()}
+        return self.pool.arrays() | held
+
+    def remember(self, arrays: Mapping[str, Array]) -> None:
+        """Both again."""
+        held = {key.removeprefix("samples."): v for key, v in arrays.items() if key.startswith("samples.")}
+        self.samples = {key: from_kept(key, v) for key, v in held.items()} or None
+        self.pool.load({k: v for k, v in arrays.items() if k.partition(".")[0].isdigit()})
+
+
+INPUTS = frozenset({"pixel_values", "features", "input_ids", "attention_mask"})
+
+
+def length(inputs: Inputs) -> int:
+    """N of a learner's inputs."""
+    return len(next(iter(inputs.values())))
+
+
+# ---------------------------------------------------------------------------------------------------- the server
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A round's shared samples. labels: the classes they were drawn for, of a public set the true ones."""
+
+    images: NDArray[np.uint8]
+    texts: tuple[str, ...]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def public_samples(tools: ServerContext, n: int) -> Samples:
+    """The public set: n pictures of the generic part with their captions, the same ones in every run of a seed.
+
+    Raises BadInput where the data set has no generic part.
+    """
+    generic = tools.public
+    if generic is None:
+        raise BadInput("this data set has no generic part to draw a public set from")
+    pick = np.sort(tools.rng("public set").permutation(len(generic.labels))[:n])
+    captions = tuple(generic.captions[i] for i in pick)  # `texts`, where there are any, belong to no picture
+    return Samples(generic.images[pick], captions, generic.labels[pick])
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """What a method makes of a round's answers.
+
+    labels: (S,), -1 where it has none; lessons: client -> message to `learn` from; fused: R (S, D), or None where the
+    generator is tuned by text alone; losses: of what the server trained besides.
+    """
+
+    labels: Tensor
+    lessons: Mapping[str, Any]
+    fused: Tensor | None = None
+    losses: Mapping[str, float | None] | None = None
+
+
+class SharedServer(Server):
+    """The round of all these methods; `judge` is the method's own part."""
+
+    settings: SharedSettings
+    formula: str | None = None  # its name in `metrics.communication`
+
+    def __init__(self, tools: ServerContext, settings: SharedSettings) -> None:
+        super().__init__(tools, settings)
+        self.tuner = Tuner(tools, settings) if settings.shared == "synthetic" else None
+        self.holders: set[str] = set()  # clients that hold the public set
+
+    def round(self, federation: Federation) -> Info:
+        """Shared samples out, answers in, lessons out; then the generator, on synthetic samples."""
+        t, tools, clock = federation.round, self.tools, Clock()
+        with clock("synthesis"):
+            samples = self.draw(t, federation)
+        with clock("inference"):
+            opinions = self.ask(federation, samples)
+        with clock("fusion"):
+            verdict = self.judge(t, federation, samples, opinions)
+        learning = (
+            federation.ask("learn", dict(verdict.lessons), timeout=tools.timeout) if verdict.lessons else ()
+        )
+        losses = dict(verdict.losses or {})
+        kept = verdict.labels >= 0
+        if self.tuner is not None:
+            with clock("generator"):
+                here = kept.numpy()
+                fused = None if verdict.fused is None else verdict.fused[kept]
+                texts = [samples.texts[i] for i in np.flatnonzero(here)] if samples.texts else []
+                self.tuner.add(samples.images[here], verdict.labels[kept], texts, fused)
+                losses["generator"] = self.tuner.tune(t) if here.any() else None
+        with clock("retraining"):
+            trained = {r.client: r.message.loss for r in learning if r.ok}
+            losses["clients"] = float(np.mean([trained[k] for k in sorted(trained)])) if trained else None
+        labels = (
+            LabelInfo(samples.images, samples.texts, samples.labels, verdict.labels.numpy(), kept.numpy())
+            if self.tuner is not None
+            else None
+        )
+        return Info(labels, losses, clock.seconds, self.paper_bytes(federation, len(samples)))
+
+    def draw(self, t: int, federation: Federation) -> Samples:
+        """The round's synthetic samples, or the public set."""
+        s, tools = self.settings, self.tools
+        if s.shared == "public":
+            return public_samples(tools, s.public)
+        n, classes, rng = s.samples, len(tools.class_names), tools.rng(t, "classes")
+        if s.classes == "uniform":
+            drawn = rng.integers(0, classes, n)
+        else:  # as FedMMKT draws them, so that all methods see the same samples in the same round
+            whole = np.concatenate([rng.permutation(classes) for _ in range(-(-n // classes))])[:n]
+            drawn = rng.permutation(whole).astype(np.int64)
+        images = tools.generator.synthesize([tools.prompts[c] for c in drawn], tools.draws(t, "synthesis"))
+        read = federation.clients_of("text") or s.train_text != "prompt"
+        return Samples(images, tuple(tools.captioner.caption(images)) if read else (), drawn)
+
+    def ask(
+        self, federation: Federation, samples: Samples, wanted: Mapping[str, NDArray[np.bool_]] | None = None
+    ) -> ClientOutputs:
+        """The clients' answers about `samples`, or about those `wanted` of each modality."""
+        ordered = self.question(federation, samples, wanted or {})
+        tools = self.tools
+        return ClientOutputs(ordered, len(samples), len(tools.class_names), tools.width)
+
+    def question(
+        self, federation: Federation, samples: Samples, wanted: Mapping[str, NDArray[np.bool_]]
+    ) -> list[Reply]:
+        """The replies, in the order of the clients' names: neither order of arrival nor of listing may matter."""
+
+        def message(client: str) -> Any:
+            m = federation.modality(client)
+            if client in self.holders:
+                return Again(len(samples), wanted.get(m))
+            return (
+                Pictures(samples.images, wanted.get(m))
+                if m == "image"
+                else Texts(samples.texts, wanted.get(m))
+            )
+
+        messages = {k: message(k) for k in federation.clients}
+        asked = federation.ask("infer", messages, timeout=self.tools.timeout, quorum=self.tools.quorum)
+        replies = sorted((r for r in asked if r.ok), key=lambda r: r.client)
+        if self.settings.shared == "public":
+            self.holders = {r.client for r in replies}
+        return replies
+
+    def judge(self, t: int, federation: Federation, samples: Samples, opinions: ClientOutputs) -> Aggregate:
+        """The method's own: what the answers say, and what each client is to learn."""
+        raise NotImplementedError
+
+    def paper_bytes(self, federation: Federation, samples: int) -> tuple[int, int] | None:
+        """The papers' bytes of a round, up and down."""
+        if self.formula is None:
+            return None
+        from fedloom.metrics.communication import round_bytes
+
+        public = samples if self.tuner is None else None
+        count = round_bytes(
+            self.formula,
+            samples=samples,
+            image_clients=len(federation.clients_of("image")),
+            text_clients=len(federation.clients_of("text")),
+            classes=len(self.tools.class_names),
+            width=self.tools.width,
+            image_bytes=3 * self.tools.generator.size**2 if self.tools.generator is not None else 0,
+            public=public,
+        )
+        return count.up, count.down
+
+    def state(self) -> dict[str, Array]:
+        """Generator and pool; who holds the public set."""
+        held = np.frombuffer("\n".join(sorted(self.holders)).encode(), np.uint8).copy()
+        return (self.tuner.state() if self.tuner is not None else {}) | {"holders": held}
+
+    def load_state(self, tensors: Mapping[str, Array]) -> None:
+        """Both again."""
+        self.holders = set(filter(None, np.asarray(tensors["holders"]).tobytes().decode().split("\n")))
+        if self.tuner is not None:
+            self.tuner.load_state({k: v for k, v in tensors.items() if k != "holders"})
+
+
+def needs(settings: SharedSettings) -> frozenset[str]:
+    """The tools: a generator and its captioner, or the public set."""
+    return frozenset({"public"}) if settings.shared == "public" else frozenset({"generator", "captioner"})
+
+
+def majority(opinions: ClientOutputs, classes: int, drawn: NDArray[np.int64]) -> Tensor:
+    """The label that most clients give, each with the same say; ties go to the drawn one. (S,), -1 without a vote."""
+    from fedloom.functional.voting import label_vote
+
+    if not len(opinions.labels):
+        return torch.full((len(drawn),), -1)
+    equal = torch.ones(opinions.labels.shape)
+    return label_vote(opinions.labels, equal, classes, torch.from_numpy(drawn)).labels
+
+
+def labels_of(logits: Tensor) -> NDArray[np.int32]:
+    """argmax (S,) of logits, -1 where they are not finite."""
+    absent = ~torch.isfinite(logits).all(-1)
+    return logits.argmax(1).masked_fill(absent, -1).to(torch.int32).numpy()
+
+
+def answered(opinions: ClientOutputs) -> Sequence[str]:
+    """The clients whose answers count."""
+    return [r.client for r in opinions.replies]

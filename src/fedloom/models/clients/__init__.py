@@ -1,0 +1,1 @@
+"""The clients' models: network, head, adapters, preprocessing."""

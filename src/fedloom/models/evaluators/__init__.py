@@ -1,0 +1,1 @@
+"""What scores: captioner, CLIP, judge, feature networks."""

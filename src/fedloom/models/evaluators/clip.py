@@ -1,0 +1,173 @@
+"""The dual encoder: scores pictures against prompts; its text tower conditions the generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedloom.data.containers import PublicData
+from fedloom.models.device import CPU, place_of
+from fedloom.models.fit import adamw, cosine, fit, index_batches
+from fedloom.models.pretrained import given_config, given_model, load_given
+from fedloom.models.clients.preprocessing import ImagePreprocessor, read_optics
+from fedloom.models.pictures import soften, to_float
+from fedloom.config.models import ClipSettings
+from fedloom.models.clients.text import tokenize
+from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
+from fedloom.weights import hub_arguments, placed
+
+_WHAT = "server.clip"
+
+
+class Clip(nn.Module):
+    """transformers' CLIPModel with its tokenizer. Embeddings are unit vectors (B, width), in fp32, on the CPU.
+
+    Args:
+        model, tokenizer: as transformers has them.
+        optics: how the model wants to see pictures; None: at its side, from -1 to 1.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, optics: ImagePreprocessor | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.size: int = model.config.vision_config.image_size
+        self.optics = optics or ImagePreprocessor(self.size, self.size)
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """float (B, 3, H, W) in [-1, 1], of any side, to unit vectors (B, width)."""
+        pixels = self.optics(images.to(place_of(self)))
+        return F.normalize(_pooled(self.model.get_image_features(pixel_values=pixels)), dim=-1).cpu()
+
+    @torch.no_grad()
+    def embed_pictures(self, images: NDArray[np.uint8], batch: int = 256) -> Tensor:
+        """uint8 (N, H, W, 3), of any side, to unit vectors (N, width), a batch at a time."""
+        place = place_of(self)
+        parts = (images[i : i + batch] for i in range(0, max(len(images), 1), batch))
+        return torch.cat([self.embed_images(to_float(part, place)) for part in parts])
+
+    def embed_texts(self, texts: Sequence[str], batch: int = 512) -> Tensor:
+        """B texts to unit vectors (B, width), a batch at a time."""
+        place, vectors = place_of(self), []
+        for start in range(0, max(len(texts), 1), batch):
+            rows = tokenize(self.tokenizer, texts[start : start + batch])
+            rows = {key: value.to(place) for key, value in rows.items()}
+            vectors.append(F.normalize(_pooled(self.model.get_text_features(**rows)), dim=-1).cpu())
+        return torch.cat(vectors)
+
+    def save(self, folder: Path) -> None:
+        """Write model and tokenizer as a transformers folder."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def _pooled(output: Any) -> Tensor:
+    # transformers 5 returns an output object, earlier versions the tensor itself
+    return output if isinstance(output, Tensor) else output.pooler_output
+
+
+def load_clip(source: str | Path, device: torch.device = CPU) -> Clip:
+    """A CLIP from a folder or hub name, on its device.
+
+    Raises:
+        BadInput: there is none.
+    """
+    from transformers import AutoTokenizer, CLIPModel
+
+    check_clip(source)
+    model = given_model(_WHAT, source, CLIPModel)
+    tokenizer = load_given(_WHAT, source, AutoTokenizer)
+    most = model.config.text_config.max_position_embeddings  # a tokenizer need not know it
+    tokenizer.model_max_length = min(tokenizer.model_max_length, most)
+    optics = read_optics(
+        placed(str(source)), model.config.vision_config.image_size, **hub_arguments(str(source))
+    )
+    return Clip(model, tokenizer, optics).eval().to(device)
+
+
+def check_clip(source: str | Path) -> None:
+    """Raises BadInput where `source` holds no CLIP."""
+    given_config(_WHAT, source, ("clip",))
+
+
+def build_clip(settings: ClipSettings, tokenizer: Any, image_size: int) -> Clip:
+    """A tiny random CLIP. Draws from torch's global stream."""
+    from transformers import CLIPConfig, CLIPModel
+
+    tower = {
+        "hidden_size": settings.hidden,
+        "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.heads,
+        "intermediate_size": 2 * settings.hidden,
+    }
+    text = {
+        **tower,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": tokenizer.model_max_length,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = {**tower, "image_size": image_size, "patch_size": settings.patch}
+    return Clip(
+        CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=settings.width)),
+        tokenizer,
+    )
+
+
+def world_text(prompt: str, caption: str, draw: float) -> str:
+    """How the generic world speaks of a picture: by name, by description, or by both."""
+    if draw < 0.4:
+        return prompt
+    return caption if draw < 0.7 else f"{prompt} {caption}"
+
+
+def pretrain_clip(
+    clip: Clip,
+    generic: PublicData,
+    prompts: Sequence[str],
+    settings: ClipSettings,
+    seed: int,
+    tick: Callable[[], None] | None = None,
+) -> float | None:
+    """Contrastive pretraining on the generic pairs, by their true names.
+
+    CLIP is the scorer: what it lacks is training, not truth. And its text tower must tell names apart, or no generator
+    that listens to it could unlearn a confusion.
+    """
+    rng, views = numpy_stream(seed, "clip", "batches"), torch_stream(seed, "clip", "views")
+
+    def objective(index: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
+        draws = rng.random(len(index))
+        texts = [
+            world_text(prompts[generic.labels[i]], generic.captions[i], float(draw))
+            for i, draw in zip(index, draws)
+        ]
+        z_image, z_text = (
+            clip.embed_images(soften(to_float(generic.images[index]), views)),
+            clip.embed_texts(texts),
+        )
+        logits = clip.model.logit_scale.exp().clamp(max=50) * z_image @ z_text.T  # (B, B)
+        # Equal texts are equally right: class prompts repeated in a batch must not be each other's negatives.
+        ids = {text: n for n, text in enumerate(dict.fromkeys(texts))}
+        same = torch.tensor([ids[text] for text in texts])
+        target = (same[:, None] == same[None, :]).float()
+        target = target / target.sum(1, keepdim=True)
+        return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
+
+    with global_torch_stream(seed, "clip", "training"):
+        clip.train()
+        optimizer = adamw(clip.parameters(), settings.rate)
+        batches = index_batches(len(generic.labels), settings.batch, settings.steps, rng)
+        loss = fit(
+            optimizer, batches, objective, schedule=cosine(settings.steps), name="CLIP pretraining", tick=tick
+        )
+    clip.eval()
+    return loss

@@ -1,0 +1,1 @@
+"""The server's text-to-image models: pixel, Stable Diffusion, GLIDE."""

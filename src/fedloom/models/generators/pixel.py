@@ -1,0 +1,259 @@
+"""The server's text-to-image model: synthesis, conditioning on fused representations, and its denoising loss."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedloom.data.containers import PublicData
+from fedloom.errors import BadInput, FedloomError
+from fedloom.models.generators import pixel_pipeline as pipeline_file
+from fedloom.models.evaluators.clip import Clip, world_text
+from fedloom.models.generators.conditioned import (
+    Condition,
+    Conditioned,
+    check_training,
+    read_bridge,
+    without_place,
+    write_bridge,
+)
+from fedloom.models.device import CPU, device_of, kind_of
+from fedloom.models.fit import adamw, cosine, fit, index_batches
+from fedloom.config.base import Precision
+from fedloom.models.memory import in_own_memory
+from fedloom.models.pictures import to_float, to_uint8
+from fedloom.models.generators.pixel_pipeline import PixelTextToImagePipeline
+from fedloom.config.models import GeneratorSettings
+from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
+from fedloom.runs.cache import cached
+
+FORMAT = 2  # raise when a change of code changes what a generator draws
+
+
+class Generator(Conditioned):
+    """The embedded generator, pictures diffused as pixels.
+
+    Without a representation, and as long as W_r is zero, outputs are those of the pipeline alone, bit for bit.
+    """
+
+    family = "pixel"
+
+    def __init__(
+        self,
+        pipe: PixelTextToImagePipeline,
+        width: int,
+        condition: Condition = "add",
+        device: torch.device = CPU,
+        precision: Precision = "fp32",
+    ) -> None:
+        pipe.unet.to(memory_format=torch.channels_last)
+        super().__init__(pipe, width, condition, device, precision)
+        pipe.to(device)
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures in pixels."""
+        return int(self.unet.config.sample_size * self.pipe.config.unshuffle)
+
+    def synthesize(
+        self, prompts: Sequence[str], draws: torch.Generator, batch: int = 64
+    ) -> NDArray[np.uint8]:
+        """One picture a prompt, uint8 (N, H, W, 3), without any representation (eq. 2).
+
+        What an unchanged generator draws is kept in the cache: all methods of a comparison begin with the same.
+        """
+        config = self.unet.config
+        noise = torch.randn(
+            (len(prompts), config.in_channels, config.sample_size, config.sample_size), generator=draws
+        )
+        if self.origin is None:
+            return self._draw(prompts, noise, batch)
+        sampling = [self.pipe.config.guidance, self.pipe.config.sampling_steps]
+        key = {
+            "generator": self.origin,
+            "prompts": list(prompts),
+            "noise": hashlib.sha256(noise.numpy().tobytes()).hexdigest(),
+            "sampling": [*sampling, batch, self.condition],
+            "arithmetic": [kind_of(self.device), self.precision],
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "format": FORMAT,
+        }
+
+        def build(folder: Path) -> None:
+            np.save(folder / "pictures.npy", self._draw(prompts, noise, batch), allow_pickle=False)
+
+        pictures: NDArray[np.uint8] = np.load(
+            cached("pictures", key, build) / "pictures.npy", allow_pickle=False
+        )
+        return pictures
+
+    def _draw(self, prompts: Sequence[str], noise: Tensor, batch: int) -> NDArray[np.uint8]:
+        self.eval()
+        self.pipe.set_progress_bar_config(disable=True)
+        parts = []
+        for i in range(0, len(prompts), batch):
+            with self._arithmetic():
+                part = self.pipe(list(prompts[i : i + batch]), noise=noise[i : i + batch], output_type="pt")
+            if not torch.isfinite(part).all():
+                raise FedloomError(f"generator: drew pictures that are not finite ({self.precision})")
+            parts.append(to_uint8(part))
+        return np.concatenate(parts)
+
+    def loss(
+        self,
+        images: Tensor,
+        texts: Sequence[str],
+        draws: torch.Generator,
+        representation: Tensor | None = None,
+        leave_out: Tensor | None = None,
+    ) -> Tensor:
+        """The denoising loss L_T2I on pictures float (B, 3, H, W) in [-1, 1]: mean squared error, a scalar.
+
+        On the straight path x_s = (1 - s) x + s e from picture to noise; the error is that of the velocity e - x,
+        cut off near s = 0 where it would outweigh all else. Noise and levels are drawn on the CPU.
+
+        Raises:
+            BadInput: it cannot be trained as it was loaded, in fp16.
+        """
+        if torch.is_grad_enabled():
+            check_training(self.precision)
+        tokens, pooled, mask = self.conditioned(texts, representation, leave_out)
+        x0 = self._blocks(F.pixel_unshuffle(images, self.pipe.config.unshuffle))
+        noise = self._blocks(torch.randn(x0.shape, generator=draws))
+        level, shift = torch.rand(len(x0), generator=draws), self.pipe.config.level_shift
+        level = (shift * level / (1 + (shift - 1) * level)).to(self.device)
+        s = level.view(-1, 1, 1, 1)
+        noisy = (1 - s) * x0 + s * noise
+        with self._arithmetic():
+            said = self.unet(noisy, level * 1000, tokens, class_labels=pooled, encoder_attention_mask=mask)
+        out = said.sample.float()
+        if self.pipe.config.prediction == "velocity":
+            return F.mse_loss(out, noise - x0)
+        error = (out - x0).square().mean(dim=(1, 2, 3))  # (B,)
+        weighed: Tensor = error / level.clamp(min=self.pipe.config.level_floor).square()
+        return weighed.mean()
+
+    def _blocks(self, pixels: Tensor) -> Tensor:
+        return pixels.to(self.device).contiguous(memory_format=torch.channels_last)
+
+    def save(self, folder: Path) -> None:
+        """Write the generator as a diffusers folder, with W_r beside it and the pipeline's code in it."""
+        self.pipe.save_pretrained(folder)
+        without_place(folder)
+        write_bridge(self.bridge, folder)
+        shutil.copyfile(pipeline_file.__file__, folder / "pipeline.py")
+
+
+def load_generator(
+    folder: str | Path,
+    width: int,
+    condition: Condition = "add",
+    device: str = "cpu",
+    precision: Precision = "fp32",
+) -> Generator:
+    """A generator saved by `save`; W_r starts at zero where the folder holds none of this width.
+
+    Raises:
+        BadInput: this machine has no such device; W_r has another width.
+    """
+    pipe, place = in_own_memory(pipeline_file.load_pipeline(folder)), device_of(device)
+    generator = Generator(pipe, width, condition, place, precision)
+    read_bridge(generator.bridge, folder)
+    return generator.eval()
+
+
+def build_generator(
+    settings: GeneratorSettings, clip: Clip, size: int, width: int, device: torch.device = CPU
+) -> Generator:
+    """A tiny random generator around a CLIP's text tower. Draws from torch's global stream."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModelWithProjection
+
+    if size % (settings.unshuffle * 2 ** (len(settings.channels) - 1)):
+        raise BadInput(
+            f"generator: unshuffle {settings.unshuffle} and {len(settings.channels)} levels do not divide side {size}"
+        )
+    shape = clip.model.config.text_config
+    shape.projection_dim = clip.model.config.projection_dim
+    text = CLIPTextModelWithProjection(shape)
+    text.text_model.load_state_dict(clip.model.text_model.state_dict())
+    text.text_projection.load_state_dict(clip.model.text_projection.state_dict())
+    levels = len(settings.channels)
+    assert settings.guidance is not None  # the embedded generator's stand in its configuration
+    assert settings.sampling_steps is not None
+    unet = UNet2DConditionModel(
+        sample_size=size // settings.unshuffle,
+        in_channels=3 * settings.unshuffle**2,
+        out_channels=3 * settings.unshuffle**2,
+        block_out_channels=settings.channels,
+        layers_per_block=settings.layers,
+        down_block_types=("DownBlock2D",) * (levels - 1) + ("CrossAttnDownBlock2D",),
+        up_block_types=("CrossAttnUpBlock2D",) + ("UpBlock2D",) * (levels - 1),
+        cross_attention_dim=clip.model.config.text_config.hidden_size,
+        attention_head_dim=settings.heads,
+        norm_num_groups=8,
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=clip.model.config.projection_dim,
+        resnet_time_scale_shift="scale_shift",
+    )
+    pipe = PixelTextToImagePipeline(
+        unet,
+        text,
+        clip.tokenizer,
+        FlowMatchEulerDiscreteScheduler(),
+        settings.unshuffle,
+        settings.guidance,
+        settings.sampling_steps,
+        settings.prediction,
+        settings.level_shift,
+        settings.level_floor,
+    )
+    return Generator(pipe, width, device=device)
+
+
+def pretrain_generator(
+    generator: Generator,
+    generic: PublicData,
+    prompts: Sequence[str],
+    settings: GeneratorSettings,
+    seed: int,
+    tick: Callable[[], None] | None = None,
+) -> float | None:
+    """Denoising pretraining on the generic part, by the names the world gives its pictures (some wrong)."""
+    rng, draws = numpy_stream(seed, "generator", "batches"), torch_stream(seed, "generator", "noise")
+    pixels = to_float(generic.images)
+    named = [(prompts[name], caption) for name, caption in zip(generic.names, generic.captions)]
+    generator.read([world_text(*words, draw) for draw in (0.0, 0.5, 1.0) for words in named])
+
+    def objective(index: NDArray[np.int64]) -> Tensor:
+        say, drop = rng.random(len(index)), rng.random(len(index)) < settings.drop_text
+        texts = [
+            "" if dropped else world_text(named[i][0], named[i][1], float(draw))
+            for i, draw, dropped in zip(index, say, drop)
+        ]
+        return generator.loss(pixels[torch.from_numpy(index)], texts, draws)
+
+    with global_torch_stream(seed, "generator", "training"):
+        generator.train()
+        generator.text_encoder.eval()
+        batches = index_batches(len(generic.labels), settings.batch, settings.steps, rng)
+        optimizer = adamw(generator.unet.parameters(), settings.rate)
+        loss = fit(
+            optimizer,
+            batches,
+            objective,
+            schedule=cosine(settings.steps),
+            name="generator pretraining",
+            tick=tick,
+        )
+    generator.eval()
+    return loss

@@ -1,0 +1,138 @@
+"""Who takes part in a run: clients and the server's models, each with its size, its load and its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedloom.config import Config
+from fedloom.data.containers import CLIENT_TASKS, ClientTask
+from fedloom.errors import BadInput
+from fedloom.methods.base import Method
+from fedloom.config.models import ModelSettings
+from fedloom.experiment.parts import reads_captions
+from fedloom.planning.generators import drawer
+from fedloom.planning.client_models import Words, learner_load, learner_on_meta
+from fedloom.planning.scene import SceneSizes
+from fedloom.planning.server import (
+    GeneratorCost,
+    Piece,
+    captioner_piece,
+    clip_piece,
+    features_piece,
+    judge_piece,
+    piece,
+)
+from fedloom.experiment.server_models import server_settings
+
+
+@dataclass(frozen=True)
+class Member:
+    """A client: its modality, its model, and the device it lives on."""
+
+    name: str
+    modality: ClientTask
+    model: Piece
+    device: str
+
+
+@dataclass(frozen=True)
+class ModelInventory:
+    """Everybody. drawer: the generator; captioner, clip, judge, features: None where the run has no use for one."""
+
+    clients: tuple[Member, ...]
+    learners: tuple[Piece, ...] = ()
+    drawer: GeneratorCost | None = None
+    captioner: Piece | None = None
+    clip: Piece | None = None
+    judge: Piece | None = None
+    features: Piece | None = None
+
+    @property
+    def server(self) -> tuple[Piece, ...]:
+        """The server's models."""
+        drawing = self.drawer.pieces if self.drawer is not None else ()
+        rest = (self.captioner, self.clip, self.judge, self.features)
+        return (*drawing, *(p for p in rest if p is not None), *self.learners)
+
+
+def cast_of(config: Config, method: Method, settings: Any, scene: SceneSizes) -> ModelInventory:
+    """The models of a run whose configuration is complete (`parts.completed`), as `parts` would load them."""
+    words = Words(config.server.vocabulary, config.server.tokens)
+    uses = method.tools(settings)
+    clients = _clients(config, method, settings, scene, words) if method.clients else ()
+    learners = _own_learners(config, method, settings, scene, words) if "learners" in uses else ()
+    if "generator" not in uses:
+        return ModelInventory(clients, learners)
+    network = config.evaluation.features
+    features = features_piece(network) if network else None
+    clip, tower = clip_piece(config, scene, words)
+    tuned = bool(getattr(settings, "tune_steps", 0))
+    wanted = "captioner" in uses and reads_captions(config, method, settings)
+    return ModelInventory(
+        clients,
+        learners,
+        drawer(config, words, scene, tower, tuned),
+        captioner_piece(config, scene, words) if wanted else None,
+        clip,
+        judge_piece(config, scene),
+        features,
+    )
+
+
+def _clients(
+    config: Config, method: Method, settings: Any, scene: SceneSizes, words: Words
+) -> tuple[Member, ...]:
+    known: dict[tuple[str, str], Piece] = {}
+    found: list[Member] = []
+    for modality in CLIENT_TASKS:
+        for name, own in zip(config.clients.names(modality), config.clients.learners(modality)):
+            key = (modality, own.model_dump_json())
+            if key not in known:
+                known[key] = _learner(f"{modality} client", own, scene, words, modality, method, settings)
+            device = config.clients.devices[len(found) % len(config.clients.devices)]
+            found.append(Member(name, modality, known[key], device))
+    return tuple(found)
+
+
+def _learner(
+    role: str,
+    own: ModelSettings,
+    scene: SceneSizes,
+    words: Words,
+    modality: ClientTask,
+    method: Method | None = None,
+    settings: Any = None,
+) -> Piece:
+    """A task model as a piece; with a method, with what that puts on it."""
+    from fedloom.models.clients.client_model import towers
+
+    learner: nn.Module = learner_on_meta(own, scene, words, f"clients.{modality}", modality == "joint")
+    if method is not None:
+        with torch.device("meta"):
+            learner = method.wrap_model(learner, settings)
+    load = learner_load(learner, own, scene, words)
+    made = piece(role, learner, own.pretrained, load, trained=True)
+    kind = "+".join(type(getattr(tower, "backbone", tower)).__name__ for tower in towers(learner))
+    return replace(made, kind=kind if own.tune == "all" else f"{kind}, {own.tune}")
+
+
+def _own_learners(
+    config: Config, method: Method, settings: Any, scene: SceneSizes, words: Words
+) -> tuple[Piece, ...]:
+    """The task models on the server; what it only keeps the mean in is not trained."""
+    learns = any(getattr(settings, key, 0) for key in ("server_steps", "distill_steps"))
+    found = []
+    for modality in CLIENT_TASKS:
+        if modality == "pair" or not config.clients.learners(modality):
+            continue
+        try:
+            own = server_settings(config, modality)
+        except BadInput:
+            continue  # a method that needs it will say so
+        made = _learner(f"server's {modality} model", own, scene, words, modality)
+        found.append(made if learns else replace(made, trained=0))
+    return tuple(found)

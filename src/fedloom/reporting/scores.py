@@ -1,0 +1,228 @@
+"""The scores of a run as people read them: names, units, which way is better, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fedloom.data.tasks import CLIENT_TASKS
+
+if TYPE_CHECKING:
+    from fedloom.data.joint import Modality
+
+MODALITIES: tuple[Modality, ...] = ("audio", "image", "text")  # said here too: reading a run needs no arrays
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score: its key in `summary.json` and `metrics.jsonl`, its name, and how to say it.
+
+    percent: a share, said in percent. summed: shares added up, said in percent without the sign, as papers print a
+    sum of recalls (60.16). what: of the values, for the heading of a plot.
+    """
+
+    key: str
+    name: str
+    note: str
+    percent: bool = False
+    lower_is_better: bool = False
+    summed: bool = False
+    what: str = ""
+
+    @property
+    def scale(self) -> float:
+        """What a value is multiplied by to be said."""
+        return 100.0 if self.percent or self.summed else 1.0
+
+    @property
+    def heading(self) -> str:
+        """`Image clients accuracy, %`."""
+        parts = (
+            f" {self.what}" if self.what else "",
+            ", %" if self.scale != 1 else "",
+            " (lower is better)" if self.lower_is_better else "",
+        )
+        return self.name + "".join(parts)
+
+    def say(self, value: float | None) -> str:
+        """The value as text: accuracies in percent; an en dash where there is none."""
+        if value is None:
+            return "–"
+        return f"{100 * value:.1f}%" if self.percent else f"{self.scale * value:.2f}"
+
+    def say_change(self, before: float | None, after: float | None) -> str:
+        """The change with its sign; accuracies in percentage points."""
+        if before is None or after is None:
+            return "–"
+        change = (after - before) * self.scale
+        text = f"{change:+.1f} pts" if self.percent else f"{change:+.2f}"
+        return text.replace("-", "−")
+
+    def improved(self, before: float | None, after: float | None) -> bool | None:
+        """Whether `after` is better than `before`; None where they are equal as said or one is missing."""
+        if before is None or after is None or self.say(before) == self.say(after):
+            return None
+        return (after < before) == self.lower_is_better
+
+
+_ACC = "accuracy"
+KIND_NAMES: Mapping[Modality, tuple[str, str]] = {  # one, and many
+    "audio": ("sound", "sounds"),
+    "image": ("picture", "pictures"),
+    "text": ("text", "texts"),
+}
+STREAM_VIEWS = {  # of the model that joint clients share
+    "own": "by the shared model's classifier of that kind alone, of",
+    "zeros": "by the fused classifier with zeros in the other's place, of",
+    "filled": "by the fused classifier with the method's substitute in the other's place, of",
+    "probe": "by a linear probe on the shared model's features, of",
+}
+SCORES = (
+    Score(
+        "image_accuracy", "Image clients", "accuracy on held-out images, mean over clients", True, what=_ACC
+    ),
+    Score("text_accuracy", "Text clients", "accuracy on held-out texts, mean over clients", True, what=_ACC),
+    Score(
+        "pair_recall",
+        "Pair clients",
+        "R@1 of retrieval on held-out pairs, mean of both directions and over clients",
+        percent=True,
+        what="R@1",
+    ),
+    Score(
+        "server_recall",
+        "Server recall sum",
+        "R@1 image to text plus R@1 text to image of the server's model; 200 at most",
+        summed=True,
+    ),
+    Score(
+        "joint_accuracy",
+        "Joint clients",
+        "accuracy by what a client holds, mean over clients",
+        True,
+        what=_ACC,
+    ),
+    Score(
+        "server_accuracy",
+        "Shared model",
+        "accuracy of the clients' average by both kinds of data",
+        True,
+        what=_ACC,
+    ),
+    Score(
+        "server_spread",
+        "Class spread",
+        "standard deviation of the shared model's accuracies of classes; lower is better",
+        percent=True,
+        lower_is_better=True,
+    ),
+    *(
+        Score(f"{kind}_{view}", f"{one.capitalize()}, {view}", f"{note} {many}", percent=True, what=_ACC)
+        for kind, (one, many) in KIND_NAMES.items()
+        for view, note in STREAM_VIEWS.items()
+    ),
+    Score("t2i_accuracy", "Generator", "share of its pictures that a judge recognises", True, what=_ACC),
+    Score("clip_score", "CLIP score", "how well picture and prompt agree; higher is better"),
+    Score("fid", "FID", "distance from real pictures; lower is better", lower_is_better=True),
+    Score("inception_score", "Inception score", "clear and varied pictures; higher is better"),
+    Score(
+        "generic_clip_score", "Generic CLIP score", "agreement with general descriptions; higher is better"
+    ),
+    Score(
+        "generic_fid",
+        "Generic FID",
+        "distance from what it learned first; lower is better",
+        lower_is_better=True,
+    ),
+    Score("generic_inception_score", "Generic Inception score", "of general descriptions; higher is better"),
+)
+
+
+USUAL = ("image_accuracy", "text_accuracy", "t2i_accuracy", "clip_score")  # said to be missing where they are
+RECALLS = ("pair_recall", "server_recall")  # shown where they are, else not spoken of
+OWN = tuple(f"{kind}_own" for kind in MODALITIES)
+KIND_SCORES = tuple(f"{kind}_{view}" for kind in MODALITIES for view in STREAM_VIEWS)
+DETAILS = frozenset(KIND_SCORES).difference(OWN)  # drawn in pictures of their own, not told with the others
+STREAMS = ("joint_accuracy", "server_accuracy", "server_spread", *KIND_SCORES)  # of runs with joint clients
+
+
+TOLD = tuple(score for score in SCORES if score.key not in DETAILS)
+
+
+def wanted(there: Iterable[str]) -> tuple[str, ...]:
+    """The scores that are said to be missing where they are, of a run that has those of `there`."""
+    return () if frozenset(STREAMS).intersection(there) else USUAL
+
+
+def kinds_of(rows: Sequence[Row]) -> tuple[Modality, ...]:
+    """The kinds of data that a shared model was scored by, in the order of its streams."""
+    return tuple(kind for kind in MODALITIES if series(rows, f"{kind}_own")[0])
+
+
+def client_score(modality: str) -> str:
+    """The key of the mean over clients of a modality; their own values are in `per_client`."""
+    return "pair_recall" if modality == "pair" else f"{modality}_accuracy"
+
+
+def number(value: Any) -> float | None:
+    """`value` if it is a number, else None."""
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def before_after(score: Score, summary: Row, rounds: Sequence[Row]) -> tuple[float | None, float | None]:
+    """A score before the first round and after the last: from the summary, else from the rounds."""
+    entry = summary.get(score.key)
+    if isinstance(entry, Mapping):
+        return number(entry.get("before")), number(entry.get("after"))
+    values = [v for row in rounds if (v := number(row.get(score.key))) is not None]
+    return (values[0], values[-1]) if values else (None, None)
+
+
+def series(rows: Sequence[Row], *keys: str) -> tuple[list[int], list[float]]:
+    """The rounds and values of a (nested) key, rounds without a value left out."""
+    pairs = []
+    for row in rows:
+        value: Any = row
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if (v := number(value)) is not None:
+            pairs.append((int(row.get("round", 0)), v))
+    return [r for r, _ in pairs], [v for _, v in pairs]
+
+
+def byte_text(count: float | None) -> str:
+    """Bytes in decimal units: `1.2 MB`."""
+    if count is None:
+        return "–"
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(value) < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return (
+        f"{value:.0f} {unit}"
+        if unit == "B"
+        else f"{value:.3g} {unit}"
+        if value < 1000
+        else f"{value:.0f} {unit}"
+    )
+
+
+def second_text(seconds: float | None) -> str:
+    """Seconds as people say them: `0.42 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def end_of(client: str, clients: Mapping[str, Any]) -> str:
+    """The modality of a client: by the summary's lists, else by the beginning of its name, else ''."""
+    for modality, names in clients.items():
+        if isinstance(names, Sequence) and client in names:
+            return str(modality)
+    return next((m for m in CLIENT_TASKS if client.startswith(m)), "")

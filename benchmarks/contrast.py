@@ -105,13 +105,9 @@ def main() -> None:
             extra, whole = (max(r[k] for r in found) / MB for k in ("extra_bytes", "process_bytes"))
             middle = statistics.median(cpu)
             spread = f"{middle:.3g} ({min(cpu):.3g} to {max(cpu):.3g})"
-            print(
-                f"| {n} | {form} | {spread} | {middle / bound:.2f} | {extra:.0f} | {whole:.0f} |", flush=True
-            )
+            print(f"| {n} | {form} | {spread} | {middle / bound:.2f} | {extra:.0f} | {whole:.0f} |", flush=True)
         if len(forms) == 2:
-            ratio = statistics.median(
-                t["cpu_seconds"] / p["cpu_seconds"] for t, p in zip(rows["tiled"], rows["plain"])
-            )
+            ratio = statistics.median(t["cpu_seconds"] / p["cpu_seconds"] for t, p in zip(rows["tiled"], rows["plain"]))
             apart = abs(rows["tiled"][0]["sum"] - rows["plain"][0]["sum"]) / n
             print(f"| {n} | tiled over plain | {ratio:.2f} | | mean difference of scores {apart:.1e} | |")
 

@@ -47,9 +47,7 @@ OWN = (
 AFTER = 0.4  # seconds after a reply that still count as its CPU
 PAUSE = 0.6  # seconds between a reply and the next turn: what the last client process still does counts for nobody
 HERE = Path(__file__).parent
-IMPORTS = {
-    "PYTHONPATH": os.pathsep.join(map(str, [HERE, HERE / "bare_flower" / "app"]))
-}  # for fedloom's carriers
+IMPORTS = {"PYTHONPATH": os.pathsep.join(map(str, [HERE, HERE / "bare_flower" / "app"]))}  # for fedloom's carriers
 Row = dict[str, Any]
 
 
@@ -317,9 +315,7 @@ def main() -> None:
     if sys.argv[1:2] == ["summary"]:
         print(summary([Path(name) for name in sys.argv[2:]]))
         return
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("carriers", type=names(tuple(CARRIERS)), help=", ".join(CARRIERS))
     parser.add_argument("--where", choices=WHERE, required=True)
     parser.add_argument("--network", choices=("shared", "own"), default="shared", help="of a deployment")

@@ -56,11 +56,7 @@ def main() -> None:
         found = json.loads(done.stdout)
         inputs = 4 * samples * given.width * (given.clients + 1)
         sizes = (found["extra"], inputs, 4 * samples**2)
-        print(
-            f"| {samples} | {found['cpu_seconds']:.1f} | "
-            + " | ".join(f"{s / 1e6:.0f}" for s in sizes)
-            + " |"
-        )
+        print(f"| {samples} | {found['cpu_seconds']:.1f} | " + " | ".join(f"{s / 1e6:.0f}" for s in sizes) + " |")
 
 
 if __name__ == "__main__":

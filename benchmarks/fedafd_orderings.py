@@ -25,9 +25,7 @@ def lines(values: Values) -> Iterator[str]:
     """The orderings by their numbers in the specification, column by column."""
     for column in dict.fromkeys(column for _, column, _ in values):
 
-        def compared(
-            number: int, better: str, worse: str, *scores: str, column: str = column
-        ) -> Iterator[str]:
+        def compared(number: int, better: str, worse: str, *scores: str, column: str = column) -> Iterator[str]:
             for score in scores:
                 one, two = (values.get((row, column, score)) for row in (better, worse))
                 if one and two:
@@ -59,9 +57,7 @@ def rounds(folder: Path, target: float) -> Iterator[str]:
     found: dict[tuple[str, str], dict[int, str]] = {}
     for cell in load_comparison(folder).cells:
         reached = [p["round"] for p in cell["rounds"] if (p.get("server_recall") or 0.0) >= target]
-        found.setdefault((cell["row"], cell["column"]), {})[cell["seed"]] = (
-            str(reached[0]) if reached else "-"
-        )
+        found.setdefault((cell["row"], cell["column"]), {})[cell["seed"]] = str(reached[0]) if reached else "-"
     for (row, column), each in found.items():
         yield f"| {row} | {column} | {', '.join(each[seed] for seed in sorted(each))} |"
 

@@ -50,16 +50,10 @@ def measured(section: str, given: argparse.Namespace, device: torch.device) -> l
 
 def table(rows: list[Row]) -> str:
     """Markdown of rows, one line each."""
-    lines = [
-        "| what | way | median s (min to max) | images/s | share of FLOP peak | of byte peak | peak memory |"
-    ]
+    lines = ["| what | way | median s (min to max) | images/s | share of FLOP peak | of byte peak | peak memory |"]
     lines.append("|---|---|---|---|---|---|---|")
     for r in rows:
-        span = (
-            f"{r['median']:.4g} ({r['min']:.4g} to {r['max']:.4g})"
-            if "median" in r
-            else f"{r['seconds']:.4g}"
-        )
+        span = f"{r['median']:.4g} ({r['min']:.4g} to {r['max']:.4g})" if "median" in r else f"{r['seconds']:.4g}"
         shares = [r.get(key) for key in ("images_per_s", "share_of_flop_peak", "share_of_byte_peak")]
         cells = ["" if s is None else f"{s:.3g}" for s in shares]
         memory = f"{r['peak_bytes'] / 1e9:.1f} GB" if r.get("peak_bytes") else ""
@@ -86,12 +80,8 @@ def main() -> None:
     parser.add_argument("--size", choices=("real", "tiny"), default="real")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument(
-        "--weights", type=Path, default=Path("random-weights"), help="folder of random weights"
-    )
-    parser.add_argument(
-        "--work", type=Path, default=Path("gpu-round"), help="folder of the round's data and run"
-    )
+    parser.add_argument("--weights", type=Path, default=Path("random-weights"), help="folder of random weights")
+    parser.add_argument("--work", type=Path, default=Path("gpu-round"), help="folder of the round's data and run")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "gpu.jsonl")
     parser.add_argument("--card", choices=tuple(PEAKS), default="H200", help="whose limits")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for the round's run")

@@ -38,9 +38,7 @@ def rows(weights: Path, size: Any, device: torch.device, repeats: int, precision
                 "images_per_s": batch / row["median"],
                 "of_plain": row["median"] / measured["plain"]["median"],
             }
-            found.append(
-                {"what": what, "way": way, "of_plain": row["of_plain"]} | against(row, device, kind, work)
-            )
+            found.append({"what": what, "way": way, "of_plain": row["of_plain"]} | against(row, device, kind, work))
     return found
 
 
@@ -49,14 +47,12 @@ def prompts(count: int) -> list[str]:
     return [f"a picture of flower {n}, with round petals" for n in range(count)]
 
 
-def latent_ways(
-    folder: Path, sizes: tuple[int, int, float], device: torch.device, precision: Any
-) -> dict[str, Draw]:
+def latent_ways(folder: Path, sizes: tuple[int, int, float], device: torch.device, precision: Any) -> dict[str, Draw]:
     """Stable Diffusion by our generator, by diffusers' pipeline over its networks, and by one of low weights."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-    from fedloom.models.generators.stable_diffusion import load_latent
     from fedloom.config.stable_diffusion import LatentSettings
+    from fedloom.models.generators.stable_diffusion import load_latent
 
     batch, steps, guidance = sizes
     settings = LatentSettings(
@@ -115,12 +111,10 @@ def to_uint8(pixels: Tensor) -> Pictures:
     return (array * 255).round().astype(np.uint8)
 
 
-def glide_ways(
-    folder: Path, sizes: tuple[int, int, float], device: torch.device, precision: Any
-) -> dict[str, Draw]:
+def glide_ways(folder: Path, sizes: tuple[int, int, float], device: torch.device, precision: Any) -> dict[str, Draw]:
     """GLIDE's base model by our generator, and by a loop over its networks."""
-    from fedloom.models.glide.generator import load_glide_generator
-    from fedloom.models.glide.settings import GlideSettings
+    from fedloom.models.generators.glide.generator import load_glide_generator
+    from fedloom.models.generators.glide.settings import GlideSettings
 
     batch, steps, guidance = sizes
     settings = GlideSettings(
@@ -136,8 +130,8 @@ def glide_ways(
 @torch.no_grad()
 def glide_loop(pipe: Any, sizes: tuple[int, int, float], device: torch.device, precision: Any) -> Pictures:
     """uint8 pictures (N, 64, 64, 3): both branches in one batch, the stock scheduler's steps."""
-    from fedloom.models.glide.process import step_arguments, walk
-    from fedloom.models.glide.tokenizer import encode
+    from fedloom.models.generators.glide.process import step_arguments, walk
+    from fedloom.models.generators.glide.tokenizer import encode
 
     batch, steps, guidance = sizes
     ids, mask = encode(pipe.tokenizer, [*prompts(batch), *[""] * batch])

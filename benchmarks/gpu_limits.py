@@ -91,7 +91,7 @@ def unet_of(name: str) -> Any:
     """The U-Net at its published size, on the meta device."""
     with META:
         if name == gpu_drawing.GLIDE:
-            from fedloom.models.glide.networks import GlideUNet
+            from fedloom.models.generators.glide.networks import GlideUNet
 
             return GlideUNet()
         from diffusers import UNet2DConditionModel

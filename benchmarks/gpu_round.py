@@ -58,9 +58,7 @@ def rows(weights: Path, size: Any, device: torch.device, work: Path, more: list[
     try:
         done = subprocess.run(command(data, run, size, device, more), check=False, timeout=LIMIT)
     except subprocess.TimeoutExpired:
-        raise SystemExit(
-            f"not finished after {LIMIT:.0f} s: give the same command again, it goes on"
-        ) from None
+        raise SystemExit(f"not finished after {LIMIT:.0f} s: give the same command again, it goes on") from None
     if done.returncode:
         raise SystemExit(f"the run failed (exit code {done.returncode}); its folder: {run}")
     return phases(run)

@@ -90,8 +90,8 @@ def conditioned(batch: int, device: torch.device) -> dict[str, Any]:
 
 def latent(folder: Path, train: Any, batch: int, device: torch.device, precision: Any) -> Step:
     """Stable Diffusion's UNet, or LoRA's factors on it, from latents that are kept."""
-    from fedloom.models.generators.stable_diffusion import load_latent
     from fedloom.config.stable_diffusion import LatentSettings
+    from fedloom.models.generators.stable_diffusion import load_latent
 
     where = {"pretrained": str(folder), "device": str(device), "precision": precision}
     generator = load_latent(LatentSettings(**where, train=train), WIDTH).train()
@@ -103,8 +103,8 @@ def latent(folder: Path, train: Any, batch: int, device: torch.device, precision
 
 def glide(folder: Path, batch: int, device: torch.device, precision: Any) -> Step:
     """GLIDE's base model."""
-    from fedloom.models.glide.generator import load_glide_generator
-    from fedloom.models.glide.settings import GlideSettings
+    from fedloom.models.generators.glide.generator import load_glide_generator
+    from fedloom.models.generators.glide.settings import GlideSettings
 
     settings = GlideSettings(device=str(device), precision=precision)
     generator = load_glide_generator(folder, WIDTH, settings=settings).train()
@@ -115,8 +115,8 @@ def glide(folder: Path, batch: int, device: torch.device, precision: Any) -> Ste
 
 def client(arch: str, name: str, batch: int, device: torch.device, precision: Any) -> Step:
     """A client's classifier around pretrained weights, loaded by its hub name as in a run."""
-    from fedloom.models.clients.build import build_client_model
     from fedloom.config.models import ModelSettings
+    from fedloom.models.clients.build import build_client_model
 
     learner: Any = build_client_model(ModelSettings(arch=arch, pretrained=name, width=WIDTH), classes=CLASSES)
     learner.settle(device, precision)
@@ -124,9 +124,7 @@ def client(arch: str, name: str, batch: int, device: torch.device, precision: An
     labels = torch.arange(batch) % CLASSES
     config = learner.backbone.config
     if arch == "vit":
-        inputs = {
-            "pixel_values": torch.randn((batch, 3, config.image_size, config.image_size), device=device)
-        }
+        inputs = {"pixel_values": torch.randn((batch, 3, config.image_size, config.image_size), device=device)}
     else:
         ids = torch.randint(5, config.vocab_size, (batch, TOKENS), device=device)
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

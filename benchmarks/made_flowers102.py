@@ -36,9 +36,7 @@ def captions(label: int, rng: np.random.Generator) -> list[str]:
     """Ten sentences."""
     colour, petals = COLOURS[label % len(COLOURS)], 3 + label % 9
     seen = ("round", "long", "small", "pointed", "soft")
-    return [
-        f"this flower has {petals} {seen[rng.integers(5)]} {colour} petals and a centre" for _ in range(10)
-    ]
+    return [f"this flower has {petals} {seen[rng.integers(5)]} {colour} petals and a centre" for _ in range(10)]
 
 
 def write(folder: Path, side: int, classes: int = 102, per_class: tuple[int, int, int] = OFFICIAL) -> None:
@@ -54,16 +52,12 @@ def write(folder: Path, side: int, classes: int = 102, per_class: tuple[int, int
     (folder / "jpg").mkdir(parents=True, exist_ok=True)
     for number, label in zip(numbers.tolist(), labels.tolist(), strict=True):
         rng = np.random.default_rng(number)
-        Image.fromarray(picture(label, rng, side)).save(
-            folder / "jpg" / f"image_{number:05d}.jpg", quality=85
-        )
+        Image.fromarray(picture(label, rng, side)).save(folder / "jpg" / f"image_{number:05d}.jpg", quality=85)
         words = folder / "text_c10" / f"class_{label + 1:05d}"
         words.mkdir(parents=True, exist_ok=True)
         (words / f"image_{number:05d}.txt").write_text("\n".join(captions(label, rng)), encoding="utf-8")
     savemat(folder / "imagelabels.mat", {"labels": labels[None].astype(np.uint8) + 1})
-    sets = {
-        key: numbers[None, parts == n].astype(np.uint16) for n, key in enumerate(("trnid", "valid", "tstid"))
-    }
+    sets = {key: numbers[None, parts == n].astype(np.uint16) for n, key in enumerate(("trnid", "valid", "tstid"))}
     savemat(folder / "setid.mat", sets)
 
 
@@ -73,9 +67,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--side", type=int, default=500, help="of the pictures in pixels")
     parser.add_argument("--classes", type=int, default=len(NAMES))
-    parser.add_argument(
-        "--per-class", type=int, nargs=3, default=OFFICIAL, metavar=("TRAIN", "VALID", "TEST")
-    )
+    parser.add_argument("--per-class", type=int, nargs=3, default=OFFICIAL, metavar=("TRAIN", "VALID", "TEST"))
     given = parser.parse_args()
     if not (given.folder / "setid.mat").is_file():  # it is written last
         write(given.folder, given.side, given.classes, tuple(given.per_class))

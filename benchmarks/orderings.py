@@ -51,9 +51,7 @@ def do(arm: str, seed: int, args: argparse.Namespace) -> str:
     if (place / "summary.json").exists():
         return f"{arm} {seed}: there already"
     options = [f"server.seed={seed}", *args.set, *ARMS[arm], f"seed={seed}"]
-    every = (
-        [] if arm == "fedmmkt" else ["evaluation.every=1000"]
-    )  # only the first is also looked at round by round
+    every = [] if arm == "fedmmkt" else ["evaluation.every=1000"]  # only the first is also looked at round by round
     command = [sys.executable, "-m", "fedloom.cli", "run", "--quiet", "--overwrite", "--out", str(place)]
     command += ["--preset", args.preset] if args.preset else []
     command += [word for option in [*options, *every] for word in ("--set", option)]
@@ -83,18 +81,14 @@ def collect(args: argparse.Namespace) -> dict[str, dict[str, np.ndarray]]:
         if not all((p / "summary.json").exists() for p in paths):
             continue
         summaries = [json.loads((p / "summary.json").read_text()) for p in paths]
-        moments = {arm: "after"} | (
-            {"fedmmkt (before)": "before"} if arm == "fedmmkt" else {}
-        )  # all begin alike
+        moments = {arm: "after"} | ({"fedmmkt (before)": "before"} if arm == "fedmmkt" else {})  # all begin alike
         for row, when in moments.items():
             table[row] = {
                 key: np.array([s[name][when] for s in summaries], float)
                 for key, name in SCORES.items()
                 if all(s[name][when] is not None for s in summaries)
             }
-        rounds = [
-            [json.loads(line) for line in (p / "metrics.jsonl").read_text().splitlines()] for p in paths
-        ]
+        rounds = [[json.loads(line) for line in (p / "metrics.jsonl").read_text().splitlines()] for p in paths]
         if arm == "fedmmkt":
             for key in (
                 "prompt_accuracy",
@@ -147,9 +141,7 @@ def tables(args: argparse.Namespace) -> None:
         if other == "fedmmkt" or other.startswith("fedmmkt, round"):
             continue
         cells = [
-            compare(table["fedmmkt"][k], table[other][k])
-            if k in table[other] and k in table["fedmmkt"]
-            else ""
+            compare(table["fedmmkt"][k], table[other][k]) if k in table[other] and k in table["fedmmkt"] else ""
             for k in SCORES
         ]
         print(f"| FedMMKT minus {other} | {' | '.join(cells)} |")
@@ -178,9 +170,7 @@ def tables(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("--out", default="runs/orderings")
     parser.add_argument("--seeds", default="0,1,2,3,4")

@@ -226,10 +226,10 @@ def stable_diffusion(size: Size, folder: Path) -> None:
 
 def glide(size: Size, folder: Path) -> None:
     """GLIDE: base model, upsampler and both text encoders."""
-    from fedloom.models.glide.convert import base_scheduler, upsampler_scheduler
-    from fedloom.models.glide.networks import UPSAMPLER, GlideTextEncoder, GlideUNet
-    from fedloom.models.glide.pipeline import GlidePipeline
-    from fedloom.models.glide.tokenizer import build_tokenizer, byte_letters
+    from fedloom.models.generators.glide.convert import base_scheduler, upsampler_scheduler
+    from fedloom.models.generators.glide.networks import UPSAMPLER, GlideTextEncoder, GlideUNet
+    from fedloom.models.generators.glide.pipeline import GlidePipeline
+    from fedloom.models.generators.glide.tokenizer import build_tokenizer, byte_letters
 
     said: dict[str, Any] = {}
     base: dict[str, Any] = {}
@@ -306,9 +306,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("root", type=Path)
     parser.add_argument("--size", choices=("real", "tiny"), default="real")
-    parser.add_argument(
-        "--only", nargs="*", choices=tuple(MODELS), default=list(MODELS), metavar="OWNER/NAME"
-    )
+    parser.add_argument("--only", nargs="*", choices=tuple(MODELS), default=list(MODELS), metavar="OWNER/NAME")
     given = parser.parse_args()
     settle_process()
     for name in given.only:

@@ -21,18 +21,18 @@ import torch
 import torch.nn.functional as F
 
 from fedloom.config import load_config
+from fedloom.experiment.clients import build_client, site_specs
+from fedloom.experiment.datasets import cached_dataset
+from fedloom.experiment.parts import build_federation, pretrained_models, resolve, server_tools
 from fedloom.federation.ledger import Ledger
 from fedloom.functional.contrast import contrast_weights
 from fedloom.functional.ensemble import grouped
 from fedloom.methods.base import UNCOUNTED
-from fedloom.methods.creamfl import inter_contrast, intra_contrast
 from fedloom.methods.context import rows
+from fedloom.methods.creamfl import inter_contrast, intra_contrast
 from fedloom.models.fit import index_batches
-from fedloom.experiment.parts import build_federation, pretrained_models, resolve, server_tools
-from fedloom.progress import Observer
 from fedloom.processes import settle_process
-from fedloom.experiment.datasets import cached_dataset
-from fedloom.experiment.clients import build_client, site_specs
+from fedloom.progress import Observer
 
 METHODS = ("fedmd", "fedmekt", "creamfl")
 # Beside its clients' steps CreamFL's server trains two encoders; left out of both, the loop being one of clients.
@@ -65,9 +65,7 @@ class Loop:
         )
         return z, site.learner.classify(z)
 
-    def train(
-        self, site: Any, inputs: Any, steps: int, loss_of: Callable[[Any, Any], Any], name: str
-    ) -> None:
+    def train(self, site: Any, inputs: Any, steps: int, loss_of: Callable[[Any, Any], Any], name: str) -> None:
         """`steps` steps on training views."""
         rng, draws = site.rng(self.t, name, "batches"), site.draws(self.t, name, "views")
         parameters = list(site.learner.parameters())
@@ -112,29 +110,21 @@ class Loop:
 
             def loss(views: Any, i: Any, site: Any = site, draw: Any = draw) -> Any:
                 own = torch.from_numpy(draw.integers(0, len(site.private_labels), len(i)))
-                known = F.cross_entropy(
-                    site.learner(**site.ready(rows(site.private, own))), site.private_labels[own]
-                )
+                known = F.cross_entropy(site.learner(**site.ready(rows(site.private, own))), site.private_labels[own])
                 student = (site.learner.encode(**views) / temperature).log_softmax(1)
                 teacher = (mean[i] / temperature).log_softmax(1)
-                return known + self.s.kl_weight * F.kl_div(
-                    teacher, student, log_target=True, reduction="batchmean"
-                )
+                return known + self.s.kl_weight * F.kl_div(teacher, student, log_target=True, reduction="batchmean")
 
             self.train(site, inputs, self.s.retrain_steps, loss, "shared")
             self.private(site)
 
     def creamfl(self, seen: list[Any]) -> None:
         """Contrast between and within modalities."""
-        of = {
-            m: torch.stack([z for s, (z, _) in zip(self.sites, seen) if s.modality == m])
-            for m in ("image", "text")
-        }
+        of = {m: torch.stack([z for s, (z, _) in zip(self.sites, seen) if s.modality == m]) for m in ("image", "text")}
         means = {m: z.mean(0) for m, z in of.items()}
         swap = {"image": "text", "text": "image"}
         targets = {
-            m: grouped(z, contrast_weights(z, means[swap[m]], self.s.weigh_temperature, True))
-            for m, z in of.items()
+            m: grouped(z, contrast_weights(z, means[swap[m]], self.s.weigh_temperature, True)) for m, z in of.items()
         }
         for site, inputs, (said, _) in zip(self.sites, self.inputs, seen):
             draw = site.rng(self.t, "own")
@@ -142,9 +132,7 @@ class Loop:
             def loss(views: Any, i: Any, site: Any = site, said: Any = said, draw: Any = draw) -> Any:
                 z, t = site.learner.encode(**views), self.s.contrast_temperature
                 own = torch.from_numpy(draw.integers(0, len(site.private_labels), len(i)))
-                known = F.cross_entropy(
-                    site.learner(**site.ready(rows(site.private, own))), site.private_labels[own]
-                )
+                known = F.cross_entropy(site.learner(**site.ready(rows(site.private, own))), site.private_labels[own])
                 apart = inter_contrast(z, targets[swap[site.modality]], i, t)
                 near = intra_contrast(z, targets[site.modality][i], said[i], t)
                 return known + self.s.contrast_weight * (apart + near)
@@ -159,9 +147,7 @@ def written() -> tuple[int, int]:
     return int(facts["wchar"]), int(facts["write_bytes"])
 
 
-def measure(
-    method: str, rounds: int, ledger: Path | None, preset: str | None = None, more: Sequence[str] = ()
-) -> None:
+def measure(method: str, rounds: int, ledger: Path | None, preset: str | None = None, more: Sequence[str] = ()) -> None:
     """Print the row of a method."""
     own = [f"method={method}", "settings.shared=public", *SETTINGS.get(method, ()), *more]
     config = load_config(preset=preset, overrides=own)
@@ -173,7 +159,7 @@ def measure(
     server = kind.server(server_tools(config, kind, settings, scene, assets), settings)
     federation = build_federation(config, kind, settings, assets, Ledger(ledger, uncounted=UNCOUNTED))
     specs = site_specs(config, "standalone", {}, assets)
-    sites = [build_client(name=s.name, **s.arguments).site for s in specs]  # type: ignore[arg-type]
+    sites = [build_client(name=s.name, **s.arguments).context for s in specs]  # type: ignore[arg-type]
     public = server.draw(1, federation)
     plain = Loop(method, sites, settings, public)
     found: list[tuple[float, float, int, int]] = []
@@ -204,12 +190,8 @@ def main() -> None:
     """All methods."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument(
-        "--ledger", type=Path, help="write the ledger there, as a run does; default: in memory"
-    )
-    parser.add_argument(
-        "--methods", type=lambda s: s.split(","), default=list(METHODS), help=", ".join(METHODS)
-    )
+    parser.add_argument("--ledger", type=Path, help="write the ledger there, as a run does; default: in memory")
+    parser.add_argument("--methods", type=lambda s: s.split(","), default=list(METHODS), help=", ".join(METHODS))
     parser.add_argument("--preset", help="start all of them from it, such as smoke: a try of the script")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for all of them")
     given = parser.parse_args()

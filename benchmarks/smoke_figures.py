@@ -100,7 +100,10 @@ def main() -> int:
         import subprocess
 
         listed = subprocess.run(
-            [sys.executable, "-m", "fedloom.cli", "methods", "--json"], capture_output=True, text=True, check=True
+            [sys.executable, "-m", "fedloom.cli", "methods", "--json"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         methods = [e["method"] for e in json.loads(listed.stdout)]
     return run(given.out, given.engine, methods)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import fedloom
-from fedloom.report.html import write_report
+from fedloom.reporting.html import write_report
 
 METHODS = ("fedmmkt", "standalone")
 

@@ -49,9 +49,7 @@ class Called(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def attention(
-    q: Any, k: Any, v: Any, attn_mask: Any = None, dropout_p: float = 0.0, *more: Any, **named: Any
-) -> Any:
+def attention(q: Any, k: Any, v: Any, attn_mask: Any = None, dropout_p: float = 0.0, *more: Any, **named: Any) -> Any:
     """Attention by the kernel that the CPU takes for the same tensors."""
     plain = [t.held if isinstance(t, Pretended) else t for t in (q, k, v, attn_mask)]
     learned = attn_mask is not None and attn_mask.requires_grad  # a bias: no fused kernel gives its gradient
@@ -141,9 +139,7 @@ def pretended() -> Iterator[None]:
         ),
     }
     torch._C._set_only_lift_cpu_tensors(True)  # so that torch.tensor(..., device=DEVICE) asks us
-    torch.__future__.set_swap_module_params_on_conversion(
-        True
-    )  # so that .to(DEVICE) keeps the parameter objects
+    torch.__future__.set_swap_module_params_on_conversion(True)  # so that .to(DEVICE) keeps the parameter objects
     try:
         with ExitStack() as stack:
             for name, value in patches.items():

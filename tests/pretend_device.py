@@ -59,9 +59,7 @@ class Pretended(Tensor):
 
     def numpy(self, *, force: bool = False) -> Any:
         if not force:
-            raise TypeError(
-                f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() first"
-            )
+            raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() first")
         return self.held.numpy(force=True)
 
     def tolist(self) -> Any:
@@ -150,13 +148,9 @@ def place_of(function: Any, name: str, tensors: list[Tensor]) -> torch.device:
         return CPU
     if CPU in places and name in INDEXING:
         if tensors[0].device == CPU:
-            raise RuntimeError(
-                "indices should be either on cpu or on the same device as the indexed tensor (cpu)"
-            )
+            raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
     elif CPU in places:
-        elementwise = (
-            torch.Tag.pointwise in function.tags or name.startswith("_foreach") or name in ELEMENTWISE
-        )
+        elementwise = torch.Tag.pointwise in function.tags or name.startswith("_foreach") or name in ELEMENTWISE
         if not elementwise or any(t.ndim for t in tensors if t.device == CPU):
             raise mixed(function, places)
     return away[0]
@@ -179,9 +173,7 @@ def known(device: torch.device) -> torch.device:
 def check_generator(generator: Any, place: torch.device) -> None:
     if generator is None:
         return
-    own = Generator.alive.get(
-        generator._cdata
-    )  # torch hands the operation another object for the same generator
+    own = Generator.alive.get(generator._cdata)  # torch hands the operation another object for the same generator
     device = CPU if own is None else own.device
     if device.type != place.type:
         raise RuntimeError(f"Expected a '{place.type}' device type for generator but found '{device.type}'")

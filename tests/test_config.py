@@ -6,8 +6,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from fedloom.config import ClientsSettings, Config, load_config, presets
-from fedloom.errors import BadInput
 from fedloom.config.trees import validate
+from fedloom.errors import BadInput
 
 
 def test_what_overrides_what(tmp_path):

@@ -10,8 +10,8 @@ import pytest
 import fedloom
 from fedloom.config import load_config
 from fedloom.errors import BadInput
-from fedloom.methods.catalogue import CATALOGUE
 from fedloom.experiment.clients import client_names, device_for
+from fedloom.methods.catalogue import CATALOGUE
 from pretend import DEVICE, OTHER, pretended
 from test_engines import overrides
 from whole_runs import rows_of
@@ -34,8 +34,8 @@ def near(one: Any, two: Any) -> bool:
     "method", [pytest.param(m, marks=() if m in FEW else pytest.mark.conformance) for m in CATALOGUE]
 )
 def test_a_round_on_two_devices(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fedloom.models.device import place_of
     from fedloom.models.clients.client_model import ClientModel
+    from fedloom.models.device import place_of
 
     places, see = set(), ClientModel.see
 

@@ -12,9 +12,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import fedloom
-from fedloom.federation.flower.client_app import make_client_app
-from fedloom.federation.silo.host import SiloHost
-from fedloom.federation.silo.store import SiloStore
+from fedloom.federation.engines.flower.client_app import make_client_app
+from fedloom.federation.engines.silo.host import SiloHost
+from fedloom.federation.engines.silo.store import SiloStore
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.runs.load import Run
 from in_process_grid import InProcessGrid
@@ -65,9 +65,7 @@ def server_of(run: Run) -> dict[str, np.ndarray[Any, Any]]:
 
 def counted(run: Run) -> list[dict[str, Any]]:
     """The ledger's rows of the method's own messages, client by client."""
-    lines = (
-        (run.path / "ledger.jsonl").read_text().splitlines() if (run.path / "ledger.jsonl").exists() else []
-    )
+    lines = (run.path / "ledger.jsonl").read_text().splitlines() if (run.path / "ledger.jsonl").exists() else []
     rows = [json.loads(line) for line in lines]
     rows = [{k: v for k, v in row.items() if k != "counted"} for row in rows if row["verb"] != "join"]
     return sorted(rows, key=lambda r: (r["round"], r["verb"], r["direction"], r["client"]))

@@ -20,9 +20,7 @@ def test_all_examples_are_tested():
 LONG = ("compare_two_methods.py", "own_data.py")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.conformance if n in LONG else ()) for n in SCRIPTS]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.conformance if n in LONG else ()) for n in SCRIPTS])
 def test_example(name, smoke_run, tmp_path, monkeypatch, capsys):
     assert len((EXAMPLES / name).read_text().splitlines()) < 60
     arguments = [str(smoke_run.path)] if name == "load_generator.py" else []

@@ -27,9 +27,7 @@ def test_same_seed_same_bits(workers, smoke_run, smoke_overrides, tmp_path):
 
 
 def test_another_seed(smoke_run, smoke_overrides, tmp_path):
-    other = fedloom.run(
-        preset="smoke", overrides=(*smoke_overrides, "seed=1", "rounds=1"), out=tmp_path / "run"
-    )
+    other = fedloom.run(preset="smoke", overrides=(*smoke_overrides, "seed=1", "rounds=1"), out=tmp_path / "run")
     assert rows_of(other)[:2] != rows_of(smoke_run)[:2]
 
 
@@ -64,9 +62,7 @@ def test_summary(smoke_run):
     assert {"prompt_accuracy", "voted_accuracy", "kept_share"} <= summary["labels"].keys()
     for way in ("bytes_up", "bytes_down"):
         assert summary[way] == sum(row[way] for row in smoke_run.rounds) > 0
-    assert {"setup", "synthesis", "generator", "retraining", "evaluation", "total"} <= summary[
-        "seconds"
-    ].keys()
+    assert {"setup", "synthesis", "generator", "retraining", "evaluation", "total"} <= summary["seconds"].keys()
     assert summary["peak_memory_bytes"] > 10**8
     assert 0 <= summary["judge"]["real_test_accuracy"] <= 1
 
@@ -106,8 +102,8 @@ def test_exports_are_the_clients(smoke_run):
         AutoTokenizer,
     )
 
-    from fedloom.experiment.datasets import cached_dataset
     from fedloom.config.trees import validate
+    from fedloom.experiment.datasets import cached_dataset
 
     scene = cached_dataset(validate(Config, smoke_run.config).data)
     for name in CLIENTS:
@@ -162,18 +158,14 @@ def test_digits(smoke_run, monkeypatch, tmp_path):
     assert run.summary["image_accuracy"]["after"] is not None
     assert run.summary["t2i_accuracy"]["after"] is not None
     assert run.rounds[1]["labels"]["kept"] > 0
-    sent = {
-        f["name"] for r in run.ledger if r["verb"] == "infer" and r["direction"] == "up" for f in r["fields"]
-    }
+    sent = {f["name"] for r in run.ledger if r["verb"] == "infer" and r["direction"] == "up" for f in r["fields"]}
     assert sent == {"representations", "augmented", "labels", "entropies"}
     assert rows_of(fedloom.run(Config(**tree), out=tmp_path / "again")) == rows_of(run)
 
 
 def test_texts_without_texts(smoke_run, tmp_path):
     data = {"name": "digits", "options": {"size": 12, "test": 40, "generic": 60}}
-    with pytest.raises(
-        BadInput, match=r"digits has no text samples for 2 text clients; set clients\.text=\[\]"
-    ):
+    with pytest.raises(BadInput, match=r"digits has no text samples for 2 text clients; set clients\.text=\[\]"):
         fedloom.run(Config(**smallest(data=data)), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -182,9 +174,7 @@ def test_l_fedmmkt_and_one_modality(smoke_run, smoke_overrides, tmp_path):
     more = (*smoke_overrides, "rounds=1")
     light = fedloom.run(preset="smoke", overrides=(*more, "method=l-fedmmkt"), out=tmp_path / "l")
     assert light.rounds[1]["bytes_up"] < smoke_run.rounds[1]["bytes_up"]
-    texts = fedloom.run(
-        preset="smoke", overrides=(*more, "method=u-fedmmkt", "clients.image=[]"), out=tmp_path / "u"
-    )
+    texts = fedloom.run(preset="smoke", overrides=(*more, "method=u-fedmmkt", "clients.image=[]"), out=tmp_path / "u")
     assert texts.summary["image_accuracy"]["after"] is None
     assert texts.summary["text_accuracy"]["after"] is not None
 
@@ -220,16 +210,16 @@ def test_generators_alone(method, smoke_run, tmp_path):
 
 
 def test_a_client_that_fails(smoke_run, smoke_overrides, monkeypatch, tmp_path):
-    from fedloom.methods.fedmmkt import Client
+    from fedloom.methods.fedmmkt import FedMMKTClient
 
-    infer = Client.infer
+    infer = FedMMKTClient.infer
 
     def moody(self, message, *, round):
-        if self.site.name == "text-1" and round == 1:
+        if self.context.name == "text-1" and round == 1:
             raise RuntimeError("the disk\nis full")
         return infer(self, message, round=round)
 
-    monkeypatch.setattr(Client, "infer", moody)
+    monkeypatch.setattr(FedMMKTClient, "infer", moody)
     run = fedloom.run(preset="smoke", overrides=smoke_overrides, out=tmp_path / "run")
     assert run.finished
     assert [row["missing"] for row in run.rounds] == [
@@ -249,12 +239,12 @@ def test_a_client_that_fails(smoke_run, smoke_overrides, monkeypatch, tmp_path):
 
 
 def test_nobody_answers(smoke_run, smoke_overrides, monkeypatch, tmp_path):
-    from fedloom.methods.fedmmkt import Client
+    from fedloom.methods.fedmmkt import FedMMKTClient
 
     def never(self, message, *, round):
         raise RuntimeError("no")
 
-    monkeypatch.setattr(Client, "infer", never)
+    monkeypatch.setattr(FedMMKTClient, "infer", never)
     run = fedloom.run(preset="smoke", overrides=(*smoke_overrides, "rounds=1"), out=tmp_path / "run")
     zero, one = rows_of(run)
     for score in ("t2i_accuracy", "fid", "clip_score", "per_client"):
@@ -307,15 +297,13 @@ def test_settings_that_do_not_fit(settings, told, tmp_path):
 
 
 def test_what_the_generator_forgets_is_scored_where_asked(smoke_run, tmp_path):
-    from fedloom.report.scores import SCORES
+    from fedloom.reporting.scores import SCORES
 
     keys = [s.key for s in SCORES if s.key.startswith("generic_")]
     assert len(keys) == 3
     assert not any(key in row for row in smoke_run.rounds for key in keys)
     given = {"preset": "smoke", "method": "self-finetune", "rounds": 1, "out": tmp_path / "run"}
-    run = fedloom.run(
-        overrides=("evaluation.generic=20", "settings.samples=20", "settings.tune_steps=1"), **given
-    )
+    run = fedloom.run(overrides=("evaluation.generic=20", "settings.samples=20", "settings.tune_steps=1"), **given)
     for key in keys:
         before, after = (row[key] for row in run.rounds)
         assert np.isfinite([before, after]).all()

@@ -11,14 +11,14 @@ import yaml
 from pydantic import BaseModel
 
 from fedloom.config import Config, EngineSettings, load_config, presets
+from fedloom.config.silo import HostSettings, SiloSettings
+from fedloom.config.stable_diffusion import LatentOptions
+from fedloom.config.trees import read_settings
 from fedloom.data.datasets.folder import load
 from fedloom.deployment.offline import SWITCHES
-from fedloom.config.silo import HostSettings, SiloSettings
 from fedloom.experiment.loop import run
-from fedloom.models.glide.settings import GlideOptions
-from fedloom.config.stable_diffusion import LatentOptions
+from fedloom.models.generators.glide.settings import GlideOptions
 from fedloom.runs.load import Run
-from fedloom.config.trees import read_settings
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "guide"
 
@@ -104,9 +104,7 @@ def test_files_of_the_run_folder(smoke_run):
     assert {p.name for p in smoke_run.path.iterdir() if not p.name.startswith(".")} <= listed
 
 
-@pytest.mark.parametrize(
-    ("heading", "lines"), [("## metrics.jsonl", "rounds"), ("## ledger.jsonl", "ledger")]
-)
+@pytest.mark.parametrize(("heading", "lines"), [("## metrics.jsonl", "rounds"), ("## ledger.jsonl", "ledger")])
 def test_keys_of_the_lines(smoke_run, heading, lines):
     named = {name for found, _ in rows("run-folder.md", heading) for name in found}
     assert named == set(getattr(smoke_run, lines)[-1])
@@ -115,9 +113,7 @@ def test_keys_of_the_lines(smoke_run, heading, lines):
 def test_keys_of_the_summary(smoke_run):
     text = (GUIDE / "run-folder.md").read_text(encoding="utf-8").split("## summary.json")[1].split("##")[0]
     named = {word.split(".")[0] for word in re.findall(r"`([\w.]+)`", text)}
-    scores = {
-        key for key, value in smoke_run.summary.items() if isinstance(value, dict) and "before" in value
-    }
+    scores = {key for key, value in smoke_run.summary.items() if isinstance(value, dict) and "before" in value}
     assert set(smoke_run.summary) - scores <= named
 
 

@@ -12,11 +12,11 @@ import pytest
 from fedloom.comparison.plan import read_plan
 from fedloom.config import load_config, preset_tree, presets
 from fedloom.errors import BadInput
+from fedloom.experiment.clients import build_client
 from fedloom.experiment.parts import completed
 from fedloom.planning.rates import PEAKS
 from fedloom.planning.scene import OFFICIAL, scene_sizes
 from fedloom.planning.wire import round_on_the_wire
-from fedloom.experiment.clients import build_client
 from fedloom.weights.shapes import SHAPES
 
 PAPER = [name for name in presets() if name.startswith("paper/")]
@@ -35,9 +35,7 @@ def given(tree: Any) -> Iterator[str]:
     """Every name of weights in a configuration."""
     if isinstance(tree, Mapping):
         for key, value in tree.items():
-            yield from (
-                [value] if key in ("pretrained", "features") and isinstance(value, str) else given(value)
-            )
+            yield from ([value] if key in ("pretrained", "features") and isinstance(value, str) else given(value))
     elif isinstance(tree, list | tuple):
         for value in tree:
             yield from given(value)
@@ -95,9 +93,7 @@ def test_later_over_earlier():
 
 
 def test_a_plan_of_comparisons_takes_several(tmp_path):
-    (tmp_path / "mine.yaml").write_text(
-        "base: {preset: 'smoke,mix/images'}\nrows: [{name: a, method: standalone}]\n"
-    )
+    (tmp_path / "mine.yaml").write_text("base: {preset: 'smoke,mix/images'}\nrows: [{name: a, method: standalone}]\n")
     plan = read_plan(file=tmp_path / "mine.yaml")
     assert plan.base["rounds"] == 2
     assert plan.base["clients"]["text"] == []
@@ -138,8 +134,8 @@ def test_a_client_is_built_with_its_groups_optimiser():
         index=0,
         backbones=[],
     )
-    (way,) = client.site.optimizer.param_groups
-    assert type(client.site.optimizer).__name__ == "SGD"
+    (way,) = client.context.optimizer.param_groups
+    assert type(client.context.optimizer).__name__ == "SGD"
     assert (way["lr"], way["weight_decay"], way["momentum"]) == (0.01, 5e-4, 0.9)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedloom.errors import BadInput
 from fedloom.config.models import ModelSettings
+from fedloom.errors import BadInput
 from fedloom.experiment.pretraining import Assets, backbone_name
 from fedloom.experiment.public_files import pack_public, public_backbone, unpack_public
 

@@ -33,9 +33,7 @@ print("done")
 
 def test_completion():
     assert {"run", "compare", "load_run", "plan"} <= set(dir(fedloom))
-    assert {name for name in dir(fedloom) if not name.startswith("_")} >= set(fedloom.__all__) - {
-        "__version__"
-    }
+    assert {name for name in dir(fedloom) if not name.startswith("_")} >= set(fedloom.__all__) - {"__version__"}
     assert not {"Any", "annotations", "import_module"} & set(dir(fedloom))
     for name in set(fedloom.__all__) - {"__version__"}:
         assert callable(getattr(fedloom, name))

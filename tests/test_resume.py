@@ -14,11 +14,11 @@ import pytest
 
 import fedloom
 from fedloom.config import Config
+from fedloom.config.trees import validate
 from fedloom.errors import BadInput, FedloomError
+from fedloom.experiment.clients import build_client, site_specs
 from fedloom.experiment.pretraining import Assets
 from fedloom.runs.load import Run
-from fedloom.config.trees import validate
-from fedloom.experiment.clients import build_client, site_specs
 from whole_runs import ROUNDS, assert_equal, rows_of, smallest
 
 pytestmark = pytest.mark.drawn
@@ -29,12 +29,12 @@ pytestmark = pytest.mark.drawn
 DRIVER = """
 import json, os, signal, sys
 import fedloom
-from fedloom.federation import host as site
+from fedloom.federation import host
 from fedloom.methods import base, fedmmkt
 from fedloom.models.evaluators import captioner
 from fedloom.models.evaluators import clip
 from fedloom.models.generators import pixel as generator
-from fedloom.models.clients import client_model as learner
+from fedloom.models.clients import client_model
 from fedloom.runs import checkpoint
 import diffusers, transformers, matplotlib.pyplot
 from transformers import BeitForImageClassification, BertForSequenceClassification, ViTForImageClassification
@@ -52,20 +52,20 @@ def before(owner, name, when):
 
 def arrange(point, at):
     now = [0, 0]  # the round that the server is in; which client is saved for the how-manieth time
-    server_round = fedmmkt.Server.round
+    server_round = fedmmkt.FedMMKTServer.round
     def watched(self, federation):
         now[0] = federation.round
         try:
             return server_round(self, federation)
         finally:
             now[0] = 0
-    fedmmkt.Server.round = watched
+    fedmmkt.FedMMKTServer.round = watched
     if point == "synthesis":
         before(generator.Generator, "synthesize", lambda *a, **k: now[0] == at)
     elif point == "training":  # of the third client, between its synthetic and its private steps
-        before(base.Site, "train_private", lambda self, steps, *names: self.name == "text-0" and names == (at,))
+        before(base.ClientContext, "train_private", lambda self, steps, *names: self.name == "text-0" and names == (at,))
     elif point == "saving":  # half of the clients are in the new checkpoint
-        before(site.Site, "save", lambda self, folder, tag: self.spec.name == "text-0" and tag["round"] == at)
+        before(host.ClientHost, "save", lambda self, folder, tag: self.spec.name == "text-0" and tag["round"] == at)
     elif point == "sealing":  # all files are there, but the checkpoint is not
         before(checkpoint, "seal", lambda folder, facts: facts["round"] == at)
     elif point == "pruning":  # the checkpoint is there, and the old ones still are
@@ -110,8 +110,7 @@ def test_killed_and_resumed(point, at, killed, unbroken):
     assert resumed.finished
     assert_equal(unbroken, resumed)
     sums = [
-        sorted((r["round"], r["client"], r["verb"], r["encoded_bytes"]) for r in x.ledger)
-        for x in (unbroken, resumed)
+        sorted((r["round"], r["client"], r["verb"], r["encoded_bytes"]) for r in x.ledger) for x in (unbroken, resumed)
     ]
     assert sums[0] == sums[1]
     timed = {"seconds", "peak_memory_bytes"}
@@ -133,9 +132,7 @@ def test_resuming_with_another_configuration(other, unbroken, smoke_overrides):
     key = other.partition("=")[0]
     with pytest.raises(BadInput, match=f"another configuration: {key}: the run has"):
         fedloom.run(resume=unbroken.path, preset="smoke", overrides=(*same, other))
-    fedloom.run(
-        resume=unbroken.path, preset="smoke", overrides=(*same, "engine.workers=2")
-    )  # no result depends on it
+    fedloom.run(resume=unbroken.path, preset="smoke", overrides=(*same, "engine.workers=2"))  # no result depends on it
 
 
 def test_resuming_on_other_data(unbroken, tmp_path):
@@ -185,9 +182,7 @@ def test_resuming_with_damaged_files(damage, said, unbroken, tmp_path):
     shutil.copytree(unbroken.path, folder)
     (folder / "summary.json").unlink()
     damage(folder)
-    files = {
-        file: file.read_bytes() for file in folder.rglob("*.*") if file.suffix in (".jsonl", ".safetensors")
-    }
+    files = {file: file.read_bytes() for file in folder.rglob("*.*") if file.suffix in (".jsonl", ".safetensors")}
     with pytest.raises(BadInput, match=said):
         fedloom.run(resume=folder)
     assert {file: file.read_bytes() for file in files} == files
@@ -211,9 +206,7 @@ def test_resuming_on_other_weights(tmp_path):
     folder.pin_inputs("a" * 64, {})  # of an earlier version, which wrote no weights down
     folder.pin_inputs("a" * 64, {"clients.image.0.pretrained": "b" * 64})
     folder.pin_inputs("a" * 64, {"clients.image.0.pretrained": "b" * 64})
-    with pytest.raises(
-        BadInput, match=r"the weights of clients\.image\.0\.pretrained have changed since it began"
-    ):
+    with pytest.raises(BadInput, match=r"the weights of clients\.image\.0\.pretrained have changed since it began"):
         folder.pin_inputs("a" * 64, {"clients.image.0.pretrained": "c" * 64})
 
 
@@ -267,9 +260,7 @@ def test_stopped_before_round_0(point, out, smoke_run, monkeypatch, tmp_path):
 
 def test_wrong_weights_leave_no_folder(smoke_run, tmp_path):
     """They are read where the clients are built, long after the folder is made."""
-    tree = smallest(
-        method="standalone", rounds=0, clients={"text": [{"arch": "bert", "pretrained": "/no/such"}]}
-    )
+    tree = smallest(method="standalone", rounds=0, clients={"text": [{"arch": "bert", "pretrained": "/no/such"}]})
     tree["clients"]["image"] = []
     with pytest.raises(FedloomError, match="/no/such"):
         fedloom.run(Config(**tree), out=tmp_path / "run")
@@ -278,11 +269,11 @@ def test_wrong_weights_leave_no_folder(smoke_run, tmp_path):
 
 def test_stopped_after_round_0(smoke_run, smoke_overrides, monkeypatch, tmp_path):
     """What is done stays, also where the resumed run is stopped again before it comes to a round."""
-    from fedloom.methods.fedmmkt import Server
+    from fedloom.methods.fedmmkt import FedMMKTServer
 
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(Server, "round", stopped)
+        patch.setattr(FedMMKTServer, "round", stopped)
         with pytest.raises(KeyboardInterrupt):
             fedloom.run(preset="smoke", overrides=smoke_overrides, out=out)
     with monkeypatch.context() as patch:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from fedloom.config import DataSettings
+from fedloom.data.containers import FederatedDataset, ImageSet, TextSet
 from fedloom.data.datasets.flora import load
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.containers import ImageSet, FederatedDataset, TextSet
 from fedloom.errors import BadInput
 from fedloom.experiment.datasets import _load, _save, cached_dataset, split_scene
 
@@ -153,9 +153,7 @@ def write_captioned(root: Path) -> None:
     cell = io.BytesIO()
     Image.new("RGB", (9, 8), "red").save(cell, "PNG")
     for part in ("train", "val"):
-        pq.write_table(
-            pa.table({"image": [cell.getvalue()], "captions": [["a", "b"]]}), root / f"{part}.parquet"
-        )
+        pq.write_table(pa.table({"image": [cell.getvalue()], "captions": [["a", "b"]]}), root / f"{part}.parquet")
 
 
 def test_pairs_are_dealt_whole() -> None:
@@ -168,12 +166,8 @@ def test_pairs_are_dealt_whole() -> None:
         assert split.counts(1).shape == (4, 1)
         assert split.describe()["samples"] == 50
     assert [len(i) for i in shares["iid"].indices] == [13, 13, 12, 12]
-    assert all(
-        np.array_equal(a, b) for a, b in zip(shares["dirichlet"].indices, shares["pathological"].indices)
-    )
-    neighbours = {
-        scheme: sum((np.diff(i) == 1).sum() for i in split.indices) for scheme, split in shares.items()
-    }
+    assert all(np.array_equal(a, b) for a, b in zip(shares["dirichlet"].indices, shares["pathological"].indices))
+    neighbours = {scheme: sum((np.diff(i) == 1).sum() for i in split.indices) for scheme, split in shares.items()}
     assert neighbours["dirichlet"] >= 25 > neighbours["iid"]
 
 

@@ -127,7 +127,11 @@ COMMANDS = {
     ),
     "generate": (("generate", "x", "--prompt", "a"), "fedloom.runs.load.load_run", "interrupted"),
     "report": (("report", "x"), "fedloom.reporting.html.write_report", "interrupted"),
-    "partition": (("partition", "--plot", "p.png"), "fedloom.experiment.datasets.cached_dataset", "interrupted"),
+    "partition": (
+        ("partition", "--plot", "p.png"),
+        "fedloom.experiment.datasets.cached_dataset",
+        "interrupted",
+    ),
     "inspect": (("inspect", "x"), "fedloom.runs.load.load_run", "interrupted"),
 }
 

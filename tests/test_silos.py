@@ -16,27 +16,17 @@ from safetensors.numpy import load_file
 
 from fedloom.cli.silo import _data
 from fedloom.config import load_config
-from fedloom.data.joint import MultimodalSamples
-from fedloom.data.containers import ImageSet
 from fedloom.config.silo import SiloData, SiloSettings
+from fedloom.config.trees import validate
+from fedloom.data.containers import ImageSet
+from fedloom.data.joint import MultimodalSamples
 from fedloom.errors import BadInput
-from fedloom.federation.host import ClientContext, ClientSpec
-from fedloom.methods.base import Empty, Scores, load_method
-from fedloom.methods.delivery import Delivery, weights_of
-from fedloom.methods.fedafd import Lesson as Alignment
-from fedloom.methods.fedmmkt_messages import Captions, Lesson, Opinion, Pictures
-from fedloom.methods.retrieval_round import PublicSet, kinds_of
-from fedloom.models.clients.client_model import towers
-from fedloom.models.clients.multimodal import group_of
+from fedloom.experiment.clients import build_client, site_specs
+from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.parts import completed
 from fedloom.experiment.pretraining import backbone_name, prepare
-from fedloom.progress import Observer
 from fedloom.experiment.public_files import public_backbone
-from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.server_models import bare_server
-from fedloom.config.trees import validate
-from fedloom.experiment.silo_data import _as_offered, check_data, match_classes
-from fedloom.experiment.silo_offer import AT_THE_SILO, Offer, joint_offer, make_offer
 from fedloom.experiment.silo_client import (
     _server_like,
     build_silo_client,
@@ -46,7 +36,17 @@ from fedloom.experiment.silo_client import (
     pack_public,
     unpack_public,
 )
-from fedloom.experiment.clients import build_client, site_specs
+from fedloom.experiment.silo_data import _as_offered, check_data, match_classes
+from fedloom.experiment.silo_offer import AT_THE_SILO, Offer, joint_offer, make_offer
+from fedloom.federation.host import ClientHost, ClientSpec
+from fedloom.methods.base import Empty, Scores, load_method
+from fedloom.methods.delivery import Delivery, weights_of
+from fedloom.methods.fedafd import FedAFDTargets as Alignment
+from fedloom.methods.fedmmkt_messages import FedMMKTCaptions, FedMMKTOutputs, FedMMKTPictures, FedMMKTTargets
+from fedloom.methods.retrieval_round import PublicSet, kinds_of
+from fedloom.models.clients.client_model import towers
+from fedloom.models.clients.multimodal import group_of
+from fedloom.progress import Observer
 
 SIDE = 12
 SIZES = {"hidden": 16, "layers": 1, "heads": 2, "width": 16}
@@ -90,9 +90,7 @@ def texts(folder, labels=("poppy", "Lily", "IRIS"), each=5):
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("train", "test"):
         with (folder / f"texts_{part}.csv").open("w", newline="") as file:
-            rows = [
-                (f"{part} petals number {i} in front of a meadow", c) for c in labels for i in range(each)
-            ]
+            rows = [(f"{part} petals number {i} in front of a meadow", c) for c in labels for i in range(each)]
             csv.writer(file).writerows([("text", "label"), *rows])
     return folder
 
@@ -128,9 +126,7 @@ def test_what_a_silo_says_of_itself(tmp_path):
     assert said["modality"] == "text"
     assert said["model"]["pretrained"] == AT_THE_SILO
     assert str(tmp_path) not in json.dumps(said)
-    assert (
-        describe_silo(silo("image"))["model"] | {"pretrained": None} == describe_silo(silo("image"))["model"]
-    )
+    assert describe_silo(silo("image"))["model"] | {"pretrained": None} == describe_silo(silo("image"))["model"]
     with pytest.raises(BadInput, match=r"unknown key 'silo.modle'. Did you mean 'silo.model'\?"):
         describe_silo(own | {"modle": 1})
 
@@ -141,9 +137,7 @@ def test_what_the_server_offers(server):
     training = {"batch": 8, "rate": 2e-3, "decay": 0.01, "augment": True, "warm_steps": 3}
     assert offer["training"] == training | {"optimizer": "adamw", "momentum": 0.9, "clip": 1.0}
     assert offer["joint"] is None
-    assert validate(Offer, offer | {"training": training}) == validate(
-        Offer, offer
-    )  # of a server that says no more
+    assert validate(Offer, offer | {"training": training}) == validate(Offer, offer)  # of a server that says no more
     assert (offer["width"], offer["image_size"], offer["tokens"]) == (16, SIDE, 24)
     method, _ = load_method("fedmmkt")
     assert method.settings(**offer["settings"]).model_dump(mode="json") == offer["settings"]
@@ -164,8 +158,8 @@ def test_a_share_of_the_runs_own_data_gives_the_local_client(server, modality):
     own = silo(modality, model=model, name="flora", options=options, share="1/2")
     assert same(build(server, own, name=spec.name), local)
     alone = build(server, own | {"data": own["data"] | {"share": None}}, name=spec.name)
-    assert len(alone.site.private_labels) == len(server.scene.train[modality])
-    assert torch.equal(alone.site.test_labels, local.site.test_labels)  # the test part stays whole
+    assert len(alone.context.private_labels) == len(server.scene.train[modality])
+    assert torch.equal(alone.context.test_labels, local.context.test_labels)  # the test part stays whole
 
 
 def test_same_seed_same_bits(server, tmp_path):
@@ -174,9 +168,7 @@ def test_same_seed_same_bits(server, tmp_path):
     assert same(one, build(server, own))
     assert not same(one, build(server, own, seed=1))
     assert not same(one, build(server, own, name="other"))
-    cold = build_silo_client(
-        name="clinic", silo=own, offer=server.offer, public=str(server.public), warm=False
-    )
+    cold = build_silo_client(name="clinic", silo=own, offer=server.offer, public=str(server.public), warm=False)
     assert not any(k.startswith("optimizer.") for k in cold.state()[0])
     cold.load_state(*one.state())
     assert same(one, cold)
@@ -188,14 +180,14 @@ def test_same_seed_same_bits(server, tmp_path):
 def test_classes_get_the_federations_labels(server, tmp_path):
     client = build(server, silo("image", pictures(tmp_path)))
     names = server.offer["class_names"]
-    counts = np.bincount(client.site.private_labels.numpy(), minlength=len(names))
+    counts = np.bincount(client.context.private_labels.numpy(), minlength=len(names))
     assert {names[i]: int(n) for i, n in enumerate(counts) if n} == {"poppy": 6, "lily": 6, "iris": 6}
-    assert client.site.private["pixel_values"].shape == (18, 3, SIDE, SIDE)
-    reds = client.site.ready(client.site.private)["pixel_values"][
-        client.site.private_labels == names.index("poppy")
+    assert client.context.private["pixel_values"].shape == (18, 3, SIDE, SIDE)
+    reds = client.context.ready(client.context.private)["pixel_values"][
+        client.context.private_labels == names.index("poppy")
     ]
     assert (reds[:, 0].mean((1, 2)) > reds[:, 1].mean((1, 2)) + 0.5).all()
-    assert client.site.learner.head.out_features == len(names)
+    assert client.context.learner.head.out_features == len(names)
     line = describe_data(client, names)
     assert line.startswith("clinic: 18 training and 6 test samples (image) of 3 of 10 classes")
     assert "poppy 6/2" in line
@@ -211,19 +203,17 @@ def test_spellings():
 
 
 def test_a_class_the_federation_does_not_know(server, tmp_path):
-    with pytest.raises(
-        BadInput, match=r"class 'Popy' .* Did you mean 'poppy'\? The federation's: poppy, zinnia"
-    ):
+    with pytest.raises(BadInput, match=r"class 'Popy' .* Did you mean 'poppy'\? The federation's: poppy, zinnia"):
         build(server, silo("image", pictures(tmp_path / "a", {**COLOURS, "Popy": (200, 40, 40)})))
     with pytest.raises(BadInput, match=r"class '0' .* say the names in data.options.labels_file"):
         build(server, silo("text", texts(tmp_path / "b", ("0", "1"))))
     chosen = silo("image", tmp_path / "a", options={"classes": ["Poppy", "iris"]})
-    assert len(build(server, chosen).site.private_labels) == 12
+    assert len(build(server, chosen).context.private_labels) == 12
 
 
 def test_pictures_of_another_side_are_resized(server, tmp_path):
     own = silo("image", pictures(tmp_path), options={"size": 16})  # read at 16, as the operator says
-    assert build(server, own).site.test["pixel_values"].shape == (6, 3, SIDE, SIDE)
+    assert build(server, own).context.test["pixel_values"].shape == (6, 3, SIDE, SIDE)
     wide = np.zeros((2, 10, 30, 3), np.uint8)
     wide[:, :, 10:20] = 255  # the centre square
     turned = _as_offered(ImageSet(wide, np.array([0, 1])), np.array([4, 2]), 5)
@@ -235,9 +225,9 @@ def test_pictures_of_another_side_are_resized(server, tmp_path):
 def test_a_folder_keeps_all_its_samples_and_a_share_is_cut_out(server, tmp_path):
     root = pictures(tmp_path, train=7)
     parts = [build(server, silo("image", root, share=f"{i}/3")) for i in range(3)]
-    assert [len(c.site.private_labels) for c in parts] == [7, 7, 7]  # no generic part is taken away
-    assert {len(c.site.test_labels) for c in parts} == {6}
-    rows = [x.numpy().tobytes() for c in parts for x in c.site.private["pixel_values"]]
+    assert [len(c.context.private_labels) for c in parts] == [7, 7, 7]  # no generic part is taken away
+    assert {len(c.context.test_labels) for c in parts} == {6}
+    rows = [x.numpy().tobytes() for c in parts for x in c.context.private["pixel_values"]]
     assert len(set(rows)) == 21
     with pytest.raises(BadInput, match="21 samples cannot give 30 clients 1 each"):
         build(server, silo("image", root, share="0/30"))
@@ -258,7 +248,7 @@ def test_one_line_for_what_is_missing_or_broken(server, tmp_path, caplog):
         build(server, silo("image", root))
     skipping = silo("image", root, options={"on_bad": "skip"})
     with caplog.at_level("INFO", "fedloom.experiment.silo_data"):
-        assert len(build(server, skipping).site.private_labels) == 17
+        assert len(build(server, skipping).context.private_labels) == 17
     assert any("Unreadable pictures, left out: 1, such as " in line for line in caplog.messages)
 
 
@@ -287,7 +277,7 @@ def test_starts_from_the_public_backbone_unless_it_has_weights(server, tmp_path)
     cold = server.offer | {"training": server.offer["training"] | {"warm_steps": 0}}
     client = build(SimpleNamespace(offer=cold, public=server.public), silo("text", root))
     start = load_file(folder / "backbone.safetensors")
-    own = client.site.learner.state_dict()
+    own = client.context.learner.state_dict()
     assert set(own) - set(start) == {"head.weight", "head.bias"}
     assert all(np.array_equal(own[k].numpy(), v) for k, v in start.items())
 
@@ -295,19 +285,19 @@ def test_starts_from_the_public_backbone_unless_it_has_weights(server, tmp_path)
 def test_weights_of_its_own_come_before_the_public_ones(server, tmp_path):
     root = texts(tmp_path / "texts")
     client = build(server, silo("text", root))
-    words = client.site.tokenizer
+    words = client.context.tokenizer
     words.model_max_length = int(1e30)  # as tokenizers say that have not been told
     export_silo_client(client, server.offer["class_names"], words, 0, tmp_path / "own")
     cold = server.offer | {"training": server.offer["training"] | {"warm_steps": 0}}
     mine = silo("text", root, model={"pretrained": str(tmp_path / "own")})
     again = build(SimpleNamespace(offer=cold, public=server.public), mine)
-    assert again.site.tokenizer.model_max_length == server.offer["tokens"]
+    assert again.context.tokenizer.model_max_length == server.offer["tokens"]
     public = load_file(
         public_backbone(server.public, server.config.clients.learners("text")[0]) / "backbone.safetensors"
     )
     word = "backbone.bert.embeddings.word_embeddings.weight"
-    own = again.site.learner.state_dict()[word]
-    assert torch.equal(own, client.site.learner.state_dict()[word])
+    own = again.context.learner.state_dict()[word]
+    assert torch.equal(own, client.context.learner.state_dict()[word])
     assert not np.array_equal(own.numpy(), public[word])
     with pytest.raises(BadInput, match="cannot load a tokenizer"):
         build(server, silo("text", root, model={"pretrained": str(tmp_path / "nothing")}))
@@ -323,21 +313,21 @@ def test_exported_as_transformers_loads_it(server, tmp_path, modality):
     before = client.state()[0]
     for _ in range(2):  # an older one is replaced
         side = SIDE if modality == "image" else 0
-        export_silo_client(client, server.offer["class_names"], client.site.tokenizer, side, out)
+        export_silo_client(client, server.offer["class_names"], client.context.tokenizer, side, out)
     assert all(np.array_equal(v, client.state()[0][k]) for k, v in before.items())
     assert [p.name for p in out.parent.iterdir()] == ["model"]
     auto = AutoModelForImageClassification if modality == "image" else AutoModelForSequenceClassification
     model = auto.from_pretrained(out).eval()
     assert model.config.id2label[0] == "poppy"
     with torch.no_grad():
-        logits = model(**client.site.ready(client.site.test)).logits
-    torch.testing.assert_close(logits, client.site.look(client.site.test)[1], atol=1e-5, rtol=1e-5)
+        logits = model(**client.context.ready(client.context.test)).logits
+    torch.testing.assert_close(logits, client.context.look(client.context.test)[1], atol=1e-5, rtol=1e-5)
     assert (out / ("tokenizer.json" if modality == "text" else "preprocessor_config.json")).is_file()
     if modality == "image":
         given = silo("image", root, model={"pretrained": str(out)})
         larger = build(server, given, image_size=24)  # and shows the model its own 12
-        assert larger.site.test["pixel_values"].shape[-1] == 24
-        assert larger.evaluate(Empty(), round=1).samples == len(larger.site.test_labels)
+        assert larger.context.test["pixel_values"].shape[-1] == 24
+        assert larger.evaluate(Empty(), round=1).samples == len(larger.context.test_labels)
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
@@ -348,18 +338,18 @@ def test_answers_the_verbs_of_fedmmkt(server, tmp_path, modality):
     method, _ = load_method("fedmmkt")
     contract = method.contract(method.settings(**server.offer["settings"]))
     spec = ClientSpec("clinic", modality, "fedloom.experiment.silo_client:build_silo_client", arguments)
-    client = ClientContext(spec, contract).client
+    client = ClientHost(spec, contract).client
     rng = np.random.default_rng(0)
     probe = {
-        "image": Pictures(rng.integers(0, 256, (10, SIDE, SIDE, 3), dtype=np.uint8), 1),
-        "text": Captions(tuple(f"{n} red petals" for n in range(10)), 1),
+        "image": FedMMKTPictures(rng.integers(0, 256, (10, SIDE, SIDE, 3), dtype=np.uint8), 1),
+        "text": FedMMKTCaptions(tuple(f"{n} red petals" for n in range(10)), 1),
     }[modality]
     opinion = client.infer(probe, round=1)
-    assert isinstance(opinion, Opinion)
+    assert isinstance(opinion, FedMMKTOutputs)
     assert opinion.representations.shape == (10, server.offer["width"])
     contract.check("infer", opinion, "up")
     kept = np.arange(10) % 2 == 0
-    lesson = Lesson(kept, opinion.labels[kept], opinion.representations[kept])
+    lesson = FedMMKTTargets(kept, opinion.labels[kept], opinion.representations[kept])
     before = client.state()[0]
     done = client.retrain(lesson, round=1)
     contract.check("retrain", done, "up")
@@ -445,9 +435,7 @@ def test_fedafd_at_a_silo_is_that_of_the_local_client(paired, modality):
     specs = site_specs(paired.config, "fedafd", paired.config.settings, paired.assets)
     spec = next(s for s in specs if s.name == f"{modality}-1")
     local = build_client(name=spec.name, **spec.arguments)
-    model = paired.config.clients.learners(modality)[1].model_dump() | {
-        "unit": False
-    }  # the method demands it
+    model = paired.config.clients.learners(modality)[1].model_dump() | {"unit": False}  # the method demands it
     client = build(paired, flora(paired, modality, model=model, share="1/2"), name=spec.name)
     assert same(client, local)
     shown, message = lesson(paired, modality)
@@ -470,13 +458,9 @@ def test_what_the_server_offers_of_its_own_models(server, paired):
     assert offer.names_of("text") == paired.scene.text_class_names
     for m in ("image", "text"):
         there = bare_server(paired.config, SIDE, str(paired.assets.tokenizer), m).learner.state_dict()
-        here = _server_like(
-            validate(SiloSettings, flora(paired, m)), offer, paired.public, m
-        ).learner.state_dict()
+        here = _server_like(validate(SiloSettings, flora(paired, m)), offer, paired.public, m).learner.state_dict()
         assert all(torch.equal(here[k], v) for k, v in there.items())
-    owned = load_config(
-        preset="smoke", values={"method": "fedafd"}, overrides=["server.text={arch: gru, width: 16}"]
-    )
+    owned = load_config(preset="smoke", values={"method": "fedafd"}, overrides=["server.text={arch: gru, width: 16}"])
     text = owned.server.text.model_copy(update={"pretrained": "vectors.txt"})
     own = owned.model_copy(update={"server": owned.server.model_copy(update={"text": text})})
     with pytest.raises(BadInput, match=r"fedafd sends the server's text model .* set server.text to a model"):
@@ -489,13 +473,13 @@ def test_what_the_server_offers_of_its_own_models(server, paired):
 def test_texts_keep_their_own_classes(paired, tmp_path):
     names = paired.offer["text_class_names"]
     client = build(paired, silo("text", texts(tmp_path, (names[3].upper(), names[1]))))
-    assert client.site.learner.head.out_features == 5
-    assert sorted(set(client.site.private_labels.tolist())) == [1, 3]
+    assert client.context.learner.head.out_features == 5
+    assert sorted(set(client.context.private_labels.tolist())) == [1, 3]
     assert f"of 2 of 5 classes, training/test: {names[1]} 5/5" in describe_data(client, names)
     with pytest.raises(BadInput, match="class 'IRIS' is not one of the federation's"):
         build(paired, silo("text", texts(tmp_path / "other")))
     whole = build(paired, flora(paired, "text"))
-    assert np.array_equal(whole.site.private_labels.numpy(), paired.scene.train["text"].labels)
+    assert np.array_equal(whole.context.private_labels.numpy(), paired.scene.train["text"].labels)
 
 
 def captioned(folder, train=6, test=2, side=20, last="test"):
@@ -517,17 +501,17 @@ def captioned(folder, train=6, test=2, side=20, last="test"):
 def test_a_silo_of_captioned_pictures(paired, tmp_path, last):
     root = captioned(tmp_path / "album", last=last)
     client = build(paired, silo("pair", root, name="caption_parquet"))
-    assert client.site.pictures["pixel_values"].shape == (6, 3, SIDE, SIDE)
-    assert client.site.private["picture"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert client.context.pictures["pixel_values"].shape == (6, 3, SIDE, SIDE)
+    assert client.context.private["picture"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     wanted = "clinic: 6 training pictures with 12 captions and 2 test pictures with 4 captions"
     assert describe_data(client, ()) == wanted
     before = client.evaluate(Empty(), round=0)
     assert before.recalls.shape == (6,)
     assert before.samples == 2
     part = build(paired, silo("pair", root, name="caption_parquet", share="0/3"))
-    assert (len(part.site.pictures["pixel_values"]), len(part.site.samples["test"])) == (2, 2)
+    assert (len(part.context.pictures["pixel_values"]), len(part.context.samples["test"])) == (2, 2)
     bigger = silo("pair", root, name="caption_parquet", options={"size": 16})
-    assert build(paired, bigger).site.pictures["pixel_values"].shape == (6, 3, SIDE, SIDE)
+    assert build(paired, bigger).context.pictures["pixel_values"].shape == (6, 3, SIDE, SIDE)
 
 
 def test_a_dual_encoder_is_exported_tower_by_tower(paired, tmp_path):
@@ -539,15 +523,15 @@ def test_a_dual_encoder_is_exported_tower_by_tower(paired, tmp_path):
     wanted = {"matching.json", "image/config.json", "image/preprocessor_config.json", "text/tokenizer.json"}
     assert wanted <= found
     image = AutoModelForImageClassification.from_pretrained(tmp_path / "model" / "image").eval()
-    pixels = client.site.ready(client.site.test)["pixel_values"]
+    pixels = client.context.ready(client.context.test)["pixel_values"]
     with torch.no_grad():
         rows = torch.nn.functional.normalize(image(pixel_values=pixels).logits)
-    torch.testing.assert_close(rows, client.site.encode({"pixel_values": pixels}), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(rows, client.context.encode({"pixel_values": pixels}), atol=1e-5, rtol=1e-5)
     assert AutoTokenizer.from_pretrained(tmp_path / "model" / "text").model_max_length == 24
     mine = flora(paired, "pair", model={"pretrained": f"{tmp_path / 'model' / 'image'}+"})
     larger = build(paired, mine, image_size=24)  # shows the tower its own 12
-    assert larger.site.pictures["pixel_values"].shape[-1] == 24
-    assert larger.evaluate(Empty(), round=1).samples == len(larger.site.samples["test"])
+    assert larger.context.pictures["pixel_values"].shape[-1] == 24
+    assert larger.evaluate(Empty(), round=1).samples == len(larger.context.samples["test"])
 
 
 def test_each_tower_starts_from_what_there_is(paired, tmp_path):
@@ -558,8 +542,8 @@ def test_each_tower_starts_from_what_there_is(paired, tmp_path):
     said = describe_silo(mine)["model"]
     assert said["pretrained"] == f"{AT_THE_SILO}+"
     cold = {"training": {**paired.offer["training"], "warm_steps": 0}}
-    image, text = towers(build(paired, mine, **cold).site.learner)
-    trained, _ = towers(client.site.learner)
+    image, text = towers(build(paired, mine, **cold).context.learner)
+    trained, _ = towers(client.context.learner)
     own = image.backbone.state_dict()
     assert all(torch.equal(v, own[k]) for k, v in trained.backbone.state_dict().items())
     bert = paired.config.clients.learners("pair")[0].towers()[1]
@@ -678,10 +662,8 @@ def test_a_joint_client_is_that_of_the_local_run(request, which):
     local, name = local_client(server, 1)
     client = build(server, joint_silo(server, share="1/2"), name=name)
     assert same(client, local)
-    assert (
-        client.site.optimizer.param_groups[0]["momentum"] == server.config.clients.momentum
-    )  # sgd, as offered
-    assert client.site.clip is None
+    assert client.context.optimizer.param_groups[0]["momentum"] == server.config.clients.momentum  # sgd, as offered
+    assert client.context.clip is None
     replies = [each.fit(Empty(), round=1) for each in (client, local)]
     assert replies[0].loss == replies[1].loss
     assert same(client, local)
@@ -690,7 +672,7 @@ def test_a_joint_client_is_that_of_the_local_run(request, which):
 
 def test_joint_clients_start_alike(duet):
     cold = {"training": duet.offer["training"] | {"warm_steps": 0}}
-    one, other = (build(duet, joint_silo(duet), name=name, **cold).site.learner for name in ("a", "b"))
+    one, other = (build(duet, joint_silo(duet), name=name, **cold).context.learner for name in ("a", "b"))
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in one.state_dict().items())
 
 
@@ -702,7 +684,7 @@ def test_a_silo_that_holds_one_kind(duet, index, holds):
     server = SimpleNamespace(**{**vars(duet), "config": config})
     local, name = local_client(server, index)
     client = build(server, joint_silo(server, holds=holds, share=f"{index}/2"), name=name)
-    assert client.site.owned == (holds,)
+    assert client.context.owned == (holds,)
     assert same(client, local)
     assert client.evaluate(Empty(), round=0) == local.evaluate(Empty(), round=0)
     sent = client.fit(Empty(), round=1).parameters
@@ -724,8 +706,8 @@ def test_a_kind_that_the_data_lack(duet, monkeypatch):
         deaf[part] = {"joint": MultimodalSamples(silent, held.labels, absent if part == "train" else {})}
     monkeypatch.setattr(silo_data, "load_dataset", lambda *a, **k: replace(scene, **deaf))
     client = build(duet, joint_silo(duet))
-    assert client.site.owned == ("image",)
-    assert not client.site.test["present"][:, 0].any()
+    assert client.context.owned == ("image",)
+    assert not client.context.test["present"][:, 0].any()
     assert isinstance(client.evaluate(Empty(), round=0), Scores)
     with pytest.raises(BadInput, match="data 'duet': no training samples with audio"):
         build(duet, joint_silo(duet, holds="audio"))
@@ -735,10 +717,10 @@ def test_the_shapes_of_what_is_heard_and_seen(duet):
     """Sounds are read as the run's; frames are brought to its side, and may be of any number."""
     plain = {k: v for k, v in DUET.items() if k not in ("bands", "steps", "size")}
     client = build(duet, joint_silo(duet, options=plain))
-    assert client.site.private["spectrogram"].shape == (24, 8, 12)
-    assert client.site.private["frames"].shape == (24, 2, SIDE, SIDE, 3)
+    assert client.context.private["spectrogram"].shape == (24, 8, 12)
+    assert client.context.private["frames"].shape == (24, 2, SIDE, SIDE, 3)
     wide = joint_silo(duet, options=DUET | {"size": 16, "frames": 3})
-    assert build(duet, wide).site.test["frames"].shape == (12, 3, SIDE, SIDE, 3)
+    assert build(duet, wide).context.test["frames"].shape == (12, 3, SIDE, SIDE, 3)
     odd = joint_silo(duet, options=DUET | {"bands": 6})
     told = r"data 'duet': spectrograms of 6 bands x 12 steps, the run's have 8 x 12; .* data.options bands, steps$"
     with pytest.raises(BadInput, match=told):
@@ -749,7 +731,7 @@ def test_the_shapes_of_what_is_heard_and_seen(duet):
 def test_joint_samples_get_the_federations_labels(duet):
     names = [*reversed(duet.offer["class_names"]), "gong"]
     client = build(duet, joint_silo(duet), class_names=names)
-    assert client.site.private_labels.tolist() == (2 - duet.scene.train["joint"].labels).tolist()
+    assert client.context.private_labels.tolist() == (2 - duet.scene.train["joint"].labels).tolist()
     with pytest.raises(BadInput, match="class 'siren' is not one of the federation's"):
         build(duet, joint_silo(duet), class_names=["horn", "kettle"])
 
@@ -764,9 +746,7 @@ def test_what_a_run_offers_its_joint_silos(server, duet, tweets):
     assert describe_silo(joint_silo(duet)) == {"name": "clinic", "modality": "joint", "model": None}
     assert "holds" not in describe_silo(joint_silo(duet, holds="audio"))
     flora = duet.config.model_copy(update={"data": server.config.data})
-    with pytest.raises(
-        BadInput, match=r"data.name = 'flora' has no joint samples, and there are joint clients"
-    ):
+    with pytest.raises(BadInput, match=r"data.name = 'flora' has no joint samples, and there are joint clients"):
         joint_offer(flora)
     named = duet.offer["joint"] | {"model": MODELS["joint"] | {"pretrained": "hub/a+hub/b"}}
     with pytest.raises(BadInput, match="a silo loads no weights of the server's naming"):
@@ -799,8 +779,8 @@ def test_weights_that_joint_clients_start_from_are_each_silos_own_copy(duet, tmp
     assert offer["model"]["pretrained"] == f"{AT_THE_SILO}+"
     cold = {"joint": offer, "training": duet.offer["training"] | {"warm_steps": 0}}
     mine = joint_silo(duet, MODELS["joint"] | {"pretrained": f"{tmp_path / 'model' / 'audio'}+"})
-    ears = towers(build(duet, mine, **cold).site.learner)[0].backbone.state_dict()
-    trained = towers(client.site.learner)[0].backbone.state_dict()
+    ears = towers(build(duet, mine, **cold).context.learner)[0].backbone.state_dict()
+    trained = towers(client.context.learner)[0].backbone.state_dict()
     assert all(torch.equal(v, ears[k]) for k, v in trained.items())
     with pytest.raises(BadInput, match=r"start from weights: name them in model.pretrained"):
         build(duet, joint_silo(duet), **cold)
@@ -825,9 +805,7 @@ def test_one_line_for_what_a_joint_silo_lacks(server, duet, tweets, tmp_path):
         build(duet, silo("image", pictures(tmp_path)))
     with pytest.raises(BadInput, match="the run has no pictures"):
         build(duet, joint_silo(duet), image_size=0)
-    with pytest.raises(
-        BadInput, match=r"no training joint samples; data sets of joint samples: duet, audio_visual"
-    ):
+    with pytest.raises(BadInput, match=r"no training joint samples; data sets of joint samples: duet, audio_visual"):
         build(duet, joint_silo(duet, name="flora", options={}))
     with pytest.raises(BadInput, match="data 'duet': samples of audio and image, allowed: of image and text"):
         build(tweets, joint_silo(duet))
@@ -840,7 +818,5 @@ def test_one_line_for_what_a_joint_silo_lacks(server, duet, tweets, tmp_path):
     with pytest.raises(BadInput, match="model: needed, allowed for arch: bert"):
         describe_silo(silo("text") | {"model": None})
     assert _data("duet", "joint") == {"name": "duet"}
-    with pytest.raises(
-        BadInput, match=r"--set data.name=NAME --set data.root=.*; allowed for NAME: duet, audio"
-    ):
+    with pytest.raises(BadInput, match=r"--set data.name=NAME --set data.root=.*; allowed for NAME: duet, audio"):
         _data(str(tmp_path), "joint")

@@ -12,18 +12,18 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from fedloom.config import load_config
+from fedloom.config.models import ModelSettings
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.datasets.flora import load as flora
 from fedloom.data.joint import MultimodalSamples
-from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput
-from fedloom.methods.context import ClientContext
-from fedloom.config.models import ModelSettings
-from fedloom.experiment.pretraining import Assets, backbone_name, prepare
-from fedloom.progress import Observer
-from fedloom.experiment.datasets import cached_dataset
-from fedloom.experiment.server_models import server_learner, server_settings
 from fedloom.experiment.client_parts import backbones_of, new_client_model
 from fedloom.experiment.clients import build_client, client_names, held_kinds, private_samples, site_specs
+from fedloom.experiment.datasets import cached_dataset
+from fedloom.experiment.pretraining import Assets, backbone_name, prepare
+from fedloom.experiment.server_models import server_learner, server_settings
+from fedloom.methods.context import ClientContext
+from fedloom.progress import Observer
 
 SMALL = {"hidden": 16, "layers": 1, "heads": 2, "width": 16}
 DUET = {"per_class": 8, "test_per_class": 3, "size": 12, "frames": 1, "bands": 12, "steps": 12}
@@ -93,7 +93,7 @@ def test_warm_started_from_the_public_backbone(smoke):
         learner = config.clients.learners(spec.modality)[index]
         body = load_file(assets.backbones[backbone_name(learner)] / "backbone.safetensors")
         client = built(spec)
-        own = client.site.learner.state_dict()
+        own = client.context.learner.state_dict()
         assert set(own) - set(body) == {"head.weight", "head.bias"}
         assert all(np.array_equal(own[k].numpy(), v) for k, v in body.items())
 
@@ -123,7 +123,7 @@ def test_public_steps_of_the_server_alone(smoke):
     bare = new_client_model(
         config.clients.learners("image")[0], config.seed, "image-0", classes=10, image_size=12, tokenizer=None
     )
-    assert all(torch.equal(v, bare.state_dict()[k]) for k, v in client.site.learner.state_dict().items())
+    assert all(torch.equal(v, bare.state_dict()[k]) for k, v in client.context.learner.state_dict().items())
     nobody = config.model_copy(update={"server": config.server.model_copy(update={"public_steps": 0})})
     assert not prepare(nobody, scene, frozenset({"backbones"}), Observer(), print).backbones
 
@@ -161,7 +161,7 @@ def test_a_client_depends_on_the_seed_and_on_its_place(smoke):
     first, second = (built(s) for s in specs_of(smoke)[:2])
     other = smoke[0].model_copy(update={"seed": 1})
     third = built(site_specs(other, "standalone", {}, smoke[2])[0])
-    heads = [c.site.learner.head.weight for c in (first, second, third)]
+    heads = [c.context.learner.head.weight for c in (first, second, third)]
     assert not torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
 
@@ -169,16 +169,14 @@ def test_a_client_depends_on_the_seed_and_on_its_place(smoke):
 def test_a_pretrained_text_client_brings_its_own_words(smoke, smoke_run):
     folder = smoke_run.path / "export" / "text-0"
     group = {"arch": "bert", "width": 16, "pretrained": str(folder)}
-    config = load_config(
-        preset="smoke", values={"clients": {"text": [group], "warm_steps": 0, "public_steps": 0}}
-    )
+    config = load_config(preset="smoke", values={"clients": {"text": [group], "warm_steps": 0, "public_steps": 0}})
     spec = next(s for s in site_specs(config, "standalone", {}, smoke[2]) if s.modality == "text")
     client = built(spec)
     assert spec.arguments["backbones"] == []
     exported = load_file(folder / "model.safetensors")
     name = "bert.embeddings.word_embeddings.weight"
-    assert np.array_equal(client.site.learner.backbone.state_dict()[name].numpy(), exported[name])
-    assert len(client.site.tokenizer) == len(exported[name])
+    assert np.array_equal(client.context.learner.backbone.state_dict()[name].numpy(), exported[name])
+    assert len(client.context.tokenizer) == len(exported[name])
 
 
 def test_a_warm_start_is_named_by_the_content_of_its_weights(smoke, smoke_run, monkeypatch, tmp_path):
@@ -190,11 +188,9 @@ def test_a_warm_start_is_named_by_the_content_of_its_weights(smoke, smoke_run, m
 
     def start(pretrained):
         group = {"arch": "bert", "width": 16, "pretrained": str(pretrained)}
-        config = load_config(
-            preset="smoke", values={"clients": {"text": [group], "warm_steps": 1, "public_steps": 0}}
-        )
+        config = load_config(preset="smoke", values={"clients": {"text": [group], "warm_steps": 1, "public_steps": 0}})
         spec = next(s for s in site_specs(config, "standalone", {}, smoke[2]) if s.modality == "text")
-        return built(spec).site.learner.head.weight
+        return built(spec).context.learner.head.weight
 
     first = start(folder)
     shutil.copytree(folder, moved)
@@ -293,7 +289,7 @@ def test_joint_clients_start_from_the_same_weights():
     specs = site_specs(config, "standalone", {}, Assets(None))
     assert [(s.name, s.modality) for s in specs] == [(f"joint-{i}", "joint") for i in range(3)]
     assert [s.arguments["backbones"] for s in specs] == [[]] * 3
-    states = [built(spec).site.learner.state_dict() for spec in specs]
+    states = [built(spec).context.learner.state_dict() for spec in specs]
     scene = cached_dataset(config.data)
     states.append(server_learner(config, scene, Assets(None), "joint").learner.state_dict())
     for state in states[1:]:
@@ -306,7 +302,7 @@ def test_joint_clients_start_from_the_same_weights():
 
 def test_a_joint_client_is_scored_on_the_kinds_that_it_holds():
     config = joint_config("data.multi_ratio=0.34")
-    both, ears, eyes = (built(s).site for s in site_specs(config, "standalone", {}, Assets(None)))
+    both, ears, eyes = (built(s).context for s in site_specs(config, "standalone", {}, Assets(None)))
     n = len(cached_dataset(config.data).test["joint"])
     assert [s.owned for s in (both, ears, eyes)] == [("audio", "image"), ("audio",), ("image",)]
     assert [len(s.test_labels) for s in (both, ears, eyes)] == [n] * 3

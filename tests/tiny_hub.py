@@ -73,9 +73,7 @@ class TinyHub:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(
-            target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        ).start()
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def stop(self) -> None:
         self.server.shutdown()
@@ -102,9 +100,7 @@ class TinyHub:
                 return self._send(to, 302, b"", {"Location": f"{host}/cdn/{parts[0]}/{parts[1]}/{path}"})
             return self._content(to, self.repos["/".join(parts[:2])].get(path), path)
         if parts[0] == "cdn":
-            return self._content(
-                to, self.repos["/".join(parts[1:3])]["/".join(parts[3:])], "/".join(parts[3:])
-            )
+            return self._content(to, self.repos["/".join(parts[1:3])]["/".join(parts[3:])], "/".join(parts[3:]))
         return self._content(to, self.plain.get(where.path), where.path)
 
     def listing(self, name: str) -> Mapping[str, Any]:
@@ -146,9 +142,7 @@ class TinyHub:
             time.sleep(60)
         to.close_connection = most is not None
 
-    def _send(
-        self, to: BaseHTTPRequestHandler, code: int, body: bytes, more: Mapping[str, str] | None = None
-    ) -> None:
+    def _send(self, to: BaseHTTPRequestHandler, code: int, body: bytes, more: Mapping[str, str] | None = None) -> None:
         to.send_response(code)
         for key, value in {"Content-Length": str(len(body)), **(more or {})}.items():
             to.send_header(key, value)

@@ -68,9 +68,7 @@ def make_keys(folder: Path, nodes: int) -> None:
     (folder / "server.key").write_bytes(server.private_bytes(pem, pkcs8, plain))
     for i in range(nodes):
         key, kind = ec.generate_private_key(ec.SECP384R1()), serialization.PrivateFormat.OpenSSH
-        public = key.public_key().public_bytes(
-            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-        )
+        public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         (folder / f"node{i}").write_bytes(key.private_bytes(pem, kind, plain))
         (folder / f"node{i}.pub").write_bytes(public)
     for secret in (folder / "server.key", *(folder / f"node{i}" for i in range(nodes))):

@@ -30,10 +30,10 @@ def exchange(federation: Federation, payload: Bytes, mode: str) -> Bytes:
 
 def over_grid(grid: Any, config: Mapping[str, Any]) -> None:
     """All that `config` says, with one silo. In a deployment, it must have built its client exactly once."""
-    from fedloom.federation.flower.grid import GridFederation
+    from fedloom.federation.engines.flower.grid import GridFederation
     from fedloom.federation.engines.flower.transport import Transport, wait_for_nodes
-    from fedloom.federation.silo.host import recipes_of
-    from fedloom.federation.engines.silo.envelopes import Join, Envelope
+    from fedloom.federation.engines.silo.envelopes import Envelope, Join
+    from fedloom.federation.engines.silo.host import recipes_of
 
     def loads() -> int:
         (answer,) = mail.exchange({node: Envelope({"op": "ping"})}, 120.0)
@@ -55,7 +55,7 @@ def over_grid(grid: Any, config: Mapping[str, Any]) -> None:
 def simulated_client(folder: Path) -> Any:
     """The ClientApp of a simulation; silos keep their states in `folder`."""
     from fedloom.deployment.simulation import Played
-    from fedloom.federation.flower.client_app import make_client_app
+    from fedloom.federation.engines.flower.client_app import make_client_app
 
     return make_client_app(Played(str(folder), 1, ""))
 

@@ -31,9 +31,7 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(
-        c if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs") else _escaped(c) for c in text
-    )
+    return "".join(c if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs") else _escaped(c) for c in text)
 
 
 def is_text(name: str) -> bool:
@@ -77,9 +75,7 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> BadInput:
     names = sorted(allowed)
     shown = repr(_short(name))
     hint = nearest(name, names)
-    if (
-        hint and not name.isascii()
-    ):  # letters that look alike: Latin a and Cyrillic a, composed and decomposed
+    if hint and not name.isascii():  # letters that look alike: Latin a and Cyrillic a, composed and decomposed
         shown += f" ({name[:LONGEST]!a})"
     return BadInput(f"unknown {kind} {shown}.{hint} Allowed: {listed(names)}.")
 

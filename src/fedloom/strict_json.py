@@ -45,9 +45,7 @@ def _decoded(content: str | bytes) -> str:
         return (content.encode() if isinstance(content, str) else content).decode("utf-8-sig")
     except UnicodeError as error:
         start = getattr(error, "start", 0)
-        raise ValueError(
-            f"not UTF-8 text ({'byte' if isinstance(content, bytes) else 'character'} {start})"
-        ) from None
+        raise ValueError(f"not UTF-8 text ({'byte' if isinstance(content, bytes) else 'character'} {start})") from None
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -158,13 +158,8 @@ def test_fedafd_orderings(call: Call, comparison: Path) -> None:
     said = call("fedafd_orderings", comparison, "--target", 0.5)
     assert "| 1: FedAFD > Local in I,  | +0.2" in said
     assert "| FedAFD |  | -, - |" in said
-    made = {
-        (row, "non-IID", "server_recall"): {0: x, 1: x + 0.1}
-        for row, x in (("FedAFD", 0.7), ("CreamFL", 0.6))
-    }
-    assert [line[:44] for line in fedafd_orderings.lines(made)] == [
-        "| 3: FedAFD > CreamFL in S, non-IID | +0.100"
-    ]
+    made = {(row, "non-IID", "server_recall"): {0: x, 1: x + 0.1} for row, x in (("FedAFD", 0.7), ("CreamFL", 0.6))}
+    assert [line[:44] for line in fedafd_orderings.lines(made)] == ["| 3: FedAFD > CreamFL in S, non-IID | +0.100"]
 
 
 def test_fedcmi_orderings(call: Call, comparison: Path) -> None:
@@ -262,9 +257,7 @@ ALL = [(0, "down", -1), (0, "down", 0), (1000, "down", 0), (1000, "echo", 0)]
 
 
 @pytest.mark.parametrize("carrier", ["bare", "fedloom"])
-def test_carriers_over_a_grid(
-    carrier: str, our_turn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_carriers_over_a_grid(carrier: str, our_turn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`bare_flower/simulate.py` with the bare client and the one of `toys`, over a grid in this process."""
     pytest.importorskip("flwr")
     from in_process_grid import InProcessGrid
@@ -305,9 +298,7 @@ def test_the_apps_of_a_deployment(our_turn: None, tmp_path: Path, monkeypatch: p
     from fedloom.federation.engines.silo.envelopes import Envelope
 
     monkeypatch.setattr(client_app, "to_resident", lambda letter, node: Envelope({"well": True}))
-    assert client_app.answer(Envelope({}), {}).header == {
-        "failed": "torch was imported"
-    }  # it is, in this process
+    assert client_app.answer(Envelope({}), {}).header == {"failed": "torch was imported"}  # it is, in this process
 
 
 @pytest.mark.parametrize("where", ["local", "workers"])
@@ -374,9 +365,7 @@ def test_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("code", [0, 2])
-def test_a_round_on_an_accelerator(
-    code: int, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_round_on_an_accelerator(code: int, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights and flowers are made, and the run is called; the run itself is `make conformance`."""
     import gpu_round
     import torch
@@ -402,9 +391,7 @@ def test_a_round_on_an_accelerator(
 
 @pytest.mark.conformance
 @pytest.mark.parametrize("section", ["drawing", "training", "fusion", "round"])
-def test_what_an_accelerator_is_measured_by(
-    call: Call, section: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_an_accelerator_is_measured_by(call: Call, section: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDLOOM_WEIGHTS", "")  # main() sets it: put back afterwards
     words = ("--device", "cpu", "--size", "tiny", "--repeats", 1, "--precision", "fp32", "--out", "gpu.jsonl")
     call("gpu", section, *words)
@@ -442,3 +429,14 @@ def test_orderings_by_real_runs(tmp_path: Path) -> None:
         "settings.gamma=0.2",
     ]
     assert run([*script, "run", *words]).stdout.count(" done\n") >= 2
+
+
+def test_smoke_figures(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    call_failing = pytest.raises(SystemExit)
+    one, other = tmp_path / "one.json", tmp_path / "other.json"
+    one.write_text(json.dumps({"methods": {"fedmd": {"rounds": [{"round": 0, "losses": {"clients": 1.0}}]}}}))
+    other.write_text(one.read_text().replace("1.0", "1.5"))
+    assert "0 differences" in call("smoke_figures", "compare", one, one)
+    assert "/fedmd/rounds/0/losses/clients: 1.0 and 1.5" in call("smoke_figures", "compare", one, other)
+    with call_failing:
+        call("smoke_figures", "run")

@@ -87,9 +87,7 @@ CASES = {
 @pytest.mark.parametrize(
     "preset", [pytest.param(p, marks=pytest.mark.conformance if "," not in p else ()) for p in CASES]
 )
-def test_from_folders_to_exports(
-    preset: str, weights: Path, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_from_folders_to_exports(preset: str, weights: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     data, side, family = CASES[preset]
     if "sd" in preset:  # what scores FID in the presets, once
         import random_weights

@@ -10,13 +10,13 @@ import pytest
 import random_weights
 import torch
 
+from fedloom.config.models import ModelSettings
 from fedloom.data.datasets import flowers102
+from fedloom.models.clients.build import build_client_model
+from fedloom.models.clients.preprocessing import read_optics
 from fedloom.models.evaluators.captioner import load_captioner
 from fedloom.models.evaluators.clip import load_clip
 from fedloom.models.generators.families import family_of
-from fedloom.models.clients.build import build_client_model
-from fedloom.models.clients.preprocessing import read_optics
-from fedloom.config.models import ModelSettings
 
 IMAGE = {
     "google/vit-base-patch32-224-in21k": "vit",
@@ -62,7 +62,7 @@ def test_the_servers_models_load(weights: Path) -> None:
 def test_pipelines_are_stock_folders(weights: Path) -> None:
     from diffusers import DiffusionPipeline
 
-    from fedloom.models.glide.pipeline import load_glide
+    from fedloom.models.generators.glide.pipeline import load_glide
 
     stable = weights / "stable-diffusion-v1-5/stable-diffusion-v1-5"
     pipe = DiffusionPipeline.from_pretrained(stable, local_files_only=True)
@@ -70,9 +70,7 @@ def test_pipelines_are_stock_folders(weights: Path) -> None:
     assert pipe("a red flower", num_inference_steps=2, output_type="np").images.shape == (1, 64, 64, 3)
     glide = load_glide(weights / "openai/glide")
     glide.set_progress_bar_config(disable=True)
-    drawn = glide(
-        ["a red flower"], num_inference_steps=2, upsample=True, upsampling_steps=2, output_type="np"
-    )
+    drawn = glide(["a red flower"], num_inference_steps=2, upsample=True, upsampling_steps=2, output_type="np")
     assert drawn.images.shape == (1, 128, 128, 3)
     assert [family_of(stable), family_of(weights / "openai/glide")] == ["latent", "glide"]
 

@@ -109,8 +109,6 @@ def test_no_run(cli, command):
 
 
 def test_generating_from_a_run_without_generator(cli, smoke_run, tmp_path):
-    shutil.copytree(
-        smoke_run.path, tmp_path / "half", ignore=shutil.ignore_patterns("summary.json", "export")
-    )
+    shutil.copytree(smoke_run.path, tmp_path / "half", ignore=shutil.ignore_patterns("summary.json", "export"))
     shown = cli("generate", "half", "--prompt", "A picture of iris.")
     refused(shown, "half is unfinished", "fedloom run --resume half")

@@ -96,8 +96,7 @@ def test_without_a_connection_it_says_what_to_place_where(cli, hub, monkeypatch)
     assert shown.err.startswith("error: 3 of 3 sets of weights are missing: HF_HUB_OFFLINE")
     revision = SOURCES["microsoft/resnet-18"].revision
     assert (
-        f"model.safetensors  {hub.url}/microsoft/resnet-18/resolve/{revision}/model.safetensors  46.8 MB"
-        in shown.out
+        f"model.safetensors  {hub.url}/microsoft/resnet-18/resolve/{revision}/model.safetensors  46.8 MB" in shown.out
     )
     assert f"into {weights_root()}/microsoft/resnet-18/" in shown.out
     assert f"into {weights_root()}/openai/glide/published/" in shown.out

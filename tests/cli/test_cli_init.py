@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from fedloom.config import Config, load_config, presets
-from fedloom.errors import BadInput
-from fedloom.experiment.parts import check_scene, completed, split_data
-from fedloom.experiment.datasets import cached_dataset
-from fedloom.starting.columns import guess
-from fedloom.starting.page import page
-from fedloom.starting.place import look
 from fedloom.config.yaml_core import parse
+from fedloom.errors import BadInput
+from fedloom.experiment.datasets import cached_dataset
+from fedloom.experiment.parts import check_scene, completed, split_data
+from fedloom.scaffolding.columns import guess
+from fedloom.scaffolding.page import page
+from fedloom.scaffolding.place import look
 
 CLASSES = ("no", "red ant", "wasp")
 
@@ -199,9 +199,7 @@ def test_official_layouts(tmp_path, files, name):
 def test_pictures_with_captions(tmp_path):
     pq.write_table(pa.table({"image": [png(1)], "captions": [["a b"]]}), tmp_path / "train.parquet")
     place = look(tmp_path)
-    assert (
-        place.options["pair"] == place.options["public"] == {"name": "caption_parquet", "root": str(tmp_path)}
-    )
+    assert place.options["pair"] == place.options["public"] == {"name": "caption_parquet", "root": str(tmp_path)}
     assert "until you name another" in place.said[0]
 
 

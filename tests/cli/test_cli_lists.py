@@ -10,9 +10,9 @@ from PIL import Image
 
 from fedloom.cli import doctor
 from fedloom.cli.models import CLASSES
+from fedloom.config.models import IMAGE_ARCHS, TEXT_ARCHS
 from fedloom.data.registry import DATASETS, PAIR_SETS
 from fedloom.methods.catalogue import CATALOGUE
-from fedloom.config.models import IMAGE_ARCHS, TEXT_ARCHS
 
 MADE_OF_TWO = ("IMAGE+TEXT", "audio-resnet", "ONE+OTHER")
 
@@ -207,8 +207,8 @@ def test_partition_of_joint_samples(cli, tmp_path):
 def test_partition_tells_what_a_client_is_left_with(cli):
     """The very samples that a run's clients have: kinds by data.multi_ratio, fewer by data.corruption."""
     from fedloom.config import load_config
-    from fedloom.experiment.datasets import cached_dataset
     from fedloom.experiment.clients import private_samples
+    from fedloom.experiment.datasets import cached_dataset
 
     broken = {"missing_modality": 0.3, "missing_label": 0.2}
     overrides = ["data.multi_ratio=0.5", *(f"data.corruption.{k}={v}" for k, v in broken.items())]

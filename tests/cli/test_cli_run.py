@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedloom.pretraining.processes import build_side_by_side
+from fedloom.experiment.pretraining.processes import build_side_by_side
 
 
 def test_run_prints_scores_and_report(cli, smoke_overrides):
@@ -29,9 +29,7 @@ def test_run_prints_scores_and_report(cli, smoke_overrides):
 
 
 def test_json_is_alone_on_stdout(cli):
-    shown = cli(
-        "run", "--preset", "smoke", "--method", "standalone", "--rounds", 1, "--out", "here", "--json"
-    )
+    shown = cli("run", "--preset", "smoke", "--method", "standalone", "--rounds", 1, "--out", "here", "--json")
     assert shown.code == 0
     assert shown.json == json.loads(Path("here/summary.json").read_text())
     assert shown.json["t2i_accuracy"] == {"before": None, "after": None}
@@ -39,9 +37,7 @@ def test_json_is_alone_on_stdout(cli):
 
 
 def test_quiet_shows_no_progress(cli):
-    shown = cli(
-        "run", "--preset", "smoke", "--method", "standalone", "--rounds", 0, "--out", "here", "--quiet"
-    )
+    shown = cli("run", "--preset", "smoke", "--method", "standalone", "--rounds", 0, "--out", "here", "--quiet")
     assert (shown.code, shown.err) == (0, "")
 
 

@@ -67,9 +67,7 @@ def test_keys_from_the_first_to_the_last(cli):
     assert cli("pki", "list").out.endswith("\nno kit has been issued\n")
     shown = cli("pki", "issue", "clinic")
     assert shown.code == 0
-    assert shown.out.startswith(
-        "pki/silos/clinic: hand this folder to clinic, by a way that nobody else can read; "
-    )
+    assert shown.out.startswith("pki/silos/clinic: hand this folder to clinic, by a way that nobody else can read; ")
     listed = cli("pki", "list", "--json").json
     assert [(row["name"], len(row["until"])) for row in listed["silos"]] == [("clinic", 10)]
     assert listed["authority"]["until"] == listed["server"]["until"] == listed["silos"][0]["until"]

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from fedloom.config import load_config
+from fedloom.config.silo import SiloSettings
+from fedloom.config.trees import read_settings
 from fedloom.data.io.files import read_json
 from fedloom.data.registry import load_dataset, loader_of
-from fedloom.config.silo import SiloSettings
 from fedloom.errors import BadInput
 from fedloom.planning.scene import scene_sizes
-from fedloom.config.trees import read_settings
 
 
 def refusal(**given) -> str:
@@ -213,9 +213,7 @@ def test_by_the_command_line(cli, tmp_path):
     ):
         Path("mine.yaml").write_bytes(data)
         for command in ("run", "partition", "submit", "compare"):
-            shown = cli(
-                command, "--config", "mine.yaml", *(["--methods", "fedmd"] if command == "compare" else [])
-            )
+            shown = cli(command, "--config", "mine.yaml", *(["--methods", "fedmd"] if command == "compare" else []))
             assert (shown.code, shown.out, shown.err.count("\n")) == (2, "", 1), (command, shown.err)
             assert told in shown.err, command
         shown = cli("silo", "up", "--config", "mine.yaml")

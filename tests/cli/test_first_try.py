@@ -15,8 +15,8 @@ from fedloom.comparison.plan import read_plan
 from fedloom.config import Config, load_config
 from fedloom.data.registry import DATASETS
 from fedloom.errors import BadInput
-from fedloom.methods.catalogue import CATALOGUE
 from fedloom.experiment.parts import completed, counted, sized
+from fedloom.methods.catalogue import CATALOGUE
 
 JOINT = {"fedcmi", "scaffold", "ogm-ge", "pmr", "fedmsplit"}
 PAIRED = {name for name in CATALOGUE if name == "fedafd" or name.startswith("r-")}
@@ -50,9 +50,9 @@ def test_a_method_by_its_name(method, preset):
 def test_it_is_the_preset_that_it_is_for(method):
     preset = "fedcmi" if method in JOINT else "fedafd"
     assert load_config(values={"method": method}) == load_config(preset=preset, values={"method": method})
-    assert load_config(
-        values={"method": method, "seed": 3}, overrides=["clients.warm_steps=2"]
-    ) == load_config(preset=preset, values={"method": method, "seed": 3}, overrides=["clients.warm_steps=2"])
+    assert load_config(values={"method": method, "seed": 3}, overrides=["clients.warm_steps=2"]) == load_config(
+        preset=preset, values={"method": method, "seed": 3}, overrides=["clients.warm_steps=2"]
+    )
 
 
 def test_what_is_said_wins():
@@ -149,9 +149,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in range(24):
             pixels = rng.integers(60 * c, 60 * c + 80, (20, 24, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / "images" / name / f"p{n:03}.jpg")
-            lines.append(
-                f"number {n} of the kind {'abc'[c]} seen in {('grass', 'trees', 'water')[n % 3]},{name}"
-            )
+            lines.append(f"number {n} of the kind {'abc'[c]} seen in {('grass', 'trees', 'water')[n % 3]},{name}")
     (root / "texts_train.csv").write_text("\n".join(lines) + "\n")
     return root
 
@@ -177,24 +175,18 @@ def test_sizes_and_numbers_fit_own_data(mine):
         "folder: 3 text clients instead of 4; its 27 training texts do not give more of them data.minimum = 8 each",
     ]
     assert own(mine, [], "clients.image=[{arch: resnet, count: 2}]", method="standalone").data.options == {}
-    assert own(mine, [], "clients.image=[{arch: vit, patch: 7}]", method="standalone").data.options == {
-        "size": 35
-    }
+    assert own(mine, [], "clients.image=[{arch: vit, patch: 7}]", method="standalone").data.options == {"size": 35}
 
 
 def test_said_sizes_that_do_not_fit_are_refused(mine):
     with pytest.raises(BadInput) as error:
         own(mine, [], "data.options.size=32")
-    assert str(error.value).startswith(
-        "data.options.size = 32 is no multiple of clients.image: patch = 6, server.gen"
-    )
+    assert str(error.value).startswith("data.options.size = 32 is no multiple of clients.image: patch = 6, server.gen")
     assert "allowed: multiples of 6, such as 30 and 36" in str(error.value)
     with pytest.raises(BadInput, match=r"= 20 is no multiple .*: multiples of 24, such as 24,"):
         own(mine, [], "data.options.size=20", "server.clip.patch=8")
     config = own(mine, [], "clients.image=[{arch: resnet, count: 4}]", method="standalone")
-    with pytest.raises(
-        BadInput, match=r"cannot give 4 clients 8 each \(32 needed\); allowed: at most 3 clients, or a"
-    ):
+    with pytest.raises(BadInput, match=r"cannot give 4 clients 8 each \(32 needed\); allowed: at most 3 clients, or a"):
         fedloom.run(config)
 
 
@@ -207,9 +199,7 @@ def test_pictures_or_texts_alone(mine, tmp_path, there, kind):
     assert kinds(config) == {kind}
     assert config.method == ("fedmmkt" if kind == "image" else "fedavg")
     assert told[-1] == (
-        "folder has no texts: no text clients"
-        if kind == "image"
-        else "folder has no pictures: no image clients"
+        "folder has no texts: no text clients" if kind == "image" else "folder has no pictures: no image clients"
     )
 
 
@@ -240,9 +230,7 @@ def test_a_comparison_has_one_scene(methods, data, there):
 
 
 def test_methods_without_a_common_scene():
-    with pytest.raises(
-        BadInput, match="no scene fits all methods: fedcmi takes joint samples; fedmmkt takes pic"
-    ):
+    with pytest.raises(BadInput, match="no scene fits all methods: fedcmi takes joint samples; fedmmkt takes pic"):
         make_cells(read_plan(methods=["fedcmi", "fedmmkt"]), {}, [])
 
 
@@ -268,9 +256,7 @@ def test_partition_says_what_it_took(cli, mine):
     )
 
 
-@pytest.mark.parametrize(
-    ("method", "why"), [("fedmmkt", "for its generator"), ("fedmd", "for its generator")]
-)
+@pytest.mark.parametrize(("method", "why"), [("fedmmkt", "for its generator"), ("fedmd", "for its generator")])
 def test_a_method_that_needs_pictures_says_which_do_not(cli, mine, tmp_path, method, why):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "texts_train.csv").symlink_to(mine / "texts_train.csv")
@@ -369,12 +355,7 @@ def test_a_single_class_is_refused_at_once(cli, tmp_path):
     for i in range(12):
         (tmp_path / "mine" / "images" / "a").mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (12, 12), (20 * i, 10, 90)).save(tmp_path / "mine" / "images" / "a" / f"{i}.png")
-    shown = cli(
-        "run", "--preset", "smoke", "--data", "folder", "--root", tmp_path / "mine", "--out", tmp_path / "run"
-    )
+    shown = cli("run", "--preset", "smoke", "--data", "folder", "--root", tmp_path / "mine", "--out", tmp_path / "run")
     assert shown.code == 2
-    assert (
-        shown.err.splitlines()[-1]
-        == "error: folder has one class, 'a': there is nothing to tell apart. Needed: two"
-    )
+    assert shown.err.splitlines()[-1] == "error: folder has one class, 'a': there is nothing to tell apart. Needed: two"
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Stands in for `fedloom.experiment.loop.run`: writes a run's folder in milliseconds, and does harm where it is told to.
+"""Stands in for `run`: writes a run's folder in milliseconds, and does harm where it is told to.
 
 The harm lies in the configuration: `data.alpha` of a cell.
 """

@@ -75,15 +75,11 @@ def test_the_best_is_better_than_every_other() -> None:
     assert [e["row"] for e in found.tree["table"] if e["best"]] == ["C"]
     assert found.warnings == []
     assert "**0.711 ± 0.010**" in markdown(found)
-    assert "Bold: better than every other row of its column, by 95 % intervals" in legend(
-        found, grids(found)[0]
-    )
+    assert "Bold: better than every other row of its column, by 95 % intervals" in legend(found, grids(found)[0])
     assert "Before you trust" not in text_of(found)
 
 
-@pytest.mark.parametrize(
-    "values", [EVEN, {**BETTER, "B": BETTER["C"]}, {r: v[:1] for r, v in BETTER.items()}]
-)
+@pytest.mark.parametrize("values", [EVEN, {**BETTER, "B": BETTER["C"]}, {r: v[:1] for r, v in BETTER.items()}])
 def test_nobody_is_the_best_among_equals(values: dict[str, list[float]]) -> None:
     """Where intervals hold 0, where two rows are the same, with one seed."""
     found = compared(values)
@@ -108,9 +104,7 @@ def test_differences_that_may_be_none() -> None:
     found = compared(EVEN)
     (warning,) = found.warnings
     assert warning["name"] == "interval-holds-zero"
-    assert warning["message"].startswith(
-        "2 of 2 differences to A may be none, their 95 % intervals hold 0: B / Image"
-    )
+    assert warning["message"].startswith("2 of 2 differences to A may be none, their 95 % intervals hold 0: B / Image")
     assert warning["where"] == []
     assert "interval-holds-zero: 2 of 2 differences to A" in text_of(found)
 

@@ -13,8 +13,8 @@ from fedloom.cli.main import app
 from fedloom.comparison import compare
 from fedloom.comparison.measures import MEASURES
 from fedloom.comparison.plan import Plan
-from fedloom.data.joint import MODALITIES
 from fedloom.config.trees import validate
+from fedloom.data.joint import MODALITIES
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "guide" / "comparing.md").read_text(encoding="utf-8")
 

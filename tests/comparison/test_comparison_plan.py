@@ -9,9 +9,9 @@ from fedloom.comparison.cells import check_data, fitting_scores, make_cells, mer
 from fedloom.comparison.plan import DEFAULT_SCORES, JOINT_SCORES, Plan, comparisons, read_plan
 from fedloom.comparison.pool import unique
 from fedloom.comparison.session import _name_of
-from fedloom.errors import BadInput
-from fedloom.report.scores import SCORES
 from fedloom.config.trees import validate
+from fedloom.errors import BadInput
+from fedloom.reporting.scores import SCORES
 
 ROWS = [{"method": "standalone"}, {"name": "MD", "method": "fedmd", "set": {"rounds": 3}}]
 
@@ -181,9 +181,7 @@ def test_a_plan_like_another(tmp_path):
 
 def test_variables_of_the_environment(tmp_path, monkeypatch):
     mine = tmp_path / "mine.yaml"
-    mine.write_text(
-        "note: $STAYS\nbase: {data: {name: folder, root: $MY_DATA/train}}\nrows: [{method: fedmd}]\n"
-    )
+    mine.write_text("note: $STAYS\nbase: {data: {name: folder, root: $MY_DATA/train}}\nrows: [{method: fedmd}]\n")
     monkeypatch.delenv("MY_DATA", raising=False)
     with pytest.raises(BadInput, match=r"mine.yaml: '\$MY_DATA/train' needs \$MY_DATA, which is not set"):
         read_plan(file=mine)
@@ -195,9 +193,7 @@ def test_variables_of_the_environment(tmp_path, monkeypatch):
 
 def test_a_pretraining_for_each_seed():
     rows = [{"method": "standalone"}]
-    one, each = (
-        validate(Plan, {"rows": rows, "seeds": [3, 5], "pretraining": how}) for how in ("one", "each seed")
-    )
+    one, each = (validate(Plan, {"rows": rows, "seeds": [3, 5], "pretraining": how}) for how in ("one", "each seed"))
     assert [c.config.server.seed for c in make_cells(one, {}, ())] == [0, 0]
     assert [c.config.server.seed for c in make_cells(each, {}, ())] == [3, 5]
 
@@ -294,9 +290,7 @@ def test_plan_files_that_are_refused(tmp_path, text, told):
 
 
 def test_dotted_keys_over_a_plan():
-    (cell, _) = make_cells(
-        plan(base={"clients": {"batch": 4}}), {"clients.batch": 5, "clients": {"rate": 0.5}}, ()
-    )
+    (cell, _) = make_cells(plan(base={"clients": {"batch": 4}}), {"clients.batch": 5, "clients": {"rate": 0.5}}, ())
     assert (cell.config.clients.batch, cell.config.clients.rate) == (5, 0.5)
 
 

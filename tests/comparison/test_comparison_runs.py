@@ -86,9 +86,7 @@ def test_cost(whole):
     for cell in whole.cells:
         assert cell["seconds"] >= cell["setup_seconds"] >= 0
         assert cell["cpu_seconds"] is not None
-        assert (
-            0.02 <= cell["rounds"][-1]["seconds"] < cell["seconds"]
-        )  # measured, not the 2 s that the row tells
+        assert 0.02 <= cell["rounds"][-1]["seconds"] < cell["seconds"]  # measured, not the 2 s that the row tells
         assert (whole.path / cell["folder"] / "cost.json").is_file()
     assert cost["total_seconds"] > 0
     assert cost["sessions"][0]["cells"] == 8
@@ -247,9 +245,7 @@ def test_cells_shared_by_comparisons(tmp_path):
                 held.__exit__(None, None, None)
 
     watch = Release()
-    two = compared(
-        ["standalone", "fedmd"], out=tmp_path / "two", cells=tmp_path / "cells", jobs=1, watch=watch
-    )
+    two = compared(["standalone", "fedmd"], out=tmp_path / "two", cells=tmp_path / "cells", jobs=1, watch=watch)
     assert [c["state"] for c in two.cells] == ["done", "done"]
     assert (watch.total, watch.found, len(watch.told)) == (2, 1, 1)
     assert two.cells[0]["folder"] == f"../cells/{Path(one.cells[0]['folder']).name}"

@@ -66,10 +66,7 @@ def test_curve_adds_up():
 
 
 def test_recalls_and_the_rounds_to_a_target():
-    rows = [
-        {**row("fedmd", 0, t), "server_recall": None if t == 1 else 0.4 + 0.1 * t, "fid": 9 - t}
-        for t in range(4)
-    ]
+    rows = [{**row("fedmd", 0, t), "server_recall": None if t == 1 else 0.4 + 0.1 * t, "fid": 9 - t} for t in range(4)]
     points = curve(rows, {})
     assert [p["server_recall"] for p in points] == pytest.approx([0.4, None, 0.6, 0.7])
     assert points[0]["pair_recall"] is None

@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-SLICES = Path(
-    os.environ.get("FEDLOOM_TEST_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data")
-)
+SLICES = Path(os.environ.get("FEDLOOM_TEST_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data"))
 COLOURS = [(200, 40, 40), (40, 160, 60), (50, 70, 210), (190, 50, 30)]  # classes 0 and 3 look alike
 
 

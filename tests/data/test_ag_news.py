@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from conftest import SLICES
+from fedloom.data.containers import FederatedDataset, TextSet
 from fedloom.data.datasets import ag_news
 from fedloom.data.datasets.ag_news import NAMES, clean
-from fedloom.data.containers import FederatedDataset, TextSet
 from fedloom.errors import BadInput
 
 load = partial(ag_news.load, generic_share=0.0)  # all training texts are the clients'

@@ -10,9 +10,9 @@ import pytest
 from sklearn.linear_model import RidgeClassifier
 
 from conftest import SLICES
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.datasets.audio_visual_digits import load
 from fedloom.data.joint import MultimodalSamples
-from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput
 
 
@@ -203,9 +203,7 @@ def test_broken_files(root: Path, how: str) -> None:
     else:
         middle = len(whole) // 2
         flipped = whole[:middle] + bytes(255 - b for b in whole[middle : middle + 64]) + whole[middle + 64 :]
-        path.write_bytes(
-            {"cut": whole[:-500], "flipped": flipped, "empty": b"", "text": b"label,speaker\n"}[how]
-        )
+        path.write_bytes({"cut": whole[:-500], "flipped": flipped, "empty": b"", "text": b"label,speaker\n"}[how])
     with pytest.raises(BadInput) as caught:
         load(root)
     message = str(caught.value)

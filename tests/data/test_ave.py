@@ -13,9 +13,9 @@ import soundfile
 from test_sound_and_frames import make_video, sine
 
 from conftest import SLICES, picture
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.datasets.ave import load, read_events
 from fedloom.data.joint import MultimodalSamples
-from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput
 
 SMALL: dict[str, Any] = {"size": 16, "seconds": 0.5, "frames": 2}

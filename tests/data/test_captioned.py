@@ -14,7 +14,7 @@ from PIL import Image
 from conftest import SLICES, picture, truncate
 from fedloom.data.datasets.coco import coco
 from fedloom.data.datasets.flickr import flickr8k, flickr30k
-from fedloom.data.pairs import Pairs, ImageTextPairs
+from fedloom.data.pairs import ImageTextPairs, Pairs
 from fedloom.errors import BadInput
 
 Json = dict[str, Any]
@@ -26,9 +26,7 @@ def sizes(pairs: Pairs) -> dict[str, tuple[int, int]]:
 
 def counted(pairs: Pairs) -> Json:
     """What was counted, without zeros."""
-    return {
-        key: n for key, n in pairs.notes.items() if n and key not in ("unreadable_examples", "annotations")
-    }
+    return {key: n for key, n in pairs.notes.items() if n and key not in ("unreadable_examples", "annotations")}
 
 
 def change(path: Path, edit: Callable[[Json], object]) -> None:
@@ -161,9 +159,7 @@ def test_most_is_a_choice_by_name(flickr: Path) -> None:
     change(flickr / "dataset_flickr30k.json", lambda content: content["images"].reverse())
     moved = flickr30k(flickr, size=16, most=2, seed=1)
     assert set(moved["train"].captions) == set(some["train"].captions)
-    assert {flickr30k(flickr, size=16, most=1, seed=s)["train"].captions for s in range(8)} != {
-        some["train"].captions
-    }
+    assert {flickr30k(flickr, size=16, most=1, seed=s)["train"].captions for s in range(8)} != {some["train"].captions}
 
 
 MODES = ["L", "LA", "P", "PA", "RGBA", "CMYK", "1", "I;16", "RGB"]
@@ -313,18 +309,14 @@ def test_flickr8k_complaints(eight: Path) -> None:
     whole = tokens.read_text()
     for line in ("0_ab.jpg#1 no tab", "0_ab.jpg\tno number", "#1\tno name", "0_ab.jpg#x\tno number"):
         tokens.write_text(whole.rstrip("\n") + "\n" + line + "\n")
-        with pytest.raises(
-            BadInput, match=r"token\.txt line 38: '.*', expected <file>#<number> TAB <caption>"
-        ):
+        with pytest.raises(BadInput, match=r"token\.txt line 38: '.*', expected <file>#<number> TAB <caption>"):
             flickr8k(eight)
     tokens.write_text(whole)
     path = eight / "Flickr_8k.testImages.txt"
     path.write_text(path.read_text() + "7_ab.jpg\n")
     assert counted(flickr8k(eight, size=16))["images_without_captions"] == 1
     path.write_text("0_ab.jpg\n")
-    with pytest.raises(
-        BadInput, match=r"testImages\.txt: '0_ab\.jpg' is listed already, in Flickr_8k\.trainImages"
-    ):
+    with pytest.raises(BadInput, match=r"testImages\.txt: '0_ab\.jpg' is listed already, in Flickr_8k\.trainImages"):
         flickr8k(eight)
     path.unlink()
     with pytest.raises(BadInput, match=r"testImages\.txt: there is no such file. Expected layout: Flicker8k"):
@@ -510,10 +502,7 @@ def test_the_real_flickr8k() -> None:
     small = flickr8k(root / "official_layout", size=16)
     assert sizes(small) == {"train": (16, 80), "val": (4, 20), "test": (4, 20)}
     assert counted(pairs) == counted(small) == {}
-    assert (
-        "A man picking up a big rock ."
-        in small["train"].captions + small["val"].captions + small["test"].captions
-    )
+    assert "A man picking up a big rock ." in small["train"].captions + small["val"].captions + small["test"].captions
 
 
 def test_the_real_coco() -> None:

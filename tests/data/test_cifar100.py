@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from conftest import SLICES
+from fedloom.data.containers import FederatedDataset, ImageSet
 from fedloom.data.io.plain_pickle import read_plain
 from fedloom.data.registry import load_dataset
-from fedloom.data.containers import ImageSet, FederatedDataset
 from fedloom.errors import BadInput
 
 FINE = ["apple", "aquarium_fish", "maple_tree"]
@@ -109,9 +109,7 @@ def test_python_layout(python: Path) -> None:
     check(scene)
     assert scene.notes["layout"] == "python"
     check(load_dataset("cifar100", python / "cifar-100-python", generic_share=0))
-    plain = pickle.loads(
-        (python / "cifar-100-python" / "train").read_bytes(), encoding="bytes"
-    )  # our own file
+    plain = pickle.loads((python / "cifar-100-python" / "train").read_bytes(), encoding="bytes")  # our own file
     assert (plain[b"data"] == planes("train")[0]).all()
 
 
@@ -127,9 +125,7 @@ def test_options(binary: Path, python: Path) -> None:
     coarse = load_dataset("cifar100", binary, labels="coarse", generic_share=0)
     assert coarse.class_names == ("fish", "fruit and vegetables")
     assert images(coarse, "test").labels.tolist() == [1, 1, 0] * 2
-    few = load_dataset(
-        "cifar100", binary, classes=["maple tree", "apple"], per_class=3, generic_share=0, size=16
-    )
+    few = load_dataset("cifar100", binary, classes=["maple tree", "apple"], per_class=3, generic_share=0, size=16)
     assert images(few).images.shape == (6, 16, 16, 3)
     assert sorted(images(few).labels.tolist()) == [0, 0, 0, 1, 1, 1]
     assert images(few).images[:, 8, 8, 1:].tolist() == [[50, 7]] * 6
@@ -138,9 +134,7 @@ def test_options(binary: Path, python: Path) -> None:
     (binary / "cifar-100-binary" / "fine_label_names.txt").unlink()
     (binary / "cifar-100-binary" / "coarse_label_names.txt").unlink()
     (binary / "cifar-100-binary").rmdir()
-    same = load_dataset(
-        "cifar100", python, classes=["maple tree", "apple"], per_class=3, generic_share=0, size=16
-    )
+    same = load_dataset("cifar100", python, classes=["maple tree", "apple"], per_class=3, generic_share=0, size=16)
     assert same.notes["layout"] == "python"
     assert (images(same).images == images(few).images).all()  # the choice does not depend on the layout
     shared = load_dataset("cifar100", python)
@@ -170,9 +164,7 @@ class Harm:
         ([1, 2], "holds a list, expected a dictionary"),
     ],
 )
-def test_a_pickle_runs_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: Any, says: str
-) -> None:
+def test_a_pickle_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: Any, says: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train").write_bytes(pickle.dumps(value, 2))
     with pytest.raises(BadInput, match=says):

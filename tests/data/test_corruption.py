@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from fedloom.data.corruption import Corrupted, corrupt, relabel, transition
 from fedloom.config.corruption import Corruption
+from fedloom.data.containers import ClientData, ImageSet, TextSet
+from fedloom.data.corruption import Corrupted, corrupt, relabel, transition
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.containers import ClientData, ImageSet, TextSet
 from fedloom.errors import BadInput
 
 N, C = 2000, 6
@@ -32,9 +32,7 @@ def number(images: Any) -> Any:
 
 def joint(n: int = N) -> MultimodalSamples:
     audio = np.ones((n, 2, 3), dtype=np.float32)
-    return MultimodalSamples(
-        {"audio": audio, "image": pictures(n)[:, None]}, LABELS[:n], ids=tuple(map(str, range(n)))
-    )
+    return MultimodalSamples({"audio": audio, "image": pictures(n)[:, None]}, LABELS[:n], ids=tuple(map(str, range(n))))
 
 
 def pairs(n: int = N) -> ImageTextPairs:

@@ -14,10 +14,10 @@ import soundfile
 from test_sound_and_frames import make_video, sine
 
 from conftest import SLICES, picture
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.datasets import cremad
 from fedloom.data.datasets.cremad import load
 from fedloom.data.joint import MultimodalSamples
-from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput
 
 SMALL: dict[str, Any] = {"size": 16, "seconds": 0.5, "frames": 2}
@@ -32,9 +32,7 @@ def make(root: Path) -> Path:
     """12 and 8 clips of 0.3 s. A byte-order mark, a gap in the numbers of frames, a silent clip, ends of Windows."""
     for part, clips in (("train", TRAIN), ("test", TEST)):
         rows = "".join(f"{clip},{clip[9:12]}\r\n" for clip in clips)
-        (root / f"{part}.csv").write_text(
-            ("\ufeff" if part == "train" else "") + rows, encoding="utf-8", newline=""
-        )
+        (root / f"{part}.csv").write_text(("\ufeff" if part == "train" else "") + rows, encoding="utf-8", newline="")
     (root / "AudioWAV").mkdir()
     for n, clip in enumerate(TRAIN + TEST):
         label = EMOTIONS.index(clip[9:12])
@@ -104,9 +102,7 @@ def test_perceived(root: Path) -> None:
     with pytest.raises(BadInput, match=r"no column 'MultiModalVote'\. Did you mean 'MultiModalVot'"):
         load(root, task="perceived")
     shutil.rmtree(root / "processedResults")
-    with pytest.raises(
-        BadInput, match=r"summaryTable\.csv: there is no such file\. Expected layout: AudioWAV"
-    ):
+    with pytest.raises(BadInput, match=r"summaryTable\.csv: there is no such file\. Expected layout: AudioWAV"):
         load(root, task="perceived")
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from conftest import picture, truncate
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.datasets.crisismmd import CLASSES, clean, load
 from fedloom.data.joint import MultimodalSamples
-from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput
 
 KEYS = ("event_name", "tweet_id", "image_id", "tweet_text", "image", "label")  # all there are of damage
@@ -38,9 +38,7 @@ HUMANITARIAN: dict[str, list[Row]] = {
 }
 
 
-def write(
-    root: Path, task: str, parts: dict[str, list[Row]], agreed: bool = False, short: bool = False
-) -> None:
+def write(root: Path, task: str, parts: dict[str, list[Row]], agreed: bool = False, short: bool = False) -> None:
     """The lists of a task, with pictures. short: no columns after `label`, as of damage."""
     name = "crisismmd_datasplit_agreed_label" if agreed else "crisismmd_datasplit_all"
     folder = root / name / name  # as the archive unpacks
@@ -154,9 +152,7 @@ def test_missing_and_broken_pictures(root: Path) -> None:
     assert scene.notes["missing_examples"] == [str(gone)]
     assert scene.notes["unreadable_examples"] == [str(broken)]
     shutil.rmtree(folder)
-    with pytest.raises(
-        BadInput, match="crisismmd: none of 5 train posts of the chosen classes has a readable"
-    ):
+    with pytest.raises(BadInput, match="crisismmd: none of 5 train posts of the chosen classes has a readable"):
         load(root, **SMALL, on_bad="skip")
 
 
@@ -184,13 +180,9 @@ def test_lines_that_are_wrong(root: Path, line: str, says: str) -> None:
 
 
 def test_what_is_not_there_or_not_allowed(root: Path) -> None:
-    with pytest.raises(
-        BadInput, match=r"crisismmd_datasplit_agreed_label: there is no such folder\. Expected layout"
-    ):
+    with pytest.raises(BadInput, match=r"crisismmd_datasplit_agreed_label: there is no such folder\. Expected layout"):
         load(root, split="agreed")
-    with pytest.raises(
-        BadInput, match=r"task_damage_text_img_train\.tsv: there is no such file\. Expected layout"
-    ):
+    with pytest.raises(BadInput, match=r"task_damage_text_img_train\.tsv: there is no such file\. Expected layout"):
         load(root, task="damage")
     for options, says in (
         ({"task": "inform"}, "unknown task 'inform'. Did you mean 'informative'"),

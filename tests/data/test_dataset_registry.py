@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from fedloom.data.registry import DATASETS, PAIR_SETS, load_pairs, load_dataset, options_of
+from fedloom.data.registry import DATASETS, PAIR_SETS, load_dataset, load_pairs, options_of
 from fedloom.errors import BadInput
 
 

@@ -28,9 +28,7 @@ def test_centre_square_of_a_wide_picture() -> None:
 
 def test_draft_mode_agrees_with_the_full_decode() -> None:
     ramp = np.linspace(0, 255, 512).astype(np.uint8)
-    array = np.stack([np.broadcast_to(ramp, (512, 512)), np.broadcast_to(ramp[:, None], (512, 512))] * 2, -1)[
-        ..., :3
-    ]
+    array = np.stack([np.broadcast_to(ramp, (512, 512)), np.broadcast_to(ramp[:, None], (512, 512))] * 2, -1)[..., :3]
     small = decode(encoded(Image.fromarray(array), "JPEG", quality=95), 32).astype(int)
     whole = np.asarray(Image.fromarray(array).resize((32, 32), Image.Resampling.BICUBIC)).astype(int)
     assert np.abs(small - whole).max() <= 6

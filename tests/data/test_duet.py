@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import RidgeClassifier
 
-from fedloom.data.datasets.duet import THINGS, load
-from fedloom.data.joint import MultimodalSamples
 from fedloom.data.containers import FederatedDataset
+from fedloom.data.datasets.duet import THINGS, load
 from fedloom.data.io.sound import band_spectrograms
+from fedloom.data.joint import MultimodalSamples
 from fedloom.errors import BadInput
 
 FEW: dict[str, Any] = {"per_class": 6, "test_per_class": 5, "seed": 7}
@@ -127,10 +127,7 @@ def test_siblings_are_alike_in_one_modality() -> None:
 
 
 def test_skew() -> None:
-    counts = {
-        s: np.bincount(joint(load(per_class=40, test_per_class=3, skew=s), "train").labels)
-        for s in (0, 0.5, 1)
-    }
+    counts = {s: np.bincount(joint(load(per_class=40, test_per_class=3, skew=s), "train").labels) for s in (0, 0.5, 1)}
     assert set(counts[0]) == {40}
     assert (counts[0.5].max(), counts[0.5].min()) == (40, 13)
     assert (counts[1].max(), counts[1].min()) == (40, 4)

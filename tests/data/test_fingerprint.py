@@ -36,9 +36,7 @@ def there(tmp_path: Path) -> Path:
     (root / "labels.json").symlink_to(far / "names.json")
     (root / "linked").symlink_to(far / "scans")
     one = picture(far / "loose" / "one.png", 0, 9)
-    table = pa.table(
-        {"image": [{"bytes": None, "path": "../far/loose/one.png"}] * 4, "label": ["boa", "adder"] * 2}
-    )
+    table = pa.table({"image": [{"bytes": None, "path": "../far/loose/one.png"}] * 4, "label": ["boa", "adder"] * 2})
     pq.write_table(table, root / "images_train.parquet")
     assert one.is_file()
     return tmp_path
@@ -156,11 +154,11 @@ def test_words_that_are_no_paths(tmp_path: Path) -> None:
 
 READER = """
 from own_helper import NAMES, texts
-from fedloom.data.containers import Scene
+from fedloom.data.containers import FederatedDataset
 
 def load(root, table=None):
     held = texts()
-    return Scene("own", NAMES, {"text": held}, {"text": held})
+    return FederatedDataset("own", NAMES, {"text": held}, {"text": held})
 """
 HELPER = """
 import numpy as np
@@ -193,9 +191,7 @@ def test_a_corrected_reader_reads_anew(
     names = [name for name in sys.modules if name.startswith("own_")]
     try:
         assert cached_dataset(data).class_names == ("a", "b")
-        old, new = (
-            ('"own", NAMES', '"own", ("c", "d")') if corrected == "reader" else ('("a", "b")', '("c", "d")')
-        )
+        old, new = ('"own", NAMES', '"own", ("c", "d")') if corrected == "reader" else ('("a", "b")', '("c", "d")')
         files[corrected].write_text(files[corrected].read_text().replace(old, new))
         assert fingerprint("own", str(tmp_path), {})["code"] != fingerprint("flora", None, {})["code"]
         for name in [name for name in sys.modules if name.startswith("own_")]:

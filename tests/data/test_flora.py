@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedloom.data.containers import FederatedDataset, ImageSet, TextSet
 from fedloom.data.datasets.flora import load
 from fedloom.data.datasets.flora_drawing import SPECIES, describe, draw_flowers, render
 from fedloom.data.datasets.flora_pairs import draw_pairs, look_closer, show, tell
-from fedloom.data.containers import ImageSet, FederatedDataset, TextSet
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
 
@@ -99,32 +99,23 @@ def test_pairs_lie_in_the_order_of_their_species() -> None:
     for c, kind in enumerate(SPECIES):
         words = " ".join(pairs.captions[20 * c : 20 * c + 20])
         assert all(f"{colour} petals" in words for colour in kind.colours)
-        assert {
-            w for w in words.replace("petals", "").split() if w in {"three", "four", "five", "six", "eight"}
-        } == {{3: "three", 4: "four", 5: "five", 6: "six", 8: "eight"}[kind.petals]}
+        assert {w for w in words.replace("petals", "").split() if w in {"three", "four", "five", "six", "eight"}} == {
+            {3: "three", 4: "four", 5: "five", 6: "six", 8: "eight"}[kind.petals]
+        }
 
 
 def test_captions_tell_pictures_apart() -> None:
     """Most captions are of one picture alone, none names a species, all are short; pictures show what they say."""
     rng = np.random.default_rng(0)
     sights = look_closer(np.arange(200) % 10, rng)
-    assert (
-        len(
-            {(s.flower.species, s.flower.colour, s.size, s.place, s.ground, s.visitor, s.bud) for s in sights}
-        )
-        > 195
-    )
+    assert len({(s.flower.species, s.flower.colour, s.size, s.place, s.ground, s.visitor, s.bud) for s in sights}) > 195
     captions = [tell(s, rng) for s in sights]
     assert len(set(captions)) > 180
     assert max(len(c.split()) for c in captions) <= 22
     assert not {kind.name for kind in SPECIES} & {w for c in captions for w in c.split()}
-    night, snow = (
-        np.mean([show(s, 16, rng).mean() for s in sights if s.ground == g]) for g in ("at night", "in snow")
-    )
+    night, snow = (np.mean([show(s, 16, rng).mean() for s in sights if s.ground == g]) for g in ("at night", "in snow"))
     assert night < 80 < 180 < snow
-    left = next(
-        s for s in sights if (s.place, s.ground, s.visitor, s.bud) == ("at upper left", "at night", "", "")
-    )
+    left = next(s for s in sights if (s.place, s.ground, s.visitor, s.bud) == ("at upper left", "at night", "", ""))
     picture = show(left, 16, rng).astype(int)
     assert picture[:8, :8].mean() > picture[8:, 8:].mean()
 
@@ -138,9 +129,7 @@ def test_texts_with_a_label_space_of_their_own(pairs: int) -> None:
     assert not family.one_label_space
     assert family.names_of("image") == species.class_names
     assert [len(s.names_of("text")) for s in (species, family, colour)] == [10, 5, 7]
-    assert np.array_equal(
-        family.labelled("train", "text").labels, species.labelled("train", "text").labels // 2
-    )
+    assert np.array_equal(family.labelled("train", "text").labels, species.labelled("train", "text").labels // 2)
     texts = colour.train["text"]
     assert isinstance(texts, TextSet)
     assert all(f"{colour.text_class_names[label]} petals" in t for t, label in zip(texts.texts, texts.labels))

@@ -43,9 +43,7 @@ def columns(**more: object) -> dict[str, object]:
     return {"text_column": "report", "label_column": "kind", "size": 16, "generic_share": 0, **more}
 
 
-def table(
-    path: Path, images: list[object], labels: list[object], metadata: dict[str, str] | None = None
-) -> Path:
+def table(path: Path, images: list[object], labels: list[object], metadata: dict[str, str] | None = None) -> Path:
     data = pa.table({"image": images, "label": labels})
     pq.write_table(data.replace_schema_metadata(metadata), path)
     return path
@@ -77,9 +75,7 @@ def test_one_modality_and_held_out_test(silo: Path) -> None:
     images = load(images_train=silo / "images" / "train", size=16, test_share=0.25, generic_share=0)
     assert {m: len(s) for m, s in images.train.items()} == {"image": 9}
     assert images.test["image"].labels.tolist() == [0, 1, 2]
-    texts = load(
-        silo, texts_train="texts_train.csv", text_column="report", label_column="kind", test_share=0.5
-    )
+    texts = load(silo, texts_train="texts_train.csv", text_column="report", label_column="kind", test_share=0.5)
     assert {m: len(s) for m, s in texts.train.items()} == {"text": 3}
     assert texts.generic is not None
     assert (len(texts.generic.texts), len(texts.generic.images)) == (3, 0)

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from conftest import picture, truncate
-from fedloom.data.io import walk as walking
-from fedloom.data.datasets.folder import load
-from fedloom.data.notes import data_notes
 from fedloom.data.containers import FederatedDataset
+from fedloom.data.datasets.folder import load
+from fedloom.data.io import walk as walking
 from fedloom.data.io.walk import walk
+from fedloom.data.notes import data_notes
 from fedloom.errors import BadInput
 
 NAMES = ("adder", "boa", "cobra")
@@ -88,19 +88,14 @@ def test_pictures_of_other_endings_are_read(root: Path, ending: str) -> None:
             shown.save(file.with_suffix(f".{ending}"), {"jfif": "JPEG", "jpe": "JPEG"}.get(ending))
         file.unlink()
     scene = read(root)
-    assert (
-        np.bincount(np.concatenate([s["image"].labels for s in (scene.train, scene.test)])).tolist()
-        == [6] * 3
-    )  # type: ignore[union-attr]
+    assert np.bincount(np.concatenate([s["image"].labels for s in (scene.train, scene.test)])).tolist() == [6] * 3  # type: ignore[union-attr]
 
 
 def test_a_class_without_a_picture_is_refused_by_name(root: Path) -> None:
     for file in (root / "images" / "boa").iterdir():
         file.rename(file.with_suffix(".heic"))
     (root / "images" / "adder" / "list.txt").write_text("x")
-    with pytest.raises(
-        BadInput, match=r"boa: none of its 6 files is read as a picture \(6 \.heic\)\. Convert"
-    ):
+    with pytest.raises(BadInput, match=r"boa: none of its 6 files is read as a picture \(6 \.heic\)\. Convert"):
         read(root)
     assert read(root, classes=["adder", "cobra"]).class_names == ("adder", "cobra")
     told = data_notes(read(root, on_bad="skip"))
@@ -152,9 +147,7 @@ def test_what_is_no_file_is_refused_or_counted(root: Path, kind: str) -> None:
         os.mkfifo(odd)  # to open it would wait for ever
     else:
         odd.symlink_to(odd if kind == "loop" else root / "gone")
-    says = {"pipe": "no file but a folder, pipe", "loop": "symbolic links"}.get(
-        kind, "a link to a file that is not"
-    )
+    says = {"pipe": "no file but a folder, pipe", "loop": "symbolic links"}.get(kind, "a link to a file that is not")
     with pytest.raises(BadInput, match=rf"boa/{odd.name}: .*{says}"):
         read(root)
     scene = read(root, on_bad="skip")
@@ -242,9 +235,7 @@ def test_what_is_in_both_parts_or_under_two_labels_is_counted(root: Path) -> Non
         for name in NAMES:
             (root / "images" / part / name).mkdir(parents=True)
             for i in numbers:
-                shutil.copy(
-                    root / "all" / name / f"p{i:03d}.jpg", root / "images" / part / name / f"{part}{i}.jpg"
-                )
+                shutil.copy(root / "all" / name / f"p{i:03d}.jpg", root / "images" / part / name / f"{part}{i}.jpg")
     shutil.copy(root / "all" / "boa" / "p000.jpg", root / "images" / "train" / "adder" / "wrong.jpg")
     for part in ("train", "test"):
         rows = [f"{part} {name},{name}\n" for name in NAMES] + ["the same,boa\n"]
@@ -269,9 +260,7 @@ def test_a_validation_part_is_the_test_part_where_there_is_none(root: Path, val:
     parts(root, "train", val)
     scene = read(root)
     assert (count(scene), count(scene, "test")) == (18, 18)
-    assert any(
-        line.startswith("No test part: ") and f"images/{val} takes" in line for line in data_notes(scene)
-    )
+    assert any(line.startswith("No test part: ") and f"images/{val} takes" in line for line in data_notes(scene))
     joined = read(root, use_val=True)
     assert count(joined) + count(joined, "test") == 36
     assert "No test part of pictures: 20% of every class is held out" in data_notes(joined)
@@ -350,12 +339,8 @@ def test_pictures_that_lie_elsewhere_beside_texts_are_not_passed_over(root: Path
     for name in NAMES:
         (root / "images" / name).rename(root / place / name)
     (root / "images").rmdir()
-    (root / "texts_train.csv").write_text(
-        "text,label\n" + "".join(f"a {n} {i},{n}\n" for n in NAMES for i in range(6))
-    )
-    with pytest.raises(
-        BadInput, match=r"pictures lie in \w+.*, where none are looked for. Put the class folders into"
-    ):
+    (root / "texts_train.csv").write_text("text,label\n" + "".join(f"a {n} {i},{n}\n" for n in NAMES for i in range(6)))
+    with pytest.raises(BadInput, match=r"pictures lie in \w+.*, where none are looked for. Put the class folders into"):
         read(root)
     assert read(root, texts_train="texts_train.csv").train.keys() == {"text"}
 

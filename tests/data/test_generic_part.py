@@ -7,8 +7,15 @@ import pytest
 
 from conftest import COLOURS
 from fedloom.data.captions import telling_words
-from fedloom.data.public_split import Condenser, colour_caption, confuse, look_alikes, split_generic, stratified
 from fedloom.data.containers import ImageSet, TextSet
+from fedloom.data.public_split import (
+    Condenser,
+    colour_caption,
+    confuse,
+    look_alikes,
+    split_generic,
+    stratified,
+)
 from fedloom.errors import BadInput
 
 NAMES = ("apple pie", "tacos", "soup", "rice")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from conftest import SLICES, picture
+from fedloom.data.containers import ImageSet, TextSet
 from fedloom.data.datasets.caption_parquet import load as caption_parquet
 from fedloom.data.datasets.mixed import load
 from fedloom.data.registry import load_pairs
-from fedloom.data.containers import ImageSet, TextSet
 from fedloom.errors import BadInput
 
 Set = dict[str, Any]

@@ -15,14 +15,14 @@ import pytest
 from conftest import picture
 from fedloom.cli.main import main
 from fedloom.data.assemble import chosen_classes
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.datasets.folder import load
 from fedloom.data.registry import load_dataset
-from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput, printable, unknown
-from fedloom.seeding import stream_seed
+from fedloom.experiment.silo_data import match_classes
 from fedloom.runs.disk import append_line, json_text, write_atomic
 from fedloom.runs.folder import RunFolder
-from fedloom.experiment.silo_data import match_classes
+from fedloom.seeding import stream_seed
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 NAMES = ("adder", "boa", "cobra")
@@ -51,9 +51,7 @@ def file(path: Path, labels: list[object], names: list[str] | None = None, kind:
         name = label if names is None else names[label]  # type: ignore[index]
         colour = sorted(names or {str(x) for x in labels}).index(str(name))
         cells.append(picture(path.parent / "one.png", colour, n, side=(8, 8)).read_bytes())
-    content = json.dumps(
-        names if kind == "label_names" else {"info": {"features": {"label": {"names": names}}}}
-    )
+    content = json.dumps(names if kind == "label_names" else {"info": {"features": {"label": {"names": names}}}})
     table = pa.table({"image": cells, "label": labels})
     pq.write_table(table.replace_schema_metadata({kind: content} if names else None), path)
 
@@ -74,9 +72,7 @@ def test_labels_stay_as_written(tmp_path: Path, label: str) -> None:
 def test_01_and_1_are_two(tmp_path: Path) -> None:
     scene = labelled(tmp_path, "01", "1", "10", "9" * 5000)
     assert scene.class_names == ("01", "1", "10", "9" * 5000) or scene.class_names[:3] == ("1", "01", "10")
-    assert scene.test["text"].labels.tolist() == [
-        scene.class_names.index(n) for n in ("01", "1", "10", "9" * 5000)
-    ]
+    assert scene.test["text"].labels.tolist() == [scene.class_names.index(n) for n in ("01", "1", "10", "9" * 5000)]
     with pytest.raises(BadInput, match=r"classes: 1 is no text, as YAML reads .* 01"):
         labelled(tmp_path, "01", "1", classes=[1])
 
@@ -100,9 +96,7 @@ def test_invisible_differences_are_none(tmp_path: Path, other: str) -> None:
 
 @pytest.mark.parametrize(("one", "other"), [("Cat", "cat"), ("a_b", "a b"), ("❤", "❤\ufe0f")])
 def test_visible_differences_are_refused(tmp_path: Path, one: str, other: str) -> None:
-    with pytest.raises(
-        BadInput, match=r"texts_train\.csv row 3: label .* but .*row 2: they differ only by case"
-    ):
+    with pytest.raises(BadInput, match=r"texts_train\.csv row 3: label .* but .*row 2: they differ only by case"):
         labelled(tmp_path, one, other)
 
 
@@ -148,10 +142,7 @@ def test_upmc_in_either_form(upmc: Path) -> None:
     for part in ("train", "test"):
         (upmc / "images" / part / "tacos").rename(upmc / "images" / part / NFD)
         titles = upmc / "texts" / f"{part}_titles.csv"
-        lines = [
-            f"{line[:-5]}{NFC}" if line.endswith("tacos") else line
-            for line in titles.read_text().splitlines()
-        ]
+        lines = [f"{line[:-5]}{NFC}" if line.endswith("tacos") else line for line in titles.read_text().splitlines()]
         titles.write_text("\n".join(lines), encoding="utf-8")
     scene = load_dataset("upmc_food101", upmc, size=8, generic_share=0)
     assert scene.class_names == ("apple pie", NFC)
@@ -177,9 +168,7 @@ def test_label_names_in_another_order(tmp_path: Path) -> None:
         scene = load(tmp_path, size=8, generic_share=0)
         assert scene.class_names == NAMES
         assert scene.test["image"].labels.tolist() == [2, 0, 1]
-    (tmp_path / "labels.json").write_text(
-        '["boa", "Cobra", "adder"]'
-    )  # the file's own numbers mean its own names
+    (tmp_path / "labels.json").write_text('["boa", "Cobra", "adder"]')  # the file's own numbers mean its own names
     scene = load(tmp_path, size=8, generic_share=0)
     assert scene.class_names == ("boa", "Cobra", "adder")
     assert scene.train["image"].labels.tolist() == [2, 0, 1, 2]
@@ -195,9 +184,7 @@ def test_label_names_that_are_others(tmp_path: Path) -> None:
         load(tmp_path, size=8)
     (tmp_path / "images_test.parquet").unlink()
     (tmp_path / "labels.json").write_text('["Natter", "Boa", "Kobra"]')
-    with pytest.raises(
-        BadInput, match=r"images_train\.parquet row 0: unknown label 'adder'.* those of .*labels\.json"
-    ):
+    with pytest.raises(BadInput, match=r"images_train\.parquet row 0: unknown label 'adder'.* those of .*labels\.json"):
         load(tmp_path, size=8)
 
 
@@ -233,9 +220,7 @@ def test_two_lists_in_two_places(tmp_path: Path) -> None:
     options = {"size": 8, "test_share": 0.5, "generic_share": 0, **parts}
     assert load(**options).class_names == ("boa", "cobra", "adder")  # type: ignore[arg-type]
     (tmp_path / "b" / "labels.json").write_text('["adder", "boa", "cobra"]')
-    with pytest.raises(
-        BadInput, match=r"a/labels\.json and .*b/labels\.json: not the same names in the same order"
-    ):
+    with pytest.raises(BadInput, match=r"a/labels\.json and .*b/labels\.json: not the same names in the same order"):
         load(**options)  # type: ignore[arg-type]
     assert load(**options, labels_file=tmp_path / "b" / "labels.json").class_names == NAMES  # type: ignore[arg-type]
 
@@ -269,19 +254,13 @@ def test_numbers_beside_folders(tmp_path: Path) -> None:
     scene = labelled(tmp_path, "1", "2", size=8)
     assert scene.test["text"].labels.tolist() == [1, 2]
     (said,) = scene.notes["numbers_as_labels"]
-    assert said.startswith(
-        f"{tmp_path / 'texts_train.csv'}: labels are numbers, counted from 0 in the classes of "
-    )
-    assert said.endswith(
-        "images: 1 = boa, 2 = cobra; none is 0 = adder: if they count from 1, write the names instead"
-    )
+    assert said.startswith(f"{tmp_path / 'texts_train.csv'}: labels are numbers, counted from 0 in the classes of ")
+    assert said.endswith("images: 1 = boa, 2 = cobra; none is 0 = adder: if they count from 1, write the names instead")
     assert "none is" not in labelled(tmp_path, "0", "2", size=8).notes["numbers_as_labels"][0]
     assert labelled(tmp_path, "boa", "cobra", size=8).notes["numbers_as_labels"] == []
 
 
-@pytest.mark.parametrize(
-    "label", ["3", "01", "1.0", "-1", "\u0661", "²", "9" * 5000], ids=lambda s: ascii(s)[:12]
-)
+@pytest.mark.parametrize("label", ["3", "01", "1.0", "-1", "\u0661", "²", "9" * 5000], ids=lambda s: ascii(s)[:12])
 def test_numbers_that_are_none(tmp_path: Path, label: str) -> None:
     beside(tmp_path, NAMES)
     says = "Numbers count from 0: where yours count from 1" if label == "3" else r"Or an index 0\.\.2"
@@ -329,9 +308,7 @@ def test_file_names_that_are_not_utf8(tmp_path: Path) -> None:
 
 def test_class_names_that_are_not_utf8(tmp_path: Path) -> None:
     beside(tmp_path, (os.fsdecode(b"caf\xe9"), "tea"))
-    with pytest.raises(
-        BadInput, match=r"images: class name 1 of 2, 'caf.udce9', is not UTF-8 text: rename it"
-    ):
+    with pytest.raises(BadInput, match=r"images: class name 1 of 2, 'caf.udce9', is not UTF-8 text: rename it"):
         load(tmp_path)
     (tmp_path / "labels.json").write_text('["tea", "\\ud800"]')
     with pytest.raises(BadInput, match=r"labels\.json: class name 2 of 2.*is not UTF-8 text"):

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedloom.data.containers import FederatedDataset, TextSet
 from fedloom.data.datasets.flora import load as flora
 from fedloom.data.notes import data_notes, lines
-from fedloom.data.containers import FederatedDataset, TextSet
 
 
 def test_a_sound_set_says_nothing() -> None:
     assert data_notes(flora(size=12, images=20, texts=20, test=20, generic=20, reference=20)) == []
-    assert (
-        lines({"task": "acted", "speakers_train": 9, "unreadable_images": 0, "unreadable_examples": []}) == []
-    )
+    assert lines({"task": "acted", "speakers_train": 9, "unreadable_images": 0, "unreadable_examples": []}) == []
 
 
 def test_counts_of_every_kind_of_reader() -> None:
     assert lines({"unreadable_images": 2, "unreadable_examples": ["a.jpg", "b.jpg"]}) == [
         "Unreadable pictures, left out: 2, such as a.jpg, b.jpg"
     ]
-    assert lines(
-        {"missing_clips": 1, "skipped_examples": ["c.wav: there is no such file"], "silent_clips": 3}
-    ) == [
+    assert lines({"missing_clips": 1, "skipped_examples": ["c.wav: there is no such file"], "silent_clips": 3}) == [
         "Missing clips, left out: 1, such as c.wav: there is no such file",
         "Clips without any sound: 3",
     ]
@@ -37,12 +33,8 @@ def test_counts_of_every_kind_of_reader() -> None:
 
 
 def test_sets_within_sets_and_readers_from_elsewhere() -> None:
-    assert lines({"pair": {"captions_empty": 1}, "text": {"empty_texts": 0}}) == [
-        "pair: Empty captions, left out: 1"
-    ]
-    assert lines(
-        {"slides_without_tissue": 3, "scanner": "old\nand new", "odd": list("abcdefg"), "none": None}
-    ) == [
+    assert lines({"pair": {"captions_empty": 1}, "text": {"empty_texts": 0}}) == ["pair: Empty captions, left out: 1"]
+    assert lines({"slides_without_tissue": 3, "scanner": "old\nand new", "odd": list("abcdefg"), "none": None}) == [
         "Slides without tissue: 3",
         "Scanner: old and new",
         "Odd: a, b, c, d, e and 2 more",

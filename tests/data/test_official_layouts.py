@@ -9,17 +9,15 @@ import numpy as np
 import pytest
 
 from conftest import picture, truncate
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.datasets.flowers102 import NAMES
 from fedloom.data.registry import load_dataset
-from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput
 
 
 def sizes(scene: FederatedDataset) -> dict[str, int]:
     parts = {
-        f"{part} {m}": len(s)
-        for part, sets in (("train", scene.train), ("test", scene.test))
-        for m, s in sets.items()
+        f"{part} {m}": len(s) for part, sets in (("train", scene.train), ("test", scene.test)) for m, s in sets.items()
     }
     return parts | {"generic": len(scene.generic.labels) if scene.generic else 0}
 
@@ -40,9 +38,7 @@ def test_food101(food: Path) -> None:
 
 
 def test_food101_subset_and_cap(food: Path) -> None:
-    scene = load_dataset(
-        "food101", food, size=16, classes=["ceviche", "apple_pie"], per_class=3, generic_share=0
-    )
+    scene = load_dataset("food101", food, size=16, classes=["ceviche", "apple_pie"], per_class=3, generic_share=0)
     assert scene.class_names == ("ceviche", "apple pie")
     assert sizes(scene) == {"train image": 6, "test image": 4, "generic": 0}
     assert scene.prompt(0) == "A picture of ceviche."
@@ -80,9 +76,7 @@ def test_food101_complaints(food: Path) -> None:
     with pytest.raises(BadInput, match=r"train\.txt: entry 'cevich/1'.*Did you mean 'ceviche'"):
         load_dataset("food101", food)
     (food / "meta" / "classes.txt").unlink()
-    with pytest.raises(
-        BadInput, match=r"classes\.txt: there is no such file. Expected layout: images/<class>"
-    ):
+    with pytest.raises(BadInput, match=r"classes\.txt: there is no such file. Expected layout: images/<class>"):
         load_dataset("food101", food)
     with pytest.raises(BadInput, match=r"no such folder\. Expected layout"):
         load_dataset("food101", food / "nowhere")
@@ -178,9 +172,7 @@ def test_flowers_complaints(flowers: Path) -> None:
     skipped = load_dataset("flowers102", flowers, on_bad="skip", generic_share=0)
     assert len(skipped.train["image"]) == 11
     savemat(flowers / "setid.mat", {"trnid": [[1]], "valid": [[99]], "tstid": [[2]]})
-    with pytest.raises(
-        BadInput, match=r"setid\.mat: image number 99, but imagelabels\.mat has labels for 1\.\.24"
-    ):
+    with pytest.raises(BadInput, match=r"setid\.mat: image number 99, but imagelabels\.mat has labels for 1\.\.24"):
         load_dataset("flowers102", flowers)
     savemat(flowers / "setid.mat", {"trnid": [[1]]})
     with pytest.raises(BadInput, match="no variable 'valid'"):

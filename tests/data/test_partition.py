@@ -171,9 +171,7 @@ def test_shards_are_runs_of_neighbours(n: int, clients: int, pieces: int) -> Non
     runs = np.array_split(np.arange(n), pieces)
     for k, own in enumerate(split.indices):
         whole = [run for run in runs if np.isin(run, own).all()]
-        assert len(whole) == (
-            each if k < clients - 1 else pieces - each * (clients - 1)
-        )  # leftovers to the last
+        assert len(whole) == (each if k < clients - 1 else pieces - each * (clients - 1))  # leftovers to the last
         assert sum(map(len, whole)) == len(own)  # no shard is cut
     assert split.counts(1).sum() == n
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from test_decoding import encoded
 
-from fedloom.data.io.decode import decode, decode_all
 from fedloom.data.datasets.folder import load
+from fedloom.data.io.decode import decode, decode_all
 from fedloom.data.notes import data_notes
 from fedloom.errors import BadInput
 
@@ -77,9 +77,7 @@ def test_a_scale_that_fits_nothing_is_refused_and_one_without_effect_told(tmp_pa
     assert "Nearly black: no pixel of any picture is brighter than 9 of 255" in told
 
 
-@pytest.mark.parametrize(
-    "value", [[1, 0], [0], "0,1", [0, float("nan")], [0, 0], 5, ["a", "b"], [False, True]]
-)
+@pytest.mark.parametrize("value", [[1, 0], [0], "0,1", [0, float("nan")], [0, 0], 5, ["a", "b"], [False, True]])
 def test_a_scale_is_two_numbers(tmp_path: Path, value: Any) -> None:
     with pytest.raises(BadInput, match=r"range=.*allowed: \[black, white\]"):
         read(tmp_path, range=value)
@@ -189,17 +187,13 @@ def tiff(values: np.ndarray[Any, Any], **tags: int) -> bytes:
 )
 def test_zero_is_white(values: np.ndarray[Any, Any], scale: Any) -> None:
     """As X-rays and scans have it: turned round within the scale, whatever the depth."""
-    plain, turned = (
-        decode(data, 8, scale).astype(int) for data in (tiff(values, t262=1), tiff(values, t262=0))
-    )
+    plain, turned = (decode(data, 8, scale).astype(int) for data in (tiff(values, t262=1), tiff(values, t262=0)))
     assert np.abs(plain + turned - 255).max() <= 1
     assert plain[0, 0, 0] < 20 < 235 < turned[0, 0, 0]
 
 
 def test_bytes_with_a_sign_are_refused() -> None:
-    data = encoded(
-        Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)), "TIFF", tiffinfo={SAMPLE_FORMAT: 2}
-    )
+    data = encoded(Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)), "TIFF", tiffinfo={SAMPLE_FORMAT: 2})
     with pytest.raises(BadInput, match="8 bits with a sign"):
         decode_all([data], ["x.tif"], 8)
 
@@ -212,13 +206,9 @@ def test_colours_are_not_told_to_state_a_range(tmp_path: Path) -> None:
             rows = b"".join(b"\0" + struct.pack(">12H", *([100 * i + 500] * 12)) for _ in range(4))
             head = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
             blocks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-            png = b"".join(
-                struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in blocks
-            )
+            png = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in blocks)
             (tmp_path / "images" / name / f"{i}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + png)
-    with pytest.raises(
-        BadInput, match="convert them to 8 bits a colour; if they are meant to be dark"
-    ) as error:
+    with pytest.raises(BadInput, match="convert them to 8 bits a colour; if they are meant to be dark") as error:
         load(tmp_path, size=8)
     assert "range=[0, 65535]" in str(error.value)
     load(tmp_path, size=8, range=[0, 65535])

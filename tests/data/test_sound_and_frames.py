@@ -167,9 +167,7 @@ def test_frames_and_sound_of_a_video(tmp_path: Path) -> None:
     assert whole.dtype == np.uint8
     assert whole.mean(axis=(1, 2, 3)) == pytest.approx([40, 120, 200], abs=6)  # the red edge is cut away
     assert video_frames(path, 1, 32).mean() == pytest.approx(120, abs=6)  # the middle one
-    assert video_frames(path, 2, 16, start=1.0, end=3.0).mean(axis=(1, 2, 3)) == pytest.approx(
-        [120, 200], abs=6
-    )
+    assert video_frames(path, 2, 16, start=1.0, end=3.0).mean(axis=(1, 2, 3)) == pytest.approx([120, 200], abs=6)
     five = video_frames(path, 5, 16)  # there are three: the last one again
     assert five.mean(axis=(1, 2, 3)) == pytest.approx([40, 120, 200, 200, 200], abs=6)
     assert (five[3:] == five[2]).all()
@@ -206,9 +204,7 @@ def test_folders_of_frames(tmp_path: Path) -> None:
     means = folder_frames(folder, 4, 16).mean(axis=(1, 2, 3))
     assert means == pytest.approx([10, 60, 110, 210], abs=2)
     assert folder_frames(folder, 2, 16).mean(axis=(1, 2, 3)) == pytest.approx([60, 210], abs=2)
-    assert folder_frames(folder, 6, 16).mean(axis=(1, 2, 3)) == pytest.approx(
-        [10, 60, 110, 210, 210, 210], abs=2
-    )
+    assert folder_frames(folder, 6, 16).mean(axis=(1, 2, 3)) == pytest.approx([10, 60, 110, 210, 210, 210], abs=2)
     truncate(picture(folder / "00004.jpg", 1, 0, side=(64, 64)))
     with pytest.raises(Unreadable, match=r"00004\.jpg: "):
         folder_frames(folder, 4, 16)
@@ -238,9 +234,7 @@ def test_choose() -> None:
 
 
 @pytest.mark.parametrize("name", ["soundfile", "av"])
-def test_what_is_not_installed_is_never_skipped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_what_is_not_installed_is_never_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     wav = tmp_path / "a.wav"
     soundfile.write(wav, sine(440, 0.1), 16000)
     clip = Clip("a", 0, wav, make_video(tmp_path / "a.mp4", (9,), ()))

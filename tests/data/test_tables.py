@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import picture
-from fedloom.data.datasets.caption_parquet import read_caption_parquet
 from fedloom.data.captioned import Captioned
+from fedloom.data.datasets.caption_parquet import read_caption_parquet
 from fedloom.data.io.decode import decode_all
 from fedloom.data.io.files import on_disk, read_json, read_lines, read_names, read_text
 from fedloom.data.io.parquet import read_parquet
@@ -223,14 +223,10 @@ def pixels(tmp_path: Path) -> bytes:
     ],
     ids=str,
 )
-def test_types_of_parquet_columns(
-    tmp_path: Path, pixels: bytes, image: pa.DataType, label: pa.DataType
-) -> None:
+def test_types_of_parquet_columns(tmp_path: Path, pixels: bytes, image: pa.DataType, label: pa.DataType) -> None:
     cells = [{"bytes": pixels, "path": None}] * 2 if pa.types.is_struct(image) else [pixels] * 2
     path = tmp_path / "t.parquet"
-    pq.write_table(
-        pa.table({"image": pa.array(cells, image), "label": pa.array(["cat", "dog"], label)}), path
-    )
+    pq.write_table(pa.table({"image": pa.array(cells, image), "label": pa.array(["cat", "dog"], label)}), path)
     raw = read_parquet(path)
     assert raw.items == [pixels, pixels]
     assert raw.written == ["cat", "dog"]
@@ -285,9 +281,7 @@ def test_parquet_columns_twice(tmp_path: Path) -> None:
 def test_bytes_that_are_no_picture(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     for source in (b"no picture", tmp_path / "a.png"):
-        with pytest.raises(
-            BadInput, match=r"cannot read picture here: no picture, or of a format that is not known"
-        ):
+        with pytest.raises(BadInput, match=r"cannot read picture here: no picture, or of a format that is not known"):
             decode_all([source], ["here"], 8)
 
 
@@ -318,9 +312,7 @@ def test_quotes_that_swallow_something(tmp_path: Path, rows: str, says: str) -> 
 
 def test_texts_of_several_lines_are_read(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
-    path.write_text(
-        'text,label\n"One line,\nanother, with a comma\nand a third",rose\n"he said ""so"", twice",tulip\n'
-    )
+    path.write_text('text,label\n"One line,\nanother, with a comma\nand a third",rose\n"he said ""so"", twice",tulip\n')
     rows = read_columns(path, ("text", "label"))
     assert [fields[1] for _, fields in rows] == ["rose", "tulip"]
     assert rows[0][1][0].count("\n") == 2

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.config import Config, load_config
+from fedloom.config.silo import HostSettings
 from fedloom.deployment import pki
 from fedloom.deployment.events import follow, standing
 from fedloom.deployment.job import Job, event_file
-from fedloom.config.silo import HostSettings
 from fedloom.deployment.silo import SiloSupervisor
 from fedloom.deployment.submit import hand_over
 from fedloom.deployment.superlink import SuperLink
@@ -46,9 +46,7 @@ class Federation:
         """A silo that is up; one that does not compute need not import what models are made of."""
         initialiser = "fedloom.experiment.clients:settle_worker" if computes else None
         settings = {"name": name, "threads": 1, "initialiser": initialiser, "recipe": None}
-        made = SiloSupervisor(
-            name, self.root / name, self.link.address, kit, False, settings, self.said.append
-        )
+        made = SiloSupervisor(name, self.root / name, self.link.address, kit, False, settings, self.said.append)
         self._stack.callback(made.stop)
         made.start()
         return made

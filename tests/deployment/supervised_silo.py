@@ -28,9 +28,7 @@ MISTRUST = (
     "Exit Code: 305\n[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get local issuer "
     "certificate (_ssl.c:1006)"
 )
-NO_TLS = (
-    "Exit Code: 305\nSSL/TLS handshake error: [SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)"
-)
+NO_TLS = "Exit Code: 305\nSSL/TLS handshake error: [SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)"
 STAND_IN = """
 import sys, time
 for line in sys.stdin if sys.argv[1] == "-" else open(sys.argv[1]):
@@ -65,9 +63,7 @@ class Silo:
             "kit": self.kit,
             "insecure": False,
         }
-        return SiloSupervisor(
-            **{**given, "worker_settings": {"threads": 2}, "say": self.said.append, **changes}
-        )
+        return SiloSupervisor(**{**given, "worker_settings": {"threads": 2}, "say": self.said.append, **changes})
 
     def _child(self, argv: list[str], *, log: Path, **options: Any) -> Child:
         orders = self.root / f"{log.stem}.orders"

@@ -125,9 +125,7 @@ def test_a_file_that_is_there_twice(fab: bytes) -> None:
         assert not is_ours(out.getvalue())
 
 
-def test_a_run_with_other_code_is_passed_over_and_logged(
-    fab: bytes, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_with_other_code_is_passed_over_and_logged(fab: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     given = {"good": fab, "evil": changed(fab, {"sitecustomize.py": "import os"})}
     get = only_ours(lambda name, run: SimpleNamespace(content=given[name]))
     assert get("good", 5).content == fab

@@ -217,9 +217,7 @@ def test_how_a_run_stands(path: Path) -> None:
     assert standing(path) == {**now, "state": "done", "error": None}
 
 
-def test_one_that_died_and_one_that_ended_while_we_looked(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_died_and_one_that_ended_while_we_looked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(path, {"event": "process", "pid": dead()})
     assert standing(path)["state"] == "died"
 

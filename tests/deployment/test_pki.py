@@ -117,9 +117,7 @@ def test_a_silos_own_endpoint_is_believed_by_itself_alone(keys: Path) -> None:
 def test_a_host_the_certificate_is_not_good_for_is_told_before_silos_find_out(keys: Path) -> None:
     for good in (HOST, HOST.upper(), "127.0.0.1"):
         pki.check_host(keys, good)
-    with pytest.raises(
-        BadInput, match=r"host '10.9.9.9': .*server.crt .* allowed: fed.example.org, 10.1.2.3, loc"
-    ):
+    with pytest.raises(BadInput, match=r"host '10.9.9.9': .*server.crt .* allowed: fed.example.org, 10.1.2.3, loc"):
         pki.check_host(keys, "10.9.9.9")
     pki.init(keys.parent / "wild", ["*.example.org"])
     pki.check_host(keys.parent / "wild", HOST)
@@ -138,9 +136,7 @@ def test_an_authority_is_not_replaced(keys: Path) -> None:
     assert all(p.read_bytes() == data for p, data in before.items() if p.exists())
 
 
-@pytest.mark.parametrize(
-    "host", ["", "two words", "https://fed.example.org", "fed.example.org:9092", "bücher.de"]
-)
+@pytest.mark.parametrize("host", ["", "two words", "https://fed.example.org", "fed.example.org:9092", "bücher.de"])
 def test_a_host_that_is_none_is_refused_and_nothing_made(tmp_path: Path, host: str) -> None:
     with pytest.raises(BadInput, match=f"host {host!r}, allowed: an address, or a name"):
         pki.init(tmp_path / "pki", [host])
@@ -227,9 +223,7 @@ def test_a_certificate_of_tomorrow_is_told_with_its_date(keys: Path, monkeypatch
     yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
 
     monkeypatch.setattr("fedloom.deployment.certificates.now", lambda: yesterday)
-    with pytest.raises(
-        BadInput, match=r"ca.crt is good from .*, it is .* UTC: is this machine's clock right\?"
-    ):
+    with pytest.raises(BadInput, match=r"ca.crt is good from .*, it is .* UTC: is this machine's clock right\?"):
         pki.check(keys)
 
 

@@ -276,9 +276,7 @@ def test_a_renewed_server_has_its_key_and_its_names(keys: Path) -> None:
 
 
 @pytest.mark.parametrize("days", [10.0, -1.0])
-def test_renew_alone_renews_what_needs_it(
-    keys: Path, days: float, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_renew_alone_renews_what_needs_it(keys: Path, days: float, capsys: pytest.CaptureFixture[str]) -> None:
     """Also of a federation that has ended."""
     assert "nothing ends within thirty days" in call(capsys, "pki", "renew", "--folder", keys)[1]
     pki.issue(keys, "short", days=3)
@@ -308,9 +306,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_renewed_is_left_as_it_is(
-    keys: Path, name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_renewed_is_left_as_it_is(keys: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = {file: file.read_bytes() for file in keys.rglob("*") if file.is_file()}
     args, told = REFUSED[name]
     code, out, err = call(capsys, "pki", "renew", *args, "--folder", keys)
@@ -383,7 +379,5 @@ def _renew_all(folder: Path) -> None:
 def test_a_silo_says_whose_clock_or_certificate_it_is(log: str, told: str, tmp_path: Path) -> None:
     from fedloom.deployment.supernode_log import refusal
 
-    found: Any = refusal(
-        f"CERTIFICATE_VERIFY_FAILED] certificate verify failed: {log} (_ssl.c:1006)", "h:1", tmp_path
-    )
+    found: Any = refusal(f"CERTIFICATE_VERIFY_FAILED] certificate verify failed: {log} (_ssl.c:1006)", "h:1", tmp_path)
     assert told in found.line

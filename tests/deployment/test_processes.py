@@ -116,14 +116,10 @@ def test_one_that_does_not_listen_is_made_to_stop(start: Start) -> None:
 
 
 def test_those_who_ignore_ctrl_c_as_a_shells_background_does_stop_at_once(start: Start) -> None:
-    child = start(
-        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('up'); time.sleep(900)"
-    )
+    child = start("import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('up'); time.sleep(900)")
     until(lambda: child.said() == "up\n")
     child.stop()
-    assert child.fate().endswith(
-        "was killed by signal 15"
-    )  # by the second question, not at the end of our patience
+    assert child.fate().endswith("was killed by signal 15")  # by the second question, not at the end of our patience
 
 
 def test_what_it_started_itself_ends_with_it(start: Start) -> None:
@@ -206,13 +202,9 @@ def test_ports() -> None:
         taken.bind(("127.0.0.1", port))
         taken.listen()
         for host in ("127.0.0.1", "0.0.0.0"):
-            with pytest.raises(
-                FedloomError, match=f"cannot listen at port {port} of {host}: Address already in use"
-            ):
+            with pytest.raises(FedloomError, match=f"cannot listen at port {port} of {host}: Address already in use"):
                 check_port(host, port)
-    with pytest.raises(
-        FedloomError, match=r"cannot listen at port 80 of 203.0.113.7: Cannot assign requested address"
-    ):
+    with pytest.raises(FedloomError, match=r"cannot listen at port 80 of 203.0.113.7: Cannot assign requested address"):
         check_port("203.0.113.7", 80)
 
 

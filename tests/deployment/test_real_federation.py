@@ -25,7 +25,7 @@ from fedloom.deployment.job import event_file
 from fedloom.deployment.silo import SiloSupervisor
 from fedloom.errors import FedloomError
 from fedloom.federation.engines.silo.envelopes import Envelope
-from fedloom.federation.silo.relay import relay
+from fedloom.federation.engines.silo.relay import relay
 from fedloom.methods.base import load_method
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.runs.load import Run, load_run
@@ -72,9 +72,7 @@ def test_killed_it_leaves_no_process(fedloom_cache: Path, tmp_path: Path) -> Non
     """kill -9 of the process that brought everything up: the kernel and the pipes end the rest."""
     argv = [sys.executable, "-m", "fedloom.cli", "run", "--preset", "smoke", "--engine", "flower"]
     argv += ["--set", "engine.silos=2", "--out", str(tmp_path / "run")]
-    started = subprocess.Popen(
-        argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    started = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     until(lambda: len(processes_of(tmp_path)) >= 6, TOO_LONG)
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
@@ -187,9 +185,7 @@ def test_a_killed_silo_is_missed_and_comes_back(federation: Federation, tmp_path
 
 
 @pytest.mark.conformance  # in ordinary tests: killed, it leaves no process; a killed server goes on
-def test_interrupted_it_leaves_no_process_and_goes_on_to_the_local_numbers(
-    fedloom_cache: Path, tmp_path: Path
-) -> None:
+def test_interrupted_it_leaves_no_process_and_goes_on_to_the_local_numbers(fedloom_cache: Path, tmp_path: Path) -> None:
     local = fedloom.run(preset="smoke", overrides=(*overrides("fedmmkt"), ROUNDS), out=tmp_path / "local")
     out = tmp_path / "run"
     words = ["run", "--preset", "smoke", "--engine", "flower", "--set", "engine.silos=3", "--set", ROUNDS]
@@ -218,9 +214,7 @@ def test_interrupted_it_leaves_no_process_and_goes_on_to_the_local_numbers(
     ],
 )
 @pytest.mark.conformance  # Ray alone takes a minute of two processors to come up
-def test_simulation_gives_the_local_numbers(
-    fedloom_cache: Path, tmp_path: Path, methods: tuple[str, ...]
-) -> None:
+def test_simulation_gives_the_local_numbers(fedloom_cache: Path, tmp_path: Path, methods: tuple[str, ...]) -> None:
     code = """
 import sys, fedloom
 from pathlib import Path

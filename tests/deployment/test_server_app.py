@@ -13,16 +13,16 @@ import pytest
 import yaml
 
 from fedloom.config import Config, load_config
+from fedloom.config.silo import SiloSettings
 from fedloom.deployment.events import follow, run_log, standing
 from fedloom.deployment.job import Job, event_file
 from fedloom.deployment.server_app import _speak_up, carry_out, with_roster
-from fedloom.config.silo import SiloSettings
 from fedloom.deployment.silo import worker_settings
 from fedloom.errors import BadInput, FedloomError
-from fedloom.federation.flower.client_app import make_client_app
-from fedloom.federation.silo.host import SiloHost
-from fedloom.federation.silo.resident import host_from
 from fedloom.experiment.parts import completed
+from fedloom.federation.engines.flower.client_app import make_client_app
+from fedloom.federation.engines.silo.host import SiloHost
+from fedloom.federation.engines.silo.resident import host_from
 from fedloom.progress import Observer
 from fedloom.runs.load import load_run
 from in_process_grid import InProcessGrid
@@ -241,9 +241,7 @@ def test_where_a_silos_weights_lie_means_nothing_here() -> None:
         made = with_roster(config(), [says(pretrained=word, hidden=8192, layers=100)])
         assert made.clients.learners("text")[0].pretrained == "(at the silo)"
     for nothing in (None, "", False):
-        assert (
-            with_roster(config(), [says(pretrained=nothing)]).clients.learners("text")[0].pretrained is None
-        )
+        assert with_roster(config(), [says(pretrained=nothing)]).clients.learners("text")[0].pretrained is None
 
 
 def test_most_silos_decide_on_the_width_and_the_run_when_it_is_even() -> None:
@@ -329,9 +327,7 @@ def test_fedafd_on_silos_of_three_kinds(sites: ClientHosts, fedloom_cache: Path,
     sites.add("album", "pair", {"name": "flora", "options": options})
     short = [f"settings.{key}={value}" for key, value in STEPS.items()]
     job = Job(
-        config("rounds=1", "data.options.text_labels=species", *short, method="fedafd", silos=3).model_dump(
-            mode="json"
-        )
+        config("rounds=1", "data.options.text_labels=species", *short, method="fedafd", silos=3).model_dump(mode="json")
     )
     carry_out(sites.grid, job, tmp_path / "server")
     run = load_run(follow(event_file(tmp_path / "server", job.id), Observer(), lambda: None))
@@ -413,9 +409,7 @@ def test_a_silo_of_another_version_is_left_out_with_a_line(
 ) -> None:
     monkeypatch.setattr("fedloom.federation.engines.silo.host.PROTOCOL", 99)
     job = Job(config(silos=2).model_dump(mode="json"))
-    with pytest.raises(
-        FedloomError, match="0 of 2 silos can take part; `fedloom logs` says what the others lack"
-    ):
+    with pytest.raises(FedloomError, match="0 of 2 silos can take part; `fedloom logs` says what the others lack"):
         carry_out(sites.grid, job, tmp_path / "server")
 
 

@@ -37,9 +37,7 @@ def test_one_that_was_let_in_before_waits_and_says_so_once(up: Silo) -> None:
         assert up.count("supernode") == tries - 1
         up.now += 0.2
         up.check(lambda tries=tries: up.count("supernode") == tries and up.supervisor.node is None)
-    line = (
-        "silo clinic: the server still holds it to be connected, or revoked its key; trying again every 10 s"
-    )
+    line = "silo clinic: the server still holds it to be connected, or revoked its key; trying again every 10 s"
     assert up.said == [line]
     assert up.file()["state"] == "waiting"
     up.orders["supernode"] = f"say {ID}"
@@ -96,10 +94,7 @@ def test_a_supernode_that_crashes_is_started_again_and_why_is_told(silo: Silo) -
     silo.orders["supernode"] = "say starting|OSError: cannot assign requested address\nexit 2"
     silo.supervisor.start()
     silo.check(lambda: silo.said)
-    assert (
-        "ended with status 2 (OSError: cannot assign requested address); it is started again in 10 s"
-        in silo.said[0]
-    )
+    assert "ended with status 2 (OSError: cannot assign requested address); it is started again in 10 s" in silo.said[0]
     silo.now += 11
     silo.supervisor.check()
     assert silo.count("supernode") == 2

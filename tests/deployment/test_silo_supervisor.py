@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from supervised_silo import SERVER, Silo, connect
 
-from fedloom.deployment.processes import alive
 from fedloom.config.silo import SiloSettings
+from fedloom.deployment.processes import alive
 from fedloom.deployment.silo import silo_standing, supervise, worker_settings
 from fedloom.errors import BadInput
 
@@ -85,9 +85,7 @@ def test_one_that_was_killed_is_told_as_such(up: Silo) -> None:
     up.supervisor.stop()
     (up.root / "silo" / "silo.json").write_text(json.dumps(left))  # as kill -9 leaves it
     assert silo_standing(up.root / "silo")["state"] == "died"
-    with pytest.raises(
-        BadInput, match=r"pki is no silo's folder: it has no silo.json. `fedloom silo up` makes it"
-    ):
+    with pytest.raises(BadInput, match=r"pki is no silo's folder: it has no silo.json. `fedloom silo up` makes it"):
         silo_standing(up.root / "pki")
 
 
@@ -139,9 +137,7 @@ def test_a_worker_that_has_run_for_a_while_is_started_again_at_once(up: Silo) ->
 
 def test_why_it_cannot_join_is_told_here_though_the_server_is_not_told(up: Silo) -> None:
     with up.started[0][1].log.open("a") as log:
-        log.write(
-            "12:00:00 silo clinic is ready\n12:00:01 join: data 'folder' in /d: no training texts\nTraceback\n"
-        )
+        log.write("12:00:00 silo clinic is ready\n12:00:01 join: data 'folder' in /d: no training texts\nTraceback\n")
     up.supervisor.check()
     assert up.said == ["silo clinic: join: data 'folder' in /d: no training texts"]
 

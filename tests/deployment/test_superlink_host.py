@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 import pytest
 
+from fedloom.config.silo import HostSettings
 from fedloom.deployment import pki
 from fedloom.deployment.flower_cli import FlowerCli
 from fedloom.deployment.offline import engine_environment
-from fedloom.config.silo import HostSettings
 from fedloom.deployment.superlink import Host, SuperLink
 from fedloom.deployment.superlink_process import LocalOrders
 from fedloom.errors import BadInput, FedloomError
@@ -44,9 +44,7 @@ def test_this_machine_may_give_every_order(client: str) -> None:
     assert asked("/v1/control/start-run", client) == "in"
 
 
-@pytest.mark.parametrize(
-    "client", ["10.0.0.6", "8.8.8.8", "fe80::1", "::ffff:10.0.0.6", "", "localhost", None]
-)
+@pytest.mark.parametrize("client", ["10.0.0.6", "8.8.8.8", "fe80::1", "::ffff:10.0.0.6", "", "localhost", None])
 @pytest.mark.parametrize(
     "path",
     ["/v1/control/start-run", "/v1/runtime/acquire-task", "/docs", "/health", "/v1/fleet", "/v1/fleetx", ""],
@@ -84,9 +82,7 @@ def test_a_server_that_is_up_is_found(tmp_path: Path) -> None:
 
 def test_one_that_was_killed_is_not_up_though_its_number_is_anothers(tmp_path: Path) -> None:
     folder = host_folder(tmp_path)  # it names this very process
-    with pytest.raises(
-        BadInput, match=f"the server of {folder} is not up: `fedloom server up --folder {folder}`"
-    ):
+    with pytest.raises(BadInput, match=f"the server of {folder} is not up: `fedloom server up --folder {folder}`"):
         Host.attach(folder)
 
 
@@ -98,9 +94,7 @@ def test_one_that_was_ended_is_not_up(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_servers(tmp_path: Path) -> None:
-    with pytest.raises(
-        BadInput, match=r"is no server's folder: it has no host.json. `fedloom server up` makes it"
-    ):
+    with pytest.raises(BadInput, match=r"is no server's folder: it has no host.json. `fedloom server up` makes it"):
         Host.attach(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
 
@@ -122,8 +116,7 @@ class Pretended(SuperLink):
         if words[1] == "list":
             return {
                 "nodes": [
-                    {"node-id": n, "status": "registered" if k else "unregistered"}
-                    for n, k in self.nodes.items()
+                    {"node-id": n, "status": "registered" if k else "unregistered"} for n, k in self.nodes.items()
                 ]
             }
         if words[1] == "unregister":
@@ -238,14 +231,10 @@ def test_flowers_own_command_line_answers_in_a_child_that_is_closed(tmp_path: Pa
     assert children[0].poll() is not None
 
 
-def test_a_child_that_dies_is_told_and_another_one_started(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_child_that_dies_is_told_and_another_one_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     real = subprocess.Popen
     code = "import sys; sys.stdin.readline(); print('boom'); sys.exit(1)"
-    monkeypatch.setattr(
-        subprocess, "Popen", lambda argv, **named: real([sys.executable, "-c", code], **named)
-    )
+    monkeypatch.setattr(subprocess, "Popen", lambda argv, **named: real([sys.executable, "-c", code], **named))
     cli = FlowerCli(dict(os.environ))
     for _ in range(2):
         with pytest.raises(FedloomError, match="flwr run: boom"):

@@ -20,9 +20,7 @@ HELD = (
 
 
 def answered(status: int, client: str = "127.0.0.1:58454", verb: str = "activate-node") -> str:
-    return (
-        f'2026-11-21T09:59:26.008Z INFO [uvicorn.access] {client} - "POST /v1/fleet/{verb} HTTP/1.1" {status}'
-    )
+    return f'2026-11-21T09:59:26.008Z INFO [uvicorn.access] {client} - "POST /v1/fleet/{verb} HTTP/1.1" {status}'
 
 
 class Log:
@@ -99,9 +97,7 @@ def test_an_order_from_elsewhere(log: Log) -> None:
     ]
 
 
-def test_what_comes_with_every_try_is_said_once_in_half_a_minute(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_comes_with_every_try_is_said_once_in_half_a_minute(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(superlink_log.time, "monotonic", lambda: now[0])
     assert len(log.read(*[UNKNOWN, answered(412)] * 5)) == 1

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fedloom.deployment import pki
 from fedloom.config.silo import HostSettings
+from fedloom.deployment import pki
 from fedloom.deployment.superlink import SuperLink
 from fedloom.errors import FedloomError
 
@@ -17,13 +17,9 @@ from fedloom.errors import FedloomError
 class Ledger(SuperLink):
     """A host with Flower's own list of nodes in memory, as its SuperLink was seen to keep it."""
 
-    def __init__(
-        self, root: Path, known: dict[str, dict[str, str]], nodes: dict[str, tuple[str, str]]
-    ) -> None:
+    def __init__(self, root: Path, known: dict[str, dict[str, str]], nodes: dict[str, tuple[str, str]]) -> None:
         self.heard, self.nodes = list[str](), nodes  # number -> (key, status)
-        super().__init__(
-            HostSettings(folder=str(root / "server"), pki=str(root / "pki"), port=0), self.heard.append
-        )
+        super().__init__(HostSettings(folder=str(root / "server"), pki=str(root / "pki"), port=0), self.heard.append)
         self.folder.mkdir()
         self._keep(known)
 
@@ -70,9 +66,7 @@ def test_a_note_that_a_crash_prevented_is_made_up_for(tmp_path: Path, two: dict[
 def test_when_all_notes_are_lost_the_remedy_is_told(tmp_path: Path, two: dict[str, str]) -> None:
     """Whose key a node has, Flower does not say: to guess could let a revoked silo stay."""
     nodes = {"1": (two["a"], "registered"), "2": (two["b"], "registered")}
-    with pytest.raises(
-        FedloomError, match=r"nodes\.json does not say which of 2 nodes .* are a, b; .* admitted anew"
-    ):
+    with pytest.raises(FedloomError, match=r"nodes\.json does not say which of 2 nodes .* are a, b; .* admitted anew"):
         Ledger(tmp_path, {}, nodes).begin()
     assert [status for _, status in nodes.values()] == ["registered"] * 2  # to unregister would lock them out
 

@@ -38,15 +38,11 @@ def test_each_runs_in_a_fork_of_its_own_and_who_stands_by_ends_with_its_starter(
     try:
         lines = until(lambda: log.read_text().splitlines() if log.read_text().count("\n") == 4 else None)
         words = sorted((line.split() for line in lines if line[:4] != "exec"), key=lambda found: found[-1])
-        assert [found[2:] for found in words] == [
-            ["flwr-clientapp", "--token", last] for last in ("0", "900", "raise")
-        ]
+        assert [found[2:] for found in words] == [["flwr-clientapp", "--token", last] for last in ("0", "900", "raise")]
         assert len({found[0] for found in words}) == 3
         (waiting,) = {int(found[1]) for found in words}  # all have one parent, which is not the SuperExec
         assert waiting != started.pid
-        until(
-            lambda: not alive(int(words[0][0])) and not alive(int(words[2][0]))
-        )  # none is left for others to bury
+        until(lambda: not alive(int(words[0][0])) and not alive(int(words[2][0])))  # none is left for others to bury
         assert alive(waiting)
     finally:
         started.kill()  # as if by kill -9: the one that stands by sees its line end

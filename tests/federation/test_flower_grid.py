@@ -14,14 +14,14 @@ from test_local_federation import NAMES, PROBE, by_client, specs, three_rounds, 
 from toy_clients import CONTRACT, Blob, Empty, Opinion, Probe, Wish
 
 from fedloom.errors import FedloomError
-from fedloom.federation import Ledger, ClientSpec
+from fedloom.federation import ClientSpec, Ledger
 from fedloom.federation.codec import encode
-from fedloom.federation.flower.client_app import make_client_app
-from fedloom.federation.flower.grid import GridFederation
-from fedloom.federation.flower.records import pack, pack_payloads, unpack
-from fedloom.federation.silo.host import Recipe, SiloHost, recipes_of
-from fedloom.federation.engines.silo.envelopes import Join, Envelope
-from fedloom.federation.silo.store import SiloStore
+from fedloom.federation.engines.flower.client_app import make_client_app
+from fedloom.federation.engines.flower.grid import GridFederation
+from fedloom.federation.engines.flower.records import pack, pack_payloads, unpack
+from fedloom.federation.engines.silo.envelopes import Envelope, Join
+from fedloom.federation.engines.silo.host import Recipe, SiloHost, recipes_of
+from fedloom.federation.engines.silo.store import SiloStore
 from in_process_grid import InProcessGrid
 
 
@@ -227,9 +227,7 @@ def test_a_silo_cannot_answer_for_another(silos: Silos) -> None:
 def test_a_letter_that_is_none(silos: Silos) -> None:
     with silos.federation() as f:
         silos.grid.tamper = lambda node, reply: (
-            Message(pack({"x": 1}, pack_payloads(())), reply_to=silos.grid.pushed[-1])
-            if node == 13
-            else reply
+            Message(pack({"x": 1}, pack_payloads(())), reply_to=silos.grid.pushed[-1]) if node == 13 else reply
         )
         assert words(f.ask("retrain", Wish("")))["text-0"] == "refused"
 
@@ -346,9 +344,7 @@ def test_the_silo_has_a_ledger_of_its_own(silos: Silos) -> None:
         list(f.ask("infer", PROBE))
     own = [json.loads(line) for line in (silos.root / "silo-0/runs/r1/ledger.jsonl").read_text().splitlines()]
     of = [row for row in ledger.rows() if row["client"] == "image-0"]
-    assert [(r["direction"], r["encoded_bytes"]) for r in own] == [
-        (r["direction"], r["encoded_bytes"]) for r in of
-    ]
+    assert [(r["direction"], r["encoded_bytes"]) for r in own] == [(r["direction"], r["encoded_bytes"]) for r in of]
 
 
 def test_spec_of_a_client_that_cannot_be_built(tmp_path: Path) -> None:
@@ -359,9 +355,7 @@ def test_spec_of_a_client_that_cannot_be_built(tmp_path: Path) -> None:
         "",
         {},
     )
-    with pytest.raises(
-        FedloomError, match="0 of 1 silos joined: silo-0 cannot take part: client 'image-0' cannot be"
-    ):
+    with pytest.raises(FedloomError, match="0 of 1 silos joined: silo-0 cannot take part: client 'image-0' cannot be"):
         silos.federation(join=join)
 
 

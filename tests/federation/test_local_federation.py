@@ -15,7 +15,7 @@ import pytest
 from toy_clients import CONTRACT, Blob, Empty, Probe, Wish
 
 from fedloom.errors import BadInput, FedloomError
-from fedloom.federation import ContractBreach, Federation, Ledger, LocalFederation, Reply, ClientSpec
+from fedloom.federation import ClientSpec, ContractBreach, Federation, Ledger, LocalFederation, Reply
 from fedloom.federation.codec import encode
 from fedloom.federation.engines.workers.pool import WorkerPool
 
@@ -40,9 +40,7 @@ def by_client(replies: Iterator[Reply]) -> dict[str, Reply]:
 
 def words(replies: Iterator[Reply]) -> dict[str, str]:
     """What each client said, or its error."""
-    return {
-        name: reply.message.what if reply.ok else reply.error for name, reply in by_client(replies).items()
-    }
+    return {name: reply.message.what if reply.ok else reply.error for name, reply in by_client(replies).items()}
 
 
 def pids(of: Federation) -> dict[str, int]:

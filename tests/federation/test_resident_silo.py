@@ -21,9 +21,9 @@ from toy_clients import CONTRACT, Opinion, Wish
 
 from fedloom.federation import ClientSpec
 from fedloom.federation.codec import decode, encode
-from fedloom.federation.silo.host import recipes_of
-from fedloom.federation.engines.silo.envelopes import Join, Envelope
-from fedloom.federation.silo.relay import relay
+from fedloom.federation.engines.silo.envelopes import Envelope, Join
+from fedloom.federation.engines.silo.host import recipes_of
+from fedloom.federation.engines.silo.relay import relay
 
 
 class Worker:
@@ -57,9 +57,7 @@ class Worker:
 
     def join(self, *specs: ClientSpec) -> Envelope:
         assigned = json.dumps({"silo-0": recipes_of(specs)})
-        return self.say(
-            {"op": "join", "run": "r"}, encode(Join(json.dumps(CONTRACT.to_names()), assigned, "", {}))
-        )
+        return self.say({"op": "join", "run": "r"}, encode(Join(json.dumps(CONTRACT.to_names()), assigned, "", {})))
 
     def ask(self, verb: str, message: Any, round: int) -> Envelope:
         rows = [{"client": "image-0", "verb": verb, "round": round, "key": "1", "payload": 0}]
@@ -96,8 +94,8 @@ def test_a_letter_outlives_the_worker_that_dies_over_it(worker: Worker, tmp_path
     worker.join(TOY)
     code = (
         "import sys, json; from pathlib import Path; from fedloom.federation.engines.silo.relay import relay;"
-        "from fedloom.federation.engines.silo.envelopes import Letter;"
-        f"l = relay(Letter({{'op': 'ask', 'run': 'r', 'requests': [dict(client='image-0', verb='retrain', round=1,"
+        "from fedloom.federation.engines.silo.envelopes import Envelope;"
+        f"l = relay(Envelope({{'op': 'ask', 'run': 'r', 'requests': [dict(client='image-0', verb='retrain', round=1,"
         f" key='1', payload=0)]}}, (Path(sys.argv[1]).read_bytes(),)), {worker.socket!r}, Path({str(worker.token)!r}));"
         "Path(sys.argv[2]).write_bytes(l.payloads[0])"
     )

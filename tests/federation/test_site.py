@@ -10,7 +10,7 @@ from test_wire_codec import opinion
 from toy_clients import CONTRACT, Empty, Opinion, Probe, Toy, Wish
 
 from fedloom.errors import BadInput, FedloomError
-from fedloom.federation import ClientHost, ClientError, ClientSpec
+from fedloom.federation import ClientError, ClientHost, ClientSpec
 from fedloom.federation.codec import decode, encode
 
 PROBE = encode(Probe(np.full((2, 4, 4, 3), 7, np.uint8)))

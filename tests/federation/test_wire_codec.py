@@ -85,9 +85,7 @@ def test_arrays_come_back_owned_aligned_and_writable() -> None:
 
 def test_layout_in_memory_does_not_matter() -> None:
     plain = opinion(6, 4)
-    odd = Opinion(
-        np.asfortranarray(plain.representations), plain.labels[::-1][::-1], plain.entropies.astype(">f4")
-    )
+    odd = Opinion(np.asfortranarray(plain.representations), plain.labels[::-1][::-1], plain.entropies.astype(">f4"))
     assert encode(odd) == encode(plain)
 
 

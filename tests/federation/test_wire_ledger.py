@@ -9,7 +9,7 @@ from test_wire_codec import opinion
 from toy_clients import CONTRACT, Empty, Probe, Wish, make
 
 from fedloom.errors import BadInput
-from fedloom.federation import Ledger, LocalFederation, ClientSpec, read_ledger
+from fedloom.federation import ClientSpec, Ledger, LocalFederation, read_ledger
 from fedloom.federation.codec import encode
 
 SPECS = [ClientSpec(name, "image", f"{make.__module__}:make") for name in ("a", "b")]

@@ -86,9 +86,7 @@ def test_attention_to_a_single_key_is_constant_in_the_query() -> None:
     torch.testing.assert_close(share, torch.ones_like(share))
     for mode in ("batch", "mha"):
         torch.testing.assert_close(attend(mode, q, context, heads=2), cross_attention(q, context, "paired"))
-    torch.testing.assert_close(
-        cross_attention(q, context, "chunk", heads=1), cross_attention(q, context, "paired")
-    )
+    torch.testing.assert_close(cross_attention(q, context, "chunk", heads=1), cross_attention(q, context, "paired"))
 
 
 def test_attention_rows_sum_to_one() -> None:

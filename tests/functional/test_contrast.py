@@ -57,13 +57,9 @@ def test_against_the_slow_reference(n: int, tile: int, include_self: bool, cosin
 
 def test_one_sample_scores_zero_and_none_nothing() -> None:
     for include_self in (True, False):
-        assert contrast_scores(torch.randn(1, 4), torch.randn(1, 4), include_self=include_self).tolist() == [
-            0.0
-        ]
+        assert contrast_scores(torch.randn(1, 4), torch.randn(1, 4), include_self=include_self).tolist() == [0.0]
     assert contrast_scores(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0,)
-    assert contrast_weights(torch.randn(3, 1, 4), torch.randn(1, 4))[:, 0].tolist() == pytest.approx(
-        [1 / 3] * 3
-    )
+    assert contrast_weights(torch.randn(3, 1, 4), torch.randn(1, 4))[:, 0].tolist() == pytest.approx([1 / 3] * 3)
 
 
 def test_scale_of_representations_and_anchors_does_not_matter() -> None:

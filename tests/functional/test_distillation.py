@@ -22,9 +22,7 @@ from reference import distillation as slow
     ],
 )
 def test_golden_kl(g: tuple[float, ...], direction: Any, expected: float) -> None:
-    loss = align_loss(
-        torch.tensor([g]), torch.tensor([[1.0, 2.0, 3.0]]), direction=direction, normalise="none"
-    )
+    loss = align_loss(torch.tensor([g]), torch.tensor([[1.0, 2.0, 3.0]]), direction=direction, normalise="none")
     assert loss.item() == pytest.approx(expected, abs=2e-6)
 
 

@@ -44,9 +44,7 @@ def test_fed_et_with_equal_variances_is_the_mean() -> None:
     """Scores that are permutations of one another have one variance."""
     draws = torch.Generator().manual_seed(0)
     row = torch.randn(6, generator=draws)
-    logits = torch.stack(
-        [torch.stack([row[torch.randperm(6, generator=draws)] for _ in range(5)]) for _ in range(4)]
-    )
+    logits = torch.stack([torch.stack([row[torch.randperm(6, generator=draws)] for _ in range(5)]) for _ in range(4)])
     found = weighted_consensus(logits, ["image"] * 4, torch.ones(4, 5, dtype=torch.bool))
     assert torch.allclose(found.logits, logits.mean(0), atol=1e-6)
 

@@ -66,10 +66,7 @@ def fused(mode: str) -> Callable[[dict[str, Tensor]], Any]:
 
 def taught(x: dict[str, Tensor]) -> Any:
     sure, labels = infiltration.confidence(x["logits"][0], x["labels"]), x["labels"]
-    means = [
-        infiltration.class_means(v, labels, C)
-        for v in (sure, infiltration.confidence(x["logits"][1], labels))
-    ]
+    means = [infiltration.class_means(v, labels, C) for v in (sure, infiltration.confidence(x["logits"][1], labels))]
     tau = infiltration.class_temperatures(means[0], means[1])
     weights = infiltration.class_weights(means[0], means[1], geometric=True)
     return means, infiltration.infiltration_loss(x["logits"][0], x["logits"][1], labels, tau, weights=weights)
@@ -123,9 +120,7 @@ def test_an_equation_stays_on_its_device(name: str) -> None:
                 assert one == two
 
 
-@pytest.mark.parametrize(
-    "name", ["adversarial", "contrast", "infonce", "align", "matching", "spread", "infiltration"]
-)
+@pytest.mark.parametrize("name", ["adversarial", "contrast", "infonce", "align", "matching", "spread", "infiltration"])
 def test_gradients_too(name: str) -> None:
     def gradients(device: str) -> list[Tensor]:
         x = {k: v.to(device) for k, v in inputs().items()}

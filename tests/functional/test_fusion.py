@@ -193,9 +193,7 @@ def test_logits_of_three_classes_by_hand() -> None:
 
 
 @pytest.mark.parametrize("centre", [True, False])
-@pytest.mark.parametrize(
-    "modality", [["image", "text", "text", "image"], ["image"] * 4, ["a", "b", "c", "b"]]
-)
+@pytest.mark.parametrize("modality", [["image", "text", "text", "image"], ["image"] * 4, ["a", "b", "c", "b"]])
 def test_fuse_logits_against_the_slow_reference(modality: list[str], centre: bool) -> None:
     torch.manual_seed(8)
     logits = 3 * torch.randn(4, 7, 5) + 2

@@ -122,9 +122,7 @@ def test_the_module_starts_at_fifteen_and_learns_both_numbers() -> None:
 
 def test_one_pair_and_none() -> None:
     x, y = pairs(1)
-    assert matching_loss(x, y, 15.0, 15.0).item() == pytest.approx(
-        slow.loss(x.tolist(), y.tolist(), 15.0, 15.0)
-    )
+    assert matching_loss(x, y, 15.0, 15.0).item() == pytest.approx(slow.loss(x.tolist(), y.tolist(), 15.0, 15.0))
     none = torch.zeros(0, 5, requires_grad=True)
     loss = matching_loss(none, none, 15.0, 15.0)
     loss.backward()

@@ -156,9 +156,7 @@ def test_longer_rows_earn_nothing_with_cosines() -> None:
     z, bank = clients()
     long = z * torch.tensor([1.0, 1.0, 1.0, 50.0])[:, None, None]
     torch.testing.assert_close(similarity_weights(long, bank), similarity_weights(z, bank))
-    assert not torch.allclose(
-        similarity_weights(long, bank, cosine=False), similarity_weights(z, bank, cosine=False)
-    )
+    assert not torch.allclose(similarity_weights(long, bank, cosine=False), similarity_weights(z, bank, cosine=False))
 
 
 def test_absent_clients_have_no_part_whatever_their_rows_hold() -> None:
@@ -178,12 +176,8 @@ def test_absent_clients_have_no_part_whatever_their_rows_hold() -> None:
     torch.testing.assert_close(expected.weights.sum(0), here.any(0).double())
     assert torch.equal(expected.representations[1], z[1, 1])
     assert expected.representations[0].tolist() == [0.0] * 6
-    absent = similarity_ensemble(
-        z, bank, present=torch.tensor([True, False, True, True])[:, None].expand(4, 30)
-    )
-    torch.testing.assert_close(
-        absent.representations, similarity_ensemble(z[[0, 2, 3]], bank).representations
-    )
+    absent = similarity_ensemble(z, bank, present=torch.tensor([True, False, True, True])[:, None].expand(4, 30))
+    torch.testing.assert_close(absent.representations, similarity_ensemble(z[[0, 2, 3]], bank).representations)
 
 
 def test_a_bad_row_of_a_present_client_spoils_its_sample_alone() -> None:

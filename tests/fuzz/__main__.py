@@ -67,9 +67,7 @@ def main() -> int:
     print(f"{COLUMNS[0]:22}" + "".join(f"{h:>{max(9, len(h) + 1)}}" for h in COLUMNS[1:]), flush=True)
     for surface in chosen:
         tally = run(surface, range(each[surface.name]), given.seed)
-        again = run_given(
-            surface, [(-n - 1, i) for n, i in enumerate(kept_inputs(surface).values())], given.seed
-        )
+        again = run_given(surface, [(-n - 1, i) for n, i in enumerate(kept_inputs(surface).values())], given.seed)
         tally.findings += again.findings
         print(line(surface.name, tally), flush=True)
         for key in ("inputs", "refused", "accepted", "seconds", "findings"):

@@ -198,9 +198,7 @@ def unlike(found: Any, expected: Any, place: str = "") -> tuple[str, str] | None
     """Where two values differ and how, or None; types count, NaN equals NaN."""
     if isinstance(expected, np.ndarray) or isinstance(found, np.ndarray):
         a, b = np.asarray(found), np.asarray(expected)
-        same = (
-            a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
-        )
+        same = a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
         return None if same else (place or "array", f"{a.dtype} {a.shape} against {b.dtype} {b.shape}")
     if isinstance(expected, dict) and isinstance(found, dict):
         if list(found) != list(expected):
@@ -211,9 +209,7 @@ def unlike(found: Any, expected: Any, place: str = "") -> tuple[str, str] | None
             return f"{place} length", f"{_short(found)} against {_short(expected)}"
         pairs = [("", a, b) for a, b in zip(found, expected)]
     else:
-        same = type(found) is type(expected) and (
-            found == expected or (found != found and expected != expected)
-        )
+        same = type(found) is type(expected) and (found == expected or (found != found and expected != expected))
         return None if same else (place or "value", f"{_short(found)} against {_short(expected)}")
     for key, a, b in pairs:
         if difference := unlike(a, b, f"{place}[{str(key)[:20]}]" if len(place) < 60 else place):

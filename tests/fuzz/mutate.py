@@ -204,9 +204,7 @@ def _number(rng: Random, data: bytes) -> bytes:
     spot = rng.choice(found)
     new = rng.choice(ODD_NUMBERS)
     return (
-        data[: spot.start()]
-        + (str(new) if isinstance(new, float) else json.dumps(new)).encode()
-        + data[spot.end() :]
+        data[: spot.start()] + (str(new) if isinstance(new, float) else json.dumps(new)).encode() + data[spot.end() :]
     )
 
 
@@ -261,9 +259,7 @@ def _fields(rng: Random, data: bytes) -> bytes:
 def _nest(rng: Random, data: bytes) -> bytes:
     """Brackets within brackets: what a parser without a limit overflows on."""
     depth = rng.choice((50, 5_000, 200_000))
-    return rng.choice(
-        (b"[" * depth, b"[" * depth + b"]" * depth, b'{"a":' * depth, b"- " * depth, b"(" * depth)
-    )
+    return rng.choice((b"[" * depth, b"[" * depth + b"]" * depth, b'{"a":' * depth, b"- " * depth, b"(" * depth))
 
 
 def _tree(rng: Random, data: bytes) -> bytes:
@@ -383,9 +379,7 @@ def damaged_files(rng: Random, given: Input) -> Input:
         case 5:
             return given.replace(
                 name,
-                Special(
-                    "link", rng.choice(("gone", name.rpartition("/")[2], "/dev/zero", "/proc/self/mem", "."))
-                ),
+                Special("link", rng.choice(("gone", name.rpartition("/")[2], "/dev/zero", "/proc/self/mem", "."))),
             )
         case 6:
             folder, _, last = name.rpartition("/")
@@ -404,6 +398,4 @@ def damaged_files(rng: Random, given: Input) -> Input:
             moved = given.replace(name, None)
             return moved.replace(f"{folder}/{odd}" if folder else odd, given.files[name])
         case _:
-            return given.replace(
-                f"{name}.d/{rng.choice(('x', '.hidden', 'Thumbs.db', 'é'))}", rng.randbytes(9)
-            )
+            return given.replace(f"{name}.d/{rng.choice(('x', '.hidden', 'Thumbs.db', 'é'))}", rng.randbytes(9))

@@ -70,19 +70,15 @@ def pixels(data: bytes, side: int = SIDE) -> NDArray[np.uint8]:
 
 
 def _unfiltered(rows: bytes, side: int) -> NDArray[np.uint8]:
-    out = np.zeros(
-        (side + 1, 3 * (side + 1)), dtype=np.int64
-    )  # a row above and a pixel at the left, of zeros
+    out = np.zeros((side + 1, 3 * (side + 1)), dtype=np.int64)  # a row above and a pixel at the left, of zeros
     for y in range(1, side + 1):
         kind, *row = rows[(y - 1) * (1 + 3 * side) : y * (1 + 3 * side)]
         for x in range(3, 3 + 3 * side):
             left, above, corner = out[y, x - 3], out[y - 1, x], out[y - 1, x - 3]
-            near = sorted(
-                ((abs(above - corner), 0), (abs(left - corner), 1), (abs(left + above - 2 * corner), 2))
-            )[0][1]
-            guess = {0: 0, 1: left, 2: above, 3: (left + above) // 2, 4: (left, above, corner)[near]}.get(
-                kind
-            )
+            near = sorted(((abs(above - corner), 0), (abs(left - corner), 1), (abs(left + above - 2 * corner), 2)))[0][
+                1
+            ]
+            guess = {0: 0, 1: left, 2: above, 3: (left + above) // 2, 4: (left, above, corner)[near]}.get(kind)
             if guess is None:
                 raise Refused("a filter that is none")
             out[y, x] = (row[x - 3] + guess) % 256

@@ -17,9 +17,9 @@ def tiny_generator(tmp_path_factory):
     """A folder with a generator that has learned nothing."""
     from toy_sites import SIDE, WIDTH, words
 
+    from fedloom.config.models import ClipSettings, GeneratorSettings
     from fedloom.models.evaluators.clip import build_clip
     from fedloom.models.generators.pixel import build_generator
-    from fedloom.config.models import ClipSettings, GeneratorSettings
 
     torch.manual_seed(0)
     clip = build_clip(ClipSettings(hidden=16, layers=1, heads=2, patch=6, width=16), words(), SIDE)

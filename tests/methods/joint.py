@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from toy_sites import own_learner, private_of, words
 
 from fedloom.data.joint import MultimodalSamples
-from fedloom.federation.ledger import Ledger
 from fedloom.federation.engines.local import LocalFederation
-from fedloom.federation.messages import Empty
 from fedloom.federation.host import ClientSpec
+from fedloom.federation.ledger import Ledger
+from fedloom.federation.messages import Empty
 from fedloom.methods.base import UNCOUNTED, Method, ServerContext
-from fedloom.methods.multimodal_context import MultimodalContext
 from fedloom.methods.context import ClientContext
+from fedloom.methods.multimodal_context import MultimodalContext
 from fedloom.models.clients.multimodal import MultimodalClassifier
 from fedloom.seeding import numpy_stream
 
@@ -101,7 +101,10 @@ def client(
         kind_of, parts = MultimodalContext, (joint_set(name, **data), joint_set("test"))
         model, tokens = learner(fusion), None
     else:
-        kind_of, parts = ClientContext, tuple(private_of(name, modality, part) for part in ("private", "test"))
+        kind_of, parts = (
+            ClientContext,
+            tuple(private_of(name, modality, part) for part in ("private", "test")),
+        )
         torch.manual_seed(int(numpy_stream(0, name).integers(2**31)))
         model, tokens = own_learner(modality, (), False, CLASSES), words()
     site = kind_of(
@@ -176,7 +179,7 @@ class Joint:
             specs.append(ClientSpec(name, modality, "joint:client", arguments))
         self.ledger = Ledger(uncounted=UNCOUNTED)
         self.federation = LocalFederation(specs, kind.contract(self.settings), self.ledger)
-        self.tools = ServerContext(
+        self.context = ServerContext(
             class_names=("iris", "rose", "tulip"),
             prompts=(),
             width=WIDTH,
@@ -185,7 +188,7 @@ class Joint:
             modalities=("joint",),
             learners=server_learner,
         )
-        self.server: Any = kind.server(self.tools, self.settings)
+        self.server: Any = kind.server(self.context, self.settings)
         self.traffic: dict[tuple[int, str], tuple[Any, Any]] = {}
         self._listen()
 
@@ -232,7 +235,7 @@ def same(one: dict[str, Any], two: dict[str, Any]) -> bool:
 
 def learned(half: Any) -> dict[str, np.ndarray]:
     """All floats of a client's learner."""
-    state = half.site.learner.state_dict()
+    state = half.context.learner.state_dict()
     return {k: v.numpy().copy() for k, v in state.items() if v.dtype == torch.float32}
 
 

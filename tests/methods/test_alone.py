@@ -43,9 +43,7 @@ def test_a_standalone_client_that_fails(tiny_generator):
 
 @pytest.mark.parametrize("data", ["prompt", "caption", "representation"])
 def test_self_finetuning(data, tiny_generator):
-    vectors = {
-        "features": lambda images: torch.from_numpy(images[:, :1, :WIDTH, 0].reshape(-1, WIDTH)).float()
-    }
+    vectors = {"features": lambda images: torch.from_numpy(images[:, :1, :WIDTH, 0].reshape(-1, WIDTH)).float()}
     toy = server_alone(tiny_generator, "self-finetune", data=data, tools=vectors)
     before = toy.server.state()
     infos = toy.run()

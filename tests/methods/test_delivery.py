@@ -18,8 +18,7 @@ def walk(steps: int = 6, scale: float = 1e-3):
     for _ in range(steps):
         yield {k: v.copy() for k, v in weights.items()}
         weights = {
-            k: (v + scale * rng.normal(size=v.shape)).astype(np.float32) if k == "a" else v
-            for k, v in weights.items()
+            k: (v + scale * rng.normal(size=v.shape)).astype(np.float32) if k == "a" else v for k, v in weights.items()
         }
 
 
@@ -31,9 +30,7 @@ def size(arrays):
     return sum(v.nbytes for v in arrays.values())
 
 
-@pytest.mark.parametrize(
-    ("sending", "share"), [("whole", 1.0), ("changes", 1.0), ("changes", 0.3), ("changes", 0.05)]
-)
+@pytest.mark.parametrize(("sending", "share"), [("whole", 1.0), ("changes", 1.0), ("changes", 0.3), ("changes", 0.05)])
 def test_sender_and_receivers_agree_to_the_bit(sending, share):
     """One receiver is there each time, one every third time."""
     delivery = Delivery(sending, share)
@@ -87,9 +84,7 @@ def test_what_moved_furthest_is_sent():
 
 def test_bytes():
     """Half of single precision; a share of 1/10 takes 6 bytes a value; what rests takes nothing."""
-    whole, half, tenth, third = (
-        Delivery(*a) for a in (("whole",), ("changes",), ("changes", 0.1), ("changes", 0.34))
-    )
+    whole, half, tenth, third = (Delivery(*a) for a in (("whole",), ("changes",), ("changes", 0.1), ("changes", 0.34)))
     first, second = list(walk(2))
     for d in (whole, half, tenth, third):
         d.advance(first)
@@ -126,9 +121,7 @@ def test_single_numbers_stay_arrays():
         delivery.advance({"scale": np.array(value, np.float32)})
         parcel = delivery.parcel(n)
         held = received(held, n, parcel)
-        assert all(
-            isinstance(v, np.ndarray) for part in (parcel.arrays, held, delivery.held) for v in part.values()
-        )
+        assert all(isinstance(v, np.ndarray) for part in (parcel.arrays, held, delivery.held) for v in part.values())
     assert held["scale"] == 1.5
 
 

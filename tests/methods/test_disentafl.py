@@ -10,10 +10,18 @@ import pytest
 import torch
 from toy_sites import CLIENTS, SIDE, WIDTH, Linear, Toy, client, same, words
 
-from fedloom.federation.messages import Empty
-from fedloom.methods.disentafl import Average, Disentangled, Settings, Update, wrap_model, mean_adapter, overlap
-from fedloom.models.clients.build import build_client_model
 from fedloom.config.models import ModelSettings
+from fedloom.federation.messages import Empty
+from fedloom.methods.disentafl import (
+    DisentAFLAverage,
+    DisentAFLSettings,
+    DisentAFLUpdate,
+    Disentangled,
+    mean_adapter,
+    overlap,
+    wrap_model,
+)
+from fedloom.models.clients.build import build_client_model
 from fedloom.models.clients.text import tokenize
 
 RANK = 4
@@ -54,7 +62,7 @@ def sent_in(toy, rounds=1) -> dict:
 def learned(types=("all", "modality", "private"), seed=3) -> Disentangled:
     """A dressed toy whose gate and adapters have weights."""
     torch.manual_seed(seed)
-    learner = wrap_model(Linear("image"), Settings(types=types, rank=RANK))
+    learner = wrap_model(Linear("image"), DisentAFLSettings(types=types, rank=RANK))
     for p in [*learner.adapters.parameters(), *learner.gate.parameters()]:
         torch.nn.init.normal_(p)
     return learner
@@ -71,7 +79,7 @@ def test_a_dressed_learner_begins_as_the_bare_one(settings):
         inputs = tokenize(words(), ["a red rose", "tall"])
     with torch.no_grad():
         before = bare(**inputs)
-        after = wrap_model(bare, Settings(rank=RANK)).eval()
+        after = wrap_model(bare, DisentAFLSettings(rank=RANK)).eval()
         assert torch.equal(after(**inputs), before)
         z = bare.encode(**inputs)
         assert torch.equal(after.encode(**inputs), z)
@@ -98,20 +106,20 @@ def test_the_mixture_by_plain_loops():
 
 def test_shared_adapters_begin_alike_and_private_ones_do_not():
     one, two = (client(k, CLIENTS[k], "disentafl", {"rank": RANK}) for k in ("image-0", "text-0"))
-    a, b = one.site.learner.adapters, two.site.learner.adapters
+    a, b = one.context.learner.adapters, two.context.learner.adapters
     for kind in ("all", "modality"):
         assert torch.equal(a[kind].down.weight, b[kind].down.weight)
     assert not torch.equal(a["private"].down.weight, b["private"].down.weight)
     assert not torch.equal(a["all"].down.weight, a["modality"].down.weight)
-    again = client("image-0", "image", "disentafl", {"rank": RANK}).site.learner.adapters
+    again = client("image-0", "image", "disentafl", {"rank": RANK}).context.learner.adapters
     assert torch.equal(a["private"].down.weight, again["private"].down.weight)
 
 
 def test_a_type_named_twice():
     with pytest.raises(ValueError, match="types names one twice: all, all"):
-        Settings(types=("all", "all"))
+        DisentAFLSettings(types=("all", "all"))
     with pytest.raises(ValueError, match="at least 1"):
-        Settings(types=())
+        DisentAFLSettings(types=())
 
 
 def test_export_holds_all_weights(tmp_path):
@@ -177,9 +185,9 @@ def test_the_term_keeps_types_apart():
             {"rank": RANK, "mu": mu, "private_steps": 40, "extra_steps": 0},
         )
         half.fit(Empty(), round=1)
-        learner = half.site.learner.eval()
+        learner = half.context.learner.eval()
         with torch.no_grad():
-            return overlap(learner.parts(learner.bare.encode(**half.site.ready(half.site.private)))).item()
+            return overlap(learner.parts(learner.bare.encode(**half.context.ready(half.context.private)))).item()
 
     assert left(0.5) < 0.3 * left(0.0)
 
@@ -188,8 +196,8 @@ def test_the_term_keeps_types_apart():
 
 
 def test_the_mean_by_hand():
-    one = Update({"all": np.array([1.0, 2.0], np.float32)}, 30, 0.0)
-    two = Update({"all": np.array([5.0, -2.0], np.float32)}, 10, 0.0)
+    one = DisentAFLUpdate({"all": np.array([1.0, 2.0], np.float32)}, 30, 0.0)
+    two = DisentAFLUpdate({"all": np.array([5.0, -2.0], np.float32)}, 10, 0.0)
     assert mean_adapter("all", [one, two]).tolist() == [2.0, 1.0]
     assert mean_adapter("all", [one]).dtype == np.float32
 
@@ -212,11 +220,11 @@ def test_each_type_is_averaged_among_its_own_only(tiny_generator):
 
 def test_what_a_client_is_sent_is_what_it_begins_from():
     half = client("text-0", "text", "disentafl", {"rank": RANK, "private_steps": 0, "extra_steps": 0})
-    before = {k: v.clone() for k, v in half.site.learner.state_dict().items()}
+    before = {k: v.clone() for k, v in half.context.learner.state_dict().items()}
     sent = {k: np.full(NUMBERS, n, np.float32) for k, n in (("all", 2.0), ("modality", 3.0))}
-    back = half.fit(Average(sent), round=2).adapters
+    back = half.fit(DisentAFLAverage(sent), round=2).adapters
     assert same(dict(back), sent)
-    changed = {k for k, v in half.site.learner.state_dict().items() if not torch.equal(v, before[k])}
+    changed = {k for k, v in half.context.learner.state_dict().items() if not torch.equal(v, before[k])}
     parts = ("down.weight", "down.bias", "up.weight", "up.bias")
     assert changed == {f"adapters.{kind}.{p}" for kind in ("all", "modality") for p in parts}
 
@@ -293,7 +301,7 @@ def test_one_that_fails_has_no_part_and_later_gets_the_newest(tiny_generator):
 def test_weights_that_are_not_finite_are_named(tiny_generator):
     toy = toy_of(tiny_generator)
     with torch.no_grad():
-        sites_of(toy)["text-1"].site.learner.bare.head.bias.fill_(float("nan"))
+        sites_of(toy)["text-1"].context.learner.bare.head.bias.fill_(float("nan"))
     toy.run(1)
     (lost,) = toy.federation.missing
     assert (lost.client, lost.round) == ("text-1", 1)
@@ -331,4 +339,4 @@ def test_an_adapter_that_it_does_not_have_is_refused():
     half = client("image-0", "image", "disentafl", {"rank": RANK, "types": ("all", "private")})
     for kind, numbers in (("modality", NUMBERS), ("private", NUMBERS), ("all", NUMBERS + 1)):
         with pytest.raises(ValueError, match=f"image-0 was sent an adapter '{kind}'"):
-            half.fit(Average({kind: np.zeros(numbers, np.float32)}), round=1)
+            half.fit(DisentAFLAverage({kind: np.zeros(numbers, np.float32)}), round=1)

@@ -46,21 +46,21 @@ def test_without_a_round_it_is_standalone(method, name, modality):
     half = client(name, modality, method, {**QUICK[method], **fixed})
     bare = (
         learner_for(kind, kind.settings(**QUICK[method]))
-        or client(name, modality, "standalone", {}, unit=method in PAIRED).site.learner
+        or client(name, modality, "standalone", {}, unit=method in PAIRED).context.learner
     )
-    z, logits = half.site.look(half.site.test)
+    z, logits = half.context.look(half.context.test)
     with torch.no_grad():
-        inputs = half.site.ready(half.site.test)
+        inputs = half.context.ready(half.context.test)
         assert torch.equal(z, bare.eval().encode(**inputs))
         assert torch.equal(logits, bare(**inputs))
-    assert torch.equal(half.represent(half.site.test), z)
+    assert torch.equal(half.represent(half.context.test), z)
 
 
 @pytest.mark.parametrize("method", WITH_PAIRS)
 def test_without_a_round_a_client_of_pairs_is_standalone(method):
     half, alone = (client("pair-0", "pair", m, QUICK[m]) for m in (method, "standalone"))
-    z = half.represent(half.site.test)
-    assert torch.equal(z, alone.represent(alone.site.test))
+    z = half.represent(half.context.test)
+    assert torch.equal(z, alone.represent(alone.context.test))
     said, bare = (x.evaluate(None, round=0) for x in (half, alone))
     assert (said.accuracy, said.samples, said.fold) == (bare.accuracy, 20, 4)
     assert np.array_equal(said.recalls, bare.recalls)

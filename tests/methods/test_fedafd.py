@@ -10,18 +10,18 @@ import pytest
 import torch
 from toy_sites import CLASSES, ONE_EACH, PAIRS, SIDE, WIDTH, Toy, client, same, server_learner, words
 
+from fedloom.config.models import ModelSettings
 from fedloom.errors import BadInput
 from fedloom.functional.adversarial import reversal_coefficient, reverse_gradient
 from fedloom.functional.norms import unit
 from fedloom.functional.similarity import similarity_ensemble
+from fedloom.methods.context import rows
 from fedloom.methods.delivery import weights_of
-from fedloom.methods.fedafd import Lesson
+from fedloom.methods.fedafd import FedAFDTargets
 from fedloom.methods.retrieval_context import RetrievalContext, of_kind
 from fedloom.methods.retrieval_round import Views, kinds_of
-from fedloom.methods.context import rows
-from fedloom.models.fit import state_arrays
 from fedloom.models.clients.build import build_client_model
-from fedloom.config.models import ModelSettings
+from fedloom.models.fit import state_arrays
 
 OFF = {"baa": False, "gff": False, "gamma": 0.0}
 CLIENT_TASKS = [pytest.param(name, id=modality) for name, modality in ONE_EACH.items()]
@@ -40,7 +40,7 @@ def taught(name, **settings):
 
 def weights(half):
     """The encoder, without optimiser."""
-    return state_arrays(half.site.learner)
+    return state_arrays(half.context.learner)
 
 
 def adversaries(half):
@@ -50,8 +50,8 @@ def adversaries(half):
 def batch_of(half):
     """Views and indices of four private samples, and g of all."""
     i = torch.tensor([0, 3, 5, 6])
-    private = {k: v[i] for k, v in half.site.private.items()}
-    return half.site.views(private, torch.Generator().manual_seed(0)), i, half._foreign_views("private")
+    private = {k: v[i] for k, v in half.context.private.items()}
+    return half.context.views(private, torch.Generator().manual_seed(0)), i, half._foreign_views("private")
 
 
 # ----------------------------------------------------------------------------------------- fusion on private data
@@ -63,9 +63,9 @@ def test_the_tasks_gradient_reaches_encoder_and_fusion_and_never_the_servers_enc
     views, i, g = batch_of(half)
     assert all(not z.requires_grad for z in g.values())
     assert set(half.foreign) == set(g) == set(kinds_of(ONE_EACH[name]))
-    half.site.optimizer.zero_grad(set_to_none=True)
+    half.context.optimizer.zero_grad(set_to_none=True)
     half._task_loss(views, i, g).backward()
-    for module in (half.site.learner, half.fusion):
+    for module in (half.context.learner, half.fusion):
         assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
         assert any(p.grad.any() for p in module.parameters())
     for site in half.foreign.values():
@@ -76,14 +76,14 @@ def test_the_tasks_gradient_reaches_encoder_and_fusion_and_never_the_servers_enc
 @pytest.mark.parametrize("name", CLIENT_TASKS)
 def test_what_a_client_is_scored_on_lies_between_its_own_and_the_servers(name):
     half, _ = taught(name)
-    x, fused = half.site.encode(half.site.test), half.represent(half.site.test)
+    x, fused = half.context.encode(half.context.test), half.represent(half.context.test)
     g = half._foreign_views("test")
     g = torch.cat([g[m] for m in kinds_of(ONE_EACH[name])])
     assert x.shape == fused.shape == g.shape
     assert not torch.allclose(x, fused)
     assert ((fused >= torch.minimum(x, g)) & (fused <= torch.maximum(x, g))).all()
     assert not half.fusion.training
-    assert half.evaluate(None, round=1).accuracy == half.site.score(fused)["accuracy"]
+    assert half.evaluate(None, round=1).accuracy == half.context.score(fused)["accuracy"]
 
 
 @pytest.mark.parametrize("name", CLIENT_TASKS)
@@ -91,7 +91,7 @@ def test_without_fusion_the_client_is_on_its_own_and_no_encoder_is_sent(name):
     toy = toy_of(gff=False)
     toy.run()
     half = toy.half(name)
-    assert torch.equal(half.represent(half.site.test), half.site.encode(half.site.test))
+    assert torch.equal(half.represent(half.context.test), half.context.encode(half.context.test))
     assert half._foreign_views("private") == {}
     assert half.encoders == {}
     fields = {f["name"]: f["bytes"] for r in toy.ledger.rows() if r["verb"] == "learn" for f in r["fields"]}
@@ -102,7 +102,7 @@ def test_without_fusion_the_client_is_on_its_own_and_no_encoder_is_sent(name):
 def test_each_caption_and_each_picture_is_fused_with_the_servers_of_its_own():
     """The fusion sees x of the batch's pictures and captions beside g of the same ones."""
     half, _ = taught("pair-0")
-    site, seen = half.site, []
+    site, seen = half.context, []
     assert isinstance(site, RetrievalContext)
     site.augment = False
     server = half.foreign
@@ -124,7 +124,7 @@ def test_each_caption_and_each_picture_is_fused_with_the_servers_of_its_own():
 
 def test_fusion_learns_at_its_own_rate_and_can_begin_anew():
     kept, anew = (taught("image-0", gff_reset_each_round=r)[0] for r in (False, True))
-    groups = kept.site.optimizer.param_groups
+    groups = kept.context.optimizer.param_groups
     assert [g["lr"] for g in groups] == [2e-3, 5e-3]
     assert {id(p) for p in groups[1]["params"]} == {id(p) for p in kept.fusion.parameters()}
     before = state_arrays(anew.fusion)
@@ -135,8 +135,8 @@ def test_fusion_learns_at_its_own_rate_and_can_begin_anew():
         after["local_branches.0.1.num_batches_tracked"],
         before["local_branches.0.1.num_batches_tracked"],
     ) == (0, 2)
-    assert not any(p in anew.site.optimizer.state for p in anew.fusion.parameters())
-    assert all(p in anew.site.optimizer.state for p in anew.site.learner.parameters())
+    assert not any(p in anew.context.optimizer.state for p in anew.fusion.parameters())
+    assert all(p in anew.context.optimizer.state for p in anew.context.learner.parameters())
 
 
 def test_one_private_sample_trains_with_either_norm():
@@ -144,7 +144,7 @@ def test_one_private_sample_trains_with_either_norm():
     for norm in ("batch", "layer"):
         toy = toy_of(gff_norm=norm)
         half = toy.half("image-0")
-        half.site.take(half.site.samples["private"].subset([3]), half.site.samples["test"])
+        half.context.take(half.context.samples["private"].subset([3]), half.context.samples["test"])
         toy.run(1)
         said[norm] = [m.detail for m in toy.federation.missing]
     assert said == {"batch": [], "layer": []}
@@ -152,7 +152,7 @@ def test_one_private_sample_trains_with_either_norm():
 
 def test_a_site_that_does_not_know_the_servers_model_says_so():
     toy = toy_of()
-    toy.half("text-0").site.server = None
+    toy.half("text-0").context.server = None
     toy.run(1)
     assert [m.client for m in toy.federation.missing] == ["text-0"]
     assert "text-0 does not know the server's text model" in toy.federation.missing[0].detail
@@ -164,10 +164,10 @@ def test_a_site_that_does_not_know_the_servers_model_says_so():
 @pytest.mark.parametrize("name", CLIENT_TASKS)
 def test_the_discriminators_step_leaves_the_client_bitwise_as_it_is(name):
     half, bank = taught(name)
-    before, d = half.site.state(), adversaries(half)
+    before, d = half.context.state(), adversaries(half)
     i = torch.arange(5)
     half._step(bank, {m: z[i] for m, z in half.spoken().items()}, i, 2)
-    assert same(before, half.site.state())
+    assert same(before, half.context.state())
     assert all(not np.array_equal(v, d[k]) for k, v in adversaries(half).items())
 
 
@@ -199,7 +199,7 @@ def test_a_pass_moves_both_sides(adversary):
 
 
 def _lesson(bank):
-    return Lesson("", bank["image"].numpy(), bank["text"].numpy())
+    return FedAFDTargets("", bank["image"].numpy(), bank["text"].numpy())
 
 
 def test_reversal_is_the_printed_loss_in_one_pass():
@@ -237,13 +237,13 @@ def test_adversarial_losses_by_hand(name):
 def test_a_collapse_pauses_the_encoder_and_not_the_discriminators():
     half, bank = taught("pair-0", stop_collapse=True)
     half.told_apart = 0.995
-    before, d = half.site.state(), adversaries(half)
+    before, d = half.context.state(), adversaries(half)
     half._align(_lesson(bank), bank, 2, 0)
-    assert same(before, half.site.state())
+    assert same(before, half.context.state())
     assert all(not np.array_equal(v, d[k]) for k, v in adversaries(half).items())
     assert half.told_apart < 0.99  # nobody tells them apart after so few steps
     half._align(_lesson(bank), bank, 2, 1)
-    assert not same(before, half.site.state())
+    assert not same(before, half.context.state())
     go_on, bank = taught("pair-0", stop_collapse=False)
     go_on.told_apart, before = 0.995, weights(go_on)
     go_on._align(_lesson(bank), bank, 2, 0)
@@ -282,28 +282,28 @@ def test_with_all_parts_off_a_client_is_what_private_steps_make_of_it(name):
     alone = client(name, ONE_EACH[name], "fedafd", {**OFF, "spread": 0.0, "public": PAIRS})
     assert same(weights(alone), state)
     for t in (1, 2):
-        alone.site.fit(alone.site.private, 2, alone.site.task_loss, t, 0, "private")
-    assert same(alone.site.state(), toy.half(name).site.state())
+        alone.context.fit(alone.context.private, 2, alone.context.task_loss, t, 0, "private")
+    assert same(alone.context.state(), toy.half(name).context.state())
     assert same(d, adversaries(toy.half(name)))
 
 
 @pytest.mark.parametrize("name", CLIENT_TASKS)
 def test_turns_share_the_steps_of_a_round(name):
     half, _ = taught(name, local_epochs=2, private_steps=5, shared_steps=3)
-    taken = half.site.optimizer.state_dict()["state"]
+    taken = half.context.optimizer.state_dict()["state"]
     assert taken[0]["step"] == 8
     assert {int(v["step"]) for v in half.adversary.state_dict()["state"].values()} == {3}
-    assert half.site.optimizer.state[next(iter(half.fusion.parameters()))]["step"] == 5
+    assert half.context.optimizer.state[next(iter(half.fusion.parameters()))]["step"] == 5
 
 
 def test_spread_is_a_part_of_the_task_of_classifiers():
     half = client("text-0", "text", "fedafd", {"spread": 0.5})
     none = client("text-0", "text", "fedafd", {"spread": 0.0})
     i = torch.arange(4)
-    views = {k: v[i] for k, v in half.site.private.items()}
+    views = {k: v[i] for k, v in half.context.private.items()}
     for one in (half, none):
-        one.site.learner.eval()
-    v = half.site.learner.head.weight.relu()
+        one.context.learner.eval()
+    v = half.context.learner.head.weight.relu()
     expected = 0.5 * torch.nn.functional.cross_entropy(v @ v.T, torch.arange(2))
     torch.testing.assert_close(half._task_loss(views, i, {}) - none._task_loss(views, i, {}), expected)
 
@@ -324,9 +324,7 @@ def test_the_ensemble_is_by_similarity_or_the_mean():
     assert expected.weights[0].mean() > 0.5  # whoever is near counts most
     assert 0 < entropy < math.log(3)
     mean, entropy = toy_of(sed=False).server.ensemble("image", z, present, bank)
-    torch.testing.assert_close(
-        mean, torch.stack([z[0, k] if k == 2 else z[:, k].mean(0) for k in range(PAIRS)])
-    )
+    torch.testing.assert_close(mean, torch.stack([z[0, k] if k == 2 else z[:, k].mean(0) for k in range(PAIRS)]))
     assert entropy == pytest.approx(math.log(3) * (PAIRS - 1) / PAIRS)
     for sed in (True, False):
         one, entropy = toy_of(sed=sed).server.ensemble("image", z[:1], present[:1], bank)
@@ -376,9 +374,7 @@ def assert_held(toy, name):
         assert same(weights_of(site.learner), deliveries[m].held)
 
 
-@pytest.mark.parametrize(
-    "sending", [{"encoders": "whole"}, {"encoders": "changes"}, {"encoder_share": 0.1}], ids=str
-)
+@pytest.mark.parametrize("sending", [{"encoders": "whole"}, {"encoders": "changes"}, {"encoder_share": 0.1}], ids=str)
 def test_clients_hold_what_the_server_thinks_they_do_also_after_a_round_away(sending):
     toy = toy_of(**sending)
     for _ in (1, 2):
@@ -441,7 +437,7 @@ def test_real_models_with_dropout_learn_resume_and_are_sent():
         archs = {"image-0": ("vit", CLASSES), "text-0": ("bert", 2), "pair-0": ("vit+bert", 1)}
         for name, (arch, classes) in archs.items():
             half = toy.half(name)
-            s = half.site
+            s = half.context
             s.learner, s.server = learner(arch, classes), site
             s.optimizer = torch.optim.AdamW(s.learner.parameters(), lr=2e-3)
             half._join_fusion()
@@ -458,8 +454,8 @@ def test_real_models_with_dropout_learn_resume_and_are_sent():
 def test_a_model_of_another_shape_than_the_servers_is_refused():
     toy = toy_of()
     half = toy.half("image-0")
-    made = half.site.server
-    half.site.server = lambda m: made("text")
+    made = half.context.server
+    half.context.server = lambda m: made("text")
     toy.run(1)
     assert "another architecture than the server's" in toy.federation.missing[0].detail
 

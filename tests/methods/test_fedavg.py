@@ -8,7 +8,7 @@ import torch
 from toy_sites import CLIENTS, Toy, client, same
 
 from fedloom.federation.messages import Empty
-from fedloom.methods.fedavg import Average, Update, known_by, mean_parameters
+from fedloom.methods.fedavg import FedAvgAverage, FedAvgUpdate, known_by, mean_parameters
 
 METHODS = ("fedavg", "fedprox")
 
@@ -18,16 +18,16 @@ def learner(state: dict) -> dict:
 
 
 def test_the_mean_by_hand():
-    one = Update({"w": np.array([1.0, 2.0], np.float32)}, 30, 0.0)
-    two = Update({"w": np.array([5.0, -2.0], np.float32)}, 10, 0.0)
+    one = FedAvgUpdate({"w": np.array([1.0, 2.0], np.float32)}, 30, 0.0)
+    two = FedAvgUpdate({"w": np.array([5.0, -2.0], np.float32)}, 10, 0.0)
     assert mean_parameters({"a": one, "b": two})["w"].tolist() == [2.0, 1.0]
     assert mean_parameters({"b": one})["w"].dtype == np.float32
     with pytest.raises(ValueError, match="no samples"):
-        mean_parameters({"a": Update({}, 0, 0.0)})
+        mean_parameters({"a": FedAvgUpdate({}, 0, 0.0)})
 
 
 def test_the_mean_of_a_number_without_an_axis_stays_an_array():
-    one, two = (Update({"scale": np.array(v, np.float32)}, n, 0.0) for v, n in ((1.0, 3), (5.0, 1)))
+    one, two = (FedAvgUpdate({"scale": np.array(v, np.float32)}, n, 0.0) for v, n in ((1.0, 3), (5.0, 1)))
     for updates, mean in (({"a": one, "b": two}, 2.0), ({"a": one}, 1.0)):
         found = mean_parameters(updates)["scale"]
         assert isinstance(found, np.ndarray)
@@ -63,9 +63,7 @@ def test_clients_of_one_architecture_begin_each_round_from_their_mean(method, ti
     for group in (("image-0", "image-1"), ("text-0", "text-1")):
         for k in group:
             for name, value in sent["fit"][k].parameters.items():
-                mean = (
-                    after[group[0]][name].astype(np.float64) + after[group[1]][name]
-                ) / 2  # as many samples each
+                mean = (after[group[0]][name].astype(np.float64) + after[group[1]][name]) / 2  # as many samples each
                 assert np.allclose(value, mean, atol=1e-6)
     assert known_by(sent["fit"]["image-0"].parameters) != known_by(sent["fit"]["text-0"].parameters)
 
@@ -104,7 +102,7 @@ def test_a_large_mu_holds_clients_near_the_average():
     def moved(mu: float) -> float:
         half = client("image-0", "image", "fedprox", {"private_steps": 10, "extra_steps": 0, "mu": mu})
         before = half.fit(Empty(), round=1).parameters
-        after = half.fit(Average(before), round=2).parameters
+        after = half.fit(FedAvgAverage(before), round=2).parameters
         return sum(float(np.square(after[k] - before[k]).sum()) for k in before)
 
     assert moved(100.0) < 0.5 * moved(1e-6)
@@ -120,4 +118,4 @@ def test_fedprox_without_weight_is_fedavg():
 def test_parameters_of_another_architecture_are_refused():
     half = client("image-0", "image", "fedavg", {})
     with pytest.raises(ValueError, match="image-0 was sent the parameters of another architecture"):
-        half.fit(Average({"body.weight": torch.zeros(2, 2).numpy()}), round=1)
+        half.fit(FedAvgAverage({"body.weight": torch.zeros(2, 2).numpy()}), round=1)

@@ -28,9 +28,9 @@ from joint import (
 from fedloom.errors import BadInput
 from fedloom.federation.messages import Empty
 from fedloom.functional.infiltration import infiltration_loss
-from fedloom.methods.fedcmi import Lesson, Settings, _Knowledge, _Objective, wrap_model
-from fedloom.models.infiltration import Infiltrated, projector
+from fedloom.methods.fedcmi import FedCMISettings, FedCMITargets, _Knowledge, _Objective, wrap_model
 from fedloom.models.clients.multimodal import MultimodalClassifier, group_of
+from fedloom.models.infiltration import Infiltrated, projector
 
 FEDCMI = "fedloom.methods.fedcmi:METHOD"
 PLAIN = {"lambda_s": 0.0, "lambda_d": 0.0, "mu": 0.0, "layers": 0}
@@ -39,9 +39,7 @@ OFF = {"lambda_s": 0.0, "lambda_d": 0.0, "mu": 0.0}
 
 def gradients(learner: torch.nn.Module) -> dict[str, float]:
     """Largest absolute gradient of each parameter; 0 where it has none."""
-    return {
-        name: 0.0 if p.grad is None else float(p.grad.abs().max()) for name, p in learner.named_parameters()
-    }
+    return {name: 0.0 if p.grad is None else float(p.grad.abs().max()) for name, p in learner.named_parameters()}
 
 
 def objective_of(half, rho: float | None = None, tau: torch.Tensor | None = None) -> _Objective:
@@ -52,7 +50,7 @@ def objective_of(half, rho: float | None = None, tau: torch.Tensor | None = None
 
 
 def batch(half, n: int = SAMPLES):
-    return half.site.ready({k: v[:n] for k, v in half.site.private.items()}), torch.arange(n)
+    return half.context.ready({k: v[:n] for k, v in half.context.private.items()}), torch.arange(n)
 
 
 # ------------------------------------------------------------------------------------------ reduction and gradients
@@ -72,13 +70,13 @@ def test_without_its_terms_and_projectors_a_round_is_fedavg_s():
 def test_the_lesson_reaches_the_weak_kind_s_stream_projector_and_classifier_only(rho, weak, strong):
     half = client("a", method=FEDCMI, settings={**OFF, "lambda_d": 1.0})
     objective, (inputs, index) = objective_of(half, rho), batch(half)
-    learner: Infiltrated = half.site.learner.train()
+    learner: Infiltrated = half.context.learner.train()
     h = learner.features(**inputs)
     total = objective._imbalance(
         inputs,
         h,
         learner.project(h).infiltrated,
-        half.site.private_labels,
+        half.context.private_labels,
         torch.ones(len(index), dtype=torch.bool),
     )
     total.backward()
@@ -92,7 +90,7 @@ def test_without_the_lesson_no_infiltration_projector_learns_at_a_client_with_bo
     half = client("a", method=FEDCMI, settings={**OFF, "lambda_s": 2.0})
     inputs, index = batch(half)
     objective_of(half)(inputs, index).backward()
-    sizes = gradients(half.site.learner)
+    sizes = gradients(half.context.learner)
     assert all((size > 0) == (not name.startswith("infiltration.")) for name, size in sizes.items())
 
 
@@ -102,12 +100,12 @@ def test_a_client_of_one_kind_has_no_own_term_and_trains_its_stand_in(held, miss
     inputs, index = batch(half)
     objective = objective_of(half)
     loss = objective(inputs, index)
-    learner: Infiltrated = half.site.learner
+    learner: Infiltrated = half.context.learner
     (own,) = held
     p = learner.project(learner.features(**inputs))
     slots = {own: p.own[own], missing: p.infiltrated[own]}  # sound in the first half, whoever it comes from
     logits = learner.bare.fusion(slots["audio"], slots["image"])
-    assert torch.allclose(loss, torch.nn.functional.cross_entropy(logits, half.site.private_labels))
+    assert torch.allclose(loss, torch.nn.functional.cross_entropy(logits, half.context.private_labels))
     loss.backward()
     for name, size in gradients(learner).items():
         learns = group_of(name) in (own, None) and not name.startswith("classifiers.")
@@ -122,10 +120,10 @@ def test_of_samples_that_lack_a_kind_only_the_whole_ones_have_own_terms_and_less
     got = objective(inputs, index)
     both = inputs["present"].all(1)
     assert int(both.sum()) == SAMPLES - 8
-    learner: Infiltrated = half.site.learner
+    learner: Infiltrated = half.context.learner
     h = learner.features(**inputs)
     p = learner.project(h)
-    y = half.site.private_labels
+    y = half.context.private_labels
     ce = torch.nn.functional.cross_entropy
     wanted = ce(learner.classify(learner.fuse(p, inputs["present"])), y)
     for kind in MODALITIES:
@@ -144,14 +142,14 @@ def test_the_teacher_stays_as_it_was_sent_and_the_distance_pulls_back_to_it():
     before = {k: v.clone() for k, v in objective.teacher.state_dict().items()}
     assert objective.distance is not None
     objective.distance().backward()
-    assert max(gradients(half.site.learner).values()) == 0  # at the first step nothing has moved
+    assert max(gradients(half.context.learner).values()) == 0  # at the first step nothing has moved
     with torch.no_grad():
-        for p in half.site.learner.parameters():
+        for p in half.context.learner.parameters():
             p.add_(0.5)
-    half.site.learner.zero_grad()
+    half.context.learner.zero_grad()
     objective.distance().backward()
-    assert all(size == pytest.approx(3.0 * 0.5, rel=1e-4) for size in gradients(half.site.learner).values())
-    half.site.fit(half.site.private, 3, objective, 1, "private")
+    assert all(size == pytest.approx(3.0 * 0.5, rel=1e-4) for size in gradients(half.context.learner).values())
+    half.context.fit(half.context.private, 3, objective, 1, "private")
     assert all(torch.equal(v, before[k]) for k, v in objective.teacher.state_dict().items())
 
 
@@ -174,16 +172,12 @@ def symmetric(exchanged: bool) -> Infiltrated:
     for name, value in whole.state_dict().items():
         kind = group_of(name)
         state[name if kind is None else name.replace(kind, swap[kind])] = value
-    state["bare.fusion.out.weight"] = torch.cat(
-        list(reversed(state["bare.fusion.out.weight"].chunk(2, 1))), 1
-    )
+    state["bare.fusion.out.weight"] = torch.cat(list(reversed(state["bare.fusion.out.weight"].chunk(2, 1))), 1)
     other.load_state_dict(state)
     return other
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, {"class_wise": "weight"}, {"self_ce": "weak"}, {"dominance": "client"}]
-)
+@pytest.mark.parametrize("settings", [{}, {"class_wise": "weight"}, {"self_ce": "weak"}, {"dominance": "client"}])
 def test_exchanging_the_kinds_exchanges_all_results(settings):
     x, y = torch.randn(8, 3, 4, 4), torch.randn(8, 3, 4, 4)
     present = torch.ones(8, 2, dtype=torch.bool)
@@ -192,16 +186,16 @@ def test_exchanging_the_kinds_exchanges_all_results(settings):
     losses = []
     for first, second, mask, turned in ((x, y, present, False), (y, x, present.flip(1), True)):
         half = client("a", method=FEDCMI, settings={"ratio_mean": "geometric", "mu": 0.0, **settings})
-        half.site.learner = symmetric(turned)
-        half.site.private = {"spectrogram": first.reshape(8, 12, 4), "present": mask}
-        half.site.private_labels = labels
+        half.context.learner = symmetric(turned)
+        half.context.private = {"spectrogram": first.reshape(8, 12, 4), "present": mask}
+        half.context.private_labels = labels
         inputs = {"spectrogram": first.reshape(8, 1, 12, 4), "frames": second[:, None], "present": mask}
         means = (0.6, 0.3) if not turned else (0.3, 0.6)
         tau = torch.tensor([0.5, 1.0, 0.7])
         objective = _Objective(half, _Knowledge(tau, torch.tensor([2.0, 1, 1]), means), None)
         loss = objective(inputs, torch.arange(8))
         loss.backward()
-        losses.append((loss.item(), gradients(half.site.learner), objective.dominant))
+        losses.append((loss.item(), gradients(half.context.learner), objective.dominant))
     (one, grads, led), (two, turned_grads, turned_led) = losses
     assert one == pytest.approx(two, rel=1e-5)
     swap = dict(zip(MODALITIES, reversed(MODALITIES)))
@@ -209,9 +203,7 @@ def test_exchanging_the_kinds_exchanges_all_results(settings):
     for name, size in grads.items():
         kind = group_of(name)
         if kind is not None:
-            assert turned_grads[name.replace(kind, swap[kind])] == pytest.approx(size, rel=1e-3, abs=1e-6), (
-                name
-            )
+            assert turned_grads[name.replace(kind, swap[kind])] == pytest.approx(size, rel=1e-3, abs=1e-6), name
 
 
 # ---------------------------------------------------------------------------------------- dominance and temperature
@@ -232,9 +224,9 @@ def test_dominance_of_all_clients_overrules_a_client_s_own():
     half = client("a", method=FEDCMI, settings={"dominance": "global", "lambda_s": 0.0})
     half.fit(Empty(), round=1)
     parameters = half.parameters()
-    own = half.fit(Lesson(parameters), round=2)
+    own = half.fit(FedCMITargets(parameters), round=2)
     for rho, led in ((9.0, 1.0), (0.1, 0.0)):
-        assert half.fit(Lesson(parameters, rho), round=2).led == led
+        assert half.fit(FedCMITargets(parameters, rho), round=2).led == led
     assert own.led in (0.0, 1.0)  # by the client's own data, all batches alike
 
 
@@ -337,7 +329,7 @@ def test_projectors():
 
 def test_pure_imitation_has_one_projector_a_kind():
     half = client("a", method=FEDCMI, settings={"self_projector": False})
-    learner: Infiltrated = half.site.learner
+    learner: Infiltrated = half.context.learner
     assert not any(n.startswith("self_projectors.") for n, _ in learner.named_parameters())
     p = learner.project(learner.features(**batch(half)[0]))
     assert all(torch.equal(p.own[k], p.infiltrated[k]) for k in MODALITIES)
@@ -345,7 +337,7 @@ def test_pure_imitation_has_one_projector_a_kind():
 
 def test_missing_kinds_are_filled_by_the_other_or_with_zeros():
     half = client("a", method=FEDCMI)
-    learner: Infiltrated = half.site.learner.eval()
+    learner: Infiltrated = half.context.learner.eval()
     inputs, _ = batch(half, 6)
     h = learner.features(**inputs)
     p = learner.project(h)
@@ -370,7 +362,7 @@ def test_the_server_scores_the_model_that_clients_are_sent():
 
 
 def test_dress_draws_the_same_weights_wherever_it_is():
-    one, two = (wrap_model(copy.deepcopy(client("a").site.learner), Settings()) for _ in range(2))
+    one, two = (wrap_model(copy.deepcopy(client("a").context.learner), FedCMISettings()) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters()))
 
 
@@ -379,4 +371,4 @@ def test_wrong_settings_are_one_line():
 
     for key, value in (("layers", 2), ("dominance", "server"), ("lambda_d", -1), ("temperature", 0)):
         with pytest.raises(BadInput, match=key):
-            validate(Settings, {key: value}, "settings")
+            validate(FedCMISettings, {key: value}, "settings")

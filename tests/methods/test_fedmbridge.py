@@ -10,15 +10,21 @@ import torch
 from test_disentafl import LEARNERS, sent_in, sites_of
 from toy_sites import CLIENTS, SIDE, WIDTH, Toy, client, same, words
 
+from fedloom.config.models import ModelSettings
 from fedloom.data.containers import ImageSet
 from fedloom.errors import BadInput
-from fedloom.methods.fedmbridge import Adapters, Server, Settings, wrap_model, follow
 from fedloom.methods.context import ClientContext
+from fedloom.methods.fedmbridge import (
+    FedMBridgeAdapters,
+    FedMBridgeServer,
+    FedMBridgeSettings,
+    follow,
+    wrap_model,
+)
 from fedloom.models.clients.adapters import put
-from fedloom.models.hypernetwork import MODALITIES, Graph, Hypernetwork, architecture
 from fedloom.models.clients.build import build_client_model
-from fedloom.config.models import ModelSettings
 from fedloom.models.clients.text import tokenize
+from fedloom.models.hypernetwork import MODALITIES, Graph, Hypernetwork, architecture
 
 SIZES = {"rank": 3, "widest": 24}
 NUMBERS = 2 * WIDTH * 3 + 3 + WIDTH  # of a toy's one adapter
@@ -36,7 +42,7 @@ def graph_of(kinds, widths, rank=3, widest=24) -> Graph:
 def hypernetwork_of(seed=0, lively=False) -> Hypernetwork:
     """`lively`: also of what is zero at first."""
     torch.manual_seed(seed)
-    s = Settings(**SIZES)
+    s = FedMBridgeSettings(**SIZES)
     made = Hypernetwork(s.rank, s.widest, s.latent, s.code, s.hidden)
     if lively:
         for p in made.last.parameters():
@@ -140,7 +146,7 @@ def test_adapters_for_every_architecture(settings):
     site.modality = "text" if text else "image"
     with torch.no_grad():
         before = bare(**inputs)
-        site.attach(lambda learner: wrap_model(learner, Settings(**SIZES)))
+        site.attach(lambda learner: wrap_model(learner, FedMBridgeSettings(**SIZES)))
         kinds, widths = architecture(site.learner.bare, site.modality)
         assert (kinds.tolist(), widths.tolist()) == SEEN[settings.arch]
         graph = Graph(kinds, widths, 3, 24)
@@ -158,7 +164,7 @@ def test_adapters_for_every_architecture(settings):
 def test_a_learner_with_adapters_of_its_own():
     learner = build_client_model(next(s for s in LEARNERS if s.tune == "adapters"), classes=3, image_size=SIDE)
     with pytest.raises(BadInput, match="tune = 'adapters' leaves no place"):
-        wrap_model(learner, Settings())
+        wrap_model(learner, FedMBridgeSettings())
 
 
 # ---------------------------------------------------------------------------------------------------- hypernetwork
@@ -274,10 +280,8 @@ def test_what_is_sent_is_what_the_hypernetwork_makes(tiny_generator):
     first = sent_in(toy)
     for k, (down, up) in first.items():
         assert not np.array_equal(down.values, up.values)
-        half = sites_of(toy)[k].site.learner.adapters
-        assert np.array_equal(
-            torch.nn.utils.parameters_to_vector(half.parameters()).detach().numpy(), up.values
-        )
+        half = sites_of(toy)[k].context.learner.adapters
+        assert np.array_equal(torch.nn.utils.parameters_to_vector(half.parameters()).detach().numpy(), up.values)
         theta[k] = toy.server.adapters(k).numpy()
         assert not np.array_equal(theta[k], down.values)
     for k, (down, _) in sent_in(toy).items():
@@ -371,11 +375,7 @@ def test_one_that_joins_late_is_asked_when_it_comes(tiny_generator):
     del half.describe  # it is well again
     toy.run(1)
     assert "text-0" in toy.server.codes
-    asked = [
-        (r["round"], r["client"])
-        for r in toy.ledger.rows()
-        if r["verb"] == "describe" and r["direction"] == "up"
-    ]
+    asked = [(r["round"], r["client"]) for r in toy.ledger.rows() if r["verb"] == "describe" and r["direction"] == "up"]
     assert sorted(asked) == [(1, "image-0"), (1, "image-1"), (1, "text-1"), (2, "text-0")]
 
 
@@ -394,9 +394,7 @@ def test_one_too_wide_is_left_out_and_named(tiny_generator, caplog):
     assert f"settings.widest = {WIDTH - 1}" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "change", [lambda v: v[1:], lambda v: v * np.float32("nan")], ids=["short", "not a number"]
-)
+@pytest.mark.parametrize("change", [lambda v: v[1:], lambda v: v * np.float32("nan")], ids=["short", "not a number"])
 def test_a_reply_that_does_not_fit_changes_nothing(change, tiny_generator):
     toy, without = toy_of(tiny_generator), toy_of(tiny_generator, broken={"text-0": {"fault": "raise fit"}})
     half = sites_of(toy)["text-0"]
@@ -415,7 +413,7 @@ def test_a_reply_that_does_not_fit_changes_nothing(change, tiny_generator):
 def test_weights_that_are_not_finite_are_named(tiny_generator):
     toy = toy_of(tiny_generator)
     with torch.no_grad():
-        sites_of(toy)["text-1"].site.learner.bare.head.bias.fill_(float("nan"))
+        sites_of(toy)["text-1"].context.learner.bare.head.bias.fill_(float("nan"))
     toy.run(1)
     (lost,) = toy.federation.missing
     assert (lost.client, lost.round, lost.verb) == ("text-1", 1, "fit")
@@ -425,12 +423,12 @@ def test_weights_that_are_not_finite_are_named(tiny_generator):
 def test_adapters_of_another_architecture_are_refused():
     half = client("image-0", "image", "fedmbridge", SIZES)
     with pytest.raises(ValueError, match=f"image-0 was sent 7 numbers for adapters of {NUMBERS}"):
-        half.fit(Adapters(np.zeros(7, np.float32)), round=1)
+        half.fit(FedMBridgeAdapters(np.zeros(7, np.float32)), round=1)
 
 
 def test_a_quorum_of_all_holds_where_fewer_are_known(tiny_generator):
     toy = toy_of(tiny_generator, broken={"text-0": {"fault": "raise describe"}})
-    tools = dataclasses.replace(toy.tools, quorum=4)
-    toy.server = Server(tools, toy.settings)
+    tools = dataclasses.replace(toy.server.context, quorum=4)
+    toy.server = FedMBridgeServer(tools, toy.settings)
     toy.run(1)
     assert sorted(toy.server.codes) == ["image-0", "image-1", "text-1"]

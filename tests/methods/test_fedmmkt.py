@@ -10,8 +10,15 @@ from toy_sites import CLASSES, CLIENTS, SAMPLES, WIDTH, Toy, client, private_of,
 from fedloom.errors import BadInput
 from fedloom.federation.codec import decode, encode
 from fedloom.methods.fedmmkt import METHOD
-from fedloom.methods.fedmmkt_messages import Captions, Lesson, Logits, Opinion, Pictures, ViewedOpinion
-from fedloom.methods.fedmmkt_settings import Settings
+from fedloom.methods.fedmmkt_messages import (
+    FedMMKTCaptions,
+    FedMMKTLogits,
+    FedMMKTOutputs,
+    FedMMKTPictures,
+    FedMMKTTargets,
+    FedMMKTViewedOutputs,
+)
+from fedloom.methods.fedmmkt_settings import FedMMKTSettings
 from fedloom.metrics.communication import MB
 
 IMAGES = {"image-0": "image", "image-1": "image"}
@@ -141,9 +148,7 @@ def test_absent_client(fault, error, verbs, tiny_generator, jumping_clock):
     toy = Toy(tiny_generator, broken=broken, timeout=timeout)
     before = toy.clients()["text-0"]
     infos = toy.run(1)
-    assert [(m.client, m.error, m.verb) for m in toy.federation.missing] == [
-        ("text-1", error, v) for v in verbs
-    ]
+    assert [(m.client, m.error, m.verb) for m in toy.federation.missing] == [("text-1", error, v) for v in verbs]
     assert infos[0].labels.kept.any()
     assert infos[0].losses["generator"] > 0
     assert not same(before, toy.clients()["text-0"])
@@ -196,9 +201,7 @@ def test_an_answer_that_is_not_finite(variant, tiny_generator):
     """A client is absent for the samples that it has no finite answer to, and for no others."""
     spoilt = (0, 5)
     clients = {"image-0": "image", "text-0": "text"}
-    toy = Toy(
-        tiny_generator, clients=clients, broken={"image-0": {"spoilt": spoilt}}, variant=variant, gamma=1.0
-    )
+    toy = Toy(tiny_generator, clients=clients, broken={"image-0": {"spoilt": spoilt}}, variant=variant, gamma=1.0)
     seen = []
     ask = toy.federation.ask
 
@@ -218,9 +221,7 @@ def test_an_answer_that_is_not_finite(variant, tiny_generator):
         assert np.isfinite(bad.representations).all()
     else:
         assert np.flatnonzero(~np.isfinite(bad.logits).all(1)).tolist() == list(spoilt)
-    low = Toy(
-        tiny_generator, clients=clients, broken={"image-0": {"spoilt": spoilt}}, variant=variant, gamma=0.5
-    )
+    low = Toy(tiny_generator, clients=clients, broken={"image-0": {"spoilt": spoilt}}, variant=variant, gamma=0.5)
     assert low.run(1)[0].labels.kept[list(spoilt)].all()
     assert all(r is None or torch.isfinite(r).all() for r in fused_of(low))
 
@@ -268,12 +269,12 @@ def test_nothing_private_crosses(run, tiny_generator, monkeypatch):
 
 
 def test_a_lesson_on_samples_that_were_not_shown(tiny_generator):
-    settings = Settings(retrain_steps=1, private_steps=1).model_dump(mode="json")
+    settings = FedMMKTSettings(retrain_steps=1, private_steps=1).model_dump(mode="json")
     half = client("image-0", "image", "fedmmkt", settings)
-    lesson = Lesson(np.ones(4, dtype=bool), np.zeros(4, dtype=np.int32))
+    lesson = FedMMKTTargets(np.ones(4, dtype=bool), np.zeros(4, dtype=np.int32))
     with pytest.raises(ValueError, match="round 1: asked to re-train on 4 samples it was not shown"):
         half.retrain(lesson, round=1)
-    half.infer(Pictures(np.zeros((5, 12, 12, 3), dtype=np.uint8), 0), round=1)
+    half.infer(FedMMKTPictures(np.zeros((5, 12, 12, 3), dtype=np.uint8), 0), round=1)
     with pytest.raises(ValueError, match="round 1: asked to re-train on 4 samples"):
         half.retrain(lesson, round=1)
 
@@ -281,16 +282,16 @@ def test_a_lesson_on_samples_that_were_not_shown(tiny_generator):
 @pytest.mark.parametrize(("samples", "steps"), [(7, 5), (63, 40), (64, 40), (500, 40), (1, 1)])
 def test_few_samples_are_not_overlearned(samples, steps):
     assert (
-        Settings(passes=20).steps_on(samples, 40, 32) == steps
+        FedMMKTSettings(passes=20).steps_on(samples, 40, 32) == steps
     )  # 20 passes over 7 samples are 140: 4.4 batches
 
 
 def test_all_clients_see_the_same_view():
-    settings = Settings(variant="u").model_dump(mode="json")
-    texts = Captions(("a red tall flower",) * 3, 7)
+    settings = FedMMKTSettings(variant="u").model_dump(mode="json")
+    texts = FedMMKTCaptions(("a red tall flower",) * 3, 7)
     one, two = (client("text-0", "text", "fedmmkt", settings).infer(texts, round=t) for t in (1, 2))
     assert np.array_equal(one.augmented, two.augmented)
-    other = client("text-0", "text", "fedmmkt", settings).infer(Captions(texts.texts, 9), round=1)
+    other = client("text-0", "text", "fedmmkt", settings).infer(FedMMKTCaptions(texts.texts, 9), round=1)
     assert np.array_equal(one.representations, other.representations)
 
 
@@ -302,12 +303,12 @@ def test_table_x(variant, up, down):
     """The paper's figures from the server's own account: N = 8, S = 100, C = 102, d = 768, pictures of 64 px."""
     from types import SimpleNamespace
 
-    from fedloom.methods.fedmmkt import Server
+    from fedloom.methods.fedmmkt import FedMMKTServer
 
     tools = SimpleNamespace(class_names=["x"] * 102, width=768, generator=SimpleNamespace(size=64))
-    server = SimpleNamespace(settings=Settings(variant=variant), tools=tools)
+    server = SimpleNamespace(settings=FedMMKTSettings(variant=variant), context=tools)
     federation = SimpleNamespace(clients_of=lambda modality: ("a", "b", "c", "d"))
-    formula = Server._formula(server, federation, 100)
+    formula = FedMMKTServer._formula(server, federation, 100)
     assert (round(formula[0] / MB, 2), round(formula[1] / MB, 2)) == (up, down)
 
 
@@ -320,9 +321,9 @@ def test_upload_is_what_the_formula_says(variant):
     s, d, c = 100, 64, 10
     z, labels, spread = np.ones((s, d), "f4"), np.ones(s, "i4"), np.ones(s, "f4")
     answer = {
-        "full": Opinion(z, labels, spread),
-        "u": ViewedOpinion(z, z, labels, spread),
-        "l": Logits(np.ones((s, c), "f4")),
+        "full": FedMMKTOutputs(z, labels, spread),
+        "u": FedMMKTViewedOutputs(z, z, labels, spread),
+        "l": FedMMKTLogits(np.ones((s, c), "f4")),
     }[variant]
     name = {"full": "fedmmkt", "u": "u-fedmmkt", "l": "l-fedmmkt"}[variant]
     formula = round_bytes(name, s, 1, 0, c, d).up

@@ -11,7 +11,7 @@ from joint import BOTH, CLIENTS, FEDAVG, SIGHT, SOUND, Joint, learned, learner, 
 from fedloom.federation.messages import Empty
 from fedloom.methods import fedavg
 from fedloom.methods.fedavg import mean_parameters
-from fedloom.methods.fedmsplit import METHOD, Settings, similarities
+from fedloom.methods.fedmsplit import METHOD, FedMSplitSettings, similarities
 from fedloom.models.clients.multimodal import group_of
 
 SPLIT = "fedloom.methods.fedmsplit:METHOD"
@@ -143,7 +143,7 @@ def test_what_is_scored_is_the_plain_mean():
 
 
 def test_the_messages_are_fedavgs():
-    settings = Settings()
+    settings = FedMSplitSettings()
     assert METHOD.verbs(settings) == fedavg.METHOD.verbs(settings)
     toy, plain = Joint(SPLIT), Joint(FEDAVG)
     toy.run(2)

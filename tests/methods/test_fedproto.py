@@ -22,21 +22,27 @@ from joint import (
 )
 
 from fedloom.federation.messages import Empty
-from fedloom.methods.fedproto import Lesson, Settings, Update, class_prototypes, prototype_loss
+from fedloom.methods.fedproto import (
+    FedProtoSettings,
+    FedProtoTargets,
+    FedProtoUpdate,
+    class_prototypes,
+    prototype_loss,
+)
 
 FEDPROTO = "fedloom.methods.fedproto:METHOD"
 
 
-def update(prototypes, classes, counts, kind="joint audio") -> Update:
+def update(prototypes, classes, counts, kind="joint audio") -> FedProtoUpdate:
     rows = {kind: np.array(prototypes, np.float32)}
     ids, n = ({kind: np.array(v, np.int32)} for v in (classes, counts))
-    return Update(rows, ids, n, {}, sum(counts), 0.0)
+    return FedProtoUpdate(rows, ids, n, {}, sum(counts), 0.0)
 
 
-def lesson(value: float, classes=range(CLASSES), kinds=("joint audio", "joint image")) -> Lesson:
+def lesson(value: float, classes=range(CLASSES), kinds=("joint audio", "joint image")) -> FedProtoTargets:
     rows = np.full((len(classes), WIDTH), value, np.float32)
     ids = np.array(list(classes), np.int32)
-    return Lesson(dict.fromkeys(kinds, rows), dict.fromkeys(kinds, ids), {})
+    return FedProtoTargets(dict.fromkeys(kinds, rows), dict.fromkeys(kinds, ids), {})
 
 
 # ------------------------------------------------------------------------------------------------- by hand
@@ -74,8 +80,8 @@ def test_the_mean_is_by_samples_and_a_silent_class_stays():
 
 def test_an_average_that_is_not_made_cannot_hold():
     with pytest.raises(ValueError, match=r"mu = 0\.1 .* parameters = False"):
-        Settings(mu=0.1)
-    Settings(mu=0.1, parameters=True)
+        FedProtoSettings(mu=0.1)
+    FedProtoSettings(mu=0.1, parameters=True)
 
 
 # ------------------------------------------------------------------------------------------------- clients
@@ -104,9 +110,7 @@ def test_features_go_where_prototypes_are():
     def away(weight: float) -> float:
         half = client("a", method=FEDPROTO, settings={"lambda_p": weight, "private_steps": 60})
         half.fit(lesson(2.0), round=1)
-        return sum(
-            float((h - 2).square().mean()) for h in half.site.stream_features(half.site.private).values()
-        )
+        return sum(float((h - 2).square().mean()) for h in half.context.stream_features(half.context.private).values())
 
     assert away(10.0) < 0.5 * away(0.01)
 
@@ -116,15 +120,15 @@ def test_a_kind_without_prototypes_is_not_drawn():
     half = client("a", method=FEDPROTO)
     drawn = {"joint audio": torch.zeros(CLASSES, WIDTH)}
     index = torch.arange(6)
-    inputs = {"present": half.site.private["present"][index]} | {
-        "spectrogram": half.site.private["spectrogram"][index].float()[:, None],
-        "frames": half.site.private["frames"][index].permute(0, 1, 4, 2, 3).float() / 255,
+    inputs = {"present": half.context.private["present"][index]} | {
+        "spectrogram": half.context.private["spectrogram"][index].float()[:, None],
+        "frames": half.context.private["frames"][index].permute(0, 1, 4, 2, 3).float() / 255,
     }
     gradients = []
     for given in ({}, drawn):
-        half.site.learner.zero_grad()
+        half.context.learner.zero_grad()
         half._near(given)(inputs, index).backward()
-        gradients.append({n: p.grad.clone() for n, p in half.site.learner.named_parameters()})
+        gradients.append({n: p.grad.clone() for n, p in half.context.learner.named_parameters()})
     changed = {n for n, g in gradients[0].items() if not torch.allclose(g, gradients[1][n], atol=1e-7)}
     assert changed
     assert all("audio" in n for n in changed)
@@ -133,9 +137,9 @@ def test_a_kind_without_prototypes_is_not_drawn():
 def test_samples_that_lack_a_kind_are_not_in_its_prototypes():
     half = client("a", method=FEDPROTO, blanks=4, classes=2)
     said = half.fit(Empty(), round=1)
-    h, present = half.site.stream_features(half.site.private), half.site.private["present"]
+    h, present = half.context.stream_features(half.context.private), half.context.private["present"]
     for i, kind in enumerate(("audio", "image")):
-        rows, labels = h[kind][present[:, i]], half.site.private_labels[present[:, i]]
+        rows, labels = h[kind][present[:, i]], half.context.private_labels[present[:, i]]
         assert said.classes[f"joint {kind}"].tolist() == [0, 1]
         assert said.counts[f"joint {kind}"].sum() == 14
         for c, row in enumerate(said.prototypes[f"joint {kind}"]):
@@ -197,9 +201,7 @@ def test_clients_of_one_modality_share_among_themselves(parameters):
     assert set(toy.server.prototypes) == {"image", "text", "joint audio", "joint image"}
     assert set(toy.traffic[2, "image-0"][0].prototypes) == {"image"}
     ups = [toy.traffic[2, k][1] for k in ("image-0", "image-1")]
-    mean = sum(u.counts["image"][0] * u.prototypes["image"][0] for u in ups) / sum(
-        u.counts["image"][0] for u in ups
-    )
+    mean = sum(u.counts["image"][0] * u.prototypes["image"][0] for u in ups) / sum(u.counts["image"][0] for u in ups)
     assert np.allclose(toy.server.prototypes["image"][0], mean, atol=1e-6)
 
 

@@ -12,7 +12,7 @@ from toy_sites import CLIENTS, PROMPTS, Toy, client, same
 
 from fedloom.federation.messages import Empty
 from fedloom.methods.base import load_method
-from fedloom.methods.fedavg import Average
+from fedloom.methods.fedavg import FedAvgAverage
 from fedloom.methods.feddat import dual_loss
 
 METHODS = ("lora-fl", "bias-fl", "feddat")
@@ -126,8 +126,8 @@ def test_the_frozen_adapter_is_the_shared_one_of_the_rounds_start():
     half = client("image-0", "image", "feddat", {"private_steps": 3, "extra_steps": 0, "rank": 2})
     first = half.fit(Empty(), round=1).parameters
     sent = {k: v + 1.0 for k, v in first.items()}
-    half.fit(Average(sent), round=2)
-    state = half.site.learner.state_dict()
+    half.fit(FedAvgAverage(sent), round=2)
+    state = half.context.learner.state_dict()
     for name, value in sent.items():
         assert np.array_equal(state[name.replace(".shared.", ".frozen.")].numpy(), value)
         assert not np.array_equal(state[name].numpy(), value)
@@ -137,18 +137,18 @@ def test_the_frozen_adapter_is_the_shared_one_of_the_rounds_start():
 def test_a_client_is_scored_with_its_teacher():
     half = client("text-0", "text", "feddat", {"private_steps": 2, "extra_steps": 0, "rank": 2})
     half.fit(Empty(), round=1)
-    before = half.site.look(half.site.test)[1]
-    for three in half.site.learner.adapters:
+    before = half.context.look(half.context.test)[1]
+    for three in half.context.learner.adapters:
         for p in three.shared.parameters():
             p.data.add_(1.0)
-    assert torch.equal(half.site.look(half.site.test)[1], before)
-    half.site.learner.adapters[-1].own.up.bias.data.add_(1.0)
-    assert not torch.equal(half.site.look(half.site.test)[1], before)
+    assert torch.equal(half.context.look(half.context.test)[1], before)
+    half.context.learner.adapters[-1].own.up.bias.data.add_(1.0)
+    assert not torch.equal(half.context.look(half.context.test)[1], before)
 
 
 def test_the_decoder_begins_unheard_and_the_unet_stays(tiny_generator):
     toy = Toy(tiny_generator, "feddat")
-    generator = toy.tools.generator
+    generator = toy.server.context.generator
 
     def draw():
         return generator.synthesize(PROMPTS, torch.Generator().manual_seed(0))
@@ -169,5 +169,5 @@ def test_the_decoder_begins_unheard_and_the_unet_stays(tiny_generator):
 
 def test_without_a_decoder_there_is_no_generator():
     kind, _ = load_method("feddat")
-    assert kind.tools(kind.settings()) == {"generator", "public"}
-    assert kind.tools(kind.settings(decoder=False)) == frozenset()
+    assert kind.needs(kind.settings()) == {"generator", "public"}
+    assert kind.needs(kind.settings(decoder=False)) == frozenset()

@@ -8,27 +8,27 @@ import torch
 from joint import CLIENTS, FEDAVG, SIGHT, SOUND, Joint, alone, learned, resumes, same
 
 from fedloom.methods import fedavg
-from fedloom.methods.ogm_ge import METHOD, Settings, _Modulation, coefficients
 from fedloom.methods.context import rows
+from fedloom.methods.ogm_ge import METHOD, OGMGESettings, _Modulation, coefficients
 from fedloom.models.clients.multimodal import group_of
 
 OGM = "fedloom.methods.ogm_ge:METHOD"
 
 
 def batch(half, index):
-    return half.site.ready(rows(half.site.private, index))
+    return half.context.ready(rows(half.context.private, index))
 
 
 def modulated(half, index=None, **settings):
     """A batch's coefficients, and gradients before and after."""
-    half.settings = Settings(**settings)
+    half.settings = OGMGESettings(**settings)
     index = torch.arange(6) if index is None else index
     m = _Modulation(half, 1)
-    half.site.learner.zero_grad()
+    half.context.learner.zero_grad()
     m.objective(batch(half, index), index).backward()
-    before = {n: p.grad.clone() for n, p in half.site.learner.named_parameters() if p.grad is not None}
+    before = {n: p.grad.clone() for n, p in half.context.learner.named_parameters() if p.grad is not None}
     m.adjust()
-    after = {n: p.grad.clone() for n, p in half.site.learner.named_parameters() if p.grad is not None}
+    after = {n: p.grad.clone() for n, p in half.context.learner.named_parameters() if p.grad is not None}
     return m.k, before, after
 
 
@@ -75,7 +75,7 @@ def test_the_noise_has_the_gradients_own_deviation():
 
 def test_only_samples_of_both_kinds_say_who_is_dominant():
     half = alone(OGM, blanks=3)
-    site = half.site
+    site = half.context
     index = torch.arange(9)
     both = index[site.private["present"][index].all(1)]
     assert len(both) == 3
@@ -94,9 +94,7 @@ def test_a_batch_without_such_samples_is_left_alone():
     assert same({n: g.numpy() for n, g in before.items()}, {n: g.numpy() for n, g in after.items()})
 
 
-@pytest.mark.parametrize(
-    "settings", [{"alpha": 0.0, "noise": False}, {"starts": 3}, {"ends": 1, "starts": 2}], ids=str
-)
+@pytest.mark.parametrize("settings", [{"alpha": 0.0, "noise": False}, {"starts": 3}, {"ends": 1, "starts": 2}], ids=str)
 def test_without_modulation_it_is_fedavg(settings):
     plain, ours = Joint(FEDAVG), Joint(OGM, **settings)
     plain.run(2)
@@ -129,7 +127,7 @@ def test_it_ends_after_its_last_round():
 
 
 def test_the_messages_are_fedavgs():
-    settings = Settings()
+    settings = OGMGESettings()
     assert METHOD.verbs(settings) == fedavg.METHOD.verbs(settings)
     toy, plain = Joint(OGM), Joint(FEDAVG)
     toy.run(2)

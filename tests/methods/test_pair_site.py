@@ -37,9 +37,7 @@ def test_a_sample_is_a_caption_with_the_number_of_its_picture():
     site = site_of()
     assert {k: len(v) for k, v in site.pictures.items()} == {"pixel_values": 9}
     assert site.private["picture"].tolist() == [0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 7, 7, 8]
-    assert {k: len(v) for k, v in site.private.items()} == dict.fromkeys(
-        ("input_ids", "attention_mask", "picture"), 13
-    )
+    assert {k: len(v) for k, v in site.private.items()} == dict.fromkeys(("input_ids", "attention_mask", "picture"), 13)
     assert len(site.private_labels) == 13
     assert {k: len(v) for k, v in site.test.items()} == {
         "pixel_values": 20,
@@ -143,11 +141,11 @@ def test_evaluation_over_the_wire_and_state():
     said = half.evaluate(None, round=1)
     assert said.recalls.dtype == said.folded.dtype == np.float64
     assert said.recalls.shape == said.folded.shape == (6,)
-    half.site.train_private(2, 1)
+    half.context.train_private(2, 1)
     again = client("pair-0", "pair", "r-fed-et", PUBLIC["r-fed-et"])
     again.load_state(*half.state())
     for one in (half, again):
-        one.site.train_private(1, 2)
+        one.context.train_private(1, 2)
     one, two = (x.state()[0] for x in (half, again))
     assert one.keys() == two.keys()
     assert all(np.array_equal(one[k], two[k]) for k in one)

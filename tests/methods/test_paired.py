@@ -16,8 +16,8 @@ from fedloom.errors import BadInput
 from fedloom.federation.exchange import Reply
 from fedloom.functional.norms import unit
 from fedloom.functional.similarity import weight_entropy
-from fedloom.methods.retrieval_round import Globals, Views, kinds_of
 from fedloom.methods.context import rows
+from fedloom.methods.retrieval_round import GlobalRepresentations, Views, kinds_of
 
 TALKING = [m for m in PAIRED if m != "r-standalone"]
 TWO_EACH = {f"{m}-{i}": m for m in ("image", "text", "pair") for i in range(2)}
@@ -52,12 +52,8 @@ def test_two_rounds(method):
         assert info.losses["clients"] > 0
     after = both(toy)
     for name in before:
-        moved = [
-            k for k in before[name] if "encoder." in k or (k.startswith("learner.") and "matching" not in k)
-        ]
-        assert not any(np.array_equal(before[name][k], after[name][k]) for k in moved if "head" not in k), (
-            name
-        )
+        moved = [k for k in before[name] if "encoder." in k or (k.startswith("learner.") and "matching" not in k)]
+        assert not any(np.array_equal(before[name][k], after[name][k]) for k in moved if "head" not in k), name
     if method == "r-standalone":
         return
     assert toy.server.holders == set(TWO_EACH)
@@ -205,11 +201,7 @@ def test_a_client_that_failed_to_take_the_set_is_sent_it_again():
     half.hold = hold
     toy.run(1)
     assert len(heard["text"][0]) == 2
-    asked = [
-        (r["round"], r["client"])
-        for r in toy.ledger.rows()
-        if (r["verb"], r["direction"]) == ("hold", "down")
-    ]
+    asked = [(r["round"], r["client"]) for r in toy.ledger.rows() if (r["verb"], r["direction"]) == ("hold", "down")]
     assert sorted(asked) == [(1, "image-0"), (1, "pair-0"), (1, "text-0"), (2, "text-0")]
 
 
@@ -228,7 +220,7 @@ def test_a_client_that_forgot_all_is_sent_the_set_after_it_says_so():
 
 def test_a_quorum_larger_than_what_is_left_to_ask():
     toy = Toy(None, "r-fed-et", clients=ONE_EACH, broken={"text-0": {"fault": "raise hold"}})
-    toy.server.tools = dataclasses.replace(toy.tools, quorum=3)
+    toy.server.context = dataclasses.replace(toy.server.context, quorum=3)
     (info,) = toy.run(1)
     assert info.losses["distillation"] > 0
 
@@ -368,7 +360,7 @@ def test_equal_clients_weigh_the_same_and_their_order_is_nothing(method, scene):
 def test_fedmd_is_the_mean_and_has_nothing_to_say_at_first(scene):
     z, present, bank = scene
     one = server("r-fedmd")
-    assert one.lesson("image-0", "image", bank) == Globals(one.name)
+    assert one.lesson("image-0", "image", bank) == GlobalRepresentations(one.name)
     target, entropy = one.ensemble("image", z, present, bank)
     torch.testing.assert_close(target, unit(z.mean(0)))
     assert entropy == pytest.approx(np.log(3))
@@ -444,7 +436,7 @@ def test_clients_learn_from_what_they_are_sent(method):
             torch.manual_seed(3)
             z = {m: sign * unit(torch.randn(PAIRS, WIDTH)).numpy() for m in ("image", "text")}
             for name in ONE_EACH:
-                toy.half(name).learn(Globals(toy.server.name, **z), round=1)
+                toy.half(name).learn(GlobalRepresentations(toy.server.name, **z), round=1)
             states[value, sign] = toy.clients()
     for name in ONE_EACH:
         assert same(states[0.0, 1][name], states[0.0, -1][name])
@@ -467,7 +459,7 @@ def test_standalone_takes_as_many_steps_as_the_others():
     for method in PAIRED:
         toy = Toy(None, method, clients=ONE_EACH)
         toy.run(1)
-        optimizers = [toy.server.optimizer, *(toy.half(k).site.optimizer for k in ONE_EACH)]
+        optimizers = [toy.server.optimizer, *(toy.half(k).context.optimizer for k in ONE_EACH)]
         taken = {int(o.state_dict()["state"][0]["step"]) for o in optimizers}
         assert taken <= ({2, 4} if method == "r-fedgems" else {4}), method
 
@@ -484,9 +476,7 @@ def test_no_p_by_p_matrix_is_ever_held(method):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             out = func(*args, **(kwargs or {}))
             if isinstance(out, torch.Tensor):
-                largest[str(func)] = max(
-                    largest.get(str(func), 0), out.untyped_storage().size() // out.itemsize
-                )
+                largest[str(func)] = max(largest.get(str(func), 0), out.untyped_storage().size() // out.itemsize)
             return out
 
     toy = Toy(None, method, clients=ONE_EACH, public=p, tools={"public": public_pairs(p)})

@@ -11,8 +11,8 @@ from joint import CLIENTS, FEDAVG, SIGHT, SOUND, Joint, alone, client, learned, 
 
 from fedloom.federation.messages import Empty
 from fedloom.methods import fedavg
-from fedloom.methods.fedavg import Average
-from fedloom.methods.pmr import METHOD, Settings, entropy, prototype_scores, slow_kind
+from fedloom.methods.fedavg import FedAvgAverage
+from fedloom.methods.pmr import METHOD, PMRSettings, entropy, prototype_scores, slow_kind
 from fedloom.models.clients.multimodal import group_of
 
 PMR = "fedloom.methods.pmr:METHOD"
@@ -58,12 +58,12 @@ def ready_to_balance(**settings):
     """A client whose features are so small that neither kind is far ahead, samples of both kinds, their labels."""
     half = alone(PMR, {"alpha": 1.5, "mu_e": 0.3, **settings}, blanks=2)
     with torch.no_grad():
-        for tower in half.site.learner.streams.values():
+        for tower in half.context.learner.streams.values():
             tower.norm.weight.mul_(0.3)
     half._renew()
-    index = torch.nonzero(half.site.private["present"].all(1))[:8, 0]
-    h = half.site.learner.features(**half.site.ready({k: v[index] for k, v in half.site.private.items()}))
-    return half, h, half.site.private_labels[index]
+    index = torch.nonzero(half.context.private["present"].all(1))[:8, 0]
+    h = half.context.learner.features(**half.context.ready({k: v[index] for k, v in half.context.private.items()}))
+    return half, h, half.context.private_labels[index]
 
 
 def test_the_terms_by_plain_loops():
@@ -90,11 +90,9 @@ def test_whom_each_term_teaches(alpha, weight):
     scores = [prototype_scores(h[k].detach(), half.prototypes[k]).softmax(1)[range(len(y)), y] for k in h]
     slow, _ = slow_kind(*scores)
     taught = list(h)[slow if alpha else 1 - slow]
-    half.site.learner.zero_grad()
+    half.context.learner.zero_grad()
     half._balance(h, y, weight).backward()
-    gradients = {
-        n: p.grad for n, p in half.site.learner.named_parameters() if p.grad is not None and p.grad.any()
-    }
+    gradients = {n: p.grad for n, p in half.context.learner.named_parameters() if p.grad is not None and p.grad.any()}
     assert gradients
     assert {group_of(n) for n in gradients} == {taught}
 
@@ -105,18 +103,18 @@ def test_prototypes_are_means_with_a_memory():
     half.fit(Empty(), round=1)
     old = {k: v.clone() for k, v in half.prototypes.items()}
     half.take(before)
-    h, present = half.site.stream_features(half.site.private), half.site.private["present"]
+    h, present = half.context.stream_features(half.context.private), half.context.private["present"]
     for i, kind in enumerate(("audio", "image")):
         assert old[kind][2].isnan().all()
         for c in (0, 1):
-            rows = h[kind][present[:, i] & (half.site.private_labels == c)]
+            rows = h[kind][present[:, i] & (half.context.private_labels == c)]
             assert torch.allclose(old[kind][c], rows.mean(0), atol=1e-6)
     moved = {k: v + 1 for k, v in before.items()}
     half.take(moved)
-    fresh = half.site.stream_features(half.site.private)
-    half.fit(Average(moved), round=2)
+    fresh = half.context.stream_features(half.context.private)
+    half.fit(FedAvgAverage(moved), round=2)
     for i, kind in enumerate(("audio", "image")):
-        new = fresh[kind][present[:, i] & (half.site.private_labels == 1)].mean(0)
+        new = fresh[kind][present[:, i] & (half.context.private_labels == 1)].mean(0)
         assert torch.allclose(half.prototypes[kind][1], 0.3 * old[kind][1] + 0.7 * new, atol=1e-5)
 
 
@@ -130,10 +128,7 @@ def test_without_weights_it_is_fedavg():
 
 
 def test_either_term_makes_a_difference():
-    states = [
-        learned(alone(PMR, s))
-        for s in ({"mu_e": 0.0}, {"alpha": 0.0, "mu_e": 1.0}, {"alpha": 0.0, "mu_e": 0.0})
-    ]
+    states = [learned(alone(PMR, s)) for s in ({"mu_e": 0.0}, {"alpha": 0.0, "mu_e": 1.0}, {"alpha": 0.0, "mu_e": 0.0})]
     assert not same(states[0], states[2])
     assert not same(states[1], states[2])
 
@@ -156,7 +151,7 @@ def test_a_client_of_one_kind_trains_as_in_fedavg(owned):
 
 
 def test_prototypes_never_leave():
-    settings = Settings()
+    settings = PMRSettings()
     assert METHOD.verbs(settings) == fedavg.METHOD.verbs(settings)
     toy, plain = Joint(PMR), Joint(FEDAVG)
     toy.run(2)

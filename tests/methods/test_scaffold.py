@@ -8,7 +8,7 @@ import torch
 from joint import BOTH, CLIENTS, FEDAVG, SIGHT, Joint, client, learned, resumes, same
 
 from fedloom.federation.messages import Empty
-from fedloom.methods.scaffold import METHOD, Lesson, Settings, Update
+from fedloom.methods.scaffold import METHOD, ScaffoldSettings, ScaffoldTargets, ScaffoldUpdate
 from fedloom.models.clients.multimodal import group_of
 
 SCAFFOLD = "fedloom.methods.scaffold:METHOD"
@@ -22,7 +22,7 @@ def first(**how):
 
 
 def trained(half) -> set[str]:
-    return {n for n, _ in half.site.learner.named_parameters()}
+    return {n for n, _ in half.context.learner.named_parameters()}
 
 
 # ------------------------------------------------------------------------------------------------- clients
@@ -47,7 +47,7 @@ def test_the_identity_of_control_variates(momentum):
         assert np.allclose(change, (x[n] - one.parameters[n]) / far, atol=1e-5)
     c = {n: np.full_like(v, 0.02) for n, v in one.control.items()}
     own = {n: v.numpy().copy() for n, v in half.control.items()}
-    two = half.fit(Lesson(one.parameters, c), round=2)
+    two = half.fit(ScaffoldTargets(one.parameters, c), round=2)
     for n, change in two.control.items():
         assert np.allclose(change, (one.parameters[n] - two.parameters[n]) / far - c[n], atol=1e-5)
         assert np.allclose(half.control[n].numpy(), own[n] + change, atol=1e-6)
@@ -59,12 +59,12 @@ def test_one_step_adds_c_and_takes_away_its_own():
     plain, half = client("a", **how), client("a", method=SCAFFOLD, **how)
     with torch.no_grad():  # small features, so that no gradient is clipped
         for x in (plain, half):
-            for tower in x.site.learner.streams.values():
+            for tower in x.context.learner.streams.values():
                 tower.norm.weight.mul_(0.2)
     before = half.parameters()
     c = {n: np.full_like(before[n], 0.001) for n in trained(half)}
     half.control = {n: torch.full(before[n].shape, 0.003) for n in trained(half)}
-    y = half.fit(Lesson(before, c), round=1).parameters
+    y = half.fit(ScaffoldTargets(before, c), round=1).parameters
     without = plain.fit(Empty(), round=1).parameters
     for n in c:
         assert np.allclose(y[n] - without[n], -rate * (0.001 - 0.003), atol=1e-6)
@@ -73,21 +73,21 @@ def test_one_step_adds_c_and_takes_away_its_own():
 def test_steady_steps_with_momentum_give_the_gradient_itself():
     """Along a slope of 1e-3 that all have, c_i is 1e-3 once the velocity is steady."""
     half = client("a", method=SCAFFOLD, momentum=0.8, settings={"private_steps": 40, "extra_steps": 0})
-    parts = list(half.site.learner.parameters())
+    parts = list(half.context.learner.parameters())
     half.objective = lambda: lambda inputs, i: 1e-3 * torch.stack([p.sum() for p in parts]).sum()
-    c = {n: np.full(p.shape, 1e-3, np.float32) for n, p in half.site.learner.named_parameters()}
+    c = {n: np.full(p.shape, 1e-3, np.float32) for n, p in half.context.learner.named_parameters()}
     for t in range(1, 9):
-        half.fit(Lesson(half.parameters(), c), round=t)
+        half.fit(ScaffoldTargets(half.parameters(), c), round=t)
     for v in half.control.values():
         assert torch.allclose(v, torch.full_like(v, 1e-3), atol=1e-5)
 
 
 def test_a_stream_without_samples_in_a_batch_makes_no_step():
     half = client("a", method=SCAFFOLD, momentum=0.0)
-    half.site.private["present"][:, 0] = False
-    c = {n: np.full(p.shape, 0.1, np.float32) for n, p in half.site.learner.named_parameters()}
+    half.context.private["present"][:, 0] = False
+    c = {n: np.full(p.shape, 0.1, np.float32) for n, p in half.context.learner.named_parameters()}
     x = half.parameters()
-    y = half.fit(Lesson(x, c), round=1).parameters
+    y = half.fit(ScaffoldTargets(x, c), round=1).parameters
     streams = [n for n in x if group_of(n) == "audio"]
     assert streams
     assert all(np.array_equal(x[n], y[n]) for n in streams)
@@ -96,7 +96,7 @@ def test_a_stream_without_samples_in_a_batch_makes_no_step():
 def test_no_steps_change_no_control_variate():
     half = client("a", method=SCAFFOLD, settings={"private_steps": 0})
     x = half.parameters()
-    said = half.fit(Lesson(x, {n: np.ones_like(x[n]) for n in trained(half)}), round=1)
+    said = half.fit(ScaffoldTargets(x, {n: np.ones_like(x[n]) for n in trained(half)}), round=1)
     assert not any(v.any() for v in said.control.values())
 
 
@@ -107,7 +107,7 @@ def test_many_local_steps_do_not_move_the_optimum():
         toy = Joint(method, {"a": BOTH, "b": BOTH}, {k: {"momentum": 0.0} for k in "ab"}, private_steps=10)
         for name, a, b in (("a", 1.0, 0.0), ("b", 9.0, 0.1)):
             half = toy.half(name)
-            bias = half.site.learner.fusion.out.bias
+            bias = half.context.learner.fusion.out.bias
             half.objective = lambda a=a, b=b, w=bias: lambda inputs, i: a / 2 * (w - b).square().sum()
         toy.run(40)
         return float(toy.server.groups["joint"]["fusion.out.bias"].mean())
@@ -123,9 +123,9 @@ def server_of(**settings):
     return Joint(SCAFFOLD, **settings).server
 
 
-def update(w: float, change: float, samples: int, name: str = "fusion.out.bias") -> Update:
+def update(w: float, change: float, samples: int, name: str = "fusion.out.bias") -> ScaffoldUpdate:
     one = {name: np.array([w], np.float32)}
-    return Update(one, {name: np.array([change], np.float32)}, samples, 0.0)
+    return ScaffoldUpdate(one, {name: np.array([change], np.float32)}, samples, 0.0)
 
 
 def test_c_moves_by_the_share_of_those_who_take_part():
@@ -150,7 +150,7 @@ def test_c_is_the_mean_of_all_who_were_heard_and_own_it(share):
     assert set(control) == trained(toy.half("a"))
     for name, c in control.items():
         own = [toy.half(k) for k in sorted(heard) if name in toy.half(k).control]
-        n = [len(h.site.private_labels) for h in own]
+        n = [len(h.context.private_labels) for h in own]
         mean = np.average([h.control[name].numpy() for h in own], axis=0, weights=n)
         assert np.allclose(c, mean, atol=1e-5)
 
@@ -161,10 +161,10 @@ def test_the_servers_step():
     name = "streams.audio.norm.running_mean"
     both = {"fusion.out.bias": np.array([1.0], np.float32), name: np.array([4.0], np.float32)}
     change = {"fusion.out.bias": np.zeros(1, np.float32)}
-    server.groups["joint"] = server.aggregate("joint", {"a": Update(both, change, 5, 0.0)})
+    server.groups["joint"] = server.aggregate("joint", {"a": ScaffoldUpdate(both, change, 5, 0.0)})
     assert same(server.groups["joint"], both)  # before that there is nothing to step from
     further = {k: v + 2 for k, v in both.items()}
-    found = server.aggregate("joint", {"a": Update(further, change, 5, 0.0)})
+    found = server.aggregate("joint", {"a": ScaffoldUpdate(further, change, 5, 0.0)})
     assert found["fusion.out.bias"].tolist() == [2.0]
     assert found[name].tolist() == [6.0]
 
@@ -222,4 +222,4 @@ def test_same_bits_in_any_order_and_after_a_stop():
 
 def test_only_sgd_has_steps_of_one_length():
     assert METHOD.optimizers == ("sgd",)
-    assert (METHOD.joint, METHOD.single, Settings().global_rate) == (True, True, 1.0)
+    assert (METHOD.joint, METHOD.single, ScaffoldSettings().global_rate) == (True, True, 1.0)

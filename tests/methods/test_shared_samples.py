@@ -10,12 +10,12 @@ import torch
 from toy_sites import CLASSES, CLIENTS, SAMPLES, WIDTH, Toy, client, public_set, same, server_learner
 
 from fedloom.data.containers import PublicData
-from fedloom.methods.creamfl import Globals, inter_contrast, intra_contrast
-from fedloom.methods.fedet import Consensus as Weighted
-from fedloom.methods.fedgems import Teaching, blend
-from fedloom.methods.fedmd import Consensus
-from fedloom.methods.fedmekt import Mean
-from fedloom.methods.shared_messages import Again, Pictures, Texts
+from fedloom.methods.creamfl import CreamFLGlobals, inter_contrast, intra_contrast
+from fedloom.methods.fedet import FedETConsensus as Weighted
+from fedloom.methods.fedgems import FedGEMSTargets, blend
+from fedloom.methods.fedmd import FedMDConsensus
+from fedloom.methods.fedmekt import FedMEKTMean
+from fedloom.methods.shared_messages import SharedAgain, SharedPictures, SharedTexts
 
 METHODS = ("fedmd", "fedgems", "fed-et", "fedmekt", "creamfl")
 IMAGES = {"image-0": "image", "image-1": "image"}
@@ -55,8 +55,8 @@ def test_two_rounds_on_a_public_set(method, tiny_generator):
     assert toy.federation.missing == []
     assert all(info.labels is None and "generator" not in info.losses for info in infos)
     asked = [messages for verb, messages in sent if verb == "infer"]
-    assert {type(m) for m in asked[0].values()} == {Pictures, Texts}
-    assert {type(m) for m in asked[1].values()} == {Again}
+    assert {type(m) for m in asked[0].values()} == {SharedPictures, SharedTexts}
+    assert {type(m) for m in asked[1].values()} == {SharedAgain}
     assert len(asked[0]["image-0"].images) == 10
     assert "unet" not in "".join(toy.server.state())
 
@@ -129,11 +129,14 @@ def test_rows_that_are_not_finite_spoil_nothing(method, tiny_generator):
 @pytest.mark.parametrize(
     ("method", "lesson"),
     [
-        ("fedmd", Consensus(np.ones(4, bool), np.zeros((4, CLASSES), np.float32))),
+        ("fedmd", FedMDConsensus(np.ones(4, bool), np.zeros((4, CLASSES), np.float32))),
         ("fed-et", Weighted(np.ones(4, bool), np.zeros(4, np.int32), np.zeros((4, CLASSES), np.float32))),
-        ("fedgems", Teaching(np.ones(4, bool), np.zeros(4, np.int32), np.zeros((4, CLASSES), np.float32))),
-        ("fedmekt", Mean(np.ones(4, bool), np.zeros((4, WIDTH), np.float32))),
-        ("creamfl", Globals(np.ones(4, bool), np.zeros((4, WIDTH), np.float32))),
+        (
+            "fedgems",
+            FedGEMSTargets(np.ones(4, bool), np.zeros(4, np.int32), np.zeros((4, CLASSES), np.float32)),
+        ),
+        ("fedmekt", FedMEKTMean(np.ones(4, bool), np.zeros((4, WIDTH), np.float32))),
+        ("creamfl", CreamFLGlobals(np.ones(4, bool), np.zeros((4, WIDTH), np.float32))),
     ],
 )
 def test_a_lesson_about_samples_it_was_not_shown(method, lesson):
@@ -141,7 +144,7 @@ def test_a_lesson_about_samples_it_was_not_shown(method, lesson):
     with pytest.raises(ValueError, match="asked to learn from 4 samples it was not shown"):
         half.learn(lesson, round=1)
     with pytest.raises(ValueError, match="asked about 4 samples, and holds 0"):
-        half.infer(Again(4), round=1)
+        half.infer(SharedAgain(4), round=1)
 
 
 # ---------------------------------------------------------------------------------------------- each method's own
@@ -155,9 +158,7 @@ def test_fedmd_fits_the_mean_of_all_scores(tiny_generator):
     halves = {k: client(k, m, "fedmd", toy.settings.model_dump()) for k, m in CLIENTS.items()}
     toy.run(1)
     said = {k: halves[k].infer(heard["infer"][k], round=1).logits for k in CLIENTS}
-    by_modality = [
-        np.mean([said[k] for k, m in CLIENTS.items() if m == want], axis=0) for want in ("image", "text")
-    ]
+    by_modality = [np.mean([said[k] for k, m in CLIENTS.items() if m == want], axis=0) for want in ("image", "text")]
     expected = np.mean(by_modality, axis=0)
     for lesson in heard["learn"].values():
         assert np.allclose(lesson.scores, expected, atol=1e-5)

@@ -7,11 +7,11 @@ import pytest
 import torch
 from toy_sites import CLASSES, SIDE, WIDTH, words
 
+from fedloom.config.models import ModelSettings
 from fedloom.data.containers import ImageSet, TextSet
 from fedloom.errors import FedloomError
 from fedloom.methods.context import ClientContext
 from fedloom.models.clients.build import build_client_model
-from fedloom.config.models import ModelSettings
 
 torch.set_num_threads(1)
 

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from fedloom.config import ClientGroup, ClientsSettings
+from fedloom.data.containers import ImageSet, PublicData, TextSet
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.containers import PublicData, ImageSet, TextSet
-from fedloom.federation.ledger import Ledger
 from fedloom.federation.engines.local import LocalFederation
 from fedloom.federation.host import ClientSpec
+from fedloom.federation.ledger import Ledger
 from fedloom.functional.norms import unit as of_unit_length
 from fedloom.methods.base import UNCOUNTED, ServerContext, load_method
-from fedloom.methods.retrieval_context import RetrievalContext
 from fedloom.methods.context import ClientContext
-from fedloom.models.clients.dual_encoder import DualEncoder
-from fedloom.models.generators.pixel import load_generator
+from fedloom.methods.retrieval_context import RetrievalContext
 from fedloom.models.clients.build import build_client_model
+from fedloom.models.clients.dual_encoder import DualEncoder
 from fedloom.models.clients.text import train_tokenizer
+from fedloom.models.generators.pixel import load_generator
 from fedloom.seeding import numpy_stream
 
 SIDE, WIDTH, CLASSES, SAMPLES = 12, 8, 3, 12
@@ -64,9 +64,7 @@ class Linear(nn.Module):
     unit: rows of length 1, and dropout, so that whoever trains it must mind which stream it draws from.
     """
 
-    def __init__(
-        self, modality: str, spoilt: tuple[int, ...] = (), unit: bool = False, classes: int = CLASSES
-    ) -> None:
+    def __init__(self, modality: str, spoilt: tuple[int, ...] = (), unit: bool = False, classes: int = CLASSES) -> None:
         super().__init__()
         self.width, self.unit = WIDTH, unit
         self.body = nn.Linear(3 * SIDE**2 if modality == "image" else len(words()), WIDTH)
@@ -105,9 +103,7 @@ def private_of(name: str, modality: str, part: str, n: int = 20, classes: int = 
         return ImageTextPairs(rng.integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8), tuple(words), owner)
     if modality == "image":
         return ImageSet(rng.integers(0, 256, (n, SIDE, SIDE, 3), dtype=np.uint8), labels)
-    start = (
-        f"private {name}" if classes == CLASSES else "a"
-    )  # names of clients take up what is read of a text
+    start = f"private {name}" if classes == CLASSES else "a"  # names of clients take up what is read of a text
     return TextSet(tuple(f"{start} {rng.choice(WORDS)} {NAMES[c]}" for c in labels), labels)
 
 
@@ -233,9 +229,7 @@ class Toy:
         self.settings = kind.resolve(kind.settings(**given), list(clients.values()))
         arguments = {"method": method, "settings": self.settings.model_dump(mode="json")}
         specs = [
-            ClientSpec(
-                name, m, "toy_sites:client", {"modality": m, **arguments, **(broken or {}).get(name, {})}
-            )
+            ClientSpec(name, m, "toy_sites:client", {"modality": m, **arguments, **(broken or {}).get(name, {})})
             for name, m in clients.items()
         ]
         self.ledger = Ledger(uncounted=UNCOUNTED)
@@ -248,7 +242,7 @@ class Toy:
             "learners": functools.partial(server_learner, unit=method in PAIRED),
             **(tools or {}),
         }
-        self.tools = ServerContext(
+        self.context = ServerContext(
             class_names=NAMES,
             prompts=PROMPTS,
             width=WIDTH,
@@ -257,7 +251,7 @@ class Toy:
             timeout=timeout,
             **given_tools,
         )
-        self.server = kind.server(self.tools, self.settings)
+        self.server = kind.server(self.context, self.settings)
 
     def run(self, rounds: int = 2) -> list[Any]:
         """The rounds' infos."""

@@ -38,9 +38,7 @@ def test_baselines_on_synthetic_samples() -> None:
     assert (fedmd.up / MB, fedmd.down / MB) == pytest.approx((0.311, 0.311 + 4.78), abs=2e-3)
     fedmekt, creamfl = (round_bytes(m, **TABLE_X) for m in ("fedmekt", "creamfl"))
     assert fedmekt.up == creamfl.up
-    assert (fedmekt.up / MB, fedmekt.down / MB, creamfl.down / MB) == pytest.approx(
-        (2.344, 7.13, 9.47), abs=5e-3
-    )
+    assert (fedmekt.up / MB, fedmekt.down / MB, creamfl.down / MB) == pytest.approx((2.344, 7.13, 9.47), abs=5e-3)
 
 
 def test_logits_about_a_public_set() -> None:

@@ -122,8 +122,7 @@ def test_folds_are_consecutive_and_score_alone() -> None:
     x, t, owner = noisy(40)
     whole = recalls(x, t, owner, fold=10)
     parts = [
-        recalls(x[n : n + 10], t[owner // 10 == n // 10], owner[owner // 10 == n // 10] - n)
-        for n in (0, 10, 20, 30)
+        recalls(x[n : n + 10], t[owner // 10 == n // 10], owner[owner // 10 == n // 10] - n) for n in (0, 10, 20, 30)
     ]
     for term in TERMS:
         assert getattr(whole, term) == pytest.approx(np.mean([getattr(p, term) for p in parts]))
@@ -179,7 +178,5 @@ def test_rows_that_are_not_finite_are_named() -> None:
     with pytest.raises(BadInput, match=r"caption representations: 2 of 9 rows are not finite: 2, 7$"):
         recalls(x, t, np.arange(9))
     x[:7, 0] = math.inf
-    with pytest.raises(
-        BadInput, match=r"image representations: 7 of 9 rows are not finite: 0, 1, 2, 3, 4, \.\.\.$"
-    ):
+    with pytest.raises(BadInput, match=r"image representations: 7 of 9 rows are not finite: 0, 1, 2, 3, 4, \.\.\.$"):
         recalls(x, t, np.arange(9))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from fedloom.models.evaluators.clip import Clip, build_clip
-from fedloom.models.generators.pixel import Generator, build_generator
 from fedloom.config.models import ClipSettings, GeneratorSettings
 from fedloom.models.clients.text import train_tokenizer
+from fedloom.models.evaluators.clip import Clip, build_clip
+from fedloom.models.generators.pixel import Generator, build_generator
 
 torch.set_num_threads(1)
 

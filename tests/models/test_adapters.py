@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from fedloom.config.models import ModelSettings
 from fedloom.errors import BadInput
 from fedloom.models.clients.adapters import HEAD, put
 from fedloom.models.clients.build import build_client_model
-from fedloom.config.models import ModelSettings
 from fedloom.models.clients.text import tokenize, train_tokenizer
 
 SIZES = {"hidden": 16, "layers": 2, "heads": 2, "patch": 6, "width": 8, "rank": 3}
@@ -50,9 +50,7 @@ def trained(learner, inputs, steps=2):
 def test_begins_as_the_bare_model_and_moves_only_its_part(arch, tune, words):
     inputs = inputs_of(arch, words)
     bare, learner = built(arch, "all", words).eval(), built(arch, tune, words).eval()
-    learner.load_state_dict(
-        {**learner.state_dict(), **{_now(learner, k): v for k, v in bare.state_dict().items()}}
-    )
+    learner.load_state_dict({**learner.state_dict(), **{_now(learner, k): v for k, v in bare.state_dict().items()}})
     assert torch.allclose(learner(**inputs), bare(**inputs), atol=1e-6)
     before = {k: v.clone() for k, v in learner.named_parameters()}
     trained(learner, inputs)
@@ -65,9 +63,7 @@ def test_begins_as_the_bare_model_and_moves_only_its_part(arch, tune, words):
 
 def _now(learner, name):
     """A bare model's name as it stands in one with adapters or LoRA."""
-    return next(
-        k for k in learner.state_dict() if k.replace(".base_layer.", ".").removeprefix("bare.") == name
-    )
+    return next(k for k in learner.state_dict() if k.replace(".base_layer.", ".").removeprefix("bare.") == name)
 
 
 @pytest.mark.parametrize(("arch", "tune"), [c for c in CASES if c[1] != "adapters"] + [("pair", "all")])

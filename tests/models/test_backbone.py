@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from fedloom.config.models import ModelSettings
 from fedloom.data.containers import PublicData
 from fedloom.models.clients.backbone import pretrain_backbone, telling_words, word_targets
 from fedloom.models.clients.build import build_client_model
-from fedloom.config.models import ModelSettings
 from fedloom.models.clients.text import train_tokenizer
 
 

@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch import nn
 
+from fedloom.config.models import JudgeSettings, ModelSettings
+from fedloom.data.containers import ImageSet
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.containers import ImageSet
+from fedloom.experiment.client_parts import new_client
 from fedloom.federation.messages import Empty
 from fedloom.methods.base import load_method
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.models.clients.batch_norms import also_of_one
-from fedloom.models.evaluators.judge import train_judge
 from fedloom.models.clients.build import build_client_model
-from fedloom.config.models import JudgeSettings, ModelSettings
 from fedloom.models.clients.text import train_tokenizer
-from fedloom.experiment.client_parts import new_client
+from fedloom.models.evaluators.judge import train_judge
 
 SIDE, CLASSES = 12, 3
 
@@ -90,9 +90,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("method", "arch"), [c for c in CASES if c[0] not in ("lora-fl", "bias-fl", "feddat")]
-)
+@pytest.mark.parametrize(("method", "arch"), [c for c in CASES if c[0] not in ("lora-fl", "bias-fl", "feddat")])
 def test_a_client_with_one_sample_trains_and_is_scored(method: str, arch: str) -> None:
     from fedloom.methods.base import TrainOrder
 
@@ -101,8 +99,8 @@ def test_a_client_with_one_sample_trains_and_is_scored(method: str, arch: str) -
     scores = half.evaluate(Empty(), round=1)
     assert np.isfinite(done.loss)
     assert 0 <= scores.accuracy <= 1
-    assert all(np.isfinite(v.numpy()).all() for v in half.site.learner.state_dict().values())
-    z = half.represent(half.site.test)
+    assert all(np.isfinite(v.numpy()).all() for v in half.context.learner.state_dict().values())
+    z = half.represent(half.context.test)
     assert torch.isfinite(z).all()
     assert z.abs().max() < 100  # scored by what it was trained with, not by a variance of 0
 

@@ -117,9 +117,7 @@ def test_two_gaussians_two_sigma_apart_meet(way: Any) -> None:
     for t in range(steps):
         g, z = torch.randn(128, 2) + mean, encoder(torch.randn(128, 2))
         if way == "grl":
-            step(
-                discriminator_loss(d(g), d(reverse_gradient(z, reversal_coefficient(t / steps)))), own, theirs
-            )
+            step(discriminator_loss(d(g), d(reverse_gradient(z, reversal_coefficient(t / steps)))), own, theirs)
         else:
             step(discriminator_loss(d(g), d(z.detach()), way), theirs)
             step(encoder_loss(d.held(z), way), own)

@@ -10,17 +10,17 @@ import torch
 from safetensors.torch import save_file
 from test_mobilenet import tiny, write
 
-from fedloom.data.pairs import ImageTextPairs
-from fedloom.methods.retrieval_context import RetrievalContext
-from fedloom.models.clients.dual_encoder import DualEncoder
-from fedloom.models.clients.client_model import ClientModel, towers
-from fedloom.models.clients.build import build_client_model
-from fedloom.models.clients.mobilenet import FeatureClientModel, load_exported
-from fedloom.models.pictures import to_float
 from fedloom.config.models import DUAL_ARCHS, ModelSettings
-from fedloom.models.clients.text import tokenize
-from fedloom.experiment.pretraining import backbone_name
+from fedloom.data.pairs import ImageTextPairs
 from fedloom.experiment.client_parts import features_once, start_from
+from fedloom.experiment.pretraining import backbone_name
+from fedloom.methods.retrieval_context import RetrievalContext
+from fedloom.models.clients.build import build_client_model
+from fedloom.models.clients.client_model import ClientModel, towers
+from fedloom.models.clients.dual_encoder import DualEncoder
+from fedloom.models.clients.mobilenet import FeatureClientModel, load_exported
+from fedloom.models.clients.text import tokenize
+from fedloom.models.pictures import to_float
 
 TEXTS = ["a red flower", "iris", "a blue flower", "round petals", "a picture of iris", "red petals"]
 SIZES = {"hidden": 16, "layers": 1, "heads": 2, "patch": 6, "width": 10}

@@ -16,10 +16,10 @@ import fedloom
 import given_models
 from fedloom.config import Config, load_config
 from fedloom.errors import BadInput
-from fedloom.pretraining.keys import asset_key
-from fedloom.report.sections import head
-from fedloom.runs.load import Run
 from fedloom.experiment.datasets import cached_dataset
+from fedloom.experiment.pretraining.keys import asset_key
+from fedloom.reporting.sections import head
+from fedloom.runs.load import Run
 
 torch.set_num_threads(1)
 
@@ -102,9 +102,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="module")
 def run(cache: Path, data: Path, models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The finished run. Read only."""
-    done: Run = fedloom.run(
-        load_config(values=tree(data, models)), out=tmp_path_factory.mktemp("run") / "run"
-    )
+    done: Run = fedloom.run(load_config(values=tree(data, models)), out=tmp_path_factory.mktemp("run") / "run")
     return done
 
 

@@ -66,9 +66,7 @@ def test_optimizer_taken_up_again():
 
     optimizer = adamw(first.parameters(), 1e-2)
     fit(optimizer, range(3), loss_of(first))
-    arrays = {
-        k: np.asarray(v, order="C") for k, v in optimizer_state(optimizer).items()
-    }  # as a file has them
+    arrays = {k: np.asarray(v, order="C") for k, v in optimizer_state(optimizer).items()}  # as a file has them
     second.load_state_dict(first.state_dict())
     resumed = adamw(second.parameters(), 1e-2)
     load_optimizer_state(resumed, arrays)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from fedloom.config.models import GeneratorSettings
 from fedloom.errors import BadInput
 from fedloom.models.fit import fit
 from fedloom.models.generators.pixel import build_generator, load_generator
 from fedloom.models.pictures import to_float
-from fedloom.config.models import GeneratorSettings
 
 MODES = ("add", "token", "pooled")
 PROMPTS = ["a picture of iris", "a red flower", "a picture of iris", ""]
@@ -128,9 +128,7 @@ def test_synthesis_is_named_by_its_stream(generator):
 def test_saved_and_loaded(generator, tmp_path):
     awake(generator, "add").save(tmp_path)
     again = load_generator(tmp_path, 10)
-    assert all(
-        tensor.data_ptr() % 64 == 0 for tensor in again.state_dict().values()
-    )  # or other kernels are taken
+    assert all(tensor.data_ptr() % 64 == 0 for tensor in again.state_dict().values())  # or other kernels are taken
     draws = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
     assert np.array_equal(again.synthesize(PROMPTS, draws[0]), generator.synthesize(PROMPTS, draws[1]))
     assert torch.equal(outputs(again, FUSED, None), outputs(generator, FUSED, None))

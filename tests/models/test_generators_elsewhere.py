@@ -12,11 +12,11 @@ from test_glide_generator import tiny as glide
 from test_latent_tiny import tiny as latent
 
 from fedloom.config import load_config
-from fedloom.errors import BadInput
-from fedloom.models.generators.families import check_given, load_family, load_pipeline
-from fedloom.models.fit import fit
-from fedloom.models.pictures import to_float
 from fedloom.config.models import GeneratorSettings
+from fedloom.errors import BadInput
+from fedloom.models.fit import fit
+from fedloom.models.generators.families import check_given, load_family, load_pipeline
+from fedloom.models.pictures import to_float
 from pretend import DEVICE, pretended
 
 WIDTH = 10

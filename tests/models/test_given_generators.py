@@ -21,9 +21,9 @@ import fedloom
 from fedloom.cli.main import main
 from fedloom.config import load_config
 from fedloom.errors import BadInput
-from fedloom.methods.fedmmkt import Server
+from fedloom.experiment.pretraining.keys import asset_key, weights_print
+from fedloom.methods.fedmmkt import FedMMKTServer
 from fedloom.models.generators.families import check_given, family_of, load_family
-from fedloom.pretraining.keys import asset_key, weights_print
 from fedloom.runs.load import Run
 from pretend import DEVICE, pretended
 from whole_runs import assert_equal
@@ -70,15 +70,15 @@ def whole(smoke_overrides: tuple[str, ...], tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize("kind", MODALITIES)
 def test_stopped_and_resumed(kind, more, whole, smoke_overrides, tmp_path, monkeypatch):
     """Stopped in round 2, when there is something learned to take up again."""
-    plain = Server.round
+    plain = FedMMKTServer.round
 
-    def stopped(self: Server, federation: Any) -> Any:
+    def stopped(self: FedMMKTServer, federation: Any) -> Any:
         if federation.round == 2:
             raise KeyboardInterrupt
         return plain(self, federation)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Server, "round", stopped)
+        patch.setattr(FedMMKTServer, "round", stopped)
         given = overrides(kind, smoke_overrides, *more)
         with pytest.raises(KeyboardInterrupt):
             fedloom.run(preset="smoke", overrides=given, out=tmp_path / "run")
@@ -92,7 +92,10 @@ def test_stopped_and_resumed(kind, more, whole, smoke_overrides, tmp_path, monke
 
 @pytest.mark.parametrize(
     "kind",
-    [MODALITIES[0], *(pytest.param(kind, marks=pytest.mark.conformance) for kind in (*MODALITIES[1:], "embedded"))],
+    [
+        MODALITIES[0],
+        *(pytest.param(kind, marks=pytest.mark.conformance) for kind in (*MODALITIES[1:], "embedded")),
+    ],
 )
 def test_a_server_that_lives_elsewhere(kind, whole, smoke_run, smoke_overrides, tmp_path):
     """On a pretended device: the CPU's numbers, but for the places where dropout strikes (GLIDE)."""
@@ -256,15 +259,13 @@ def test_one_of_the_embedded_kind(generator, tmp_path):
 
 def test_the_decoder_of_feddat_is_for_the_embedded_kind():
     from fedloom.methods.base import ServerContext
-    from fedloom.methods.feddat import Server as FedDat
-    from fedloom.methods.feddat import Settings
+    from fedloom.methods.feddat import FedDATServer as FedDat
+    from fedloom.methods.feddat import FedDATSettings
 
     settings = load_config(overrides=[f"server.generator.pretrained={glide()}"]).server.generator
-    tools = ServerContext(
-        ("iris",), ("iris",), 10, 0, 2, generator=load_family(settings, glide(), 10), public=object()
-    )
+    tools = ServerContext(("iris",), ("iris",), 10, 0, 2, generator=load_family(settings, glide(), 10), public=object())
     with pytest.raises(BadInput, match="this one is glide: decoder=false"):
-        FedDat(tools, Settings())
+        FedDat(tools, FedDATSettings())
 
 
 def test_folders_are_named_by_all_their_parts(tmp_path):

@@ -11,9 +11,9 @@ import torch
 
 import given_models
 from fedloom.errors import BadInput
+from fedloom.models.clients.preprocessing import read_optics
 from fedloom.models.evaluators.captioner import load_captioner
 from fedloom.models.evaluators.clip import load_clip
-from fedloom.models.clients.preprocessing import read_optics
 from fedloom.models.pictures import to_float
 
 STEP = 1 / 255 / min(given_models.STD)  # of a pixel, as a model reads it
@@ -85,9 +85,7 @@ def test_clip_embeds_as_transformers_does(clip):
     with torch.no_grad():
         rows = tokens(texts, padding=True, truncation=True, max_length=12, return_tensors="pt")
         expected = model.get_text_features(**rows).pooler_output
-        assert torch.allclose(
-            ours.embed_texts(texts), expected / expected.norm(dim=1, keepdim=True), atol=1e-6
-        )
+        assert torch.allclose(ours.embed_texts(texts), expected / expected.norm(dim=1, keepdim=True), atol=1e-6)
         assert torch.equal(ours.embed_texts(texts * 2, batch=3), ours.embed_texts(texts).repeat(2, 1))
         pictures = photos(28, 5)
         seen = model.get_image_features(pixel_values=processed(clip, pictures)).pooler_output
@@ -119,9 +117,7 @@ def test_missing_weights_are_not_made_up(clip, tmp_path):
     weights = load_file(broken / "model.safetensors")
     del weights["visual_projection.weight"]
     save_file(weights, broken / "model.safetensors", {"format": "pt"})
-    with pytest.raises(
-        BadInput, match=r"1 weights of a CLIPModel are missing, such as visual_projection\.weight"
-    ):
+    with pytest.raises(BadInput, match=r"1 weights of a CLIPModel are missing, such as visual_projection\.weight"):
         load_clip(broken)
     (broken / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(BadInput, match="cannot be loaded"):

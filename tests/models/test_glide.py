@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from fedloom.errors import BadInput
-from fedloom.models.glide.convert import from_published, to_published
-from fedloom.models.glide.layers import Attention
-from fedloom.models.glide.networks import UPSAMPLER, GlideTextEncoder, GlideUNet
-from fedloom.models.glide.tokenizer import build_tokenizer, byte_letters, encode
+from fedloom.models.generators.glide.convert import from_published, to_published
+from fedloom.models.generators.glide.layers import Attention
+from fedloom.models.generators.glide.networks import UPSAMPLER, GlideTextEncoder, GlideUNet
+from fedloom.models.generators.glide.tokenizer import build_tokenizer, byte_letters, encode
 
 MERGES = "#version: 0.2\na t\nĠ c\nĠc at\nr e\nre d\n"
 TEXT = {"vocabulary": 262, "length": 7, "width": 24, "layers": 2, "heads": 3}
@@ -105,9 +105,7 @@ def test_sizes_and_names_of_the_release(sizes, parameters, names):
 
 def test_base_model_equals_the_published_one():
     tokens, pooled, out = predict(BASE)
-    near(
-        tokens[:, 1, :4], [0.644030, 0.658575, -1.225219, -1.995987, -0.214190, -1.241379, 1.496146, 0.606464]
-    )
+    near(tokens[:, 1, :4], [0.644030, 0.658575, -1.225219, -1.995987, -0.214190, -1.241379, 1.496146, 0.606464])
     near(pooled[:, ::6], [1.181238, 0.071375, 0.474832, -0.391590, 0.037487, -0.229958, 0.110406, -0.216600])
     near(
         out[:, :, 3, 5],
@@ -231,9 +229,7 @@ def test_tokens_are_those_of_the_release(tmp_path: Path):
     assert len(set(byte_letters())) == 256
 
 
-@pytest.mark.parametrize(
-    "text", ["#version\na t b\n", "#version\na Q?\n", "#version\na t\nat\n", "#v\na t\na t\n"]
-)
+@pytest.mark.parametrize("text", ["#version\na t b\n", "#version\na Q?\n", "#version\na t\nat\n", "#v\na t\na t\n"])
 def test_a_wrong_vocabulary_is_named(tmp_path: Path, text: str):
     (tmp_path / "vocab.bpe").write_text(text)
     with pytest.raises(BadInput, match=r"^vocabulary .*vocab\.bpe[^\n]*$"):

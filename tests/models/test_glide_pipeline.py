@@ -19,9 +19,9 @@ from test_glide import near as nearer
 from torch import Tensor
 
 from fedloom.errors import BadInput
-from fedloom.models.glide.convert import convert, from_published, read_published, to_published
-from fedloom.models.glide.networks import GlideTextEncoder, GlideUNet
-from fedloom.models.glide.pipeline import GlidePipeline, load_glide
+from fedloom.models.generators.glide.convert import convert, from_published, read_published, to_published
+from fedloom.models.generators.glide.networks import GlideTextEncoder, GlideUNet
+from fedloom.models.generators.glide.pipeline import GlidePipeline, load_glide
 
 PROMPTS = ["A red cat", "cats"]
 SHORT: dict[str, Any] = {"num_inference_steps": 3, "upsampling_steps": 2, "output_type": "pt"}
@@ -91,9 +91,7 @@ def test_pictures_equal_the_published_ones(pipe, noise, monkeypatch):
     )
     assert float(small.square().mean()) == pytest.approx(0.853633, abs=1e-3)
     pipe.upsampler.load_state_dict(full_precision().state_dict())  # `files` holds it in half
-    large = pipe(
-        PROMPTS, noise=noise, upsample=True, upsampling_noise=1.7 * hashed((2, 3, 32, 32), 2003), **both
-    )
+    large = pipe(PROMPTS, noise=noise, upsample=True, upsampling_noise=1.7 * hashed((2, 3, 32, 32), 2003), **both)
     near(
         large[:, 0, 13, ::4],
         [
@@ -139,9 +137,7 @@ def test_the_converted_folder_holds_the_same_weights(files, pipe):
 
 
 def test_half_precision_and_a_base_model_alone(files, tmp_path):
-    made = convert(
-        files / "base.pt", None, files / "vocab.bpe", tmp_path / "half", torch.float16, text=TEXT, base=BASE
-    )
+    made = convert(files / "base.pt", None, files / "vocab.bpe", tmp_path / "half", torch.float16, text=TEXT, base=BASE)
     assert made.upsampler is None
     again = load_glide(tmp_path / "half", torch.float16)
     assert again.unet.dtype == torch.float16

@@ -12,7 +12,7 @@ from test_glide import hashed
 from torch import Tensor
 
 from fedloom.errors import BadInput
-from fedloom.models.glide.loss import denoising_loss, noisy, variational_bits
+from fedloom.models.generators.glide.loss import denoising_loss, noisy, variational_bits
 from fedloom.models.generators.glide.process import (
     Process,
     base_scheduler,
@@ -60,9 +60,7 @@ def test_kept_steps_are_those_of_the_release():
     assert kept_steps(1000, 1000) == tuple(range(1000))
 
 
-@pytest.mark.parametrize(
-    "spacing", ["none", "0", "-3", "1.5", "10,", "ddim7,2", "ddim700", "1001", "500,501"]
-)
+@pytest.mark.parametrize("spacing", ["none", "0", "-3", "1.5", "10,", "ddim7,2", "ddim700", "1001", "500,501"])
 def test_other_spacings_are_refused(spacing):
     with pytest.raises(BadInput, match="spacing"):
         kept_steps(1000, spacing)

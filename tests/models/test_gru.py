@@ -9,12 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from fedloom.config.models import ModelSettings
 from fedloom.errors import BadInput
 from fedloom.functional.augment import drop_tokens
 from fedloom.models.clients.adapters import blocks
-from fedloom.models.clients.gru import GruConfig, GruForSequenceClassification, gru_tokenizer
 from fedloom.models.clients.build import build_client_model
-from fedloom.config.models import ModelSettings
+from fedloom.models.clients.gru import GruConfig, GruForSequenceClassification, gru_tokenizer
 from fedloom.models.clients.text import SPECIAL, tokenize
 from fedloom.models.clients.vectors import load_vectors, vector_tokenizer
 
@@ -76,9 +76,7 @@ def test_equals_slow_reference(layers, tokenizer):
     with torch.no_grad():
         want = slow(model, rows["input_ids"], rows["attention_mask"])
         assert torch.allclose(model(**rows).logits, want, atol=1e-5)
-        assert torch.allclose(
-            model(rows["input_ids"]).logits, want, atol=1e-5
-        )  # the mask is read off the ids
+        assert torch.allclose(model(rows["input_ids"]).logits, want, atol=1e-5)  # the mask is read off the ids
 
 
 def test_padding_never_enters(tokenizer):

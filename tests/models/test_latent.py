@@ -11,10 +11,10 @@ import pytest
 import torch
 from test_latent_tiny import PICTURE, TEXTS, tiny
 
+from fedloom.config.stable_diffusion import LatentSettings
 from fedloom.errors import BadInput
 from fedloom.models.fit import fit
 from fedloom.models.generators.stable_diffusion import LatentGenerator, load_latent
-from fedloom.config.stable_diffusion import LatentSettings
 from fedloom.models.pictures import to_float
 
 WIDTH = 10

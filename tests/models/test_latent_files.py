@@ -11,10 +11,10 @@ import torch
 from test_latent import FUSED, WIDTH, awake, load, loss_of, outputs
 from test_latent_tiny import TEXTS, tiny
 
+from fedloom.config.stable_diffusion import LatentSettings
 from fedloom.errors import BadInput
 from fedloom.models.fit import fit
 from fedloom.models.generators.stable_diffusion import LatentGenerator, load_latent
-from fedloom.config.stable_diffusion import LatentSettings
 
 
 def refused(match, width=WIDTH, **settings):
@@ -160,9 +160,7 @@ def test_saved_and_loaded(kind, train, merge, tmp_path):
     refused("W_r has shape", width=11, **settings.model_dump())
     if not merge:
         refused("factors of rank", **(settings.model_dump() | {"rank": 3}))
-        merged = load_latent(
-            settings.model_copy(update={"train": "unet"}), WIDTH
-        )  # beside it, trained on as a whole
+        merged = load_latent(settings.model_copy(update={"train": "unet"}), WIDTH)  # beside it, trained on as a whole
         assert torch.allclose(outputs(merged, FUSED, None), outputs(generator, FUSED, None), atol=1e-5)
         assert len(merged.trainable()) == len(load(kind).trainable())
 

@@ -8,7 +8,14 @@ from test_latent import WIDTH, load
 from test_latent_tiny import tiny
 
 from fedloom.errors import BadInput
-from fedloom.models.generators.latent_schedule import PREDICTIONS, noised, prediction_of, sampler, snr_weight, target
+from fedloom.models.generators.latent_schedule import (
+    PREDICTIONS,
+    noised,
+    prediction_of,
+    sampler,
+    snr_weight,
+    target,
+)
 from fedloom.models.generators.latent_sizes import counts, family_configs, folder_configs, resident_bytes
 
 # As published with the weights; LoRA: rank (in + out) a matrix, four matrices an attention.

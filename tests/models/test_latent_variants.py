@@ -16,10 +16,10 @@ from test_latent import WIDTH, awake
 from test_latent_files import draw, stock_draw
 from test_latent_tiny import tiny
 
-from fedloom.errors import BadInput
-from fedloom.models.generators.stable_diffusion import LatentGenerator, load_latent
 from fedloom.config.stable_diffusion import LatentSettings
+from fedloom.errors import BadInput
 from fedloom.models.generators.latent_variants import variant_of, weights_of
+from fedloom.models.generators.stable_diffusion import LatentGenerator, load_latent
 
 SAMPLING: dict[str, Any] = {"sampling_steps": 2, "guidance": 3.0, "sampler": "ddim", "batch": 2}
 

@@ -10,13 +10,13 @@ import transformers
 from safetensors.torch import load_file
 from test_mobilenet import tiny, write
 
-from fedloom.errors import BadInput
-from fedloom.models.clients.client_model import UNIT_SCALE, ClientModel
-from fedloom.models.clients.build import build_client_model
-from fedloom.models.clients.mobilenet import load_exported
-from fedloom.models.pictures import to_float
 from fedloom.config.models import ModelSettings
+from fedloom.errors import BadInput
+from fedloom.models.clients.build import build_client_model
+from fedloom.models.clients.client_model import UNIT_SCALE, ClientModel
+from fedloom.models.clients.mobilenet import load_exported
 from fedloom.models.clients.text import tokenize
+from fedloom.models.pictures import to_float
 
 IMAGE, TEXT = ("vit", "beit", "resnet"), ("bert", "distilbert", "roberta")
 HIDDEN, CLASSES = 16, 3

@@ -15,21 +15,19 @@ import torch.nn.functional as F
 from PIL import Image
 
 from fedloom.config import ClientGroup, Config
+from fedloom.config.models import ModelSettings
+from fedloom.config.trees import validate
 from fedloom.data.containers import ImageSet
 from fedloom.errors import BadInput
+from fedloom.experiment.client_parts import features_once
 from fedloom.methods.base import Client
 from fedloom.methods.context import ClientContext
 from fedloom.models.clients.build import build_client_model
 from fedloom.models.clients.mobilenet import FeatureClientModel, load_exported, load_mobilenet, same_padding
 from fedloom.models.pictures import to_float
-from fedloom.config.models import ModelSettings
-from fedloom.config.trees import validate
-from fedloom.experiment.client_parts import features_once
 from reference.mobilenet import forward
 
-DATA = Path(
-    os.environ.get("FEDLOOM_TEST_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data")
-)
+DATA = Path(os.environ.get("FEDLOOM_TEST_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data"))
 CLASSES, WIDTH, SIDE = 3, 8, 32
 
 
@@ -95,9 +93,7 @@ def learner_on(stored: Path, seed: int = 0) -> FeatureClientModel:
     ("size", "kernel", "stride", "padding"),
     [(224, 3, 2, (0, 1)), (5, 3, 2, (1, 1)), (8, 3, 1, (1, 1)), (8, 1, 2, (0, 0)), (7, 4, 1, (1, 2))],
 )
-def test_same_padding_puts_the_odd_pixel_after(
-    size: int, kernel: int, stride: int, padding: tuple[int, int]
-) -> None:
+def test_same_padding_puts_the_odd_pixel_after(size: int, kernel: int, stride: int, padding: tuple[int, int]) -> None:
     assert same_padding(size, kernel, stride) == padding
 
 
@@ -267,23 +263,21 @@ def test_a_site_trains_it_and_takes_it_up_again(stored: Path) -> None:
         )
 
     first, second = client(0), client(1)
-    start = first.site.train_private(1, 0)
-    first.site.train_private(60, 1)
-    end = first.site.train_private(1, 2)
+    start = first.context.train_private(1, 0)
+    first.context.train_private(60, 1)
+    end = first.context.train_private(1, 2)
     assert start is not None
     assert end is not None
     assert end < 0.7 * start
     second.load_state(*first.state())
-    assert torch.equal(first.site.look(first.site.test)[1], second.site.look(second.site.test)[1])
-    assert first.site.train_private(2, 5) == second.site.train_private(2, 5)
+    assert torch.equal(first.context.look(first.context.test)[1], second.context.look(second.context.test)[1])
+    assert first.context.train_private(2, 5) == second.context.train_private(2, 5)
 
 
 # ------------------------------------------------------------------------------------------------ settings
 
 
-def test_without_augmentation_each_picture_is_looked_at_once(
-    stored: Path, monkeypatch: Any, tmp_path: Path
-) -> None:
+def test_without_augmentation_each_picture_is_looked_at_once(stored: Path, monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.setenv("FEDLOOM_CACHE", str(tmp_path / "cache"))
     labels = np.arange(6) % 3
     data = ImageSet(pictures(6), labels)

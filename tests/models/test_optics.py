@@ -12,11 +12,11 @@ import torch
 import transformers
 from PIL import Image
 
+from fedloom.config.models import ModelSettings
 from fedloom.errors import BadInput
 from fedloom.models.clients.build import build_client_model
 from fedloom.models.clients.preprocessing import FILE, ImagePreprocessor, read_optics
 from fedloom.models.pictures import to_float
-from fedloom.config.models import ModelSettings
 
 MEAN, STD = [0.48, 0.46, 0.41], [0.27, 0.26, 0.28]
 PROCESSORS = {
@@ -67,15 +67,15 @@ def test_without_a_file_pictures_stay_as_they_are(tmp_path: Path) -> None:
     assert read_optics(tmp_path, 12)(pixels) is pixels
 
 
-@pytest.mark.parametrize("optics", [ImagePreprocessor(24, 24, (0.4, 0.5, 0.6)), ImagePreprocessor(24, 27, mode="bilinear")])
+@pytest.mark.parametrize(
+    "optics", [ImagePreprocessor(24, 24, (0.4, 0.5, 0.6)), ImagePreprocessor(24, 27, mode="bilinear")]
+)
 def test_what_is_exported_is_read_again(optics: ImagePreprocessor, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(json.dumps(optics.processor()))
     assert read_optics(tmp_path, 8) == optics
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "[1]", '{"size": "wide"}', '{"image_std": [1, 0, 1]}', '{"image_mean": [1]}']
-)
+@pytest.mark.parametrize("text", ["{", "[1]", '{"size": "wide"}', '{"image_std": [1, 0, 1]}', '{"image_mean": [1]}'])
 def test_a_file_that_says_nothing(text: str, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(text)
     with pytest.raises(BadInput, match=FILE):
@@ -96,9 +96,9 @@ def test_a_pretrained_client_reads_pictures_of_any_side(tmp_path: Path) -> None:
     )
     torch.manual_seed(0)
     transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "given")
-    transformers.ViTImageProcessorPil(
-        size={"height": 32, "width": 32}, image_mean=MEAN, image_std=STD
-    ).save_pretrained(tmp_path / "given")
+    transformers.ViTImageProcessorPil(size={"height": 32, "width": 32}, image_mean=MEAN, image_std=STD).save_pretrained(
+        tmp_path / "given"
+    )
     settings = ModelSettings(arch="vit", pretrained=str(tmp_path / "given"), width=8)
     learner = build_client_model(settings, classes=3, image_size=12).eval()
     picture = photograph(12)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fedloom.config.models import CaptionerSettings
 from fedloom.errors import BadInput
+from fedloom.experiment.pretraining import load_tokenizer
+from fedloom.models.clients.text import SPECIAL, tokenize, train_tokenizer
 from fedloom.models.evaluators.captioner import build_captioner, load_captioner
 from fedloom.models.evaluators.clip import load_clip
 from fedloom.models.pictures import to_float
-from fedloom.config.models import CaptionerSettings
-from fedloom.models.clients.text import SPECIAL, tokenize, train_tokenizer
-from fedloom.experiment.pretraining import load_tokenizer
 
 TEXTS = ["a red flower", "A RED FLOWER", "zebra"]
 

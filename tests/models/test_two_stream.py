@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fedloom.errors import BadInput
-from fedloom.models.clients.fusion_heads import FUSIONS
-from fedloom.models.clients.client_model import towers
-from fedloom.models.clients.build import build_client_model
 from fedloom.config.models import ModelSettings
+from fedloom.errors import BadInput
+from fedloom.models.clients.build import build_client_model
+from fedloom.models.clients.client_model import towers
+from fedloom.models.clients.fusion_heads import FUSIONS
 from fedloom.models.clients.multimodal import MultimodalClassifier, group_of
 
 MODALITIES = ("audio", "image")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import given_models
+from fedloom.config.models import JudgeSettings
 from fedloom.data.containers import ImageSet
 from fedloom.errors import BadInput
 from fedloom.models.device import CPU
@@ -16,7 +17,6 @@ from fedloom.models.evaluators.features import load_features
 from fedloom.models.evaluators.image_network import ImageNetwork, load_backbone, load_classifier
 from fedloom.models.evaluators.judge import Judge, build_judge, load_judge, train_judge
 from fedloom.models.pictures import to_float
-from fedloom.config.models import JudgeSettings
 
 CLASSES = 3
 

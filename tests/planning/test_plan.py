@@ -12,16 +12,16 @@ import torch
 import fedloom
 from fedloom.config import load_config
 from fedloom.errors import BadInput
+from fedloom.experiment.datasets import cached_dataset
+from fedloom.experiment.pretraining import load_tokenizer
+from fedloom.experiment.pretraining.builders import tokenizer_folder
 from fedloom.methods.catalogue import CATALOGUE
+from fedloom.models.clients.build import build_client_model
 from fedloom.models.evaluators.captioner import build_captioner
 from fedloom.models.evaluators.clip import build_clip
-from fedloom.models.generators.pixel import build_generator
 from fedloom.models.evaluators.judge import Judge
-from fedloom.models.clients.build import build_client_model
+from fedloom.models.generators.pixel import build_generator
 from fedloom.planning.load import Load, count
-from fedloom.experiment.pretraining import load_tokenizer
-from fedloom.pretraining.builders import tokenizer_folder
-from fedloom.experiment.datasets import cached_dataset
 
 VIT = "google/vit-base-patch32-224-in21k"
 PRESETS = {

@@ -9,9 +9,9 @@ import pytest
 from fedloom.config import load_config
 from fedloom.errors import BadInput
 from fedloom.methods.base import load_method
-from fedloom.planning.model_inventory import ModelInventory, Member
 from fedloom.planning.load import Load
 from fedloom.planning.memory import activation_bytes, checkpoint_bytes, device_lines, weight_bytes
+from fedloom.planning.model_inventory import Member, ModelInventory
 from fedloom.planning.rates import PEAKS, rate_of
 from fedloom.planning.scene import SceneSizes
 from fedloom.planning.server import GeneratorCost, Piece

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedloom.pretraining.keys import fingerprint, weights_print
+from fedloom.experiment.pretraining.keys import fingerprint, weights_print
 
 
 @pytest.fixture

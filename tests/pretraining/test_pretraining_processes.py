@@ -6,7 +6,7 @@ import pytest
 
 from fedloom.config import load_config
 from fedloom.errors import BadInput, FedloomError
-from fedloom.pretraining.processes import build_side_by_side
+from fedloom.experiment.pretraining.processes import build_side_by_side
 from fedloom.progress import Observer
 
 CHILD = """

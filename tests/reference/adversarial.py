@@ -18,9 +18,7 @@ def _probabilities(logits: Vector, twice: bool) -> Vector:
 def discriminator(from_global: Vector, from_local: Vector, twice: bool = False) -> float:
     """-(log D(global) + log(1 - D(local))), each a mean."""
     right, wrong = _probabilities(from_global, twice), _probabilities(from_local, twice)
-    return -math.fsum(map(math.log, right)) / len(right) - math.fsum(math.log(1 - p) for p in wrong) / len(
-        wrong
-    )
+    return -math.fsum(map(math.log, right)) / len(right) - math.fsum(math.log(1 - p) for p in wrong) / len(wrong)
 
 
 def encoder(from_local: Vector, mode: str, twice: bool = False) -> float:

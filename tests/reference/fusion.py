@@ -48,10 +48,7 @@ def attend(r: list[Vector], context: list[Vector], mode: str, temperature: float
             heard = []
             for p in pieces:
                 a = softmax([dot(q[p], c[o]) / math.sqrt(width) for o in pieces])
-                heard += [
-                    math.fsum(a[o] * unit(context[i])[pieces[o]][n] for o in range(heads))
-                    for n in range(width)
-                ]
+                heard += [math.fsum(a[o] * unit(context[i])[pieces[o]][n] for o in range(heads)) for n in range(width)]
         else:  # mha with identity maps: each head attends over the samples with its own slice
             width = d // heads
             heard = []
@@ -59,10 +56,7 @@ def attend(r: list[Vector], context: list[Vector], mode: str, temperature: float
                 p = slice(h * width, (h + 1) * width)
                 q = scaled(unit(own), math.sqrt(d))[p]
                 a = softmax([dot(q, scaled(unit(c), math.sqrt(d))[p]) / math.sqrt(width) for c in context])
-                heard += [
-                    math.fsum(a[j] * unit(context[j])[p][n] for j in range(len(context)))
-                    for n in range(width)
-                ]
+                heard += [math.fsum(a[j] * unit(context[j])[p][n] for j in range(len(context))) for n in range(width)]
         out.append(layer_norm(scaled(add(unit(own), heard), math.sqrt(d))))
     return out
 
@@ -124,13 +118,8 @@ def fuse_modalities(
     """Eqs. 6-10: R and alpha."""
 
     mean_image, mean_text = mean_over(image, image_here), mean_over(text, text_here)
-    image = [
-        attend(r, mean_text, mode, attention_temperature, heads)
-        for r in _zero_where_absent(image, image_here)
-    ]
-    text = [
-        attend(r, mean_image, mode, attention_temperature, heads) for r in _zero_where_absent(text, text_here)
-    ]
+    image = [attend(r, mean_text, mode, attention_temperature, heads) for r in _zero_where_absent(image, image_here)]
+    text = [attend(r, mean_image, mode, attention_temperature, heads) for r in _zero_where_absent(text, text_here)]
     if anchor == "enhanced":
         mean_image, mean_text = mean_over(image, image_here), mean_over(text, text_here)
     s = [scores(r, mean_text, temperature, include_self) for r in image]

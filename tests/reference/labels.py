@@ -24,9 +24,7 @@ def confidence(h: float, mode: str, floor: float, classes: int) -> float:
     return math.exp(-h) if mode == "exp" else max(0.0, 1 - h / math.log(classes))
 
 
-def vote(
-    predicted: list[int], weights: list[float], classes: int, drawn: int | None = None
-) -> tuple[int, int]:
+def vote(predicted: list[int], weights: list[float], classes: int, drawn: int | None = None) -> tuple[int, int]:
     """Eq. 4, one sample: label and count."""
     voters = [(c, w) for c, w in zip(predicted, weights, strict=True) if c != -1]
     if not voters:

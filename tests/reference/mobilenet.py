@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 
-def forward(
-    graph: dict[str, Any], arrays: dict[str, np.ndarray], picture: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def forward(graph: dict[str, Any], arrays: dict[str, np.ndarray], picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Features and logits of one picture: uint8 (H, W, 3)."""
     x = (picture.transpose(2, 0, 1).astype(float) - graph["input_zero_point"]) * graph["input_scale"]
     tensors = {graph["input_tensor"]: x}
@@ -20,9 +18,7 @@ def forward(
     for op in graph["graph"]:
         given = [tensors[i] for i in op["inputs"]]
         if op["op"] in ("CONV_2D", "DEPTHWISE_CONV_2D"):
-            y = convolve(
-                given[0], arrays[op["weight"]], arrays[op["bias"]], op["stride"], op["op"] == "CONV_2D"
-            )
+            y = convolve(given[0], arrays[op["weight"]], arrays[op["bias"]], op["stride"], op["op"] == "CONV_2D")
         elif op["op"] == "ADD":
             y = given[0] + given[1]
         elif op["op"] == "AVERAGE_POOL_2D":

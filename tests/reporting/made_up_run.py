@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fedloom.report.pictures import label_panel, sample_grid
-from fedloom.report.scores import STREAMS
+from fedloom.reporting.pictures import label_panel, sample_grid
+from fedloom.reporting.scores import STREAMS
 from fedloom.runs import RunFolder
 
 CLASSES = (
@@ -25,9 +25,7 @@ TESTED = 400  # test samples of a client
 SOUND = {
     "class_names": list(CLASSES),
     "test_sets": {
-        **{
-            m: {"samples": TESTED, "classes": 12, "chance": 0.1} for m in ("image", "text", "joint", "server")
-        },
+        **{m: {"samples": TESTED, "classes": 12, "chance": 0.1} for m in ("image", "text", "joint", "server")},
         "pair": {"samples": 500, "classes": None, "chance": 0.002},
         "generator": {"samples": 144, "classes": 12, "chance": 1 / 12},
     },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedloom.report.ledger import flows
+from fedloom.reporting.ledger import flows
 
 
 def field(name: str, size: int, dtype: str = "float32") -> dict:

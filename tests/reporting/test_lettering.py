@@ -15,8 +15,8 @@ from PIL import Image
 from fedloom.comparison.measures import MEASURES
 from fedloom.comparison.plots import Line, draw
 from fedloom.reporting import canvas, lettering
-from fedloom.report.pictures import compare_curves, label_panel, sample_grid, split_picture
-from fedloom.report.streams import class_picture
+from fedloom.reporting.pictures import compare_curves, label_panel, sample_grid, split_picture
+from fedloom.reporting.streams import class_picture
 
 pytestmark = pytest.mark.drawn
 
@@ -87,9 +87,7 @@ def test_every_picture_with_every_name(tmp_path: Path, capfd: pytest.CaptureFixt
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_run_whose_name_begins_with_a_line_is_in_the_legend(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_whose_name_begins_with_a_line_is_in_the_legend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And so is one that lacks the first score."""
     drawn: list[list[str]] = []
 

@@ -16,14 +16,14 @@ from rich.console import Console
 
 from fedloom.config import Config
 from fedloom.errors import BadInput, FedloomError
-from fedloom.report.html import write_report
-from fedloom.report.ledger import flows, total
-from fedloom.report.plots import COLOURS
-from fedloom.report.retrieval import retrieval
-from fedloom.report.scores import KIND_SCORES, SCORES, Score, byte_text, client_score, end_of, second_text
-from fedloom.report.text import ledger_table, summary_table
-from fedloom.runs import load_run
 from fedloom.experiment.summary import summarise
+from fedloom.reporting.html import write_report
+from fedloom.reporting.ledger import flows, total
+from fedloom.reporting.plots import COLOURS
+from fedloom.reporting.retrieval import retrieval
+from fedloom.reporting.scores import KIND_SCORES, SCORES, Score, byte_text, client_score, end_of, second_text
+from fedloom.reporting.text import ledger_table, summary_table
+from fedloom.runs import load_run
 
 
 class Page(HTMLParser):
@@ -170,9 +170,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         for word in ("image-0", "poppy", "fedmmkt", "timeout", "representations", "Opinion", "synthesis"):
             text = re.sub(rf'"{word}"', lambda m, bad=bad: f'"{bad}"', text)
         (folder / name).write_text(text)
-    (folder / "config.yaml").write_text(
-        yaml.safe_dump({"method": HOSTILE, HOSTILE: [HOSTILE], "rounds": "many"})
-    )
+    (folder / "config.yaml").write_text(yaml.safe_dump({"method": HOSTILE, HOSTILE: [HOSTILE], "rounds": "many"}))
     page = read(write_report([folder]))
     check_self_contained(page)
     assert "<script>alert(1)</script>" in page.text
@@ -222,14 +220,9 @@ def test_the_ledger_adds_up(run_path: Path) -> None:
     assert (one.messages, one.bytes, one.shape, one.dtype) == (4, 4 * 3072, "(64, 12)", "float32")
     assert total(rows, "down") == 986_200 * 4
     text = text_of(ledger_table(rows))
-    assert re.search(
-        r"image-0\W+leaves the site\W+infer\W+Opinion\W+probabilities\W+float32\W+64, 12\W+4 ", text
-    )
+    assert re.search(r"image-0\W+leaves the site\W+infer\W+Opinion\W+probabilities\W+float32\W+64, 12\W+4 ", text)
     mixed = flows(
-        [
-            {**rows[0], "fields": [{"name": "x", "dtype": "f4", "shape": s, "bytes": 1}]}
-            for s in ([2], [2], [3], None)
-        ]
+        [{**rows[0], "fields": [{"name": "x", "dtype": "f4", "shape": s, "bytes": 1}]} for s in ([2], [2], [3], None)]
     )
     assert mixed[0].shape == "(2,) and 2 more"
     assert text_of(ledger_table([]))

@@ -114,9 +114,7 @@ def test_plots_are_drawn_at_their_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("k", "c"), [(1, 1), (5, 12), (20, 102)])
 def test_the_split_picture(tmp_path: Path, k: int, c: int) -> None:
     counts = np.random.default_rng(0).integers(0, 9, (k, c))
-    split_picture(
-        counts, [f"image-{i}" for i in range(k)], [f"class {i}" for i in range(c)], tmp_path / "s.png"
-    )
+    split_picture(counts, [f"image-{i}" for i in range(k)], [f"class {i}" for i in range(c)], tmp_path / "s.png")
     assert pixels(tmp_path / "s.png").shape[1] == 1500
     with pytest.raises(BadInput, match="clients"):
         split_picture(counts, ["one", "two"], ["x"], tmp_path / "s.png")

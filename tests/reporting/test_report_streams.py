@@ -13,12 +13,12 @@ from made_up_run import CLASSES, IMAGE, JOINT, make_run, row, with_streams  # ty
 from test_report_page import check_self_contained, read, text_of  # type: ignore[import-not-found]
 
 from fedloom.config import Config
-from fedloom.reporting import plots, streams
-from fedloom.report.html import write_report
-from fedloom.report.scores import STREAMS, kinds_of, wanted
-from fedloom.report.text import summary_table
-from fedloom.runs import load_run
 from fedloom.experiment.summary import summarise
+from fedloom.reporting import plots, streams
+from fedloom.reporting.html import write_report
+from fedloom.reporting.scores import STREAMS, kinds_of, wanted
+from fedloom.reporting.text import summary_table
+from fedloom.runs import load_run
 
 pytestmark = pytest.mark.drawn
 

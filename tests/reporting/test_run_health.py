@@ -24,14 +24,14 @@ from made_up_run import (  # type: ignore[import-not-found]
 
 from fedloom.config import Config
 from fedloom.experiment.loop import not_finite
-from fedloom.reporting.health import RunWarning, warnings_of
-from fedloom.health.bounds import beats_chance, half_width
-from fedloom.metrics.labels import class_counts
-from fedloom.report.html import write_report
-from fedloom.report.sections import doubts
-from fedloom.report.text import ADVISED, MOST, warning_lines
-from fedloom.runs import load_run
 from fedloom.experiment.summary import summarise
+from fedloom.metrics.labels import class_counts
+from fedloom.reporting.health import RunWarning, warnings_of
+from fedloom.reporting.health.bounds import beats_chance, half_width
+from fedloom.reporting.html import write_report
+from fedloom.reporting.sections import doubts
+from fedloom.reporting.text import ADVISED, MOST, warning_lines
+from fedloom.runs import load_run
 
 Parts = dict[str, Any]
 CLIENTS = {"image": IMAGE, "text": TEXT}
@@ -95,9 +95,7 @@ def losses(run: Parts, *values: float) -> None:
 
 def absent(run: Parts) -> None:
     for t in (1, 3):
-        run["rows"][t]["missing"] = [
-            {"client": "text-1", "verb": v, "error": "timeout"} for v in ("infer", "retrain")
-        ]
+        run["rows"][t]["missing"] = [{"client": "text-1", "verb": v, "error": "timeout"} for v in ("infer", "retrain")]
 
 
 def smoke(run: Parts) -> None:
@@ -308,9 +306,7 @@ def test_the_summary_holds_them() -> None:
 
 def test_hostile_warnings_stay_text(tmp_path: Path, run_path: Path) -> None:
     folder = shutil.copytree(run_path, tmp_path / "a")
-    (folder / "metrics.jsonl").write_text(
-        (folder / "metrics.jsonl").read_text().replace("image-2", "<b>[red]")
-    )
+    (folder / "metrics.jsonl").write_text((folder / "metrics.jsonl").read_text().replace("image-2", "<b>[red]"))
     assert "did not answer: &lt;b&gt;[red]" in doubts(load_run(folder))
 
 

@@ -105,9 +105,7 @@ def test_the_lock_dies_with_its_builder(root: Path) -> None:
     assert not [p for p in (root / "k").iterdir() if p.name.startswith(".tmp")]
 
 
-def test_a_full_disk_or_a_bad_place_is_one_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_or_a_bad_place_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(folder: Path) -> None:
         raise OSError(28, "No space left on device", str(folder / "x"))
 

@@ -66,9 +66,7 @@ def test_a_full_disk_keeps_the_earlier_one(store: CheckpointStore) -> None:
     assert names(store) == ["round_0001"]
 
 
-@pytest.mark.parametrize(
-    "harm", ["truncate", "change", "lose", "no manifest", "bad manifest", "strange manifest"]
-)
+@pytest.mark.parametrize("harm", ["truncate", "change", "lose", "no manifest", "bad manifest", "strange manifest"])
 def test_a_damaged_checkpoint_is_skipped_with_a_warning(store: CheckpointStore, harm: str) -> None:
     save(store, 1)
     save(store, 2)
@@ -91,9 +89,7 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(store: CheckpointStore, 
     assert len(said) == 1
     assert "round_0002 is skipped" in said[0]
     (store.root / "round_0001" / "manifest.json").unlink()
-    with pytest.raises(
-        FedloomError, match=r"no usable checkpoint.*round_0002.*round_0001.*no manifest"
-    ) as caught:
+    with pytest.raises(FedloomError, match=r"no usable checkpoint.*round_0002.*round_0001.*no manifest") as caught:
         newest_checkpoint(store.root)
     assert "\n" not in str(caught.value)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fedloom.errors import BadInput
-from fedloom.models.glide.networks import UPSAMPLER, GlideTextEncoder, GlideUNet
+from fedloom.models.generators.glide.networks import UPSAMPLER, GlideTextEncoder, GlideUNet
 from fedloom.planning.client_models import from_shape
 from fedloom.planning.load import count
 from fedloom.weights.place import found_here
@@ -89,8 +89,6 @@ def test_the_hubs_cache_is_here_too(tmp_path, monkeypatch):
 
 
 def test_names_that_are_not_known():
-    with pytest.raises(
-        BadInput, match=r"server\.clip = 'openai/clip'.* Did you mean 'openai/glide'"
-    ) as error:
+    with pytest.raises(BadInput, match=r"server\.clip = 'openai/clip'.* Did you mean 'openai/glide'") as error:
         shape_of("openai/clip", "server.clip")
     assert "\n" not in str(error.value)

@@ -59,8 +59,8 @@ def test_sizes_of_glide_are_those_of_our_networks():
     """The published files are float32 tensors and up to 250 kB of names."""
     import torch
 
-    from fedloom.models.glide.convert import to_published
-    from fedloom.models.glide.networks import UPSAMPLER, GlideTextEncoder, GlideUNet
+    from fedloom.models.generators.glide.convert import to_published
+    from fedloom.models.generators.glide.networks import UPSAMPLER, GlideTextEncoder, GlideUNet
 
     total = 0
     with torch.device("meta"):
@@ -73,11 +73,7 @@ def test_sizes_of_glide_are_those_of_our_networks():
 
 def test_the_guide_shows_the_catalogue():
     guide = Path(__file__).resolve().parents[2] / "docs" / "guide" / "weights.md"
-    lines = [
-        line.strip("| ").split(" | ")
-        for line in guide.read_text("utf-8").splitlines()
-        if line.startswith("| `")
-    ]
+    lines = [line.strip("| ").split(" | ") for line in guide.read_text("utf-8").splitlines() if line.startswith("| `")]
     shown = {name.strip("`"): (revision.strip("`"), licence) for name, revision, _, licence in lines}
     assert shown == {
         s.name: (s.revision[:7] if s.pinned else "not pinned" if s.kind == "hub" else "–", s.licence)

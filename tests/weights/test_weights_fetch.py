@@ -34,8 +34,7 @@ def test_a_repository_is_fetched_verified_and_sealed(hub, root):
     lock = json.loads((target.folder / LOCK).read_text())
     assert (lock["name"], lock["revision"], revision_of(target.folder)) == (NAME, COMMIT, COMMIT)
     assert lock["files"] == {
-        path: {"bytes": len(hub.repos[NAME][path]), "sha256": sha256(hub.repos[NAME][path])}
-        for path in WANTED
+        path: {"bytes": len(hub.repos[NAME][path]), "sha256": sha256(hub.repos[NAME][path])} for path in WANTED
     }
     assert faults(target.source, target.folder) == []
     asked = len(hub.asked)
@@ -75,9 +74,7 @@ def test_a_killed_fetch_goes_on_in_the_next_call(hub, root):
     hub.stall["model.safetensors"] = 700_000
     part = root / NAME / "model.safetensors.incomplete"
     command = [sys.executable, "-m", "fedloom.cli", "fetch", NAME, "--yes"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 600
     while not (part.is_file() and part.stat().st_size == 700_000):
         assert time.monotonic() < deadline
@@ -110,9 +107,7 @@ def test_a_damaged_file_is_loaded_again(hub, root, path):
 def test_a_file_that_stays_wrong_is_not_kept(hub, root):
     wrong = b"x" * len(hub.repos[NAME]["model.safetensors"])
     hub.swapped = [("model.safetensors", wrong)] * 2
-    with pytest.raises(
-        FedloomError, match=r"model\.safetensors: what came is damaged or another file: its sha256"
-    ):
+    with pytest.raises(FedloomError, match=r"model\.safetensors: what came is damaged or another file: its sha256"):
         bring(root)
     folder = root / NAME
     assert not list(folder.glob("model.safetensors*"))
@@ -165,9 +160,7 @@ def test_the_hubs_own_library_reads_the_same_listing(hub, root, monkeypatch):
     theirs = {s.rfilename: (s.size, s.lfs.sha256 if s.lfs else None) for s in told.siblings}
     order = order_of(source_of(NAME), root / NAME)
     assert told.sha == order.revision
-    assert {piece.path: (piece.bytes, piece.sha256) for piece in order.pieces} == {
-        p: theirs[p] for p in WANTED
-    }
+    assert {piece.path: (piece.bytes, piece.sha256) for piece in order.pieces} == {p: theirs[p] for p in WANTED}
     assert all((piece.blob is None) == (piece.sha256 is not None) for piece in order.pieces)
 
 

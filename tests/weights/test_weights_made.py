@@ -51,9 +51,7 @@ def test_making_that_failed_loads_nothing_again(hub, root, monkeypatch):
     monkeypatch.setitem(MAKERS, "join", join)
     hub.stop()
     assert bring(root, source).state == "ready"
-    assert sorted(p.name for p in (root / source.name).iterdir()) == sorted(
-        [LOCK, "model_index.json", "unet"]
-    )
+    assert sorted(p.name for p in (root / source.name).iterdir()) == sorted([LOCK, "model_index.json", "unet"])
 
 
 def test_glide_is_made_by_our_converter(monkeypatch, tmp_path):

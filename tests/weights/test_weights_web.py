@@ -51,9 +51,7 @@ def test_a_disk_that_fills_up_keeps_what_is_there(hub, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_234_567, before[1]))
-        with pytest.raises(
-            FedloomError, match=r"^cannot write .*part: .*Make room, or choose another folder"
-        ):
+        with pytest.raises(FedloomError, match=r"^cannot write .*part: .*Make room, or choose another folder"):
             load(f"{hub.url}/file", tmp_path / "part")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -24,9 +24,7 @@ def compare(
         typer.Option(metavar="A,B,...", help="Methods, one row each; of a preset or plan, the rows to keep."),
     ] = None,
     seeds: Annotated[str | None, typer.Option(metavar="0,1,...", help="Seeds (default: 0).")] = None,
-    preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A comparison that comes with fedloom.")
-    ] = None,
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="A comparison that comes with fedloom.")] = None,
     plan: Annotated[
         Path | None,
         typer.Option(
@@ -157,9 +155,7 @@ def conclude(found: Comparison, json: bool) -> None:
     if json:
         show_json(found.tree)
     else:
-        show(
-            *terminal(found, console().width), f"folder {found.path}", f"report {found.path / 'report.html'}"
-        )
+        show(*terminal(found, console().width), f"folder {found.path}", f"report {found.path / 'report.html'}")
 
 
 def _failures(found: Comparison) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedloom.comparison.watch import Watch
-from fedloom.report.scores import KIND_NAMES, number, second_text
+from fedloom.reporting.scores import KIND_NAMES, number, second_text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -134,9 +134,7 @@ class Picture(Watch):
         )
         running = Table.grid(padding=(0, 2))
         for cell, start, place in self.running.values():
-            running.add_row(
-                Text(f"  {cell.label}"), Text(where(place)), Text(second_text(round(self.clock() - start)))
-            )
+            running.add_row(Text(f"  {cell.label}"), Text(where(place)), Text(second_text(round(self.clock() - start))))
         parts: list[RenderableType] = [Text(self.title, style="bold"), bar, running]
         if self.waiting:
             parts.append(Text(f"  {len(self.waiting)} being run by another comparison", style="dim"))

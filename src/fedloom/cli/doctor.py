@@ -38,9 +38,7 @@ def doctor(json: JsonOption = False) -> None:
     if json:
         show_json({"ok": not broken, "findings": [asdict(f) for f in found]})
     else:
-        show(
-            grid(("", "state", "found", "what to do"), [(f.name, f.state, f.value, f.remedy) for f in found])
-        )
+        show(grid(("", "state", "found", "what to do"), [(f.name, f.state, f.value, f.remedy) for f in found]))
         show(f"{len(broken)} broken" if broken else "All that a run needs is here.")
     if broken:
         raise typer.Exit(1)
@@ -58,7 +56,7 @@ def _machine() -> list[Finding]:
     import os
     import platform
 
-    from fedloom.report.scores import byte_text
+    from fedloom.reporting.scores import byte_text
 
     version = platform.python_version()
     new = tuple(map(int, platform.python_version_tuple()[:2])) >= PYTHON
@@ -84,7 +82,7 @@ def _memory() -> int | None:
 
 def _device() -> Finding:
     """The processor, and each GPU with its memory: a run uses those that its configuration names."""
-    from fedloom.report.scores import byte_text
+    from fedloom.reporting.scores import byte_text
 
     try:
         import torch
@@ -98,9 +96,7 @@ def _device() -> Finding:
         said.append(f"cuda:{number}: {facts.name}, {byte_text(facts.total_memory)}")
     if len(said) == 1:
         return Finding("device", "ok", said[0])
-    return Finding(
-        "device", "ok", "; ".join(said), "to use a GPU: server.device=cuda, clients.devices=[cuda]"
-    )
+    return Finding("device", "ok", "; ".join(said), "to use a GPU: server.device=cuda, clients.devices=[cuda]")
 
 
 # ---------------------------------------------------------------------------------------------------- packages
@@ -193,7 +189,7 @@ def _cache() -> list[Finding]:
     import shutil
     import tempfile
 
-    from fedloom.report.scores import byte_text
+    from fedloom.reporting.scores import byte_text
     from fedloom.runs.cache import VARIABLE, cache_root
 
     root, remedy = cache_root(), f"export {VARIABLE}=FOLDER-THAT-CAN-BE-WRITTEN"

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 def fetch(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[PRESET|NAME]...", help="Presets, or weights such as google-bert/bert-base-uncased."
-        ),
+        typer.Argument(metavar="[PRESET|NAME]...", help="Presets, or weights such as google-bert/bert-base-uncased."),
     ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -57,9 +55,7 @@ def fetch(
     targets = _targets(known, root)
     data = data_rows(configs)
     everything = {"root": str(root), "data": data}
-    bare = (
-        not names and not configs
-    )  # of all that fedloom knows, what is there can be checked, nothing is loaded
+    bare = not names and not configs  # of all that fedloom knows, what is there can be checked, nothing is loaded
     if check:
         _check([t for t in targets if not (bare and t.state == "missing")], everything, json)
         return
@@ -67,9 +63,7 @@ def fetch(
         show_plan(targets, known, root, data)
     stuck = [] if plan or bare else _bring([t for t in targets if not t.here], root, yes or json)
     if json:
-        show_json(
-            everything | {"weights": facts(targets, known), "by_hand": [_hand(t, o) for t, o, _ in stuck]}
-        )
+        show_json(everything | {"weights": facts(targets, known), "by_hand": [_hand(t, o) for t, o, _ in stuck]})
     if stuck:
         _give_up(stuck, len(targets), json)
     if to is not None and not (plan or json):
@@ -153,7 +147,7 @@ def _check(targets: list[Target], everything: dict[str, Any], json: bool) -> Non
 def _bring(missing: list[Target], root: Path, sure: bool) -> list[tuple[Target, Order | None, NoConnection]]:
     """Load what is missing; returns what cannot be reached, with its order where one is known."""
     from fedloom.cli.fetch_report import Progress
-    from fedloom.report.scores import byte_text
+    from fedloom.reporting.scores import byte_text
     from fedloom.weights.fetch import check_room, need, remaining
     from fedloom.weights.fetch import fetch as fill
     from fedloom.weights.order import order_of
@@ -202,6 +196,4 @@ def _give_up(stuck: list[tuple[Target, Order | None, NoConnection]], of: int, js
     if not json:
         show_by_hand([_hand(target, order) for target, order, _ in stuck])
     reason = str(stuck[0][2]).rstrip(".")
-    raise FedloomError(
-        f"{len(stuck)} of {of} sets of weights are missing: {reason}. They can be placed by hand"
-    )
+    raise FedloomError(f"{len(stuck)} of {of} sets of weights are missing: {reason}. They can be placed by hand")

@@ -65,7 +65,7 @@ def show_plan(
     targets: Sequence[Target], keys: Mapping[str, list[str]], root: Path, data: Sequence[Mapping[str, Any]]
 ) -> None:
     """What is there, what is missing and how large it is; the data sets that a person has to bring."""
-    from fedloom.report.scores import byte_text
+    from fedloom.reporting.scores import byte_text
     from fedloom.weights.fetch import free_bytes
 
     known = facts(targets, keys)
@@ -90,14 +90,12 @@ def show_plan(
     if any(row["revision"] == UNPINNED for row in known):
         show("Revision main: not pinned yet, the first fetch writes down which commit it was.")
     for row in data:
-        show(
-            f"data set {row['data']}: not loaded here. From {row['source']}; its folder holds {row['layout']}"
-        )
+        show(f"data set {row['data']}: not loaded here. From {row['source']}; its folder holds {row['layout']}")
         show(f"  data.root: {row['root'] or 'not set'}")
 
 
 def _about(count: int | None) -> str:
-    from fedloom.report.scores import byte_text
+    from fedloom.reporting.scores import byte_text
 
     return "not known" if count is None else f"about {byte_text(count)}"
 
@@ -134,9 +132,7 @@ def by_hand(target: Target, order: Order | None) -> dict[str, Any]:
         left = [piece for piece in order.pieces if not (target.loading / piece.path).is_file()]
         files = [{"path": p.path, "url": p.url, "bytes": p.bytes} for p in left]
     else:
-        files = [
-            {"path": f.path, "url": f.url or _address(source, f.path), "bytes": f.bytes} for f in source.files
-        ]
+        files = [{"path": f.path, "url": f.url or _address(source, f.path), "bytes": f.bytes} for f in source.files]
     return {
         "name": source.name,
         "folder": str(target.loading),
@@ -155,7 +151,7 @@ def _address(source: Source, path: str) -> str:
 
 def show_by_hand(rows: Sequence[Mapping[str, Any]]) -> None:
     """The same as text that can be handed to somebody who has a connection."""
-    from fedloom.report.scores import byte_text
+    from fedloom.reporting.scores import byte_text
 
     show("Files to load elsewhere and to place by hand:")
     for row in rows:

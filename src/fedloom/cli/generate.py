@@ -33,7 +33,7 @@ def generate(
 
     Example: fedloom generate runs/fedmmkt-flora-0 --prompt "A picture of iris." --n 8 --out iris.png
     """
-    from fedloom.report.pictures import sample_grid
+    from fedloom.reporting.pictures import sample_grid
     from fedloom.runs.disk import explained
     from fedloom.runs.load import load_run
 
@@ -56,9 +56,7 @@ def _pipeline(run: Run) -> Any:
                 f"run {run.path} is unfinished and has no generator yet. Finish it with: "
                 f"fedloom run --resume {run.path}"
             )
-        raise BadInput(
-            f"run {run.path} has no generator: method {run.config.get('method')!r} works without one"
-        )
+        raise BadInput(f"run {run.path} has no generator: method {run.config.get('method')!r} works without one")
     threads = run.config.get("engine", {}).get("threads", 1)
     settle_process(threads)
     pipeline = run.generator
@@ -80,16 +78,14 @@ def _place(server: dict[str, Any]) -> tuple[str, Any]:
     return device, precision
 
 
-def _draw(
-    pipeline: Any, run: Run, prompts: list[str], seed: int, steps: int | None, guidance: float | None
-) -> Any:
+def _draw(pipeline: Any, run: Run, prompts: list[str], seed: int, steps: int | None, guidance: float | None) -> Any:
     """Pictures uint8 (N, H, W, 3), a batch at a time."""
     import numpy as np
     import torch
 
-    from fedloom.models.generators.drawing import prepare_drawing
     from fedloom.config.models import GeneratorSettings
     from fedloom.config.trees import validate
+    from fedloom.models.generators.drawing import prepare_drawing
 
     server = run.config.get("server", {})
     settings = validate(GeneratorSettings, server.get("generator", {}))

@@ -11,9 +11,7 @@ import typer
 def init(
     data: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PATH", help="Your data: a folder, a CSV file of texts, a parquet file of pictures."
-        ),
+        typer.Option(metavar="PATH", help="Your data: a folder, a CSV file of texts, a parquet file of pictures."),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")] = Path("fedloom.yaml"),
 ) -> None:

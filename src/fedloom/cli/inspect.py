@@ -21,9 +21,9 @@ def inspect(run: RunArgument, json: JsonOption = False) -> None:
 
     Example: fedloom inspect runs/fedmmkt-flora-0 --json
     """
-    from fedloom.report.ledger import DIRECTIONS, flows
-    from fedloom.report.scores import byte_text
-    from fedloom.report.text import ledger_table
+    from fedloom.reporting.ledger import DIRECTIONS, flows
+    from fedloom.reporting.scores import byte_text
+    from fedloom.reporting.text import ledger_table
     from fedloom.runs.load import load_run
 
     loaded = load_run(run)
@@ -58,9 +58,7 @@ def inspect(run: RunArgument, json: JsonOption = False) -> None:
     )
 
 
-def per_round(
-    ledger: Iterable[Mapping[str, Any]], rounds: Iterable[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def per_round(ledger: Iterable[Mapping[str, Any]], rounds: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Bytes of the counted messages of every round, and the paper's formula where the method gives one."""
     formulas = {row.get("round"): row for row in rounds}
     sums: dict[int, dict[str, Any]] = {}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedloom.progress import Observer
-from fedloom.report.scores import OWN, RECALLS, SCORES, USUAL, Score, number, second_text, wanted
+from fedloom.reporting.scores import OWN, RECALLS, SCORES, USUAL, Score, number, second_text, wanted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -141,11 +141,7 @@ class Lines(Tracker):
         if quarter > self.quarter:
             self.quarter = quarter
             spent, rest = second_text(self.clock() - self.stage_start), left(self.stage_left())
-            self.say(
-                "  ".join(
-                    x for x in (f"  {min(done, self.stage_total)}/{self.stage_total}", spent, rest) if x
-                )
-            )
+            self.say("  ".join(x for x in (f"  {min(done, self.stage_total)}/{self.stage_total}", spent, rest) if x))
 
     def notes(self, lines: Sequence[str]) -> None:
         """Say what is to be known of the data."""
@@ -234,9 +230,7 @@ class Picture(Tracker):
             )
             return line
         cells = [f"{min(done, total)}/{total}", left(rest), note]
-        line.add_row(
-            Text(name), ProgressBar(total, min(done, total), width=BAR), *(Text(c) for c in cells if c)
-        )
+        line.add_row(Text(name), ProgressBar(total, min(done, total), width=BAR), *(Text(c) for c in cells if c))
         return line
 
     def _scores(self) -> Table:

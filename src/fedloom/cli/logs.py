@@ -14,13 +14,9 @@ _END = 1_000_000  # bytes of a log that are looked at for its last lines
 
 
 def logs(
-    job: Annotated[
-        str | None, typer.Argument(metavar="[JOB]", help="Of this run; without it, of the server.")
-    ] = None,
+    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Of this run; without it, of the server.")] = None,
     server: ServerOption = Path("fedloom-server"),
-    silo: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Of the silo that has this folder.")
-    ] = None,
+    silo: Annotated[Path | None, typer.Option(metavar="DIR", help="Of the silo that has this folder.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is said.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", metavar="N", min=1, help="Of each file.")] = 40,
 ) -> None:

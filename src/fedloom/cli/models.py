@@ -39,7 +39,8 @@ JOINT = (
     (
         "joint client",
         "ONE+OTHER",
-        "fedloom.models.clients.multimodal.MultimodalClassifier: sound+image, sound+text or image+text, as audio-resnet+resnet, under a "
+        "fedloom.models.clients.multimodal.MultimodalClassifier: "
+        "sound+image, sound+text or image+text, as audio-resnet+resnet, under a "
         "fusion (concat, sum, film, gated)",
         "tiny from a configuration, or pretrained: ONE+OTHER, either may be empty",
     ),
@@ -48,7 +49,8 @@ SERVER = {
     "clip": "transformers.CLIPModel",
     "captioner": "transformers.BlipForConditionalGeneration",
     "generator": "diffusers.DiffusionPipeline with UNet2DConditionModel, FlowMatchEulerDiscreteScheduler; pretrained "
-    "also diffusers.StableDiffusionPipeline, StableDiffusionXLPipeline, fedloom.models.generators.glide.pipeline.GlidePipeline",
+    "also diffusers.StableDiffusionPipeline, StableDiffusionXLPipeline, "
+    "fedloom.models.generators.glide.pipeline.GlidePipeline",
 }
 
 

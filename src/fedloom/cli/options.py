@@ -12,21 +12,15 @@ if TYPE_CHECKING:
     from fedloom.config import Config
 
 DataOption = Annotated[str | None, typer.Option(metavar="NAME", help="Data set: see `fedloom datasets`.")]
-RootOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Folder of a data set that is not embedded.")
-]
+RootOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of a data set that is not embedded.")]
 PresetOption = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME", help="A configuration that comes with fedloom; NAME,NAME: the second over the first."
-    ),
+    typer.Option(metavar="NAME", help="A configuration that comes with fedloom; NAME,NAME: the second over the first."),
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Configuration in YAML.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Set one value, such as clients.batch=16. Can be repeated."
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="Set one value, such as clients.batch=16. Can be repeated."),
 ]
 SeedOption = Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed of everything random.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.")]

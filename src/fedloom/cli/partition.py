@@ -29,9 +29,7 @@ HELD = "held: samples that data.multi_ratio and data.corruption leave; by kind o
 
 
 def partition(
-    method: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Method whose data and clients are meant.")
-    ] = None,
+    method: Annotated[str | None, typer.Option(metavar="NAME", help="Method whose data and clients are meant.")] = None,
     data: DataOption = None,
     root: RootOption = None,
     preset: PresetOption = None,
@@ -49,9 +47,9 @@ def partition(
     """
     from fedloom.data.notes import data_notes
     from fedloom.errors import BadInput
-    from fedloom.methods.base import load_method
-    from fedloom.experiment.parts import counted, sized
     from fedloom.experiment.datasets import cached_dataset
+    from fedloom.experiment.parts import counted, sized
+    from fedloom.methods.base import load_method
 
     notes: list[str] = []
     chosen = configuration(
@@ -122,8 +120,8 @@ def describe(config: Config, scene: FederatedDataset) -> tuple[list[dict[str, An
     """
     from fedloom.config.corruption import Corruption
     from fedloom.data.containers import CLIENT_TASKS
-    from fedloom.experiment.datasets import split_scene
     from fedloom.experiment.clients import client_names, private_samples
+    from fedloom.experiment.datasets import split_scene
 
     light = _hollow(scene)
     clients: list[dict[str, Any]] = []
@@ -214,8 +212,8 @@ def _most(client: dict[str, Any], scene: FederatedDataset) -> str:
 
 def _draw(clients: list[dict[str, Any]], scene: FederatedDataset, path: Path) -> list[str]:
     """Draw the split; the characters of its names that no font has."""
-    from fedloom.report.lettering import not_drawn
-    from fedloom.report.pictures import split_picture
+    from fedloom.reporting.lettering import not_drawn
+    from fedloom.reporting.pictures import split_picture
     from fedloom.runs.disk import explained
 
     with explained("write", path):
@@ -240,9 +238,7 @@ def _columns(clients: list[dict[str, Any]], scene: FederatedDataset) -> tuple[li
     from fedloom.data.containers import CLIENT_TASKS
 
     names: dict[str, tuple[str, ...]] = {}  # of each block of columns
-    block = {
-        m: m if m == "pair" else "image" for m in CLIENT_TASKS
-    }  # images and joint samples have one label space
+    block = {m: m if m == "pair" else "image" for m in CLIENT_TASKS}  # images and joint samples have one label space
     block["text"] = "image" if scene.one_label_space else "text"
     for client in clients:
         names.setdefault(block[client["modality"]], scene.names_of(client["modality"]) or ("pictures",))

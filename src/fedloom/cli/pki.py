@@ -15,12 +15,8 @@ if TYPE_CHECKING:
 
     from fedloom.deployment.validity import Validity
 
-FolderOption = Annotated[
-    Path, typer.Option("--folder", metavar="DIR", help="Where certificates and keys lie.")
-]
-DaysOption = Annotated[
-    int, typer.Option("--days", metavar="N", min=1, max=36500, help="How long they are good.")
-]
+FolderOption = Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where certificates and keys lie.")]
+DaysOption = Annotated[int, typer.Option("--days", metavar="N", min=1, max=36500, help="How long they are good.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the silo.")]
 
 pki = typer.Typer(help="Make certificates for the server and keys for the silos.", no_args_is_help=True)
@@ -113,9 +109,7 @@ def _authority_renewed(folder: Path, days: int) -> list[str]:
 
     old = validity(folder, AUTHORITY).until
     until = renewal.renew_authority(folder, days)
-    lines = [
-        f"the authority and the server's certificate are good until {until:%Y-%m-%d}: restart `fedloom server up`"
-    ]
+    lines = [f"the authority and the server's certificate are good until {until:%Y-%m-%d}: restart `fedloom server up`"]
     if silos := ", ".join(keys(folder)):
         lines.append(
             f"{folder}/ca.crt, which is no secret, goes to every silo ({silos}), in place of the ca.crt of its kit "

@@ -71,19 +71,14 @@ def _memory(plan: Plan) -> Any:
 
 def _wire(plan: Plan) -> str:
     if plan.bytes_up is None or plan.bytes_down is None:
-        return (
-            f"On the wire: no paper gives a formula for {plan.method}; a run's ledger counts what is sent.\n"
-        )
+        return f"On the wire: no paper gives a formula for {plan.method}; a run's ledger counts what is sent.\n"
     whole = f"{plan.bytes_up * plan.rounds:,} up and {plan.bytes_down * plan.rounds:,} down in all rounds"
     said = "" if plan.formula == "none" else f" (formula of {plan.formula}, all samples kept)"
     return f"Bytes on the wire: {plan.bytes_up:,} up and {plan.bytes_down:,} down a round, {whole}{said}.\n"
 
 
 def _work(plan: Plan) -> Any:
-    rows = [
-        (p.phase, p.device, p.times, flop(p.flop), flop(p.times * p.flop), time(p.seconds))
-        for p in plan.phases
-    ]
+    rows = [(p.phase, p.device, p.times, flop(p.flop), flop(p.times * p.flop), time(p.seconds)) for p in plan.phases]
     heads = ("work", "device", "times", "of one", "of all", "time (estimate)")
     return grid(heads, rows, numbers=(2, 3, 4, 5))
 
@@ -93,9 +88,7 @@ def _remarks(plan: Plan) -> list[str]:
     lines = [
         f"Time: FLOP / ({plan.share:g} x rate). The share is an assumption; cached work and waiting are not counted."
     ]
-    lines += [
-        f"  {device}: {rate / 1e12:,.4g} TFLOP/s, {said}" for device, (rate, said) in plan.rates.items()
-    ]
+    lines += [f"  {device}: {rate / 1e12:,.4g} TFLOP/s, {said}" for device, (rate, said) in plan.rates.items()]
     if plan.seconds is None:
         lines.append("  a device is not here: name an accelerator for its rate, such as --on H200")
     else:

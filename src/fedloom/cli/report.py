@@ -21,6 +21,6 @@ def report(
 
     Example: fedloom report runs/fedmmkt-flora-0 runs/standalone-flora-0 --out compared.html
     """
-    from fedloom.report.html import write_report
+    from fedloom.reporting.html import write_report
 
     show(f"report {write_report(runs, out)}")

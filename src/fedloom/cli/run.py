@@ -45,20 +45,14 @@ def run(
     engine: Annotated[
         str | None, typer.Option(metavar="NAME", help="What carries the messages: local, flower.")
     ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Go on with the run in this folder.")
-    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the run in this folder.")] = None,
     fetch: Annotated[
         bool, typer.Option("--fetch", help="First load weights that are not here, as `fedloom fetch` does.")
     ] = False,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Say what the run will take, and begin nothing.")
-    ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what the run will take, and begin nothing.")] = False,
     on: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="With --plan: times for an accelerator that is not here (H200, A100)."
-        ),
+        typer.Option(metavar="NAME", help="With --plan: times for an accelerator that is not here (H200, A100)."),
     ] = None,
     json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
@@ -108,8 +102,8 @@ def _fetch(chosen: Config | None, resume: Path | None) -> None:
     """Bring the weights of a run that is begun, or of one that is gone on with."""
     from fedloom.cli.fetch import bring
     from fedloom.config import Config
-    from fedloom.runs.folder import RunFolder
     from fedloom.config.trees import validate
+    from fedloom.runs.folder import RunFolder
 
     if chosen is None:
         assert resume is not None
@@ -136,15 +130,13 @@ def _carry_out(
     quiet: bool,
     notes: Sequence[str] = (),
 ) -> Run:
-    from fedloom.experiment import loop as experiment
     from fedloom.errors import BadInput, FedloomError
+    from fedloom.experiment import loop as experiment
 
     with ExitStack() as stack:
         watch = watcher(stack, quiet)
         try:
-            return experiment.run(
-                config, out=out, resume=resume, overwrite=overwrite, observer=watch, notes=notes
-            )
+            return experiment.run(config, out=out, resume=resume, overwrite=overwrite, observer=watch, notes=notes)
         except KeyboardInterrupt:
             stack.close()
             raise Interrupted(f"interrupted. {_how_to_go_on(watch, resume)}") from None
@@ -177,8 +169,8 @@ def _how_to_go_on(watch: Tracker, resumed: Path | None) -> str:
 
 def conclude(run: Run, json: bool) -> None:
     """Write the report; print the scores before and after, what makes them doubtful, and where everything is."""
-    from fedloom.report.html import write_report
-    from fedloom.report.text import summary_table, warning_lines
+    from fedloom.reporting.html import write_report
+    from fedloom.reporting.text import summary_table, warning_lines
 
     page = write_report([run.path])
     notes = [f"data: {line}" for line in run.summary.get("data_notes") or ()]

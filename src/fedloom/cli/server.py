@@ -29,9 +29,7 @@ def up(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="No TLS and no keys: in a closed test network only.")
     ] = False,
-    config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="These settings in YAML.")
-    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="These settings in YAML.")] = None,
 ) -> None:
     """Be the host that silos connect to, until Ctrl-C, SIGTERM or the end of the terminal.
 
@@ -42,9 +40,9 @@ def up(
     """
     from fedloom.cli.service import say, until_asked_to_end
     from fedloom.config.silo import HostSettings
+    from fedloom.config.trees import read_settings
     from fedloom.deployment.superlink import SuperLink
     from fedloom.deployment.validity import Reminder, of_server
-    from fedloom.config.trees import read_settings
 
     values: dict[str, Any] = given(folder=folder, host=host, port=port, pki=pki, insecure=insecure or None)
     settings = read_settings(HostSettings, config, values)

@@ -31,16 +31,12 @@ def _group() -> None:
 
 @silo.command()
 def up(
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The client's name in every result.")
-    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="The client's name in every result.")] = None,
     server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Of the server.")] = None,
     kit: Annotated[str | None, typer.Option(metavar="DIR", help="Made by `fedloom pki issue NAME`.")] = None,
     data: Annotated[
         str | None,
-        typer.Option(
-            metavar="PATH", help="This site's data: class folders, a CSV file, or a data set's name."
-        ),
+        typer.Option(metavar="PATH", help="This site's data: class folders, a CSV file, or a data set's name."),
     ] = None,
     modality: Annotated[str | None, typer.Option(metavar="KIND", help="image, text, pair or joint.")] = None,
     model: Annotated[str | None, typer.Option(metavar="ARCH", help="See `fedloom models`.")] = None,
@@ -52,9 +48,7 @@ def up(
         bool, typer.Option("--insecure", help="No TLS and no key: in a closed test network only.")
     ] = False,
     set_: SetOption = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="These settings in YAML.")
-    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="These settings in YAML.")] = None,
 ) -> None:
     """Take part with this site's data and model, until Ctrl-C, SIGTERM or the end of the terminal.
 
@@ -65,9 +59,9 @@ def up(
     """
     from fedloom.cli.service import say, until_asked_to_end
     from fedloom.config.silo import SiloSettings
+    from fedloom.config.trees import read_settings
     from fedloom.deployment.silo import supervise
     from fedloom.deployment.validity import Reminder, of_kit
-    from fedloom.config.trees import read_settings
 
     values: dict[str, Any] = given(
         name=name,

@@ -36,9 +36,7 @@ def status(
         show_json({"address": host.address, "silos": silos, "runs": runs, "warnings": ends})
         return
     show(f"server {host.address}, folder {server}")
-    show(
-        grid(("silo", "state"), [(s["name"], s["state"]) for s in silos]) if silos else "no silo is admitted"
-    )
+    show(grid(("silo", "state"), [(s["name"], s["state"]) for s in silos]) if silos else "no silo is admitted")
     if runs:
         columns = ("job", "state", "round", "folder", "")
         show(

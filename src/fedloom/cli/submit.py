@@ -44,9 +44,7 @@ def submit(
         Path | None, typer.Option(metavar="DIR", help="The run's folder (default: in the server's runs/).")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that --out holds.")] = False,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with the run in this folder.")
-    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with the run in this folder.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once the run is handed over.")] = False,
     json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
@@ -90,10 +88,10 @@ def _configured(given: dict[str, Any], silos: int | None, resume: Path | None, n
     """The configuration of the run, checked as far as it can be without its silos."""
     from fedloom.cli.run import resumed
     from fedloom.config import Config
+    from fedloom.config.trees import validate
     from fedloom.experiment.loop import refuse_another
     from fedloom.experiment.parts import resolve, sized
     from fedloom.runs.folder import RunFolder
-    from fedloom.config.trees import validate
 
     laid = configuration(**given, notes=notes) if resume is None else resumed(resume, given)
     if resume is not None and laid is None:

@@ -14,9 +14,9 @@ from typing import Any
 from fedloom.comparison.plan import DEFAULT_SCORES, JOINT_SCORES, RESERVED, Column, Plan, Row
 from fedloom.config import Config, load_config
 from fedloom.config.defaults import Say, fill_in, said_where, silent
+from fedloom.config.trees import merged, nested, override
 from fedloom.errors import BadInput
 from fedloom.runs.folder import flatten
-from fedloom.config.trees import merged, nested, override
 
 # One thread a run: the cells are what runs side by side, and results are defined for one number of threads.
 ENGINE = {"name": "local", "workers": 0, "threads": 1}
@@ -43,9 +43,7 @@ class Cell:
         return ", ".join(x for x in (self.row, self.column, f"seed {self.seed}") if x)
 
 
-def make_cells(
-    plan: Plan, values: Mapping[str, Any], overrides: Sequence[str], say: Say = silent
-) -> list[Cell]:
+def make_cells(plan: Plan, values: Mapping[str, Any], overrides: Sequence[str], say: Say = silent) -> list[Cell]:
     """Every cell, seed by seed: an interrupted comparison has whole tables of the first seeds.
 
     Where nothing is said of data and clients, all rows of a column have those that fit all their methods.
@@ -128,9 +126,7 @@ def _resolved(
     return config
 
 
-def _fitted(
-    pairs: Sequence[tuple[Row, Column]], configs: Sequence[Config], told: dict[str, None]
-) -> list[Config]:
+def _fitted(pairs: Sequence[tuple[Row, Column]], configs: Sequence[Config], told: dict[str, None]) -> list[Config]:
     """The configurations with pictures and clients that fit all rows of their column, with the methods' settings."""
     from fedloom.experiment.fitting import side_rules, with_side
     from fedloom.experiment.parts import completed, counted
@@ -174,9 +170,9 @@ def check_data(cells: Sequence[Cell]) -> None:
     Raises:
         BadInput: a data set cannot be read, or has too little for the clients; says which row and column.
     """
-    from fedloom.methods.base import load_method
-    from fedloom.experiment.parts import split_data
     from fedloom.experiment.datasets import cached_dataset
+    from fedloom.experiment.parts import split_data
+    from fedloom.methods.base import load_method
 
     def key(cell: Cell) -> str:
         source = cell.config.data

@@ -8,7 +8,7 @@ from typing import Any
 from fedloom.comparison.measures import MEASURES
 from fedloom.comparison.plan import Plan
 from fedloom.reporting.health import RunWarning, warnings_of
-from fedloom.health.facts import listing
+from fedloom.reporting.health.facts import listing
 
 Record = Mapping[str, Any]
 OF_ONE_RUN = "one-seed"  # of every run; here the plan's seeds count
@@ -21,9 +21,7 @@ def cell_warnings(
     return [w.tree() for w in warnings_of(config, rows, summary) if w.name != OF_ONE_RUN]
 
 
-def doubts_of(
-    plan: Plan, records: Sequence[Record], table: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def doubts_of(plan: Plan, records: Sequence[Record], table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Every warning once, serious ones first.
 
     Each has `name`, `level`, `message`, `advice`, and `where`: of those on runs, the seeds that have it by row and
@@ -71,9 +69,7 @@ def _one_seed(plan: Plan) -> RunWarning | None:
 def _no_effect(plan: Plan, table: Sequence[Mapping[str, Any]]) -> RunWarning | None:
     """Differences to the reference whose intervals hold 0."""
     known = [
-        e
-        for e in table
-        if not MEASURES[e["score"]].cost and e["difference"] and e["difference"]["low"] is not None
+        e for e in table if not MEASURES[e["score"]].cost and e["difference"] and e["difference"]["low"] is not None
     ]
     held = [e for e in known if e["difference"]["low"] <= 0 <= e["difference"]["high"]]
     if not held:

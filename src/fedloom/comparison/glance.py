@@ -6,8 +6,8 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from fedloom.comparison.page import grid_table
-from fedloom.report.glance import HEIGHT, listed
-from fedloom.report.markup import TRUST, Markup, esc, join, picture_file, section
+from fedloom.reporting.glance import HEIGHT, listed
+from fedloom.reporting.markup import TRUST, Markup, esc, join, picture_file, section
 
 if TYPE_CHECKING:
     from fedloom.comparison.results import Comparison
@@ -27,9 +27,7 @@ def _name(found: Comparison) -> str:
 def _state(found: Comparison) -> str:
     cells = found.cells
     parts = [f"{len(found.plan.rows)} rows, {len(found.plan.seeds)} seeds, {len(cells)} runs"]
-    parts += [
-        f"{n} {what}" for n, what in ((len(found.failed), "failed"), (len(found.open), "not done yet")) if n
-    ]
+    parts += [f"{n} {what}" for n, what in ((len(found.failed), "failed"), (len(found.open), "not done yet")) if n]
     return ", ".join(parts)
 
 
@@ -58,9 +56,7 @@ def comparison_html(found: Comparison) -> str:
 
     doubts = dict.fromkeys(f"{w['name']}: {w['message']}. {w['advice']}" for w in found.warnings)
     plots = [
-        path
-        for score in found.plan.scores
-        for path in sorted((found.path / "plots").glob(f"{score}-rounds*.png"))
+        path for score in found.plan.scores for path in sorted((found.path / "plots").glob(f"{score}-rounds*.png"))
     ]
     return join(
         [

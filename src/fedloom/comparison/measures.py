@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedloom.report.scores import RECALLS, SCORES, STREAMS, number
+from fedloom.reporting.scores import RECALLS, SCORES, STREAMS, number
 
 Rows = Sequence[Mapping[str, Any]]
 TO_TARGET = "rounds_to_target"

@@ -10,6 +10,7 @@ from fedloom.comparison.doubts import place_text
 from fedloom.comparison.grids import Entry, Grid, grids, legend
 from fedloom.comparison.measures import MEASURES
 from fedloom.comparison.results import Comparison
+from fedloom.config.yaml_core import dump
 from fedloom.reporting.markup import (
     TRUST,
     Markup,
@@ -22,9 +23,8 @@ from fedloom.reporting.markup import (
     table,
     warning_name,
 )
-from fedloom.report.scores import number, second_text
+from fedloom.reporting.scores import number, second_text
 from fedloom.runs.disk import write_atomic
-from fedloom.config.yaml_core import dump
 
 PAGE = "report.html"
 
@@ -88,9 +88,7 @@ def _doubts(found: Comparison) -> Markup:
     head = ("Warning", "Of", "What was found", "What to do")
     note = "What was found is of the first run that has it; each run's own report tells the rest."
     data = "".join(f"<li>{esc(line)}</li>" for line in found.data_notes)
-    return section(
-        TRUST, note if rows else "", table(head, rows), Markup(data and f"<h3>The data</h3><ul>{data}</ul>")
-    )
+    return section(TRUST, note if rows else "", table(head, rows), Markup(data and f"<h3>The data</h3><ul>{data}</ul>"))
 
 
 def _table(found: Comparison, grid: Grid) -> Markup:
@@ -110,12 +108,8 @@ def _entry(entry: Entry) -> Markup:
 
 def _plots(score: str, paths: Sequence[Path]) -> Markup:
     measure = MEASURES[score]
-    pictures = [
-        figure(picture_file(p, f"{measure.name} over {p.stem.rpartition('-')[2]}"), _over(p)) for p in paths
-    ]
-    note = (
-        f"{measure.note[:1].upper()}{measure.note[1:]}. Mean over seeds, in a band of one standard deviation."
-    )
+    pictures = [figure(picture_file(p, f"{measure.name} over {p.stem.rpartition('-')[2]}"), _over(p)) for p in paths]
+    note = f"{measure.note[:1].upper()}{measure.note[1:]}. Mean over seeds, in a band of one standard deviation."
     return section(f"{measure.name}, round by round", note, *pictures)
 
 

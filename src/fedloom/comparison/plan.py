@@ -11,10 +11,10 @@ from pydantic import Field, model_validator
 
 from fedloom.comparison.measures import MEASURES, TARGETS, TO_TARGET
 from fedloom.comparison.plan_tree import comparisons, plan_tree
-from fedloom.errors import BadInput, nearest, unknown
-from fedloom.methods.catalogue import CATALOGUE
 from fedloom.config.models import Frozen
 from fedloom.config.trees import merged, validate
+from fedloom.errors import BadInput, nearest, unknown
+from fedloom.methods.catalogue import CATALOGUE
 
 # Cells differ in these by the plan alone, and all run on one engine, so that they are comparable.
 RESERVED = ("method", "seed", "engine")
@@ -117,9 +117,7 @@ class Plan(Frozen):
         if self.target is not None:
             _known("score", self.target.score, TARGETS)
         elif TO_TARGET in self.scores:
-            raise ValueError(
-                f"the score {TO_TARGET} needs a target: {{score: server_recall, value: 0.5}}, say"
-            )
+            raise ValueError(f"the score {TO_TARGET} needs a target: {{score: server_recall, value: 0.5}}, say")
         if self.reference is not None:
             _known("row", self.reference, [row.name for row in self.rows])
         for where, tree in self._trees().items():

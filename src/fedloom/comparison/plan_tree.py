@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.config import Config, preset_tree
-from fedloom.errors import BadInput, unknown
 from fedloom.config.trees import merged, nested, read_tree
 from fedloom.config.yaml_core import Tree
+from fedloom.errors import BadInput, unknown
 
 
 def comparisons() -> dict[str, Path]:
     """Name to file of the comparisons that come with fedloom."""
-    folder = Path(str(resources.files("fedloom") / "comparisons"))
+    folder = Path(str(resources.files("fedloom.comparison") / "presets"))
     return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fedloom.comparison.measures import MEASURES, Measure
 from fedloom.comparison.results import DONE, Comparison
-from fedloom.report.scores import KIND_SCORES
+from fedloom.reporting.scores import KIND_SCORES
 from fedloom.runs.disk import explained
 
 AXES = {
@@ -103,8 +103,8 @@ def draw(
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    from fedloom.report.canvas import HANDLE, clean, save
-    from fedloom.report.lettering import columns
+    from fedloom.reporting.canvas import HANDLE, clean, save
+    from fedloom.reporting.lettering import columns
 
     across = min(3, len(panels))
     down = -(-len(panels) // across)
@@ -138,12 +138,10 @@ def draw(
     save(figure, path)
 
 
-def _panel(
-    place: Any, lines: Mapping[str, Line], rows: Sequence[str], axis: str, handles: dict[str, Any]
-) -> None:
+def _panel(place: Any, lines: Mapping[str, Line], rows: Sequence[str], axis: str, handles: dict[str, Any]) -> None:
     import numpy as np
 
-    from fedloom.report.canvas import CYCLE
+    from fedloom.reporting.canvas import CYCLE
 
     for number, name in enumerate(rows):
         if name not in lines:
@@ -163,7 +161,7 @@ def _panel(
 def _finish(place: Any, title: str, axis: str, lines: Mapping[str, Line]) -> None:
     from matplotlib.ticker import EngFormatter, FuncFormatter
 
-    from fedloom.report.canvas import MUTED, clean, style
+    from fedloom.reporting.canvas import MUTED, clean, style
 
     style(place, clean(title, 60), rounds=axis == "rounds")
     place.set_xlabel(AXES[axis], fontsize=8.5, color=MUTED)

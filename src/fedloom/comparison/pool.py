@@ -99,9 +99,7 @@ class Pool:
         run: "module:function" that runs a cell.
     """
 
-    def __init__(
-        self, schedule: Schedule, folder: Path, jobs: int, log: Path, watch: Watch, run: str = RUN
-    ) -> None:
+    def __init__(self, schedule: Schedule, folder: Path, jobs: int, log: Path, watch: Watch, run: str = RUN) -> None:
         self.schedule, self.folder, self.jobs = schedule, folder, jobs
         self.watch, self.run = watch, run
         self.events: Events = queue.SimpleQueue()
@@ -156,9 +154,7 @@ class Pool:
         self.watch.start(cell)
         worker.give(cell, self.folder / cell.folder)
 
-    def _end(
-        self, worker: Worker, said: Mapping[str, Any], finish: Callable[[Cell, str | None], None]
-    ) -> None:
+    def _end(self, worker: Worker, said: Mapping[str, Any], finish: Callable[[Cell, str | None], None]) -> None:
         cell, worker.cell = worker.cell, None
         assert cell is not None
         worker.last = cell

@@ -15,9 +15,9 @@ from fedloom.comparison.measures import MEASURES, TO_TARGET, before_and_after, c
 from fedloom.comparison.meter import read_cost
 from fedloom.comparison.plan import Plan, Target
 from fedloom.comparison.statistics import clear_best, paired, spread
+from fedloom.config.trees import validate
 from fedloom.errors import BadInput
 from fedloom.runs.disk import read_lines, read_object
-from fedloom.config.trees import validate
 
 FILE = "comparison.json"
 DONE, FAILED, OPEN = "done", "failed", "open"
@@ -151,9 +151,7 @@ def _cost_of(cost: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, A
     if not attempts:
         told = summary.get("seconds") or {}
         seconds, setup = told.get("total"), told.get("setup")
-        none = dict.fromkeys(
-            ("cpu_seconds", "setup_cpu_seconds", "pretraining_seconds", "warm_start_seconds")
-        )
+        none = dict.fromkeys(("cpu_seconds", "setup_cpu_seconds", "pretraining_seconds", "warm_start_seconds"))
         return {"seconds": seconds, "setup_seconds": setup, **none}
 
     def stage(name: str, which: int) -> float:
@@ -209,9 +207,7 @@ def table_of(plan: Plan, records: Sequence[Mapping[str, Any]]) -> list[dict[str,
                 has = values
                 if score == TO_TARGET and plan.target is not None:  # a row that never gets there has it too
                     has = _values(records, row.name, column.name, plan.target.score)
-                done = any(
-                    r["state"] == DONE and (r["row"], r["column"]) == (row.name, column.name) for r in records
-                )
+                done = any(r["state"] == DONE and (r["row"], r["column"]) == (row.name, column.name) for r in records)
                 other = plan.reference not in (None, row.name) and values and reference
                 lower = MEASURES[score].lower_is_better
                 entries.append(
@@ -237,22 +233,16 @@ def _best(plan: Plan, records: Sequence[Mapping[str, Any]], column: str, score: 
     return clear_best(rows, MEASURES[score].lower_is_better)
 
 
-def _values(
-    records: Sequence[Mapping[str, Any]], row: str | None, column: str, score: str
-) -> dict[int, float]:
+def _values(records: Sequence[Mapping[str, Any]], row: str | None, column: str, score: str) -> dict[int, float]:
     """The score after the last round, by seed."""
     return {
         int(r["seed"]): float(r["scores"][score]["after"])
         for r in records
-        if (r["row"], r["column"]) == (row, column)
-        and r["scores"]
-        and r["scores"][score]["after"] is not None
+        if (r["row"], r["column"]) == (row, column) and r["scores"] and r["scores"][score]["after"] is not None
     }
 
 
-def cost_of_all(
-    records: Sequence[Mapping[str, Any]], sessions: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def cost_of_all(records: Sequence[Mapping[str, Any]], sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Seconds of all cells, each folder counted once.
 
     Set-up is where what cells share is made: the cell that comes first pays for pretraining and warm start.

@@ -18,9 +18,9 @@ from fedloom.comparison.results import FAILED, FILE, Comparison, compose, record
 from fedloom.comparison.schedule import Schedule
 from fedloom.comparison.watch import Watch
 from fedloom.comparison.worker import finished
+from fedloom.config.trees import nested, validate
 from fedloom.errors import BadInput, FedloomError, check_list
 from fedloom.runs.disk import explained, json_text, locked, read_object, write_atomic
-from fedloom.config.trees import nested, validate
 
 PLAN = "plan.json"  # what --resume goes by
 
@@ -96,13 +96,9 @@ def compare(
             raise BadInput("a comparison that is resumed has its plan: give nothing but resume and jobs")
         order, place = read_order(Path(resume)), Path(resume)
     else:
-        made = read_plan(
-            preset=preset, file=plan, methods=methods, seeds=seeds, reference=reference, scores=scores
-        )
+        made = read_plan(preset=preset, file=plan, methods=methods, seeds=seeds, reference=reference, scores=scores)
         name = preset or _name_of(plan, made)
-        order = Order(
-            name, made, nested(values), tuple(overrides), None if cells is None else os.path.abspath(cells)
-        )
+        order = Order(name, made, nested(values), tuple(overrides), None if cells is None else os.path.abspath(cells))
         place = Path(out) if out is not None else None  # type: ignore[assignment]
     watch, told = watch or Watch(), list[str]()
     wanted = make_cells(order.plan, order.values, order.overrides, told.append)
@@ -181,9 +177,7 @@ class _Work:
         missing = [cell for cell in runs if not self.has(cell)]
         jobs = min(jobs, max(1, len(missing)))
         todo = {cell.folder: cell.row for cell in missing}
-        self.watch.begin(
-            self.order.plan.title, str(self.place), len(runs), len(runs) - len(missing), todo, jobs
-        )
+        self.watch.begin(self.order.plan.title, str(self.place), len(runs), len(runs) - len(missing), todo, jobs)
         starts: list[dict[str, float]] = []
         try:
             if missing:

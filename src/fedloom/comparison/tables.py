@@ -13,7 +13,7 @@ from fedloom.comparison.grids import Entry, Grid, grids, legend
 from fedloom.comparison.measures import MEASURES, RARE
 from fedloom.comparison.results import Comparison
 from fedloom.reporting.health import RunWarning
-from fedloom.report.text import warning_lines
+from fedloom.reporting.text import warning_lines
 from fedloom.runs.disk import write_atomic
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def cells_csv(found: Comparison) -> str:
     points = [point for c in found.cells for point in c["rounds"]]
     keys = [k for k in MEASURES if k not in RARE or any(point.get(k) is not None for point in points)]
     rows = [
-        [c[k] for k in ("row", "column", "seed", "state", "folder")]
-        + [point["round"], *(point.get(k) for k in keys)]
+        [c[k] for k in ("row", "column", "seed", "state", "folder")] + [point["round"], *(point.get(k) for k in keys)]
         for c in found.cells
         for point in c["rounds"]
     ]
@@ -66,9 +65,7 @@ def table_csv(found: Comparison) -> str:
     """A line for each row, column and score, figures in full."""
     own = ("row", "column", "score", "n", "planned", "mean", "sd")
     paired = ("mean", "low", "high", "p_better", "p_worse")
-    rows = [
-        [*(e[k] for k in own), *((e["difference"] or {}).get(k) for k in paired)] for e in found.tree["table"]
-    ]
+    rows = [[*(e[k] for k in own), *((e["difference"] or {}).get(k) for k in paired)] for e in found.tree["table"]]
     return _csv([*own, *(f"difference_{k}" for k in paired)], rows)
 
 
@@ -127,9 +124,7 @@ def latex(found: Comparison) -> str:
 def escape(text: str) -> str:
     """Text that stands for itself in LaTeX; signs that its fonts may lack are spelled."""
     safe = "".join(_LATEX.get(sign, sign) for sign in " ".join(text.split()))
-    if safe.startswith(
-        ("[", "*")
-    ):  # at the start of a line, these would be taken for options of the one before
+    if safe.startswith(("[", "*")):  # at the start of a line, these would be taken for options of the one before
         safe = f"{{{safe[0]}}}{safe[1:]}"
     return safe.replace("±", r"$\pm$").replace("−", "$-$").replace("–", "--")
 

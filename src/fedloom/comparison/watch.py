@@ -31,9 +31,7 @@ class Watch:
     def filled(self, line: str) -> None:
         """Something was chosen that nobody had said, or fitted to the data."""
 
-    def begin(
-        self, title: str, folder: str, total: int, found: int, rows: Mapping[str, str], jobs: int
-    ) -> None:
+    def begin(self, title: str, folder: str, total: int, found: int, rows: Mapping[str, str], jobs: int) -> None:
         """The plan is made: `total` runs, of which `found` are there already; `rows`: what is to be done."""
         self.title, self.folder = title, folder
         self.total, self.found, self.done = total, found, found

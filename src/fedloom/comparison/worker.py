@@ -21,12 +21,12 @@ from typing import Any, BinaryIO
 
 from fedloom.comparison.meter import Meter, cpu_seconds
 from fedloom.config import Config
+from fedloom.config.trees import validate
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.frames import read_frame, write_frame
 from fedloom.federation.host import load_function, one_line
 from fedloom.runs.disk import locked, read_lines, read_object
 from fedloom.runs.folder import RunFolder, read_config
-from fedloom.config.trees import validate
 
 LOCKS = ".locks"  # beside the cells
 
@@ -44,9 +44,7 @@ def finished(folder: Path, config: Config) -> bool:
     return bool(read_object(folder / "summary.json")) and bool(rows) and rows[-1]["round"] == config.rounds
 
 
-def do_cell(
-    run: Callable[..., Any], folder: Path, config: Config, tell: Callable[[Mapping[str, Any]], None]
-) -> str:
+def do_cell(run: Callable[..., Any], folder: Path, config: Config, tell: Callable[[Mapping[str, Any]], None]) -> str:
     """Bring the cell to its end, from wherever it is.
 
     Args:

@@ -1,1 +1,23 @@
-"""Validated settings, one file a subject; loading them from YAML, presets and `--set`."""
+"""Validated settings, one file a subject; loading them from YAML files, presets and `--set`."""
+
+from __future__ import annotations
+
+from fedloom.config.clients import ARCHS, ClientGroup, ClientsSettings
+from fedloom.config.data import DataSettings
+from fedloom.config.loading import load_config, preset_tree, presets
+from fedloom.config.run import Config, EngineSettings, EvaluationSettings
+from fedloom.config.server import ServerSettings
+
+__all__ = [
+    "ARCHS",
+    "ClientGroup",
+    "ClientsSettings",
+    "Config",
+    "DataSettings",
+    "EngineSettings",
+    "EvaluationSettings",
+    "ServerSettings",
+    "load_config",
+    "preset_tree",
+    "presets",
+]

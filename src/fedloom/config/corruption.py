@@ -13,12 +13,8 @@ class Corruption(Frozen):
     missing_modality: float = Field(
         0.0, ge=0, le=1, description="rate at which each kind of data of each sample is missing"
     )
-    missing_label: float = Field(
-        0.0, ge=0, le=1, description="rate of samples without a label: they leave training"
-    )
-    wrong_label: float = Field(
-        0.0, ge=0, le=1, description="rate of samples under the label of another class"
-    )
+    missing_label: float = Field(0.0, ge=0, le=1, description="rate of samples without a label: they leave training")
+    wrong_label: float = Field(0.0, ge=0, le=1, description="rate of samples under the label of another class")
     wrong_spread: float = Field(
         0.6,
         ge=0,

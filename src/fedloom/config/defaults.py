@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import Field
 
+from fedloom.config.base import Frozen
+from fedloom.config.trees import merged, validate
 from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.errors import BadInput
 from fedloom.methods.catalogue import CATALOGUE
-from fedloom.config.base import Frozen
-from fedloom.config.trees import merged, validate
 
 Tree = dict[str, Any]
 
@@ -23,7 +23,11 @@ Say = Callable[[str], None]
 
 METHOD, DATA = "fedmmkt", "flora"
 # Where the usual method has no part for what a data set holds, and none is named.
-INSTEAD: Mapping[tuple[ClientTask, ...], str] = {("joint",): "fedcmi", ("text",): "fedavg", ("pair",): "fedafd"}
+INSTEAD: Mapping[tuple[ClientTask, ...], str] = {
+    ("joint",): "fedcmi",
+    ("text",): "fedavg",
+    ("pair",): "fedafd",
+}
 # The presets that clients of these kinds are taken from where there are no others.
 SCENES: Mapping[ClientTask, str] = {"joint": "fedcmi", "pair": "fedafd"}
 WORDS: Mapping[ClientTask, str] = {
@@ -180,13 +184,9 @@ def _scene(names: Sequence[str], own: Defaults, say: Say) -> Tree:
     common = set(takes(names[0])).intersection(*map(takes, names[1:]), ("image", "text"))
     if not common:
         needs = [f"{name} takes {_words(takes(name))}" for name in names]
-        raise BadInput(
-            f"no scene fits all methods: {'; '.join(needs)}. Leave some out, or name data and clients"
-        )
+        raise BadInput(f"no scene fits all methods: {'; '.join(needs)}. Leave some out, or name data and clients")
     if presets:
-        say(
-            f"{len(names)} methods: data set {DATA}, which all of them run on, not the presets {', '.join(presets)}"
-        )
+        say(f"{len(names)} methods: data set {DATA}, which all of them run on, not the presets {', '.join(presets)}")
     return {"data": {"name": DATA}} if len(names) > 1 else {}
 
 
@@ -202,9 +202,7 @@ def _sized(
     tree: Tree, groups: Mapping[ClientTask, Any], own: Defaults, preset: str
 ) -> tuple[Tree, dict[ClientTask, Any]]:
     """Of a scene only where it is and who is in it, in the sizes of another preset's defaults."""
-    data = {
-        k: v for k, v in tree["data"].items() if k in ("name", "options")
-    }  # pace and split are not its affair
+    data = {k: v for k, v in tree["data"].items() if k in ("name", "options")}  # pace and split are not its affair
     data["options"] = {**data.get("options", {}), **own.scenes.get(preset, {})}
     sized = {m: own.clients.get(m, groups[m]) for m in groups}
     clients = {m: sized.get(m, []) for m in CLIENT_TASKS}
@@ -236,9 +234,7 @@ def _with_options(tree: Tree, own: Defaults) -> Tree:
     return merged({"data": {"options": dict(wanted)}}, tree) if wanted else tree
 
 
-def _with_clients(
-    tree: Tree, own: Defaults, names: Sequence[str], have: Sequence[ClientTask], say: Say
-) -> Tree:
+def _with_clients(tree: Tree, own: Defaults, names: Sequence[str], have: Sequence[ClientTask], say: Say) -> Tree:
     """The tree with groups of clients for what the data have and all methods take, where it says nothing of them."""
     said = {m: v for m in CLIENT_TASKS if (v := (tree.get("clients") or {}).get(m)) is not None}
     common = [m for m in CLIENT_TASKS if m in have and all(m in takes(name) for name in names)]
@@ -294,8 +290,6 @@ def _scene_clients(
         for group in groups:
             group["arch"] = "+".join(model[kind] for kind in kinds)
     count = sum(group.get("count", 1) for group in groups)
-    say(
-        f"{data} has {_words((found,))}: {count} {found} clients, {groups[0]['arch']} (preset {SCENES[found]})"
-    )
+    say(f"{data} has {_words((found,))}: {count} {found} clients, {groups[0]['arch']} (preset {SCENES[found]})")
     training = {k: v for k, v in scene.items() if k not in CLIENT_TASKS}
     return {found: groups, "training": {} if own.clients else training}

@@ -13,8 +13,8 @@ from pydantic import (
 )
 
 from fedloom.config.base import Frozen as Frozen
-from fedloom.models.glide.settings import GlideOptions
 from fedloom.config.stable_diffusion import LatentOptions
+from fedloom.models.generators.glide.settings import GlideOptions
 
 _IMAGE = ("vit", "beit", "resnet", "frozen-mobilenet")
 _TEXT = ("bert", "distilbert", "roberta", "gru")
@@ -52,17 +52,13 @@ class ModelSettings(Frozen):
     ResNet-18 is `stages` (2, 2, 2, 2) at `hidden` 512.
     """
 
-    arch: str = Field(
-        description="a model of one modality, pair, or two towers: IMAGE+TEXT, AUDIO+IMAGE, AUDIO+TEXT"
-    )
+    arch: str = Field(description="a model of one modality, pair, or two towers: IMAGE+TEXT, AUDIO+IMAGE, AUDIO+TEXT")
     pretrained: str | None = None
     hidden: int = Field(64, ge=8, description="width of the backbone")
     layers: int = Field(2, ge=1)
     heads: int = Field(4, ge=1)
     patch: int = Field(8, ge=1, description="side of a patch in pixels (ViT, BEiT)")
-    width: int = Field(
-        64, ge=2, description="d, the representation width all clients share; a projector bridges"
-    )
+    width: int = Field(64, ge=2, description="d, the representation width all clients share; a projector bridges")
     side: int = Field(96, ge=32, description="pixels to which frozen-mobilenet resizes pictures")
     tune: Literal["all", "lora", "bias", "adapters", "head"] = Field(
         "all",
@@ -102,22 +98,14 @@ class ModelSettings(Frozen):
     def _weights(self) -> ModelSettings:
         two = self.arch == "pair" or "+" in self.arch
         if two and self.pretrained and self.pretrained.count("+") != 1:
-            wanted = (
-                "a ViT and a BERT as 'VIT+BERT'"
-                if self.arch == "pair"
-                else "'IMAGE+TEXT', either may be empty"
-            )
+            wanted = "a ViT and a BERT as 'VIT+BERT'" if self.arch == "pair" else "'IMAGE+TEXT', either may be empty"
             raise ValueError(f"{self.arch}: pretrained = {self.pretrained!r}, expected {wanted}")
         if self.arch == "frozen-mobilenet" and self.tune != "all":
-            raise ValueError(
-                f"frozen-mobilenet has a frozen backbone as it is, tune = {self.tune!r}: allowed: all"
-            )
+            raise ValueError(f"frozen-mobilenet has a frozen backbone as it is, tune = {self.tune!r}: allowed: all")
         if self.tune != "all" and (self.arch == "gru" or "+" in self.arch):
             raise ValueError(f"{self.arch} is trained as a whole, tune = {self.tune!r}: allowed: all")
         if self.arch == "resnet" and self.tune == "lora":
-            raise ValueError(
-                "a resnet has no attention for LoRA, allowed for tune: all, bias, adapters, head"
-            )
+            raise ValueError("a resnet has no attention for LoRA, allowed for tune: all, bias, adapters, head")
         if self.arch == "pair" and self.unit:
             raise ValueError("pair: unit = True: its two halves are added as they are, allowed: False")
         for tower in self.towers():
@@ -250,15 +238,9 @@ class GeneratorSettings(Frozen):
     guidance: float | None = Field(
         None, ge=0, description="null: 1.5; Stable Diffusion 7.5; GLIDE what its folder says"
     )
-    level_shift: float = Field(
-        2.0, gt=0, description="above 1: train more at high noise, where the subject is decided"
-    )
-    level_floor: float = Field(
-        0.25, gt=0, description="noise level below which the velocity error weighs no more"
-    )
-    drop_text: float = Field(
-        0.1, ge=0, lt=1, description="share of training samples with empty text (guidance)"
-    )
+    level_shift: float = Field(2.0, gt=0, description="above 1: train more at high noise, where the subject is decided")
+    level_floor: float = Field(0.25, gt=0, description="noise level below which the velocity error weighs no more")
+    drop_text: float = Field(0.1, ge=0, lt=1, description="share of training samples with empty text (guidance)")
     latent: LatentOptions | None = Field(None, description="of Stable Diffusion; null: all as by default")
     glide: GlideOptions | None = Field(None, description="of GLIDE; null: all as by default")
 

@@ -8,10 +8,10 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fedloom.config import ARCHS
-from fedloom.data.joint import Modality
-from fedloom.data.containers import ClientTask
 from fedloom.config.base import Precision
 from fedloom.config.models import Frozen, ModelSettings
+from fedloom.data.containers import ClientTask
+from fedloom.data.joint import Modality
 
 PORT = 9092  # where silos reach the server, unless said otherwise
 
@@ -28,9 +28,7 @@ class HostSettings(Frozen):
     port: int = Field(PORT, ge=0, le=65535, description="0: any free one")
     pki: str | None = Field("pki", description="folder made by `fedloom pki init`; null only with insecure")
     insecure: bool = Field(False, description="no TLS and no keys: for a closed test network only")
-    database: bool = Field(
-        True, description="keep the engine's state in a file, so that a restart forgets no key"
-    )
+    database: bool = Field(True, description="keep the engine's state in a file, so that a restart forgets no key")
 
 
 class SiloData(Frozen):
@@ -39,9 +37,7 @@ class SiloData(Frozen):
     name: str = Field("folder", description="see `fedloom datasets`")
     root: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
-    share: str | None = Field(
-        None, description="INDEX/OF, such as 0/3: one part of the set instead of all of it"
-    )
+    share: str | None = Field(None, description="INDEX/OF, such as 0/3: one part of the set instead of all of it")
 
     @field_validator("share")
     @classmethod
@@ -74,12 +70,8 @@ class SiloSettings(Frozen):
     threads: int = Field(1, ge=1, description="torch threads of the resident worker")
     device: str = Field("cpu", description="where the model's backbone lives, as torch names it")
     precision: Precision = Field("fp32", description="arithmetic of the backbone; weights stay fp32")
-    accumulate: int = Field(
-        1, ge=1, description="parts that a batch is computed in: less memory, the same step"
-    )
-    checkpointing: bool = Field(
-        False, description="compute the backbone's activations twice instead of keeping them"
-    )
+    accumulate: int = Field(1, ge=1, description="parts that a batch is computed in: less memory, the same step")
+    checkpointing: bool = Field(False, description="compute the backbone's activations twice instead of keeping them")
     private_errors: bool = Field(
         True, description="tell the server only the kind of an error; its text stays in the silo's log"
     )
@@ -109,7 +101,5 @@ class SiloSettings(Frozen):
             if self.modality != "joint":
                 raise ValueError(f"model: needed, allowed for arch: {', '.join(ARCHS[self.modality])}")
         elif self.model.arch not in (allowed := ARCHS[self.modality]):
-            raise ValueError(
-                f"{self.model.arch!r} is no {self.modality} model, allowed: {', '.join(allowed)}"
-            )
+            raise ValueError(f"{self.model.arch!r} is no {self.modality} model, allowed: {', '.join(allowed)}")
         return self

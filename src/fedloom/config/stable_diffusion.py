@@ -14,17 +14,13 @@ Sampler = Literal["ddim", "dpm++", "euler", "own"]
 class LatentOptions(Frozen):
     """How Stable Diffusion 1.5, 2.1 or XL (and what has their form) is loaded, tuned and sampled."""
 
-    revision: str | None = Field(
-        None, description="of a hub name in the hub's own cache: commit, tag or branch"
-    )
+    revision: str | None = Field(None, description="of a hub name in the hub's own cache: commit, tag or branch")
     variant: str | None = Field(
         None, description="which of a folder's files are read: fp16, those called NAME.fp16.safetensors"
     )
     train: Literal["unet", "lora"] = Field("unet", description="the whole UNet, or factors on its attention")
     rank: int = Field(8, ge=1, description="of LoRA's factors; their scale is 1 (alpha = rank)")
-    checkpointing: bool = Field(
-        False, description="compute the UNet's activations twice instead of keeping them"
-    )
+    checkpointing: bool = Field(False, description="compute the UNet's activations twice instead of keeping them")
     min_snr: float | None = Field(
         None,
         gt=0,
@@ -37,9 +33,7 @@ class LatentOptions(Frozen):
     )
     vae_slicing: bool = Field(False, description="decode one picture at a time")
     vae_tiling: bool = Field(False, description="decode in tiles: large pictures on a small device")
-    offload: bool = Field(
-        False, description="parts wait on the CPU and come to the device in turn; for drawing only"
-    )
+    offload: bool = Field(False, description="parts wait on the CPU and come to the device in turn; for drawing only")
     keep_texts: int = Field(1024, ge=1, description="most texts whose encodings are kept")
     keep_latents: int = Field(
         4096, ge=0, description="most pictures whose latents are kept, so that the VAE reads each once"
@@ -58,6 +52,4 @@ class LatentSettings(LatentOptions):
     pretrained: str = Field(description="a diffusers folder, or a hub name")
     sampling_steps: int = Field(20, ge=1)
     guidance: float = Field(7.5, ge=0, description="1 or below: none")
-    side: int | None = Field(
-        None, ge=8, description="side in pixels of what is handed out; None: the pipeline's own"
-    )
+    side: int | None = Field(None, ge=8, description="side in pixels of what is handed out; None: the pipeline's own")

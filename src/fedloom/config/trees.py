@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from fedloom.config.yaml_core import MOST_CHARACTERS, Tree, YamlProblem, parse
 from fedloom.data.io.encodings import decode
 from fedloom.errors import BadInput, nearest
-from fedloom.config.yaml_core import MOST_CHARACTERS, Tree, YamlProblem, parse
 
 _SHOWN = 200  # characters of an argument
 LITERAL = ("options", "settings")  # groups whose keys are a reader's or a method's own
@@ -90,9 +90,7 @@ def fitting(kind: Any, value: Any, key: str) -> Any:
         made = TypeAdapter(kind, config={"coerce_numbers_to_str": True}).validate_python(value)
         if (found := _not_a_number(value, made)) is None:
             return made
-        raise BadInput(
-            f"{'.'.join(map(str, (key, *found)))} = {str(_at(value, found)).lower()}: expected a number"
-        )
+        raise BadInput(f"{'.'.join(map(str, (key, *found)))} = {str(_at(value, found)).lower()}: expected a number")
     except ValidationError as error:
         first = error.errors()[0]
         if not first["type"].startswith(("bool_", "int_", "float_", "string_")):
@@ -199,9 +197,7 @@ def read_yaml(path: Path, what: str) -> Any:
     """What a YAML file says. Raises BadInput."""
     most = 4 * MOST_CHARACTERS  # bytes
     try:
-        if (
-            path.is_fifo() and "fd" not in path.parts
-        ):  # a shell's `<(...)` is /dev/fd/63; to others nobody may write
+        if path.is_fifo() and "fd" not in path.parts:  # a shell's `<(...)` is /dev/fd/63; to others nobody may write
             raise BadInput(f"{what} {path}: expected a file, this is a pipe")
         with path.open("rb") as file:
             data = file.read(most + 1)
@@ -230,9 +226,7 @@ def override(text: str) -> Tree:
     if not equals or not key:
         raise BadInput(f"--set {shown!r}: expected key=value")
     if not key.isprintable():
-        raise BadInput(
-            f"--set {shown!r}: expected words with dots between before the =, such as clients.batch"
-        )
+        raise BadInput(f"--set {shown!r}: expected words with dots between before the =, such as clients.batch")
     try:
         value: Any = parse(raw) if raw.strip(" ") else ""
         return nested({key: value})
@@ -277,9 +271,7 @@ def _join(into: Tree, key: str, value: Any, place: str, above: str = "") -> None
     old, name = into.get(key), f"{above}{key}"
     if key in into and not (isinstance(old, Tree) and isinstance(value, Mapping)):
         places = [p.rpartition(", ")[2] for p in (into.places.get(key, ""), place) if p]
-        raise BadInput(
-            f"the key {name!r} is given twice" + (f", in {' and in '.join(places)}" if places else "")
-        )
+        raise BadInput(f"the key {name!r} is given twice" + (f", in {' and in '.join(places)}" if places else ""))
     if key not in into:
         into[key] = Tree(value, places=getattr(value, "places", {})) if isinstance(value, Mapping) else value
         if place:

@@ -207,9 +207,7 @@ def _check_keys(node: yaml.MappingNode) -> None:
             said = f"the key {key.value!r}" if key.id == "scalar" else f"a {key.id} as key"
             raise YamlProblem(f"{_at(key.start_mark)}: {said}, allowed: words; in quotes it is one")
         if key.value in lines:
-            raise YamlProblem(
-                f"the key {key.value!r} is given twice, in line {lines[key.value]} and in line {line}"
-            )
+            raise YamlProblem(f"the key {key.value!r} is given twice, in line {lines[key.value]} and in line {line}")
         lines[key.value] = line
 
 

@@ -14,12 +14,12 @@ from unicodedata import normalize
 
 import numpy as np
 
+from fedloom.data.containers import ClientTask, FederatedDataset, ImageSet, Labels, Samples, TextSet
 from fedloom.data.io.decode import OnBad, Source, check_on_bad, check_size, decode_all
-from fedloom.data.public_split import split_generic
+from fedloom.data.io.pixels import Met, Range, check_range
 from fedloom.data.names import alike, by_name, numeric, readable
 from fedloom.data.overlap import Sample, twice
-from fedloom.data.io.pixels import Met, Range, check_range
-from fedloom.data.containers import ImageSet, Labels, ClientTask, Samples, FederatedDataset, TextSet
+from fedloom.data.public_split import split_generic
 from fedloom.errors import BadInput, printable, unknown
 from fedloom.seeding import stream_seed
 
@@ -112,9 +112,7 @@ def chosen_classes(names: Sequence[str], wanted: Sequence[str] | None) -> list[i
     chosen = []
     for name in wanted:
         if not isinstance(name, str) and (type(name) is not int or padded):
-            raise BadInput(
-                f"classes: {name!r} is no text, as YAML reads no, null, 1.0 or 01. Put each name in quotes"
-            )
+            raise BadInput(f"classes: {name!r} is no text, as YAML reads no, null, 1.0 or 01. Put each name in quotes")
         i = at.get(alike(str(name)))
         if i is None:
             raise unknown("class", str(name), [readable(name) for name in names])
@@ -153,9 +151,7 @@ def _read(
     sources: list[Source] = [s for s in listing.items if not isinstance(s, str)]
     images, kept, bad = decode_all(sources, listing.places, reading.size, reading.on_bad, met)
     if not len(kept):
-        raise BadInput(
-            f"{name}: none of the {len(listing)} {part} pictures can be read, the first is {bad[0]}"
-        )
+        raise BadInput(f"{name}: none of the {len(listing)} {part} pictures can be read, the first is {bad[0]}")
     listing = listing.take(kept.tolist())
     return ImageSet(images, listing.labels), listing, bad
 

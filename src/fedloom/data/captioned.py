@@ -21,9 +21,9 @@ import numpy as np
 
 from fedloom.data.io.decode import OnBad, Source, check_on_bad, check_size, decode_all
 from fedloom.data.io.files import on_disk
-from fedloom.data.overlap import in_both_parts
-from fedloom.data.pairs import PARTS, Pairs, ImageTextPairs, Part
 from fedloom.data.io.pixels import Met, Range, check_range
+from fedloom.data.overlap import in_both_parts
+from fedloom.data.pairs import PARTS, ImageTextPairs, Pairs, Part
 from fedloom.errors import BadInput, listed, printable, unknown
 from fedloom.seeding import stream_seed
 
@@ -92,7 +92,7 @@ def field(entry: Any, key: str, kind: type[T], place: str) -> T:
         raise BadInput(f"{place}: no {key!r}, it has: {listed(list(entry)) or 'nothing'}")
     value = entry[key]
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise BadInput(f"{place}: {key}={repr(value)[:60]}, expected {KINDS[kind]}")
+        raise BadInput(f"{place}: {key}={repr(value)[:60]}, expected {MODALITIES[kind]}")
     return value
 
 

@@ -62,13 +62,10 @@ def light_captions(images: NDArray[np.uint8]) -> list[str]:
     measures = {
         ("light", "dark"): grey.mean((1, 2)),
         ("strong", "faint"): grey.std((1, 2)),
-        ("above", "below"): grey[:, : height // 2].mean((1, 2))
-        - grey[:, height - height // 2 :].mean((1, 2)),
-        ("left", "right"): grey[:, :, : width // 2].mean((1, 2))
-        - grey[:, :, width - width // 2 :].mean((1, 2)),
+        ("above", "below"): grey[:, : height // 2].mean((1, 2)) - grey[:, height - height // 2 :].mean((1, 2)),
+        ("left", "right"): grey[:, :, : width // 2].mean((1, 2)) - grey[:, :, width - width // 2 :].mean((1, 2)),
         ("inside", "outside"): inner.mean((1, 2)) - grey.mean((1, 2)),
-        ("fine", "coarse"): np.abs(np.diff(grey, axis=1)).mean((1, 2))
-        + np.abs(np.diff(grey, axis=2)).mean((1, 2)),
+        ("fine", "coarse"): np.abs(np.diff(grey, axis=1)).mean((1, 2)) + np.abs(np.diff(grey, axis=2)).mean((1, 2)),
     }
     said = [np.where(value > np.median(value), *words) for words, value in measures.items()]
     form = "a {} picture of {} contrast, lighter {}, {} and {}, with {} detail"

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedloom.data.joint import MultimodalSamples, Modality
+from fedloom.data.joint import Modality, MultimodalSamples
+from fedloom.data.pairs import ImageTextPairs
 from fedloom.data.tasks import CLIENT_TASKS as CLIENT_TASKS
 from fedloom.data.tasks import ClientTask as ClientTask
-from fedloom.data.pairs import ImageTextPairs
 from fedloom.errors import BadInput, unknown
 
 Labels = NDArray[np.int64]
@@ -106,17 +106,11 @@ class FederatedDataset:
     train: Mapping[ClientTask, ClientData]  # what clients share out among themselves
     test: Mapping[ClientTask, ClientData]  # never trained or tuned on
     generic: PublicData | None = None
-    reference: ImageSet | None = (
-        None  # real pictures for judge and FID where there are more than the clients' own
-    )
+    reference: ImageSet | None = None  # real pictures for judge and FID where there are more than the clients' own
     notes: Mapping[str, Any] = field(default_factory=dict)  # counts of skipped files and the like, for people
     text_class_names: tuple[str, ...] = ()  # the label space of texts where it is not the pictures'
-    public_test: ImageTextPairs | None = (
-        None  # pairs that a server's own retrieval is scored on, trained on by nobody
-    )
-    digest: str = (
-        ""  # of all samples, where they come from the cache: what a run that is resumed must find again
-    )
+    public_test: ImageTextPairs | None = None  # pairs that a server's own retrieval is scored on, trained on by nobody
+    digest: str = ""  # of all samples, where they come from the cache: what a run that is resumed must find again
 
     def __post_init__(self) -> None:
         for part, sets in (("train", self.train), ("test", self.test)):

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.config.corruption import Corruption
-from fedloom.data.joint import MultimodalSamples, Modality
-from fedloom.data.pairs import ImageTextPairs
 from fedloom.data.containers import ClientData, ImageSet, Labels, Samples, TextSet
+from fedloom.data.joint import Modality, MultimodalSamples
+from fedloom.data.pairs import ImageTextPairs
 from fedloom.errors import BadInput
 
 Mask = NDArray[np.bool_]

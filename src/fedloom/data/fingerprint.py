@@ -15,11 +15,14 @@ from typing import Any
 from PIL import __version__ as pillow
 
 from fedloom.data.io.parquet import referred
-from fedloom.data.registry import DATASETS, PAIR_SETS, reader_of
 from fedloom.data.io.walk import walk
+from fedloom.data.registry import DATASETS, PAIR_SETS, reader_of
 
 PACKAGE = Path(__file__).parent
-OURS = (PACKAGE.parent / "scenes.py", PACKAGE.parent / "randomness.py")  # they decide on what is kept, too
+OURS = (
+    PACKAGE.parent / "experiment" / "datasets.py",
+    PACKAGE.parent / "seeding.py",
+)  # they decide on what is kept, too
 BESIDE = ("labels.json",)  # read from the folder that a file or folder lies in
 
 

@@ -46,17 +46,11 @@ class MultimodalSamples:
                 raise BadInput(f"joint set: {N} labels but {len(part)} of {kind}")
             _check(kind, part)
         if list(self.parts) != [kind for kind in MODALITIES if kind in self.parts]:
-            raise BadInput(
-                f"joint set: kinds in the order {', '.join(self.parts)}, expected {', '.join(KINDS)}"
-            )
-        object.__setattr__(
-            self, "present", {k: self.present.get(k, np.ones(N, dtype=np.bool_)) for k in self.parts}
-        )
+            raise BadInput(f"joint set: kinds in the order {', '.join(self.parts)}, expected {', '.join(MODALITIES)}")
+        object.__setattr__(self, "present", {k: self.present.get(k, np.ones(N, dtype=np.bool_)) for k in self.parts})
         for kind, mask in self.present.items():
             if mask.shape != (N,) or mask.dtype != np.bool_:
-                raise BadInput(
-                    f"joint set: present[{kind!r}] is {mask.dtype} {mask.shape}, expected bool ({N},)"
-                )
+                raise BadInput(f"joint set: present[{kind!r}] is {mask.dtype} {mask.shape}, expected bool ({N},)")
         if N and (bare := np.flatnonzero(~np.any(list(self.present.values()), axis=0))).size:
             raise BadInput(f"joint set: sample {int(bare[0])} has neither {' nor '.join(self.parts)}")
         if N and self.labels.min() < 0:
@@ -83,23 +77,18 @@ class MultimodalSamples:
         """The samples at `index`, in that order."""
         i = np.asarray(index, dtype=np.int64)
         parts: dict[Modality, Part] = {
-            k: tuple(p[int(j)] for j in i) if isinstance(p, tuple) else np.asarray(p[i])
-            for k, p in self.parts.items()
+            k: tuple(p[int(j)] for j in i) if isinstance(p, tuple) else np.asarray(p[i]) for k, p in self.parts.items()
         }
         ids = tuple(self.ids[int(j)] for j in i) if self.ids else ()
         return MultimodalSamples(parts, self.labels[i], {k: m[i] for k, m in self.present.items()}, ids)
 
     def lacking(self, missing: Mapping[Modality, NDArray[np.bool_]]) -> MultimodalSamples:
         """The same samples without what `missing` (kind: bool (N,)) names; samples left with nothing are dropped."""
-        present = {
-            k: m & ~missing.get(k, np.zeros(len(self), dtype=np.bool_)) for k, m in self.present.items()
-        }
+        present = {k: m & ~missing.get(k, np.zeros(len(self), dtype=np.bool_)) for k, m in self.present.items()}
         kept = np.flatnonzero(np.any(list(present.values()), axis=0))
         fewer = self.subset(kept)
         left = {k: m[kept] for k, m in present.items()}
-        return MultimodalSamples(
-            {k: _blank(p, left[k]) for k, p in fewer.parts.items()}, fewer.labels, left, fewer.ids
-        )
+        return MultimodalSamples({k: _blank(p, left[k]) for k, p in fewer.parts.items()}, fewer.labels, left, fewer.ids)
 
 
 def _blank(part: Part, present: NDArray[np.bool_]) -> Part:
@@ -121,6 +110,4 @@ def _check(kind: Modality, part: Part) -> None:
     if kind == "image" and (part.dtype != np.uint8 or part.ndim != 5 or part.shape[-1] != 3):
         raise BadInput(f"joint set: image must be uint8 (N, M, H, W, 3), not {part.dtype} {part.shape}")
     if kind == "audio" and (part.dtype not in (np.float16, np.float32) or part.ndim != 3):
-        raise BadInput(
-            f"joint set: audio must be float16 or float32 (N, F, T), not {part.dtype} {part.shape}"
-        )
+        raise BadInput(f"joint set: audio must be float16 or float32 (N, F, T), not {part.dtype} {part.shape}")

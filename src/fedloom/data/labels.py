@@ -16,8 +16,8 @@ import numpy as np
 
 from fedloom.data.assemble import Listing
 from fedloom.data.io.files import read_json, read_names
-from fedloom.data.names import alike, by_name, check_name, merged, numeric, position, spelled
 from fedloom.data.io.raw import Raw
+from fedloom.data.names import alike, by_name, check_name, merged, numeric, position, spelled
 from fedloom.errors import BadInput, unknown
 
 SHOWN = 10  # numbers that a note spells out
@@ -82,9 +82,7 @@ def classes_of(labels_file: Path | None, beside: Sequence[Path], raws: Mapping[s
         (first, names), *others = lists.items()
         for file, other in others:
             if list(map(alike, other)) != list(map(alike, names)):
-                raise BadInput(
-                    f"{first} and {file}: not the same names in the same order. Say which in labels_file"
-                )
+                raise BadInput(f"{first} and {file}: not the same names in the same order. Say which in labels_file")
         return Classes(names, str(first))
     for where, raw in raws.items():
         if raw.names is not None:
@@ -130,9 +128,7 @@ def encode(raw: Raw, classes: Classes, where: str) -> tuple[Listing, str | None]
             counted.add(i := _counting(label, classes, raw.places[n]))
         index[label] = i
     labels = np.array([index[str(label)] for label in raw.written], dtype=np.int64)
-    return Listing(raw.items, labels, raw.places, raw.ids), _said(
-        where, classes, counted
-    ) if counted else None
+    return Listing(raw.items, labels, raw.places, raw.ids), _said(where, classes, counted) if counted else None
 
 
 def _counting(label: str, classes: Classes, place: str) -> int:
@@ -154,11 +150,7 @@ def _said(where: str, classes: Classes, counted: set[int]) -> str:
     """What the numbers in a file were taken for."""
     shown = [f"{i} = {classes.names[i]}" for i in sorted(counted)]
     more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
-    absent = (
-        ""
-        if 0 in counted
-        else f"; none is 0 = {classes.names[0]}: if they count from 1, write the names instead"
-    )
+    absent = "" if 0 in counted else f"; none is 0 = {classes.names[0]}: if they count from 1, write the names instead"
     return (
         f"{where}: labels are numbers, counted from 0 in the classes of {classes.source}: "
         f"{', '.join(shown[:SHOWN])}{more}{absent}"

@@ -81,12 +81,8 @@ def by_name(names: Sequence[str], where: str = "") -> dict[str, int]:
         check_name(name, f"{start}class name {n + 1} of {len(names)}")
         if (first := at.setdefault(alike(name), n)) != n:
             if spelled(names[first]) == spelled(name):
-                raise BadInput(
-                    f"{start}class name {spelled(name)!r} is given twice, as number {first + 1} and {n + 1}"
-                )
-            raise BadInput(
-                f"{start}class names {names[first]!r} and {name!r} differ only by case, space or underscore"
-            )
+                raise BadInput(f"{start}class name {spelled(name)!r} is given twice, as number {first + 1} and {n + 1}")
+            raise BadInput(f"{start}class names {names[first]!r} and {name!r} differ only by case, space or underscore")
     return at
 
 

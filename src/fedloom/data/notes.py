@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fedloom.data.pairs import ImageTextPairs
 from fedloom.data.containers import FederatedDataset
+from fedloom.data.pairs import ImageTextPairs
 from fedloom.errors import printable
 
 MOST = 5  # names in a line
@@ -108,24 +108,17 @@ def _absent(scene: FederatedDataset) -> list[str]:
 def _deep(value: Mapping[str, Any]) -> list[str]:
     low, high = value["values"]
     scale = value["range"] or "their full scale"
-    return [
-        f"Pictures of more than 8 bits: {value['pictures']}, values {low:g} to {high:g}, scaled by {scale}"
-    ]
+    return [f"Pictures of more than 8 bits: {value['pictures']}, values {low:g} to {high:g}, scaled by {scale}"]
 
 
 def _held_out(value: Mapping[str, float]) -> list[str]:
-    return [
-        f"No test part of {MANY.get(m, m)}: {share:.0%} of every class is held out"
-        for m, share in value.items()
-    ]
+    return [f"No test part of {MANY.get(m, m)}: {share:.0%} of every class is held out" for m, share in value.items()]
 
 
 _OWN: Mapping[str, Any] = {
     "numbers_as_labels": lambda v: list(v),
     "lost_classes": lambda v: [f"Lost class: {line}" for line in v],
-    "ignored_endings": lambda v: [
-        f"Files left out by their ending: {', '.join(f'{n} {end}' for end, n in v.items())}"
-    ],
+    "ignored_endings": lambda v: [f"Files left out by their ending: {', '.join(f'{n} {end}' for end, n in v.items())}"],
     "hidden_entries": lambda v: [f"Hidden and system entries, left out: {_names(v)}"],
     "held_out": _held_out,
     "validation_as_test": lambda v: [f"No test part: {path} takes its place" for path in v],

@@ -56,13 +56,7 @@ def _digest(item: Source | str | None) -> bytes | None:
     if item is None:
         return None
     try:
-        content = (
-            item.read_bytes()
-            if isinstance(item, Path)
-            else item
-            if isinstance(item, bytes)
-            else item.encode()
-        )
+        content = item.read_bytes() if isinstance(item, Path) else item if isinstance(item, bytes) else item.encode()
     except OSError:
         return None
     return hashlib.blake2b(content, digest_size=16).digest()

@@ -40,9 +40,7 @@ class ImageTextPairs:
             wrong = self.owner.max() if self.owner.min() >= 0 else self.owner.min()
             raise BadInput(f"pair set: a caption of image {int(wrong)}, but there are images 0..{N - 1}")
         if (falls := np.flatnonzero(np.diff(self.owner) < 0)).size:
-            raise BadInput(
-                f"pair set: caption {int(falls[0]) + 1} belongs to an earlier image than the one before it"
-            )
+            raise BadInput(f"pair set: caption {int(falls[0]) + 1} belongs to an earlier image than the one before it")
         if (bare := np.flatnonzero(np.bincount(self.owner, minlength=N) == 0)).size:
             raise BadInput(f"pair set: image {int(bare[0])} has no caption, every image needs one or more")
 

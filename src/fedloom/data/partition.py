@@ -175,9 +175,7 @@ def _too_few(n: int, clients: int, minimum: int) -> BadInput:
     )
 
 
-def _check(
-    labels: Labels, clients: int, scheme: str, alpha: float, minimum: int, per_class_minimum: int
-) -> None:
+def _check(labels: Labels, clients: int, scheme: str, alpha: float, minimum: int, per_class_minimum: int) -> None:
     if scheme not in get_args(Scheme):
         raise unknown("partition scheme", scheme, get_args(Scheme))
     if clients < 1:
@@ -306,9 +304,7 @@ def _repair(
             sizes[donor] -= len(take)
 
 
-def _donor(
-    parts: list[Index], sizes: Index, labels: Labels, may: NDArray[np.bool_], minimum: int
-) -> tuple[int, Index]:
+def _donor(parts: list[Index], sizes: Index, labels: Labels, may: NDArray[np.bool_], minimum: int) -> tuple[int, Index]:
     """The largest client with samples to spare of labels in `may`, and which ones; -1 if there is none."""
     for donor in np.argsort(-sizes, kind="stable"):
         if sizes[donor] <= minimum:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fedloom.data.captions import colour_caption as colour_caption
 from fedloom.data.captions import light_captions, telling_words
-from fedloom.data.containers import PublicData, ImageSet, Labels, ClientTask, Samples, TextSet
+from fedloom.data.containers import ClientTask, ImageSet, Labels, PublicData, Samples, TextSet
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
 
@@ -107,17 +107,13 @@ class Condenser:
             own = by_class.get(c, [])
             inside = Counter(w for f in own for w in f)
             # How often the class uses the word, times how much of the word's use is the class's own.
-            self._weight.append(
-                {w: n / len(own) * n / everywhere[w] for w, n in inside.items() if w not in common}
-            )
+            self._weight.append({w: n / len(own) * n / everywhere[w] for w, n in inside.items() if w not in common})
 
     def __call__(self, text: str, label: int) -> str:
         """The caption of a text of class `label`; empty when no word is left."""
         stems = {w.rstrip("s") for w in self._names[label]}
         weight = self._weight[label]
-        words = [
-            w for w in dict.fromkeys(WORD.findall(text.lower())) if w in weight and w.rstrip("s") not in stems
-        ]
+        words = [w for w in dict.fromkeys(WORD.findall(text.lower())) if w in weight and w.rstrip("s") not in stems]
         best = set(sorted(words, key=lambda w: (-weight[w], w))[: self._words])
         return " ".join(w for w in words if w in best)
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from fedloom.data.pairs import Pairs
-from fedloom.data.containers import ClientTask, FederatedDataset
-from fedloom.errors import BadInput, nearest, unknown
 from fedloom.config.trees import fitting
+from fedloom.data.containers import ClientTask, FederatedDataset
+from fedloom.data.pairs import Pairs
+from fedloom.errors import BadInput, nearest, unknown
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,7 @@ _INFOS = (
         "CIFAR-100: 500 train and 100 test pictures of 32 x 32 pixels a class",
         ("image",),
         100,
-        "cifar-100-binary/{train,test}.bin with {fine,coarse}_label_names.txt, or "
-        "cifar-100-python/{train,test,meta}",
+        "cifar-100-binary/{train,test}.bin with {fine,coarse}_label_names.txt, or cifar-100-python/{train,test,meta}",
         "fedloom.data.datasets.cifar100:load",
         "https://www.cs.toronto.edu/~kriz/cifar.html",
     ),
@@ -296,19 +295,14 @@ def _loader(
     for option in options:
         if option not in allowed:
             raise BadInput(
-                f"{kind} {name!r} has no option {option!r}.{nearest(option, allowed)} "
-                f"Allowed: {', '.join(allowed)}."
+                f"{kind} {name!r} has no option {option!r}.{nearest(option, allowed)} Allowed: {', '.join(allowed)}."
             )
     kinds = get_type_hints(load)
-    options = {
-        option: fitting(kinds[option], value, f"data.options.{option}") for option, value in options.items()
-    }
+    options = {option: fitting(kinds[option], value, f"data.options.{option}") for option, value in options.items()}
     parameters = inspect.signature(load).parameters
     if "root" not in parameters:
         if root is not None:
-            raise BadInput(
-                f"{kind} {name!r} is embedded and reads no folder, but root={str(root)!r} is given"
-            )
+            raise BadInput(f"{kind} {name!r} is embedded and reads no folder, but root={str(root)!r} is given")
     elif root is None and parameters["root"].default is inspect.Parameter.empty:
         raise BadInput(f"{kind} {name!r} needs root, a folder that holds: {info.layout}")
     return load, options

@@ -93,9 +93,7 @@ def is_ours(fab: bytes) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(fab)) as packed:
             entries = packed.infolist()
-            if sum(entry.file_size for entry in entries) > _MOST or len(set(packed.namelist())) < len(
-                entries
-            ):
+            if sum(entry.file_size for entry in entries) > _MOST or len(set(packed.namelist())) < len(entries):
                 return False
             files = {entry.filename: packed.read(entry).decode() for entry in entries}
         files.pop(_INDEX, None)

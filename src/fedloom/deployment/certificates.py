@@ -92,9 +92,7 @@ def make_authority(subject: str, until: dt.datetime, key: Any = None) -> Signer:
     return blank.add_extension(identity, critical=False).sign(key, hashes.SHA384()), key
 
 
-def sign(
-    authority: Signer, subject: str, names: Sequence[Any], until: dt.datetime, key: Any = None
-) -> Signer:
+def sign(authority: Signer, subject: str, names: Sequence[Any], until: dt.datetime, key: Any = None) -> Signer:
     """A server's certificate for `names` with `key`, or a new one. It ends at `until`, or with its authority."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes

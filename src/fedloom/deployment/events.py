@@ -63,9 +63,7 @@ class EventLog(Observer):
         """The run has come to its end, or could not go on."""
         where = str(folder) if folder is not None else self.folder
         said = None if error is None else _in_a_line(error)
-        self._write(
-            {"event": "over", "folder": where, "error": said, "bad_input": isinstance(error, BadInput)}
-        )
+        self._write({"event": "over", "folder": where, "error": said, "bad_input": isinstance(error, BadInput)})
 
     def _tell(self, event: str, *arguments: Any) -> None:
         self._write({"event": event, "arguments": arguments})

@@ -13,9 +13,7 @@ from fedloom.runs.folder import RunFolder, new_run
 from fedloom.runs.load import Run, load_run
 
 
-def launch(
-    config: Config, folder: RunFolder | None, out: str | Path | None, overwrite: bool, watch: Observer
-) -> Run:
+def launch(config: Config, folder: RunFolder | None, out: str | Path | None, overwrite: bool, watch: Observer) -> Run:
     """Does the run that `config` describes on silos of this machine, or goes on with the one in `folder`.
 
     Raises:

@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import Self
 
 from fedloom.config import Config
+from fedloom.config.silo import HostSettings
 from fedloom.deployment import pki
 from fedloom.deployment.events import follow, standing
 from fedloom.deployment.job import Job, event_file
 from fedloom.deployment.processes import alive
-from fedloom.config.silo import HostSettings
 from fedloom.deployment.silo import SiloSupervisor
 from fedloom.deployment.submit import hand_over
 from fedloom.deployment.superlink import SuperLink

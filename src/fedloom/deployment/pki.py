@@ -35,7 +35,7 @@ from fedloom.deployment.offline import require_flower
 from fedloom.deployment.validity import KIT as CHAIN
 from fedloom.deployment.validity import Validity, check_current, validity
 from fedloom.errors import BadInput, unknown
-from fedloom.federation.silo.store import RUN_NAME
+from fedloom.federation.engines.silo.store import RUN_NAME
 from fedloom.runs.disk import explained
 
 LOCAL = ("localhost", "127.0.0.1")

@@ -61,9 +61,7 @@ def renew_authority(folder: Path, days: int) -> dt.datetime:
     until = _until(days, certificate.not_valid_after_utc, "the authority")
     new = make_authority(common_name(certificate), until, key)
     with explained("write", folder):
-        write_atomic(
-            folder / "ca.crt", pem(new[0])
-        )  # signs what the old one signed: name and key are the same
+        write_atomic(folder / "ca.crt", pem(new[0]))  # signs what the old one signed: name and key are the same
         _server(folder, new, until)
         for name in keys(folder):
             write_atomic(folder / "silos" / name / "ca.crt", pem(new[0]))
@@ -99,9 +97,7 @@ def renew_silo(folder: Path, name: str, days: int) -> tuple[dt.datetime, list[st
         local = sign(own, "localhost", [alternative(host) for host in LOCAL], until, key)
         old = (kit / "local.ca").read_bytes()
         write_atomic(kit / "ca.crt", pem(authority[0]))
-        write_atomic(
-            kit / "local.ca", pem(own[0]) + old
-        )  # trusted are both, until the certificate is replaced
+        write_atomic(kit / "local.ca", pem(own[0]) + old)  # trusted are both, until the certificate is replaced
         write_atomic(kit / "local.crt", pem(local[0]))
         write_atomic(kit / "local.ca", pem(own[0]))
     return validity(kit, KIT).until, handed
@@ -118,9 +114,7 @@ def _until(days: int, old: dt.datetime, what: str, authority: Signer | None = No
     until = certificates.now().replace(microsecond=0) + dt.timedelta(days=days)
     last = until if authority is None else min(until, authority[0].not_valid_after_utc)
     if abs(until - old) < dt.timedelta(days=1):
-        raise BadInput(
-            f"{what} is good until {at(old)}, for the {days} days of --days: there is nothing to renew"
-        )
+        raise BadInput(f"{what} is good until {at(old)}, for the {days} days of --days: there is nothing to renew")
     if last > old:
         return last
     if last < until:

@@ -15,18 +15,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedloom.config import ARCHS, ClientGroup, Config
+from fedloom.config.models import ModelSettings
+from fedloom.config.trees import validate
 from fedloom.data.containers import CLIENT_TASKS, ClientTask
 from fedloom.deployment.events import EventLog, run_log
 from fedloom.deployment.job import Job, event_file
 from fedloom.errors import BadInput, FedloomError
+from fedloom.experiment.silo_offer import (
+    at_the_silo,
+    check_part,
+    joint_model,
+    joint_offer,
+    server_models,
+    unit_demanded,
+)
+from fedloom.federation.engines.flower.pulls import look_often
 from fedloom.federation.engines.flower.transport import words
-from fedloom.federation.flower.pulls import look_often
-from fedloom.federation.silo.store import RUN_NAME
-from fedloom.config.models import ModelSettings
+from fedloom.federation.engines.silo.store import RUN_NAME
 from fedloom.runs.disk import read_object
 from fedloom.runs.folder import new_run_path
-from fedloom.config.trees import validate
-from fedloom.experiment.silo_offer import at_the_silo, check_part, joint_model, joint_offer, server_models, unit_demanded
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid, ServerApp
@@ -73,9 +80,9 @@ class NamedGrid:
 def carry_out(grid: Any, job: Job, server: Path) -> None:
     """Does the job; every failure is told in its event file, then raised."""
     from fedloom.experiment import loop as experiment
-    from fedloom.methods.base import load_method
-    from fedloom.experiment.datasets import cached_dataset
     from fedloom.experiment.client_parts import picture_side
+    from fedloom.experiment.datasets import cached_dataset
+    from fedloom.methods.base import load_method
 
     events, out = EventLog(event_file(server, job.id)), job.out
     try:
@@ -88,9 +95,7 @@ def carry_out(grid: Any, job: Job, server: Path) -> None:
             joint_offer(config)
         if out is None and job.resume is None:
             out = str(new_run_path(config.method, config.data.name, config.seed, server / "runs"))
-        done = experiment.run(
-            config, out=out, resume=job.resume, overwrite=job.overwrite, observer=events, grid=grid
-        )
+        done = experiment.run(config, out=out, resume=job.resume, overwrite=job.overwrite, observer=events, grid=grid)
     except BaseException as error:
         log.error("the run ended: %s", error, exc_info=not isinstance(error, FedloomError))
         if out is not None and job.out is None:
@@ -124,9 +129,7 @@ def roster(grid: Any, config: Config) -> list[dict[str, Any]]:
             log.warning("%s", breach)
     found.sort(key=lambda said: str(said.get("silo")))
     if len(found) < wanted:
-        raise FedloomError(
-            f"{len(found)} of {wanted} silos can take part; `fedloom logs` says what the others lack"
-        )
+        raise FedloomError(f"{len(found)} of {wanted} silos can take part; `fedloom logs` says what the others lack")
     return found
 
 
@@ -161,15 +164,11 @@ def with_roster(config: Config, said: list[dict[str, Any]], side: int = 0) -> Co
     common = max(widths, key=lambda width: (widths[width], width == config.clients.width), default=0)
     for name in [name for name, (_, group) in there.items() if group["width"] != common]:
         width = there.pop(name)[1]["width"]
-        left_out.append(
-            f"silo {name!r} is left out: model.width = {width}, allowed: {common}, as the others'"
-        )
+        left_out.append(f"silo {name!r} is left out: model.width = {width}, allowed: {common}, as the others'")
     for line in left_out:
         log.warning("%s", line)
     if len(there) < (wanted := config.engine.silos or 1):
-        raise FedloomError(
-            f"{len(there)} of {wanted} silos can take part: {(left_out or ['no more came'])[0]}"
-        )
+        raise FedloomError(f"{len(there)} of {wanted} silos can take part: {(left_out or ['no more came'])[0]}")
     groups = {m: [group for modality, group in there.values() if modality == m] for m in CLIENT_TASKS}
     clients = config.clients.model_dump(mode="json") | groups
     return config.model_copy(update={"clients": validate(type(config.clients), clients, "clients")})

@@ -67,9 +67,7 @@ def read_event(line: bytes, place: str) -> dict[str, Any]:
     if name in TOLD and len(arguments) != TOLD[name]:
         raise BadInput(f"{place}: {len(arguments)} arguments of {name!r}, expected {TOLD[name]}")
     if name in ("begin", "round", "end") and not isinstance(arguments[0], dict):
-        raise BadInput(
-            f"{place}: the argument of {name!r} is a {type(arguments[0]).__name__}, expected an object"
-        )
+        raise BadInput(f"{place}: the argument of {name!r} is a {type(arguments[0]).__name__}, expected an object")
     if name == "begin":
         check(_Begin, arguments[0], place)
     if name == "phase":

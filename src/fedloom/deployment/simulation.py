@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from fedloom.config import Config
 from fedloom.errors import FedloomError
-from fedloom.federation.flower.client_app import make_client_app
+from fedloom.federation.engines.flower.client_app import make_client_app
 from fedloom.federation.engines.silo.envelopes import Envelope
 from fedloom.progress import Observer
 
 if TYPE_CHECKING:
-    from fedloom.federation.silo.host import SiloHost
+    from fedloom.federation.engines.silo.host import SiloHost
     from fedloom.runs.folder import RunFolder
     from fedloom.runs.load import Run
 
@@ -39,16 +39,14 @@ class Played:
     initialiser: str
 
     def __call__(self, letter: Envelope, node: dict[str, Any]) -> Envelope:
-        from fedloom.federation.silo.resident import host_from
+        from fedloom.federation.engines.silo.resident import host_from
 
         name = f"silo-{node['partition-id']}"
         folder = Path(self.folder) / name
         if str(folder) not in _HOSTS:
             folder.mkdir(parents=True, exist_ok=True)
             if not _HOSTS:  # this process's first: one log, under the name of a silo that it plays
-                logging.basicConfig(
-                    level=logging.INFO, filename=folder / "log.txt", format="%(asctime)s %(message)s"
-                )
+                logging.basicConfig(level=logging.INFO, filename=folder / "log.txt", format="%(asctime)s %(message)s")
             settings = {"name": name, "threads": self.threads, "initialiser": self.initialiser}
             _HOSTS[str(folder)] = host_from(settings, folder)
         return _HOSTS[str(folder)].answer(letter)
@@ -62,8 +60,8 @@ class Simulation:
 
     def run(self) -> Run:
         """The run, once it is over. Raises what it failed with."""
-        from fedloom.experiment import loop as experiment
         from fedloom.deployment.offline import engine_environment
+        from fedloom.experiment import loop as experiment
 
         os.environ.update(engine_environment(self.folder.federation / "flower"))
         from flwr.app import Context
@@ -76,9 +74,7 @@ class Simulation:
         @server.main()  # type: ignore[untyped-decorator]
         def _main(grid: Grid, context: Context) -> None:
             try:
-                done.append(
-                    experiment.run(self.config, resume=self.folder.path, observer=self.watch, grid=grid)
-                )
+                done.append(experiment.run(self.config, resume=self.folder.path, observer=self.watch, grid=grid))
             except BaseException as error:  # noqa: BLE001 - raised below, in the thread that asked for the run
                 failed.append(error)
 

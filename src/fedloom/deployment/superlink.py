@@ -16,11 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from fedloom.config.silo import HostSettings
 from fedloom.deployment import pki
 from fedloom.deployment.flower_cli import FlowerCli
 from fedloom.deployment.offline import engine_environment, require_flower
 from fedloom.deployment.processes import Child, check_port, free_port, is_held
-from fedloom.config.silo import HostSettings
 from fedloom.deployment.superlink_log import LISTENING, Reader, reason
 from fedloom.errors import BadInput, FedloomError
 from fedloom.runs.disk import explained, json_text, locked, read_object, write_atomic
@@ -49,9 +49,7 @@ class Host:
         with explained("read", place):
             known, up = (place / ".lock").is_file(), (place / "host.json").is_file()
         if not known:
-            raise BadInput(
-                f"{folder} is no server's folder: it has no host.json. `fedloom server up` makes it"
-            )
+            raise BadInput(f"{folder} is no server's folder: it has no host.json. `fedloom server up` makes it")
         if not up or not is_held(place / ".lock"):
             raise BadInput(f"the server of {folder} is not up: `fedloom server up --folder {folder}`")
         found = read_object(place / "host.json")
@@ -74,9 +72,7 @@ class Host:
     def silos(self) -> list[dict[str, Any]]:
         """The silos that are admitted: name, node, state (online, offline, registered)."""
         states, names = self._states(), self.names()  # in this order: who is admitted meanwhile has a name
-        rows = [
-            {"name": names.get(node, "?"), "node": node, "state": state} for node, state in states.items()
-        ]
+        rows = [{"name": names.get(node, "?"), "node": node, "state": state} for node, state in states.items()]
         return sorted(rows, key=lambda row: str(row["name"]))
 
     def names(self) -> dict[str, str]:

@@ -11,9 +11,7 @@ from fedloom.deployment.superlink_process import HANDSHAKE
 
 _QUIET = 30.0  # seconds for which the same line is not said again
 _CLIENT = re.compile(r'(\S+):\d+ - "POST (/v1/fleet/\S+) HTTP/[\d.]+" (\d+)')
-_ORDER = re.compile(
-    r'(\S+):\d+ - "[A-Z]+ \S* HTTP/[\d.]+" 403'
-)  # what `superlink_process.LocalOrders` refused
+_ORDER = re.compile(r'(\S+):\d+ - "[A-Z]+ \S* HTTP/[\d.]+" 403')  # what `superlink_process.LocalOrders` refused
 _NODE = re.compile(r"\[Fleet\.(Activate|Deactivate)Node\] \w+ node_id=(\d+)")
 _TELLING = re.compile(r"error|exit code|cannot|in use|invalid", re.IGNORECASE)
 # Colours, and whose line it is.
@@ -29,9 +27,7 @@ class Reader:
     names: gives the names of the nodes. `at`: the byte it reads on from.
     """
 
-    def __init__(
-        self, path: Path, say: Callable[[str], None], names: Callable[[], Mapping[str, str]]
-    ) -> None:
+    def __init__(self, path: Path, say: Callable[[str], None], names: Callable[[], Mapping[str, str]]) -> None:
         self.path, self.at = path, 0
         self._tell, self._names = say, names
         self._refusal = ""
@@ -69,9 +65,7 @@ class Reader:
                 why = "its signature is not that of a silo that is admitted"
             self._say(f"refused a silo at {found[1]}: {why or f'status {found[3]}'}")
         elif (found := _ORDER.search(line)) is not None:
-            self._say(
-                f"refused an order from {found[1]}: this server takes orders from its own machine alone"
-            )
+            self._say(f"refused an order from {found[1]}: this server takes orders from its own machine alone")
 
     def _handshake(self, why: str) -> None:
         if why in _PLAIN:

@@ -18,9 +18,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-HANDSHAKE = (
-    "fedloom: TLS handshake failed: "  # what `superlink_log` looks for; then OpenSSL's name of the reason
-)
+HANDSHAKE = "fedloom: TLS handshake failed: "  # what `superlink_log` looks for; then OpenSSL's name of the reason
 FOR_ALL = "/v1/fleet/"  # what silos ask for, with their keys; everything else is for this machine
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
 

@@ -23,13 +23,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from fedloom.deployment.bundle import is_ours
-from fedloom.federation.flower.pulls import look_often
+from fedloom.federation.engines.flower.pulls import look_often
 
 PAUSE = 0.25  # seconds
 SUPEREXEC = [sys.executable, "-P", "-m", "fedloom.deployment.superexec_process"]
-REFUSED = (
-    "fedloom: refused to run code that is not fedloom's, of run "  # what the supervisor looks for in the log
-)
+REFUSED = "fedloom: refused to run code that is not fedloom's, of run "  # what the supervisor looks for in the log
 
 
 def only_ours(get_fab: Callable[[str, int], Any]) -> Callable[[str, int], Any]:
@@ -61,9 +59,7 @@ def main() -> None:
     start_client_internal.subprocess = SimpleNamespace(Popen=start)
     look_often(start_client_internal)
     pull = start_client_internal._pull_and_store_message
-    start_client_internal._pull_and_store_message = lambda *, get_fab, **rest: pull(
-        get_fab=only_ours(get_fab), **rest
-    )
+    start_client_internal._pull_and_store_message = lambda *, get_fab, **rest: pull(get_fab=only_ours(get_fab), **rest)
     # The module looks its clock up by name; everything but `sleep` stays as it is.
     start_client_internal.time = SimpleNamespace(**{**vars(time), "sleep": sleep})
     sys.argv[0] = "flower-supernode"

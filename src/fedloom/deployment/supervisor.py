@@ -76,9 +76,7 @@ class SiloSupervisor:
         if self.kit is not None:
             pki.check_kit(self.kit)
         elif not self.insecure:
-            raise BadInput(
-                "a silo needs a kit (`fedloom pki issue NAME` on the server), or --insecure in a test"
-            )
+            raise BadInput("a silo needs a kit (`fedloom pki issue NAME` on the server), or --insecure in a test")
         with explained("make the silo's folder", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             (self.folder / "logs").mkdir(exist_ok=True, mode=0o700)
@@ -130,9 +128,7 @@ class SiloSupervisor:
         elif not self._worker_due:
             fate, last = self.worker.fate(), reason(self.worker.said())
             self.worker.stop()
-            self.say(
-                f"silo {self.name}: the worker's {fate} ({last}); it is started again in {self._worker_waits:g} s"
-            )
+            self.say(f"silo {self.name}: the worker's {fate} ({last}); it is started again in {self._worker_waits:g} s")
             self._worker_due = now + self._worker_waits
             self._worker_waits = min(_LONGEST, 2 * self._worker_waits)
         elif now >= self._worker_due:

@@ -105,9 +105,7 @@ def of_server(folder: Path) -> list[str]:
             at_the_authoritys_end = authority is not None and found.until == authority.until
             if (words := found.words()) and not at_the_authoritys_end:
                 kits.setdefault(words, []).append(kit.name)
-    return own + [
-        f"the kit of {', '.join(s)} {words}: `fedloom pki renew {' '.join(s)}`" for words, s in kits.items()
-    ]
+    return own + [f"the kit of {', '.join(s)} {words}: `fedloom pki renew {' '.join(s)}`" for words, s in kits.items()]
 
 
 def of_kit(kit: Path) -> list[str]:

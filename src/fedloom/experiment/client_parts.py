@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from fedloom.data.joint import MultimodalSamples, Modality
-from fedloom.data.containers import ClientTask, FederatedDataset
 from fedloom.config.models import TEXT_ARCHS, ModelSettings
+from fedloom.config.trees import validate
+from fedloom.data.containers import ClientTask, FederatedDataset
+from fedloom.data.joint import Modality, MultimodalSamples
 from fedloom.experiment.pretraining import Assets, backbone_name, fingerprint, load_tokenizer
 from fedloom.runs.cache import cached
-from fedloom.config.trees import validate
 from fedloom.weights import hub_arguments, placed
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def new_client(method: str, settings: dict[str, Any], warm: Callable[[ClientCont
         method: its name.
         settings: its settings.
         warm: trains the site's model before the method touches it.
-        site: what `methods.site.Site` takes.
+        site: what `ClientContext` takes.
     """
     from fedloom.methods.base import load_method
 

@@ -11,32 +11,32 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from fedloom.config import Config
-from fedloom.data.corruption import corrupt
-from fedloom.data.joint import MultimodalSamples, Modality
-from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.containers import CLIENT_TASKS, ClientData, ClientTask, FederatedDataset
-from fedloom.errors import FedloomError
-from fedloom.federation.host import ClientSpec
 from fedloom.config.models import ModelSettings
-from fedloom.experiment.pretraining import Assets, fingerprint, weights_print
-from fedloom.seeding import numpy_stream
-from fedloom.runs.cache import cached
-from fedloom.experiment.datasets import cached_dataset, split_scene
-from fedloom.experiment.server_models import bare_server
 from fedloom.config.trees import validate
+from fedloom.data.containers import CLIENT_TASKS, ClientData, ClientTask, FederatedDataset
+from fedloom.data.corruption import corrupt
+from fedloom.data.joint import Modality, MultimodalSamples
+from fedloom.data.pairs import ImageTextPairs
+from fedloom.errors import FedloomError
 from fedloom.experiment.client_parts import (
     backbones_of,
     features_once,
     folder_of,
     new_client,
     new_client_model,
+    picture_side,
     reads,
     reads_texts,
-    picture_side,
     site_tokenizer,
     start_from,
     start_name,
 )
+from fedloom.experiment.datasets import cached_dataset, split_scene
+from fedloom.experiment.pretraining import Assets, fingerprint, weights_print
+from fedloom.experiment.server_models import bare_server
+from fedloom.federation.host import ClientSpec
+from fedloom.runs.cache import cached
+from fedloom.seeding import numpy_stream
 
 if TYPE_CHECKING:
     from fedloom.methods.context import ClientContext
@@ -77,9 +77,7 @@ def site_specs(
 def _starts(config: Config, modality: ClientTask, assets: Assets) -> list[list[str]]:
     """What each client of a modality starts from."""
     learners = config.clients.learners(modality)
-    public = (
-        config.clients.public_steps and modality != "joint"
-    )  # joint clients start alike, from no public data
+    public = config.clients.public_steps and modality != "joint"  # joint clients start alike, from no public data
     return [backbones_of(x, assets) if public else [] for x in learners]
 
 
@@ -109,9 +107,7 @@ def build_client(
     run: Config = validate(Config, config)
     scene = cached_dataset(run.data)
     if data and scene.digest != data:
-        raise FedloomError(
-            f"{run.data.name}: the data have changed since the run began; nothing else may write there"
-        )
+        raise FedloomError(f"{run.data.name}: the data have changed since the run began; nothing else may write there")
     private = private_samples(run, scene, modality, index)
     learner_settings = run.clients.learners(modality)[index]
     words = site_tokenizer(learner_settings, tokenizer, run.server.tokens)
@@ -154,7 +150,7 @@ def build_client(
     )
     shown = words if modality != "image" else None
     side = size if "image" in reads(modality, scene.streams) else 0
-    client.site.export = partial(write_learner, client.site.learner, scene.names_of(modality), shown, side)
+    client.context.export = partial(write_learner, client.context.learner, scene.names_of(modality), shown, side)
     return client
 
 
@@ -167,9 +163,7 @@ def device_for(config: Config, modality: ClientTask, index: int) -> str:
 def private_samples(config: Config, scene: FederatedDataset, modality: ClientTask, index: int) -> ClientData:
     """The share of client `index` of that modality, with what `data.multi_ratio` and `data.corruption` take from it."""
     clients = len(config.clients.learners(modality))
-    held = scene.train[modality].subset(
-        split_scene(scene, config.data, clients, modality, config.seed).indices[index]
-    )
+    held = scene.train[modality].subset(split_scene(scene, config.data, clients, modality, config.seed).indices[index])
     if isinstance(held, MultimodalSamples):
         held = held.lacking(
             {

@@ -11,16 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.config import DataSettings
+from fedloom.data.containers import (
+    CLIENT_TASKS,
+    ClientData,
+    ClientTask,
+    FederatedDataset,
+    ImageSet,
+    PublicData,
+    TextSet,
+)
 from fedloom.data.fingerprint import fingerprint
 from fedloom.data.joint import MODALITIES, MultimodalSamples, Part
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.data.partition import Split, partition, shards
 from fedloom.data.registry import load_dataset
-from fedloom.data.containers import CLIENT_TASKS, PublicData, ClientData, ImageSet, ClientTask, FederatedDataset, TextSet
 from fedloom.errors import BadInput
-from fedloom.seeding import stream_seed
 from fedloom.runs.cache import cached
 from fedloom.runs.disk import plain
+from fedloom.seeding import stream_seed
 
 SHARDS = 200  # of pairs: FedAFD's number (Flickr30k, 145 000 of them)
 
@@ -34,9 +42,7 @@ def cached_dataset(data: DataSettings) -> FederatedDataset:
         "options": options,
         **fingerprint(data.name, data.root, options),
     }
-    return _load(
-        cached("scene", key, lambda folder: _save(load_dataset(data.name, data.root, **data.options), folder))
-    )
+    return _load(cached("scene", key, lambda folder: _save(load_dataset(data.name, data.root, **data.options), folder)))
 
 
 def split_scene(scene: FederatedDataset, data: DataSettings, clients: int, modality: ClientTask, seed: int) -> Split:
@@ -55,9 +61,7 @@ def split_scene(scene: FederatedDataset, data: DataSettings, clients: int, modal
     try:
         if isinstance(held, ImageTextPairs):
             if data.partition == "iid":
-                return partition(
-                    np.zeros(n, dtype=np.int64), clients, "iid", minimum=data.minimum, seed=stream
-                )
+                return partition(np.zeros(n, dtype=np.int64), clients, "iid", minimum=data.minimum, seed=stream)
             pieces = max(clients, min(SHARDS, n // 2))  # of few pictures ours: shards of two or three
             return shards(n, clients, pieces, stream, data.minimum)
         return partition(

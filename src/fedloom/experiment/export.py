@@ -10,17 +10,19 @@ import torch
 from safetensors.numpy import load_file
 
 from fedloom.config import Config
-from fedloom.data.containers import CLIENT_TASKS, FederatedDataset
-from fedloom.methods.base import load_method
-from fedloom.models.clients.client_model import towers
-from fedloom.models.clients.build import build_client_model
-from fedloom.models.clients.preprocessing import ImagePreprocessor
 from fedloom.config.trees import validate
-from fedloom.experiment.client_parts import folder_of, reads, picture_side, site_tokenizer
+from fedloom.data.containers import CLIENT_TASKS, FederatedDataset
+from fedloom.experiment.client_parts import folder_of, picture_side, reads, site_tokenizer
 from fedloom.experiment.clients import client_names
+from fedloom.methods.base import load_method
+from fedloom.models.clients.build import build_client_model
+from fedloom.models.clients.client_model import towers
+from fedloom.models.clients.preprocessing import ImagePreprocessor
 
 
-def export_clients(config: Config, scene: FederatedDataset, checkpoint: Path, out: Path, tokenizer: Path | None) -> None:
+def export_clients(
+    config: Config, scene: FederatedDataset, checkpoint: Path, out: Path, tokenizer: Path | None
+) -> None:
     """Write every client's model (and tokenizer or picture processor) into `out/CLIENT`.
 
     This is one machine's convenience: with real silos each exports its own.
@@ -50,9 +52,7 @@ def export_clients(config: Config, scene: FederatedDataset, checkpoint: Path, ou
             write_learner(learner, names_of, shown, side, out / name)
 
 
-def write_learner(
-    learner: Any, class_names: Sequence[str], tokenizer: Any | None, size: int, folder: Path
-) -> None:
+def write_learner(learner: Any, class_names: Sequence[str], tokenizer: Any | None, size: int, folder: Path) -> None:
     """Write one learner into `folder`, with what it reads texts and pictures by; of two towers, each beside its own.
 
     tokenizer: None where it reads no texts; size: side of pictures in pixels, 0 where it sees none.

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedloom.config import ClientGroup, Config
-from fedloom.data.tasks import CLIENT_TASKS
-from fedloom.data.containers import FederatedDataset
 from fedloom.config.defaults import WORDS, Say, silent
+from fedloom.config.models import ModelSettings
+from fedloom.data.containers import FederatedDataset
+from fedloom.data.tasks import CLIENT_TASKS
 from fedloom.errors import BadInput
 from fedloom.methods.base import Method
-from fedloom.config.models import ModelSettings
 
 Rules = Mapping[str, int]  # key of the configuration -> what the side of pictures must be a multiple of
 
@@ -24,7 +24,7 @@ Rules = Mapping[str, int]  # key of the configuration -> what the side of pictur
 def side_rules(config: Config, method: Method, settings: Any) -> dict[str, int]:
     """What the side of the data's pictures must be a multiple of, for each part of the run that cuts them up."""
     server, rules = config.server, dict[str, int]()
-    uses = method.tools(settings)
+    uses = method.needs(settings)
     if method.clients:
         for modality in CLIENT_TASKS:
             for group in getattr(config.clients, modality):
@@ -105,8 +105,8 @@ def _takes_size(config: Config) -> bool:
 
 def samples(config: Config, scene: FederatedDataset | None = None) -> dict[str, int]:
     """The training samples of each modality: as the scene has them, else as is known, else read now."""
-    from fedloom.planning.scene import scene_sizes
     from fedloom.experiment.datasets import cached_dataset
+    from fedloom.planning.scene import scene_sizes
 
     if scene is None and (known := scene_sizes(config.data).samples):
         return {modality: train for modality, (train, _) in known.items()}

@@ -19,13 +19,14 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from fedloom.config import Config, load_config
+from fedloom.config.trees import validate
+from fedloom.data.containers import CLIENT_TASKS, ClientTask, FederatedDataset
 from fedloom.data.notes import data_notes
 from fedloom.data.partition import Split
-from fedloom.data.containers import CLIENT_TASKS, ClientTask, FederatedDataset
 from fedloom.errors import BadInput
-from fedloom.federation.base import Federation
-from fedloom.federation.ledger import Ledger
-from fedloom.methods.base import UNCOUNTED, Info, Method, Server, ServerContext
+from fedloom.experiment.client_parts import picture_side
+from fedloom.experiment.clients import client_names
+from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.parts import (
     ENGINE_VERBS,
     Link,
@@ -43,19 +44,18 @@ from fedloom.experiment.parts import (
     split_data,
 )
 from fedloom.experiment.pretraining import Assets, pretrained_weights
-from fedloom.progress import Observer
+from fedloom.experiment.scoring import Scorer
+from fedloom.experiment.summary import summarise
+from fedloom.federation.base import Federation
+from fedloom.federation.ledger import Ledger
+from fedloom.methods.base import UNCOUNTED, Info, Method, Server, ServerContext
 from fedloom.processes import settle_process
-from fedloom.report.pictures import label_panel, sample_grid
-from fedloom.report.scores import SCORES
+from fedloom.progress import Observer
+from fedloom.reporting.pictures import label_panel, sample_grid
+from fedloom.reporting.scores import SCORES
 from fedloom.runs.checkpoint import CheckpointStore
 from fedloom.runs.folder import RunFolder, new_run
 from fedloom.runs.load import Run, load_run
-from fedloom.experiment.datasets import cached_dataset
-from fedloom.experiment.scoring import Scorer
-from fedloom.config.trees import validate
-from fedloom.experiment.client_parts import picture_side
-from fedloom.experiment.clients import client_names
-from fedloom.experiment.summary import summarise
 
 # What may change between a run and its resumption: nothing that results depend on.
 FREE_ON_RESUME = (
@@ -194,9 +194,7 @@ class _Experiment:
         self._record_split()
         ledger = Ledger(self.folder.ledger, uncounted=UNCOUNTED | ENGINE_VERBS)
         link = Link(grid, self.folder.run_id, scene) if grid is not None else None
-        with build_federation(
-            config, method, self.settings, assets, ledger, link, scene.digest
-        ) as federation:
+        with build_federation(config, method, self.settings, assets, ledger, link, scene.digest) as federation:
             keep = config.checkpoints.keep
             store = CheckpointStore(self.folder.checkpoints, keep=keep, log=self.folder.log)
             setup = time.perf_counter() - start
@@ -313,15 +311,11 @@ class _Experiment:
         """The state after round t, of server and clients."""
         federation.ledger.sync()  # the record of what left the sites is on disk before what was made of it
         with store.writing(t) as tmp:
-            save_file(
-                {k: np.asarray(v, order="C") for k, v in server.state().items()}, tmp / "server.safetensors"
-            )
+            save_file({k: np.asarray(v, order="C") for k, v in server.state().items()}, tmp / "server.safetensors")
             federation.checkpoint(tmp / "clients")
         federation.checkpoint_moved(self.folder.checkpoints / f"round_{t:04d}" / "clients")
 
-    def _restore(
-        self, store: CheckpointStore, server: Server, federation: Federation
-    ) -> list[dict[str, Any]]:
+    def _restore(self, store: CheckpointStore, server: Server, federation: Federation) -> list[dict[str, Any]]:
         """Take up the newest checkpoint and forget what came after it; no row when there is none yet."""
         newest = store.latest()
         if newest is None:
@@ -386,6 +380,4 @@ class _Experiment:
         if newest is not None and kept_here:  # else each silo keeps its own
             from fedloom.experiment.export import export_clients
 
-            export_clients(
-                self.config, self.scene, newest.path / "clients", self.folder.export, assets.tokenizer
-            )
+            export_clients(self.config, self.scene, newest.path / "clients", self.folder.export, assets.tokenizer)

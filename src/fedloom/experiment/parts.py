@@ -7,25 +7,25 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from fedloom.config import ClientsSettings, Config
-from fedloom.data.partition import Split
-from fedloom.data.containers import CLIENT_TASKS, ImageSet, ClientTask, FederatedDataset
 from fedloom.config.defaults import Say, silent, takes
-from fedloom.errors import BadInput
-from fedloom.federation.base import Federation
-from fedloom.federation.contract import WireContract
-from fedloom.federation.ledger import Ledger
-from fedloom.federation.engines.local import LocalFederation
-from fedloom.federation.nobody import Nobody
-from fedloom.experiment.fitting import check_side, samples, side_rules, with_counts, with_side
-from fedloom.methods.base import Method, ServerContext, load_method
-from fedloom.methods.catalogue import CATALOGUE
-from fedloom.experiment.pretraining import Assets, prepare, weights_print
-from fedloom.progress import Observer
-from fedloom.experiment.datasets import split_scene
-from fedloom.experiment.server_models import server_learner
 from fedloom.config.trees import validate
+from fedloom.data.containers import CLIENT_TASKS, ClientTask, FederatedDataset, ImageSet
+from fedloom.data.partition import Split
+from fedloom.errors import BadInput
 from fedloom.experiment.client_parts import picture_side
 from fedloom.experiment.clients import settle_worker, site_specs
+from fedloom.experiment.datasets import split_scene
+from fedloom.experiment.fitting import check_side, samples, side_rules, with_counts, with_side
+from fedloom.experiment.pretraining import Assets, prepare, weights_print
+from fedloom.experiment.server_models import server_learner
+from fedloom.federation.base import Federation
+from fedloom.federation.contract import WireContract
+from fedloom.federation.engines.local import LocalFederation
+from fedloom.federation.ledger import Ledger
+from fedloom.federation.nobody import Nobody
+from fedloom.methods.base import Method, ServerContext, load_method
+from fedloom.methods.catalogue import CATALOGUE
+from fedloom.progress import Observer
 
 ENGINE_VERBS = frozenset({"join"})  # what an engine itself sends; no communication of a method
 
@@ -39,9 +39,7 @@ def resolve(config: Config) -> tuple[Method, Any]:
     method, fixed = load_method(config.method)
     for key, value in fixed.items():
         if config.settings.get(key, value) != value:
-            raise BadInput(
-                f"settings.{key} = {config.settings[key]!r}: {config.method} is defined by {value!r}"
-            )
+            raise BadInput(f"settings.{key} = {config.settings[key]!r}: {config.method} is defined by {value!r}")
     settings = validate(method.settings, {**config.settings, **fixed}, "settings")
     modalities = list(config.clients.everyone().values())
     if "pair" in modalities and method.clients and not method.pairs:
@@ -119,9 +117,7 @@ def check_scene(config: Config, method: Method, settings: Any, scene: FederatedD
     """
     for m in scene.train if method.clients else ():
         if config.clients.learners(m) and len(names := scene.names_of(m)) == 1:
-            raise BadInput(
-                f"{scene.name} has one class, {names[0]!r}: there is nothing to tell apart. Needed: two"
-            )
+            raise BadInput(f"{scene.name} has one class, {names[0]!r}: there is nothing to tell apart. Needed: two")
     check_side(config, side_rules(config, method, settings), picture_side(scene))
     if method.clients and config.clients.joint and scene.streams:
         model = config.clients.joint[0]
@@ -130,7 +126,7 @@ def check_scene(config: Config, method: Method, settings: Any, scene: FederatedD
                 f"clients.joint: {model.arch} reads {' and '.join(model.kinds())}, {scene.name} has "
                 f"{' and '.join(scene.streams)}"
             )
-    uses = method.tools(settings) & {"generator", "public"}
+    uses = method.needs(settings) & {"generator", "public"}
     if uses and not _shows(scene):
         for_what = "for its generator" if "generator" in uses else "in a public set"
         others = [m for m in CATALOGUE if set(takes(m)) & set(scene.train) and not _needs_pictures(m)]
@@ -158,7 +154,7 @@ def _needs_pictures(name: str) -> bool:
     method, fixed = load_method(name)
     settings = method.settings(**fixed)
     looks = any(group.arch == "pair" for group in method.models(settings, ClientsSettings()).groups)
-    return looks or bool(method.tools(settings) & {"generator", "public", "features"})
+    return looks or bool(method.needs(settings) & {"generator", "public", "features"})
 
 
 def check_weights(config: Config, method: Method, settings: Any) -> None:
@@ -166,7 +162,7 @@ def check_weights(config: Config, method: Method, settings: Any) -> None:
     from fedloom.weights.needs import named_weights
     from fedloom.weights.place import found_here
 
-    uses = method.tools(settings)
+    uses = method.needs(settings)
     loads = {
         "clients": method.clients and not own_data(config),
         "server.captioner": "captioner" in uses and reads_captions(config, method, settings),
@@ -180,9 +176,7 @@ def check_weights(config: Config, method: Method, settings: Any) -> None:
         return next((there for prefix, there in loads.items() if key.startswith(prefix)), True)
 
     lacking = [
-        name
-        for name, keys in named_weights(config).items()
-        if any(map(needed, keys)) and found_here(name) is None
+        name for name, keys in named_weights(config).items() if any(map(needed, keys)) and found_here(name) is None
     ]
     if lacking:
         raise BadInput(
@@ -196,7 +190,7 @@ def check_generator(config: Config, method: Method, settings: Any, side: int = 0
 
     side: of the data's pictures in pixels, 0 where it is not known yet.
     """
-    if "generator" in method.tools(settings):
+    if "generator" in method.needs(settings):
         from fedloom.models.generators.families import check_given
 
         s = config.server
@@ -205,13 +199,13 @@ def check_generator(config: Config, method: Method, settings: Any, side: int = 0
 
 def check_scoring(config: Config, method: Method, settings: Any) -> None:
     """Raises BadInput when a device, or what is given to caption or to score a generator, is not there or not that."""
+    from fedloom.models.device import device_of
     from fedloom.models.evaluators.captioner import check_captioner
     from fedloom.models.evaluators.clip import check_clip
-    from fedloom.models.device import device_of
     from fedloom.models.evaluators.features import check_features
     from fedloom.models.pretrained import given_config
 
-    uses, server, scored = method.tools(settings), config.server, config.evaluation
+    uses, server, scored = method.needs(settings), config.server, config.evaluation
     for device in (
         server.device,
         *(config.clients.devices if method.clients and not own_data(config) else ()),
@@ -243,10 +237,15 @@ def split_data(config: Config, scene: FederatedDataset) -> dict[ClientTask, Spli
 
 
 def pretrained_models(
-    config: Config, method: Method, settings: Any, scene: FederatedDataset, watch: Observer, log: Callable[[str], None]
+    config: Config,
+    method: Method,
+    settings: Any,
+    scene: FederatedDataset,
+    watch: Observer,
+    log: Callable[[str], None],
 ) -> Assets:
     """The models that the method, or the scoring of its run, starts from; see `prepare`."""
-    uses = method.tools(settings)
+    uses = method.needs(settings)
     needs: set[str] = {"generator", "captioner"} & uses
     if not reads_captions(config, method, settings):
         needs -= {"captioner"}
@@ -260,18 +259,16 @@ def pretrained_models(
 def reads_captions(config: Config, method: Method, settings: Any) -> bool:
     """Captions are read by text clients, and by a generator tuned on them."""
     texts = method.clients and bool(config.clients.text)
-    return (
-        texts
-        or getattr(settings, "train_text", "prompt") != "prompt"
-        or getattr(settings, "data", "") == "caption"
-    )
+    return texts or getattr(settings, "train_text", "prompt") != "prompt" or getattr(settings, "data", "") == "caption"
 
 
-def server_tools(config: Config, method: Method, settings: Any, scene: FederatedDataset, assets: Assets) -> ServerContext:
+def server_tools(
+    config: Config, method: Method, settings: Any, scene: FederatedDataset, assets: Assets
+) -> ServerContext:
     """What the method's server half works with, its models loaded."""
     from fedloom.models.device import device_of
 
-    uses = method.tools(settings)
+    uses = method.needs(settings)
     generator = captioner = features = None
     if assets.generator is not None:
         from fedloom.models.generators.families import load_family, locate
@@ -354,15 +351,13 @@ def build_federation(
     )
 
 
-def _silos(
-    config: Config, contract: WireContract, assets: Assets, ledger: Ledger, link: Link, data: str
-) -> Federation:
+def _silos(config: Config, contract: WireContract, assets: Assets, ledger: Ledger, link: Link, data: str) -> Federation:
     """Clients at silos: of recipes dealt out to silos that were started for this run, or the silos' own."""
     import json
 
-    from fedloom.federation.flower.grid import GridFederation
-    from fedloom.federation.silo.host import recipes_of
+    from fedloom.federation.engines.flower.grid import GridFederation
     from fedloom.federation.engines.silo.envelopes import Join
+    from fedloom.federation.engines.silo.host import recipes_of
 
     names = json.dumps(contract.to_names())
     expected = config.clients.everyone()
@@ -370,9 +365,7 @@ def _silos(
     if own_data(config):
         from fedloom.experiment.silo_client import make_offer, pack_public, picture_side
 
-        offer = make_offer(
-            config, link.scene.class_names, picture_side(link.scene), link.scene.text_class_names
-        )
+        offer = make_offer(config, link.scene.class_names, picture_side(link.scene), link.scene.text_class_names)
         shared = assets if config.clients.public_steps else Assets(assets.tokenizer)
         join = Join(names, "", json.dumps(offer), pack_public(shared))
     else:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedloom.errors import BadInput
 from fedloom.config.models import ModelSettings
+from fedloom.errors import BadInput
 from fedloom.experiment.pretraining import Assets, backbone_name
 from fedloom.runs.disk import explained, sync_folder, write_atomic
 from fedloom.runs.manifest import MANIFEST
@@ -44,9 +44,7 @@ def pack_public(assets: Assets) -> dict[str, NDArray[np.uint8]]:
     index = {name: folder.name for name, folder in sorted(assets.backbones.items())}
     files["backbones/index.json"] = (json.dumps(index, indent=1) + "\n").encode()
     for folder in sorted(set(assets.backbones.values())):
-        files[f"backbones/{folder.name}/backbone.safetensors"] = (
-            folder / "backbone.safetensors"
-        ).read_bytes()
+        files[f"backbones/{folder.name}/backbone.safetensors"] = (folder / "backbone.safetensors").read_bytes()
     return {name: np.frombuffer(content, dtype=np.uint8) for name, content in files.items()}
 
 

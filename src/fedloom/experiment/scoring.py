@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedloom.config import Config
+from fedloom.data.containers import CLIENT_TASKS, ClientTask, FederatedDataset, ImageSet
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.containers import CLIENT_TASKS, ImageSet, ClientTask, FederatedDataset
+from fedloom.experiment.parts import own_data
+from fedloom.experiment.pretraining import Assets
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty
 from fedloom.methods.retrieval_context import figures, scored
@@ -28,18 +30,14 @@ from fedloom.metrics.inception import inception_score
 from fedloom.metrics.labels import class_counts, label_report
 from fedloom.metrics.retrieval import TERMS
 from fedloom.metrics.streams import probe_accuracy, stream_scores
-from fedloom.models.evaluators.clip import Clip, load_clip
 from fedloom.models.device import device_of
+from fedloom.models.evaluators.clip import Clip, load_clip
+from fedloom.models.evaluators.feature_extractor import FeatureExtractor
 from fedloom.models.evaluators.features import load_features
 from fedloom.models.evaluators.judge import load_judge
-from fedloom.models.evaluators.feature_extractor import FeatureExtractor
-from fedloom.experiment.parts import own_data
-from fedloom.experiment.pretraining import Assets
 from fedloom.seeding import numpy_stream, torch_stream
 
-CLIP_TRIALS = (
-    128  # real pictures that CLIP is tried on: enough to tell it from chance, cheap with a large one
-)
+CLIP_TRIALS = 128  # real pictures that CLIP is tried on: enough to tell it from chance, cheap with a large one
 
 
 class Scorer:
@@ -116,9 +114,7 @@ class Scorer:
         each = {k: float(said[k].accuracy) for k in federation.clients if k in said}
         out: dict[str, Any] = {"per_client": each, "tested": {k: int(said[k].samples) for k in each}}
         for modality in ("image", "text", *(["joint"] if federation.clients_of("joint") else [])):
-            out[f"{modality}_accuracy"] = _mean(
-                [each[k] for k in federation.clients_of(modality) if k in each]
-            )
+            out[f"{modality}_accuracy"] = _mean([each[k] for k in federation.clients_of(modality) if k in each])
         if federation.clients_of("pair"):
             found = [k for k in federation.clients_of("pair") if k in each]
             out["pair_recall"] = _mean([each[k] for k in found])
@@ -179,9 +175,7 @@ class Scorer:
             return dict.fromkeys(("t2i_accuracy", "clip_score", "fid", "inception_score")), None
         each = self.config.evaluation.prompts_per_class
         labels = np.repeat(np.arange(self.scene.classes), each)
-        draws = torch_stream(
-            self.config.server.seed, "evaluation", "noise"
-        )  # one noise for all runs and rounds
+        draws = torch_stream(self.config.server.seed, "evaluation", "noise")  # one noise for all runs and rounds
         images = self.synthesize([self.prompts[c] for c in labels], draws)
         features, known, judged = self._look(images)
         scores: dict[str, float | None] = {

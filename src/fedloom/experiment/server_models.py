@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedloom.config import Config
-from fedloom.data.joint import MultimodalSamples, Modality
-from fedloom.data.containers import ClientTask, Samples, FederatedDataset
-from fedloom.errors import BadInput
 from fedloom.config.models import ModelSettings
+from fedloom.data.containers import ClientTask, FederatedDataset, Samples
+from fedloom.data.joint import Modality, MultimodalSamples
+from fedloom.errors import BadInput
 from fedloom.experiment.pretraining import Assets
 
 if TYPE_CHECKING:
@@ -121,7 +121,13 @@ def server_learner(config: Config, scene: FederatedDataset, assets: Assets, moda
     """
     classes, streams = len(scene.names_of(modality)), scene.streams if modality == "joint" else ()
     site = bare_server(
-        config, picture_side(scene), folder_of(assets.tokenizer), modality, classes, streams, config.server.device
+        config,
+        picture_side(scene),
+        folder_of(assets.tokenizer),
+        modality,
+        classes,
+        streams,
+        config.server.device,
     )
     start_from(site.learner, backbones_of(server_settings(config, modality), assets))
     return site

@@ -15,26 +15,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedloom import __version__
-from fedloom.data.containers import ClientTask
-from fedloom.config.silo import SiloSettings
-from fedloom.errors import BadInput
-from fedloom.federation.contract import WireContract
 from fedloom.config.models import ModelSettings
-from fedloom.experiment.public_files import pack_public, public_backbone, unpack_public, written_whole
-from fedloom.experiment.server_models import server_site
+from fedloom.config.silo import SiloSettings
 from fedloom.config.trees import validate
-from fedloom.experiment.silo_data import own_samples
-from fedloom.experiment.silo_offer import Offer, at_the_silo, check_part, joint_model, make_offer
+from fedloom.data.containers import ClientTask
+from fedloom.errors import BadInput
 from fedloom.experiment.client_parts import (
     new_client,
     new_client_model,
+    picture_side,
     reads,
     reads_texts,
-    picture_side,
     site_tokenizer,
     start_from,
     start_name,
 )
+from fedloom.experiment.public_files import pack_public, public_backbone, unpack_public, written_whole
+from fedloom.experiment.server_models import server_site
+from fedloom.experiment.silo_data import own_samples
+from fedloom.experiment.silo_offer import Offer, at_the_silo, check_part, joint_model, make_offer
+from fedloom.federation.contract import WireContract
 
 if TYPE_CHECKING:
     from fedloom.methods.context import ClientContext
@@ -110,9 +110,7 @@ def build_silo_client(
     _check(own, run)
     model, place, names = _model(own, run), Path(public), run.names_of(own.modality)
     streams = run.streams_of(own.modality)
-    private, test = own_samples(
-        own, names, run.image_size, run.seed, streams, run.joint.sounds if run.joint else None
-    )
+    private, test = own_samples(own, names, run.image_size, run.seed, streams, run.joint.sounds if run.joint else None)
     words = None
     if reads_texts(model):
         words = _tokenizer(model, place, run.tokens)
@@ -150,13 +148,13 @@ def build_silo_client(
         **_arithmetic(own),
     )
     shown = words if own.modality != "image" else None
-    client.site.export = partial(export_silo_client, client, names, shown, side)
+    client.context.export = partial(export_silo_client, client, names, shown, side)
     log.info(describe_data(client, names))
     return client
 
 
 def _arithmetic(silo: SiloSettings) -> dict[str, Any]:
-    """How the silo computes, by the names that `methods.site.Site` takes."""
+    """How the silo computes, by the names that `ClientContext` takes."""
     return silo.model_dump(include={"device", "precision", "accumulate", "checkpointing"})
 
 
@@ -174,38 +172,36 @@ def _server_like(silo: SiloSettings, run: Offer, public: Path, modality: ClientT
 
 def describe_data(client: Any, class_names: Sequence[str]) -> str:
     """One line for the silo's own log: its samples, all and by class. Never sent."""
-    if client.site.modality == "pair":
-        held = client.site.samples
+    if client.context.modality == "pair":
+        held = client.context.samples
         parts = (
             f"{len(held[part])} {word} pictures with {len(held[part].captions)} captions"
             for part, word in (("private", "training"), ("test", "test"))
         )
-        return f"{client.site.name}: {' and '.join(parts)}"
+        return f"{client.context.name}: {' and '.join(parts)}"
     train, test = (
         np.bincount(labels.numpy(), minlength=len(class_names))
-        for labels in (client.site.private_labels, client.site.test_labels)
+        for labels in (client.context.private_labels, client.context.test_labels)
     )
     held = [f"{n} {a}/{b}" for n, a, b in zip(class_names, train, test) if a or b]
     lacks = [n for n, a, b in zip(class_names, train, test) if not (a or b)]
     line = (
-        f"{client.site.name}: {train.sum()} training and {test.sum()} test samples ({client.site.modality}) of "
+        f"{client.context.name}: {train.sum()} training and {test.sum()} test samples ({client.context.modality}) of "
         f"{len(held)} of {len(class_names)} classes, training/test: {', '.join(held)}"
     )
-    if client.site.modality == "joint":
-        a, b = (client.site.samples[part].present for part in ("private", "test"))
+    if client.context.modality == "joint":
+        a, b = (client.context.samples[part].present for part in ("private", "test"))
         line += f"; with {', '.join(f'{kind} {a[kind].sum()}/{b[kind].sum()}' for kind in a)}"
     return line + (f"; none of: {', '.join(lacks)}" if lacks else "")
 
 
-def export_silo_client(
-    client: Any, class_names: Sequence[str], tokenizer: Any | None, side: int, out: Path
-) -> None:
+def export_silo_client(client: Any, class_names: Sequence[str], tokenizer: Any | None, side: int, out: Path) -> None:
     """Write the client's trained model as a transformers folder `out`, whole or not at all.
 
     Args:
         client: what `build_silo_client` gave.
         class_names: of the offer, for the client's modality.
-        tokenizer: of a client that reads texts (`client.site.tokenizer`), else None.
+        tokenizer: of a client that reads texts (`client.context.tokenizer`), else None.
         side: of pictures in pixels, 0 for a client that sees none.
         out: replaced where it exists.
 
@@ -215,7 +211,7 @@ def export_silo_client(
     from fedloom.experiment.export import write_learner
 
     with written_whole(out) as new:
-        write_learner(client.site.learner, class_names, tokenizer, side, new)
+        write_learner(client.context.learner, class_names, tokenizer, side, new)
 
 
 def _check(silo: SiloSettings, offer: Offer) -> None:
@@ -223,8 +219,7 @@ def _check(silo: SiloSettings, offer: Offer) -> None:
     ours, theirs = (version.split(".")[:2] for version in (__version__, offer.version))
     if ours != theirs:
         raise BadInput(
-            f"the server runs fedloom {offer.version}, this silo {__version__}: "
-            "the first two numbers must be the same"
+            f"the server runs fedloom {offer.version}, this silo {__version__}: the first two numbers must be the same"
         )
     if silo.model is not None and silo.model.width != offer.width:
         raise BadInput(f"model.width = {silo.model.width}, allowed: {offer.width}, as the federation's")

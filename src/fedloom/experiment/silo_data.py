@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.config import DataSettings
-from fedloom.data.joint import MultimodalSamples, Modality, Part
+from fedloom.config.silo import SiloData, SiloSettings
+from fedloom.data.containers import ClientData, ClientTask, FederatedDataset, ImageSet, Labels, TextSet
+from fedloom.data.joint import Modality, MultimodalSamples, Part
 from fedloom.data.names import alike
 from fedloom.data.notes import data_notes, lines
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.registry import DATASETS, PAIR_SETS, load_pairs, load_dataset, loader_of, options_of
-from fedloom.data.containers import ClientData, ImageSet, Labels, ClientTask, FederatedDataset, TextSet
-from fedloom.config.silo import SiloData, SiloSettings
+from fedloom.data.registry import DATASETS, PAIR_SETS, load_dataset, load_pairs, loader_of, options_of
 from fedloom.errors import BadInput, nearest, unknown
 from fedloom.experiment.datasets import split_scene
 
@@ -82,12 +82,12 @@ def check_data(data: SiloData) -> None:
                 f"Allowed: {', '.join(allowed)}."
             )
     if data.root is None:
-        raise BadInput(
-            f"set of pairs {data.name!r} needs root, a folder that holds: {PAIR_SETS[data.name].layout}"
-        )
+        raise BadInput(f"set of pairs {data.name!r} needs root, a folder that holds: {PAIR_SETS[data.name].layout}")
 
 
-def _read(data: SiloData, modality: ClientTask, size: int, sounds: tuple[int, int] | None, where: str) -> FederatedDataset:
+def _read(
+    data: SiloData, modality: ClientTask, size: int, sounds: tuple[int, int] | None, where: str
+) -> FederatedDataset:
     """What the silo's reader finds; of a set of pairs the part `test`, else `val`, is the test part."""
     check_data(data)
     options = _options(data, size, sounds)
@@ -96,9 +96,7 @@ def _read(data: SiloData, modality: ClientTask, size: int, sounds: tuple[int, in
         _tell(data_notes(scene), where)
         return scene
     if modality != "pair":
-        raise BadInput(
-            f"{where}: pictures with captions, for modality: pair; this silo has {_many(modality)}"
-        )
+        raise BadInput(f"{where}: pictures with captions, for modality: pair; this silo has {_many(modality)}")
     pairs = load_pairs(data.name, data.root, **options)
     _tell(lines(pairs.notes), where)
     parts = pairs.parts
@@ -136,13 +134,15 @@ def joint_sets() -> list[str]:
 
 
 def _held_kinds(
-    train: MultimodalSamples, test: MultimodalSamples, silo: SiloSettings, streams: tuple[Modality, ...], where: str
+    train: MultimodalSamples,
+    test: MultimodalSamples,
+    silo: SiloSettings,
+    streams: tuple[Modality, ...],
+    where: str,
 ) -> tuple[MultimodalSamples, MultimodalSamples]:
     """Both parts, cut down to the kinds of data that the silo holds: what it says, else what its samples have."""
     if train.kinds != streams:
-        raise BadInput(
-            f"{where}: samples of {' and '.join(train.kinds)}, allowed: of {' and '.join(streams)}"
-        )
+        raise BadInput(f"{where}: samples of {' and '.join(train.kinds)}, allowed: of {' and '.join(streams)}")
     if silo.holds is not None and silo.holds not in streams:
         raise BadInput(f"holds = {silo.holds!r}, allowed: {', '.join(streams)}, the kinds of data in the run")
     held = train.owned if silo.holds is None else (silo.holds,)
@@ -200,9 +200,7 @@ def class_positions(class_names: Sequence[str]) -> dict[str, int]:
     at: dict[str, int] = {}
     for label, name in enumerate(class_names):
         if (first := at.setdefault(_plain(name), label)) != label:
-            raise BadInput(
-                f"class names {class_names[first]!r} and {name!r} differ only by case, space, '-' or '_'"
-            )
+            raise BadInput(f"class names {class_names[first]!r} and {name!r} differ only by case, space, '-' or '_'")
     return at
 
 

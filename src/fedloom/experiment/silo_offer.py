@@ -10,13 +10,13 @@ from pydantic import Field, field_validator
 
 from fedloom import __version__
 from fedloom.config import ClientsSettings, Config
-from fedloom.data.joint import MultimodalSamples, Modality
-from fedloom.data.containers import ClientTask
-from fedloom.errors import BadInput
 from fedloom.config.models import DUAL_ARCHS, JOINT_ARCHS, Frozen, ModelSettings
+from fedloom.config.trees import validate
+from fedloom.data.containers import ClientTask
+from fedloom.data.joint import Modality, MultimodalSamples
+from fedloom.errors import BadInput
 from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.server_models import server_settings
-from fedloom.config.trees import validate
 from fedloom.experiment.silo_data import class_positions
 
 if TYPE_CHECKING:
@@ -217,9 +217,7 @@ def joint_model(own: ModelSettings | None, run: ModelSettings) -> ModelSettings:
     """
     if own is None:
         if run.pretrained:
-            raise BadInput(
-                "model = None: the run's joint clients start from weights: name them in model.pretrained"
-            )
+            raise BadInput("model = None: the run's joint clients start from weights: name them in model.pretrained")
         return run
     for key in ModelSettings.model_fields:
         mine, wanted = (getattr(x, key) for x in (own, run))

@@ -9,7 +9,7 @@ from typing import Any
 from fedloom import __version__
 from fedloom.config import Config
 from fedloom.reporting.health import warnings_of
-from fedloom.report.scores import SCORES, STREAMS, client_score
+from fedloom.reporting.scores import SCORES, STREAMS, client_score
 from fedloom.runs.disk import plain
 
 
@@ -63,9 +63,7 @@ def summarise(
         **({"networks": dict(networks)} if networks else {}),
         "version": __version__,
     }
-    warnings = warnings_of(
-        config.model_dump(mode="json"), plain(rows), plain(found)
-    )  # as the files hold them
+    warnings = warnings_of(config.model_dump(mode="json"), plain(rows), plain(found))  # as the files hold them
     return {**found, "warnings": [warning.tree() for warning in warnings]}
 
 

@@ -23,9 +23,9 @@ from fedloom.federation.codec import decode, encode
 from fedloom.federation.contract import WireContract
 from fedloom.federation.exchange import Delivery, Missing, Reply, Request
 from fedloom.federation.files import replace_file
+from fedloom.federation.host import Outcome
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.messages import ContractBreach
-from fedloom.federation.host import Outcome
 from fedloom.runs.disk import read_object
 
 log = logging.getLogger(__name__)
@@ -101,9 +101,7 @@ class Federation(ABC):
         if timeout is not None and not timeout > 0:
             raise BadInput(f"timeout is {timeout} seconds; it must be more than 0")
         if quorum is not None and not 1 <= quorum <= len(messages):
-            raise BadInput(
-                f"quorum is {quorum} of {len(messages)} clients asked; it must be 1 to {len(messages)}"
-            )
+            raise BadInput(f"quorum is {quorum} of {len(messages)} clients asked; it must be 1 to {len(messages)}")
         requests = self._requests(verb, messages)
         begun = time.monotonic()
         ask = _Ask(
@@ -151,9 +149,7 @@ class Federation(ABC):
         except (FedloomError, ValueError, KeyError) as error:
             raise FedloomError(f"no federation checkpoint in {folder}: {error}") from error
         if not self._same_clients(clients):
-            raise FedloomError(
-                f"checkpoint {folder} is of clients {clients}; this federation has {self._modalities}"
-            )
+            raise FedloomError(f"checkpoint {folder} is of clients {clients}; this federation has {self._modalities}")
         self.settle()
         self._load(folder, {"round": at})
         self.round = at
@@ -246,9 +242,7 @@ class Federation(ABC):
         ask, client = self._open.pop(delivery.id)
         outcome = delivery.outcome
         if outcome.payload is not None:  # it did cross, also when it came too late to be used
-            self.ledger.record(
-                round=ask.round, direction="up", client=client, verb=ask.verb, payload=outcome.payload
-            )
+            self.ledger.record(round=ask.round, direction="up", client=client, verb=ask.verb, payload=outcome.payload)
         if ask.waiting.pop(delivery.id, None) is not None:
             if ask.deadline is not None and delivery.arrived > ask.deadline:
                 took, allowed = delivery.arrived - ask.begun, ask.deadline - ask.begun
@@ -270,13 +264,9 @@ class Federation(ABC):
             ask.good += 1
         else:
             self._miss(Missing(ask.round, ask.verb, client, error, detail), outcome.trace)
-        reply = Reply(
-            client, self.modality(client), ask.verb, ask.round, message, error, detail, outcome.seconds
-        )
+        reply = Reply(client, self.modality(client), ask.verb, ask.round, message, error, detail, outcome.seconds)
         ask.ready.append(reply)
 
     def _miss(self, missing: Missing, trace: str = "") -> None:
         self.missing.append(missing)
-        log.warning(
-            "round %d, %s: client %s %s: %s%s", *missing[:4], missing.detail, "\n" + trace if trace else ""
-        )
+        log.warning("round %d, %s: client %s %s: %s%s", *missing[:4], missing.detail, "\n" + trace if trace else "")

@@ -216,14 +216,9 @@ def _read(payload: bytes, *, verify: bool) -> tuple[str, list[_Entry]]:
     if magic != _MAGIC:
         raise ContractBreach(f"payload begins with {bytes(magic)!r}; a message begins with {_MAGIC!r}")
     if total != len(payload) or _START + header_bytes > total:
-        raise ContractBreach(
-            f"payload is {len(payload)} bytes long but says {total} with a header of {header_bytes}"
-        )
+        raise ContractBreach(f"payload is {len(payload)} bytes long but says {total} with a header of {header_bytes}")
     view = memoryview(payload)
-    if (
-        verify
-        and checked(view[: _PREFIX.size], view[_START:]) != _CHECK.unpack_from(payload, _PREFIX.size)[0]
-    ):
+    if verify and checked(view[: _PREFIX.size], view[_START:]) != _CHECK.unpack_from(payload, _PREFIX.size)[0]:
         raise ContractBreach(f"payload of {total} bytes is corrupt: its checksum does not match")
     try:
         name, rows = parse(bytes(view[_START : _START + header_bytes]))
@@ -260,11 +255,7 @@ def _place(rows: Any, start: int, *, grouped: bool) -> tuple[list[_Entry], int]:
 
 def _size(tag: str, extent: Any, grouped: bool) -> tuple[tuple[int, ...], int]:
     """(shape, bytes in the body) of one row. Raises ValueError for an extent that no message can have."""
-    if (
-        not isinstance(extent, list)
-        or len(extent) > _MOST_AXES
-        or any(type(n) is not int or n < 0 for n in extent)
-    ):
+    if not isinstance(extent, list) or len(extent) > _MOST_AXES or any(type(n) is not int or n < 0 for n in extent):
         raise ValueError(f"shape {str(extent)[:60]} is not a list of sizes")
     if math.prod(max(n, 1) for n in extent) > _MOST_VALUES:
         raise ValueError(f"shape {str(extent)[:60]} is too large")
@@ -287,9 +278,7 @@ def _same_names(owner: str, found: list[str], declared: list[str]) -> None:
         return
     extra, missing = sorted(set(found) - set(declared)), sorted(set(declared) - set(found))
     if extra:
-        raise ContractBreach(
-            f"message {owner} has a field {extra[0][:60]!r}; declared {', '.join(declared) or 'none'}"
-        )
+        raise ContractBreach(f"message {owner} has a field {extra[0][:60]!r}; declared {', '.join(declared) or 'none'}")
     if missing:
         raise ContractBreach(f"message {owner} lacks its field {missing[0]!r}")
     raise ContractBreach(f"message {owner} has its fields in another order than declared")

@@ -24,9 +24,7 @@ class WireContract:
         self._types: dict[str, dict[Direction, tuple[type, ...]]] = {}
         for verb, (request, reply) in verbs.items():
             if not verb.isidentifier() or verb.startswith("_") or verb in RESERVED:
-                raise BadInput(
-                    f"verb {verb!r} cannot be a client's method: give a public name, not one of {RESERVED}"
-                )
+                raise BadInput(f"verb {verb!r} cannot be a client's method: give a public name, not one of {RESERVED}")
             self._types[verb] = {
                 "down": request if isinstance(request, tuple) else (request,),
                 "up": (reply,),
@@ -52,9 +50,7 @@ class WireContract:
         allowed = self.types(verb, direction)
         if type(message) not in allowed:
             names = " or ".join(t.__name__ for t in allowed)
-            raise ContractBreach(
-                f"verb {verb!r} {direction}: message is {type(message).__name__}; declared {names}"
-            )
+            raise ContractBreach(f"verb {verb!r} {direction}: message is {type(message).__name__}; declared {names}")
         try:
             check_structure(message)
             check_finite(message)
@@ -81,17 +77,13 @@ class WireContract:
     @classmethod
     def from_names(cls, names: Mapping[str, Mapping[str, list[str]]]) -> WireContract:
         """The contract that `to_names` wrote."""
-        return cls(
-            {verb: (tuple(map(_imported, by["down"])), _imported(by["up"][0])) for verb, by in names.items()}
-        )
+        return cls({verb: (tuple(map(_imported, by["down"])), _imported(by["up"][0])) for verb, by in names.items()})
 
 
 def _importable(message_type: type) -> str:
     module, name = message_type.__module__, message_type.__qualname__
     if module == "__main__" or "." in name:
-        raise BadInput(
-            f"message {name} of {module} cannot be imported by a worker: define it at the top of a module"
-        )
+        raise BadInput(f"message {name} of {module} cannot be imported by a worker: define it at the top of a module")
     return f"{module}:{name}"
 
 

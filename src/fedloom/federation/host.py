@@ -52,13 +52,9 @@ class ClientSpec:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self.name):
-            raise BadInput(
-                f"client name {self.name!r} must be letters, digits, '_', '-', '.' (it names files)"
-            )
+            raise BadInput(f"client name {self.name!r} must be letters, digits, '_', '-', '.' (it names files)")
         if not re.fullmatch(r"[\w.]+:\w+", self.factory):
-            raise BadInput(
-                f"factory {self.factory!r} of client {self.name!r} must be 'package.module:function'"
-            )
+            raise BadInput(f"factory {self.factory!r} of client {self.name!r} must be 'package.module:function'")
         try:
             json.dumps(dict(self.arguments))
         except (TypeError, ValueError) as error:

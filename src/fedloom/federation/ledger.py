@@ -50,9 +50,7 @@ class Ledger:
             "client": client,
             "verb": verb,
             "message": name,
-            "fields": [
-                {"name": r.field, "dtype": r.dtype, "shape": list(r.shape), "bytes": r.bytes} for r in rows
-            ],
+            "fields": [{"name": r.field, "dtype": r.dtype, "shape": list(r.shape), "bytes": r.bytes} for r in rows],
             "payload_bytes": sum(r.bytes for r in rows),
             "encoded_bytes": len(payload),
             "counted": verb not in self.uncounted,
@@ -73,9 +71,7 @@ class Ledger:
             return list(self._rows)
         return read_ledger(self.path) if self.path.exists() else []
 
-    def totals(
-        self, round: int | None = None, counted_only: bool = True, *, encoded: bool = False
-    ) -> tuple[int, int]:
+    def totals(self, round: int | None = None, counted_only: bool = True, *, encoded: bool = False) -> tuple[int, int]:
         """(bytes up, bytes down) of one round or of all: the values alone, or with headers if `encoded`."""
         kind = "encoded_bytes" if encoded else "payload_bytes"
         up = down = 0

@@ -34,7 +34,13 @@ DTYPES = (
 Modality = Literal["tensor", "tensors", "text", "texts", "int", "float", "flag"]
 Array = NDArray[Any]
 
-_PLAIN: dict[Any, Modality] = {str: "text", int: "int", float: "float", bool: "flag", tuple[str, ...]: "texts"}
+_PLAIN: dict[Any, Modality] = {
+    str: "text",
+    int: "int",
+    float: "float",
+    bool: "flag",
+    tuple[str, ...]: "texts",
+}
 
 
 class ContractBreach(BadInput):
@@ -130,9 +136,7 @@ def _fields_of(message_type: type) -> tuple[Field, ...]:
     try:
         hints = typing.get_type_hints(message_type, include_extras=True)
     except NameError as error:
-        raise BadInput(
-            f"message {name}: {error}; import it at the top of the module, outside TYPE_CHECKING"
-        ) from error
+        raise BadInput(f"message {name}: {error}; import it at the top of the module, outside TYPE_CHECKING") from error
     return tuple(_field(name, f, hints[f.name]) for f in dataclasses.fields(message_type))
 
 
@@ -162,8 +166,7 @@ def check_finite(message: Any) -> None:
             if not _all_finite(array):
                 bad = int(array.size - np.count_nonzero(np.isfinite(array)))
                 raise ContractBreach(
-                    f"{owner}.{field.name}{key} holds NaN or infinity in {bad} of {array.size} values; "
-                    "declared finite"
+                    f"{owner}.{field.name}{key} holds NaN or infinity in {bad} of {array.size} values; declared finite"
                 )
 
 
@@ -229,9 +232,7 @@ def _is_kind(field: Field, value: Any) -> bool:
             return isinstance(value, float) and math.isfinite(value)
 
 
-def _bind(
-    owner: str, field: Field, spec: Tensor, shape: tuple[int, ...], sizes: dict[str, tuple[int, str]]
-) -> None:
+def _bind(owner: str, field: Field, spec: Tensor, shape: tuple[int, ...], sizes: dict[str, tuple[int, str]]) -> None:
     """Matches a shape with its declaration; `sizes`: each symbol's size and the field that gave it."""
     if len(shape) != len(spec.shape):
         raise ContractBreach(f"{owner}.{field.name} has shape {_tuple(shape)}; declared {field}")

@@ -49,9 +49,7 @@ def discriminator_loss(
     return _mean(-F.logsigmoid(right)) + _mean(-F.logsigmoid(-wrong))
 
 
-def encoder_loss(
-    local_logits: Tensor, mode: Adversary = "nonsat", legacy_double_sigmoid: bool = False
-) -> Tensor:
+def encoder_loss(local_logits: Tensor, mode: Adversary = "nonsat", legacy_double_sigmoid: bool = False) -> Tensor:
     """What the client's encoder minimises, the discriminator being held (FedAFD, bi-level adversarial alignment).
 
     - `nonsat`: BCE(D(local), 1) = -log D(local), as the authors' code has it; strongest where the encoder loses.
@@ -84,9 +82,7 @@ def discriminator_accuracy(global_logits: Tensor, local_logits: Tensor) -> float
         ValueError: an empty batch.
     """
     if not global_logits.numel() or not local_logits.numel():
-        raise ValueError(
-            f"accuracy of {global_logits.numel()} global and {local_logits.numel()} local logits"
-        )
+        raise ValueError(f"accuracy of {global_logits.numel()} global and {local_logits.numel()} local logits")
     return float(((global_logits > 0).double().mean() + (local_logits <= 0).double().mean()) / 2)
 
 

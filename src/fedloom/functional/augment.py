@@ -34,9 +34,7 @@ def shift_flip(images: Tensor, generator: torch.Generator, shift: int = 2) -> Te
     columns = torch.randint(2 * shift + 1, (b, 1), generator=generator) + torch.arange(w)  # (B, W)
     mirrored = torch.rand(b, 1, generator=generator) < 0.5
     columns = torch.where(mirrored, columns.flip(1), columns)
-    place = [
-        i.to(images.device) for i in (torch.arange(b)[:, None, None], rows[:, :, None], columns[:, None, :])
-    ]
+    place = [i.to(images.device) for i in (torch.arange(b)[:, None, None], rows[:, :, None], columns[:, None, :])]
     moved = padded.permute(0, 2, 3, 1)[place[0], place[1], place[2]]  # (B, H, W, 3)
     return moved.permute(0, 3, 1, 2).contiguous()
 
@@ -64,9 +62,7 @@ def simclr_views(images: Tensor, generator: torch.Generator, strength: float = 0
     return x.mul(2.0).sub(1.0)
 
 
-def random_crop_flip(
-    images: Tensor, generator: torch.Generator, scale: tuple[float, float] = (0.2, 1.0)
-) -> Tensor:
+def random_crop_flip(images: Tensor, generator: torch.Generator, scale: tuple[float, float] = (0.2, 1.0)) -> Tensor:
     """A random part of each picture (area `scale`, aspect 3:4 to 4:3) blown up to full size, mirrored half the time.
 
     Args:
@@ -116,8 +112,7 @@ def colour_jitter(
     """
     b, x = len(images), images
     factors = [
-        _uniform(b, 1.0 - s, 1.0 + s, generator).to(x)[:, None, None, None]
-        for s in (brightness, contrast, saturation)
+        _uniform(b, 1.0 - s, 1.0 + s, generator).to(x)[:, None, None, None] for s in (brightness, contrast, saturation)
     ]
     turn = _uniform(b, -hue, hue, generator).to(x)[:, None, None]
     for step in torch.randperm(4, generator=generator).tolist():
@@ -139,9 +134,7 @@ def turn_hue(images: Tensor, turn: Tensor) -> Tensor:
     chroma = value - images.min(1).values
     r, g, b = images.unbind(1)
     safe = torch.where(chroma > 0, chroma, 1.0)
-    sector = torch.where(
-        value == r, (g - b) / safe, torch.where(value == g, 2 + (b - r) / safe, 4 + (r - g) / safe)
-    )
+    sector = torch.where(value == r, (g - b) / safe, torch.where(value == g, 2 + (b - r) / safe, 4 + (r - g) / safe))
     hue = sector / 6.0 + turn
     # Channel n of a colour with hue h: V - C max(0, min(k, 4 - k, 1)), k = (n + 6 h) mod 6, n = 5, 3, 1.
     k = torch.stack([(n + 6.0 * hue).remainder(6.0) for n in (5.0, 3.0, 1.0)], 1)  # (B, 3, H, W)

@@ -29,9 +29,7 @@ def entropy(logits: Tensor) -> Tensor:
     return nats.clamp(min=0.0).masked_fill(~torch.isfinite(logits).all(-1), math.nan)
 
 
-def confidence(
-    entropy: Tensor, mode: Confidence = "inv", floor: float = 0.01, classes: int | None = None
-) -> Tensor:
+def confidence(entropy: Tensor, mode: Confidence = "inv", floor: float = 0.01, classes: int | None = None) -> Tensor:
     """A vote's weight from its entropy: the less entropy, the more weight (FedMMKT, eq. 3).
 
     The paper does not give the function; `inv` follows FedGEMS.

@@ -18,9 +18,7 @@ _CPU_TILE = 512  # a block of scores stays in the cache
 # Half a gigabyte a block: few and long operations, so that an accelerator waits for memory and not for their start.
 _DEVICE_TILE = 4096
 _COLUMN_TILES = 8  # a block of scores is (tile, 8 tile): long rows keep the matrix product at its peak
-_NEGLIGIBLE = (
-    -80.0
-)  # exp of this beside exp(0) is lost in any type; below it come denormals, ten times slower
+_NEGLIGIBLE = -80.0  # exp of this beside exp(0) is lost in any type; below it come denormals, ten times slower
 
 
 def contrast_scores(
@@ -54,9 +52,7 @@ def contrast_scores(
         BadInput: a temperature or tile that is not positive.
     """
     if z.shape != anchors.shape or z.ndim != 2:
-        raise ValueError(
-            f"representations {tuple(z.shape)} and anchors {tuple(anchors.shape)} must both be (N, D)"
-        )
+        raise ValueError(f"representations {tuple(z.shape)} and anchors {tuple(anchors.shape)} must both be (N, D)")
     tile = rows_at_a_time(z) if tile is None else tile
     if not temperature > 0 or tile < 1:
         raise BadInput(f"contrast needs temperature > 0 and tile >= 1, got {temperature} and {tile}")
@@ -74,9 +70,7 @@ def contrast_scores(
                 rows = (unit(z[i : i + tile]) if cosine else z[i : i + tile]) / temperature  # (R, D)
                 block = buffer[: len(rows) * len(columns)].view(len(rows), -1)
                 torch.mm(rows, columns.T, out=block)
-                if (
-                    j <= i < j + width
-                ):  # a multiple of `tile`: the samples' own anchors are in this block or not
+                if j <= i < j + width:  # a multiple of `tile`: the samples' own anchors are in this block or not
                     scores[i : i + tile] = (rows * columns[i - j : i - j + tile]).sum(1)
                     if not include_self:
                         block.diagonal(i - j).fill_(-torch.inf)  # j = i leaves exactly, not by subtraction

@@ -44,9 +44,7 @@ def align_loss(
         BadInput: an unknown option, or a temperature that is not positive.
     """
     if g.shape != target.shape or g.ndim != 2:
-        raise ValueError(
-            f"representations {tuple(g.shape)} and targets {tuple(target.shape)} must both be (B, D)"
-        )
+        raise ValueError(f"representations {tuple(g.shape)} and targets {tuple(target.shape)} must both be (B, D)")
     if not temperature > 0:
         raise BadInput(f"the alignment temperature is {temperature}; it must be above 0")
     if not len(g):

@@ -28,9 +28,7 @@ def dominance(first: Tensor, second: Tensor) -> Tensor:
 
 def class_means(values: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Mean of values (B,) over the samples of each class (C,); NaN for a class that is absent."""
-    total = torch.zeros(classes, dtype=torch.float64, device=values.device).index_add(
-        0, labels, values.double()
-    )
+    total = torch.zeros(classes, dtype=torch.float64, device=values.device).index_add(0, labels, values.double())
     return total / torch.bincount(labels, minlength=classes)
 
 

@@ -164,9 +164,7 @@ def score_facts(
         ValueError: shapes disagree.
     """
     if representations.ndim != 3 or representations.shape[1:] != bank.shape:
-        raise ValueError(
-            f"representations {tuple(representations.shape)} must be (K, P, D) of {tuple(bank.shape)}"
-        )
+        raise ValueError(f"representations {tuple(representations.shape)} must be (K, P, D) of {tuple(bank.shape)}")
     tile = rows_at_a_time(bank) if tile is None else tile
     anchors, K, P = unit(bank), len(representations), len(bank)
     right = torch.zeros(K, P, dtype=torch.bool, device=bank.device)

@@ -40,9 +40,7 @@ def label_vote(predicted: Tensor, weights: Tensor, classes: int, drawn: Tensor |
         BadInput: a label is neither -1 nor below C, or a voter's weight is negative or not finite; names the client.
     """
     if predicted.shape != weights.shape or predicted.ndim != 2:
-        raise ValueError(
-            f"predicted {tuple(predicted.shape)} and weights {tuple(weights.shape)} must both be (K, S)"
-        )
+        raise ValueError(f"predicted {tuple(predicted.shape)} and weights {tuple(weights.shape)} must both be (K, S)")
     k, s = predicted.shape
     if drawn is not None and drawn.shape != (s,):
         raise ValueError(f"drawn {tuple(drawn.shape)} must be ({s},)")

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from fedloom.config.models import Frozen
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.methods.base import Client, Info, LabelInfo, Method, Server, ServerContext, TrainOrder
 from fedloom.methods.tuning import Tuner, TuningSettings
-from fedloom.config.models import Frozen
 
 
 class StandaloneSettings(Frozen):
@@ -27,7 +27,7 @@ class StandaloneSettings(Frozen):
     extra_steps: int = Field(40, ge=0, description="more private steps: what others spend on shared samples")
 
 
-class Standalone(Server):
+class StandaloneServer(Server):
     """No server at all: only tells the clients that a round has begun."""
 
     settings: StandaloneSettings
@@ -35,7 +35,7 @@ class Standalone(Server):
     def round(self, federation: Federation) -> Info:
         """Private steps at every client, as many as the methods it is compared with take in all."""
         order = TrainOrder(self.settings.private_steps + self.settings.extra_steps)
-        replies = federation.ask("train", order, timeout=self.tools.timeout)
+        replies = federation.ask("train", order, timeout=self.context.timeout)
         loss = {r.client: r.message.loss for r in replies if r.ok}
         return Info(losses={"clients": float(np.mean([loss[k] for k in sorted(loss)])) if loss else None})
 
@@ -49,7 +49,7 @@ class SelfFinetuneSettings(TuningSettings):
     )
 
 
-class SelfFinetune(Server):
+class SelfFinetuneServer(Server):
     """A generator tuned on what it draws itself: no votes, no filter, no clients."""
 
     settings: SelfFinetuneSettings
@@ -62,7 +62,7 @@ class SelfFinetune(Server):
 
     def round(self, federation: Federation) -> Info:
         """Draw S samples by class and go on training on the pool."""
-        t, s, tools = federation.round, self.settings, self.tools
+        t, s, tools = federation.round, self.settings, self.context
         classes = len(tools.class_names)
         drawn = tools.rng(t, "classes").permutation(np.arange(s.samples) % classes).astype(np.int64)
         images = tools.generator.synthesize([tools.prompts[c] for c in drawn], tools.draws(t, "synthesis"))
@@ -70,9 +70,7 @@ class SelfFinetune(Server):
         vectors = None
         if s.data == "representation":
             if tools.features is None:
-                raise BadInput(
-                    "settings.data = 'representation' needs a frozen picture encoder on the server"
-                )
+                raise BadInput("settings.data = 'representation' needs a frozen picture encoder on the server")
             vectors = tools.features(images)
             if vectors.shape[1] != tools.width:
                 raise BadInput(
@@ -84,7 +82,7 @@ class SelfFinetune(Server):
         return Info(LabelInfo(images, tuple(captions), drawn, drawn, kept), {"generator": loss})
 
 
-class Centralised(Server):
+class CentralisedServer(Server):
     """A generator tuned on the clients' real pictures, pooled."""
 
     settings: TuningSettings
@@ -110,7 +108,7 @@ STANDALONE = Method(
     "standalone",
     StandaloneSettings,
     Client,
-    Standalone,
+    StandaloneServer,
     _no_verbs,
     pairs=True,
     joint=True,
@@ -120,7 +118,7 @@ SELF_FINETUNE = Method(
     "self-finetune",
     SelfFinetuneSettings,
     Client,
-    SelfFinetune,
+    SelfFinetuneServer,
     _no_verbs,
     frozenset({"generator", "captioner", "features"}),
     clients=False,
@@ -129,7 +127,7 @@ CENTRALISED = Method(
     "centralised",
     TuningSettings,
     Client,
-    Centralised,
+    CentralisedServer,
     _no_verbs,
     frozenset({"generator", "real"}),
     clients=False,

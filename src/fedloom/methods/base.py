@@ -1,7 +1,7 @@
-"""What every method is made of: a client half, a server half, messages, settings.
+"""What every method is made of: a client, a server, messages, settings.
 
-A client half works with what its site gives it (`Site`): learner, data, training, random streams. A server half works
-with the server's tools (`ServerContext`), the federation and its own state. Neither sees an engine, a data set or the other.
+A client works with what its site gives it (`ClientContext`): model, data, training, random streams. A server works with
+its `ServerContext`, the federation and its own state. Neither sees an engine, a data set or the other.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedloom.config import ClientsSettings
+from fedloom.config.models import Frozen
 from fedloom.data.containers import ClientTask
 from fedloom.errors import FedloomError, unknown
 from fedloom.federation.base import Federation
@@ -25,8 +26,7 @@ from fedloom.federation.contract import WireContract
 from fedloom.federation.messages import Empty
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.methods.catalogue import CATALOGUE
-from fedloom.methods.context import Inputs, ClientContext
-from fedloom.config.models import Frozen
+from fedloom.methods.context import ClientContext, Inputs
 from fedloom.seeding import numpy_stream, torch_stream
 
 State = tuple[dict[str, NDArray[Any]], dict[str, Any]]
@@ -69,34 +69,34 @@ UNCOUNTED = frozenset(COMMON_VERBS)
 class Client:
     """A client: answers the verbs of its method. This one only trains alone and is scored."""
 
-    def __init__(self, site: ClientContext, settings: Any) -> None:
-        self.site, self.settings = site, settings
+    def __init__(self, context: ClientContext, settings: Any) -> None:
+        self.context, self.settings = context, settings
 
     def evaluate(self, message: Empty, *, round: int) -> Scores:
         """The client's own task on the common test set."""
-        return Scores(**self.site.score(self.represent(self.site.test)))
+        return Scores(**self.context.score(self.represent(self.context.test)))
 
     def represent(self, inputs: Inputs) -> Tensor:
         """z (N, D), what the client's task is done with; without gradient."""
-        return self.site.encode(inputs)
+        return self.context.encode(inputs)
 
     def train(self, message: TrainOrder, *, round: int) -> Done:
         """Private steps only."""
-        return Done(self.site.train_private(message.steps, round) or 0.0)
+        return Done(self.context.train_private(message.steps, round) or 0.0)
 
     def state(self) -> State:
         """All that must survive a crash: learner, optimiser, and what `memory` holds."""
-        return self.site.state() | {f"memory.{k}": v for k, v in self.memory().items()}, {}
+        return self.context.state() | {f"memory.{k}": v for k, v in self.memory().items()}, {}
 
     def load_state(self, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
         """Take up `state()` again."""
-        self.site.load_state(tensors)
+        self.context.load_state(tensors)
         self.remember({k.removeprefix("memory."): v for k, v in tensors.items() if k.startswith("memory.")})
 
     def export(self, folder: Path) -> None:
         """Write the learner into `folder`, where the site knows how."""
-        if self.site.export is not None:
-            self.site.export(folder)
+        if self.context.export is not None:
+            self.context.export(folder)
 
     def memory(self) -> dict[str, NDArray[Any]]:
         """What a method's client keeps from round to round, as arrays."""
@@ -159,8 +159,8 @@ class Info:
 class Server:
     """A server: `round` is one round of the method; state is what must survive a crash."""
 
-    def __init__(self, tools: ServerContext, settings: Any) -> None:
-        self.tools, self.settings = tools, settings
+    def __init__(self, context: ServerContext, settings: Any) -> None:
+        self.context, self.settings = context, settings
 
     def round(self, federation: Federation) -> Info:
         """Do round `federation.round` (1-based)."""
@@ -203,9 +203,7 @@ class Method:
     single: bool = True  # whether clients may hold anything else
     optimizers: tuple[str, ...] = ("adamw", "sgd")  # of the clients
     sends_models: bool = False  # whether clients are sent models of the server's, to run beside their own
-    one_task: bool = (
-        True  # whether all its clients need the same classes; False: each modality may have its own
-    )
+    one_task: bool = True  # whether all its clients need the same classes; False: each modality may have its own
     resolve: Callable[[Any, Sequence[str]], Any] = lambda settings, modalities: (
         settings
     )  # settings for these modalities
@@ -214,7 +212,7 @@ class Method:
     # The method's own parts on a client's warm-started learner.
     wrap_model: Callable[[nn.Module, Any], nn.Module] = lambda learner, settings: learner
 
-    def tools(self, settings: Any) -> frozenset[str]:
+    def needs(self, settings: Any) -> frozenset[str]:
         """The tools that the server half is given."""
         return self.uses if isinstance(self.uses, frozenset) else self.uses(settings)
 

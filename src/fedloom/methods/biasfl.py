@@ -14,11 +14,11 @@ from fedloom.methods.base import Method
 from fedloom.models.clients.adapters import HEAD
 
 
-class Settings(fedavg.Settings):
+class BiasFLSettings(fedavg.FedAvgSettings):
     """FedAvg's."""
 
 
-class Client(fedavg.Client):
+class BiasFLClient(fedavg.FedAvgClient):
     """Exchanges biases, but for the head's."""
 
     def shares(self, name: str) -> bool:
@@ -26,8 +26,8 @@ class Client(fedavg.Client):
         return name.endswith("bias") and not HEAD.search(name)
 
 
-def _models(settings: Settings, clients: ClientsSettings) -> ClientsSettings:
+def _models(settings: BiasFLSettings, clients: ClientsSettings) -> ClientsSettings:
     return clients.alike("bias")
 
 
-METHOD = Method("bias-fl", Settings, Client, fedavg.Server, fedavg.METHOD.verbs, models=_models)
+METHOD = Method("bias-fl", BiasFLSettings, BiasFLClient, fedavg.FedAvgServer, fedavg.METHOD.verbs, models=_models)

@@ -18,9 +18,7 @@ class Entry:
     down: str
     up: str
     settings: Mapping[str, Any] = field(default_factory=dict)  # what this name fixes
-    preset: str = (
-        ""  # the scene it is for, taken where nothing is said of data and clients; "": the usual one
-    )
+    preset: str = ""  # the scene it is for, taken where nothing is said of data and clients; "": the usual one
     training: Mapping[str, Any] = field(default_factory=dict)  # of clients: what it is defined on
 
 

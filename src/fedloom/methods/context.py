@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedloom.data.containers import ImageSet, ClientTask, Samples
+from fedloom.config.base import Precision
+from fedloom.data.containers import ClientTask, ImageSet, Samples
 from fedloom.functional.augment import drop_tokens, shift_flip
+from fedloom.models.clients.client_model import towers
+from fedloom.models.clients.text import tokenize
 from fedloom.models.device import device_of
 from fedloom.models.fit import adamw, fit, index_batches, load_arrays, part_of, state_arrays
-from fedloom.config.base import Precision
-from fedloom.models.clients.client_model import towers
 from fedloom.models.pictures import as_stored, ready, soften, to_float
-from fedloom.models.clients.text import tokenize
 from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
 
 Inputs = dict[str, Tensor]
@@ -57,9 +57,7 @@ class ClientContext:
         self.export: Callable[[Path], None] | None = None  # writes the learner as a folder of its library
         self.features = features  # gives what a frozen trunk makes of samples that are the same in every run
         self.server = server  # a model like the server's of that modality, with weights that are yet to come
-        self.side = (
-            int(private.images.shape[2]) if hasattr(private, "images") else 0
-        )  # of pictures, in pixels
+        self.side = int(private.images.shape[2]) if hasattr(private, "images") else 0  # of pictures, in pixels
         self.accumulate, self.device = accumulate, device_of(device)
         for tower in towers(learner):
             settle: Any = getattr(tower, "settle", None)  # whoever computes little has none

@@ -41,19 +41,24 @@ from fedloom.functional.ensemble import grouped
 from fedloom.functional.fusion import mean_over
 from fedloom.functional.norms import unit
 from fedloom.methods.base import Done, Method, ServerContext
+from fedloom.methods.context import ClientContext, Inputs, load_optimizer_state, optimizer_state, rows
 from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.shared_messages import (
+    ASKED,
+    LabelledRepresentations,
+    SharedRepresentations,
+    SharedSettings,
+)
 from fedloom.methods.shared_samples import (
-    Samples,
-    SharedClient,
-    SharedServer,
     Aggregate,
+    SharedClient,
+    SharedSamples,
+    SharedServer,
     answered,
     labels_of,
     majority,
     needs,
 )
-from fedloom.methods.shared_messages import ASKED, Labelled, Representations, SharedSettings
-from fedloom.methods.context import Inputs, ClientContext, load_optimizer_state, optimizer_state, rows
 from fedloom.models.fit import adamw, fit, index_batches, load_arrays, part_of, state_arrays
 from fedloom.seeding import global_torch_stream
 
@@ -61,7 +66,7 @@ Array = NDArray[Any]
 CLIENT_TASKS: tuple[ClientTask, ...] = ("image", "text")
 
 
-class Settings(SharedSettings):
+class CreamFLSettings(SharedSettings):
     """Weights and temperatures of both sides."""
 
     contrast_weight: float = Field(0.5, ge=0, description="of L_inter + L_intra at the clients")
@@ -80,7 +85,7 @@ class Settings(SharedSettings):
 
 
 @dataclass(frozen=True)
-class Globals:
+class CreamFLGlobals:
     """Down: which samples somebody answered, and G^I and G^T of those. None: no client of that modality."""
 
     kept: Annotated[Array, Wire("bool", ("S",))]
@@ -100,46 +105,46 @@ def intra_contrast(z: Tensor, target: Tensor, old: Tensor, temperature: float) -
     return F.softplus((far - near) / temperature).mean()
 
 
-class Client(SharedClient):
+class CreamFLClient(SharedClient):
     """Private data, and both contrasts on shared samples. Keeps what it said."""
 
-    settings: Settings
+    settings: CreamFLSettings
 
-    def __init__(self, site: ClientContext, settings: Settings) -> None:
+    def __init__(self, site: ClientContext, settings: CreamFLSettings) -> None:
         super().__init__(site, settings)
         self.said: Tensor | None = None
         self._private = site.rng("shared", "private")
 
-    def answer(self, z: Tensor, logits: Tensor) -> Labelled | Representations:
+    def answer(self, z: Tensor, logits: Tensor) -> LabelledRepresentations | SharedRepresentations:
         """z_i, with the label where a generator is to be tuned."""
         z = torch.nan_to_num(z)
         self.said = z
         return (
-            Representations(z.numpy())
+            SharedRepresentations(z.numpy())
             if self.settings.shared == "public"
-            else Labelled(z.numpy(), labels_of(logits))
+            else LabelledRepresentations(z.numpy(), labels_of(logits))
         )
 
-    def targets(self, message: Globals, kept: Tensor) -> dict[str, Tensor]:
+    def targets(self, message: CreamFLGlobals, kept: Tensor) -> dict[str, Tensor]:
         """G of both modalities, and the model's own words of before."""
         assert self.said is not None
         found = {"said": self.said[kept]}
         for m in CLIENT_TASKS:
             given = getattr(message, m)
             if given is not None:
-                found["own" if m == self.site.modality else "other"] = torch.from_numpy(given)
+                found["own" if m == self.context.modality else "other"] = torch.from_numpy(given)
         self.said = None
         return found
 
     def study(self, round: int) -> float | None:
         """Private steps first."""
-        self._private = self.site.rng(round, "shared", "private")
-        self.site.train_private(self.settings.private_steps, round)
+        self._private = self.context.rng(round, "shared", "private")
+        self.context.train_private(self.settings.private_steps, round)
         return self.on_shared(round)
 
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """CE on private data + 0.5 (L_inter + L_intra); without `together` the contrasts alone."""
-        s, site = self.settings, self.site
+        s, site = self.settings, self.context
         z = site.learner.encode(**views)  # type: ignore[operator]
         loss: Tensor = z.sum() * 0.0
         if "other" in pool:
@@ -161,13 +166,13 @@ class Client(SharedClient):
         self.said = torch.from_numpy(arrays["said"].copy()) if "said" in arrays else None
 
 
-class Server(SharedServer):
+class CreamFLServer(SharedServer):
     """Weighs the clients by contrast; with a public set, two encoders."""
 
-    settings: Settings
+    settings: CreamFLSettings
     formula = "creamfl"
 
-    def __init__(self, tools: ServerContext, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: CreamFLSettings) -> None:
         super().__init__(tools, settings)
         self.models: dict[ClientTask, ClientContext] = {}
         if settings.shared == "public":
@@ -177,18 +182,13 @@ class Server(SharedServer):
             both = [p for site in self.models.values() for p in site.learner.parameters()]
             self.optimizer = adamw(both, settings.server_rate)
 
-    def judge(self, t: int, federation: Federation, samples: Samples, opinions: ClientOutputs) -> Aggregate:
+    def judge(self, t: int, federation: Federation, samples: SharedSamples, opinions: ClientOutputs) -> Aggregate:
         """Global representations; labels by unweighted majority."""
         if not len(opinions.representations):
             return Aggregate(torch.full((len(samples),), -1), {})
-        inputs = {
-            m: site.inputs(samples.images if m == "image" else samples.texts)
-            for m, site in self.models.items()
-        }
+        inputs = {m: site.inputs(samples.images if m == "image" else samples.texts) for m, site in self.models.items()}
         anchors = (
-            {m: site.look(inputs[m])[0] for m, site in self.models.items()}
-            if self.models
-            else self._means(opinions)
+            {m: site.look(inputs[m])[0] for m, site in self.models.items()} if self.models else self._means(opinions)
         )
         targets = self._aggregate(opinions, anchors)
         losses = {}
@@ -197,9 +197,9 @@ class Server(SharedServer):
             anchors = {m: site.look(inputs[m])[0] for m, site in self.models.items()}
         spoken = anchors if self.models else targets
         kept = opinions.present.any(0)
-        lesson = Globals(kept.numpy(), **{m: spoken[m][kept].numpy() for m in CLIENT_TASKS if m in spoken})
+        lesson = CreamFLGlobals(kept.numpy(), **{m: spoken[m][kept].numpy() for m in CLIENT_TASKS if m in spoken})
         return Aggregate(
-            majority(opinions, len(self.tools.class_names), samples.labels),
+            majority(opinions, len(self.context.class_names), samples.labels),
             dict.fromkeys(answered(opinions), lesson),
             torch.stack([targets[m] for m in CLIENT_TASKS if m in targets]).mean(0),
             losses,
@@ -254,8 +254,8 @@ class Server(SharedServer):
             site.learner.train()
         batch = min(site.batch for site in sites.values())
         steps = s.steps_on(n, s.server_steps, batch)
-        batches = index_batches(n, batch, steps, self.tools.rng(t, "encoders"))
-        with global_torch_stream(self.tools.seed, "server", t, "encoders", "dropout"):
+        batches = index_batches(n, batch, steps, self.context.rng(t, "encoders"))
+        with global_torch_stream(self.context.seed, "server", t, "encoders", "dropout"):
             return fit(self.optimizer, batches, loss, name=f"server encoders, round {t}")
 
     def state(self) -> dict[str, Array]:
@@ -276,13 +276,13 @@ class Server(SharedServer):
             load_optimizer_state(self.optimizer, part_of(tensors, "encoders "))
 
 
-def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
-    answer = Representations if settings.shared == "public" else Labelled
-    return {"infer": (ASKED, answer), "learn": (Globals, Done)}
+def _verbs(settings: CreamFLSettings) -> dict[str, tuple[Any, Any]]:
+    answer = SharedRepresentations if settings.shared == "public" else LabelledRepresentations
+    return {"infer": (ASKED, answer), "learn": (CreamFLGlobals, Done)}
 
 
-def _needs(settings: Settings) -> frozenset[str]:
+def _needs(settings: CreamFLSettings) -> frozenset[str]:
     return needs(settings) | (frozenset({"learners"}) if settings.shared == "public" else frozenset())
 
 
-METHOD = Method("creamfl", Settings, Client, Server, _verbs, _needs)
+METHOD = Method("creamfl", CreamFLSettings, CreamFLClient, CreamFLServer, _verbs, _needs)

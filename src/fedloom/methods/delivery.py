@@ -62,9 +62,7 @@ class Delivery:
         if self.sending == "changes" and self.version > 1 and has == self.version - 1:
             return Delta(self.change, has, self.version)
         small = self.sending == "changes" and self.version == 1
-        return Delta(
-            {k: v.astype(np.float16) for k, v in self.held.items()} if small else self.held, 0, self.version
-        )
+        return Delta({k: v.astype(np.float16) for k, v in self.held.items()} if small else self.held, 0, self.version)
 
     def state(self) -> Arrays:
         """What a crash must not lose. A change is sent before the next checkpoint, so it is not kept."""

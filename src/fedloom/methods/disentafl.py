@@ -33,13 +33,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
+from fedloom.config.models import Frozen
 from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods.base import Client, Info, Method, Server, ServerContext
-from fedloom.methods.context import Inputs, ClientContext
+from fedloom.methods.context import ClientContext, Inputs
 from fedloom.models.clients.adapters import Bottleneck, export_weights, put
-from fedloom.config.models import Frozen
 from fedloom.seeding import global_torch_stream
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ Arrays = dict[str, NDArray[Any]]
 Type = Literal["all", "modality", "private"]
 
 
-class Settings(Frozen):
+class DisentAFLSettings(Frozen):
     """The adapters, what keeps them apart, and how long clients train between averages."""
 
     types: tuple[Type, ...] = Field(
@@ -60,7 +60,7 @@ class Settings(Frozen):
     extra_steps: int = Field(40, ge=0, description="more private steps: what others spend on shared samples")
 
     @model_validator(mode="after")
-    def _once(self) -> Settings:
+    def _once(self) -> DisentAFLSettings:
         if len(set(self.types)) < len(self.types):
             raise ValueError(f"types names one twice: {', '.join(self.types)}")
         return self
@@ -72,14 +72,14 @@ class Settings(Frozen):
 
 
 @dataclass(frozen=True)
-class Average:
+class DisentAFLAverage:
     """Down: the mean adapter of each shared type, as one vector (2 d rank + rank + d,)."""
 
     adapters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
 
 
 @dataclass(frozen=True)
-class Update:
+class DisentAFLUpdate:
     """Up: a client's adapters of the shared types, on how many samples, and its mean loss (nats)."""
 
     adapters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
@@ -135,7 +135,7 @@ def _beginning(kind: str, width: int, rank: int) -> Bottleneck:
         return Bottleneck(width, rank)
 
 
-def wrap_model(learner: nn.Module, settings: Settings) -> nn.Module:
+def wrap_model(learner: nn.Module, settings: DisentAFLSettings) -> nn.Module:
     """The learner with gate and adapters: at first it says what it said without them."""
     return Disentangled(learner, settings.types, settings.rank)
 
@@ -152,16 +152,16 @@ def overlap(parts: Tensor) -> Tensor:
     return (units[m] * units[n]).sum(-1).square().mean()
 
 
-class Client(Client):
+class DisentAFLClient(Client):
     """Takes up the averages of its types, trains on private data, gives the adapters that it shares."""
 
-    settings: Settings
+    settings: DisentAFLSettings
 
-    def fit(self, message: Average | Empty, *, round: int) -> Update:
+    def fit(self, message: DisentAFLAverage | Empty, *, round: int) -> DisentAFLUpdate:
         """Private steps from the averages: cross-entropy + mu times the overlap of the types."""
-        site, s = self.site, self.settings
+        site, s = self.context, self.settings
         learner = cast(Disentangled, site.learner)
-        if isinstance(message, Average):
+        if isinstance(message, DisentAFLAverage):
             self._take(message.adapters)
 
         def objective(inputs: Inputs, i: Tensor) -> Tensor:
@@ -171,18 +171,18 @@ class Client(Client):
             return F.cross_entropy(logits, site.private_labels[i]) + s.mu * overlap(parts)
 
         loss = site.fit(site.private, s.private_steps + s.extra_steps, objective, round, "private")
-        return Update(adapters_of(site, s), len(site.private_labels), loss or 0.0)
+        return DisentAFLUpdate(adapters_of(site, s), len(site.private_labels), loss or 0.0)
 
     def _take(self, adapters: Mapping[str, NDArray[Any]]) -> None:
-        own, learner = adapters_of(self.site, self.settings), cast(Disentangled, self.site.learner)
+        own, learner = adapters_of(self.context, self.settings), cast(Disentangled, self.context.learner)
         for kind, values in adapters.items():
             if kind not in own or values.shape != own[kind].shape:
-                raise ValueError(f"{self.site.name} was sent an adapter {kind!r} that it does not have")
+                raise ValueError(f"{self.context.name} was sent an adapter {kind!r} that it does not have")
         for kind, values in adapters.items():
             put(learner.adapters[kind], torch.from_numpy(np.array(values)))
 
 
-def adapters_of(site: ClientContext, settings: Settings) -> Arrays:
+def adapters_of(site: ClientContext, settings: DisentAFLSettings) -> Arrays:
     """The shared types' adapters, each as one vector."""
     learner = cast(Disentangled, site.learner)
     return {
@@ -191,37 +191,37 @@ def adapters_of(site: ClientContext, settings: Settings) -> Arrays:
     }
 
 
-class Server(Server):
+class DisentAFLServer(Server):
     """An average for "all" and one for each modality. A client that is away for a round finds its types' newest."""
 
-    settings: Settings
+    settings: DisentAFLSettings
 
-    def __init__(self, tools: ServerContext, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: DisentAFLSettings) -> None:
         super().__init__(tools, settings)
         self.averages: Arrays = {}  # by group: "all", or the modality
 
     def round(self, federation: Federation) -> Info:
         """Averages out, updates in."""
         messages = {k: self._for(federation.modality(k)) for k in federation.clients}
-        replies = federation.ask("fit", messages, timeout=self.tools.timeout, quorum=self.tools.quorum)
+        replies = federation.ask("fit", messages, timeout=self.context.timeout, quorum=self.context.quorum)
         fitting = [r for r in replies if r.ok and r.message.samples > 0 and self._fits(r)]
         fitting.sort(key=lambda r: r.client)  # neither order of arrival nor of listing may matter
         for kind in self.settings.shared:
-            groups: dict[str, list[Update]] = {}
+            groups: dict[str, list[DisentAFLUpdate]] = {}
             for r in fitting:
                 groups.setdefault(_group(kind, r.modality), []).append(r.message)
             self.averages |= {group: mean_adapter(kind, members) for group, members in groups.items()}
         losses = [r.message.loss for r in fitting]
         return Info(losses={"clients": float(np.mean(losses)) if losses else None})
 
-    def _for(self, modality: str) -> Average | Empty:
+    def _for(self, modality: str) -> DisentAFLAverage | Empty:
         """What a client of that modality is sent."""
         groups = {kind: _group(kind, modality) for kind in self.settings.shared}
         known: Arrays = {kind: self.averages[g] for kind, g in groups.items() if g in self.averages}
-        return Average(known) if known else Empty()
+        return DisentAFLAverage(known) if known else Empty()
 
     def _fits(self, reply: Reply) -> bool:
-        d, r = self.tools.width, self.settings.rank
+        d, r = self.context.width, self.settings.rank
         wanted = dict.fromkeys(self.settings.shared, (2 * d * r + r + d,))
         got = {k: v.shape for k, v in reply.message.adapters.items()}
         if got != wanted:
@@ -242,22 +242,30 @@ def _group(kind: Type, modality: str) -> str:
     return modality if kind == "modality" else kind
 
 
-def mean_adapter(kind: str, updates: Sequence[Update]) -> NDArray[Any]:
+def mean_adapter(kind: str, updates: Sequence[DisentAFLUpdate]) -> NDArray[Any]:
     """The mean of that type's adapters by number of samples, in the order given. All have samples."""
     total = sum(u.samples for u in updates)
     weighed = [u.adapters[kind].astype(np.float64) * (u.samples / total) for u in updates]
     return np.asarray(sum(weighed), dtype=np.float32)
 
 
-def _resolve(settings: Settings, modalities: Sequence[str]) -> Settings:
+def _resolve(settings: DisentAFLSettings, modalities: Sequence[str]) -> DisentAFLSettings:
     """Without a second modality, the type of the modality is that of all."""
     if len(set(modalities)) > 1 or "all" not in settings.types:
         return settings
     return settings.model_copy(update={"types": tuple(t for t in settings.types if t != "modality")})
 
 
-def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
-    return {"fit": ((Average, Empty), Update)}
+def _verbs(settings: DisentAFLSettings) -> dict[str, tuple[Any, Any]]:
+    return {"fit": ((DisentAFLAverage, Empty), DisentAFLUpdate)}
 
 
-METHOD = Method("disentafl", Settings, Client, Server, _verbs, resolve=_resolve, wrap_model=wrap_model)
+METHOD = Method(
+    "disentafl",
+    DisentAFLSettings,
+    DisentAFLClient,
+    DisentAFLServer,
+    _verbs,
+    resolve=_resolve,
+    wrap_model=wrap_model,
+)

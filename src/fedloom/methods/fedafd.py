@@ -51,18 +51,18 @@ from fedloom.functional.matching import class_spread
 from fedloom.functional.norms import unit
 from fedloom.functional.similarity import similarity_ensemble, weight_entropy
 from fedloom.methods.base import Done, Method, ServerContext
+from fedloom.methods.context import ClientContext, Inputs, load_optimizer_state, optimizer_state
 from fedloom.methods.delivery import Delivery, Delta, Sending, put_into, received, weights_of
 from fedloom.methods.retrieval_context import RetrievalContext, of_kind
 from fedloom.methods.retrieval_round import (
     MODALITIES,
-    PairedClient,
-    PairedServer,
-    PairedSettings,
     PublicSet,
+    RetrievalClient,
+    RetrievalServer,
+    RetrievalSettings,
     Views,
     kinds_of,
 )
-from fedloom.methods.context import Inputs, ClientContext, load_optimizer_state, optimizer_state
 from fedloom.models.discriminator import Discriminator
 from fedloom.models.fit import fit, index_batches, load_arrays, part_of, state_arrays
 from fedloom.models.granularity import GranularityFusion, Norm
@@ -72,31 +72,25 @@ Array = NDArray[Any]
 log = logging.getLogger(__name__)
 
 
-class Settings(PairedSettings):
+class FedAFDSettings(RetrievalSettings):
     """The three parts, each of which can be left out, and the switches of the authors' code."""
 
     baa: bool = Field(True, description="bi-level adversarial alignment")
     gff: bool = Field(True, description="granularity-aware feature fusion")
     sed: bool = Field(True, description="similarity-guided ensemble; off: clients weigh the same")
     beta: float = Field(0.5, ge=0, description="beta, weight of the adversarial losses")
-    local_epochs: int = Field(
-        1, ge=1, description="turns of public and private steps a round (E; the paper's 5)"
-    )
+    local_epochs: int = Field(1, ge=1, description="turns of public and private steps a round (E; the paper's 5)")
     adversary: Literal["nonsat", "minimax", "grl"] = Field(
         "nonsat",
         description="as the code has it, as the paper prints it, or by gradient reversal in one pass",
     )
     discriminator_rate: float = Field(1e-4, gt=0, description="Adam's rate of the discriminators")
-    baa_warmup_rounds: int = Field(
-        0, ge=0, description="first rounds without BAA, while the server knows little"
-    )
+    baa_warmup_rounds: int = Field(0, ge=0, description="first rounds without BAA, while the server knows little")
     stop_collapse: bool = Field(
         False,
         description="leave the encoder alone in rounds after one whose discriminators were right in 99 %",
     )
-    gff_rate: float = Field(
-        5e-3, gt=0, description="rate of the fusion (the paper's 1e-4 at clients of pairs)"
-    )
+    gff_rate: float = Field(5e-3, gt=0, description="rate of the fusion (the paper's 1e-4 at clients of pairs)")
     gff_decay: float = Field(0.01, ge=0)
     gff_norm: Norm = Field("batch", description="layer: does not depend on the other samples of a batch")
     gff_ratio: int = Field(4, ge=1, description="r, bottleneck of the fusion")
@@ -104,15 +98,13 @@ class Settings(PairedSettings):
     spread: float = Field(0.5, ge=0, description="weight of the term that spreads the classes' weights")
     tau: float = Field(1.0, gt=0, description="tau of the similarity-guided weights")
     encoders: Sending = Field("changes", description="whole: all weights in single precision every round")
-    encoder_share: float = Field(
-        1.0, gt=0, le=1, description="share of weights, those that moved most, of a change"
-    )
+    encoder_share: float = Field(1.0, gt=0, le=1, description="share of weights, those that moved most, of a change")
     legacy_double_sigmoid: bool = False
     legacy_share_global: bool = False
 
 
 @dataclass(frozen=True)
-class Lesson:
+class FedAFDTargets:
     """Down: I_g and T_g, and what leads from version `base` of the server's encoders to `version`; see `delivery`."""
 
     public: str
@@ -127,12 +119,12 @@ class Lesson:
 # ---------------------------------------------------------------------------------------------------- the client
 
 
-class Client(PairedClient):
+class FedAFDClient(RetrievalClient):
     """Aligns on public data, fuses on private data."""
 
-    settings: Settings
+    settings: FedAFDSettings
 
-    def __init__(self, site: ClientContext, settings: Settings) -> None:
+    def __init__(self, site: ClientContext, settings: FedAFDSettings) -> None:
         super().__init__(site, settings)
         learner: Any = site.learner
         s, width = settings, getattr(learner, "image", learner).width
@@ -149,9 +141,9 @@ class Client(PairedClient):
         if s.gff:
             self._join_fusion()
 
-    def study(self, message: Lesson, round: int) -> float | None:
+    def study(self, message: FedAFDTargets, round: int) -> float | None:
         """E turns of the public pass and the private one."""
-        s, site = self.settings, self.site
+        s, site = self.settings, self.context
         if s.gff:
             self._take(message)
             if s.gff_reset_each_round:
@@ -165,16 +157,14 @@ class Client(PairedClient):
             self.fusion.train()
             steps = _part(s.private_steps, turn, s.local_epochs)
             losses.append(
-                site.fit(
-                    site.private, steps, lambda views, i: self._task_loss(views, i, g), round, turn, "private"
-                )
+                site.fit(site.private, steps, lambda views, i: self._task_loss(views, i, g), round, turn, "private")
             )
         told = [loss for loss in losses if loss is not None]
         return sum(told) / len(told) if told else None
 
     # ---------------------------------------------------------------- bi-level adversarial alignment, on public data
 
-    def _align(self, lesson: Lesson, bank: Mapping[ClientTask, Tensor], round: int, turn: int) -> None:
+    def _align(self, lesson: FedAFDTargets, bank: Mapping[ClientTask, Tensor], round: int, turn: int) -> None:
         """Discriminators' step, then the encoder's against them; both on the same public batch."""
         s = self.settings
         steps = _part(s.shared_steps, turn, s.local_epochs)
@@ -199,19 +189,17 @@ class Client(PairedClient):
     def _discriminate_only(self, bank: Mapping[ClientTask, Tensor], steps: int, round: int, turn: int) -> None:
         """A pass in which the encoder is left alone, so that discriminators do not get further ahead."""
         spoken, accuracies = self.spoken(), []
-        rng = self.site.rng(round, turn, "public", "batches")
-        for index in index_batches(len(bank["image"]), self.site.batch, steps, rng):
+        rng = self.context.rng(round, turn, "public", "batches")
+        for index in index_batches(len(bank["image"]), self.context.batch, steps, rng):
             i = torch.from_numpy(index)
             z = {m: x[i] for m, x in spoken.items()}
             accuracies.append(self._accuracy(bank, z, i))
             self._step(bank, z, i, round)
         self._remember_accuracy(accuracies, round)
 
-    def _step(
-        self, bank: Mapping[ClientTask, Tensor], z: Mapping[ClientTask, Tensor], i: Tensor, round: int
-    ) -> None:
+    def _step(self, bank: Mapping[ClientTask, Tensor], z: Mapping[ClientTask, Tensor], i: Tensor, round: int) -> None:
         """One Adam step of the discriminators on representations without gradient."""
-        name = f"discriminators of {self.site.name}, round {round}"
+        name = f"discriminators of {self.context.name}, round {round}"
         fit(self.adversary, [i], lambda i: self.settings.beta * self._apart(bank, z, i), clip=None, name=name)
         self.adversary.zero_grad(set_to_none=True)  # or `_land` would take the last step twice
 
@@ -224,7 +212,7 @@ class Client(PairedClient):
     def _remember_accuracy(self, accuracies: list[float], round: int) -> None:
         if accuracies:
             self.told_apart = float(np.mean(accuracies))
-            log.info("%s, round %d: discriminators right in %.3f", self.site.name, round, self.told_apart)
+            log.info("%s, round %d: discriminators right in %.3f", self.context.name, round, self.told_apart)
 
     def _apart(self, bank: Mapping[ClientTask, Tensor], z: Mapping[ClientTask, Tensor], i: Tensor) -> Tensor:
         """L_in + L_cr of the discriminators: global of the own kind, and of the other, against local."""
@@ -257,7 +245,7 @@ class Client(PairedClient):
 
     def _task_loss(self, views: Inputs, i: Tensor, g: Mapping[ClientTask, Tensor]) -> Tensor:
         """The own task on x~: cross-entropy with spread classes, or matching."""
-        site, learner = self.site, cast(Any, self.site.learner)
+        site, learner = self.context, cast(Any, self.context.learner)
         if isinstance(site, RetrievalContext):
             at = {"image": site.private["picture"][i], "text": i}
             x = {m: learner.encode(**of_kind(views, m)) for m in MODALITIES}
@@ -265,9 +253,7 @@ class Client(PairedClient):
             return site.match(fused["image"], fused["text"])
         z = learner.encode(**views)
         logits = learner.classify(self._fuse(z, g[site.modality][i] if g else None))
-        return F.cross_entropy(logits, site.private_labels[i]) + class_spread(
-            learner.head.weight, self.settings.spread
-        )
+        return F.cross_entropy(logits, site.private_labels[i]) + class_spread(learner.head.weight, self.settings.spread)
 
     def _fuse(self, x: Tensor, g: Tensor | None) -> Tensor:
         """x~, of unit representations x and g; without g, x."""
@@ -281,14 +267,14 @@ class Client(PairedClient):
             return x
         self.fusion.eval()
         with torch.no_grad():
-            return self._fuse(x, torch.cat([g[m] for m in kinds_of(self.site.modality)]))
+            return self._fuse(x, torch.cat([g[m] for m in kinds_of(self.context.modality)]))
 
     def _foreign_views(self, part: str) -> dict[ClientTask, Tensor]:
         """g: what the server's encoders make of the site's own samples of that part; nothing before they came."""
         if not self.encoders:
             return {}
-        samples, found = self.site.samples[part], {}
-        for m in kinds_of(self.site.modality):
+        samples, found = self.context.samples[part], {}
+        for m in kinds_of(self.context.modality):
             server = self._server_like(m)
             if (m, part) not in self.prepared:
                 given = getattr(samples, "images" if m == "image" else "captions", samples)
@@ -299,13 +285,13 @@ class Client(PairedClient):
     def _server_like(self, m: ClientTask) -> ClientContext:
         """The server's encoder as it is held here. Raises ValueError where this site does not know its shape."""
         if m not in self.foreign:
-            if self.site.server is None:
-                raise ValueError(f"{self.site.name} does not know the server's {m} model")
-            self.foreign[m] = self.site.server(m)
+            if self.context.server is None:
+                raise ValueError(f"{self.context.name} does not know the server's {m} model")
+            self.foreign[m] = self.context.server(m)
             put_into(self.foreign[m].learner, part_of(self.encoders, f"{m}."))
         return self.foreign[m]
 
-    def _take(self, message: Lesson) -> None:
+    def _take(self, message: FedAFDTargets) -> None:
         """The server's encoders of this round."""
         if message.encoders is None:
             return
@@ -318,16 +304,16 @@ class Client(PairedClient):
         """The fusion learns with the learner, at a rate of its own."""
         s = self.settings
         own = {"params": list(self.fusion.parameters()), "lr": s.gff_rate, "weight_decay": s.gff_decay}
-        self.site.optimizer.add_param_group(own)
+        self.context.optimizer.add_param_group(own)
 
     def _begin_fusion_anew(self, round: int) -> None:
         """Random weights and no moments, as the authors' code has it in every round."""
-        with global_torch_stream(self.site.seed, self.site.name, round, "fusion"):
+        with global_torch_stream(self.context.seed, self.context.name, round, "fusion"):
             s = self.settings
             fresh = GranularityFusion(self.fusion.width, s.gff_ratio, s.gff_norm, s.legacy_share_global)
         self.fusion.load_state_dict(fresh.state_dict())
         for p in self.fusion.parameters():
-            self.site.optimizer.state.pop(p, None)
+            self.context.optimizer.state.pop(p, None)
 
     # ------------------------------------------------------------------------------------------ what survives a crash
 
@@ -364,12 +350,12 @@ def _part(steps: int, turn: int, turns: int) -> int:
 # ---------------------------------------------------------------------------------------------------- the server
 
 
-class Server(PairedServer):
+class FedAFDServer(RetrievalServer):
     """Sends its encoders, and believes the clients by similarity."""
 
-    settings: Settings
+    settings: FedAFDSettings
 
-    def __init__(self, tools: ServerContext, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: FedAFDSettings) -> None:
         super().__init__(tools, settings)
         self.deliveries = {m: Delivery(settings.encoders, settings.encoder_share) for m in MODALITIES}
         self.progress = 0.0
@@ -380,21 +366,21 @@ class Server(PairedServer):
         if self.settings.gff:
             for m, site in self._each():
                 self.deliveries[m].advance(weights_of(site.learner))
-        self.progress = (t - 1) / max(1, self.tools.rounds)
+        self.progress = (t - 1) / max(1, self.context.rounds)
         views = super().exchange(t, federation, bank)
         self.receivers = dict.fromkeys(views, self.deliveries["image"].version)
         return views
 
-    def lesson(self, client: str, modality: str, bank: Mapping[ClientTask, Tensor]) -> Lesson:
+    def lesson(self, client: str, modality: str, bank: Mapping[ClientTask, Tensor]) -> FedAFDTargets:
         """I_g and T_g (both: D_cr compares with the other kind), and encoders of the client's own kinds."""
         images, texts = bank["image"].numpy(), bank["text"].numpy()
         if not self.settings.gff:
-            return Lesson(self.name, images, texts, progress=self.progress)
+            return FedAFDTargets(self.name, images, texts, progress=self.progress)
         arrays: dict[str, Array] = {}
         for m in kinds_of(modality):
             parcel = self.deliveries[m].parcel(self.receivers.get(client, 0))
             arrays |= {f"{m}.{k}": v for k, v in parcel.arrays.items()}
-        return Lesson(self.name, images, texts, arrays, parcel.base, parcel.version, self.progress)
+        return FedAFDTargets(self.name, images, texts, arrays, parcel.base, parcel.version, self.progress)
 
     def ensemble(
         self, m: ClientTask, z: Tensor, present: Tensor, bank: Mapping[ClientTask, Tensor]
@@ -433,15 +419,15 @@ class Server(PairedServer):
             delivery.load_state(part_of(tensors, f"{m} sent "))
 
 
-def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
-    return {"hold": (PublicSet, Done), "learn": (Lesson, Views)}
+def _verbs(settings: FedAFDSettings) -> dict[str, tuple[Any, Any]]:
+    return {"hold": (PublicSet, Done), "learn": (FedAFDTargets, Views)}
 
 
 METHOD = Method(
     "fedafd",
-    Settings,
-    Client,
-    Server,
+    FedAFDSettings,
+    FedAFDClient,
+    FedAFDServer,
     _verbs,
     frozenset({"learners", "public"}),
     models=lambda settings, clients: clients.unit(),

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from fedloom.config.models import Frozen
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods.base import Client, Info, Method, Server, ServerContext
-from fedloom.methods.context import Inputs, ClientContext
-from fedloom.config.models import Frozen
+from fedloom.methods.context import ClientContext, Inputs
 from fedloom.models.clients.multimodal import group_of
 
 JOINT = "joint"  # the group of all joint clients, whichever streams they have
@@ -38,7 +38,7 @@ JOINT = "joint"  # the group of all joint clients, whichever streams they have
 Arrays = dict[str, NDArray[Any]]
 
 
-class Settings(Frozen):
+class FedAvgSettings(Frozen):
     """How long clients train between averages."""
 
     private_steps: int = Field(10, ge=0, description="private steps a round (E_loc)")
@@ -50,14 +50,14 @@ class Settings(Frozen):
 
 
 @dataclass(frozen=True)
-class Average:
+class FedAvgAverage:
     """Down: mean parameters."""
 
     parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
 
 
 @dataclass(frozen=True)
-class Update:
+class FedAvgUpdate:
     """Up: a client's parameters, on how many samples, and its mean loss (nats)."""
 
     parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
@@ -65,21 +65,21 @@ class Update:
     loss: float
 
 
-class Client(Client):
+class FedAvgClient(Client):
     """Takes up the average, trains on private data, gives its parameters.
 
     Methods on a part of the parameters define `shares`; those with another loss define `objective`.
     """
 
-    settings: Settings
+    settings: FedAvgSettings
 
-    def fit(self, message: Average | Empty, *, round: int) -> Update:
+    def fit(self, message: FedAvgAverage | Empty, *, round: int) -> FedAvgUpdate:
         """Private steps from the average."""
-        site = self.site
-        if isinstance(message, Average):
+        site = self.context
+        if isinstance(message, FedAvgAverage):
             self.take(message.parameters)
         loss = self.steps(self.objective(), round)
-        return Update(self.parameters(), len(site.private_labels), loss)
+        return FedAvgUpdate(self.parameters(), len(site.private_labels), loss)
 
     def steps(
         self,
@@ -88,13 +88,13 @@ class Client(Client):
         adjust: Callable[[], None] | None = None,
     ) -> float:
         """A round's private steps; their mean loss (nats). adjust: may change each step's gradients."""
-        site, s = self.site, self.settings
+        site, s = self.context, self.settings
         steps = s.private_steps + s.extra_steps
         return site.fit(site.private, steps, objective, round, "private", adjust=adjust) or 0.0
 
     def objective(self) -> Callable[[Inputs, Tensor], Tensor]:
         """The loss of a round's steps: cross-entropy + mu / 2 ||w - w_average||^2 (FedProx, arXiv 1812.06127)."""
-        site, distance = self.site, self.proximal()
+        site, distance = self.context, self.proximal()
         if distance is None:
             return site.task_loss
         return lambda inputs, i: site.task_loss(inputs, i) + distance()
@@ -106,13 +106,11 @@ class Client(Client):
             return None
         trained = [p for _, p in self.trained()]
         start = [p.detach().clone() for p in trained]
-        return lambda: (
-            mu / 2 * torch.stack([(p - a).square().sum().cpu() for p, a in zip(trained, start)]).sum()
-        )
+        return lambda: mu / 2 * torch.stack([(p - a).square().sum().cpu() for p, a in zip(trained, start)]).sum()
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
         """The parameters that are both trained and shared."""
-        named = self.site.learner.named_parameters()
+        named = self.context.learner.named_parameters()
         return [(n, p) for n, p in named if p.requires_grad and self.shares(n)]
 
     def shares(self, name: str) -> bool:
@@ -121,12 +119,12 @@ class Client(Client):
 
     def holds(self, name: str) -> bool:
         """Whether it is of a stream that the client has data for, or of none."""
-        owned = getattr(self.site, "owned", None)
+        owned = getattr(self.context, "owned", None)
         return owned is None or (kind := group_of(name)) is None or kind in owned
 
     def parameters(self) -> Arrays:
         """What is exchanged: of what `shares` says, whatever is a number with a fraction."""
-        state = self.site.learner.state_dict()
+        state = self.context.learner.state_dict()
         shared = {k: v for k, v in state.items() if v.dtype == torch.float32 and self.shares(k)}
         return {k: v.detach().cpu().numpy().copy() for k, v in shared.items()}
 
@@ -134,12 +132,12 @@ class Client(Client):
         """Go on from these. ValueError where they are another architecture's."""
         known = {k: v.shape for k, v in parameters.items() if self.holds(k)}
         if {k: v.shape for k, v in self.parameters().items()} != known:
-            raise ValueError(f"{self.site.name} was sent the parameters of another architecture")
+            raise ValueError(f"{self.context.name} was sent the parameters of another architecture")
         given = {k: torch.from_numpy(np.array(parameters[k])) for k in known}
-        self.site.learner.load_state_dict(given, strict=False)  # counters of batches stay one's own
+        self.context.learner.load_state_dict(given, strict=False)  # counters of batches stay one's own
 
 
-def mean_parameters(updates: Mapping[str, Update]) -> Arrays:
+def mean_parameters(updates: Mapping[str, FedAvgUpdate]) -> Arrays:
     """Mean by number of samples, of each parameter over those who have it, in the order of their names.
 
     Raises:
@@ -157,26 +155,24 @@ def mean_parameters(updates: Mapping[str, Update]) -> Arrays:
     return found
 
 
-class Server(Server):
+class FedAvgServer(Server):
     """An average for each architecture. A client that is away for a round keeps its group's."""
 
-    settings: Settings
+    settings: FedAvgSettings
 
-    def __init__(self, tools: ServerContext, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: FedAvgSettings) -> None:
         super().__init__(tools, settings)
         self.groups: dict[str, Arrays] = {}  # by what the architecture is known by
         self.members: dict[str, str] = {}  # client -> its group
-        self.owned: dict[
-            str, list[str]
-        ] = {}  # joint client -> the streams that it has sent, "" the fusion head
+        self.owned: dict[str, list[str]] = {}  # joint client -> the streams that it has sent, "" the fusion head
         self._model: ClientContext | None = None
 
     def round(self, federation: Federation) -> Info:
         """Averages out, updates in."""
         messages = {k: self.message(k, federation.modality(k)) for k in self.chosen(federation)}
-        replies = federation.ask("fit", messages, timeout=self.tools.timeout, quorum=self.tools.quorum)
-        updates: dict[str, Update] = {r.client: r.message for r in replies if r.ok and r.message.samples > 0}
-        fresh: dict[str, dict[str, Update]] = {}
+        replies = federation.ask("fit", messages, timeout=self.context.timeout, quorum=self.context.quorum)
+        updates: dict[str, FedAvgUpdate] = {r.client: r.message for r in replies if r.ok and r.message.samples > 0}
+        fresh: dict[str, dict[str, FedAvgUpdate]] = {}
         for client in sorted(updates):
             joint = federation.modality(client) == "joint"
             kind = JOINT if joint else known_by(updates[client].parameters)
@@ -203,11 +199,11 @@ class Server(Server):
         number = max(1, round(self.settings.share * len(federation.clients)))
         if number >= len(federation.clients):
             return list(federation.clients)
-        drawn = self.tools.rng(federation.round, "chosen").permutation(len(federation.clients))[:number]
+        drawn = self.context.rng(federation.round, "chosen").permutation(len(federation.clients))[:number]
         names = sorted(federation.clients)  # the order in which they are listed may not matter
         return [names[i] for i in sorted(drawn)]
 
-    def message(self, client: str, modality: str) -> Average | Empty:
+    def message(self, client: str, modality: str) -> FedAvgAverage | Empty:
         """What a client is sent: the parameters that it is known to have; a joint one that is new gets all."""
         group = self.members.get(client, JOINT if modality == "joint" else "")
         if group not in self.groups:
@@ -215,14 +211,14 @@ class Server(Server):
         known = self.groups[group]
         if client in self.owned:
             known = {k: v for k, v in known.items() if (group_of(k) or "") in self.owned[client]}
-        return Average(known)
+        return FedAvgAverage(known)
 
     def shared_model(self) -> ClientContext | None:
         """The joint clients' average; before the first round the weights that they all start from."""
-        if "joint" not in self.tools.modalities or self.tools.learners is None:
+        if "joint" not in self.context.modalities or self.context.learners is None:
             return None
         if self._model is None:
-            self._model = self.tools.learners("joint")
+            self._model = self.context.learners("joint")
             self._model.attach(self.wrap_model)
         given = {k: torch.from_numpy(np.array(v)) for k, v in self.groups.get(JOINT, {}).items()}
         self._model.learner.load_state_dict(given, strict=False)
@@ -258,15 +254,15 @@ def known_by(parameters: Mapping[str, NDArray[Any]]) -> str:
     return blake2b(facts.encode(), digest_size=8).hexdigest()
 
 
-def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
-    return {"fit": ((Average, Empty), Update)}
+def _verbs(settings: FedAvgSettings) -> dict[str, tuple[Any, Any]]:
+    return {"fit": ((FedAvgAverage, Empty), FedAvgUpdate)}
 
 
 METHOD = Method(
     "fedavg",
-    Settings,
-    Client,
-    Server,
+    FedAvgSettings,
+    FedAvgClient,
+    FedAvgServer,
     _verbs,
     uses=frozenset({"learners"}),
     pairs=True,

@@ -44,13 +44,13 @@ from fedloom.functional.infiltration import (
     weak_of,
 )
 from fedloom.methods import fedavg
-from fedloom.methods.multimodal_context import MultimodalContext
 from fedloom.methods.context import Inputs
-from fedloom.models.infiltration import Infiltrated
+from fedloom.methods.multimodal_context import MultimodalContext
 from fedloom.models.clients.multimodal import MultimodalClassifier
+from fedloom.models.infiltration import Infiltrated
 
 
-class Settings(fedavg.Settings):
+class FedCMISettings(fedavg.FedAvgSettings):
     """FedCMI's losses, and how long clients train between averages."""
 
     lambda_s: float = Field(2.0, ge=0, description="weight of each kind's own cross-entropy")
@@ -72,12 +72,8 @@ class Settings(fedavg.Settings):
     self_ce: Literal["both", "weak"] = Field(
         "both", description="which kind's own cross-entropy counts: both, or the batch's weak one"
     )
-    scale_tau2: bool = Field(
-        False, description="multiply the infiltration of a sample by its temperature squared"
-    )
-    self_projector: bool = Field(
-        True, description="false: one projector a kind, pure imitation (an ablation)"
-    )
+    scale_tau2: bool = Field(False, description="multiply the infiltration of a sample by its temperature squared")
+    self_projector: bool = Field(True, description="false: one projector a kind, pure imitation (an ablation)")
     personal_infiltration: bool = Field(
         False, description="infiltration projectors and classifiers stay with the client"
     )
@@ -85,7 +81,7 @@ class Settings(fedavg.Settings):
 
 
 @dataclass(frozen=True)
-class Lesson:
+class FedCMITargets:
     """Down: mean parameters, and rho over all clients' data where dominance is global."""
 
     parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
@@ -93,7 +89,7 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Update:
+class FedCMIUpdate:
     """Up: parameters, on how many samples, the mean loss (nats), and what the client knows of dominance.
 
     first, second: the mean confidence of either kind in the right class, on the client's samples that have both, by the
@@ -110,23 +106,23 @@ class Update:
     flips: float | None = None
 
 
-class Client(fedavg.Client):
+class FedCMIClient(fedavg.FedAvgClient):
     """Trains with infiltration from the model that it was sent."""
 
-    settings: Settings
+    settings: FedCMISettings
 
-    def fit(self, message: Lesson | Empty, *, round: int) -> Update:  # type: ignore[override]
+    def fit(self, message: FedCMITargets | Empty, *, round: int) -> FedCMIUpdate:  # type: ignore[override]
         """A round's private steps."""
-        if isinstance(message, Lesson):
+        if isinstance(message, FedCMITargets):
             self.take(message.parameters)
         teaches = round > self.settings.warmup
         known = self._self_knowledge() if teaches else None
-        rho = message.rho if isinstance(message, Lesson) else None
+        rho = message.rho if isinstance(message, FedCMITargets) else None
         objective = _Objective(self, known, rho)
         loss = self.steps(objective, round)
         first, second = known.means if known is not None else (None, None)
-        samples = len(self.site.private_labels)
-        return Update(self.parameters(), samples, loss, first, second, objective.led, objective.flips)
+        samples = len(self.context.private_labels)
+        return FedCMIUpdate(self.parameters(), samples, loss, first, second, objective.led, objective.flips)
 
     def shares(self, name: str) -> bool:
         """All that the client holds; not the infiltration's parts, where these are personal."""
@@ -135,7 +131,7 @@ class Client(fedavg.Client):
 
     def _self_knowledge(self) -> _Knowledge | None:
         """What the model just received knows of the client's samples that have both kinds; None where it has none."""
-        site = cast(MultimodalContext, self.site)
+        site = cast(MultimodalContext, self.context)
         learner = cast(Infiltrated, site.learner)
         both = site.private["present"].all(1)
         if not both.any():
@@ -166,9 +162,9 @@ class _Knowledge:
 class _Objective:
     """The loss of a round's batches. Counts who was dominant."""
 
-    def __init__(self, client: Client, known: _Knowledge | None, rho: float | None) -> None:
-        self.site, self.s, self.known = client.site, client.settings, known
-        self.learner = cast(Infiltrated, client.site.learner)
+    def __init__(self, client: FedCMIClient, known: _Knowledge | None, rho: float | None) -> None:
+        self.context, self.s, self.known = client.context, client.settings, known
+        self.learner = cast(Infiltrated, client.context.learner)
         self.distance = client.proximal()
         self.rho: float | None = None  # what all batches go by; None: each by its own
         if self.s.dominance != "batch" and known is not None:
@@ -181,7 +177,7 @@ class _Objective:
 
     def __call__(self, inputs: Inputs, index: Tensor) -> Tensor:
         """L of a batch."""
-        learner, labels = self.learner, self.site.private_labels[index]
+        learner, labels = self.learner, self.context.private_labels[index]
         present = inputs["present"]
         h = learner.features(**inputs)
         p = learner.project(h)
@@ -229,28 +225,26 @@ class _Objective:
         return float(np.mean([a != b for a, b in pairs])) if pairs else None
 
 
-class Server(fedavg.Server):
+class FedCMIServer(fedavg.FedAvgServer):
     """Averages by groups; of dominance, the mean over clients by their samples."""
 
-    settings: Settings
+    settings: FedCMISettings
 
-    def __init__(self, tools: Any, settings: Settings) -> None:
+    def __init__(self, tools: Any, settings: FedCMISettings) -> None:
         super().__init__(tools, settings)
         self.rho: float | None = None
 
-    def message(self, client: str, modality: str) -> Lesson | Empty:  # type: ignore[override]
+    def message(self, client: str, modality: str) -> FedCMITargets | Empty:  # type: ignore[override]
         """The average of what the client has, and who is dominant where all clients decide that."""
         average = super().message(client, modality)
         if isinstance(average, Empty):
             return average
-        return Lesson(average.parameters, self.rho if self.settings.dominance == "global" else None)
+        return FedCMITargets(average.parameters, self.rho if self.settings.dominance == "global" else None)
 
-    def hear(self, updates: Mapping[str, Update]) -> dict[str, float | None]:
+    def hear(self, updates: Mapping[str, FedCMIUpdate]) -> dict[str, float | None]:
         """Takes up what clients say of dominance; how often the first kind led, and how often that flipped."""
         told = [updates[k] for k in sorted(updates)]
-        knowing = [
-            (u.samples, u.first, u.second) for u in told if u.first is not None and u.second is not None
-        ]
+        knowing = [(u.samples, u.first, u.second) for u in told if u.first is not None and u.second is not None]
         if knowing:
             first, second = (sum(row[0] * row[i] for row in knowing) for i in (1, 2))
             self.rho = float(first / (second + 1e-8))
@@ -275,7 +269,7 @@ class Server(fedavg.Server):
         self.rho = float(np.asarray(tensors["rho"])[0]) if "rho" in tensors else None
 
 
-def wrap_model(learner: nn.Module, settings: Settings) -> nn.Module:
+def wrap_model(learner: nn.Module, settings: FedCMISettings) -> nn.Module:
     """The learner with projectors and classifiers, whose first weights are the same wherever they are made."""
     from fedloom.seeding import global_torch_stream
 
@@ -283,16 +277,16 @@ def wrap_model(learner: nn.Module, settings: Settings) -> nn.Module:
         return Infiltrated(cast(MultimodalClassifier, learner), settings.layers, self_projector=settings.self_projector)
 
 
-def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
-    return {"fit": ((Lesson, Empty), Update)}
+def _verbs(settings: FedCMISettings) -> dict[str, tuple[Any, Any]]:
+    return {"fit": ((FedCMITargets, Empty), FedCMIUpdate)}
 
 
 METHOD = replace(
     fedavg.METHOD,
     name="fedcmi",
-    settings=Settings,
-    client=Client,
-    server=Server,
+    settings=FedCMISettings,
+    client=FedCMIClient,
+    server=FedCMIServer,
     verbs=_verbs,
     wrap_model=wrap_model,
     single=False,

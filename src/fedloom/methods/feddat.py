@@ -41,8 +41,8 @@ from fedloom.federation.base import Federation
 from fedloom.functional.distillation import divergence
 from fedloom.methods import fedavg
 from fedloom.methods.base import Info, Method, ServerContext
-from fedloom.methods.fedavg import Arrays
 from fedloom.methods.context import Inputs, load_optimizer_state, optimizer_state
+from fedloom.methods.fedavg import Arrays
 from fedloom.models.clients.adapters import Adapted, Adds, Bottleneck
 from fedloom.models.device import place_of
 from fedloom.models.fit import adamw, fit, index_batches, load_arrays, state_arrays
@@ -50,7 +50,7 @@ from fedloom.models.pictures import to_float
 from fedloom.seeding import global_torch_stream
 
 
-class Settings(fedavg.Settings):
+class FedDATSettings(fedavg.FedAvgSettings):
     """FedAvg's; the adapters' width; how the decoder's maps are trained."""
 
     rank: int = Field(8, ge=1, description="width of an adapter's bottleneck")
@@ -78,7 +78,7 @@ class Three(nn.Module):
         return said
 
 
-def wrap_model(learner: nn.Module, settings: Settings) -> nn.Module:
+def wrap_model(learner: nn.Module, settings: FedDATSettings) -> nn.Module:
     """Each block's adapter becomes three. ValueError for a learner without adapters (clients' `tune`)."""
     if not isinstance(learner, Adapted):
         raise ValueError("FedDAT needs a model with adapters: tune = 'adapters'")
@@ -96,10 +96,10 @@ def hear(learner: Any, which: Literal["shared", "teacher"]) -> None:
 # ------------------------------------------------------------------------------------------------------ the client
 
 
-class Client(fedavg.Client):
+class FedDATClient(fedavg.FedAvgClient):
     """Trains A_0 and A_1 against one another; gives A_1."""
 
-    settings: Settings
+    settings: FedDATSettings
 
     def shares(self, name: str) -> bool:
         """A_1."""
@@ -107,7 +107,7 @@ class Client(fedavg.Client):
 
     def objective(self) -> Callable[[Inputs, Tensor], Tensor]:
         """L_0 + L_1, from a new A_2."""
-        site, t = self.site, self.settings.temperature
+        site, t = self.context, self.settings.temperature
         for three in site.learner.adapters:  # type: ignore[union-attr]
             assert isinstance(three, Three)
             three.frozen.load_state_dict(three.shared.state_dict())
@@ -144,9 +144,7 @@ class Decoder(nn.Module):
         for leave in self.leave:
             nn.init.zeros_(leave.weight)  # type: ignore[arg-type]
             nn.init.zeros_(leave.bias)  # type: ignore[arg-type]
-        self.adapters = nn.ModuleList([Bottleneck(width, rank) for _ in range(adapters)]).requires_grad_(
-            False
-        )
+        self.adapters = nn.ModuleList([Bottleneck(width, rank) for _ in range(adapters)]).requires_grad_(False)
         says = [_Says(self, i) for i in range(len(channels))]
         self._says = says  # hooks own no module, and neither does a list
         for i, block in enumerate(ups):
@@ -167,18 +165,16 @@ class _Says:
         return self.decoder.say(self.i, h)
 
 
-class Server(fedavg.Server):
+class FedDATServer(fedavg.FedAvgServer):
     """Averages A_1; sets the average into the generator."""
 
-    settings: Settings
+    settings: FedDATSettings
 
-    def __init__(self, tools: ServerContext, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: FedDATSettings) -> None:
         super().__init__(tools, settings)
         self.decoder: Decoder | None = None
         if settings.decoder and tools.public is None:
-            raise BadInput(
-                "FedDAT's decoder learns from the generic part, and this data set has none: decoder=false"
-            )
+            raise BadInput("FedDAT's decoder learns from the generic part, and this data set has none: decoder=false")
         if settings.decoder and (family := getattr(tools.generator, "family", "pixel")) != "pixel":
             raise BadInput(
                 f"FedDAT's decoder is for the embedded kind of generator, this one is {family}: decoder=false"
@@ -212,18 +208,16 @@ class Server(fedavg.Server):
         if len({v.shape for v in downs}) != 1:
             raise BadInput("FedDAT's decoder needs adapters of one width in all blocks: decoder=false")
         rank, width = downs[0].shape
-        self.tools.generator.touched()
-        unet = self.tools.generator.unet.requires_grad_(False)
-        with global_torch_stream(self.tools.seed, "server", "decoder"):
+        self.context.generator.touched()
+        unet = self.context.generator.unet.requires_grad_(False)
+        with global_torch_stream(self.context.seed, "server", "decoder"):
             decoder = Decoder(unet, len(downs), width, rank).to(place_of(unet))
-        self.optimizer = adamw(
-            [*decoder.enter.parameters(), *decoder.leave.parameters()], self.settings.tune_rate, 0.0
-        )
+        self.optimizer = adamw([*decoder.enter.parameters(), *decoder.leave.parameters()], self.settings.tune_rate, 0.0)
         return decoder
 
     def _tune(self, t: int) -> float | None:
         """Steps of the maps on the generic part: its pictures under their captions."""
-        s, tools, generic = self.settings, self.tools, self.tools.public
+        s, tools, generic = self.settings, self.context, self.context.public
         rng, draws = tools.rng(t, "decoder"), tools.draws(t, "decoder")
 
         def objective(index: NDArray[np.int64]) -> Tensor:
@@ -259,12 +253,21 @@ def _plain(average: Mapping[str, NDArray[Any]]) -> Arrays:
     return {k.removeprefix("adapters.").replace(".shared.", "."): np.asarray(v) for k, v in average.items()}
 
 
-def _models(settings: Settings, clients: ClientsSettings) -> ClientsSettings:
+def _models(settings: FedDATSettings, clients: ClientsSettings) -> ClientsSettings:
     return clients.alike("adapters", settings.rank)
 
 
-def _tools(settings: Settings) -> frozenset[str]:
+def _tools(settings: FedDATSettings) -> frozenset[str]:
     return frozenset({"generator", "public"}) if settings.decoder else frozenset()
 
 
-METHOD = Method("feddat", Settings, Client, Server, fedavg.METHOD.verbs, _tools, models=_models, wrap_model=wrap_model)
+METHOD = Method(
+    "feddat",
+    FedDATSettings,
+    FedDATClient,
+    FedDATServer,
+    fedavg.METHOD.verbs,
+    _tools,
+    models=_models,
+    wrap_model=wrap_model,
+)

@@ -27,20 +27,27 @@ from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.distillation import divergence
 from fedloom.functional.ensemble import weighted_consensus
 from fedloom.methods.base import Done, Method
-from fedloom.methods.replies import ClientOutputs
-from fedloom.methods.shared_samples import Samples, SharedClient, SharedServer, Aggregate, answered, needs
-from fedloom.methods.shared_messages import ASKED, Logits, SharedSettings
 from fedloom.methods.context import Inputs
+from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.shared_messages import ASKED, SharedLogits, SharedSettings
+from fedloom.methods.shared_samples import (
+    Aggregate,
+    SharedClient,
+    SharedSamples,
+    SharedServer,
+    answered,
+    needs,
+)
 
 
-class Settings(SharedSettings):
+class FedETSettings(SharedSettings):
     """With the weight of the diversity term."""
 
     lambda_d: float = Field(0.05, ge=0, description="weight of the KL to the clients that disagree")
 
 
 @dataclass(frozen=True)
-class Consensus:
+class FedETConsensus:
     """Down: which samples somebody answered, the labels of those, and the scores of who disagrees (zero: nobody)."""
 
     kept: Annotated[NDArray[Any], Wire("bool", ("S",))]
@@ -48,16 +55,16 @@ class Consensus:
     diversity: Annotated[NDArray[Any], Wire("float32", ("M", "C"))]
 
 
-class Client(SharedClient):
+class FedETClient(SharedClient):
     """Learns the consensus, and a little of what speaks against it."""
 
-    settings: Settings
+    settings: FedETSettings
 
-    def answer(self, z: Tensor, logits: Tensor) -> Logits:
+    def answer(self, z: Tensor, logits: Tensor) -> SharedLogits:
         """l_k(x)."""
-        return Logits(logits.numpy())
+        return SharedLogits(logits.numpy())
 
-    def targets(self, message: Consensus, kept: Tensor) -> dict[str, Tensor]:
+    def targets(self, message: FedETConsensus, kept: Tensor) -> dict[str, Tensor]:
         """y and L_div."""
         return {
             "labels": torch.from_numpy(message.labels).long(),
@@ -66,7 +73,7 @@ class Client(SharedClient):
 
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """CE(f, y) + lambda_d KL(softmax(L_div) || softmax(f)), without the second where all agree"""
-        logits = self.site.learner(**views)
+        logits = self.context.learner(**views)
         loss = F.cross_entropy(logits, pool["labels"][i])
         against = pool["diversity"][i]
         apart = against.any(1)
@@ -76,23 +83,21 @@ class Client(SharedClient):
         return loss
 
 
-class Server(SharedServer):
+class FedETServer(SharedServer):
     """Weighs by variance."""
 
     formula = "fed-et"
 
-    def judge(self, t: int, federation: Federation, samples: Samples, opinions: ClientOutputs) -> Aggregate:
+    def judge(self, t: int, federation: Federation, samples: SharedSamples, opinions: ClientOutputs) -> Aggregate:
         """alpha_k, L, y, L_div."""
         found = weighted_consensus(opinions.logits, opinions.modalities, opinions.present)
         kept = found.labels >= 0
-        lesson = Consensus(
-            kept.numpy(), found.labels[kept].to(torch.int32).numpy(), found.diversity[kept].numpy()
-        )
+        lesson = FedETConsensus(kept.numpy(), found.labels[kept].to(torch.int32).numpy(), found.diversity[kept].numpy())
         return Aggregate(found.labels, dict.fromkeys(answered(opinions), lesson))
 
 
-def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
-    return {"infer": (ASKED, Logits), "learn": (Consensus, Done)}
+def _verbs(settings: FedETSettings) -> dict[str, tuple[Any, Any]]:
+    return {"infer": (ASKED, SharedLogits), "learn": (FedETConsensus, Done)}
 
 
-METHOD = Method("fed-et", Settings, Client, Server, _verbs, needs)
+METHOD = Method("fed-et", FedETSettings, FedETClient, FedETServer, _verbs, needs)

@@ -34,15 +34,15 @@ from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.distillation import divergence
 from fedloom.functional.ensemble import grouped, knowing_weights
 from fedloom.methods.base import Done, Method, ServerContext
+from fedloom.methods.context import ClientContext, Inputs, load_optimizer_state, optimizer_state
 from fedloom.methods.replies import ClientOutputs
-from fedloom.methods.shared_samples import INPUTS, Samples, SharedClient, SharedServer, Aggregate, needs
-from fedloom.methods.shared_messages import ASKED, Logits, SharedSettings
-from fedloom.methods.context import Inputs, ClientContext, load_optimizer_state, optimizer_state
+from fedloom.methods.shared_messages import ASKED, SharedLogits, SharedSettings
+from fedloom.methods.shared_samples import INPUTS, Aggregate, SharedClient, SharedSamples, SharedServer, needs
 from fedloom.methods.tuning import Pool
 from fedloom.models.fit import load_arrays, part_of, state_arrays
 
 
-class Settings(SharedSettings):
+class FedGEMSSettings(SharedSettings):
     """With the say of the label, and the server model's steps."""
 
     epsilon: float = Field(
@@ -52,7 +52,7 @@ class Settings(SharedSettings):
 
 
 @dataclass(frozen=True)
-class Teaching:
+class FedGEMSTargets:
     """Down: the server's scores and the labels of all samples; kept: all."""
 
     kept: Annotated[NDArray[Any], Wire("bool", ("S",))]
@@ -70,16 +70,16 @@ def blend(logits: Tensor, labels: Tensor, teacher: Tensor, taught: Tensor, epsil
     return torch.where(taught, epsilon * known + (1 - epsilon) * kl, known).mean()
 
 
-class Client(SharedClient):
+class FedGEMSClient(SharedClient):
     """Learns from the server's model."""
 
-    settings: Settings
+    settings: FedGEMSSettings
 
-    def answer(self, z: Tensor, logits: Tensor) -> Logits:
+    def answer(self, z: Tensor, logits: Tensor) -> SharedLogits:
         """l_k(x), of the samples that the server asked about."""
-        return Logits(logits.numpy())
+        return SharedLogits(logits.numpy())
 
-    def targets(self, message: Teaching, kept: Tensor) -> dict[str, Tensor]:
+    def targets(self, message: FedGEMSTargets, kept: Tensor) -> dict[str, Tensor]:
         """y and f_S(x)."""
         return {
             "labels": torch.from_numpy(message.labels).long(),
@@ -89,17 +89,17 @@ class Client(SharedClient):
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """eps CE(f_k, y) + (1 - eps) KL(f_S || f_k)"""
         taught = torch.ones(len(i), dtype=torch.bool)
-        logits = self.site.learner(**views)
+        logits = self.context.learner(**views)
         return blend(logits, pool["labels"][i], pool["scores"][i], taught, self.settings.epsilon)
 
 
-class Server(SharedServer):
+class FedGEMSServer(SharedServer):
     """A classifier for each modality, and what it knows of each sample."""
 
-    settings: Settings
+    settings: FedGEMSSettings
     formula = "fedgems"
 
-    def __init__(self, tools: ServerContext, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: FedGEMSSettings) -> None:
         super().__init__(tools, settings)
         if tools.learners is None:
             raise BadInput("FedGEMS needs models on the server, and this run has none")
@@ -108,11 +108,11 @@ class Server(SharedServer):
         self.pools = {m: Pool(rounds) for m in self.models}
         self.stored: dict[ClientTask, Tensor] = {}  # of a public set: scores of when it was right, else NaN
 
-    def judge(self, t: int, federation: Federation, samples: Samples, opinions: ClientOutputs) -> Aggregate:
+    def judge(self, t: int, federation: Federation, samples: SharedSamples, opinions: ClientOutputs) -> Aggregate:
         """Selective fusion, modality by modality."""
         labels = torch.from_numpy(samples.labels)
         losses: dict[str, float | None] = {}
-        lessons: dict[str, Teaching] = {}
+        lessons: dict[str, FedGEMSTargets] = {}
         taught = []
         for m, site in self.models.items():
             inputs = site.inputs(samples.images if m == "image" else samples.texts)
@@ -129,7 +129,7 @@ class Server(SharedServer):
             taught.append(torch.where((has | known)[:, None], teacher, own).softmax(1))
             self.pools[m].add({**inputs, "labels": labels, "teacher": teacher, "taught": guided})
             losses[f"server {m}"] = self._train(m, t)
-            message = Teaching(
+            message = FedGEMSTargets(
                 np.ones(len(samples), dtype=np.bool_),
                 samples.labels.astype(np.int32),
                 _scores(site, inputs).numpy(),
@@ -138,18 +138,19 @@ class Server(SharedServer):
         return Aggregate(torch.stack(taught).mean(0).argmax(1), lessons, losses=losses)
 
     def ask(
-        self, federation: Federation, samples: Samples, wanted: Mapping[str, NDArray[np.bool_]] | None = None
+        self,
+        federation: Federation,
+        samples: SharedSamples,
+        wanted: Mapping[str, NDArray[np.bool_]] | None = None,
     ) -> ClientOutputs:
         """Only about samples that the model of the clients' modality gets wrong and has no stored scores of."""
         labels, masks = torch.from_numpy(samples.labels), {}
         for m, site in self.models.items():
             own = _scores(site, site.inputs(samples.images if m == "image" else samples.texts))
-            has = (
-                torch.isfinite(self.stored[m]).all(1) if m in self.stored else torch.zeros(len(labels)).bool()
-            )
+            has = torch.isfinite(self.stored[m]).all(1) if m in self.stored else torch.zeros(len(labels)).bool()
             masks[str(m)] = ((own.argmax(1) != labels) & ~has).numpy()
         replies = self.question(federation, samples, masks)
-        return ClientOutputs.scattered(replies, masks, len(self.tools.class_names))
+        return ClientOutputs.scattered(replies, masks, len(self.context.class_names))
 
     def _ensemble(self, opinions: ClientOutputs, m: ClientTask, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of those of modality m that are right, (S, C), and whether there is one, (S,)."""
@@ -164,9 +165,7 @@ class Server(SharedServer):
         inputs = {key: pool[key] for key in pool if key in INPUTS}
 
         def loss(views: Inputs, i: Tensor) -> Tensor:
-            return blend(
-                site.learner(**views), pool["labels"][i], pool["teacher"][i], pool["taught"][i], s.epsilon
-            )
+            return blend(site.learner(**views), pool["labels"][i], pool["teacher"][i], pool["taught"][i], s.epsilon)
 
         steps = s.steps_on(len(pool["labels"]), s.server_steps, site.batch)
         return site.fit(inputs, steps, loss, t, "fusion")
@@ -195,15 +194,15 @@ def _scores(site: ClientContext, inputs: Inputs) -> Tensor:
     return site.look(inputs)[1]
 
 
-def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
-    return {"infer": (ASKED, Logits), "learn": (Teaching, Done)}
+def _verbs(settings: FedGEMSSettings) -> dict[str, tuple[Any, Any]]:
+    return {"infer": (ASKED, SharedLogits), "learn": (FedGEMSTargets, Done)}
 
 
 METHOD = Method(
     "fedgems",
-    Settings,
-    Client,
-    Server,
+    FedGEMSSettings,
+    FedGEMSClient,
+    FedGEMSServer,
     _verbs,
     lambda settings: needs(settings) | {"learners"},
 )

@@ -37,6 +37,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
+from fedloom.config.models import Frozen
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
@@ -46,7 +47,6 @@ from fedloom.methods.base import Client, Info, Method, Server, ServerContext
 from fedloom.models.clients.adapters import Adapted, put
 from fedloom.models.fit import load_arrays, state_arrays
 from fedloom.models.hypernetwork import Graph, Hypernetwork, architecture
-from fedloom.config.models import Frozen
 from fedloom.seeding import global_torch_stream
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 Arrays = dict[str, NDArray[Any]]
 
 
-class Settings(Frozen):
+class FedMBridgeSettings(Frozen):
     """The hypernetwork, the adapters, and how long clients train between its steps."""
 
     rank: int = Field(8, ge=1, description="r, width of an adapter's bottleneck")
@@ -72,7 +72,7 @@ class Settings(Frozen):
 
 
 @dataclass(frozen=True)
-class Architecture:
+class FedMBridgeArchitecture:
     """Up: what a client's model is made of, node by node: `models.hypernetwork.KINDS`, and width."""
 
     kinds: Annotated[NDArray[Any], Wire("int32", ("V",))]
@@ -80,14 +80,14 @@ class Architecture:
 
 
 @dataclass(frozen=True)
-class Adapters:
+class FedMBridgeAdapters:
     """Down: theta_k, block by block: weight and bias of `down`, weight and bias of `up`."""
 
     values: Annotated[NDArray[Any], Wire("float32", ("P",))]
 
 
 @dataclass(frozen=True)
-class Update:
+class FedMBridgeUpdate:
     """Up: theta~_k in the same order, and the client's mean loss (nats)."""
 
     values: Annotated[NDArray[Any], Wire("float32", ("P",))]
@@ -97,7 +97,7 @@ class Update:
 # --------------------------------------------------------------------------------------------------------- client
 
 
-def wrap_model(learner: nn.Module, settings: Settings) -> nn.Module:
+def wrap_model(learner: nn.Module, settings: FedMBridgeSettings) -> nn.Module:
     """The learner with an adapter after each block, which says nothing at first."""
     if isinstance(learner, Adapted):
         raise BadInput(
@@ -106,20 +106,20 @@ def wrap_model(learner: nn.Module, settings: Settings) -> nn.Module:
     return Adapted(learner, settings.rank)
 
 
-class Client(Client):
+class FedMBridgeClient(Client):
     """Trains from the adapters that it is sent."""
 
-    settings: Settings
+    settings: FedMBridgeSettings
 
-    def describe(self, message: Empty, *, round: int) -> Architecture:
+    def describe(self, message: Empty, *, round: int) -> FedMBridgeArchitecture:
         """The architecture of this client's model."""
-        learner = cast(Adapted, self.site.learner)
-        kinds, widths = architecture(learner.bare, self.site.modality)
-        return Architecture(kinds, widths)
+        learner = cast(Adapted, self.context.learner)
+        kinds, widths = architecture(learner.bare, self.context.modality)
+        return FedMBridgeArchitecture(kinds, widths)
 
-    def fit(self, message: Adapters, *, round: int) -> Update:
+    def fit(self, message: FedMBridgeAdapters, *, round: int) -> FedMBridgeUpdate:
         """Private steps of backbone, head and adapters from theta_k: cross-entropy."""
-        site, s = self.site, self.settings
+        site, s = self.context, self.settings
         adapters = cast(Adapted, site.learner).adapters
         own = sum(p.numel() for p in adapters.parameters())
         if len(message.values) != own:
@@ -128,7 +128,7 @@ class Client(Client):
 
         loss = site.train_private(s.private_steps + s.extra_steps, round)
         values = parameters_to_vector(adapters.parameters()).detach().numpy().copy()
-        return Update(values, loss or 0.0)
+        return FedMBridgeUpdate(values, loss or 0.0)
 
 
 # ----------------------------------------------------------------------------------------------------------- step
@@ -162,17 +162,17 @@ def follow(
 # --------------------------------------------------------------------------------------------------------- server
 
 
-class Server(Server):
+class FedMBridgeServer(Server):
     """The hypernetwork, and each client's architecture and code."""
 
-    settings: Settings
+    settings: FedMBridgeSettings
 
-    def __init__(self, tools: ServerContext, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: FedMBridgeSettings) -> None:
         super().__init__(tools, settings)
         with global_torch_stream(tools.seed, "server", "hypernetwork"):
             s = settings
             self.hypernetwork = Hypernetwork(s.rank, s.widest, s.latent, s.code, s.hidden)
-        self.architectures: dict[str, Architecture] = {}
+        self.architectures: dict[str, FedMBridgeArchitecture] = {}
         self.graphs: dict[str, Graph] = {}
         self.codes: dict[str, Tensor] = {}
 
@@ -182,9 +182,9 @@ class Server(Server):
         sent = {k: self.adapters(k) for k in federation.clients if k in self.graphs}
         if not sent:
             return Info(losses={"clients": None})
-        messages = {k: Adapters(theta.numpy()) for k, theta in sent.items()}
-        quorum = None if self.tools.quorum is None else min(self.tools.quorum, len(sent))
-        replies = federation.ask("fit", messages, timeout=self.tools.timeout, quorum=quorum)
+        messages = {k: FedMBridgeAdapters(theta.numpy()) for k, theta in sent.items()}
+        quorum = None if self.context.quorum is None else min(self.context.quorum, len(sent))
+        replies = federation.ask("fit", messages, timeout=self.context.timeout, quorum=quorum)
         updates = {r.client: r.message for r in replies if r.ok and _fits(r, len(sent[r.client]))}
         moved = {k: torch.from_numpy(updates[k].values) - sent[k] for k in sorted(updates)}
         follow(self.hypernetwork, self.graphs, self.codes, moved, self.settings.eta, self.settings.eta_code)
@@ -202,18 +202,18 @@ class Server(Server):
         new = {k: Empty() for k in federation.clients if k not in self.graphs}
         if not new:
             return
-        for r in federation.ask("describe", new, timeout=self.tools.timeout):
+        for r in federation.ask("describe", new, timeout=self.context.timeout):
             if r.ok:
                 try:
                     self._know(r.client, r.message)
                 except BadInput as error:
                     log.warning("round %d: %s is left out: %s", r.round, r.client, error)
 
-    def _know(self, client: str, said: Architecture) -> None:
+    def _know(self, client: str, said: FedMBridgeArchitecture) -> None:
         s = self.settings
         self.graphs[client] = Graph(said.kinds, said.widths, s.rank, s.widest)
         self.architectures[client] = said
-        self.codes[client] = torch.randn(s.code, generator=self.tools.draws("code", client))
+        self.codes[client] = torch.randn(s.code, generator=self.context.draws("code", client))
 
     def state(self) -> Arrays:
         """Hypernetwork, architectures and codes."""
@@ -233,7 +233,10 @@ class Server(Server):
         for name, value in tensors.items():
             what, _, k = name.partition(" ")
             if what == "code":
-                self._know(k, Architecture(np.array(tensors[f"kinds {k}"]), np.array(tensors[f"widths {k}"])))
+                self._know(
+                    k,
+                    FedMBridgeArchitecture(np.array(tensors[f"kinds {k}"]), np.array(tensors[f"widths {k}"])),
+                )
                 self.codes[k] = torch.from_numpy(np.array(value))
 
 
@@ -244,8 +247,8 @@ def _fits(reply: Reply, numbers: int) -> bool:
     return got == numbers
 
 
-def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
-    return {"describe": (Empty, Architecture), "fit": (Adapters, Update)}
+def _verbs(settings: FedMBridgeSettings) -> dict[str, tuple[Any, Any]]:
+    return {"describe": (Empty, FedMBridgeArchitecture), "fit": (FedMBridgeAdapters, FedMBridgeUpdate)}
 
 
-METHOD = Method("fedmbridge", Settings, Client, Server, _verbs, wrap_model=wrap_model)
+METHOD = Method("fedmbridge", FedMBridgeSettings, FedMBridgeClient, FedMBridgeServer, _verbs, wrap_model=wrap_model)

@@ -24,53 +24,60 @@ from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.ensemble import modality_mean
 from fedloom.methods.base import Done, Method
-from fedloom.methods.replies import ClientOutputs
-from fedloom.methods.shared_samples import Samples, SharedClient, SharedServer, Aggregate, answered, needs
-from fedloom.methods.shared_messages import ASKED, Logits, SharedSettings
 from fedloom.methods.context import Inputs
+from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.shared_messages import ASKED, SharedLogits, SharedSettings
+from fedloom.methods.shared_samples import (
+    Aggregate,
+    SharedClient,
+    SharedSamples,
+    SharedServer,
+    answered,
+    needs,
+)
 
 
 @dataclass(frozen=True)
-class Consensus:
+class FedMDConsensus:
     """Down: which samples somebody answered, and the mean scores of those."""
 
     kept: Annotated[NDArray[Any], Wire("bool", ("S",))]
     scores: Annotated[NDArray[Any], Wire("float32", ("M", "C"))]
 
 
-class Client(SharedClient):
+class FedMDClient(SharedClient):
     """Digest, then revisit."""
 
-    def answer(self, z: Tensor, logits: Tensor) -> Logits:
+    def answer(self, z: Tensor, logits: Tensor) -> SharedLogits:
         """f_k(x_i)."""
-        return Logits(logits.numpy())
+        return SharedLogits(logits.numpy())
 
-    def targets(self, message: Consensus, kept: Tensor) -> dict[str, Tensor]:
+    def targets(self, message: FedMDConsensus, kept: Tensor) -> dict[str, Tensor]:
         """L_i."""
         return {"scores": torch.from_numpy(message.scores)}
 
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """mean |f_k(x_i) - L_i|"""
-        scores: Tensor = self.site.learner(**views)
+        scores: Tensor = self.context.learner(**views)
         return (scores - pool["scores"][i]).abs().mean()
 
 
-class Server(SharedServer):
+class FedMDServer(SharedServer):
     """Averages."""
 
     formula = "fedmd"
 
-    def judge(self, t: int, federation: Federation, samples: Samples, opinions: ClientOutputs) -> Aggregate:
+    def judge(self, t: int, federation: Federation, samples: SharedSamples, opinions: ClientOutputs) -> Aggregate:
         """L_i = mean over k of l_i^k."""
         scores = modality_mean(opinions.logits, opinions.modalities, opinions.present)
         kept = opinions.present.any(0)
-        lesson = Consensus(kept.numpy(), scores[kept].numpy())
+        lesson = FedMDConsensus(kept.numpy(), scores[kept].numpy())
         labels = scores.argmax(1).masked_fill(~kept, -1)
         return Aggregate(labels, dict.fromkeys(answered(opinions), lesson))
 
 
 def _verbs(settings: SharedSettings) -> dict[str, tuple[Any, Any]]:
-    return {"infer": (ASKED, Logits), "learn": (Consensus, Done)}
+    return {"infer": (ASKED, SharedLogits), "learn": (FedMDConsensus, Done)}
 
 
-METHOD = Method("fedmd", SharedSettings, Client, Server, _verbs, needs)
+METHOD = Method("fedmd", SharedSettings, FedMDClient, FedMDServer, _verbs, needs)

@@ -27,22 +27,27 @@ from fedloom.functional.distillation import divergence
 from fedloom.functional.ensemble import modality_mean
 from fedloom.functional.fusion import mean_over
 from fedloom.methods.base import Done, Method
+from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.shared_messages import (
+    ASKED,
+    LabelledRepresentations,
+    SharedRepresentations,
+    SharedSettings,
+)
 from fedloom.methods.shared_samples import (
-    Samples,
-    SharedClient,
-    SharedServer,
     Aggregate,
+    SharedClient,
+    SharedSamples,
+    SharedServer,
     answered,
     labels_of,
     majority,
     needs,
 )
-from fedloom.methods.shared_messages import ASKED, Labelled, Representations, SharedSettings
-from fedloom.methods.context import Inputs, ClientContext, rows
 
 
-class Settings(SharedSettings):
+class FedMEKTSettings(SharedSettings):
     """With the weight and the temperature of the transfer."""
 
     kl_weight: float = Field(0.1, ge=0, description="a, weight of the embedding transfer")
@@ -51,40 +56,40 @@ class Settings(SharedSettings):
 
 
 @dataclass(frozen=True)
-class Mean:
+class FedMEKTMean:
     """Down: which samples somebody answered, and the mean representations of those."""
 
     kept: Annotated[NDArray[Any], Wire("bool", ("S",))]
     representations: Annotated[NDArray[Any], Wire("float32", ("M", "D"))]
 
 
-class Client(SharedClient):
+class FedMEKTClient(SharedClient):
     """Private data and embedding transfer, in the same steps."""
 
-    settings: Settings
+    settings: FedMEKTSettings
 
-    def __init__(self, site: ClientContext, settings: Settings) -> None:
+    def __init__(self, site: ClientContext, settings: FedMEKTSettings) -> None:
         super().__init__(site, settings)
         self._private = site.rng("shared", "private")
 
-    def answer(self, z: Tensor, logits: Tensor) -> Labelled | Representations:
+    def answer(self, z: Tensor, logits: Tensor) -> LabelledRepresentations | SharedRepresentations:
         """e_k(x_i), with the label where a generator is to be tuned."""
         if self.settings.shared == "public":
-            return Representations(torch.nan_to_num(z).numpy())
-        return Labelled(torch.nan_to_num(z).numpy(), labels_of(logits))
+            return SharedRepresentations(torch.nan_to_num(z).numpy())
+        return LabelledRepresentations(torch.nan_to_num(z).numpy(), labels_of(logits))
 
-    def targets(self, message: Mean, kept: Tensor) -> dict[str, Tensor]:
+    def targets(self, message: FedMEKTMean, kept: Tensor) -> dict[str, Tensor]:
         """The mean."""
         return {"mean": torch.from_numpy(message.representations)}
 
     def study(self, round: int) -> float | None:
         """L in every step; and the private steps that other methods take after theirs, so that all take as many."""
-        self._private = self.site.rng(round, "shared", "private")
+        self._private = self.context.rng(round, "shared", "private")
         return super().study(round)
 
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """CE on private data + a KL(softmax(e_k / T) || softmax(mean / T))"""
-        site, s = self.site, self.settings
+        site, s = self.context, self.settings
         own = torch.from_numpy(self._private.integers(0, len(site.private_labels), len(i)))
         private = site.task_loss(rows(site.private, own), own)
         z = site.learner.encode(**views)  # type: ignore[operator]
@@ -92,13 +97,13 @@ class Client(SharedClient):
         return private + s.kl_weight * transfer
 
 
-class Server(SharedServer):
+class FedMEKTServer(SharedServer):
     """Averages."""
 
-    settings: Settings
+    settings: FedMEKTSettings
     formula = "fedmekt"
 
-    def judge(self, t: int, federation: Federation, samples: Samples, opinions: ClientOutputs) -> Aggregate:
+    def judge(self, t: int, federation: Federation, samples: SharedSamples, opinions: ClientOutputs) -> Aggregate:
         """The mean over clients; labels by unweighted majority."""
         present = opinions.present
         if not len(present):
@@ -109,14 +114,14 @@ class Server(SharedServer):
             else mean_over(opinions.representations, present)
         )
         kept = present.any(0)
-        labels = majority(opinions, len(self.tools.class_names), samples.labels)
-        lesson = Mean(kept.numpy(), mean[kept].numpy())
+        labels = majority(opinions, len(self.context.class_names), samples.labels)
+        lesson = FedMEKTMean(kept.numpy(), mean[kept].numpy())
         return Aggregate(labels, dict.fromkeys(answered(opinions), lesson), mean)
 
 
-def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
-    answer = Representations if settings.shared == "public" else Labelled
-    return {"infer": (ASKED, answer), "learn": (Mean, Done)}
+def _verbs(settings: FedMEKTSettings) -> dict[str, tuple[Any, Any]]:
+    answer = SharedRepresentations if settings.shared == "public" else LabelledRepresentations
+    return {"infer": (ASKED, answer), "learn": (FedMEKTMean, Done)}
 
 
-METHOD = Method("fedmekt", Settings, Client, Server, _verbs, needs)
+METHOD = Method("fedmekt", FedMEKTSettings, FedMEKTClient, FedMEKTServer, _verbs, needs)

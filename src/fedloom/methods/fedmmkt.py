@@ -35,18 +35,18 @@ from fedloom.functional.distillation import align_loss
 from fedloom.functional.fusion import fuse_logits, fuse_modalities, fuse_views, mean_over
 from fedloom.functional.voting import label_vote, quorum_filter
 from fedloom.methods.base import Client, Done, Info, LabelInfo, Method, Server, ServerContext
+from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.fedmmkt_messages import (
-    Captions,
-    Lesson,
-    Logits,
-    Opinion,
-    Pictures,
-    ViewedOpinion,
+    FedMMKTCaptions,
+    FedMMKTLogits,
+    FedMMKTOutputs,
+    FedMMKTPictures,
+    FedMMKTTargets,
+    FedMMKTViewedOutputs,
     verbs,
 )
-from fedloom.methods.fedmmkt_settings import Settings, resolve
-from fedloom.methods.replies import Clock, ClientOutputs
-from fedloom.methods.context import Inputs, ClientContext, rows
+from fedloom.methods.fedmmkt_settings import FedMMKTSettings, resolve
+from fedloom.methods.replies import ClientOutputs, Clock
 from fedloom.methods.tuning import Pool, Tuner
 from fedloom.metrics.communication import round_bytes
 from fedloom.models.fit import state_arrays
@@ -59,24 +59,24 @@ Array = NDArray[Any]
 # ---------------------------------------------------------------------------------------------------- the client
 
 
-class Client(Client):
+class FedMMKTClient(Client):
     """A client of FedMMKT. Keeps the round's probe, and a pool of the samples it was told to keep."""
 
-    settings: Settings
+    settings: FedMMKTSettings
 
-    def __init__(self, site: ClientContext, settings: Settings) -> None:
+    def __init__(self, site: ClientContext, settings: FedMMKTSettings) -> None:
         super().__init__(site, settings)
         self.probe: Inputs | None = None
         self.pool = Pool(settings.replay_rounds)
 
-    def infer(self, message: Pictures | Captions, *, round: int) -> Any:
+    def infer(self, message: FedMMKTPictures | FedMMKTCaptions, *, round: int) -> Any:
         """C1: representations, labels and entropies of the synthetic samples (eq. 3 begins here)."""
-        site = self.site
-        shown = message.images if isinstance(message, Pictures) else message.texts
+        site = self.context
+        shown = message.images if isinstance(message, FedMMKTPictures) else message.texts
         self.probe = site.inputs(shown)
         z, logits = site.look(self.probe)
         if self.settings.variant == "l":
-            return Logits(logits.numpy())
+            return FedMMKTLogits(logits.numpy())
         spread = entropy(logits)
         absent = ~torch.isfinite(spread)
         labels = logits.argmax(1).masked_fill(absent, -1).to(torch.int32).numpy()
@@ -84,25 +84,21 @@ class Client(Client):
         z = torch.nan_to_num(z)
         if self.settings.variant == "u":
             z_view, _ = site.look(self._augment(site.raw(shown), message.view_seed))
-            return ViewedOpinion(z.numpy(), torch.nan_to_num(z_view).numpy(), labels, spread.float().numpy())
-        return Opinion(z.numpy(), labels, spread.float().numpy())
+            return FedMMKTViewedOutputs(z.numpy(), torch.nan_to_num(z_view).numpy(), labels, spread.float().numpy())
+        return FedMMKTOutputs(z.numpy(), labels, spread.float().numpy())
 
     def _augment(self, probe: Inputs, seed: int) -> Inputs:
         """SimCLR views of pictures, token dropout on texts (eq. 33), from the seed that the server sent."""
         draws = torch.Generator().manual_seed(seed)
-        if self.site.modality == "image":
+        if self.context.modality == "image":
             return {"pixel_values": simclr_views(probe["pixel_values"], draws)}
-        ids = drop_tokens(
-            probe["input_ids"], probe["attention_mask"], 0.15, draws, self.site.tokenizer.unk_token_id
-        )
+        ids = drop_tokens(probe["input_ids"], probe["attention_mask"], 0.15, draws, self.context.tokenizer.unk_token_id)
         return {"input_ids": ids, "attention_mask": probe["attention_mask"]}
 
-    def retrain(self, message: Lesson, *, round: int) -> Done:
+    def retrain(self, message: FedMMKTTargets, *, round: int) -> Done:
         """C2: eq. 13 (l-: eq. 32) on the kept samples, then eq. 1 on private data."""
         if self.probe is None or len(message.kept) != len(next(iter(self.probe.values()))):
-            raise ValueError(
-                f"round {round}: asked to re-train on {len(message.kept)} samples it was not shown"
-            )
+            raise ValueError(f"round {round}: asked to re-train on {len(message.kept)} samples it was not shown")
         kept = torch.from_numpy(message.kept)
         lesson = {key: value[kept] for key, value in self.probe.items()}
         self.probe = None
@@ -112,12 +108,12 @@ class Client(Client):
         self.pool.add(lesson)
         loss = self._synthetic(round)
         if not self.settings.mix:
-            self.site.train_private(self.settings.private_steps, round)
+            self.context.train_private(self.settings.private_steps, round)
         return Done(loss or 0.0)
 
     def _synthetic(self, round: int) -> float | None:
         """L_syn: cross-entropy to the voted label, plus lambda times the distance to the fused representation."""
-        site, s = self.site, self.settings
+        site, s = self.context, self.settings
         pool = self.pool.samples()
         if not pool:
             return None
@@ -155,12 +151,12 @@ class Client(Client):
 # ---------------------------------------------------------------------------------------------------- the server
 
 
-class Server(Server):
+class FedMMKTServer(Server):
     """The server of FedMMKT: synthesis, LabVote, MultiRepFusion, tuning of the generator."""
 
-    settings: Settings
+    settings: FedMMKTSettings
 
-    def __init__(self, tools: ServerContext, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: FedMMKTSettings) -> None:
         super().__init__(tools, settings)
         self.tuner = Tuner(tools, settings)
         self.attention: LearnedCrossAttention | None = None
@@ -170,28 +166,20 @@ class Server(Server):
 
     def round(self, federation: Federation) -> Info:
         """One round, in the order of the paper."""
-        t, s, tools, clock = federation.round, self.settings, self.tools, Clock()
+        t, s, tools, clock = federation.round, self.settings, self.context, Clock()
 
         with clock("synthesis"):  # S1, eq. 2
             drawn = self._draw_classes(t)
-            images = tools.generator.synthesize(
-                [tools.prompts[c] for c in drawn], tools.draws(t, "synthesis")
-            )
+            images = tools.generator.synthesize([tools.prompts[c] for c in drawn], tools.draws(t, "synthesis"))
             captions = (
-                tools.captioner.caption(images)
-                if federation.clients_of("text") or s.train_text != "prompt"
-                else ()
+                tools.captioner.caption(images) if federation.clients_of("text") or s.train_text != "prompt" else ()
             )
 
         with clock("inference"):  # M1, C1, M2
             seed = int(tools.rng(t, "views").integers(2**31))
-            probes = {"image": Pictures(images, seed), "text": Captions(tuple(captions), seed)}
+            probes = {"image": FedMMKTPictures(images, seed), "text": FedMMKTCaptions(tuple(captions), seed)}
             messages = {k: probes[federation.modality(k)] for k in federation.clients}
-            replies = [
-                r
-                for r in federation.ask("infer", messages, timeout=tools.timeout, quorum=tools.quorum)
-                if r.ok
-            ]
+            replies = [r for r in federation.ask("infer", messages, timeout=tools.timeout, quorum=tools.quorum) if r.ok]
             replies.sort(key=lambda r: r.client)  # neither order of arrival nor of listing may matter
 
         with clock("fusion"):  # S2 and S3
@@ -202,7 +190,7 @@ class Server(Server):
                 labels, kept = self._vote(opinions, drawn, len(federation.clients))
                 fused = self._fuse(opinions, kept, t) if s.fusion and kept.any() else None
 
-        lesson = Lesson(
+        lesson = FedMMKTTargets(
             kept.numpy(),
             labels[kept].to(torch.int32).numpy(),
             None if fused is None else fused.numpy(),
@@ -212,9 +200,7 @@ class Server(Server):
         # M3 goes out before the generator is tuned: clients in other processes re-train meanwhile.
         with clock("retraining"):  # those in this process re-train now
             learning = (
-                federation.ask("retrain", dict.fromkeys(answering, lesson), timeout=tools.timeout)
-                if answering
-                else ()
+                federation.ask("retrain", dict.fromkeys(answering, lesson), timeout=tools.timeout) if answering else ()
             )
         with clock("generator"):  # S4, eqs. 11-12
             self.tuner.add(
@@ -233,7 +219,7 @@ class Server(Server):
 
     def _draw_classes(self, t: int) -> NDArray[np.int64]:
         """c_1..c_S: each class equally often and shuffled, or uniform."""
-        n, classes, rng = self.settings.samples, len(self.tools.class_names), self.tools.rng(t, "classes")
+        n, classes, rng = self.settings.samples, len(self.context.class_names), self.context.rng(t, "classes")
         if self.settings.classes == "uniform":
             return rng.integers(0, classes, n)
         whole = np.concatenate([rng.permutation(classes) for _ in range(-(-n // classes))])[:n]
@@ -245,9 +231,9 @@ class Server(Server):
         if not s.labvote:
             return c, torch.ones(len(c), dtype=torch.bool)
         weights = confidence(
-            o.entropies, mode=s.confidence, floor=s.entropy_floor, classes=len(self.tools.class_names)
+            o.entropies, mode=s.confidence, floor=s.entropy_floor, classes=len(self.context.class_names)
         )
-        vote = label_vote(o.labels, weights, len(self.tools.class_names), c)
+        vote = label_vote(o.labels, weights, len(self.context.class_names), c)
         return vote.labels, quorum_filter(vote.counts, clients, s.gamma)
 
     def _fuse(self, o: ClientOutputs, kept: Tensor, t: int) -> Tensor | None:
@@ -311,9 +297,9 @@ class Server(Server):
             samples=samples,
             image_clients=len(federation.clients_of("image")),
             text_clients=len(federation.clients_of("text")),
-            classes=len(self.tools.class_names),
-            width=self.tools.width,
-            image_bytes=3 * self.tools.generator.size**2,
+            classes=len(self.context.class_names),
+            width=self.context.width,
+            image_bytes=3 * self.context.generator.size**2,
         )
         return count.up, count.down
 
@@ -330,5 +316,11 @@ class Server(Server):
 
 
 METHOD = Method(
-    "fedmmkt", Settings, Client, Server, verbs, frozenset({"generator", "captioner"}), resolve=resolve
+    "fedmmkt",
+    FedMMKTSettings,
+    FedMMKTClient,
+    FedMMKTServer,
+    verbs,
+    frozenset({"generator", "captioner"}),
+    resolve=resolve,
 )

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.methods.base import Done
-from fedloom.methods.fedmmkt_settings import Settings
+from fedloom.methods.fedmmkt_settings import FedMMKTSettings
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Pictures:
+class FedMMKTPictures:
     """M1 to image clients: the round's synthetic pictures. `view_seed` makes all clients see the same views (u-)."""
 
     images: Annotated[Array, Wire("uint8", ("S", "H", "W", 3))]
@@ -24,7 +24,7 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Captions:
+class FedMMKTCaptions:
     """M1 to text clients: their captions, in the same order."""
 
     texts: tuple[str, ...]
@@ -32,7 +32,7 @@ class Captions:
 
 
 @dataclass(frozen=True)
-class Opinion:
+class FedMMKTOutputs:
     """M2: r_i, argmax label (-1: no finite answer) and entropy in nats."""
 
     representations: Annotated[Array, Wire("float32", ("S", "D"))]
@@ -41,7 +41,7 @@ class Opinion:
 
 
 @dataclass(frozen=True)
-class ViewedOpinion:
+class FedMMKTViewedOutputs:
     """M2 of u-FedMMKT: as `Opinion`, with r'_i of an augmented view."""
 
     representations: Annotated[Array, Wire("float32", ("S", "D"))]
@@ -51,14 +51,14 @@ class ViewedOpinion:
 
 
 @dataclass(frozen=True)
-class Logits:
+class FedMMKTLogits:
     """M2 of l-FedMMKT. A row that is not finite is no answer."""
 
     logits: Annotated[Array, Wire("float32", ("S", "C"), finite=False)]
 
 
 @dataclass(frozen=True)
-class Lesson:
+class FedMMKTTargets:
     """M3: which samples were kept, their labels and, except in l-FedMMKT, their fused representations R_i."""
 
     kept: Annotated[Array, Wire("bool", ("S",))]
@@ -66,9 +66,12 @@ class Lesson:
     representations: Annotated[Array, Wire("float32", ("M", "D"))] | None = None
 
 
-_OPINION = {"full": Opinion, "u": ViewedOpinion, "l": Logits}
+_OPINION = {"full": FedMMKTOutputs, "u": FedMMKTViewedOutputs, "l": FedMMKTLogits}
 
 
-def verbs(settings: Settings) -> Mapping[str, tuple[Any, Any]]:
+def verbs(settings: FedMMKTSettings) -> Mapping[str, tuple[Any, Any]]:
     """Verb to what goes down and what comes up, for the variant that is set."""
-    return {"infer": ((Pictures, Captions), _OPINION[settings.variant]), "retrain": (Lesson, Done)}
+    return {
+        "infer": ((FedMMKTPictures, FedMMKTCaptions), _OPINION[settings.variant]),
+        "retrain": (FedMMKTTargets, Done),
+    }

@@ -35,11 +35,11 @@ from pydantic import Field
 from fedloom.federation.messages import Empty
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
-from fedloom.methods.fedavg import Arrays, Average, Update, mean_parameters
+from fedloom.methods.fedavg import Arrays, FedAvgAverage, FedAvgUpdate, mean_parameters
 from fedloom.models.clients.multimodal import group_of
 
 
-class Settings(fedavg.Settings):
+class FedMSplitSettings(fedavg.FedAvgSettings):
     """FedAvg's, with the graph's temperature."""
 
     temperature: float = Field(
@@ -60,24 +60,22 @@ def similarities(learned: Sequence[NDArray[Any]], temperature: float) -> NDArray
     return np.exp((cosines - 1) / temperature)
 
 
-class Server(fedavg.Server):
+class FedMSplitServer(fedavg.FedAvgServer):
     """Every client's blocks, and the mean over all, which nobody trains."""
 
-    settings: Settings
+    settings: FedMSplitSettings
 
-    def __init__(self, tools: ServerContext, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: FedMSplitSettings) -> None:
         super().__init__(tools, settings)
         self.personal: dict[str, Arrays] = {}  # client -> its blocks
         self._alone: float | None = None  # mean share that clients have in their own blocks
         self._start: Arrays | None = None  # theta_0, of trained parameters
 
-    def message(self, client: str, modality: str) -> Average | Empty:
+    def message(self, client: str, modality: str) -> FedAvgAverage | Empty:
         """The client's own blocks; one that is new starts from the mean."""
-        return (
-            Average(self.personal[client]) if client in self.personal else super().message(client, modality)
-        )
+        return FedAvgAverage(self.personal[client]) if client in self.personal else super().message(client, modality)
 
-    def aggregate(self, kind: str, updates: Mapping[str, Update]) -> Arrays:
+    def aggregate(self, kind: str, updates: Mapping[str, FedAvgUpdate]) -> Arrays:
         """Learns the graph and mixes; the mean of the blocks."""
         clients = sorted(updates)
         shares = self._shares([updates[k] for k in clients])
@@ -89,7 +87,7 @@ class Server(fedavg.Server):
         self._alone = float(np.mean([np.diagonal(w)[np.diagonal(w) > 0].mean() for w in shares.values()]))
         return mean_parameters(updates)
 
-    def _shares(self, updates: Sequence[Update]) -> dict[str | None, NDArray[np.float64]]:
+    def _shares(self, updates: Sequence[FedAvgUpdate]) -> dict[str | None, NDArray[np.float64]]:
         """By block, the share (K, K) of each client (column) in each one's (row); 0 for who lacks the block."""
         views = self._views(updates)
         count = np.sum([a > 0 for a in views.values()], axis=0)
@@ -98,18 +96,14 @@ class Server(fedavg.Server):
         weights = {block: n * a * edges for block, a in views.items()}
         return {block: w / np.maximum(w.sum(1, keepdims=True), 1e-300) for block, w in weights.items()}
 
-    def _views(self, updates: Sequence[Update]) -> dict[str | None, NDArray[np.float64]]:
+    def _views(self, updates: Sequence[FedAvgUpdate]) -> dict[str | None, NDArray[np.float64]]:
         """By block, a (K, K); 0 where either lacks it."""
         start = self._beginning()
         found: dict[str | None, NDArray[np.float64]] = {}
         for block in dict.fromkeys(group_of(name) for u in updates for name in u.parameters):
             names = [name for name in start if group_of(name) == block]
-            owners = [
-                i for i, u in enumerate(updates) if any(group_of(name) == block for name in u.parameters)
-            ]
-            learned = [
-                np.concatenate([(updates[i].parameters[n] - start[n]).ravel() for n in names]) for i in owners
-            ]
+            owners = [i for i, u in enumerate(updates) if any(group_of(name) == block for name in u.parameters)]
+            learned = [np.concatenate([(updates[i].parameters[n] - start[n]).ravel() for n in names]) for i in owners]
             found[block] = np.zeros((len(updates), len(updates)))
             found[block][np.ix_(owners, owners)] = similarities(learned, self.settings.temperature)
         return found
@@ -117,13 +111,13 @@ class Server(fedavg.Server):
     def _beginning(self) -> Arrays:
         """The weights that all joint clients start from, of what is trained."""
         if self._start is None:
-            assert self.tools.learners is not None  # METHOD.uses
-            learner = self.tools.learners("joint").learner
+            assert self.context.learners is not None  # METHOD.uses
+            learner = self.context.learners("joint").learner
             named = learner.named_parameters()
             self._start = {n: p.detach().cpu().numpy().copy() for n, p in named if p.requires_grad}
         return self._start
 
-    def hear(self, updates: Mapping[str, Update]) -> dict[str, float | None]:
+    def hear(self, updates: Mapping[str, FedAvgUpdate]) -> dict[str, float | None]:
         """How much of its blocks a client has from itself, on average."""
         return {"own_share": self._alone}
 
@@ -151,8 +145,8 @@ def mixed(blocks: Sequence[NDArray[Any] | None], shares: NDArray[np.float64]) ->
 METHOD = replace(
     fedavg.METHOD,
     name="fedmsplit",
-    settings=Settings,
-    server=Server,
+    settings=FedMSplitSettings,
+    server=FedMSplitServer,
     pairs=False,
     single=False,
 )

@@ -35,13 +35,13 @@ from torch import Tensor
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
+from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.fedavg import Arrays
 from fedloom.methods.multimodal_context import MultimodalContext
-from fedloom.methods.context import Inputs, ClientContext
 from fedloom.models.clients.multimodal import MultimodalClassifier
 
 
-class Settings(fedavg.Settings):
+class FedProtoSettings(fedavg.FedAvgSettings):
     """FedAvg's, with the weight of the prototypes."""
 
     lambda_p: float = Field(1.0, ge=0, description="weight of the distance to the prototypes (lambda)")
@@ -50,14 +50,12 @@ class Settings(fedavg.Settings):
     @model_validator(mode="after")
     def _drawn_to_something(self) -> Self:
         if self.mu and not self.parameters:
-            raise ValueError(
-                f"mu = {self.mu} holds clients near an average, which parameters = False does not make"
-            )
+            raise ValueError(f"mu = {self.mu} holds clients near an average, which parameters = False does not make")
         return self
 
 
 @dataclass(frozen=True)
-class Lesson:
+class FedProtoTargets:
     """Down: of each kind the prototypes (K, d) of classes (K,); mean parameters, where they are averaged."""
 
     prototypes: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
@@ -66,7 +64,7 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Update:
+class FedProtoUpdate:
     """Up: of each kind a client's prototypes (K, d) of its classes (K,), of how many samples (K,).
 
     parameters: where they are averaged. samples: of the client; loss: its mean (nats).
@@ -96,21 +94,21 @@ def prototype_loss(h: Tensor, labels: Tensor, prototypes: Tensor) -> Tensor:
     return F.mse_loss(h[known], target[known])
 
 
-class Client(fedavg.Client):
+class FedProtoClient(fedavg.FedAvgClient):
     """Trains near the prototypes; gives its own."""
 
-    settings: Settings
+    settings: FedProtoSettings
 
-    def fit(self, message: Lesson | Empty, *, round: int) -> Update:  # type: ignore[override]
+    def fit(self, message: FedProtoTargets | Empty, *, round: int) -> FedProtoUpdate:  # type: ignore[override]
         """Private steps, then prototypes."""
         drawn: dict[str, Tensor] = {}
-        if isinstance(message, Lesson):
+        if isinstance(message, FedProtoTargets):
             if message.parameters:
                 self.take(message.parameters)
             drawn = {k: self._spread(v, message.classes[k]) for k, v in message.prototypes.items()}
         loss = self.steps(self._near(drawn), round)
         prototypes, classes, counts = self._own()
-        return Update(prototypes, classes, counts, self.parameters(), len(self.site.private_labels), loss)
+        return FedProtoUpdate(prototypes, classes, counts, self.parameters(), len(self.context.private_labels), loss)
 
     def shares(self, name: str) -> bool:
         """All that the client holds, or nothing."""
@@ -118,7 +116,7 @@ class Client(fedavg.Client):
 
     def _near(self, drawn: Mapping[str, Tensor]) -> Callable[[Inputs, Tensor], Tensor]:
         """The loss, for prototypes (C, d) by kind."""
-        site, weight, distance = self.site, self.settings.lambda_p, self.proximal()
+        site, weight, distance = self.context, self.settings.lambda_p, self.proximal()
 
         def objective(inputs: Inputs, index: Tensor) -> Tensor:
             labels = site.private_labels[index]
@@ -134,18 +132,18 @@ class Client(fedavg.Client):
 
     def _look(self, inputs: Inputs) -> tuple[dict[str, tuple[Tensor, Tensor]], Tensor]:
         """Representations (B, d) of each kind and which samples have it (B,); logits (B, C)."""
-        if self.site.modality == "joint":
-            learner, present = cast(MultimodalClassifier, self.site.learner), inputs["present"]
+        if self.context.modality == "joint":
+            learner, present = cast(MultimodalClassifier, self.context.learner), inputs["present"]
             h = learner.features(**inputs)
             seen = {_joint(kind): (h[kind], present[:, i]) for i, kind in enumerate(learner.kinds)}
             return seen, learner.classify(learner.joined(h, present))
-        bare: Any = self.site.learner
+        bare: Any = self.context.learner
         z = bare.encode(**inputs)
-        return {self.site.modality: (z, torch.ones(len(z), dtype=torch.bool))}, bare.classify(z)
+        return {self.context.modality: (z, torch.ones(len(z), dtype=torch.bool))}, bare.classify(z)
 
     def _own(self) -> tuple[Arrays, Arrays, Arrays]:
         """The client's prototypes (K, d), their classes (K,) and numbers of samples (K,), by kind."""
-        site = self.site
+        site = self.context
         if not len(site.private_labels):
             return {}, {}, {}
         if isinstance(site, MultimodalContext):
@@ -168,7 +166,7 @@ class Client(fedavg.Client):
 
     def _spread(self, prototypes: NDArray[Any], classes: NDArray[Any]) -> Tensor:
         """Prototypes (K, d) of classes (K,) as (C, d), NaN where there is none; C reaches to the client's last."""
-        own = int(self.site.private_labels.max()) + 1 if len(self.site.private_labels) else 0
+        own = int(self.context.private_labels.max()) + 1 if len(self.context.private_labels) else 0
         found = torch.full((max(own, int(classes.max()) + 1), prototypes.shape[1]), torch.nan)
         found[torch.from_numpy(classes.astype(np.int64))] = torch.from_numpy(np.array(prototypes))
         return found
@@ -179,17 +177,17 @@ def _joint(kind: str) -> str:
     return f"joint {kind}"
 
 
-class Server(fedavg.Server):
+class FedProtoServer(fedavg.FedAvgServer):
     """Mean prototypes by kind and class."""
 
-    settings: Settings
+    settings: FedProtoSettings
 
-    def __init__(self, tools: ServerContext, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: FedProtoSettings) -> None:
         super().__init__(tools, settings)
         self.prototypes: dict[str, dict[int, NDArray[Any]]] = {}  # kind -> class -> (d,)
         self.kinds: dict[str, list[str]] = {}  # client -> the kinds that it has sent
 
-    def message(self, client: str, modality: str) -> Lesson | Empty:  # type: ignore[override]
+    def message(self, client: str, modality: str) -> FedProtoTargets | Empty:  # type: ignore[override]
         """The prototypes of the kinds that the client has; a joint one that is new gets both kinds'."""
         average = super().message(client, modality)
         joint = [k for k in self.prototypes if k.startswith(_joint(""))]
@@ -197,13 +195,13 @@ class Server(fedavg.Server):
         known = {k: self.prototypes[k] for k in kinds if k in self.prototypes}
         if isinstance(average, Empty) and not known:
             return average
-        return Lesson(
+        return FedProtoTargets(
             {k: np.stack([v[c] for c in sorted(v)]) for k, v in known.items()},
             {k: np.array(sorted(v), dtype=np.int32) for k, v in known.items()},
             {} if isinstance(average, Empty) else average.parameters,
         )
 
-    def hear(self, updates: Mapping[str, Update]) -> dict[str, float | None]:
+    def hear(self, updates: Mapping[str, FedProtoUpdate]) -> dict[str, float | None]:
         """Takes up prototypes; how many there are."""
         sent: dict[tuple[str, int], list[tuple[int, NDArray[Any]]]] = {}
         for client in sorted(updates):
@@ -223,9 +221,7 @@ class Server(fedavg.Server):
 
     def state(self) -> Arrays:
         """The averages, the prototypes, and who has which."""
-        found = {
-            f"prototype {c} {kind}": row for kind, rows in self.prototypes.items() for c, row in rows.items()
-        }
+        found = {f"prototype {c} {kind}": row for kind, rows in self.prototypes.items() for c, row in rows.items()}
         kinds = np.frombuffer(json.dumps(self.kinds, sort_keys=True).encode(), np.uint8).copy()
         return super().state() | found | {"kinds": kinds}
 
@@ -240,16 +236,16 @@ class Server(fedavg.Server):
                 self.prototypes.setdefault(kind, {})[int(c)] = np.array(value)
 
 
-def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
-    return {"fit": ((Lesson, Empty), Update)}
+def _verbs(settings: FedProtoSettings) -> dict[str, tuple[Any, Any]]:
+    return {"fit": ((FedProtoTargets, Empty), FedProtoUpdate)}
 
 
 METHOD = replace(
     fedavg.METHOD,
     name="fedproto",
-    settings=Settings,
-    client=Client,
-    server=Server,
+    settings=FedProtoSettings,
+    client=FedProtoClient,
+    server=FedProtoServer,
     verbs=_verbs,
     pairs=False,
 )

@@ -14,10 +14,10 @@ from pydantic import Field
 from fedloom.methods import fedavg
 
 
-class Settings(fedavg.Settings):
+class FedProxSettings(fedavg.FedAvgSettings):
     """FedAvg's, with the weight of the distance."""
 
     mu: float = Field(0.01, ge=0, description="weight of the distance to the average; 0 is FedAvg")
 
 
-METHOD = replace(fedavg.METHOD, name="fedprox", settings=Settings)
+METHOD = replace(fedavg.METHOD, name="fedprox", settings=FedProxSettings)

@@ -22,13 +22,13 @@ from fedloom.methods.base import Method
 from fedloom.models.clients.adapters import HEAD
 
 
-class Settings(fedavg.Settings):
+class LoRAFLSettings(fedavg.FedAvgSettings):
     """FedAvg's, and the factors' rank."""
 
     rank: int = Field(8, ge=1, description="r of the factors")
 
 
-class Client(fedavg.Client):
+class LoRAFLClient(fedavg.FedAvgClient):
     """Exchanges what is trained, but for the head."""
 
     def shares(self, name: str) -> bool:
@@ -36,8 +36,8 @@ class Client(fedavg.Client):
         return ".lora_" in name and not HEAD.search(name)
 
 
-def _models(settings: Settings, clients: ClientsSettings) -> ClientsSettings:
+def _models(settings: LoRAFLSettings, clients: ClientsSettings) -> ClientsSettings:
     return clients.alike("lora", settings.rank)
 
 
-METHOD = Method("lora-fl", Settings, Client, fedavg.Server, fedavg.METHOD.verbs, models=_models)
+METHOD = Method("lora-fl", LoRAFLSettings, LoRAFLClient, fedavg.FedAvgServer, fedavg.METHOD.verbs, models=_models)

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedloom.data.joint import MultimodalSamples, Modality
+from fedloom.data.joint import Modality, MultimodalSamples
 from fedloom.functional.augment import drop_tokens, shift_flip
-from fedloom.methods.context import Inputs, ClientContext, rows
-from fedloom.models.pictures import as_float, soften
+from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.models.clients.text import tokenize
+from fedloom.models.pictures import as_float, soften
 
 
 class MultimodalContext(ClientContext):
-    """Its learner is a `models.two_stream.MultimodalClassifier`, or one in a method's dress.
+    """Its learner is a `MultimodalClassifier`, or one in a method's dress.
 
     Sounds and frames stay as they are stored, and become floats batch by batch (`ready`): clips of real size would not
     fit otherwise. Scored on test samples cut down to the kinds that the site holds.
@@ -71,9 +71,7 @@ class MultimodalContext(ClientContext):
             return seen
         if "frames" in seen:
             frames = seen["frames"]
-            clip = frames.flatten(
-                1, 2
-            )  # a clip's frames are one picture of many channels: they move together
+            clip = frames.flatten(1, 2)  # a clip's frames are one picture of many channels: they move together
             seen["frames"] = soften(shift_flip(clip, draws), draws).view_as(frames)
         if "spectrogram" in seen:
             seen["spectrogram"] = shift_time(seen["spectrogram"], draws)
@@ -89,9 +87,7 @@ class MultimodalContext(ClientContext):
         learner: Any = self.learner
         learner.eval()
         n = len(inputs["present"])
-        parts = [
-            learner.features(**self.ready(rows(inputs, slice(i, i + batch)))) for i in range(0, n, batch)
-        ]
+        parts = [learner.features(**self.ready(rows(inputs, slice(i, i + batch)))) for i in range(0, n, batch)]
         return {kind: torch.cat([part[kind] for part in parts]) for kind in learner.kinds}
 
 

@@ -34,12 +34,12 @@ from fedloom.data.joint import Modality
 from fedloom.federation.messages import Empty
 from fedloom.functional.infiltration import confidence
 from fedloom.methods import fedavg
-from fedloom.methods.fedavg import Average, Update
 from fedloom.methods.context import Inputs
+from fedloom.methods.fedavg import FedAvgAverage, FedAvgUpdate
 from fedloom.models.clients.multimodal import Features, MultimodalClassifier, group_of
 
 
-class Settings(fedavg.Settings):
+class OGMGESettings(fedavg.FedAvgSettings):
     """FedAvg's, with the modulation."""
 
     alpha: float = Field(0.8, ge=0, description="how strongly the dominant kind is slowed; 0: not at all")
@@ -56,36 +56,36 @@ def coefficients(first: Tensor, second: Tensor, alpha: float) -> tuple[float, fl
     return k[0], k[1]
 
 
-class Client(fedavg.Client):
+class OGMGEClient(fedavg.FedAvgClient):
     """FedAvg's, with modulated gradients."""
 
-    settings: Settings
+    settings: OGMGESettings
 
-    def fit(self, message: Average | Empty, *, round: int) -> Update:
+    def fit(self, message: FedAvgAverage | Empty, *, round: int) -> FedAvgUpdate:
         """Private steps from the average."""
         s = self.settings
         if round < s.starts or (s.ends is not None and round > s.ends):
             return super().fit(message, round=round)
-        if isinstance(message, Average):
+        if isinstance(message, FedAvgAverage):
             self.take(message.parameters)
         modulation = _Modulation(self, round)
         loss = self.steps(modulation.objective, round, modulation.adjust)
-        return Update(self.parameters(), len(self.site.private_labels), loss)
+        return FedAvgUpdate(self.parameters(), len(self.context.private_labels), loss)
 
 
 class _Modulation:
     """The loss of a round's batches, which notes each batch's coefficients, and what it does to gradients with them."""
 
-    def __init__(self, client: Client, round: int) -> None:
-        self.site, self.s = client.site, client.settings
-        self.learner = cast(MultimodalClassifier, client.site.learner)
+    def __init__(self, client: OGMGEClient, round: int) -> None:
+        self.context, self.s = client.context, client.settings
+        self.learner = cast(MultimodalClassifier, client.context.learner)
         self.distance: Callable[[], Tensor] | None = client.proximal()
-        self.draws = client.site.draws(round, "modulation")
+        self.draws = client.context.draws(round, "modulation")
         self.k: dict[Modality, float] = {}  # of this batch; none where it has no sample of both kinds
 
     def objective(self, inputs: Inputs, index: Tensor) -> Tensor:
         """Cross-entropy of a batch."""
-        labels, present = self.site.private_labels[index], inputs["present"]
+        labels, present = self.context.private_labels[index], inputs["present"]
         h = self.learner.features(**inputs)
         both = present.all(1)
         self.k = self._coefficients({m: v[both] for m, v in h.items()}, labels[both]) if both.any() else {}
@@ -115,8 +115,8 @@ class _Modulation:
 METHOD = replace(
     fedavg.METHOD,
     name="ogm-ge",
-    settings=Settings,
-    client=Client,
+    settings=OGMGESettings,
+    client=OGMGEClient,
     optimizers=("sgd",),
     pairs=False,
     single=False,

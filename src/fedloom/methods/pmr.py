@@ -36,14 +36,14 @@ from fedloom.data.joint import Modality
 from fedloom.federation.messages import Empty
 from fedloom.functional.infiltration import confidence
 from fedloom.methods import fedavg
-from fedloom.methods.fedavg import Arrays, Average, Update
+from fedloom.methods.context import ClientContext, Inputs
+from fedloom.methods.fedavg import Arrays, FedAvgAverage, FedAvgUpdate
 from fedloom.methods.fedproto import class_prototypes
 from fedloom.methods.multimodal_context import MultimodalContext
-from fedloom.methods.context import Inputs, ClientContext
 from fedloom.models.clients.multimodal import Features, MultimodalClassifier
 
 
-class Settings(fedavg.Settings):
+class PMRSettings(fedavg.FedAvgSettings):
     """FedAvg's, with the prototypes' terms."""
 
     alpha: float = Field(1.0, ge=0, description="weight of the slow kind's prototypes")
@@ -73,30 +73,30 @@ def slow_kind(first: Tensor, second: Tensor) -> tuple[int, float]:
     return (1, min(a / b - 1, 1.0)) if a >= b else (0, min(b / a - 1, 1.0))
 
 
-class Client(fedavg.Client):
+class PMRClient(fedavg.FedAvgClient):
     """FedAvg's, with prototypes."""
 
-    settings: Settings
+    settings: PMRSettings
 
-    def __init__(self, site: ClientContext, settings: Settings) -> None:
+    def __init__(self, site: ClientContext, settings: PMRSettings) -> None:
         super().__init__(site, settings)
         self.prototypes: dict[Modality, Tensor] = {}  # (C, d); NaN for a class that the client lacks
 
-    def fit(self, message: Average | Empty, *, round: int) -> Update:
+    def fit(self, message: FedAvgAverage | Empty, *, round: int) -> FedAvgUpdate:
         """Private steps from the average, with its prototypes."""
-        if isinstance(message, Average):
+        if isinstance(message, FedAvgAverage):
             self.take(message.parameters)
         s = self.settings
         weight = s.mu_e if round <= s.entropy_rounds else 0.0
-        rebalances = bool(s.alpha or weight) and bool(self.site.private["present"].all(1).any())
+        rebalances = bool(s.alpha or weight) and bool(self.context.private["present"].all(1).any())
         if rebalances:
             self._renew()
         loss = self.steps(self._rebalanced(weight) if rebalances else self.objective(), round)
-        return Update(self.parameters(), len(self.site.private_labels), loss)
+        return FedAvgUpdate(self.parameters(), len(self.context.private_labels), loss)
 
     def _renew(self) -> None:
         """c of both kinds, by the model that was just received."""
-        site, epsilon = cast(MultimodalContext, self.site), self.settings.epsilon
+        site, epsilon = cast(MultimodalContext, self.context), self.settings.epsilon
         learner = cast(MultimodalClassifier, site.learner)
         h = site.stream_features(site.private)
         for i, kind in enumerate(learner.kinds):
@@ -107,7 +107,7 @@ class Client(fedavg.Client):
 
     def _rebalanced(self, weight: float) -> Callable[[Inputs, Tensor], Tensor]:
         """L of a batch; weight: of the entropy."""
-        site, learner, distance = self.site, cast(MultimodalClassifier, self.site.learner), self.proximal()
+        site, learner, distance = self.context, cast(MultimodalClassifier, self.context.learner), self.proximal()
 
         def objective(inputs: Inputs, index: Tensor) -> Tensor:
             labels, present = site.private_labels[index], inputs["present"]
@@ -122,7 +122,7 @@ class Client(fedavg.Client):
 
     def _balance(self, h: Features, labels: Tensor, weight: float) -> Tensor:
         """What L adds to CE, of samples that have both kinds."""
-        kinds = cast(MultimodalClassifier, self.site.learner).kinds
+        kinds = cast(MultimodalClassifier, self.context.learner).kinds
         scores = [prototype_scores(h[kind], self.prototypes[kind]) for kind in kinds]
         slow, w = slow_kind(*(confidence(x.detach(), labels) for x in scores))
         taught = F.cross_entropy(scores[slow], labels)
@@ -140,8 +140,8 @@ class Client(fedavg.Client):
 METHOD = replace(
     fedavg.METHOD,
     name="pmr",
-    settings=Settings,
-    client=Client,
+    settings=PMRSettings,
+    client=PMRClient,
     pairs=False,
     single=False,
 )

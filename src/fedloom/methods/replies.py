@@ -78,9 +78,7 @@ def _fits(reply: Reply, shapes: dict[str, tuple[int, ...]]) -> bool:
     for key, shape in shapes.items():
         got = getattr(getattr(reply.message, key, None), "shape", shape)
         if got != shape:
-            log.warning(
-                "round %d: %s sent %s of shape %s, expected %s", reply.round, reply.client, key, got, shape
-            )
+            log.warning("round %d: %s sent %s of shape %s, expected %s", reply.round, reply.client, key, got, shape)
             return False
     return True
 

@@ -37,30 +37,30 @@ from fedloom.functional.ensemble import grouped
 from fedloom.functional.norms import unit
 from fedloom.functional.similarity import score_facts, weight_entropy
 from fedloom.methods.base import Done, Info, Method, ServerContext, TrainOrder
+from fedloom.methods.context import ClientContext, rows
 from fedloom.methods.creamfl import inter_contrast, intra_contrast
+from fedloom.methods.replies import Clock
 from fedloom.methods.retrieval_round import (
     MODALITIES,
-    Globals,
-    PairedClient,
-    PairedServer,
-    PairedSettings,
+    GlobalRepresentations,
     PublicSet,
+    RetrievalClient,
+    RetrievalServer,
+    RetrievalSettings,
     Views,
 )
-from fedloom.methods.replies import Clock
-from fedloom.methods.context import ClientContext, rows
 
 Array = NDArray[Any]
 
 
-class Settings(PairedSettings):
+class RetrievalBaselineSettings(RetrievalSettings):
     """With the weight of the pull at the clients."""
 
     pull: float = Field(1.0, ge=0, description="weight of |z - target|^2 at the clients")
     score_temperature: float = Field(0.1, gt=0, description="of scores in the entropy (FedGEMS)")
 
 
-class CreamSettings(PairedSettings):
+class RetrievalCreamFLSettings(RetrievalSettings):
     """CreamFL's own numbers."""
 
     gamma: float = Field(0.3, ge=0, description="weight of the distillation")
@@ -72,12 +72,12 @@ class CreamSettings(PairedSettings):
 # --------------------------------------------------------------------------------------------------- the clients
 
 
-class _Client(PairedClient):
+class _Client(RetrievalClient):
     """Private steps; then steps with a private and a public batch each."""
 
-    def study(self, message: Globals, round: int) -> float | None:
+    def study(self, message: GlobalRepresentations, round: int) -> float | None:
         """The own task's mean loss comes from the private steps."""
-        s, site = self.settings, self.site
+        s, site = self.settings, self.context
         loss = site.train_private(s.private_steps, round)
         targets = {m: torch.from_numpy(z) for m in MODALITIES if (z := getattr(message, m)) is not None}
         rng, draws = site.rng(round, "beside"), site.draws(round, "beside", "views")
@@ -90,21 +90,17 @@ class _Client(PairedClient):
         self.on_public(s.shared_steps, objective, round)
         return loss
 
-    def shared_loss(
-        self, z: Mapping[ClientTask, Tensor], i: Tensor, targets: Mapping[ClientTask, Tensor]
-    ) -> Tensor:
+    def shared_loss(self, z: Mapping[ClientTask, Tensor], i: Tensor, targets: Mapping[ClientTask, Tensor]) -> Tensor:
         """Of unit representations z (B, D) of public samples i."""
         raise NotImplementedError
 
 
-class Pulled(_Client):
+class DistilledClient(_Client):
     """FedMD, FedGEMS, Fed-ET: towards the targets of the same kind."""
 
-    settings: Settings
+    settings: RetrievalBaselineSettings
 
-    def shared_loss(
-        self, z: Mapping[ClientTask, Tensor], i: Tensor, targets: Mapping[ClientTask, Tensor]
-    ) -> Tensor:
+    def shared_loss(self, z: Mapping[ClientTask, Tensor], i: Tensor, targets: Mapping[ClientTask, Tensor]) -> Tensor:
         """|z - target|^2, mean over the batch, over the client's kinds."""
         terms = []
         for m in (m for m in MODALITIES if m in z and m in targets):
@@ -114,23 +110,21 @@ class Pulled(_Client):
         return self.settings.pull * torch.stack(terms).mean() if terms else torch.zeros(())
 
 
-class Contrasting(_Client):
+class ContrastiveClient(_Client):
     """CreamFL: inter- and intra-modal contrast."""
 
-    settings: CreamSettings
+    settings: RetrievalCreamFLSettings
 
-    def __init__(self, site: ClientContext, settings: CreamSettings) -> None:
+    def __init__(self, site: ClientContext, settings: RetrievalCreamFLSettings) -> None:
         super().__init__(site, settings)
         self.said: dict[ClientTask, Tensor] = {}
 
-    def study(self, message: Globals, round: int) -> float | None:
+    def study(self, message: GlobalRepresentations, round: int) -> float | None:
         """What it said before is what it said with the weights it had at the round's beginning."""
         self.said = self.spoken()
         return super().study(message, round)
 
-    def shared_loss(
-        self, z: Mapping[ClientTask, Tensor], i: Tensor, targets: Mapping[ClientTask, Tensor]
-    ) -> Tensor:
+    def shared_loss(self, z: Mapping[ClientTask, Tensor], i: Tensor, targets: Mapping[ClientTask, Tensor]) -> Tensor:
         """0.5 (L_inter + L_intra), mean over the client's kinds."""
         s, terms = self.settings, []
         for m, x in z.items():
@@ -145,10 +139,10 @@ class Contrasting(_Client):
 # ---------------------------------------------------------------------------------------------------- the server
 
 
-class Standalone(PairedServer):
+class RetrievalStandalone(RetrievalServer):
     """Nothing crosses: the server learns from its pairs, the clients from their data; as many steps as the others."""
 
-    settings: PairedSettings
+    settings: RetrievalSettings
 
     def round(self, federation: Federation) -> Info:
         """Steps on both sides."""
@@ -157,32 +151,32 @@ class Standalone(PairedServer):
             loss = self.match(federation.round, s.server_steps + s.distill_steps)
         with clock("clients"):
             order = TrainOrder(s.private_steps + s.shared_steps)
-            replies = federation.ask("train", order, timeout=self.tools.timeout)
+            replies = federation.ask("train", order, timeout=self.context.timeout)
             said = {r.client: r.message.loss for r in replies if r.ok}
         mean = float(np.mean([said[k] for k in sorted(said)])) if said else None
         return Info(losses={"server matching": loss, "clients": mean}, seconds=clock.seconds, formula=(0, 0))
 
 
-class _Server(PairedServer):
+class _Server(RetrievalServer):
     """Its own representations go down."""
 
-    def lesson(self, client: str, modality: str, bank: Mapping[ClientTask, Tensor]) -> Globals:
+    def lesson(self, client: str, modality: str, bank: Mapping[ClientTask, Tensor]) -> GlobalRepresentations:
         """Both kinds."""
-        return Globals(self.name, bank["image"].numpy(), bank["text"].numpy())
+        return GlobalRepresentations(self.name, bank["image"].numpy(), bank["text"].numpy())
 
 
-class FedMD(PairedServer):
+class RetrievalFedMD(RetrievalServer):
     """The mean of the round before goes down."""
 
-    settings: Settings
+    settings: RetrievalBaselineSettings
 
-    def __init__(self, tools: ServerContext, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: RetrievalBaselineSettings) -> None:
         super().__init__(tools, settings)
         self.consensus: dict[ClientTask, Tensor] = {}
 
-    def lesson(self, client: str, modality: str, bank: Mapping[ClientTask, Tensor]) -> Globals:
+    def lesson(self, client: str, modality: str, bank: Mapping[ClientTask, Tensor]) -> GlobalRepresentations:
         """The mean of each kind; nothing in the first round."""
-        return Globals(self.name, **{m: z.numpy() for m, z in self.consensus.items()})
+        return GlobalRepresentations(self.name, **{m: z.numpy() for m, z in self.consensus.items()})
 
     def ensemble(
         self, m: ClientTask, z: Tensor, present: Tensor, bank: Mapping[ClientTask, Tensor]
@@ -199,16 +193,14 @@ class FedMD(PairedServer):
         """All again."""
         super().load_state(tensors)
         self.consensus = {
-            m: torch.from_numpy(np.array(tensors[f"consensus {m}"]))
-            for m in MODALITIES
-            if f"consensus {m}" in tensors
+            m: torch.from_numpy(np.array(tensors[f"consensus {m}"])) for m in MODALITIES if f"consensus {m}" in tensors
         }
 
 
-class FedGEMS(_Server):
+class RetrievalFedGEMS(_Server):
     """Selective: who is right where the server is wrong."""
 
-    settings: Settings
+    settings: RetrievalBaselineSettings
 
     def ensemble(
         self, m: ClientTask, z: Tensor, present: Tensor, bank: Mapping[ClientTask, Tensor]
@@ -221,10 +213,10 @@ class FedGEMS(_Server):
         return _weighed(z, weights * ~own)
 
 
-class FedET(_Server):
+class RetrievalFedET(_Server):
     """By variance."""
 
-    settings: Settings
+    settings: RetrievalBaselineSettings
 
     def ensemble(
         self, m: ClientTask, z: Tensor, present: Tensor, bank: Mapping[ClientTask, Tensor]
@@ -234,10 +226,10 @@ class FedET(_Server):
         return _weighed(z, facts.variance * present)
 
 
-class CreamFL(_Server):
+class RetrievalCreamFL(_Server):
     """By contrast with the other kind."""
 
-    settings: CreamSettings
+    settings: RetrievalCreamFLSettings
 
     def ensemble(
         self, m: ClientTask, z: Tensor, present: Tensor, bank: Mapping[ClientTask, Tensor]
@@ -257,19 +249,21 @@ def _weighed(z: Tensor, weights: Tensor) -> tuple[Tensor, float]:
 # ---------------------------------------------------------------------------------------------------- the methods
 
 
-def _method(name: str, settings: type[PairedSettings], client: Any, server: Any) -> Method:
+def _method(name: str, settings: type[RetrievalSettings], client: Any, server: Any) -> Method:
     def verbs(settings: Any) -> dict[str, tuple[Any, Any]]:
-        return {} if server is Standalone else {"hold": (PublicSet, Done), "learn": (Globals, Views)}
+        return (
+            {}
+            if server is RetrievalStandalone
+            else {"hold": (PublicSet, Done), "learn": (GlobalRepresentations, Views)}
+        )
 
     unit_length: Callable[[Any, Any], Any] = lambda settings, clients: clients.unit()  # noqa: E731
     needs = frozenset({"learners", "public"})
-    return Method(
-        name, settings, client, server, verbs, needs, models=unit_length, pairs=True, one_task=False
-    )
+    return Method(name, settings, client, server, verbs, needs, models=unit_length, pairs=True, one_task=False)
 
 
-R_STANDALONE = _method("r-standalone", PairedSettings, PairedClient, Standalone)
-R_FEDMD = _method("r-fedmd", Settings, Pulled, FedMD)
-R_FEDGEMS = _method("r-fedgems", Settings, Pulled, FedGEMS)
-R_FEDET = _method("r-fed-et", Settings, Pulled, FedET)
-R_CREAMFL = _method("r-creamfl", CreamSettings, Contrasting, CreamFL)
+R_STANDALONE = _method("r-standalone", RetrievalSettings, RetrievalClient, RetrievalStandalone)
+R_FEDMD = _method("r-fedmd", RetrievalBaselineSettings, DistilledClient, RetrievalFedMD)
+R_FEDGEMS = _method("r-fedgems", RetrievalBaselineSettings, DistilledClient, RetrievalFedGEMS)
+R_FEDET = _method("r-fed-et", RetrievalBaselineSettings, DistilledClient, RetrievalFedET)
+R_CREAMFL = _method("r-creamfl", RetrievalCreamFLSettings, ContrastiveClient, RetrievalCreamFL)

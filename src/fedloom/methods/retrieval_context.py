@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.methods.context import Inputs, ClientContext, rows
+from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.metrics.retrieval import TERMS, Recalls, recalls
 from fedloom.models.clients.text import tokenize
 

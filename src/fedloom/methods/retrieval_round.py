@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from fedloom.config.models import Frozen
 from fedloom.data.containers import ClientTask
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
@@ -35,13 +36,12 @@ from fedloom.functional.matching import PairMatching
 from fedloom.functional.norms import unit
 from fedloom.functional.similarity import Distance, distillation_distance
 from fedloom.methods.base import Client, Done, Info, Server, ServerContext
-from fedloom.methods.retrieval_context import of_kind
+from fedloom.methods.context import ClientContext, Inputs, load_optimizer_state, optimizer_state, rows
 from fedloom.methods.replies import Clock
+from fedloom.methods.retrieval_context import of_kind
 from fedloom.methods.shared_samples import length, public_samples
-from fedloom.methods.context import Inputs, ClientContext, load_optimizer_state, optimizer_state, rows
 from fedloom.models.fit import adamw, fit, index_batches, load_arrays, part_of, state_arrays
 from fedloom.models.pictures import from_kept
-from fedloom.config.models import Frozen
 from fedloom.seeding import global_torch_stream
 
 Array = NDArray[Any]
@@ -49,7 +49,7 @@ MODALITIES: tuple[ClientTask, ...] = ("image", "text")
 log = logging.getLogger(__name__)
 
 
-class PairedSettings(Frozen):
+class RetrievalSettings(Frozen):
     """How large the public set is, and how long everybody learns in a round."""
 
     public: int = Field(600, ge=2, description="P, public pairs (as many as the data has, if fewer)")
@@ -91,7 +91,7 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Globals:
+class GlobalRepresentations:
     """Down: representations of the public set that the client is to learn from; None: there are none of that kind."""
 
     public: str
@@ -107,12 +107,12 @@ def kinds_of(modality: str) -> tuple[ClientTask, ...]:
 # ---------------------------------------------------------------------------------------------------- the client
 
 
-class PairedClient(Client):
+class RetrievalClient(Client):
     """Holds the public set, learns (`study`), and says what it makes of the public set."""
 
-    settings: PairedSettings
+    settings: RetrievalSettings
 
-    def __init__(self, site: ClientContext, settings: PairedSettings) -> None:
+    def __init__(self, site: ClientContext, settings: RetrievalSettings) -> None:
         super().__init__(site, settings)
         self.public: Inputs = {}
         self.public_name = ""
@@ -122,16 +122,14 @@ class PairedClient(Client):
         self.public = {}
         for samples in (message.images, message.texts):
             if samples is not None:
-                self.public |= self.site.stored(samples)
+                self.public |= self.context.stored(samples)
         self.public_name = message.name
         return Done(0.0)
 
     def learn(self, message: Any, *, round: int) -> Views:
         """A round of training, and what comes of it."""
         if message.public != self.public_name:
-            raise ValueError(
-                f"round {round}: asked about public set {message.public}, holds {self.public_name!r}"
-            )
+            raise ValueError(f"round {round}: asked about public set {message.public}, holds {self.public_name!r}")
         loss = self.study(message, round)
         return Views(self.public_name, loss or 0.0, **{m: z.numpy() for m, z in self.spoken().items()})
 
@@ -142,21 +140,21 @@ class PairedClient(Client):
     def spoken(self) -> dict[ClientTask, Tensor]:
         """The raw encoders' unit representations (P, D) of the public set, by kind."""
         return {
-            m: unit(torch.nan_to_num(self.site.encode(of_kind(self.public, m))))
-            for m in kinds_of(self.site.modality)
+            m: unit(torch.nan_to_num(self.context.encode(of_kind(self.public, m))))
+            for m in kinds_of(self.context.modality)
         }
 
     def on_public(
         self, steps: int, objective: Callable[[Mapping[ClientTask, Tensor], Tensor], Tensor], *names: object
     ) -> float | None:
         """`steps` steps on the public set; `objective` gets unit representations (B, D) by kind, and indices (B,)."""
-        learner: Any = self.site.learner
-        kinds = kinds_of(self.site.modality)
+        learner: Any = self.context.learner
+        kinds = kinds_of(self.context.modality)
 
         def loss(views: Inputs, i: Tensor) -> Tensor:
             return objective({m: unit(learner.encode(**of_kind(views, m))) for m in kinds}, i)
 
-        return self.site.fit(self.public, steps, loss, *names, "public")
+        return self.context.fit(self.public, steps, loss, *names, "public")
 
     def memory(self) -> dict[str, Array]:
         """The public set."""
@@ -172,12 +170,12 @@ class PairedClient(Client):
 # ---------------------------------------------------------------------------------------------------- the server
 
 
-class PairedServer(Server):
+class RetrievalServer(Server):
     """Two encoders on public pairs. Methods define `lesson` (what is sent) and `ensemble` (what is believed)."""
 
-    settings: PairedSettings
+    settings: RetrievalSettings
 
-    def __init__(self, tools: ServerContext, settings: PairedSettings) -> None:
+    def __init__(self, tools: ServerContext, settings: RetrievalSettings) -> None:
         super().__init__(tools, settings)
         if tools.learners is None:
             raise BadInput("a method on public pairs needs encoders on the server, and this run has none")
@@ -234,13 +232,13 @@ class PairedServer(Server):
         """
         for site in self.models.values():
             site.learner.train()
-        draws = {m: self.tools.draws(t, what, m) for m in MODALITIES}
+        draws = {m: self.context.draws(t, what, m) for m in MODALITIES}
         batch = min(site.batch for site in self.models.values())
-        cut = index_batches(length(self.public["image"]), batch, steps, self.tools.rng(t, what))
+        cut = index_batches(length(self.public["image"]), batch, steps, self.context.rng(t, what))
         batches = [torch.from_numpy(index) for index in cut]
         if wanted is not None:
             batches = [i for i in batches if wanted[i].any()]
-        with global_torch_stream(self.tools.seed, "server", t, what, "dropout"):
+        with global_torch_stream(self.context.seed, "server", t, what, "dropout"):
             name = f"server {what}, round {t}"
             return fit(self.optimizer, batches, lambda i: loss(i, draws), name=name)
 
@@ -264,18 +262,16 @@ class PairedServer(Server):
                 self.pairs.texts if "text" in kinds else None,
             )
 
-        replies = federation.ask("hold", {k: message(k) for k in new}, timeout=self.tools.timeout)
+        replies = federation.ask("hold", {k: message(k) for k in new}, timeout=self.context.timeout)
         self.holders |= {r.client for r in replies if r.ok}
 
     def exchange(self, t: int, federation: Federation, bank: Mapping[ClientTask, Tensor]) -> dict[str, Views]:
         """Lessons out, views in: client -> what it said, of those whose answer counts."""
-        lessons = {
-            k: self.lesson(k, federation.modality(k), bank) for k in federation.clients if k in self.holders
-        }
+        lessons = {k: self.lesson(k, federation.modality(k), bank) for k in federation.clients if k in self.holders}
         if not lessons:
             return {}
-        quorum = None if self.tools.quorum is None else min(self.tools.quorum, len(lessons))
-        asked = federation.ask("learn", lessons, timeout=self.tools.timeout, quorum=quorum)
+        quorum = None if self.context.quorum is None else min(self.context.quorum, len(lessons))
+        asked = federation.ask("learn", lessons, timeout=self.context.timeout, quorum=quorum)
         replies = list(asked)
         self.holders -= {r.client for r in replies if not r.ok}  # it may have lost the set with all else
         found = {r.client: r.message for r in replies if r.ok and self._fits(r)}
@@ -286,7 +282,7 @@ class PairedServer(Server):
         raise NotImplementedError
 
     def _fits(self, reply: Any) -> bool:
-        said, shape = reply.message, (len(self.pairs), self.tools.width)
+        said, shape = reply.message, (len(self.pairs), self.context.width)
         for m in kinds_of(reply.modality):
             got = getattr(said, m)
             if said.public != self.name or got is None or got.shape != shape:
@@ -340,7 +336,7 @@ class PairedServer(Server):
 
     def paper_bytes(self, federation: Federation) -> tuple[int, int] | None:
         """A round's representations in single precision, without headers: up, and down of both kinds."""
-        one = 4 * len(self.pairs) * self.tools.width
+        one = 4 * len(self.pairs) * self.context.width
         up = sum(one * len(kinds_of(federation.modality(k))) for k in federation.clients)
         return up, 2 * one * len(federation.clients)
 

@@ -34,21 +34,19 @@ from torch import Tensor
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
-from fedloom.methods.fedavg import JOINT, Arrays, mean_parameters
 from fedloom.methods.context import ClientContext
+from fedloom.methods.fedavg import JOINT, Arrays, mean_parameters
 from fedloom.models.clients.multimodal import group_of
 
 
-class Settings(fedavg.Settings):
+class ScaffoldSettings(fedavg.FedAvgSettings):
     """FedAvg's, with the server's step."""
 
-    global_rate: float = Field(
-        1.0, gt=0, description="the server's step towards the mean of the round (eta_g)"
-    )
+    global_rate: float = Field(1.0, gt=0, description="the server's step towards the mean of the round (eta_g)")
 
 
 @dataclass(frozen=True)
-class Lesson:
+class ScaffoldTargets:
     """Down: mean parameters x, and c of those that are trained."""
 
     parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
@@ -56,7 +54,7 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Update:
+class ScaffoldUpdate:
     """Up: a client's parameters y_i, the change c_i+ - c_i, on how many samples, and its mean loss (nats)."""
 
     parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
@@ -65,19 +63,19 @@ class Update:
     loss: float
 
 
-class Client(fedavg.Client):
+class ScaffoldClient(fedavg.FedAvgClient):
     """Trains along corrected gradients; keeps c_i."""
 
-    settings: Settings
+    settings: ScaffoldSettings
 
-    def __init__(self, site: ClientContext, settings: Settings) -> None:
+    def __init__(self, site: ClientContext, settings: ScaffoldSettings) -> None:
         super().__init__(site, settings)
         self.control: dict[str, Tensor] = {}  # c_i; what is not there is 0
 
-    def fit(self, message: Lesson | Empty, *, round: int) -> Update:  # type: ignore[override]
+    def fit(self, message: ScaffoldTargets | Empty, *, round: int) -> ScaffoldUpdate:  # type: ignore[override]
         """Private steps from x, and the new c_i."""
         given: Mapping[str, NDArray[Any]] = {}
-        if isinstance(message, Lesson):
+        if isinstance(message, ScaffoldTargets):
             self.take(message.parameters)
             given = message.control
         x = {n: p.detach().cpu().clone() for n, p in self.trained()}
@@ -86,12 +84,11 @@ class Client(fedavg.Client):
         loss = self.steps(self.objective(), round, self._corrected({n: c[n] - own[n] for n in x}))
         far = self._far()
         change = {
-            n: (x[n] - p.detach().cpu()) / far - c[n] if far else torch.zeros_like(c[n])
-            for n, p in self.trained()
+            n: (x[n] - p.detach().cpu()) / far - c[n] if far else torch.zeros_like(c[n]) for n, p in self.trained()
         }
         self.control = {n: own[n] + change[n] for n in x}
         sent = {n: np.ascontiguousarray(v.numpy()) for n, v in change.items()}
-        return Update(self.parameters(), sent, len(self.site.private_labels), loss)
+        return ScaffoldUpdate(self.parameters(), sent, len(self.context.private_labels), loss)
 
     def _corrected(self, correction: Mapping[str, Tensor]) -> Callable[[], None]:
         """Adds c - c_i to the gradients; a stream that a batch has nothing of makes no step, and gets nothing."""
@@ -106,8 +103,8 @@ class Client(fedavg.Client):
 
     def _far(self) -> float:
         """How far K steps along a gradient of 1 lead: K eta / (1 - m); 0 where there is nothing to train on."""
-        s, sgd = self.settings, self.site.optimizer.param_groups[0]
-        steps = s.private_steps + s.extra_steps if len(self.site.private_labels) else 0
+        s, sgd = self.settings, self.context.optimizer.param_groups[0]
+        steps = s.private_steps + s.extra_steps if len(self.context.private_labels) else 0
         return float(steps * sgd["lr"] / (1 - sgd["momentum"]))
 
     def memory(self) -> Arrays:
@@ -119,25 +116,23 @@ class Client(fedavg.Client):
         self.control = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
 
 
-class Server(fedavg.Server):
+class ScaffoldServer(fedavg.FedAvgServer):
     """An average and a control variate for each architecture."""
 
-    settings: Settings
+    settings: ScaffoldSettings
 
-    def __init__(self, tools: ServerContext, settings: Settings) -> None:
+    def __init__(self, tools: ServerContext, settings: ScaffoldSettings) -> None:
         super().__init__(tools, settings)
         self.controls: dict[str, Arrays] = {}  # c, by what the architecture is known by
-        self.heard: dict[
-            str, int
-        ] = {}  # client -> number of its samples, of all that have ever sent a change
+        self.heard: dict[str, int] = {}  # client -> number of its samples, of all that have ever sent a change
 
-    def message(self, client: str, modality: str) -> Lesson | Empty:  # type: ignore[override]
+    def message(self, client: str, modality: str) -> ScaffoldTargets | Empty:  # type: ignore[override]
         """x and c of what the client has."""
         average = super().message(client, modality)
         if isinstance(average, Empty):
             return average
         control = self.controls[self.members.get(client, JOINT)]
-        return Lesson(average.parameters, {k: v for k, v in control.items() if k in average.parameters})
+        return ScaffoldTargets(average.parameters, {k: v for k, v in control.items() if k in average.parameters})
 
     def aggregate(self, kind: str, updates: Mapping[str, Any]) -> Arrays:
         """x + eta_g (mean of y_i - x); takes up c on the way."""
@@ -148,7 +143,7 @@ class Server(fedavg.Server):
         stepped = self.controls[kind].keys() & x.keys()  # statistics are no place to overshoot
         return {k: _step(x[k], v, eta) if k in stepped else v for k, v in mean.items()}
 
-    def _take_up(self, kind: str, updates: Mapping[str, Update]) -> None:
+    def _take_up(self, kind: str, updates: Mapping[str, ScaffoldUpdate]) -> None:
         """c <- c + sum over S of n_i (c_i+ - c_i) / sum over N of n_i: it stays the mean of all c_i."""
         c = self.controls.setdefault(kind, {})
         before = dict(self.heard)
@@ -163,24 +158,16 @@ class Server(fedavg.Server):
     def _samples(self, kind: str, name: str, heard: Mapping[str, int]) -> int:
         """Of all clients in `heard` that have the parameter called `name`."""
         stream = group_of(name) or ""
-        return sum(
-            n for k, n in heard.items() if self.members[k] == kind and stream in self.owned.get(k, (stream,))
-        )
+        return sum(n for k, n in heard.items() if self.members[k] == kind and stream in self.owned.get(k, (stream,)))
 
-    def hear(self, updates: Mapping[str, Update]) -> dict[str, float | None]:
+    def hear(self, updates: Mapping[str, ScaffoldUpdate]) -> dict[str, float | None]:
         """||c||, over all architectures."""
-        squares = [
-            float(np.square(v, dtype=np.float64).sum()) for c in self.controls.values() for v in c.values()
-        ]
+        squares = [float(np.square(v, dtype=np.float64).sum()) for c in self.controls.values() for v in c.values()]
         return {"control": float(np.sqrt(sum(squares)))}
 
     def state(self) -> Arrays:
         """The averages, c, and who has been heard."""
-        found = {
-            f"c {n} {k}": v
-            for n, kind in enumerate(sorted(self.groups))
-            for k, v in self.controls[kind].items()
-        }
+        found = {f"c {n} {k}": v for n, kind in enumerate(sorted(self.groups)) for k, v in self.controls[kind].items()}
         heard = np.frombuffer(json.dumps(self.heard, sort_keys=True).encode(), np.uint8).copy()
         return super().state() | found | {"heard": heard}
 
@@ -201,16 +188,16 @@ def _step(x: NDArray[Any], mean: NDArray[Any], eta: float) -> NDArray[Any]:
     return np.asarray(x + eta * (mean.astype(np.float64) - x), dtype=np.float32)
 
 
-def _verbs(settings: Settings) -> dict[str, tuple[Any, Any]]:
-    return {"fit": ((Lesson, Empty), Update)}
+def _verbs(settings: ScaffoldSettings) -> dict[str, tuple[Any, Any]]:
+    return {"fit": ((ScaffoldTargets, Empty), ScaffoldUpdate)}
 
 
 METHOD = replace(
     fedavg.METHOD,
     name="scaffold",
-    settings=Settings,
-    client=Client,
-    server=Server,
+    settings=ScaffoldSettings,
+    client=ScaffoldClient,
+    server=ScaffoldServer,
     verbs=_verbs,
     optimizers=("sgd",),
     pairs=False,

@@ -21,9 +21,7 @@ class SharedSettings(TuningSettings):
         "synthetic",
         description="samples that everybody sees: the generator's, new each round, or a public set",
     )
-    public: int = Field(
-        200, ge=1, description="P, pairs in the public set (as many as the data has, if fewer)"
-    )
+    public: int = Field(200, ge=1, description="P, pairs in the public set (as many as the data has, if fewer)")
     classes: Literal["stratified", "uniform"] = Field(
         "stratified", description="how the classes of synthetic samples are drawn"
     )
@@ -34,7 +32,7 @@ class SharedSettings(TuningSettings):
 
 
 @dataclass(frozen=True)
-class Pictures:
+class SharedPictures:
     """Down to image clients: the shared pictures. wanted: which are asked about; None: all."""
 
     images: Annotated[Array, Wire("uint8", ("S", "H", "W", 3))]
@@ -42,7 +40,7 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Texts:
+class SharedTexts:
     """Down to text clients: the texts of the same samples, in the same order."""
 
     texts: tuple[str, ...]
@@ -50,32 +48,32 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Again:
+class SharedAgain:
     """Down in place of either: the samples that the client was sent before."""
 
     samples: int
     wanted: Annotated[Array, Wire("bool", ("S",))] | None = None
 
 
-ASKED = (Pictures, Texts, Again)
+ASKED = (SharedPictures, SharedTexts, SharedAgain)
 
 
 @dataclass(frozen=True)
-class Logits:
+class SharedLogits:
     """Up: scores before the softmax, of the samples asked about. A row that is not finite is no answer."""
 
     logits: Annotated[Array, Wire("float32", ("S", "C"), finite=False)]
 
 
 @dataclass(frozen=True)
-class Representations:
+class SharedRepresentations:
     """Up: representations."""
 
     representations: Annotated[Array, Wire("float32", ("S", "D"))]
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledRepresentations:
     """Up: representations, and the label each client gives (-1: no finite answer); the generator needs labels."""
 
     representations: Annotated[Array, Wire("float32", ("S", "D"))]

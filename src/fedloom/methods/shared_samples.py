@@ -24,9 +24,9 @@ from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
 from fedloom.methods.base import Client, Done, Info, LabelInfo, Server, ServerContext
-from fedloom.methods.replies import Clock, ClientOutputs
-from fedloom.methods.shared_messages import Again, Pictures, SharedSettings, Texts
-from fedloom.methods.context import Inputs, ClientContext
+from fedloom.methods.context import ClientContext, Inputs
+from fedloom.methods.replies import ClientOutputs, Clock
+from fedloom.methods.shared_messages import SharedAgain, SharedPictures, SharedSettings, SharedTexts
 from fedloom.methods.tuning import Pool, Tuner
 from fedloom.models.pictures import from_kept
 
@@ -49,15 +49,15 @@ class SharedClient(Client):
         self.samples: Inputs | None = None
         self.pool = Pool(settings.replay_rounds if settings.shared == "synthetic" else 1)
 
-    def infer(self, message: Pictures | Texts | Again, *, round: int) -> Any:
+    def infer(self, message: SharedPictures | SharedTexts | SharedAgain, *, round: int) -> Any:
         """An answer about the shared samples."""
-        site = self.site
-        if isinstance(message, Again):
+        site = self.context
+        if isinstance(message, SharedAgain):
             held = 0 if self.samples is None else length(self.samples)
             if held != message.samples:
                 raise ValueError(f"round {round}: asked about {message.samples} samples, and holds {held}")
         else:
-            self.samples = site.inputs(message.images if isinstance(message, Pictures) else message.texts)
+            self.samples = site.inputs(message.images if isinstance(message, SharedPictures) else message.texts)
         assert self.samples is not None
         wanted = None if message.wanted is None else torch.from_numpy(message.wanted)
         seen = self.samples if wanted is None else {k: v[wanted] for k, v in self.samples.items()}
@@ -70,9 +70,7 @@ class SharedClient(Client):
     def learn(self, message: Any, *, round: int) -> Done:
         """Steps on the shared samples with their new targets, then private ones. `message.kept` says which samples."""
         if self.samples is None or len(message.kept) != length(self.samples):
-            raise ValueError(
-                f"round {round}: asked to learn from {len(message.kept)} samples it was not shown"
-            )
+            raise ValueError(f"round {round}: asked to learn from {len(message.kept)} samples it was not shown")
         kept = torch.from_numpy(message.kept)
         lesson = {k: v[kept] for k, v in self.samples.items()} | self.targets(message, kept)
         if self.settings.shared == "synthetic":
@@ -91,12 +89,12 @@ class SharedClient(Client):
     def study(self, round: int) -> float | None:
         """The steps of a round: shared samples first, then private ones."""
         loss = self.on_shared(round)
-        self.site.train_private(self.settings.private_steps, round)
+        self.context.train_private(self.settings.private_steps, round)
         return loss
 
     def on_shared(self, round: int) -> float | None:
         """`retrain_steps` steps on the pool; mean loss, None for an empty pool."""
-        site, s, pool = self.site, self.settings, self.pool.samples()
+        site, s, pool = self.context, self.settings, self.pool.samples()
         if not pool:
             return None
         inputs = {key: pool[key] for key in pool if key in INPUTS}
@@ -131,7 +129,7 @@ def length(inputs: Inputs) -> int:
 
 
 @dataclass(frozen=True)
-class Samples:
+class SharedSamples:
     """A round's shared samples. labels: the classes they were drawn for, of a public set the true ones."""
 
     images: NDArray[np.uint8]
@@ -142,7 +140,7 @@ class Samples:
         return len(self.labels)
 
 
-def public_samples(tools: ServerContext, n: int) -> Samples:
+def public_samples(tools: ServerContext, n: int) -> SharedSamples:
     """The public set: n pictures of the generic part with their captions, the same ones in every run of a seed.
 
     Raises BadInput where the data set has no generic part.
@@ -152,7 +150,7 @@ def public_samples(tools: ServerContext, n: int) -> Samples:
         raise BadInput("this data set has no generic part to draw a public set from")
     pick = np.sort(tools.rng("public set").permutation(len(generic.labels))[:n])
     captions = tuple(generic.captions[i] for i in pick)  # `texts`, where there are any, belong to no picture
-    return Samples(generic.images[pick], captions, generic.labels[pick])
+    return SharedSamples(generic.images[pick], captions, generic.labels[pick])
 
 
 @dataclass(frozen=True)
@@ -182,16 +180,14 @@ class SharedServer(Server):
 
     def round(self, federation: Federation) -> Info:
         """Shared samples out, answers in, lessons out; then the generator, on synthetic samples."""
-        t, tools, clock = federation.round, self.tools, Clock()
+        t, tools, clock = federation.round, self.context, Clock()
         with clock("synthesis"):
             samples = self.draw(t, federation)
         with clock("inference"):
             opinions = self.ask(federation, samples)
         with clock("fusion"):
             verdict = self.judge(t, federation, samples, opinions)
-        learning = (
-            federation.ask("learn", dict(verdict.lessons), timeout=tools.timeout) if verdict.lessons else ()
-        )
+        learning = federation.ask("learn", dict(verdict.lessons), timeout=tools.timeout) if verdict.lessons else ()
         losses = dict(verdict.losses or {})
         kept = verdict.labels >= 0
         if self.tuner is not None:
@@ -211,9 +207,9 @@ class SharedServer(Server):
         )
         return Info(labels, losses, clock.seconds, self.paper_bytes(federation, len(samples)))
 
-    def draw(self, t: int, federation: Federation) -> Samples:
+    def draw(self, t: int, federation: Federation) -> SharedSamples:
         """The round's synthetic samples, or the public set."""
-        s, tools = self.settings, self.tools
+        s, tools = self.settings, self.context
         if s.shared == "public":
             return public_samples(tools, s.public)
         n, classes, rng = s.samples, len(tools.class_names), tools.rng(t, "classes")
@@ -224,39 +220,42 @@ class SharedServer(Server):
             drawn = rng.permutation(whole).astype(np.int64)
         images = tools.generator.synthesize([tools.prompts[c] for c in drawn], tools.draws(t, "synthesis"))
         read = federation.clients_of("text") or s.train_text != "prompt"
-        return Samples(images, tuple(tools.captioner.caption(images)) if read else (), drawn)
+        return SharedSamples(images, tuple(tools.captioner.caption(images)) if read else (), drawn)
 
     def ask(
-        self, federation: Federation, samples: Samples, wanted: Mapping[str, NDArray[np.bool_]] | None = None
+        self,
+        federation: Federation,
+        samples: SharedSamples,
+        wanted: Mapping[str, NDArray[np.bool_]] | None = None,
     ) -> ClientOutputs:
         """The clients' answers about `samples`, or about those `wanted` of each modality."""
         ordered = self.question(federation, samples, wanted or {})
-        tools = self.tools
+        tools = self.context
         return ClientOutputs(ordered, len(samples), len(tools.class_names), tools.width)
 
     def question(
-        self, federation: Federation, samples: Samples, wanted: Mapping[str, NDArray[np.bool_]]
+        self, federation: Federation, samples: SharedSamples, wanted: Mapping[str, NDArray[np.bool_]]
     ) -> list[Reply]:
         """The replies, in the order of the clients' names: neither order of arrival nor of listing may matter."""
 
         def message(client: str) -> Any:
             m = federation.modality(client)
             if client in self.holders:
-                return Again(len(samples), wanted.get(m))
+                return SharedAgain(len(samples), wanted.get(m))
             return (
-                Pictures(samples.images, wanted.get(m))
+                SharedPictures(samples.images, wanted.get(m))
                 if m == "image"
-                else Texts(samples.texts, wanted.get(m))
+                else SharedTexts(samples.texts, wanted.get(m))
             )
 
         messages = {k: message(k) for k in federation.clients}
-        asked = federation.ask("infer", messages, timeout=self.tools.timeout, quorum=self.tools.quorum)
+        asked = federation.ask("infer", messages, timeout=self.context.timeout, quorum=self.context.quorum)
         replies = sorted((r for r in asked if r.ok), key=lambda r: r.client)
         if self.settings.shared == "public":
             self.holders = {r.client for r in replies}
         return replies
 
-    def judge(self, t: int, federation: Federation, samples: Samples, opinions: ClientOutputs) -> Aggregate:
+    def judge(self, t: int, federation: Federation, samples: SharedSamples, opinions: ClientOutputs) -> Aggregate:
         """The method's own: what the answers say, and what each client is to learn."""
         raise NotImplementedError
 
@@ -272,9 +271,9 @@ class SharedServer(Server):
             samples=samples,
             image_clients=len(federation.clients_of("image")),
             text_clients=len(federation.clients_of("text")),
-            classes=len(self.tools.class_names),
-            width=self.tools.width,
-            image_bytes=3 * self.tools.generator.size**2 if self.tools.generator is not None else 0,
+            classes=len(self.context.class_names),
+            width=self.context.width,
+            image_bytes=3 * self.context.generator.size**2 if self.context.generator is not None else 0,
             public=public,
         )
         return count.up, count.down

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from fedloom.config.models import Frozen
 from fedloom.functional.omission import omit
 from fedloom.methods.base import ServerContext
 from fedloom.methods.context import load_optimizer_state, optimizer_state
 from fedloom.models.fit import cosine, fit, index_batches, part_of
 from fedloom.models.pictures import from_kept, to_float
-from fedloom.config.models import Frozen
 from fedloom.seeding import global_torch_stream
 
 
@@ -26,9 +26,7 @@ class TuningSettings(Frozen):
     """How the generator is tuned, and how much of everything a round takes."""
 
     samples: int = Field(150, ge=1, description="S, synthetic samples a round")
-    replay_rounds: int = Field(
-        6, ge=1, description="rounds whose kept samples are trained on; 1: this round's only"
-    )
+    replay_rounds: int = Field(6, ge=1, description="rounds whose kept samples are trained on; 1: this round's only")
     private_steps: int = Field(10, ge=0, description="client steps on private data a round (E_loc)")
     tune_steps: int = Field(40, ge=0, description="generator steps a round (E_T2I)")
     tune_batch: int = Field(24, ge=1)
@@ -42,13 +40,9 @@ class TuningSettings(Frozen):
         description="most passes over the pool a round, whatever the steps: few samples are not overlearned",
     )
     condition: Literal["add", "token", "pooled"] = Field("add", description="how R joins the text, eq. 11")
-    omit: float = Field(
-        0.2, ge=0, le=1, description="p, share of samples whose R is left out, eq. 12; 1 is -T2I_Rep"
-    )
+    omit: float = Field(0.2, ge=0, le=1, description="p, share of samples whose R is left out, eq. 12; 1 is -T2I_Rep")
     drop_text: float = Field(0.1, ge=0, lt=1, description="share of samples with empty text (guidance)")
-    train_text: Literal["prompt", "caption", "both"] = Field(
-        "prompt", description="text the generator is tuned on"
-    )
+    train_text: Literal["prompt", "caption", "both"] = Field("prompt", description="text the generator is tuned on")
 
     def steps_on(self, samples: int, steps: int, batch: int) -> int:
         """`steps`, or fewer where so many batches would pass over `samples` samples more than `passes` times."""
@@ -90,18 +84,14 @@ class Tuner:
     """The generator, its optimiser and its pool. Eqs. 11 and 12 of FedMMKT; without R plain text-only tuning."""
 
     def __init__(self, tools: ServerContext, settings: TuningSettings) -> None:
-        self.tools, self.settings = tools, settings
+        self.context, self.settings = tools, settings
         self.generator = tools.generator
         self.generator.condition = settings.condition
         # Adam as the paper says: AdamW without decay
-        self.optimizer = torch.optim.AdamW(
-            self.generator.trainable(), settings.tune_rate, weight_decay=0.0, fused=True
-        )
+        self.optimizer = torch.optim.AdamW(self.generator.trainable(), settings.tune_rate, weight_decay=0.0, fused=True)
         self.pool = Pool(settings.replay_rounds)
 
-    def add(
-        self, images: NDArray[np.uint8], labels: Tensor, captions: Sequence[str], fused: Tensor | None
-    ) -> None:
+    def add(self, images: NDArray[np.uint8], labels: Tensor, captions: Sequence[str], fused: Tensor | None) -> None:
         """Add a round's samples: uint8 (M, H, W, 3), labels (M,), M captions or none, R (M, D) or None."""
         part = {"images": torch.from_numpy(images), "labels": labels}
         if captions:
@@ -112,7 +102,7 @@ class Tuner:
 
     def tune(self, t: int) -> float | None:
         """The steps of round t; mean loss."""
-        s, tools, pool = self.settings, self.tools, self.pool.samples()
+        s, tools, pool = self.settings, self.context, self.pool.samples()
         if not pool or not s.tune_steps:
             return None
         rng, draws = tools.rng(t, "tuning"), tools.draws(t, "tuning")
@@ -122,15 +112,11 @@ class Tuner:
 
         def text(i: int) -> str:
             said = s.train_text == "caption" or (s.train_text == "both" and rng.random() < 0.5)
-            return (
-                "" if rng.random() < s.drop_text else captions[i] if said else tools.prompts[int(labels[i])]
-            )
+            return "" if rng.random() < s.drop_text else captions[i] if said else tools.prompts[int(labels[i])]
 
         def objective(index: NDArray[np.int64]) -> Tensor:
             i = torch.from_numpy(index)
-            leave_out = omit(
-                len(index), s.omit, draws
-            )  # eq. 12: drawn also where unused, so that streams agree
+            leave_out = omit(len(index), s.omit, draws)  # eq. 12: drawn also where unused, so that streams agree
             r = None if fused is None else fused[i]
             texts = [text(int(n)) for n in index]
             return self.generator.loss(pixels[i], texts, draws, r, leave_out)  # type: ignore[no-any-return]

@@ -28,9 +28,7 @@ def per_class_accuracy(predicted: ArrayLike, labels: ArrayLike, classes: int) ->
     """
     p, y = _pair(predicted, labels)
     if y.min() < 0 or y.max() >= classes:
-        raise BadInput(
-            f"labels run from {y.min()} to {y.max()}; with {classes} classes they lie in 0..{classes - 1}"
-        )
+        raise BadInput(f"labels run from {y.min()} to {y.max()}; with {classes} classes they lie in 0..{classes - 1}")
     total = np.bincount(y, minlength=classes)
     right = np.bincount(y[p == y], minlength=classes)
     return [float(r / n) if n else None for r, n in zip(right, total)]

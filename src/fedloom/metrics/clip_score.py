@@ -20,9 +20,7 @@ def clip_score(images: ArrayLike, texts: ArrayLike) -> float:
     """
     x, t = (_unit(np.asarray(z, dtype=np.float64)) for z in (images, texts))
     if x.shape != t.shape or x.ndim != 2 or not len(x):
-        raise BadInput(
-            f"image embeddings {x.shape} and text embeddings {t.shape} must both be (N, D) with N > 0"
-        )
+        raise BadInput(f"image embeddings {x.shape} and text embeddings {t.shape} must both be (N, D) with N > 0")
     return float((x * t).sum(1).clip(min=0.0).mean())
 
 

@@ -63,9 +63,7 @@ def round_bytes(
         public or 0,
     )
     if min(numbers) < 0 or (kept or 0) > samples:
-        raise BadInput(
-            f"round_bytes: a number is negative, or kept = {kept} is more than samples = {samples}"
-        )
+        raise BadInput(f"round_bytes: a number is negative, or kept = {kept} is more than samples = {samples}")
     n = image_clients + text_clients
     data = samples * (image_clients * image_bytes + text_clients * text_bytes)
     logits, vectors, words = n * samples * classes * _WORD, n * samples * width * _WORD, n * samples * _WORD

@@ -55,9 +55,7 @@ def frechet_distance(real: ArrayLike | Moments, generated: ArrayLike | Moments) 
     """
     r, g = (x if isinstance(x, Moments) else moments(x) for x in (real, generated))
     if r.mean.shape != g.mean.shape:
-        raise BadInput(
-            f"features of widths {len(r.mean)} and {len(g.mean)}: both sets must be of one network"
-        )
+        raise BadInput(f"features of widths {len(r.mean)} and {len(g.mean)}: both sets must be of one network")
     shift = r.mean - g.mean
     cross = np.linalg.svd(r.root @ g.root.T, compute_uv=False).sum()
     traces = [(x.root * x.root).sum() for x in (r, g)]

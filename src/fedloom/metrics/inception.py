@@ -25,9 +25,7 @@ def inception_score(probabilities: ArrayLike, splits: int = 1) -> tuple[float, f
     """
     p = np.asarray(probabilities, dtype=np.float64)
     if p.ndim != 2 or not 1 <= splits <= len(p):
-        raise BadInput(
-            f"probabilities {p.shape} must be (N, C) with N at least the number of splits, {splits}"
-        )
+        raise BadInput(f"probabilities {p.shape} must be (N, C) with N at least the number of splits, {splits}")
     if not ((p >= 0).all() and np.abs(p.sum(1) - 1).max() < 1e-3):  # a NaN fails the first
         raise BadInput("inception score: a row is not a distribution over the classes")
     scores = []

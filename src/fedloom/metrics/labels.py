@@ -32,9 +32,7 @@ def label_report(drawn: ArrayLike, voted: ArrayLike, kept: ArrayLike, oracle: Ar
     """
     c, y, k, o = np.asarray(drawn), np.asarray(voted), np.asarray(kept, dtype=bool), np.asarray(oracle)
     if not c.shape == y.shape == k.shape == o.shape or c.ndim != 1:
-        raise BadInput(
-            f"drawn {c.shape}, voted {y.shape}, kept {k.shape} and oracle {o.shape} must all be (S,)"
-        )
+        raise BadInput(f"drawn {c.shape}, voted {y.shape}, kept {k.shape} and oracle {o.shape} must all be (S,)")
 
     def share(labels: ArrayLike, among: ArrayLike) -> float | None:
         hits = (labels == o)[among]  # type: ignore[index]

@@ -75,9 +75,7 @@ def recalls(
     x, t = _rows(images, "image"), _rows(captions, "caption")
     own = np.asarray(owner)
     if x.shape[1] != t.shape[1]:
-        raise BadInput(
-            f"image representations {x.shape} and caption representations {t.shape} differ in width"
-        )
+        raise BadInput(f"image representations {x.shape} and caption representations {t.shape} differ in width")
     if own.shape != (len(t),) or not np.issubdtype(own.dtype, np.integer):
         raise BadInput(f"owner is {own.dtype} {own.shape}, expected integers ({len(t)},), one a caption")
     if own.min() < 0 or own.max() >= len(x):
@@ -92,9 +90,7 @@ def recalls(
     for first in range(0, len(x) - size + 1, size):
         at = np.flatnonzero((own >= first) & (own < first + size))
         if not len(at):
-            raise BadInput(
-                f"images {first}..{first + size - 1} have no captions, so their fold has no recall"
-            )
+            raise BadInput(f"images {first}..{first + size - 1} have no captions, so their fold has no recall")
         scores.append(_of_fold(x[first : first + size], t[at], own[at] - first, tile))
     mean = dict(zip(TERMS, np.mean(scores, axis=0).tolist()))
     return Recalls(**mean, images=size * len(scores), folds=len(scores))

@@ -15,7 +15,7 @@ RIDGE = 1.0  # of the probe, on standardised features: a sample's worth of shrin
 def stream_scores(
     learner: Any, features: Mapping[Any, Tensor], present: Tensor, labels: Tensor
 ) -> tuple[dict[str, float | None], dict[str, list[float | None]]]:
-    """Scores of a two-stream model (`models.two_stream.MultimodalClassifier`, dressed or not) on test samples, without gradient.
+    """Scores of a two-stream model (`MultimodalClassifier`, wrapped or not) on test samples, without gradient.
 
     Args:
         features: h (N, d) of each stream; zeros where a sample lacks its kind.

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fedloom.errors import BadInput
 from fedloom.config.base import Precision
+from fedloom.errors import BadInput
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 CPU = torch.device("cpu")

@@ -95,6 +95,4 @@ class GranularityFusion(nn.Module):
 def _branch(width: int, inner: int, norm: Norm) -> nn.Sequential:
     """T: rows (N, D) -> (N, D). A pointwise convolution over positions is a linear map of rows."""
     make = BatchNorm1d if norm == "batch" else nn.LayerNorm
-    return nn.Sequential(
-        nn.Linear(width, inner), make(inner), nn.ReLU(), nn.Linear(inner, width), make(width)
-    )
+    return nn.Sequential(nn.Linear(width, inner), make(inner), nn.ReLU(), nn.Linear(inner, width), make(width))

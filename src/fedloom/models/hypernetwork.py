@@ -65,16 +65,12 @@ class Graph:
     def __init__(self, kinds: NDArray[Any], widths: NDArray[Any], rank: int, widest: int) -> None:
         v = len(kinds)
         if not 3 <= v <= MOST_NODES or len(widths) != v:
-            raise BadInput(
-                f"an architecture of {v} kinds and {len(widths)} widths, expected 3 to {MOST_NODES}"
-            )
+            raise BadInput(f"an architecture of {v} kinds and {len(widths)} widths, expected 3 to {MOST_NODES}")
         starts = [i for i in range(v) if 0 <= kinds[i] < STEMS]
         inner = [i for i in range(v - 1) if STEMS <= kinds[i] < OUTPUT]
         whole = len(starts) + len(inner) == v - 1 and kinds[-1] == OUTPUT
         if not whole or not inner or 0 not in starts:
-            raise BadInput(
-                f"an architecture of kinds {kinds.tolist()}, expected stems, blocks, and an output"
-            )
+            raise BadInput(f"an architecture of kinds {kinds.tolist()}, expected stems, blocks, and an output")
         self.blocks = [(i, int(widths[i])) for i in inner]
         if widths.min() < 1 or any(w > widest for _, w in self.blocks):
             raise BadInput(f"blocks of widths {widths.tolist()}, allowed: 1 to settings.widest = {widest}")

@@ -51,9 +51,7 @@ class Infiltrated(nn.Module):
         d, kinds = bare.width, bare.kinds
         self.bare, self.kinds, self.width, self.classes = bare, kinds, d, bare.classes
         self.infiltration = nn.ModuleDict({k: projector(d, layers) for k in kinds})
-        self.self_projectors = nn.ModuleDict(
-            {k: projector(d, layers) for k in kinds} if self_projector else {}
-        )
+        self.self_projectors = nn.ModuleDict({k: projector(d, layers) for k in kinds} if self_projector else {})
         self.classifiers = nn.ModuleDict({k: nn.Linear(d, bare.classes) for k in kinds})
 
     def features(self, present: Tensor, **inputs: Tensor) -> Features:
@@ -100,7 +98,6 @@ class Infiltrated(nn.Module):
     def export(self, folder: Path, class_names: tuple[str, ...]) -> None:
         """As a two-stream learner's, with projectors and classifiers in fusion.safetensors."""
         more = {
-            name: cast(nn.Module, getattr(self, name))
-            for name in ("self_projectors", "infiltration", "classifiers")
+            name: cast(nn.Module, getattr(self, name)) for name in ("self_projectors", "infiltration", "classifiers")
         }
         export_streams(self.bare, more, folder, class_names)

@@ -12,8 +12,8 @@ from typing import Any
 from fedloom.config import Config, load_config
 from fedloom.data.containers import CLIENT_TASKS
 from fedloom.errors import BadInput
-from fedloom.planning.model_inventory import ModelInventory, cast_of
 from fedloom.planning.memory import checkpoint_bytes, device_lines, server_device
+from fedloom.planning.model_inventory import ModelInventory, cast_of
 from fedloom.planning.rates import rate_of
 from fedloom.planning.records import ModelLine, PhaseLine, Plan
 from fedloom.planning.scene import SceneSizes, scene_sizes

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedloom.errors import BadInput
 from fedloom.config.models import DUAL_ARCHS, JOINT_ARCHS, ModelSettings
+from fedloom.errors import BadInput
 from fedloom.planning.load import Load, measured
 from fedloom.planning.scene import SceneSizes
 from fedloom.weights.shapes import Shape, shape_of
@@ -54,7 +54,7 @@ def from_shape(shape: Shape, task: str, classes: int) -> Any:
 def learner_on_meta(
     settings: ModelSettings, scene: SceneSizes, words: Words, key: str, joint: bool = False
 ) -> nn.Module:
-    """The learner as `models.learner_build.build_client_model` makes it, but for its weights.
+    """The learner as `build_client_model` makes it, but for its weights.
 
     Args:
         key: where it stands in the configuration, for messages.
@@ -94,8 +94,8 @@ def learner_on_meta(
 
 
 def _tower(settings: ModelSettings, scene: SceneSizes, words: Words, key: str, unit: bool) -> Any:
-    from fedloom.models.clients.client_model import ClientModel
     from fedloom.models.clients.build import build_client_model
+    from fedloom.models.clients.client_model import ClientModel
 
     if not settings.pretrained or settings.arch in _OWN:
         with torch.device("meta"):
@@ -122,26 +122,18 @@ def learner_load(learner: nn.Module, settings: ModelSettings, scene: SceneSizes,
 
 
 def _tower_load(tower: Any, settings: ModelSettings, scene: SceneSizes, words: Words) -> Load:
-    if (
-        settings.arch == "gru"
-    ):  # packed rows have no shape on the meta device: two products a weight and token
+    if settings.arch == "gru":  # packed rows have no shape on the meta device: two products a weight and token
         work = sum(2.0 * p.numel() * words.model_max_length for p in tower.backbone.gru.parameters())
         width = tower.backbone.config.hidden_size
         return Load(work, 3 * work, 32.0 * words.model_max_length * width)
-    if (
-        settings.arch == "frozen-mobilenet"
-    ):  # its trunk sees a picture once, or at each step where it is augmented
+    if settings.arch == "frozen-mobilenet":  # its trunk sees a picture once, or at each step where it is augmented
         place = next(tower.trunk.buffers()).device
         shape: tuple[int, ...] = (3, settings.side, settings.side)
         return measured(tower, lambda n: tower.encode(pixel_values=torch.zeros(n, *shape, device=place)))
     if settings.arch in _PICTURES:
         config = tower.backbone.config
         side = getattr(config, "image_size", None) or (224 if settings.pretrained else scene.side)
-        shape = (
-            (1, *scene.spectrogram) if settings.arch == "audio-resnet" else (config.num_channels, side, side)
-        )
+        shape = (1, *scene.spectrogram) if settings.arch == "audio-resnet" else (config.num_channels, side, side)
         return measured(tower, lambda n: tower.encode(pixel_values=torch.zeros(n, *shape, device="meta")))
     length = words.model_max_length
-    return measured(
-        tower, lambda n: tower.encode(input_ids=torch.zeros(n, length, dtype=torch.int64, device="meta"))
-    )
+    return measured(tower, lambda n: tower.encode(input_ids=torch.zeros(n, length, dtype=torch.int64, device="meta")))

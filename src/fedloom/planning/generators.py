@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fedloom.config import Config
-from fedloom.errors import BadInput
-from fedloom.models.glide.settings import GlideOptions
 from fedloom.config.stable_diffusion import LatentOptions, LatentSettings
+from fedloom.errors import BadInput
+from fedloom.models.generators.glide.settings import GlideOptions
 from fedloom.planning.client_models import Words
 from fedloom.planning.load import Load, measured
 from fedloom.planning.scene import SceneSizes
@@ -122,7 +122,7 @@ def _told(unet: Any) -> Any:
 
 
 def _glide(config: Config, shape: Shape, tuned: bool) -> GeneratorCost:
-    from fedloom.models.glide.networks import UPSAMPLER, GlideTextEncoder, GlideUNet
+    from fedloom.models.generators.glide.networks import UPSAMPLER, GlideTextEncoder, GlideUNet
 
     s, options = config.server.generator, config.server.generator.glide or GlideOptions()
     sizes = shape.parts or {
@@ -169,9 +169,7 @@ def _glide_load(module: Any, length: int, train: bool) -> Load:
     def run(n: int) -> Tensor:
         small = {"low_res": zeros(n, 3, side // 4, side // 4)} if config.low_resolution else {}
         said = zeros(n, length, wide)
-        out: Tensor = module(
-            zeros(n, config.in_channels, side, side), zeros(n), said, zeros(n, wide), **small
-        ).sample
+        out: Tensor = module(zeros(n, config.in_channels, side, side), zeros(n), said, zeros(n, wide), **small).sample
         return out
 
     return measured(module, run, train=train)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fedloom.planning.words import flop, size, time
-from fedloom.report.glance import listed
-from fedloom.report.markup import Markup, esc, join, table
+from fedloom.reporting.glance import listed
+from fedloom.reporting.markup import Markup, esc, join, table
 
 if TYPE_CHECKING:
     from fedloom.planning.records import Plan
@@ -41,17 +41,12 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
 
 def plan_text(plan: Plan) -> str:
     """What it takes: a line each."""
-    return "\n".join(
-        [f"{_name(plan)}. Nothing is begun.", *(f"  {key:<8}{said}" for key, said in _facts(plan))]
-    )
+    return "\n".join([f"{_name(plan)}. Nothing is begun.", *(f"  {key:<8}{said}" for key, said in _facts(plan))])
 
 
 def plan_html(plan: Plan) -> str:
     """The same, with its models and work as tables; for a notebook."""
-    models = [
-        (m.role, m.kind, m.count, f"{m.parameters:,}", f"{m.trained:,}", m.device, m.source)
-        for m in plan.models
-    ]
+    models = [(m.role, m.kind, m.count, f"{m.parameters:,}", f"{m.trained:,}", m.device, m.source) for m in plan.models]
     work = [(p.phase, p.device, p.times, flop(p.times * p.flop), time(p.seconds)) for p in plan.phases]
     return join(
         [

@@ -55,9 +55,7 @@ def device_lines(config: Config, settings: Any, cast: ModelInventory) -> tuple[D
         own, moments = sums.setdefault(member.device, [0, 0, 0, 0]), _moments(c.training(member.name))
         _add(own, FULL * member.model.parameters, member.model.trained, moments)
         part = math.ceil(c.batch / c.accumulate)
-        peaks.setdefault(member.device, []).append(
-            activation_bytes(member.model, part, c.precision, c.checkpointing)
-        )
+        peaks.setdefault(member.device, []).append(activation_bytes(member.model, part, c.precision, c.checkpointing))
     for device, found in peaks.items():
         at_once = len(found) if config.engine.name == "flower" else max(config.engine.workers, 1)
         sums[device][3] += sum(sorted(found)[-at_once:])

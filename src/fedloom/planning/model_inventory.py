@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from fedloom.config import Config
+from fedloom.config.models import ModelSettings
 from fedloom.data.containers import CLIENT_TASKS, ClientTask
 from fedloom.errors import BadInput
-from fedloom.methods.base import Method
-from fedloom.config.models import ModelSettings
 from fedloom.experiment.parts import reads_captions
-from fedloom.planning.generators import drawer
+from fedloom.experiment.server_models import server_settings
+from fedloom.methods.base import Method
 from fedloom.planning.client_models import Words, learner_load, learner_on_meta
+from fedloom.planning.generators import drawer
 from fedloom.planning.scene import SceneSizes
 from fedloom.planning.server import (
     GeneratorCost,
@@ -26,7 +27,6 @@ from fedloom.planning.server import (
     judge_piece,
     piece,
 )
-from fedloom.experiment.server_models import server_settings
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ModelInventory:
 def cast_of(config: Config, method: Method, settings: Any, scene: SceneSizes) -> ModelInventory:
     """The models of a run whose configuration is complete (`parts.completed`), as `parts` would load them."""
     words = Words(config.server.vocabulary, config.server.tokens)
-    uses = method.tools(settings)
+    uses = method.needs(settings)
     clients = _clients(config, method, settings, scene, words) if method.clients else ()
     learners = _own_learners(config, method, settings, scene, words) if "learners" in uses else ()
     if "generator" not in uses:
@@ -83,9 +83,7 @@ def cast_of(config: Config, method: Method, settings: Any, scene: SceneSizes) ->
     )
 
 
-def _clients(
-    config: Config, method: Method, settings: Any, scene: SceneSizes, words: Words
-) -> tuple[Member, ...]:
+def _clients(config: Config, method: Method, settings: Any, scene: SceneSizes, words: Words) -> tuple[Member, ...]:
     known: dict[tuple[str, str], Piece] = {}
     found: list[Member] = []
     for modality in CLIENT_TASKS:
@@ -120,9 +118,7 @@ def _learner(
     return replace(made, kind=kind if own.tune == "all" else f"{kind}, {own.tune}")
 
 
-def _own_learners(
-    config: Config, method: Method, settings: Any, scene: SceneSizes, words: Words
-) -> tuple[Piece, ...]:
+def _own_learners(config: Config, method: Method, settings: Any, scene: SceneSizes, words: Words) -> tuple[Piece, ...]:
     """The task models on the server; what it only keeps the mean in is not trained."""
     learns = any(getattr(settings, key, 0) for key in ("server_steps", "distill_steps"))
     found = []

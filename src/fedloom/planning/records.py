@@ -105,7 +105,5 @@ class Plan:
         tree = asdict(self)
         for line, device in zip(tree["devices"], self.devices):
             line["total"] = device.total
-        tree["rates"] = {
-            k: {"flop_per_second": rate, "source": said} for k, (rate, said) in self.rates.items()
-        }
+        tree["rates"] = {k: {"flop_per_second": rate, "source": said} for k, (rate, said) in self.rates.items()}
         return tree | {"seconds": self.seconds, "missing": list(self.missing)}

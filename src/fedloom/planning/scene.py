@@ -55,9 +55,7 @@ def scene_sizes(data: DataSettings) -> SceneSizes:
         notes.append(f"{data.name}: its classes are known when it is read, counted as {_UNKNOWN_CLASSES}")
     samples = _samples(data.name, options)
     if not samples:
-        notes.append(
-            f"{data.name}: its samples are counted when it is read, so scoring the clients is left out"
-        )
+        notes.append(f"{data.name}: its samples are counted when it is read, so scoring the clients is left out")
     side, duet = options.get("size"), data.name == "duet"
     return SceneSizes(
         classes or known.classes or _UNKNOWN_CLASSES,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fedloom.config import Config
-from fedloom.errors import BadInput
 from fedloom.config.models import EMBEDDED
+from fedloom.errors import BadInput
 from fedloom.planning.client_models import Words, from_shape
 from fedloom.planning.load import NO_LOAD, Load, count, measured
 from fedloom.planning.scene import SceneSizes
@@ -94,9 +94,7 @@ def captioner_piece(config: Config, scene: SceneSizes, words: Words) -> Piece:
     vision = model.vision_model
     seen = measured(vision, lambda n: vision(pixel_values=zeros(n, 3, side, side)).last_hidden_state)
     said = 2.0 * s.max_tokens * count(model.text_decoder)
-    return piece(
-        "captioner", model, s.pretrained, Load(seen.forward + said, 3 * (seen.forward + said), seen.kept)
-    )
+    return piece("captioner", model, s.pretrained, Load(seen.forward + said, 3 * (seen.forward + said), seen.kept))
 
 
 def judge_piece(config: Config, scene: SceneSizes) -> Piece:
@@ -151,9 +149,7 @@ def with_bridge(pieces: list[Piece], width: int, text: int, tuned: bool) -> tupl
 
 def text_load(model: Any, tokens: int) -> Load:
     """One text through a CLIP text tower."""
-    return measured(
-        model, lambda n: model(input_ids=zeros(n, tokens, of=torch.int64)).last_hidden_state, train=False
-    )
+    return measured(model, lambda n: model(input_ids=zeros(n, tokens, of=torch.int64)).last_hidden_state, train=False)
 
 
 def pixel_drawer(config: Config, words: Words, scene: SceneSizes, clip: Any, tuned: bool) -> GeneratorCost:

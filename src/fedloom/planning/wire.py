@@ -28,7 +28,7 @@ def round_on_the_wire(config: Config, method: Method, settings: Any, scene: Scen
     if name is None:
         return Wire(None, None, None)
     public = settings.public if getattr(settings, "shared", "") == "public" else None
-    drawn = "generator" in method.tools(settings)
+    drawn = "generator" in method.needs(settings)
     found = round_bytes(
         name,
         samples=public or settings.samples,

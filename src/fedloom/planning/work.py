@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from fedloom.config import Config
 from fedloom.methods.base import Method
-from fedloom.planning.model_inventory import ModelInventory, Member
 from fedloom.planning.memory import server_device
+from fedloom.planning.model_inventory import Member, ModelInventory
 from fedloom.planning.scene import SceneSizes
 from fedloom.planning.server import Piece
 
@@ -46,25 +46,21 @@ def _before(config: Config, cast: ModelInventory) -> Iterator[Phase]:
     if cast.drawer is not None and g.pretrained is None:
         learned += g.steps * g.batch * cast.drawer.tuning
     random = {
-        m.model.role + m.model.kind + str(m.model.parameters): m.model
-        for m in cast.clients
-        if not m.model.source
+        m.model.role + m.model.kind + str(m.model.parameters): m.model for m in cast.clients if not m.model.source
     }
     learned += config.public_steps * 64 * sum(m.load.training for m in random.values())
     yield Phase("pretraining", "cpu", "fp32", 1, learned)
     if cast.judge is not None:
         flop = e.judge.steps * e.judge.batch * cast.judge.load.training
         yield Phase("judge", place if e.judge.pretrained else "cpu", e.judge.precision, 1, flop)
-    for device, flop in _by_device(
-        cast, lambda m: c.warm_steps * c.batch * _training(m.model, c.checkpointing)
-    ):
+    for device, flop in _by_device(cast, lambda m: c.warm_steps * c.batch * _training(m.model, c.checkpointing)):
         yield Phase("warm start", device, c.precision, 1, flop)
 
 
 def _rounds(config: Config, method: Method, settings: Any, cast: ModelInventory) -> Iterator[Phase]:
     """What is done in every round."""
     c, s, rounds, place = config.clients, config.server, config.rounds, server_device(config)
-    uses = method.tools(settings)
+    uses = method.needs(settings)
     public = getattr(settings, "shared", "") == "public"
     samples = 0 if "real" in uses else getattr(settings, "public" if public else "samples", 0)
     if cast.drawer is not None and "real" not in uses and not public:
@@ -78,9 +74,7 @@ def _rounds(config: Config, method: Method, settings: Any, cast: ModelInventory)
     pool = samples * getattr(settings, "replay_rounds", 1)
     if cast.drawer is not None and (steps := getattr(settings, "tune_steps", 0)):
         done = settings.steps_on(pool, steps, settings.tune_batch) if pool else steps
-        yield Phase(
-            "generator tuning", place, s.precision, rounds, done * settings.tune_batch * _tuning(config, cast)
-        )
+        yield Phase("generator tuning", place, s.precision, rounds, done * settings.tune_batch * _tuning(config, cast))
     if steps := getattr(settings, "retrain_steps", 0):
         done = settings.steps_on(pool, steps, c.batch)
         for device, flop in _by_device(cast, lambda m: done * c.batch * _training(m.model, c.checkpointing)):

@@ -6,13 +6,13 @@ import shlex
 from collections.abc import Mapping
 from functools import partial
 
-from fedloom.report.ledger import DIRECTIONS, flows, total
-from fedloom.report.markup import Markup, drawn, esc, join, section, table
-from fedloom.report.pictures import bytes_plot
-from fedloom.report.scores import byte_text, number, second_text, series
+from fedloom.config.yaml_core import dump
+from fedloom.reporting.ledger import DIRECTIONS, flows, total
+from fedloom.reporting.markup import Markup, drawn, esc, join, section, table
+from fedloom.reporting.pictures import bytes_plot
+from fedloom.reporting.scores import byte_text, number, second_text, series
 from fedloom.runs import Run
 from fedloom.runs.folder import flatten
-from fedloom.config.yaml_core import dump
 
 
 def wire(run: Run) -> Markup:

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from fedloom.report.lettering import fonts, spelled
+from fedloom.reporting.lettering import fonts, spelled
 from fedloom.runs.disk import write_atomic
 
 Target = Path | BinaryIO

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fedloom.errors import FedloomError
-from fedloom.report.markup import TRUST, Markup, esc, figure, join, picture_file, table
-from fedloom.report.scores import TOLD, before_after
+from fedloom.reporting.markup import TRUST, Markup, esc, figure, join, picture_file, table
+from fedloom.reporting.scores import TOLD, before_after
 
 if TYPE_CHECKING:
     from fedloom.runs.load import Run

@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from fedloom.errors import BadInput
-from fedloom.report.accounts import phases
-from fedloom.report.markup import Markup, drawn, esc, join, page, section, table
-from fedloom.report.pictures import compare_curves
-from fedloom.report.scores import TOLD, Score, before_after, byte_text, number, second_text, series
-from fedloom.report.sections import change, rounds_done, run_name, whole_run
+from fedloom.reporting.accounts import phases
+from fedloom.reporting.markup import Markup, drawn, esc, join, page, section, table
+from fedloom.reporting.pictures import compare_curves
+from fedloom.reporting.scores import TOLD, Score, before_after, byte_text, number, second_text, series
+from fedloom.reporting.sections import change, rounds_done, run_name, whole_run
 from fedloom.runs import Run, load_run
 from fedloom.runs.disk import explained, write_atomic
 
@@ -41,9 +41,7 @@ def write_report(runs: Sequence[Path | str], out: Path | str | None = None) -> P
         title, body = run_name(loaded[0]), whole_run(loaded[0])
     else:
         title, body = f"{len(loaded)} runs compared", _comparison(loaded)
-    footer = Markup(
-        "<footer>Written by fedloom from the run folder. This page loads nothing from elsewhere.</footer>"
-    )
+    footer = Markup("<footer>Written by fedloom from the run folder. This page loads nothing from elsewhere.</footer>")
     with explained("write", target):
         target.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(target, page(title, join([body, footer])))
@@ -124,9 +122,7 @@ def _seeds_table(runs: Sequence[Run], shown: Sequence[Score]) -> Markup:
     for name, group in groups.items():
         row: list[object] = [name, len(group)]
         for score in shown:
-            values = [
-                v for run in group if (v := before_after(score, run.summary, run.rounds)[1]) is not None
-            ]
+            values = [v for run in group if (v := before_after(score, run.summary, run.rounds)[1]) is not None]
             spread = stdev(values) if len(values) > 1 else None
             row.append(
                 score.say(mean(values) if values else None)

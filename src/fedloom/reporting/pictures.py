@@ -21,7 +21,7 @@ from fedloom.reporting.canvas import (
     resized,
     text_width,
 )
-from fedloom.report.plots import bytes_plot, compare_curves, curves, label_curves, split_picture
+from fedloom.reporting.plots import bytes_plot, compare_curves, curves, label_curves, split_picture
 
 __all__ = [
     "bytes_plot",
@@ -158,9 +158,7 @@ class _Votes:
     oracle: NDArray[np.int64] | None
 
     @classmethod
-    def of(
-        cls, n: int, drawn: ArrayLike, voted: ArrayLike, kept: ArrayLike, oracle: ArrayLike | None
-    ) -> _Votes:
+    def of(cls, n: int, drawn: ArrayLike, voted: ArrayLike, kept: ArrayLike, oracle: ArrayLike | None) -> _Votes:
         """The arguments as arrays, each of length `n`."""
         truth = None if oracle is None else np.asarray(oracle, np.int64)
         votes = cls(np.asarray(drawn, np.int64), np.asarray(voted, np.int64), np.asarray(kept, bool), truth)
@@ -180,9 +178,7 @@ class _Votes:
         return text if same else f"{text}, with the drawn label in {label:.0%}"
 
 
-def _captions(
-    sheet: Sheet, x: float, y: float, room: float, names: Sequence[str], votes: _Votes, i: int
-) -> None:
+def _captions(sheet: Sheet, x: float, y: float, room: float, names: Sequence[str], votes: _Votes, i: int) -> None:
     """The lines under picture `i`, centred at `x` below `y`: the drawn label, and the vote if it differs."""
     drawn, voted = int(votes.drawn[i]), int(votes.voted[i])
     right = None if votes.oracle is None else voted == int(votes.oracle[i])

@@ -30,8 +30,8 @@ from fedloom.reporting.canvas import (
     save,
     style,
 )
-from fedloom.report.lettering import columns
-from fedloom.report.scores import KIND_SCORES, TOLD, Row, Score, client_score, end_of, series
+from fedloom.reporting.lettering import columns
+from fedloom.reporting.scores import KIND_SCORES, TOLD, Row, Score, client_score, end_of, series
 
 DPI = 150
 COLOURS = {  # generic ones as their own kind
@@ -56,9 +56,7 @@ def _panels(scores: Sequence[Score]) -> tuple[Any, list[Any]]:
     """A figure with a plot for each score, at most three a row."""
     columns = 2 if len(scores) in (2, 4) else min(3, max(1, len(scores)))
     lines = max(1, -(-len(scores) // columns))
-    figure = Figure(
-        figsize=(10, 2.75 * lines), dpi=DPI, layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.08)
-    )
+    figure = Figure(figsize=(10, 2.75 * lines), dpi=DPI, layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.08))
     figure.set_facecolor("white")
     grid = figure.subplots(lines, columns, squeeze=False)
     axes = list(grid.flat)
@@ -211,9 +209,7 @@ def bytes_plot(rows: Sequence[Row], path: Target) -> None:
     save(figure, path)
 
 
-def split_picture(
-    counts: ArrayLike, client_names: Sequence[str], class_names: Sequence[str], path: Target
-) -> None:
+def split_picture(counts: ArrayLike, client_names: Sequence[str], class_names: Sequence[str], path: Target) -> None:
     """Who holds how much of which class: a row a client, a column a class, darker is more.
 
     Args:
@@ -226,9 +222,7 @@ def split_picture(
     """
     table = np.asarray(counts, dtype=np.int64)
     if table.shape != (len(client_names), len(class_names)) or not table.size:
-        raise BadInput(
-            f"split: counts {table.shape} for {len(client_names)} clients, {len(class_names)} classes"
-        )
+        raise BadInput(f"split: counts {table.shape} for {len(client_names)} clients, {len(class_names)} classes")
     k, c = table.shape
     few = c <= 24
     names = [clean(name, 24) for name in class_names]
@@ -237,9 +231,7 @@ def split_picture(
     figure = Figure(figsize=(10, height), dpi=DPI, layout="constrained", facecolor="white")
     axis = figure.subplots()
     blues = LinearSegmentedColormap.from_list("share", ["#e6f1f9", "#b5d6ec", SKY, BLUE, "#003b63"])
-    axis.pcolormesh(
-        np.ma.masked_equal(table, 0), cmap=blues, edgecolors=GRID, linewidth=0.6 if few else 0.25, vmin=1
-    )
+    axis.pcolormesh(np.ma.masked_equal(table, 0), cmap=blues, edgecolors=GRID, linewidth=0.6 if few else 0.25, vmin=1)
     if k * c <= 480 and few:
         for i, j in zip(*np.nonzero(table)):
             dark = table[i, j] > 0.55 * table.max()

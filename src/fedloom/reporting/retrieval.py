@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedloom.report.markup import Markup, section, table
-from fedloom.report.scores import number
+from fedloom.reporting.markup import Markup, section, table
+from fedloom.reporting.scores import number
 from fedloom.runs import Run
 
 SERVER = "server"  # its name among those of the clients

@@ -80,9 +80,7 @@ STREAM_VIEWS = {  # of the model that joint clients share
     "probe": "by a linear probe on the shared model's features, of",
 }
 SCORES = (
-    Score(
-        "image_accuracy", "Image clients", "accuracy on held-out images, mean over clients", True, what=_ACC
-    ),
+    Score("image_accuracy", "Image clients", "accuracy on held-out images, mean over clients", True, what=_ACC),
     Score("text_accuracy", "Text clients", "accuracy on held-out texts, mean over clients", True, what=_ACC),
     Score(
         "pair_recall",
@@ -127,9 +125,7 @@ SCORES = (
     Score("clip_score", "CLIP score", "how well picture and prompt agree; higher is better"),
     Score("fid", "FID", "distance from real pictures; lower is better", lower_is_better=True),
     Score("inception_score", "Inception score", "clear and varied pictures; higher is better"),
-    Score(
-        "generic_clip_score", "Generic CLIP score", "agreement with general descriptions; higher is better"
-    ),
+    Score("generic_clip_score", "Generic CLIP score", "agreement with general descriptions; higher is better"),
     Score(
         "generic_fid",
         "Generic FID",
@@ -201,13 +197,7 @@ def byte_text(count: float | None) -> str:
         if abs(value) < 1000 or unit == "TB":
             break
         value /= 1000
-    return (
-        f"{value:.0f} {unit}"
-        if unit == "B"
-        else f"{value:.3g} {unit}"
-        if value < 1000
-        else f"{value:.0f} {unit}"
-    )
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
 
 
 def second_text(seconds: float | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from fedloom.report.accounts import missing, origin, time, wire
+from fedloom.reporting.accounts import missing, origin, time, wire
 from fedloom.reporting.markup import (
     Markup,
     drawn,
@@ -19,8 +19,8 @@ from fedloom.reporting.markup import (
     table,
     warning_name,
 )
-from fedloom.report.pictures import curves, label_curves, split_picture
-from fedloom.report.retrieval import retrieval
+from fedloom.reporting.pictures import curves, label_curves, split_picture
+from fedloom.reporting.retrieval import retrieval
 from fedloom.reporting.scores import (
     SCORES,
     TOLD,
@@ -32,7 +32,7 @@ from fedloom.reporting.scores import (
     series,
     wanted,
 )
-from fedloom.report.streams import streams
+from fedloom.reporting.streams import streams
 from fedloom.runs import Run
 
 STRIP = 12  # pictures in the strip of rounds
@@ -80,14 +80,8 @@ def change(score: Score, before: float | None, after: float | None) -> Markup:
 
 def head(run: Run) -> Markup:
     """Title, what it was, and the scores before and after."""
-    badge = (
-        '<span class="badge">finished</span>'
-        if run.finished
-        else '<span class="badge open">unfinished</span>'
-    )
-    clients = [
-        f"{len(names)} {end} client{'s' * (len(names) != 1)}" for end, names in clients_of(run).items()
-    ]
+    badge = '<span class="badge">finished</span>' if run.finished else '<span class="badge open">unfinished</span>'
+    clients = [f"{len(names)} {end} client{'s' * (len(names) != 1)}" for end, names in clients_of(run).items()]
     done, planned = rounds_done(run), number(run.config.get("rounds"))
     rounds = f"{done} round{'s' * (done != 1)}"
     if planned is not None and done < planned:
@@ -120,9 +114,7 @@ def doubts(run: Run) -> Markup:
     rows = [(warning_name(w.name, w.level), w.message, w.advice) for w in run.warnings]
     serious = any(w.level == "serious" for w in run.warnings)
     note = "Red: scores that cannot mean anything as they are. " if serious else ""
-    return section(
-        "Before you trust these scores", note, table(("Warning", "What was found", "What to do"), rows)
-    )
+    return section("Before you trust these scores", note, table(("Warning", "What was found", "What to do"), rows))
 
 
 def _card(run: Run, score: Score) -> Markup:
@@ -142,9 +134,7 @@ def progress(run: Run) -> Markup:
     if not any(series(run.rounds, score.key)[0] for score in SCORES):
         return Markup("")
     plot = drawn(lambda target: curves(run.rounds, target, clients=clients_of(run)), "scores over rounds")
-    return section(
-        "Over the rounds", "Thick: the mean. Thin: each client. Round 0 is before the first exchange.", plot
-    )
+    return section("Over the rounds", "Thick: the mean. Thin: each client. Round 0 is before the first exchange.", plot)
 
 
 def samples(run: Run) -> Markup:
@@ -174,9 +164,7 @@ def labels(run: Run) -> Markup:
     if run.label_panels:
         last = run.label_panels[-1]
         parts.append(figure(picture_file(last, "label panel"), _round(last)))
-    if any(
-        series(run.rounds, "labels", key)[0] for key in ("prompt_accuracy", "voted_accuracy", "kept_share")
-    ):
+    if any(series(run.rounds, "labels", key)[0] for key in ("prompt_accuracy", "voted_accuracy", "kept_share")):
         parts.append(drawn(partial(label_curves, run.rounds), "accuracy of labels over rounds"))
     note = (
         "The generator does not always draw what its prompt names. The clients vote on what each shows: "
@@ -200,9 +188,7 @@ def clients(run: Run) -> Markup:
     split = run.split
     if split and isinstance(split.get("clients"), Mapping) and split["clients"] and split.get("classes"):
         names, counts = list(split["clients"]), list(split["clients"].values())
-        picture = drawn(
-            lambda t: split_picture(counts, names, split["classes"], t), "samples by client and class"
-        )
+        picture = drawn(lambda t: split_picture(counts, names, split["classes"], t), "samples by client and class")
         parts.append(Markup(f"<br>{picture}"))
     note = "Accuracy on held-out data that no client trains on."
     note += " Of pair clients: R@1 of retrieval, mean of both directions." if "pair" in ends else ""

@@ -24,10 +24,10 @@ from fedloom.reporting.canvas import (
     save,
     style,
 )
-from fedloom.report.lettering import columns
-from fedloom.report.markup import Markup, drawn, join, section, sparkline, table
-from fedloom.report.plots import DPI
-from fedloom.report.scores import KIND_NAMES, Row, kinds_of, number, series
+from fedloom.reporting.lettering import columns
+from fedloom.reporting.markup import Markup, drawn, join, section, sparkline, table
+from fedloom.reporting.plots import DPI
+from fedloom.reporting.scores import KIND_NAMES, Row, kinds_of, number, series
 from fedloom.runs import Run
 
 KIND_COLOURS: Mapping[Modality, str] = {"audio": GREEN, "image": BLUE, "text": VERMILLION}
@@ -86,9 +86,7 @@ def stream_curves(rows: Sequence[Row], path: Target) -> None:
 def _line(axis: Any, rows: Sequence[Row], key: str, name: str, colour: str, **look: Any) -> None:
     x, y = series(rows, key)
     if x:
-        axis.plot(
-            x, np.multiply(y, 100), color=colour, label=name, **{"linewidth": 2, "markersize": 4, **look}
-        )
+        axis.plot(x, np.multiply(y, 100), color=colour, label=name, **{"linewidth": 2, "markersize": 4, **look})
 
 
 def class_picture(
@@ -118,9 +116,7 @@ def class_picture(
     figure = Figure(figsize=(10, height), dpi=DPI, layout="constrained", facecolor="white")
     axis = figure.subplots()
     blues = LinearSegmentedColormap.from_list("share", ["#f4f8fb", "#b5d6ec", SKY, BLUE, "#003b63"])
-    axis.pcolormesh(
-        np.ma.masked_invalid(table), cmap=blues, edgecolors="white", linewidth=1, vmin=0, vmax=100
-    )
+    axis.pcolormesh(np.ma.masked_invalid(table), cmap=blues, edgecolors="white", linewidth=1, vmin=0, vmax=100)
     for (i, j), value in np.ndenumerate(table):
         if np.isfinite(value) and C <= NUMBERED:
             place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8.5 if C <= 20 else 7}
@@ -141,11 +137,7 @@ def class_picture(
 
 def _facts(rows: Sequence[Row], kinds: Sequence[Modality]) -> Markup:
     """What the rows tell under `facts`: the last value of each, its way there, and what it means."""
-    told = [
-        {"round": row.get("round", 0), **row["facts"]}
-        for row in rows
-        if isinstance(row.get("facts"), Mapping)
-    ]
+    told = [{"round": row.get("round", 0), **row["facts"]} for row in rows if isinstance(row.get("facts"), Mapping)]
     lines = []
     for name in dict.fromkeys(key for row in told for key in row if key != "round"):
         if values := series(told, name)[1]:

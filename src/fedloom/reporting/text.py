@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fedloom.report.ledger import DIRECTIONS, flows
-from fedloom.report.markup import TRUST
-from fedloom.report.scores import TOLD, before_after, byte_text
+from fedloom.reporting.ledger import DIRECTIONS, flows
+from fedloom.reporting.markup import TRUST
+from fedloom.reporting.scores import TOLD, before_after, byte_text
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -25,9 +25,7 @@ def explained(action: str, path: Path, hint: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FedloomError(
-            f"cannot {action} {path}: {error.strerror or error}.{hint and ' ' + hint}"
-        ) from error
+        raise FedloomError(f"cannot {action} {path}: {error.strerror or error}.{hint and ' ' + hint}") from error
 
 
 def plain(value: Any, *, keep_nonfinite: bool = False) -> Any:

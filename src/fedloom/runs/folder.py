@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fedloom.config.trees import read_tree
+from fedloom.config.yaml_core import dump
 from fedloom.errors import BadInput, is_text
 from fedloom.runs.disk import (
     append_line,
@@ -27,8 +29,6 @@ from fedloom.runs.disk import (
 )
 from fedloom.runs.environment import describe_environment
 from fedloom.runs.shapes import Environment, LedgerRow, RoundRow
-from fedloom.config.trees import read_tree
-from fedloom.config.yaml_core import dump
 
 OWN = (
     "config.yaml", "environment.json", "metrics.jsonl", "ledger.jsonl", "summary.json", "split.json",
@@ -58,9 +58,7 @@ def new_run_path(method: str, data: str, seed: int, root: Path | str = "runs") -
 
 
 @contextmanager
-def new_run(
-    out: Path | str | None, config: Mapping[str, Any], *, overwrite: bool = False
-) -> Iterator[RunFolder]:
+def new_run(out: Path | str | None, config: Mapping[str, Any], *, overwrite: bool = False) -> Iterator[RunFolder]:
     """The folder of a new run, `out` or else one by `new_run_path`, for as long as the run goes on.
 
     A run that ends within by an error or an interrupt, before it has a checkpoint to go on from, leaves no folder.
@@ -90,9 +88,7 @@ def read_config(path: Path) -> dict[str, Any]:
         BadInput: `path` is not a run folder; says what is missing.
     """
     if not path.is_dir():
-        raise BadInput(
-            f"{path} is no run folder: {'it is a file' if path.exists() else 'there is no such folder'}."
-        )
+        raise BadInput(f"{path} is no run folder: {'it is a file' if path.exists() else 'there is no such folder'}.")
     file = path / "config.yaml"
     if not file.is_file():
         raise BadInput(f"{path} is no run folder: it has no config.yaml.")
@@ -148,9 +144,7 @@ class RunFolder:
         """
         folder = cls(Path(path))
         if not is_text(str(folder.path.absolute())):
-            raise BadInput(
-                f"{folder.path}: the name is not UTF-8, which a run's models cannot be saved under"
-            )
+            raise BadInput(f"{folder.path}: the name is not UTF-8, which a run's models cannot be saved under")
         with explained("make the run folder", folder.path):
             if folder.path.is_dir() and any(folder.path.iterdir()):
                 folder._clear(overwrite)
@@ -191,13 +185,9 @@ class RunFolder:
         foreign = sorted(entry.name for entry in self.path.iterdir() if entry.name not in OWN)
         if not (self.path / "config.yaml").exists():
             if foreign:
-                raise BadInput(
-                    f"{self.path} is not empty and holds no run (it has {foreign[0]}). Name another folder."
-                )
+                raise BadInput(f"{self.path} is not empty and holds no run (it has {foreign[0]}). Name another folder.")
         elif not overwrite:
-            raise BadInput(
-                f"{self.path} holds a run already. Resume it, overwrite it, or name another folder."
-            )
+            raise BadInput(f"{self.path} holds a run already. Resume it, overwrite it, or name another folder.")
         self._remove_own()
 
     def _remove_own(self) -> None:

@@ -27,23 +27,23 @@ class Run:
     config: dict[str, Any]
 
     def __repr__(self) -> str:
-        from fedloom.report.glance import run_repr
+        from fedloom.reporting.glance import run_repr
 
         return run_repr(self)
 
     def __str__(self) -> str:
-        from fedloom.report.glance import run_text
+        from fedloom.reporting.glance import run_text
 
         return run_text(self)
 
     def _repr_html_(self) -> str:
-        from fedloom.report.glance import run_html
+        from fedloom.reporting.glance import run_html
 
         return run_html(self)
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write the report, `report.html` in the run's folder unless `out` says where; its path."""
-        from fedloom.report.html import write_report
+        from fedloom.reporting.html import write_report
 
         return write_report([self.path], out)
 
@@ -84,9 +84,7 @@ class Run:
         rows = [{**row, "missing": len(row.get("missing") or ())} for row in self.rounds]
         groups = {key for row in rows for key, value in row.items() if isinstance(value, dict)}
         # A group that a round lacks is null there; left out, its columns are empty in that row.
-        return pandas.json_normalize(
-            [{k: v for k, v in r.items() if v is not None or k not in groups} for r in rows]
-        )
+        return pandas.json_normalize([{k: v for k, v in r.items() if v is not None or k not in groups} for r in rows])
 
     @cached_property
     def ledger(self) -> list[dict[str, Any]]:

@@ -172,6 +172,4 @@ def check_split(split: dict[str, Any], place: str) -> None:
     classes, clients = split.get("classes", []), split.get("clients", {})
     for client, counts in clients.items():
         if len(counts) != len(classes):
-            raise BadInput(
-                f"{place}: {client[:60]!r} has {len(counts)} counts, expected {len(classes)}, one a class"
-            )
+            raise BadInput(f"{place}: {client[:60]!r} has {len(counts)} counts, expected {len(classes)}, one a class")

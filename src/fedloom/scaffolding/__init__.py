@@ -7,7 +7,7 @@ from pathlib import Path
 from fedloom.config import Config
 from fedloom.errors import BadInput
 from fedloom.runs.disk import explained
-from fedloom.starting.page import page
+from fedloom.scaffolding.page import page
 
 BASICS: tuple[str, ...] = ("method", "seed", "rounds")
 
@@ -30,12 +30,10 @@ def start(data: Path | None, out: Path) -> list[str]:
     if data is None:
         found, shown, config = ["the defaults: FedMMKT on the embedded flowers"], BASICS, Config()
     else:
-        from fedloom.starting.choice import CHOSEN, chosen
+        from fedloom.scaffolding.choice import CHOSEN, chosen
 
         (config, found), shown = chosen(data), (*BASICS, *CHOSEN)
-    text = page(
-        config, [f"Written by `fedloom init`. `fedloom run --config {out.name}` runs it.", "", *found], shown
-    )
+    text = page(config, [f"Written by `fedloom init`. `fedloom run --config {out.name}` runs it.", "", *found], shown)
     with explained("write", out):
         try:
             with out.open("x", encoding="utf-8") as file:

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 
 from fedloom.config import Config, load_config
+from fedloom.config.defaults import WORDS
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.image_folder import read_image_folder
 from fedloom.data.io.layout import locate
-from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.data.notes import data_notes
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.containers import FederatedDataset
-from fedloom.config.defaults import WORDS
+from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.errors import BadInput
+from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.fitting import side_rules
 from fedloom.experiment.parts import check_scene, completed, counted, sized, split_data
-from fedloom.experiment.datasets import cached_dataset
-from fedloom.starting.place import Place, look
+from fedloom.scaffolding.place import Place, look
 
 CHOSEN = ("data.name", "data.root", "clients.image", "clients.text")
 LOOKED_AT = 200  # pictures whose sides are looked at
@@ -55,9 +55,7 @@ def _sides(place: Place) -> list[int]:
     if place.name != "folder":
         return []
     keys = ("images_train", "images_test", "texts_train", "texts_test")
-    where, _ = locate(
-        Path(place.root) if place.root else None, {k: place.options.get(k) for k in keys}, False
-    )
+    where, _ = locate(Path(place.root) if place.root else None, {k: place.options.get(k) for k in keys}, False)
     train = where.get("images_train")
     if train is None or not train.is_dir():
         return []
@@ -125,9 +123,7 @@ def _of(modality: ClientTask, scene: FederatedDataset, config: Config, sides: Se
         some = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
         line += f"; {len(names)} classes ({some}) of {each[0]} to {each[-1]} for training"
     if modality == "image" and sides:
-        line += (
-            f"; sides of {min(sides)} to {max(sides)} pixels, read at {config.data.options.get('size', 32)}"
-        )
+        line += f"; sides of {min(sides)} to {max(sides)} pixels, read at {config.data.options.get('size', 32)}"
     most = len(train) // config.data.minimum
     clients = len(config.clients.names(modality))
     return f"{line}; enough for {most} clients of {config.data.minimum} samples at least, {clients} chosen"

@@ -51,11 +51,7 @@ def guess(path: Path) -> Columns:
         others = [n for n in header if n != label and not _numbers(values[n])]
         text = max(others, key=lambda n: fmean(map(len, values[n])), default=None)
     if label is None:
-        few = [
-            n
-            for n in header
-            if n != text and len(set(values[n])) <= max(2, len(rows) // 3) and "" not in values[n]
-        ]
+        few = [n for n in header if n != text and len(set(values[n])) <= max(2, len(rows) // 3) and "" not in values[n]]
         label = min(few, key=lambda n: len(set(values[n])), default=None)
     if text is None or label is None:
         lacking = "texts" if text is None else "classes"
@@ -83,9 +79,7 @@ def _head(path: Path) -> tuple[list[str], list[list[str]]]:
             continue
         if len(found) > len(header):
             header, best = [name.strip() for name in found], delimiter
-    rows = [
-        row for n, (_, row) in enumerate(read_rows(path, best)) if 0 < n <= ROWS and len(row) == len(header)
-    ]
+    rows = [row for n, (_, row) in enumerate(read_rows(path, best)) if 0 < n <= ROWS and len(row) == len(header)]
     if len(header) < 2 or not rows:
         raise BadInput(f"{path}: expected a table with a header, a column of texts and one of classes")
     return header, rows

@@ -64,9 +64,7 @@ def _entry(
         parts = [
             line
             for part, field in type(value).model_fields.items()
-            for line in _entry(
-                part, field, getattr(value, part), getattr(default, part), f"{key}.{part}", "  ", shown
-            )
+            for line in _entry(part, field, getattr(value, part), getattr(default, part), f"{key}.{part}", "  ", shown)
         ]
         said = any(not line.lstrip().startswith("#") for line in parts)
         yield f"{name}:" if said else f"# {name}:"

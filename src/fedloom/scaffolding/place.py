@@ -12,7 +12,7 @@ from fedloom.data.io.files import folders
 from fedloom.data.io.layout import LAYOUT, NAMES, locate
 from fedloom.data.io.walk import told
 from fedloom.errors import BadInput, is_text
-from fedloom.starting.columns import guess
+from fedloom.scaffolding.columns import guess
 
 # Data sets in their official layout, by what lies in their folder and in no other.
 OFFICIAL: dict[str, Callable[[Path], bool]] = {
@@ -53,9 +53,7 @@ def look(path: Path) -> Place:
     """What can be read at `path`: a folder, a CSV file or a parquet file. Raises BadInput where nothing can."""
     whole = Path(os.path.abspath(path.expanduser()))
     if not is_text(str(whole)):
-        raise BadInput(
-            f"{told(whole)}: its name is no text in UTF-8, so no configuration can hold it; rename it"
-        )
+        raise BadInput(f"{told(whole)}: its name is no text in UTF-8, so no configuration can hold it; rename it")
     if whole.is_file():
         return _file(whole)
     if not whole.is_dir():
@@ -80,9 +78,7 @@ def _file(path: Path) -> Place:
     if path.suffix.lower() in (".parquet", ".pq"):
         columns = _parquet_columns(path)
         if {"image", "captions"} <= columns:
-            raise BadInput(
-                f"{path}: pictures with captions: give the folder that holds train.parquet and test.parquet"
-            )
+            raise BadInput(f"{path}: pictures with captions: give the folder that holds train.parquet and test.parquet")
         return Place("folder", None, {"images_train": str(path)}, ("a parquet file of pictures",))
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         return _with_columns(Place("folder", None, {"texts_train": str(path)}), path)
@@ -105,9 +101,7 @@ def _folder(folder: Path) -> Place:
     if any({"image", "captions"} <= _parquet_columns(path) for path in tables):
         return _pairs("caption_parquet", folder)
     try:
-        where, _ = locate(
-            folder, dict.fromkeys(("images_train", "images_test", "texts_train", "texts_test")), False
-        )
+        where, _ = locate(folder, dict.fromkeys(("images_train", "images_test", "texts_train", "texts_test")), False)
     except BadInput as error:
         if "neither images nor texts" not in str(error):
             raise

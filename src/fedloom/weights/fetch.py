@@ -77,7 +77,7 @@ def need(target: Target, order: Order) -> int | None:
 
 def check_room(root: Path, wanted: int) -> None:
     """FedloomError where the disk that holds `root` has less than `wanted` bytes free."""
-    from fedloom.report.scores import byte_text
+    from fedloom.reporting.scores import byte_text
 
     free = free_bytes(root)
     if wanted > free:

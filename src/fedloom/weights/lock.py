@@ -15,14 +15,10 @@ from fedloom.weights.place import LOCK, MARK, state_of
 
 def facts_of(root: Path, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Bytes and sha256 of files below `root`, by path."""
-    return {
-        path: {"bytes": (root / path).stat().st_size, "sha256": digest(root / path)} for path in sorted(paths)
-    }
+    return {path: {"bytes": (root / path).stat().st_size, "sha256": digest(root / path)} for path in sorted(paths)}
 
 
-def seal(
-    folder: Path, source: Source, order: Order, files: Mapping[str, Any], made_from: Mapping[str, Any]
-) -> None:
+def seal(folder: Path, source: Source, order: Order, files: Mapping[str, Any], made_from: Mapping[str, Any]) -> None:
     """Write the lock, then take the mark away."""
     content = {
         "format": 1,
@@ -57,9 +53,7 @@ def faults(source: Source, folder: Path) -> list[str]:
         return [f"is {state}"]
     if state == "ready":
         return _against_lock(source, folder)
-    known = (
-        () if source.made_by else source.files
-    )  # what was published lies in no folder that was made from it
+    known = () if source.made_by else source.files  # what was published lies in no folder that was made from it
     return _faulty(folder, (Piece(f.path, "", f.bytes, f.sha256) for f in known if f.sha256))
 
 

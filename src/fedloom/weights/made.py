@@ -8,7 +8,7 @@ from pathlib import Path
 
 def glide(published: Path, out: Path) -> None:
     """GLIDE's two checkpoints and its vocabulary, as a folder that the server's generator is loaded from."""
-    from fedloom.models.glide.convert import convert
+    from fedloom.models.generators.glide.convert import convert
 
     convert(published / "base.pt", published / "upsample.pt", published / "vocab.bpe.gz", out)
 

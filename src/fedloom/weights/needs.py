@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from fedloom.errors import BadInput
 from fedloom.config.models import ModelSettings
+from fedloom.errors import BadInput
 from fedloom.weights.place import is_hub_name
 
 if TYPE_CHECKING:

@@ -81,10 +81,7 @@ def found_here(name: str) -> Path | None:
 
     revision = source_of(name).revision
     try:
-        files = [
-            try_to_load_from_cache(name, file, revision=revision)
-            for file in ("model_index.json", "config.json")
-        ]
+        files = [try_to_load_from_cache(name, file, revision=revision) for file in ("model_index.json", "config.json")]
     except HFValidationError:  # no hub name
         return None
     return next((Path(file).parent for file in files if isinstance(file, str)), None)

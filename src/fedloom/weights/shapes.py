@@ -169,9 +169,7 @@ def _read(file: Path, key: str) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BadInput(
-            f"{key}: {file} cannot be read: {getattr(error, 'strerror', None) or 'no JSON'}"
-        ) from None
+        raise BadInput(f"{key}: {file} cannot be read: {getattr(error, 'strerror', None) or 'no JSON'}") from None
     if not isinstance(found, dict):
         raise BadInput(f"{key}: {file} holds a {type(found).__name__}, expected an object")
     return found

@@ -14,8 +14,8 @@ import numpy as np
 from scipy.io import loadmat, savemat
 
 from fedloom.data.datasets.flowers102 import NAMES
-from fedloom.data.registry import load_dataset
 from fedloom.data.io.sound import read_sound
+from fedloom.data.registry import load_dataset
 from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input
 from fuzz.mutate import ODD_VALUES
@@ -134,9 +134,7 @@ def true_pickles(folder: Path, given: Input) -> Any:
             if op.name == "GLOBAL":
                 texts.append(str(arg))
             elif op.name == "STACK_GLOBAL":
-                texts.append(
-                    "numpy ndarray"
-                )  # which names it takes is seen below: find_class would be needed
+                texts.append("numpy ndarray")  # which names it takes is seen below: find_class would be needed
             elif op.name in (
                 "INST",
                 "OBJ",
@@ -314,12 +312,7 @@ def true_npz(folder: Path, given: Input) -> Any:
     for part in ("train", "test"):
         with np.load(io.BytesIO(given.files[f"{part}.npz"]), allow_pickle=False) as held:  # type: ignore[arg-type]
             ends, audio = held["audio_offsets"], held["audio"]
-            if (
-                (np.diff(ends) <= 0).any()
-                or ends[0] != 0
-                or ends[-1] != len(audio)
-                or not (held["label"] < 10).all()
-            ):
+            if (np.diff(ends) <= 0).any() or ends[0] != 0 or ends[-1] != len(audio) or not (held["label"] < 10).all():
                 raise Refused("offsets or labels")
             ids = tuple(f"{a}_{b}_{c}" for a, b, c in zip(held["label"], held["speaker"], held["take"]))
             found[part] = (held["image"], held["label"].astype(np.int64), ids)

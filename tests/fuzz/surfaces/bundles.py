@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 
 from fedloom.config import load_config
+from fedloom.config.models import ModelSettings
+from fedloom.config.trees import validate
 from fedloom.deployment.bundle import is_ours, write_bundle
 from fedloom.errors import BadInput
-from fedloom.federation.codec import encode
-from fedloom.federation.silo.host import Recipe, SiloHost
-from fedloom.federation.engines.silo.envelopes import Join, Envelope
-from fedloom.federation.silo.store import SiloStore
-from fedloom.methods.base import load_method
-from fedloom.config.models import ModelSettings
 from fedloom.experiment.pretraining import backbone_name
 from fedloom.experiment.public_files import public_backbone, unpack_public
-from fedloom.config.trees import validate
 from fedloom.experiment.silo_offer import Offer, make_offer
+from fedloom.federation.codec import encode
+from fedloom.federation.engines.silo.envelopes import Envelope, Join
+from fedloom.federation.engines.silo.host import Recipe, SiloHost
+from fedloom.federation.engines.silo.store import SiloStore
+from fedloom.methods.base import load_method
 from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input
 from fuzz.mutate import ODD_TEXTS, change_tree, json_bytes
@@ -177,16 +177,12 @@ def draw_offer(rng: Random) -> Input:
     """What a server offers its silos."""
     method = rng.choice(("fedmmkt", "fedavg", "creamfl", "fedmd"))
     config = load_config(values={"method": method})
-    return Input(
-        {"offer.json": json.dumps(make_offer(config, ("rose", "tulip"), 32)).encode()}, {"method": method}
-    )
+    return Input({"offer.json": json.dumps(make_offer(config, ("rose", "tulip"), 32)).encode()}, {"method": method})
 
 
 def damage_offer(rng: Random, given: Input) -> Input:
     try:
-        return given.replace(
-            "offer.json", json_bytes(rng, change_tree(rng, json.loads(given.files["offer.json"])))
-        )  # type: ignore[arg-type]
+        return given.replace("offer.json", json_bytes(rng, change_tree(rng, json.loads(given.files["offer.json"]))))  # type: ignore[arg-type]
     except (ValueError, TypeError, RecursionError):
         return given
 
@@ -225,9 +221,7 @@ def _of(taken: Any, given: Any) -> Any:
     if isinstance(given, list):
         return [_of(a, b) for a, b in zip(taken, given)]
     same = (
-        same_number(taken, given)
-        or same_truth(taken, given)
-        or (isinstance(given, str) and str(taken) == given)
+        same_number(taken, given) or same_truth(taken, given) or (isinstance(given, str) and str(taken) == given)
     )  # `1_000` is meant as 1000
     return given if same else taken
 
@@ -241,7 +235,5 @@ def true_offer(folder: Path, given: Input) -> Any:
 SURFACES = (
     Surface("public files", draw_public, read_public, true_public, (damage_name,), files_too=False),
     Surface("app", draw_app, read_app, true_app, (damage_app,), files_too=False, share=0.7),
-    Surface(
-        "offer", draw_offer, read_offer, true_offer, (damage_offer, damage_offer), files_too=False, share=0.7
-    ),
+    Surface("offer", draw_offer, read_offer, true_offer, (damage_offer, damage_offer), files_too=False, share=0.7),
 )

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.decode import decode_all
 from fedloom.data.pairs import Pairs
-from fedloom.data.registry import load_pairs, load_dataset
-from fedloom.data.containers import FederatedDataset
+from fedloom.data.registry import load_dataset, load_pairs
 from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input
 from fuzz.mutate import change_tree, json_bytes
@@ -40,8 +40,7 @@ def told(scene: FederatedDataset) -> dict[str, Any]:
 def told_pairs(pairs: Pairs) -> dict[str, Any]:
     """The pictures of each part, each with its captions."""
     return {
-        part: [(held.images[i].tobytes(), held.of(i)) for i in range(len(held))]
-        for part, held in pairs.parts.items()
+        part: [(held.images[i].tobytes(), held.of(i)) for i in range(len(held))] for part, held in pairs.parts.items()
     }
 
 
@@ -89,12 +88,7 @@ def draw_folder(rng: Random) -> Input:
     """Class folders with a test part; pictures in PNG."""
     names = rng.sample(["rose", "tulip", "lily"], 2)
     return Input(
-        {
-            f"images/{part}/{name}/p{i}.png": png(rng)
-            for part in ("train", "test")
-            for name in names
-            for i in range(2)
-        }
+        {f"images/{part}/{name}/p{i}.png": png(rng) for part in ("train", "test") for name in names for i in range(2)}
     )
 
 
@@ -161,9 +155,7 @@ def damage_parquet(rng: Random, given: Input) -> Input:
         if rng.random() < 0.2:
             table = table.append_column("label", pa.array(["lily"] * 4))
         if rng.random() < 0.3:
-            table = table.replace_schema_metadata(
-                {"label_names": json.dumps(change_tree(rng, ["rose", "tulip"]))}
-            )
+            table = table.replace_schema_metadata({"label_names": json.dumps(change_tree(rng, ["rose", "tulip"]))})
         return given.replace(name, _parquet(table))
     except (pa.ArrowException, ValueError, TypeError):
         return given
@@ -182,17 +174,13 @@ def true_parquet(folder: Path, given: Input) -> Any:
     for part in ("train", "test"):
         table = pq.read_table(io.BytesIO(given.files[f"images_{part}.parquet"]))  # type: ignore[arg-type]
         own = json.loads((table.schema.metadata or {}).get(b"label_names", b"null"))
-        if not all(
-            pa.types.is_integer(t) or pa.types.is_string(t) for t in [table.schema.field("label").type]
-        ):
+        if not all(pa.types.is_integer(t) or pa.types.is_string(t) for t in [table.schema.field("label").type]):
             raise Refused("the type of labels")
         labels = table["label"].to_pylist()
         names = [str(own[n] if own and isinstance(n, int) and 0 <= n < len(own) else n) for n in labels]
         if any(n is None for n in labels):
             raise Refused("a label is missing")
-        if not all(plain(n) and n == one_space(n) for n in names) or (
-            own and any(isinstance(n, str) for n in labels)
-        ):
+        if not all(plain(n) and n == one_space(n) for n in names) or (own and any(isinstance(n, str) for n in labels)):
             raise Unsure
         if any(n.lstrip("-").isdecimal() for n in names):
             raise Unsure
@@ -213,8 +201,7 @@ def draw_karpathy(rng: Random) -> Input:
     images, files, n = [], {}, 0
     for i, part in enumerate(("train", "train", "val", "test")):
         sentences = [
-            {"sentid": n + j, "raw": f"a {rng.choice(('red', 'café', 'blue  one'))} thing {j}"}
-            for j in range(2)
+            {"sentid": n + j, "raw": f"a {rng.choice(('red', 'café', 'blue  one'))} thing {j}"} for j in range(2)
         ]
         n += 2
         images.append({"imgid": i, "filename": f"{i}.png", "split": part, "sentences": sentences})
@@ -228,9 +215,7 @@ def draw_coco(rng: Random) -> Input:
     for k, part in enumerate(("train", "val")):
         images = [{"id": 10 * k + i, "file_name": f"{i}.png"} for i in range(2)]
         notes = [{"id": 100 * k + i, "image_id": 10 * k + i % 2, "caption": f"words {i}"} for i in range(5)]
-        files[f"annotations/captions_{part}2017.json"] = json.dumps(
-            {"images": images, "annotations": notes}
-        ).encode()
+        files[f"annotations/captions_{part}2017.json"] = json.dumps({"images": images, "annotations": notes}).encode()
         files |= {f"{part}2017/{i}.png": png(rng) for i in range(2)}
     return Input(files)
 
@@ -298,9 +283,7 @@ def true_coco(folder: Path, given: Input) -> Any:
             if note["image_id"] in listed:
                 listed[note["image_id"]][1].append((note["id"], note["caption"]))
         kept = [(name, _captions(entries, seen)) for name, entries in listed.values()]
-        found[part] = [
-            (_picture(given, f"{part}2017", name), captions) for name, captions in kept if captions
-        ]
+        found[part] = [(_picture(given, f"{part}2017", name), captions) for name, captions in kept if captions]
     return {part: held for part, held in found.items() if held}
 
 

@@ -17,12 +17,12 @@ from safetensors.numpy import save
 
 from fedloom.cli.inspect import per_round
 from fedloom.federation import WireContract
+from fedloom.federation.host import ClientHost, ClientSpec
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.messages import Empty
-from fedloom.federation.host import ClientContext, ClientSpec
-from fedloom.report.html import write_report
-from fedloom.report.ledger import flows
-from fedloom.report.text import ledger_table
+from fedloom.reporting.html import write_report
+from fedloom.reporting.ledger import flows
+from fedloom.reporting.text import ledger_table
 from fedloom.runs import CheckpointStore, RunFolder, cached, load_run
 from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input, Special
@@ -121,8 +121,7 @@ def _message(t: int, way: str, client: str) -> dict[str, Any]:
 def damage_values(rng: Random, given: Input) -> Input:
     """A node of one of the JSON files changed, so that it stays JSON."""
     name = rng.choice(
-        [n for n in given.files if n.endswith((".json", ".jsonl")) and isinstance(given.files[n], bytes)]
-        or [""]
+        [n for n in given.files if n.endswith((".json", ".jsonl")) and isinstance(given.files[n], bytes)] or [""]
     )
     data = given.files.get(name)
     if not isinstance(data, bytes) or not data:
@@ -139,9 +138,7 @@ def damage_values(rng: Random, given: Input) -> Input:
 def read_run(folder: Path, given: Input) -> Any:
     """Everything that `load_run` gives, after all that is shown of it as text was made."""
     run = load_run(folder)
-    found = {
-        key: getattr(run, key) for key in ("config", "summary", "environment", "rounds", "ledger", "split")
-    }
+    found = {key: getattr(run, key) for key in ("config", "summary", "environment", "rounds", "ledger", "split")}
     before = json.dumps(found, default=str)
     _ = [warning.tree() for warning in run.warnings]
     _ = run.metrics, run.finished, run.samples, run.label_panels
@@ -207,8 +204,8 @@ def make_toy(name: str) -> Toy:
     return Toy()
 
 
-def _site() -> ClientContext:
-    return ClientContext(ClientSpec("image-0", "image", f"{__name__}:make_toy"), WireContract({"rest": (Empty, Empty)}))
+def _site() -> ClientHost:
+    return ClientHost(ClientSpec("image-0", "image", f"{__name__}:make_toy"), WireContract({"rest": (Empty, Empty)}))
 
 
 def draw_checkpoints(rng: Random) -> Input:
@@ -243,9 +240,7 @@ def _manifest(files: dict[str, Any], t: int) -> bytes:
         for name, data in files.items()
         if name.startswith(f"round_{t:04d}/image") and isinstance(data, bytes)
     }
-    rows = {
-        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in own.items()
-    }
+    rows = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in own.items()}
     return json.dumps({"format": 1, "round": t, "files": rows}).encode()
 
 
@@ -255,9 +250,7 @@ def mend_checkpoints(rng: Random, given: Input) -> Input:
     for t in (1, 2):
         data, record = (files.get(f"round_{t:04d}/image-0.{end}") for end in ("safetensors", "json"))
         if isinstance(data, bytes) and isinstance(record, bytes):
-            files[f"round_{t:04d}/image-0.json"] = re.sub(
-                rb'"crc32": \d+', b'"crc32": %d' % zlib.crc32(data), record
-            )
+            files[f"round_{t:04d}/image-0.json"] = re.sub(rb'"crc32": \d+', b'"crc32": %d' % zlib.crc32(data), record)
         if rng.random() < 0.8:
             files[f"round_{t:04d}/manifest.json"] = _manifest(files, t)
     return Input(files)
@@ -320,13 +313,9 @@ def _build(folder: Path) -> None:
 def draw_cache(rng: Random) -> Input:
     """An entry as `cached` leaves it."""
     entry = hashlib.sha256(json.dumps(KEY, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-    rows = {
-        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in BUILT.items()
-    }
+    rows = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in BUILT.items()}
     manifest = json.dumps({"kind": "thing", "key": KEY, "files": rows}).encode()
-    return Input(
-        {f"thing/{entry}/{name}": data for name, data in {**BUILT, "manifest.json": manifest}.items()}
-    )
+    return Input({f"thing/{entry}/{name}": data for name, data in {**BUILT, "manifest.json": manifest}.items()})
 
 
 def read_cache(folder: Path, given: Input) -> Any:
@@ -346,8 +335,6 @@ def true_cache(folder: Path, given: Input) -> Any:
 SURFACES = (
     Surface("run folder", draw_run, read_run, true_run, (damage_values, damage_values), share=2),
     Surface("report", draw_run, read_report, true_report, (damage_values, damage_values), share=0.02),
-    Surface(
-        "checkpoints", draw_checkpoints, read_checkpoints, true_checkpoints, (), mend_checkpoints, share=2
-    ),
+    Surface("checkpoints", draw_checkpoints, read_checkpoints, true_checkpoints, (), mend_checkpoints, share=2),
     Surface("cache", draw_cache, read_cache, true_cache),
 )

@@ -12,10 +12,10 @@ import yaml
 from fedloom.comparison.plan import Plan, read_plan
 from fedloom.config import Config, load_config
 from fedloom.config.silo import HostSettings, SiloSettings
+from fedloom.config.trees import override, read_settings
 from fedloom.deployment.silo import silo_standing
 from fedloom.deployment.submit import jobs
 from fedloom.errors import BadInput
-from fedloom.config.trees import override, read_settings
 from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input
 from fuzz.mutate import ODD_TEXTS, change_tree
@@ -64,9 +64,7 @@ def damage_settings(rng: Random, given: Input) -> Input:
     return given.replace("mine.yaml", yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).encode())
 
 
-_LAUGHS = b"".join(
-    b"l%d: &l%d [%s]\n" % (i, i, b",".join([b"*l%d" % (i - 1)] * 9) if i else b"ha") for i in range(12)
-)
+_LAUGHS = b"".join(b"l%d: &l%d [%s]\n" % (i, i, b",".join([b"*l%d" % (i - 1)] * 9) if i else b"ha") for i in range(12))
 _YAML = (
     *(
         b"\nseed: 4\n",
@@ -104,9 +102,7 @@ _YAML = (
 
 def read_any(folder: Path, given: Input) -> Any:
     """Of the settings those that the file gives."""
-    settings: Config | SiloSettings | HostSettings | Plan = MODALITIES[given.options["kind"]][1](
-        folder / "mine.yaml"
-    )
+    settings: Config | SiloSettings | HostSettings | Plan = MODALITIES[given.options["kind"]][1](folder / "mine.yaml")
     whole = settings.model_dump(mode="json")
     json.dumps(whole)
     try:

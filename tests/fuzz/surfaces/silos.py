@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from fedloom.federation import WireContract
 from fedloom.federation.codec import encode
-from fedloom.federation.flower.grid import GridFederation
+from fedloom.federation.engines.flower.grid import GridFederation
+from fedloom.federation.engines.flower.records import pack, pack_payloads, unpack
 from fedloom.federation.engines.flower.transport import Transport, hello, words
-from fedloom.federation.flower.records import pack, pack_payloads, unpack
+from fedloom.federation.engines.silo.envelopes import PROTOCOL, Envelope, Join
+from fedloom.federation.engines.silo.host import SiloHost, recipes_of
+from fedloom.federation.engines.silo.store import SiloStore
+from fedloom.federation.host import ClientSpec
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.messages import Tensor
-from fedloom.federation.silo.host import SiloHost, recipes_of
-from fedloom.federation.engines.silo.envelopes import PROTOCOL, Join, Envelope
-from fedloom.federation.silo.store import SiloStore
-from fedloom.federation.host import ClientSpec
 from fuzz.harness import LONGEST_LINE, Surface
 from fuzz.inputs import Input
 
@@ -152,9 +152,7 @@ def read_state(folder: Path, given: Input) -> Any:
 def draw_answers(rng: Random) -> Input:
     """What a silo may answer: itself, its clients, outcomes, a failure."""
     rows = [{"client": "image-0", "error": None, "seconds": 0.5, "payload": 0, "detail": ""}]
-    rows += [
-        {"client": "image-0", "error": "raised", "seconds": 1, "payload": None, "detail": "out of\nluck"}
-    ]
+    rows += [{"client": "image-0", "error": "raised", "seconds": 1, "payload": None, "detail": "out of\nluck"}]
     about = {"name": "silo-0", "modality": "image", "model": None}
     headers: list[dict[str, Any]] = [
         {"silo": "silo-0", "about": about, "protocol": PROTOCOL, "version": "0.1.0"},
@@ -197,8 +195,7 @@ def read_answers(folder: Path, given: Input) -> Any:
             assert delivery.outcome.seconds >= 0
             assert delivery.outcome.error in (None, "raised", "refused", "lost", "timeout")
     assert all(
-        isinstance(k, str) and v in ("image", "text", "pair", "joint")
-        for k, v in federation._modalities.items()
+        isinstance(k, str) and v in ("image", "text", "pair", "joint") for k, v in federation._modalities.items()
     )
     json.dumps([words(m) for m in federation.missing], allow_nan=False)
 

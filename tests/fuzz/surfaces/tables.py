@@ -11,8 +11,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fedloom.data.registry import load_dataset
 from fedloom.data.containers import FederatedDataset, TextSet
+from fedloom.data.registry import load_dataset
 from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input
 from fuzz.truth import strict_json
@@ -38,9 +38,7 @@ def told(scene: FederatedDataset) -> dict[str, Any]:
     for part in ("train", "test"):
         held: Any = getattr(scene, part)["text"]
         assert isinstance(held, TextSet)
-        found[part] = [
-            (text, scene.class_names[label]) for text, label in zip(held.texts, held.labels.tolist())
-        ]
+        found[part] = [(text, scene.class_names[label]) for text, label in zip(held.texts, held.labels.tolist())]
     return found
 
 
@@ -74,9 +72,7 @@ def rows_of(data: Any) -> list[list[str]]:
 
 def plain(text: str) -> bool:
     """Whether nothing about a name depends on rules of Unicode."""
-    return not any(
-        unicodedata.category(c) in ("Cf", "Cc", "Cs", "Zs", "Zl", "Zp") and c not in " " for c in text
-    )
+    return not any(unicodedata.category(c) in ("Cf", "Cc", "Cs", "Zs", "Zl", "Zp") and c not in " " for c in text)
 
 
 def seen(text: str) -> bool:
@@ -109,10 +105,7 @@ def read_texts(folder: Path, given: Input) -> Any:
 
 def true_texts(folder: Path, given: Input) -> Any:
     """Rows as a plain CSV reader gives them; a class for each label, or as labels.json says."""
-    if (
-        set(given.files) - {"texts_train.csv", "texts_test.csv", "labels.json"}
-        or "texts_test.csv" not in given.files
-    ):
+    if set(given.files) - {"texts_train.csv", "texts_test.csv", "labels.json"} or "texts_test.csv" not in given.files:
         raise Unsure  # other files may be parts too, and what is missing is held out
     parts = {}
     for part in ("train", "test"):
@@ -124,15 +117,10 @@ def true_texts(folder: Path, given: Input) -> Any:
         rows = [row for row in rows if any(map(seen, row))]
         if any(len(row) != len(header) for row in rows):
             surplus = all(
-                len(row) == len(header) or (len(row) == len(header) + 1 and not row[-1].strip())
-                for row in rows
+                len(row) == len(header) or (len(row) == len(header) + 1 and not row[-1].strip()) for row in rows
             )
             raise Unsure if surplus else Refused("a row of another number of fields")
-        full = [
-            (row[text].strip(), row[label].strip())
-            for row in rows
-            if len(row) == len(header) and seen(row[text])
-        ]
+        full = [(row[text].strip(), row[label].strip()) for row in rows if len(row) == len(header) and seen(row[text])]
         if not all(name for _, name in full):
             raise Refused("an empty label")
         parts[part] = full
@@ -184,9 +172,7 @@ def true_list(folder: Path, given: Input) -> Any:
     else:
         names = strict_json(data)
         if isinstance(names, dict):
-            by_number = (
-                {k: n for n, k in names.items()} if all(type(v) is int for v in names.values()) else names
-            )
+            by_number = {k: n for n, k in names.items()} if all(type(v) is int for v in names.values()) else names
             by_number = {int(k): n for k, n in by_number.items()}
             names = [by_number[i] for i in range(len(names))]
     names = [one_space(name) if plain(name) else _unsure() for name in names]
@@ -197,9 +183,7 @@ def true_list(folder: Path, given: Input) -> Any:
     found: dict[str, Any] = {"classes": names}
     for part in ("train", "test"):
         header, *rows = rows_of(given.files[f"texts_{part}.csv"])
-        if header != ["text", "label"] or not all(
-            len(row) == 2 and row[1] in ("0", "1", "2") for row in rows
-        ):
+        if header != ["text", "label"] or not all(len(row) == 2 and row[1] in ("0", "1", "2") for row in rows):
             raise Unsure
         found[part] = [(text.strip(), names[int(label)]) for text, label in rows if seen(text)]
     return found

@@ -65,10 +65,7 @@ def draw_message(rng: Random) -> Everything:
         draws.normal(size=(n, d)).astype(rng.choice(("float16", "float32"))),
         draws.random(n) < 0.5,
         np.array(draws.normal()),
-        {
-            f"w{i}": draws.integers(-9, 9, (rng.randrange(3), 2)).astype("int64")
-            for i in range(rng.randrange(3))
-        },
+        {f"w{i}": draws.integers(-9, 9, (rng.randrange(3), 2)).astype("int64") for i in range(rng.randrange(3))},
         tuple(_text(rng) for _ in range(rng.randrange(4))),
         _text(rng),
         rng.choice((0, -1, 2**63 - 1, -(2**63))),
@@ -85,9 +82,7 @@ def _check(prefix: bytes, rest: bytes) -> int:
     data, check = prefix + rest, 0
     whole = len(data) - len(data) % 4096
     for at in range(0, whole, 4096):
-        check = zlib.crc32(
-            struct.pack("<Q", sum(struct.unpack("<512Q", data[at : at + 4096])) % 2**64), check
-        )
+        check = zlib.crc32(struct.pack("<Q", sum(struct.unpack("<512Q", data[at : at + 4096])) % 2**64), check)
     return zlib.crc32(data[whole:], check)
 
 

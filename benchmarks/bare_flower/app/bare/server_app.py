@@ -12,9 +12,7 @@ from bare.loop import Bytes, repeat
 
 def ask(grid: Grid, node: int, payload: Bytes, mode: str, pull: float, timeout: float) -> Any:
     """The array in the client's reply. Looks for it every `pull` seconds; Flower's own waiting looks every 3."""
-    content = RecordDict(
-        {"arrays": ArrayRecord({"x": Array(payload)}), "config": ConfigRecord({"mode": mode})}
-    )
+    content = RecordDict({"arrays": ArrayRecord({"x": Array(payload)}), "config": ConfigRecord({"mode": mode})})
     ids = list(grid.push_messages([Message(content, node, MessageType.QUERY, ttl=timeout)]))
     end = time.monotonic() + timeout
     while not (replies := list(grid.pull_messages(ids))):

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from fedloom.federation.flower.client_app import make_client_app, to_resident
+from fedloom.federation.engines.flower.client_app import make_client_app, to_resident
 from fedloom.federation.engines.silo.envelopes import Envelope
 
 

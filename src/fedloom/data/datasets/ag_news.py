@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from fedloom.data.assemble import Listing, Reading, assemble
-from fedloom.data.io.files import need_file, need_folder, read_names
 from fedloom.data.containers import FederatedDataset
+from fedloom.data.io.files import need_file, need_folder, read_names
 from fedloom.data.io.tables import read_fields
 from fedloom.errors import BadInput
 

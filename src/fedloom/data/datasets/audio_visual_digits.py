@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.datasets.digits import NAMES
 from fedloom.data.io.files import need_file, need_folder
-from fedloom.data.joint import MultimodalSamples
-from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.sound import BAND_RATE, band_edges, band_spectrograms
+from fedloom.data.joint import MultimodalSamples
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
 
@@ -89,7 +89,9 @@ def load(
             held["label"][kept].astype(np.int64),
             ids=tuple(f"{label}_{speaker}_{take}" for label, speaker, take in names),
         )
-    return FederatedDataset("audio_visual_digits", NAMES, train={"joint": parts["train"]}, test={"joint": parts["test"]})
+    return FederatedDataset(
+        "audio_visual_digits", NAMES, train={"joint": parts["train"]}, test={"joint": parts["test"]}
+    )
 
 
 def _choose(labels: NDArray[Any], each: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -109,9 +111,7 @@ def _hear(held: Arrays, i: int, noise: float, seed: int, part: str) -> NDArray[n
     return wave
 
 
-def _see(
-    grey: NDArray[np.uint8], frames: int, noise: float, seed: int, part: str, i: int
-) -> NDArray[np.uint8]:
+def _see(grey: NDArray[np.uint8], frames: int, noise: float, seed: int, part: str, i: int) -> NDArray[np.uint8]:
     """Picture i, shown `frames` times with its noise. uint8 (M, 28, 28, 3)."""
     shown = np.repeat(grey[None], frames, axis=0)
     if noise:
@@ -156,7 +156,5 @@ def _read(path: Path) -> Arrays:
             f"{path}: audio_offsets run from {offsets[0]} to {offsets[-1]}, expected 0 to {held['audio'].size}"
         )
     if (empty := np.flatnonzero(np.diff(offsets) <= 0)).size:
-        raise BadInput(
-            f"{path}: recording {empty[0]} has {np.diff(offsets)[empty[0]]} samples, at least 1 needed"
-        )
+        raise BadInput(f"{path}: recording {empty[0]} has {np.diff(offsets)[empty[0]]} samples, at least 1 needed")
     return held

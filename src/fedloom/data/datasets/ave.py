@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.data.assemble import Reading, chosen_classes
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.clips import Clip, ClipReading, clip_notes, read_clips
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder, numbered_lines
-from fedloom.data.names import readable, spelled
-from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.sound import SoundReading
+from fedloom.data.names import readable, spelled
 from fedloom.errors import BadInput, unknown
 
 LAYOUT = (
@@ -121,14 +121,10 @@ def load(
     Raises:
         BadInput: a folder or file is missing or broken; see read_events; a category not in Annotations.txt.
     """
-    options = Reading(
-        size=size, classes=classes, per_class=per_class, generic_share=0.0, on_bad=on_bad, seed=seed
-    )
+    options = Reading(size=size, classes=classes, per_class=per_class, generic_share=0.0, on_bad=on_bad, seed=seed)
     reading = ClipReading(options, SoundReading(rate, seconds, nperseg, noverlap), frames, fps)
     base = need_folder(root, LAYOUT)
-    categories = sorted(
-        {event.category for event in read_events(need_file(base / "Annotations.txt", LAYOUT))}
-    )
+    categories = sorted({event.category for event in read_events(need_file(base / "Annotations.txt", LAYOUT))})
     chosen = chosen_classes(categories, classes)
     notes: dict[str, Any] = {**clip_notes(), "repeated_events": 0, "events_of_no_length": 0}
     parts = _parts(base, categories, notes)

@@ -9,15 +9,13 @@ from typing import Any
 from fedloom.data.captioned import Captioned, PairReading, assemble_pairs, inside
 from fedloom.data.io.decode import OnBad, Source
 from fedloom.data.io.files import need_file, need_folder
-from fedloom.data.names import composed
-from fedloom.data.pairs import PARTS, Pairs, Part
 from fedloom.data.io.parquet import is_text, read_table
 from fedloom.data.io.pixels import Range
+from fedloom.data.names import composed
+from fedloom.data.pairs import PARTS, Pairs, Part
 from fedloom.errors import BadInput, unknown
 
-LAYOUT = (
-    "{train,val,test}.parquet (or shards train-*.parquet, train_*.parquet) with columns image and captions"
-)
+LAYOUT = "{train,val,test}.parquet (or shards train-*.parquet, train_*.parquet) with columns image and captions"
 Files = Mapping[Part, str | Sequence[str]]
 
 
@@ -89,9 +87,7 @@ def read_caption_parquet(files: dict[Part, list[Path]]) -> dict[Part, list[Capti
         for path in paths:
             for row, (cell, captions) in enumerate(_rows(path)):
                 place = f"{path} row {row}"
-                listed[part].append(
-                    Captioned(_source(cell, path, place, seen), _captions(captions, place), place)
-                )
+                listed[part].append(Captioned(_source(cell, path, place, seen), _captions(captions, place), place))
     return listed
 
 
@@ -108,9 +104,7 @@ def _is_list(kind: Any) -> bool:
         *(pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list),
         *(pa.types.is_list_view, pa.types.is_large_list_view),
     )
-    return any(is_list(kind) for is_list in lists) and (
-        pa.types.is_null(kind.value_type) or is_text(kind.value_type)
-    )
+    return any(is_list(kind) for is_list in lists) and (pa.types.is_null(kind.value_type) or is_text(kind.value_type))
 
 
 def _source(cell: Any, path: Path, place: str, seen: dict[str, str]) -> Source:

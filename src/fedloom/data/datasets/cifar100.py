@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedloom.data.assemble import Reading, chosen_classes
+from fedloom.data.containers import ClientTask, FederatedDataset, ImageSet, Labels, Samples
 from fedloom.data.io.files import need_file, need_folder, read_names
-from fedloom.data.public_split import split_generic
-from fedloom.data.names import readable
 from fedloom.data.io.plain_pickle import read_plain, text
-from fedloom.data.containers import ImageSet, Labels, ClientTask, Samples, FederatedDataset
+from fedloom.data.names import readable
+from fedloom.data.public_split import split_generic
 from fedloom.errors import BadInput, unknown
 from fedloom.seeding import stream_seed
 
@@ -60,9 +60,7 @@ def _python(folder: Path, part: str, kind: LabelKind) -> _Part:
         raise BadInput(f"{path}: data is {what}, expected uint8 (N, {PIXELS})")
     if not isinstance(labels, list) or len(labels) != len(planes):
         count = len(labels) if isinstance(labels, list) else type(labels).__name__
-        raise BadInput(
-            f"{path}: {len(planes)} pictures but {kind}_labels is {count}, expected a list of as many"
-        )
+        raise BadInput(f"{path}: {len(planes)} pictures but {kind}_labels is {count}, expected a list of as many")
     for row, label in enumerate(labels):
         if not isinstance(label, int):
             raise BadInput(f"{path} row {row}: label {label!r}, expected a whole number")
@@ -87,9 +85,7 @@ def _names(folder: Path, layout: str, kind: LabelKind) -> tuple[str, ...]:
             raise BadInput(f"{path}: {kind}_label_names is {type(entry).__name__}, expected a list of names")
         for n, name in enumerate(entry):
             if not isinstance(name, str | bytes) or "\ufffd" in text(name):
-                raise BadInput(
-                    f"{path}: {kind}_label_names[{n}] is {str(name)[:60]!r}, expected a name in UTF-8"
-                )
+                raise BadInput(f"{path}: {kind}_label_names[{n}] is {str(name)[:60]!r}, expected a name in UTF-8")
         names = [text(name) for name in entry]
     if not names:
         raise BadInput(f"{path}: no {kind} label names")

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+from fedloom.data.captioned import Captioned, PairReading, assemble_pairs, field, inside
 from fedloom.data.datasets.caption_parquet import LAYOUT as PARQUET_LAYOUT
 from fedloom.data.datasets.caption_parquet import Files, named_files, read_caption_parquet, shards
-from fedloom.data.captioned import Captioned, PairReading, assemble_pairs, field, inside
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder, read_json
 from fedloom.data.io.karpathy import read_karpathy
-from fedloom.data.pairs import Pairs, Part
 from fedloom.data.io.pixels import Range
+from fedloom.data.pairs import Pairs, Part
 from fedloom.errors import BadInput, unknown
 
 LAYOUT = (
@@ -99,10 +99,7 @@ def _official(base: Path, parts: Sequence[Part] | None, notes: dict[str, int]) -
         raise BadInput(f"{folder}: no captions_{{train,val}}2017.json. Expected layout: {LAYOUT}")
     notes["captions_without_image"] = 0
     seen: dict[int, str] = {}
-    return {
-        part: _part(path, base / path.stem.removeprefix("captions_"), seen, notes)
-        for part, path in files.items()
-    }
+    return {part: _part(path, base / path.stem.removeprefix("captions_"), seen, notes) for part, path in files.items()}
 
 
 def _part(path: Path, pictures: Path, seen: dict[int, str], notes: dict[str, int]) -> list[Captioned]:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fedloom.data.assemble import Reading, chosen_classes
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.clips import Clip, ClipReading, clip_notes, read_clips
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder
-from fedloom.data.names import blank
-from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.sound import SoundReading
 from fedloom.data.io.tables import read_columns, read_fields
+from fedloom.data.names import blank
 from fedloom.errors import BadInput, unknown
 from fedloom.seeding import stream_seed
 
@@ -148,9 +148,7 @@ def load(
     Raises:
         BadInput: a folder or file is missing or broken; a row that is not clip,EMO or repeats a clip.
     """
-    options = Reading(
-        size=size, classes=classes, per_class=per_class, generic_share=0.0, on_bad=on_bad, seed=seed
-    )
+    options = Reading(size=size, classes=classes, per_class=per_class, generic_share=0.0, on_bad=on_bad, seed=seed)
     reading = ClipReading(options, SoundReading(rate, seconds, nperseg, noverlap), frames, fps)
     if task not in get_args(Task):
         raise unknown("task", str(task), get_args(Task))

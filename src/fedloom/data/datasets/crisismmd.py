@@ -12,15 +12,15 @@ import numpy as np
 
 from fedloom.data.assemble import Reading, chosen_classes
 from fedloom.data.captioned import inside
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.clips import choose
 from fedloom.data.io.decode import OnBad, decode_all
 from fedloom.data.io.files import need_file, need_folder
+from fedloom.data.io.pixels import Met, Range
+from fedloom.data.io.tables import read_tabbed
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.names import readable, spelled
 from fedloom.data.overlap import twice
-from fedloom.data.io.pixels import Met, Range
-from fedloom.data.containers import FederatedDataset
-from fedloom.data.io.tables import read_tabbed
 from fedloom.errors import BadInput, printable, unknown
 
 LAYOUT = (
@@ -75,14 +75,10 @@ def clean(text: str) -> str:
     return " ".join(LINK.sub(" ", RETWEET.sub("", text)).replace("#", "").split())
 
 
-def _list(
-    path: Path, base: Path, column: str, names: Sequence[str], merged: bool, notes: dict[str, Any]
-) -> list[_Row]:
+def _list(path: Path, base: Path, column: str, names: Sequence[str], merged: bool, notes: dict[str, Any]) -> list[_Row]:
     """The rows of a part whose label is known."""
     rows = []
-    for number, (name, text, picture, label) in read_tabbed(
-        path, ["image_id", "tweet_text", "image", column]
-    ):
+    for number, (name, text, picture, label) in read_tabbed(path, ["image_id", "tweet_text", "image", column]):
         place, label = f"{path} line {number}", spelled(label)
         if label in UNJUDGED:
             notes["unjudged"] += 1
@@ -122,9 +118,7 @@ def _samples(
     notes["unreadable_images"] += len(bad)
     notes["unreadable_examples"] = [*notes["unreadable_examples"], *map(printable, bad)][:5]
     if not len(kept):
-        raise BadInput(
-            f"crisismmd: none of {len(picked)} {part} posts of the chosen classes has a readable picture"
-        )
+        raise BadInput(f"crisismmd: none of {len(picked)} {part} posts of the chosen classes has a readable picture")
     own = [there[i] for i in kept.tolist()]
     texts = tuple(clean(row.text) if cleaned else row.text.strip() for row, _ in own)
     written = np.array([bool(text) for text in texts])

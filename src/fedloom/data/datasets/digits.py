@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fedloom.data.containers import FederatedDataset, ImageSet, PublicData
 from fedloom.data.io.decode import check_size
 from fedloom.data.public_split import confuse
-from fedloom.data.containers import PublicData, ImageSet, FederatedDataset
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
 
@@ -36,7 +36,9 @@ def describe(ink: NDArray[np.float64]) -> str:
     return f"a handwritten digit drawn with {stroke} strokes, {lean}, {width} and {weight}"
 
 
-def load(size: int = 32, test: int = 500, generic: int = 500, confusion: float = 0.4, seed: int = 0) -> FederatedDataset:
+def load(
+    size: int = 32, test: int = 500, generic: int = 500, confusion: float = 0.4, seed: int = 0
+) -> FederatedDataset:
     """Split the digits, the same number of each in `test` and `generic`; the rest is for the clients.
 
     Args:
@@ -53,18 +55,14 @@ def load(size: int = 32, test: int = 500, generic: int = 500, confusion: float =
         if n < 10 or n % 10:
             raise BadInput(f"digits: {key}={n}, allowed: a multiple of 10, at least 10")
     if (test + generic) // 10 >= SMALLEST:
-        raise BadInput(
-            f"digits: test={test} + generic={generic} leave nothing to train on, allowed: up to 1700"
-        )
+        raise BadInput(f"digits: test={test} + generic={generic} leave nothing to train on, allowed: up to 1700")
     from sklearn.datasets import load_digits
 
     data = load_digits()
     ink, labels = data.images, data.target.astype(np.int64)
     grey = (ink * (255 / 16)).round().astype(np.uint8)
     square = (size, size)
-    pictures = np.stack(
-        [np.asarray(Image.fromarray(g).resize(square, Image.Resampling.BILINEAR)) for g in grey]
-    )
+    pictures = np.stack([np.asarray(Image.fromarray(g).resize(square, Image.Resampling.BILINEAR)) for g in grey])
     images = np.repeat(pictures[..., None], 3, axis=-1)  # (N, size, size, 3)
 
     order = numpy_stream(seed, "digits", "split").permutation(len(labels))

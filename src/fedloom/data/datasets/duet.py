@@ -20,10 +20,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fedloom.data.containers import FederatedDataset, Labels
 from fedloom.data.io.decode import check_size
-from fedloom.data.joint import MultimodalSamples
-from fedloom.data.containers import Labels, FederatedDataset
 from fedloom.data.io.sound import BAND_RATE, band_spectrograms
+from fedloom.data.joint import MultimodalSamples
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
 
@@ -171,9 +171,7 @@ def _sounds(labels: Labels, rng: np.random.Generator) -> NDArray[np.float32]:
         waves[mine] = _play(tables[c], len(mine), t, rng)
     at = rng.integers(0, LENGTH - 64, len(labels))  # a click of 8 ms anywhere
     click = rng.standard_normal((len(labels), 64)) * rng.uniform(0, 1.5, (len(labels), 1))
-    np.put_along_axis(
-        waves, spots := at[:, None] + np.arange(64), np.take_along_axis(waves, spots, 1) + click, 1
-    )
+    np.put_along_axis(waves, spots := at[:, None] + np.arange(64), np.take_along_axis(waves, spots, 1) + click, 1)
     return waves
 
 

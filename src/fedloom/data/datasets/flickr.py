@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedloom.data.captioned import Captioned, PairReading, assemble_pairs, inside
 from fedloom.data.datasets.caption_parquet import LAYOUT as PARQUET_LAYOUT
 from fedloom.data.datasets.caption_parquet import read_caption_parquet, shards
-from fedloom.data.captioned import Captioned, PairReading, assemble_pairs, inside
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder, numbered_lines, read_lines
 from fedloom.data.io.karpathy import read_karpathy
+from fedloom.data.io.pixels import Range
 from fedloom.data.names import composed
 from fedloom.data.pairs import Pairs, Part
-from fedloom.data.io.pixels import Range
 from fedloom.errors import BadInput
 
 LAYOUT_30K = "dataset_flickr30k.json (Karpathy's) and flickr30k-images/<id>.jpg"
 LAYOUT_8K = (
-    "Flicker8k_Dataset/<id>.jpg, Flickr8k.token.txt and Flickr_8k.{train,dev,test}Images.txt; or "
-    + PARQUET_LAYOUT
+    "Flicker8k_Dataset/<id>.jpg, Flickr8k.token.txt and Flickr_8k.{train,dev,test}Images.txt; or " + PARQUET_LAYOUT
 )
 LISTS: dict[Part, str] = {"train": "trainImages", "val": "devImages", "test": "testImages"}
 

@@ -25,10 +25,18 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from fedloom.data.containers import (
+    ClientData,
+    ClientTask,
+    FederatedDataset,
+    ImageSet,
+    Labels,
+    PublicData,
+    TextSet,
+)
 from fedloom.data.datasets.flora_drawing import PETALS, SPECIES, Flower, describe, draw_flowers, render
 from fedloom.data.datasets.flora_pairs import draw_pairs, look_closer, tell
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.containers import PublicData, ClientData, ImageSet, Labels, ClientTask, FederatedDataset, TextSet
 from fedloom.errors import BadInput, unknown
 from fedloom.seeding import numpy_stream
 

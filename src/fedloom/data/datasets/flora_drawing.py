@@ -124,10 +124,7 @@ def bloom(pen: ImageDraw.ImageDraw, flower: Flower, big: int) -> None:
     outline = _petal(kind.shape, radius, kind.petals)
     for k in range(kind.petals):
         a = flower.angle + 2 * math.pi * k / kind.petals
-        turned = [
-            (cx + math.cos(a) * x - math.sin(a) * y, cy + math.sin(a) * x + math.cos(a) * y)
-            for x, y in outline
-        ]
+        turned = [(cx + math.cos(a) * x - math.sin(a) * y, cy + math.sin(a) * x + math.cos(a) * y) for x, y in outline]
         pen.polygon(turned, fill=tuple(base), outline=shade, width=max(1, big // 80))
     r = 0.27 * radius
     pen.ellipse([cx - r, cy - r, cx + r, cy + r], fill=CENTRES[kind.centre], outline=shade)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageDraw
 
+from fedloom.data.containers import Labels
 from fedloom.data.datasets.flora_drawing import (
     COUNTS,
     PETALS,
@@ -28,7 +29,6 @@ from fedloom.data.datasets.flora_drawing import (
     ground,
 )
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.containers import Labels
 
 LEFT_OUT = 0.4  # the share of a detail's mentions: who understands all finds four in five of 200 pictures by a caption
 SIZES = {"small": 0.2, "large": 0.31}  # radius as a share of the picture's side
@@ -70,9 +70,7 @@ def look_closer(labels: Labels, rng: np.random.Generator) -> list[Sight]:
     for flower in draw_flowers(labels, rng):
         size, place = (list(table)[rng.integers(len(table))] for table in (SIZES, PLACES))
         (x, y), (dx, dy) = PLACES[place], rng.uniform(-0.04, 0.04, 2)
-        placed = replace(
-            flower, size=SIZES[size] * float(rng.uniform(0.9, 1.1)), x=x + float(dx), y=y + float(dy)
-        )
+        placed = replace(flower, size=SIZES[size] * float(rng.uniform(0.9, 1.1)), x=x + float(dx), y=y + float(dy))
         scene = list(GROUNDS)[rng.integers(len(GROUNDS))]
         visitor = VISITORS[rng.integers(len(VISITORS))]
         bud = ("", *PETALS)[rng.integers(len(PETALS) + 1)]

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.data.assemble import Listing, Reading, assemble
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import folders, need_file, need_folder, read_lines
 from fedloom.data.io.pixels import Range
-from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput
 
 LAYOUT = (
@@ -144,14 +144,10 @@ def load(
     need_folder(folder / "jpg", LAYOUT)
     (labels,) = _matrices(folder / "imagelabels.mat", "labels")
     if len(labels) and not 1 <= labels.min() <= labels.max() <= len(NAMES):
-        raise BadInput(
-            f"{folder / 'imagelabels.mat'}: labels {labels.min()}..{labels.max()}, allowed: 1..{len(NAMES)}"
-        )
+        raise BadInput(f"{folder / 'imagelabels.mat'}: labels {labels.min()}..{labels.max()}, allowed: 1..{len(NAMES)}")
     first, second, held = _matrices(folder / "setid.mat", "trnid", "valid", "tstid")
     pooled = np.concatenate([first, second])
-    train, test = (
-        _images(folder, n, labels - 1) for n in ((held, pooled) if swap_train_test else (pooled, held))
-    )
+    train, test = (_images(folder, n, labels - 1) for n in ((held, pooled) if swap_train_test else (pooled, held)))
     if not captions:
         return assemble("flowers102", NAMES, {"image": train}, {"image": test}, reading)
     written: dict[str, Path] = {}

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.data.assemble import Listing, Reading, assemble
+from fedloom.data.containers import ClientTask, FederatedDataset
 from fedloom.data.io.decode import OnBad
-from fedloom.data.public_split import stratified
 from fedloom.data.io.image_folder import read_image_folder
-from fedloom.data.labels import classes_of, encode
 from fedloom.data.io.layout import locate
-from fedloom.data.names import alike, blank, spelled
 from fedloom.data.io.parquet import read_parquet
 from fedloom.data.io.pixels import Range
 from fedloom.data.io.raw import Raw
-from fedloom.data.containers import ClientTask, FederatedDataset
 from fedloom.data.io.tables import read_columns
+from fedloom.data.labels import classes_of, encode
+from fedloom.data.names import alike, blank, spelled
+from fedloom.data.public_split import stratified
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
 
@@ -44,9 +44,7 @@ def _spelled(raw: Raw) -> Raw:
 def _texts(path: Path, text: str, label: str) -> Raw:
     """Texts of a CSV file with a header; rows with a blank text are left out and counted."""
     if not path.is_file():
-        raise BadInput(
-            f"{path}: there is no such file. Expected a CSV file with columns {text!r} and {label!r}"
-        )
+        raise BadInput(f"{path}: there is no such file. Expected a CSV file with columns {text!r} and {label!r}")
     rows = read_columns(path, (text, label))
     full = [(number, words.strip(), name.strip()) for number, (words, name) in rows if not blank(words)]
     return Raw(
@@ -165,16 +163,9 @@ def _told(raws: Mapping[str, Raw], numbers: list[str], reading: Reading) -> dict
         BadInput: a class of which no file is a picture, unless on_bad is 'skip' or it is none of those wanted.
     """
     wanted = None if reading.classes is None else {alike(str(c)) for c in reading.classes}
-    lost = [
-        line
-        for raw in raws.values()
-        for name, line in raw.lost.items()
-        if wanted is None or alike(name) in wanted
-    ]
+    lost = [line for raw in raws.values() for name, line in raw.lost.items() if wanted is None or alike(name) in wanted]
     if lost and reading.on_bad == "error":
-        raise BadInput(
-            f"{lost[0]}. Convert them, leave the class out of data.options.classes, or set on_bad='skip'"
-        )
+        raise BadInput(f"{lost[0]}. Convert them, leave the class out of data.options.classes, or set on_bad='skip'")
     endings: Counter[str] = Counter()
     for raw in raws.values():
         endings.update(raw.notes.get("ignored_endings", {}))

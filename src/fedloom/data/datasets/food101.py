@@ -9,11 +9,11 @@ import numpy as np
 
 from fedloom.data.assemble import Listing, Reading, assemble
 from fedloom.data.captioned import inside
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder, read_json, read_lines, read_names
-from fedloom.data.names import composed
 from fedloom.data.io.pixels import Range
-from fedloom.data.containers import FederatedDataset
+from fedloom.data.names import composed
 from fedloom.errors import BadInput, unknown
 
 LAYOUT = "images/<class>/<id>.jpg, meta/classes.txt, meta/train.txt and meta/test.txt (or .json)"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.datasets import folder
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.pixels import Range
-from fedloom.data.containers import FederatedDataset
 
 
 def load(

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from fedloom.data.containers import ClientData, ClientTask, FederatedDataset, PublicData, TextSet
+from fedloom.data.pairs import ImageTextPairs, Pairs, Part
 from fedloom.data.public_split import stratified
-from fedloom.data.pairs import Pairs, ImageTextPairs, Part
-from fedloom.data.registry import DATASETS, PAIR_SETS, load_pairs, load_dataset, options_of
-from fedloom.data.containers import PublicData, ClientData, ClientTask, FederatedDataset, TextSet
+from fedloom.data.registry import DATASETS, PAIR_SETS, load_dataset, load_pairs, options_of
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
 
@@ -109,9 +109,7 @@ def _read_scene(modality: ClientTask, wanted: Which, size: int, seed: int) -> Fe
     sets = {name: info for name, info in DATASETS.items() if name != "mixed" and modality in info.modalities}
     name, root, options = _asked(modality, wanted, sets)
     if name in DATASETS and name not in sets:
-        raise BadInput(
-            f"mixed: {modality}.name={name!r} has no {modality}s, allowed: {', '.join(sorted(sets))}"
-        )
+        raise BadInput(f"mixed: {modality}.name={name!r} has no {modality}s, allowed: {', '.join(sorted(sets))}")
     defaults = {"size": size, "generic_share": 0.0, "seed": seed}
     takes = options_of(DATASETS[name]) if name in DATASETS else []
     own = {key: value for key, value in defaults.items() if key in takes}
@@ -137,9 +135,7 @@ def _public_part(pairs: ImageTextPairs, count: int | None, texts: tuple[str, ...
     """`count` of the (picture, caption) entries, in order; all of them for None."""
     M = len(pairs.captions)
     if count is not None and not 1 <= count <= M:
-        raise BadInput(
-            f"public_pairs={count}, allowed: 1 to {M}, the captions of the public set, or none for all"
-        )
+        raise BadInput(f"public_pairs={count}, allowed: 1 to {M}, the captions of the public set, or none for all")
     drawn = np.sort(numpy_stream(seed, "public pairs").permutation(M)[:count])
     nothing = np.zeros(len(drawn), dtype=np.int64)
     captions = tuple(pairs.captions[i] for i in drawn.tolist())

@@ -12,17 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from fedloom.data.assemble import Listing, Reading, assemble
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import folders, need_file, need_folder, pictures
-from fedloom.data.names import composed
 from fedloom.data.io.pixels import Range
-from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.tables import read_fields
+from fedloom.data.names import composed
 from fedloom.errors import BadInput, unknown
 
-LAYOUT = (
-    "images/{train,test}/<class>/<class>_<n>.jpg and texts/{train,test}_titles.csv (file name, title, class)"
-)
+LAYOUT = "images/{train,test}/<class>/<class>_<n>.jpg and texts/{train,test}_titles.csv (file name, title, class)"
 
 
 def _list(root: Path, part: str, at: dict[str, int], notes: dict[str, int]) -> tuple[Listing, Listing]:

@@ -13,8 +13,8 @@ import numpy as np
 
 from fedloom.data.assemble import Reading
 from fedloom.data.io.frames import folder_frames, video_frames
-from fedloom.data.joint import MultimodalSamples
 from fedloom.data.io.sound import SOUNDS, SoundReading, Unreadable, log_spectrogram, read_sound
+from fedloom.data.joint import MultimodalSamples
 from fedloom.errors import BadInput, printable
 from fedloom.seeding import stream_seed
 
@@ -112,9 +112,7 @@ def read_clips(
             if clip.pictures.is_dir():
                 image[i] = folder_frames(clip.pictures, reading.frames, size)
             else:
-                image[i] = video_frames(
-                    clip.pictures, reading.frames, size, reading.fps, clip.start, clip.end
-                )
+                image[i] = video_frames(clip.pictures, reading.frames, size, reading.fps, clip.start, clip.end)
         except Unreadable as error:
             return str(error)
         return ""
@@ -135,9 +133,7 @@ def read_clips(
     if not kept:
         if not listed:
             raise BadInput(f"{what}: no clips of the chosen classes")
-        raise BadInput(
-            f"{what}: none of {len(listed)} clips can be used, e.g. {notes['skipped_examples'][-1]}"
-        )
+        raise BadInput(f"{what}: none of {len(listed)} clips can be used, e.g. {notes['skipped_examples'][-1]}")
     labels = np.array([there[i][1] for i in kept], dtype=np.int64)
     names = tuple(there[i][0].name for i in kept)
     return MultimodalSamples({"audio": audio[: len(kept)], "image": image[: len(kept)]}, labels, ids=names)

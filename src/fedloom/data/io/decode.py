@@ -38,9 +38,7 @@ UNREADABLE = (
 )
 
 # Formats that run other programs (EPS), or are only recognised, not read.
-UNSAFE = frozenset(
-    {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC", "MCIDAS", "SPIDER", "IMT", "XVTHUMB", "PCD"}
-)
+UNSAFE = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC", "MCIDAS", "SPIDER", "IMT", "XVTHUMB", "PCD"})
 FRAMED = frozenset(
     {"GIF", "PNG", "WEBP", "AVIF", "TIFF", "FLI", "DCX", "PSD"}
 )  # an MPO is a photograph with its preview
@@ -61,9 +59,7 @@ def check_on_bad(on_bad: str) -> None:
 def endings() -> frozenset[str]:
     """The endings, in lower case, of files that are read as pictures: what Pillow opens here, without UNSAFE."""
     Image.init()
-    return frozenset(
-        end for end, kind in Image.EXTENSION.items() if kind in Image.OPEN and kind not in UNSAFE
-    )
+    return frozenset(end for end, kind in Image.EXTENSION.items() if kind in Image.OPEN and kind not in UNSAFE)
 
 
 @cache
@@ -91,9 +87,7 @@ def _decode(source: Source, size: int, range: Range | None) -> tuple[NDArray[np.
     """The picture, its depth where that is above 8 bits, and whether it is the first of several."""
     if isinstance(source, Path) and not stat.S_ISREG(os.stat(source).st_mode):
         raise OSError("no file but a folder, pipe or device")  # to open a pipe would hang
-    with Image.open(
-        io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats()
-    ) as picture:
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats()) as picture:
         picture.draft(None, (2 * size, 2 * size))  # no effect on formats other than JPEG
         raw, white = native(picture)
         check_sign(picture)
@@ -178,9 +172,7 @@ def decode_all(
             for i, result in enumerate(pool.map(one, builtins.range(len(sources)))):
                 if isinstance(result, str):
                     if on_bad == "error":
-                        raise BadInput(
-                            f"cannot read picture {places[i]}: {result}. (on_bad='skip' leaves such out)"
-                        )
+                        raise BadInput(f"cannot read picture {places[i]}: {result}. (on_bad='skip' leaves such out)")
                     bad.append(places[i])
                     continue
                 images[len(kept)], depth, several = result

@@ -13,8 +13,8 @@ from typing import Any
 
 from fedloom.data.io.decode import endings
 from fedloom.data.io.encodings import decoded
-from fedloom.data.names import by_name
 from fedloom.data.io.walk import listing
+from fedloom.data.names import by_name
 from fedloom.errors import BadInput
 
 
@@ -111,8 +111,6 @@ def _once(text: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         (key, times), *_ = Counter(key for key, _ in pairs).most_common(1)
         quoted = re.escape(json.dumps(key, ensure_ascii=False)) + r"\s*:"
         at = [text.count("\n", 0, place.start()) + 1 for place in re.finditer(quoted, text)]
-        where = (
-            f" (lines {' and '.join(map(str, at))})" if len(at) == times else ""
-        )  # else other objects have it too
+        where = f" (lines {' and '.join(map(str, at))})" if len(at) == times else ""  # else other objects have it too
         raise BadInput(f"key {key[:60]!r} is given {times} times in one object{where}")
     return found

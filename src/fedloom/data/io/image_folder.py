@@ -88,9 +88,7 @@ def _sound(own: Path, path: Path) -> str:
     return own.name
 
 
-def _pictures(
-    folder: Path, name: str, ends: frozenset[str], hidden: list[str]
-) -> tuple[list[Entry], Counter[str]]:
+def _pictures(folder: Path, name: str, ends: frozenset[str], hidden: list[str]) -> tuple[list[Entry], Counter[str]]:
     """The pictures below a class folder, and the other files by ending."""
     found: list[Entry] = []
     ignored: Counter[str] = Counter()

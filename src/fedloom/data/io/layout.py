@@ -42,9 +42,7 @@ def locate(
     notes: dict[str, Any] = {}
     if all(part is None for part in given.values()):
         if root is None:
-            raise BadInput(
-                f"folder: nothing to read: give root, images_train or texts_train. Layout of root: {LAYOUT}"
-            )
+            raise BadInput(f"folder: nothing to read: give root, images_train or texts_train. Layout of root: {LAYOUT}")
         where = _discover(root, notes)
     else:
         base = root or Path()
@@ -76,9 +74,7 @@ def split_folder(path: Path) -> dict[str, Path] | None:
         if part is None:
             others.append(folder.name)
         elif part in parts:
-            raise BadInput(
-                f"{told(path)}: both {parts[part].name} and {folder.name} are there; leave one of the two"
-            )
+            raise BadInput(f"{told(path)}: both {parts[part].name} and {folder.name} are there; leave one of the two")
         else:
             parts[part] = folder
     if not parts or ((others or "train" not in parts) and all(pictures(folder) for folder in parts.values())):
@@ -90,9 +86,7 @@ def split_folder(path: Path) -> dict[str, Path] | None:
             "have no other folders beside them; for classes of these names give both images_train and images_test"
         )
     if "train" not in parts:
-        raise BadInput(
-            f"{told(path)}: {names}, but no train. Expected: train, val and test, or class folders"
-        )
+        raise BadInput(f"{told(path)}: {names}, but no train. Expected: train, val and test, or class folders")
     return parts
 
 
@@ -113,9 +107,7 @@ def _discover(root: Path, notes: dict[str, Any]) -> dict[str, Path]:
     """The parts of a root folder by their usual names (LAYOUT)."""
     if not root.is_dir():
         raise BadInput(f"{told(root)}: there is no such folder. Expected layout: {LAYOUT}")
-    folder_parts = {
-        part: path for path in folders(root) if (part := _PART.get(path.name.lower())) is not None
-    }
+    folder_parts = {part: path for path in folders(root) if (part := _PART.get(path.name.lower())) is not None}
     choices = [
         {"train": root / "images"} if (root / "images").is_dir() else {},
         _tables(root, "images", ".parquet"),
@@ -134,11 +126,7 @@ def _discover(root: Path, notes: dict[str, Any]) -> dict[str, Path]:
             f"{told(root)}: pictures lie in {told(names)}, where none are looked for. Put the class folders into "
             f"{told(root / 'images')}, or name the folder that holds them: data.options.images_train"
         )
-    tables = [
-        Path(e.path)
-        for e in listing(root)
-        if e.kind == "file" and e.path.lower().endswith((".csv", ".parquet"))
-    ]
+    tables = [Path(e.path) for e in listing(root) if e.kind == "file" and e.path.lower().endswith((".csv", ".parquet"))]
     if unread := [path.name for path in (*pictured, *tables) if path not in used]:
         notes.setdefault("not_read", []).extend(unread)
     return found | {f"texts_{part}": path for part, path in texts.items()}

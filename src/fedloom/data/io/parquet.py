@@ -9,8 +9,8 @@ from typing import Any
 
 from fedloom.data.io.decode import Source
 from fedloom.data.io.files import on_disk
-from fedloom.data.names import alike, blank, by_name, numeric, position, spelled
 from fedloom.data.io.raw import Raw
+from fedloom.data.names import alike, blank, by_name, numeric, position, spelled
 from fedloom.errors import BadInput, listed
 
 
@@ -45,17 +45,13 @@ def read_table(
     return {column: _values(table[column], column, path) for column in kinds}, schema.metadata or {}
 
 
-def _check_column(
-    path: Path, schema: Any, column: str, kind: tuple[Callable[[Any], bool], str] | None
-) -> None:
+def _check_column(path: Path, schema: Any, column: str, kind: tuple[Callable[[Any], bool], str] | None) -> None:
     places = [n for n, name in enumerate(schema.names, start=1) if name == column]
     if not places:
         raise BadInput(f"{path}: no column {column!r}. Its columns: {listed(schema.names)}.")
     if len(places) > 1:
         numbers = " and ".join(map(str, places))
-        raise BadInput(
-            f"{path}: {len(places)} columns are called {column!r}, numbers {numbers}: rename all but one"
-        )
+        raise BadInput(f"{path}: {len(places)} columns are called {column!r}, numbers {numbers}: rename all but one")
     if kind is not None and not kind[0](found := schema.field(column).type):
         raise BadInput(f"{path}: column {column!r} is {found}, allowed: {kind[1]}")
 

@@ -37,9 +37,7 @@ def check_range(value: Range | None) -> None:
     if value is None:
         return
     numbers = value if isinstance(value, (list, tuple)) else ()
-    sound = [
-        n for n in numbers if isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n)
-    ]
+    sound = [n for n in numbers if isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n)]
     if len(sound) != 2 or len(numbers) != 2 or not sound[0] < sound[1]:
         raise BadInput(
             f"range={value!r}, allowed: [black, white], two numbers, the first the smaller, or none for the files' own"
@@ -59,9 +57,7 @@ def native(picture: Image.Image) -> tuple[str, Any]:
     return str(raw or ""), 4095 if raw == "I;12" else None
 
 
-def to_grey(
-    picture: Image.Image, raw: str, white: int | None, scale: Range | None
-) -> tuple[Image.Image, Depth]:
+def to_grey(picture: Image.Image, raw: str, white: int | None, scale: Range | None) -> tuple[Image.Image, Depth]:
     """A picture of one channel of more than 8 bits as 8-bit grey.
 
     Args:

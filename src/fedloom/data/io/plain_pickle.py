@@ -80,9 +80,7 @@ class _Unpickler(pickle.Unpickler):
             return kind
         if (module, name) == ("_codecs", "encode"):
             return encode
-        raise pickle.UnpicklingError(
-            f"it asks for {module}.{name}, allowed: dict, list, text, numbers, uint8 arrays"
-        )
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, allowed: dict, list, text, numbers, uint8 arrays")
 
 
 def read_plain(path: Path) -> dict[str, Any]:

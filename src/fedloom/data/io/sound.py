@@ -229,9 +229,7 @@ def band_spectrograms(waves: NDArray[np.float32], bands: int, steps: int) -> NDA
     pictures = np.empty((len(waves), bands, steps), dtype=np.float16)
     for start in range(0, len(waves), CHUNK):
         chunk = slice(start, start + CHUNK)
-        _, _, power = spectrogram(
-            waves[chunk], fs=BAND_RATE, nperseg=BAND_WINDOW, noverlap=BAND_WINDOW - BAND_HOP
-        )
+        _, _, power = spectrogram(waves[chunk], fs=BAND_RATE, nperseg=BAND_WINDOW, noverlap=BAND_WINDOW - BAND_HOP)
         power = np.add.reduceat(power[:, 1:], high[:-1], axis=1)  # without the constant, which is taken out
         power = np.add.reduceat(power, wide[:-1], axis=2) / np.outer(np.diff(high), np.diff(wide))
         heard = np.log(power + FLOOR)

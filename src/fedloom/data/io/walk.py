@@ -83,9 +83,7 @@ def walk(folder: str | Path, *, hidden: bool = False) -> Iterator[Entry]:
     yield from _walk(os.fspath(folder), "", listed, hidden, False)
 
 
-def _walk(
-    path: str, below: str, listed: dict[tuple[int, int], str], enter: bool, hidden: bool
-) -> Iterator[Entry]:
+def _walk(path: str, below: str, listed: dict[tuple[int, int], str], enter: bool, hidden: bool) -> Iterator[Entry]:
     try:
         facts = os.stat(path)
         names = sorted(os.listdir(path), key=in_order)

@@ -4,16 +4,16 @@ taken from the cache. Everything is named by the content it was built from.
 
 from __future__ import annotations
 
-from fedloom.pretraining.assets import Assets, prepare
-from fedloom.pretraining.builders import load_tokenizer
-from fedloom.pretraining.keys import backbone_name, fingerprint, pretrained_weights, weights_print
+from fedloom.experiment.pretraining.assets import Assets, prepare
+from fedloom.experiment.pretraining.builders import load_tokenizer
+from fedloom.experiment.pretraining.keys import backbone_name, fingerprint, pretrained_weights, weights_print
 
 __all__ = [
     "Assets",
     "backbone_name",
     "fingerprint",
-    "given_weights",
     "load_tokenizer",
     "prepare",
+    "pretrained_weights",
     "weights_print",
 ]

@@ -7,17 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedloom.config import Config
+from fedloom.config.models import TEXT_ARCHS, ModelSettings
 from fedloom.data.captions import telling_words
 from fedloom.data.containers import CLIENT_TASKS, FederatedDataset
-from fedloom.config.models import TEXT_ARCHS, ModelSettings
-from fedloom.pretraining.builders import asset, present, tokenizer_folder
-from fedloom.pretraining.keys import backbone_name
-from fedloom.pretraining.processes import build_side_by_side
+from fedloom.experiment.pretraining.builders import asset, present, tokenizer_folder
+from fedloom.experiment.pretraining.keys import backbone_name
+from fedloom.experiment.pretraining.processes import build_side_by_side
 from fedloom.progress import Observer
 
-NOTHING_TO_LEARN = (
-    "{}: no word tells the generic part's samples apart, so backbones begin with random weights"
-)
+NOTHING_TO_LEARN = "{}: no word tells the generic part's samples apart, so backbones begin with random weights"
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,11 @@ class Assets:
 
 
 def prepare(
-    config: Config, scene: FederatedDataset, needs: frozenset[str], watch: Observer, log: Callable[[str], None]
+    config: Config,
+    scene: FederatedDataset,
+    needs: frozenset[str],
+    watch: Observer,
+    log: Callable[[str], None],
 ) -> Assets:
     """All models the run needs: given ones, and the others pretrained now or found in the cache.
 
@@ -48,11 +50,7 @@ def prepare(
         FedloomError: a model cannot be built or written. A bug in a building process is a RuntimeError.
     """
     backbones = sorted({backbone_name(x) for x in _random_learners(config)}) if "backbones" in needs else []
-    if (
-        backbones
-        and scene.generic is not None
-        and not telling_words(scene.generic.captions or scene.generic.texts)
-    ):
+    if backbones and scene.generic is not None and not telling_words(scene.generic.captions or scene.generic.texts):
         watch.filled(NOTHING_TO_LEARN.format(scene.name))
         log(NOTHING_TO_LEARN.format(scene.name))
         backbones = []

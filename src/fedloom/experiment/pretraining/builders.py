@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.config import Config
+from fedloom.config.models import TEXT_ARCHS, ModelSettings
 from fedloom.data.containers import FederatedDataset
 from fedloom.errors import FedloomError
-from fedloom.config.models import TEXT_ARCHS, ModelSettings
-from fedloom.pretraining.keys import asset_key, real_pictures
+from fedloom.experiment.pretraining.keys import asset_key, real_pictures
 from fedloom.runs.cache import cached
 
 Tick = Callable[[], None]  # called after each training step
@@ -116,9 +116,7 @@ def _captioner(config: Config, scene: FederatedDataset, folder: Path, tick: Tick
     assert scene.generic is not None
     s, seed = config.server.captioner, config.server.seed
     with global_torch_stream(seed, "captioner", "weights"):
-        captioner = build_captioner(
-            s, load_tokenizer(tokenizer_folder(config, scene)), scene.generic.images.shape[1]
-        )
+        captioner = build_captioner(s, load_tokenizer(tokenizer_folder(config, scene)), scene.generic.images.shape[1])
     pretrain_captioner(captioner, scene.generic, s, seed, tick)
     captioner.save(folder)
 

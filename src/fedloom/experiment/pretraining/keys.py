@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from fedloom.config import Config
-from fedloom.data.containers import ImageSet, FederatedDataset
-from fedloom.errors import BadInput
 from fedloom.config.models import TEXT_ARCHS, ModelSettings
+from fedloom.data.containers import FederatedDataset, ImageSet
+from fedloom.errors import BadInput
 from fedloom.weights import placed
 
 FORMAT = 9  # raise when a change of code changes what pretraining gives
@@ -63,9 +63,7 @@ def asset_key(config: Config, scene: FederatedDataset, kind: str) -> dict[str, A
         real = real_pictures(scene)
         settings = config.evaluation.judge.model_dump(mode="json")
         base |= {"real": fingerprint(real.images, real.labels), "settings": settings}
-        if (
-            settings["pretrained"] is not None
-        ):  # it learns on the server's device, whose kind tells in the last bits
+        if settings["pretrained"] is not None:  # it learns on the server's device, whose kind tells in the last bits
             settings["pretrained"] = weights_print(settings["pretrained"])
             base["device"] = s.device.partition(":")[0]
         return base
@@ -122,12 +120,7 @@ def weights_print(pretrained: str) -> str:
         within = [folder]
         if (folder / "model_index.json").is_file():  # of diffusers, whose parts have folders of their own
             within += sorted(part for part in folder.iterdir() if part.is_dir() and part.name[:1] != ".")
-        files = [
-            file
-            for part in within
-            for file in sorted(part.iterdir())
-            if file.suffix in _READ and file.is_file()
-        ]
+        files = [file for part in within for file in sorted(part.iterdir()) if file.suffix in _READ and file.is_file()]
         return _prints((file.relative_to(folder).as_posix(), file) for file in files) or pretrained
     else:
         beside = dict.fromkeys((Path(f"{prefix}.npz"), Path(f"{prefix}.json"), folder))
@@ -145,9 +138,7 @@ def pretrained_weights(config: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
 
     def look(tree: Any, place: str) -> None:
-        rows = (
-            tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list) else ()
-        )
+        rows = tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list) else ()
         for key, value in rows:
             where = f"{place}.{key}" if place else str(key)
             if key in ("pretrained", "features") and isinstance(value, str):
@@ -193,6 +184,4 @@ def _generic_print(scene: FederatedDataset) -> str:
             "two samples. Set it, give the models (`pretrained` of server.clip, server.captioner and the clients), or "
             "have clients begin with random weights (clients.public_steps=0)"
         )
-    return fingerprint(
-        g.images, g.captions, g.labels, g.names, scene.class_names, *([g.texts] if g.texts else [])
-    )
+    return fingerprint(g.images, g.captions, g.labels, g.names, scene.class_names, *([g.texts] if g.texts else []))

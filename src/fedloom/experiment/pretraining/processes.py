@@ -15,9 +15,9 @@ from contextlib import ExitStack
 
 from fedloom.config import Config
 from fedloom.errors import BadInput, FedloomError
-from fedloom.pretraining.builders import asset
-from fedloom.progress import Observer
 from fedloom.experiment.datasets import cached_dataset
+from fedloom.experiment.pretraining.builders import asset
+from fedloom.progress import Observer
 from fedloom.signals import leave_to_parent
 
 # How a child ends after an error that a person can mend; after a bug, Python itself ends it with status 1.
@@ -46,16 +46,13 @@ def build_side_by_side(config: Config, chains: Sequence[Sequence[str]], watch: O
     with ExitStack() as stack:
         errors = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in chains]
         children = [
-            subprocess.Popen(command, stdin=-1, stdout=-1, stderr=error, text=True, env=environment)
-            for error in errors
+            subprocess.Popen(command, stdin=-1, stdout=-1, stderr=error, text=True, env=environment) for error in errors
         ]
         for child in children:
             stack.callback(child.wait)
             stack.callback(child.kill)
         done = [0] * len(chains)
-        readers = [
-            threading.Thread(target=_follow, args=(c, done, n), daemon=True) for n, c in enumerate(children)
-        ]
+        readers = [threading.Thread(target=_follow, args=(c, done, n), daemon=True) for n, c in enumerate(children)]
         for child, chain, reader in zip(children, chains, readers):
             assert child.stdin is not None
             child.stdin.write(json.dumps({"config": config.model_dump(mode="json"), "kinds": list(chain)}))
@@ -91,9 +88,7 @@ def _failure(status: int, said: str) -> Exception:
         kind = BadInput if status == WRONG_INPUT else FedloomError
         return kind(f"pretraining failed: {said.splitlines()[-1]}")
     if status < 0:  # mostly the system's doing, when memory is short
-        return FedloomError(
-            f"pretraining failed: signal {-status} ({signal.strsignal(-status)}) ended a process"
-        )
+        return FedloomError(f"pretraining failed: signal {-status} ({signal.strsignal(-status)}) ended a process")
     return RuntimeError(f"pretraining failed in a child process (exit status {status}), which said:\n{said}")
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract
-from fedloom.federation.exchange import Delivery, Missing, Request
-from fedloom.federation.ledger import Ledger
 from fedloom.federation.engines.workers.pool import WorkerPool
+from fedloom.federation.exchange import Delivery, Missing, Request
 from fedloom.federation.host import ClientHost, ClientSpec
+from fedloom.federation.ledger import Ledger
 
 
 class LocalFederation(Federation):
@@ -62,9 +62,7 @@ class LocalFederation(Federation):
                 threads=threads,
                 start_timeout=start_timeout,
                 initialiser=initialiser,
-                restarted=lambda client, detail: self._miss(
-                    Missing(self.round, "restart", client, "lost", detail)
-                ),
+                restarted=lambda client, detail: self._miss(Missing(self.round, "restart", client, "lost", detail)),
             )
         )
 

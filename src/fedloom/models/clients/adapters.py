@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fedloom.config.models import ModelSettings
 from fedloom.errors import BadInput
 from fedloom.models.device import place_of
-from fedloom.config.models import ModelSettings
 
 # The query and value projections, as transformers names them: vit, beit, bert and roberta, distilbert.
 _QUERY_VALUE = re.compile(r".*\.(q_proj|v_proj|query|value|q_lin|v_lin)")

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedloom.data.captions import telling_words, words_in
-from fedloom.data.containers import PublicData, ClientTask
+from fedloom.data.containers import ClientTask, PublicData
 from fedloom.functional.augment import drop_tokens, shift_flip
+from fedloom.models.clients.text import tokenize
 from fedloom.models.fit import adamw, cosine, fit, index_batches
 from fedloom.models.pictures import soften, to_float
-from fedloom.models.clients.text import tokenize
 from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
 
 HIDDEN_WORDS = 0.15  # share of a caption's words that a text model must guess from the rest
@@ -74,8 +74,6 @@ def pretrain_backbone(
         learner.train()
         batches = index_batches(len(texts), batch, steps, rng)
         optimizer = adamw((p for name, p in learner.named_parameters() if not name.startswith("head.")), rate)
-        loss = fit(
-            optimizer, batches, objective, schedule=cosine(steps), name="backbone pretraining", tick=tick
-        )
+        loss = fit(optimizer, batches, objective, schedule=cosine(steps), name="backbone pretraining", tick=tick)
     learner.eval()
     return loss

@@ -19,9 +19,7 @@ class _AlsoOfOne:
     def forward(self, x: Tensor) -> Tensor:
         norm: nn.modules.batchnorm._BatchNorm = self  # type: ignore[assignment]
         if norm.training and x.numel() == x.shape[1] and norm.running_mean is not None:
-            return F.batch_norm(
-                x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
-            )
+            return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
         return super().forward(x)  # type: ignore[misc, no-any-return]
 
 

@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from fedloom.config.models import DUAL_ARCHS, ModelSettings
 from fedloom.data.joint import Modality
 from fedloom.errors import BadInput
 from fedloom.models.clients.adapters import train_only
 from fedloom.models.clients.batch_norms import also_of_one
-from fedloom.models.pretrained import load_given
-from fedloom.models.clients.client_model import FrozenClientModel, ClientModel
+from fedloom.models.clients.client_model import ClientModel, FrozenClientModel
 from fedloom.models.clients.preprocessing import ImagePreprocessor, read_optics
-from fedloom.config.models import DUAL_ARCHS, ModelSettings
 from fedloom.models.clients.text import tokenize
+from fedloom.models.pretrained import load_given
 from fedloom.weights import hub_arguments, placed
 
 BLANK_PIXEL = 0.0  # grey: the middle of [-1, 1]
@@ -148,9 +148,7 @@ def _image_backbone(s: ModelSettings, classes: int, size: int) -> Any:
     }
     if s.arch == "vit":
         return hf.ViTForImageClassification(hf.ViTConfig(**shape))
-    config = hf.BeitConfig(
-        **shape, use_absolute_position_embeddings=True, use_mask_token=False, drop_path_rate=0.0
-    )
+    config = hf.BeitConfig(**shape, use_absolute_position_embeddings=True, use_mask_token=False, drop_path_rate=0.0)
     return hf.BeitForImageClassification(config)
 
 
@@ -180,7 +178,5 @@ def _text_backbone(s: ModelSettings, classes: int, tokenizer: Any) -> Any:
     }
     if s.arch == "bert":
         return hf.BertForSequenceClassification(hf.BertConfig(**shape, max_position_embeddings=length, **ids))
-    config = hf.RobertaConfig(
-        **shape, max_position_embeddings=length + TEXT_LENGTH_MARGIN, type_vocab_size=1, **ids
-    )
+    config = hf.RobertaConfig(**shape, max_position_embeddings=length + TEXT_LENGTH_MARGIN, type_vocab_size=1, **ids)
     return hf.RobertaForSequenceClassification(config)

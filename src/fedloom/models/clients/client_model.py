@@ -16,11 +16,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from fedloom.config.base import Precision
 from fedloom.errors import BadInput
 from fedloom.functional.norms import unit as of_unit_length
-from fedloom.models.device import CPU, arithmetic, place_of
-from fedloom.config.base import Precision
 from fedloom.models.clients.preprocessing import ImagePreprocessor
+from fedloom.models.device import CPU, arithmetic, place_of
 from fedloom.models.pictures import ready
 
 # Where each transformers class keeps its last linear layer.
@@ -79,9 +79,7 @@ class ClientModel(nn.Module):
         self.projector: nn.Module = nn.Linear(own, width) if own != width else nn.Identity()
         self.head = nn.Linear(width, classes)
 
-    def settle(
-        self, device: torch.device, precision: Precision = "fp32", checkpointing: bool = False
-    ) -> None:
+    def settle(self, device: torch.device, precision: Precision = "fp32", checkpointing: bool = False) -> None:
         """Put the backbone on a device, to compute there in that precision.
 
         checkpointing: compute its activations twice instead of keeping them, where its class can.

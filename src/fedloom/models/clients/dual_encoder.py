@@ -31,9 +31,7 @@ class DualEncoder(nn.Module):
     def __init__(self, image: nn.Module, text: nn.Module) -> None:
         super().__init__()
         if image.width != text.width:
-            raise ValueError(
-                f"pictures' rows of width {image.width}, texts' of {text.width}: expected one width"
-            )
+            raise ValueError(f"pictures' rows of width {image.width}, texts' of {text.width}: expected one width")
         self.image, self.text = image, text
         self.width: int = image.width  # type: ignore[assignment]
         self.image.head, self.text.head = nn.Identity(), nn.Identity()

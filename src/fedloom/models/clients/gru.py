@@ -22,8 +22,8 @@ from transformers import (
 from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from fedloom.errors import BadInput
 from fedloom.config.models import ModelSettings
+from fedloom.errors import BadInput
 from fedloom.models.clients.vectors import embedding_rows, is_vectors, load_vectors, vector_tokenizer
 
 _README = """A text classifier: a bidirectional GRU over word embeddings with attention pooling.
@@ -78,9 +78,7 @@ class GruForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
             dropout=config.dropout if layers > 1 else 0.0,
         )
         inner = max(own // 2, 1)
-        self.attention = nn.Sequential(
-            nn.Linear(own, inner, bias=False), nn.Tanh(), nn.Linear(inner, 1, bias=False)
-        )
+        self.attention = nn.Sequential(nn.Linear(own, inner, bias=False), nn.Tanh(), nn.Linear(inner, 1, bias=False))
         self.gate = nn.Linear(own, hidden)
         self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.LayerNorm(hidden)
@@ -99,9 +97,7 @@ class GruForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         else:
             super()._init_weights(module)
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
-    ) -> SequenceClassifierOutput:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> SequenceClassifierOutput:
         """Logits (B, C) of token ids (B, L) and which of them are words (B, L), else all that are not padding."""
         if attention_mask is None:
             attention_mask = input_ids != self.config.pad_token_id
@@ -141,9 +137,7 @@ def build_gru(settings: ModelSettings, classes: int, tokenizer: Any = None) -> G
     sizes = {"hidden_size": settings.hidden, "num_hidden_layers": settings.layers, "num_labels": classes}
     if settings.pretrained:
         rows = torch.from_numpy(embedding_rows(*load_vectors(settings.pretrained)))
-        model = GruForSequenceClassification(
-            GruConfig(vocab_size=len(rows), embedding_size=rows.shape[1], **sizes)
-        )
+        model = GruForSequenceClassification(GruConfig(vocab_size=len(rows), embedding_size=rows.shape[1], **sizes))
         with torch.no_grad():
             model.embedding.weight.copy_(rows)
         return model

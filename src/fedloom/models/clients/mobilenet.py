@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from fedloom.errors import BadInput
 from fedloom.functional.norms import unit as of_unit_length
-from fedloom.models.device import CPU
 from fedloom.models.clients.client_model import UNIT_SCALE
+from fedloom.models.device import CPU
 from fedloom.models.pictures import as_float
 
 _LIMITS: Mapping[int, tuple[float | None, float | None]] = {0: (None, None), 1: (0.0, None), 3: (0.0, 6.0)}
@@ -61,9 +61,7 @@ class MobileNet(nn.Module):
         features: F.  classes: outputs of `logits`.
     """
 
-    def __init__(
-        self, graph: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], name: str, digest: str
-    ) -> None:
+    def __init__(self, graph: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], name: str, digest: str) -> None:
         super().__init__()
         self.name, self.digest = name, digest
         self.side, self._input = int(graph["input_size"]), int(graph["input_tensor"])
@@ -195,9 +193,7 @@ class FeatureClientModel(nn.Module):
     def __init__(self, trunk: MobileNet, classes: int, width: int, side: int, *, unit: bool = False) -> None:
         super().__init__()
         self.trunk, self.side, self.unit, self.width, self.device = trunk, side, unit, width, CPU
-        self.projector = nn.Sequential(
-            nn.LayerNorm(trunk.features), nn.Linear(trunk.features, width), nn.GELU()
-        )
+        self.projector = nn.Sequential(nn.LayerNorm(trunk.features), nn.Linear(trunk.features, width), nn.GELU())
         self.head = nn.Linear(width, classes)
 
     @torch.no_grad()
@@ -285,9 +281,7 @@ def load_exported(folder: str | Path, pretrained: str | Path) -> tuple[FeatureCl
 
     about, trunk = json.loads((Path(folder) / "config.json").read_text()), load_mobilenet(pretrained)
     if trunk.digest != about["trunk_sha256"]:
-        raise BadInput(
-            f"{folder} was trained on {about['trunk']}, whose arrays are not those of {pretrained}"
-        )
+        raise BadInput(f"{folder} was trained on {about['trunk']}, whose arrays are not those of {pretrained}")
     names = tuple(about["class_names"])
     unit = about.get("unit", False)
     learner = FeatureClientModel(trunk, len(names) or 1, about["width"], about["side"], unit=unit)

@@ -28,7 +28,7 @@ class MultimodalClassifier(nn.Module):
     spectrogram (B, 1, F, T); frames (B, M, 3, H, W) in [-1, 1]; input_ids and attention_mask (B, L).
 
     Args:
-        towers: two learners (`fedloom.models.clients.client_model.Learner`) of one width without `unit`, whose heads are taken off.
+        towers: two models (`ClientModel`) of one width without `unit`, whose heads are taken off.
         kinds: what each reads.
         classes: C.
         fusion: of `FUSIONS`.
@@ -41,7 +41,11 @@ class MultimodalClassifier(nn.Module):
     fills = False  # whether it has something better than zeros where a stream is missing
 
     def __init__(
-        self, towers: Sequence[nn.Module], kinds: tuple[Modality, Modality], classes: int, fusion: str = "concat"
+        self,
+        towers: Sequence[nn.Module],
+        kinds: tuple[Modality, Modality],
+        classes: int,
+        fusion: str = "concat",
     ) -> None:
         super().__init__()
         first, second = (tower.width for tower in towers)

@@ -20,15 +20,11 @@ def train_tokenizer(corpus: Sequence[str], vocabulary: int = 1000, length: int =
     if not corpus:
         raise BadInput("cannot learn a vocabulary from 0 texts")
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
-    counts = Counter(
-        word for text in corpus for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
-    )
+    counts = Counter(word for text in corpus for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
     # The library's own trainer breaks ties in an order that changes from process to process, and with the ids
     # everything that is trained on them. Whole words by frequency, and letters for the rest, do not.
     letters = sorted({letter for word in counts for letter in word})
-    words = [
-        w for w, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n > 1 and len(w) > 1
-    ]
+    words = [w for w, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n > 1 and len(w) > 1]
     entries = dict.fromkeys([*SPECIAL, *letters, *(f"##{letter}" for letter in letters), *words])
     vocabulary_ids = {entry: n for n, entry in enumerate(list(entries)[:vocabulary])}
     pieces = Tokenizer(models.WordPiece(vocabulary_ids, unk_token="[UNK]"))

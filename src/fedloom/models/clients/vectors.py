@@ -29,9 +29,7 @@ def is_vectors(pretrained: str) -> bool:
     """
     path = Path(pretrained)
     if not path.exists():
-        raise BadInput(
-            f"gru: pretrained = {pretrained!r}: no such file of word vectors, nor folder of an exported gru"
-        )
+        raise BadInput(f"gru: pretrained = {pretrained!r}: no such file of word vectors, nor folder of an exported gru")
     return path.is_file()
 
 
@@ -61,9 +59,7 @@ def _load(path: str, changed_ns: int, size_bytes: int) -> tuple[tuple[str, ...],
     for i, word in enumerate(words):
         first.setdefault(word, i)
     if len(first) < len(words):
-        log.warning(
-            "word vectors %s: %d repeated words, the first of each is kept", path, len(words) - len(first)
-        )
+        log.warning("word vectors %s: %d repeated words, the first of each is kept", path, len(words) - len(first))
         vectors = vectors[list(first.values())]
     vectors.flags.writeable = False
     return tuple(first), vectors

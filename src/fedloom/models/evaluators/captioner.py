@@ -11,22 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedloom.config.base import Precision
+from fedloom.config.models import CaptionerSettings
 from fedloom.data.containers import PublicData
+from fedloom.models.clients.preprocessing import ImagePreprocessor, read_optics
+from fedloom.models.clients.text import tokenize
 from fedloom.models.device import CPU, arithmetic, place_of
 from fedloom.models.fit import adamw, cosine, fit, index_batches
-from fedloom.config.base import Precision
-from fedloom.models.pretrained import given_config, given_model, load_given
-from fedloom.models.clients.preprocessing import ImagePreprocessor, read_optics
 from fedloom.models.pictures import soften, to_float
-from fedloom.config.models import CaptionerSettings
-from fedloom.models.clients.text import tokenize
+from fedloom.models.pretrained import given_config, given_model, load_given
 from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
 from fedloom.weights import hub_arguments, placed
 
 _WHAT = "server.captioner"
-_LARGE = (
-    128  # pixels from which a picture has so many positions that what is kept of 128 fills a small machine
-)
+_LARGE = 128  # pixels from which a picture has so many positions that what is kept of 128 fills a small machine
 
 
 class Captioner(nn.Module):
@@ -88,9 +86,7 @@ def load_captioner(
     check_captioner(source)
     model = given_model(_WHAT, source, BlipForConditionalGeneration)
     tokenizer = load_given(_WHAT, source, AutoTokenizer)
-    optics = read_optics(
-        placed(str(source)), model.config.vision_config.image_size, **hub_arguments(str(source))
-    )
+    optics = read_optics(placed(str(source)), model.config.vision_config.image_size, **hub_arguments(str(source)))
     return Captioner(model, tokenizer, max_tokens, optics, precision).eval().to(device)
 
 

@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedloom.config.models import ClipSettings
 from fedloom.data.containers import PublicData
+from fedloom.models.clients.preprocessing import ImagePreprocessor, read_optics
+from fedloom.models.clients.text import tokenize
 from fedloom.models.device import CPU, place_of
 from fedloom.models.fit import adamw, cosine, fit, index_batches
-from fedloom.models.pretrained import given_config, given_model, load_given
-from fedloom.models.clients.preprocessing import ImagePreprocessor, read_optics
 from fedloom.models.pictures import soften, to_float
-from fedloom.config.models import ClipSettings
-from fedloom.models.clients.text import tokenize
+from fedloom.models.pretrained import given_config, given_model, load_given
 from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
 from fedloom.weights import hub_arguments, placed
 
@@ -86,9 +86,7 @@ def load_clip(source: str | Path, device: torch.device = CPU) -> Clip:
     tokenizer = load_given(_WHAT, source, AutoTokenizer)
     most = model.config.text_config.max_position_embeddings  # a tokenizer need not know it
     tokenizer.model_max_length = min(tokenizer.model_max_length, most)
-    optics = read_optics(
-        placed(str(source)), model.config.vision_config.image_size, **hub_arguments(str(source))
-    )
+    optics = read_optics(placed(str(source)), model.config.vision_config.image_size, **hub_arguments(str(source)))
     return Clip(model, tokenizer, optics).eval().to(device)
 
 
@@ -147,8 +145,7 @@ def pretrain_clip(
     def objective(index: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
         draws = rng.random(len(index))
         texts = [
-            world_text(prompts[generic.labels[i]], generic.captions[i], float(draw))
-            for i, draw in zip(index, draws)
+            world_text(prompts[generic.labels[i]], generic.captions[i], float(draw)) for i, draw in zip(index, draws)
         ]
         z_image, z_text = (
             clip.embed_images(soften(to_float(generic.images[index]), views)),
@@ -166,8 +163,6 @@ def pretrain_clip(
         clip.train()
         optimizer = adamw(clip.parameters(), settings.rate)
         batches = index_batches(len(generic.labels), settings.batch, settings.steps, rng)
-        loss = fit(
-            optimizer, batches, objective, schedule=cosine(settings.steps), name="CLIP pretraining", tick=tick
-        )
+        loss = fit(optimizer, batches, objective, schedule=cosine(settings.steps), name="CLIP pretraining", tick=tick)
     clip.eval()
     return loss

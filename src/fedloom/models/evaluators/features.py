@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from fedloom.errors import BadInput
-from fedloom.models.pretrained import given_config
+from fedloom.models.evaluators.feature_extractor import FeatureExtractor
 from fedloom.models.evaluators.image_network import load_backbone
 from fedloom.models.evaluators.inception import load_inception
-from fedloom.models.evaluators.feature_extractor import FeatureExtractor
+from fedloom.models.pretrained import given_config
 from fedloom.weights import placed
 
 _WHAT = "evaluation.features"
@@ -47,9 +47,7 @@ def inception_file(name: str) -> Path | None:
     path = Path(placed(name))
     if path.is_file():
         if path.suffix not in _ENDINGS:
-            raise BadInput(
-                f"{_WHAT} {name}: a {path.suffix or 'nameless'} file, allowed: {', '.join(_ENDINGS)}"
-            )
+            raise BadInput(f"{_WHAT} {name}: a {path.suffix or 'nameless'} file, allowed: {', '.join(_ENDINGS)}")
         return path
     if not path.is_dir() or (path / "config.json").is_file():
         return None

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fedloom.errors import BadInput
-from fedloom.models.pretrained import given_config, given_model
 from fedloom.models.clients.preprocessing import ImagePreprocessor, read_optics
 from fedloom.models.evaluators.feature_extractor import FeatureExtractor
+from fedloom.models.pretrained import given_config, given_model
 from fedloom.weights import hub_arguments, placed
 
 _SIDE = 224  # of a model that names none

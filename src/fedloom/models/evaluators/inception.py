@@ -227,14 +227,10 @@ def _fitting(network: Inception, found: object, file: Path) -> dict[str, Tensor]
     """The weights of `found`, all of which the network has and none of which it lacks; counts of batches aside."""
     wanted = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
     if not isinstance(found, Mapping):
-        raise BadInput(
-            f"features {file}: holds a {type(found).__name__}, expected Inception-v3's weights by name"
-        )
+        raise BadInput(f"features {file}: holds a {type(found).__name__}, expected Inception-v3's weights by name")
     given = {k: v for k, v in found.items() if not str(k).endswith("num_batches_tracked")}
     for key in [*wanted, *given]:
         shapes = [tuple(x[key].shape) if key in x else None for x in (wanted, given)]
         if shapes[0] != shapes[1]:
-            raise BadInput(
-                f"features {file}: no FID Inception-v3: {key} is {shapes[1]}, expected {shapes[0]}"
-            )
+            raise BadInput(f"features {file}: no FID Inception-v3: {key} is {shapes[1]}, expected {shapes[0]}")
     return given

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedloom.config.models import JudgeSettings
 from fedloom.data.containers import ImageSet
 from fedloom.models.clients.batch_norms import BatchNorm2d
 from fedloom.models.device import CPU, arithmetic
-from fedloom.models.fit import adamw, cosine, fit, index_batches
-from fedloom.models.evaluators.image_network import load_classifier
-from fedloom.models.pictures import soften, to_float
-from fedloom.config.models import JudgeSettings
 from fedloom.models.evaluators.feature_extractor import FeatureExtractor
+from fedloom.models.evaluators.image_network import load_classifier
+from fedloom.models.fit import adamw, cosine, fit, index_batches
+from fedloom.models.pictures import soften, to_float
 from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
 
 

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fedloom.config.base import Precision
 from fedloom.errors import BadInput
 from fedloom.models.device import CPU, arithmetic
-from fedloom.config.base import Precision
 
 Condition = Literal["add", "token", "pooled"]
 Said = tuple[Tensor, Tensor, Tensor | None]
@@ -82,9 +82,7 @@ def read_bridge(bridge: nn.Linear, folder: str | Path) -> None:
     if weight.shape == bridge.weight.shape:
         bridge.load_state_dict({"weight": weight})
     elif weight.any():
-        raise BadInput(
-            f"{file}: W_r has shape {tuple(weight.shape)}, this run wants {tuple(bridge.weight.shape)}"
-        )
+        raise BadInput(f"{file}: W_r has shape {tuple(weight.shape)}, this run wants {tuple(bridge.weight.shape)}")
 
 
 def without_place(folder: Path) -> None:
@@ -135,9 +133,7 @@ class Conditioned(nn.Module):
         nn.init.zeros_(self.bridge.weight)
         self.bridge.to(device)
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
-        self.origin: str | None = (
-            None  # what it was loaded from, by content, as long as nothing has changed it
-        )
+        self.origin: str | None = None  # what it was loaded from, by content, as long as nothing has changed it
 
     def touched(self) -> None:
         """Say that it is about to be changed: what it draws is no longer what others drew who began like it."""
@@ -156,9 +152,7 @@ class Conditioned(nn.Module):
     def load_learned(self, tensors: Mapping[str, Tensor]) -> None:
         """Take up `learned()` again."""
         self.touched()
-        self.unet.load_state_dict(
-            {k.removeprefix("unet."): v for k, v in tensors.items() if k.startswith("unet.")}
-        )
+        self.unet.load_state_dict({k.removeprefix("unet."): v for k, v in tensors.items() if k.startswith("unet.")})
         self.bridge.load_state_dict({"weight": tensors["bridge.weight"]})
 
     def embed(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -193,8 +187,6 @@ class Conditioned(nn.Module):
             tokens, pooled = self._encode(new[i : i + batch])
             self._texts.update(zip(new[i : i + batch], zip(tokens, pooled)))
 
-    def conditioned(
-        self, texts: Sequence[str], representation: Tensor | None, leave_out: Tensor | None
-    ) -> Said:
+    def conditioned(self, texts: Sequence[str], representation: Tensor | None, leave_out: Tensor | None) -> Said:
         """B texts joined with R (B, D), see `joined`: tokens (B, L or L+1, w), pooled (B, w), mask (B, L+1) or None."""
         return joined(self.condition, self.embed(texts), self.bridge, representation, leave_out)

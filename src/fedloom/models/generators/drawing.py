@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedloom.models.device import CPU, arithmetic, device_of, settle
-from fedloom.models.generators.families import FAMILIES, latent_settings, options_of
 from fedloom.config.base import Precision
 from fedloom.config.models import GeneratorSettings
+from fedloom.models.device import CPU, arithmetic, device_of, settle
+from fedloom.models.generators.families import FAMILIES, latent_settings, options_of
 
 Draw = Callable[[Sequence[str], torch.Generator], NDArray[np.uint8]]
 _EMBEDDED_BATCH = 64

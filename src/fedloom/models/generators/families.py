@@ -9,11 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fedloom.errors import BadInput
 from fedloom.config.base import Precision
-from fedloom.models.glide.settings import GlideOptions, GlideSettings
-from fedloom.config.stable_diffusion import LatentOptions, LatentSettings
 from fedloom.config.models import EMBEDDED, GeneratorSettings
+from fedloom.config.stable_diffusion import LatentOptions, LatentSettings
+from fedloom.errors import BadInput
+from fedloom.models.generators.glide.settings import GlideOptions, GlideSettings
 
 FAMILIES = {
     "PixelTextToImagePipeline": "pixel",
@@ -115,9 +115,7 @@ def check_given(
     family = FAMILIES[name]
     for group, what in (("latent", "Stable Diffusion"), ("glide", "GLIDE")):
         if getattr(settings, group) is not None and family != group:
-            raise BadInput(
-                f"{_KEY}.{group} is for {what}: {settings.pretrained} holds a {name}, leave it out"
-            )
+            raise BadInput(f"{_KEY}.{group} is for {what}: {settings.pretrained} holds a {name}, leave it out")
     if family == "pixel":
         return
     options: Any = options_of(settings, family)
@@ -128,9 +126,7 @@ def check_given(
                 f"{_KEY}.{family}.offload = True: parts wait on the CPU for an accelerator, server.device is 'cpu'"
             )
     if name == "StableDiffusionPipeline" and getattr(tuning, "condition", "add") == "pooled":
-        raise BadInput(
-            "settings.condition = 'pooled': Stable Diffusion 1 and 2, without pooled text, allow add, token"
-        )
+        raise BadInput("settings.condition = 'pooled': Stable Diffusion 1 and 2, without pooled text, allow add, token")
     if family == "latent":
         from fedloom.models.generators.latent_variants import check_variant
 
@@ -142,9 +138,7 @@ def _check_tuning(what: str, tuning: Any) -> None:
     """BadInput where the method tunes the generator, and `what` lets it draw only."""
     if getattr(tuning, "tune_steps", 1):
         method = type(tuning).__module__.rpartition(".")[2].removesuffix("_settings")
-        raise BadInput(
-            f"{what} draws only, and {method} tunes the generator: take another, or settings.tune_steps=0"
-        )
+        raise BadInput(f"{what} draws only, and {method} tunes the generator: take another, or settings.tune_steps=0")
 
 
 def _check_side(settings: GeneratorSettings, folder: Path, family: str, side: int) -> None:
@@ -209,16 +203,14 @@ def load_family(
     return generator
 
 
-def _loaded(
-    settings: GeneratorSettings, family: str, folder: str | Path, width: int, seed: int, **where: Any
-) -> Any:
+def _loaded(settings: GeneratorSettings, family: str, folder: str | Path, width: int, seed: int, **where: Any) -> Any:
     """where: side, device, precision."""
     if family == "latent":
         from fedloom.models.generators.stable_diffusion import load_latent
 
         return load_latent(latent_settings(settings, folder, **where), width, seed=seed)
     if family == "glide":
-        from fedloom.models.glide.generator import load_glide_generator
+        from fedloom.models.generators.glide.generator import load_glide_generator
 
         return load_glide_generator(folder, width, "add", glide_settings(settings, **where))
     from fedloom.models.generators.pixel import load_generator
@@ -234,10 +226,10 @@ def load_pipeline(folder: str | Path) -> Any:
 
         return latent_files.load_pipeline(Path(folder), LatentSettings(pretrained=str(folder)))
     if family == "glide":
-        from fedloom.models.glide.pipeline import load_glide
+        from fedloom.models.generators.glide.pipeline import load_glide
 
         return load_glide(folder)
-    from fedloom.models.memory import in_own_memory
     from fedloom.models.generators.pixel_pipeline import load_pipeline as load_pixel
+    from fedloom.models.memory import in_own_memory
 
     return in_own_memory(load_pixel(folder))

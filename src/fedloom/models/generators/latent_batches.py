@@ -60,9 +60,7 @@ def in_batches(
     return np.concatenate(parts) if parts else np.zeros((0, side, side, 3), np.uint8)
 
 
-def in_cache(
-    n: int, batch: int, draw: Callable[[int, int], Pictures], side: int, key: Mapping[str, Any]
-) -> Pictures:
+def in_cache(n: int, batch: int, draw: Callable[[int, int], Pictures], side: int, key: Mapping[str, Any]) -> Pictures:
     """`in_batches`, kept in the cache under `key`, where a killed synthesis goes on as well."""
     begun = cache_root() / "synthesis" / hashlib.sha256(repr(key).encode()).hexdigest()
 

@@ -69,9 +69,7 @@ def _statistics(vae: Any, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
 
 def encode_texts(pipe: Any, texts: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:
     """B texts to (tokens (B, L, w), pooled (B, v)) on the CPU, float32; v = 0 where the family has no pooled text."""
-    said = pipe.encode_prompt(
-        list(texts), device=device, num_images_per_prompt=1, do_classifier_free_guidance=False
-    )
+    said = pipe.encode_prompt(list(texts), device=device, num_images_per_prompt=1, do_classifier_free_guidance=False)
     tokens: Tensor = said[0].float().cpu()
     if len(said) == 2:
         return tokens, tokens.new_zeros(len(texts), 0)

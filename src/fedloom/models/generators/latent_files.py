@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fedloom.errors import BadInput
-from fedloom.models.generators.conditioned import BRIDGE
-from fedloom.models.device import DTYPES
-from fedloom.models.generators.latent_schedule import prediction_of
 from fedloom.config.stable_diffusion import LatentSettings
+from fedloom.errors import BadInput
+from fedloom.models.device import DTYPES
+from fedloom.models.generators.conditioned import BRIDGE
+from fedloom.models.generators.latent_schedule import prediction_of
 from fedloom.models.generators.latent_sizes import add_lora
 from fedloom.models.generators.latent_variants import check_variant, copy_part, variant_in
 from fedloom.models.memory import in_own_memory
@@ -48,9 +48,7 @@ def resolve(settings: LatentSettings) -> Path:
             **(hub_arguments(name) | ({"revision": revision, "local_files_only": True} if revision else {})),
         )
     except (OSError, ValueError) as error:
-        raise BadInput(
-            f"generator {name!r}: no such folder, nor in the hub's cache: {_line(error)}"
-        ) from error
+        raise BadInput(f"generator {name!r}: no such folder, nor in the hub's cache: {_line(error)}") from error
     return Path(found)
 
 

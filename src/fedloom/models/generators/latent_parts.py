@@ -11,12 +11,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from fedloom.config.stable_diffusion import LatentSettings
 from fedloom.errors import BadInput
-from fedloom.models.generators import latent_files as files
 from fedloom.models.device import arithmetic, device_of, settle
+from fedloom.models.generators import latent_files as files
 from fedloom.models.generators.latent_codes import encode_texts, encoded, keep, resized
 from fedloom.models.generators.latent_schedule import prediction_of, sampler, training_levels
-from fedloom.config.stable_diffusion import LatentSettings
 from fedloom.models.generators.latent_sizes import count, weight_bytes
 
 
@@ -163,9 +163,7 @@ class LatentModel(nn.Module):
         pooled = torch.stack([found[text][1] for text in texts])
         return tokens.to(self.device), pooled.to(self.device)
 
-    def denoise(
-        self, noisy: Tensor, t: Tensor, tokens: Tensor, pooled: Tensor, mask: Tensor | None = None
-    ) -> Tensor:
+    def denoise(self, noisy: Tensor, t: Tensor, tokens: Tensor, pooled: Tensor, mask: Tensor | None = None) -> Tensor:
         """What the UNet says, float32 (B, c, h, w), of latents (B, c, h, w) at steps t (B,), given `conditioned`."""
         added = None
         if self.xl:  # original size, crop and target size: what the pipeline tells it when it draws
@@ -173,9 +171,7 @@ class LatentModel(nn.Module):
             ids = torch.tensor([sizes] * len(noisy), dtype=pooled.dtype, device=self.device)
             added = {"text_embeds": pooled, "time_ids": ids}
         with self._arithmetic():
-            out = self.unet(
-                noisy.to(self._base), t, tokens, encoder_attention_mask=mask, added_cond_kwargs=added
-            )
+            out = self.unet(noisy.to(self._base), t, tokens, encoder_attention_mask=mask, added_cond_kwargs=added)
         return out.sample.float()  # type: ignore[no-any-return]
 
     @torch.no_grad()

@@ -34,9 +34,7 @@ def prediction_of(scheduler: Any) -> str:
     kind = str(scheduler.config.get("prediction_type", "epsilon"))
     name = type(scheduler).__name__
     if not hasattr(scheduler, "alphas_cumprod"):
-        raise BadInput(
-            f"scheduler {name}: no DDPM schedule (betas), allowed: that of Stable Diffusion 1, 2 or XL"
-        )
+        raise BadInput(f"scheduler {name}: no DDPM schedule (betas), allowed: that of Stable Diffusion 1, 2 or XL")
     if kind not in PREDICTIONS:
         raise BadInput(f"scheduler {name}: prediction_type {kind!r}, allowed: {', '.join(PREDICTIONS)}")
     return kind

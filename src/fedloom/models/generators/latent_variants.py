@@ -92,9 +92,7 @@ def check_variant(folder: Path, variant: str | None) -> None:
         kinds = {variant_of(file.name) for file in _weights(part)} if part.is_dir() else set()
         seen |= kinds
         if kinds and not kinds & {variant, ""}:
-            raise BadInput(
-                f"{part}: no plain weights, {_KEY} = {variant!r}, allowed: {', '.join(sorted(kinds))}"
-            )
+            raise BadInput(f"{part}: no plain weights, {_KEY} = {variant!r}, allowed: {', '.join(sorted(kinds))}")
     if variant and variant not in seen:
         allowed = ", ".join(sorted(seen - {""}) or ["null"])
         raise BadInput(f"{folder}: no part has such weights, {_KEY} = {variant!r}, allowed: {allowed}")

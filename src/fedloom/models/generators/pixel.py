@@ -13,10 +13,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedloom.config.base import Precision
+from fedloom.config.models import GeneratorSettings
 from fedloom.data.containers import PublicData
 from fedloom.errors import BadInput, FedloomError
-from fedloom.models.generators import pixel_pipeline as pipeline_file
+from fedloom.models.device import CPU, device_of, kind_of
 from fedloom.models.evaluators.clip import Clip, world_text
+from fedloom.models.fit import adamw, cosine, fit, index_batches
+from fedloom.models.generators import pixel_pipeline as pipeline_file
 from fedloom.models.generators.conditioned import (
     Condition,
     Conditioned,
@@ -25,15 +29,11 @@ from fedloom.models.generators.conditioned import (
     without_place,
     write_bridge,
 )
-from fedloom.models.device import CPU, device_of, kind_of
-from fedloom.models.fit import adamw, cosine, fit, index_batches
-from fedloom.config.base import Precision
+from fedloom.models.generators.pixel_pipeline import PixelTextToImagePipeline
 from fedloom.models.memory import in_own_memory
 from fedloom.models.pictures import to_float, to_uint8
-from fedloom.models.generators.pixel_pipeline import PixelTextToImagePipeline
-from fedloom.config.models import GeneratorSettings
-from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
 from fedloom.runs.cache import cached
+from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
 
 FORMAT = 2  # raise when a change of code changes what a generator draws
 
@@ -63,17 +63,13 @@ class Generator(Conditioned):
         """Side of the pictures in pixels."""
         return int(self.unet.config.sample_size * self.pipe.config.unshuffle)
 
-    def synthesize(
-        self, prompts: Sequence[str], draws: torch.Generator, batch: int = 64
-    ) -> NDArray[np.uint8]:
+    def synthesize(self, prompts: Sequence[str], draws: torch.Generator, batch: int = 64) -> NDArray[np.uint8]:
         """One picture a prompt, uint8 (N, H, W, 3), without any representation (eq. 2).
 
         What an unchanged generator draws is kept in the cache: all methods of a comparison begin with the same.
         """
         config = self.unet.config
-        noise = torch.randn(
-            (len(prompts), config.in_channels, config.sample_size, config.sample_size), generator=draws
-        )
+        noise = torch.randn((len(prompts), config.in_channels, config.sample_size, config.sample_size), generator=draws)
         if self.origin is None:
             return self._draw(prompts, noise, batch)
         sampling = [self.pipe.config.guidance, self.pipe.config.sampling_steps]
@@ -91,9 +87,7 @@ class Generator(Conditioned):
         def build(folder: Path) -> None:
             np.save(folder / "pictures.npy", self._draw(prompts, noise, batch), allow_pickle=False)
 
-        pictures: NDArray[np.uint8] = np.load(
-            cached("pictures", key, build) / "pictures.npy", allow_pickle=False
-        )
+        pictures: NDArray[np.uint8] = np.load(cached("pictures", key, build) / "pictures.npy", allow_pickle=False)
         return pictures
 
     def _draw(self, prompts: Sequence[str], noise: Tensor, batch: int) -> NDArray[np.uint8]:

@@ -52,9 +52,7 @@ class PixelTextToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
     def embed(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """B texts to (token states (B, L, w), pooled vectors (B, w))."""
         length = self.tokenizer.model_max_length
-        rows = self.tokenizer(
-            texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-        )
+        rows = self.tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
         rows = {key: rows[key].to(self.device) for key in ("input_ids", "attention_mask")}
         out = self.text_encoder(**rows)
         return out.last_hidden_state, F.normalize(out.text_embeds, dim=-1)
@@ -81,9 +79,7 @@ class PixelTextToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         # 1. text, and empty text for guidance
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         guidance = self.config.guidance if guidance_scale is None else guidance_scale
-        distinct = list(
-            dict.fromkeys([*prompts, ""])
-        )  # a class prompt is embedded once, however often it is drawn
+        distinct = list(dict.fromkeys([*prompts, ""]))  # a class prompt is embedded once, however often it is drawn
         tokens, pooled = self.embed(distinct)
         where = torch.tensor([distinct.index(p) for p in prompts])
         nothing = torch.full_like(where, distinct.index(""))

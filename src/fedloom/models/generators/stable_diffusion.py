@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedloom.config.stable_diffusion import LatentSettings
 from fedloom.errors import BadInput, FedloomError
+from fedloom.models.device import device_of, kind_of
 from fedloom.models.generators import latent_files as files
 from fedloom.models.generators.conditioned import Condition, Said, check_training, joined, read_bridge
-from fedloom.models.device import device_of, kind_of
 from fedloom.models.generators.latent_batches import Pictures, in_batches, in_cache
 from fedloom.models.generators.latent_codes import as_uint8, drawn, resized
 from fedloom.models.generators.latent_parts import LatentModel
 from fedloom.models.generators.latent_schedule import noised, picture_seeds, sampler, snr_weight, target
-from fedloom.config.stable_diffusion import LatentSettings
 
 FORMAT = 2  # raise when a change of code changes what a generator draws
 
@@ -131,9 +131,7 @@ class LatentGenerator(LatentModel):
 
     # --------------------------------------------------------------------------------------------------------- tuning
 
-    def conditioned(
-        self, texts: Sequence[str], representation: Tensor | None, leave_out: Tensor | None
-    ) -> Said:
+    def conditioned(self, texts: Sequence[str], representation: Tensor | None, leave_out: Tensor | None) -> Said:
         """B texts joined with R (B, D), see `joined`: tokens (B, L or L+1, w), pooled (B, v), mask (B, L+1) or None."""
         return joined(self.condition, self.embed(texts), self.bridge, representation, leave_out)
 
@@ -176,9 +174,7 @@ class LatentGenerator(LatentModel):
         return error.mean()
 
 
-def load_latent(
-    settings: LatentSettings, width: int, condition: Condition = "add", seed: int = 0
-) -> LatentGenerator:
+def load_latent(settings: LatentSettings, width: int, condition: Condition = "add", seed: int = 0) -> LatentGenerator:
     """The generator in a diffusers folder or under a hub name; W_r and LoRA's factors as saved beside it, or at zero.
 
     Args:

@@ -6,6 +6,6 @@ are looked at too; a fact that a folder lacks silences the checks that need it.
 
 from __future__ import annotations
 
-from fedloom.health.facts import Facts, RunWarning, warnings_of
+from fedloom.reporting.health.facts import Facts, RunWarning, warnings_of
 
 __all__ = ["Facts", "RunWarning", "warnings_of"]

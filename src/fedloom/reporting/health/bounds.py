@@ -37,6 +37,4 @@ def half_width(share: float, samples: int) -> float:
 
 def error_of_change(before: float, after: float, samples: int) -> float:
     """Standard error of the difference of two shares, as if each had samples of its own."""
-    return math.sqrt(
-        sum(p * (1 - p) for p in (min(max(before, 0.0), 1.0), min(max(after, 0.0), 1.0))) / samples
-    )
+    return math.sqrt(sum(p * (1 - p) for p in (min(max(before, 0.0), 1.0), min(max(after, 0.0), 1.0))) / samples)

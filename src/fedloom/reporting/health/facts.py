@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from fedloom.report.scores import SCORES, before_after, end_of, number
+from fedloom.reporting.scores import SCORES, before_after, end_of, number
 
 Row = Mapping[str, Any]
 Level = Literal["serious", "caution"]
@@ -107,9 +107,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def warnings_of(
-    config: Mapping[str, Any], rows: Sequence[Row], summary: Mapping[str, Any]
-) -> list[RunWarning]:
+def warnings_of(config: Mapping[str, Any], rows: Sequence[Row], summary: Mapping[str, Any]) -> list[RunWarning]:
     """All warnings on a run, the serious ones first.
 
     Args:

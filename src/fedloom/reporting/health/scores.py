@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fedloom.health.bounds import beats_chance, error_of_change, half_width
-from fedloom.health.facts import BY_KEY, Facts, RunWarning, listing, percent
+from fedloom.reporting.health.bounds import beats_chance, error_of_change, half_width
+from fedloom.reporting.health.facts import BY_KEY, Facts, RunWarning, listing, percent
 
 # With a judge right less often than this, more than two of five of its verdicts on real pictures are wrong, and it does
 # worse still on drawn ones: a change of T2I accuracy may be a change of its errors.
@@ -54,9 +54,7 @@ def judge_unreliable(f: Facts) -> RunWarning | None:
 
 def clip_unreliable(f: Facts) -> RunWarning | None:
     """A CLIP that cannot tell the classes of real pictures apart scores nothing of use."""
-    right, samples, chance = (
-        f.told("clip", k) for k in ("real_test_accuracy", "real_test_samples", "chance")
-    )
+    right, samples, chance = (f.told("clip", k) for k in ("real_test_accuracy", "real_test_samples", "chance"))
     if right is None or not samples or chance is None or f.after("clip_score") is None:
         return None
     if beats_chance(right, int(samples), chance):
@@ -90,9 +88,7 @@ def clients_at_chance(f: Facts) -> RunWarning | None:
         if (test := f.test_set(modality)) is None:
             continue
         scored = {n: s for n in names if (s := f.of_client(n)) is not None}
-        found[modality] = [
-            n for n, (value, samples) in scored.items() if not beats_chance(value, samples, test[1])
-        ]
+        found[modality] = [n for n, (value, samples) in scored.items() if not beats_chance(value, samples, test[1])]
     low = [n for names in found.values() for n in names]
     if not low:
         return None

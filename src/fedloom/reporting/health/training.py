@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedloom.health.facts import Facts, RunWarning, listing
-from fedloom.report.scores import number, series
+from fedloom.reporting.health.facts import Facts, RunWarning, listing
+from fedloom.reporting.scores import number, series
 
 # The embedded server models need hundreds of steps; after fewer than this, random weights have hardly moved.
 FEW_STEPS = 50
@@ -38,12 +38,7 @@ def too_few_steps(f: Facts) -> RunWarning | None:
     short = []
     for name, path, scores in PRETRAINED:
         steps, given = number(f.setting(f"{path}.steps")), f.setting(f"{path}.pretrained")
-        if (
-            steps is not None
-            and steps < FEW_STEPS
-            and not given
-            and any(f.after(s) is not None for s in scores)
-        ):
+        if steps is not None and steps < FEW_STEPS and not given and any(f.after(s) is not None for s in scores):
             short.append(f"{name} {steps:.0f}")
     steps, batch = _client_steps(f), number(f.setting("clients.batch"))
     if steps is not None and batch is not None and steps * batch < FEW_SAMPLES:
@@ -77,9 +72,7 @@ def one_seed(f: Facts) -> RunWarning | None:
     if not f.rows:
         return None
     method = f.setting("method")
-    with_method = (
-        f" --methods {method},standalone" if isinstance(method, str) and method != "standalone" else ""
-    )
+    with_method = f" --methods {method},standalone" if isinstance(method, str) and method != "standalone" else ""
     return RunWarning(
         "one-seed",
         "one seed is no evidence that one method is better than another",
@@ -91,9 +84,7 @@ def clients_missing(f: Facts) -> RunWarning | None:
     """Clients whose answers did not come."""
     rounds: Counter[str] = Counter()
     for row in f.rows:
-        rounds.update(
-            {str(m["client"]) for m in _list(row.get("missing")) if isinstance(m, Mapping) and "client" in m}
-        )
+        rounds.update({str(m["client"]) for m in _list(row.get("missing")) if isinstance(m, Mapping) and "client" in m})
     if not rounds:
         return None
     whole = max((int(number(row.get("round")) or 0) for row in f.rows), default=0)

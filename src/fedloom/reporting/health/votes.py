@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fedloom.health.facts import Facts, RunWarning, listing, percent
-from fedloom.report.scores import number
+from fedloom.reporting.health.facts import Facts, RunWarning, listing, percent
+from fedloom.reporting.scores import number
 
 # A filter that lets all but one sample in fifty pass removes nothing that training would notice.
 KEEPS_ALL = 0.98

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedloom.federation.flower.records import pack, pack_payloads, unpack
-from fedloom.federation.messages import ContractBreach
+from fedloom.federation.engines.flower.records import pack, pack_payloads, unpack
 from fedloom.federation.engines.silo.envelopes import Envelope
-from fedloom.federation.silo.relay import relay
+from fedloom.federation.engines.silo.relay import relay
+from fedloom.federation.messages import ContractBreach
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp

@@ -14,13 +14,21 @@ from fedloom.errors import FedloomError
 from fedloom.federation.base import Federation
 from fedloom.federation.codec import encode
 from fedloom.federation.contract import WireContract
+from fedloom.federation.engines.flower.records import pack_payloads
+from fedloom.federation.engines.flower.transport import (
+    LONGEST,
+    SLOW,
+    Transport,
+    check_name,
+    pause_since,
+    wait_for_nodes,
+    words,
+)
+from fedloom.federation.engines.silo.envelopes import PROTOCOL, Envelope, Join
 from fedloom.federation.exchange import Delivery, Missing, Request
-from fedloom.federation.engines.flower.transport import LONGEST, SLOW, Transport, check_name, pause_since, wait_for_nodes, words
-from fedloom.federation.flower.records import pack_payloads
+from fedloom.federation.host import Outcome
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.messages import ContractBreach
-from fedloom.federation.engines.silo.envelopes import PROTOCOL, Join, Envelope
-from fedloom.federation.host import Outcome
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord
@@ -196,13 +204,9 @@ class GridFederation(Federation):
             raise ContractBreach(f"{silo} brings no clients: {words(clients)}")
         for client, modality in clients.items():
             if self._homes.get(client, node) != node and self._homes[client] in online:
-                raise ContractBreach(
-                    f"{silo} brings client {client!r}, which {self._silos[self._homes[client]]} has"
-                )
+                raise ContractBreach(f"{silo} brings client {client!r}, which {self._silos[self._homes[client]]} has")
             if self._modalities.setdefault(client, modality) != modality:
-                raise ContractBreach(
-                    f"{silo} brings {client!r} of {modality}; it is one of {self._modalities[client]}"
-                )
+                raise ContractBreach(f"{silo} brings {client!r} of {modality}; it is one of {self._modalities[client]}")
         self._homes |= dict.fromkeys(clients, node)
         self._silos[node] = silo
         log.info("silo %s joined with %s", silo, ", ".join(f"{k} ({v})" for k, v in clients.items()))
@@ -226,9 +230,7 @@ class GridFederation(Federation):
         rows = header.get("outcomes")
         if not isinstance(rows, list) or len(rows) != len(asked):
             rows = [None] * len(asked)
-        self._deliveries.extend(
-            Delivery(r.id, _outcome(row, letter.payloads), now) for r, row in zip(asked, rows)
-        )
+        self._deliveries.extend(Delivery(r.id, _outcome(row, letter.payloads), now) for r, row in zip(asked, rows))
 
     def _miss(self, missing: Missing, trace: str = "") -> None:
         super()._miss(missing, trace)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from fedloom.federation.messages import ContractBreach
 from fedloom.federation.engines.silo.envelopes import Envelope
+from fedloom.federation.messages import ContractBreach
 from fedloom.strict_json import parse
 
 if TYPE_CHECKING:

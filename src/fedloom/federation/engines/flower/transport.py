@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedloom.errors import FedloomError
-from fedloom.federation.flower.records import pack, pack_payloads, unpack
-from fedloom.federation.messages import ContractBreach
+from fedloom.federation.engines.flower.records import pack, pack_payloads, unpack
 from fedloom.federation.engines.silo.envelopes import PROTOCOL, Envelope
 from fedloom.federation.host import Failure
+from fedloom.federation.messages import ContractBreach
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord, Message

@@ -18,11 +18,11 @@ from fedloom import __version__
 from fedloom.errors import FedloomError
 from fedloom.federation.codec import decode
 from fedloom.federation.contract import WireContract
+from fedloom.federation.engines.silo.envelopes import PROTOCOL, Envelope, Join
+from fedloom.federation.engines.silo.store import Place, Record, SiloStore
+from fedloom.federation.host import ClientHost, ClientSpec, Outcome, Snapshot, load_function, one_line
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.messages import ContractBreach
-from fedloom.federation.engines.silo.envelopes import PROTOCOL, Join, Envelope
-from fedloom.federation.silo.store import Place, Record, SiloStore
-from fedloom.federation.host import Outcome, ClientHost, ClientSpec, Snapshot, load_function, one_line
 from fedloom.strict_json import parse
 
 log = logging.getLogger(__name__)
@@ -100,9 +100,7 @@ class SiloHost:
         except _Unjoined as error:
             return Envelope({"silo": self.name, "failed": str(error), "unjoined": True})
         except Exception as error:
-            log.warning(
-                "%s: %s", header.get("op"), one_line(error), exc_info=not isinstance(error, FedloomError)
-            )
+            log.warning("%s: %s", header.get("op"), one_line(error), exc_info=not isinstance(error, FedloomError))
             return Envelope({"silo": self.name, "failed": self._told(error)})
 
     # ---------------------------------------------------------------------------------------------- letters
@@ -191,9 +189,7 @@ class SiloHost:
             assigned = parse(join.assigned).get(self.name, [])
             return [ClientSpec(**spec) for spec in assigned], WireContract.from_names(parse(join.contract))
         if not join.offer:
-            raise ContractBreach(
-                f"silo {self.name!r} makes its own client; the server would have it made otherwise"
-            )
+            raise ContractBreach(f"silo {self.name!r} makes its own client; the server would have it made otherwise")
         offer, public = parse(join.offer), self.store.folder(run) / "public"
         contract: WireContract = load_function(self.recipe.prepare)(offer, join.public, public)
         if contract.to_names() != parse(join.contract):
@@ -208,9 +204,7 @@ class SiloHost:
         """A site with the newest state of its client."""
         place = self.store.newest(run, site.spec.name)
         if place is None:
-            raise FedloomError(
-                f"silo {self.name!r} has no state of {site.spec.name!r} in run {run!r} any more"
-            )
+            raise FedloomError(f"silo {self.name!r} has no state of {site.spec.name!r} in run {run!r} any more")
         record, reply = self.store.load(run, site, place)
         return _Resident(site, place, _print(site.snapshot()), record, reply)
 
@@ -232,9 +226,7 @@ class SiloHost:
             outcome = resident.site.outcome(verb, round, key, payload)
             outcome = self._kept(run, resident, Record(verb, round, key, ""), payload, outcome)
         if outcome.payload is not None:
-            self._ledger.record(
-                round=round, direction="up", client=client, verb=verb, payload=outcome.payload
-            )
+            self._ledger.record(round=round, direction="up", client=client, verb=verb, payload=outcome.payload)
         done = "done" if outcome.error is None else f"{outcome.error}: {outcome.detail}"
         level = logging.INFO if outcome.error is None else logging.WARNING
         log.log(level, "round %d, %s for %s: %s (%.2f s)%s", round, verb, client, done, outcome.seconds,

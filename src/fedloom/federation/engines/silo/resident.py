@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedloom.errors import FedloomError
-from fedloom.federation.frames import read_frame, write_frame
-from fedloom.federation.silo.host import Recipe, SiloHost
 from fedloom.federation.engines.silo.envelopes import Envelope
-from fedloom.federation.silo.store import SiloStore
+from fedloom.federation.engines.silo.host import Recipe, SiloHost
+from fedloom.federation.engines.silo.store import SiloStore
+from fedloom.federation.frames import read_frame, write_frame
 from fedloom.federation.host import load_function
 from fedloom.runs.disk import locked
 
@@ -99,9 +99,7 @@ def main() -> None:
     for name in ("folder", "socket", "token", "settings"):
         parser.add_argument(f"--{name}", required=True)
     given = parser.parse_args()
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
-    )
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     folder = Path(given.folder)

@@ -15,9 +15,9 @@ from typing import Any
 
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.contract import WireContract
-from fedloom.federation.exchange import Delivery, Request
 from fedloom.federation.engines.workers.process import Event, Worker
-from fedloom.federation.host import Outcome, ClientSpec
+from fedloom.federation.exchange import Delivery, Request
+from fedloom.federation.host import ClientSpec, Outcome
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.contract import WireContract
 from fedloom.federation.frames import read_frame, write_frame
-from fedloom.federation.host import Outcome, ClientHost, ClientSpec, load_function, one_line
+from fedloom.federation.host import ClientHost, ClientSpec, Outcome, load_function, one_line
 from fedloom.signals import leave_to_parent
 
 Answer = tuple[dict[str, Any], bytes]

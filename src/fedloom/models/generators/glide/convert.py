@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from fedloom.errors import BadInput
-from fedloom.models.glide.layers import Attention, ResBlock, Stage
-from fedloom.models.glide.networks import UPSAMPLER, GlideTextEncoder, GlideUNet
-from fedloom.models.glide.pipeline import GlidePipeline
-from fedloom.models.glide.process import base_scheduler, upsampler_scheduler
-from fedloom.models.glide.tokenizer import build_tokenizer
+from fedloom.models.generators.glide.layers import Attention, ResBlock, Stage
+from fedloom.models.generators.glide.networks import UPSAMPLER, GlideTextEncoder, GlideUNet
+from fedloom.models.generators.glide.pipeline import GlidePipeline
+from fedloom.models.generators.glide.process import base_scheduler, upsampler_scheduler
+from fedloom.models.generators.glide.tokenizer import build_tokenizer
 
 # Our name of a layer, and the release's, within each kind of block.
 _TEXT_LAYER = {
@@ -99,9 +99,7 @@ def from_published(
         ("has unknown", state.keys() - wanted.keys()),
     ):
         if names:
-            raise BadInput(
-                f"{source} {kind} {min(names)!r}, and {len(names) - 1} more, for these sizes of GLIDE"
-            )
+            raise BadInput(f"{source} {kind} {min(names)!r}, and {len(names) - 1} more, for these sizes of GLIDE")
     for name, value in wanted.items():
         if state[name].shape != value.shape:
             raise BadInput(
@@ -167,9 +165,7 @@ def convert(
     more: dict[str, Any] = {}
     if upsample_pt is not None:
         sizes = UPSAMPLER if upsampler is None else upsampler
-        more["upsampler_text_encoder"], more["upsampler"] = load_published(
-            upsample_pt, dtype, text or {}, sizes
-        )
+        more["upsampler_text_encoder"], more["upsampler"] = load_published(upsample_pt, dtype, text or {}, sizes)
         more["upsampler_scheduler"] = upsampler_scheduler()
     pipe = GlidePipeline(unet, encoder, tokenizer, base_scheduler(), **more)
     pipe.save_pretrained(str(out_folder))

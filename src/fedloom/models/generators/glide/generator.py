@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fedloom.errors import BadInput, FedloomError
+from fedloom.models.device import device_of, kind_of, settle
 from fedloom.models.generators.conditioned import (
     Condition,
     Conditioned,
@@ -22,11 +23,10 @@ from fedloom.models.generators.conditioned import (
     without_place,
     write_bridge,
 )
-from fedloom.models.device import device_of, kind_of, settle
-from fedloom.models.glide.loss import denoising_loss, noisy
-from fedloom.models.glide.pipeline import GlidePipeline, load_glide
-from fedloom.models.glide.process import Process
-from fedloom.models.glide.settings import GlideSettings
+from fedloom.models.generators.glide.loss import denoising_loss, noisy
+from fedloom.models.generators.glide.pipeline import GlidePipeline, load_glide
+from fedloom.models.generators.glide.process import Process
+from fedloom.models.generators.glide.settings import GlideSettings
 from fedloom.models.generators.latent_batches import Pictures, in_batches, in_cache
 from fedloom.models.generators.latent_codes import resized
 from fedloom.models.pictures import to_uint8
@@ -76,9 +76,7 @@ class GlideGenerator(Conditioned):
         """Side in pixels of the pictures that are handed out."""
         return self._side
 
-    def synthesize(
-        self, prompts: Sequence[str], draws: torch.Generator, batch: int | None = None
-    ) -> Pictures:
+    def synthesize(self, prompts: Sequence[str], draws: torch.Generator, batch: int | None = None) -> Pictures:
         """One picture a prompt, uint8 (N, side, side, 3), without any representation (eq. 2).
 
         What an unchanged generator draws is kept in the cache, where a killed synthesis goes on as well. All noise of a
@@ -140,9 +138,7 @@ class GlideGenerator(Conditioned):
         t = torch.randint(len(self.process.bar), (len(x0),), generator=draws)
         xt = noisy(self.process, x0, noise, t)
         with self._arithmetic():
-            said = self.unet(
-                xt, t.to(self.device), tokens, class_labels=pooled, encoder_attention_mask=mask
-            ).sample
+            said = self.unet(xt, t.to(self.device), tokens, class_labels=pooled, encoder_attention_mask=mask).sample
         return denoising_loss(self.process, said, x0, noise, t)
 
     def save(self, folder: Path) -> None:

@@ -59,9 +59,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None, at_once:
     mask = None if seen is None else seen[:, None, None]
     step = at_once or q.shape[1]
     parts = [
-        F.scaled_dot_product_attention(
-            q[:, i : i + step], k[:, i : i + step], v[:, i : i + step], attn_mask=mask
-        )
+        F.scaled_dot_product_attention(q[:, i : i + step], k[:, i : i + step], v[:, i : i + step], attn_mask=mask)
         for i in range(0, q.shape[1], step)
     ]
     return torch.cat(parts, dim=1).transpose(1, 2).flatten(2)
@@ -139,9 +137,7 @@ class ResBlock(nn.Module):
 class Stage(nn.Module):
     """A residual block, then attention where the level has it, then doubling of the side where the level ends."""
 
-    def __init__(
-        self, resnet: ResBlock, attention: Attention | None = None, upsample: ResBlock | None = None
-    ):
+    def __init__(self, resnet: ResBlock, attention: Attention | None = None, upsample: ResBlock | None = None):
         super().__init__()
         self.resnet, self.attention, self.upsample = resnet, attention, upsample
 

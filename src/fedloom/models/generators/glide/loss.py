@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedloom.models.glide.process import Process
+from fedloom.models.generators.glide.process import Process
 
 
 def noisy(process: Process, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -44,9 +44,7 @@ def denoising_loss(
     return simple + variational * steps * bound.mean()
 
 
-def variational_bits(
-    process: Process, predicted: Tensor, share: Tensor, x0: Tensor, xt: Tensor, t: Tensor
-) -> Tensor:
+def variational_bits(process: Process, predicted: Tensor, share: Tensor, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
     """One term of the variational bound a picture, in bits a channel and pixel: (B,) (Nichol & Dhariwal, eqs. 4-7, 15).
 
     Args:

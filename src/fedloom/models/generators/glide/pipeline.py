@@ -15,9 +15,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from fedloom.errors import BadInput
-from fedloom.models.glide.networks import GlideTextEncoder, GlideUNet
-from fedloom.models.glide.process import step_arguments, takes_variance, walk
-from fedloom.models.glide.tokenizer import encode
+from fedloom.models.generators.glide.networks import GlideTextEncoder, GlideUNet
+from fedloom.models.generators.glide.process import step_arguments, takes_variance, walk
+from fedloom.models.generators.glide.tokenizer import encode
 from fedloom.models.memory import in_own_memory
 
 OUTPUTS = ("pil", "np", "pt")
@@ -208,7 +208,5 @@ def load_glide(folder: str | Path, dtype: torch.dtype = torch.float32) -> GlideP
     """The pipeline saved in `folder`, its networks in this type."""
     if not (Path(folder) / "model_index.json").is_file():
         raise BadInput(f"GLIDE: {folder} is no diffusers folder: it has no model_index.json")
-    kind = (
-        {} if dtype == torch.float32 else {"torch_dtype": dtype}
-    )  # newer diffusers call it dtype, older know not
+    kind = {} if dtype == torch.float32 else {"torch_dtype": dtype}  # newer diffusers call it dtype, older know not
     return in_own_memory(GlidePipeline.from_pretrained(str(folder), **kind))  # type: ignore[no-any-return]

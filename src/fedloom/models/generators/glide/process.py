@@ -24,9 +24,7 @@ def base_scheduler() -> Any:
     """Ancestral sampling with learned variance on the cosine schedule, as the release draws 64 px pictures."""
     from diffusers import DDPMScheduler
 
-    return DDPMScheduler(
-        num_train_timesteps=STEPS, beta_schedule="squaredcos_cap_v2", variance_type="learned_range"
-    )
+    return DDPMScheduler(num_train_timesteps=STEPS, beta_schedule="squaredcos_cap_v2", variance_type="learned_range")
 
 
 def upsampler_scheduler() -> Any:

@@ -10,9 +10,7 @@ from fedloom.config.base import Frozen, Precision
 class GlideOptions(Frozen):
     """How GLIDE is loaded, tuned and sampled. What is trained is the base model's U-Net, in fp32."""
 
-    checkpointing: bool = Field(
-        False, description="compute the U-Net's activations twice instead of keeping them"
-    )
+    checkpointing: bool = Field(False, description="compute the U-Net's activations twice instead of keeping them")
     upsample: bool = Field(
         False,
         description="draw through the upsampler, which is never tuned, and only then reduce to the side",
@@ -22,9 +20,7 @@ class GlideOptions(Frozen):
     attention_slicing: bool = Field(
         False, description="some heads at a time: slower, and of use only where attention is not fused"
     )
-    offload: bool = Field(
-        False, description="parts wait on the CPU and come to the device in turn; for drawing only"
-    )
+    offload: bool = Field(False, description="parts wait on the CPU and come to the device in turn; for drawing only")
 
     @model_validator(mode="after")
     def _upsampling(self) -> GlideOptions:
@@ -42,6 +38,4 @@ class GlideSettings(GlideOptions):
     )
     sampling_steps: int | None = Field(None, ge=1, description="null: what the folder says")
     guidance: float | None = Field(None, ge=0, description="null: what the folder says")
-    side: int | None = Field(
-        None, ge=1, description="side in pixels of what is handed out; null: what is drawn"
-    )
+    side: int | None = Field(None, ge=1, description="side in pixels of what is handed out; null: what is drawn")

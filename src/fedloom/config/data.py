@@ -1,0 +1,34 @@
+"""Which data set a run reads, and how it is split among the clients."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import (
+    Field,
+)
+
+from fedloom.config.corruption import Corruption
+from fedloom.config.models import (
+    Frozen,
+)
+
+
+class DataSettings(Frozen):
+    """Which data set, and how its training part is split among the clients."""
+
+    name: str = "flora"
+    root: str | None = Field(None, description="folder of a data set that is not embedded")
+    options: dict[str, Any] = Field(default_factory=dict, description="what the data set's reader takes besides")
+    partition: Literal["iid", "dirichlet", "pathological"] = "dirichlet"
+    alpha: float = Field(0.5, gt=0, description="Dirichlet concentration; small is skewed")
+    classes_per_client: int = Field(2, ge=1, description="for the pathological split")
+    minimum: int = Field(8, ge=1, description="fewest samples of a client")
+    multi_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="share of the joint clients that hold both kinds of data; of the rest half hold the first kind "
+        "only, half the second",
+    )
+    corruption: Corruption = Corruption()

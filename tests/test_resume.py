@@ -63,7 +63,8 @@ def arrange(point, at):
     if point == "synthesis":
         before(generator.Generator, "synthesize", lambda *a, **k: now[0] == at)
     elif point == "training":  # of the third client, between its synthetic and its private steps
-        before(base.ClientContext, "train_private", lambda self, steps, *names: self.name == "text-0" and names == (at,))
+        third = "text-0", (at,)
+        before(base.ClientContext, "train_private", lambda self, steps, *names: (self.name, names) == third)
     elif point == "saving":  # half of the clients are in the new checkpoint
         before(host.ClientHost, "save", lambda self, folder, tag: self.spec.name == "text-0" and tag["round"] == at)
     elif point == "sealing":  # all files are there, but the checkpoint is not

@@ -1,4 +1,4 @@
-"""How long files and functions may be, and that one public class name means one thing. Read from the source with ast."""
+"""How long files and functions may be, and that one public class name means one thing; read with ast."""
 
 from __future__ import annotations
 

@@ -24,11 +24,11 @@ from fedloom.methods.fedmbridge import (
 from fedloom.models.clients.adapters import put
 from fedloom.models.clients.build import build_client_model
 from fedloom.models.clients.text import tokenize
-from fedloom.models.hypernetwork import MODALITIES, Graph, Hypernetwork, architecture
+from fedloom.models.hypernetwork import NODE_KINDS, Graph, Hypernetwork, architecture
 
 SIZES = {"rank": 3, "widest": 24}
 NUMBERS = 2 * WIDTH * 3 + 3 + WIDTH  # of a toy's one adapter
-PICTURE, TEXT, ATTENTION, CONVOLUTION, MAP, OUTPUT = range(len(MODALITIES))
+PICTURE, TEXT, ATTENTION, CONVOLUTION, MAP, OUTPUT = range(len(NODE_KINDS))
 
 
 def toy_of(folder, **more) -> Toy:

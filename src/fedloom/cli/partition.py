@@ -20,6 +20,7 @@ from fedloom.cli.options import (
     tell,
 )
 from fedloom.cli.screen import grid, show, show_json
+from fedloom.data.tasks import CLIENT_TASKS, ClientTask, Modality
 
 if TYPE_CHECKING:
     from fedloom.config import Config
@@ -119,7 +120,6 @@ def describe(config: Config, scene: FederatedDataset) -> tuple[list[dict[str, An
     leave, of joint ones also how many have a kind of data, and both.
     """
     from fedloom.config.corruption import Corruption
-    from fedloom.data.containers import CLIENT_TASKS
     from fedloom.experiment.clients import client_names, private_samples
     from fedloom.experiment.datasets import split_scene
 
@@ -137,9 +137,9 @@ def describe(config: Config, scene: FederatedDataset) -> tuple[list[dict[str, An
         for k, (name, learner) in enumerate(zip(names[modality], learners)):
             facts: dict[str, Any] = {"client": name, "modality": modality, "model": learner.arch}
             facts |= {"samples": sum(counts[k]), "counts": counts[k]}
-            if modality == "joint" or config.data.corruption != Corruption():
+            if modality == ClientTask.MULTIMODAL_CLASSIFICATION or config.data.corruption != Corruption():
                 facts["held"] = _count(private_samples(config, light, modality, k))
-            if modality == "pair":
+            if modality == ClientTask.RETRIEVAL:
                 own, starts = split.indices[k], scene.pairs("train").starts
                 facts["captions"] = int((starts[own + 1] - starts[own]).sum())
             clients.append(facts)
@@ -157,17 +157,17 @@ def _hollow(scene: FederatedDataset) -> FederatedDataset:
 
     from fedloom.data.joint import MultimodalSamples
 
-    held = scene.train.get("joint")
+    held = scene.train.get(ClientTask.MULTIMODAL_CLASSIFICATION)
     if not isinstance(held, MultimodalSamples):
         return scene
     N = len(held)
     blanks: dict[Any, Any] = {
-        "audio": np.zeros((N, 1, 1), dtype=np.float32),
-        "image": np.zeros((N, 1, 1, 1, 3), dtype=np.uint8),
-        "text": ("",) * N,
+        Modality.AUDIO: np.zeros((N, 1, 1), dtype=np.float32),
+        Modality.IMAGE: np.zeros((N, 1, 1, 1, 3), dtype=np.uint8),
+        Modality.TEXT: ("",) * N,
     }
     hollow = MultimodalSamples({kind: blanks[kind] for kind in held.kinds}, held.labels, held.present)
-    return replace(scene, train={**scene.train, "joint": hollow})
+    return replace(scene, train={**scene.train, ClientTask.MULTIMODAL_CLASSIFICATION: hollow})
 
 
 def _count(held: ClientData) -> dict[str, int]:
@@ -189,7 +189,7 @@ def _held_columns(clients: list[dict[str, Any]]) -> list[str]:
 
 
 def _figures(modality: str, split: dict[str, Any]) -> str:
-    if modality == "pair":
+    if modality == ClientTask.RETRIEVAL:
         return f"pair: {split['samples']} pictures"
     return (
         f"{modality}: {split['samples']} samples, skew {split['skew']:.2f} (0 alike, towards 1 apart), "
@@ -198,12 +198,12 @@ def _figures(modality: str, split: dict[str, Any]) -> str:
 
 
 def _classes(client: dict[str, Any]) -> int | str:
-    return "-" if client["modality"] == "pair" else sum(n > 0 for n in client["counts"])
+    return "-" if client["modality"] == ClientTask.RETRIEVAL else sum(n > 0 for n in client["counts"])
 
 
 def _most(client: dict[str, Any], scene: FederatedDataset) -> str:
     """The three classes the client has most of."""
-    if client["modality"] == "pair":
+    if client["modality"] == ClientTask.RETRIEVAL:
         return f"pictures with {client['captions']} captions"
     names, counts = scene.names_of(client["modality"]), client["counts"]
     order = sorted(range(len(names)), key=lambda c: -counts[c])[:3]
@@ -235,11 +235,14 @@ def _say_escaped(chars: list[str]) -> None:
 
 def _columns(clients: list[dict[str, Any]], scene: FederatedDataset) -> tuple[list[str], list[list[int]]]:
     """Names and counts of one table: label spaces side by side, then the pictures of pairs. A row a client."""
-    from fedloom.data.containers import CLIENT_TASKS
 
     names: dict[str, tuple[str, ...]] = {}  # of each block of columns
-    block = {m: m if m == "pair" else "image" for m in CLIENT_TASKS}  # images and joint samples have one label space
-    block["text"] = "image" if scene.one_label_space else "text"
+    block = {
+        m: m if m == ClientTask.RETRIEVAL else ClientTask.IMAGE_CLASSIFICATION for m in CLIENT_TASKS
+    }  # images and joint samples have one label space
+    block[ClientTask.TEXT_CLASSIFICATION] = (
+        ClientTask.IMAGE_CLASSIFICATION if scene.one_label_space else ClientTask.TEXT_CLASSIFICATION
+    )
     for client in clients:
         names.setdefault(block[client["modality"]], scene.names_of(client["modality"]) or ("pictures",))
     rows = []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedloom.cli.options import SetOption, given
+from fedloom.data.tasks import ClientTask
 
 if TYPE_CHECKING:
     from fedloom.config.silo import SiloSettings
@@ -104,14 +105,14 @@ def _data(where: str | None, modality: str | None) -> dict[str, Any] | None:
             f"--data {where}: there is no such file or folder, nor a data set of that name."
             f"{nearest(where, known)} Data sets: {', '.join(known)}"
         )
-    if modality == "joint":
+    if modality == ClientTask.MULTIMODAL_CLASSIFICATION:
         from fedloom.experiment.silo_data import joint_sets
 
         raise BadInput(
             f"--data {where}: each data set of joint samples has its own reader, so in place of --data: "
             f"--set data.name=NAME --set data.root={where}; allowed for NAME: {', '.join(joint_sets())}"
         )
-    if modality == "pair":
+    if modality == ClientTask.RETRIEVAL:
         if not path.is_dir():
             layout = PAIR_SETS["caption_parquet"].layout
             raise BadInput(f"--data {where}: pairs are read from a folder that holds {layout}")

@@ -21,17 +21,17 @@ from fedloom.config.models import (
     Frozen,
     ModelSettings,
 )
-from fedloom.data.tasks import CLIENT_TASKS, ClientTask
+from fedloom.data.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask
 
 OWN_TRAINING = ("optimizer", "rate", "decay")  # what a group of clients may say for itself
 
 _OF_GROUP = {"count", "name", *OWN_TRAINING}  # what is no part of its model
 
 ARCHS: dict[ClientTask, tuple[str, ...]] = {
-    "image": IMAGE_ARCHS,
-    "text": TEXT_ARCHS,
-    "pair": DUAL_ARCHS,
-    "joint": JOINT_ARCHS,
+    ClientTask.IMAGE_CLASSIFICATION: IMAGE_ARCHS,
+    ClientTask.TEXT_CLASSIFICATION: TEXT_ARCHS,
+    ClientTask.RETRIEVAL: DUAL_ARCHS,
+    ClientTask.MULTIMODAL_CLASSIFICATION: JOINT_ARCHS,
 }
 
 MOST_CLIENTS = 10_000  # of one group: a slip of the finger must not fill the memory with settings
@@ -157,7 +157,7 @@ class ClientsSettings(Frozen):
 
     def unit(self) -> ClientsSettings:
         """The same clients, with representations of unit length."""
-        groups = {m: tuple(g.model_copy(update={"unit": True}) for g in getattr(self, m)) for m in ("image", "text")}
+        groups = {str(m): tuple(g.model_copy(update={"unit": True}) for g in getattr(self, m)) for m in SINGLE_MODALITY}
         return self.model_copy(update=groups)
 
     def alike(self, tune: str, rank: int = 8) -> ClientsSettings:
@@ -171,7 +171,7 @@ class ClientsSettings(Frozen):
             images = [g.pretrained for g in self.image if g.arch == "vit" and g.pretrained]
             common["pretrained"] = f"{images[0]}+{texts[0]}" if images and texts else None
         groups = {
-            m: tuple(
+            str(m): tuple(
                 ClientGroup(
                     **{
                         **first.model_dump(exclude=_OF_GROUP),
@@ -182,7 +182,7 @@ class ClientsSettings(Frozen):
                 )
                 for g in getattr(self, m)
             )
-            for m in ("image", "text")
+            for m in SINGLE_MODALITY
         }
         return self.model_copy(update=groups)
 

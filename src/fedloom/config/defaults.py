@@ -13,7 +13,7 @@ from pydantic import Field
 
 from fedloom.config.base import Frozen
 from fedloom.config.trees import merged, validate
-from fedloom.data.tasks import CLIENT_TASKS, ClientTask
+from fedloom.data.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.methods.catalogue import CATALOGUE
 
@@ -24,18 +24,12 @@ Say = Callable[[str], None]
 METHOD, DATA = "fedmmkt", "flora"
 # Where the usual method has no part for what a data set holds, and none is named.
 INSTEAD: Mapping[tuple[ClientTask, ...], str] = {
-    ("joint",): "fedcmi",
-    ("text",): "fedavg",
-    ("pair",): "fedafd",
+    (ClientTask.MULTIMODAL_CLASSIFICATION,): "fedcmi",
+    (ClientTask.TEXT_CLASSIFICATION,): "fedavg",
+    (ClientTask.RETRIEVAL,): "fedafd",
 }
 # The presets that clients of these kinds are taken from where there are no others.
-SCENES: Mapping[ClientTask, str] = {"joint": "fedcmi", "pair": "fedafd"}
-WORDS: Mapping[ClientTask, str] = {
-    "image": "pictures",
-    "text": "texts",
-    "pair": "pairs",
-    "joint": "joint samples",
-}
+SCENES: Mapping[ClientTask, str] = {ClientTask.MULTIMODAL_CLASSIFICATION: "fedcmi", ClientTask.RETRIEVAL: "fedafd"}
 
 
 class Defaults(Frozen):
@@ -105,11 +99,11 @@ def held(name: str, data: Mapping[str, Any]) -> tuple[ClientTask, ...]:
 
     options = data.get("options") or {}
     if name not in DATASETS:
-        return ("image", "text")  # refused later, with the nearest name
+        return SINGLE_MODALITY  # refused later, with the nearest name
     if name == "mixed":
         return tuple(m for m in CLIENT_TASKS if options.get(m))
     if name == "flora":
-        return ("image", "text", "pair") if options.get("pairs") else ("image", "text")
+        return (*SINGLE_MODALITY, ClientTask.RETRIEVAL) if options.get("pairs") else SINGLE_MODALITY
     if name == "folder":
         from fedloom.data.datasets.folder import kinds_of
 
@@ -130,7 +124,7 @@ def _data_name(tree: Mapping[str, Any]) -> str:
 
 
 def _words(modalities: Sequence[ClientTask]) -> str:
-    return " and ".join(WORDS[m] for m in modalities)
+    return " and ".join(m.spec.samples for m in modalities)
 
 
 # ------------------------------------------------------------------------------------------------ a scene by method
@@ -150,7 +144,7 @@ def one_kind(name: str) -> bool:
 
 def _alone(names: Sequence[str]) -> str:
     """The preset of methods that cannot run on the usual data set; "" where they can."""
-    serves = all({"image", "text"} & set(takes(name)) for name in names)
+    serves = all(set(SINGLE_MODALITY) & set(takes(name)) for name in names)
     return "" if serves else next((p for name in names if (p := CATALOGUE[name].preset)), "")
 
 
@@ -181,7 +175,7 @@ def _scene(names: Sequence[str], own: Defaults, say: Say) -> Tree:
         who = names[0] if len(names) == 1 else f"{len(names)} methods"
         say(f"{who}: data set {_data_name(tree)} and {', '.join(counts)} clients (preset {preset})")
         return tree
-    common = set(takes(names[0])).intersection(*map(takes, names[1:]), ("image", "text"))
+    common = set(takes(names[0])).intersection(*map(takes, names[1:]), SINGLE_MODALITY)
     if not common:
         needs = [f"{name} takes {_words(takes(name))}" for name in names]
         raise BadInput(f"no scene fits all methods: {'; '.join(needs)}. Leave some out, or name data and clients")
@@ -238,18 +232,18 @@ def _with_clients(tree: Tree, own: Defaults, names: Sequence[str], have: Sequenc
     """The tree with groups of clients for what the data have and all methods take, where it says nothing of them."""
     said = {m: v for m in CLIENT_TASKS if (v := (tree.get("clients") or {}).get(m)) is not None}
     common = [m for m in CLIENT_TASKS if m in have and all(m in takes(name) for name in names)]
-    usual: list[ClientTask] = [m for m in ("image", "text") if m in common and said.get(m) != []]
+    usual: list[ClientTask] = [m for m in SINGLE_MODALITY if m in common and said.get(m) != []]
     if any(map(one_kind, names)):
         named = [m for m in usual if said.get(m)]
         usual = (named or usual)[:1]
     filled: Tree = {m: own.clients[m] for m in usual if m not in said and m in own.clients}
-    for m in ("image", "text"):
+    for m in SINGLE_MODALITY:
         if m not in usual and m not in said:
             filled[m] = []
     if not usual and not any(said.values()):
         filled |= _scene_clients(tree, own, names, have, common, say)
     elif dropped := [m for m in CLIENT_TASKS if filled.get(m) == [] and not any(said.values())]:
-        why = f"{_data_name(tree)} has no {WORDS[dropped[0]]}" if dropped[0] not in have else _why(names)
+        why = f"{_data_name(tree)} has no {dropped[0].spec.samples}" if dropped[0] not in have else _why(names)
         say(f"{why}: no {dropped[0]} clients")
     training = filled.pop("training", {})
     return merged(merged({"clients": training}, tree), {"clients": filled}) if filled else tree
@@ -285,8 +279,9 @@ def _scene_clients(
         )
     scene = preset_tree(SCENES[found])["clients"]
     groups = [dict(group) for group in own.clients.get(found, scene[found])]
-    if found == "joint" and (kinds := DATASETS[data].streams) != ("audio", "image"):
-        model = {"audio": "audio-resnet", "image": "resnet", "text": "bert"}
+    kinds = DATASETS[data].streams
+    if found == ClientTask.MULTIMODAL_CLASSIFICATION and kinds != (Modality.AUDIO, Modality.IMAGE):
+        model = {Modality.AUDIO: "audio-resnet", Modality.IMAGE: "resnet", Modality.TEXT: "bert"}
         for group in groups:
             group["arch"] = "+".join(model[kind] for kind in kinds)
     count = sum(group.get("count", 1) for group in groups)

@@ -14,6 +14,7 @@ from pydantic import (
 
 from fedloom.config.base import Frozen as Frozen
 from fedloom.config.stable_diffusion import LatentOptions
+from fedloom.data.tasks import Modality
 from fedloom.models.generators.glide.settings import GlideOptions
 
 _IMAGE = ("vit", "beit", "resnet", "frozen-mobilenet")
@@ -147,9 +148,9 @@ class ModelSettings(Frozen):
             for arch, weights in zip(archs, own)
         )
 
-    def kinds(self) -> tuple[str, ...]:
+    def kinds(self) -> tuple[Modality, ...]:
         """What its towers read, in their order: "audio", "image", "text"."""
-        known = (("audio", _AUDIO), ("image", _IMAGE), ("text", _TEXT))
+        known = ((Modality.AUDIO, _AUDIO), (Modality.IMAGE, _IMAGE), (Modality.TEXT, _TEXT))
         return tuple(kind for tower in self.towers() for kind, archs in known if tower.arch in archs)
 
     @model_serializer(mode="wrap")

@@ -16,6 +16,7 @@ from fedloom.config.models import (
     JudgeSettings,
 )
 from fedloom.config.server import ServerSettings
+from fedloom.data.tasks import SINGLE_MODALITY
 
 
 class EvaluationSettings(Frozen):
@@ -120,7 +121,7 @@ class Config(Frozen):
                 f"server.public_steps = {self.server.public_steps} needs both server.image and server.text: models "
                 "like the clients' start as the clients do"
             )
-        for modality in ("image", "text"):
+        for modality in SINGLE_MODALITY:
             own = getattr(self.server, modality)
             if own is not None and own.width != self.clients.width:
                 raise ValueError(f"server.{modality}.width = {own.width}, allowed: {self.clients.width}, the clients'")

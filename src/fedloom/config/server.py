@@ -17,6 +17,7 @@ from fedloom.config.models import (
     GeneratorSettings,
     ModelSettings,
 )
+from fedloom.data.tasks import ClientTask
 
 
 class ServerSettings(Frozen):
@@ -51,7 +52,10 @@ class ServerSettings(Frozen):
 
     @model_validator(mode="after")
     def _archs(self) -> ServerSettings:
-        for modality, allowed in (("image", IMAGE_ARCHS), ("text", TEXT_ARCHS)):
+        for modality, allowed in (
+            (ClientTask.IMAGE_CLASSIFICATION, IMAGE_ARCHS),
+            (ClientTask.TEXT_CLASSIFICATION, TEXT_ARCHS),
+        ):
             own, single = getattr(self, modality), [arch for arch in allowed if arch != "pair"]
             if own is not None and own.arch not in single:
                 raise ValueError(f"{own.arch!r} is no {modality} model, allowed: {', '.join(single)}")

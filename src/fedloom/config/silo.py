@@ -10,8 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from fedloom.config import ARCHS
 from fedloom.config.base import Precision
 from fedloom.config.models import Frozen, ModelSettings
-from fedloom.data.containers import ClientTask
-from fedloom.data.joint import Modality
+from fedloom.data.tasks import ClientTask, Modality
 
 PORT = 9092  # where silos reach the server, unless said otherwise
 
@@ -95,10 +94,10 @@ class SiloSettings(Frozen):
 
     @model_validator(mode="after")
     def _arch(self) -> SiloSettings:
-        if self.holds is not None and self.modality != "joint":
+        if self.holds is not None and self.modality != ClientTask.MULTIMODAL_CLASSIFICATION:
             raise ValueError(f"holds = {self.holds!r} is for modality 'joint', not {self.modality!r}")
         if self.model is None:
-            if self.modality != "joint":
+            if self.modality != ClientTask.MULTIMODAL_CLASSIFICATION:
                 raise ValueError(f"model: needed, allowed for arch: {', '.join(ARCHS[self.modality])}")
         elif self.model.arch not in (allowed := ARCHS[self.modality]):
             raise ValueError(f"{self.model.arch!r} is no {self.modality} model, allowed: {', '.join(allowed)}")

@@ -14,12 +14,13 @@ from unicodedata import normalize
 
 import numpy as np
 
-from fedloom.data.containers import ClientTask, FederatedDataset, ImageSet, Labels, Samples, TextSet
+from fedloom.data.containers import FederatedDataset, ImageSet, Labels, Samples, TextSet
 from fedloom.data.io.decode import OnBad, Source, check_on_bad, check_size, decode_all
 from fedloom.data.io.pixels import Met, Range, check_range
 from fedloom.data.names import alike, by_name, numeric, readable
 from fedloom.data.overlap import Sample, twice
 from fedloom.data.public_split import split_generic
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, printable, unknown
 from fedloom.seeding import stream_seed
 
@@ -146,7 +147,7 @@ def _read(
     """The samples of a listing, the listing of those that could be read, and the places of the others."""
     if not len(listing):
         raise BadInput(f"{name}: no {part} {modality}s of the chosen classes")
-    if modality == "text":
+    if modality == ClientTask.TEXT_CLASSIFICATION:
         return TextSet(tuple(str(t) for t in listing.items), listing.labels), listing, []
     sources: list[Source] = [s for s in listing.items if not isinstance(s, str)]
     images, kept, bad = decode_all(sources, listing.places, reading.size, reading.on_bad, met)
@@ -210,6 +211,6 @@ def assemble(
     )
     counted: dict[str, Any] = {"unreadable_images": len(bad), "unreadable_examples": bad[:5], **met.notes()}
     for modality, own in samples_of["train"].items():
-        what = "picture" if modality == "image" else modality
+        what = "picture" if modality == ClientTask.IMAGE_CLASSIFICATION else modality
         counted |= twice(what, own, samples_of["test"].get(modality, ()))
     return FederatedDataset(name, names, left, sets["test"], generic, notes={**(notes or {}), **counted})

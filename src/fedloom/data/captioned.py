@@ -28,7 +28,7 @@ from fedloom.errors import BadInput, listed, printable, unknown
 from fedloom.seeding import stream_seed
 
 T = TypeVar("T")
-MODALITIES = {int: "a whole number", str: "text", list: "a list"}
+JSON_TYPES = {int: "a whole number", str: "text", list: "a list"}
 COUNTED = (
     "captions_empty",
     "captions_repeated",
@@ -92,7 +92,7 @@ def field(entry: Any, key: str, kind: type[T], place: str) -> T:
         raise BadInput(f"{place}: no {key!r}, it has: {listed(list(entry)) or 'nothing'}")
     value = entry[key]
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise BadInput(f"{place}: {key}={repr(value)[:60]}, expected {MODALITIES[kind]}")
+        raise BadInput(f"{place}: {key}={repr(value)[:60]}, expected {JSON_TYPES[kind]}")
     return value
 
 

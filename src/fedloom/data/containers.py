@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedloom.data.joint import Modality, MultimodalSamples
+from fedloom.data.joint import MultimodalSamples
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.data.tasks import CLIENT_TASKS as CLIENT_TASKS
-from fedloom.data.tasks import ClientTask as ClientTask
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput, unknown
 
 Labels = NDArray[np.int64]
@@ -67,11 +67,11 @@ class TextSet:
 
 Samples = ImageSet | TextSet | MultimodalSamples  # with a label each
 ClientData = Samples | ImageTextPairs  # what a client may hold
-_KIND: Mapping[ClientTask, type[ClientData]] = {
-    "image": ImageSet,
-    "text": TextSet,
-    "pair": ImageTextPairs,
-    "joint": MultimodalSamples,
+CONTAINERS: Mapping[ClientTask, type[ClientData]] = {
+    ClientTask.IMAGE_CLASSIFICATION: ImageSet,
+    ClientTask.TEXT_CLASSIFICATION: TextSet,
+    ClientTask.RETRIEVAL: ImageTextPairs,
+    ClientTask.MULTIMODAL_CLASSIFICATION: MultimodalSamples,
 }
 
 
@@ -117,7 +117,7 @@ class FederatedDataset:
             for modality, held in sets.items():
                 if modality not in CLIENT_TASKS:
                     raise unknown("modality", str(modality), CLIENT_TASKS)
-                if not isinstance(held, _KIND[modality]):
+                if not isinstance(held, CONTAINERS[modality]):
                     raise BadInput(f"{self.name}: {part} {modality} is a {type(held).__name__}")
                 if isinstance(held, ImageTextPairs) or not len(held):
                     continue
@@ -140,9 +140,9 @@ class FederatedDataset:
 
     def names_of(self, modality: ClientTask) -> tuple[str, ...]:
         """The class names of a modality; pairs have none."""
-        if modality == "pair":
+        if modality == ClientTask.RETRIEVAL:
             return ()
-        return (modality == "text" and self.text_class_names) or self.class_names
+        return (modality == ClientTask.TEXT_CLASSIFICATION and self.text_class_names) or self.class_names
 
     def labelled(self, part: Literal["train", "test"], modality: ClientTask) -> Samples:
         """The labelled samples of a part. BadInput where it holds none of that modality, or pairs."""
@@ -153,14 +153,17 @@ class FederatedDataset:
 
     def pairs(self, part: Literal["train", "test"]) -> ImageTextPairs:
         """The pairs of a part. BadInput where there are none."""
-        held = self._held(part, "pair")
+        held = self._held(part, ClientTask.RETRIEVAL)
         assert isinstance(held, ImageTextPairs)  # __post_init__
         return held
 
     @property
     def streams(self) -> tuple[Modality, ...]:
         """The two kinds of its joint samples; () where there are none."""
-        for held in (self.train.get("joint"), self.test.get("joint")):
+        for held in (
+            self.train.get(ClientTask.MULTIMODAL_CLASSIFICATION),
+            self.test.get(ClientTask.MULTIMODAL_CLASSIFICATION),
+        ):
             if isinstance(held, MultimodalSamples):
                 return held.kinds
         return ()

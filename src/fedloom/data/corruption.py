@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from fedloom.config.corruption import Corruption
 from fedloom.data.containers import ClientData, ImageSet, Labels, Samples, TextSet
-from fedloom.data.joint import Modality, MultimodalSamples
+from fedloom.data.joint import MultimodalSamples
 from fedloom.data.pairs import ImageTextPairs
+from fedloom.data.tasks import Modality
 from fedloom.errors import BadInput
 
 Mask = NDArray[np.bool_]
@@ -120,8 +121,8 @@ def _had(held: ClientData) -> dict[Modality, Mask]:
         return dict(held.present)
     there = np.ones(len(held), dtype=np.bool_)
     if isinstance(held, ImageTextPairs):
-        return {"image": there, "text": there}
-    return {"image" if isinstance(held, ImageSet) else "text": there}
+        return {Modality.IMAGE: there, Modality.TEXT: there}
+    return {Modality.IMAGE if isinstance(held, ImageSet) else Modality.TEXT: there}
 
 
 def _relabelled(held: Samples, labels: Labels) -> Samples:

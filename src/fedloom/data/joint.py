@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedloom.data.tasks import MODALITIES, Modality
 from fedloom.errors import BadInput, unknown
 
-Modality = Literal["audio", "image", "text"]
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
 Part = NDArray[Any] | tuple[str, ...]
 
 
@@ -101,13 +100,13 @@ def _blank(part: Part, present: NDArray[np.bool_]) -> Part:
 
 
 def _check(kind: Modality, part: Part) -> None:
-    if kind == "text":
+    if kind == Modality.TEXT:
         if not isinstance(part, tuple):
             raise BadInput(f"joint set: text is a {type(part).__name__}, expected a tuple of strings")
         return
     if not isinstance(part, np.ndarray):
         raise BadInput(f"joint set: {kind} is a {type(part).__name__}, expected an array")
-    if kind == "image" and (part.dtype != np.uint8 or part.ndim != 5 or part.shape[-1] != 3):
+    if kind == Modality.IMAGE and (part.dtype != np.uint8 or part.ndim != 5 or part.shape[-1] != 3):
         raise BadInput(f"joint set: image must be uint8 (N, M, H, W, 3), not {part.dtype} {part.shape}")
-    if kind == "audio" and (part.dtype not in (np.float16, np.float32) or part.ndim != 3):
+    if kind == Modality.AUDIO and (part.dtype not in (np.float16, np.float32) or part.ndim != 3):
         raise BadInput(f"joint set: audio must be float16 or float32 (N, F, T), not {part.dtype} {part.shape}")

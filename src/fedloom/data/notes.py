@@ -9,6 +9,7 @@ import numpy as np
 
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.pairs import ImageTextPairs
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import printable
 
 MOST = 5  # names in a line
@@ -66,7 +67,11 @@ SILENT = frozenset(
         *EXAMPLES.values(),
     }
 )
-MANY: Mapping[str, str] = {"image": "pictures", "text": "texts", "joint": "samples"}
+MANY: Mapping[str, str] = {
+    ClientTask.IMAGE_CLASSIFICATION: "pictures",
+    ClientTask.TEXT_CLASSIFICATION: "texts",
+    ClientTask.MULTIMODAL_CLASSIFICATION: "samples",
+}
 
 
 def data_notes(scene: FederatedDataset) -> list[str]:

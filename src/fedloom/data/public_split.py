@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from fedloom.data.captions import colour_caption as colour_caption
 from fedloom.data.captions import light_captions, telling_words
-from fedloom.data.containers import ClientTask, ImageSet, Labels, PublicData, Samples, TextSet
+from fedloom.data.containers import ImageSet, Labels, PublicData, Samples, TextSet
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
 
@@ -185,7 +186,7 @@ def split_generic(
     """
     if not 0 <= share < 1:
         raise BadInput(f"generic_share={share}, allowed: 0 (no generic part) up to, not including, 1")
-    images, texts = train.get("image"), train.get("text")
+    images, texts = train.get(ClientTask.IMAGE_CLASSIFICATION), train.get(ClientTask.TEXT_CLASSIFICATION)
     if share == 0:
         return dict(train), None
     if not isinstance(images, ImageSet):
@@ -193,7 +194,7 @@ def split_generic(
     taken, rest = stratified(images.labels, share, numpy_stream(seed, "generic images"))
     if not len(taken):
         raise BadInput(f"generic_share={share}, but no class has two training images; allowed here: 0")
-    left: dict[ClientTask, Samples] = {"image": images.subset(rest)}
+    left: dict[ClientTask, Samples] = {ClientTask.IMAGE_CLASSIFICATION: images.subset(rest)}
     world = images.subset(taken)
     own: dict[int, list[str]] = {}
     generic_texts = None
@@ -201,13 +202,13 @@ def split_generic(
         if keys is None:
             given, kept = stratified(texts.labels, share, numpy_stream(seed, "generic texts"))
         else:
-            image_keys = keys["image"]
+            image_keys = keys[ClientTask.IMAGE_CLASSIFICATION]
             at = {image_keys[i]: n for n, i in enumerate(taken.tolist())}
-            goes = np.array([key in at for key in keys["text"]], dtype=bool)
+            goes = np.array([key in at for key in keys[ClientTask.TEXT_CLASSIFICATION]], dtype=bool)
             given, kept = np.flatnonzero(goes), np.flatnonzero(~goes)
             for j in given.tolist():
-                own.setdefault(at[keys["text"][j]], []).append(texts.texts[j])
-        left["text"], generic_texts = texts.subset(kept), texts.subset(given)
+                own.setdefault(at[keys[ClientTask.TEXT_CLASSIFICATION][j]], []).append(texts.texts[j])
+        left[ClientTask.TEXT_CLASSIFICATION], generic_texts = texts.subset(kept), texts.subset(given)
     if siblings is None:
         siblings = look_alikes(world, len(class_names))
     rng = numpy_stream(seed, "generic captions")
@@ -221,7 +222,7 @@ def _texts_alone(
     train: Mapping[ClientTask, Samples], share: float, seed: int
 ) -> tuple[dict[ClientTask, Samples], PublicData | None]:
     """A share of every class's texts as a generic part without pictures; nothing where there are no texts."""
-    texts = train.get("text")
+    texts = train.get(ClientTask.TEXT_CLASSIFICATION)
     if not isinstance(texts, TextSet):
         return dict(train), None
     given, kept = stratified(texts.labels, share, numpy_stream(seed, "generic texts"))
@@ -229,4 +230,4 @@ def _texts_alone(
         return dict(train), None
     none = np.zeros(0, dtype=np.int64)
     whole = PublicData(np.zeros((0, 1, 1, 3), dtype=np.uint8), (), none, none, texts.subset(given).texts)
-    return {**train, "text": texts.subset(kept)}, whole
+    return {**train, ClientTask.TEXT_CLASSIFICATION: texts.subset(kept)}, whole

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from fedloom.config.trees import fitting
-from fedloom.data.containers import ClientTask, FederatedDataset
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.pairs import Pairs
+from fedloom.data.tasks import SINGLE_MODALITY, ClientTask, Modality
 from fedloom.errors import BadInput, nearest, unknown
 
 
@@ -30,14 +31,14 @@ class DatasetInfo:
     layout: str
     loader: str
     source: str
-    streams: tuple[str, ...] = ()
+    streams: tuple[Modality, ...] = ()
 
 
 _INFOS = (
     DatasetInfo(
         "flora",
         "procedurally drawn flowers in sibling pairs, with captions that say more than the label (default)",
-        ("image", "text", "pair"),
+        (*SINGLE_MODALITY, ClientTask.RETRIEVAL),
         10,
         "",
         "fedloom.data.datasets.flora:load",
@@ -46,7 +47,7 @@ _INFOS = (
     DatasetInfo(
         "digits",
         "1797 real handwritten digits of 8 x 8 pixels, enlarged",
-        ("image",),
+        (ClientTask.IMAGE_CLASSIFICATION,),
         10,
         "",
         "fedloom.data.datasets.digits:load",
@@ -55,7 +56,7 @@ _INFOS = (
     DatasetInfo(
         "flowers102",
         "Oxford Flowers-102 with ten captions a picture",
-        ("image", "text"),
+        SINGLE_MODALITY,
         102,
         "jpg/image_00001.jpg ..., imagelabels.mat, setid.mat, text_c10/class_00001/image_06734.txt ...",
         "fedloom.data.datasets.flowers102:load",
@@ -64,7 +65,7 @@ _INFOS = (
     DatasetInfo(
         "food101",
         "Food-101 photographs, 750 train and 250 test a dish",
-        ("image",),
+        (ClientTask.IMAGE_CLASSIFICATION,),
         101,
         "images/<class>/<id>.jpg, meta/classes.txt, meta/train.txt and meta/test.txt (or .json)",
         "fedloom.data.datasets.food101:load",
@@ -73,7 +74,7 @@ _INFOS = (
     DatasetInfo(
         "cifar100",
         "CIFAR-100: 500 train and 100 test pictures of 32 x 32 pixels a class",
-        ("image",),
+        (ClientTask.IMAGE_CLASSIFICATION,),
         100,
         "cifar-100-binary/{train,test}.bin with {fine,coarse}_label_names.txt, or cifar-100-python/{train,test,meta}",
         "fedloom.data.datasets.cifar100:load",
@@ -82,7 +83,7 @@ _INFOS = (
     DatasetInfo(
         "upmc_food101",
         "UPMC Food-101: web pictures of the 101 dishes with page titles",
-        ("image", "text"),
+        SINGLE_MODALITY,
         101,
         "images/{train,test}/<class>/<class>_<n>.jpg, texts/{train,test}_titles.csv",
         "fedloom.data.datasets.upmc_food101:load",
@@ -91,7 +92,7 @@ _INFOS = (
     DatasetInfo(
         "food101_recipes",
         "Food-101 photographs and, unpaired, recipe texts over 20 dishes",
-        ("image", "text"),
+        SINGLE_MODALITY,
         20,
         "images_{train,test}.parquet, recipes_{train,test}.csv, labels.json",
         "fedloom.data.datasets.food101_recipes:load",
@@ -100,7 +101,7 @@ _INFOS = (
     DatasetInfo(
         "ag_news",
         "AG News: 120 000 train and 7600 test news items of four topics",
-        ("text",),
+        (ClientTask.TEXT_CLASSIFICATION,),
         4,
         "train.csv and test.csv (class 1 to 4, title, description) and classes.txt, or AG_NEWS/ with them",
         "fedloom.data.datasets.ag_news:load",
@@ -109,61 +110,61 @@ _INFOS = (
     DatasetInfo(
         "duet",
         "things that are heard and seen, one of the two strong and the other weak, as signal-to-noise ratios say",
-        ("joint",),
+        (ClientTask.MULTIMODAL_CLASSIFICATION,),
         None,
         "",
         "fedloom.data.datasets.duet:load",
         "synthesised from a seed by this package",
-        ("audio", "image"),
+        (Modality.AUDIO, Modality.IMAGE),
     ),
     DatasetInfo(
         "audio_visual_digits",
         "spoken digits, each with a handwritten one of the same class",
-        ("joint",),
+        (ClientTask.MULTIMODAL_CLASSIFICATION,),
         10,
         "train.npz and test.npz with image, audio, audio_offsets, label, speaker, take",
         "fedloom.data.datasets.audio_visual_digits:load",
         "Free Spoken Digit Dataset and MNIST, paired",
-        ("audio", "image"),
+        (Modality.AUDIO, Modality.IMAGE),
     ),
     DatasetInfo(
         "cremad",
         "CREMA-D: sound and frames of 7442 clips of 91 actors in six acted emotions",
-        ("joint",),
+        (ClientTask.MULTIMODAL_CLASSIFICATION,),
         6,
         "AudioWAV/<clip>.wav, Image-01-FPS/<clip>/<number>.jpg or VideoFlash/<clip>.flv, train.csv and test.csv "
         "(rows clip,EMO), processedResults/summaryTable.csv for task='perceived'",
         "fedloom.data.datasets.cremad:load",
         "https://github.com/CheyneyComputerScience/CREMA-D (Cao et al. 2014; lists: OGM-GE)",
-        ("audio", "image"),
+        (Modality.AUDIO, Modality.IMAGE),
     ),
     DatasetInfo(
         "ave",
         "AVE: sound and frames of 4143 audio-visual events of 28 categories",
-        ("joint",),
+        (ClientTask.MULTIMODAL_CLASSIFICATION,),
         28,
         "Annotations.txt, {train,val,test}Set.txt, and AVE/<VideoID>.mp4, or Image-01-FPS-SE/<VideoID>/<number>.jpg "
         "and Audio-SE/<VideoID>.wav",
         "fedloom.data.datasets.ave:load",
         "https://github.com/YapengTian/AVE-ECCV18 (Tian et al. 2018)",
-        ("audio", "image"),
+        (Modality.AUDIO, Modality.IMAGE),
     ),
     DatasetInfo(
         "crisismmd",
         "CrisisMMD v2.0: tweets of seven disasters with a picture each; informative or not, humanitarian, damage",
-        ("joint",),
+        (ClientTask.MULTIMODAL_CLASSIFICATION,),
         2,
         "data_image/<event>/<date>/<tweet>_<n>.jpg and "
         "crisismmd_datasplit_all/task_<task>_text_img_{train,dev,test}.tsv, or "
         "crisismmd_datasplit_agreed_label/..._agreed_lab_{train,dev,test}.tsv",
         "fedloom.data.datasets.crisismmd:load",
         "https://crisisnlp.qcri.org/crisismmd (Alam et al. 2018; splits: Ofli et al. 2020)",
-        ("image", "text"),
+        (Modality.IMAGE, Modality.TEXT),
     ),
     DatasetInfo(
         "mixed",
         "one scene of several sets: pictures of one, texts of another, pairs of a third, a public set of pairs",
-        ("image", "text", "pair"),
+        (*SINGLE_MODALITY, ClientTask.RETRIEVAL),
         None,
         "",
         "fedloom.data.datasets.mixed:load",
@@ -172,7 +173,7 @@ _INFOS = (
     DatasetInfo(
         "folder",
         "your own data: an image folder or parquet file, and/or CSV files of texts",
-        ("image", "text"),
+        SINGLE_MODALITY,
         None,
         "images/<class>/*.jpg or images_{train,test}.parquet, and/or texts_{train,test}.csv (columns text, "
         "label); or no root and the paths as options",

@@ -1,8 +1,66 @@
-"""The kinds of clients there are, for all who count or name them. Light: no arrays."""
+"""The tasks of clients and the modalities of data; what differs by task stands here, once. Light: no arrays.
+
+Beside it two tables stand where their classes are known: `data.containers.CONTAINERS` (samples) and
+`config.clients.ARCHS` (models).
+"""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 
-ClientTask = Literal["image", "text", "pair", "joint"]
-CLIENT_TASKS: tuple[ClientTask, ...] = get_args(ClientTask)
+
+class Modality(StrEnum):
+    """A kind of data. In the order of a multimodal model's streams."""
+
+    AUDIO = "audio"
+    IMAGE = "image"
+    TEXT = "text"
+
+    __repr__ = str.__repr__  # messages quote it as what is written in a configuration
+
+
+class ClientTask(StrEnum):
+    """What a client learns.
+
+    The value is its persistent name: key of the configuration (`clients.image`), of client names (`image-0`), random
+    streams, caches, files of a run and messages on the wire. It never changes.
+    """
+
+    IMAGE_CLASSIFICATION = "image"
+    TEXT_CLASSIFICATION = "text"
+    RETRIEVAL = "pair"
+    MULTIMODAL_CLASSIFICATION = "joint"
+
+    __repr__ = str.__repr__
+
+    @property
+    def spec(self) -> TaskSpec:
+        """What differs by task."""
+        return TASKS[self]
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What differs by task.
+
+    samples: what a client holds, for people. reads: the modalities of its samples; (): two of them, as the data set
+    says. labelled: whether samples have a class. metric: its score in run folders.
+    """
+
+    samples: str
+    reads: tuple[Modality, ...]
+    metric: str
+    labelled: bool = True
+
+
+TASKS: Mapping[ClientTask, TaskSpec] = {
+    ClientTask.IMAGE_CLASSIFICATION: TaskSpec("pictures", (Modality.IMAGE,), "image_accuracy"),
+    ClientTask.TEXT_CLASSIFICATION: TaskSpec("texts", (Modality.TEXT,), "text_accuracy"),
+    ClientTask.RETRIEVAL: TaskSpec("pairs", (Modality.IMAGE, Modality.TEXT), "pair_recall", labelled=False),
+    ClientTask.MULTIMODAL_CLASSIFICATION: TaskSpec("joint samples", (), "joint_accuracy"),
+}
+CLIENT_TASKS = tuple(ClientTask)
+SINGLE_MODALITY = (ClientTask.IMAGE_CLASSIFICATION, ClientTask.TEXT_CLASSIFICATION)
+MODALITIES = tuple(Modality)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fedloom.config import ARCHS, ClientGroup, Config
 from fedloom.config.models import ModelSettings
 from fedloom.config.trees import validate
-from fedloom.data.containers import CLIENT_TASKS, ClientTask
+from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.deployment.events import EventLog, run_log
 from fedloom.deployment.job import Job, event_file
 from fedloom.errors import BadInput, FedloomError
@@ -153,7 +153,7 @@ def with_roster(config: Config, said: list[dict[str, Any]], side: int = 0) -> Co
     for header in said:
         silo = words(header.get("silo"))[:60]
         try:
-            modality, group = _group(header, side, unit, config.clients.learners("joint"))
+            modality, group = _group(header, side, unit, config.clients.learners(ClientTask.MULTIMODAL_CLASSIFICATION))
             check_part(config.method, modality)
             if group["name"] in there:
                 raise BadInput(f"another silo is called {group['name']!r}")
@@ -187,13 +187,13 @@ def _group(
     name, model = about.get("name"), about.get("model")
     if not isinstance(name, str) or not RUN_NAME.fullmatch(name):
         raise BadInput(f"name = {words(name)[:100]}, allowed: at most 128 letters, digits, '_', '-', '.'")
-    if about["modality"] == "joint" and (model is None or isinstance(model, dict)):
-        return "joint", _joint_group(name, model, joint)
+    if about["modality"] == ClientTask.MULTIMODAL_CLASSIFICATION and (model is None or isinstance(model, dict)):
+        return ClientTask.MULTIMODAL_CLASSIFICATION, _joint_group(name, model, joint)
     if not isinstance(model, dict):
         raise BadInput(f"model = {words(model)[:100]}, allowed: `arch` and sizes, as in the configuration")
     # Where its weights lie is the silo's own affair: a path or a hub name of its choice means nothing here.
     own = at_the_silo(model.get("arch"), model.get("pretrained"))
-    demanded = {"unit": True} if unit and about["modality"] != "pair" else {}
+    demanded = {"unit": True} if unit and about["modality"] != ClientTask.RETRIEVAL else {}
     said = {**model, **demanded, "pretrained": own, "name": name}
     group: ClientGroup = validate(ClientGroup, said, "model")
     if group.arch not in (allowed := ARCHS[about["modality"]]):

@@ -11,8 +11,9 @@ from safetensors.numpy import load_file
 
 from fedloom.config.models import TEXT_ARCHS, ModelSettings
 from fedloom.config.trees import validate
-from fedloom.data.containers import ClientTask, FederatedDataset
-from fedloom.data.joint import Modality, MultimodalSamples
+from fedloom.data.containers import FederatedDataset
+from fedloom.data.joint import MultimodalSamples
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.experiment.pretraining import Assets, backbone_name, fingerprint, load_tokenizer
 from fedloom.runs.cache import cached
 from fedloom.weights import hub_arguments, placed
@@ -33,16 +34,14 @@ def folder_of(tokenizer: Path | None) -> str:
     return "" if tokenizer is None else str(tokenizer)
 
 
-def reads(modality: ClientTask, streams: Sequence[Modality]) -> tuple[str, ...]:
-    """The kinds of data that a client of that modality reads; streams: the scene's."""
-    if modality == "joint":
-        return tuple(streams)
-    return ("image", "text") if modality == "pair" else (modality,)
+def reads(modality: ClientTask, streams: Sequence[Modality]) -> tuple[Modality, ...]:
+    """The modalities that a client of that task reads; streams: the scene's."""
+    return ClientTask(modality).spec.reads or tuple(streams)
 
 
 def start_name(client: str, modality: ClientTask) -> str:
     """Whose random stream the client's first weights come from: joint clients share parameters, and start alike."""
-    return "joint" if modality == "joint" else client
+    return ClientTask.MULTIMODAL_CLASSIFICATION if modality == ClientTask.MULTIMODAL_CLASSIFICATION else client
 
 
 def features_once(learner: Any, inputs: Mapping[str, Any]) -> Any:
@@ -67,7 +66,7 @@ def picture_side(scene: FederatedDataset) -> int:
     for samples in (*scene.train.values(), *scene.test.values(), scene.generic):
         images = getattr(samples, "images", None)
         if isinstance(samples, MultimodalSamples):
-            images = samples.parts.get("image")
+            images = samples.parts.get(Modality.IMAGE)
         if isinstance(images, np.ndarray) and len(images):
             return int(images.shape[-2])
     return 0
@@ -124,11 +123,11 @@ def new_client(method: str, settings: dict[str, Any], warm: Callable[[ClientCont
 
 def site_class(modality: ClientTask) -> type[ClientContext]:
     """What a site of that modality is."""
-    if modality == "pair":
+    if modality == ClientTask.RETRIEVAL:
         from fedloom.methods.retrieval_context import RetrievalContext
 
         return RetrievalContext
-    if modality == "joint":
+    if modality == ClientTask.MULTIMODAL_CLASSIFICATION:
         from fedloom.methods.multimodal_context import MultimodalContext
 
         return MultimodalContext

@@ -13,10 +13,11 @@ from safetensors.numpy import load_file, save_file
 from fedloom.config import Config
 from fedloom.config.models import ModelSettings
 from fedloom.config.trees import validate
-from fedloom.data.containers import CLIENT_TASKS, ClientData, ClientTask, FederatedDataset
+from fedloom.data.containers import ClientData, FederatedDataset
 from fedloom.data.corruption import corrupt
-from fedloom.data.joint import Modality, MultimodalSamples
+from fedloom.data.joint import MultimodalSamples
 from fedloom.data.pairs import ImageTextPairs
+from fedloom.data.tasks import CLIENT_TASKS, ClientTask, Modality
 from fedloom.errors import FedloomError
 from fedloom.experiment.client_parts import (
     backbones_of,
@@ -77,7 +78,9 @@ def site_specs(
 def _starts(config: Config, modality: ClientTask, assets: Assets) -> list[list[str]]:
     """What each client of a modality starts from."""
     learners = config.clients.learners(modality)
-    public = config.clients.public_steps and modality != "joint"  # joint clients start alike, from no public data
+    public = (
+        config.clients.public_steps and modality != ClientTask.MULTIMODAL_CLASSIFICATION
+    )  # joint clients start alike, from no public data
     return [backbones_of(x, assets) if public else [] for x in learners]
 
 
@@ -119,11 +122,11 @@ def build_client(
         classes=len(scene.names_of(modality)),
         image_size=size,
         tokenizer=words,
-        streams=scene.streams if modality == "joint" else (),
+        streams=scene.streams if modality == ClientTask.MULTIMODAL_CLASSIFICATION else (),
     )
     start_from(learner, backbones)
     kind, _ = load_method(method)
-    more = {"fold": run.evaluation.fold} if modality == "pair" else {}
+    more = {"fold": run.evaluation.fold} if modality == ClientTask.RETRIEVAL else {}
 
     def warm(site: ClientContext) -> None:
         _warm_start(site, run, private, learner_settings, backbones, tokenizer)
@@ -148,8 +151,8 @@ def build_client(
         else None,
         **more,
     )
-    shown = words if modality != "image" else None
-    side = size if "image" in reads(modality, scene.streams) else 0
+    shown = words if modality != ClientTask.IMAGE_CLASSIFICATION else None
+    side = size if Modality.IMAGE in reads(modality, scene.streams) else 0
     client.context.export = partial(write_learner, client.context.learner, scene.names_of(modality), shown, side)
     return client
 

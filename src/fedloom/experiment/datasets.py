@@ -11,20 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.config import DataSettings
-from fedloom.data.containers import (
-    CLIENT_TASKS,
-    ClientData,
-    ClientTask,
-    FederatedDataset,
-    ImageSet,
-    PublicData,
-    TextSet,
-)
+from fedloom.data.containers import ClientData, FederatedDataset, ImageSet, PublicData, TextSet
 from fedloom.data.fingerprint import fingerprint
-from fedloom.data.joint import MODALITIES, MultimodalSamples, Part
+from fedloom.data.joint import MultimodalSamples, Part
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.data.partition import Split, partition, shards
 from fedloom.data.registry import load_dataset
+from fedloom.data.tasks import CLIENT_TASKS, MODALITIES, ClientTask
 from fedloom.errors import BadInput
 from fedloom.runs.cache import cached
 from fedloom.runs.disk import plain
@@ -52,7 +45,7 @@ def split_scene(scene: FederatedDataset, data: DataSettings, clients: int, modal
     """
     if modality not in scene.train:
         hint = f"set clients.{modality}=[]"
-        if set(scene.train) == {"joint"}:
+        if set(scene.train) == {ClientTask.MULTIMODAL_CLASSIFICATION}:
             hint = "its samples are of two kinds at once: take the preset fedcmi, or set clients.joint in their place"
         raise BadInput(f"{scene.name} has no {modality} samples for {clients} {modality} clients; {hint}")
     stream = stream_seed(seed, "split", modality)  # modalities are split apart

@@ -11,7 +11,8 @@ from safetensors.numpy import load_file
 
 from fedloom.config import Config
 from fedloom.config.trees import validate
-from fedloom.data.containers import CLIENT_TASKS, FederatedDataset
+from fedloom.data.containers import FederatedDataset
+from fedloom.data.tasks import CLIENT_TASKS, ClientTask, Modality
 from fedloom.experiment.client_parts import folder_of, picture_side, reads, site_tokenizer
 from fedloom.experiment.clients import client_names
 from fedloom.methods.base import load_method
@@ -34,7 +35,7 @@ def export_clients(
         for name, settings in zip(names[modality], config.clients.learners(modality)):
             words = site_tokenizer(settings, folder_of(tokenizer), config.server.tokens)
             names_of = scene.names_of(modality)
-            streams = scene.streams if modality == "joint" else ()
+            streams = scene.streams if modality == ClientTask.MULTIMODAL_CLASSIFICATION else ()
             learner: Any = build_client_model(
                 settings, classes=len(names_of), image_size=size, tokenizer=words, streams=streams
             )
@@ -47,8 +48,8 @@ def export_clients(
                     if k.startswith("learner.")
                 }
             )
-            shown = words if modality != "image" else None
-            side = size if "image" in reads(modality, scene.streams) else 0
+            shown = words if modality != ClientTask.IMAGE_CLASSIFICATION else None
+            side = size if Modality.IMAGE in reads(modality, scene.streams) else 0
             write_learner(learner, names_of, shown, side, out / name)
 
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedloom.config import ClientGroup, Config
-from fedloom.config.defaults import WORDS, Say, silent
+from fedloom.config.defaults import Say, silent
 from fedloom.config.models import ModelSettings
 from fedloom.data.containers import FederatedDataset
-from fedloom.data.tasks import CLIENT_TASKS
+from fedloom.data.tasks import CLIENT_TASKS, SINGLE_MODALITY
 from fedloom.errors import BadInput
 from fedloom.methods.base import Method
 
@@ -29,7 +29,7 @@ def side_rules(config: Config, method: Method, settings: Any) -> dict[str, int]:
         for modality in CLIENT_TASKS:
             for group in getattr(config.clients, modality):
                 rules |= {f"clients.{modality}: patch": p for p in _patches(group)}
-    for name in ("image", "text"):
+    for name in SINGLE_MODALITY:
         own = getattr(server, name)
         if own is not None and "learners" in uses:
             rules |= {f"server.{name}.patch": p for p in _patches(own)}
@@ -131,7 +131,7 @@ def with_counts(config: Config, there: Mapping[str, int], say: Say = silent) -> 
         clients.model_fields_set.discard(modality)
         say(
             f"{config.data.name}: {most} {modality} clients instead of {count}; its {there[modality]} training "
-            f"{WORDS[modality]} do not give more of them data.minimum = {config.data.minimum} each"
+            f"{modality.spec.samples} do not give more of them data.minimum = {config.data.minimum} each"
         )
     return config if clients is config.clients else config.model_copy(update={"clients": clients})
 

@@ -20,9 +20,10 @@ from safetensors.numpy import load_file, save_file
 
 from fedloom.config import Config, load_config
 from fedloom.config.trees import validate
-from fedloom.data.containers import CLIENT_TASKS, ClientTask, FederatedDataset
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.notes import data_notes
 from fedloom.data.partition import Split
+from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.errors import BadInput
 from fedloom.experiment.client_parts import picture_side
 from fedloom.experiment.clients import client_names

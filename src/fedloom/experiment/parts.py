@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from fedloom.config import ClientsSettings, Config
 from fedloom.config.defaults import Say, silent, takes
 from fedloom.config.trees import validate
-from fedloom.data.containers import CLIENT_TASKS, ClientTask, FederatedDataset, ImageSet
+from fedloom.data.containers import FederatedDataset, ImageSet
 from fedloom.data.partition import Split
+from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.errors import BadInput
 from fedloom.experiment.client_parts import picture_side
 from fedloom.experiment.clients import settle_worker, site_specs
@@ -42,17 +43,18 @@ def resolve(config: Config) -> tuple[Method, Any]:
             raise BadInput(f"settings.{key} = {config.settings[key]!r}: {config.method} is defined by {value!r}")
     settings = validate(method.settings, {**config.settings, **fixed}, "settings")
     modalities = list(config.clients.everyone().values())
-    if "pair" in modalities and method.clients and not method.pairs:
+    pairs, joint = (modalities.count(m) for m in (ClientTask.RETRIEVAL, ClientTask.MULTIMODAL_CLASSIFICATION))
+    if ClientTask.RETRIEVAL in modalities and method.clients and not method.pairs:
         raise BadInput(
-            f"{config.method} has no part for clients of pairs (clients.pair), {modalities.count('pair')} given; "
+            f"{config.method} has no part for clients of pairs (clients.pair), {pairs} given; "
             f"allowed: none. Methods that have one: {', '.join(with_pairs())}"
         )
-    if "joint" in modalities and method.clients and not method.joint:
+    if ClientTask.MULTIMODAL_CLASSIFICATION in modalities and method.clients and not method.joint:
         raise BadInput(
-            f"{config.method} has no part for joint clients (clients.joint), {modalities.count('joint')} given; "
+            f"{config.method} has no part for joint clients (clients.joint), {joint} given; "
             f"allowed: none. Methods that have one: {', '.join(with_joint())}"
         )
-    others = [m for m in CLIENT_TASKS if m != "joint" and m in modalities]
+    others = [m for m in CLIENT_TASKS if m != ClientTask.MULTIMODAL_CLASSIFICATION and m in modalities]
     if method.clients and not method.single and others:
         raise BadInput(
             f"{config.method} is for joint clients (clients.joint) only, and there are clients of {', '.join(others)}: "
@@ -145,7 +147,7 @@ def check_scene(config: Config, method: Method, settings: Any, scene: FederatedD
 
 def _shows(scene: FederatedDataset) -> bool:
     """Whether a scene has pictures that a server may have."""
-    held = (scene.generic, scene.reference, scene.train.get("image"))
+    held = (scene.generic, scene.reference, scene.train.get(ClientTask.IMAGE_CLASSIFICATION))
     return any(len(getattr(part, "images", ())) for part in held)
 
 
@@ -290,7 +292,7 @@ def server_tools(
 
         features = load_clip(assets.clip, device_of(config.server.device)).embed_pictures
 
-    real = scene.train.get("image") if "real" in uses else None
+    real = scene.train.get(ClientTask.IMAGE_CLASSIFICATION) if "real" in uses else None
     return ServerContext(
         class_names=scene.class_names,
         prompts=scene.prompts,

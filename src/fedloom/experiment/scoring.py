@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedloom.config import Config
-from fedloom.data.containers import CLIENT_TASKS, ClientTask, FederatedDataset, ImageSet
+from fedloom.data.containers import FederatedDataset, ImageSet
 from fedloom.data.pairs import ImageTextPairs
+from fedloom.data.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask, Modality
 from fedloom.experiment.parts import own_data
 from fedloom.experiment.pretraining import Assets
 from fedloom.federation.base import Federation
@@ -68,7 +69,7 @@ class Scorer:
     def _try_clip(self) -> None:
         """How often CLIP finds the class of a real test picture by the prompts: of a few, as it may be large."""
         assert self.clip is not None
-        test = self.scene.test.get("image")
+        test = self.scene.test.get(ClientTask.IMAGE_CLASSIFICATION)
         if not isinstance(test, ImageSet) or not len(test):
             return
         pick = np.unique(np.linspace(0, len(test) - 1, CLIP_TRIALS).astype(np.int64))
@@ -79,7 +80,7 @@ class Scorer:
         """Load judge and feature network; what they see in the real test pictures."""
         evaluation, device = self.config.evaluation, device_of(self.config.server.device)
         self.judge = self.viewer = load_judge(evaluation.judge, self.scene.classes, judge, device)
-        test = self.scene.test["image"]
+        test = self.scene.test[ClientTask.IMAGE_CLASSIFICATION]
         assert isinstance(test, ImageSet)
         features, p = self.judge.look(test.images)
         assert p is not None
@@ -113,22 +114,23 @@ class Scorer:
         said = {r.client: r.message for r in asked if r.ok}
         each = {k: float(said[k].accuracy) for k in federation.clients if k in said}
         out: dict[str, Any] = {"per_client": each, "tested": {k: int(said[k].samples) for k in each}}
-        for modality in ("image", "text", *(["joint"] if federation.clients_of("joint") else [])):
+        joint = ClientTask.MULTIMODAL_CLASSIFICATION
+        for modality in (*SINGLE_MODALITY, *([joint] if federation.clients_of(joint) else [])):
             out[f"{modality}_accuracy"] = _mean([each[k] for k in federation.clients_of(modality) if k in each])
-        if federation.clients_of("pair"):
-            found = [k for k in federation.clients_of("pair") if k in each]
+        if federation.clients_of(ClientTask.RETRIEVAL):
+            found = [k for k in federation.clients_of(ClientTask.RETRIEVAL) if k in each]
             out["pair_recall"] = _mean([each[k] for k in found])
             out["retrieval"] = {}
             for k in found:
                 out["retrieval"] |= _recall_rows(k, said[k])
         return out
 
-    def server(self, embed: Callable[[ClientTask, Any], Any], row: dict[str, Any]) -> None:
+    def server(self, embed: Callable[[Modality, Any], Any], row: dict[str, Any]) -> None:
         """Add to a round's row how well a server's own model finds pictures by captions and captions by pictures."""
         pairs = self.scene.public_test
-        if pairs is None or (images := embed("image", pairs.images)) is None:
+        if pairs is None or (images := embed(Modality.IMAGE, pairs.images)) is None:
             return
-        z = torch.cat([images, embed("text", pairs.captions)])
+        z = torch.cat([images, embed(Modality.TEXT, pairs.captions)])
         found = scored(z, pairs, None)
         row["server_recall"] = found.total()
         kept = row.setdefault("retrieval", {})
@@ -147,12 +149,12 @@ class Scorer:
         By both kinds of data and by either, of each class; and what a linear probe makes of each stream's features,
         fitted on the training samples of all clients, as they were before anything was corrupted.
         """
-        if site is None or "joint" not in self.scene.test:
+        if site is None or ClientTask.MULTIMODAL_CLASSIFICATION not in self.scene.test:
             return
-        probes = self.config.evaluation.probe and "joint" in self.scene.train
+        probes = self.config.evaluation.probe and ClientTask.MULTIMODAL_CLASSIFICATION in self.scene.train
         if self.joint is None:
-            parts = [self.scene.labelled("test", "joint")]
-            parts += [self.scene.labelled("train", "joint")] if probes else []
+            parts = [self.scene.labelled("test", ClientTask.MULTIMODAL_CLASSIFICATION)]
+            parts += [self.scene.labelled("train", ClientTask.MULTIMODAL_CLASSIFICATION)] if probes else []
             self.joint = [(site.stored(part), torch.from_numpy(part.labels.copy())) for part in parts]
         test, truth = self.joint[0]
         h = site.stream_features(test)
@@ -240,15 +242,18 @@ class Scorer:
             sets = {m: {"samples": None, "classes": n, "chance": 1 / n} for m, n in names.items() if n}
         if (pairs := self.scene.public_test) is not None:
             sets["server"] = {"samples": len(pairs), "classes": None, "chance": 1 / len(pairs)}
-        elif "joint" in levels:
-            sets["server"] = levels["joint"]
+        elif ClientTask.MULTIMODAL_CLASSIFICATION in levels:
+            sets["server"] = levels[ClientTask.MULTIMODAL_CLASSIFICATION]
         C = self.scene.classes
         found: dict[str, Any] = {"class_names": list(self.scene.class_names), "test_sets": sets}
         if self.judge is None:
             return {**found, "judge": {"real_test_accuracy": None}}
         drawn = C * self.config.evaluation.prompts_per_class
         sets["generator"] = {"samples": drawn, "classes": C, "chance": 1 / C}
-        real = {"real_test_samples": len(self.scene.test["image"]), "chance": levels["image"]["chance"]}
+        real = {
+            "real_test_samples": len(self.scene.test[ClientTask.IMAGE_CLASSIFICATION]),
+            "chance": levels[ClientTask.IMAGE_CLASSIFICATION]["chance"],
+        }
         found["judge"] = {"real_test_accuracy": self.real_accuracy, **real}
         if self.clip_accuracy is not None:
             right, tried = self.clip_accuracy

@@ -8,8 +8,9 @@ import numpy as np
 
 from fedloom.config import Config
 from fedloom.config.models import ModelSettings
-from fedloom.data.containers import ClientTask, FederatedDataset, Samples
-from fedloom.data.joint import Modality, MultimodalSamples
+from fedloom.data.containers import FederatedDataset, Samples
+from fedloom.data.joint import MultimodalSamples
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.experiment.pretraining import Assets
 
@@ -33,15 +34,15 @@ def server_settings(config: Config, modality: ClientTask) -> ModelSettings:
 
     Raises BadInput where there is none to build it like.
     """
-    if modality == "joint":
-        return config.clients.learners("joint")[0]
+    if modality == ClientTask.MULTIMODAL_CLASSIFICATION:
+        return config.clients.learners(ClientTask.MULTIMODAL_CLASSIFICATION)[0]
     own: ModelSettings | None = getattr(config.server, modality)
     if own is not None:
         return own.model_copy(update={"unit": config.clients.groups[0].unit})
-    which = 0 if modality == "image" else -1
+    which = 0 if modality == ClientTask.IMAGE_CLASSIFICATION else -1
     alike = [
         *config.clients.learners(modality),
-        *(x.towers()[which].model_copy(update={"unit": x.unit}) for x in config.clients.learners("pair")),
+        *(x.towers()[which].model_copy(update={"unit": x.unit}) for x in config.clients.learners(ClientTask.RETRIEVAL)),
     ]
     if not alike:
         raise BadInput(
@@ -119,7 +120,10 @@ def server_learner(config: Config, scene: FederatedDataset, assets: Assets, moda
 
     Raises BadInput when the server cannot build one: nothing to build it like, or weights elsewhere.
     """
-    classes, streams = len(scene.names_of(modality)), scene.streams if modality == "joint" else ()
+    classes, streams = (
+        len(scene.names_of(modality)),
+        scene.streams if modality == ClientTask.MULTIMODAL_CLASSIFICATION else (),
+    )
     site = bare_server(
         config,
         picture_side(scene),
@@ -138,13 +142,13 @@ def nothing(modality: ClientTask, image_size: int, streams: tuple[Modality, ...]
     from fedloom.data.containers import ImageSet, TextSet
 
     none = np.zeros(0, dtype=np.int64)
-    if modality == "joint":
+    if modality == ClientTask.MULTIMODAL_CLASSIFICATION:
         blanks: dict[Modality, Any] = {
-            "audio": np.zeros((0, 1, 1), dtype=np.float32),
-            "image": np.zeros((0, 1, image_size, image_size, 3), dtype=np.uint8),
-            "text": (),
+            Modality.AUDIO: np.zeros((0, 1, 1), dtype=np.float32),
+            Modality.IMAGE: np.zeros((0, 1, image_size, image_size, 3), dtype=np.uint8),
+            Modality.TEXT: (),
         }
         return MultimodalSamples({kind: blanks[kind] for kind in streams}, none)
-    if modality == "image":
+    if modality == ClientTask.IMAGE_CLASSIFICATION:
         return ImageSet(np.zeros((0, image_size, image_size, 3), dtype=np.uint8), none)
     return TextSet((), none)

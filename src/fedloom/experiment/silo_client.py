@@ -18,7 +18,7 @@ from fedloom import __version__
 from fedloom.config.models import ModelSettings
 from fedloom.config.silo import SiloSettings
 from fedloom.config.trees import validate
-from fedloom.data.containers import ClientTask
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.experiment.client_parts import (
     new_client,
@@ -123,8 +123,10 @@ def build_silo_client(
         tokenizer=words,
         streams=streams,
     )
-    side = run.image_size if "image" in reads(own.modality, streams) else 0
-    if own.modality != "joint":  # these share parameters and start alike, from no public data
+    side = run.image_size if Modality.IMAGE in reads(own.modality, streams) else 0
+    if (
+        own.modality != ClientTask.MULTIMODAL_CLASSIFICATION
+    ):  # these share parameters and start alike, from no public data
         _start(learner, model, place)
 
     def start(site: Any) -> None:
@@ -143,11 +145,11 @@ def build_silo_client(
         test=test,
         seed=run.seed,
         server=partial(_server_like, own, run, place) if run.server else None,
-        **({"fold": run.fold} if own.modality == "pair" else {}),
+        **({"fold": run.fold} if own.modality == ClientTask.RETRIEVAL else {}),
         **run.training.model_dump(exclude={"warm_steps"}),
         **_arithmetic(own),
     )
-    shown = words if own.modality != "image" else None
+    shown = words if own.modality != ClientTask.IMAGE_CLASSIFICATION else None
     client.context.export = partial(export_silo_client, client, names, shown, side)
     log.info(describe_data(client, names))
     return client
@@ -172,7 +174,7 @@ def _server_like(silo: SiloSettings, run: Offer, public: Path, modality: ClientT
 
 def describe_data(client: Any, class_names: Sequence[str]) -> str:
     """One line for the silo's own log: its samples, all and by class. Never sent."""
-    if client.context.modality == "pair":
+    if client.context.modality == ClientTask.RETRIEVAL:
         held = client.context.samples
         parts = (
             f"{len(held[part])} {word} pictures with {len(held[part].captions)} captions"
@@ -189,7 +191,7 @@ def describe_data(client: Any, class_names: Sequence[str]) -> str:
         f"{client.context.name}: {train.sum()} training and {test.sum()} test samples ({client.context.modality}) of "
         f"{len(held)} of {len(class_names)} classes, training/test: {', '.join(held)}"
     )
-    if client.context.modality == "joint":
+    if client.context.modality == ClientTask.MULTIMODAL_CLASSIFICATION:
         a, b = (client.context.samples[part].present for part in ("private", "test"))
         line += f"; with {', '.join(f'{kind} {a[kind].sum()}/{b[kind].sum()}' for kind in a)}"
     return line + (f"; none of: {', '.join(lacks)}" if lacks else "")
@@ -224,19 +226,19 @@ def _check(silo: SiloSettings, offer: Offer) -> None:
     if silo.model is not None and silo.model.width != offer.width:
         raise BadInput(f"model.width = {silo.model.width}, allowed: {offer.width}, as the federation's")
     check_part(offer.method, silo.modality)
-    if silo.modality == "joint" and offer.joint is None:
+    if silo.modality == ClientTask.MULTIMODAL_CLASSIFICATION and offer.joint is None:
         raise BadInput("modality = 'joint': the run has no joint clients")
-    if "image" in reads(silo.modality, offer.streams_of(silo.modality)) and not offer.image_size:
+    if Modality.IMAGE in reads(silo.modality, offer.streams_of(silo.modality)) and not offer.image_size:
         raise BadInput(f"modality = {silo.modality!r}: the run has no pictures, allowed: 'text'")
 
 
 def _model(silo: SiloSettings, offer: Offer) -> ModelSettings:
     """The silo's model as the method needs it. Raises BadInput where it cannot be that."""
-    if silo.modality == "joint":
+    if silo.modality == ClientTask.MULTIMODAL_CLASSIFICATION:
         assert offer.joint is not None  # _check
         return joint_model(silo.model, offer.joint.model)
     assert silo.model is not None  # SiloSettings
-    if not offer.unit or silo.modality == "pair":  # a dual encoder's rows have unit length as they are
+    if not offer.unit or silo.modality == ClientTask.RETRIEVAL:  # a dual encoder's rows have unit length as they are
         return silo.model
     model: ModelSettings = validate(ModelSettings, {**silo.model.model_dump(), "unit": True}, "model")
     return model

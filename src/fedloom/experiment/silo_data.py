@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from fedloom.config import DataSettings
 from fedloom.config.silo import SiloData, SiloSettings
-from fedloom.data.containers import ClientData, ClientTask, FederatedDataset, ImageSet, Labels, TextSet
-from fedloom.data.joint import Modality, MultimodalSamples, Part
+from fedloom.data.containers import ClientData, FederatedDataset, ImageSet, Labels, TextSet
+from fedloom.data.joint import MultimodalSamples, Part
 from fedloom.data.names import alike
 from fedloom.data.notes import data_notes, lines
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.data.registry import DATASETS, PAIR_SETS, load_dataset, load_pairs, loader_of, options_of
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput, nearest, unknown
 from fedloom.experiment.datasets import split_scene
 
@@ -95,14 +96,14 @@ def _read(
         scene = load_dataset(data.name, data.root, **options)
         _tell(data_notes(scene), where)
         return scene
-    if modality != "pair":
+    if modality != ClientTask.RETRIEVAL:
         raise BadInput(f"{where}: pictures with captions, for modality: pair; this silo has {_many(modality)}")
     pairs = load_pairs(data.name, data.root, **options)
     _tell(lines(pairs.notes), where)
     parts = pairs.parts
-    train: dict[ClientTask, ClientData] = {"pair": parts["train"]} if "train" in parts else {}
+    train: dict[ClientTask, ClientData] = {ClientTask.RETRIEVAL: parts["train"]} if "train" in parts else {}
     held_out = parts.get("test") or parts.get("val")
-    return FederatedDataset(data.name, (), train, {"pair": held_out} if held_out is not None else {})
+    return FederatedDataset(data.name, (), train, {ClientTask.RETRIEVAL: held_out} if held_out is not None else {})
 
 
 def _tell(told: Sequence[str], where: str) -> None:
@@ -112,14 +113,14 @@ def _tell(told: Sequence[str], where: str) -> None:
 
 
 def _many(modality: ClientTask) -> str:
-    return "joint samples" if modality == "joint" else f"{modality}s"
+    return "joint samples" if modality == ClientTask.MULTIMODAL_CLASSIFICATION else f"{modality}s"
 
 
 def _hint(data: SiloData, modality: ClientTask) -> str:
     """What to do about pairs, or joint samples, that are not there."""
-    if modality == "joint":
+    if modality == ClientTask.MULTIMODAL_CLASSIFICATION:
         return f"; data sets of joint samples: {', '.join(joint_sets())}"
-    if modality != "pair":
+    if modality != ClientTask.RETRIEVAL:
         return ""
     if data.name == "flora":
         return "; set data.options.pairs to their number"
@@ -130,7 +131,7 @@ def _hint(data: SiloData, modality: ClientTask) -> str:
 
 def joint_sets() -> list[str]:
     """The data sets of joint samples."""
-    return [name for name, info in DATASETS.items() if "joint" in info.modalities]
+    return [name for name, info in DATASETS.items() if ClientTask.MULTIMODAL_CLASSIFICATION in info.modalities]
 
 
 def _held_kinds(
@@ -160,8 +161,8 @@ def _held_kinds(
 
 def _check_sounds(samples: MultimodalSamples, data: SiloData, sounds: tuple[int, int] | None, where: str) -> None:
     """Raises BadInput where the silo's spectrograms have another shape than the run's."""
-    part = samples.parts.get("audio")
-    if sounds is None or "audio" not in samples.owned or not isinstance(part, np.ndarray):
+    part = samples.parts.get(Modality.AUDIO)
+    if sounds is None or Modality.AUDIO not in samples.owned or not isinstance(part, np.ndarray):
         return
     if part.shape[1:] != sounds:
         found = [option for option in _SHAPING if option in options_of(DATASETS[data.name])]
@@ -236,9 +237,9 @@ def _as_offered(samples: ClientData, new: Labels, side: int) -> ClientData:
     """The samples under their new labels, pictures and frames at that side."""
     if isinstance(samples, MultimodalSamples):
         parts: dict[Modality, Part] = dict(samples.parts)
-        if isinstance(frames := parts.get("image"), np.ndarray):
+        if isinstance(frames := parts.get(Modality.IMAGE), np.ndarray):
             resized = _resized(frames.reshape(-1, *frames.shape[2:]), side)
-            parts["image"] = resized.reshape(*frames.shape[:2], *resized.shape[1:])
+            parts[Modality.IMAGE] = resized.reshape(*frames.shape[:2], *resized.shape[1:])
         return MultimodalSamples(parts, new[samples.labels], samples.present, samples.ids)
     if isinstance(samples, ImageTextPairs):
         return ImageTextPairs(_resized(samples.images, side), samples.captions, samples.owner)

@@ -12,8 +12,8 @@ from fedloom import __version__
 from fedloom.config import ClientsSettings, Config
 from fedloom.config.models import DUAL_ARCHS, JOINT_ARCHS, Frozen, ModelSettings
 from fedloom.config.trees import validate
-from fedloom.data.containers import ClientTask
-from fedloom.data.joint import Modality, MultimodalSamples
+from fedloom.data.joint import MultimodalSamples
+from fedloom.data.tasks import SINGLE_MODALITY, ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.server_models import server_settings
@@ -88,13 +88,13 @@ class Offer(Frozen):
 
     def names_of(self, modality: ClientTask) -> tuple[str, ...]:
         """The class names of a modality; pairs have none."""
-        if modality == "pair":
+        if modality == ClientTask.RETRIEVAL:
             return ()
-        return (modality == "text" and self.text_class_names) or self.class_names
+        return (modality == ClientTask.TEXT_CLASSIFICATION and self.text_class_names) or self.class_names
 
     def streams_of(self, modality: ClientTask) -> tuple[Modality, ...]:
         """The two kinds of data of joint samples; of another modality none."""
-        return self.joint.streams if modality == "joint" and self.joint is not None else ()
+        return self.joint.streams if modality == ClientTask.MULTIMODAL_CLASSIFICATION and self.joint is not None else ()
 
 
 def make_offer(
@@ -155,9 +155,9 @@ def check_part(method: str, modality: ClientTask) -> None:
     from fedloom.methods.base import load_method
 
     kind, _ = load_method(method)
-    if modality == "joint":
+    if modality == ClientTask.MULTIMODAL_CLASSIFICATION:
         lacking = "" if kind.joint else "has no part for joint clients"
-    elif modality == "pair" and not kind.pairs:
+    elif modality == ClientTask.RETRIEVAL and not kind.pairs:
         lacking = "has no part for clients of pairs"
     else:
         lacking = "" if kind.single else "is for joint clients only"
@@ -175,7 +175,7 @@ def server_models(config: Config) -> dict[ClientTask, ModelSettings]:
 
     if not load_method(config.method)[0].sends_models:
         return {}
-    kinds: tuple[ClientTask, ...] = ("image", "text")
+    kinds: tuple[ClientTask, ...] = SINGLE_MODALITY
     found = {m: server_settings(config, m) for m in kinds}
     for m, learner in found.items():
         if learner.pretrained:
@@ -195,11 +195,11 @@ def joint_offer(config: Config) -> JointOffer | None:
     """
     if not config.clients.joint:
         return None
-    scene, model = cached_dataset(config.data), config.clients.learners("joint")[0]
+    scene, model = cached_dataset(config.data), config.clients.learners(ClientTask.MULTIMODAL_CLASSIFICATION)[0]
     like = next((s for s in (*scene.train.values(), *scene.test.values()) if isinstance(s, MultimodalSamples)), None)
     if like is None:
         raise BadInput(f"data.name = {scene.name!r} has no joint samples, and there are joint clients")
-    audio = like.parts.get("audio")
+    audio = like.parts.get(Modality.AUDIO)
     return JointOffer(
         model=model.model_copy(update={"pretrained": at_the_silo(model.arch, model.pretrained)}),
         streams=like.kinds,

@@ -31,10 +31,10 @@ DTYPES = (
     *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
     *("float16", "float32", "float64"),
 )
-Modality = Literal["tensor", "tensors", "text", "texts", "int", "float", "flag"]
+FieldKind = Literal["tensor", "tensors", "text", "texts", "int", "float", "flag"]
 Array = NDArray[Any]
 
-_PLAIN: dict[Any, Modality] = {
+_PLAIN: dict[Any, FieldKind] = {
     str: "text",
     int: "int",
     float: "float",
@@ -93,7 +93,7 @@ class Field:
     """One declared field of a message class; `spec` is None for strings and numbers."""
 
     name: str
-    kind: Modality
+    kind: FieldKind
     optional: bool
     spec: Tensor | Tensors | None = None
 
@@ -102,7 +102,7 @@ class Field:
         return f"{text} or None" if self.optional else text
 
 
-_NAMES: dict[Modality, str] = {
+_NAMES: dict[FieldKind, str] = {
     "tensor": "an array",
     "tensors": "arrays by name",
     "text": "str",
@@ -186,7 +186,7 @@ def _field(owner: str, field: dataclasses.Field[Any], hint: Any) -> Field:
         spec = next((e for e in extras if isinstance(e, Tensor | Tensors)), None)
     origin = typing.get_origin(hint) or hint
     is_class = isinstance(origin, type)
-    kind: Modality | None = None
+    kind: FieldKind | None = None
     if isinstance(spec, Tensor) and is_class and issubclass(origin, np.ndarray):
         kind = "tensor"
     elif isinstance(spec, Tensors) and is_class and issubclass(origin, Mapping):

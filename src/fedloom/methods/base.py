@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fedloom.config import ClientsSettings
 from fedloom.config.models import Frozen
-from fedloom.data.containers import ClientTask
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import FedloomError, unknown
 from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract
@@ -173,7 +173,7 @@ class Server:
     def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Take up `state()` again."""
 
-    def embed(self, modality: ClientTask, samples: Any) -> Tensor | None:
+    def embed(self, modality: Modality, samples: Any) -> Tensor | None:
         """Representations (N, D) by a model of the server's own, which is then scored by retrieval; None: it has none.
 
         samples: pictures uint8 (N, H, W, 3) or N texts, as `modality` says.

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedloom.config.base import Precision
-from fedloom.data.containers import ClientTask, ImageSet, Samples
+from fedloom.data.containers import ImageSet, Samples
+from fedloom.data.tasks import ClientTask
 from fedloom.functional.augment import drop_tokens, shift_flip
 from fedloom.models.clients.client_model import towers
 from fedloom.models.clients.text import tokenize

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.data.containers import ClientTask
+from fedloom.data.tasks import SINGLE_MODALITY, ClientTask
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
@@ -63,7 +63,6 @@ from fedloom.models.fit import adamw, fit, index_batches, load_arrays, part_of, 
 from fedloom.seeding import global_torch_stream
 
 Array = NDArray[Any]
-CLIENT_TASKS: tuple[ClientTask, ...] = ("image", "text")
 
 
 class CreamFLSettings(SharedSettings):
@@ -129,7 +128,7 @@ class CreamFLClient(SharedClient):
         """G of both modalities, and the model's own words of before."""
         assert self.said is not None
         found = {"said": self.said[kept]}
-        for m in CLIENT_TASKS:
+        for m in SINGLE_MODALITY:
             given = getattr(message, m)
             if given is not None:
                 found["own" if m == self.context.modality else "other"] = torch.from_numpy(given)
@@ -178,7 +177,7 @@ class CreamFLServer(SharedServer):
         if settings.shared == "public":
             if tools.learners is None:
                 raise BadInput("CreamFL on a public set needs encoders on the server, and this run has none")
-            self.models = {m: tools.learners(m) for m in CLIENT_TASKS}
+            self.models = {m: tools.learners(m) for m in SINGLE_MODALITY}
             both = [p for site in self.models.values() for p in site.learner.parameters()]
             self.optimizer = adamw(both, settings.server_rate)
 
@@ -186,7 +185,10 @@ class CreamFLServer(SharedServer):
         """Global representations; labels by unweighted majority."""
         if not len(opinions.representations):
             return Aggregate(torch.full((len(samples),), -1), {})
-        inputs = {m: site.inputs(samples.images if m == "image" else samples.texts) for m, site in self.models.items()}
+        inputs = {
+            m: site.inputs(samples.images if m == ClientTask.IMAGE_CLASSIFICATION else samples.texts)
+            for m, site in self.models.items()
+        }
         anchors = (
             {m: site.look(inputs[m])[0] for m, site in self.models.items()} if self.models else self._means(opinions)
         )
@@ -197,11 +199,11 @@ class CreamFLServer(SharedServer):
             anchors = {m: site.look(inputs[m])[0] for m, site in self.models.items()}
         spoken = anchors if self.models else targets
         kept = opinions.present.any(0)
-        lesson = CreamFLGlobals(kept.numpy(), **{m: spoken[m][kept].numpy() for m in CLIENT_TASKS if m in spoken})
+        lesson = CreamFLGlobals(kept.numpy(), **{m: spoken[m][kept].numpy() for m in SINGLE_MODALITY if m in spoken})
         return Aggregate(
             majority(opinions, len(self.context.class_names), samples.labels),
             dict.fromkeys(answered(opinions), lesson),
-            torch.stack([targets[m] for m in CLIENT_TASKS if m in targets]).mean(0),
+            torch.stack([targets[m] for m in SINGLE_MODALITY if m in targets]).mean(0),
             losses,
         )
 
@@ -211,7 +213,7 @@ class CreamFLServer(SharedServer):
     def _means(self, opinions: ClientOutputs) -> dict[ClientTask, Tensor]:
         """What the clients of each modality say on average."""
         found = {}
-        for m in CLIENT_TASKS:
+        for m in SINGLE_MODALITY:
             if own := self._of(opinions, m):
                 found[m] = mean_over(opinions.representations[own], opinions.present[own])
         return found
@@ -219,7 +221,7 @@ class CreamFLServer(SharedServer):
     def _aggregate(self, opinions: ClientOutputs, anchors: Mapping[ClientTask, Tensor]) -> dict[ClientTask, Tensor]:
         """sum alpha_k z_k per modality; alpha: softmax over its clients of the log-softmax at the own sample."""
         found = {}
-        for m, other in zip(CLIENT_TASKS, reversed(CLIENT_TASKS), strict=True):
+        for m, other in zip(SINGLE_MODALITY, reversed(SINGLE_MODALITY), strict=True):
             if not (own := self._of(opinions, m)):
                 continue
             z, here = opinions.representations[own], opinions.present[own]
@@ -244,7 +246,9 @@ class CreamFLServer(SharedServer):
         def loss(index: NDArray[np.int64]) -> Tensor:
             i = torch.from_numpy(index)
             z = {m: site.learner.encode(**rows(inputs[m], i)) for m, site in sites.items()}  # type: ignore[operator]
-            total = symmetric_infonce(z["image"], z["text"], s.server_temperature)
+            total = symmetric_infonce(
+                z[ClientTask.IMAGE_CLASSIFICATION], z[ClientTask.TEXT_CLASSIFICATION], s.server_temperature
+            )
             for m, target in targets.items():
                 if kept[i].any():
                     total = total + s.server_weight * F.mse_loss(z[m][kept[i]], target[i][kept[i]])

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.data.containers import ClientTask
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.federation.messages import Tensors
@@ -62,6 +62,7 @@ from fedloom.methods.retrieval_round import (
     RetrievalSettings,
     Views,
     kinds_of,
+    partner,
 )
 from fedloom.models.discriminator import Discriminator
 from fedloom.models.fit import fit, index_batches, load_arrays, part_of, state_arrays
@@ -136,8 +137,8 @@ class FedAFDClient(RetrievalClient):
         self.told_apart = 0.5  # discriminators' accuracy in their last round
         self.encoders: dict[str, Array] = {}  # the server's, as `weights_of`, names begin with the kind
         self.version = 0
-        self.foreign: dict[ClientTask, ClientContext] = {}
-        self.prepared: dict[tuple[ClientTask, str], Inputs] = {}  # own samples as the server's models read them
+        self.foreign: dict[Modality, ClientContext] = {}
+        self.prepared: dict[tuple[Modality, str], Inputs] = {}  # own samples as the server's models read them
         if s.gff:
             self._join_fusion()
 
@@ -164,7 +165,7 @@ class FedAFDClient(RetrievalClient):
 
     # ---------------------------------------------------------------- bi-level adversarial alignment, on public data
 
-    def _align(self, lesson: FedAFDTargets, bank: Mapping[ClientTask, Tensor], round: int, turn: int) -> None:
+    def _align(self, lesson: FedAFDTargets, bank: Mapping[Modality, Tensor], round: int, turn: int) -> None:
         """Discriminators' step, then the encoder's against them; both on the same public batch."""
         s = self.settings
         steps = _part(s.shared_steps, turn, s.local_epochs)
@@ -174,7 +175,7 @@ class FedAFDClient(RetrievalClient):
         turned = reversal_coefficient(lesson.progress)
         accuracies: list[float] = []
 
-        def loss(z: Mapping[ClientTask, Tensor], i: Tensor) -> Tensor:
+        def loss(z: Mapping[Modality, Tensor], i: Tensor) -> Tensor:
             accuracies.append(self._accuracy(bank, z, i))
             if s.adversary == "grl":
                 self._land()
@@ -186,18 +187,18 @@ class FedAFDClient(RetrievalClient):
         self._land()
         self._remember_accuracy(accuracies, round)
 
-    def _discriminate_only(self, bank: Mapping[ClientTask, Tensor], steps: int, round: int, turn: int) -> None:
+    def _discriminate_only(self, bank: Mapping[Modality, Tensor], steps: int, round: int, turn: int) -> None:
         """A pass in which the encoder is left alone, so that discriminators do not get further ahead."""
         spoken, accuracies = self.spoken(), []
         rng = self.context.rng(round, turn, "public", "batches")
-        for index in index_batches(len(bank["image"]), self.context.batch, steps, rng):
+        for index in index_batches(len(bank[Modality.IMAGE]), self.context.batch, steps, rng):
             i = torch.from_numpy(index)
             z = {m: x[i] for m, x in spoken.items()}
             accuracies.append(self._accuracy(bank, z, i))
             self._step(bank, z, i, round)
         self._remember_accuracy(accuracies, round)
 
-    def _step(self, bank: Mapping[ClientTask, Tensor], z: Mapping[ClientTask, Tensor], i: Tensor, round: int) -> None:
+    def _step(self, bank: Mapping[Modality, Tensor], z: Mapping[Modality, Tensor], i: Tensor, round: int) -> None:
         """One Adam step of the discriminators on representations without gradient."""
         name = f"discriminators of {self.context.name}, round {round}"
         fit(self.adversary, [i], lambda i: self.settings.beta * self._apart(bank, z, i), clip=None, name=name)
@@ -214,17 +215,17 @@ class FedAFDClient(RetrievalClient):
             self.told_apart = float(np.mean(accuracies))
             log.info("%s, round %d: discriminators right in %.3f", self.context.name, round, self.told_apart)
 
-    def _apart(self, bank: Mapping[ClientTask, Tensor], z: Mapping[ClientTask, Tensor], i: Tensor) -> Tensor:
+    def _apart(self, bank: Mapping[Modality, Tensor], z: Mapping[Modality, Tensor], i: Tensor) -> Tensor:
         """L_in + L_cr of the discriminators: global of the own kind, and of the other, against local."""
         mode: Any = "minimax" if self.settings.adversary == "minimax" else "nonsat"
         legacy = self.settings.legacy_double_sigmoid
         terms = []
         for m, x in z.items():
-            for d, kind in ((self.inner, m), (self.cross, _other(m))):
+            for d, kind in ((self.inner, m), (self.cross, partner(m))):
                 terms.append(discriminator_loss(d(bank[kind][i]), d(x), mode, legacy))
         return torch.stack(terms).sum()
 
-    def _against(self, z: Mapping[ClientTask, Tensor]) -> Tensor:
+    def _against(self, z: Mapping[Modality, Tensor]) -> Tensor:
         """L_adv of the encoder; both discriminators are held."""
         mode: Any = "minimax" if self.settings.adversary == "minimax" else "nonsat"
         legacy = self.settings.legacy_double_sigmoid
@@ -233,26 +234,26 @@ class FedAFDClient(RetrievalClient):
         ).sum()
 
     @torch.no_grad()
-    def _accuracy(self, bank: Mapping[ClientTask, Tensor], z: Mapping[ClientTask, Tensor], i: Tensor) -> float:
+    def _accuracy(self, bank: Mapping[Modality, Tensor], z: Mapping[Modality, Tensor], i: Tensor) -> float:
         each = [
             discriminator_accuracy(d(bank[kind][i]), d(x))
             for m, x in z.items()
-            for d, kind in ((self.inner, m), (self.cross, _other(m)))
+            for d, kind in ((self.inner, m), (self.cross, partner(m)))
         ]
         return float(np.mean(each))
 
     # ------------------------------------------------------------- granularity-aware feature fusion, on private data
 
-    def _task_loss(self, views: Inputs, i: Tensor, g: Mapping[ClientTask, Tensor]) -> Tensor:
+    def _task_loss(self, views: Inputs, i: Tensor, g: Mapping[Modality, Tensor]) -> Tensor:
         """The own task on x~: cross-entropy with spread classes, or matching."""
         site, learner = self.context, cast(Any, self.context.learner)
         if isinstance(site, RetrievalContext):
-            at = {"image": site.private["picture"][i], "text": i}
+            at = {Modality.IMAGE: site.private["picture"][i], Modality.TEXT: i}
             x = {m: learner.encode(**of_kind(views, m)) for m in MODALITIES}
             fused = {m: self._fuse(x[m], g[m][at[m]] if g else None) for m in MODALITIES}
-            return site.match(fused["image"], fused["text"])
+            return site.match(fused[Modality.IMAGE], fused[Modality.TEXT])
         z = learner.encode(**views)
-        logits = learner.classify(self._fuse(z, g[site.modality][i] if g else None))
+        logits = learner.classify(self._fuse(z, g[Modality(site.modality)][i] if g else None))
         return F.cross_entropy(logits, site.private_labels[i]) + class_spread(learner.head.weight, self.settings.spread)
 
     def _fuse(self, x: Tensor, g: Tensor | None) -> Tensor:
@@ -269,7 +270,7 @@ class FedAFDClient(RetrievalClient):
         with torch.no_grad():
             return self._fuse(x, torch.cat([g[m] for m in kinds_of(self.context.modality)]))
 
-    def _foreign_views(self, part: str) -> dict[ClientTask, Tensor]:
+    def _foreign_views(self, part: str) -> dict[Modality, Tensor]:
         """g: what the server's encoders make of the site's own samples of that part; nothing before they came."""
         if not self.encoders:
             return {}
@@ -277,17 +278,17 @@ class FedAFDClient(RetrievalClient):
         for m in kinds_of(self.context.modality):
             server = self._server_like(m)
             if (m, part) not in self.prepared:
-                given = getattr(samples, "images" if m == "image" else "captions", samples)
+                given = getattr(samples, "images" if m == Modality.IMAGE else "captions", samples)
                 self.prepared[m, part] = server.stored(given)
             found[m] = unit(server.encode(self.prepared[m, part]))
         return found
 
-    def _server_like(self, m: ClientTask) -> ClientContext:
+    def _server_like(self, m: Modality) -> ClientContext:
         """The server's encoder as it is held here. Raises ValueError where this site does not know its shape."""
         if m not in self.foreign:
             if self.context.server is None:
                 raise ValueError(f"{self.context.name} does not know the server's {m} model")
-            self.foreign[m] = self.context.server(m)
+            self.foreign[m] = self.context.server(ClientTask(m))
             put_into(self.foreign[m].learner, part_of(self.encoders, f"{m}."))
         return self.foreign[m]
 
@@ -338,10 +339,6 @@ class FedAFDClient(RetrievalClient):
         return ("inner", self.inner), ("cross", self.cross), ("fusion", self.fusion)
 
 
-def _other(m: ClientTask) -> ClientTask:
-    return "text" if m == "image" else "image"
-
-
 def _part(steps: int, turn: int, turns: int) -> int:
     """Steps of one turn: all turns together take `steps`."""
     return steps * (turn + 1) // turns - steps * turn // turns
@@ -361,19 +358,19 @@ class FedAFDServer(RetrievalServer):
         self.progress = 0.0
         self.receivers: dict[str, int] = {}  # client -> version of the encoders that it holds
 
-    def exchange(self, t: int, federation: Federation, bank: Mapping[ClientTask, Tensor]) -> dict[str, Views]:
+    def exchange(self, t: int, federation: Federation, bank: Mapping[Modality, Tensor]) -> dict[str, Views]:
         """With a new version of the encoders; who does not answer is sent them whole next time."""
         if self.settings.gff:
             for m, site in self._each():
                 self.deliveries[m].advance(weights_of(site.learner))
         self.progress = (t - 1) / max(1, self.context.rounds)
         views = super().exchange(t, federation, bank)
-        self.receivers = dict.fromkeys(views, self.deliveries["image"].version)
+        self.receivers = dict.fromkeys(views, self.deliveries[Modality.IMAGE].version)
         return views
 
-    def lesson(self, client: str, modality: str, bank: Mapping[ClientTask, Tensor]) -> FedAFDTargets:
+    def lesson(self, client: str, modality: str, bank: Mapping[Modality, Tensor]) -> FedAFDTargets:
         """I_g and T_g (both: D_cr compares with the other kind), and encoders of the client's own kinds."""
-        images, texts = bank["image"].numpy(), bank["text"].numpy()
+        images, texts = bank[Modality.IMAGE].numpy(), bank[Modality.TEXT].numpy()
         if not self.settings.gff:
             return FedAFDTargets(self.name, images, texts, progress=self.progress)
         arrays: dict[str, Array] = {}
@@ -383,7 +380,7 @@ class FedAFDServer(RetrievalServer):
         return FedAFDTargets(self.name, images, texts, arrays, parcel.base, parcel.version, self.progress)
 
     def ensemble(
-        self, m: ClientTask, z: Tensor, present: Tensor, bank: Mapping[ClientTask, Tensor]
+        self, m: Modality, z: Tensor, present: Tensor, bank: Mapping[Modality, Tensor]
     ) -> tuple[Tensor, float | None]:
         """I_agg: clients weighed by how well they pick the sample out among all, against the server's own kind."""
         if not self.settings.sed:

@@ -27,6 +27,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fedloom.config.models import Frozen
+from fedloom.data.tasks import ClientTask
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods.base import Client, Info, Method, Server, ServerContext
@@ -174,7 +175,7 @@ class FedAvgServer(Server):
         updates: dict[str, FedAvgUpdate] = {r.client: r.message for r in replies if r.ok and r.message.samples > 0}
         fresh: dict[str, dict[str, FedAvgUpdate]] = {}
         for client in sorted(updates):
-            joint = federation.modality(client) == "joint"
+            joint = federation.modality(client) == ClientTask.MULTIMODAL_CLASSIFICATION
             kind = JOINT if joint else known_by(updates[client].parameters)
             fresh.setdefault(kind, {})[client] = updates[client]
             self.members[client] = kind
@@ -205,7 +206,7 @@ class FedAvgServer(Server):
 
     def message(self, client: str, modality: str) -> FedAvgAverage | Empty:
         """What a client is sent: the parameters that it is known to have; a joint one that is new gets all."""
-        group = self.members.get(client, JOINT if modality == "joint" else "")
+        group = self.members.get(client, JOINT if modality == ClientTask.MULTIMODAL_CLASSIFICATION else "")
         if group not in self.groups:
             return Empty()
         known = self.groups[group]
@@ -215,10 +216,10 @@ class FedAvgServer(Server):
 
     def shared_model(self) -> ClientContext | None:
         """The joint clients' average; before the first round the weights that they all start from."""
-        if "joint" not in self.context.modalities or self.context.learners is None:
+        if ClientTask.MULTIMODAL_CLASSIFICATION not in self.context.modalities or self.context.learners is None:
             return None
         if self._model is None:
-            self._model = self.context.learners("joint")
+            self._model = self.context.learners(ClientTask.MULTIMODAL_CLASSIFICATION)
             self._model.attach(self.wrap_model)
         given = {k: torch.from_numpy(np.array(v)) for k, v in self.groups.get(JOINT, {}).items()}
         self._model.learner.load_state_dict(given, strict=False)

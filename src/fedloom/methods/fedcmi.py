@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedloom.data.joint import Modality
+from fedloom.data.tasks import Modality
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.functional.infiltration import (
     class_means,

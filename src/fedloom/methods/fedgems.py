@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.data.containers import ClientTask
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
@@ -115,7 +115,7 @@ class FedGEMSServer(SharedServer):
         lessons: dict[str, FedGEMSTargets] = {}
         taught = []
         for m, site in self.models.items():
-            inputs = site.inputs(samples.images if m == "image" else samples.texts)
+            inputs = site.inputs(samples.images if m == ClientTask.IMAGE_CLASSIFICATION else samples.texts)
             own = _scores(site, inputs)
             right = own.argmax(1) == labels
             stored = self.stored.get(m, torch.full_like(own, torch.nan))
@@ -146,7 +146,7 @@ class FedGEMSServer(SharedServer):
         """Only about samples that the model of the clients' modality gets wrong and has no stored scores of."""
         labels, masks = torch.from_numpy(samples.labels), {}
         for m, site in self.models.items():
-            own = _scores(site, site.inputs(samples.images if m == "image" else samples.texts))
+            own = _scores(site, site.inputs(samples.images if m == ClientTask.IMAGE_CLASSIFICATION else samples.texts))
             has = torch.isfinite(self.stored[m]).all(1) if m in self.stored else torch.zeros(len(labels)).bool()
             masks[str(m)] = ((own.argmax(1) != labels) & ~has).numpy()
         replies = self.question(federation, samples, masks)

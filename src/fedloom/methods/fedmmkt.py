@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedloom.data.tasks import ClientTask
 from fedloom.federation.base import Federation
 from fedloom.functional.attention import LearnedCrossAttention, train_cross_attention
 from fedloom.functional.augment import drop_tokens, simclr_views
@@ -90,7 +91,7 @@ class FedMMKTClient(Client):
     def _augment(self, probe: Inputs, seed: int) -> Inputs:
         """SimCLR views of pictures, token dropout on texts (eq. 33), from the seed that the server sent."""
         draws = torch.Generator().manual_seed(seed)
-        if self.context.modality == "image":
+        if self.context.modality == ClientTask.IMAGE_CLASSIFICATION:
             return {"pixel_values": simclr_views(probe["pixel_values"], draws)}
         ids = drop_tokens(probe["input_ids"], probe["attention_mask"], 0.15, draws, self.context.tokenizer.unk_token_id)
         return {"input_ids": ids, "attention_mask": probe["attention_mask"]}
@@ -172,12 +173,17 @@ class FedMMKTServer(Server):
             drawn = self._draw_classes(t)
             images = tools.generator.synthesize([tools.prompts[c] for c in drawn], tools.draws(t, "synthesis"))
             captions = (
-                tools.captioner.caption(images) if federation.clients_of("text") or s.train_text != "prompt" else ()
+                tools.captioner.caption(images)
+                if federation.clients_of(ClientTask.TEXT_CLASSIFICATION) or s.train_text != "prompt"
+                else ()
             )
 
         with clock("inference"):  # M1, C1, M2
             seed = int(tools.rng(t, "views").integers(2**31))
-            probes = {"image": FedMMKTPictures(images, seed), "text": FedMMKTCaptions(tuple(captions), seed)}
+            probes: dict[str, object] = {
+                ClientTask.IMAGE_CLASSIFICATION: FedMMKTPictures(images, seed),
+                ClientTask.TEXT_CLASSIFICATION: FedMMKTCaptions(tuple(captions), seed),
+            }
             messages = {k: probes[federation.modality(k)] for k in federation.clients}
             replies = [r for r in federation.ask("infer", messages, timeout=tools.timeout, quorum=tools.quorum) if r.ok]
             replies.sort(key=lambda r: r.client)  # neither order of arrival nor of listing may matter
@@ -243,7 +249,7 @@ class FedMMKTServer(Server):
             return None
         z = o.representations[:, kept]  # (K, M, D)
         contrast: dict[str, Any] = {"temperature": s.contrast_temperature, "include_self": s.include_self}
-        images = torch.tensor([m == "image" for m in o.modalities])
+        images = torch.tensor([m == ClientTask.IMAGE_CLASSIFICATION for m in o.modalities])
         if s.variant == "u" or images.all() or not images.any():
             views = o.augmented[:, kept] if o.augmented is not None else z
             return fuse_views(z, views, present=present, **contrast).representation
@@ -295,8 +301,8 @@ class FedMMKTServer(Server):
         count = round_bytes(
             name,
             samples=samples,
-            image_clients=len(federation.clients_of("image")),
-            text_clients=len(federation.clients_of("text")),
+            image_clients=len(federation.clients_of(ClientTask.IMAGE_CLASSIFICATION)),
+            text_clients=len(federation.clients_of(ClientTask.TEXT_CLASSIFICATION)),
             classes=len(self.context.class_names),
             width=self.context.width,
             image_bytes=3 * self.context.generator.size**2,

@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from fedloom.data.tasks import ClientTask
 from fedloom.federation.messages import Empty
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
@@ -112,7 +113,7 @@ class FedMSplitServer(fedavg.FedAvgServer):
         """The weights that all joint clients start from, of what is trained."""
         if self._start is None:
             assert self.context.learners is not None  # METHOD.uses
-            learner = self.context.learners("joint").learner
+            learner = self.context.learners(ClientTask.MULTIMODAL_CLASSIFICATION).learner
             named = learner.named_parameters()
             self._start = {n: p.detach().cpu().numpy().copy() for n, p in named if p.requires_grad}
         return self._start

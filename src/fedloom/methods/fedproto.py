@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from fedloom.data.tasks import ClientTask
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
@@ -132,7 +133,7 @@ class FedProtoClient(fedavg.FedAvgClient):
 
     def _look(self, inputs: Inputs) -> tuple[dict[str, tuple[Tensor, Tensor]], Tensor]:
         """Representations (B, d) of each kind and which samples have it (B,); logits (B, C)."""
-        if self.context.modality == "joint":
+        if self.context.modality == ClientTask.MULTIMODAL_CLASSIFICATION:
             learner, present = cast(MultimodalClassifier, self.context.learner), inputs["present"]
             h = learner.features(**inputs)
             seen = {_joint(kind): (h[kind], present[:, i]) for i, kind in enumerate(learner.kinds)}
@@ -191,7 +192,7 @@ class FedProtoServer(fedavg.FedAvgServer):
         """The prototypes of the kinds that the client has; a joint one that is new gets both kinds'."""
         average = super().message(client, modality)
         joint = [k for k in self.prototypes if k.startswith(_joint(""))]
-        kinds = self.kinds.get(client, joint if modality == "joint" else [modality])
+        kinds = self.kinds.get(client, joint if modality == ClientTask.MULTIMODAL_CLASSIFICATION else [modality])
         known = {k: self.prototypes[k] for k in kinds if k in self.prototypes}
         if isinstance(average, Empty) and not known:
             return average

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedloom.data.joint import Modality, MultimodalSamples
+from fedloom.data.joint import MultimodalSamples
+from fedloom.data.tasks import Modality
 from fedloom.functional.augment import drop_tokens, shift_flip
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.models.clients.text import tokenize
@@ -47,7 +48,7 @@ class MultimodalContext(ClientContext):
             if isinstance(part, tuple):
                 found |= tokenize(self.tokenizer, part)
             else:
-                name = "spectrogram" if kind == "audio" else "frames"
+                name = "spectrogram" if kind == Modality.AUDIO else "frames"
                 found[name] = torch.from_numpy(np.array(part))
         return found
 

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.data.joint import Modality
+from fedloom.data.tasks import Modality
 from fedloom.federation.messages import Empty
 from fedloom.functional.infiltration import confidence
 from fedloom.methods import fedavg

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.data.containers import ClientTask
+from fedloom.data.tasks import Modality
 from fedloom.federation.base import Federation
 from fedloom.functional.contrast import contrast_weights
 from fedloom.functional.ensemble import grouped
@@ -48,6 +48,7 @@ from fedloom.methods.retrieval_round import (
     RetrievalServer,
     RetrievalSettings,
     Views,
+    partner,
 )
 
 Array = NDArray[Any]
@@ -82,7 +83,7 @@ class _Client(RetrievalClient):
         targets = {m: torch.from_numpy(z) for m in MODALITIES if (z := getattr(message, m)) is not None}
         rng, draws = site.rng(round, "beside"), site.draws(round, "beside", "views")
 
-        def objective(z: Mapping[ClientTask, Tensor], i: Tensor) -> Tensor:
+        def objective(z: Mapping[Modality, Tensor], i: Tensor) -> Tensor:
             own = torch.from_numpy(rng.integers(0, len(site.private_labels), len(i)))
             task = site.task_loss(site.views(rows(site.private, own), draws), own)
             return task + self.shared_loss(z, i, targets)
@@ -90,7 +91,7 @@ class _Client(RetrievalClient):
         self.on_public(s.shared_steps, objective, round)
         return loss
 
-    def shared_loss(self, z: Mapping[ClientTask, Tensor], i: Tensor, targets: Mapping[ClientTask, Tensor]) -> Tensor:
+    def shared_loss(self, z: Mapping[Modality, Tensor], i: Tensor, targets: Mapping[Modality, Tensor]) -> Tensor:
         """Of unit representations z (B, D) of public samples i."""
         raise NotImplementedError
 
@@ -100,7 +101,7 @@ class DistilledClient(_Client):
 
     settings: RetrievalBaselineSettings
 
-    def shared_loss(self, z: Mapping[ClientTask, Tensor], i: Tensor, targets: Mapping[ClientTask, Tensor]) -> Tensor:
+    def shared_loss(self, z: Mapping[Modality, Tensor], i: Tensor, targets: Mapping[Modality, Tensor]) -> Tensor:
         """|z - target|^2, mean over the batch, over the client's kinds."""
         terms = []
         for m in (m for m in MODALITIES if m in z and m in targets):
@@ -117,18 +118,18 @@ class ContrastiveClient(_Client):
 
     def __init__(self, site: ClientContext, settings: RetrievalCreamFLSettings) -> None:
         super().__init__(site, settings)
-        self.said: dict[ClientTask, Tensor] = {}
+        self.said: dict[Modality, Tensor] = {}
 
     def study(self, message: GlobalRepresentations, round: int) -> float | None:
         """What it said before is what it said with the weights it had at the round's beginning."""
         self.said = self.spoken()
         return super().study(message, round)
 
-    def shared_loss(self, z: Mapping[ClientTask, Tensor], i: Tensor, targets: Mapping[ClientTask, Tensor]) -> Tensor:
+    def shared_loss(self, z: Mapping[Modality, Tensor], i: Tensor, targets: Mapping[Modality, Tensor]) -> Tensor:
         """0.5 (L_inter + L_intra), mean over the client's kinds."""
         s, terms = self.settings, []
         for m, x in z.items():
-            other = targets["text" if m == "image" else "image"]
+            other = targets[partner(m)]
             terms.append(
                 inter_contrast(x, other, i, s.contrast_temperature)
                 + intra_contrast(x, targets[m][i], self.said[m][i], s.contrast_temperature)
@@ -160,9 +161,9 @@ class RetrievalStandalone(RetrievalServer):
 class _Server(RetrievalServer):
     """Its own representations go down."""
 
-    def lesson(self, client: str, modality: str, bank: Mapping[ClientTask, Tensor]) -> GlobalRepresentations:
+    def lesson(self, client: str, modality: str, bank: Mapping[Modality, Tensor]) -> GlobalRepresentations:
         """Both kinds."""
-        return GlobalRepresentations(self.name, bank["image"].numpy(), bank["text"].numpy())
+        return GlobalRepresentations(self.name, bank[Modality.IMAGE].numpy(), bank[Modality.TEXT].numpy())
 
 
 class RetrievalFedMD(RetrievalServer):
@@ -172,14 +173,14 @@ class RetrievalFedMD(RetrievalServer):
 
     def __init__(self, tools: ServerContext, settings: RetrievalBaselineSettings) -> None:
         super().__init__(tools, settings)
-        self.consensus: dict[ClientTask, Tensor] = {}
+        self.consensus: dict[Modality, Tensor] = {}
 
-    def lesson(self, client: str, modality: str, bank: Mapping[ClientTask, Tensor]) -> GlobalRepresentations:
+    def lesson(self, client: str, modality: str, bank: Mapping[Modality, Tensor]) -> GlobalRepresentations:
         """The mean of each kind; nothing in the first round."""
         return GlobalRepresentations(self.name, **{m: z.numpy() for m, z in self.consensus.items()})
 
     def ensemble(
-        self, m: ClientTask, z: Tensor, present: Tensor, bank: Mapping[ClientTask, Tensor]
+        self, m: Modality, z: Tensor, present: Tensor, bank: Mapping[Modality, Tensor]
     ) -> tuple[Tensor, float | None]:
         """Everybody weighs the same."""
         self.consensus[m], entropy = _weighed(z, present.float())
@@ -203,10 +204,10 @@ class RetrievalFedGEMS(_Server):
     settings: RetrievalBaselineSettings
 
     def ensemble(
-        self, m: ClientTask, z: Tensor, present: Tensor, bank: Mapping[ClientTask, Tensor]
+        self, m: Modality, z: Tensor, present: Tensor, bank: Mapping[Modality, Tensor]
     ) -> tuple[Tensor, float | None]:
         """1 / H over the clients that are right; zero where the server is right itself, or nobody is."""
-        tau, other = self.settings.score_temperature, bank["text" if m == "image" else "image"]
+        tau, other = self.settings.score_temperature, bank[partner(m)]
         facts = score_facts(z, other, tau)
         own = score_facts(bank[m][None], other, tau).right[0]
         weights = facts.right * present / facts.entropy.clamp(min=1e-6)
@@ -219,10 +220,10 @@ class RetrievalFedET(_Server):
     settings: RetrievalBaselineSettings
 
     def ensemble(
-        self, m: ClientTask, z: Tensor, present: Tensor, bank: Mapping[ClientTask, Tensor]
+        self, m: Modality, z: Tensor, present: Tensor, bank: Mapping[Modality, Tensor]
     ) -> tuple[Tensor, float | None]:
         """Weights in proportion to the variance of the scores."""
-        facts = score_facts(z, bank["text" if m == "image" else "image"], 1.0)
+        facts = score_facts(z, bank[partner(m)], 1.0)
         return _weighed(z, facts.variance * present)
 
 
@@ -232,10 +233,10 @@ class RetrievalCreamFL(_Server):
     settings: RetrievalCreamFLSettings
 
     def ensemble(
-        self, m: ClientTask, z: Tensor, present: Tensor, bank: Mapping[ClientTask, Tensor]
+        self, m: Modality, z: Tensor, present: Tensor, bank: Mapping[Modality, Tensor]
     ) -> tuple[Tensor, float | None]:
         """softmax over clients of the log-softmax at the sample's partner."""
-        other = bank["text" if m == "image" else "image"]
+        other = bank[partner(m)]
         weights = contrast_weights(z, other, self.settings.tau, True, present)
         return unit(grouped(z, weights)), float(weight_entropy(weights).mean())
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedloom.data.pairs import ImageTextPairs
+from fedloom.data.tasks import Modality
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.metrics.retrieval import TERMS, Recalls, recalls
 from fedloom.models.clients.text import tokenize
@@ -43,7 +44,7 @@ class RetrievalContext(ClientContext):
 
     def encode(self, inputs: Inputs, batch: int = 256) -> Tensor:
         """Of pictures, of texts, or of both: then pictures first, texts behind them."""
-        kinds = [part for m in ("image", "text") if (part := of_kind(inputs, m))]
+        kinds = [part for m in (Modality.IMAGE, Modality.TEXT) if (part := of_kind(inputs, m))]
         return torch.cat([super(RetrievalContext, self).encode(part, batch) for part in kinds])
 
     def score(self, z: Tensor) -> dict[str, Any]:
@@ -59,7 +60,7 @@ class RetrievalContext(ClientContext):
     def task_loss(self, inputs: Inputs, index: Tensor) -> Tensor:
         """Matching of the batch's pictures and captions, a sample's share (FedAFD's clients of pairs)."""
         learner: Any = self.learner
-        images, texts = (learner.encode(**of_kind(inputs, m)) for m in ("image", "text"))
+        images, texts = (learner.encode(**of_kind(inputs, m)) for m in (Modality.IMAGE, Modality.TEXT))
         return self.match(images, texts)
 
     def match(self, images: Tensor, texts: Tensor) -> Tensor:
@@ -72,9 +73,9 @@ IMAGE_INPUTS = ("pixel_values", "features")
 TEXT_INPUTS = ("input_ids", "attention_mask")
 
 
-def of_kind(inputs: Inputs, modality: str) -> Inputs:
+def of_kind(inputs: Inputs, modality: Modality) -> Inputs:
     """The inputs of that modality alone."""
-    kinds = IMAGE_INPUTS if modality == "image" else TEXT_INPUTS
+    kinds = IMAGE_INPUTS if modality == Modality.IMAGE else TEXT_INPUTS
     return {key: inputs[key] for key in kinds if key in inputs}
 
 

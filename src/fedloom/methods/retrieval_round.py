@@ -28,7 +28,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedloom.config.models import Frozen
-from fedloom.data.containers import ClientTask
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
@@ -45,7 +45,7 @@ from fedloom.models.pictures import from_kept
 from fedloom.seeding import global_torch_stream
 
 Array = NDArray[Any]
-MODALITIES: tuple[ClientTask, ...] = ("image", "text")
+MODALITIES = (Modality.IMAGE, Modality.TEXT)
 log = logging.getLogger(__name__)
 
 
@@ -99,9 +99,14 @@ class GlobalRepresentations:
     text: Annotated[Array, Wire("float32", ("P", "D"))] | None = None
 
 
-def kinds_of(modality: str) -> tuple[ClientTask, ...]:
+def kinds_of(modality: str) -> tuple[Modality, ...]:
     """What a client of that modality has encoders for."""
-    return tuple(m for m in MODALITIES if modality in (m, "pair"))
+    return ClientTask(modality).spec.reads
+
+
+def partner(m: Modality) -> Modality:
+    """The modality of a pair's other part."""
+    return Modality.TEXT if m == Modality.IMAGE else Modality.IMAGE
 
 
 # ---------------------------------------------------------------------------------------------------- the client
@@ -137,7 +142,7 @@ class RetrievalClient(Client):
         """The steps of a round; mean loss of the own task."""
         raise NotImplementedError
 
-    def spoken(self) -> dict[ClientTask, Tensor]:
+    def spoken(self) -> dict[Modality, Tensor]:
         """The raw encoders' unit representations (P, D) of the public set, by kind."""
         return {
             m: unit(torch.nan_to_num(self.context.encode(of_kind(self.public, m))))
@@ -145,7 +150,7 @@ class RetrievalClient(Client):
         }
 
     def on_public(
-        self, steps: int, objective: Callable[[Mapping[ClientTask, Tensor], Tensor], Tensor], *names: object
+        self, steps: int, objective: Callable[[Mapping[Modality, Tensor], Tensor], Tensor], *names: object
     ) -> float | None:
         """`steps` steps on the public set; `objective` gets unit representations (B, D) by kind, and indices (B,)."""
         learner: Any = self.context.learner
@@ -181,10 +186,10 @@ class RetrievalServer(Server):
             raise BadInput("a method on public pairs needs encoders on the server, and this run has none")
         self.pairs = public_samples(tools, settings.public)
         self.name = _name_of(self.pairs)
-        self.models = {m: tools.learners(m) for m in MODALITIES}
+        self.models = {m: tools.learners(ClientTask(m)) for m in MODALITIES}
         self.public = {
-            "image": self.models["image"].stored(self.pairs.images),
-            "text": self.models["text"].inputs(self.pairs.texts),
+            Modality.IMAGE: self.models[Modality.IMAGE].stored(self.pairs.images),
+            Modality.TEXT: self.models[Modality.TEXT].inputs(self.pairs.texts),
         }
         self.matching = PairMatching()
         both = [p for site in self.models.values() for p in site.learner.parameters()]
@@ -212,10 +217,10 @@ class RetrievalServer(Server):
         """Matching of public pictures and texts."""
         return self._fit(t, "matching", steps, lambda i, draws: self._matching_loss(i, draws))
 
-    def _matching_loss(self, i: Tensor, draws: Mapping[ClientTask, torch.Generator]) -> Tensor:
+    def _matching_loss(self, i: Tensor, draws: Mapping[Modality, torch.Generator]) -> Tensor:
         """Of training views of public pairs i (B,), a pair's share."""
         z = {m: self._encode(m, site.views(rows(self.public[m], i), draws[m])) for m, site in self._each()}
-        total: Tensor = self.matching(z["image"], z["text"])
+        total: Tensor = self.matching(z[Modality.IMAGE], z[Modality.TEXT])
         return total / len(i)
 
     def _fit(
@@ -223,7 +228,7 @@ class RetrievalServer(Server):
         t: int,
         what: str,
         steps: int,
-        loss: Callable[[Tensor, Mapping[ClientTask, torch.Generator]], Tensor],
+        loss: Callable[[Tensor, Mapping[Modality, torch.Generator]], Tensor],
         wanted: Tensor | None = None,
     ) -> float | None:
         """Steps of both encoders on public pairs; loss: of indices (B,) and the streams of training views.
@@ -234,7 +239,7 @@ class RetrievalServer(Server):
             site.learner.train()
         draws = {m: self.context.draws(t, what, m) for m in MODALITIES}
         batch = min(site.batch for site in self.models.values())
-        cut = index_batches(length(self.public["image"]), batch, steps, self.context.rng(t, what))
+        cut = index_batches(length(self.public[Modality.IMAGE]), batch, steps, self.context.rng(t, what))
         batches = [torch.from_numpy(index) for index in cut]
         if wanted is not None:
             batches = [i for i in batches if wanted[i].any()]
@@ -242,7 +247,7 @@ class RetrievalServer(Server):
             name = f"server {what}, round {t}"
             return fit(self.optimizer, batches, lambda i: loss(i, draws), name=name)
 
-    def bank(self) -> dict[ClientTask, Tensor]:
+    def bank(self) -> dict[Modality, Tensor]:
         """I_g and T_g: unit representations (P, D) of the public set, by deterministic transforms, no dropout."""
         return {m: unit(site.encode(self.public[m])) for m, site in self._each()}
 
@@ -258,14 +263,14 @@ class RetrievalServer(Server):
             kinds = kinds_of(federation.modality(client))
             return PublicSet(
                 self.name,
-                self.pairs.images if "image" in kinds else None,
-                self.pairs.texts if "text" in kinds else None,
+                self.pairs.images if Modality.IMAGE in kinds else None,
+                self.pairs.texts if Modality.TEXT in kinds else None,
             )
 
         replies = federation.ask("hold", {k: message(k) for k in new}, timeout=self.context.timeout)
         self.holders |= {r.client for r in replies if r.ok}
 
-    def exchange(self, t: int, federation: Federation, bank: Mapping[ClientTask, Tensor]) -> dict[str, Views]:
+    def exchange(self, t: int, federation: Federation, bank: Mapping[Modality, Tensor]) -> dict[str, Views]:
         """Lessons out, views in: client -> what it said, of those whose answer counts."""
         lessons = {k: self.lesson(k, federation.modality(k), bank) for k in federation.clients if k in self.holders}
         if not lessons:
@@ -277,7 +282,7 @@ class RetrievalServer(Server):
         found = {r.client: r.message for r in replies if r.ok and self._fits(r)}
         return {k: found[k] for k in sorted(found)}
 
-    def lesson(self, client: str, modality: str, bank: Mapping[ClientTask, Tensor]) -> Any:
+    def lesson(self, client: str, modality: str, bank: Mapping[Modality, Tensor]) -> Any:
         """What a client is sent."""
         raise NotImplementedError
 
@@ -297,11 +302,11 @@ class RetrievalServer(Server):
     # ------------------------------------------------------------------------------------ stage 3, the server again
 
     def distil(
-        self, t: int, federation: Federation, views: Mapping[str, Views], bank: Mapping[ClientTask, Tensor]
+        self, t: int, federation: Federation, views: Mapping[str, Views], bank: Mapping[Modality, Tensor]
     ) -> dict[str, float | None]:
         """The encoders learn what the clients said, each kind of which there is an owner."""
         s, told = self.settings, dict[str, float | None]()
-        targets: dict[ClientTask, Tensor] = {}
+        targets: dict[Modality, Tensor] = {}
         for m in MODALITIES:
             said = [getattr(v, m) for k, v in views.items() if m in kinds_of(federation.modality(k))]
             if said:
@@ -313,7 +318,7 @@ class RetrievalServer(Server):
         if not s.together and not any(k.any() for k in kept.values()):
             return told
 
-        def loss(i: Tensor, draws: Mapping[ClientTask, torch.Generator]) -> Tensor:
+        def loss(i: Tensor, draws: Mapping[Modality, torch.Generator]) -> Tensor:
             total = torch.zeros(())
             for m, target in targets.items():
                 here = i[kept[m][i]]
@@ -327,7 +332,7 @@ class RetrievalServer(Server):
         return told
 
     def ensemble(
-        self, m: ClientTask, z: Tensor, present: Tensor, bank: Mapping[ClientTask, Tensor]
+        self, m: Modality, z: Tensor, present: Tensor, bank: Mapping[Modality, Tensor]
     ) -> tuple[Tensor, float | None]:
         """What is believed of the clients' z (K, P, D): (P, D), zero where nobody is; and the weights' mean entropy."""
         raise NotImplementedError
@@ -340,15 +345,15 @@ class RetrievalServer(Server):
         up = sum(one * len(kinds_of(federation.modality(k))) for k in federation.clients)
         return up, 2 * one * len(federation.clients)
 
-    def embed(self, modality: ClientTask, samples: Any) -> Tensor:
+    def embed(self, modality: Modality, samples: Any) -> Tensor:
         """Unit representations of any pictures or texts."""
         site = self.models[modality]
         return unit(site.encode(site.stored(samples)))
 
-    def _each(self) -> list[tuple[ClientTask, ClientContext]]:
+    def _each(self) -> list[tuple[Modality, ClientContext]]:
         return list(self.models.items())
 
-    def _encode(self, m: ClientTask, inputs: Inputs) -> Tensor:
+    def _encode(self, m: Modality, inputs: Inputs) -> Tensor:
         site = self.models[m]
         return unit(site.learner.encode(**site.ready(inputs)))  # type: ignore[operator]
 

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
@@ -219,7 +220,7 @@ class SharedServer(Server):
             whole = np.concatenate([rng.permutation(classes) for _ in range(-(-n // classes))])[:n]
             drawn = rng.permutation(whole).astype(np.int64)
         images = tools.generator.synthesize([tools.prompts[c] for c in drawn], tools.draws(t, "synthesis"))
-        read = federation.clients_of("text") or s.train_text != "prompt"
+        read = federation.clients_of(ClientTask.TEXT_CLASSIFICATION) or s.train_text != "prompt"
         return SharedSamples(images, tuple(tools.captioner.caption(images)) if read else (), drawn)
 
     def ask(
@@ -244,7 +245,7 @@ class SharedServer(Server):
                 return SharedAgain(len(samples), wanted.get(m))
             return (
                 SharedPictures(samples.images, wanted.get(m))
-                if m == "image"
+                if m == ClientTask.IMAGE_CLASSIFICATION
                 else SharedTexts(samples.texts, wanted.get(m))
             )
 
@@ -269,8 +270,8 @@ class SharedServer(Server):
         count = round_bytes(
             self.formula,
             samples=samples,
-            image_clients=len(federation.clients_of("image")),
-            text_clients=len(federation.clients_of("text")),
+            image_clients=len(federation.clients_of(ClientTask.IMAGE_CLASSIFICATION)),
+            text_clients=len(federation.clients_of(ClientTask.TEXT_CLASSIFICATION)),
             classes=len(self.context.class_names),
             width=self.context.width,
             image_bytes=3 * self.context.generator.size**2 if self.context.generator is not None else 0,

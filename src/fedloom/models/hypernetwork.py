@@ -15,15 +15,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedloom.data.tasks import Modality
 from fedloom.errors import BadInput
 from fedloom.models.clients.adapters import blocks
 from fedloom.models.clients.client_model import towers
 
 # A node's kind, as it crosses the wire. The first two begin a chain, the last ends all of them.
-MODALITIES = ("picture", "text", "attention", "convolution", "map", "output")
+NODE_KINDS = ("picture", "text", "attention", "convolution", "map", "output")
 STEMS = 2
-OUTPUT = len(MODALITIES) - 1
-FEATURES = len(MODALITIES) + 2
+OUTPUT = len(NODE_KINDS) - 1
+FEATURES = len(NODE_KINDS) + 2
 MOST_NODES = 1000
 
 
@@ -34,10 +35,10 @@ def architecture(learner: nn.Module, modality: str) -> tuple[NDArray[Any], NDArr
     """
     nodes: list[tuple[int, int]] = []
     models = towers(learner)
-    stems = (modality,) if len(models) == 1 else ("image", "text")
+    stems = (modality,) if len(models) == 1 else (Modality.IMAGE, Modality.TEXT)
     for reads, model in zip(stems, models, strict=True):
         found = blocks(model)
-        nodes.append((MODALITIES.index("picture" if reads == "image" else "text"), found[0][1]))
+        nodes.append((NODE_KINDS.index("picture" if reads == Modality.IMAGE else "text"), found[0][1]))
         nodes += [(_kind(block), width) for block, width in found]
     head: Any = learner.head
     nodes.append((OUTPUT, head.in_features))
@@ -47,9 +48,9 @@ def architecture(learner: nn.Module, modality: str) -> tuple[NDArray[Any], NDArr
 
 def _kind(block: nn.Module) -> int:
     if any(isinstance(m, nn.Conv2d) for m in block.modules()):
-        return MODALITIES.index("convolution")
+        return NODE_KINDS.index("convolution")
     plain = isinstance(block, nn.Identity | nn.Linear | nn.Sequential)
-    return MODALITIES.index("map" if plain else "attention")
+    return NODE_KINDS.index("map" if plain else "attention")
 
 
 class Graph:
@@ -82,7 +83,7 @@ class Graph:
             depth[chain] = torch.linspace(0, 1, len(chain))
             for one, two in pairwise(chain):
                 near[one, two] = near[two, one] = 1
-        kind = F.one_hot(torch.from_numpy(kinds).long(), len(MODALITIES)).float()
+        kind = F.one_hot(torch.from_numpy(kinds).long(), len(NODE_KINDS)).float()
         size = torch.from_numpy(widths).float().log2() / 10  # of order 1
         self.features = torch.cat([kind, size[:, None], depth[:, None]], 1)
         self.mean = near / near.sum(1, keepdim=True)

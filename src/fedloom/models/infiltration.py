@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from fedloom.data.joint import Modality
+from fedloom.data.tasks import Modality
 from fedloom.models.clients.multimodal import Features, MultimodalClassifier, export_streams
 
 

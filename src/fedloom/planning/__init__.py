@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedloom.config import Config, load_config
-from fedloom.data.containers import CLIENT_TASKS
+from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.errors import BadInput
 from fedloom.planning.memory import checkpoint_bytes, device_lines, server_device
 from fedloom.planning.model_inventory import ModelInventory, cast_of
@@ -112,7 +112,10 @@ def _timed(phase: Phase, rates: Mapping[str, tuple[float, str]], share: float) -
 
 def _learned_words(config: Config, cast: ModelInventory) -> list[str]:
     """Whether a vocabulary is to be learned, of which only the largest size is known."""
-    readers = [m.model for m in cast.clients if m.modality != "image"] + [cast.clip, cast.captioner]
+    readers = [m.model for m in cast.clients if m.modality != ClientTask.IMAGE_CLASSIFICATION] + [
+        cast.clip,
+        cast.captioner,
+    ]
     if all(model is None or model.source for model in readers):
         return []
     return [

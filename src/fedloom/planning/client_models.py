@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedloom.config.models import DUAL_ARCHS, JOINT_ARCHS, ModelSettings
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.planning.load import Load, measured
 from fedloom.planning.scene import SceneSizes
@@ -44,9 +45,9 @@ def from_shape(shape: Shape, task: str, classes: int) -> Any:
     labels = {} if not task else {"num_labels": classes}
     own = hf.AutoConfig.for_model(shape.kind, **{**config, **labels})
     with torch.device("meta"):
-        if task == "image":
+        if task == ClientTask.IMAGE_CLASSIFICATION:
             return hf.AutoModelForImageClassification.from_config(own)
-        if task == "text":
+        if task == ClientTask.TEXT_CLASSIFICATION:
             return hf.AutoModelForSequenceClassification.from_config(own)
         return hf.BlipForConditionalGeneration(own) if shape.kind == "blip" else hf.AutoModel.from_config(own)
 
@@ -104,7 +105,7 @@ def _tower(settings: ModelSettings, scene: SceneSizes, words: Words, key: str, u
     wanted = {"audio-resnet": "resnet"}.get(settings.arch, settings.arch)
     if shape.kind != wanted:
         raise BadInput(f"{key}: {settings.pretrained} holds a {shape.kind}, not a {settings.arch}")
-    task = "image" if settings.arch in _PICTURES else "text"
+    task = ClientTask.IMAGE_CLASSIFICATION if settings.arch in _PICTURES else ClientTask.TEXT_CLASSIFICATION
     backbone = from_shape(shape, task, scene.classes)
     with torch.device("meta"):
         return ClientModel(backbone, settings.arch, scene.classes, settings.width, unit=unit)
@@ -116,7 +117,7 @@ def learner_load(learner: nn.Module, settings: ModelSettings, scene: SceneSizes,
 
     whole = Load()
     for tower, own in zip(towers(learner), settings.towers()):
-        times = scene.frames if "image" in own.kinds() and len(settings.kinds()) == 2 else 1
+        times = scene.frames if Modality.IMAGE in own.kinds() and len(settings.kinds()) == 2 else 1
         whole = whole.plus(_tower_load(tower, own, scene, words), times)
     return whole
 

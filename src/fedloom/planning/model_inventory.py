@@ -10,7 +10,7 @@ from torch import nn
 
 from fedloom.config import Config
 from fedloom.config.models import ModelSettings
-from fedloom.data.containers import CLIENT_TASKS, ClientTask
+from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.errors import BadInput
 from fedloom.experiment.parts import reads_captions
 from fedloom.experiment.server_models import server_settings
@@ -108,7 +108,9 @@ def _learner(
     """A task model as a piece; with a method, with what that puts on it."""
     from fedloom.models.clients.client_model import towers
 
-    learner: nn.Module = learner_on_meta(own, scene, words, f"clients.{modality}", modality == "joint")
+    learner: nn.Module = learner_on_meta(
+        own, scene, words, f"clients.{modality}", modality == ClientTask.MULTIMODAL_CLASSIFICATION
+    )
     if method is not None:
         with torch.device("meta"):
             learner = method.wrap_model(learner, settings)
@@ -123,7 +125,7 @@ def _own_learners(config: Config, method: Method, settings: Any, scene: SceneSiz
     learns = any(getattr(settings, key, 0) for key in ("server_steps", "distill_steps"))
     found = []
     for modality in CLIENT_TASKS:
-        if modality == "pair" or not config.clients.learners(modality):
+        if modality == ClientTask.RETRIEVAL or not config.clients.learners(modality):
             continue
         try:
             own = server_settings(config, modality)

@@ -8,18 +8,19 @@ from typing import Any, NamedTuple
 
 from fedloom.config import DataSettings
 from fedloom.data.registry import DATASETS, loader_of
+from fedloom.data.tasks import ClientTask
 
 _UNKNOWN_CLASSES = 100  # heads and prompts are counted with so many where only the data know
 
 # Samples of the training and the test part. Flowers-102: 1020 + 1020 and 6149 pictures, ten captions each (setid.mat;
 # Reed et al. 2016). Food-101: 750 and 250 a dish. UPMC Food-101: the rows of train_titles.csv and test_titles.csv, as
 # they are usually given; pictures that cannot be read make it fewer.
-OFFICIAL: Mapping[str, Mapping[str, tuple[int, int]]] = {
-    "flowers102": {"image": (2040, 6149), "text": (20400, 61490)},
-    "food101": {"image": (75750, 25250)},
-    "upmc_food101": {"image": (67988, 22716), "text": (67988, 22716)},
-    "cifar100": {"image": (50000, 10000)},
-    "ag_news": {"text": (120000, 7600)},
+OFFICIAL: Mapping[str, Mapping[ClientTask, tuple[int, int]]] = {
+    "flowers102": {ClientTask.IMAGE_CLASSIFICATION: (2040, 6149), ClientTask.TEXT_CLASSIFICATION: (20400, 61490)},
+    "food101": {ClientTask.IMAGE_CLASSIFICATION: (75750, 25250)},
+    "upmc_food101": {ClientTask.IMAGE_CLASSIFICATION: (67988, 22716), ClientTask.TEXT_CLASSIFICATION: (67988, 22716)},
+    "cifar100": {ClientTask.IMAGE_CLASSIFICATION: (50000, 10000)},
+    "ag_news": {ClientTask.TEXT_CLASSIFICATION: (120000, 7600)},
 }
 
 
@@ -31,12 +32,12 @@ class SceneSizes(NamedTuple):
 
     classes: int
     side: int
-    samples: Mapping[str, tuple[int, int]]
+    samples: Mapping[ClientTask, tuple[int, int]]
     notes: tuple[str, ...] = ()
     frames: int = 1
     spectrogram: tuple[int, int] = (32, 32)
 
-    def test(self, modality: str) -> int:
+    def test(self, modality: ClientTask) -> int:
         """Samples that a client of that modality is scored on; 0 where that is not known."""
         return self.samples.get(modality, (0, 0))[1]
 
@@ -67,15 +68,19 @@ def scene_sizes(data: DataSettings) -> SceneSizes:
     )
 
 
-def _samples(name: str, options: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+def _samples(name: str, options: Mapping[str, Any]) -> dict[ClientTask, tuple[int, int]]:
     """Modality -> samples of the clients' and of the test part."""
     if name == "flora":
         test = options["test"]
-        pairs = {"pair": (options["pairs"], options["test_pairs"])} if options["pairs"] else {}
-        return {"image": (options["images"], test), "text": (options["texts"], test), **pairs}
+        pairs = {ClientTask.RETRIEVAL: (options["pairs"], options["test_pairs"])} if options["pairs"] else {}
+        return {
+            ClientTask.IMAGE_CLASSIFICATION: (options["images"], test),
+            ClientTask.TEXT_CLASSIFICATION: (options["texts"], test),
+            **pairs,
+        }
     if name == "duet":
         c = options["classes"]
-        return {"joint": (c * options["per_class"], c * options["test_per_class"])}
+        return {ClientTask.MULTIMODAL_CLASSIFICATION: (c * options["per_class"], c * options["test_per_class"])}
     if name not in OFFICIAL or options.get("per_class") or isinstance(options.get("classes"), list | tuple):
         return {}
     parts = dict(OFFICIAL[name])
@@ -83,6 +88,9 @@ def _samples(name: str, options: Mapping[str, Any]) -> dict[str, tuple[int, int]
         if options["swap_train_test"]:
             parts = {m: (test, train) for m, (train, test) in parts.items()}
         most = options["captions"]
-        parts["text"] = (parts["image"][0] * most, parts["image"][1] * most)
+        parts[ClientTask.TEXT_CLASSIFICATION] = (
+            parts[ClientTask.IMAGE_CLASSIFICATION][0] * most,
+            parts[ClientTask.IMAGE_CLASSIFICATION][1] * most,
+        )
     share = 1 - float(options.get("generic_share", 0.0))
     return {m: (round(share * train), test) for m, (train, test) in parts.items()}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fedloom.config import Config
 from fedloom.config.models import EMBEDDED
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.planning.client_models import Words, from_shape
 from fedloom.planning.load import NO_LOAD, Load, count, measured
@@ -101,7 +102,9 @@ def judge_piece(config: Config, scene: SceneSizes) -> Piece:
     """The judge of the GAN-test."""
     s = config.evaluation.judge
     if s.pretrained:
-        judge: Any = from_shape(shape_of(s.pretrained, "evaluation.judge"), "image", scene.classes)
+        judge: Any = from_shape(
+            shape_of(s.pretrained, "evaluation.judge"), ClientTask.IMAGE_CLASSIFICATION, scene.classes
+        )
         side = getattr(judge.config, "image_size", None) or 224
         load = measured(judge, lambda n: judge(pixel_values=zeros(n, 3, side, side)).logits)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from fedloom.config import Config
+from fedloom.data.tasks import ClientTask
 from fedloom.methods.base import Method
 from fedloom.metrics.communication import round_bytes
 from fedloom.planning.scene import SceneSizes
@@ -32,8 +33,8 @@ def round_on_the_wire(config: Config, method: Method, settings: Any, scene: Scen
     found = round_bytes(
         name,
         samples=public or settings.samples,
-        image_clients=len(config.clients.learners("image")),
-        text_clients=len(config.clients.learners("text")),
+        image_clients=len(config.clients.learners(ClientTask.IMAGE_CLASSIFICATION)),
+        text_clients=len(config.clients.learners(ClientTask.TEXT_CLASSIFICATION)),
         classes=scene.classes,
         width=config.clients.width,
         image_bytes=3 * scene.side**2 if drawn else 0,

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fedloom.data.tasks import CLIENT_TASKS
+from fedloom.data.tasks import CLIENT_TASKS, MODALITIES, ClientTask, Modality
 
-if TYPE_CHECKING:
-    from fedloom.data.joint import Modality
-
-MODALITIES: tuple[Modality, ...] = ("audio", "image", "text")  # said here too: reading a run needs no arrays
 Row = Mapping[str, Any]
 
 
@@ -69,9 +65,9 @@ class Score:
 
 _ACC = "accuracy"
 KIND_NAMES: Mapping[Modality, tuple[str, str]] = {  # one, and many
-    "audio": ("sound", "sounds"),
-    "image": ("picture", "pictures"),
-    "text": ("text", "texts"),
+    Modality.AUDIO: ("sound", "sounds"),
+    Modality.IMAGE: ("picture", "pictures"),
+    Modality.TEXT: ("text", "texts"),
 }
 STREAM_VIEWS = {  # of the model that joint clients share
     "own": "by the shared model's classifier of that kind alone, of",
@@ -159,7 +155,7 @@ def kinds_of(rows: Sequence[Row]) -> tuple[Modality, ...]:
 
 def client_score(modality: str) -> str:
     """The key of the mean over clients of a modality; their own values are in `per_client`."""
-    return "pair_recall" if modality == "pair" else f"{modality}_accuracy"
+    return ClientTask(modality).spec.metric
 
 
 def number(value: Any) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from fedloom.data.tasks import ClientTask
 from fedloom.reporting.accounts import missing, origin, time, wire
 from fedloom.reporting.markup import (
     Markup,
@@ -191,8 +192,12 @@ def clients(run: Run) -> Markup:
         picture = drawn(lambda t: split_picture(counts, names, split["classes"], t), "samples by client and class")
         parts.append(Markup(f"<br>{picture}"))
     note = "Accuracy on held-out data that no client trains on."
-    note += " Of pair clients: R@1 of retrieval, mean of both directions." if "pair" in ends else ""
-    note += " Of joint clients: by the kinds of data that a client holds." if "joint" in ends else ""
+    note += " Of pair clients: R@1 of retrieval, mean of both directions." if ClientTask.RETRIEVAL in ends else ""
+    note += (
+        " Of joint clients: by the kinds of data that a client holds."
+        if ClientTask.MULTIMODAL_CLASSIFICATION in ends
+        else ""
+    )
     return section("The clients", note, *parts)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from fedloom.data.joint import Modality
+from fedloom.data.tasks import Modality
 from fedloom.reporting.canvas import (
     BLUE,
     GREEN,
@@ -30,7 +30,7 @@ from fedloom.reporting.plots import DPI
 from fedloom.reporting.scores import KIND_NAMES, Row, kinds_of, number, series
 from fedloom.runs import Run
 
-KIND_COLOURS: Mapping[Modality, str] = {"audio": GREEN, "image": BLUE, "text": VERMILLION}
+KIND_COLOURS: Mapping[Modality, str] = {Modality.AUDIO: GREEN, Modality.IMAGE: BLUE, Modality.TEXT: VERMILLION}
 NUMBERED = 40  # classes up to which the figures stand in the picture
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from fedloom.config import Config, load_config
-from fedloom.config.defaults import WORDS
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.image_folder import read_image_folder
 from fedloom.data.io.layout import locate
@@ -113,8 +112,8 @@ def _split(config: Config, scene: FederatedDataset) -> Config:
 def _of(modality: ClientTask, scene: FederatedDataset, config: Config, sides: Sequence[int]) -> str:
     """How many samples there are, of which classes, and how many clients they could feed."""
     train, test = scene.train[modality], scene.test.get(modality)
-    line = f"{WORDS[modality]}: {len(train)} for training, {0 if test is None else len(test)} for testing"
-    if modality == "image" and scene.generic is not None:
+    line = f"{modality.spec.samples}: {len(train)} for training, {0 if test is None else len(test)} for testing"
+    if modality == ClientTask.IMAGE_CLASSIFICATION and scene.generic is not None:
         line += f", {len(scene.generic.images)} set aside for the server's models"
     names = scene.names_of(modality)
     if names and not isinstance(train, ImageTextPairs):
@@ -122,7 +121,7 @@ def _of(modality: ClientTask, scene: FederatedDataset, config: Config, sides: Se
         each = sorted(counts.get(c, 0) for c in range(len(names)))
         some = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
         line += f"; {len(names)} classes ({some}) of {each[0]} to {each[-1]} for training"
-    if modality == "image" and sides:
+    if modality == ClientTask.IMAGE_CLASSIFICATION and sides:
         line += f"; sides of {min(sides)} to {max(sides)} pixels, read at {config.data.options.get('size', 32)}"
     most = len(train) // config.data.minimum
     clients = len(config.clients.names(modality))

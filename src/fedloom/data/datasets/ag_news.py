@@ -17,6 +17,7 @@ from fedloom.data.assemble import Listing, Reading, assemble
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.files import need_file, need_folder, read_names
 from fedloom.data.io.tables import read_fields
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 
 LAYOUT = (
@@ -104,4 +105,11 @@ def load(
     train, test = (
         _list(need_file(folder / f"{part}.csv", LAYOUT), names, cleaned, notes) for part in ("train", "test")
     )
-    return assemble("ag_news", names, {"text": train}, {"text": test}, reading, notes=notes)
+    return assemble(
+        "ag_news",
+        names,
+        {ClientTask.TEXT_CLASSIFICATION: train},
+        {ClientTask.TEXT_CLASSIFICATION: test},
+        reading,
+        notes=notes,
+    )

@@ -21,6 +21,7 @@ from fedloom.data.datasets.digits import NAMES
 from fedloom.data.io.files import need_file, need_folder
 from fedloom.data.io.sound import BAND_RATE, band_edges, band_spectrograms
 from fedloom.data.joint import MultimodalSamples
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
 
@@ -85,12 +86,15 @@ def load(
         waves = np.stack([_hear(held, i, audio_noise, seed, part) for i in kept.tolist()])
         names = zip(held["label"][kept], held["speaker"][kept], held["take"][kept])
         parts[part] = MultimodalSamples(
-            {"audio": band_spectrograms(waves, bands, steps), "image": images},
+            {Modality.AUDIO: band_spectrograms(waves, bands, steps), Modality.IMAGE: images},
             held["label"][kept].astype(np.int64),
             ids=tuple(f"{label}_{speaker}_{take}" for label, speaker, take in names),
         )
     return FederatedDataset(
-        "audio_visual_digits", NAMES, train={"joint": parts["train"]}, test={"joint": parts["test"]}
+        "audio_visual_digits",
+        NAMES,
+        train={ClientTask.MULTIMODAL_CLASSIFICATION: parts["train"]},
+        test={ClientTask.MULTIMODAL_CLASSIFICATION: parts["test"]},
     )
 
 

@@ -15,6 +15,7 @@ from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder, numbered_lines
 from fedloom.data.io.sound import SoundReading
 from fedloom.data.names import readable, spelled
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, unknown
 
 LAYOUT = (
@@ -155,4 +156,10 @@ def load(
         for part, events in (("train", trained), ("test", parts["test"]))
     )
     shown = tuple(readable(categories[i]) for i in chosen)
-    return FederatedDataset("ave", shown, {"joint": train}, {"joint": test}, notes=notes)
+    return FederatedDataset(
+        "ave",
+        shown,
+        {ClientTask.MULTIMODAL_CLASSIFICATION: train},
+        {ClientTask.MULTIMODAL_CLASSIFICATION: test},
+        notes=notes,
+    )

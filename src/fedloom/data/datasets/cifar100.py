@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedloom.data.assemble import Reading, chosen_classes
-from fedloom.data.containers import ClientTask, FederatedDataset, ImageSet, Labels, Samples
+from fedloom.data.containers import FederatedDataset, ImageSet, Labels, Samples
 from fedloom.data.io.files import need_file, need_folder, read_names
 from fedloom.data.io.plain_pickle import read_plain, text
 from fedloom.data.names import readable
 from fedloom.data.public_split import split_generic
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, unknown
 from fedloom.seeding import stream_seed
 
@@ -169,6 +170,8 @@ def load(
     read = _binary if layout == "binary" else _python
     train, test = (_samples(read(folder, p, labels), names, chosen, reading) for p in ("train", "test"))
     shown = tuple(readable(names[i]) for i in chosen)
-    parts: dict[ClientTask, Samples] = {"image": train}
+    parts: dict[ClientTask, Samples] = {ClientTask.IMAGE_CLASSIFICATION: train}
     left, generic = split_generic(parts, shown, share=generic_share, confusion=confusion, seed=seed)
-    return FederatedDataset("cifar100", shown, left, {"image": test}, generic, notes={"layout": layout})
+    return FederatedDataset(
+        "cifar100", shown, left, {ClientTask.IMAGE_CLASSIFICATION: test}, generic, notes={"layout": layout}
+    )

@@ -15,6 +15,7 @@ from fedloom.data.io.files import need_file, need_folder
 from fedloom.data.io.sound import SoundReading
 from fedloom.data.io.tables import read_columns, read_fields
 from fedloom.data.names import blank
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, unknown
 from fedloom.seeding import stream_seed
 
@@ -181,4 +182,10 @@ def load(
         read_clips(f"cremad {part}", [clip_of(clip) for clip in listed[part]], chosen, reading, notes)
         for part in ("train", "test")
     )
-    return FederatedDataset("cremad", tuple(names[i] for i in chosen), {"joint": train}, {"joint": test}, notes=notes)
+    return FederatedDataset(
+        "cremad",
+        tuple(names[i] for i in chosen),
+        {ClientTask.MULTIMODAL_CLASSIFICATION: train},
+        {ClientTask.MULTIMODAL_CLASSIFICATION: test},
+        notes=notes,
+    )

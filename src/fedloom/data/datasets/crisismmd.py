@@ -21,6 +21,7 @@ from fedloom.data.io.tables import read_tabbed
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.names import readable, spelled
 from fedloom.data.overlap import twice
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput, printable, unknown
 
 LAYOUT = (
@@ -124,9 +125,9 @@ def _samples(
     written = np.array([bool(text) for text in texts])
     notes["empty_texts"] += int((~written).sum())
     return MultimodalSamples(
-        {"image": images[:, None], "text": texts},  # M = 1
+        {Modality.IMAGE: images[:, None], Modality.TEXT: texts},  # M = 1
         np.array([label for _, label in own], dtype=np.int64),
-        {"text": written},
+        {Modality.TEXT: written},
         tuple(row.name for row, _ in own),
     )
 
@@ -215,4 +216,10 @@ def load(
     own, held = ([(row.picture, row.label) for row in part] for part in (trained, rows["test"]))
     notes |= met.notes() | twice("picture", own, held)
     shown = tuple(readable(names[i]) for i in chosen)
-    return FederatedDataset("crisismmd", shown, {"joint": train}, {"joint": test}, notes=notes)
+    return FederatedDataset(
+        "crisismmd",
+        shown,
+        {ClientTask.MULTIMODAL_CLASSIFICATION: train},
+        {ClientTask.MULTIMODAL_CLASSIFICATION: test},
+        notes=notes,
+    )

@@ -9,6 +9,7 @@ from PIL import Image
 from fedloom.data.containers import FederatedDataset, ImageSet, PublicData
 from fedloom.data.io.decode import check_size
 from fedloom.data.public_split import confuse
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
 
@@ -77,7 +78,7 @@ def load(
     return FederatedDataset(
         name="digits",
         class_names=NAMES,
-        train={"image": ImageSet(images[rest], labels[rest])},
-        test={"image": ImageSet(images[tested], labels[tested])},
+        train={ClientTask.IMAGE_CLASSIFICATION: ImageSet(images[rest], labels[rest])},
+        test={ClientTask.IMAGE_CLASSIFICATION: ImageSet(images[tested], labels[tested])},
         generic=PublicData(images[seen], tuple(describe(ink[i]) for i in seen), labels[seen], names),
     )

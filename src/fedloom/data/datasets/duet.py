@@ -24,6 +24,7 @@ from fedloom.data.containers import FederatedDataset, Labels
 from fedloom.data.io.decode import check_size
 from fedloom.data.io.sound import BAND_RATE, band_spectrograms
 from fedloom.data.joint import MultimodalSamples
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
 
@@ -131,13 +132,15 @@ def load(
         waves /= np.sqrt(np.mean(waves**2, axis=1, keepdims=True))
         heard = band_spectrograms(waves.astype(np.float32), bands, steps)
         ids = tuple(f"{name}-{i}" for i in range(len(labels)))
-        return MultimodalSamples({"audio": heard, "image": _expose(clips, grain, image_snr)}, labels, ids=ids)
+        return MultimodalSamples(
+            {Modality.AUDIO: heard, Modality.IMAGE: _expose(clips, grain, image_snr)}, labels, ids=ids
+        )
 
     return FederatedDataset(
         name="duet",
         class_names=tuple(THINGS)[:classes],
-        train={"joint": part("train", many)},
-        test={"joint": part("test", np.full(classes, test_per_class))},
+        train={ClientTask.MULTIMODAL_CLASSIFICATION: part("train", many)},
+        test={ClientTask.MULTIMODAL_CLASSIFICATION: part("test", np.full(classes, test_per_class))},
     )
 
 

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from fedloom.data.containers import (
     ClientData,
-    ClientTask,
     FederatedDataset,
     ImageSet,
     Labels,
@@ -37,6 +36,7 @@ from fedloom.data.containers import (
 from fedloom.data.datasets.flora_drawing import PETALS, SPECIES, Flower, describe, draw_flowers, render
 from fedloom.data.datasets.flora_pairs import draw_pairs, look_closer, tell
 from fedloom.data.pairs import ImageTextPairs
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, unknown
 from fedloom.seeding import numpy_stream
 
@@ -131,17 +131,17 @@ def load(
     test_images, _, test_labels = part("test images", test)
     judged, _, judged_labels = part("reference", reference)
     train: dict[ClientTask, ClientData] = {
-        "image": ImageSet(train_images, train_labels),
-        "text": words("texts", texts),
+        ClientTask.IMAGE_CLASSIFICATION: ImageSet(train_images, train_labels),
+        ClientTask.TEXT_CLASSIFICATION: words("texts", texts),
     }
     tests: dict[ClientTask, ClientData] = {
-        "image": ImageSet(test_images, test_labels),
-        "text": words("test texts", test),
+        ClientTask.IMAGE_CLASSIFICATION: ImageSet(test_images, test_labels),
+        ClientTask.TEXT_CLASSIFICATION: words("test texts", test),
     }
     public_test: ImageTextPairs | None = None
     if pairs:
-        train["pair"], _ = paired("pairs", pairs, captions, by_species=True)
-        tests["pair"], _ = paired("test pairs", test_pairs, captions)
+        train[ClientTask.RETRIEVAL], _ = paired("pairs", pairs, captions, by_species=True)
+        tests[ClientTask.RETRIEVAL], _ = paired("test pairs", test_pairs, captions)
         public_test, _ = paired("public test pairs", test_pairs, captions)
     return FederatedDataset(
         name="flora",

@@ -16,6 +16,7 @@ from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import folders, need_file, need_folder, read_lines
 from fedloom.data.io.pixels import Range
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 
 LAYOUT = (
@@ -149,7 +150,13 @@ def load(
     pooled = np.concatenate([first, second])
     train, test = (_images(folder, n, labels - 1) for n in ((held, pooled) if swap_train_test else (pooled, held)))
     if not captions:
-        return assemble("flowers102", NAMES, {"image": train}, {"image": test}, reading)
+        return assemble(
+            "flowers102",
+            NAMES,
+            {ClientTask.IMAGE_CLASSIFICATION: train},
+            {ClientTask.IMAGE_CLASSIFICATION: test},
+            reading,
+        )
     written: dict[str, Path] = {}
     for d in folders(need_folder(folder / "text_c10", LAYOUT)):
         for f in sorted(d.glob("image_*.txt")):
@@ -160,8 +167,8 @@ def load(
     return assemble(
         "flowers102",
         NAMES,
-        {"image": train, "text": train_texts},
-        {"image": test, "text": test_texts},
+        {ClientTask.IMAGE_CLASSIFICATION: train, ClientTask.TEXT_CLASSIFICATION: train_texts},
+        {ClientTask.IMAGE_CLASSIFICATION: test, ClientTask.TEXT_CLASSIFICATION: test_texts},
         reading,
         shorten=False,
         notes=notes,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.data.assemble import Listing, Reading, assemble
-from fedloom.data.containers import ClientTask, FederatedDataset
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.image_folder import read_image_folder
 from fedloom.data.io.layout import locate
@@ -21,6 +21,7 @@ from fedloom.data.io.tables import read_columns
 from fedloom.data.labels import classes_of, encode
 from fedloom.data.names import alike, blank, spelled
 from fedloom.data.public_split import stratified
+from fedloom.data.tasks import SINGLE_MODALITY, ClientTask
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
 
@@ -71,8 +72,11 @@ def kinds_of(root: str | Path | None, options: Mapping[str, Any]) -> tuple[Clien
             None if root is None else Path(os.path.expanduser(root)), {k: options.get(k) for k in keys}, False
         )
     except (BadInput, TypeError):
-        return ("image", "text")
-    parts: tuple[tuple[ClientTask, str], ...] = (("image", "images_train"), ("text", "texts_train"))
+        return SINGLE_MODALITY
+    parts: tuple[tuple[ClientTask, str], ...] = (
+        (ClientTask.IMAGE_CLASSIFICATION, "images_train"),
+        (ClientTask.TEXT_CLASSIFICATION, "texts_train"),
+    )
     return tuple(modality for modality, key in parts if key in where)
 
 
@@ -141,7 +145,10 @@ def load(
     numbers = [line for _, line in encoded.values() if line is not None]
     train: dict[ClientTask, Listing] = {}
     test: dict[ClientTask, Listing] = {}
-    keys: tuple[tuple[ClientTask, str], ...] = (("image", "images"), ("text", "texts"))
+    keys: tuple[tuple[ClientTask, str], ...] = (
+        (ClientTask.IMAGE_CLASSIFICATION, "images"),
+        (ClientTask.TEXT_CLASSIFICATION, "texts"),
+    )
     for modality, key in keys:
         if f"{key}_train" not in listings:
             continue

@@ -14,6 +14,7 @@ from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder, read_json, read_lines, read_names
 from fedloom.data.io.pixels import Range
 from fedloom.data.names import composed
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, unknown
 
 LAYOUT = "images/<class>/<id>.jpg, meta/classes.txt, meta/train.txt and meta/test.txt (or .json)"
@@ -71,4 +72,6 @@ def load(
     need_folder(folder / "images", LAYOUT)
     names = read_names(need_file(need_folder(folder / "meta", LAYOUT) / "classes.txt", LAYOUT))
     train, test = (_list(folder, part, names) for part in ("train", "test"))
-    return assemble("food101", names, {"image": train}, {"image": test}, reading)
+    return assemble(
+        "food101", names, {ClientTask.IMAGE_CLASSIFICATION: train}, {ClientTask.IMAGE_CLASSIFICATION: test}, reading
+    )

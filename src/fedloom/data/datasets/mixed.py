@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from fedloom.data.containers import ClientData, ClientTask, FederatedDataset, PublicData, TextSet
+from fedloom.data.containers import ClientData, FederatedDataset, PublicData, TextSet
 from fedloom.data.pairs import ImageTextPairs, Pairs, Part
 from fedloom.data.public_split import stratified
 from fedloom.data.registry import DATASETS, PAIR_SETS, load_dataset, load_pairs, options_of
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
 
@@ -63,31 +64,34 @@ def load(
     names: dict[ClientTask, tuple[str, ...]] = {}
     notes: dict[str, Any] = {}
     given: tuple[str, ...] = ()
-    which: tuple[tuple[ClientTask, Which | None], ...] = (("image", image), ("text", text))
+    which: tuple[tuple[ClientTask, Which | None], ...] = (
+        (ClientTask.IMAGE_CLASSIFICATION, image),
+        (ClientTask.TEXT_CLASSIFICATION, text),
+    )
     for modality, wanted in which:
         if wanted is None:
             continue
         scene = _read_scene(modality, wanted, size, seed)
         train[modality], test[modality] = (scene.labelled(part, modality) for part in ("train", "test"))
         names[modality], notes[modality] = scene.names_of(modality), scene.notes
-    if isinstance(texts := train.get("text"), TextSet):
+    if isinstance(texts := train.get(ClientTask.TEXT_CLASSIFICATION), TextSet):
         taken, rest = stratified(texts.labels, text_share, numpy_stream(seed, "public texts"))
-        train["text"], given = texts.subset(rest), texts.subset(taken).texts
+        train[ClientTask.TEXT_CLASSIFICATION], given = texts.subset(rest), texts.subset(taken).texts
     if pair is not None:
         pairs = _read_pairs("pair", pair, size, seed)
-        train["pair"], test["pair"] = pairs["train"], pairs[_held_out(pairs)]
+        train[ClientTask.RETRIEVAL], test[ClientTask.RETRIEVAL] = pairs["train"], pairs[_held_out(pairs)]
         notes["pair"] = pairs.notes
     shared = _read_pairs("public", public, size, seed)
     notes["public"] = shared.notes
     both = len(names) == 2
     return FederatedDataset(
         "mixed",
-        names.get("image") or names.get("text", ()),
+        names.get(ClientTask.IMAGE_CLASSIFICATION) or names.get(ClientTask.TEXT_CLASSIFICATION, ()),
         train,
         test,
         _public_part(shared["train"], public_pairs, given, seed),
         notes=notes,
-        text_class_names=names["text"] if both else (),
+        text_class_names=names[ClientTask.TEXT_CLASSIFICATION] if both else (),
         public_test=shared[_held_out(shared)],
     )
 

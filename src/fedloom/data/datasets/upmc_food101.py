@@ -18,6 +18,7 @@ from fedloom.data.io.files import folders, need_file, need_folder, pictures
 from fedloom.data.io.pixels import Range
 from fedloom.data.io.tables import read_fields
 from fedloom.data.names import composed
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, unknown
 
 LAYOUT = "images/{train,test}/<class>/<class>_<n>.jpg and texts/{train,test}_titles.csv (file name, title, class)"
@@ -85,8 +86,8 @@ def load(
     return assemble(
         "upmc_food101",
         names,
-        {"image": train_images, "text": train_texts},
-        {"image": test_images, "text": test_texts},
+        {ClientTask.IMAGE_CLASSIFICATION: train_images, ClientTask.TEXT_CLASSIFICATION: train_texts},
+        {ClientTask.IMAGE_CLASSIFICATION: test_images, ClientTask.TEXT_CLASSIFICATION: test_texts},
         reading,
         notes=notes,
     )

@@ -15,6 +15,7 @@ from fedloom.data.assemble import Reading
 from fedloom.data.io.frames import folder_frames, video_frames
 from fedloom.data.io.sound import SOUNDS, SoundReading, Unreadable, log_spectrogram, read_sound
 from fedloom.data.joint import MultimodalSamples
+from fedloom.data.tasks import Modality
 from fedloom.errors import BadInput, printable
 from fedloom.seeding import stream_seed
 
@@ -136,7 +137,9 @@ def read_clips(
         raise BadInput(f"{what}: none of {len(listed)} clips can be used, e.g. {notes['skipped_examples'][-1]}")
     labels = np.array([there[i][1] for i in kept], dtype=np.int64)
     names = tuple(there[i][0].name for i in kept)
-    return MultimodalSamples({"audio": audio[: len(kept)], "image": image[: len(kept)]}, labels, ids=names)
+    return MultimodalSamples(
+        {Modality.AUDIO: audio[: len(kept)], Modality.IMAGE: image[: len(kept)]}, labels, ids=names
+    )
 
 
 def _span(clip: Clip, path: Path) -> tuple[float, float | None]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from fedloom.config import Config
 from fedloom.config.models import TEXT_ARCHS, ModelSettings
 from fedloom.data.captions import telling_words
-from fedloom.data.containers import CLIENT_TASKS, FederatedDataset
+from fedloom.data.containers import FederatedDataset
+from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.experiment.pretraining.builders import asset, present, tokenizer_folder
 from fedloom.experiment.pretraining.keys import backbone_name
 from fedloom.experiment.pretraining.processes import build_side_by_side
@@ -88,7 +89,9 @@ def _random_learners(config: Config) -> list[ModelSettings]:
     """The learners that start from a public backbone: not those with weights of their own."""
     every = [x for x in (config.server.image, config.server.text) if x is not None]
     if config.clients.public_steps:
-        every += [x for m in CLIENT_TASKS if m != "joint" for x in config.clients.learners(m)]
+        every += [
+            x for m in CLIENT_TASKS if m != ClientTask.MULTIMODAL_CLASSIFICATION for x in config.clients.learners(m)
+        ]
     elif not config.server.public_steps:
         return []
     parts = [tower for learner in every for tower in learner.towers()]

@@ -11,6 +11,7 @@ from typing import Any
 from fedloom.config import Config
 from fedloom.config.models import TEXT_ARCHS, ModelSettings
 from fedloom.data.containers import FederatedDataset
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import FedloomError
 from fedloom.experiment.pretraining.keys import asset_key, real_pictures
 from fedloom.runs.cache import cached
@@ -148,7 +149,7 @@ def _backbone(name: str, config: Config, scene: FederatedDataset, folder: Path, 
         learner = build_client_model(settings, classes=scene.classes, image_size=size, tokenizer=tokenizer)
     pretrain_backbone(
         learner,
-        "text" if settings.arch in TEXT_ARCHS else "image",
+        ClientTask.TEXT_CLASSIFICATION if settings.arch in TEXT_ARCHS else ClientTask.IMAGE_CLASSIFICATION,
         tokenizer,
         scene.generic,
         steps=config.public_steps,

@@ -15,6 +15,7 @@ import numpy as np
 from fedloom.config import Config
 from fedloom.config.models import TEXT_ARCHS, ModelSettings
 from fedloom.data.containers import FederatedDataset, ImageSet
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.weights import placed
 
@@ -36,7 +37,7 @@ def real_pictures(scene: FederatedDataset) -> ImageSet:
     Raises:
         BadInput: there are neither.
     """
-    real = scene.reference or scene.train.get("image")
+    real = scene.reference or scene.train.get(ClientTask.IMAGE_CLASSIFICATION)
     if not isinstance(real, ImageSet):
         raise BadInput(f"{scene.name} has no pictures, so nothing can judge a generator")
     return real

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedloom.data.captions import telling_words, words_in
-from fedloom.data.containers import ClientTask, PublicData
+from fedloom.data.containers import PublicData
+from fedloom.data.tasks import ClientTask
 from fedloom.functional.augment import drop_tokens, shift_flip
 from fedloom.models.clients.text import tokenize
 from fedloom.models.fit import adamw, cosine, fit, index_batches
@@ -50,7 +51,7 @@ def pretrain_backbone(
         The mean loss, or None where there was nothing to learn: no step, or no word that tells samples apart.
     """
     rng, draws = numpy_stream(seed, "backbone", "batches"), torch_stream(seed, "backbone", "views")
-    texts = (*generic.captions, *generic.texts) if modality == "text" else generic.captions
+    texts = (*generic.captions, *generic.texts) if modality == ClientTask.TEXT_CLASSIFICATION else generic.captions
     words = telling_words(generic.captions or generic.texts)
     if not words:
         return None
@@ -58,11 +59,11 @@ def pretrain_backbone(
     width = learner.head.in_features
     reader = torch.randn((width, target.shape[1]), generator=torch_stream(seed, "backbone", "reader"))
     pixels = to_float(generic.images)
-    rows = tokenize(tokenizer, texts) if modality == "text" else {}
+    rows = tokenize(tokenizer, texts) if modality == ClientTask.TEXT_CLASSIFICATION else {}
 
     def objective(index: NDArray[Any]) -> Tensor:
         i = torch.from_numpy(index)
-        if modality == "image":
+        if modality == ClientTask.IMAGE_CLASSIFICATION:
             z = learner.encode(pixel_values=soften(shift_flip(pixels[i], draws), draws))
         else:
             ids, mask = rows["input_ids"][i], rows["attention_mask"][i]

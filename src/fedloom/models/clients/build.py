@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fedloom.config.models import DUAL_ARCHS, ModelSettings
-from fedloom.data.joint import Modality
+from fedloom.data.tasks import Modality
 from fedloom.errors import BadInput
 from fedloom.models.clients.adapters import train_only
 from fedloom.models.clients.batch_norms import also_of_one

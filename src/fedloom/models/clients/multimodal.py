@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedloom.data.joint import MODALITIES, Modality
+from fedloom.data.tasks import MODALITIES, Modality
 from fedloom.models.clients.batch_norms import also_of_one
 from fedloom.models.clients.fusion_heads import FUSIONS
 
@@ -72,10 +72,10 @@ class MultimodalClassifier(nn.Module):
         if not len(at):
             return torch.zeros(len(there), self.width)
         own = {name: inputs[name][at] for name in INPUTS[kind]}
-        if kind == "image":
+        if kind == Modality.IMAGE:
             frames = own["frames"]
             h = tower.encode(pixel_values=frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).mean(1)
-        elif kind == "audio":
+        elif kind == Modality.AUDIO:
             h = tower.encode(pixel_values=own["spectrogram"])
         else:
             h = tower.encode(**own)
@@ -111,9 +111,9 @@ class MultimodalClassifier(nn.Module):
 
 
 INPUTS: dict[Modality, tuple[str, ...]] = {
-    "audio": ("spectrogram",),
-    "image": ("frames",),
-    "text": ("input_ids", "attention_mask"),
+    Modality.AUDIO: ("spectrogram",),
+    Modality.IMAGE: ("frames",),
+    Modality.TEXT: ("input_ids", "attention_mask"),
 }
 
 

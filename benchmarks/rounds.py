@@ -56,20 +56,20 @@ class Loop:
     @torch.no_grad()
     def look(site: Any, inputs: Any) -> Any:
         """Representations and logits of the public set."""
-        site.learner.eval()
+        site.model.eval()
         z = torch.cat(
             [
-                site.learner.encode(**{k: v[i : i + 256] for k, v in inputs.items()})
+                site.model.encode(**{k: v[i : i + 256] for k, v in inputs.items()})
                 for i in range(0, len(next(iter(inputs.values()))), 256)
             ]
         )
-        return z, site.learner.classify(z)
+        return z, site.model.classify(z)
 
     def train(self, site: Any, inputs: Any, steps: int, loss_of: Callable[[Any, Any], Any], name: str) -> None:
         """`steps` steps on training views."""
         rng, draws = site.rng(self.t, name, "batches"), site.draws(self.t, name, "views")
-        parameters = list(site.learner.parameters())
-        site.learner.train()
+        parameters = list(site.model.parameters())
+        site.model.train()
         for index in index_batches(len(next(iter(inputs.values()))), site.batch, steps, rng):
             i = torch.from_numpy(index)
             loss = loss_of(site.views(rows(inputs, i), draws), i)
@@ -83,7 +83,7 @@ class Loop:
         """Steps on private data."""
 
         def loss(views: Any, i: Any) -> Any:
-            return F.cross_entropy(site.learner(**views), site.private_labels[i])
+            return F.cross_entropy(site.model(**views), site.private_labels[i])
 
         self.train(site, site.private, self.s.private_steps, loss, "private")
 
@@ -96,7 +96,7 @@ class Loop:
         for site, inputs in zip(self.sites, self.inputs):
 
             def loss(views: Any, i: Any, site: Any = site) -> Any:
-                return (site.learner(**views) - target[i]).abs().mean()
+                return (site.model(**views) - target[i]).abs().mean()
 
             self.train(site, inputs, self.s.retrain_steps, loss, "shared")
             self.private(site)
@@ -110,8 +110,8 @@ class Loop:
 
             def loss(views: Any, i: Any, site: Any = site, draw: Any = draw) -> Any:
                 own = torch.from_numpy(draw.integers(0, len(site.private_labels), len(i)))
-                known = F.cross_entropy(site.learner(**site.ready(rows(site.private, own))), site.private_labels[own])
-                student = (site.learner.encode(**views) / temperature).log_softmax(1)
+                known = F.cross_entropy(site.model(**site.ready(rows(site.private, own))), site.private_labels[own])
+                student = (site.model.encode(**views) / temperature).log_softmax(1)
                 teacher = (mean[i] / temperature).log_softmax(1)
                 return known + self.s.kl_weight * F.kl_div(teacher, student, log_target=True, reduction="batchmean")
 
@@ -130,9 +130,9 @@ class Loop:
             draw = site.rng(self.t, "own")
 
             def loss(views: Any, i: Any, site: Any = site, said: Any = said, draw: Any = draw) -> Any:
-                z, t = site.learner.encode(**views), self.s.contrast_temperature
+                z, t = site.model.encode(**views), self.s.contrast_temperature
                 own = torch.from_numpy(draw.integers(0, len(site.private_labels), len(i)))
-                known = F.cross_entropy(site.learner(**site.ready(rows(site.private, own))), site.private_labels[own])
+                known = F.cross_entropy(site.model(**site.ready(rows(site.private, own))), site.private_labels[own])
                 apart = inter_contrast(z, targets[swap[site.modality]], i, t)
                 near = intra_contrast(z, targets[site.modality][i], said[i], t)
                 return known + self.s.contrast_weight * (apart + near)

@@ -187,7 +187,7 @@ def test_classes_get_the_federations_labels(server, tmp_path):
         client.context.private_labels == names.index("poppy")
     ]
     assert (reds[:, 0].mean((1, 2)) > reds[:, 1].mean((1, 2)) + 0.5).all()
-    assert client.context.learner.head.out_features == len(names)
+    assert client.context.model.head.out_features == len(names)
     line = describe_data(client, names)
     assert line.startswith("clinic: 18 training and 6 test samples (image) of 3 of 10 classes")
     assert "poppy 6/2" in line
@@ -277,7 +277,7 @@ def test_starts_from_the_public_backbone_unless_it_has_weights(server, tmp_path)
     cold = server.offer | {"training": server.offer["training"] | {"warm_steps": 0}}
     client = build(SimpleNamespace(offer=cold, public=server.public), silo("text", root))
     start = load_file(folder / "backbone.safetensors")
-    own = client.context.learner.state_dict()
+    own = client.context.model.state_dict()
     assert set(own) - set(start) == {"head.weight", "head.bias"}
     assert all(np.array_equal(own[k].numpy(), v) for k, v in start.items())
 
@@ -296,8 +296,8 @@ def test_weights_of_its_own_come_before_the_public_ones(server, tmp_path):
         public_backbone(server.public, server.config.clients.learners("text")[0]) / "backbone.safetensors"
     )
     word = "backbone.bert.embeddings.word_embeddings.weight"
-    own = again.context.learner.state_dict()[word]
-    assert torch.equal(own, client.context.learner.state_dict()[word])
+    own = again.context.model.state_dict()[word]
+    assert torch.equal(own, client.context.model.state_dict()[word])
     assert not np.array_equal(own.numpy(), public[word])
     with pytest.raises(BadInput, match="cannot load a tokenizer"):
         build(server, silo("text", root, model={"pretrained": str(tmp_path / "nothing")}))
@@ -421,7 +421,7 @@ def lesson(server, modality):
     arrays = {}
     for m in kinds:
         delivery = Delivery("changes", 1.0)
-        learner = bare_server(server.config, SIDE, str(server.assets.tokenizer), m).learner
+        learner = bare_server(server.config, SIDE, str(server.assets.tokenizer), m).model
         delivery.advance(weights_of(learner))
         parcel = delivery.parcel(0)
         arrays |= {f"{m}.{k}": v for k, v in parcel.arrays.items()}
@@ -457,8 +457,8 @@ def test_what_the_server_offers_of_its_own_models(server, paired):
     assert offer.unit
     assert offer.names_of("text") == paired.scene.text_class_names
     for m in ("image", "text"):
-        there = bare_server(paired.config, SIDE, str(paired.assets.tokenizer), m).learner.state_dict()
-        here = _server_like(validate(SiloSettings, flora(paired, m)), offer, paired.public, m).learner.state_dict()
+        there = bare_server(paired.config, SIDE, str(paired.assets.tokenizer), m).model.state_dict()
+        here = _server_like(validate(SiloSettings, flora(paired, m)), offer, paired.public, m).model.state_dict()
         assert all(torch.equal(here[k], v) for k, v in there.items())
     owned = load_config(preset="smoke", values={"method": "fedafd"}, overrides=["server.text={arch: gru, width: 16}"])
     text = owned.server.text.model_copy(update={"pretrained": "vectors.txt"})
@@ -473,7 +473,7 @@ def test_what_the_server_offers_of_its_own_models(server, paired):
 def test_texts_keep_their_own_classes(paired, tmp_path):
     names = paired.offer["text_class_names"]
     client = build(paired, silo("text", texts(tmp_path, (names[3].upper(), names[1]))))
-    assert client.context.learner.head.out_features == 5
+    assert client.context.model.head.out_features == 5
     assert sorted(set(client.context.private_labels.tolist())) == [1, 3]
     assert f"of 2 of 5 classes, training/test: {names[1]} 5/5" in describe_data(client, names)
     with pytest.raises(BadInput, match="class 'IRIS' is not one of the federation's"):
@@ -542,8 +542,8 @@ def test_each_tower_starts_from_what_there_is(paired, tmp_path):
     said = describe_silo(mine)["model"]
     assert said["pretrained"] == f"{AT_THE_SILO}+"
     cold = {"training": {**paired.offer["training"], "warm_steps": 0}}
-    image, text = towers(build(paired, mine, **cold).context.learner)
-    trained, _ = towers(client.context.learner)
+    image, text = towers(build(paired, mine, **cold).context.model)
+    trained, _ = towers(client.context.model)
     own = image.backbone.state_dict()
     assert all(torch.equal(v, own[k]) for k, v in trained.backbone.state_dict().items())
     bert = paired.config.clients.learners("pair")[0].towers()[1]
@@ -672,7 +672,7 @@ def test_a_joint_client_is_that_of_the_local_run(request, which):
 
 def test_joint_clients_start_alike(duet):
     cold = {"training": duet.offer["training"] | {"warm_steps": 0}}
-    one, other = (build(duet, joint_silo(duet), name=name, **cold).context.learner for name in ("a", "b"))
+    one, other = (build(duet, joint_silo(duet), name=name, **cold).context.model for name in ("a", "b"))
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in one.state_dict().items())
 
 
@@ -779,8 +779,8 @@ def test_weights_that_joint_clients_start_from_are_each_silos_own_copy(duet, tmp
     assert offer["model"]["pretrained"] == f"{AT_THE_SILO}+"
     cold = {"joint": offer, "training": duet.offer["training"] | {"warm_steps": 0}}
     mine = joint_silo(duet, MODELS["joint"] | {"pretrained": f"{tmp_path / 'model' / 'audio'}+"})
-    ears = towers(build(duet, mine, **cold).context.learner)[0].backbone.state_dict()
-    trained = towers(client.context.learner)[0].backbone.state_dict()
+    ears = towers(build(duet, mine, **cold).context.model)[0].backbone.state_dict()
+    trained = towers(client.context.model)[0].backbone.state_dict()
     assert all(torch.equal(v, ears[k]) for k, v in trained.items())
     with pytest.raises(BadInput, match=r"start from weights: name them in model.pretrained"):
         build(duet, joint_silo(duet), **cold)

@@ -93,7 +93,7 @@ def test_warm_started_from_the_public_backbone(smoke):
         learner = config.clients.learners(spec.modality)[index]
         body = load_file(assets.backbones[backbone_name(learner)] / "backbone.safetensors")
         client = built(spec)
-        own = client.context.learner.state_dict()
+        own = client.context.model.state_dict()
         assert set(own) - set(body) == {"head.weight", "head.bias"}
         assert all(np.array_equal(own[k].numpy(), v) for k, v in body.items())
 
@@ -114,7 +114,7 @@ def test_public_steps_of_the_server_alone(smoke):
     assert set(assets.backbones) == set(names.values())
     for modality, name in names.items():
         body = load_file(assets.backbones[name] / "backbone.safetensors")
-        learned = server_learner(config, scene, assets, modality).learner.state_dict()
+        learned = server_learner(config, scene, assets, modality).model.state_dict()
         assert set(learned) - set(body) == {"head.weight", "head.bias"}
         assert all(np.array_equal(learned[k].numpy(), v) for k, v in body.items())
     specs = site_specs(config, "standalone", {}, assets)
@@ -123,7 +123,7 @@ def test_public_steps_of_the_server_alone(smoke):
     bare = new_client_model(
         config.clients.learners("image")[0], config.seed, "image-0", classes=10, image_size=12, tokenizer=None
     )
-    assert all(torch.equal(v, bare.state_dict()[k]) for k, v in client.context.learner.state_dict().items())
+    assert all(torch.equal(v, bare.state_dict()[k]) for k, v in client.context.model.state_dict().items())
     nobody = config.model_copy(update={"server": config.server.model_copy(update={"public_steps": 0})})
     assert not prepare(nobody, scene, frozenset({"backbones"}), Observer(), print).backbones
 
@@ -161,7 +161,7 @@ def test_a_client_depends_on_the_seed_and_on_its_place(smoke):
     first, second = (built(s) for s in specs_of(smoke)[:2])
     other = smoke[0].model_copy(update={"seed": 1})
     third = built(site_specs(other, "standalone", {}, smoke[2])[0])
-    heads = [c.context.learner.head.weight for c in (first, second, third)]
+    heads = [c.context.model.head.weight for c in (first, second, third)]
     assert not torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
 
@@ -175,7 +175,7 @@ def test_a_pretrained_text_client_brings_its_own_words(smoke, smoke_run):
     assert spec.arguments["backbones"] == []
     exported = load_file(folder / "model.safetensors")
     name = "bert.embeddings.word_embeddings.weight"
-    assert np.array_equal(client.context.learner.backbone.state_dict()[name].numpy(), exported[name])
+    assert np.array_equal(client.context.model.backbone.state_dict()[name].numpy(), exported[name])
     assert len(client.context.tokenizer) == len(exported[name])
 
 
@@ -190,7 +190,7 @@ def test_a_warm_start_is_named_by_the_content_of_its_weights(smoke, smoke_run, m
         group = {"arch": "bert", "width": 16, "pretrained": str(pretrained)}
         config = load_config(preset="smoke", values={"clients": {"text": [group], "warm_steps": 1, "public_steps": 0}})
         spec = next(s for s in site_specs(config, "standalone", {}, smoke[2]) if s.modality == "text")
-        return built(spec).context.learner.head.weight
+        return built(spec).context.model.head.weight
 
     first = start(folder)
     shutil.copytree(folder, moved)
@@ -289,14 +289,14 @@ def test_joint_clients_start_from_the_same_weights():
     specs = site_specs(config, "standalone", {}, Assets(None))
     assert [(s.name, s.modality) for s in specs] == [(f"joint-{i}", "joint") for i in range(3)]
     assert [s.arguments["backbones"] for s in specs] == [[]] * 3
-    states = [built(spec).context.learner.state_dict() for spec in specs]
+    states = [built(spec).context.model.state_dict() for spec in specs]
     scene = cached_dataset(config.data)
-    states.append(server_learner(config, scene, Assets(None), "joint").learner.state_dict())
+    states.append(server_learner(config, scene, Assets(None), "joint").model.state_dict())
     for state in states[1:]:
         assert state.keys() == states[0].keys()
         assert all(torch.equal(v, states[0][k]) for k, v in state.items())
     later = joint_config("seed=1")
-    other = server_learner(later, scene, Assets(None), "joint").learner.state_dict()
+    other = server_learner(later, scene, Assets(None), "joint").model.state_dict()
     assert not torch.equal(other["fusion.out.weight"], states[0]["fusion.out.weight"])
 
 

@@ -110,7 +110,7 @@ def client(
     site = kind_of(
         name=name,
         modality=modality,
-        learner=model,
+        model=model,
         tokenizer=tokens,
         private=parts[0],
         test=parts[1],
@@ -139,7 +139,7 @@ def server_learner(modality: str) -> MultimodalContext:
     return MultimodalContext(
         name="server-joint",
         modality="joint",
-        learner=learner(),
+        model=learner(),
         tokenizer=None,
         private=nothing,
         test=nothing,
@@ -235,7 +235,7 @@ def same(one: dict[str, Any], two: dict[str, Any]) -> bool:
 
 def learned(half: Any) -> dict[str, np.ndarray]:
     """All floats of a client's learner."""
-    state = half.context.learner.state_dict()
+    state = half.context.model.state_dict()
     return {k: v.numpy().copy() for k, v in state.items() if v.dtype == torch.float32}
 
 

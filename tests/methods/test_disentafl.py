@@ -106,12 +106,12 @@ def test_the_mixture_by_plain_loops():
 
 def test_shared_adapters_begin_alike_and_private_ones_do_not():
     one, two = (client(k, CLIENTS[k], "disentafl", {"rank": RANK}) for k in ("image-0", "text-0"))
-    a, b = one.context.learner.adapters, two.context.learner.adapters
+    a, b = one.context.model.adapters, two.context.model.adapters
     for kind in ("all", "modality"):
         assert torch.equal(a[kind].down.weight, b[kind].down.weight)
     assert not torch.equal(a["private"].down.weight, b["private"].down.weight)
     assert not torch.equal(a["all"].down.weight, a["modality"].down.weight)
-    again = client("image-0", "image", "disentafl", {"rank": RANK}).context.learner.adapters
+    again = client("image-0", "image", "disentafl", {"rank": RANK}).context.model.adapters
     assert torch.equal(a["private"].down.weight, again["private"].down.weight)
 
 
@@ -185,7 +185,7 @@ def test_the_term_keeps_types_apart():
             {"rank": RANK, "mu": mu, "private_steps": 40, "extra_steps": 0},
         )
         half.fit(Empty(), round=1)
-        learner = half.context.learner.eval()
+        learner = half.context.model.eval()
         with torch.no_grad():
             return overlap(learner.parts(learner.bare.encode(**half.context.ready(half.context.private)))).item()
 
@@ -220,11 +220,11 @@ def test_each_type_is_averaged_among_its_own_only(tiny_generator):
 
 def test_what_a_client_is_sent_is_what_it_begins_from():
     half = client("text-0", "text", "disentafl", {"rank": RANK, "private_steps": 0, "extra_steps": 0})
-    before = {k: v.clone() for k, v in half.context.learner.state_dict().items()}
+    before = {k: v.clone() for k, v in half.context.model.state_dict().items()}
     sent = {k: np.full(NUMBERS, n, np.float32) for k, n in (("all", 2.0), ("modality", 3.0))}
     back = half.fit(DisentAFLAverage(sent), round=2).adapters
     assert same(dict(back), sent)
-    changed = {k for k, v in half.context.learner.state_dict().items() if not torch.equal(v, before[k])}
+    changed = {k for k, v in half.context.model.state_dict().items() if not torch.equal(v, before[k])}
     parts = ("down.weight", "down.bias", "up.weight", "up.bias")
     assert changed == {f"adapters.{kind}.{p}" for kind in ("all", "modality") for p in parts}
 
@@ -301,7 +301,7 @@ def test_one_that_fails_has_no_part_and_later_gets_the_newest(tiny_generator):
 def test_weights_that_are_not_finite_are_named(tiny_generator):
     toy = toy_of(tiny_generator)
     with torch.no_grad():
-        sites_of(toy)["text-1"].context.learner.bare.head.bias.fill_(float("nan"))
+        sites_of(toy)["text-1"].context.model.bare.head.bias.fill_(float("nan"))
     toy.run(1)
     (lost,) = toy.federation.missing
     assert (lost.client, lost.round) == ("text-1", 1)

@@ -46,7 +46,7 @@ def test_without_a_round_it_is_standalone(method, name, modality):
     half = client(name, modality, method, {**QUICK[method], **fixed})
     bare = (
         learner_for(kind, kind.settings(**QUICK[method]))
-        or client(name, modality, "standalone", {}, unit=method in PAIRED).context.learner
+        or client(name, modality, "standalone", {}, unit=method in PAIRED).context.model
     )
     z, logits = half.context.look(half.context.test)
     with torch.no_grad():

@@ -40,7 +40,7 @@ def taught(name, **settings):
 
 def weights(half):
     """The encoder, without optimiser."""
-    return state_arrays(half.context.learner)
+    return state_arrays(half.context.model)
 
 
 def adversaries(half):
@@ -65,11 +65,11 @@ def test_the_tasks_gradient_reaches_encoder_and_fusion_and_never_the_servers_enc
     assert set(half.foreign) == set(g) == set(kinds_of(ONE_EACH[name]))
     half.context.optimizer.zero_grad(set_to_none=True)
     half._task_loss(views, i, g).backward()
-    for module in (half.context.learner, half.fusion):
+    for module in (half.context.model, half.fusion):
         assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
         assert any(p.grad.any() for p in module.parameters())
     for site in half.foreign.values():
-        assert all(p.grad is None for p in site.learner.parameters())
+        assert all(p.grad is None for p in site.model.parameters())
     assert all(p.grad is None for d in (half.inner, half.cross) for p in d.parameters())
 
 
@@ -109,7 +109,7 @@ def test_each_caption_and_each_picture_is_fused_with_the_servers_of_its_own():
     half._fuse = lambda x, g: seen.append((x, g)) or x
     i = torch.tensor([4, 1, 2])
     private = rows(site.private, i)
-    site.learner.eval()
+    site.model.eval()
     half._task_loss(site.views(private, torch.Generator()), i, half._foreign_views("private"))
     (_, pictures), (_, captions) = seen
     owner = site.samples["private"].owner[i.numpy()]
@@ -136,7 +136,7 @@ def test_fusion_learns_at_its_own_rate_and_can_begin_anew():
         before["local_branches.0.1.num_batches_tracked"],
     ) == (0, 2)
     assert not any(p in anew.context.optimizer.state for p in anew.fusion.parameters())
-    assert all(p in anew.context.optimizer.state for p in anew.context.learner.parameters())
+    assert all(p in anew.context.optimizer.state for p in anew.context.model.parameters())
 
 
 def test_one_private_sample_trains_with_either_norm():
@@ -302,8 +302,8 @@ def test_spread_is_a_part_of_the_task_of_classifiers():
     i = torch.arange(4)
     views = {k: v[i] for k, v in half.context.private.items()}
     for one in (half, none):
-        one.context.learner.eval()
-    v = half.context.learner.head.weight.relu()
+        one.context.model.eval()
+    v = half.context.model.head.weight.relu()
     expected = 0.5 * torch.nn.functional.cross_entropy(v @ v.T, torch.arange(2))
     torch.testing.assert_close(half._task_loss(views, i, {}) - none._task_loss(views, i, {}), expected)
 
@@ -371,7 +371,7 @@ def assert_held(toy, name):
     expected = {f"{m}.{k}": v for m in kinds_of(ONE_EACH[name]) for k, v in deliveries[m].held.items()}
     assert same(expected, half.encoders)
     for m, site in half.foreign.items():
-        assert same(weights_of(site.learner), deliveries[m].held)
+        assert same(weights_of(site.model), deliveries[m].held)
 
 
 @pytest.mark.parametrize("sending", [{"encoders": "whole"}, {"encoders": "changes"}, {"encoder_share": 0.1}], ids=str)
@@ -393,7 +393,7 @@ def test_clients_hold_what_the_server_thinks_they_do_also_after_a_round_away(sen
     whole = 4 * params
     if sending == {"encoders": "whole"}:
         assert {encoder_bytes(toy, t) for t in (1, 2, 4)} == {whole}
-        exact = weights_of(toy.server.models["image"].learner)  # as it was before the distillation
+        exact = weights_of(toy.server.models["image"].model)  # as it was before the distillation
         assert exact.keys() == toy.server.deliveries["image"].held.keys()
         return
     assert encoder_bytes(toy, 1) == whole / 2
@@ -403,7 +403,7 @@ def test_clients_hold_what_the_server_thinks_they_do_also_after_a_round_away(sen
     else:
         assert encoder_bytes(toy, 2) < 0.17 * whole
     for m, site in toy.server.models.items():
-        for k, v in weights_of(site.learner).items():
+        for k, v in weights_of(site.model).items():
             assert np.abs(v - toy.server.deliveries[m].held[k]).max() < 0.1
 
 
@@ -428,7 +428,7 @@ def test_real_models_with_dropout_learn_resume_and_are_sent():
 
     def site(modality, unit=True, name="server"):
         found = server_learner(modality)
-        found.learner = learner({"image": "vit", "text": "bert"}[modality])
+        found.model = learner({"image": "vit", "text": "bert"}[modality])
         return found
 
     states = []
@@ -438,8 +438,8 @@ def test_real_models_with_dropout_learn_resume_and_are_sent():
         for name, (arch, classes) in archs.items():
             half = toy.half(name)
             s = half.context
-            s.learner, s.server = learner(arch, classes), site
-            s.optimizer = torch.optim.AdamW(s.learner.parameters(), lr=2e-3)
+            s.model, s.server = learner(arch, classes), site
+            s.optimizer = torch.optim.AdamW(s.model.parameters(), lr=2e-3)
             half._join_fusion()
         torch.manual_seed(torch_seed)
         toy.run(2)

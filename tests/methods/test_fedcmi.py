@@ -70,7 +70,7 @@ def test_without_its_terms_and_projectors_a_round_is_fedavg_s():
 def test_the_lesson_reaches_the_weak_kind_s_stream_projector_and_classifier_only(rho, weak, strong):
     half = client("a", method=FEDCMI, settings={**OFF, "lambda_d": 1.0})
     objective, (inputs, index) = objective_of(half, rho), batch(half)
-    learner: Infiltrated = half.context.learner.train()
+    learner: Infiltrated = half.context.model.train()
     h = learner.features(**inputs)
     total = objective._imbalance(
         inputs,
@@ -90,7 +90,7 @@ def test_without_the_lesson_no_infiltration_projector_learns_at_a_client_with_bo
     half = client("a", method=FEDCMI, settings={**OFF, "lambda_s": 2.0})
     inputs, index = batch(half)
     objective_of(half)(inputs, index).backward()
-    sizes = gradients(half.context.learner)
+    sizes = gradients(half.context.model)
     assert all((size > 0) == (not name.startswith("infiltration.")) for name, size in sizes.items())
 
 
@@ -100,7 +100,7 @@ def test_a_client_of_one_kind_has_no_own_term_and_trains_its_stand_in(held, miss
     inputs, index = batch(half)
     objective = objective_of(half)
     loss = objective(inputs, index)
-    learner: Infiltrated = half.context.learner
+    learner: Infiltrated = half.context.model
     (own,) = held
     p = learner.project(learner.features(**inputs))
     slots = {own: p.own[own], missing: p.infiltrated[own]}  # sound in the first half, whoever it comes from
@@ -120,7 +120,7 @@ def test_of_samples_that_lack_a_kind_only_the_whole_ones_have_own_terms_and_less
     got = objective(inputs, index)
     both = inputs["present"].all(1)
     assert int(both.sum()) == SAMPLES - 8
-    learner: Infiltrated = half.context.learner
+    learner: Infiltrated = half.context.model
     h = learner.features(**inputs)
     p = learner.project(h)
     y = half.context.private_labels
@@ -142,13 +142,13 @@ def test_the_teacher_stays_as_it_was_sent_and_the_distance_pulls_back_to_it():
     before = {k: v.clone() for k, v in objective.teacher.state_dict().items()}
     assert objective.distance is not None
     objective.distance().backward()
-    assert max(gradients(half.context.learner).values()) == 0  # at the first step nothing has moved
+    assert max(gradients(half.context.model).values()) == 0  # at the first step nothing has moved
     with torch.no_grad():
-        for p in half.context.learner.parameters():
+        for p in half.context.model.parameters():
             p.add_(0.5)
-    half.context.learner.zero_grad()
+    half.context.model.zero_grad()
     objective.distance().backward()
-    assert all(size == pytest.approx(3.0 * 0.5, rel=1e-4) for size in gradients(half.context.learner).values())
+    assert all(size == pytest.approx(3.0 * 0.5, rel=1e-4) for size in gradients(half.context.model).values())
     half.context.fit(half.context.private, 3, objective, 1, "private")
     assert all(torch.equal(v, before[k]) for k, v in objective.teacher.state_dict().items())
 
@@ -186,7 +186,7 @@ def test_exchanging_the_kinds_exchanges_all_results(settings):
     losses = []
     for first, second, mask, turned in ((x, y, present, False), (y, x, present.flip(1), True)):
         half = client("a", method=FEDCMI, settings={"ratio_mean": "geometric", "mu": 0.0, **settings})
-        half.context.learner = symmetric(turned)
+        half.context.model = symmetric(turned)
         half.context.private = {"spectrogram": first.reshape(8, 12, 4), "present": mask}
         half.context.private_labels = labels
         inputs = {"spectrogram": first.reshape(8, 1, 12, 4), "frames": second[:, None], "present": mask}
@@ -195,7 +195,7 @@ def test_exchanging_the_kinds_exchanges_all_results(settings):
         objective = _Objective(half, _Knowledge(tau, torch.tensor([2.0, 1, 1]), means), None)
         loss = objective(inputs, torch.arange(8))
         loss.backward()
-        losses.append((loss.item(), gradients(half.context.learner), objective.dominant))
+        losses.append((loss.item(), gradients(half.context.model), objective.dominant))
     (one, grads, led), (two, turned_grads, turned_led) = losses
     assert one == pytest.approx(two, rel=1e-5)
     swap = dict(zip(MODALITIES, reversed(MODALITIES)))
@@ -329,7 +329,7 @@ def test_projectors():
 
 def test_pure_imitation_has_one_projector_a_kind():
     half = client("a", method=FEDCMI, settings={"self_projector": False})
-    learner: Infiltrated = half.context.learner
+    learner: Infiltrated = half.context.model
     assert not any(n.startswith("self_projectors.") for n, _ in learner.named_parameters())
     p = learner.project(learner.features(**batch(half)[0]))
     assert all(torch.equal(p.own[k], p.infiltrated[k]) for k in MODALITIES)
@@ -337,7 +337,7 @@ def test_pure_imitation_has_one_projector_a_kind():
 
 def test_missing_kinds_are_filled_by_the_other_or_with_zeros():
     half = client("a", method=FEDCMI)
-    learner: Infiltrated = half.context.learner.eval()
+    learner: Infiltrated = half.context.model.eval()
     inputs, _ = batch(half, 6)
     h = learner.features(**inputs)
     p = learner.project(h)
@@ -353,16 +353,16 @@ def test_missing_kinds_are_filled_by_the_other_or_with_zeros():
 def test_the_server_scores_the_model_that_clients_are_sent():
     toy = Joint(FEDCMI)
     start = toy.server.shared_model()
-    first = {k: v.clone() for k, v in start.learner.state_dict().items() if v.dtype == torch.float32}
+    first = {k: v.clone() for k, v in start.model.state_dict().items() if v.dtype == torch.float32}
     fresh = learned(client("z", method=FEDCMI))
     assert same({k: v.numpy() for k, v in first.items()}, fresh)  # round 0: what all begin with
     toy.run(2)
-    shared = {k: v.numpy() for k, v in toy.server.shared_model().learner.state_dict().items()}
+    shared = {k: v.numpy() for k, v in toy.server.shared_model().model.state_dict().items()}
     assert same({k: shared[k] for k in toy.server.groups["joint"]}, toy.server.groups["joint"])
 
 
 def test_dress_draws_the_same_weights_wherever_it_is():
-    one, two = (wrap_model(copy.deepcopy(client("a").context.learner), FedCMISettings()) for _ in range(2))
+    one, two = (wrap_model(copy.deepcopy(client("a").context.model), FedCMISettings()) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters()))
 
 

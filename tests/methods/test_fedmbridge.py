@@ -137,7 +137,7 @@ def test_adapters_for_every_architecture(settings):
     site = ClientContext(
         name="one",
         modality="image",
-        learner=bare,
+        model=bare,
         tokenizer=None,
         private=nothing,
         test=nothing,
@@ -147,18 +147,18 @@ def test_adapters_for_every_architecture(settings):
     with torch.no_grad():
         before = bare(**inputs)
         site.attach(lambda learner: wrap_model(learner, FedMBridgeSettings(**SIZES)))
-        kinds, widths = architecture(site.learner.bare, site.modality)
+        kinds, widths = architecture(site.model.bare, site.modality)
         assert (kinds.tolist(), widths.tolist()) == SEEN[settings.arch]
         graph = Graph(kinds, widths, 3, 24)
-        adapters = site.learner.adapters
+        adapters = site.model.adapters
         theta = hypernetwork_of()(graph, torch.randn(16))
         assert theta.shape == (graph.numbers,) == (sum(p.numel() for p in adapters.parameters()),)
         put(adapters, theta)
-        assert torch.equal(site.learner.eval()(**inputs), before)
+        assert torch.equal(site.model.eval()(**inputs), before)
         assert not any(a.up.weight.any() or a.up.bias.any() for a in adapters)
         assert all(a.down.weight.all() and a.down.bias.all() for a in adapters)
         put(adapters, hypernetwork_of(lively=True)(graph, torch.randn(16)))
-        assert not torch.equal(site.learner(**inputs), before)
+        assert not torch.equal(site.model(**inputs), before)
 
 
 def test_a_learner_with_adapters_of_its_own():
@@ -280,7 +280,7 @@ def test_what_is_sent_is_what_the_hypernetwork_makes(tiny_generator):
     first = sent_in(toy)
     for k, (down, up) in first.items():
         assert not np.array_equal(down.values, up.values)
-        half = sites_of(toy)[k].context.learner.adapters
+        half = sites_of(toy)[k].context.model.adapters
         assert np.array_equal(torch.nn.utils.parameters_to_vector(half.parameters()).detach().numpy(), up.values)
         theta[k] = toy.server.adapters(k).numpy()
         assert not np.array_equal(theta[k], down.values)
@@ -413,7 +413,7 @@ def test_a_reply_that_does_not_fit_changes_nothing(change, tiny_generator):
 def test_weights_that_are_not_finite_are_named(tiny_generator):
     toy = toy_of(tiny_generator)
     with torch.no_grad():
-        sites_of(toy)["text-1"].context.learner.bare.head.bias.fill_(float("nan"))
+        sites_of(toy)["text-1"].context.model.bare.head.bias.fill_(float("nan"))
     toy.run(1)
     (lost,) = toy.federation.missing
     assert (lost.client, lost.round, lost.verb) == ("text-1", 1, "fit")

@@ -138,7 +138,7 @@ def test_what_is_scored_is_the_plain_mean():
     toy = Joint(SPLIT)
     toy.run(2)
     mean = mean_parameters(updates_of(toy, 2))
-    model = toy.server.shared_model().learner.state_dict()
+    model = toy.server.shared_model().model.state_dict()
     assert all(np.array_equal(model[k].numpy(), v) for k, v in mean.items())
 
 

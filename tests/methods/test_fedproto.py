@@ -126,9 +126,9 @@ def test_a_kind_without_prototypes_is_not_drawn():
     }
     gradients = []
     for given in ({}, drawn):
-        half.context.learner.zero_grad()
+        half.context.model.zero_grad()
         half._near(given)(inputs, index).backward()
-        gradients.append({n: p.grad.clone() for n, p in half.context.learner.named_parameters()})
+        gradients.append({n: p.grad.clone() for n, p in half.context.model.named_parameters()})
     changed = {n for n, g in gradients[0].items() if not torch.allclose(g, gradients[1][n], atol=1e-7)}
     assert changed
     assert all("audio" in n for n in changed)
@@ -172,7 +172,7 @@ def test_with_parameters_a_model_is_shared():
     toy.run(2)
     sent, _ = toy.traffic[2, "c"]
     assert set(sent.parameters) == set(toy.half("c").parameters())
-    model = toy.server.shared_model().learner.state_dict()
+    model = toy.server.shared_model().model.state_dict()
     assert all(np.array_equal(model[k], v) for k, v in toy.server.groups["joint"].items())
 
 

@@ -127,7 +127,7 @@ def test_the_frozen_adapter_is_the_shared_one_of_the_rounds_start():
     first = half.fit(Empty(), round=1).parameters
     sent = {k: v + 1.0 for k, v in first.items()}
     half.fit(FedAvgAverage(sent), round=2)
-    state = half.context.learner.state_dict()
+    state = half.context.model.state_dict()
     for name, value in sent.items():
         assert np.array_equal(state[name.replace(".shared.", ".frozen.")].numpy(), value)
         assert not np.array_equal(state[name].numpy(), value)
@@ -138,11 +138,11 @@ def test_a_client_is_scored_with_its_teacher():
     half = client("text-0", "text", "feddat", {"private_steps": 2, "extra_steps": 0, "rank": 2})
     half.fit(Empty(), round=1)
     before = half.context.look(half.context.test)[1]
-    for three in half.context.learner.adapters:
+    for three in half.context.model.adapters:
         for p in three.shared.parameters():
             p.data.add_(1.0)
     assert torch.equal(half.context.look(half.context.test)[1], before)
-    half.context.learner.adapters[-1].own.up.bias.data.add_(1.0)
+    half.context.model.adapters[-1].own.up.bias.data.add_(1.0)
     assert not torch.equal(half.context.look(half.context.test)[1], before)
 
 

@@ -24,11 +24,11 @@ def modulated(half, index=None, **settings):
     half.settings = OGMGESettings(**settings)
     index = torch.arange(6) if index is None else index
     m = _Modulation(half, 1)
-    half.context.learner.zero_grad()
+    half.context.model.zero_grad()
     m.objective(batch(half, index), index).backward()
-    before = {n: p.grad.clone() for n, p in half.context.learner.named_parameters() if p.grad is not None}
+    before = {n: p.grad.clone() for n, p in half.context.model.named_parameters() if p.grad is not None}
     m.adjust()
-    after = {n: p.grad.clone() for n, p in half.context.learner.named_parameters() if p.grad is not None}
+    after = {n: p.grad.clone() for n, p in half.context.model.named_parameters() if p.grad is not None}
     return m.k, before, after
 
 
@@ -79,10 +79,10 @@ def test_only_samples_of_both_kinds_say_who_is_dominant():
     index = torch.arange(9)
     both = index[site.private["present"][index].all(1)]
     assert len(both) == 3
-    site.learner.eval()  # features of a sample do not depend on the others
-    h = site.learner.features(**batch(half, both))
+    site.model.eval()  # features of a sample do not depend on the others
+    h = site.model.features(**batch(half, both))
     y = site.private_labels[both]
-    q = [site.learner.own(m, h[m]).softmax(1)[range(3), y].detach() for m in site.learner.kinds]
+    q = [site.model.own(m, h[m]).softmax(1)[range(3), y].detach() for m in site.model.kinds]
     k, _, _ = modulated(half, index, alpha=0.8)
     assert tuple(k.values()) == pytest.approx(coefficients(q[0], q[1], 0.8), rel=1e-5)
 

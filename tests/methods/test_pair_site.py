@@ -22,7 +22,7 @@ def site_of(fold=None, pictures=20, augment=False):
         fold=fold,
         name="pair-0",
         modality="pair",
-        learner=DualEncoder(Linear("image", (), True), Linear("text", (), True)),
+        model=DualEncoder(Linear("image", (), True), Linear("text", (), True)),
         tokenizer=words(),
         private=private_of("pair-0", "pair", "private", 9),
         test=private_of("pair-0", "pair", "test", pictures),
@@ -72,7 +72,7 @@ def test_pictures_come_first_and_captions_behind_them():
     site = site_of()
     z = site.encode(site.test, batch=7)
     with torch.no_grad():
-        images, texts = (site.learner.encode(**site.ready(of_kind(site.test, m))) for m in ("image", "text"))
+        images, texts = (site.model.encode(**site.ready(of_kind(site.test, m))) for m in ("image", "text"))
     torch.testing.assert_close(z, torch.cat([images, texts]))
     torch.testing.assert_close(site.encode({"pixel_values": site.test["pixel_values"]}), images)
 
@@ -81,8 +81,8 @@ def test_its_task_is_the_batchs_matching_a_sample():
     site = site_of()
     i = torch.tensor([0, 5, 9])
     views = site.views({k: v[i] for k, v in site.private.items()}, torch.Generator())
-    site.learner.eval()
-    z = {m: site.learner.encode(**of_kind(views, m)) for m in ("image", "text")}
+    site.model.eval()
+    z = {m: site.model.encode(**of_kind(views, m)) for m in ("image", "text")}
     apart = torch.cdist(z["image"], z["text"])
     logits = 15 - 15 * (apart**2 + 1e-6).sqrt()
     right = torch.eye(3, dtype=torch.bool)

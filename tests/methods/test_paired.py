@@ -534,7 +534,7 @@ def test_distillation_by_hand(distance, expected):
     across = unit(torch.randn(PAIRS, WIDTH, generator=torch.Generator().manual_seed(0)))
     across = unit(across - (across * z).sum(1, keepdim=True) * z)
     for site in toy.server.models.values():
-        site.learner.unit = False  # no dropout; rows are brought to unit length anyway
+        site.model.unit = False  # no dropout; rows are brought to unit length anyway
     views = {"image-0": Views(toy.server.name, 0.0, 7 * across.numpy())}
     told = toy.server.distil(1, toy.federation, views, toy.server.bank())
     assert told["distillation"] == pytest.approx(0.5 * expected, rel=1e-4)
@@ -551,8 +551,8 @@ def test_together_a_step_is_of_matching_and_of_distillation():
     ((steps, loss, wanted),) = heard
     assert (steps, wanted) == (2, None)  # no batch is left out: each has pairs to match
     for site in one.models.values():
-        site.learner.eval()  # no dropout
-    owned = [p for site in one.models.values() for p in site.learner.body.parameters()]
+        site.model.eval()  # no dropout
+    owned = [p for site in one.models.values() for p in site.model.body.parameters()]
     owned += list(one.matching.parameters())
     i = torch.tensor([3, 0, 7, 5])
 
@@ -560,9 +560,9 @@ def test_together_a_step_is_of_matching_and_of_distillation():
         return {m: torch.Generator().manual_seed(1) for m in one.models}
 
     views = {m: s.views(rows(one.public[m], i), draws()[m]) for m, s in one.models.items()}
-    seen = {m: unit(one.models[m].learner.encode(**views[m])) for m in views}
+    seen = {m: unit(one.models[m].model.encode(**views[m])) for m in views}
     image = one.models["image"]
-    known = unit(image.learner.encode(**image.ready(rows(one.public["image"], i[1:]))))
+    known = unit(image.model.encode(**image.ready(rows(one.public["image"], i[1:]))))
     slow = one.matching(seen["image"], seen["text"]) / 4
     slow = slow + 0.5 * (known - target[i[1:]]).square().mean()
     fast = loss(i, draws())

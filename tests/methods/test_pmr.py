@@ -58,11 +58,11 @@ def ready_to_balance(**settings):
     """A client whose features are so small that neither kind is far ahead, samples of both kinds, their labels."""
     half = alone(PMR, {"alpha": 1.5, "mu_e": 0.3, **settings}, blanks=2)
     with torch.no_grad():
-        for tower in half.context.learner.streams.values():
+        for tower in half.context.model.streams.values():
             tower.norm.weight.mul_(0.3)
     half._renew()
     index = torch.nonzero(half.context.private["present"].all(1))[:8, 0]
-    h = half.context.learner.features(**half.context.ready({k: v[index] for k, v in half.context.private.items()}))
+    h = half.context.model.features(**half.context.ready({k: v[index] for k, v in half.context.private.items()}))
     return half, h, half.context.private_labels[index]
 
 
@@ -90,9 +90,9 @@ def test_whom_each_term_teaches(alpha, weight):
     scores = [prototype_scores(h[k].detach(), half.prototypes[k]).softmax(1)[range(len(y)), y] for k in h]
     slow, _ = slow_kind(*scores)
     taught = list(h)[slow if alpha else 1 - slow]
-    half.context.learner.zero_grad()
+    half.context.model.zero_grad()
     half._balance(h, y, weight).backward()
-    gradients = {n: p.grad for n, p in half.context.learner.named_parameters() if p.grad is not None and p.grad.any()}
+    gradients = {n: p.grad for n, p in half.context.model.named_parameters() if p.grad is not None and p.grad.any()}
     assert gradients
     assert {group_of(n) for n in gradients} == {taught}
 

@@ -22,7 +22,7 @@ def first(**how):
 
 
 def trained(half) -> set[str]:
-    return {n for n, _ in half.context.learner.named_parameters()}
+    return {n for n, _ in half.context.model.named_parameters()}
 
 
 # ------------------------------------------------------------------------------------------------- clients
@@ -59,7 +59,7 @@ def test_one_step_adds_c_and_takes_away_its_own():
     plain, half = client("a", **how), client("a", method=SCAFFOLD, **how)
     with torch.no_grad():  # small features, so that no gradient is clipped
         for x in (plain, half):
-            for tower in x.context.learner.streams.values():
+            for tower in x.context.model.streams.values():
                 tower.norm.weight.mul_(0.2)
     before = half.parameters()
     c = {n: np.full_like(before[n], 0.001) for n in trained(half)}
@@ -73,9 +73,9 @@ def test_one_step_adds_c_and_takes_away_its_own():
 def test_steady_steps_with_momentum_give_the_gradient_itself():
     """Along a slope of 1e-3 that all have, c_i is 1e-3 once the velocity is steady."""
     half = client("a", method=SCAFFOLD, momentum=0.8, settings={"private_steps": 40, "extra_steps": 0})
-    parts = list(half.context.learner.parameters())
+    parts = list(half.context.model.parameters())
     half.objective = lambda: lambda inputs, i: 1e-3 * torch.stack([p.sum() for p in parts]).sum()
-    c = {n: np.full(p.shape, 1e-3, np.float32) for n, p in half.context.learner.named_parameters()}
+    c = {n: np.full(p.shape, 1e-3, np.float32) for n, p in half.context.model.named_parameters()}
     for t in range(1, 9):
         half.fit(ScaffoldTargets(half.parameters(), c), round=t)
     for v in half.control.values():
@@ -85,7 +85,7 @@ def test_steady_steps_with_momentum_give_the_gradient_itself():
 def test_a_stream_without_samples_in_a_batch_makes_no_step():
     half = client("a", method=SCAFFOLD, momentum=0.0)
     half.context.private["present"][:, 0] = False
-    c = {n: np.full(p.shape, 0.1, np.float32) for n, p in half.context.learner.named_parameters()}
+    c = {n: np.full(p.shape, 0.1, np.float32) for n, p in half.context.model.named_parameters()}
     x = half.parameters()
     y = half.fit(ScaffoldTargets(x, c), round=1).parameters
     streams = [n for n in x if group_of(n) == "audio"]
@@ -107,7 +107,7 @@ def test_many_local_steps_do_not_move_the_optimum():
         toy = Joint(method, {"a": BOTH, "b": BOTH}, {k: {"momentum": 0.0} for k in "ab"}, private_steps=10)
         for name, a, b in (("a", 1.0, 0.0), ("b", 9.0, 0.1)):
             half = toy.half(name)
-            bias = half.context.learner.fusion.out.bias
+            bias = half.context.model.fusion.out.bias
             half.objective = lambda a=a, b=b, w=bias: lambda inputs, i: a / 2 * (w - b).square().sum()
         toy.run(40)
         return float(toy.server.groups["joint"]["fusion.out.bias"].mean())

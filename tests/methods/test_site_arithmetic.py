@@ -31,18 +31,18 @@ def site(arch: str = "vit", tune: str = "all", **more: object) -> ClientContext:
         held = TextSet(tuple(f"a picture of {('iris', 'rose', 'tulip')[c]}" for c in labels), labels)
     given = {"private": held, "test": held, "seed": 0, "batch": 9, "augment": False, **more}
     modality = "image" if arch == "vit" else "text"
-    return ClientContext(name="a", modality=modality, learner=learner, tokenizer=words(), **given)  # type: ignore[arg-type]
+    return ClientContext(name="a", modality=modality, model=learner, tokenizer=words(), **given)  # type: ignore[arg-type]
 
 
 def weights(one: ClientContext) -> dict[str, torch.Tensor]:
-    return {k: v.clone() for k, v in one.learner.state_dict().items()}
+    return {k: v.clone() for k, v in one.model.state_dict().items()}
 
 
 @pytest.mark.parametrize("parts", [2, 4, 50])
 def test_a_step_in_parts_is_the_step_of_the_whole_batch(parts: int) -> None:
     whole, cut = site(), site(accumulate=parts)
     for one in (whole, cut):
-        one.learner.apply(lambda m: setattr(m, "p", 0.0) if isinstance(m, torch.nn.Dropout) else None)
+        one.model.apply(lambda m: setattr(m, "p", 0.0) if isinstance(m, torch.nn.Dropout) else None)
     assert whole.train_private(3, 1) == pytest.approx(cut.train_private(3, 1), rel=1e-4)
     for name, value in weights(whole).items():
         torch.testing.assert_close(weights(cut)[name], value, rtol=1e-3, atol=2e-4)
@@ -50,7 +50,7 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(parts: int) -> None:
 
 def test_activations_computed_twice_change_nothing() -> None:
     plain, twice = site(), site(checkpointing=True)
-    assert twice.learner.backbone.is_gradient_checkpointing  # type: ignore[union-attr]
+    assert twice.model.backbone.is_gradient_checkpointing  # type: ignore[union-attr]
     assert plain.train_private(3, 1) == twice.train_private(3, 1)
     for name, value in weights(plain).items():
         assert torch.equal(weights(twice)[name], value)
@@ -101,7 +101,7 @@ def test_a_loss_that_is_not_finite_in_one_part_is_named() -> None:
     one = site(accumulate=3)
 
     def objective(inputs: object, index: torch.Tensor) -> torch.Tensor:
-        return next(one.learner.parameters()).sum() * (float("nan") if 5 in index else 1.0)
+        return next(one.model.parameters()).sum() * (float("nan") if 5 in index else 1.0)
 
     with pytest.raises(FedloomError, match="client a, here: the loss is nan"):
         one.fit(one.private, 3, objective, "here")
@@ -122,5 +122,5 @@ def test_a_frozen_backbone_looks_once(arch: str, monkeypatch: pytest.MonkeyPatch
     assert moved
     assert all(name.startswith(("projector.", "head.")) for name in moved)
     z = one.encode(one.test)
-    anew.learner.load_state_dict(one.learner.state_dict())
+    anew.model.load_state_dict(one.model.state_dict())
     torch.testing.assert_close(anew.encode(anew.test), z)

@@ -127,7 +127,7 @@ def client(
     site = (RetrievalContext if modality == "pair" else ClientContext)(
         name=name,
         modality=modality,  # type: ignore[arg-type]
-        learner=learner_for(kind, own) or own_learner(modality, spoilt, unit, classes),
+        model=learner_for(kind, own) or own_learner(modality, spoilt, unit, classes),
         tokenizer=words(),
         private=private_of(name, modality, "private", classes=classes),
         test=private_of(name, modality, "test", classes=classes),
@@ -191,7 +191,7 @@ def server_learner(modality: str, unit: bool = False, name: str = "server") -> C
     return ClientContext(
         name=name,
         modality=modality,  # type: ignore[arg-type]
-        learner=Linear(modality, unit=unit),
+        model=Linear(modality, unit=unit),
         tokenizer=words(),
         private=nothing,
         test=nothing,

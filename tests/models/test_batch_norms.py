@@ -73,7 +73,7 @@ def one_client(method: str, arch: str, n: int = 1, batch: int = 8) -> Any:
         lambda site: site.train_private(2, 0, "warm"),
         name="it",
         modality=modality,
-        learner=learner,
+        model=learner,
         tokenizer=words,
         private=held(n),
         test=held(5),
@@ -99,7 +99,7 @@ def test_a_client_with_one_sample_trains_and_is_scored(method: str, arch: str) -
     scores = half.evaluate(Empty(), round=1)
     assert np.isfinite(done.loss)
     assert 0 <= scores.accuracy <= 1
-    assert all(np.isfinite(v.numpy()).all() for v in half.context.learner.state_dict().values())
+    assert all(np.isfinite(v.numpy()).all() for v in half.context.model.state_dict().values())
     z = half.represent(half.context.test)
     assert torch.isfinite(z).all()
     assert z.abs().max() < 100  # scored by what it was trained with, not by a variance of 0

@@ -150,7 +150,7 @@ def test_a_site_of_pairs_without_augmentation_looks_at_each_picture_once(tokeniz
             fold=4,
             name="pair-0",
             modality="pair",
-            learner=dual_of(tokenizer, "frozen-mobilenet+gru", pretrained=f"{stored}+", side=32),
+            model=dual_of(tokenizer, "frozen-mobilenet+gru", pretrained=f"{stored}+", side=32),
             tokenizer=tokenizer,
             private=pairs,
             test=pairs,
@@ -167,10 +167,10 @@ def test_a_site_of_pairs_without_augmentation_looks_at_each_picture_once(tokeniz
     assert set(once.test) == {"features"} | words
     pixels = {"pixel_values": to_float(images)}
     plain.pictures, plain.test = pixels, {**pixels, **tokenize(tokenizer, captions)}
-    start = {k: v.clone() for k, v in once.learner.state_dict().items()}
+    start = {k: v.clone() for k, v in once.model.state_dict().items()}
     losses = [(s.train_private(6, 1), s.train_private(2, 2)) for s in (once, plain)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    for (name, one), two in zip(once.learner.state_dict().items(), plain.learner.state_dict().values()):
+    for (name, one), two in zip(once.model.state_dict().items(), plain.model.state_dict().values()):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
         assert name.startswith("matching") or not torch.equal(one, start[name])
     views = [s.encode(s.test) for s in (once, plain)]

@@ -252,7 +252,7 @@ def test_a_site_trains_it_and_takes_it_up_again(stored: Path) -> None:
             ClientContext(
                 name="image-0",
                 modality="image",
-                learner=learner,
+                model=learner,
                 tokenizer=None,
                 private=samples,
                 test=samples,
@@ -286,7 +286,7 @@ def test_without_augmentation_each_picture_is_looked_at_once(stored: Path, monke
         return ClientContext(
             name="image-0",
             modality="image",
-            learner=learner_on(stored),
+            model=learner_on(stored),
             tokenizer=None,
             private=data,
             test=data,

@@ -137,7 +137,7 @@ def build_client(
         warm,
         name=name,
         modality=modality,
-        learner=learner,
+        model=learner,
         tokenizer=words,
         private=private,
         test=scene.test[modality],
@@ -153,7 +153,7 @@ def build_client(
     )
     shown = words if modality != ClientTask.IMAGE_CLASSIFICATION else None
     side = size if Modality.IMAGE in reads(modality, scene.streams) else 0
-    client.context.export = partial(write_learner, client.context.learner, scene.names_of(modality), shown, side)
+    client.context.export = partial(write_learner, client.context.model, scene.names_of(modality), shown, side)
     return client
 
 

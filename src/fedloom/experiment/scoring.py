@@ -158,7 +158,7 @@ class Scorer:
             self.joint = [(site.stored(part), torch.from_numpy(part.labels.copy())) for part in parts]
         test, truth = self.joint[0]
         h = site.stream_features(test)
-        scores, classes = stream_scores(site.learner, h, test["present"], truth)
+        scores, classes = stream_scores(site.model, h, test["present"], truth)
         row |= scores
         row["per_class"] = classes
         if not probes:

@@ -106,7 +106,7 @@ def server_site(
     return site_class(modality)(
         name=name,
         modality=modality,
-        learner=learner,
+        model=learner,
         tokenizer=words,
         private=none,
         test=none,
@@ -133,7 +133,7 @@ def server_learner(config: Config, scene: FederatedDataset, assets: Assets, moda
         streams,
         config.server.device,
     )
-    start_from(site.learner, backbones_of(server_settings(config, modality), assets))
+    start_from(site.model, backbones_of(server_settings(config, modality), assets))
     return site
 
 

@@ -139,7 +139,7 @@ def build_silo_client(
         start,
         name=name,
         modality=own.modality,
-        learner=learner,
+        model=learner,
         tokenizer=words,
         private=private,
         test=test,
@@ -213,7 +213,7 @@ def export_silo_client(client: Any, class_names: Sequence[str], tokenizer: Any |
     from fedloom.experiment.export import write_learner
 
     with written_whole(out) as new:
-        write_learner(client.context.learner, class_names, tokenizer, side, new)
+        write_learner(client.context.model, class_names, tokenizer, side, new)
 
 
 def _check(silo: SiloSettings, offer: Offer) -> None:

@@ -54,27 +54,27 @@ class SelfFinetuneServer(Server):
 
     settings: SelfFinetuneSettings
 
-    def __init__(self, tools: ServerContext, settings: SelfFinetuneSettings) -> None:
+    def __init__(self, context: ServerContext, settings: SelfFinetuneSettings) -> None:
         text: Literal["caption", "prompt"] = "caption" if settings.data == "caption" else "prompt"
-        super().__init__(tools, settings.model_copy(update={"train_text": text}))
-        self.tuner = Tuner(tools, self.settings)
+        super().__init__(context, settings.model_copy(update={"train_text": text}))
+        self.tuner = Tuner(context, self.settings)
         self.state, self.load_state = self.tuner.state, self.tuner.load_state  # type: ignore[method-assign]
 
     def round(self, federation: Federation) -> Info:
         """Draw S samples by class and go on training on the pool."""
-        t, s, tools = federation.round, self.settings, self.context
-        classes = len(tools.class_names)
-        drawn = tools.rng(t, "classes").permutation(np.arange(s.samples) % classes).astype(np.int64)
-        images = tools.generator.synthesize([tools.prompts[c] for c in drawn], tools.draws(t, "synthesis"))
-        captions = tools.captioner.caption(images) if s.data == "caption" else ()
+        t, s, context = federation.round, self.settings, self.context
+        classes = len(context.class_names)
+        drawn = context.rng(t, "classes").permutation(np.arange(s.samples) % classes).astype(np.int64)
+        images = context.generator.synthesize([context.prompts[c] for c in drawn], context.draws(t, "synthesis"))
+        captions = context.captioner.caption(images) if s.data == "caption" else ()
         vectors = None
         if s.data == "representation":
-            if tools.features is None:
+            if context.features is None:
                 raise BadInput("settings.data = 'representation' needs a frozen picture encoder on the server")
-            vectors = tools.features(images)
-            if vectors.shape[1] != tools.width:
+            vectors = context.features(images)
+            if vectors.shape[1] != context.width:
                 raise BadInput(
-                    f"the picture encoder gives {vectors.shape[1]} numbers, the clients' width is {tools.width}"
+                    f"the picture encoder gives {vectors.shape[1]} numbers, the clients' width is {context.width}"
                 )
         self.tuner.add(images, torch.from_numpy(drawn), captions, vectors)
         loss = self.tuner.tune(t)
@@ -87,12 +87,12 @@ class CentralisedServer(Server):
 
     settings: TuningSettings
 
-    def __init__(self, tools: ServerContext, settings: TuningSettings) -> None:
-        super().__init__(tools, settings)
-        if tools.real is None:
+    def __init__(self, context: ServerContext, settings: TuningSettings) -> None:
+        super().__init__(context, settings)
+        if context.real is None:
             raise BadInput("centralised tuning needs real pictures, and this data set has none for clients")
-        self.tuner = Tuner(tools, settings.model_copy(update={"replay_rounds": 1, "train_text": "prompt"}))
-        self.tuner.add(tools.real.images, torch.from_numpy(tools.real.labels.copy()), (), None)
+        self.tuner = Tuner(context, settings.model_copy(update={"replay_rounds": 1, "train_text": "prompt"}))
+        self.tuner.add(context.real.images, torch.from_numpy(context.real.labels.copy()), (), None)
         self.state, self.load_state = self.tuner.state, self.tuner.load_state  # type: ignore[method-assign]
 
     def round(self, federation: Federation) -> Info:

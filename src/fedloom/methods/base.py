@@ -85,7 +85,7 @@ class Client:
         return Done(self.context.train_private(message.steps, round) or 0.0)
 
     def state(self) -> State:
-        """All that must survive a crash: learner, optimiser, and what `memory` holds."""
+        """All that must survive a crash: model, optimiser, and what `memory` holds."""
         return self.context.state() | {f"memory.{k}": v for k, v in self.memory().items()}, {}
 
     def load_state(self, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
@@ -94,7 +94,7 @@ class Client:
         self.remember({k.removeprefix("memory."): v for k, v in tensors.items() if k.startswith("memory.")})
 
     def export(self, folder: Path) -> None:
-        """Write the learner into `folder`, where the site knows how."""
+        """Write the model into `folder`, where the context knows how."""
         if self.context.export is not None:
             self.context.export(folder)
 

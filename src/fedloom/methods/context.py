@@ -1,4 +1,4 @@
-"""What a client half finds at its site: its learner, its data, its optimiser, its training, its random streams."""
+"""What a client half finds at its site: its model, its data, its optimiser, its training, its random streams."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Inputs = dict[str, Tensor]
 
 
 class ClientContext:
-    """What a client half finds at its site: a learner, private data, an optimiser, and named random streams."""
+    """What a client half finds at its site: a model, private data, an optimiser, and named random streams."""
 
     def __init__(
         self,
         *,
         name: str,
         modality: ClientTask,
-        learner: nn.Module,
+        model: nn.Module,
         tokenizer: Any,
         private: Samples,
         test: Samples,
@@ -54,20 +54,20 @@ class ClientContext:
         server: Callable[[ClientTask], ClientContext] | None = None,
     ) -> None:
         self.name, self.modality, self.seed, self.batch = name, modality, seed, batch
-        self.learner, self.tokenizer, self.augment, self.clip = learner, tokenizer, augment, clip
-        self.export: Callable[[Path], None] | None = None  # writes the learner as a folder of its library
+        self.model, self.tokenizer, self.augment, self.clip = model, tokenizer, augment, clip
+        self.export: Callable[[Path], None] | None = None  # writes the model as a folder of its library
         self.features = features  # gives what a frozen trunk makes of samples that are the same in every run
         self.server = server  # a model like the server's of that modality, with weights that are yet to come
         self.side = int(private.images.shape[2]) if hasattr(private, "images") else 0  # of pictures, in pixels
         self.accumulate, self.device = accumulate, device_of(device)
-        for tower in towers(learner):
+        for tower in towers(model):
             settle: Any = getattr(tower, "settle", None)  # whoever computes little has none
             if settle is not None:
                 settle(self.device, precision, checkpointing)
         # gradients in fp16 would vanish
         self.scaler = torch.amp.GradScaler(self.device.type) if precision == "fp16" else None
         self.take(private, test)
-        trained = [p for p in learner.parameters() if p.requires_grad]
+        trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer: torch.optim.Optimizer
         if optimizer == "sgd":
             self.optimizer = torch.optim.SGD(trained, lr=rate, momentum=momentum, weight_decay=decay)
@@ -89,15 +89,15 @@ class ClientContext:
         return self._seen({"pixel_values": as_stored(images)}, self.features)
 
     def inputs(self, samples: Samples | NDArray[np.uint8] | Sequence[str]) -> Inputs:
-        """Pictures uint8 (N, H, W, 3) or N texts as the learner's inputs."""
+        """Pictures uint8 (N, H, W, 3) or N texts as the model's inputs."""
         return self._seen(self.raw(samples))
 
     def _seen(self, raw: Inputs, features: Callable[[Any, Inputs], Tensor] | None = None) -> Inputs:
-        """A learner on frozen features looks at each sample once, unless samples are augmented.
+        """A model on frozen features looks at each sample once, unless samples are augmented.
 
-        features: gives what `learner.look` does, from learner and inputs: where it is known already.
+        features: gives what `model.look` does, from model and inputs: where it is known already.
         """
-        eye: Any = getattr(self.learner, "image", self.learner) if "pixel_values" in raw else self.learner
+        eye: Any = getattr(self.model, "image", self.model) if "pixel_values" in raw else self.model
         if self.augment or not hasattr(eye, "look"):
             return raw
         return {"features": features(eye, raw) if features else eye.look(**raw)}
@@ -111,7 +111,7 @@ class ClientContext:
         return tokenize(self.tokenizer, texts)
 
     def ready(self, inputs: Inputs) -> Inputs:
-        """What is stored as the learner takes it: pictures in [-1, 1], on its device. What is ready stays as it is."""
+        """What is stored as the model takes it: pictures in [-1, 1], on its device. What is ready stays as it is."""
         return ready(inputs, self.device)
 
     def rng(self, *names: object) -> np.random.Generator:
@@ -126,20 +126,20 @@ class ClientContext:
     def look(self, inputs: Inputs, batch: int = 256) -> tuple[Tensor, Tensor]:
         """Representations (N, D) and logits (N, C), without gradient and in evaluation mode."""
         z = self.encode(inputs, batch)
-        return z, self.learner.classify(z)  # type: ignore[operator]
+        return z, self.model.classify(z)  # type: ignore[operator]
 
     @torch.no_grad()
     def encode(self, inputs: Inputs, batch: int = 256) -> Tensor:
         """Representations (N, D) of pictures or of texts, without gradient and in evaluation mode."""
-        self.learner.eval()
+        self.model.eval()
         n = len(next(iter(inputs.values())))
         parts = (self.ready(rows(inputs, slice(i, i + batch))) for i in range(0, n, batch))
-        return torch.cat([self.learner.encode(**part) for part in parts])  # type: ignore[operator]
+        return torch.cat([self.model.encode(**part) for part in parts])  # type: ignore[operator]
 
     def score(self, z: Tensor) -> dict[str, Any]:
         """What `Scores` holds, of representations z (N, D) of the test samples: accuracy."""
         with torch.no_grad():
-            right = (self.learner.classify(z).argmax(1) == self.test_labels).float().mean().item()  # type: ignore[operator]
+            right = (self.model.classify(z).argmax(1) == self.test_labels).float().mean().item()  # type: ignore[operator]
         return {"accuracy": right, "samples": len(self.test_labels)}
 
     def views(self, inputs: Inputs, draws: torch.Generator) -> Inputs:
@@ -175,7 +175,7 @@ class ClientContext:
             return objective(self.views(rows(inputs, i), draws), i)
 
         with global_torch_stream(self.seed, self.name, *names, "dropout"):
-            self.learner.train()
+            self.model.train()
             what = f"client {self.name}, {' '.join(map(str, names))}"
             batches = index_batches(n, self.batch, steps, rng)
             how: dict[str, Any] = {"accumulate": self.accumulate, "scaler": self.scaler}
@@ -183,32 +183,32 @@ class ClientContext:
 
     def task_loss(self, inputs: Inputs, index: Tensor) -> Tensor:
         """The loss of the client's own task on private samples `index` (B,), seen as `inputs`: cross-entropy."""
-        return F.cross_entropy(self.learner(**self.ready(inputs)), self.private_labels[index])
+        return F.cross_entropy(self.model(**self.ready(inputs)), self.private_labels[index])
 
     def train_private(self, steps: int, *names: object) -> float | None:
         """`steps` steps of the private objective (FedMMKT, eq. 1): the own task on the site's own data."""
         return self.fit(self.private, steps, self.task_loss, *names, "private")
 
     def attach(self, wrap_model: Callable[[nn.Module], nn.Module]) -> None:
-        """Put a method's own parts on the learner. New parameters join the optimiser; frozen ones stay out of it.
+        """Put a method's own parts on the model. New parameters join the optimiser; frozen ones stay out of it.
 
         Random weights come from this site's own stream, so that they do not depend on what was drawn before.
         """
         with global_torch_stream(self.seed, self.name, "parts"):
-            self.learner = wrap_model(self.learner)
+            self.model = wrap_model(self.model)
         known = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        if new := [p for p in self.learner.parameters() if p.requires_grad and id(p) not in known]:
+        if new := [p for p in self.model.parameters() if p.requires_grad and id(p) not in known]:
             self.optimizer.add_param_group({"params": new})
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Learner, optimiser and, in fp16, the loss' scale as arrays."""
         scale = {} if self.scaler is None else self.scaler.state_dict()
         scales = {f"scaler.{k}": np.array(scale[k], np.float64) for k in SCALE if k in scale}
-        return state_arrays(self.learner, "learner.") | optimizer_state(self.optimizer) | scales
+        return state_arrays(self.model, "learner.") | optimizer_state(self.optimizer) | scales
 
     def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         """Take up `state()` again."""
-        load_arrays(self.learner, tensors, "learner.")
+        load_arrays(self.model, tensors, "learner.")
         load_optimizer_state(self.optimizer, tensors)
         if self.scaler is not None and (scale := part_of(tensors, "scaler.")):
             self.scaler.load_state_dict(

@@ -109,10 +109,10 @@ class CreamFLClient(SharedClient):
 
     settings: CreamFLSettings
 
-    def __init__(self, site: ClientContext, settings: CreamFLSettings) -> None:
-        super().__init__(site, settings)
+    def __init__(self, context: ClientContext, settings: CreamFLSettings) -> None:
+        super().__init__(context, settings)
         self.said: Tensor | None = None
-        self._private = site.rng("shared", "private")
+        self._private = context.rng("shared", "private")
 
     def answer(self, z: Tensor, logits: Tensor) -> LabelledRepresentations | SharedRepresentations:
         """z_i, with the label where a generator is to be tuned."""
@@ -143,8 +143,8 @@ class CreamFLClient(SharedClient):
 
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """CE on private data + 0.5 (L_inter + L_intra); without `together` the contrasts alone."""
-        s, site = self.settings, self.context
-        z = site.learner.encode(**views)  # type: ignore[operator]
+        s, context = self.settings, self.context
+        z = context.model.encode(**views)  # type: ignore[operator]
         loss: Tensor = z.sum() * 0.0
         if "other" in pool:
             loss = loss + inter_contrast(z, pool["other"], i, s.contrast_temperature)
@@ -152,8 +152,8 @@ class CreamFLClient(SharedClient):
             loss = loss + intra_contrast(z, pool["own"][i], pool["said"][i], s.contrast_temperature)
         if not s.together:
             return s.contrast_weight * loss
-        own = torch.from_numpy(self._private.integers(0, len(site.private_labels), len(i)))
-        return site.task_loss(rows(site.private, own), own) + s.contrast_weight * loss
+        own = torch.from_numpy(self._private.integers(0, len(context.private_labels), len(i)))
+        return context.task_loss(rows(context.private, own), own) + s.contrast_weight * loss
 
     def memory(self) -> dict[str, Array]:
         """With what it said, between `infer` and `learn`."""
@@ -171,14 +171,14 @@ class CreamFLServer(SharedServer):
     settings: CreamFLSettings
     formula = "creamfl"
 
-    def __init__(self, tools: ServerContext, settings: CreamFLSettings) -> None:
-        super().__init__(tools, settings)
+    def __init__(self, context: ServerContext, settings: CreamFLSettings) -> None:
+        super().__init__(context, settings)
         self.models: dict[ClientTask, ClientContext] = {}
         if settings.shared == "public":
-            if tools.learners is None:
+            if context.learners is None:
                 raise BadInput("CreamFL on a public set needs encoders on the server, and this run has none")
-            self.models = {m: tools.learners(m) for m in SINGLE_MODALITY}
-            both = [p for site in self.models.values() for p in site.learner.parameters()]
+            self.models = {m: context.learners(m) for m in SINGLE_MODALITY}
+            both = [p for own in self.models.values() for p in own.model.parameters()]
             self.optimizer = adamw(both, settings.server_rate)
 
     def judge(self, t: int, federation: Federation, samples: SharedSamples, opinions: ClientOutputs) -> Aggregate:
@@ -186,17 +186,17 @@ class CreamFLServer(SharedServer):
         if not len(opinions.representations):
             return Aggregate(torch.full((len(samples),), -1), {})
         inputs = {
-            m: site.inputs(samples.images if m == ClientTask.IMAGE_CLASSIFICATION else samples.texts)
-            for m, site in self.models.items()
+            m: context.inputs(samples.images if m == ClientTask.IMAGE_CLASSIFICATION else samples.texts)
+            for m, context in self.models.items()
         }
         anchors = (
-            {m: site.look(inputs[m])[0] for m, site in self.models.items()} if self.models else self._means(opinions)
+            {m: context.look(inputs[m])[0] for m, context in self.models.items()} if self.models else self._means(opinions)
         )
         targets = self._aggregate(opinions, anchors)
         losses = {}
         if self.models:
             losses["server encoders"] = self._train(t, inputs, targets, opinions)
-            anchors = {m: site.look(inputs[m])[0] for m, site in self.models.items()}
+            anchors = {m: context.look(inputs[m])[0] for m, context in self.models.items()}
         spoken = anchors if self.models else targets
         kept = opinions.present.any(0)
         lesson = CreamFLGlobals(kept.numpy(), **{m: spoken[m][kept].numpy() for m in SINGLE_MODALITY if m in spoken})
@@ -245,7 +245,7 @@ class CreamFLServer(SharedServer):
 
         def loss(index: NDArray[np.int64]) -> Tensor:
             i = torch.from_numpy(index)
-            z = {m: site.learner.encode(**rows(inputs[m], i)) for m, site in sites.items()}  # type: ignore[operator]
+            z = {m: context.model.encode(**rows(inputs[m], i)) for m, context in sites.items()}  # type: ignore[operator]
             total = symmetric_infonce(
                 z[ClientTask.IMAGE_CLASSIFICATION], z[ClientTask.TEXT_CLASSIFICATION], s.server_temperature
             )
@@ -254,9 +254,9 @@ class CreamFLServer(SharedServer):
                     total = total + s.server_weight * F.mse_loss(z[m][kept[i]], target[i][kept[i]])
             return total
 
-        for site in sites.values():
-            site.learner.train()
-        batch = min(site.batch for site in sites.values())
+        for context in sites.values():
+            context.model.train()
+        batch = min(context.batch for context in sites.values())
         steps = s.steps_on(n, s.server_steps, batch)
         batches = index_batches(n, batch, steps, self.context.rng(t, "encoders"))
         with global_torch_stream(self.context.seed, "server", t, "encoders", "dropout"):
@@ -265,8 +265,8 @@ class CreamFLServer(SharedServer):
     def state(self) -> dict[str, Array]:
         """With the encoders."""
         found = super().state()
-        for m, site in self.models.items():
-            found |= state_arrays(site.learner, f"{m} encoder.")
+        for m, context in self.models.items():
+            found |= state_arrays(context.model, f"{m} encoder.")
         if self.models:
             found |= {f"encoders {k}": v for k, v in optimizer_state(self.optimizer).items()}
         return found
@@ -274,8 +274,8 @@ class CreamFLServer(SharedServer):
     def load_state(self, tensors: Mapping[str, Array]) -> None:
         """All again."""
         super().load_state({k: v for k, v in tensors.items() if " " not in k})
-        for m, site in self.models.items():
-            load_arrays(site.learner, tensors, f"{m} encoder.")
+        for m, context in self.models.items():
+            load_arrays(context.model, tensors, f"{m} encoder.")
         if self.models:
             load_optimizer_state(self.optimizer, part_of(tensors, "encoders "))
 

@@ -88,7 +88,7 @@ class DisentAFLUpdate:
 
 
 class Disentangled(nn.Module):
-    """A learner whose representation is z + sum_m g_m A_m(z), with one adapter A_m a type. `bare` keeps its names."""
+    """A model whose representation is z + sum_m g_m A_m(z), with one adapter A_m a type. `bare` keeps its names."""
 
     def __init__(self, bare: nn.Module, types: Sequence[str], rank: int) -> None:
         super().__init__()
@@ -135,9 +135,9 @@ def _beginning(kind: str, width: int, rank: int) -> Bottleneck:
         return Bottleneck(width, rank)
 
 
-def wrap_model(learner: nn.Module, settings: DisentAFLSettings) -> nn.Module:
-    """The learner with gate and adapters: at first it says what it said without them."""
-    return Disentangled(learner, settings.types, settings.rank)
+def wrap_model(model: nn.Module, settings: DisentAFLSettings) -> nn.Module:
+    """The model with gate and adapters: at first it says what it said without them."""
+    return Disentangled(model, settings.types, settings.rank)
 
 
 def overlap(parts: Tensor) -> Tensor:
@@ -159,34 +159,34 @@ class DisentAFLClient(Client):
 
     def fit(self, message: DisentAFLAverage | Empty, *, round: int) -> DisentAFLUpdate:
         """Private steps from the averages: cross-entropy + mu times the overlap of the types."""
-        site, s = self.context, self.settings
-        learner = cast(Disentangled, site.learner)
+        context, s = self.context, self.settings
+        model = cast(Disentangled, context.model)
         if isinstance(message, DisentAFLAverage):
             self._take(message.adapters)
 
         def objective(inputs: Inputs, i: Tensor) -> Tensor:
-            z = learner.bare.encode(**inputs)  # type: ignore[operator]
-            parts = learner.parts(z)
-            logits = learner.classify(learner.mix(z, parts))
-            return F.cross_entropy(logits, site.private_labels[i]) + s.mu * overlap(parts)
+            z = model.bare.encode(**inputs)  # type: ignore[operator]
+            parts = model.parts(z)
+            logits = model.classify(model.mix(z, parts))
+            return F.cross_entropy(logits, context.private_labels[i]) + s.mu * overlap(parts)
 
-        loss = site.fit(site.private, s.private_steps + s.extra_steps, objective, round, "private")
-        return DisentAFLUpdate(adapters_of(site, s), len(site.private_labels), loss or 0.0)
+        loss = context.fit(context.private, s.private_steps + s.extra_steps, objective, round, "private")
+        return DisentAFLUpdate(adapters_of(context, s), len(context.private_labels), loss or 0.0)
 
     def _take(self, adapters: Mapping[str, NDArray[Any]]) -> None:
-        own, learner = adapters_of(self.context, self.settings), cast(Disentangled, self.context.learner)
+        own, model = adapters_of(self.context, self.settings), cast(Disentangled, self.context.model)
         for kind, values in adapters.items():
             if kind not in own or values.shape != own[kind].shape:
                 raise ValueError(f"{self.context.name} was sent an adapter {kind!r} that it does not have")
         for kind, values in adapters.items():
-            put(learner.adapters[kind], torch.from_numpy(np.array(values)))
+            put(model.adapters[kind], torch.from_numpy(np.array(values)))
 
 
-def adapters_of(site: ClientContext, settings: DisentAFLSettings) -> Arrays:
+def adapters_of(context: ClientContext, settings: DisentAFLSettings) -> Arrays:
     """The shared types' adapters, each as one vector."""
-    learner = cast(Disentangled, site.learner)
+    model = cast(Disentangled, context.model)
     return {
-        kind: parameters_to_vector(learner.adapters[kind].parameters()).detach().numpy().copy()
+        kind: parameters_to_vector(model.adapters[kind].parameters()).detach().numpy().copy()
         for kind in settings.shared
     }
 
@@ -196,8 +196,8 @@ class DisentAFLServer(Server):
 
     settings: DisentAFLSettings
 
-    def __init__(self, tools: ServerContext, settings: DisentAFLSettings) -> None:
-        super().__init__(tools, settings)
+    def __init__(self, context: ServerContext, settings: DisentAFLSettings) -> None:
+        super().__init__(context, settings)
         self.averages: Arrays = {}  # by group: "all", or the modality
 
     def round(self, federation: Federation) -> Info:

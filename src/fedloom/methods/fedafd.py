@@ -125,11 +125,11 @@ class FedAFDClient(RetrievalClient):
 
     settings: FedAFDSettings
 
-    def __init__(self, site: ClientContext, settings: FedAFDSettings) -> None:
-        super().__init__(site, settings)
-        learner: Any = site.learner
-        s, width = settings, getattr(learner, "image", learner).width
-        with global_torch_stream(site.seed, site.name, "adversaries"):
+    def __init__(self, context: ClientContext, settings: FedAFDSettings) -> None:
+        super().__init__(context, settings)
+        model: Any = context.model
+        s, width = settings, getattr(model, "image", model).width
+        with global_torch_stream(context.seed, context.name, "adversaries"):
             self.inner, self.cross = Discriminator(width), Discriminator(width)
             self.fusion = GranularityFusion(width, s.gff_ratio, s.gff_norm, s.legacy_share_global)
         both = [*self.inner.parameters(), *self.cross.parameters()]
@@ -144,7 +144,7 @@ class FedAFDClient(RetrievalClient):
 
     def study(self, message: FedAFDTargets, round: int) -> float | None:
         """E turns of the public pass and the private one."""
-        s, site = self.settings, self.context
+        s, context = self.settings, self.context
         if s.gff:
             self._take(message)
             if s.gff_reset_each_round:
@@ -158,7 +158,7 @@ class FedAFDClient(RetrievalClient):
             self.fusion.train()
             steps = _part(s.private_steps, turn, s.local_epochs)
             losses.append(
-                site.fit(site.private, steps, lambda views, i: self._task_loss(views, i, g), round, turn, "private")
+                context.fit(context.private, steps, lambda views, i: self._task_loss(views, i, g), round, turn, "private")
             )
         told = [loss for loss in losses if loss is not None]
         return sum(told) / len(told) if told else None
@@ -246,15 +246,15 @@ class FedAFDClient(RetrievalClient):
 
     def _task_loss(self, views: Inputs, i: Tensor, g: Mapping[Modality, Tensor]) -> Tensor:
         """The own task on x~: cross-entropy with spread classes, or matching."""
-        site, learner = self.context, cast(Any, self.context.learner)
-        if isinstance(site, RetrievalContext):
-            at = {Modality.IMAGE: site.private["picture"][i], Modality.TEXT: i}
-            x = {m: learner.encode(**of_kind(views, m)) for m in MODALITIES}
+        context, model = self.context, cast(Any, self.context.model)
+        if isinstance(context, RetrievalContext):
+            at = {Modality.IMAGE: context.private["picture"][i], Modality.TEXT: i}
+            x = {m: model.encode(**of_kind(views, m)) for m in MODALITIES}
             fused = {m: self._fuse(x[m], g[m][at[m]] if g else None) for m in MODALITIES}
-            return site.match(fused[Modality.IMAGE], fused[Modality.TEXT])
-        z = learner.encode(**views)
-        logits = learner.classify(self._fuse(z, g[Modality(site.modality)][i] if g else None))
-        return F.cross_entropy(logits, site.private_labels[i]) + class_spread(learner.head.weight, self.settings.spread)
+            return context.match(fused[Modality.IMAGE], fused[Modality.TEXT])
+        z = model.encode(**views)
+        logits = model.classify(self._fuse(z, g[Modality(context.modality)][i] if g else None))
+        return F.cross_entropy(logits, context.private_labels[i]) + class_spread(model.head.weight, self.settings.spread)
 
     def _fuse(self, x: Tensor, g: Tensor | None) -> Tensor:
         """x~, of unit representations x and g; without g, x."""
@@ -289,7 +289,7 @@ class FedAFDClient(RetrievalClient):
             if self.context.server is None:
                 raise ValueError(f"{self.context.name} does not know the server's {m} model")
             self.foreign[m] = self.context.server(ClientTask(m))
-            put_into(self.foreign[m].learner, part_of(self.encoders, f"{m}."))
+            put_into(self.foreign[m].model, part_of(self.encoders, f"{m}."))
         return self.foreign[m]
 
     def _take(self, message: FedAFDTargets) -> None:
@@ -298,11 +298,11 @@ class FedAFDClient(RetrievalClient):
             return
         parcel = Delta(dict(message.encoders), message.base, message.version)
         self.encoders, self.version = received(self.encoders, self.version, parcel), message.version
-        for m, site in self.foreign.items():
-            put_into(site.learner, part_of(self.encoders, f"{m}."))
+        for m, context in self.foreign.items():
+            put_into(context.model, part_of(self.encoders, f"{m}."))
 
     def _join_fusion(self) -> None:
-        """The fusion learns with the learner, at a rate of its own."""
+        """The fusion learns with the model, at a rate of its own."""
         s = self.settings
         own = {"params": list(self.fusion.parameters()), "lr": s.gff_rate, "weight_decay": s.gff_decay}
         self.context.optimizer.add_param_group(own)
@@ -352,8 +352,8 @@ class FedAFDServer(RetrievalServer):
 
     settings: FedAFDSettings
 
-    def __init__(self, tools: ServerContext, settings: FedAFDSettings) -> None:
-        super().__init__(tools, settings)
+    def __init__(self, context: ServerContext, settings: FedAFDSettings) -> None:
+        super().__init__(context, settings)
         self.deliveries = {m: Delivery(settings.encoders, settings.encoder_share) for m in MODALITIES}
         self.progress = 0.0
         self.receivers: dict[str, int] = {}  # client -> version of the encoders that it holds
@@ -361,8 +361,8 @@ class FedAFDServer(RetrievalServer):
     def exchange(self, t: int, federation: Federation, bank: Mapping[Modality, Tensor]) -> dict[str, Views]:
         """With a new version of the encoders; who does not answer is sent them whole next time."""
         if self.settings.gff:
-            for m, site in self._each():
-                self.deliveries[m].advance(weights_of(site.learner))
+            for m, context in self._each():
+                self.deliveries[m].advance(weights_of(context.model))
         self.progress = (t - 1) / max(1, self.context.rounds)
         views = super().exchange(t, federation, bank)
         self.receivers = dict.fromkeys(views, self.deliveries[Modality.IMAGE].version)
@@ -394,7 +394,7 @@ class FedAFDServer(RetrievalServer):
         up, down = super().paper_bytes(federation) or (0, 0)
         if not self.settings.gff:
             return up, down
-        size = {m: sum(v.nbytes for v in weights_of(site.learner).values()) for m, site in self._each()}
+        size = {m: sum(v.nbytes for v in weights_of(context.model).values()) for m, context in self._each()}
         return up, down + sum(size[m] for k in federation.clients for m in kinds_of(federation.modality(k)))
 
     def state(self) -> dict[str, Array]:

@@ -76,11 +76,11 @@ class FedAvgClient(Client):
 
     def fit(self, message: FedAvgAverage | Empty, *, round: int) -> FedAvgUpdate:
         """Private steps from the average."""
-        site = self.context
+        context = self.context
         if isinstance(message, FedAvgAverage):
             self.take(message.parameters)
         loss = self.steps(self.objective(), round)
-        return FedAvgUpdate(self.parameters(), len(site.private_labels), loss)
+        return FedAvgUpdate(self.parameters(), len(context.private_labels), loss)
 
     def steps(
         self,
@@ -89,16 +89,16 @@ class FedAvgClient(Client):
         adjust: Callable[[], None] | None = None,
     ) -> float:
         """A round's private steps; their mean loss (nats). adjust: may change each step's gradients."""
-        site, s = self.context, self.settings
+        context, s = self.context, self.settings
         steps = s.private_steps + s.extra_steps
-        return site.fit(site.private, steps, objective, round, "private", adjust=adjust) or 0.0
+        return context.fit(context.private, steps, objective, round, "private", adjust=adjust) or 0.0
 
     def objective(self) -> Callable[[Inputs, Tensor], Tensor]:
         """The loss of a round's steps: cross-entropy + mu / 2 ||w - w_average||^2 (FedProx, arXiv 1812.06127)."""
-        site, distance = self.context, self.proximal()
+        context, distance = self.context, self.proximal()
         if distance is None:
-            return site.task_loss
-        return lambda inputs, i: site.task_loss(inputs, i) + distance()
+            return context.task_loss
+        return lambda inputs, i: context.task_loss(inputs, i) + distance()
 
     def proximal(self) -> Callable[[], Tensor] | None:
         """mu / 2 ||w - w_now||^2 over the shared parameters, from where they stand now; None where mu = 0."""
@@ -111,7 +111,7 @@ class FedAvgClient(Client):
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
         """The parameters that are both trained and shared."""
-        named = self.context.learner.named_parameters()
+        named = self.context.model.named_parameters()
         return [(n, p) for n, p in named if p.requires_grad and self.shares(n)]
 
     def shares(self, name: str) -> bool:
@@ -125,7 +125,7 @@ class FedAvgClient(Client):
 
     def parameters(self) -> Arrays:
         """What is exchanged: of what `shares` says, whatever is a number with a fraction."""
-        state = self.context.learner.state_dict()
+        state = self.context.model.state_dict()
         shared = {k: v for k, v in state.items() if v.dtype == torch.float32 and self.shares(k)}
         return {k: v.detach().cpu().numpy().copy() for k, v in shared.items()}
 
@@ -135,7 +135,7 @@ class FedAvgClient(Client):
         if {k: v.shape for k, v in self.parameters().items()} != known:
             raise ValueError(f"{self.context.name} was sent the parameters of another architecture")
         given = {k: torch.from_numpy(np.array(parameters[k])) for k in known}
-        self.context.learner.load_state_dict(given, strict=False)  # counters of batches stay one's own
+        self.context.model.load_state_dict(given, strict=False)  # counters of batches stay one's own
 
 
 def mean_parameters(updates: Mapping[str, FedAvgUpdate]) -> Arrays:
@@ -161,8 +161,8 @@ class FedAvgServer(Server):
 
     settings: FedAvgSettings
 
-    def __init__(self, tools: ServerContext, settings: FedAvgSettings) -> None:
-        super().__init__(tools, settings)
+    def __init__(self, context: ServerContext, settings: FedAvgSettings) -> None:
+        super().__init__(context, settings)
         self.groups: dict[str, Arrays] = {}  # by what the architecture is known by
         self.members: dict[str, str] = {}  # client -> its group
         self.owned: dict[str, list[str]] = {}  # joint client -> the streams that it has sent, "" the fusion head
@@ -222,12 +222,12 @@ class FedAvgServer(Server):
             self._model = self.context.learners(ClientTask.MULTIMODAL_CLASSIFICATION)
             self._model.attach(self.wrap_model)
         given = {k: torch.from_numpy(np.array(v)) for k, v in self.groups.get(JOINT, {}).items()}
-        self._model.learner.load_state_dict(given, strict=False)
+        self._model.model.load_state_dict(given, strict=False)
         return self._model
 
-    def wrap_model(self, learner: nn.Module) -> nn.Module:
+    def wrap_model(self, model: nn.Module) -> nn.Module:
         """The method's own parts on the shared model."""
-        return learner
+        return model
 
     def state(self) -> Arrays:
         """The averages, and who has which."""

@@ -131,17 +131,17 @@ class FedCMIClient(fedavg.FedAvgClient):
 
     def _self_knowledge(self) -> _Knowledge | None:
         """What the model just received knows of the client's samples that have both kinds; None where it has none."""
-        site = cast(MultimodalContext, self.context)
-        learner = cast(Infiltrated, site.learner)
-        both = site.private["present"].all(1)
+        context = cast(MultimodalContext, self.context)
+        model = cast(Infiltrated, context.model)
+        both = context.private["present"].all(1)
         if not both.any():
             return None
-        h = site.stream_features({k: v[both] for k, v in site.private.items()})
-        labels = site.private_labels[both]
+        h = context.stream_features({k: v[both] for k, v in context.private.items()})
+        labels = context.private_labels[both]
         with torch.no_grad():
-            q = [confidence(learner.own(kind, h[kind]), labels) for kind in learner.kinds]
-        a, b = (class_means(x, labels, learner.classes) for x in q)
-        s, ones = self.settings, torch.ones(learner.classes)
+            q = [confidence(model.own(kind, h[kind]), labels) for kind in model.kinds]
+        a, b = (class_means(x, labels, model.classes) for x in q)
+        s, ones = self.settings, torch.ones(model.classes)
         tau, weights, geometric = s.temperature * ones, ones, s.ratio_mean == "geometric"
         if s.class_wise == "temperature":
             tau = class_temperatures(a, b, s.kappa, geometric=geometric)
@@ -164,7 +164,7 @@ class _Objective:
 
     def __init__(self, client: FedCMIClient, known: _Knowledge | None, rho: float | None) -> None:
         self.context, self.s, self.known = client.context, client.settings, known
-        self.learner = cast(Infiltrated, client.context.learner)
+        self.model = cast(Infiltrated, client.context.model)
         self.distance = client.proximal()
         self.rho: float | None = None  # what all batches go by; None: each by its own
         if self.s.dominance != "batch" and known is not None:
@@ -172,16 +172,16 @@ class _Objective:
             self.rho = rho if self.s.dominance == "global" and rho is not None else own
         self.teacher: Infiltrated | None = None
         if known is not None and self.s.lambda_d:
-            self.teacher = copy.deepcopy(self.learner).eval().requires_grad_(False)
+            self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.dominant: list[Modality] = []
 
     def __call__(self, inputs: Inputs, index: Tensor) -> Tensor:
         """L of a batch."""
-        learner, labels = self.learner, self.context.private_labels[index]
+        model, labels = self.model, self.context.private_labels[index]
         present = inputs["present"]
-        h = learner.features(**inputs)
-        p = learner.project(h)
-        loss = F.cross_entropy(learner.classify(learner.fuse(p, present)), labels)
+        h = model.features(**inputs)
+        p = model.project(h)
+        loss = F.cross_entropy(model.classify(model.fuse(p, present)), labels)
         both = present.all(1)
         if both.any():
             loss = loss + self._imbalance(inputs, h, p.infiltrated, labels, both)
@@ -191,23 +191,23 @@ class _Objective:
         self, inputs: Inputs, h: Mapping[Any, Tensor], u: Mapping[Any, Tensor], labels: Tensor, both: Tensor
     ) -> Tensor:
         """What the samples that have both kinds add: each kind's own loss, and the weak kind's lesson."""
-        s, learner, y = self.s, self.learner, labels[both]
-        own = {kind: learner.own(kind, h[kind][both]) for kind in learner.kinds}
-        q = [confidence(own[kind].detach(), y) for kind in learner.kinds]
+        s, model, y = self.s, self.model, labels[both]
+        own = {kind: model.own(kind, h[kind][both]) for kind in model.kinds}
+        q = [confidence(own[kind].detach(), y) for kind in model.kinds]
         rho = self.rho if self.rho is not None else float(dominance(q[0], q[1]))
-        dominant, weak = weak_of(rho, learner.kinds)
+        dominant, weak = weak_of(rho, model.kinds)
         self.dominant.append(dominant)
-        counted: tuple[Modality, ...] = learner.kinds if s.self_ce == "both" else (weak,)
-        total = h[learner.kinds[0]].new_zeros(())
+        counted: tuple[Modality, ...] = model.kinds if s.self_ce == "both" else (weak,)
+        total = h[model.kinds[0]].new_zeros(())
         if s.lambda_s:
             total = total + s.lambda_s * torch.stack([F.cross_entropy(own[k], y) for k in counted]).sum()
         if self.teacher is not None and self.known is not None:
             seen = {k: v[both] for k, v in inputs.items()}
             seen["present"] = seen["present"].clone()
-            seen["present"][:, learner.kinds.index(weak)] = False  # the teacher need not look at it
+            seen["present"][:, model.kinds.index(weak)] = False  # the teacher need not look at it
             with torch.no_grad():
                 lesson = self.teacher.own(dominant, self.teacher.features(**seen)[dominant])
-            student = learner.classifiers[weak](u[weak][both])
+            student = model.classifiers[weak](u[weak][both])
             total = total + s.lambda_d * infiltration_loss(
                 student, lesson, y, self.known.tau, weights=self.known.weights, scale_tau2=s.scale_tau2
             )
@@ -216,7 +216,7 @@ class _Objective:
     @property
     def led(self) -> float | None:
         """Share of the batches in which the first kind was dominant."""
-        return float(np.mean([d == self.learner.kinds[0] for d in self.dominant])) if self.dominant else None
+        return float(np.mean([d == self.model.kinds[0] for d in self.dominant])) if self.dominant else None
 
     @property
     def flips(self) -> float | None:
@@ -230,8 +230,8 @@ class FedCMIServer(fedavg.FedAvgServer):
 
     settings: FedCMISettings
 
-    def __init__(self, tools: Any, settings: FedCMISettings) -> None:
-        super().__init__(tools, settings)
+    def __init__(self, context: Any, settings: FedCMISettings) -> None:
+        super().__init__(context, settings)
         self.rho: float | None = None
 
     def message(self, client: str, modality: str) -> FedCMITargets | Empty:  # type: ignore[override]
@@ -254,9 +254,9 @@ class FedCMIServer(fedavg.FedAvgServer):
             found[name] = float(np.mean(values)) if values else None
         return found
 
-    def wrap_model(self, learner: nn.Module) -> nn.Module:
+    def wrap_model(self, model: nn.Module) -> nn.Module:
         """Projectors and classifiers."""
-        return wrap_model(learner, self.settings)
+        return wrap_model(model, self.settings)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The averages, and rho."""
@@ -269,12 +269,12 @@ class FedCMIServer(fedavg.FedAvgServer):
         self.rho = float(np.asarray(tensors["rho"])[0]) if "rho" in tensors else None
 
 
-def wrap_model(learner: nn.Module, settings: FedCMISettings) -> nn.Module:
-    """The learner with projectors and classifiers, whose first weights are the same wherever they are made."""
+def wrap_model(model: nn.Module, settings: FedCMISettings) -> nn.Module:
+    """The model with projectors and classifiers, whose first weights are the same wherever they are made."""
     from fedloom.seeding import global_torch_stream
 
     with global_torch_stream(0, "fedcmi"):
-        return Infiltrated(cast(MultimodalClassifier, learner), settings.layers, self_projector=settings.self_projector)
+        return Infiltrated(cast(MultimodalClassifier, model), settings.layers, self_projector=settings.self_projector)
 
 
 def _verbs(settings: FedCMISettings) -> dict[str, tuple[Any, Any]]:

@@ -78,18 +78,18 @@ class Three(nn.Module):
         return said
 
 
-def wrap_model(learner: nn.Module, settings: FedDATSettings) -> nn.Module:
-    """Each block's adapter becomes three. ValueError for a learner without adapters (clients' `tune`)."""
-    if not isinstance(learner, Adapted):
+def wrap_model(model: nn.Module, settings: FedDATSettings) -> nn.Module:
+    """Each block's adapter becomes three. ValueError for a model without adapters (clients' `tune`)."""
+    if not isinstance(model, Adapted):
         raise ValueError("FedDAT needs a model with adapters: tune = 'adapters'")
-    for i, warm in enumerate(learner.adapters):
-        learner.adapters[i] = Three(warm)
-    return learner
+    for i, warm in enumerate(model.adapters):
+        model.adapters[i] = Three(warm)
+    return model
 
 
-def hear(learner: Any, which: Literal["shared", "teacher"]) -> None:
+def hear(model: Any, which: Literal["shared", "teacher"]) -> None:
     """Let the model's blocks hear the shared adapters, or the teacher's two."""
-    for three in learner.adapters:
+    for three in model.adapters:
         three.heard = which
 
 
@@ -107,16 +107,16 @@ class FedDATClient(fedavg.FedAvgClient):
 
     def objective(self) -> Callable[[Inputs, Tensor], Tensor]:
         """L_0 + L_1, from a new A_2."""
-        site, t = self.context, self.settings.temperature
-        for three in site.learner.adapters:  # type: ignore[union-attr]
+        context, t = self.context, self.settings.temperature
+        for three in context.model.adapters:  # type: ignore[union-attr]
             assert isinstance(three, Three)
             three.frozen.load_state_dict(three.shared.state_dict())
 
         def loss(inputs: Inputs, i: Tensor) -> Tensor:
-            hear(site.learner, "shared")
-            z1 = site.learner(**inputs)
-            hear(site.learner, "teacher")
-            return dual_loss(z1, site.learner(**inputs), site.private_labels[i], t)
+            hear(context.model, "shared")
+            z1 = context.model(**inputs)
+            hear(context.model, "teacher")
+            return dual_loss(z1, context.model(**inputs), context.private_labels[i], t)
 
         return loss
 
@@ -170,12 +170,12 @@ class FedDATServer(fedavg.FedAvgServer):
 
     settings: FedDATSettings
 
-    def __init__(self, tools: ServerContext, settings: FedDATSettings) -> None:
-        super().__init__(tools, settings)
+    def __init__(self, context: ServerContext, settings: FedDATSettings) -> None:
+        super().__init__(context, settings)
         self.decoder: Decoder | None = None
-        if settings.decoder and tools.public is None:
+        if settings.decoder and context.public is None:
             raise BadInput("FedDAT's decoder learns from the generic part, and this data set has none: decoder=false")
-        if settings.decoder and (family := getattr(tools.generator, "family", "pixel")) != "pixel":
+        if settings.decoder and (family := getattr(context.generator, "family", "pixel")) != "pixel":
             raise BadInput(
                 f"FedDAT's decoder is for the embedded kind of generator, this one is {family}: decoder=false"
             )
@@ -217,12 +217,12 @@ class FedDATServer(fedavg.FedAvgServer):
 
     def _tune(self, t: int) -> float | None:
         """Steps of the maps on the generic part: its pictures under their captions."""
-        s, tools, generic = self.settings, self.context, self.context.public
-        rng, draws = tools.rng(t, "decoder"), tools.draws(t, "decoder")
+        s, context, generic = self.settings, self.context, self.context.public
+        rng, draws = context.rng(t, "decoder"), context.draws(t, "decoder")
 
         def objective(index: NDArray[np.int64]) -> Tensor:
             texts = [generic.captions[i] for i in index]
-            loss: Tensor = tools.generator.loss(to_float(generic.images[index]), texts, draws)
+            loss: Tensor = context.generator.loss(to_float(generic.images[index]), texts, draws)
             return loss
 
         batches = index_batches(len(generic.labels), s.tune_batch, s.tune_steps, rng)

@@ -73,7 +73,7 @@ class FedETClient(SharedClient):
 
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """CE(f, y) + lambda_d KL(softmax(L_div) || softmax(f)), without the second where all agree"""
-        logits = self.context.learner(**views)
+        logits = self.context.model(**views)
         loss = F.cross_entropy(logits, pool["labels"][i])
         against = pool["diversity"][i]
         apart = against.any(1)

@@ -89,7 +89,7 @@ class FedGEMSClient(SharedClient):
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """eps CE(f_k, y) + (1 - eps) KL(f_S || f_k)"""
         taught = torch.ones(len(i), dtype=torch.bool)
-        logits = self.context.learner(**views)
+        logits = self.context.model(**views)
         return blend(logits, pool["labels"][i], pool["scores"][i], taught, self.settings.epsilon)
 
 
@@ -99,11 +99,11 @@ class FedGEMSServer(SharedServer):
     settings: FedGEMSSettings
     formula = "fedgems"
 
-    def __init__(self, tools: ServerContext, settings: FedGEMSSettings) -> None:
-        super().__init__(tools, settings)
-        if tools.learners is None:
+    def __init__(self, context: ServerContext, settings: FedGEMSSettings) -> None:
+        super().__init__(context, settings)
+        if context.learners is None:
             raise BadInput("FedGEMS needs models on the server, and this run has none")
-        self.models = {m: tools.learners(m) for m in tools.modalities}
+        self.models = {m: context.learners(m) for m in context.modalities}
         rounds = settings.replay_rounds if settings.shared == "synthetic" else 1
         self.pools = {m: Pool(rounds) for m in self.models}
         self.stored: dict[ClientTask, Tensor] = {}  # of a public set: scores of when it was right, else NaN
@@ -114,9 +114,9 @@ class FedGEMSServer(SharedServer):
         losses: dict[str, float | None] = {}
         lessons: dict[str, FedGEMSTargets] = {}
         taught = []
-        for m, site in self.models.items():
-            inputs = site.inputs(samples.images if m == ClientTask.IMAGE_CLASSIFICATION else samples.texts)
-            own = _scores(site, inputs)
+        for m, context in self.models.items():
+            inputs = context.inputs(samples.images if m == ClientTask.IMAGE_CLASSIFICATION else samples.texts)
+            own = _scores(context, inputs)
             right = own.argmax(1) == labels
             stored = self.stored.get(m, torch.full_like(own, torch.nan))
             stored = torch.where(right[:, None], own, stored)
@@ -132,7 +132,7 @@ class FedGEMSServer(SharedServer):
             message = FedGEMSTargets(
                 np.ones(len(samples), dtype=np.bool_),
                 samples.labels.astype(np.int32),
-                _scores(site, inputs).numpy(),
+                _scores(context, inputs).numpy(),
             )
             lessons |= {r.client: message for r in opinions.replies if r.modality == m}
         return Aggregate(torch.stack(taught).mean(0).argmax(1), lessons, losses=losses)
@@ -145,8 +145,8 @@ class FedGEMSServer(SharedServer):
     ) -> ClientOutputs:
         """Only about samples that the model of the clients' modality gets wrong and has no stored scores of."""
         labels, masks = torch.from_numpy(samples.labels), {}
-        for m, site in self.models.items():
-            own = _scores(site, site.inputs(samples.images if m == ClientTask.IMAGE_CLASSIFICATION else samples.texts))
+        for m, context in self.models.items():
+            own = _scores(context, context.inputs(samples.images if m == ClientTask.IMAGE_CLASSIFICATION else samples.texts))
             has = torch.isfinite(self.stored[m]).all(1) if m in self.stored else torch.zeros(len(labels)).bool()
             masks[str(m)] = ((own.argmax(1) != labels) & ~has).numpy()
         replies = self.question(federation, samples, masks)
@@ -161,37 +161,37 @@ class FedGEMSServer(SharedServer):
 
     def _train(self, m: ClientTask, t: int) -> float | None:
         """The steps of the server's model on its pool."""
-        site, s, pool = self.models[m], self.settings, self.pools[m].samples()
+        context, s, pool = self.models[m], self.settings, self.pools[m].samples()
         inputs = {key: pool[key] for key in pool if key in INPUTS}
 
         def loss(views: Inputs, i: Tensor) -> Tensor:
-            return blend(site.learner(**views), pool["labels"][i], pool["teacher"][i], pool["taught"][i], s.epsilon)
+            return blend(context.model(**views), pool["labels"][i], pool["teacher"][i], pool["taught"][i], s.epsilon)
 
-        steps = s.steps_on(len(pool["labels"]), s.server_steps, site.batch)
-        return site.fit(inputs, steps, loss, t, "fusion")
+        steps = s.steps_on(len(pool["labels"]), s.server_steps, context.batch)
+        return context.fit(inputs, steps, loss, t, "fusion")
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Besides the generator's: models, pools, stored scores."""
         found = super().state()
-        for m, site in self.models.items():
-            found |= state_arrays(site.learner, f"{m} learner.")
-            found |= {f"{m} {k}": v for k, v in optimizer_state(site.optimizer).items()}
+        for m, context in self.models.items():
+            found |= state_arrays(context.model, f"{m} learner.")
+            found |= {f"{m} {k}": v for k, v in optimizer_state(context.optimizer).items()}
             found |= {f"{m} pool.{k}": v for k, v in self.pools[m].arrays().items()}
         return found | {f"{m} stored": v.numpy() for m, v in self.stored.items()}
 
     def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         """All of it again."""
         super().load_state({k: v for k, v in tensors.items() if " " not in k})
-        for m, site in self.models.items():
-            load_arrays(site.learner, tensors, f"{m} learner.")
-            load_optimizer_state(site.optimizer, part_of(tensors, f"{m} "))
+        for m, context in self.models.items():
+            load_arrays(context.model, tensors, f"{m} learner.")
+            load_optimizer_state(context.optimizer, part_of(tensors, f"{m} "))
             self.pools[m].load(part_of(tensors, f"{m} pool."))
             if f"{m} stored" in tensors:
                 self.stored[m] = torch.from_numpy(np.array(tensors[f"{m} stored"]))
 
 
-def _scores(site: ClientContext, inputs: Inputs) -> Tensor:
-    return site.look(inputs)[1]
+def _scores(context: ClientContext, inputs: Inputs) -> Tensor:
+    return context.look(inputs)[1]
 
 
 def _verbs(settings: FedGEMSSettings) -> dict[str, tuple[Any, Any]]:

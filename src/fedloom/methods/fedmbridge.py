@@ -97,13 +97,13 @@ class FedMBridgeUpdate:
 # --------------------------------------------------------------------------------------------------------- client
 
 
-def wrap_model(learner: nn.Module, settings: FedMBridgeSettings) -> nn.Module:
-    """The learner with an adapter after each block, which says nothing at first."""
-    if isinstance(learner, Adapted):
+def wrap_model(model: nn.Module, settings: FedMBridgeSettings) -> nn.Module:
+    """The model with an adapter after each block, which says nothing at first."""
+    if isinstance(model, Adapted):
         raise BadInput(
             "FedMBridge puts in its own adapters, tune = 'adapters' leaves no place for them; allowed: all, lora, bias"
         )
-    return Adapted(learner, settings.rank)
+    return Adapted(model, settings.rank)
 
 
 class FedMBridgeClient(Client):
@@ -113,20 +113,20 @@ class FedMBridgeClient(Client):
 
     def describe(self, message: Empty, *, round: int) -> FedMBridgeArchitecture:
         """The architecture of this client's model."""
-        learner = cast(Adapted, self.context.learner)
-        kinds, widths = architecture(learner.bare, self.context.modality)
+        model = cast(Adapted, self.context.model)
+        kinds, widths = architecture(model.bare, self.context.modality)
         return FedMBridgeArchitecture(kinds, widths)
 
     def fit(self, message: FedMBridgeAdapters, *, round: int) -> FedMBridgeUpdate:
         """Private steps of backbone, head and adapters from theta_k: cross-entropy."""
-        site, s = self.context, self.settings
-        adapters = cast(Adapted, site.learner).adapters
+        context, s = self.context, self.settings
+        adapters = cast(Adapted, context.model).adapters
         own = sum(p.numel() for p in adapters.parameters())
         if len(message.values) != own:
-            raise ValueError(f"{site.name} was sent {len(message.values)} numbers for adapters of {own}")
+            raise ValueError(f"{context.name} was sent {len(message.values)} numbers for adapters of {own}")
         put(adapters, torch.from_numpy(message.values))
 
-        loss = site.train_private(s.private_steps + s.extra_steps, round)
+        loss = context.train_private(s.private_steps + s.extra_steps, round)
         values = parameters_to_vector(adapters.parameters()).detach().numpy().copy()
         return FedMBridgeUpdate(values, loss or 0.0)
 
@@ -167,9 +167,9 @@ class FedMBridgeServer(Server):
 
     settings: FedMBridgeSettings
 
-    def __init__(self, tools: ServerContext, settings: FedMBridgeSettings) -> None:
-        super().__init__(tools, settings)
-        with global_torch_stream(tools.seed, "server", "hypernetwork"):
+    def __init__(self, context: ServerContext, settings: FedMBridgeSettings) -> None:
+        super().__init__(context, settings)
+        with global_torch_stream(context.seed, "server", "hypernetwork"):
             s = settings
             self.hypernetwork = Hypernetwork(s.rank, s.widest, s.latent, s.code, s.hidden)
         self.architectures: dict[str, FedMBridgeArchitecture] = {}

@@ -58,7 +58,7 @@ class FedMDClient(SharedClient):
 
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """mean |f_k(x_i) - L_i|"""
-        scores: Tensor = self.context.learner(**views)
+        scores: Tensor = self.context.model(**views)
         return (scores - pool["scores"][i]).abs().mean()
 
 

@@ -68,9 +68,9 @@ class FedMEKTClient(SharedClient):
 
     settings: FedMEKTSettings
 
-    def __init__(self, site: ClientContext, settings: FedMEKTSettings) -> None:
-        super().__init__(site, settings)
-        self._private = site.rng("shared", "private")
+    def __init__(self, context: ClientContext, settings: FedMEKTSettings) -> None:
+        super().__init__(context, settings)
+        self._private = context.rng("shared", "private")
 
     def answer(self, z: Tensor, logits: Tensor) -> LabelledRepresentations | SharedRepresentations:
         """e_k(x_i), with the label where a generator is to be tuned."""
@@ -89,10 +89,10 @@ class FedMEKTClient(SharedClient):
 
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """CE on private data + a KL(softmax(e_k / T) || softmax(mean / T))"""
-        site, s = self.context, self.settings
-        own = torch.from_numpy(self._private.integers(0, len(site.private_labels), len(i)))
-        private = site.task_loss(rows(site.private, own), own)
-        z = site.learner.encode(**views)  # type: ignore[operator]
+        context, s = self.context, self.settings
+        own = torch.from_numpy(self._private.integers(0, len(context.private_labels), len(i)))
+        private = context.task_loss(rows(context.private, own), own)
+        z = context.model.encode(**views)  # type: ignore[operator]
         transfer = divergence(pool["mean"][i] / s.kl_temperature, z / s.kl_temperature).mean()
         return private + s.kl_weight * transfer
 

@@ -65,17 +65,17 @@ class FedMMKTClient(Client):
 
     settings: FedMMKTSettings
 
-    def __init__(self, site: ClientContext, settings: FedMMKTSettings) -> None:
-        super().__init__(site, settings)
+    def __init__(self, context: ClientContext, settings: FedMMKTSettings) -> None:
+        super().__init__(context, settings)
         self.probe: Inputs | None = None
         self.pool = Pool(settings.replay_rounds)
 
     def infer(self, message: FedMMKTPictures | FedMMKTCaptions, *, round: int) -> Any:
         """C1: representations, labels and entropies of the synthetic samples (eq. 3 begins here)."""
-        site = self.context
+        context = self.context
         shown = message.images if isinstance(message, FedMMKTPictures) else message.texts
-        self.probe = site.inputs(shown)
-        z, logits = site.look(self.probe)
+        self.probe = context.inputs(shown)
+        z, logits = context.look(self.probe)
         if self.settings.variant == "l":
             return FedMMKTLogits(logits.numpy())
         spread = entropy(logits)
@@ -84,7 +84,7 @@ class FedMMKTClient(Client):
         spread = torch.nan_to_num(spread, nan=0.0)
         z = torch.nan_to_num(z)
         if self.settings.variant == "u":
-            z_view, _ = site.look(self._augment(site.raw(shown), message.view_seed))
+            z_view, _ = context.look(self._augment(context.raw(shown), message.view_seed))
             return FedMMKTViewedOutputs(z.numpy(), torch.nan_to_num(z_view).numpy(), labels, spread.float().numpy())
         return FedMMKTOutputs(z.numpy(), labels, spread.float().numpy())
 
@@ -114,28 +114,28 @@ class FedMMKTClient(Client):
 
     def _synthetic(self, round: int) -> float | None:
         """L_syn: cross-entropy to the voted label, plus lambda times the distance to the fused representation."""
-        site, s = self.context, self.settings
+        context, s = self.context, self.settings
         pool = self.pool.samples()
         if not pool:
             return None
         inputs = {key: pool[key] for key in pool if key not in ("labels", "fused")}
-        private = site.rng(round, "mix")
+        private = context.rng(round, "mix")
 
         def objective(views: Inputs, index: Tensor) -> Tensor:
-            z = site.learner.encode(**views)  # type: ignore[operator]
-            loss = F.cross_entropy(site.learner.classify(z), pool["labels"][index])  # type: ignore[operator]
+            z = context.model.encode(**views)  # type: ignore[operator]
+            loss = F.cross_entropy(context.model.classify(z), pool["labels"][index])  # type: ignore[operator]
             if s.kl_weight and "fused" in pool:
                 target = pool["fused"][index]
                 loss = loss + s.kl_weight * align_loss(
                     z, target, kind=s.align, direction=s.align_direction, temperature=s.align_temperature
                 )
             if s.mix:
-                i = torch.from_numpy(private.integers(0, len(site.private_labels), len(index)))
-                loss = loss + site.task_loss(rows(site.private, i), i)
+                i = torch.from_numpy(private.integers(0, len(context.private_labels), len(index)))
+                loss = loss + context.task_loss(rows(context.private, i), i)
             return loss
 
-        steps = s.steps_on(len(pool["labels"]), s.retrain_steps, site.batch)
-        return site.fit(inputs, steps, objective, round, "synthetic")
+        steps = s.steps_on(len(pool["labels"]), s.retrain_steps, context.batch)
+        return context.fit(inputs, steps, objective, round, "synthetic")
 
     def memory(self) -> dict[str, Array]:
         """The replay pool; between `infer` and `retrain` also what was shown: a site may fall there."""
@@ -157,39 +157,39 @@ class FedMMKTServer(Server):
 
     settings: FedMMKTSettings
 
-    def __init__(self, tools: ServerContext, settings: FedMMKTSettings) -> None:
-        super().__init__(tools, settings)
-        self.tuner = Tuner(tools, settings)
+    def __init__(self, context: ServerContext, settings: FedMMKTSettings) -> None:
+        super().__init__(context, settings)
+        self.tuner = Tuner(context, settings)
         self.attention: LearnedCrossAttention | None = None
         if settings.attention == "mha" and settings.variant == "full":
-            with global_torch_stream(tools.seed, "server", "attention"):
-                self.attention = LearnedCrossAttention(tools.width, settings.attention_heads)
+            with global_torch_stream(context.seed, "server", "attention"):
+                self.attention = LearnedCrossAttention(context.width, settings.attention_heads)
 
     def round(self, federation: Federation) -> Info:
         """One round, in the order of the paper."""
-        t, s, tools, clock = federation.round, self.settings, self.context, Clock()
+        t, s, context, clock = federation.round, self.settings, self.context, Clock()
 
         with clock("synthesis"):  # S1, eq. 2
             drawn = self._draw_classes(t)
-            images = tools.generator.synthesize([tools.prompts[c] for c in drawn], tools.draws(t, "synthesis"))
+            images = context.generator.synthesize([context.prompts[c] for c in drawn], context.draws(t, "synthesis"))
             captions = (
-                tools.captioner.caption(images)
+                context.captioner.caption(images)
                 if federation.clients_of(ClientTask.TEXT_CLASSIFICATION) or s.train_text != "prompt"
                 else ()
             )
 
         with clock("inference"):  # M1, C1, M2
-            seed = int(tools.rng(t, "views").integers(2**31))
+            seed = int(context.rng(t, "views").integers(2**31))
             probes: dict[str, object] = {
                 ClientTask.IMAGE_CLASSIFICATION: FedMMKTPictures(images, seed),
                 ClientTask.TEXT_CLASSIFICATION: FedMMKTCaptions(tuple(captions), seed),
             }
             messages = {k: probes[federation.modality(k)] for k in federation.clients}
-            replies = [r for r in federation.ask("infer", messages, timeout=tools.timeout, quorum=tools.quorum) if r.ok]
+            replies = [r for r in federation.ask("infer", messages, timeout=context.timeout, quorum=context.quorum) if r.ok]
             replies.sort(key=lambda r: r.client)  # neither order of arrival nor of listing may matter
 
         with clock("fusion"):  # S2 and S3
-            opinions = ClientOutputs(replies, len(drawn), len(tools.class_names), tools.width)
+            opinions = ClientOutputs(replies, len(drawn), len(context.class_names), context.width)
             if s.variant == "l":
                 labels, kept, fused = self._aggregate_logits(opinions, drawn, len(federation.clients))
             else:
@@ -206,7 +206,7 @@ class FedMMKTServer(Server):
         # M3 goes out before the generator is tuned: clients in other processes re-train meanwhile.
         with clock("retraining"):  # those in this process re-train now
             learning = (
-                federation.ask("retrain", dict.fromkeys(answering, lesson), timeout=tools.timeout) if answering else ()
+                federation.ask("retrain", dict.fromkeys(answering, lesson), timeout=context.timeout) if answering else ()
             )
         with clock("generator"):  # S4, eqs. 11-12
             self.tuner.add(

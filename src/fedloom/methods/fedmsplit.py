@@ -66,8 +66,8 @@ class FedMSplitServer(fedavg.FedAvgServer):
 
     settings: FedMSplitSettings
 
-    def __init__(self, tools: ServerContext, settings: FedMSplitSettings) -> None:
-        super().__init__(tools, settings)
+    def __init__(self, context: ServerContext, settings: FedMSplitSettings) -> None:
+        super().__init__(context, settings)
         self.personal: dict[str, Arrays] = {}  # client -> its blocks
         self._alone: float | None = None  # mean share that clients have in their own blocks
         self._start: Arrays | None = None  # theta_0, of trained parameters
@@ -113,8 +113,8 @@ class FedMSplitServer(fedavg.FedAvgServer):
         """The weights that all joint clients start from, of what is trained."""
         if self._start is None:
             assert self.context.learners is not None  # METHOD.uses
-            learner = self.context.learners(ClientTask.MULTIMODAL_CLASSIFICATION).learner
-            named = learner.named_parameters()
+            model = self.context.learners(ClientTask.MULTIMODAL_CLASSIFICATION).model
+            named = model.named_parameters()
             self._start = {n: p.detach().cpu().numpy().copy() for n, p in named if p.requires_grad}
         return self._start
 

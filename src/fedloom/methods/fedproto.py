@@ -117,10 +117,10 @@ class FedProtoClient(fedavg.FedAvgClient):
 
     def _near(self, drawn: Mapping[str, Tensor]) -> Callable[[Inputs, Tensor], Tensor]:
         """The loss, for prototypes (C, d) by kind."""
-        site, weight, distance = self.context, self.settings.lambda_p, self.proximal()
+        context, weight, distance = self.context, self.settings.lambda_p, self.proximal()
 
         def objective(inputs: Inputs, index: Tensor) -> Tensor:
-            labels = site.private_labels[index]
+            labels = context.private_labels[index]
             seen, logits = self._look(inputs)
             loss = F.cross_entropy(logits, labels)
             if weight:
@@ -134,29 +134,29 @@ class FedProtoClient(fedavg.FedAvgClient):
     def _look(self, inputs: Inputs) -> tuple[dict[str, tuple[Tensor, Tensor]], Tensor]:
         """Representations (B, d) of each kind and which samples have it (B,); logits (B, C)."""
         if self.context.modality == ClientTask.MULTIMODAL_CLASSIFICATION:
-            learner, present = cast(MultimodalClassifier, self.context.learner), inputs["present"]
-            h = learner.features(**inputs)
-            seen = {_joint(kind): (h[kind], present[:, i]) for i, kind in enumerate(learner.kinds)}
-            return seen, learner.classify(learner.joined(h, present))
-        bare: Any = self.context.learner
+            model, present = cast(MultimodalClassifier, self.context.model), inputs["present"]
+            h = model.features(**inputs)
+            seen = {_joint(kind): (h[kind], present[:, i]) for i, kind in enumerate(model.kinds)}
+            return seen, model.classify(model.joined(h, present))
+        bare: Any = self.context.model
         z = bare.encode(**inputs)
         return {self.context.modality: (z, torch.ones(len(z), dtype=torch.bool))}, bare.classify(z)
 
     def _own(self) -> tuple[Arrays, Arrays, Arrays]:
         """The client's prototypes (K, d), their classes (K,) and numbers of samples (K,), by kind."""
-        site = self.context
-        if not len(site.private_labels):
+        context = self.context
+        if not len(context.private_labels):
             return {}, {}, {}
-        if isinstance(site, MultimodalContext):
-            kinds = cast(MultimodalClassifier, site.learner).kinds
-            h = site.stream_features(site.private)
-            there = {_joint(kind): (h[kind], site.private["present"][:, i]) for i, kind in enumerate(kinds)}
+        if isinstance(context, MultimodalContext):
+            kinds = cast(MultimodalClassifier, context.model).kinds
+            h = context.stream_features(context.private)
+            there = {_joint(kind): (h[kind], context.private["present"][:, i]) for i, kind in enumerate(kinds)}
         else:
-            everybody = torch.ones(len(site.private_labels), dtype=torch.bool)
-            there = {site.modality: (site.encode(site.private), everybody)}
+            everybody = torch.ones(len(context.private_labels), dtype=torch.bool)
+            there = {context.modality: (context.encode(context.private), everybody)}
         prototypes, classes, counts = {}, {}, {}
         for kind, (rows, has) in there.items():
-            labels = site.private_labels[has]
+            labels = context.private_labels[has]
             if not len(labels):
                 continue
             means, numbers = class_prototypes(rows[has], labels, int(labels.max()) + 1)
@@ -183,8 +183,8 @@ class FedProtoServer(fedavg.FedAvgServer):
 
     settings: FedProtoSettings
 
-    def __init__(self, tools: ServerContext, settings: FedProtoSettings) -> None:
-        super().__init__(tools, settings)
+    def __init__(self, context: ServerContext, settings: FedProtoSettings) -> None:
+        super().__init__(context, settings)
         self.prototypes: dict[str, dict[int, NDArray[Any]]] = {}  # kind -> class -> (d,)
         self.kinds: dict[str, list[str]] = {}  # client -> the kinds that it has sent
 

@@ -17,7 +17,7 @@ from fedloom.models.pictures import as_float, soften
 
 
 class MultimodalContext(ClientContext):
-    """Its learner is a `MultimodalClassifier`, or one in a method's dress.
+    """Its model is a `MultimodalClassifier`, or one in a method's dress.
 
     Sounds and frames stay as they are stored, and become floats batch by batch (`ready`): clips of real size would not
     fit otherwise. Scored on test samples cut down to the kinds that the site holds.
@@ -39,7 +39,7 @@ class MultimodalContext(ClientContext):
         self.test_labels = torch.from_numpy(seen.labels.copy())
 
     def stored(self, samples: MultimodalSamples) -> Inputs:
-        """Samples as tensors, before they become the learner's inputs (see `ready`).
+        """Samples as tensors, before they become the model's inputs (see `ready`).
 
         spectrogram float (N, F, T); frames uint8 (N, M, H, W, 3); input_ids, attention_mask; present bool (N, 2).
         """
@@ -53,7 +53,7 @@ class MultimodalContext(ClientContext):
         return found
 
     def ready(self, inputs: Inputs) -> Inputs:
-        """Stored samples as the learner's inputs, on its device; what is ready stays as it is.
+        """Stored samples as the model's inputs, on its device; what is ready stays as it is.
 
         spectrogram float (B, 1, F, T); frames float (B, M, 3, H, W) in [-1, 1]; the others as they are.
         """
@@ -85,11 +85,11 @@ class MultimodalContext(ClientContext):
     @torch.no_grad()
     def stream_features(self, inputs: Inputs, batch: int = 256) -> dict[Modality, Tensor]:
         """h (N, d) of each stream, without gradient and in evaluation mode."""
-        learner: Any = self.learner
-        learner.eval()
+        model: Any = self.model
+        model.eval()
         n = len(inputs["present"])
-        parts = [learner.features(**self.ready(rows(inputs, slice(i, i + batch)))) for i in range(0, n, batch)]
-        return {kind: torch.cat([part[kind] for part in parts]) for kind in learner.kinds}
+        parts = [model.features(**self.ready(rows(inputs, slice(i, i + batch)))) for i in range(0, n, batch)]
+        return {kind: torch.cat([part[kind] for part in parts]) for kind in model.kinds}
 
 
 def shift_time(sounds: Tensor, draws: torch.Generator, share: float = 0.1) -> Tensor:

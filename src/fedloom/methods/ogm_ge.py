@@ -78,7 +78,7 @@ class _Modulation:
 
     def __init__(self, client: OGMGEClient, round: int) -> None:
         self.context, self.s = client.context, client.settings
-        self.learner = cast(MultimodalClassifier, client.context.learner)
+        self.model = cast(MultimodalClassifier, client.context.model)
         self.distance: Callable[[], Tensor] | None = client.proximal()
         self.draws = client.context.draws(round, "modulation")
         self.k: dict[Modality, float] = {}  # of this batch; none where it has no sample of both kinds
@@ -86,20 +86,20 @@ class _Modulation:
     def objective(self, inputs: Inputs, index: Tensor) -> Tensor:
         """Cross-entropy of a batch."""
         labels, present = self.context.private_labels[index], inputs["present"]
-        h = self.learner.features(**inputs)
+        h = self.model.features(**inputs)
         both = present.all(1)
         self.k = self._coefficients({m: v[both] for m, v in h.items()}, labels[both]) if both.any() else {}
-        loss = F.cross_entropy(self.learner.classify(self.learner.joined(h, present)), labels)
+        loss = F.cross_entropy(self.model.classify(self.model.joined(h, present)), labels)
         return loss if self.distance is None else loss + self.distance()
 
     @torch.no_grad()
     def _coefficients(self, h: Features, labels: Tensor) -> dict[Modality, float]:
-        first, second = (confidence(self.learner.own(m, h[m]), labels) for m in self.learner.kinds)
-        return dict(zip(self.learner.kinds, coefficients(first, second, self.s.alpha)))
+        first, second = (confidence(self.model.own(m, h[m]), labels) for m in self.model.kinds)
+        return dict(zip(self.model.kinds, coefficients(first, second, self.s.alpha)))
 
     def adjust(self) -> None:
         """g <- k g + xi, of the streams' weights."""
-        for name, p in self.learner.named_parameters():
+        for name, p in self.model.named_parameters():
             kind = group_of(name)
             if kind in self.k and p.grad is not None and p.ndim >= 2:
                 self._modulate(p, p.grad, self.k[kind])

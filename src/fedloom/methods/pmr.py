@@ -78,8 +78,8 @@ class PMRClient(fedavg.FedAvgClient):
 
     settings: PMRSettings
 
-    def __init__(self, site: ClientContext, settings: PMRSettings) -> None:
-        super().__init__(site, settings)
+    def __init__(self, context: ClientContext, settings: PMRSettings) -> None:
+        super().__init__(context, settings)
         self.prototypes: dict[Modality, Tensor] = {}  # (C, d); NaN for a class that the client lacks
 
     def fit(self, message: FedAvgAverage | Empty, *, round: int) -> FedAvgUpdate:
@@ -96,23 +96,23 @@ class PMRClient(fedavg.FedAvgClient):
 
     def _renew(self) -> None:
         """c of both kinds, by the model that was just received."""
-        site, epsilon = cast(MultimodalContext, self.context), self.settings.epsilon
-        learner = cast(MultimodalClassifier, site.learner)
-        h = site.stream_features(site.private)
-        for i, kind in enumerate(learner.kinds):
-            there = site.private["present"][:, i]
-            new, _ = class_prototypes(h[kind][there], site.private_labels[there], learner.classes)
+        context, epsilon = cast(MultimodalContext, self.context), self.settings.epsilon
+        model = cast(MultimodalClassifier, context.model)
+        h = context.stream_features(context.private)
+        for i, kind in enumerate(model.kinds):
+            there = context.private["present"][:, i]
+            new, _ = class_prototypes(h[kind][there], context.private_labels[there], model.classes)
             old = self.prototypes.get(kind, new)
             self.prototypes[kind] = epsilon * old + (1 - epsilon) * new
 
     def _rebalanced(self, weight: float) -> Callable[[Inputs, Tensor], Tensor]:
         """L of a batch; weight: of the entropy."""
-        site, learner, distance = self.context, cast(MultimodalClassifier, self.context.learner), self.proximal()
+        context, model, distance = self.context, cast(MultimodalClassifier, self.context.model), self.proximal()
 
         def objective(inputs: Inputs, index: Tensor) -> Tensor:
-            labels, present = site.private_labels[index], inputs["present"]
-            h = learner.features(**inputs)
-            loss = F.cross_entropy(learner.classify(learner.joined(h, present)), labels)
+            labels, present = context.private_labels[index], inputs["present"]
+            h = model.features(**inputs)
+            loss = F.cross_entropy(model.classify(model.joined(h, present)), labels)
             both = present.all(1)
             if both.any():
                 loss = loss + self._balance({m: v[both] for m, v in h.items()}, labels[both], weight)
@@ -122,7 +122,7 @@ class PMRClient(fedavg.FedAvgClient):
 
     def _balance(self, h: Features, labels: Tensor, weight: float) -> Tensor:
         """What L adds to CE, of samples that have both kinds."""
-        kinds = cast(MultimodalClassifier, self.context.learner).kinds
+        kinds = cast(MultimodalClassifier, self.context.model).kinds
         scores = [prototype_scores(h[kind], self.prototypes[kind]) for kind in kinds]
         slow, w = slow_kind(*(confidence(x.detach(), labels) for x in scores))
         taught = F.cross_entropy(scores[slow], labels)

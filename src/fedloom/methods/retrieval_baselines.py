@@ -78,14 +78,14 @@ class _Client(RetrievalClient):
 
     def study(self, message: GlobalRepresentations, round: int) -> float | None:
         """The own task's mean loss comes from the private steps."""
-        s, site = self.settings, self.context
-        loss = site.train_private(s.private_steps, round)
+        s, context = self.settings, self.context
+        loss = context.train_private(s.private_steps, round)
         targets = {m: torch.from_numpy(z) for m in MODALITIES if (z := getattr(message, m)) is not None}
-        rng, draws = site.rng(round, "beside"), site.draws(round, "beside", "views")
+        rng, draws = context.rng(round, "beside"), context.draws(round, "beside", "views")
 
         def objective(z: Mapping[Modality, Tensor], i: Tensor) -> Tensor:
-            own = torch.from_numpy(rng.integers(0, len(site.private_labels), len(i)))
-            task = site.task_loss(site.views(rows(site.private, own), draws), own)
+            own = torch.from_numpy(rng.integers(0, len(context.private_labels), len(i)))
+            task = context.task_loss(context.views(rows(context.private, own), draws), own)
             return task + self.shared_loss(z, i, targets)
 
         self.on_public(s.shared_steps, objective, round)
@@ -116,8 +116,8 @@ class ContrastiveClient(_Client):
 
     settings: RetrievalCreamFLSettings
 
-    def __init__(self, site: ClientContext, settings: RetrievalCreamFLSettings) -> None:
-        super().__init__(site, settings)
+    def __init__(self, context: ClientContext, settings: RetrievalCreamFLSettings) -> None:
+        super().__init__(context, settings)
         self.said: dict[Modality, Tensor] = {}
 
     def study(self, message: GlobalRepresentations, round: int) -> float | None:
@@ -171,8 +171,8 @@ class RetrievalFedMD(RetrievalServer):
 
     settings: RetrievalBaselineSettings
 
-    def __init__(self, tools: ServerContext, settings: RetrievalBaselineSettings) -> None:
-        super().__init__(tools, settings)
+    def __init__(self, context: ServerContext, settings: RetrievalBaselineSettings) -> None:
+        super().__init__(context, settings)
         self.consensus: dict[Modality, Tensor] = {}
 
     def lesson(self, client: str, modality: str, bank: Mapping[Modality, Tensor]) -> GlobalRepresentations:

@@ -16,14 +16,14 @@ from fedloom.models.clients.text import tokenize
 
 
 class RetrievalContext(ClientContext):
-    """Its learner is a `models.dual.Dual`; a sample of its private data is a caption with its picture.
+    """Its model is a `models.dual.Dual`; a sample of its private data is a caption with its picture.
 
     fold: pictures of a fold in the second of the two scores; None: only the whole gallery is scored.
     """
 
-    def __init__(self, *, fold: int | None = None, **site: Any) -> None:
+    def __init__(self, *, fold: int | None = None, **context: Any) -> None:
         self.fold = fold
-        super().__init__(**site)
+        super().__init__(**context)
 
     def take(self, private: ImageTextPairs, test: ImageTextPairs) -> None:
         """Captions with the numbers of their pictures; every picture is held once."""
@@ -59,13 +59,13 @@ class RetrievalContext(ClientContext):
 
     def task_loss(self, inputs: Inputs, index: Tensor) -> Tensor:
         """Matching of the batch's pictures and captions, a sample's share (FedAFD's clients of pairs)."""
-        learner: Any = self.learner
-        images, texts = (learner.encode(**of_kind(inputs, m)) for m in (Modality.IMAGE, Modality.TEXT))
+        model: Any = self.model
+        images, texts = (model.encode(**of_kind(inputs, m)) for m in (Modality.IMAGE, Modality.TEXT))
         return self.match(images, texts)
 
     def match(self, images: Tensor, texts: Tensor) -> Tensor:
         """Matching loss of paired rows (B, D), divided by B, so that it does not outgrow what it is added to."""
-        loss: Tensor = self.learner.matching(images, texts)  # type: ignore[operator]
+        loss: Tensor = self.model.matching(images, texts)  # type: ignore[operator]
         return loss / len(images)
 
 

@@ -117,8 +117,8 @@ class RetrievalClient(Client):
 
     settings: RetrievalSettings
 
-    def __init__(self, site: ClientContext, settings: RetrievalSettings) -> None:
-        super().__init__(site, settings)
+    def __init__(self, context: ClientContext, settings: RetrievalSettings) -> None:
+        super().__init__(context, settings)
         self.public: Inputs = {}
         self.public_name = ""
 
@@ -153,11 +153,11 @@ class RetrievalClient(Client):
         self, steps: int, objective: Callable[[Mapping[Modality, Tensor], Tensor], Tensor], *names: object
     ) -> float | None:
         """`steps` steps on the public set; `objective` gets unit representations (B, D) by kind, and indices (B,)."""
-        learner: Any = self.context.learner
+        model: Any = self.context.model
         kinds = kinds_of(self.context.modality)
 
         def loss(views: Inputs, i: Tensor) -> Tensor:
-            return objective({m: unit(learner.encode(**of_kind(views, m))) for m in kinds}, i)
+            return objective({m: unit(model.encode(**of_kind(views, m))) for m in kinds}, i)
 
         return self.context.fit(self.public, steps, loss, *names, "public")
 
@@ -180,19 +180,19 @@ class RetrievalServer(Server):
 
     settings: RetrievalSettings
 
-    def __init__(self, tools: ServerContext, settings: RetrievalSettings) -> None:
-        super().__init__(tools, settings)
-        if tools.learners is None:
+    def __init__(self, context: ServerContext, settings: RetrievalSettings) -> None:
+        super().__init__(context, settings)
+        if context.learners is None:
             raise BadInput("a method on public pairs needs encoders on the server, and this run has none")
-        self.pairs = public_samples(tools, settings.public)
+        self.pairs = public_samples(context, settings.public)
         self.name = _name_of(self.pairs)
-        self.models = {m: tools.learners(ClientTask(m)) for m in MODALITIES}
+        self.models = {m: context.learners(ClientTask(m)) for m in MODALITIES}
         self.public = {
             Modality.IMAGE: self.models[Modality.IMAGE].stored(self.pairs.images),
             Modality.TEXT: self.models[Modality.TEXT].inputs(self.pairs.texts),
         }
         self.matching = PairMatching()
-        both = [p for site in self.models.values() for p in site.learner.parameters()]
+        both = [p for own in self.models.values() for p in own.model.parameters()]
         self.optimizer = adamw([*both, *self.matching.parameters()], settings.server_rate)
         self.holders: set[str] = set()
 
@@ -219,7 +219,7 @@ class RetrievalServer(Server):
 
     def _matching_loss(self, i: Tensor, draws: Mapping[Modality, torch.Generator]) -> Tensor:
         """Of training views of public pairs i (B,), a pair's share."""
-        z = {m: self._encode(m, site.views(rows(self.public[m], i), draws[m])) for m, site in self._each()}
+        z = {m: self._encode(m, context.views(rows(self.public[m], i), draws[m])) for m, context in self._each()}
         total: Tensor = self.matching(z[Modality.IMAGE], z[Modality.TEXT])
         return total / len(i)
 
@@ -235,10 +235,10 @@ class RetrievalServer(Server):
 
         wanted: bool (P,), batches without one of these are left out.
         """
-        for site in self.models.values():
-            site.learner.train()
+        for context in self.models.values():
+            context.model.train()
         draws = {m: self.context.draws(t, what, m) for m in MODALITIES}
-        batch = min(site.batch for site in self.models.values())
+        batch = min(context.batch for context in self.models.values())
         cut = index_batches(length(self.public[Modality.IMAGE]), batch, steps, self.context.rng(t, what))
         batches = [torch.from_numpy(index) for index in cut]
         if wanted is not None:
@@ -249,7 +249,7 @@ class RetrievalServer(Server):
 
     def bank(self) -> dict[Modality, Tensor]:
         """I_g and T_g: unit representations (P, D) of the public set, by deterministic transforms, no dropout."""
-        return {m: unit(site.encode(self.public[m])) for m, site in self._each()}
+        return {m: unit(context.encode(self.public[m])) for m, context in self._each()}
 
     # ----------------------------------------------------------------------------------------- stage 2, the clients
 
@@ -347,29 +347,29 @@ class RetrievalServer(Server):
 
     def embed(self, modality: Modality, samples: Any) -> Tensor:
         """Unit representations of any pictures or texts."""
-        site = self.models[modality]
-        return unit(site.encode(site.stored(samples)))
+        context = self.models[modality]
+        return unit(context.encode(context.stored(samples)))
 
     def _each(self) -> list[tuple[Modality, ClientContext]]:
         return list(self.models.items())
 
     def _encode(self, m: Modality, inputs: Inputs) -> Tensor:
-        site = self.models[m]
-        return unit(site.learner.encode(**site.ready(inputs)))  # type: ignore[operator]
+        context = self.models[m]
+        return unit(context.model.encode(**context.ready(inputs)))  # type: ignore[operator]
 
     def state(self) -> dict[str, Array]:
         """Encoders, matching, optimisers, and who holds the public set."""
         found = {"holders": np.frombuffer("\n".join(sorted(self.holders)).encode(), np.uint8).copy()}
-        for m, site in self._each():
-            found |= state_arrays(site.learner, f"{m} encoder.")
+        for m, context in self._each():
+            found |= state_arrays(context.model, f"{m} encoder.")
         found |= state_arrays(self.matching, "matching.")
         return found | optimizer_state(self.optimizer)
 
     def load_state(self, tensors: Mapping[str, Array]) -> None:
         """All again."""
         self.holders = set(filter(None, np.asarray(tensors["holders"]).tobytes().decode().split("\n")))
-        for m, site in self._each():
-            load_arrays(site.learner, tensors, f"{m} encoder.")
+        for m, context in self._each():
+            load_arrays(context.model, tensors, f"{m} encoder.")
         load_arrays(self.matching, tensors, "matching.")
         load_optimizer_state(self.optimizer, tensors)
 

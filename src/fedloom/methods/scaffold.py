@@ -68,8 +68,8 @@ class ScaffoldClient(fedavg.FedAvgClient):
 
     settings: ScaffoldSettings
 
-    def __init__(self, site: ClientContext, settings: ScaffoldSettings) -> None:
-        super().__init__(site, settings)
+    def __init__(self, context: ClientContext, settings: ScaffoldSettings) -> None:
+        super().__init__(context, settings)
         self.control: dict[str, Tensor] = {}  # c_i; what is not there is 0
 
     def fit(self, message: ScaffoldTargets | Empty, *, round: int) -> ScaffoldUpdate:  # type: ignore[override]
@@ -121,8 +121,8 @@ class ScaffoldServer(fedavg.FedAvgServer):
 
     settings: ScaffoldSettings
 
-    def __init__(self, tools: ServerContext, settings: ScaffoldSettings) -> None:
-        super().__init__(tools, settings)
+    def __init__(self, context: ServerContext, settings: ScaffoldSettings) -> None:
+        super().__init__(context, settings)
         self.controls: dict[str, Arrays] = {}  # c, by what the architecture is known by
         self.heard: dict[str, int] = {}  # client -> number of its samples, of all that have ever sent a change
 

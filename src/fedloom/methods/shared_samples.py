@@ -45,24 +45,24 @@ class SharedClient(Client):
 
     settings: SharedSettings
 
-    def __init__(self, site: ClientContext, settings: SharedSettings) -> None:
-        super().__init__(site, settings)
+    def __init__(self, context: ClientContext, settings: SharedSettings) -> None:
+        super().__init__(context, settings)
         self.samples: Inputs | None = None
         self.pool = Pool(settings.replay_rounds if settings.shared == "synthetic" else 1)
 
     def infer(self, message: SharedPictures | SharedTexts | SharedAgain, *, round: int) -> Any:
         """An answer about the shared samples."""
-        site = self.context
+        context = self.context
         if isinstance(message, SharedAgain):
             held = 0 if self.samples is None else length(self.samples)
             if held != message.samples:
                 raise ValueError(f"round {round}: asked about {message.samples} samples, and holds {held}")
         else:
-            self.samples = site.inputs(message.images if isinstance(message, SharedPictures) else message.texts)
+            self.samples = context.inputs(message.images if isinstance(message, SharedPictures) else message.texts)
         assert self.samples is not None
         wanted = None if message.wanted is None else torch.from_numpy(message.wanted)
         seen = self.samples if wanted is None else {k: v[wanted] for k, v in self.samples.items()}
-        return self.answer(*site.look(seen))
+        return self.answer(*context.look(seen))
 
     def answer(self, z: Tensor, logits: Tensor) -> Any:
         """The reply, of representations (S, D) and logits (S, C) of what was asked about."""
@@ -95,7 +95,7 @@ class SharedClient(Client):
 
     def on_shared(self, round: int) -> float | None:
         """`retrain_steps` steps on the pool; mean loss, None for an empty pool."""
-        site, s, pool = self.context, self.settings, self.pool.samples()
+        context, s, pool = self.context, self.settings, self.pool.samples()
         if not pool:
             return None
         inputs = {key: pool[key] for key in pool if key in INPUTS}
@@ -103,8 +103,8 @@ class SharedClient(Client):
         def loss(views: Inputs, index: Tensor) -> Tensor:
             return self.objective(views, pool, index)
 
-        steps = s.steps_on(length(inputs), s.retrain_steps, site.batch)
-        return site.fit(inputs, steps, loss, round, "shared")
+        steps = s.steps_on(length(inputs), s.retrain_steps, context.batch)
+        return context.fit(inputs, steps, loss, round, "shared")
 
     def memory(self) -> dict[str, Array]:
         """The pool, and the samples: a public set, or between `infer` and `learn` the round's."""
@@ -122,7 +122,7 @@ INPUTS = frozenset({"pixel_values", "features", "input_ids", "attention_mask"})
 
 
 def length(inputs: Inputs) -> int:
-    """N of a learner's inputs."""
+    """N of a model's inputs."""
     return len(next(iter(inputs.values())))
 
 
@@ -141,15 +141,15 @@ class SharedSamples:
         return len(self.labels)
 
 
-def public_samples(tools: ServerContext, n: int) -> SharedSamples:
+def public_samples(context: ServerContext, n: int) -> SharedSamples:
     """The public set: n pictures of the generic part with their captions, the same ones in every run of a seed.
 
     Raises BadInput where the data set has no generic part.
     """
-    generic = tools.public
+    generic = context.public
     if generic is None:
         raise BadInput("this data set has no generic part to draw a public set from")
-    pick = np.sort(tools.rng("public set").permutation(len(generic.labels))[:n])
+    pick = np.sort(context.rng("public set").permutation(len(generic.labels))[:n])
     captions = tuple(generic.captions[i] for i in pick)  # `texts`, where there are any, belong to no picture
     return SharedSamples(generic.images[pick], captions, generic.labels[pick])
 
@@ -174,21 +174,21 @@ class SharedServer(Server):
     settings: SharedSettings
     formula: str | None = None  # its name in `metrics.communication`
 
-    def __init__(self, tools: ServerContext, settings: SharedSettings) -> None:
-        super().__init__(tools, settings)
-        self.tuner = Tuner(tools, settings) if settings.shared == "synthetic" else None
+    def __init__(self, context: ServerContext, settings: SharedSettings) -> None:
+        super().__init__(context, settings)
+        self.tuner = Tuner(context, settings) if settings.shared == "synthetic" else None
         self.holders: set[str] = set()  # clients that hold the public set
 
     def round(self, federation: Federation) -> Info:
         """Shared samples out, answers in, lessons out; then the generator, on synthetic samples."""
-        t, tools, clock = federation.round, self.context, Clock()
+        t, context, clock = federation.round, self.context, Clock()
         with clock("synthesis"):
             samples = self.draw(t, federation)
         with clock("inference"):
             opinions = self.ask(federation, samples)
         with clock("fusion"):
             verdict = self.judge(t, federation, samples, opinions)
-        learning = federation.ask("learn", dict(verdict.lessons), timeout=tools.timeout) if verdict.lessons else ()
+        learning = federation.ask("learn", dict(verdict.lessons), timeout=context.timeout) if verdict.lessons else ()
         losses = dict(verdict.losses or {})
         kept = verdict.labels >= 0
         if self.tuner is not None:
@@ -210,18 +210,18 @@ class SharedServer(Server):
 
     def draw(self, t: int, federation: Federation) -> SharedSamples:
         """The round's synthetic samples, or the public set."""
-        s, tools = self.settings, self.context
+        s, context = self.settings, self.context
         if s.shared == "public":
-            return public_samples(tools, s.public)
-        n, classes, rng = s.samples, len(tools.class_names), tools.rng(t, "classes")
+            return public_samples(context, s.public)
+        n, classes, rng = s.samples, len(context.class_names), context.rng(t, "classes")
         if s.classes == "uniform":
             drawn = rng.integers(0, classes, n)
         else:  # as FedMMKT draws them, so that all methods see the same samples in the same round
             whole = np.concatenate([rng.permutation(classes) for _ in range(-(-n // classes))])[:n]
             drawn = rng.permutation(whole).astype(np.int64)
-        images = tools.generator.synthesize([tools.prompts[c] for c in drawn], tools.draws(t, "synthesis"))
+        images = context.generator.synthesize([context.prompts[c] for c in drawn], context.draws(t, "synthesis"))
         read = federation.clients_of(ClientTask.TEXT_CLASSIFICATION) or s.train_text != "prompt"
-        return SharedSamples(images, tuple(tools.captioner.caption(images)) if read else (), drawn)
+        return SharedSamples(images, tuple(context.captioner.caption(images)) if read else (), drawn)
 
     def ask(
         self,
@@ -231,8 +231,8 @@ class SharedServer(Server):
     ) -> ClientOutputs:
         """The clients' answers about `samples`, or about those `wanted` of each modality."""
         ordered = self.question(federation, samples, wanted or {})
-        tools = self.context
-        return ClientOutputs(ordered, len(samples), len(tools.class_names), tools.width)
+        context = self.context
+        return ClientOutputs(ordered, len(samples), len(context.class_names), context.width)
 
     def question(
         self, federation: Federation, samples: SharedSamples, wanted: Mapping[str, NDArray[np.bool_]]

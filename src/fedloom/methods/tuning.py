@@ -83,9 +83,9 @@ class Pool:
 class Tuner:
     """The generator, its optimiser and its pool. Eqs. 11 and 12 of FedMMKT; without R plain text-only tuning."""
 
-    def __init__(self, tools: ServerContext, settings: TuningSettings) -> None:
-        self.context, self.settings = tools, settings
-        self.generator = tools.generator
+    def __init__(self, context: ServerContext, settings: TuningSettings) -> None:
+        self.context, self.settings = context, settings
+        self.generator = context.generator
         self.generator.condition = settings.condition
         # Adam as the paper says: AdamW without decay
         self.optimizer = torch.optim.AdamW(self.generator.trainable(), settings.tune_rate, weight_decay=0.0, fused=True)
@@ -102,17 +102,17 @@ class Tuner:
 
     def tune(self, t: int) -> float | None:
         """The steps of round t; mean loss."""
-        s, tools, pool = self.settings, self.context, self.pool.samples()
+        s, context, pool = self.settings, self.context, self.pool.samples()
         if not pool or not s.tune_steps:
             return None
-        rng, draws = tools.rng(t, "tuning"), tools.draws(t, "tuning")
+        rng, draws = context.rng(t, "tuning"), context.draws(t, "tuning")
         pixels, labels = to_float(pool["images"].numpy()), pool["labels"]
         captions = _unpack(pool["captions"].numpy()) if "captions" in pool else []
         fused = pool.get("fused") if s.omit < 1 else None
 
         def text(i: int) -> str:
             said = s.train_text == "caption" or (s.train_text == "both" and rng.random() < 0.5)
-            return "" if rng.random() < s.drop_text else captions[i] if said else tools.prompts[int(labels[i])]
+            return "" if rng.random() < s.drop_text else captions[i] if said else context.prompts[int(labels[i])]
 
         def objective(index: NDArray[np.int64]) -> Tensor:
             i = torch.from_numpy(index)
@@ -124,10 +124,10 @@ class Tuner:
         self.generator.touched()
         self.generator.train()
         self.generator.text_encoder.eval()
-        anneal, done = cosine(s.tune_steps * tools.rounds), s.tune_steps * (t - 1)
+        anneal, done = cosine(s.tune_steps * context.rounds), s.tune_steps * (t - 1)
         steps = s.steps_on(len(labels), s.tune_steps, s.tune_batch)
         batches = index_batches(len(labels), s.tune_batch, steps, rng)
-        with global_torch_stream(tools.seed, "server", t, "dropout"):  # GLIDE has it
+        with global_torch_stream(context.seed, "server", t, "dropout"):  # GLIDE has it
             loss = fit(
                 self.optimizer,
                 batches,

@@ -190,7 +190,9 @@ class CreamFLServer(SharedServer):
             for m, context in self.models.items()
         }
         anchors = (
-            {m: context.look(inputs[m])[0] for m, context in self.models.items()} if self.models else self._means(opinions)
+            {m: context.look(inputs[m])[0] for m, context in self.models.items()}
+            if self.models
+            else self._means(opinions)
         )
         targets = self._aggregate(opinions, anchors)
         losses = {}

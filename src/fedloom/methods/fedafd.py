@@ -158,7 +158,9 @@ class FedAFDClient(RetrievalClient):
             self.fusion.train()
             steps = _part(s.private_steps, turn, s.local_epochs)
             losses.append(
-                context.fit(context.private, steps, lambda views, i: self._task_loss(views, i, g), round, turn, "private")
+                context.fit(
+                    context.private, steps, lambda views, i: self._task_loss(views, i, g), round, turn, "private"
+                )
             )
         told = [loss for loss in losses if loss is not None]
         return sum(told) / len(told) if told else None
@@ -254,7 +256,9 @@ class FedAFDClient(RetrievalClient):
             return context.match(fused[Modality.IMAGE], fused[Modality.TEXT])
         z = model.encode(**views)
         logits = model.classify(self._fuse(z, g[Modality(context.modality)][i] if g else None))
-        return F.cross_entropy(logits, context.private_labels[i]) + class_spread(model.head.weight, self.settings.spread)
+        return F.cross_entropy(logits, context.private_labels[i]) + class_spread(
+            model.head.weight, self.settings.spread
+        )
 
     def _fuse(self, x: Tensor, g: Tensor | None) -> Tensor:
         """x~, of unit representations x and g; without g, x."""

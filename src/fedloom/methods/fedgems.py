@@ -146,7 +146,9 @@ class FedGEMSServer(SharedServer):
         """Only about samples that the model of the clients' modality gets wrong and has no stored scores of."""
         labels, masks = torch.from_numpy(samples.labels), {}
         for m, context in self.models.items():
-            own = _scores(context, context.inputs(samples.images if m == ClientTask.IMAGE_CLASSIFICATION else samples.texts))
+            own = _scores(
+                context, context.inputs(samples.images if m == ClientTask.IMAGE_CLASSIFICATION else samples.texts)
+            )
             has = torch.isfinite(self.stored[m]).all(1) if m in self.stored else torch.zeros(len(labels)).bool()
             masks[str(m)] = ((own.argmax(1) != labels) & ~has).numpy()
         replies = self.question(federation, samples, masks)

@@ -185,7 +185,9 @@ class FedMMKTServer(Server):
                 ClientTask.TEXT_CLASSIFICATION: FedMMKTCaptions(tuple(captions), seed),
             }
             messages = {k: probes[federation.modality(k)] for k in federation.clients}
-            replies = [r for r in federation.ask("infer", messages, timeout=context.timeout, quorum=context.quorum) if r.ok]
+            replies = [
+                r for r in federation.ask("infer", messages, timeout=context.timeout, quorum=context.quorum) if r.ok
+            ]
             replies.sort(key=lambda r: r.client)  # neither order of arrival nor of listing may matter
 
         with clock("fusion"):  # S2 and S3
@@ -206,7 +208,9 @@ class FedMMKTServer(Server):
         # M3 goes out before the generator is tuned: clients in other processes re-train meanwhile.
         with clock("retraining"):  # those in this process re-train now
             learning = (
-                federation.ask("retrain", dict.fromkeys(answering, lesson), timeout=context.timeout) if answering else ()
+                federation.ask("retrain", dict.fromkeys(answering, lesson), timeout=context.timeout)
+                if answering
+                else ()
             )
         with clock("generator"):  # S4, eqs. 11-12
             self.tuner.add(

@@ -10,13 +10,13 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from fedloom.api import run
 from fedloom.config import Config, EngineSettings, load_config, presets
 from fedloom.config.silo import HostSettings, SiloSettings
 from fedloom.config.stable_diffusion import LatentOptions
 from fedloom.config.trees import read_settings
 from fedloom.data.datasets.folder import load
 from fedloom.deployment.offline import SWITCHES
-from fedloom.experiment.loop import run
 from fedloom.models.generators.glide.settings import GlideOptions
 from fedloom.runs.load import Run
 

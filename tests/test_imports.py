@@ -22,6 +22,7 @@ TOP_LEVEL_ALLOWED = {
 # Bottom to top: a package imports packages of earlier lines only. What is in one line does not know each other.
 ORDER = (
     ("errors", "seeding", "formatting", "progress", "signals", "strict_json"),
+    ("references",),
     ("processes", "functional", "registry"),
     ("config",),
     ("runs",),
@@ -41,14 +42,12 @@ ORDER = (
 )
 # Imports against that order which are still there. May only become fewer.
 KNOWN_BREACHES = {
-    *(("config", "data"), ("config", "methods"), ("config", "models"), ("runs", "reporting")),
-    *(("weights", "models"), ("weights", "reporting"), ("planning", "experiment"), ("experiment", "deployment")),
+    *(("config", "data"), ("config", "models"), ("runs", "reporting")),
+    *(("weights", "models"), ("weights", "reporting"), ("planning", "experiment")),
 }
 # Packages whose modules still import one another in a circle. May only become fewer.
 KNOWN_CIRCLES: tuple[set[str], ...] = (
     {"reporting", "runs"},
-    {"config", "methods"},
-    {"experiment", "deployment"},
     {"comparison"},
 )
 

@@ -32,3 +32,38 @@ class Observer:
 
     def end(self, summary: Mapping[str, Any]) -> None:
         """The run is complete."""
+
+
+class Observers(Observer):
+    """Passes everything on to several, one after the other."""
+
+    def __init__(self, members: Sequence[Observer]) -> None:
+        self.members = members
+
+    def filled(self, line: str) -> None:
+        self._all("filled", line)
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self._all("stage", name, total)
+
+    def at(self, done: int, note: str = "") -> None:
+        self._all("at", done, note)
+
+    def notes(self, lines: Sequence[str]) -> None:
+        self._all("notes", lines)
+
+    def begin(self, facts: Mapping[str, Any]) -> None:
+        self._all("begin", facts)
+
+    def phase(self, round: int, name: str) -> None:
+        self._all("phase", round, name)
+
+    def round(self, row: Mapping[str, Any]) -> None:
+        self._all("round", row)
+
+    def end(self, summary: Mapping[str, Any]) -> None:
+        self._all("end", summary)
+
+    def _all(self, name: str, *arguments: Any) -> None:
+        for member in self.members:
+            getattr(member, name)(*arguments)

@@ -88,7 +88,7 @@ def _raise(error):
 
 
 def test_a_failure_is_one_line_and_exit_code_1(cli, monkeypatch):
-    monkeypatch.setattr("fedloom.experiment.loop.run", _raise(FedloomError("the disk\nis full")))
+    monkeypatch.setattr("fedloom.api.run", _raise(FedloomError("the disk\nis full")))
     shown = cli("run", "--quiet")
     assert (shown.code, shown.out, shown.err.count("\n")) == (1, "", 1)
     assert shown.err.startswith("error: the disk is full.")
@@ -99,20 +99,20 @@ def test_an_interruption_says_how_to_go_on(cli, monkeypatch, smoke_run):
         observer.begin({"folder": smoke_run.path, "rounds": 2})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fedloom.experiment.loop.run", run)
+    monkeypatch.setattr("fedloom.api.run", run)
     shown = cli("run", "--quiet")
     assert (shown.code, shown.out) == (130, "")
     assert f"fedloom run --resume {smoke_run.path}" in shown.err
 
 
 def test_an_interruption_before_anything_is_done(cli, monkeypatch):
-    monkeypatch.setattr("fedloom.experiment.loop.run", _raise(KeyboardInterrupt))
+    monkeypatch.setattr("fedloom.api.run", _raise(KeyboardInterrupt))
     shown = cli("run", "--quiet")
     assert shown.code == 130
     assert "give the same command again" in shown.err
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
-    monkeypatch.setattr("fedloom.experiment.loop.run", _raise(ZeroDivisionError("a bug")))
+    monkeypatch.setattr("fedloom.api.run", _raise(ZeroDivisionError("a bug")))
     with pytest.raises(ZeroDivisionError, match="a bug"):
         main(["run", "--quiet"])

@@ -35,7 +35,7 @@ KEPT = -(-SAMPLES // 8)  # a bit a sample
 def test_every_method_is_tried_here():
     """Those for joint clients alone are below."""
     joint = {m for m in CATALOGUE if not load_method(m)[0].single}
-    assert {CATALOGUE[m].method for m in set(CATALOGUE) - joint} == {CATALOGUE[m].method for m in QUICK}
+    assert {CATALOGUE[m].item for m in set(CATALOGUE) - joint} == {CATALOGUE[m].item for m in QUICK}
 
 
 @pytest.mark.parametrize("method", WITH_CLIENTS)
@@ -201,7 +201,7 @@ def test_joint_clients_begin_alike_with_every_method_and_learn(method):
     """What they say before the first round is Standalone's, and nobody fails, whichever kinds he has."""
     from joint import Joint, learned
 
-    module = CATALOGUE[method].method
+    module = CATALOGUE[method].item
     toy = Joint(module)
     start = [learned(toy.half(name)) for name in toy.federation.clients]
     for other in start[1:]:

@@ -13,9 +13,12 @@ def methods(json: JsonOption = False) -> None:
 
     Example: fedloom methods --json
     """
-    from fedloom.methods.catalogue import CATALOGUE
+    from fedloom.registry import METHODS
 
-    rows = [(name, *(getattr(entry, c) for c in COLUMNS[1:])) for name, entry in CATALOGUE.items()]
+    rows = [
+        (name, *(getattr(entry, c) for c in COLUMNS[1:]))
+        for name, entry in ((name, METHODS.about(name)) for name in METHODS.names())
+    ]
     if json:
         show_json([dict(zip(COLUMNS, row)) for row in rows])
     else:

@@ -130,13 +130,13 @@ def _carry_out(
     quiet: bool,
     notes: Sequence[str] = (),
 ) -> Run:
+    from fedloom import api
     from fedloom.errors import BadInput, FedloomError
-    from fedloom.experiment import loop as experiment
 
     with ExitStack() as stack:
         watch = watcher(stack, quiet)
         try:
-            return experiment.run(config, out=out, resume=resume, overwrite=overwrite, observer=watch, notes=notes)
+            return api.run(config, out=out, resume=resume, overwrite=overwrite, observer=watch, notes=notes)
         except KeyboardInterrupt:
             stack.close()
             raise Interrupted(f"interrupted. {_how_to_go_on(watch, resume)}") from None

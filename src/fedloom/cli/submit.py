@@ -89,7 +89,7 @@ def _configured(given: dict[str, Any], silos: int | None, resume: Path | None, n
     from fedloom.cli.run import resumed
     from fedloom.config import Config
     from fedloom.config.trees import validate
-    from fedloom.experiment.loop import refuse_another
+    from fedloom.experiment.begin import refuse_another
     from fedloom.experiment.parts import resolve, sized
     from fedloom.runs.folder import RunFolder
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fedloom.comparison.measures import MEASURES, TARGETS, TO_TARGET
 from fedloom.comparison.plan_tree import comparisons, plan_tree
 from fedloom.config.models import Frozen
 from fedloom.config.trees import merged, validate
 from fedloom.errors import BadInput, nearest, unknown
-from fedloom.methods.catalogue import CATALOGUE
+from fedloom.registry import METHODS
 
 # Cells differ in these by the plan alone, and all run on one engine, so that they are comparable.
 RESERVED = ("method", "seed", "engine")
@@ -33,6 +33,11 @@ class Row(Frozen):
     method: str
     set: dict[str, Any] = Field(default_factory=dict, description="configuration tree of this row")
     only: tuple[str, ...] | None = Field(None, description="names of the columns it takes part in; null: all")
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _method(cls, given: Any) -> Any:
+        return METHODS.lenient(given) if isinstance(given, str) else given
 
 
 class Column(Frozen):
@@ -81,7 +86,7 @@ class Plan(Frozen):
         if not isinstance(rows, list | tuple):
             return tree
         named = [
-            {**row, "name": row.get("method", "")}
+            {**row, "name": _row_name(row.get("method", ""))}
             if isinstance(row, Mapping) and row.get("name") in (None, "")
             else row
             for row in rows
@@ -109,7 +114,8 @@ class Plan(Frozen):
         if len(columns) > 1 and "" in columns:
             raise ValueError("a column has no name")
         for row in self.rows:
-            _known("method", row.method, CATALOGUE)
+            if not METHODS.has(row.method):
+                _known("method", row.method, METHODS.names())
             for column in row.only or ():
                 _known("column", column, columns)
         for score in self.scores:
@@ -133,6 +139,11 @@ class Plan(Frozen):
     def has(self, row: Row, column: Column) -> bool:
         """Whether the row takes part in the column."""
         return row.only is None or column.name in row.only
+
+
+def _row_name(method: Any) -> Any:
+    """What a row is called that has no name of its own."""
+    return METHODS.label(method) if isinstance(method, str) and METHODS.has(method) else method
 
 
 _WHY = "rows name the methods, seeds are listed, and every cell runs on the engine local with one thread"
@@ -171,7 +182,7 @@ def read_plan(
     if source is None:
         if not methods:
             raise BadInput("nothing to compare: name methods or a preset")
-        rows = [{"name": m, "method": m} for m in methods]
+        rows = [{"method": m} for m in methods]
         plan: Plan = validate(Plan, {"rows": rows, **given})
     else:
         plan = validate(Plan, merged(plan_tree(source, methods), given))
@@ -189,6 +200,8 @@ def with_plan(plan: Plan, **changes: Any) -> Plan:
 
 def _only_rows(plan: Plan, wanted: Sequence[str]) -> Plan:
     """The rows of these names or methods. A reference that is left out is no reference any more."""
+    names = {row.name for row in plan.rows}
+    wanted = [name if name in names else METHODS.lenient(name) for name in wanted]
     for name in wanted:
         if not any(name in (row.name, row.method) for row in plan.rows):
             raise unknown("row", name, {n for row in plan.rows for n in (row.name, row.method)})

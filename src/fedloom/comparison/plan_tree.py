@@ -13,6 +13,7 @@ from fedloom.config import Config, preset_tree
 from fedloom.config.trees import merged, nested, read_tree
 from fedloom.config.yaml_core import Tree
 from fedloom.errors import BadInput, unknown
+from fedloom.registry import METHODS
 
 
 def comparisons() -> dict[str, Path]:
@@ -63,12 +64,12 @@ def _around(tree: Tree, methods: Sequence[str] | None, name: str) -> Tree:
         raise BadInput(
             f"{name}: it has no rows, only a run's configuration: name the methods that are to be compared over it"
         )
-    own = tree.get("method", Config().method)
+    own = METHODS.lenient(tree.get("method", Config().method))
     settings = {"settings": tree["settings"]} if tree.get("settings") else {}
     seeds = {"seeds": [tree["seed"]]} if "seed" in tree else {}
     apart = ("method", "seed", "engine", "settings")  # every cell runs on the engine local with one thread
     base = Tree({k: v for k, v in tree.items() if k not in apart}, places=tree.places)
-    rows = [{"name": m, "method": m, "set": settings if m == own else {}} for m in methods]
+    rows = [{"method": m, "set": settings if METHODS.lenient(m) == own else {}} for m in methods]
     return Tree({"base": base, "rows": rows, **seeds})
 
 

@@ -19,7 +19,7 @@ from fedloom.comparison.schedule import Schedule
 from fedloom.comparison.watch import Watch
 from fedloom.federation.frames import read_frame, write_frame
 
-RUN = "fedloom.experiment.loop:run"
+RUN = "fedloom.api:run"
 _CHILD = "from fedloom.comparison.worker import main; main()"
 _LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _GLANCE = 0.25  # seconds between two looks at the clock

@@ -20,6 +20,8 @@ from fedloom.comparison.watch import Watch
 from fedloom.comparison.worker import finished
 from fedloom.config.trees import nested, validate
 from fedloom.errors import BadInput, FedloomError, check_list
+from fedloom.references import leave_script
+from fedloom.registry import referenced
 from fedloom.runs.disk import explained, json_text, locked, read_object, write_atomic
 
 PLAN = "plan.json"  # what --resume goes by
@@ -47,7 +49,7 @@ class Order:
 
 
 def compare(
-    methods: Sequence[str] | None = None,
+    methods: Sequence[Any] | None = None,
     seeds: Sequence[int] | None = None,
     *,
     preset: str | None = None,
@@ -66,7 +68,7 @@ def compare(
     """Run a method comparison, or go on with one: what is done is never done again.
 
     Args:
-        methods: one row each; with `preset` or `plan`, the rows to keep.
+        methods: one row each, by name, reference or as objects; with `preset` or `plan`, the rows to keep.
         seeds: default those of the plan, else 0.
         preset: a comparison that comes with fedloom.
         plan: one's own: a YAML file, or a mapping of the same keys (rows, columns, base, seeds, ...). A run's
@@ -79,7 +81,7 @@ def compare(
         jobs: runs at a time; default one a processor.
         overrides, values: as for `fedloom.run`, for every cell.
         watch: told of everything as it happens.
-        run: "module:function" that does a cell, in place of `fedloom.experiment.loop.run`.
+        run: "module:function" that does a cell, in place of `fedloom.run`.
 
     Raises:
         BadInput: something given is wrong; nothing has been run.
@@ -87,6 +89,7 @@ def compare(
 
     A cell that fails does not stop the others: see `Comparison.failed`.
     """
+    leave_script()
     check_list(methods=methods, seeds=seeds, scores=scores, overrides=overrides)
     if jobs is not None and jobs < 1:
         raise BadInput(f"jobs = {jobs}: allowed is 1 and above")
@@ -96,7 +99,9 @@ def compare(
             raise BadInput("a comparison that is resumed has its plan: give nothing but resume and jobs")
         order, place = read_order(Path(resume)), Path(resume)
     else:
-        made = read_plan(preset=preset, file=plan, methods=methods, seeds=seeds, reference=reference, scores=scores)
+        plan, values = referenced(plan), referenced(values)
+        rows = referenced(methods)
+        made = read_plan(preset=preset, file=plan, methods=rows, seeds=seeds, reference=reference, scores=scores)
         name = preset or _name_of(plan, made)
         order = Order(name, made, nested(values), tuple(overrides), None if cells is None else os.path.abspath(cells))
         place = Path(out) if out is not None else None  # type: ignore[assignment]

@@ -37,7 +37,7 @@ def finished(folder: Path, config: Config) -> bool:
     Raises:
         FedloomError: the folder is damaged, or holds something else.
     """
-    from fedloom.experiment.loop import refuse_another
+    from fedloom.experiment.begin import refuse_another
 
     refuse_another(RunFolder.open(folder), config)
     rows = read_lines(folder / "metrics.jsonl")
@@ -48,7 +48,7 @@ def do_cell(run: Callable[..., Any], folder: Path, config: Config, tell: Callabl
     """Bring the cell to its end, from wherever it is.
 
     Args:
-        run: does or resumes a run, as `fedloom.experiment.loop.run`.
+        run: does or resumes a run, as `fedloom.run`.
 
     Returns:
         "done"; or "busy" when another process is at this cell.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fedloom.config.clients import ARCHS, ClientGroup, ClientsSettings
 from fedloom.config.data import DataSettings
-from fedloom.config.loading import load_config, preset_tree, presets
+from fedloom.config.loading import load_config
+from fedloom.config.preset_files import preset_tree, presets
 from fedloom.config.run import Config, EngineSettings, EvaluationSettings
 from fedloom.config.server import ServerSettings
 

@@ -12,10 +12,11 @@ from typing import Any
 from pydantic import Field
 
 from fedloom.config.base import Frozen
+from fedloom.config.preset_files import preset_tree
 from fedloom.config.trees import merged, validate
 from fedloom.data.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask, Modality
 from fedloom.errors import BadInput
-from fedloom.methods.catalogue import CATALOGUE
+from fedloom.registry import METHODS
 
 Tree = dict[str, Any]
 
@@ -65,7 +66,7 @@ def fill_in(given: Mapping[str, Any], say: Say = silent, methods: Sequence[str] 
     if not _well_formed(tree):
         return tree  # validation says what is wrong
     names = list(dict.fromkeys(methods or [tree.get("method", METHOD)]))
-    if not all(name in CATALOGUE for name in names):
+    if not all(map(METHODS.has, names)):
         return tree
     if not said_where(tree):
         tree = merged(_scene(names, own, say), tree)
@@ -132,33 +133,28 @@ def _words(modalities: Sequence[ClientTask]) -> str:
 
 def takes(name: str) -> tuple[ClientTask, ...]:
     """The modalities that a method's clients may have; of a method without clients all of them."""
-    entry = CATALOGUE[name]
-    words = entry.modalities.replace(" or ", ", ").split(", ")
+    words = str(METHODS.about(name).modalities).replace(" or ", ", ").split(", ")
     return tuple(m for m in CLIENT_TASKS if m in words) or CLIENT_TASKS
 
 
 def one_kind(name: str) -> bool:
     """Whether all its clients must have the same modality."""
-    return " or " in CATALOGUE[name].modalities
+    return " or " in METHODS.about(name).modalities
 
 
 def _alone(names: Sequence[str]) -> str:
     """The preset of methods that cannot run on the usual data set; "" where they can."""
     serves = all(set(SINGLE_MODALITY) & set(takes(name)) for name in names)
-    return "" if serves else next((p for name in names if (p := CATALOGUE[name].preset)), "")
+    return "" if serves else next((p for name in names if (p := METHODS.about(name).preset)), "")
 
 
 def _place(preset: str) -> Tree:
-    from fedloom.config import preset_tree
-
     return {k: v for k, v in preset_tree(preset)["data"].items() if k in ("name", "options")}
 
 
 def _scene(names: Sequence[str], own: Defaults, say: Say) -> Tree:
     """The preset of the first method that has one on which all of them run; nothing where the usual scene serves."""
-    from fedloom.config import preset_tree
-
-    presets = list(dict.fromkeys(p for name in names if (p := CATALOGUE[name].preset)))
+    presets = list(dict.fromkeys(p for name in names if (p := METHODS.about(name).preset)))
     for preset in presets:
         tree = preset_tree(preset)
         groups = {m: tree["clients"][m] for m in CLIENT_TASKS if tree["clients"].get(m)}
@@ -170,7 +166,7 @@ def _scene(names: Sequence[str], own: Defaults, say: Say) -> Tree:
         if own != Defaults():
             tree, groups = _sized(tree, groups, own, preset)
             for name in names:
-                tree["clients"] |= CATALOGUE[name].training
+                tree["clients"] |= METHODS.about(name).training
         counts = [f"{sum(g.get('count', 1) for g in groups[m])} {m}" for m in groups]
         who = names[0] if len(names) == 1 else f"{len(names)} methods"
         say(f"{who}: data set {_data_name(tree)} and {', '.join(counts)} clients (preset {preset})")
@@ -186,9 +182,7 @@ def _scene(names: Sequence[str], own: Defaults, say: Say) -> Tree:
 
 def _shared_settings(settings: Mapping[str, Any], names: Sequence[str]) -> Tree:
     """Those of the settings that all these methods have."""
-    from fedloom.methods.base import load_method
-
-    known = [load_method(name)[0].settings.model_fields for name in names]
+    known = [METHODS.find(name).settings.model_fields for name in names]
     return {key: value for key, value in settings.items() if all(key in fields for fields in known)}
 
 
@@ -205,7 +199,7 @@ def _sized(
 
 def _optimizer(names: Sequence[str], tree: Mapping[str, Any], say: Say) -> Tree:
     """The clients' optimiser that a method is defined on, where none is said."""
-    needs = [(name, dict(need)) for name in names if (need := CATALOGUE[name].training)]
+    needs = [(name, dict(need)) for name in names if (need := METHODS.about(name).training)]
     if not needs or "optimizer" in (tree.get("clients") or {}):
         return {}
     name, need = needs[0]
@@ -262,7 +256,6 @@ def _scene_clients(
     say: Say,
 ) -> Tree:
     """Joint clients, or clients of pairs, with the training that their preset has. Raises BadInput for neither."""
-    from fedloom.config import preset_tree
     from fedloom.data.registry import DATASETS
 
     data = _data_name(tree)
@@ -271,7 +264,9 @@ def _scene_clients(
         return {}  # they are taken away, and validation says so
     if found is None:
         fitting = [d.name for d in DATASETS.values() if set(d.modalities) & set(takes(names[0]))]
-        others = [name for name, e in CATALOGUE.items() if e.up != "nothing" and set(have) & set(takes(name))]
+        others = [
+            name for name in METHODS.names() if METHODS.about(name).up != "nothing" and set(have) & set(takes(name))
+        ]
         more = ", ...: see `fedloom methods`" if len(others) > 9 else ""
         raise BadInput(
             f"{names[0]} takes {_words(takes(names[0]))}, {data} has {_words(have) or 'nothing'}: allowed are --data "

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from fedloom.config.defaults import fill_in, silent
+from fedloom.config.preset_files import preset_tree
 from fedloom.config.run import Config
 from fedloom.config.trees import merged, nested, override, read_tree, validate
 from fedloom.data.tasks import CLIENT_TASKS
-from fedloom.errors import check_list, unknown
-
-
-def presets() -> dict[str, Path]:
-    """Name to file of the presets that come with fedloom."""
-    folder = Path(str(resources.files("fedloom.config") / "presets"))
-    return {p.relative_to(folder).with_suffix("").as_posix(): p for p in sorted(folder.rglob("*.yaml"))}
-
-
-def preset_tree(names: str) -> dict[str, Any]:
-    """What the presets `names` say ("a,b": b over a). Raises BadInput for an unknown one, with the nearest."""
-    known, tree = presets(), dict[str, Any]()
-    for name in (part.strip() for part in names.split(",")):
-        if name not in known:
-            raise unknown("preset", name, known)
-        tree = merged(tree, read_tree(known[name]))
-    return tree
+from fedloom.errors import check_list
 
 
 def load_config(
@@ -66,8 +51,6 @@ def filled(tree: Mapping[str, Any], say: Callable[[str], None] | None = None) ->
     Groups of clients that the tree says nothing of are not among `config.clients.model_fields_set`: their numbers may
     change where the data have too few samples for them.
     """
-    from fedloom.config.defaults import fill_in, silent
-
     whole = fill_in(tree, say or silent)
     config: Config = validate(Config, whole)
     said = tree.get("clients") or {}

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import (
     Field,
+    field_validator,
     model_validator,
 )
 
@@ -17,6 +18,8 @@ from fedloom.config.models import (
 )
 from fedloom.config.server import ServerSettings
 from fedloom.data.tasks import SINGLE_MODALITY
+from fedloom.errors import nearest
+from fedloom.registry import ENGINES, METHODS
 
 
 class EvaluationSettings(Frozen):
@@ -50,7 +53,7 @@ class EvaluationSettings(Frozen):
 class EngineSettings(Frozen):
     """What carries the messages."""
 
-    name: Literal["local", "flower"] = "local"
+    name: str = "local"
     workers: int = Field(0, ge=0, description="local: 0: clients live in this process; n: pinned to n worker processes")
     threads: int = Field(
         1, ge=1, le=1024, description="torch threads of each process; results are defined for one value"
@@ -73,6 +76,16 @@ class EngineSettings(Frozen):
     gpus: float = Field(0.0, ge=0, description="simulation: share of a GPU of a client")
     address: str | None = Field(None, description="simulation: a Ray cluster's address; null starts one here")
 
+    @field_validator("name")
+    @classmethod
+    def _known(cls, given: str) -> str:
+        if not ENGINES.has(given):
+            allowed = ENGINES.names()
+            words = " or ".join(filter(None, [", ".join(map(repr, allowed[:-1])), repr(allowed[-1])]))
+            hint = nearest(given, allowed)
+            raise ValueError(f"allowed: {words}" + (f".{hint}" if hint else ""))
+        return ENGINES.canonical(given)
+
 
 class CheckpointSettings(Frozen):
     """What a killed run goes on from. At real size a checkpoint is gigabytes: see `fedloom run --plan`."""
@@ -94,6 +107,11 @@ class Config(Frozen):
     engine: EngineSettings = EngineSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
     settings: dict[str, Any] = Field(default_factory=dict, description="the method's own settings")
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _method(cls, given: Any) -> Any:
+        return METHODS.lenient(given) if isinstance(given, str) else given
 
     @property
     def public_steps(self) -> int:

@@ -14,7 +14,6 @@ from fedloom.config.trees import validate
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.tasks import CLIENT_TASKS, ClientTask, Modality
 from fedloom.experiment.client_parts import folder_of, picture_side, reads, site_tokenizer
-from fedloom.experiment.clients import client_names
 from fedloom.methods.base import load_method
 from fedloom.models.clients.build import build_client_model
 from fedloom.models.clients.client_model import towers
@@ -30,9 +29,9 @@ def export_clients(
     """
     method, _ = load_method(config.method)
     method_settings = validate(method.settings, config.settings, "settings")
-    names, size = client_names(config), picture_side(scene)
+    size = picture_side(scene)
     for modality in CLIENT_TASKS:
-        for name, settings in zip(names[modality], config.clients.learners(modality)):
+        for name, settings in zip(config.clients.names(modality), config.clients.learners(modality)):
             words = site_tokenizer(settings, folder_of(tokenizer), config.server.tokens)
             names_of = scene.names_of(modality)
             streams = scene.streams if modality == ClientTask.MULTIMODAL_CLASSIFICATION else ()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,13 +21,12 @@ from fedloom.experiment.fitting import check_side, samples, side_rules, with_cou
 from fedloom.experiment.pretraining import Assets, prepare, weights_print
 from fedloom.experiment.server_models import server_learner
 from fedloom.federation.base import Federation
-from fedloom.federation.contract import WireContract
-from fedloom.federation.engines.local import LocalFederation
+from fedloom.federation.engines.base import EngineContext
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.nobody import Nobody
 from fedloom.methods.base import Method, ServerContext, load_method
-from fedloom.methods.catalogue import CATALOGUE
 from fedloom.progress import Observer
+from fedloom.registry import ENGINES, METHODS
 
 ENGINE_VERBS = frozenset({"join"})  # what an engine itself sends; no communication of a method
 
@@ -74,12 +74,12 @@ def resolve(config: Config) -> tuple[Method, Any]:
 
 def with_pairs() -> list[str]:
     """The methods that have a part for clients of pairs."""
-    return [name for name in CATALOGUE if load_method(name)[0].pairs]
+    return [name for name in METHODS.names() if load_method(name)[0].pairs]
 
 
 def with_joint() -> list[str]:
     """The methods that have a part for joint clients."""
-    return [name for name in CATALOGUE if load_method(name)[0].joint]
+    return [name for name in METHODS.names() if load_method(name)[0].joint]
 
 
 def completed(config: Config) -> tuple[Config, Method, Any]:
@@ -131,7 +131,7 @@ def check_scene(config: Config, method: Method, settings: Any, scene: FederatedD
     uses = method.needs(settings) & {"generator", "public"}
     if uses and not _shows(scene):
         for_what = "for its generator" if "generator" in uses else "in a public set"
-        others = [m for m in CATALOGUE if set(takes(m)) & set(scene.train) and not _needs_pictures(m)]
+        others = [m for m in METHODS.names() if set(takes(m)) & set(scene.train) and not _needs_pictures(m)]
         raise BadInput(
             f"{config.method} needs pictures {for_what}, and {scene.name} has {' and '.join(scene.train)} samples "
             f"only; methods without: {', '.join(others)}"
@@ -312,9 +312,9 @@ def server_tools(
 
 
 class Link(NamedTuple):
-    """What reaches silos elsewhere: a Flower Grid, what they know the run by, and the server's own data."""
+    """What an engine's launcher has handed over, such as Flower's Grid, what a run is known by, the server's data."""
 
-    grid: Any
+    handle: Any
     run: str
     scene: FederatedDataset
 
@@ -325,64 +325,32 @@ def own_data(config: Config) -> bool:
 
 
 def build_federation(
-    config: Config,
-    method: Method,
-    settings: Any,
-    assets: Assets,
-    ledger: Ledger,
-    link: Link | None = None,
-    data: str = "",
+    config: Config, method: Method, settings: Any, assets: Assets, ledger: Ledger, link: Link
 ) -> Federation:
-    """The method's clients and what carries its messages to them; a context. Nobody, for a method without clients.
-
-    data: digest of the scene that the clients must find.
-    """
+    """The method's clients and what carries its messages to them; a context. Nobody, for a method without clients."""
     contract = method.contract(settings)
     if not method.clients:
         return Nobody(contract, ledger)
-    if link is not None:
-        return _silos(config, contract, assets, ledger, link, data)
-    return LocalFederation(
-        site_specs(config, config.method, config.settings, assets, data),
-        contract,
-        ledger,
-        workers=config.engine.workers,
-        threads=config.engine.threads,
-        start_timeout=1800.0,
-        initialiser=f"{settle_worker.__module__}:{settle_worker.__name__}",
-    )
-
-
-def _silos(config: Config, contract: WireContract, assets: Assets, ledger: Ledger, link: Link, data: str) -> Federation:
-    """Clients at silos: of recipes dealt out to silos that were started for this run, or the silos' own."""
-    import json
-
-    from fedloom.federation.engines.flower.grid import GridFederation
-    from fedloom.federation.engines.silo.envelopes import Join
-    from fedloom.federation.engines.silo.host import recipes_of
-
-    names = json.dumps(contract.to_names())
-    expected = config.clients.everyone()
-    silos = config.engine.silos or (1 if own_data(config) else len(expected))
+    specs, offer = [], None
     if own_data(config):
-        from fedloom.experiment.silo_client import make_offer, pack_public, picture_side
-
-        offer = make_offer(config, link.scene.class_names, picture_side(link.scene), link.scene.text_class_names)
-        shared = assets if config.clients.public_steps else Assets(assets.tokenizer)
-        join = Join(names, "", json.dumps(offer), pack_public(shared))
+        offer = _offer(config, assets, link.scene)
     else:
-        silos = min(silos, len(expected))
-        recipes = recipes_of(site_specs(config, config.method, config.settings, assets, data))
-        dealt = {f"silo-{i}": recipes[i::silos] for i in range(silos)}
-        join = Join(names, json.dumps(dealt), "", {})
-    return GridFederation(
-        link.grid,
-        expected,
-        contract,
-        ledger,
-        run=link.run,
-        join=join,
-        silos=silos,
-        least=config.engine.quorum or 1,
-        patience=config.engine.patience,
+        specs = site_specs(config, config.method, config.settings, assets, link.scene.digest)
+    context = EngineContext(
+        config.engine,
+        f"{settle_worker.__module__}:{settle_worker.__name__}",
+        config.clients.everyone(),
+        link.handle,
+        link.run,
+        offer,
     )
+    federation: Federation = ENGINES.find(config.engine.name).build(specs, contract, ledger, context)
+    return federation
+
+
+def _offer(config: Config, assets: Assets, scene: FederatedDataset) -> tuple[str, Mapping[str, Any]]:
+    """What silos with data of their own are offered."""
+    from fedloom.experiment.silo_client import make_offer, pack_public
+
+    offer = make_offer(config, scene.class_names, picture_side(scene), scene.text_class_names)
+    return json.dumps(offer), pack_public(assets if config.clients.public_steps else Assets(assets.tokenizer))

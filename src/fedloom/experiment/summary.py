@@ -8,6 +8,7 @@ from typing import Any
 
 from fedloom import __version__
 from fedloom.config import Config
+from fedloom.registry import METHODS
 from fedloom.reporting.health import warnings_of
 from fedloom.reporting.scores import SCORES, STREAMS, client_score
 from fedloom.runs.disk import plain
@@ -46,7 +47,7 @@ def summarise(
             phases[phase] = phases.get(phase, 0.0) + value
     memory = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     found = {
-        "method": config.method,
+        "method": METHODS.label(config.method),
         "data": config.data.name,
         "seed": config.seed,
         "rounds": config.rounds,

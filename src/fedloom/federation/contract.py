@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from fedloom.errors import BadInput, unknown
 from fedloom.federation.messages import ContractBreach, check_finite, check_structure, fields_of
+from fedloom.references import load_reference, reference_of
 
 Direction = Literal["down", "up"]
 RESERVED = ("state", "load_state")
@@ -70,7 +70,7 @@ class WireContract:
     def to_names(self) -> dict[str, dict[str, list[str]]]:
         """The contract as importable names, for another process. Raises BadInput for a class without one."""
         return {
-            verb: {direction: [_importable(t) for t in types] for direction, types in by.items()}
+            verb: {direction: [reference_of(t, "message") for t in types] for direction, types in by.items()}
             for verb, by in self._types.items()
         }
 
@@ -80,15 +80,7 @@ class WireContract:
         return cls({verb: (tuple(map(_imported, by["down"])), _imported(by["up"][0])) for verb, by in names.items()})
 
 
-def _importable(message_type: type) -> str:
-    module, name = message_type.__module__, message_type.__qualname__
-    if module == "__main__" or "." in name:
-        raise BadInput(f"message {name} of {module} cannot be imported by a worker: define it at the top of a module")
-    return f"{module}:{name}"
-
-
 def _imported(name: str) -> type:
-    module, _, attribute = name.partition(":")
-    found = getattr(importlib.import_module(module), attribute)
+    found = load_reference(name, "message")
     assert isinstance(found, type)
     return found

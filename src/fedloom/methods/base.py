@@ -6,7 +6,6 @@ its `ServerContext`, the federation and its own state. Neither sees an engine, a
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +19,13 @@ from torch import Tensor, nn
 from fedloom.config import ClientsSettings
 from fedloom.config.models import Frozen
 from fedloom.data.tasks import ClientTask, Modality
-from fedloom.errors import FedloomError, unknown
+from fedloom.errors import FedloomError
 from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract
 from fedloom.federation.messages import Empty
 from fedloom.federation.messages import Tensor as Wire
-from fedloom.methods.catalogue import CATALOGUE
 from fedloom.methods.context import ClientContext, Inputs
+from fedloom.registry import METHODS
 from fedloom.seeding import numpy_stream, torch_stream
 
 State = tuple[dict[str, NDArray[Any]], dict[str, Any]]
@@ -211,10 +210,25 @@ class Method:
     models: Callable[[Any, ClientsSettings], ClientsSettings] = lambda settings, clients: clients
     # The method's own parts on a client's warm-started learner.
     wrap_model: Callable[[nn.Module, Any], nn.Module] = lambda learner, settings: learner
+    # What `fedloom methods` lists; of built-in methods the catalogue has it, which imports none.
+    summary: str = ""
+    paper: str = ""
+    down: str = ""  # what the server sends
+    up: str = ""  # what the clients send
+    preset: str = ""  # whose data set and clients are taken where none are named; "": the usual ones
+    training: Mapping[str, Any] = field(default_factory=dict)  # of clients: what it is defined on
 
     def needs(self, settings: Any) -> frozenset[str]:
         """The tools that the server half is given."""
         return self.uses if isinstance(self.uses, frozenset) else self.uses(settings)
+
+    @property
+    def modalities(self) -> str:
+        """The tasks that clients may have, with commas between."""
+        if not self.clients:
+            return "server only"
+        named = {"image": self.single, "text": self.single, "pair": self.pairs, "joint": self.joint}
+        return ", ".join(task for task, may in named.items() if may)
 
     def contract(self, settings: Any) -> WireContract:
         """What may cross the wire."""
@@ -222,13 +236,10 @@ class Method:
 
 
 def load_method(name: str) -> tuple[Method, dict[str, Any]]:
-    """The method called `name`, and the settings that its name stands for.
+    """The method of that name or reference, and the settings that its name stands for.
 
     Raises:
         BadInput: no such method; offers the nearest name.
     """
-    if name not in CATALOGUE:
-        raise unknown("method", name, CATALOGUE)
-    entry = CATALOGUE[name]
-    module, _, attribute = entry.method.partition(":")
-    return getattr(importlib.import_module(module), attribute), dict(entry.settings)
+    method: Method = METHODS.find(name)
+    return method, dict(getattr(METHODS.about(name), "fixed", {}))

@@ -11,13 +11,13 @@ from typing import Any
 class Entry:
     """A line of `fedloom methods`."""
 
-    method: str  # module:attribute
+    item: str  # module:attribute
     summary: str
     paper: str
     modalities: str
     down: str
     up: str
-    settings: Mapping[str, Any] = field(default_factory=dict)  # what this name fixes
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # settings that this name stands for
     preset: str = ""  # the scene it is for, taken where nothing is said of data and clients; "": the usual one
     training: Mapping[str, Any] = field(default_factory=dict)  # of clients: what it is defined on
 

@@ -19,7 +19,7 @@ def run_name(run: Run) -> str:
     """`fedmmkt on flora, seed 0`; what a damaged configuration lacks is left out."""
     data = run.config.get("data")
     name = data.get("name") if isinstance(data, Mapping) else data
-    parts = [str(run.config.get("method", "run")), f"on {name}" if name else ""]
+    parts = [str(run.summary.get("method") or run.config.get("method", "run")), f"on {name}" if name else ""]
     seed = run.config.get("seed")
     return " ".join(p for p in parts if p) + (f", seed {seed}" if seed is not None else "")
 

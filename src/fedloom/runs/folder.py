@@ -16,6 +16,7 @@ from typing import Any
 from fedloom.config.trees import read_tree
 from fedloom.config.yaml_core import dump
 from fedloom.errors import BadInput, is_text
+from fedloom.registry import METHODS
 from fedloom.runs.disk import (
     append_line,
     explained,
@@ -66,7 +67,7 @@ def new_run(out: Path | str | None, config: Mapping[str, Any], *, overwrite: boo
     Raises:
         BadInput, FedloomError: as `RunFolder.create`.
     """
-    place = Path(out) if out else new_run_path(config["method"], config["data"]["name"], config["seed"])
+    place = Path(out) if out else new_run_path(METHODS.label(config["method"]), config["data"]["name"], config["seed"])
     try:
         folder = RunFolder.create(place, config, overwrite=overwrite)
     except BaseException:

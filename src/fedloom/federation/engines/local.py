@@ -11,6 +11,7 @@ from typing import Any
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract
+from fedloom.federation.engines.base import Engine, EngineContext
 from fedloom.federation.engines.workers.pool import WorkerPool
 from fedloom.federation.exchange import Delivery, Missing, Request
 from fedloom.federation.host import ClientHost, ClientSpec
@@ -123,3 +124,16 @@ class Here:
     def close(self) -> None:
         self._closed = True
         self._sites.clear()
+
+
+START_TIMEOUT = 1800.0  # seconds a worker process has to build its clients
+
+
+def _build(
+    specs: Sequence[ClientSpec], contract: WireContract, ledger: Ledger, context: EngineContext
+) -> LocalFederation:
+    e = context.settings
+    return LocalFederation(specs, contract, ledger, e.workers, e.threads, START_TIMEOUT, context.initialiser)
+
+
+ENGINE = Engine("local", _build, "this process, or worker processes of this machine")

@@ -1,0 +1,210 @@
+"""What can be added without touching fedloom: methods, data sets, client models, metrics, trackers, engines.
+
+An item is found by name, if it is built in, installed as an entry point, or registered in this process; by reference,
+`package.module:NAME` or `path/to/file.py:NAME`; or it is given as the object itself. In a configuration stands what
+another process, or a later resume, finds it by: the name of a built-in or installed item, else its reference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module, metadata
+from typing import Any
+
+from fedloom.errors import BadInput, unknown
+from fedloom.references import absolute, is_reference, load_reference, reference_of
+
+
+class Registry:
+    """Items of one kind.
+
+    Args:
+        kind: in words, for messages.
+        key: of the entry point group `fedloom.KEY`.
+        expected: "module:Class" that items are instances of; "" for anything callable.
+        builtin: a mapping name -> what is known of a built-in item without importing it, itself a "module:attribute"
+            or something that has such a field `item`, else the item; or the "module:NAME" of such a mapping.
+    """
+
+    def __init__(self, kind: str, key: str, expected: str = "", builtin: str | Mapping[str, Any] = "") -> None:
+        self.kind, self.group, self._expected, self._builtin = kind, f"fedloom.{key}", expected, builtin
+        self._registered: dict[str, Any] = {}
+
+    def register(self, item: Any, name: str | None = None) -> Any:
+        """Make `item` known in this process by `name`, by default its own. Returns the item, so it can decorate.
+
+        Raises:
+            BadInput: it is of another kind, or has no name, or the name is taken by another item.
+        """
+        self._check(item, repr(item)[:80])
+        called = name or _name_of(item)
+        if not called or ":" in called:
+            raise BadInput(f"{self.kind} {called!r}: a name is needed, without ':'")
+        taken = self._known(called)
+        if taken is not None and not (taken in self._registered and _same(self._registered[taken], item)):
+            raise BadInput(f"{self.kind} {called!r}: there is one of that name already, {taken!r}")
+        self._registered[called] = item
+        return item
+
+    def names(self) -> list[str]:
+        """All names: built in, installed, registered."""
+        return list(dict.fromkeys([*self.builtin(), *_installed(self.group), *self._registered]))
+
+    def builtin(self) -> Mapping[str, Any]:
+        """What is known of the built-in items, by name."""
+        if not self._builtin:
+            return {}
+        if not isinstance(self._builtin, str):
+            return self._builtin
+        module, _, name = self._builtin.partition(":")
+        found: Mapping[str, Any] = getattr(import_module(module), name)
+        return found
+
+    def canonical(self, given: Any) -> str:
+        """What stands for an item in a configuration; see the module's docstring.
+
+        Raises:
+            BadInput: an unknown name (offers the nearest), or an object that no other process could find.
+        """
+        if not isinstance(given, str):
+            self._check(given, repr(given)[:80])
+            return reference_of(given, self.kind)
+        if is_reference(given):
+            return absolute(given)
+        name = self._known(given)
+        if name is None:
+            raise unknown(self.kind, given, self.names())
+        if name in self._registered:
+            return reference_of(self._registered[name], self.kind)
+        return name
+
+    def lenient(self, given: Any) -> Any:
+        """`canonical`, but what is unknown stays as it is, to be refused where it is used."""
+        known = not isinstance(given, str) or is_reference(given) or self._known(given) is not None
+        return self.canonical(given) if known else given
+
+    def find(self, given: Any) -> Any:
+        """The item that a name or a reference stands for; an item stands for itself.
+
+        Raises:
+            BadInput: an unknown name (offers the nearest), or a reference to nothing, or to something else.
+        """
+        if not isinstance(given, str):
+            self._check(given, repr(given)[:80])
+            return given
+        name = None if is_reference(given) else self._known(given)
+        if name in self._registered:
+            return self._registered[name]
+        if name is not None and name in self.builtin():
+            entry = self.builtin()[name]
+            reference = entry if isinstance(entry, str) else getattr(entry, "item", "")
+            return load_reference(reference, self.kind) if reference else entry
+        if name is not None:
+            item = _installed(self.group)[name].load()
+        elif is_reference(given):
+            item = load_reference(given, self.kind)
+        else:
+            raise unknown(self.kind, given, self.names())
+        self._check(item, given)
+        return item
+
+    def about(self, given: str) -> Any:
+        """What is known of an item: of a built-in one what its list says, without importing it; else the item."""
+        name = None if is_reference(given) else self._known(given)
+        return self.builtin()[name] if name is not None and name in self.builtin() else self.find(given)
+
+    def has(self, given: Any) -> bool:
+        """Whether `given` is a known name or has the form of a reference."""
+        return isinstance(given, str) and (is_reference(given) or self._known(given) is not None)
+
+    def check_installed(self, given: str) -> str:
+        """`given`, if it is built in or installed: what a silo takes from a server. Raises ValueError otherwise."""
+        if self._known(given) not in {*self.builtin(), *_installed(self.group)}:
+            raise ValueError(
+                f"a silo takes a {self.kind} that is built in or installed there (entry points {self.group!r}) only; "
+                f"allowed: {', '.join([*self.builtin(), *_installed(self.group)])}"
+            )
+        return given
+
+    def label(self, given: str) -> str:
+        """The name of an item for people and folders."""
+        return _name_of(self.find(given)) or given.rpartition(":")[2] if is_reference(given) else given
+
+    def owns(self, item: Any) -> bool:
+        """Whether `item` is an object of this kind."""
+        return self._expected in {f"{kind.__module__}:{kind.__qualname__}" for kind in type(item).__mro__}
+
+    def _known(self, given: str) -> str | None:
+        """The name as it is listed, whatever the case, hyphens and underscores of `given`."""
+        names = self.names()
+        if given in names:
+            return given
+        plain = {_plain(name): name for name in reversed(names)}
+        return plain.get(_plain(given))
+
+    def _check(self, item: Any, shown: str) -> None:
+        if self._expected:
+            if not self.owns(item):
+                name = self._expected.partition(":")[2]
+                raise BadInput(f"{self.kind} {shown}: is a {type(item).__name__}, expected a {name}")
+        elif not callable(item):
+            raise BadInput(f"{self.kind} {shown}: is a {type(item).__name__}, expected something to call")
+
+
+METHODS = Registry("method", "methods", "fedloom.methods.base:Method", "fedloom.methods.catalogue:CATALOGUE")
+DATASETS = Registry("data set", "datasets", "fedloom.data.registry:DatasetInfo", "fedloom.data.registry:DATASETS")
+CLIENT_MODELS = Registry("client model", "client_models")
+METRICS = Registry("metric", "metrics", "fedloom.metrics.base:Metric")
+ENGINES = Registry(
+    "engine",
+    "engines",
+    "fedloom.federation.engines.base:Engine",
+    {"local": "fedloom.federation.engines.local:ENGINE", "flower": "fedloom.federation.engines.flower:ENGINE"},
+)
+TRACKERS = Registry("tracker", "trackers")
+REGISTRIES = (METHODS, DATASETS, CLIENT_MODELS, METRICS, ENGINES)  # whose items stand in configurations
+
+register_method = METHODS.register
+register_dataset = DATASETS.register
+register_client_model = CLIENT_MODELS.register
+register_metric = METRICS.register
+register_engine = ENGINES.register
+register_tracker = TRACKERS.register
+
+
+def referenced(value: Any, key: str = "") -> Any:
+    """A configuration tree whose items, where they are given as objects, are what another process finds them by.
+
+    Raises:
+        BadInput: another process could not find one; see `reference_of`.
+    """
+    if isinstance(value, Mapping):
+        return {k: referenced(v, k) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [referenced(v) for v in value]
+    registry = next((r for r in REGISTRIES if r.owns(value)), None)
+    if registry is None:
+        return value
+    given = registry.canonical(value)
+    return {"name": given} if key in ("data", "engine") else given
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two items are one, or the same one of a module that was loaded twice."""
+    return a is b or (type(a).__qualname__ == type(b).__qualname__ and _name_of(a) == _name_of(b))
+
+
+def _name_of(item: Any) -> str:
+    return str(getattr(item, "name", "") or getattr(item, "__name__", ""))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_\s]", "", name).lower()
+
+
+@cache
+def _installed(group: str) -> dict[str, metadata.EntryPoint]:
+    """The entry points of installed packages, by name."""
+    return {point.name: point for point in metadata.entry_points(group=group)}

@@ -17,7 +17,7 @@ from fedloom.experiment.parts import completed
 from fedloom.planning.rates import PEAKS
 from fedloom.planning.scene import OFFICIAL, scene_sizes
 from fedloom.planning.wire import round_on_the_wire
-from fedloom.weights.shapes import SHAPES
+from fedloom.weights.catalogue import sources
 
 PAPER = [name for name in presets() if name.startswith("paper/")]
 COUNTS = {  # image and text clients
@@ -49,7 +49,7 @@ def test_they_combine(paper, mix):
         assert {g.arch: g.count for g in getattr(config.clients, modality)} == wanted
     assert config.clients.width == 768
     assert settings.variant == ("u" if mix == "mix/images" else "full")
-    assert set(given(config.model_dump(mode="json"))) <= set(SHAPES)
+    assert set(given(config.model_dump(mode="json"))) <= set(sources())
     assert config.server.generator.pretrained == load_config(preset=paper).server.generator.pretrained
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -41,18 +42,21 @@ def sha256(data: bytes) -> str:
 class TinyHub:
     """repos: name to path to content; plain: path to content of files outside a hub.
 
-    cut: path to how many bytes of the next answer are sent before the connection is closed; stall: the same, but the
-    connection is held; swapped: path to what is sent in place of the content, once for each entry; busy: paths that
-    answer 503 once for each entry. asked: each request's path, Range and Authorization.
+    cut: path to how many bytes of the next answer are sent before the connection is closed; dead: paths whose other
+    connections are closed without an answer; stall: as `cut`, but the connection is held; swapped: path to what is sent
+    in place of the content, once for each entry; busy: paths that answer 503 once for each entry; refused: paths and
+    repositories with the status and error code that they answer. asked: each request's path, Range and Authorization.
     """
 
     repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
     plain: dict[str, bytes] = field(default_factory=dict)
     large: frozenset[str] = frozenset({"model.safetensors", "pytorch_model.bin"})
     cut: dict[str, int] = field(default_factory=dict)
+    dead: set[str] = field(default_factory=set)
     stall: dict[str, int] = field(default_factory=dict)
     swapped: list[tuple[str, bytes]] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
+    refused: dict[str, tuple[int, str]] = field(default_factory=dict)
     ranges: bool = True
     asked: list[tuple[str, str | None, str | None]] = field(default_factory=list)
     url: str = ""
@@ -89,6 +93,8 @@ class TinyHub:
         parts = where.path.strip("/").split("/")
         if where.path.startswith("/api/models/"):
             name, revision = "/".join(parts[2:4]), parts[5]
+            if name in self.refused:
+                return self._refuse(to, name)
             if name not in self.repos or revision not in ("main", COMMIT):
                 return self._send(to, 404, b"{}")
             assert parse_qs(where.query) == {"blobs": ["true"]}
@@ -115,6 +121,8 @@ class TinyHub:
         return {"id": name, "sha": COMMIT, "gated": False, "siblings": rows}
 
     def _content(self, to: BaseHTTPRequestHandler, data: bytes | None, path: str) -> None:
+        if path in self.refused:
+            return self._refuse(to, path)
         if path in self.busy:
             self.busy.remove(path)
             return self._send(to, 503, b"")
@@ -125,6 +133,9 @@ class TinyHub:
                 self.swapped.remove(entry)
                 data = entry[1]
                 break
+        if path in self.dead and path not in self.cut:
+            to.close_connection = True
+            return None
         start = 0
         if self.ranges and (asked := to.headers.get("Range")):
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
@@ -133,6 +144,8 @@ class TinyHub:
         body = data[start:]
         to.send_response(206 if start else 200)
         to.send_header("Content-Length", str(len(body)))
+        if start:
+            to.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         to.end_headers()
         stalled = self.stall.pop(path, None)
         most = self.cut.pop(path, stalled)
@@ -141,6 +154,10 @@ class TinyHub:
         if stalled is not None:
             time.sleep(60)
         to.close_connection = most is not None
+
+    def _refuse(self, to: BaseHTTPRequestHandler, what: str) -> None:
+        code, reason = self.refused[what]
+        self._send(to, code, b"", {"X-Error-Code": reason})
 
     def _send(self, to: BaseHTTPRequestHandler, code: int, body: bytes, more: Mapping[str, str] | None = None) -> None:
         to.send_response(code)
@@ -152,7 +169,7 @@ class TinyHub:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[TinyHub]:
-    """A hub that holds tiny/bert, and an empty folder of weights; broken transfers are taken up at once."""
+    """A hub that holds tiny/bert, and an empty folder of weights; broken downloads are retried at once."""
     served = TinyHub({"tiny/bert": dict(FILES)})
     served.start()
     for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
@@ -160,7 +177,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[TinyHub]:
     monkeypatch.setenv("HF_ENDPOINT", served.url)
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("FEDLOOM_WEIGHTS", str(tmp_path / "weights"))
-    monkeypatch.setattr("fedloom.weights.web.WAITS", (0.0, 0.0))
+    monkeypatch.setattr("fedloom.weights.hub.RETRY_WAITS", (0.0, 0.0))
+    monkeypatch.setattr("huggingface_hub.file_download.time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100_000)
     yield served
     served.stop()
 

@@ -10,7 +10,7 @@ import pytest
 from fedloom.config import load_config
 from fedloom.errors import BadInput
 from fedloom.weights import placed, weights_root
-from fedloom.weights.catalogue import SOURCES
+from fedloom.weights.catalogue import sources
 from fedloom.weights.needs import named_data, named_weights
 from tiny_hub import COMMIT, sha256
 
@@ -21,7 +21,7 @@ BERTS = "clients.text=[{arch: bert, pretrained: tiny/bert, width: 16, count: 2}]
 def test_without_names_all_that_is_known_is_listed(cli, hub):
     shown = cli("fetch")
     assert (shown.code, shown.err, hub.asked) == (0, "", [])
-    assert all(name in shown.out for name in SOURCES)
+    assert all(name in shown.out for name in sources())
     assert "about 4.27 GB" in shown.out
     listed = {row["name"]: row for row in cli("fetch", "--json").json["weights"]}
     assert listed["openai/clip-vit-base-patch32"]["revision"] == "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"
@@ -33,7 +33,7 @@ def test_a_plan_loads_nothing(cli, hub, option):
     shown = cli("fetch", "smoke", "--set", BERTS, option)
     assert (shown.code, shown.err, hub.asked) == (0, "", [])
     assert "tiny/bert" in shown.out
-    assert "to load what is not known, into" in shown.out
+    assert "to download what is not known, into" in shown.out
     assert not weights_root().exists()
 
 
@@ -57,7 +57,7 @@ def test_a_configuration_is_fetched_and_checked(cli, hub):
 
 def test_check_without_names_looks_at_what_is_there(cli, hub):
     assert cli("fetch", "--check").code == 0
-    (file,) = SOURCES["fid/inception-v3"].files
+    (file,) = sources()["fid/inception-v3"].files
     folder = weights_root() / "fid/inception-v3"
     folder.mkdir(parents=True)
     (folder / file.path).write_text("not it")
@@ -84,7 +84,7 @@ def test_on_a_terminal_it_asks(cli, hub, monkeypatch, answer, loaded):
     monkeypatch.setattr(sys, "stdin", said)
     shown = cli("fetch", BERT)
     assert shown.code == 0
-    assert "Load 1.28 MB" in shown.err
+    assert "Download 1.28 MB" in shown.err
     assert any("model.safetensors" in path for path in hub.contents()) == loaded
 
 
@@ -94,7 +94,7 @@ def test_without_a_connection_it_says_what_to_place_where(cli, hub, monkeypatch)
     assert shown.code == 1
     assert shown.err.count("\n") == 1
     assert shown.err.startswith("error: 3 of 3 sets of weights are missing: HF_HUB_OFFLINE")
-    revision = SOURCES["microsoft/resnet-18"].revision
+    revision = sources()["microsoft/resnet-18"].revision
     assert (
         f"model.safetensors  {hub.url}/microsoft/resnet-18/resolve/{revision}/model.safetensors  46.8 MB" in shown.out
     )
@@ -109,8 +109,9 @@ def test_without_a_connection_it_says_what_to_place_where(cli, hub, monkeypatch)
 
 
 def test_what_was_placed_by_hand_after_an_interruption_is_verified_and_sealed(cli, hub, monkeypatch):
-    monkeypatch.setattr("fedloom.weights.web.WAITS", ())
+    monkeypatch.setattr("fedloom.weights.hub.RETRY_WAITS", ())
     hub.cut["model.safetensors"] = 1000
+    hub.dead.add("model.safetensors")
     assert cli("fetch", BERT).code == 1
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     shown = cli("fetch", BERT)
@@ -202,7 +203,7 @@ def test_a_run_without_its_weights_says_how_to_get_them(cli, hub, tmp_path):
     more = ("--set", "server.clip.pretrained=tiny/clip", "--out", str(tmp_path / "run"))
     shown = cli("run", "--preset", "smoke", "--set", BERTS, *more)
     assert shown.code == 2
-    assert "`fedloom fetch tiny/clip tiny/bert` brings them" in shown.err.replace(
+    assert "`fedloom fetch tiny/clip tiny/bert` downloads them" in shown.err.replace(
         "tiny/bert tiny/clip", "tiny/clip tiny/bert"
     )
     assert hub.asked == []

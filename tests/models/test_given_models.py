@@ -102,7 +102,7 @@ def test_what_is_no_such_model_is_one_line(load, other, request, tmp_path):
         load(request.getfixturevalue(other))
     assert "\n" not in str(told.value)
     with pytest.raises(
-        BadInput, match=r"'nobody/nothing': no such folder, .* `fedloom fetch nobody/nothing` brings them"
+        BadInput, match=r"'nobody/nothing': no such folder, .* `fedloom fetch nobody/nothing` downloads them"
     ) as told:
         load("nobody/nothing")
     assert "\n" not in str(told.value)

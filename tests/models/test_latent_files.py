@@ -57,7 +57,7 @@ def stock_draw(folder, lora=False):
 def test_wrong_folders(tmp_path):
     refused("expected a diffusers folder", pretrained=str(tmp_path))
     refused("no such folder, nor in the hub's cache", pretrained=str(tmp_path / "nothing"))
-    refused("`fedloom fetch nobody/has-this` brings them", pretrained="nobody/has-this")
+    refused("`fedloom fetch nobody/has-this` downloads them", pretrained="nobody/has-this")
     (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     refused("_class_name 'FluxPipeline', allowed: StableDiffusionPipeline", pretrained=str(tmp_path))
 

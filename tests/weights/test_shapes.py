@@ -11,8 +11,9 @@ from fedloom.errors import BadInput
 from fedloom.models.generators.glide.networks import UPSAMPLER, GlideTextEncoder, GlideUNet
 from fedloom.planning.client_models import from_shape
 from fedloom.planning.load import count
+from fedloom.weights.catalogue import sources
 from fedloom.weights.place import found_here
-from fedloom.weights.shapes import INCEPTION, SHAPES, shape_of
+from fedloom.weights.shapes import INCEPTION, shape_of
 
 CLASSIFIERS = {  # with the 1000 classes of ImageNet, as torchvision's and timm's tables count them
     "google/vit-base-patch32-224-in21k": 88_224_232,
@@ -30,17 +31,17 @@ WHOLE = {  # sum over AutoModel.from_pretrained(name).parameters()
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_picture_models(name):
-    assert count(from_shape(SHAPES[name], "image", 1000)) == CLASSIFIERS[name]
+    assert count(from_shape(sources()[name].shape, "image", 1000)) == CLASSIFIERS[name]
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_text_models_and_clip(name):
-    assert count(from_shape(SHAPES[name], "", 0)) == WHOLE[name]
+    assert count(from_shape(sources()[name].shape, "", 0)) == WHOLE[name]
 
 
 def test_captioner():
     """247 414 076 is what is usually printed; it counts the words' vectors twice, which are tied to the last layer."""
-    model = from_shape(SHAPES["Salesforce/blip-image-captioning-base"], "", 0)
+    model = from_shape(sources()["Salesforce/blip-image-captioning-base"].shape, "", 0)
     assert count(model) + 30524 * 768 == 247_414_076
 
 
@@ -58,8 +59,8 @@ def test_inception():
     convolutions = (768 * 128 + 2 * 128) + (128 * 768 * 25 + 2 * 768)
     assert convolutions + 769_000 == second
     trunk = 27_161_264 - second - (2048 * 1000 + 1000)
-    assert SHAPES["fid/inception-v3"].kind == INCEPTION
-    assert SHAPES["fid/inception-v3"].config["parameters"] == trunk + 2048 * 1008 + 1008
+    assert sources()["fid/inception-v3"].shape.kind == INCEPTION
+    assert sources()["fid/inception-v3"].shape.config["parameters"] == trunk + 2048 * 1008 + 1008
 
 
 def test_a_folder_speaks_for_itself(tmp_path, monkeypatch):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedloom.weights.catalogue import MAIN, SOURCES, source_of
-from fedloom.weights.made import MAKERS
+from fedloom.weights.catalogue import MAIN, source_of, sources
+from fedloom.weights.fetch import CONVERTERS
 from fedloom.weights.place import is_hub_name
 
 NAMED = (
@@ -20,17 +20,17 @@ NAMED = (
 
 
 def test_the_weights_of_the_presets_are_in_it():
-    assert set(NAMED) == set(SOURCES)
+    assert set(NAMED) == set(sources())
 
 
-@pytest.mark.parametrize("source", SOURCES.values(), ids=lambda s: s.name)
+@pytest.mark.parametrize("source", sources().values(), ids=lambda s: s.name)
 def test_entries(source):
     assert is_hub_name(source.name)
     assert source.revision == MAIN or re.fullmatch("[0-9a-f]{40}", source.revision)
     assert source.licence
     assert source.evidence != source_of("no/such").evidence
     assert all(f.sha256 is None or re.fullmatch("[0-9a-f]{64}", f.sha256) for f in source.files)
-    assert source.made_by is None or source.made_by in MAKERS
+    assert source.made_by is None or source.made_by in CONVERTERS
     if source.kind == "files":
         assert all(str(f.url).startswith("https://") for f in source.files)
         return
@@ -41,17 +41,17 @@ def test_entries(source):
 
 
 def test_no_pickle_where_there_is_something_else():
-    pickled = {s.name for s in SOURCES.values() for f in s.files if f.path.endswith(".bin")}
+    pickled = {s.name for s in sources().values() for f in s.files if f.path.endswith(".bin")}
     assert pickled == {"Salesforce/blip-image-captioning-base", "openai/clip-vit-base-patch32"}
 
 
 def test_stable_diffusion_is_its_parts_alone():
-    folders = {f.path.split("/")[0] for f in SOURCES["stable-diffusion-v1-5/stable-diffusion-v1-5"].files}
+    folders = {f.path.split("/")[0] for f in sources()["stable-diffusion-v1-5/stable-diffusion-v1-5"].files}
     assert folders == {"model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler"}
 
 
 def test_the_inception_file_is_named_by_its_digest():
-    (file,) = SOURCES["fid/inception-v3"].files
+    (file,) = sources()["fid/inception-v3"].files
     assert str(file.sha256)[:8] in file.path
 
 
@@ -66,7 +66,7 @@ def test_sizes_of_glide_are_those_of_our_networks():
     with torch.device("meta"):
         for sizes in ({}, UPSAMPLER):
             total += sum(4 * v.numel() for v in to_published(GlideTextEncoder(), GlideUNet(**sizes)).values())
-    source = SOURCES["openai/glide"]
+    source = sources()["openai/glide"]
     assert total < source.bytes < total + 1_000_000
     assert abs(source.made_bytes - total) < 1_000_000
 
@@ -77,5 +77,5 @@ def test_the_guide_shows_the_catalogue():
     shown = {name.strip("`"): (revision.strip("`"), licence) for name, revision, _, licence in lines}
     assert shown == {
         s.name: (s.revision[:7] if s.pinned else "not pinned" if s.kind == "hub" else "–", s.licence)
-        for s in SOURCES.values()
+        for s in sources().values()
     }

@@ -15,14 +15,15 @@ import pytest
 
 from fedloom.errors import BadInput, FedloomError
 from fedloom.weights import hub_arguments, placed
-from fedloom.weights.catalogue import SOURCES, File, Source, source_of
-from fedloom.weights.fetch import check_room, fetch, need, remaining, target_of
+from fedloom.weights.catalogue import File, Source, source_of, sources
+from fedloom.weights.fetch import check_room, fetch, needed_bytes, remaining, target_of
+from fedloom.weights.hub import NoConnection
 from fedloom.weights.lock import faults, revision_of
 from fedloom.weights.order import order_of
-from fedloom.weights.place import LOCK
-from fedloom.weights.web import NoConnection
+from fedloom.weights.place import LOCK, MARK
 from tiny_hub import COMMIT, NAME, bring, sha256
 
+CHUNK = 10 << 20  # bytes that huggingface_hub reads at a time
 WANTED = {"config.json", "vocab.txt", "model.safetensors"}
 
 
@@ -58,25 +59,28 @@ def test_what_was_fetched_loads_offline(hub, root, tmp_path, monkeypatch):
 
 
 def test_a_transfer_that_keeps_breaking_keeps_what_is_there(hub, root, monkeypatch):
-    monkeypatch.setattr("fedloom.weights.web.WAITS", ())
+    monkeypatch.setattr("fedloom.weights.hub.RETRY_WAITS", ())
     hub.cut["model.safetensors"] = 700_000
+    hub.dead.add("model.safetensors")
     with pytest.raises(NoConnection, match="What is there is kept"):
         bring(root)
     target = target_of(source_of(NAME), root)
     assert target.state == "unfinished"
     assert placed(NAME) == NAME
     assert remaining(target, order_of(target.source, target.folder)) == 1_280_000 - 700_000
+    hub.dead.clear()
     bring(root)
     assert target.state == "ready"
 
 
 def test_a_killed_fetch_goes_on_in_the_next_call(hub, root):
-    hub.stall["model.safetensors"] = 700_000
+    hub.repos[NAME]["model.safetensors"] = bytes(range(256)) * 100_000
+    hub.stall["model.safetensors"] = 2 * CHUNK + 700_000
     part = root / NAME / "model.safetensors.incomplete"
     command = [sys.executable, "-m", "fedloom.cli", "fetch", NAME, "--yes"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 600
-    while not (part.is_file() and part.stat().st_size == 700_000):
+    while not (part.is_file() and part.stat().st_size == 2 * CHUNK):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
@@ -90,7 +94,7 @@ def test_a_killed_fetch_goes_on_in_the_next_call(hub, root):
     assert faults(target.source, target.folder) == []
     assert not [path for path, *_ in hub.asked if path.startswith("/api/")], "the order was kept"
     assert [(p.rsplit("/", 1)[1], r) for p, r, _ in hub.asked if p.startswith("/cdn")] == [
-        ("model.safetensors", "bytes=700000-")
+        ("model.safetensors", f"bytes={2 * CHUNK}-")
     ]
     assert sum("config.json" in path for path, *_ in hub.asked) == 0
 
@@ -152,16 +156,45 @@ def test_parts_of_a_pipeline_that_is_not_catalogued(hub, root):
     assert found == {"model_index.json", "unet/config.json", f"unet/{unet[0]}", vae, LOCK}
 
 
-def test_the_hubs_own_library_reads_the_same_listing(hub, root, monkeypatch):
-    from huggingface_hub import HfApi, constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    told = HfApi(endpoint=hub.url).model_info(NAME, revision="main", files_metadata=True)
-    theirs = {s.rfilename: (s.size, s.lfs.sha256 if s.lfs else None) for s in told.siblings}
+def test_an_order_holds_what_the_hub_lists(hub, root):
     order = order_of(source_of(NAME), root / NAME)
-    assert told.sha == order.revision
-    assert {piece.path: (piece.bytes, piece.sha256) for piece in order.pieces} == {p: theirs[p] for p in WANTED}
-    assert all((piece.blob is None) == (piece.sha256 is not None) for piece in order.pieces)
+    assert order.revision == COMMIT
+    assert {file.path: file.bytes for file in order.files} == {p: len(hub.repos[NAME][p]) for p in WANTED}
+    digests = {file.path: file.sha256 for file in order.files}
+    assert digests == dict.fromkeys(WANTED) | {"model.safetensors": sha256(hub.repos[NAME]["model.safetensors"])}
+    assert all((file.blob is None) == (file.sha256 is not None) for file in order.files)
+
+
+def test_a_folder_of_the_former_format_is_continued(hub, root):
+    """Marks of earlier versions: the same keys."""
+    data = hub.repos[NAME]["config.json"]
+    piece = {"path": "config.json", "url": f"{hub.url}/{NAME}/resolve/{COMMIT}/config.json", "bytes": len(data)}
+    (root / NAME).mkdir(parents=True)
+    mark = {"name": NAME, "revision": COMMIT, "pieces": [piece | {"sha256": sha256(data), "blob": None}]}
+    (root / NAME / MARK).write_text(json.dumps(mark))
+    assert {p.name for p in bring(root).folder.iterdir()} == {"config.json", LOCK}
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "message"),
+    [
+        (401, "RepoNotFound", r"access is refused \(401\)\. There may be no such repository, .* hf auth login"),
+        (403, "GatedRepo", r"access is refused \(403\)\. .* its terms must be accepted on its page first"),
+        (404, "RevisionNotFound", "the server answers 404 Not Found"),
+    ],
+)
+@pytest.mark.parametrize("what", [NAME, "model.safetensors"])
+def test_what_the_hub_refuses_is_one_line(hub, root, what, code, reason, message):
+    hub.refused[what] = (code, reason)
+    with pytest.raises(FedloomError, match=f"^{hub.url}/tiny/bert.*: {message}") as caught:
+        bring(root)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_answer_that_is_no_listing(hub, root, monkeypatch):
+    monkeypatch.setattr(type(hub), "listing", lambda self, name: ["no", "listing"])
+    with pytest.raises(FedloomError, match=r"tiny/bert: http.* did not answer with a list of files"):
+        bring(root)
 
 
 def test_no_connection(hub, root):
@@ -192,7 +225,7 @@ def test_no_room(hub, root, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10, 9, 1_200_000))
     target = target_of(source_of(NAME), root)
-    wanted = need(target, order_of(target.source, target.folder))
+    wanted = needed_bytes(target, order_of(target.source, target.folder))
     assert wanted == sum(len(hub.repos[NAME][path]) for path in WANTED)
     with pytest.raises(
         FedloomError,
@@ -225,7 +258,7 @@ def test_weights_placed_by_hand_are_left_alone(hub, root):
     folder.mkdir(parents=True)
     for path in ("config.json", "model.safetensors"):
         (folder / path).write_bytes(b"mine")
-    source = SOURCES["google-bert/bert-base-uncased"]
+    source = sources()["google-bert/bert-base-uncased"]
     bring(root, source)
     assert hub.asked == []
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]

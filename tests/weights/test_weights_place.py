@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fedloom.weights import hub_arguments, placed, weights_root
-from fedloom.weights.catalogue import SOURCES
+from fedloom.weights.catalogue import sources
 from fedloom.weights.place import LOCK, MARK, state_of
 
 BERT = "google-bert/bert-base-uncased"
@@ -49,7 +49,7 @@ def test_states(files, state):
 
 
 def test_single_files_count_when_all_are_there():
-    (file,) = SOURCES[INCEPTION].files
+    (file,) = sources()[INCEPTION].files
     assert placed(INCEPTION) == INCEPTION
     fill(INCEPTION, "other.pth")
     assert placed(INCEPTION) == INCEPTION
@@ -71,7 +71,7 @@ def test_a_path_is_itself(tmp_path):
 
 def test_arguments():
     """A run asks no hub."""
-    assert hub_arguments(BERT) == {"revision": SOURCES[BERT].revision, "local_files_only": True}
+    assert hub_arguments(BERT) == {"revision": sources()[BERT].revision, "local_files_only": True}
     assert hub_arguments("some/model") == {"local_files_only": True}
     fill(BERT, LOCK)
     assert hub_arguments(BERT) == {}

@@ -1,4 +1,4 @@
-"""`fedloom fetch`: bring the pretrained weights that a configuration names, once, verified and pinned."""
+"""`fedloom fetch`: download the pretrained weights that a configuration names, once, verified and pinned."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from fedloom.signals import Interrupted
 if TYPE_CHECKING:
     from fedloom.config import Config
     from fedloom.weights.fetch import Target
+    from fedloom.weights.hub import NoConnection
     from fedloom.weights.order import Order
-    from fedloom.weights.web import NoConnection
+
+    Stuck = list[tuple[Target, Order | None, NoConnection]]
 
 
 def fetch(
@@ -32,20 +34,20 @@ def fetch(
         typer.Option("--to", metavar="DIR", help="Folder for weights (default: $FEDLOOM_WEIGHTS)."),
     ] = None,
     plan: Annotated[
-        bool, typer.Option("--plan", "--dry-run", help="Only say what there is and what is missing.")
+        bool, typer.Option("--plan", "--dry-run", help="Only show what there is and what is missing.")
     ] = False,
     check: Annotated[bool, typer.Option("--check", help="Verify what is there against its lock.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before loading.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before downloading.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Load the pretrained weights that a preset names.
+    """Download the pretrained weights that a preset names.
 
-    What is there is left alone, what was interrupted goes on. Without a connection it says which files to place
+    What is there is left alone, what was interrupted continues. Without a connection it says which files to place
     where. Without arguments it lists all weights that fedloom knows. Exit code 1 if something is missing or damaged.
 
     Example: fedloom fetch google-bert/bert-base-uncased --plan
     """
-    from fedloom.cli.fetch_report import data_rows, facts, show_plan
+    from fedloom.cli.fetch_report import by_hand, data_rows, facts, show_plan
     from fedloom.weights.place import weights_root
 
     if plan and check:
@@ -55,23 +57,23 @@ def fetch(
     targets = _targets(known, root)
     data = data_rows(configs)
     everything = {"root": str(root), "data": data}
-    bare = not names and not configs  # of all that fedloom knows, what is there can be checked, nothing is loaded
+    bare = not names and not configs  # of all that fedloom knows, what is there can be checked, nothing is downloaded
     if check:
         _check([t for t in targets if not (bare and t.state == "missing")], everything, json)
         return
     if not json:
         show_plan(targets, known, root, data)
-    stuck = [] if plan or bare else _bring([t for t in targets if not t.here], root, yes or json)
+    stuck = [] if plan or bare else _download([t for t in targets if not t.here], root, yes or json)
     if json:
-        show_json(everything | {"weights": facts(targets, known), "by_hand": [_hand(t, o) for t, o, _ in stuck]})
+        show_json(everything | {"weights": facts(targets, known), "by_hand": [by_hand(t, o) for t, o, _ in stuck]})
     if stuck:
         _give_up(stuck, len(targets), json)
     if to is not None and not (plan or json):
         show(f"Runs find them with: export FEDLOOM_WEIGHTS={root}")
 
 
-def bring(config: Config) -> None:
-    """Load the weights that a configuration names and that are not here: `fedloom run --fetch`."""
+def fetch_missing(config: Config) -> None:
+    """Download the weights that a configuration names and that are not here: `fedloom run --fetch`."""
     from fedloom.weights.needs import named_weights
     from fedloom.weights.place import found_here, weights_root
 
@@ -80,7 +82,7 @@ def bring(config: Config) -> None:
     if not lacking:
         return
     typer.echo(f"weights that are not here, into {root}: {', '.join(lacking)}", err=True)
-    stuck = _bring(_targets(lacking, root), root, True)
+    stuck = _download(_targets(lacking, root), root, True)
     if stuck:
         _give_up(stuck, len(lacking), False)
 
@@ -88,12 +90,12 @@ def bring(config: Config) -> None:
 def _asked(
     names: list[str], file: Path | None, overrides: list[str] | None
 ) -> tuple[dict[str, list[str]], list[Config]]:
-    """The weights that are asked for, each with the keys that name it; and the configurations they come from."""
+    """The weights that are asked for, each with the keys that name it; and the configurations that they are from."""
     from fedloom.config import presets
-    from fedloom.weights.catalogue import SOURCES
+    from fedloom.weights.catalogue import sources
     from fedloom.weights.needs import named_weights
 
-    single = [name for name in names if not _is_preset(name, list(presets()), list(SOURCES))]
+    single = [name for name in names if not _is_preset(name, list(presets()), list(sources()))]
     chosen: list[str | None] = [name for name in names if name not in single]
     if not chosen and (file is not None or overrides):
         chosen = [None]
@@ -103,7 +105,7 @@ def _asked(
         for name, keys in named_weights(config).items():
             found[name] = list(dict.fromkeys([*found.get(name, []), *keys]))
     if not names and not configs:
-        found = {name: [] for name in SOURCES}
+        found = {name: [] for name in sources()}
     return found, configs
 
 
@@ -141,21 +143,44 @@ def _check(targets: list[Target], everything: dict[str, Any], json: bool) -> Non
         raise typer.Exit(1)
 
 
-# ---------------------------------------------------------------------------------------------------- bringing
-
-
-def _bring(missing: list[Target], root: Path, sure: bool) -> list[tuple[Target, Order | None, NoConnection]]:
-    """Load what is missing; returns what cannot be reached, with its order where one is known."""
-    from fedloom.cli.fetch_report import Progress
+def _download(missing: list[Target], root: Path, sure: bool) -> Stuck:
+    """Download what is missing; returns what cannot be reached, with its order where one is known."""
+    from fedloom.cli.fetch_report import about
     from fedloom.reporting.scores import byte_text
-    from fedloom.weights.fetch import check_room, need, remaining
+    from fedloom.weights.fetch import check_room, needed_bytes, remaining
     from fedloom.weights.fetch import fetch as fill
+    from fedloom.weights.hub import NoConnection
+
+    orders, stuck = _orders(missing)
+    check_room(root, sum(needed_bytes(target, order) or 0 for target, order in orders))
+    if orders and not sure and sys.stdin.isatty():
+        size = sum(remaining(target, order) or target.source.bytes or 0 for target, order in orders)
+        if not typer.confirm(f"Download {byte_text(size)} into {root}?", default=True, err=True):
+            raise typer.Exit
+    for target, order in orders:
+
+        def announce(path: str, size: int | None, name: str = target.source.name) -> None:
+            if not sys.stderr.isatty():  # there, the download draws a bar
+                typer.echo(f"{name}/{path}: {about(size) if size else 'size not known'}", err=True)
+
+        try:
+            fill(target, order, announce)
+        except NoConnection as error:
+            stuck.append((target, order, error))
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted. What is there is kept: give the same command again") from None
+    return stuck
+
+
+def _orders(missing: list[Target]) -> tuple[list[tuple[Target, Order]], Stuck]:
+    """What is to be downloaded for each; and those for which the hub must be asked and cannot be."""
+    from fedloom.weights.fetch import remaining
+    from fedloom.weights.hub import NoConnection
     from fedloom.weights.order import order_of
     from fedloom.weights.place import offline
-    from fedloom.weights.web import NoConnection
 
     orders: list[tuple[Target, Order]] = []
-    stuck: list[tuple[Target, Order | None, NoConnection]] = []
+    stuck: Stuck = []
     for target in missing:
         order = None
         try:
@@ -165,35 +190,15 @@ def _bring(missing: list[Target], root: Path, sure: bool) -> list[tuple[Target, 
             orders.append((target, order))
         except NoConnection as error:
             stuck.append((target, order, error))
-    check_room(root, sum(need(target, order) or 0 for target, order in orders))
-    if orders and not sure and sys.stdin.isatty():
-        size = sum(remaining(target, order) or target.source.bytes or 0 for target, order in orders)
-        if not typer.confirm(f"Load {byte_text(size)} into {root}?", default=True, err=True):
-            raise typer.Exit
-    with Progress() as progress:
-        for target, order in orders:
-            try:
-                fill(target, order, progress.of(target.source.name))
-            except NoConnection as error:
-                stuck.append((target, order, error))
-            except KeyboardInterrupt:
-                progress.stop()
-                raise Interrupted("interrupted. What is there is kept: give the same command again") from None
-    return stuck
+    return orders, stuck
 
 
-def _hand(target: Target, order: Order | None) -> dict[str, Any]:
-    from fedloom.cli.fetch_report import by_hand
-
-    return by_hand(target, order)
-
-
-def _give_up(stuck: list[tuple[Target, Order | None, NoConnection]], of: int, json: bool) -> None:
-    """Say what a person would have to place where, and fail."""
-    from fedloom.cli.fetch_report import show_by_hand
+def _give_up(stuck: Stuck, of: int, json: bool) -> None:
+    """Show what a person would have to place where, and fail."""
+    from fedloom.cli.fetch_report import by_hand, show_by_hand
     from fedloom.errors import FedloomError
 
     if not json:
-        show_by_hand([_hand(target, order) for target, order, _ in stuck])
+        show_by_hand([by_hand(target, order) for target, order, _ in stuck])
     reason = str(stuck[0][2]).rstrip(".")
     raise FedloomError(f"{len(stuck)} of {of} sets of weights are missing: {reason}. They can be placed by hand")

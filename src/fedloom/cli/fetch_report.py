@@ -1,15 +1,12 @@
-"""What `fedloom fetch` shows: the plan, the progress, the check, and what a person would have to place by hand."""
+"""What `fedloom fetch` shows: the plan, the check, and what a person would have to place by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from fedloom.cli.screen import console, grid, show
+from fedloom.cli.screen import grid, show
 
 if TYPE_CHECKING:
     from fedloom.config import Config
@@ -17,12 +14,11 @@ if TYPE_CHECKING:
     from fedloom.weights.fetch import Target
     from fedloom.weights.order import Order
 
-COLUMNS = ("weights", "state", "to load", "revision", "licence")
-UNPINNED = "main"
+COLUMNS = ("weights", "state", "to download", "revision", "licence")
 
 
 def facts(targets: Sequence[Target], keys: Mapping[str, list[str]]) -> list[dict[str, Any]]:
-    """All that is known of each, by plain names; `bytes`: about how many are to be loaded."""
+    """All that is known of each, by plain names; `bytes`: about how many are to be downloaded."""
     return [
         {
             "name": target.source.name,
@@ -50,13 +46,13 @@ def _revision(target: Target) -> str | None:
 
 
 def _bytes(target: Target) -> int | None:
-    """About how many bytes are to be loaded; None where nothing says."""
+    """About how many bytes are to be downloaded; None where nothing says."""
     from fedloom.weights.fetch import remaining
-    from fedloom.weights.order import written
+    from fedloom.weights.order import written_order
 
     if target.here:
         return 0
-    order = written(target.folder)
+    order = written_order(target.folder)
     left = remaining(target, order) if order is not None else None
     return target.source.bytes if left is None else left
 
@@ -64,37 +60,35 @@ def _bytes(target: Target) -> int | None:
 def show_plan(
     targets: Sequence[Target], keys: Mapping[str, list[str]], root: Path, data: Sequence[Mapping[str, Any]]
 ) -> None:
-    """What is there, what is missing and how large it is; the data sets that a person has to bring."""
+    """What is there, what is missing and how large it is; the data sets that a person has to download."""
     from fedloom.reporting.scores import byte_text
+    from fedloom.weights.catalogue import MAIN
     from fedloom.weights.fetch import free_bytes
 
     known = facts(targets, keys)
-    rows = [
-        (
-            row["name"],
-            row["state"],
-            "–" if row["state"] in ("ready", "by hand") else _about(row["bytes"]),
-            (row["revision"] or "–")[:7],
-            row["licence"],
-        )
-        for row in known
-    ]
+    rows = []
+    for row in known:
+        size = "–" if row["state"] in ("ready", "by hand") else about(row["bytes"])
+        rows.append((row["name"], row["state"], size, (row["revision"] or "–")[:7], row["licence"]))
     if rows:
         show(grid(COLUMNS, rows, numbers=(2,)))
     else:
-        show("No pretrained weights are named: nothing to load.")
-    free = byte_text(free_bytes(root))
+        show("No pretrained weights are named: nothing to download.")
     total = sum(row["bytes"] or 0 for row in known)
-    sizes = [_about(total)] * (total > 0) + ["what is not known"] * any(row["bytes"] is None for row in known)
-    show(f"to load {' and '.join(sizes) or 'nothing'}, into {root}, where {free} are free")
-    if any(row["revision"] == UNPINNED for row in known):
+    sizes = [about(total)] * (total > 0) + ["what is not known"] * any(row["bytes"] is None for row in known)
+    free = byte_text(free_bytes(root))
+    show(f"to download {' and '.join(sizes) or 'nothing'}, into {root}, where {free} are free")
+    if any(row["revision"] == MAIN for row in known):
         show("Revision main: not pinned yet, the first fetch writes down which commit it was.")
-    for row in data:
-        show(f"data set {row['data']}: not loaded here. From {row['source']}; its folder holds {row['layout']}")
-        show(f"  data.root: {row['root'] or 'not set'}")
+    for entry in data:
+        show(
+            f"data set {entry['data']}: not downloaded here. From {entry['source']}; its folder holds {entry['layout']}"
+        )
+        show(f"  data.root: {entry['root'] or 'not set'}")
 
 
-def _about(count: int | None) -> str:
+def about(count: int | None) -> str:
+    """A number of bytes as text, where it is known."""
     from fedloom.reporting.scores import byte_text
 
     return "not known" if count is None else f"about {byte_text(count)}"
@@ -122,38 +116,34 @@ def show_check(targets: Sequence[Target], found: Mapping[str, list[str]]) -> Non
     show(grid(("weights", "state", "found"), rows))
 
 
-# ------------------------------------------------------------------------------------------------------ by hand
-
-
 def by_hand(target: Target, order: Order | None) -> dict[str, Any]:
-    """What a person has to load elsewhere and put where: addresses, paths, bytes where known."""
+    """What a person has to download elsewhere and put where: addresses, paths, bytes where known."""
     source = target.source
     if order is not None:
-        left = [piece for piece in order.pieces if not (target.loading / piece.path).is_file()]
-        files = [{"path": p.path, "url": p.url, "bytes": p.bytes} for p in left]
+        left = [file for file in order.files if not (target.downloads / file.path).is_file()]
+        files = [{"path": file.path, "url": file.url, "bytes": file.bytes} for file in left]
     else:
         files = [{"path": f.path, "url": f.url or _address(source, f.path), "bytes": f.bytes} for f in source.files]
     return {
         "name": source.name,
-        "folder": str(target.loading),
-        "page": None if source.kind == "files" else _address(source, ""),
+        "folder": str(target.downloads),
+        "page": None if source.kind == "files" else _address(source),
         "files": files,
         "then": f"fedloom fetch {source.name}" if source.made_by or target.state == "unfinished" else None,
     }
 
 
-def _address(source: Source, path: str) -> str:
-    from fedloom.weights.web import hub
+def _address(source: Source, path: str = "") -> str:
+    from fedloom.weights.hub import endpoint
 
-    base = f"{hub()}/{source.name}"
-    return f"{base}/resolve/{source.revision}/{path}" if path else f"{base}/tree/{source.revision}"
+    return f"{endpoint()}/{source.name}/{'resolve' if path else 'tree'}/{source.revision}/{path}".rstrip("/")
 
 
 def show_by_hand(rows: Sequence[Mapping[str, Any]]) -> None:
     """The same as text that can be handed to somebody who has a connection."""
     from fedloom.reporting.scores import byte_text
 
-    show("Files to load elsewhere and to place by hand:")
+    show("Files to download elsewhere and to place by hand:")
     for row in rows:
         show(f"\n{row['name']}: into {row['folder']}/")
         if not row["files"]:
@@ -163,46 +153,3 @@ def show_by_hand(rows: Sequence[Mapping[str, Any]]) -> None:
             show(f"  {file['path']}  {file['url']}{size}")
         if row["then"]:
             show(f"  then: {row['then']}")
-
-
-# ----------------------------------------------------------------------------------------------------- progress
-
-
-class Progress(ExitStack):
-    """Bars on a terminal, a line a file elsewhere; on stderr."""
-
-    def __enter__(self) -> Progress:
-        super().__enter__()
-        screen = console(stderr=True)
-        self._bars: Any = None
-        if screen.is_terminal:
-            from rich import progress
-
-            columns = (progress.TextColumn("{task.description}"), progress.BarColumn())
-            times = (
-                progress.DownloadColumn(),
-                progress.TransferSpeedColumn(),
-                progress.TimeRemainingColumn(),
-            )
-            self._bars = self.enter_context(progress.Progress(*columns, *times, console=screen))
-        return self
-
-    def stop(self) -> None:
-        """Leave the terminal to others."""
-        if self._bars is not None:
-            self._bars.stop()
-
-    def of(self, name: str) -> Callable[[str, int, int | None], None]:
-        """The observer for one set of weights."""
-        tasks: dict[str, Any] = {}
-
-        def observe(path: str, done: int, size: int | None) -> None:
-            if path not in tasks:
-                label = f"{name}/{path}"
-                if self._bars is None:
-                    typer.echo(f"{label}: {_about(size) if size else 'size not known'}", err=True)
-                tasks[path] = self._bars and self._bars.add_task(label, total=size)
-            if self._bars is not None:
-                self._bars.update(tasks[path], completed=done)
-
-        return observe

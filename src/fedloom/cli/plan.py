@@ -95,5 +95,5 @@ def _remarks(plan: Plan) -> list[str]:
         lines.append(f"  all in all {time(plan.seconds)}")
     lines += [f"Note: {note}" for note in plan.notes]
     if plan.missing:
-        lines.append(f"Not here yet, `fedloom fetch` brings them: {', '.join(plan.missing)}")
+        lines.append(f"Not here yet, `fedloom fetch` downloads them: {', '.join(plan.missing)}")
     return lines

@@ -99,8 +99,8 @@ def run(
 
 
 def _fetch(chosen: Config | None, resume: Path | None) -> None:
-    """Bring the weights of a run that is begun, or of one that is gone on with."""
-    from fedloom.cli.fetch import bring
+    """Download the weights of a new run, or of one that is resumed."""
+    from fedloom.cli.fetch import fetch_missing
     from fedloom.config import Config
     from fedloom.config.trees import validate
     from fedloom.runs.folder import RunFolder
@@ -108,7 +108,7 @@ def _fetch(chosen: Config | None, resume: Path | None) -> None:
     if chosen is None:
         assert resume is not None
         chosen = validate(Config, RunFolder.open(resume).config)
-    bring(chosen)
+    fetch_missing(chosen)
 
 
 def resumed(folder: Path, given: dict[str, Any]) -> Config | None:

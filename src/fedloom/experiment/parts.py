@@ -183,7 +183,7 @@ def check_weights(config: Config, method: Method, settings: Any) -> None:
     if lacking:
         raise BadInput(
             f"{len(lacking)} of the weights that the configuration names are not on this machine; "
-            f"`fedloom fetch {' '.join(lacking)}` brings them, as `fedloom run --fetch` does"
+            f"`fedloom fetch {' '.join(lacking)}` downloads them, as `fedloom run --fetch` does"
         )
 
 

@@ -13,7 +13,8 @@ from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.planning.load import Load, measured
 from fedloom.planning.scene import SceneSizes
-from fedloom.weights.shapes import Shape, shape_of
+from fedloom.weights.catalogue import Shape
+from fedloom.weights.shapes import shape_of
 
 _PICTURES = ("vit", "beit", "resnet", "audio-resnet")
 _OWN = ("gru", "frozen-mobilenet")  # their file alone says how large they are: it is read

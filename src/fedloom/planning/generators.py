@@ -27,7 +27,8 @@ from fedloom.planning.server import (
     with_bridge,
     zeros,
 )
-from fedloom.weights.shapes import GLIDE, LATENT, PIXEL, Shape, shape_of
+from fedloom.weights.catalogue import Shape
+from fedloom.weights.shapes import GLIDE, LATENT, PIXEL, shape_of
 
 _GLIDE_STEPS, _FAST27 = 100, 27  # as the release samples, where nothing else is said
 

@@ -1,6 +1,6 @@
-"""Bringing one set of weights into its folder: ordered, loaded, verified, made where need be, sealed last.
+"""Getting one set of weights into its folder: listed, downloaded, verified, converted where need be, locked last.
 
-Stopped at any moment, the next call goes on: whole files are kept, a part of a file is filled up.
+Stopped at any moment, the next call continues: whole files are kept, a part of a file is completed.
 """
 
 from __future__ import annotations
@@ -14,15 +14,24 @@ from pathlib import Path
 from fedloom.errors import FedloomError
 from fedloom.runs.disk import explained, locked
 from fedloom.weights.catalogue import Source
-from fedloom.weights.lock import facts_of, seal
-from fedloom.weights.made import MAKERS
-from fedloom.weights.order import Order, Piece
+from fedloom.weights.hub import NO_ROOM, download
+from fedloom.weights.lock import facts_of, write_lock
+from fedloom.weights.order import Order, RemoteFile
 from fedloom.weights.place import PART, State, state_of
-from fedloom.weights.web import ROOM, load
 
-PUBLISHED = "published"  # where files lie that the folder is made from
-_MAKING = ".making"
-Observer = Callable[[str, int, int | None], None]
+PUBLISHED = "published"  # where files lie that the folder is converted from
+_CONVERTING = ".making"
+Announce = Callable[[str, int | None], None]
+
+
+def convert_glide(published: Path, out: Path) -> None:
+    """GLIDE's two checkpoints and its vocabulary, as a folder that the server's generator is loaded from."""
+    from fedloom.models.generators.glide.convert import convert
+
+    convert(published / "base.pt", published / "upsample.pt", published / "vocab.bpe.gz", out)
+
+
+CONVERTERS: dict[str, Callable[[Path, Path], None]] = {"glide": convert_glide}
 
 
 @dataclass(frozen=True)
@@ -43,8 +52,8 @@ class Target:
         return self.state in ("ready", "by hand")
 
     @property
-    def loading(self) -> Path:
-        """Where the files are loaded to."""
+    def downloads(self) -> Path:
+        """Where the files are downloaded to."""
         return self.folder / PUBLISHED if self.source.made_by else self.folder
 
 
@@ -54,23 +63,28 @@ def target_of(source: Source, root: Path) -> Target:
 
 
 def remaining(target: Target, order: Order) -> int | None:
-    """Bytes that are still to be loaded, by sizes alone; None where no size of a missing file is known."""
+    """Bytes that are still to be downloaded, by sizes alone; None where a missing file's size is not known."""
     total = 0
-    for piece in order.pieces:
-        file = target.loading / piece.path
-        part = file.with_name(file.name + PART)
-        if file.is_file() and piece.bytes in (None, file.stat().st_size):
+    for remote in order.files:
+        file = target.downloads / remote.path
+        if file.is_file() and remote.bytes in (None, file.stat().st_size):
             continue
-        if piece.bytes is None:
+        if remote.bytes is None:
             return None
-        total += max(0, piece.bytes - (part.stat().st_size if part.is_file() else 0))
+        part = part_of(file)
+        total += max(0, remote.bytes - (part.stat().st_size if part.is_file() else 0))
     return total
 
 
-def need(target: Target, order: Order) -> int | None:
+def part_of(file: Path) -> Path:
+    """Where a file lies as long as it is not whole."""
+    return file.with_name(file.name + PART)
+
+
+def needed_bytes(target: Target, order: Order) -> int | None:
     """About how many bytes of disk are still needed; None where that is not known."""
     left = remaining(target, order)
-    if left is None:  # a size is not told: the catalogue's sum is the best guess
+    if left is None:  # a size is not listed: the catalogue's sum is the best guess
         left = target.source.bytes
     return None if left is None else left + target.source.made_bytes
 
@@ -81,7 +95,7 @@ def check_room(root: Path, wanted: int) -> None:
 
     free = free_bytes(root)
     if wanted > free:
-        raise FedloomError(f"{root}: {byte_text(wanted)} are needed, {byte_text(free)} are free. {ROOM}")
+        raise FedloomError(f"{root}: {byte_text(wanted)} are needed, {byte_text(free)} are free. {NO_ROOM}")
 
 
 def free_bytes(root: Path) -> int:
@@ -90,12 +104,15 @@ def free_bytes(root: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def fetch(target: Target, order: Order, observe: Observer = lambda path, done, size: None) -> None:
-    """Fill and seal the folder; nothing where it is whole. Two calls at once: the second waits, then finds it done.
+def fetch(target: Target, order: Order, announce: Announce = lambda path, size: None) -> None:
+    """Fill and lock the folder; nothing where it is whole. Of two calls at once the second waits, then finds it done.
+
+    Args:
+        announce: takes the path and size (bytes, where known) of each file before it is downloaded.
 
     Raises:
-        NoConnection: the server cannot be reached, or the transfer keeps breaking. What is there is kept.
-        FedloomError: the disk is full, or a file is not what it should be, loaded anew once.
+        NoConnection: the server cannot be reached, or the download keeps breaking. What is there is kept.
+        FedloomError: the disk is full, or a file is not what it should be, downloaded twice.
     """
     with explained("write", target.folder), ExitStack() as stack:
         target.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -103,50 +120,50 @@ def fetch(target: Target, order: Order, observe: Observer = lambda path, done, s
         if target.here:
             return
         order.write(target.folder)
-        for piece in order.pieces:
-            _bring(piece, target.loading / piece.path, observe)
-        loaded = facts_of(target.loading, (piece.path for piece in order.pieces))
+        for remote in order.files:
+            announce(remote.path, remote.bytes)
+            _get(remote, target.downloads / remote.path, f"{target.source.name}/{remote.path}")
+        found = facts_of(target.downloads, (remote.path for remote in order.files))
         if target.source.made_by is None:
-            seal(target.folder, target.source, order, loaded, {})
+            write_lock(target.folder, target.source, order, found, {})
             return
-        made = _make(target)
-        seal(target.folder, target.source, order, facts_of(target.folder, made), loaded)
-        shutil.rmtree(target.loading, ignore_errors=True)
+        made = _convert(target, target.source.made_by)
+        write_lock(target.folder, target.source, order, facts_of(target.folder, made), found)
+        shutil.rmtree(target.downloads, ignore_errors=True)
 
 
-def _bring(piece: Piece, file: Path, observe: Observer) -> None:
-    """The file, loaded and verified unless it lies there; one that is wrong is loaded anew, once."""
-    part = file.with_name(file.name + PART)
-    if piece.fault(file) is None:
+def _get(remote: RemoteFile, file: Path, label: str) -> None:
+    """The file, downloaded and verified unless it lies there; one that is wrong is downloaded again, once."""
+    part = part_of(file)
+    if remote.fault(file) is None:
         part.unlink(missing_ok=True)  # of before somebody placed the file
-        observe(piece.path, file.stat().st_size, piece.bytes)
         return
-    for again in (True, False):
-        load(piece.url, part, piece.bytes, lambda count: observe(piece.path, count, piece.bytes))
-        fault = piece.fault(part)
+    for last in (False, True):
+        download(remote.url, part, remote.bytes, label)
+        fault = remote.fault(part)
         if fault is None:
             break
         part.unlink()
-        if not again:
-            raise FedloomError(f"{piece.url}: what came {fault}. Nothing of it was kept")
+        if last:
+            raise FedloomError(f"{remote.url}: what came {fault}. Nothing of it was kept")
     with explained("write", file):
         part.replace(file)
 
 
-def _make(target: Target) -> list[str]:
-    """Make the folder's content from what was loaded; the paths of what was made."""
-    making = target.folder / _MAKING
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir()
+def _convert(target: Target, converter: str) -> list[str]:
+    """Convert what was downloaded to the folder's content; the paths of what was written."""
+    out = target.folder / _CONVERTING
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
     try:
-        MAKERS[str(target.source.made_by)](target.loading, making)
-        paths = [p.relative_to(making).as_posix() for p in sorted(making.rglob("*")) if p.is_file()]
-        for entry in sorted(making.iterdir()):
+        CONVERTERS[converter](target.downloads, out)
+        paths = [p.relative_to(out).as_posix() for p in sorted(out.rglob("*")) if p.is_file()]
+        for entry in sorted(out.iterdir()):
             there = target.folder / entry.name
             if there.is_dir():
                 shutil.rmtree(there)
             entry.replace(there)
     finally:
         with suppress(OSError):
-            shutil.rmtree(making)
+            shutil.rmtree(out)
     return paths

@@ -9,7 +9,7 @@ from typing import Any
 from fedloom.errors import FedloomError
 from fedloom.runs.disk import json_text, read_object, write_atomic
 from fedloom.weights.catalogue import Source
-from fedloom.weights.order import Order, Piece, digest
+from fedloom.weights.order import Order, RemoteFile, digest
 from fedloom.weights.place import LOCK, MARK, state_of
 
 
@@ -18,14 +18,16 @@ def facts_of(root: Path, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
     return {path: {"bytes": (root / path).stat().st_size, "sha256": digest(root / path)} for path in sorted(paths)}
 
 
-def seal(folder: Path, source: Source, order: Order, files: Mapping[str, Any], made_from: Mapping[str, Any]) -> None:
+def write_lock(
+    folder: Path, source: Source, order: Order, files: Mapping[str, Any], made_from: Mapping[str, Any]
+) -> None:
     """Write the lock, then take the mark away."""
     content = {
         "format": 1,
         "name": source.name,
         "revision": order.revision,
         "licence": source.licence,
-        "from": {piece.path: piece.url for piece in order.pieces},
+        "from": {file.path: file.url for file in order.files},
         "files": dict(files),
     }
     if made_from:
@@ -46,30 +48,30 @@ def revision_of(folder: Path) -> str | None:
 def faults(source: Source, folder: Path) -> list[str]:
     """What is wrong with a folder of weights, a line each; [] where it is as its lock, or the catalogue, says.
 
-    A folder placed by hand has no lock: it is held against what the catalogue knows of its files.
+    A folder placed by hand has no lock: it is compared with what the catalogue knows of its files.
     """
     state = state_of(source.name, folder)
     if state in ("missing", "unfinished"):
         return [f"is {state}"]
     if state == "ready":
         return _against_lock(source, folder)
-    known = () if source.made_by else source.files  # what was published lies in no folder that was made from it
-    return _faulty(folder, (Piece(f.path, "", f.bytes, f.sha256) for f in known if f.sha256))
+    known = () if source.made_by else source.files  # a converted folder holds none of what was published
+    return _faulty(folder, (RemoteFile(f.path, "", f.bytes, f.sha256) for f in known if f.sha256))
 
 
 def _against_lock(source: Source, folder: Path) -> list[str]:
     try:
         content = read_object(folder / LOCK)
-        pieces = [Piece(path, "", file["bytes"], file["sha256"]) for path, file in content["files"].items()]
+        files = [RemoteFile(path, "", file["bytes"], file["sha256"]) for path, file in content["files"].items()]
         revision = content["revision"]
     except (FedloomError, KeyError, TypeError, AttributeError):
         return [f"its {LOCK} is damaged"]
-    found = _faulty(folder, pieces)
+    found = _faulty(folder, files)
     if source.pinned and revision != source.revision:
         found.insert(0, f"is revision {revision}, the catalogue's is {source.revision}")
     return found
 
 
-def _faulty(folder: Path, pieces: Iterable[Piece]) -> list[str]:
-    found = ((piece.path, piece.fault(folder / piece.path)) for piece in pieces)
+def _faulty(folder: Path, files: Iterable[RemoteFile]) -> list[str]:
+    found = ((file.path, file.fault(folder / file.path)) for file in files)
     return [f"{path} {fault}" for path, fault in found if fault]

@@ -1,39 +1,33 @@
-"""What is to be fetched: the files of a source with address, size and digest, as its server lists them now.
+"""What is to be downloaded: the files of a source with address, size and digest, as its server lists them now.
 
-An order is written into the folder before the first file, so that a later call goes on with the same revision, and can
-finish without asking again.
+An order is written into the folder before the first file, so that a later call continues with the same revision, and
+can finish without asking again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote
 
 from fedloom.errors import BadInput, FedloomError
 from fedloom.runs.disk import explained, json_text, read_object, write_atomic
 from fedloom.weights.catalogue import File, Source
+from fedloom.weights.hub import NoConnection, file_url, list_files
 from fedloom.weights.place import MARK, is_hub_name, offline
-from fedloom.weights.web import NoConnection, hub, read_json
 
 _SMALL = (".json", ".txt", ".model")
 _SAFE = re.compile(r"(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors")
 _PICKLED = re.compile(r"(diffusion_)?pytorch_model(-\d+-of-\d+)?\.bin")
-_UNUSED = (
-    "safety_checker",
-    "feature_extractor",
-    "image_encoder",
-)  # what the server's generator is loaded without
-_BLOCK = 1 << 22
+_UNUSED = ("safety_checker", "feature_extractor", "image_encoder")  # the server's generator is loaded without them
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A file to be had. bytes, sha256 and blob (git's name of a small file) are None where nobody says them."""
+class RemoteFile:
+    """A file to be downloaded. bytes, sha256 and blob (git's digest of a small file) are None where not known."""
 
     path: str
     url: str
@@ -42,7 +36,7 @@ class Piece:
     blob: str | None = None
 
     def fault(self, file: Path) -> str | None:
-        """What is wrong with `file` as this piece, in a few words, or None."""
+        """What is wrong with `file` as this one, in a few words, or None."""
         if not file.is_file():
             return "is missing"
         size = file.stat().st_size
@@ -61,22 +55,21 @@ class Order:
 
     name: str
     revision: str
-    pieces: tuple[Piece, ...]
+    files: tuple[RemoteFile, ...]
 
     def write(self, folder: Path) -> None:
         """Mark the folder as unfinished, with this order as what is to come."""
         with explained("make", folder):
             folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / MARK, json_text(asdict(self)))
+        content = {"name": self.name, "revision": self.revision, "pieces": [asdict(file) for file in self.files]}
+        write_atomic(folder / MARK, json_text(content))
 
 
 def digest(file: Path, kind: str = "sha256", begin: bytes = b"") -> str:
     """Hex digest of `begin` and the file's content."""
-    running = hashlib.new(kind, begin, usedforsecurity=kind == "sha256")
     with explained("read", file), file.open("rb") as handle:
-        while block := handle.read(_BLOCK):
-            running.update(block)
-    return running.hexdigest()
+        start = hashlib.new(kind, begin, usedforsecurity=kind == "sha256")
+        return hashlib.file_digest(handle, lambda: start).hexdigest()
 
 
 def order_of(source: Source, folder: Path) -> Order:
@@ -87,50 +80,40 @@ def order_of(source: Source, folder: Path) -> Order:
         FedloomError: the hub has no such repository, lacks a file, or contradicts the catalogue.
     """
     if source.kind == "files":
-        pieces = tuple(Piece(f.path, str(f.url), f.bytes, f.sha256) for f in source.files)
-        return Order(source.name, source.revision, pieces)
-    begun = written(folder)
+        files = tuple(RemoteFile(f.path, str(f.url), f.bytes, f.sha256) for f in source.files)
+        return Order(source.name, source.revision, files)
+    begun = written_order(folder)
     if begun is not None and (not source.pinned or begun.revision == source.revision):
         return begun
-    return _from_hub(source)
+    return _order_from_hub(source)
 
 
-def written(folder: Path) -> Order | None:
+def written_order(folder: Path) -> Order | None:
     """The order of the unfinished fetch in `folder`; None where there is none that can be read."""
     try:
         value = read_object(folder / MARK)
-        return Order(value["name"], value["revision"], tuple(Piece(**piece) for piece in value["pieces"]))
+        return Order(value["name"], value["revision"], tuple(RemoteFile(**file) for file in value["pieces"]))
     except (FedloomError, KeyError, TypeError):
         return None
 
 
-def _from_hub(source: Source) -> Order:
+def _order_from_hub(source: Source) -> Order:
     if offline():
         raise NoConnection("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set: the hub may not be asked")
     if not is_hub_name(source.name):
         raise BadInput(f"weights {source.name!r}: no hub name, allowed: OWNER/NAME")
-    told = read_json(f"{hub()}/api/models/{source.name}/revision/{source.revision}?blobs=true")
-    try:
-        listing = {row["rfilename"]: row for row in told["siblings"]}
-        revision = str(told["sha"])
-    except (KeyError, TypeError):
-        raise FedloomError(f"{source.name}: {hub()} answered with no list of files") from None
-    chosen = _catalogued(source, listing) if source.files else [File(path) for path in _usual(listing)]
-    if not chosen:
-        raise FedloomError(f"{source.name}: holds no weights that can be loaded here ({len(listing)} files)")
-    return Order(source.name, revision, tuple(_piece(source, file, listing, revision) for file in chosen))
-
-
-def _catalogued(source: Source, listing: Mapping[str, Any]) -> list[File]:
-    """The catalogue's files, all of which the hub must list."""
+    revision, listing = list_files(source.name, source.revision)
     for file in source.files:
         if file.path not in listing:
             raise FedloomError(f"{source.name} at {source.revision}: the hub lists no {file.path}")
-    return list(source.files)
+    chosen = source.files or [File(path) for path in _usual_files(listing)]
+    if not chosen:
+        raise FedloomError(f"{source.name}: holds no weights that can be loaded here ({len(listing)} files)")
+    return Order(source.name, revision, tuple(_remote_file(source, file, listing, revision) for file in chosen))
 
 
-def _usual(paths: Iterable[str]) -> list[str]:
-    """Of a repository that is not catalogued: small files, and one kind of weights a folder; nothing hidden."""
+def _usual_files(paths: Iterable[str]) -> list[str]:
+    """Of a repository that is not catalogued: small files, and one format of weights a folder; nothing hidden."""
     all_paths = [p for p in paths if _inside(p)]
     pipeline = "model_index.json" in all_paths
     chosen = []
@@ -147,22 +130,21 @@ def _usual(paths: Iterable[str]) -> list[str]:
 
 
 def _inside(path: str) -> bool:
-    parts: Sequence[str] = PurePosixPath(path).parts
+    parts = PurePosixPath(path).parts
     return len(parts) in (1, 2) and not any(part.startswith((".", "/")) or "\\" in part for part in parts)
 
 
-def _piece(source: Source, file: File, listing: Mapping[str, Any], revision: str) -> Piece:
-    """The file with what the hub says of it; what the catalogue knows must agree."""
-    row = listing[file.path]
-    large = row.get("lfs") or {}
-    size, sha256 = large.get("size", row.get("size")), large.get("sha256")
-    for said, known in ((size, file.bytes), (sha256, file.sha256)):
-        if said is not None and known is not None and said != known:
-            raise FedloomError(f"{source.name}/{file.path}: the hub says {said}, fedloom's catalogue {known}")
-    return Piece(
+def _remote_file(source: Source, file: File, listing: Mapping[str, Any], revision: str) -> RemoteFile:
+    """The file with what the hub states of it; what the catalogue knows must agree."""
+    listed = listing[file.path]
+    size, sha256 = (listed.lfs.size, listed.lfs.sha256) if listed.lfs else (listed.size, None)
+    for stated, known in ((size, file.bytes), (sha256, file.sha256)):
+        if stated is not None and known is not None and stated != known:
+            raise FedloomError(f"{source.name}/{file.path}: the hub says {stated}, fedloom's catalogue {known}")
+    return RemoteFile(
         file.path,
-        f"{hub()}/{source.name}/resolve/{revision}/{quote(file.path)}",
+        file_url(source.name, revision, file.path),
         size if size is not None else file.bytes,
         sha256 or file.sha256,
-        None if large else row.get("blobId"),
+        None if listed.lfs else listed.blob_id,
     )

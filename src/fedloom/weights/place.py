@@ -1,8 +1,8 @@
 """Where weights lie: a folder that the user names, one that was fetched or placed by hand, or the hub's own cache.
 
-A folder under `weights_root()` counts where it is whole: `fedloom fetch` seals it with a lock when all is there and
+A folder under `weights_root()` counts where it is whole: `fedloom fetch` writes a lock into it when all is there and
 verified, and marks it as unfinished until then. One that a person filled has neither lock nor mark: it counts where it
-holds weights and the file that says what they are, and is left alone from then on.
+holds weights and their configuration, and is left alone from then on.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from fedloom.weights.catalogue import source_of
 VARIABLE = "FEDLOOM_WEIGHTS"
 LOCK = "fedloom.lock.json"  # last of a fetch: what is there, with sizes and digests
 MARK = "fedloom.incomplete"  # first of a fetch: what is to come
-PART = ".incomplete"  # ending of a file of which a part is there; the hub's own library uses it too
-_TELLING = ("config.json", "model_index.json")
+PART = ".incomplete"  # suffix of a file of which a part is there; huggingface_hub uses it too
+_CONFIGS = ("config.json", "model_index.json")
 _WEIGHTS = (".safetensors", ".bin")
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 State = Literal["ready", "by hand", "unfinished", "missing"]
@@ -33,7 +33,7 @@ def weights_root() -> Path:
 
 
 def state_of(name: str, folder: Path) -> State:
-    """How the folder for `name` is: ready (sealed by a fetch), by hand (whole without one), unfinished or missing."""
+    """How the folder for `name` is: ready (locked by a fetch), by hand (whole without one), unfinished or missing."""
     if (folder / LOCK).is_file():
         return "ready"
     if not folder.is_dir() or not any(folder.iterdir()):
@@ -41,12 +41,11 @@ def state_of(name: str, folder: Path) -> State:
     if next(folder.rglob(f"*{PART}"), None) is not None:
         return "unfinished"
     source = source_of(name)
-    told = any((folder / file).is_file() for file in _TELLING) and any(
-        file.suffix in _WEIGHTS for file in folder.rglob("*")
-    )
-    alone = source.kind == "files" and source.made_by is None
-    whole = alone and all((folder / file.path).is_file() for file in source.files)
-    return "by hand" if told or whole else "unfinished"
+    configured = any((folder / file).is_file() for file in _CONFIGS)
+    whole = configured and any(file.suffix in _WEIGHTS for file in folder.rglob("*"))
+    if source.kind == "files" and source.made_by is None:
+        whole |= all((folder / file.path).is_file() for file in source.files)
+    return "by hand" if whole else "unfinished"
 
 
 def placed(name: str) -> str:
@@ -88,11 +87,11 @@ def found_here(name: str) -> Path | None:
 
 
 def need(what: str, name: str) -> None:
-    """Raises BadInput where `name` is that of weights, and they are not here: with the command that brings them."""
+    """Raises BadInput where `name` is that of weights, and they are not here: with the command that downloads them."""
     if "/" in name and not Path(name).is_absolute() and is_hub_name(name) and found_here(name) is None:
         raise BadInput(
             f"{what} {name!r}: no such folder, and no weights of that name on this machine; `fedloom fetch {name}` "
-            "brings them"
+            "downloads them"
         )
 
 
@@ -100,10 +99,10 @@ def hub_arguments(name: str) -> dict[str, Any]:
     """What `from_pretrained` needs besides `placed(name)`; nothing where that is a folder or file here.
 
     Returns:
-        `revision`, where the catalogue pins one; and that no hub is asked: what is missing a command of its own brings.
+        `revision`, where the catalogue pins one; and that no hub is asked: downloads are `fedloom fetch`'s alone.
     """
     if placed(name) != name or Path(name).exists():
         return {}
     source = source_of(name)
-    given: dict[str, Any] = {"revision": source.revision} if source.pinned else {}
-    return given | {"local_files_only": True}
+    pin: dict[str, Any] = {"revision": source.revision} if source.pinned else {}
+    return pin | {"local_files_only": True}

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from fedloom.errors import FedloomError
-from fedloom.weights.catalogue import SOURCES, File, Source
+from fedloom.weights.catalogue import File, Source, sources
+from fedloom.weights.fetch import CONVERTERS
 from fedloom.weights.lock import faults
-from fedloom.weights.made import MAKERS
 from fedloom.weights.place import LOCK, MARK
 from tiny_hub import bring, sha256
 
@@ -28,7 +28,7 @@ def join(published: Path, out: Path) -> None:
 
 
 def test_a_folder_is_made_from_what_was_published(hub, root, monkeypatch):
-    monkeypatch.setitem(MAKERS, "join", join)
+    monkeypatch.setitem(CONVERTERS, "join", join)
     source = made_source(hub)
     target = bring(root, source)
     assert sorted(p.name for p in target.folder.iterdir()) == sorted([LOCK, "model_index.json", "unet"])
@@ -44,11 +44,11 @@ def test_making_that_failed_loads_nothing_again(hub, root, monkeypatch):
         raise FedloomError("no")
 
     source = made_source(hub)
-    monkeypatch.setitem(MAKERS, "join", fail)
+    monkeypatch.setitem(CONVERTERS, "join", fail)
     with pytest.raises(FedloomError, match="no"):
         bring(root, source)
     assert (root / source.name / MARK).is_file()
-    monkeypatch.setitem(MAKERS, "join", join)
+    monkeypatch.setitem(CONVERTERS, "join", join)
     hub.stop()
     assert bring(root, source).state == "ready"
     assert sorted(p.name for p in (root / source.name).iterdir()) == sorted([LOCK, "model_index.json", "unet"])
@@ -57,6 +57,6 @@ def test_making_that_failed_loads_nothing_again(hub, root, monkeypatch):
 def test_glide_is_made_by_our_converter(monkeypatch, tmp_path):
     called = []
     monkeypatch.setattr("fedloom.models.generators.glide.convert.convert", lambda *files: called.append(files))
-    MAKERS["glide"](tmp_path, tmp_path / "out")
+    CONVERTERS["glide"](tmp_path, tmp_path / "out")
     assert called == [tuple(tmp_path / name for name in ("base.pt", "upsample.pt", "vocab.bpe.gz", "out"))]
-    assert {p.name for p in called[0][:3]} == {f.path for f in SOURCES["openai/glide"].files}
+    assert {p.name for p in called[0][:3]} == {f.path for f in sources()["openai/glide"].files}

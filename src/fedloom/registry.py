@@ -13,7 +13,7 @@ from functools import cache
 from importlib import import_module, metadata
 from typing import Any
 
-from fedloom.errors import BadInput, unknown
+from fedloom.errors import BadInput, listed, nearest, unknown
 from fedloom.references import absolute, is_reference, load_reference, reference_of
 
 
@@ -113,18 +113,21 @@ class Registry:
     def about(self, given: str) -> Any:
         """What is known of an item: of a built-in one what its list says, without importing it; else the item."""
         name = None if is_reference(given) else self._known(given)
-        return self.builtin()[name] if name is not None and name in self.builtin() else self.find(given)
+        entry = self.builtin().get(name or "")
+        return self.find(given) if entry is None or isinstance(entry, str) else entry
 
     def has(self, given: Any) -> bool:
         """Whether `given` is a known name or has the form of a reference."""
         return isinstance(given, str) and (is_reference(given) or self._known(given) is not None)
 
     def check_installed(self, given: str) -> str:
-        """`given`, if it is built in or installed: what a silo takes from a server. Raises ValueError otherwise."""
-        if self._known(given) not in {*self.builtin(), *_installed(self.group)}:
-            raise ValueError(
-                f"a silo takes a {self.kind} that is built in or installed there (entry points {self.group!r}) only; "
-                f"allowed: {', '.join([*self.builtin(), *_installed(self.group)])}"
+        """`given`, if it is built in or installed: all that a silo takes from a server. Raises BadInput otherwise."""
+        allowed = [*self.builtin(), *_installed(self.group)]
+        if self._known(given) not in allowed:
+            hint = nearest(given, allowed)
+            raise BadInput(
+                f"a silo takes no {self.kind} but those that are built in, or installed there as entry points of "
+                f"{self.group!r}.{hint} Allowed: {listed(allowed)}"
             )
         return given
 

@@ -46,6 +46,9 @@ def run(
         str | None, typer.Option(metavar="NAME", help="What carries the messages: local, flower.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the run in this folder.")] = None,
+    track: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Tracker to report rounds to. Can be repeated.")
+    ] = None,
     fetch: Annotated[
         bool, typer.Option("--fetch", help="First load weights that are not here, as `fedloom fetch` does.")
     ] = False,
@@ -94,7 +97,7 @@ def run(
         return tell(notes)
     if fetch:
         _fetch(chosen, resume)
-    finished = _carry_out(chosen, out, resume, overwrite, quiet, notes)
+    finished = _carry_out(chosen, out, resume, overwrite, quiet, notes, track or ())
     conclude(finished, json)
 
 
@@ -129,6 +132,7 @@ def _carry_out(
     overwrite: bool,
     quiet: bool,
     notes: Sequence[str] = (),
+    track: Sequence[str] = (),
 ) -> Run:
     from fedloom import api
     from fedloom.errors import BadInput, FedloomError
@@ -136,7 +140,9 @@ def _carry_out(
     with ExitStack() as stack:
         watch = watcher(stack, quiet)
         try:
-            return api.run(config, out=out, resume=resume, overwrite=overwrite, observer=watch, notes=notes)
+            return api.run(
+                config, out=out, resume=resume, overwrite=overwrite, observer=watch, track=track, notes=notes
+            )
         except KeyboardInterrupt:
             stack.close()
             raise Interrupted(f"interrupted. {_how_to_go_on(watch, resume)}") from None

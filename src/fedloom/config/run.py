@@ -18,8 +18,8 @@ from fedloom.config.models import (
 )
 from fedloom.config.server import ServerSettings
 from fedloom.data.tasks import SINGLE_MODALITY
-from fedloom.errors import nearest
-from fedloom.registry import ENGINES, METHODS
+from fedloom.errors import BadInput, nearest
+from fedloom.registry import ENGINES, METHODS, METRICS
 
 
 class EvaluationSettings(Frozen):
@@ -48,6 +48,16 @@ class EvaluationSettings(Frozen):
         ge=0,
         description="pictures of generic captions, to see what the generator forgets; 0: none, else >= 2",
     )
+    metrics: tuple[str, ...] = Field(
+        (),
+        exclude_if=lambda names: not names,
+        description="metrics of your own, by name or as package.module:NAME",
+    )
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(METRICS.canonical, given))
 
 
 class EngineSettings(Frozen):
@@ -125,6 +135,15 @@ class Config(Frozen):
                 f"checkpoints.every = {self.checkpoints.every}: silos go back a few rounds only, allowed with "
                 "engine.name = flower: 1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _installed(self) -> Config:
+        if self.engine.name == "flower" and self.engine.mode == "deployment":
+            try:
+                METHODS.check_installed(self.method)
+            except BadInput as error:
+                raise ValueError(f"method = {self.method!r}: {error}") from None
         return self
 
     @model_validator(mode="after")

@@ -104,9 +104,8 @@ def carry_out(
 
 def not_finite(row: Mapping[str, Any]) -> list[str]:
     """The scores and losses of a row that are NaN or infinite: the file holds null in their place."""
-    named = {k: v for k, v in row.items() if k in SCORED} | {
-        f"loss of {k}": v for k, v in (row.get("losses") or {}).items()
-    }
+    named = {k: v for k, v in row.items() if k in SCORED} | (row.get("metrics") or {})
+    named |= {f"loss of {k}": v for k, v in (row.get("losses") or {}).items()}
     return [k for k, v in named.items() if isinstance(v, float) and not math.isfinite(v)]
 
 
@@ -229,6 +228,8 @@ class _Experiment:
             row |= scores | scorer.forgetting()
             scorer.server(server.embed, row)
             scorer.shared(server.shared_model(), row)
+            if scorer.metrics:
+                row["metrics"] = scorer.added(t, row["per_client"], images)
             if images is not None:
                 self._grid(images, t)
         else:

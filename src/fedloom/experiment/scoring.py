@@ -7,7 +7,8 @@ computed in fp32, a batch of pictures at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from fedloom.config import Config
 from fedloom.data.containers import FederatedDataset, ImageSet
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.data.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask, Modality
+from fedloom.errors import FedloomError
 from fedloom.experiment.parts import own_data
 from fedloom.experiment.pretraining import Assets
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty
 from fedloom.methods.retrieval_context import figures, scored
+from fedloom.metrics.base import Evaluation, Metric
 from fedloom.metrics.clip_score import clip_score
 from fedloom.metrics.frechet import frechet_distance, moments
 from fedloom.metrics.inception import inception_score
@@ -36,6 +39,7 @@ from fedloom.models.evaluators.clip import Clip, load_clip
 from fedloom.models.evaluators.feature_extractor import FeatureExtractor
 from fedloom.models.evaluators.features import load_features
 from fedloom.models.evaluators.judge import load_judge
+from fedloom.registry import METRICS
 from fedloom.seeding import numpy_stream, torch_stream
 
 CLIP_TRIALS = 128  # real pictures that CLIP is tried on: enough to tell it from chance, cheap with a large one
@@ -57,6 +61,7 @@ class Scorer:
         self.clip_accuracy: tuple[float, int] | None = None  # on real test pictures, and on how many
         self.generic_features: Any = None
         self.joint: Any = None  # joint samples of training and test part, as a site stores them
+        self.metrics: list[Metric] = [METRICS.find(name) for name in config.evaluation.metrics]
         if assets.judge is not None:
             self._meet(assets.judge)
         if assets.clip is not None and synthesize is not None:
@@ -190,6 +195,28 @@ class Scorer:
             vectors = self.clip.embed_pictures(images)
             scores["clip_score"] = float(clip_score(vectors, self.prompt_vectors[torch.from_numpy(labels)]))
         return scores, images
+
+    def added(self, t: int, per_client: Mapping[str, float], images: NDArray[np.uint8] | None) -> dict[str, Any]:
+        """The metrics of `evaluation.metrics` in round t, by name; `images` are those that `generator` gave.
+
+        Raises:
+            FedloomError: one could not be computed; says why.
+        """
+        labels = np.repeat(np.arange(self.scene.classes), self.config.evaluation.prompts_per_class)
+        evaluation = Evaluation(t, per_client, self.config.clients.everyone())
+        if images is not None:
+            prompts = tuple(self.prompts[c] for c in labels)
+            evaluation = replace(
+                evaluation, images=images, prompts=prompts, labels=labels, class_names=self.scene.class_names
+            )
+        found = {}
+        for metric in self.metrics:
+            try:
+                found[metric.name] = metric.value(evaluation)
+            except Exception as error:
+                said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                raise FedloomError(f"metric {metric.name!r} failed in round {t}: {said}") from error
+        return found
 
     def forgetting(self) -> dict[str, float | None]:
         """CLIP score, FID and IS on captions of the generic part: how much of what it knew a tuned generator keeps.

@@ -18,6 +18,7 @@ from fedloom.errors import BadInput
 from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.server_models import server_settings
 from fedloom.experiment.silo_data import class_positions
+from fedloom.registry import METHODS
 
 if TYPE_CHECKING:
     from fedloom.methods.base import Method
@@ -78,6 +79,11 @@ class Offer(Frozen):
         default_factory=dict, description="the server's models, where a method sends them to clients"
     )
     joint: JointOffer | None = Field(None, description="what joint clients share; None: the run has none")
+
+    @field_validator("method")
+    @classmethod
+    def _installed(cls, value: str) -> str:
+        return METHODS.check_installed(value)
 
     @field_validator("server")
     @classmethod

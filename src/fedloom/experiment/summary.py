@@ -8,7 +8,7 @@ from typing import Any
 
 from fedloom import __version__
 from fedloom.config import Config
-from fedloom.registry import METHODS
+from fedloom.registry import METHODS, METRICS
 from fedloom.reporting.health import warnings_of
 from fedloom.reporting.scores import SCORES, STREAMS, client_score
 from fedloom.runs.disk import plain
@@ -54,6 +54,7 @@ def summarise(
         "clients": clients,
         **scores,
         **({"retrieval": last["retrieval"]} if last.get("retrieval") else {}),
+        **({"metrics": _added(config, first, last)} if config.evaluation.metrics else {}),
         "labels": last["labels"],
         "bytes_up": sum(row["bytes_up"] for row in rows),
         "bytes_down": sum(row["bytes_down"] for row in rows),
@@ -66,6 +67,13 @@ def summarise(
     }
     warnings = warnings_of(config.model_dump(mode="json"), plain(rows), plain(found))  # as the files hold them
     return {**found, "warnings": [warning.tree() for warning in warnings]}
+
+
+def _added(config: Config, first: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of `evaluation.metrics` by name: before and after, and how they are shown."""
+    ends = {"before": first.get("metrics") or {}, "after": last.get("metrics") or {}}
+    metrics = [METRICS.find(name) for name in config.evaluation.metrics]
+    return {m.name: {**{end: values.get(m.name) for end, values in ends.items()}, **m.display()} for m in metrics}
 
 
 def device_peaks() -> dict[str, int]:

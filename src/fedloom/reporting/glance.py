@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fedloom.errors import FedloomError
 from fedloom.reporting.markup import TRUST, Markup, esc, figure, join, picture_file, table
-from fedloom.reporting.scores import TOLD, before_after
+from fedloom.reporting.scores import before_after, told
 
 if TYPE_CHECKING:
     from fedloom.runs.load import Run
@@ -40,7 +40,7 @@ def _state(run: Run) -> str:
 def _scores(run: Run) -> list[tuple[str, str, str, str]]:
     """Name, before, after and change of each score that there is."""
     found = []
-    for score in TOLD:
+    for score in told(run.summary):
         before, after = before_after(score, run.summary, run.rounds)
         if before is not None or after is not None:
             change = score.say_change(before, after)

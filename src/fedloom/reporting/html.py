@@ -10,7 +10,7 @@ from fedloom.errors import BadInput
 from fedloom.reporting.accounts import phases
 from fedloom.reporting.markup import Markup, drawn, esc, join, page, section, table
 from fedloom.reporting.pictures import compare_curves
-from fedloom.reporting.scores import TOLD, Score, before_after, byte_text, number, second_text, series
+from fedloom.reporting.scores import TOLD, Score, before_after, byte_text, number, second_text, series, told
 from fedloom.reporting.sections import change, rounds_done, run_name, whole_run
 from fedloom.runs import Run, load_run
 from fedloom.runs.disk import explained, write_atomic
@@ -63,7 +63,8 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 def _comparison(runs: Sequence[Run]) -> Markup:
     names = _labels(runs)
-    shown = [s for s in TOLD if any(before_after(s, r.summary, r.rounds)[1] is not None for r in runs)]
+    every = dict.fromkeys(score for run in runs for score in told(run.summary))
+    shown = [s for s in every if any(before_after(s, r.summary, r.rounds)[1] is not None for r in runs)]
     plot = ""
     if any(series(run.rounds, score.key)[0] for run in runs for score in TOLD):
         lines = {name: run.rounds for name, run in zip(names, runs)}

@@ -26,6 +26,12 @@ class Score:
     lower_is_better: bool = False
     summed: bool = False
     what: str = ""
+    group: str = ""  # the mapping of summary and rows that has the key; "": these themselves
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The keys that lead to it in `summary.json` and in a row of `metrics.jsonl`."""
+        return (self.group, self.key) if self.group else (self.key,)
 
     @property
     def scale(self) -> float:
@@ -143,6 +149,21 @@ STREAMS = ("joint_accuracy", "server_accuracy", "server_spread", *KIND_SCORES)  
 TOLD = tuple(score for score in SCORES if score.key not in DETAILS)
 
 
+def told(summary: Row) -> tuple[Score, ...]:
+    """The scores that are told of a run: fedloom's, and the metrics that were added to it."""
+    added = summary.get("metrics")
+    if not isinstance(added, Mapping):
+        return TOLD
+    return *TOLD, *(_added(name, spec) for name, spec in added.items() if isinstance(spec, Mapping))
+
+
+def _added(name: str, spec: Row) -> Score:
+    unit, lower = str(spec.get("unit") or ""), spec.get("higher_is_better") is False
+    title = str(spec.get("title") or name) + (f", {unit}" if unit not in ("", "%") else "")
+    note = str(spec.get("note") or ("lower is better" if lower else "higher is better"))
+    return Score(name, title, note, unit == "%", lower, group="metrics")
+
+
 def wanted(there: Iterable[str]) -> tuple[str, ...]:
     """The scores that are said to be missing where they are, of a run that has those of `there`."""
     return () if frozenset(STREAMS).intersection(there) else USUAL
@@ -165,10 +186,12 @@ def number(value: Any) -> float | None:
 
 def before_after(score: Score, summary: Row, rounds: Sequence[Row]) -> tuple[float | None, float | None]:
     """A score before the first round and after the last: from the summary, else from the rounds."""
-    entry = summary.get(score.key)
+    entry: Any = summary
+    for key in score.path:
+        entry = entry.get(key) if isinstance(entry, Mapping) else None
     if isinstance(entry, Mapping):
         return number(entry.get("before")), number(entry.get("after"))
-    values = [v for row in rounds if (v := number(row.get(score.key))) is not None]
+    values = series(rounds, *score.path)[1]
     return (values[0], values[-1]) if values else (None, None)
 
 

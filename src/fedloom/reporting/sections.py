@@ -31,6 +31,7 @@ from fedloom.reporting.scores import (
     end_of,
     number,
     series,
+    told,
     wanted,
 )
 from fedloom.reporting.streams import streams
@@ -91,7 +92,7 @@ def head(run: Run) -> Markup:
     version = run.summary.get("version") or (run.environment.get("packages") or {}).get("fedloom")
     facts += [f"fedloom {version}"] if version else []
     facts += [f"started {run.environment['started']}"] if run.environment.get("started") else []
-    cards = {score: card for score in TOLD if (card := _card(run, score))}
+    cards = {score: card for score in told(run.summary) if (card := _card(run, score))}
     missed = wanted(score.key for score in cards)
     absent = [score.name for score in TOLD if score.key in missed and score not in cards]
     notes = [f"Not measured in this run: {', '.join(absent)}."] if absent else []
@@ -126,7 +127,7 @@ def _card(run: Run, score: Score) -> Markup:
         f'<div class="card"><div class="name">{esc(score.name)}</div>'
         f'<div class="after">{esc(score.say(after))}</div>'
         f'<div class="before">from {esc(score.say(before))}</div><div>{change(score, before, after)}</div>'
-        f'{sparkline(series(run.rounds, score.key)[1])}<div class="about">{esc(score.note)}</div></div>'
+        f'{sparkline(series(run.rounds, *score.path)[1])}<div class="about">{esc(score.note)}</div></div>'
     )
 
 

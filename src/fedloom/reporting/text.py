@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedloom.reporting.ledger import DIRECTIONS, flows
 from fedloom.reporting.markup import TRUST
-from fedloom.reporting.scores import TOLD, before_after, byte_text
+from fedloom.reporting.scores import before_after, byte_text, told
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,7 +35,7 @@ def summary_table(summary: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]
     table.add_column("score")
     for column in ("before", "after", "change"):
         table.add_column(column, justify="right")
-    for score in TOLD:
+    for score in told(summary):
         before, after = before_after(score, summary, rounds)
         if before is None and after is None:
             continue

@@ -13,7 +13,7 @@ from functools import cache
 from importlib import import_module, metadata
 from typing import Any
 
-from fedloom.errors import BadInput, listed, nearest, unknown
+from fedloom.errors import BadInput, listed, unknown
 from fedloom.references import absolute, is_reference, load_reference, reference_of
 
 
@@ -123,11 +123,12 @@ class Registry:
     def check_installed(self, given: str) -> str:
         """`given`, if it is built in or installed: all that a silo takes from a server. Raises BadInput otherwise."""
         allowed = [*self.builtin(), *_installed(self.group)]
-        if self._known(given) not in allowed:
-            hint = nearest(given, allowed)
+        if not self.has(given):
+            raise unknown(self.kind, given, allowed)
+        if is_reference(given) or self._known(given) not in allowed:
             raise BadInput(
                 f"a silo takes no {self.kind} but those that are built in, or installed there as entry points of "
-                f"{self.group!r}.{hint} Allowed: {listed(allowed)}"
+                f"{self.group!r}. Allowed: {listed(allowed)}"
             )
         return given
 

@@ -139,7 +139,7 @@ class Config(Frozen):
 
     @model_validator(mode="after")
     def _installed(self) -> Config:
-        if self.engine.name == "flower" and self.engine.mode == "deployment":
+        if self.engine.name == "flower" and self.engine.mode == "deployment" and METHODS.has(self.method):
             try:
                 METHODS.check_installed(self.method)
             except BadInput as error:

@@ -177,7 +177,7 @@ def test_a_bug_in_pretraining_keeps_its_traceback(cli, monkeypatch):
     monkeypatch.setattr("fedloom.experiment.pretraining.assets.build_side_by_side", build_side_by_side)
     monkeypatch.setenv("FEDLOOM_CACHE", str(Path("cache").resolve()))
     bug = "from fedloom.experiment.pretraining import processes as p; p._build = lambda *a: 1 / 0; p.work()"
-    monkeypatch.setattr("fedloom.experiment.pretraining.processes._CHILD", bug)
+    monkeypatch.setattr("fedloom.experiment.pretraining.processes._CHILD", ["-c", bug])
     with pytest.raises(RuntimeError, match=r"(?s)Traceback.*work.*ZeroDivisionError: division by zero"):
         cli(*QUICK, "--out", "here")
     assert not Path("here").exists()

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from fedloom.deployment import pki, supervisor
-from fedloom.deployment.processes import Child
 from fedloom.deployment.supervisor import SiloSupervisor
+from fedloom.processes.child import Child
 
 SERVER = "fed.example.org:9092"
 ID = "\x1b[92mINFO \x1b[0m:      SuperNode ID: 7221029442176745593"
@@ -39,6 +39,14 @@ for line in sys.stdin if sys.argv[1] == "-" else open(sys.argv[1]):
         sys.exit(int(rest))
 time.sleep(900)
 """
+
+
+def until(look: Callable[[], Any], seconds: float = 300.0) -> Any:
+    end = time.time() + seconds
+    while not (found := look()):
+        assert time.time() < end, "it did not come"
+        time.sleep(0.02)
+    return found
 
 
 class Silo:

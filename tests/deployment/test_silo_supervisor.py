@@ -11,9 +11,9 @@ import pytest
 from supervised_silo import SERVER, Silo, connect
 
 from fedloom.config.silo import SiloSettings
-from fedloom.deployment.processes import alive
 from fedloom.deployment.silo import silo_standing, supervise, worker_settings
 from fedloom.errors import BadInput
+from fedloom.processes.child import alive
 
 MODEL = {"arch": "bert", "hidden": 16, "layers": 1, "heads": 2, "width": 16}
 
@@ -52,7 +52,7 @@ def test_stopping_leaves_no_process_no_socket_and_no_token(up: Silo) -> None:
     pids = [child.pid for _, child, _ in up.started]
     assert all(map(alive, pids))
     up.supervisor.stop()
-    assert all("was killed by signal 9" not in child.fate() for _, child, _ in up.started)  # each was asked
+    assert all("was killed by signal 9" not in child.exit_reason() for _, child, _ in up.started)  # each was asked
     assert not any(map(alive, pids))
     assert not room.exists()
     assert not (up.root / "silo" / "token").exists()
@@ -132,7 +132,7 @@ def test_a_worker_that_has_run_for_a_while_is_started_again_at_once(up: Silo) ->
     up.supervisor.check()
     up.started[0][1].process.kill()
     up.check(lambda: up.said)
-    assert "was killed by signal 9 (no word); it is started again in 0.5 s" in up.said[0]
+    assert "was killed by signal 9 (Killed) (its log is empty); it is started again in 0.5 s" in up.said[0]
 
 
 def test_why_it_cannot_join_is_told_here_though_the_server_is_not_told(up: Silo) -> None:

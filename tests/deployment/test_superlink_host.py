@@ -217,7 +217,7 @@ def test_flowers_own_command_line_answers_in_a_child_that_is_closed(tmp_path: Pa
     (tmp_path / "config.toml").write_text(
         '[superlink]\ndefault = "x"\n[superlink.x]\naddress = "127.0.0.1:1"\ninsecure = true\n'
     )
-    cli = FlowerCli(engine_environment(tmp_path))
+    cli = FlowerCli(engine_environment(tmp_path), tmp_path / "log")
     children = []
     for _ in range(2):
         with pytest.raises(FedloomError, match=r"^flwr supernode list: .*unavailable") as error:
@@ -228,17 +228,17 @@ def test_flowers_own_command_line_answers_in_a_child_that_is_closed(tmp_path: Pa
     assert children[0] is children[1]
     cli.close()
     cli.close()
-    assert children[0].poll() is not None
+    assert not children[0].alive()
 
 
 def test_a_child_that_dies_is_told_and_another_one_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     real = subprocess.Popen
-    code = "import sys; sys.stdin.readline(); print('boom'); sys.exit(1)"
+    code = "import sys; sys.stdin.read(1); sys.stderr.write('boom'); sys.exit(1)"
     monkeypatch.setattr(subprocess, "Popen", lambda argv, **named: real([sys.executable, "-c", code], **named))
-    cli = FlowerCli(dict(os.environ))
+    cli = FlowerCli(dict(os.environ), tmp_path / "log")
     for _ in range(2):
         with pytest.raises(FedloomError, match="flwr run: boom"):
             cli.call("run")
         assert cli._child is not None
-        cli._child.wait(10)
+        cli._child.process.wait(10)
     cli.close()

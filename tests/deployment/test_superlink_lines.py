@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedloom.deployment import superlink_log
-from fedloom.deployment.superlink_log import Reader, reason
+from fedloom.deployment.superlink_log import Reader
 
 UNKNOWN = (
     "[/v1/fleet/activate-node][ApiError:2004] Attempted to register SuperNode with public key: b'ecdsa AAAA', "
@@ -111,25 +111,3 @@ def test_what_comes_with_every_try_is_said_once_in_half_a_minute(log: Log, monke
 def test_a_line_that_is_not_whole_yet_waits(log: Log) -> None:
     assert log.read("[Fleet.ActivateNode] Activated node", end="") == []
     assert log.read("_id=802") == ["silo clinic connected"]
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("", "no word"),
-        ("starting\n\n  up  \n", "up"),
-        ("Exit Code: 305\nTraceback\nbye\n", "Exit Code: 305"),
-        ("\x1b[91mERROR \x1b[0m: cannot   open x\nINFO: bye", "ERROR : cannot open x"),
-        (
-            "2026-11-21T10:14:37.898Z ERROR [uvicorn.error] [Errno 98] error while binding: address already in use\n"
-            "2026-11-21T10:14:37.898Z INFO [uvicorn.error] Application shutdown complete.",
-            "[Errno 98] error while binding: address already in use",
-        ),
-    ],
-)
-def test_what_a_log_ends_with(text: str, told: str) -> None:
-    assert reason(text) == told
-
-
-def test_a_long_last_word_is_cut() -> None:
-    assert len(reason("error " + "x" * 5000)) == 300

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from test_processes import until
+from supervised_silo import until
 
-from fedloom.deployment.processes import alive
+from fedloom.processes.child import alive
 
 # Stands for the SuperExec: has two commands run, each of which says what it is; then sleeps.
 EXEC = """

@@ -13,7 +13,7 @@ CHILD = """
 import os
 from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.pretraining import processes
-def build(config, kinds):
+def build(config, kinds, tell):
     {}
 processes._build = build
 processes.work()
@@ -22,7 +22,7 @@ processes.work()
 
 def build(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Two chains, each in a child that does `code` instead of building."""
-    monkeypatch.setattr("fedloom.experiment.pretraining.processes._CHILD", CHILD.format(code))
+    monkeypatch.setattr("fedloom.experiment.pretraining.processes._CHILD", ["-c", CHILD.format(code)])
     build_side_by_side(load_config(preset="smoke"), [["clip"], ["judge"]], Observer())
 
 
@@ -51,7 +51,7 @@ def test_one_of_two_fails(monkeypatch):
 
 
 def test_a_child_that_is_killed(monkeypatch):
-    with pytest.raises(FedloomError, match=r"pretraining failed: signal 9 \(Killed\) ended a process"):
+    with pytest.raises(FedloomError, match=r"pretraining failed: process \d+ was killed by signal 9 \(Killed\)"):
         build(monkeypatch, "os.kill(os.getpid(), 9)")
 
 
@@ -65,9 +65,10 @@ def test_children_that_succeed(monkeypatch):
         def at(self, done, note=""):
             told.append(done)
 
-    monkeypatch.setattr("fedloom.experiment.pretraining.processes._CHILD", CHILD.format("print(7)"))
+    monkeypatch.setattr("fedloom.experiment.pretraining.processes._CHILD", ["-c", CHILD.format("print(7); tell(7)")])
     config = load_config(preset="smoke")
     build_side_by_side(config, [["clip"], ["judge"]], Watch())
     total = config.server.clip.steps + config.evaluation.judge.steps
     assert told[0] == ("pretraining clip, judge", total)
     assert told[-1] == total
+    assert {7, 14} & set(told)

@@ -13,7 +13,7 @@ import yaml
 
 from fedloom.errors import BadInput, FedloomError
 from fedloom.runs import RunFolder, load_run, new_run_path
-from fedloom.runs.disk import append_line, plain, read_lines, read_object, write_atomic
+from fedloom.runs.disk import append_line, is_held, locked, plain, read_lines, read_object, write_atomic
 
 CONFIG = {
     "method": "fedmmkt",
@@ -254,3 +254,9 @@ def test_reading_runs_imports_nothing_heavy() -> None:
         "sys.exit(f'imported: {bad}' if bad else 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_lock_file_tells_whether_somebody_is_up(tmp_path: Path) -> None:
+    with locked(tmp_path / ".lock"):
+        assert is_held(tmp_path / ".lock")
+    assert not is_held(tmp_path / ".lock")

@@ -5,11 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,74 +12,28 @@ from typing import Any
 from fedloom.comparison.cells import Cell
 from fedloom.comparison.schedule import Schedule
 from fedloom.comparison.watch import Watch
-from fedloom.federation.frames import read_frame, write_frame
+from fedloom.processes.child import Frame, FramedChild, python_environment
 
 RUN = "fedloom.api:run"
-_CHILD = "from fedloom.comparison.worker import main; main()"
-_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _GLANCE = 0.25  # seconds between two looks at the clock
 
-Events = queue.SimpleQueue[tuple["Worker", dict[str, Any] | None]]
 
+class CellWorker(FramedChild):
+    """A worker process, and the cell that it is at."""
 
-class Worker:
-    """One child process, and a thread that puts what it says into `events` (None: it is no more)."""
+    what = "worker process"
 
-    def __init__(self, run: str, log: Any, events: Events) -> None:
-        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        # A plain child: the caller's script is not run again in it. A session of its own: Ctrl-C reaches the parent
-        # alone, and what the worker starts ends with it.
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _CHILD, run],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,
-            env={**os.environ, **dict.fromkeys(_LIMITS, "1"), "PYTHONPATH": path},
-        )
+    def __init__(self, run: str, log: Path, frames: queue.SimpleQueue[Frame]) -> None:
         self.cell: Cell | None = None
         self.last: Cell | None = None
-        self.started = 0.0
-        self.ready: dict[str, float] = {}
-        self._events = events
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        words = ["-m", "fedloom.comparison.worker", run]
+        super().__init__(words, frames, env=python_environment(1), log=log, own_group=True)
 
     def give(self, cell: Cell, folder: Path) -> None:
-        """Order a cell. A worker that is dead is told of by its reader."""
-        self.cell, self.started = cell, time.monotonic()
-        assert self.process.stdin is not None
-        order = {"folder": str(folder), "config": cell.config.model_dump(mode="json")}
+        """Orders a cell. That a worker is dead is known by the end of its frames."""
+        self.cell = cell
         with contextlib.suppress(OSError):
-            write_frame(self.process.stdin, order)
-
-    def end(self) -> None:
-        """End the process and all that it has started."""
-        with contextlib.suppress(OSError):  # the group may be gone
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self._reader.join(1.0)
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None and not self._reader.is_alive():
-                with contextlib.suppress(OSError):
-                    pipe.close()
-
-    def fate(self) -> str:
-        """How the process ended, in words."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(1.0)
-        code = self.process.poll()
-        how = "hung up" if code is None else f"ended with status {code}"
-        if code is not None and code < 0:
-            how = f"was killed by signal {-code} ({signal.strsignal(-code)})"
-        return f"worker process {self.process.pid} {how}"
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        with contextlib.suppress(OSError, ValueError):
-            while (frame := read_frame(self.process.stdout)) is not None:
-                self._events.put((self, frame[0]))
-        self._events.put((self, None))
+            self.send({"folder": str(folder), "config": cell.config.model_dump(mode="json")})
 
 
 class Pool:
@@ -102,18 +51,17 @@ class Pool:
     def __init__(self, schedule: Schedule, folder: Path, jobs: int, log: Path, watch: Watch, run: str = RUN) -> None:
         self.schedule, self.folder, self.jobs = schedule, folder, jobs
         self.watch, self.run = watch, run
-        self.events: Events = queue.SimpleQueue()
-        self.workers: list[Worker] = []
+        self.frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self.workers: list[CellWorker] = []
         self.starts: list[dict[str, float]] = []  # seconds that workers took before their first cell
-        self._log = log.open("ab")
+        self._log = log
 
     def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, *error: object) -> None:
         for worker in self.workers:
-            worker.end()
-        self._log.close()
+            worker.stop(0.0)
 
     def work(self, finish: Callable[[Cell, str | None], None]) -> None:
         """Do all cells.
@@ -124,7 +72,7 @@ class Pool:
         while not self.schedule.empty or any(w.cell for w in self.workers):
             self._deal()
             try:
-                worker, said = self.events.get(timeout=_GLANCE)
+                worker, said, *_ = self.frames.get(timeout=_GLANCE)
             except queue.Empty:
                 self.watch.tick()
                 continue
@@ -139,22 +87,22 @@ class Pool:
 
     def _deal(self) -> None:
         """Give work to whoever has none, starting workers while there is more to do."""
-        for worker in [w for w in self.workers if w.cell is None and w.process.poll() is None]:
+        for worker in [w for w in self.workers if w.cell is None and w.alive()]:
             if (cell := self._next(worker.last)) is None:
                 return
             self._give(worker, cell)
         while len(self.workers) < self.jobs and (cell := self._next(None)) is not None:
-            self.workers.append(Worker(self.run, self._log, self.events))
+            self.workers.append(CellWorker(self.run, self._log, self.frames))
             self._give(self.workers[-1], cell)
 
     def _next(self, last: Cell | None) -> Cell | None:
         return self.schedule.next(last, [w.cell for w in self.workers if w.cell is not None])
 
-    def _give(self, worker: Worker, cell: Cell) -> None:
+    def _give(self, worker: CellWorker, cell: Cell) -> None:
         self.watch.start(cell)
         worker.give(cell, self.folder / cell.folder)
 
-    def _end(self, worker: Worker, said: Mapping[str, Any], finish: Callable[[Cell, str | None], None]) -> None:
+    def _end(self, worker: CellWorker, said: Mapping[str, Any], finish: Callable[[Cell, str | None], None]) -> None:
         cell, worker.cell = worker.cell, None
         assert cell is not None
         worker.last = cell
@@ -164,13 +112,13 @@ class Pool:
         else:
             finish(cell, said.get("reason"))
 
-    def _bury(self, worker: Worker, finish: Callable[[Cell, str | None], None]) -> None:
+    def _bury(self, worker: CellWorker, finish: Callable[[Cell, str | None], None]) -> None:
         """A dead worker fails the cell that it was at; another takes its place when there is work."""
-        fate = worker.fate()
-        worker.end()
+        reason = worker.exit_reason()
+        worker.stop(0.0)
         self.workers.remove(worker)
         if worker.cell is not None:
-            finish(worker.cell, fate)
+            finish(worker.cell, reason)
 
 
 def usable_cores() -> int:

@@ -1,30 +1,25 @@
 """A worker of a comparison: a long-lived process that does one cell after another.
 
-It hears orders and answers in frames on the standard pipes. It leads a process group of its own, so that whatever
-ends it ends what it started too.
+It leads a process group of its own, so that whatever ends it ends what it started too.
 """
 
 from __future__ import annotations
 
 import gc
-import os
-import queue
 import shutil
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from fedloom.comparison.meter import Meter, cpu_seconds
 from fedloom.config import Config
 from fedloom.config.trees import validate
 from fedloom.errors import BadInput, FedloomError
-from fedloom.federation.frames import read_frame, write_frame
 from fedloom.federation.host import load_function, one_line
+from fedloom.processes.parent import Parent
 from fedloom.runs.disk import locked, read_lines, read_object
 from fedloom.runs.folder import RunFolder, read_config
 
@@ -99,50 +94,16 @@ def _clear_unless_sound(folder: Path, config: Config) -> bool:
         return True
 
 
-class _Desk:
-    """The pipes of this process, for frames alone."""
-
-    def __init__(self) -> None:
-        self.source, self.sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.dup2(2, 1)  # what a library prints goes to the log
-        os.close(nothing)
-        sys.stdout = sys.stderr
-        self.inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, args=(self.source,), daemon=True).start()
-
-    def _listen(self, source: BinaryIO) -> None:
-        try:
-            while (frame := read_frame(source)) is not None:
-                self.inbox.put(frame[0])
-        finally:
-            end_group()  # the parent has closed the pipe or is dead: nobody waits for this any more
-
-    def say(self, **header: Any) -> None:
-        try:
-            write_frame(self.sink, header)
-        except OSError:
-            end_group()
-
-
-def end_group() -> None:
-    """End this process and all that it has started."""
-    if os.getpgid(0) == os.getpid():
-        os.killpg(os.getpid(), signal.SIGKILL)
-    os._exit(0)
-
-
 def main() -> None:
     """Serve until the parent closes the pipe. The first argument names the function that runs a cell."""
-    desk, start = _Desk(), time.monotonic()
+    parent, start = Parent(), time.monotonic()
     run = load_function(sys.argv[1])
-    desk.say(event="ready", seconds=time.monotonic() - start, cpu_seconds=cpu_seconds())
+    parent.send({"event": "ready", "seconds": time.monotonic() - start, "cpu_seconds": cpu_seconds()})
     while True:
-        order = desk.inbox.get()
-        answer = _answer(run, order, lambda told: desk.say(event="at", **told))
+        order, _ = parent.receive()
+        answer = _answer(run, order, lambda told: parent.send({"event": "at", **told}))
         gc.collect()  # models of the last run hold one another in cycles
-        desk.say(event="end", **answer)
+        parent.send({"event": "end", **answer})
 
 
 def _answer(
@@ -158,3 +119,7 @@ def _answer(
     except Exception as error:  # noqa: BLE001 - a bug fails its cell, not the comparison
         traceback.print_exc()  # to the log
         return {"how": "failed", "reason": one_line(error)}
+
+
+if __name__ == "__main__":
+    main()

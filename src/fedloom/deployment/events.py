@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedloom.deployment.processes import alive
 from fedloom.deployment.shapes import read_event
 from fedloom.errors import BadInput, FedloomError
+from fedloom.processes.child import alive
 from fedloom.progress import Observer
 from fedloom.runs.disk import append_line, explained, json_line
 

@@ -1,66 +1,52 @@
 """Flower's own command line, kept running: a call costs milliseconds instead of a new process each.
 
-    python -m fedloom.deployment.flower_cli        reads a JSON list of words a line, writes what Flower says
-
-This module is the child; `FlowerCli` is who starts it.
+This module (`python -m fedloom.deployment.flower_cli`) is the child; `FlowerCli` is who starts it.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import subprocess
+import queue
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fedloom.errors import FedloomError
-
-_END = "\x1e"  # after each answer, on a line of its own
+from fedloom.processes.child import Frame, FramedChild
+from fedloom.processes.parent import Parent
 
 
 class FlowerCli:
-    """Calls `flwr WORDS --format json` in one child process, with the environment given."""
+    """Calls `flwr WORDS --format json` in one child process, with the environment and for its log the file given."""
 
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self._env = dict(env)
-        self._child: subprocess.Popen[str] | None = None
+    def __init__(self, env: Mapping[str, str], log: Path) -> None:
+        self._env, self._log = env, log
+        self._frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self._child: FramedChild | None = None
 
     def call(self, *words: str) -> dict[str, Any]:
         """What Flower answers. Raises FedloomError with its reason when it fails, also when it only says so."""
+        if self._child is None or not self._child.alive():
+            self.close()
+            self._frames = queue.SimpleQueue()
+            module = ["-m", "fedloom.deployment.flower_cli"]
+            self._child = FramedChild(module, self._frames, env=self._env, log=self._log, own_group=True)
         try:
-            return _answer(words, "".join(self._said(words)))
+            self._child.send({"words": [*words, "--format", "json"]})
+            frame = self._frames.get()
         except OSError as error:
             raise FedloomError(f"flwr {words[0]}: {error}") from error
         except KeyboardInterrupt:
             self.close()  # or the next call would read this one's answer
             raise
-
-    def _said(self, words: tuple[str, ...]) -> Iterator[str]:
-        """The lines of the answer. A child that dies ends them; the next call starts another."""
-        if self._child is None or self._child.poll() is not None:
-            self._child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "fedloom.deployment.flower_cli"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env=self._env,
-                start_new_session=True,
-            )
-        assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        self._child.stdin.write(json.dumps([*words, "--format", "json"]) + "\n")
-        self._child.stdin.flush()
-        for line in self._child.stdout:
-            if line.startswith(_END):
-                return
-            yield line
+        return _answer(words, frame.header["text"] if frame.header else self._child.last_words())
 
     def close(self) -> None:
         """Ends the child, if there is one."""
         if self._child is not None:
-            self._child.kill()
-            self._child.communicate()
+            self._child.stop(0.0)
             self._child = None
 
 
@@ -77,17 +63,21 @@ def _answer(words: tuple[str, ...], said: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Calls Flower for each line of standard input."""
+    """Calls Flower for each frame, and sends what it has printed."""
+    parent = Parent()
     from flwr.cli.app import app
 
-    for line in sys.stdin:
+    while True:
+        order, _ = parent.receive()
+        text = io.StringIO()
+        # Flower itself redirects what is printed, and then goes back to the originals.
+        sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = text  # type: ignore[misc,assignment]
         try:
-            app(json.loads(line), standalone_mode=False)
+            app(order["words"], standalone_mode=False)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the answer, whatever it is
             if str(error) not in ("", "0"):
-                sys.stdout.write(f"{type(error).__name__}: {error}\n")
-        sys.stdout.write(f"\n{_END}\n")
-        sys.stdout.flush()
+                text.write(f"{type(error).__name__}: {error}\n")
+        parent.send({"text": text.getvalue()})
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from fedloom.config.silo import HostSettings
 from fedloom.deployment import pki
 from fedloom.deployment.events import follow, standing
 from fedloom.deployment.job import Job, event_file
-from fedloom.deployment.processes import alive
 from fedloom.deployment.silo import SiloSupervisor
 from fedloom.deployment.submit import hand_over
 from fedloom.deployment.superlink import SuperLink
+from fedloom.processes.child import alive
 from fedloom.progress import Observer
 from fedloom.runs.folder import RunFolder
 

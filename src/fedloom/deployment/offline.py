@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from fedloom.errors import BadInput
+from fedloom.processes.child import python_environment
 
 # Variable -> (value, why). The guide lists these; a test holds the two together.
 SWITCHES: dict[str, tuple[str, str]] = {
@@ -28,19 +29,18 @@ _HERE = "127.0.0.1,localhost,::1"
 _INSTALL = "pip install 'fedloom[flower]'"
 
 
-def engine_environment(home: Path) -> dict[str, str]:
-    """This process's environment with all switches; `home` is where Flower keeps its own files."""
+def engine_environment(home: Path, threads: int | None = None) -> dict[str, str]:
+    """`python_environment(threads)` with all switches; `home` is where Flower keeps its own files."""
     home.mkdir(parents=True, exist_ok=True)
     direct = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), _HERE]))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {
-        **os.environ,
+        **python_environment(threads),
         **{name: value for name, (value, _) in SWITCHES.items()},
         "FLWR_HOME": str(home.resolve()),
         "PATH": path,
         "NO_PROXY": direct,  # what a silo's processes say to each other is for no proxy
         "no_proxy": direct,
-        "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path),
     }
 
 

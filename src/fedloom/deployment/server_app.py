@@ -6,8 +6,6 @@ import importlib
 import json
 import logging
 import os
-import threading
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -32,6 +30,7 @@ from fedloom.experiment.silo_offer import (
 from fedloom.federation.engines.flower.pulls import look_often
 from fedloom.federation.engines.flower.transport import words
 from fedloom.federation.engines.silo.store import RUN_NAME
+from fedloom.processes.parent import end_with_parent
 from fedloom.registry import METHODS
 from fedloom.runs.disk import read_object
 from fedloom.runs.folder import new_run_path
@@ -56,7 +55,7 @@ def make_server_app() -> ServerApp:
     def _main(grid: Grid, context: Context) -> None:
         job = Job(**json.loads(str(context.run_config["job"])))
         server = Path(os.environ[FOLDER])
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        end_with_parent()  # without a SuperLink, the run would only wait
         look_often(importlib.import_module("flwr.superlink.grid.http_grid"))
         _speak_up(run_log(event_file(server, job.id)))
         carry_out(NamedGrid(grid, server / "nodes.json"), job, server)
@@ -223,14 +222,6 @@ def _joint_group(name: str, model: dict[str, Any] | None, run: Sequence[ModelSet
         own = validate(ModelSettings, {**model, "pretrained": weights}, "model")
     joint_model(own, run[0])
     return ClientGroup(**run[0].model_dump(), name=name).model_dump(mode="json")
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the one that started it is gone: without a SuperLink, a run would only wait."""
-    parent = os.getppid()
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
 
 
 def _speak_up(file: Path) -> None:

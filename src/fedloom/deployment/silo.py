@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.config.silo import SiloData, SiloSettings
-from fedloom.deployment.processes import is_held
 from fedloom.deployment.supervisor import SiloSupervisor
 from fedloom.deployment.validity import KIT, validity
 from fedloom.errors import BadInput
 from fedloom.experiment.silo_data import check_data
-from fedloom.runs.disk import explained, read_object
+from fedloom.runs.disk import explained, is_held, read_object
 
 # Options of the reader `folder` that name files.
 _PATHS = ("images_train", "images_test", "texts_train", "texts_test", "labels_file")

@@ -20,10 +20,11 @@ from fedloom.config.silo import HostSettings
 from fedloom.deployment import pki
 from fedloom.deployment.flower_cli import FlowerCli
 from fedloom.deployment.offline import engine_environment, require_flower
-from fedloom.deployment.processes import Child, check_port, free_port, is_held
-from fedloom.deployment.superlink_log import LISTENING, Reader, reason
+from fedloom.deployment.ports import check_port, free_port
+from fedloom.deployment.superlink_log import LISTENING, Reader
 from fedloom.errors import BadInput, FedloomError
-from fedloom.runs.disk import explained, json_text, locked, read_object, write_atomic
+from fedloom.processes.child import Child
+from fedloom.runs.disk import explained, is_held, json_text, locked, read_object, write_atomic
 
 FOLDER = "FEDLOOM_SERVER"  # the environment variable that names the server's folder to its runs
 _START = 60.0  # seconds a SuperLink has to answer
@@ -63,7 +64,7 @@ class Host:
 
     @cached_property
     def _cli(self) -> FlowerCli:
-        return FlowerCli(self.environment)
+        return FlowerCli(self.environment, self.folder / "logs" / "flwr.log")
 
     def flwr(self, *words: str) -> dict[str, Any]:
         """What Flower's command line says to `words`. Raises FedloomError."""
@@ -153,7 +154,7 @@ class SuperLink(Host):
     def check(self) -> None:
         """Admits new keys, takes out revoked ones, tells what the log says. Raises FedloomError when it ended."""
         if not self._child.alive():
-            raise FedloomError(f"the SuperLink ended ({self._child.fate()}): {reason(self._child.said())}")
+            raise FedloomError(f"the SuperLink ended ({self._child.exit_reason()}): {self._child.last_words()}")
         self.admit()
         self._reader.read()
 
@@ -284,8 +285,8 @@ class SuperLink(Host):
         end = time.monotonic() + _START
         while time.monotonic() < end:
             if not self._child.alive():
-                raise FedloomError(f"the SuperLink does not start: {reason(self._child.said())}")
-            if LISTENING in self._child.said():
+                raise FedloomError(f"the SuperLink does not start: {self._child.last_words()}")
+            if LISTENING in self._child.logged():
                 try:
                     opener.open(url, timeout=2).close()
                     return

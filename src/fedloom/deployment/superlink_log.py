@@ -13,9 +13,6 @@ _QUIET = 30.0  # seconds for which the same line is not said again
 _CLIENT = re.compile(r'(\S+):\d+ - "POST (/v1/fleet/\S+) HTTP/[\d.]+" (\d+)')
 _ORDER = re.compile(r'(\S+):\d+ - "[A-Z]+ \S* HTTP/[\d.]+" 403')  # what `superlink_process.LocalOrders` refused
 _NODE = re.compile(r"\[Fleet\.(Activate|Deactivate)Node\] \w+ node_id=(\d+)")
-_TELLING = re.compile(r"error|exit code|cannot|in use|invalid", re.IGNORECASE)
-# Colours, and whose line it is.
-_NOISE = re.compile(r"\x1b\[\d+m|^\S+Z (?:INFO|WARNING|ERROR) \[uvicorn\.\w+\] ", re.MULTILINE)
 LISTENING = "Uvicorn running on"  # said once the port is the SuperLink's
 _LATE = "late"  # a silo still at work when its run ended: no refusal of the silo
 _PLAIN = ("HTTP_REQUEST", "WRONG_VERSION_NUMBER")
@@ -81,10 +78,3 @@ class Reader:
         if line not in self._said:
             self._said[line] = now
             self._tell(line)
-
-
-def reason(log: str) -> str:
-    """What a log ends with, in one line: the last that names an error, else the last of all."""
-    lines = [" ".join(line.split()) for line in _NOISE.sub("", log).splitlines() if line.strip()]
-    telling = [line for line in lines if _TELLING.search(line)]
-    return (telling or lines or ["no word"])[-1][-300:]

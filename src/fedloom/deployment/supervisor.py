@@ -17,12 +17,12 @@ from typing import Any
 
 from fedloom.deployment import pki
 from fedloom.deployment.offline import engine_environment, require_flower
-from fedloom.deployment.processes import Child, free_port, speaks_tls
-from fedloom.deployment.superlink_log import reason
+from fedloom.deployment.ports import free_port, speaks_tls
 from fedloom.deployment.supernode_log import AGAIN, CONNECTED, FAILING, refusal
 from fedloom.deployment.supernode_process import REFUSED
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.files import replace_file
+from fedloom.processes.child import Child
 from fedloom.runs.disk import explained, json_text, locked, read_object, write_atomic
 
 PAUSE = 10.0  # seconds between tries to connect; a crashed silo is held to be connected for up to 60
@@ -119,16 +119,17 @@ class SiloSupervisor:
         """Looks at both processes. Raises FedloomError when the server refuses a silo it has never let in."""
         assert self.worker is not None
         now = time.monotonic()
-        for line in self.worker.news():
+        for line in self.worker.new_lines():
             if found := _FAILED.match(line):
                 self.say(f"silo {self.name}: {found[1]}")
         if self.worker.alive():
             if now - self._worker_began > _STEADY:
                 self._worker_waits = 0.5
         elif not self._worker_due:
-            fate, last = self.worker.fate(), reason(self.worker.said())
+            ended, last = self.worker.exit_reason(), self.worker.last_words()
             self.worker.stop()
-            self.say(f"silo {self.name}: the worker's {fate} ({last}); it is started again in {self._worker_waits:g} s")
+            waits = self._worker_waits
+            self.say(f"silo {self.name}: the worker's {ended} ({last}); it is started again in {waits:g} s")
             self._worker_due = now + self._worker_waits
             self._worker_waits = min(_LONGEST, 2 * self._worker_waits)
         elif now >= self._worker_due:
@@ -142,10 +143,10 @@ class SiloSupervisor:
             if now >= self._node_due:
                 self._start_node()
             return
-        for line in self.node.news():
+        for line in self.node.new_lines():
             self._heard(line, now)
         if not self.node.alive():
-            self._node_ended(self.node, self.node.said())
+            self._node_ended(self.node)
             self.node.stop()
             self.node, self._node_due = None, now + PAUSE
         elif self._failing and now - self._failing > _SLOW:
@@ -178,16 +179,15 @@ class SiloSupervisor:
         write_atomic(self.folder / "admitted", self.server)
         self.say(f"silo {self.name} is connected to {self.server}")
 
-    def _node_ended(self, node: Child, said: str) -> None:
+    def _node_ended(self, node: Child) -> None:
         """Says why the SuperNode ended; raises where trying again cannot help."""
         file = self.folder / "admitted"
         known = file.is_file() and file.read_text() == self.server
-        found = refusal(said, self.server, self.kit)
+        found = refusal(node.logged(), self.server, self.kit)
         if found is None:
             self._stand("connecting")
-            self.say(
-                f"silo {self.name}: the SuperNode's {node.fate()} ({reason(said)}); it is started again in {PAUSE:g} s"
-            )
+            ended = f"{node.exit_reason()} ({node.last_words()})"
+            self.say(f"silo {self.name}: the SuperNode's {ended}; it is started again in {PAUSE:g} s")
         elif not known and found.may_pass and not self._refusals:
             self._refusals += 1
             self._stand("waiting")
@@ -215,14 +215,13 @@ class SiloSupervisor:
             "token": self.token,
             "settings": self.folder / "worker.json",
         }
-        threads = str(self.settings.get("threads", 1))
-        limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+        threads = int(self.settings.get("threads", 1))
         self.worker = Child(
             [sys.executable, "-P", "-m", "fedloom.federation.engines.silo.resident"]
             + [f"--{name}={value}" for name, value in options.items()],
             log=self.folder / "logs" / "worker.log",
-            env={**engine_environment(self.folder / "flower"), **limits},
-            heartline=True,
+            env=engine_environment(self.folder / "flower", threads),
+            stdin=True,
         )
         self._stand(self.state)
 

@@ -210,6 +210,15 @@ def read_object(path: Path, kind: type[Any] | None = None) -> dict[str, Any]:
     return value
 
 
+def is_held(lock: Path) -> bool:
+    """Whether a process holds that lock file, as `locked` does."""
+    try:
+        with locked(lock, wait=False):
+            return False
+    except BlockingIOError:
+        return True
+
+
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock file at `path`. The lock belongs to the process and ends with it, however it ends.

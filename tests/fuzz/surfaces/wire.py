@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.federation.codec import decode, encode
-from fedloom.federation.frames import read_frame, write_frame
 from fedloom.federation.messages import Tensor, Tensors, check_finite
+from fedloom.processes.frames import read_frame, write_frame
 from fuzz.harness import Refused, Surface
 from fuzz.inputs import Input
 from fuzz.mutate import ODD_TEXTS, change_tree

@@ -1,34 +1,30 @@
-"""Assets built side by side: one child process a chain of assets, its steps counted, its failure told."""
+"""Models pretrained side by side: a child process for each chain of them."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
+import queue
 import tempfile
-import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
 
 from fedloom.config import Config
 from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.pretraining.builders import asset
+from fedloom.processes.child import Frame, FramedChild, python_environment
+from fedloom.processes.parent import Parent
 from fedloom.progress import Observer
 from fedloom.signals import leave_to_parent
 
-# How a child ends after an error that a person can mend; after a bug, Python itself ends it with status 1.
-FAILED, WRONG_INPUT = 3, 4
-_CHILD = "from fedloom.experiment.pretraining.processes import work; work()"
+_CHILD = ["-m", "fedloom.experiment.pretraining.processes"]
+_PACE = 0.2  # seconds between two looks, and two counts
 
 
 def build_side_by_side(config: Config, chains: Sequence[Sequence[str]], watch: Observer) -> None:
     """Build every chain in a process of its own. Whatever ends the wait ends the processes too.
-
-    They are plain child processes, so that a user's script needs no `__main__` guard.
 
     Args:
         chains: kinds of assets, as for `asset`; within a chain one is built after the other.
@@ -41,30 +37,27 @@ def build_side_by_side(config: Config, chains: Sequence[Sequence[str]], watch: O
     total = sum(_steps_of(config, kind) for chain in chains for kind in chain)
     families = dict.fromkeys(k.partition("-")[0] for chain in chains for k in chain)
     watch.stage("pretraining " + ", ".join(families), total)
-    command = [sys.executable, "-P", "-c", _CHILD]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
     with ExitStack() as stack:
-        errors = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in chains]
-        children = [
-            subprocess.Popen(command, stdin=-1, stdout=-1, stderr=error, text=True, env=environment) for error in errors
-        ]
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        children = []
+        for n, chain in enumerate(chains):
+            child = FramedChild(_CHILD, frames, env=python_environment(), log=logs / str(n))
+            stack.callback(child.stop, 0.0)
+            children.append(child)
+            with suppress(OSError):  # dead already: its frames end
+                child.send({"config": config.model_dump(mode="json"), "kinds": list(chain)})
+        done, ends = dict.fromkeys(children, 0), dict[FramedChild, dict[str, Any]]()
+        while len(ends) < len(children):
+            with suppress(queue.Empty):
+                child, header, *_ = frames.get(timeout=_PACE)
+                if header is not None and "done" in header:
+                    done[child] = header["done"]
+                else:
+                    ends.setdefault(child, header or {})
+            watch.at(sum(done.values()))
         for child in children:
-            stack.callback(child.wait)
-            stack.callback(child.kill)
-        done = [0] * len(chains)
-        readers = [threading.Thread(target=_follow, args=(c, done, n), daemon=True) for n, c in enumerate(children)]
-        for child, chain, reader in zip(children, chains, readers):
-            assert child.stdin is not None
-            child.stdin.write(json.dumps({"config": config.model_dump(mode="json"), "kinds": list(chain)}))
-            child.stdin.close()
-            reader.start()
-        while any(reader.is_alive() for reader in readers):
-            time.sleep(0.2)
-            watch.at(sum(done))
-        for child, error in zip(children, errors):
-            if status := child.wait():
-                error.seek(0)
-                raise _failure(status, error.read().strip())
+            _check(child, ends[child])
     watch.at(total)
 
 
@@ -75,41 +68,35 @@ def _steps_of(config: Config, kind: str) -> int:
     return int((config.evaluation.judge if kind == "judge" else getattr(config.server, kind)).steps)
 
 
-def _follow(child: subprocess.Popen[str], done: list[int], n: int) -> None:
-    assert child.stdout is not None
-    for line in child.stdout:
-        if line.strip().isdigit():
-            done[n] = int(line)
-
-
-def _failure(status: int, said: str) -> Exception:
-    """What to raise for a child that ended with `status` and wrote `said` to stderr."""
-    if status in (FAILED, WRONG_INPUT):
-        kind = BadInput if status == WRONG_INPUT else FedloomError
-        return kind(f"pretraining failed: {said.splitlines()[-1]}")
-    if status < 0:  # mostly the system's doing, when memory is short
-        return FedloomError(f"pretraining failed: signal {-status} ({signal.strsignal(-status)}) ended a process")
-    return RuntimeError(f"pretraining failed in a child process (exit status {status}), which said:\n{said}")
-
-
-# ------------------------------------------------------------------------------------------------ the child's side
+def _check(child: FramedChild, end: dict[str, Any]) -> None:
+    """Raises what a child's chain failed with. end: its last frame, {} if it died without one."""
+    if not end:
+        reason, status = child.exit_reason(), child.process.poll()
+        if status is not None and status < 0:  # mostly the system's doing, when memory is short
+            raise FedloomError(f"pretraining failed: {reason}")
+        log = child.logged(1_000_000).strip()
+        raise RuntimeError(f"pretraining failed in a child process (exit status {status}), which said:\n{log}")
+    if end["failed"] is not None:
+        raise (BadInput if end["bad_input"] else FedloomError)(f"pretraining failed: {end['failed']}")
 
 
 def work() -> None:
-    """A child process: builds the chain it reads from stdin, and writes its count of steps to stdout.
+    """A child process: builds the chain that it is sent, and counts its training steps.
 
-    An error that a person can mend becomes the last line of stderr and an exit status; a bug keeps its traceback.
+    An error that a person can mend is sent to the parent; a bug ends this process with its traceback.
     """
     leave_to_parent()
+    parent = Parent()
+    order, _ = parent.receive()
+    failed, bad_input = None, False
     try:
-        order = json.load(sys.stdin)
-        _build(Config(**order["config"]), order["kinds"])
+        _build(Config(**order["config"]), order["kinds"], lambda done: parent.send({"done": done}))
     except FedloomError as error:
-        sys.stderr.write(f"{' '.join(str(error).split())}\n")
-        sys.exit(WRONG_INPUT if isinstance(error, BadInput) else FAILED)
+        failed, bad_input = " ".join(str(error).split()), isinstance(error, BadInput)
+    parent.send({"failed": failed, "bad_input": bad_input})
 
 
-def _build(config: Config, kinds: Sequence[str]) -> None:
+def _build(config: Config, kinds: Sequence[str], tell: Callable[[int], None]) -> None:
     from fedloom.processes import settle_process
 
     settle_process(config.engine.threads)
@@ -119,10 +106,13 @@ def _build(config: Config, kinds: Sequence[str]) -> None:
     def tick() -> None:
         nonlocal done, told
         done += 1
-        if time.monotonic() - told > 0.2:
+        if time.monotonic() - told > _PACE:
             told = time.monotonic()
-            sys.stdout.write(f"{done}\n")
-            sys.stdout.flush()
+            tell(done)
 
     for kind in kinds:
         asset(config, scene, kind, tick)
+
+
+if __name__ == "__main__":
+    work()

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from fedloom.federation.engines.silo.envelopes import Envelope
-from fedloom.federation.frames import read_frame, write_frame
+from fedloom.processes.frames import read_frame, write_frame
 
 log = logging.getLogger(__name__)
 

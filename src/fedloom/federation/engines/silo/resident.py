@@ -26,8 +26,9 @@ from fedloom.errors import FedloomError
 from fedloom.federation.engines.silo.envelopes import Envelope
 from fedloom.federation.engines.silo.host import Recipe, SiloHost
 from fedloom.federation.engines.silo.store import SiloStore
-from fedloom.federation.frames import read_frame, write_frame
 from fedloom.federation.host import load_function
+from fedloom.processes.frames import read_frame, write_frame
+from fedloom.processes.parent import end_with_input
 from fedloom.runs.disk import locked
 
 log = logging.getLogger(__name__)
@@ -87,12 +88,6 @@ def _flat(letter: Envelope) -> tuple[Any, ...]:
     return (letter.header, *letter.payloads)
 
 
-def _end_with_parent() -> None:
-    while os.read(0, 1):
-        pass
-    os._exit(0)
-
-
 def main() -> None:
     """Serves until standard input ends."""
     parser = argparse.ArgumentParser(description="the resident worker of a silo")
@@ -101,7 +96,7 @@ def main() -> None:
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_input()
     folder = Path(given.folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:

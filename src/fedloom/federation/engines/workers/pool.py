@@ -15,13 +15,32 @@ from typing import Any
 
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.contract import WireContract
-from fedloom.federation.engines.workers.process import Event, Worker
 from fedloom.federation.exchange import Delivery, Request
 from fedloom.federation.host import ClientSpec, Outcome
+from fedloom.processes.child import Frame, FramedChild, python_environment
 
 log = logging.getLogger(__name__)
 
 _GLANCE = 0.5  # seconds of silence after which the processes themselves are looked at
+_GRACE = 3.0  # seconds a worker has to end by itself
+
+
+class ClientProcess(FramedChild):
+    """A worker process with the clients of `sites`. `waiting`: the requests it owes an answer to."""
+
+    what = "worker process"
+
+    def __init__(self, sites: Sequence[ClientSpec], threads: int, frames: queue.SimpleQueue[Frame]) -> None:
+        self.sites, self.waiting, self.lost = sites, set[int](), False
+        super().__init__(["-m", "fedloom.federation.engines.workers.worker"], frames, env=python_environment(threads))
+
+    def order(self, header: Mapping[str, Any], payload: bytes = b"") -> None:
+        """Sends a frame; the answer to its id is then due. Raises OSError when the process is dead."""
+        self.send(header, payload)
+        self.waiting.add(header["id"])
+
+    def dead(self) -> bool:
+        return self.lost or not self.alive()
 
 
 class WorkerPool:
@@ -53,11 +72,11 @@ class WorkerPool:
         self._patience = start_timeout
         self._restarted = restarted
         self._restore: dict[str, Any] | None = None
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._deliveries: deque[Delivery] = deque()
         self._answers: dict[int, dict[str, Any]] = {}  # to orders: start, save, load; their ids are negative
         self._orders = itertools.count(-1, -1)
-        self._workers: list[Worker] = []
+        self._workers: list[ClientProcess] = []
         try:
             starts = dict(self._spawn(group) for group in self._groups)
             for worker, failed in self._await(starts).items():
@@ -112,15 +131,15 @@ class WorkerPool:
     def close(self) -> None:
         """Ends all processes."""
         for worker in self._workers:
-            worker.hang_up()
+            worker.ask_to_stop()
         for worker in self._workers:
-            worker.end()
+            worker.stop(_GRACE)
             self._bury(worker, "the federation was closed")
         self._workers.clear()
 
-    def _spawn(self, group: Sequence[ClientSpec], index: int | None = None) -> tuple[int, Worker]:
+    def _spawn(self, group: Sequence[ClientSpec], index: int | None = None) -> tuple[int, ClientProcess]:
         """(order id, new process told to build its sites); what is sent to it next waits behind that."""
-        worker = Worker(group, self._threads, self._events)
+        worker = ClientProcess(group, self._threads, self._events)
         if index is None:
             self._workers.append(worker)
         else:
@@ -129,49 +148,49 @@ class WorkerPool:
         sites = [{**dataclasses.asdict(spec), "arguments": dict(spec.arguments)} for spec in group]
         with contextlib.suppress(OSError):  # dead already: the reader thread says so
             worker.waiting.add(order)
-            worker.send({**self._setup, "id": order, "sites": sites})
+            worker.order({**self._setup, "id": order, "sites": sites})
             if self._restore is not None:
-                worker.send({"op": "load", "id": next(self._orders), **self._restore})
+                worker.order({"op": "load", "id": next(self._orders), **self._restore})
         return order, worker
 
-    def _send(self, index: int, header: Mapping[str, Any], payload: bytes = b"") -> Worker:
+    def _send(self, index: int, header: Mapping[str, Any], payload: bytes = b"") -> ClientProcess:
         """Sends to the worker at `index`, or to a new one in its place. Raises OSError if both fail."""
         if not self._workers:
             raise FedloomError("the federation is closed")
         if not self._workers[index].dead():
             with contextlib.suppress(OSError):
-                self._workers[index].send(header, payload)
+                self._workers[index].order(header, payload)
                 return self._workers[index]
         dead = self._workers[index]
         self._clear_away(dead)
         start = f"the checkpoint in {self._restore['folder']}" if self._restore else "its first state"
         for spec in dead.sites:
-            self._restarted(spec.name, f"{dead.fate()}; begins again from {start}")
+            self._restarted(spec.name, f"{dead.exit_reason()}; begins again from {start}")
         _, new = self._spawn(dead.sites, index)
-        new.send(header, payload)
+        new.order(header, payload)
         return new
 
-    def _clear_away(self, dead: Worker) -> None:
+    def _clear_away(self, dead: ClientProcess) -> None:
         """Ends what is left of a dead worker, and takes what it said before."""
-        dead.end()
+        dead.stop(_GRACE)
         while self._take(0.0):
             pass
-        self._bury(dead, dead.fate())
+        self._bury(dead, dead.exit_reason())
 
-    def _order(self, header: Mapping[str, Any], places: Sequence[int]) -> dict[Worker, dict[str, Any]]:
+    def _order(self, header: Mapping[str, Any], places: Sequence[int]) -> dict[ClientProcess, dict[str, Any]]:
         due = {}
         for index in places:
             order = next(self._orders)
             due[order] = self._send(index, {**header, "id": order})
         return self._await(due)
 
-    def _await(self, due: Mapping[int, Worker]) -> dict[Worker, dict[str, Any]]:
+    def _await(self, due: Mapping[int, ClientProcess]) -> dict[ClientProcess, dict[str, Any]]:
         """Waits for answers, killing workers that give none in time; returns those that failed."""
         end = time.monotonic() + self._patience
         while any(order in worker.waiting for order, worker in due.items()):
             if time.monotonic() >= end:
                 for worker in {w for order, w in due.items() if order in w.waiting}:
-                    worker.process.kill()
+                    worker.kill()
                     self._bury(worker, f"worker did not answer within {self._patience:g} s")
             self._take(_GLANCE)
         answers = {worker: self._answers.pop(order) for order, worker in due.items()}
@@ -180,36 +199,36 @@ class WorkerPool:
     def _take(self, wait: float | None) -> bool:
         """Takes in one event within `wait` seconds, at most a glance; False when none came."""
         try:
-            event = self._events.get(timeout=_GLANCE if wait is None else min(wait, _GLANCE))
+            frame = self._events.get(timeout=_GLANCE if wait is None else min(wait, _GLANCE))
         except queue.Empty:
             # A dead worker's pipe stays open while a process it forked lives, so look at the processes too.
             if wait is None or wait >= _GLANCE:
                 for worker in self._workers:
-                    if worker.dead() and not worker.gone:
-                        self._bury(worker, worker.fate())
+                    if worker.dead() and not worker.lost:
+                        self._bury(worker, worker.exit_reason())
             return False
-        worker, header = event.worker, event.header
+        worker, header = frame.child, frame.header
         if header is None:
-            self._bury(worker, worker.fate())
+            self._bury(worker, worker.exit_reason())
         elif header["id"] in worker.waiting:
             worker.waiting.discard(header["id"])
-            self._accept(header, event)
+            self._accept(header, frame)
         return True
 
-    def _accept(self, header: dict[str, Any], event: Event) -> None:
+    def _accept(self, header: dict[str, Any], frame: Frame) -> None:
         if header["id"] < 0:
             self._answers[header["id"]] = header
             if header["failed"] is not None:
-                log.warning("worker process %d: %s", event.worker.process.pid, header["failed"])
+                log.warning("worker process %d: %s", frame.child.pid, header["failed"])
             return
         error = header["error"]
-        payload = event.payload if error is None else None
+        payload = frame.payloads[0] if error is None else None
         outcome = Outcome(payload, error, header["detail"], header["trace"], header["seconds"])
-        self._deliveries.append(Delivery(header["id"], outcome, event.arrived))
+        self._deliveries.append(Delivery(header["id"], outcome, frame.arrived))
 
-    def _bury(self, worker: Worker, detail: str) -> None:
+    def _bury(self, worker: ClientProcess, detail: str) -> None:
         """Everything a dead worker still owes is lost."""
-        worker.gone, now = True, time.monotonic()
+        worker.lost, now = True, time.monotonic()
         for owed in sorted(worker.waiting):
             if owed < 0:
                 self._answers[owed] = {"failed": detail, "bad_input": False, "lost": True}

@@ -1,24 +1,15 @@
-"""A worker process: some sites, resident, answering frames on the standard pipes (`python -m
-fedloom.federation.engines.workers.worker`).
-
-A second thread reads, so that whoever writes to this process is never held up by the work it is doing, and so
-that the process ends at once when its parent does.
-"""
+"""A worker process (`python -m fedloom.federation.engines.workers.worker`): clients that stay in memory for a run."""
 
 from __future__ import annotations
 
-import os
-import queue
-import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.contract import WireContract
-from fedloom.federation.frames import read_frame, write_frame
 from fedloom.federation.host import ClientHost, ClientSpec, Outcome, load_function, one_line
+from fedloom.processes.parent import Parent
 from fedloom.signals import leave_to_parent
 
 Answer = tuple[dict[str, Any], bytes]
@@ -86,36 +77,10 @@ class ClientHosts:
 def main() -> None:
     """Serves until the parent closes the pipe."""
     leave_to_parent()
-    source, sink = _claim_pipes()
-    inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(source, inbox), daemon=True).start()
-    sites = ClientHosts()
+    parent, sites = Parent(), ClientHosts()
     while True:
-        header, payload = sites.answer(*inbox.get())
-        try:
-            write_frame(sink, header, payload)
-        except OSError:
-            os._exit(0)
-
-
-def _claim_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """The pipes for frames alone: what a library prints goes to standard error, and input is empty."""
-    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.dup2(2, 1)
-    os.close(nothing)
-    sys.stdout = sys.stderr
-    return source, sink
-
-
-def _listen(source: BinaryIO, inbox: queue.SimpleQueue[Answer]) -> None:
-    try:
-        while (frame := read_frame(source)) is not None:
-            header, (payload,) = frame
-            inbox.put((header, payload))
-    finally:
-        os._exit(0)  # the parent has closed the pipe or is dead: whatever is being computed has no reader
+        header, (payload,) = parent.receive()
+        parent.send(*sites.answer(header, payload))
 
 
 if __name__ == "__main__":

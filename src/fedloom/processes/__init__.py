@@ -1,4 +1,15 @@
-"""Settling a process that will compute: thread count, and libraries that would write over our terminal."""
+"""Child processes, one way for all of them; and how a process that computes is set up.
+
+| who starts it | child | talks by |
+|---|---|---|
+| `federation.engines.workers` | clients, resident for a run | frames |
+| `comparison.pool` | one run after another | frames |
+| `experiment.pretraining` | a chain of models to train | frames |
+| `deployment.flower_cli` | Flower's command line | frames |
+| `deployment` | SuperLink, SuperNode, a silo's worker | its log, a socket |
+
+`child` holds the parent's side, `parent` the child's.
+"""
 
 from __future__ import annotations
 

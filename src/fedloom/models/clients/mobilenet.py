@@ -1,12 +1,12 @@
-"""A MobileNet kept as plain arrays, and the image learner that stands on its frozen features.
+"""A MobileNet stored as plain arrays, and the image model that is trained on its frozen features.
 
-On disk a MobileNet is two files (TensorFlow's network, batch normalisation folded into the convolutions):
+On disk a MobileNet 1 or 2 is two files (TensorFlow's network, batch normalisation folded into the convolutions):
 
 NAME.npz   `opNN.weight` (O, I, kh, kw), depthwise (C, 1, kh, kw), and `opNN.bias` (O,); any float type
-NAME.json  `input_size`, `input_scale`, `input_zero_point`, `input_tensor`, and `graph`, a list of operations in order:
-           `op`, `inputs`, `output` (tensor numbers), `stride`, `padding` ("SAME"), `act` (0 none, 1 ReLU, 3 ReLU6),
-           `weight`, `bias`. `out_range`, where the quantised network saturated, is not read: at the network's own side
-           it changes nothing, at smaller sides it cuts off what tells pictures apart.
+NAME.json  `input_size`, `input_scale`, `input_zero_point`, and `graph`, a list of operations in order: `op`, and for
+           convolutions `stride`, `padding` ("SAME"), `act` (0 none, 3 ReLU6), `weight`, `bias`. `out_range`, where the
+           quantised network saturated, is not read: at the network's own side it changes nothing, at smaller sides it
+           cuts off what tells pictures apart.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,30 +31,16 @@ from fedloom.models.clients.client_model import UNIT_SCALE
 from fedloom.models.device import CPU
 from fedloom.models.pictures import as_float
 
-_LIMITS: Mapping[int, tuple[float | None, float | None]] = {0: (None, None), 1: (0.0, None), 3: (0.0, 6.0)}
-_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 _CHUNK = 32  # pictures at a time through the frozen part: more are no faster, and cost memory
+_RELU6 = 3  # TensorFlow Lite's number
 NEEDED = "the path of a MobileNet's arrays, NAME.npz with NAME.json beside it"
 
 
-@dataclass(frozen=True)
-class _Step:
-    """One operation before the pooling. `layer` names the buffers of a convolution; "" is an addition."""
-
-    layer: str
-    inputs: tuple[int, ...]
-    output: int
-    stride: int
-    groups: int
-    limits: tuple[float | None, float | None]
-    spent: tuple[int, ...]  # tensors that no later step reads
-
-
 class MobileNet(nn.Module):
-    """The network: pixels (B, 3, H, W) in [-1, 1], any H and W, to pooled features (B, F); never trained.
+    """transformers' MobileNet 1 or 2: pixels (B, 3, H, W) in [-1, 1], any H and W, to pooled features (B, F).
 
-    All its weights are buffers outside of `state_dict`: an optimiser does not see them, a checkpoint does not hold
-    them, and it is built again from its two files. `.to(device)` moves them.
+    Never trained. All its weights are buffers outside of `state_dict`: an optimiser does not see them, a checkpoint does
+    not hold them, and it is built again from its two files. `.to(device)` moves them.
 
     Attributes:
         name: of the files.  digest: SHA-256 of their contents.  side: pixels it was trained at.
@@ -63,54 +49,18 @@ class MobileNet(nn.Module):
 
     def __init__(self, graph: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], name: str, digest: str) -> None:
         super().__init__()
-        self.name, self.digest = name, digest
-        self.side, self._input = int(graph["input_size"]), int(graph["input_tensor"])
+        self.name, self.digest, self.side = name, digest, int(graph["input_size"])
         # Pixels in [-1, 1] are bytes / 127.5 - 1; the network wants (bytes - zero point) * scale.
         self._gain = 127.5 * float(graph["input_scale"])
         self._offset = (127.5 - graph["input_zero_point"]) * float(graph["input_scale"])
         operations = graph["graph"]
         pool = [op["op"] for op in operations].index("AVERAGE_POOL_2D")
-        channels, self._steps = {self._input: 3}, []
-        for n, op in enumerate(operations[:pool]):
-            later = {i for following in operations[n + 1 : pool + 1] for i in following["inputs"]}
-            self._steps.append(self._step(op, f"layer{n}", arrays, channels, later))
-        (self._pooled,) = operations[pool]["inputs"]
-        self.features = channels[self._pooled]
-        last = operations[pool + 1]
-        self._step(last, "classifier", arrays, {last["inputs"][0]: self.features}, set())
+        self.net = _network(operations[:pool], arrays)
+        self.features = len(arrays[operations[pool - 1]["bias"]])
+        for part, value in zip(("weight", "bias"), _weights(operations[pool + 1], arrays)):
+            self.register_buffer(f"classifier_{part}", value, persistent=False)
         self.classes = len(self.get_buffer("classifier_bias"))
         self.eval()
-
-    def _step(
-        self,
-        op: Mapping[str, Any],
-        layer: str,
-        arrays: Mapping[str, NDArray[Any]],
-        channels: dict[int, int],
-        later: set[int],
-    ) -> _Step:
-        """Check an operation against the channels that reach it, note those it gives, and keep its weights."""
-        kind, inputs, groups = op["op"], tuple(op["inputs"]), 1
-        wide = channels[inputs[0]]
-        if kind in _CONVOLUTIONS:
-            weight, bias = (torch.from_numpy(arrays[op[k]].astype(np.float32)) for k in ("weight", "bias"))
-            groups = wide if kind == "DEPTHWISE_CONV_2D" else 1
-            given = tuple(weight.shape)
-            if weight.ndim != 4 or given[1] != wide // groups or given[0] % groups or bias.shape != given[:1]:
-                raise BadInput(f"{op['weight']} is {given} for {wide} channels, bias {tuple(bias.shape)}")
-            if op["padding"] != "SAME":
-                raise BadInput(f"{op['weight']} has padding {op['padding']!r}, only 'SAME' is known")
-            weight = weight.contiguous(memory_format=torch.channels_last)
-            self.register_buffer(f"{layer}_weight", weight, persistent=False)
-            self.register_buffer(f"{layer}_bias", bias, persistent=False)
-            channels[op["output"]] = len(bias)
-        elif kind == "ADD" and [channels[i] for i in inputs] == [wide, wide]:
-            channels[op["output"]], layer = wide, ""
-        else:
-            raise BadInput(f"operation {kind} on {[channels[i] for i in inputs]} channels is not known")
-        spent = tuple(i for i in dict.fromkeys(inputs) if i not in later)
-        limits = _LIMITS[op.get("act", 0)]
-        return _Step(layer, inputs, op["output"], int(op.get("stride", 1)), groups, limits, spent)
 
     def train(self, mode: bool = True) -> MobileNet:
         """Stays in evaluation mode."""
@@ -119,26 +69,7 @@ class MobileNet(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Features (B, F): the last maps averaged over all positions."""
         pixels = pixels.contiguous(memory_format=torch.channels_last)  # a third faster on a CPU
-        tensors: dict[int, Tensor] = {self._input: pixels * self._gain + self._offset}
-        for step in self._steps:
-            x = tensors[step.inputs[0]]
-            if step.layer:
-                y = self._convolve(x, step)
-            else:
-                y = x + tensors[step.inputs[1]]
-            for i in step.spent:
-                del tensors[i]
-            tensors[step.output] = y if step.limits == (None, None) else y.clamp_(*step.limits)
-        return tensors[self._pooled].mean((2, 3))
-
-    def _convolve(self, x: Tensor, step: _Step) -> Tensor:
-        weight, bias = self.get_buffer(f"{step.layer}_weight"), self.get_buffer(f"{step.layer}_bias")
-        down, right = (same_padding(n, k, step.stride) for n, k in zip(x.shape[2:], weight.shape[2:]))
-        if down[0] == down[1] and right[0] == right[1]:
-            padding = (down[0], right[0])
-        else:
-            x, padding = F.pad(x, (*right, *down)), (0, 0)
-        return F.conv2d(x, weight, bias, step.stride, padding, groups=step.groups)
+        return self.net(pixel_values=pixels * self._gain + self._offset).pooler_output  # type: ignore[no-any-return]
 
     def logits(self, features: Tensor) -> Tensor:
         """Scores (B, classes) of the classes it was trained on, from its features (B, F)."""
@@ -146,10 +77,62 @@ class MobileNet(nn.Module):
         return F.linear(features, weight.flatten(1), bias)
 
 
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's SAME padding, (before, after): an output of ceil(size / stride), the odd pixel after."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
+def _network(operations: Sequence[Mapping[str, Any]], arrays: Mapping[str, NDArray[Any]]) -> Any:
+    """transformers' MobileNet of these widths with these weights. BadInput where the operations are not its own."""
+    from transformers import MobileNetV1Config, MobileNetV1Model, MobileNetV2Config, MobileNetV2Model
+
+    widths = [len(arrays[op["bias"]]) for op in operations if "bias" in op]
+    net: Any
+    with torch.device("meta"):
+        if any(op["op"] == "ADD" for op in operations):
+            net = MobileNetV2Model(MobileNetV2Config(depth_multiplier=widths[-2] / 320, finegrained_output=True))
+        else:
+            net = MobileNetV1Model(MobileNetV1Config(depth_multiplier=widths[-1] / 1024))
+    layers = _layers(net)
+    kind = f"{type(net).__name__} of these widths"
+    if len(layers) != len(operations):
+        raise BadInput(f"{len(operations)} operations before the pooling, {kind} has {len(layers)}")
+    for layer, op in zip(layers, operations):
+        _fill(layer, op, arrays, kind)
+    return net
+
+
+def _layers(net: Any) -> list[Any]:
+    """The convolutions in order, each with its normalisation and activation; None for the addition of a shortcut."""
+    found: list[Any] = []
+    for block in (net.conv_stem, *net.layer, *([net.conv_1x1] if hasattr(net, "conv_1x1") else [])):
+        found += [layer for layer in block.modules() if hasattr(layer, "convolution")]
+        found += [None] * getattr(block, "use_residual", False)
+    return found
+
+
+def _fill(layer: Any, op: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], kind: str) -> None:
+    """Give a layer its weights as buffers; the stored bias holds its batch normalisation."""
+    if layer is None or "weight" not in op:
+        if layer is not None or op["op"] != "ADD":
+            raise BadInput(f"operation {op['op']} is not where {kind} has it")
+        return
+    convolution, (weight, bias) = layer.convolution, _weights(op, arrays)
+    depthwise = "DEPTHWISE_CONV_2D" if convolution.groups > 1 else "CONV_2D"
+    act = _RELU6 if layer.activation is not None else 0
+    wanted = (depthwise, convolution.stride[0], "SAME", act, tuple(convolution.weight.shape))
+    stored = (op["op"], op["stride"], op["padding"], op["act"], tuple(weight.shape))
+    if stored != wanted or len(bias) != len(weight):
+        raise BadInput(f"{op['weight']} is {stored} with {len(bias)} biases, {kind} has {wanted}")
+    for part, value in (("weight", weight.contiguous(memory_format=torch.channels_last)), ("bias", bias)):
+        delattr(convolution, part)
+        convolution.register_buffer(part, value, persistent=False)
+    if convolution.stride == (1, 1):  # SAME is symmetric there: padding within the convolution copies nothing
+        convolution.padding = tuple(n // 2 for n in convolution.kernel_size)
+        layer.config = SimpleNamespace(tf_padding=False)
+    layer.normalization = None
+    layer.activation = nn.ReLU6(inplace=True) if act else None
+
+
+def _weights(op: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> tuple[Tensor, Tensor]:
+    """Weight and bias of an operation, float32."""
+    weight, bias = (torch.from_numpy(arrays[op[key]].astype(np.float32)) for key in ("weight", "bias"))
+    return weight, bias
 
 
 def load_mobilenet(path: str | Path) -> MobileNet:
@@ -178,7 +161,7 @@ def load_mobilenet(path: str | Path) -> MobileNet:
 
 
 class FeatureClientModel(nn.Module):
-    """An image learner: frozen features, normalised, a small projector, a linear head.
+    """An image model: frozen features, normalised, a small projector, a linear head.
 
     Only normalisation, projector and head are trained and are in `state_dict`.
 
@@ -268,14 +251,14 @@ class FeatureClientModel(nn.Module):
 
 
 def load_exported(folder: str | Path, pretrained: str | Path) -> tuple[FeatureClientModel, tuple[str, ...]]:
-    """The learner that `FeatureClientModel.export` wrote, in evaluation mode, and its class names.
+    """The model that `FeatureClientModel.export` wrote, in evaluation mode, and its class names.
 
     Args:
         folder: what `export` wrote.
         pretrained: of the trunk's arrays, as for `load_mobilenet`.
 
     Raises:
-        BadInput: the arrays are not those that the learner was trained on.
+        BadInput: the arrays are not those that the model was trained on.
     """
     from safetensors.torch import load_file
 

@@ -39,8 +39,8 @@ NEEDED = "the path of a MobileNet's arrays, NAME.npz with NAME.json beside it"
 class MobileNet(nn.Module):
     """transformers' MobileNet 1 or 2: pixels (B, 3, H, W) in [-1, 1], any H and W, to pooled features (B, F).
 
-    Never trained. Its weights are buffers outside of `state_dict`: no optimiser sees them, no checkpoint holds them, and
-    it is built again from its two files. `.to(device)` moves them.
+    Never trained. Its weights are buffers outside of `state_dict`: no optimiser sees them, no checkpoint holds them.
+    It is built again from its two files. `.to(device)` moves them.
 
     Attributes:
         name: of the files.  digest: SHA-256 of their contents.  side: pixels it was trained at.

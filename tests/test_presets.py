@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 
 from fedloom.comparison.plan import read_plan
 from fedloom.config import load_config, preset_tree, presets
+from fedloom.data.registry import DATASETS
 from fedloom.errors import BadInput
 from fedloom.experiment.clients import build_client
 from fedloom.experiment.parts import completed
 from fedloom.planning.rates import PEAKS
-from fedloom.planning.scene import OFFICIAL, scene_sizes
+from fedloom.planning.scene import scene_sizes
 from fedloom.planning.wire import round_on_the_wire
 from fedloom.weights.catalogue import sources
 
@@ -58,17 +60,24 @@ def test_papers_have_the_mix_both(paper):
     assert load_config(preset=paper) == load_config(preset=f"{paper},mix/both")
 
 
+def pictures(name):
+    """The training pictures of the official part."""
+    declared = DATASETS[name]
+    options = {k: p.default for k, p in inspect.signature(declared.load).parameters.items()}
+    return declared.samples_of({**options, "generic_share": 0.0})["image"][0]
+
+
 @pytest.mark.parametrize("paper", PAPER)
 def test_steps_are_passes_over_the_official_sizes(paper):
     config = load_config(preset=paper)
     s, batch = config.settings, config.clients.batch
-    held = OFFICIAL[config.data.name]["image"][0] / 4
+    held = pictures(config.data.name) / 4
     assert s["private_steps"] == round(held / batch)
     assert config.clients.warm_steps == 10 * s["private_steps"]
     assert s["retrain_steps"] == -(-s["samples"] // batch)
     assert s["tune_steps"] == -(-s["samples"] // s["tune_batch"])
     assert s["passes"] == s["replay_rounds"] == 1
-    real, judge = OFFICIAL[config.data.name]["image"][0], config.evaluation.judge
+    real, judge = pictures(config.data.name), config.evaluation.judge
     assert judge.steps % round(real / judge.batch) == 0
 
 

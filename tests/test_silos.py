@@ -554,7 +554,7 @@ def test_each_tower_starts_from_what_there_is(paired, tmp_path):
 def test_one_line_for_what_a_silo_of_pairs_lacks(server, paired, tmp_path):
     with pytest.raises(BadInput, match=r"data 'flora': no training pairs; set data.options.pairs"):
         build(paired, silo("pair", name="flora"))
-    with pytest.raises(BadInput, match=r"data 'folder' in .*: no training pairs; sets of pairs: flickr30k"):
+    with pytest.raises(BadInput, match=r"data 'folder' in .*: no training pairs; sets of pairs: .*flickr30k"):
         build(paired, silo("pair", pictures(tmp_path / "plain")))
     root = captioned(tmp_path / "album")
     with pytest.raises(BadInput, match=r"for modality: pair; this silo has images"):

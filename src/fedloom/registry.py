@@ -158,7 +158,7 @@ class Registry:
 
 
 METHODS = Registry("method", "methods", "fedloom.methods.base:Method", "fedloom.methods.catalogue:CATALOGUE")
-DATASETS = Registry("data set", "datasets", "fedloom.data.registry:DatasetInfo", "fedloom.data.registry:DATASETS")
+DATASETS = Registry("data set", "datasets", "fedloom.data.registry:Dataset", "fedloom.data.registry:BUILTIN")
 CLIENT_MODELS = Registry("client model", "client_models")
 METRICS = Registry("metric", "metrics", "fedloom.metrics.base:Metric")
 ENGINES = Registry(

@@ -30,11 +30,11 @@ def test_lists(cli, command, key, names):
     assert all(all(value is not None or k == "classes" for k, value in row.items()) for row in listed.json)
 
 
-def test_sets_of_pairs_are_told_from_scenes(cli):
+def test_sets_of_pairs_are_told_from_data_sets(cli):
     rows = {row["data"]: row for row in cli("datasets", "--json").json}
     assert {name for name, row in rows.items() if row["kind"] == "pairs"} == set(PAIR_SETS)
-    assert {name for name, row in rows.items() if row["kind"] == "scene"} == set(DATASETS)
-    assert all(rows[name]["modalities"] == ["pair"] and rows[name]["layout"] for name in PAIR_SETS)
+    assert {name for name, row in rows.items() if row["kind"] == "dataset"} == set(DATASETS)
+    assert all(rows[name]["tasks"] == ["pair"] and rows[name]["layout"] for name in PAIR_SETS)
     shown = cli("datasets").out
     assert shown.index("mixed") < shown.index("Sets of captioned pictures") < shown.index("flickr8k")
 

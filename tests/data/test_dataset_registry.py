@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from fedloom.data.registry import DATASETS, PAIR_SETS, load_dataset, load_pairs, options_of
+from fedloom.config import load_config
+from fedloom.config.defaults import held
+from fedloom.data.fingerprint import fingerprint
+from fedloom.data.registry import DATASETS, PAIR_SETS, Dataset, load_dataset, load_pairs
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
+from fedloom.registry import DATASETS as REGISTRY
+from fedloom.registry import register_dataset
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
 def test_every_entry_is_true(name: str) -> None:
     info = DATASETS[name]
-    module, _, function = info.loader.partition(":")
-    parameters = inspect.signature(getattr(importlib.import_module(module), function)).parameters
-    assert ("root" in parameters) == bool(info.layout)
+    parameters = inspect.signature(info.load).parameters
+    assert info.name == name
+    assert ("root" in parameters) == bool(info.layout) == (not info.embedded)
+    assert bool(info.modalities) == (info.tasks == (ClientTask.MULTIMODAL_CLASSIFICATION,))
     assert "seed" in parameters
-    pictures = info.modalities != ("text",) and info.name != "audio_visual_digits"  # MNIST's are 28 pixels
+    pictures = info.tasks != ("text",) and info.name != "audio_visual_digits"  # MNIST's are 28 pixels
     assert ("size" in parameters) == pictures
-    assert info.modalities
+    assert info.tasks
     assert info.summary
     assert info.source
 
@@ -30,7 +37,7 @@ def test_every_entry_is_true(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(PAIR_SETS))
 def test_every_set_of_pairs_is_true(name: str) -> None:
     info = PAIR_SETS[name]
-    assert {"size", "seed", "parts", "captions_per_image", "on_bad"} <= set(options_of(info))
+    assert {"size", "seed", "parts", "captions_per_image", "on_bad"} <= set(info.options)
     assert all((info.summary, info.layout, info.source))
 
 
@@ -73,3 +80,44 @@ def test_the_registry_is_light() -> None:
     code = f"import sys, fedloom.data.registry; print([m for m in sys.modules if m in {heavy}])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "[]"
+
+
+OWN = """
+import numpy as np
+from fedloom.data.containers import FederatedDataset, TextSet
+from fedloom.config import load_config
+from fedloom.config.defaults import held
+from fedloom.data.fingerprint import fingerprint
+from fedloom.data.registry import Dataset
+
+def load(root, times: int = 1):
+    texts = TextSet(("good", "bad") * times, np.array([0, 1] * times))
+    return FederatedDataset("letters", ("good", "bad"), {"text": texts}, {"text": texts})
+
+DATASET = Dataset("letters", "two texts", load, ("text",), 2, "a folder", samples={"text": (2, 2)})
+OTHER = 3
+"""
+
+
+def test_a_data_set_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By reference, and by name once it is registered; what it does not take is refused as of the built-in ones."""
+    (tmp_path / "letters_set.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(REGISTRY, "_registered", {})
+    reference = "letters_set:DATASET"
+    assert len(load_dataset(reference, "x", times="3").labelled("train", ClientTask.TEXT_CLASSIFICATION)) == 6
+    assert load_config(values={"data": {"name": reference, "root": "x"}}).data.name == reference
+    assert DATASETS[reference].samples_of({"generic_share": 0.5}) == {"text": (1, 2)}
+    with pytest.raises(BadInput, match=r"'letters_set:DATASET' has no option 'time'. Did you mean 'times'"):
+        load_dataset(reference, "x", time=3)
+    with pytest.raises(BadInput, match="letters_set:OTHER: is a int, expected a Dataset"):
+        load_dataset("letters_set:OTHER", "x")
+    register_dataset(DATASETS[reference])
+    assert "letters" in DATASETS
+    assert "letters" not in PAIR_SETS
+    assert list(DATASETS)[-1] == "letters"
+    assert load_config(values={"data": {"name": "letters", "root": "x"}}).data.name == reference
+    with pytest.raises(BadInput, match=r"unknown data set 'new': one of its tasks 'txet'. Did you mean 'text'"):
+        Dataset("new", "", str, ("txet",))  # type: ignore[arg-type]
+    fingerprint(reference, str(tmp_path), {})
+    assert held("letters", {}) == ("text",)

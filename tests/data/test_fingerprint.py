@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 from conftest import picture
 from fedloom.config import DataSettings
 from fedloom.data.fingerprint import fingerprint
-from fedloom.data.registry import DATASETS
+from fedloom.data.registry import BUILTIN
 from fedloom.experiment.datasets import cached_dataset
 
 
@@ -155,10 +154,13 @@ def test_words_that_are_no_paths(tmp_path: Path) -> None:
 READER = """
 from own_helper import NAMES, texts
 from fedloom.data.containers import FederatedDataset
+from fedloom.data.registry import Dataset
 
 def load(root, table=None):
     held = texts()
     return FederatedDataset("own", NAMES, {"text": held}, {"text": held})
+
+DATASET = Dataset("own", "", load, ("text",), layout="own")
 """
 HELPER = """
 import numpy as np
@@ -185,8 +187,7 @@ def test_a_corrected_reader_reads_anew(
         (folder / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path / "code"))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    info = replace(DATASETS["ag_news"], name="own", loader=f"{package}own_reader:load")
-    monkeypatch.setitem(DATASETS, "own", info)
+    monkeypatch.setitem(BUILTIN, "own", f"{package}own_reader:DATASET")
     data = DataSettings(name="own", root=str(tmp_path))
     names = [name for name in sys.modules if name.startswith("own_")]
     try:

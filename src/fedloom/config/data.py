@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-)
+from pydantic import AfterValidator, Field
 
 from fedloom.config.corruption import Corruption
-from fedloom.config.models import (
-    Frozen,
-)
+from fedloom.config.models import Frozen
+from fedloom.registry import DATASETS
 
 
 class DataSettings(Frozen):
     """Which data set, and how its training part is split among the clients."""
 
-    name: str = "flora"
+    name: Annotated[str, AfterValidator(DATASETS.lenient)] = "flora"
     root: str | None = Field(None, description="folder of a data set that is not embedded")
     options: dict[str, Any] = Field(default_factory=dict, description="what the data set's reader takes besides")
     partition: Literal["iid", "dirichlet", "pathological"] = "dirichlet"

@@ -98,18 +98,9 @@ def held(name: str, data: Mapping[str, Any]) -> tuple[ClientTask, ...]:
     """The modalities of a data set, as far as they are known without reading it."""
     from fedloom.data.registry import DATASETS
 
-    options = data.get("options") or {}
     if name not in DATASETS:
         return SINGLE_MODALITY  # refused later, with the nearest name
-    if name == "mixed":
-        return tuple(m for m in CLIENT_TASKS if options.get(m))
-    if name == "flora":
-        return (*SINGLE_MODALITY, ClientTask.RETRIEVAL) if options.get("pairs") else SINGLE_MODALITY
-    if name == "folder":
-        from fedloom.data.datasets.folder import kinds_of
-
-        return kinds_of(data.get("root"), options)
-    return DATASETS[name].modalities
+    return DATASETS[name].tasks_of(data.get("root"), data.get("options") or {})
 
 
 def _well_formed(tree: Mapping[str, Any]) -> bool:
@@ -212,12 +203,12 @@ def _optimizer(names: Sequence[str], tree: Mapping[str, Any], say: Say) -> Tree:
 
 def _with_options(tree: Tree, own: Defaults) -> Tree:
     """The tree with the options that a preset's defaults have for its data set."""
-    from fedloom.data.registry import DATASETS, options_of
+    from fedloom.data.registry import DATASETS
 
     name = _data_name(tree)
     wanted = own.options.get(name)
     if wanted is None and name in DATASETS and "any" in own.options:
-        known = options_of(DATASETS[name])
+        known = DATASETS[name].options
         wanted = {key: value for key, value in own.options["any"].items() if key in known}
     return merged({"data": {"options": dict(wanted)}}, tree) if wanted else tree
 
@@ -263,7 +254,7 @@ def _scene_clients(
     if found is None and common:
         return {}  # they are taken away, and validation says so
     if found is None:
-        fitting = [d.name for d in DATASETS.values() if set(d.modalities) & set(takes(names[0]))]
+        fitting = [d.name for d in DATASETS.values() if set(d.tasks) & set(takes(names[0]))]
         others = [
             name for name in METHODS.names() if METHODS.about(name).up != "nothing" and set(have) & set(takes(name))
         ]
@@ -274,7 +265,7 @@ def _scene_clients(
         )
     scene = preset_tree(SCENES[found])["clients"]
     groups = [dict(group) for group in own.clients.get(found, scene[found])]
-    kinds = DATASETS[data].streams
+    kinds = DATASETS[data].modalities
     if found == ClientTask.MULTIMODAL_CLASSIFICATION and kinds != (Modality.AUDIO, Modality.IMAGE):
         model = {Modality.AUDIO: "audio-resnet", Modality.IMAGE: "resnet", Modality.TEXT: "bert"}
         for group in groups:

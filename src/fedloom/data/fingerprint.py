@@ -16,7 +16,7 @@ from PIL import __version__ as pillow
 
 from fedloom.data.io.parquet import referred
 from fedloom.data.io.walk import walk
-from fedloom.data.registry import DATASETS, PAIR_SETS, reader_of
+from fedloom.data.registry import DATASETS, PAIR_SETS
 
 PACKAGE = Path(__file__).parent
 OURS = (
@@ -59,10 +59,17 @@ def _places(options: Mapping[str, Any], root: str | None = None) -> set[str]:
 
 def _path_options(name: Any) -> set[str]:
     """The options of that reader which are paths by its signature."""
-    if not isinstance(name, str) or name not in {**DATASETS, **PAIR_SETS}:
+    reader = _reader(name)
+    if reader is None:
         return {"root"}
-    parameters = inspect.signature(reader_of(name)).parameters.values()
+    parameters = inspect.signature(reader).parameters.values()
     return {"root"} | {p.name for p in parameters if "Path" in str(p.annotation)}
+
+
+def _reader(name: Any) -> Callable[..., Any] | None:
+    """The reader of the data set of that name, if there is one."""
+    declared = (DATASETS.get(name) or PAIR_SETS.get(name)) if isinstance(name, str) else None
+    return None if declared is None else declared.load
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -125,9 +132,8 @@ def _add(digest: Any, name: str, kind: str, facts: os.stat_result | None, seen: 
 
 def _readers(options: Mapping[str, Any]) -> Iterator[Callable[..., Any]]:
     """The reader that options name, and those of the sets inside them."""
-    name = options.get("name")
-    if isinstance(name, str) and name in {**DATASETS, **PAIR_SETS}:
-        yield reader_of(name)
+    if (reader := _reader(options.get("name"))) is not None:
+        yield reader
     for value in options.values():
         if isinstance(value, Mapping):
             yield from _readers(value)

@@ -16,7 +16,7 @@ from fedloom.data.joint import MultimodalSamples, Part
 from fedloom.data.names import alike
 from fedloom.data.notes import data_notes, lines
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.registry import DATASETS, PAIR_SETS, load_dataset, load_pairs, loader_of, options_of
+from fedloom.data.registry import DATASETS, PAIR_SETS, load_dataset, load_pairs, loader_of
 from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput, nearest, unknown
 from fedloom.experiment.datasets import split_scene
@@ -70,20 +70,9 @@ def own_samples(
 
 def check_data(data: SiloData) -> None:
     """Raises BadInput where no reader has that name, needs that root, or has those options; nothing is read."""
-    if data.name not in PAIR_SETS:
-        if data.name not in DATASETS:
-            raise unknown("data set", data.name, [*DATASETS, *PAIR_SETS])
-        loader_of(data.name, data.root, data.options)
-        return
-    allowed = options_of(PAIR_SETS[data.name])
-    for option in data.options:
-        if option not in allowed:
-            raise BadInput(
-                f"set of pairs {data.name!r} has no option {option!r}.{nearest(option, allowed)} "
-                f"Allowed: {', '.join(allowed)}."
-            )
-    if data.root is None:
-        raise BadInput(f"set of pairs {data.name!r} needs root, a folder that holds: {PAIR_SETS[data.name].layout}")
+    if data.name not in DATASETS and data.name not in PAIR_SETS:
+        raise unknown("data set", data.name, [*DATASETS, *PAIR_SETS])
+    loader_of(data.name, data.root, data.options, DATASETS if data.name in DATASETS else PAIR_SETS)
 
 
 def _read(
@@ -131,7 +120,7 @@ def _hint(data: SiloData, modality: ClientTask) -> str:
 
 def joint_sets() -> list[str]:
     """The data sets of joint samples."""
-    return [name for name, info in DATASETS.items() if ClientTask.MULTIMODAL_CLASSIFICATION in info.modalities]
+    return [name for name, info in DATASETS.items() if ClientTask.MULTIMODAL_CLASSIFICATION in info.tasks]
 
 
 def _held_kinds(
@@ -165,7 +154,7 @@ def _check_sounds(samples: MultimodalSamples, data: SiloData, sounds: tuple[int,
     if sounds is None or Modality.AUDIO not in samples.owned or not isinstance(part, np.ndarray):
         return
     if part.shape[1:] != sounds:
-        found = [option for option in _SHAPING if option in options_of(DATASETS[data.name])]
+        found = [option for option in _SHAPING if option in DATASETS[data.name].options]
         raise BadInput(
             f"{where}: spectrograms of {part.shape[1]} bands x {part.shape[2]} steps, the run's have {sounds[0]} x "
             f"{sounds[1]}; what shapes them: data.options {', '.join(found)}"
@@ -174,7 +163,7 @@ def _check_sounds(samples: MultimodalSamples, data: SiloData, sounds: tuple[int,
 
 def _options(data: SiloData, size: int, sounds: tuple[int, int] | None) -> dict[str, Any]:
     """The reader's options: the operator's, the federation's shapes, and no generic part of one's own data."""
-    options, known = dict(data.options), options_of(DATASETS.get(data.name) or PAIR_SETS[data.name])
+    options, known = dict(data.options), (DATASETS.get(data.name) or PAIR_SETS[data.name]).options
     if size and "size" in known:
         options.setdefault("size", size)
     if sounds is not None and {"bands", "steps"} <= set(known):

@@ -14,7 +14,7 @@ from fedloom.weights.place import is_hub_name
 
 if TYPE_CHECKING:
     from fedloom.config import Config
-    from fedloom.data.registry import DatasetInfo, PairSetInfo
+    from fedloom.data.registry import Dataset
 
 _ALWAYS_HERE = ("gru", "frozen-mobilenet")  # their `pretrained` is a path, never a hub name
 
@@ -57,11 +57,11 @@ def _named(node: object, key: str) -> Iterator[tuple[str, str, str | None]]:
                 yield from _named(value, inner)
 
 
-def named_data(config: Config) -> list[tuple[DatasetInfo | PairSetInfo, str | None]]:
+def named_data(config: Config) -> list[tuple[Dataset, str | None]]:
     """The data sets that need a folder, each with the root that is set for it, if one is."""
     from fedloom.data.registry import DATASETS, PAIR_SETS
 
-    known: dict[str, DatasetInfo | PairSetInfo] = {**DATASETS, **PAIR_SETS}
+    known: dict[str, Dataset] = {**DATASETS, **PAIR_SETS}
     parts = [value for value in config.data.options.values() if isinstance(value, dict)]  # of the set `mixed`
     named = [(config.data.name, config.data.root), *((part.get("name"), part.get("root")) for part in parts)]
     return [(known[name], root) for name, root in named if name in known and known[name].layout]

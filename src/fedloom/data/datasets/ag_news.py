@@ -17,6 +17,7 @@ from fedloom.data.assemble import Listing, Reading, assemble
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.files import need_file, need_folder, read_names
 from fedloom.data.io.tables import read_fields
+from fedloom.data.registry import Dataset
 from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 
@@ -113,3 +114,16 @@ def load(
         reading,
         notes=notes,
     )
+
+
+DATASET = Dataset(
+    name="ag_news",
+    summary="AG News: 120 000 train and 7600 test news items of four topics",
+    load=load,
+    tasks=(ClientTask.TEXT_CLASSIFICATION,),
+    classes=4,
+    layout=LAYOUT,
+    source="http://groups.di.unipi.it/~gulli/AG_corpus_of_news_articles.html (Zhang et al. 2015)",
+    licence="non-commercial use",
+    samples={ClientTask.TEXT_CLASSIFICATION: (120000, 7600)},
+)

@@ -21,6 +21,7 @@ from fedloom.data.datasets.digits import NAMES
 from fedloom.data.io.files import need_file, need_folder
 from fedloom.data.io.sound import BAND_RATE, band_edges, band_spectrograms
 from fedloom.data.joint import MultimodalSamples
+from fedloom.data.registry import Dataset
 from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
@@ -162,3 +163,16 @@ def _read(path: Path) -> Arrays:
     if (empty := np.flatnonzero(np.diff(offsets) <= 0)).size:
         raise BadInput(f"{path}: recording {empty[0]} has {np.diff(offsets)[empty[0]]} samples, at least 1 needed")
     return held
+
+
+DATASET = Dataset(
+    name="audio_visual_digits",
+    summary="spoken digits, each with a handwritten one of the same class",
+    load=load,
+    tasks=(ClientTask.MULTIMODAL_CLASSIFICATION,),
+    classes=10,
+    modalities=(Modality.AUDIO, Modality.IMAGE),
+    layout=LAYOUT,
+    source="Free Spoken Digit Dataset and MNIST, paired",
+    licence="CC BY-SA 4.0 (sounds), CC BY-SA 3.0 (pictures)",
+)

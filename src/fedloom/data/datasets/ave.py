@@ -15,7 +15,8 @@ from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder, numbered_lines
 from fedloom.data.io.sound import SoundReading
 from fedloom.data.names import readable, spelled
-from fedloom.data.tasks import ClientTask
+from fedloom.data.registry import Dataset
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput, unknown
 
 LAYOUT = (
@@ -163,3 +164,15 @@ def load(
         {ClientTask.MULTIMODAL_CLASSIFICATION: test},
         notes=notes,
     )
+
+
+DATASET = Dataset(
+    name="ave",
+    summary="AVE: sound and frames of 4143 audio-visual events of 28 categories",
+    load=load,
+    tasks=(ClientTask.MULTIMODAL_CLASSIFICATION,),
+    classes=28,
+    modalities=(Modality.AUDIO, Modality.IMAGE),
+    layout=LAYOUT,
+    source="https://github.com/YapengTian/AVE-ECCV18 (Tian et al. 2018)",
+)

@@ -13,6 +13,8 @@ from fedloom.data.io.parquet import is_text, read_table
 from fedloom.data.io.pixels import Range
 from fedloom.data.names import composed
 from fedloom.data.pairs import PARTS, Pairs, Part
+from fedloom.data.registry import Dataset
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, unknown
 
 LAYOUT = "{train,val,test}.parquet (or shards train-*.parquet, train_*.parquet) with columns image and captions"
@@ -127,3 +129,14 @@ def _captions(cell: Any, place: str) -> list[tuple[None, str]]:
     if not all(isinstance(caption, str) for caption in captions):
         raise BadInput(f"{place}: captions {str(captions)[:60]}, expected a list of strings")
     return [(None, caption) for caption in captions]
+
+
+DATASET = Dataset(
+    name="caption_parquet",
+    summary="your own captioned pictures in parquet files",
+    load=load,
+    tasks=(ClientTask.RETRIEVAL,),
+    captioned=True,
+    layout="{train,val,test}.parquet (or shards, or files named by an option) with columns image and captions",
+    source="yours",
+)

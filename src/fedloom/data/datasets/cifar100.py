@@ -17,6 +17,7 @@ from fedloom.data.io.files import need_file, need_folder, read_names
 from fedloom.data.io.plain_pickle import read_plain, text
 from fedloom.data.names import readable
 from fedloom.data.public_split import split_generic
+from fedloom.data.registry import Dataset
 from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, unknown
 from fedloom.seeding import stream_seed
@@ -175,3 +176,15 @@ def load(
     return FederatedDataset(
         "cifar100", shown, left, {ClientTask.IMAGE_CLASSIFICATION: test}, generic, notes={"layout": layout}
     )
+
+
+DATASET = Dataset(
+    name="cifar100",
+    summary="CIFAR-100: 500 train and 100 test pictures of 32 x 32 pixels a class",
+    load=load,
+    tasks=(ClientTask.IMAGE_CLASSIFICATION,),
+    classes=100,
+    layout=LAYOUT,
+    source="https://www.cs.toronto.edu/~kriz/cifar.html",
+    samples={ClientTask.IMAGE_CLASSIFICATION: (50000, 10000)},
+)

@@ -14,6 +14,8 @@ from fedloom.data.io.files import need_file, need_folder, read_json
 from fedloom.data.io.karpathy import read_karpathy
 from fedloom.data.io.pixels import Range
 from fedloom.data.pairs import Pairs, Part
+from fedloom.data.registry import Dataset
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, unknown
 
 LAYOUT = (
@@ -124,3 +126,15 @@ def _part(path: Path, pictures: Path, seen: dict[int, str], notes: dict[str, int
         else:
             notes["captions_without_image"] += 1
     return [Captioned(file, captions[key], str(file)) for key, file in files.items()]
+
+
+DATASET = Dataset(
+    name="coco",
+    summary="MS-COCO captions by Karpathy's splits or the official parts",
+    load=coco,
+    tasks=(ClientTask.RETRIEVAL,),
+    captioned=True,
+    layout=LAYOUT,
+    source="Chen et al. 2015",
+    licence="CC BY 4.0 (captions)",
+)

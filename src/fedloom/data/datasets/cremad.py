@@ -15,7 +15,8 @@ from fedloom.data.io.files import need_file, need_folder
 from fedloom.data.io.sound import SoundReading
 from fedloom.data.io.tables import read_columns, read_fields
 from fedloom.data.names import blank
-from fedloom.data.tasks import ClientTask
+from fedloom.data.registry import Dataset
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput, unknown
 from fedloom.seeding import stream_seed
 
@@ -189,3 +190,16 @@ def load(
         {ClientTask.MULTIMODAL_CLASSIFICATION: test},
         notes=notes,
     )
+
+
+DATASET = Dataset(
+    name="cremad",
+    summary="CREMA-D: sound and frames of 7442 clips of 91 actors in six acted emotions",
+    load=load,
+    tasks=(ClientTask.MULTIMODAL_CLASSIFICATION,),
+    classes=6,
+    modalities=(Modality.AUDIO, Modality.IMAGE),
+    layout=LAYOUT,
+    source="https://github.com/CheyneyComputerScience/CREMA-D (Cao et al. 2014; lists: OGM-GE)",
+    licence="ODbL 1.0",
+)

@@ -21,6 +21,7 @@ from fedloom.data.io.tables import read_tabbed
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.names import readable, spelled
 from fedloom.data.overlap import twice
+from fedloom.data.registry import Dataset
 from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput, printable, unknown
 
@@ -223,3 +224,16 @@ def load(
         {ClientTask.MULTIMODAL_CLASSIFICATION: test},
         notes=notes,
     )
+
+
+DATASET = Dataset(
+    name="crisismmd",
+    summary="CrisisMMD v2.0: tweets of seven disasters with a picture each; informative or not, humanitarian, damage",
+    load=load,
+    tasks=(ClientTask.MULTIMODAL_CLASSIFICATION,),
+    classes=2,
+    modalities=(Modality.IMAGE, Modality.TEXT),
+    layout=LAYOUT,
+    source="https://crisisnlp.qcri.org/crisismmd (Alam et al. 2018; splits: Ofli et al. 2020)",
+    licence="CC BY-NC-SA 4.0",
+)

@@ -9,6 +9,7 @@ from PIL import Image
 from fedloom.data.containers import FederatedDataset, ImageSet, PublicData
 from fedloom.data.io.decode import check_size
 from fedloom.data.public_split import confuse
+from fedloom.data.registry import Dataset
 from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
@@ -82,3 +83,14 @@ def load(
         test={ClientTask.IMAGE_CLASSIFICATION: ImageSet(images[tested], labels[tested])},
         generic=PublicData(images[seen], tuple(describe(ink[i]) for i in seen), labels[seen], names),
     )
+
+
+DATASET = Dataset(
+    name="digits",
+    summary="1797 real handwritten digits of 8 x 8 pixels, enlarged",
+    load=load,
+    tasks=(ClientTask.IMAGE_CLASSIFICATION,),
+    classes=10,
+    source="scikit-learn (UCI optical recognition of handwritten digits, test part)",
+    licence="CC BY 4.0",
+)

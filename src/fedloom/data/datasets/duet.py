@@ -14,8 +14,9 @@ What it carries, and why:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from fedloom.data.containers import FederatedDataset, Labels
 from fedloom.data.io.decode import check_size
 from fedloom.data.io.sound import BAND_RATE, band_spectrograms
 from fedloom.data.joint import MultimodalSamples
+from fedloom.data.registry import Counts, Dataset
 from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
@@ -271,3 +273,19 @@ def _ground(n: int, size: int, rng: np.random.Generator) -> Real:
     ramp = np.clip(0.5 + np.cos(angle) * u + np.sin(angle) * v, 0, 1)[..., None]
     ground: Real = ends[0] + ramp * (ends[1] - ends[0])
     return ground
+
+
+def _samples(options: Mapping[str, Any]) -> Counts:
+    train, test = (options["classes"] * options[key] for key in ("per_class", "test_per_class"))
+    return {ClientTask.MULTIMODAL_CLASSIFICATION: (train, test)}
+
+
+DATASET = Dataset(
+    name="duet",
+    summary="things that are heard and seen, one of the two strong and the other weak, as signal-to-noise ratios say",
+    load=load,
+    tasks=(ClientTask.MULTIMODAL_CLASSIFICATION,),
+    modalities=(Modality.AUDIO, Modality.IMAGE),
+    source="synthesised from a seed by this package",
+    samples=_samples,
+)

@@ -14,6 +14,8 @@ from fedloom.data.io.karpathy import read_karpathy
 from fedloom.data.io.pixels import Range
 from fedloom.data.names import composed
 from fedloom.data.pairs import Pairs, Part
+from fedloom.data.registry import Dataset
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 
 LAYOUT_30K = "dataset_flickr30k.json (Karpathy's) and flickr30k-images/<id>.jpg"
@@ -102,3 +104,25 @@ def _tokens(path: Path) -> dict[str, list[tuple[str, str]]]:
             raise BadInput(f"{path} line {number}: {line[:60]!r}, expected <file>#<number> TAB <caption>")
         captions.setdefault(composed(name), []).append((key.strip(), caption))
     return captions
+
+
+FLICKR30K = Dataset(
+    name="flickr30k",
+    summary="Flickr30k by Karpathy's splits, five captions a picture",
+    load=flickr30k,
+    tasks=(ClientTask.RETRIEVAL,),
+    captioned=True,
+    layout=LAYOUT_30K,
+    source="Young et al. 2014; splits: Karpathy and Fei-Fei 2015",
+)
+
+
+FLICKR8K = Dataset(
+    name="flickr8k",
+    summary="Flickr8k, five captions a picture",
+    load=flickr8k,
+    tasks=(ClientTask.RETRIEVAL,),
+    captioned=True,
+    layout=LAYOUT_8K,
+    source="Hodosh et al. 2013",
+)

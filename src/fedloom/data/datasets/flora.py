@@ -20,7 +20,7 @@ What it carries, and why:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,8 @@ from fedloom.data.containers import (
 from fedloom.data.datasets.flora_drawing import PETALS, SPECIES, Flower, describe, draw_flowers, render
 from fedloom.data.datasets.flora_pairs import draw_pairs, look_closer, tell
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.tasks import ClientTask
+from fedloom.data.registry import Counts, Dataset
+from fedloom.data.tasks import SINGLE_MODALITY, ClientTask
 from fedloom.errors import BadInput, unknown
 from fedloom.seeding import numpy_stream
 
@@ -171,3 +172,28 @@ def _text_labels(flowers: Sequence[Flower], kind: TextLabels) -> Labels:
         return np.array([list(PETALS).index(f.colour) for f in flowers], dtype=np.int64)
     species = np.array([f.species for f in flowers], dtype=np.int64)
     return species // 2 if kind == "family" else species
+
+
+def _samples(options: Mapping[str, Any]) -> Counts:
+    counts = {
+        ClientTask.IMAGE_CLASSIFICATION: (options["images"], options["test"]),
+        ClientTask.TEXT_CLASSIFICATION: (options["texts"], options["test"]),
+    }
+    pairs = {ClientTask.RETRIEVAL: (options["pairs"], options["test_pairs"])} if options["pairs"] else {}
+    return counts | pairs
+
+
+def _tasks(root: str | None, options: Mapping[str, Any]) -> tuple[ClientTask, ...]:
+    return (*SINGLE_MODALITY, ClientTask.RETRIEVAL) if options.get("pairs") else SINGLE_MODALITY
+
+
+DATASET = Dataset(
+    name="flora",
+    summary="procedurally drawn flowers in sibling pairs, with captions that say more than the label (default)",
+    load=load,
+    tasks=(ClientTask.IMAGE_CLASSIFICATION, ClientTask.TEXT_CLASSIFICATION, ClientTask.RETRIEVAL),
+    classes=10,
+    source="drawn from a seed by this package",
+    samples=_samples,
+    find_tasks=_tasks,
+)

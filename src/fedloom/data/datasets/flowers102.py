@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import folders, need_file, need_folder, read_lines
 from fedloom.data.io.pixels import Range
+from fedloom.data.registry import Counts, Dataset
 from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 
@@ -173,3 +174,27 @@ def load(
         shorten=False,
         notes=notes,
     )
+
+
+def _samples(options: Mapping[str, Any]) -> Counts:
+    """1020 + 1020 and 6149 pictures (setid.mat), ten captions each."""
+    if options["per_class"] or options["classes"]:
+        return {}
+    train, test = (6149, 2040) if options["swap_train_test"] else (2040, 6149)
+    share, captions = 1 - options["generic_share"], options["captions"]
+    return {
+        ClientTask.IMAGE_CLASSIFICATION: (round(share * train), test),
+        ClientTask.TEXT_CLASSIFICATION: (round(share * (train * captions)), test * captions),
+    }
+
+
+DATASET = Dataset(
+    name="flowers102",
+    summary="Oxford Flowers-102 with ten captions a picture",
+    load=load,
+    tasks=(ClientTask.IMAGE_CLASSIFICATION, ClientTask.TEXT_CLASSIFICATION),
+    classes=102,
+    layout=LAYOUT,
+    source="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/ (captions: Reed et al. 2016)",
+    samples=_samples,
+)

@@ -13,7 +13,7 @@ from fedloom.data.assemble import Listing, Reading, assemble
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.image_folder import read_image_folder
-from fedloom.data.io.layout import locate
+from fedloom.data.io.layout import LAYOUT, locate
 from fedloom.data.io.parquet import read_parquet
 from fedloom.data.io.pixels import Range
 from fedloom.data.io.raw import Raw
@@ -21,9 +21,13 @@ from fedloom.data.io.tables import read_columns
 from fedloom.data.labels import classes_of, encode
 from fedloom.data.names import alike, blank, spelled
 from fedloom.data.public_split import stratified
+from fedloom.data.registry import Dataset
 from fedloom.data.tasks import SINGLE_MODALITY, ClientTask
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
+
+PARTS = ("images_train", "images_test", "texts_train", "texts_test")
+KINDS = ((ClientTask.IMAGE_CLASSIFICATION, "images"), (ClientTask.TEXT_CLASSIFICATION, "texts"))
 
 
 def _images(path: Path) -> Raw:
@@ -64,20 +68,14 @@ def _hold_out(listing: Listing, share: float, seed: int, what: str) -> tuple[Lis
     return listing.take(rest.tolist()), listing.take(held.tolist())
 
 
-def kinds_of(root: str | Path | None, options: Mapping[str, Any]) -> tuple[ClientTask, ...]:
-    """Which of pictures and texts are there, by the parts that `load` would read; both where it would refuse."""
-    keys = ("images_train", "images_test", "texts_train", "texts_test")
+def tasks_in(root: str | Path | None, options: Mapping[str, Any]) -> tuple[ClientTask, ...]:
+    """Whether there are pictures, texts or both, by the parts that `load` would read; both if it would refuse them."""
+    base = None if root is None else Path(os.path.expanduser(root))
     try:
-        where, _ = locate(
-            None if root is None else Path(os.path.expanduser(root)), {k: options.get(k) for k in keys}, False
-        )
+        where, _ = locate(base, {key: options.get(key) for key in PARTS}, False)
     except (BadInput, TypeError):
         return SINGLE_MODALITY
-    parts: tuple[tuple[ClientTask, str], ...] = (
-        (ClientTask.IMAGE_CLASSIFICATION, "images_train"),
-        (ClientTask.TEXT_CLASSIFICATION, "texts_train"),
-    )
-    return tuple(modality for modality, key in parts if key in where)
+    return tuple(task for task, kind in KINDS if f"{kind}_train" in where)
 
 
 def load(
@@ -145,11 +143,7 @@ def load(
     numbers = [line for _, line in encoded.values() if line is not None]
     train: dict[ClientTask, Listing] = {}
     test: dict[ClientTask, Listing] = {}
-    keys: tuple[tuple[ClientTask, str], ...] = (
-        (ClientTask.IMAGE_CLASSIFICATION, "images"),
-        (ClientTask.TEXT_CLASSIFICATION, "texts"),
-    )
-    for modality, key in keys:
+    for modality, key in KINDS:
         if f"{key}_train" not in listings:
             continue
         train[modality] = listings[f"{key}_train"]
@@ -185,3 +179,14 @@ def _told(raws: Mapping[str, Raw], numbers: list[str], reading: Reading) -> dict
         "numbers_as_labels": numbers,
         "lost_classes": lost,
     }
+
+
+DATASET = Dataset(
+    name="folder",
+    summary="your own data: an image folder or parquet file, and/or CSV files of texts",
+    load=load,
+    tasks=(ClientTask.IMAGE_CLASSIFICATION, ClientTask.TEXT_CLASSIFICATION),
+    layout=f"{LAYOUT}; or no root and the paths as options",
+    source="yours",
+    find_tasks=tasks_in,
+)

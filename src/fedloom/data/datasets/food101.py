@@ -14,6 +14,7 @@ from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder, read_json, read_lines, read_names
 from fedloom.data.io.pixels import Range
 from fedloom.data.names import composed
+from fedloom.data.registry import Dataset
 from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, unknown
 
@@ -75,3 +76,15 @@ def load(
     return assemble(
         "food101", names, {ClientTask.IMAGE_CLASSIFICATION: train}, {ClientTask.IMAGE_CLASSIFICATION: test}, reading
     )
+
+
+DATASET = Dataset(
+    name="food101",
+    summary="Food-101 photographs, 750 train and 250 test a dish",
+    load=load,
+    tasks=(ClientTask.IMAGE_CLASSIFICATION,),
+    classes=101,
+    layout=LAYOUT,
+    source="https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
+    samples={ClientTask.IMAGE_CLASSIFICATION: (75750, 25250)},
+)

@@ -9,6 +9,8 @@ from fedloom.data.containers import FederatedDataset
 from fedloom.data.datasets import folder
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.pixels import Range
+from fedloom.data.registry import Dataset
+from fedloom.data.tasks import ClientTask
 
 
 def load(
@@ -47,3 +49,14 @@ def load(
         range=range,
         name="food101_recipes",
     )
+
+
+DATASET = Dataset(
+    name="food101_recipes",
+    summary="Food-101 photographs and, unpaired, recipe texts over 20 dishes",
+    load=load,
+    tasks=(ClientTask.IMAGE_CLASSIFICATION, ClientTask.TEXT_CLASSIFICATION),
+    classes=20,
+    layout="images_{train,test}.parquet, recipes_{train,test}.csv, labels.json",
+    source="Food-101 and github.com/dpapathanasiou/recipes, labels by title",
+)

@@ -14,8 +14,8 @@ import numpy as np
 from fedloom.data.containers import ClientData, FederatedDataset, PublicData, TextSet
 from fedloom.data.pairs import ImageTextPairs, Pairs, Part
 from fedloom.data.public_split import stratified
-from fedloom.data.registry import DATASETS, PAIR_SETS, load_dataset, load_pairs, options_of
-from fedloom.data.tasks import ClientTask
+from fedloom.data.registry import DATASETS, PAIR_SETS, Dataset, load_dataset, load_pairs
+from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
 
@@ -110,13 +110,13 @@ def _asked(part: str, wanted: Which, allowed: Mapping[str, Any]) -> tuple[str, s
 
 def _read_scene(modality: ClientTask, wanted: Which, size: int, seed: int) -> FederatedDataset:
     """The scene of a set, all its training samples at the clients."""
-    sets = {name: info for name, info in DATASETS.items() if name != "mixed" and modality in info.modalities}
+    sets = {name: info for name, info in DATASETS.items() if name != "mixed" and modality in info.tasks}
     name, root, options = _asked(modality, wanted, sets)
-    if name in DATASETS and name not in sets:
+    known = DATASETS.get(name)
+    if known is not None and (name == "mixed" or modality not in known.tasks):
         raise BadInput(f"mixed: {modality}.name={name!r} has no {modality}s, allowed: {', '.join(sorted(sets))}")
     defaults = {"size": size, "generic_share": 0.0, "seed": seed}
-    takes = options_of(DATASETS[name]) if name in DATASETS else []
-    own = {key: value for key, value in defaults.items() if key in takes}
+    own = {key: value for key, value in defaults.items() if known is not None and key in known.options}
     try:
         return load_dataset(name, root, **(own | options))
     except BadInput as error:
@@ -144,3 +144,13 @@ def _public_part(pairs: ImageTextPairs, count: int | None, texts: tuple[str, ...
     nothing = np.zeros(len(drawn), dtype=np.int64)
     captions = tuple(pairs.captions[i] for i in drawn.tolist())
     return PublicData(pairs.images[pairs.owner[drawn]], captions, nothing, nothing, texts)
+
+
+DATASET = Dataset(
+    name="mixed",
+    summary="several data sets as one: pictures of one, texts of another, pairs of a third, a public set of pairs",
+    load=load,
+    tasks=(ClientTask.IMAGE_CLASSIFICATION, ClientTask.TEXT_CLASSIFICATION, ClientTask.RETRIEVAL),
+    source="the sets named by its options",
+    find_tasks=lambda root, options: tuple(task for task in CLIENT_TASKS if options.get(task)),
+)

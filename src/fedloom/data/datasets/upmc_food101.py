@@ -18,6 +18,7 @@ from fedloom.data.io.files import folders, need_file, need_folder, pictures
 from fedloom.data.io.pixels import Range
 from fedloom.data.io.tables import read_fields
 from fedloom.data.names import composed
+from fedloom.data.registry import Dataset
 from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, unknown
 
@@ -91,3 +92,16 @@ def load(
         reading,
         notes=notes,
     )
+
+
+DATASET = Dataset(
+    name="upmc_food101",
+    summary="UPMC Food-101: web pictures of the 101 dishes with page titles",
+    load=load,
+    tasks=(ClientTask.IMAGE_CLASSIFICATION, ClientTask.TEXT_CLASSIFICATION),
+    classes=101,
+    layout=LAYOUT,
+    source="Wang et al., Recipe recognition with large multimodal food dataset, 2015",
+    # The rows of the two lists, as they are usually distributed; pictures that cannot be read make it fewer.
+    samples={ClientTask.IMAGE_CLASSIFICATION: (67988, 22716), ClientTask.TEXT_CLASSIFICATION: (67988, 22716)},
+)

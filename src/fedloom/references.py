@@ -54,7 +54,7 @@ def load_reference(reference: str, kind: str) -> Any:
     place, _, name = absolute(reference).rpartition(":")
     module = _script(place, kind) if place.endswith(".py") else _module(place, kind, reference)
     if not hasattr(module, name):
-        near = nearest(name, [n for n in vars(module) if not n.startswith("_")])
+        near = nearest(name, sorted((n for n in vars(module) if not n.startswith("_")), key=lambda n: not n.isupper()))
         raise BadInput(f"{kind} {reference!r}: {place} has no {name!r}.{near}")
     return getattr(module, name)
 

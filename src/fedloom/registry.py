@@ -107,7 +107,7 @@ class Registry:
             item = load_reference(given, self.kind)
         else:
             raise unknown(self.kind, given, self.names())
-        self._check(item, given)
+        self._check(item, repr(given))
         return item
 
     def about(self, given: str) -> Any:
@@ -151,8 +151,8 @@ class Registry:
     def _check(self, item: Any, shown: str) -> None:
         if self._expected:
             if not self.owns(item):
-                name = self._expected.partition(":")[2]
-                raise BadInput(f"{self.kind} {shown}: is a {type(item).__name__}, expected a {name}")
+                kind = "class" if isinstance(item, type) else type(item).__name__
+                raise BadInput(f"{self.kind} {shown}: is a {kind}, expected a {self._expected.partition(':')[2]}")
         elif not callable(item):
             raise BadInput(f"{self.kind} {shown}: is a {type(item).__name__}, expected something to call")
 

@@ -39,7 +39,7 @@ def plan_tree(source: str | Path | Mapping[str, Any], methods: Sequence[str] | N
     if not tree.keys() - Config.model_fields.keys():
         tree = _around(tree, methods, name)
     elif methods and not tree.keys() & {"rows", "like"}:
-        tree["rows"] = [{"name": m, "method": m} for m in methods]
+        tree["rows"] = [{"method": m} for m in methods]
     if isinstance(base := tree.get("base"), dict) and "preset" in base:
         # Rows name their methods.
         below = {k: v for k, v in preset_tree(str(base.pop("preset"))).items() if k != "method"}

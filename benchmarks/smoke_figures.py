@@ -4,8 +4,9 @@ python benchmarks/smoke_figures.py run --out before.json               # in the 
 python benchmarks/smoke_figures.py run --out after.json                # in that of the new one
 python benchmarks/smoke_figures.py compare before.json after.json      # exit code 1 where any figure differs
 
-`--engine` takes inprocess, workers (two of them) or simulation (Flower's, on Ray). What is compared: each round's
-scores, losses, label counts and bytes, and every message of the ledger, to the last bit.
+`--engine` takes inprocess, workers (two of them) or simulation (Flower's, on Ray). What is compared, to the last bit: each
+round's scores, losses and label counts, and of every message in the ledger who sent what to whom: fields, shapes, payload.
+Bytes with headers are left out, as a header holds the name of the message's class.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ENGINES = {
     "workers": ["engine.workers=2"],
     "simulation": ["engine.name=flower", "engine.mode=simulation", "engine.silos=2"],
 }
-UNTIMED = ("seconds", "peak_memory_bytes")
+LEFT_OUT = ("seconds", "bytes_up", "bytes_down")
 
 
 def figures(method: str, engine: str) -> dict[str, Any]:
@@ -43,8 +44,8 @@ def figures(method: str, engine: str) -> dict[str, Any]:
         rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
         ledger = run.path / "ledger.jsonl"
         sent = [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else []
-    rows = [{k: v for k, v in row.items() if k not in UNTIMED} for row in rows]
-    keys = ("round", "verb", "direction", "client", "field", "shape", "dtype", "encoded_bytes", "counted")
+    rows = [{k: v for k, v in row.items() if k not in LEFT_OUT} for row in rows]
+    keys = ("round", "verb", "direction", "client", "fields", "payload_bytes", "counted")
     lines = sorted(json.dumps({k: row.get(k) for k in keys}) for row in sent if row["verb"] != "join")
     return {"rounds": rows, "ledger": lines}
 

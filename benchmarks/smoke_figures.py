@@ -4,9 +4,9 @@ python benchmarks/smoke_figures.py run --out before.json               # in the 
 python benchmarks/smoke_figures.py run --out after.json                # in that of the new one
 python benchmarks/smoke_figures.py compare before.json after.json      # exit code 1 where any figure differs
 
-`--engine` takes inprocess, workers (two of them) or simulation (Flower's, on Ray). What is compared, to the last bit: each
-round's scores, losses and label counts, and of every message in the ledger who sent what to whom: fields, shapes, payload.
-Bytes with headers are left out, as a header holds the name of the message's class.
+`--engine` takes inprocess, workers (two of them) or simulation (Flower's, on Ray). Compared to the last bit: each
+round's scores, losses and label counts, and of every message in the ledger who sent what to whom: fields, shapes,
+payload. Bytes with headers are left out, as a header holds the name of the message's class.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ SCENE = load(pairs=50, captions=2, test_pairs=10, text_labels="family", **FEW)
 
 
 def test_pairs_come_back_from_disk(tmp_path: Path) -> None:
-    assert SCENE.generic is not None
-    longer = replace(SCENE.generic, texts=("as it was written", "", "größer"))
-    _save(replace(SCENE, generic=longer), tmp_path)
+    assert SCENE.public is not None
+    longer = replace(SCENE.public, texts=("as it was written", "", "größer"))
+    _save(replace(SCENE, public=longer), tmp_path)
     again = _load(tmp_path)
     for part in ("train", "test"):
         kept, read = (getattr(scene, part) for scene in (SCENE, again))
@@ -34,9 +34,9 @@ def test_pairs_come_back_from_disk(tmp_path: Path) -> None:
         alike(kept["pair"], read["pair"])
     alike(SCENE.public_test, again.public_test)
     assert again.text_class_names == SCENE.text_class_names
-    assert again.generic is not None
-    assert again.generic.texts == longer.texts
-    assert SCENE.generic.texts == ()
+    assert again.public is not None
+    assert again.public.texts == longer.texts
+    assert SCENE.public.texts == ()
 
 
 def heard_and_read(n: int = 5) -> FederatedDataset:
@@ -58,7 +58,7 @@ def test_joint_samples_come_back_from_disk(tmp_path: Path) -> None:
     scene = heard_and_read()
     _save(scene, tmp_path)
     again = _load(tmp_path)
-    assert again.streams == ("audio", "text")
+    assert again.modalities == ("audio", "text")
     assert again.notes == scene.notes
     for part in ("train", "test"):
         kept, read = (getattr(s, part)["joint"] for s in (scene, again))

@@ -414,7 +414,7 @@ def flora(server, modality, **data):
 
 def lesson(server, modality):
     """The public set and a round's message, as FedAFD's server has them for a client of that modality."""
-    generic, kinds = server.scene.generic, kinds_of(modality)
+    generic, kinds = server.scene.public, kinds_of(modality)
     public = {"image": generic.images[:10], "text": generic.captions[:10]}
     rows = np.random.default_rng(0).normal(size=(2, 10, 16)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=-1, keepdims=True)

@@ -329,4 +329,4 @@ def test_test_samples_that_lack_what_a_client_reads_are_left_out():
     assert site.samples["test"].owned == ("text",)
     site.take(test, test)
     assert site.samples["test"] is test
-    assert FederatedDataset("made", ("x", "y"), {"joint": test}, {}).streams == ("image", "text")
+    assert FederatedDataset("made", ("x", "y"), {"joint": test}, {}).modalities == ("image", "text")

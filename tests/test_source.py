@@ -36,7 +36,7 @@ LONG_FUNCTIONS: set[str] = {
     "data/io/clips.py:read_clips",
     "data/io/decode.py:decode_all",
     "data/partition.py:partition",
-    "data/public_split.py:split_generic",
+    "data/public_split.py:split_public",
     "experiment/clients.py:build_client",
     "experiment/datasets.py:_load",
     "experiment/silo_client.py:build_silo_client",

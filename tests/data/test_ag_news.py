@@ -40,34 +40,34 @@ def news(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def texts(scene: FederatedDataset, part: str = "train") -> TextSet:
-    samples = getattr(scene, part)["text"]
+def texts(dataset: FederatedDataset, part: str = "train") -> TextSet:
+    samples = getattr(dataset, part)["text"]
     assert isinstance(samples, TextSet)
     return samples
 
 
 def test_rows(news: Path) -> None:
-    scene = load(news)
-    assert scene.class_names == ("World", "Sports", "Business", "Sci/Tech")
-    assert texts(scene).texts == (
+    dataset = load(news)
+    assert dataset.class_names == ("World", "Sports", "Business", "Sci/Tech")
+    assert texts(dataset).texts == (
         'Fears for T N pension, after talks Unions say they are "disappointed" with AT&T.',
         "Apple's iPod Up to $1,000, — said analysts",
         'Zażółć gęślą 東京 Reuters - A "storm", 3 < 4',
         "No description",
         "A description on two lines ends with a backslash",
     )
-    assert texts(scene).labels.tolist() == [2, 3, 0, 1, 1]
-    assert texts(scene, "test").labels.tolist() == [0, 1, 2, 3]
-    assert scene.notes["empty_texts"] == 2
-    assert set(scene.train) == set(scene.test) == {"text"}
-    assert scene.generic is None
+    assert texts(dataset).labels.tolist() == [2, 3, 0, 1, 1]
+    assert texts(dataset, "test").labels.tolist() == [0, 1, 2, 3]
+    assert dataset.notes["empty_texts"] == 2
+    assert set(dataset.train) == set(dataset.test) == {"text"}
+    assert dataset.public is None
 
 
 def test_as_written(news: Path) -> None:
-    scene = load(news, cleaned=False)
-    assert texts(scene).texts[1] == r"Apple #39;s iPod Up to \$1,000,  #151; said\analysts" + 2 * "\\"
-    assert texts(scene).texts[4] == "<br>  " + 2 * "\\"  # a row of leftovers has something in it
-    assert scene.notes["empty_texts"] == 1
+    dataset = load(news, cleaned=False)
+    assert texts(dataset).texts[1] == r"Apple #39;s iPod Up to \$1,000,  #151; said\analysts" + 2 * "\\"
+    assert texts(dataset).texts[4] == "<br>  " + 2 * "\\"  # a row of leftovers has something in it
+    assert dataset.notes["empty_texts"] == 1
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_other_places_and_a_header(news: Path) -> None:
 
 
 def test_classes_and_cap(news: Path) -> None:
-    scene = load(news, classes=["sci/tech", "sports"], per_class=1)
-    assert scene.class_names == ("Sci/Tech", "Sports")
-    assert sorted(texts(scene).labels.tolist()) == [0, 1]
-    assert texts(scene, "test").texts == ("Goal Match", "Moon Probe")
+    dataset = load(news, classes=["sci/tech", "sports"], per_class=1)
+    assert dataset.class_names == ("Sci/Tech", "Sports")
+    assert sorted(texts(dataset).labels.tolist()) == [0, 1]
+    assert texts(dataset, "test").texts == ("Goal Match", "Moon Probe")
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_the_real_slice() -> None:
     root = SLICES / "ag_news"
     if not root.is_dir():
         pytest.skip(f"real data slice not found: {root} (set FEDLOOM_TEST_DATA)")
-    scene = load(root)
-    assert np.bincount(texts(scene).labels).tolist() == [1500] * 4
-    assert np.bincount(texts(scene, "test").labels).tolist() == [400] * 4
-    assert scene.notes["empty_texts"] == 0
-    assert not [t for t in texts(scene).texts if "\\" in t or "#39;" in t or "</" in t]
+    dataset = load(root)
+    assert np.bincount(texts(dataset).labels).tolist() == [1500] * 4
+    assert np.bincount(texts(dataset, "test").labels).tolist() == [400] * 4
+    assert dataset.notes["empty_texts"] == 0
+    assert not [t for t in texts(dataset).texts if "\\" in t or "#39;" in t or "</" in t]

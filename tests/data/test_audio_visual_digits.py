@@ -45,31 +45,31 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def joint(scene: FederatedDataset, part: str) -> MultimodalSamples:
-    held = (scene.train if part == "train" else scene.test)["joint"]
+def joint(dataset: FederatedDataset, part: str) -> MultimodalSamples:
+    held = (dataset.train if part == "train" else dataset.test)["joint"]
     assert isinstance(held, MultimodalSamples)
     return held
 
 
-def part_of(scene: FederatedDataset, part: str, kind: Any) -> Any:
-    array = joint(scene, part).parts[kind]
+def part_of(dataset: FederatedDataset, part: str, kind: Any) -> Any:
+    array = joint(dataset, part).parts[kind]
     assert isinstance(array, np.ndarray)
     return array.astype(np.float32)
 
 
-def told(scene: FederatedDataset, kind: Any) -> float:
+def told(dataset: FederatedDataset, kind: Any) -> float:
     """How often a linear classifier on that kind alone is right about the test part."""
-    x, y = (part_of(scene, part, kind).reshape(len(joint(scene, part)), -1) for part in ("train", "test"))
+    x, y = (part_of(dataset, part, kind).reshape(len(joint(dataset, part)), -1) for part in ("train", "test"))
     model = RidgeClassifier(alpha=1000.0)
-    model.fit(x / x.std(), joint(scene, "train").labels)
-    return float(model.score(y / x.std(), joint(scene, "test").labels))
+    model.fit(x / x.std(), joint(dataset, "train").labels)
+    return float(model.score(y / x.std(), joint(dataset, "test").labels))
 
 
 def test_the_miniature(root: Path) -> None:
-    scene = load(root, frames=2)
-    assert scene.class_names[3] == "three"
-    assert scene.streams == ("audio", "image")
-    train, test = joint(scene, "train"), joint(scene, "test")
+    dataset = load(root, frames=2)
+    assert dataset.class_names[3] == "three"
+    assert dataset.modalities == ("audio", "image")
+    train, test = joint(dataset, "train"), joint(dataset, "test")
     assert (len(train), len(test)) == (40, 20)
     stored = arrays(4, 0)
     assert np.array_equal(train.labels, stored["label"])
@@ -221,11 +221,11 @@ def test_the_real_slice() -> None:
     root = SLICES / "audio_visual_digits"
     if not root.is_dir():
         pytest.skip(f"real data slice not found: {root} (set FEDLOOM_TEST_DATA)")
-    scene = load(root, per_class=120)
-    assert np.bincount(joint(scene, "test").labels).tolist() == [30] * 10
-    assert len({name.split("_")[1] for name in joint(scene, "test").ids}) == 6
-    assert not set(joint(scene, "train").ids) & set(joint(scene, "test").ids)
+    dataset = load(root, per_class=120)
+    assert np.bincount(joint(dataset, "test").labels).tolist() == [30] * 10
+    assert len({name.split("_")[1] for name in joint(dataset, "test").ids}) == 6
+    assert not set(joint(dataset, "train").ids) & set(joint(dataset, "test").ids)
     hard = load(root, per_class=120, audio_noise=2.0, image_noise=1.0)
     for kind in ("audio", "image"):
-        assert told(scene, kind) > 0.8, kind
+        assert told(dataset, kind) > 0.8, kind
         assert 0.2 < told(hard, kind) < 0.7, kind

@@ -64,27 +64,27 @@ def root(tmp_path: Path) -> Path:
     return make(tmp_path, cut=True)
 
 
-def joint(scene: FederatedDataset, part: str = "train") -> MultimodalSamples:
-    samples = getattr(scene, part)["joint"]
+def joint(dataset: FederatedDataset, part: str = "train") -> MultimodalSamples:
+    samples = getattr(dataset, part)["joint"]
     assert isinstance(samples, MultimodalSamples)
     return samples
 
 
-def array(scene: FederatedDataset, kind: str, part: str = "train") -> np.ndarray[Any, Any]:
-    values = joint(scene, part).parts[kind]  # type: ignore[index]
+def array(dataset: FederatedDataset, kind: str, part: str = "train") -> np.ndarray[Any, Any]:
+    values = joint(dataset, part).parts[kind]  # type: ignore[index]
     assert isinstance(values, np.ndarray)
     return values
 
 
 def test_frames_and_sounds_that_are_cut_already(root: Path) -> None:
-    scene = load(root, **SMALL)
-    assert scene.class_names == (BARK, BELL, RACE)  # by name; a comma does not part them
-    assert joint(scene).labels.tolist() == [2, 1, 0, 2, 1]
-    assert joint(scene).ids[:3] == (f"{RACE}&aaa-1&0", f"{BELL}&bbb_2&1", f"{BARK}&-cc3&0")
-    assert joint(scene, "test").labels.tolist() == [0, 1, 2]
-    assert array(scene, "audio").shape == (5, 257, 48)
-    assert array(scene, "image", "test").shape == (3, 2, 16, 16, 3)
-    assert (array(scene, "audio")[2] == array(scene, "audio")[3]).all()  # one video, two categories
+    dataset = load(root, **SMALL)
+    assert dataset.class_names == (BARK, BELL, RACE)  # by name; a comma does not part them
+    assert joint(dataset).labels.tolist() == [2, 1, 0, 2, 1]
+    assert joint(dataset).ids[:3] == (f"{RACE}&aaa-1&0", f"{BELL}&bbb_2&1", f"{BARK}&-cc3&0")
+    assert joint(dataset, "test").labels.tolist() == [0, 1, 2]
+    assert array(dataset, "audio").shape == (5, 257, 48)
+    assert array(dataset, "image", "test").shape == (3, 2, 16, 16, 3)
+    assert (array(dataset, "audio")[2] == array(dataset, "audio")[3]).all()  # one video, two categories
     for count, want in (
         ("repeated_events", 2),
         ("events_of_no_length", 1),
@@ -92,32 +92,32 @@ def test_frames_and_sounds_that_are_cut_already(root: Path) -> None:
         ("videos_in_both_parts", 1),
         ("missing_clips", 0),
     ):
-        assert scene.notes[count] == want, count
+        assert dataset.notes[count] == want, count
 
 
 def test_the_validation_part(root: Path) -> None:
-    scene = load(root, **SMALL, use_val=True)
-    assert joint(scene).labels.tolist() == [2, 1, 0, 2, 1, 0]
-    assert joint(scene).ids[-1] == f"{BARK}&eee5&0"
-    assert len(joint(scene, "test")) == 3
+    dataset = load(root, **SMALL, use_val=True)
+    assert joint(dataset).labels.tolist() == [2, 1, 0, 2, 1, 0]
+    assert joint(dataset).ids[-1] == f"{BARK}&eee5&0"
+    assert len(joint(dataset, "test")) == 3
 
 
 def test_videos_are_cut_to_the_event(tmp_path: Path) -> None:
-    scene = load(make(tmp_path, cut=False), **SMALL)
-    greys = array(scene, "image").mean(axis=(2, 3, 4))  # a second each of 40, 120, 200
+    dataset = load(make(tmp_path, cut=False), **SMALL)
+    greys = array(dataset, "image").mean(axis=(2, 3, 4))  # a second each of 40, 120, 200
     assert greys.tolist() == [
         pytest.approx(want, abs=6) for want in ([40, 200], [120, 200], [40, 120], [40, 120], [40, 200])
     ]
-    last = array(scene, "image", "test").mean(axis=(2, 3, 4))[1]  # from 2 s to 3 s: one frame, twice
+    last = array(dataset, "image", "test").mean(axis=(2, 3, 4))[1]  # from 2 s to 3 s: one frame, twice
     assert last == pytest.approx([200, 200], abs=6)
-    pitches = array(scene, "audio").mean(axis=2).argmax(axis=1)
+    pitches = array(dataset, "audio").mean(axis=2).argmax(axis=1)
     assert pitches.tolist() == [14, 28, 14, 14, 14]  # 440 Hz or, from 1 s on, 880 Hz, in steps of 31.25 Hz
-    assert array(scene, "audio", "test").mean(axis=2).argmax(axis=1)[1] == 56
+    assert array(dataset, "audio", "test").mean(axis=2).argmax(axis=1)[1] == 56
     (tmp_path / "Image-01-FPS-SE").mkdir()
     picture(tmp_path / "Image-01-FPS-SE" / "bbb_2" / "00007.jpg", 2, 0)
     mixed = load(tmp_path, **SMALL)  # what is cut already comes first
     assert array(mixed, "image")[1].mean(axis=(0, 1, 2))[2] > 150
-    assert (array(mixed, "image")[0] == array(scene, "image")[0]).all()
+    assert (array(mixed, "image")[0] == array(dataset, "image")[0]).all()
 
 
 def test_clips_that_are_missing_or_broken(root: Path) -> None:
@@ -125,9 +125,9 @@ def test_clips_that_are_missing_or_broken(root: Path) -> None:
     with pytest.raises(BadInput, match=r"aaa-1: there is no such file\. \(on_bad='skip' leaves such out\)$"):
         load(root, **SMALL)
     (root / "Audio-SE" / "ggg7.wav").write_bytes(b"RIFF")
-    scene = load(root, **SMALL, on_bad="skip")
-    assert (len(joint(scene)), len(joint(scene, "test"))) == (4, 2)
-    assert (scene.notes["missing_clips"], scene.notes["unreadable_clips"]) == (1, 1)
+    dataset = load(root, **SMALL, on_bad="skip")
+    assert (len(joint(dataset)), len(joint(dataset, "test"))) == (4, 2)
+    assert (dataset.notes["missing_clips"], dataset.notes["unreadable_clips"]) == (1, 1)
 
 
 def test_choice_of_classes(root: Path) -> None:

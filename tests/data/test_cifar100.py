@@ -88,26 +88,26 @@ def binary(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def images(scene: FederatedDataset, part: str = "train") -> ImageSet:
-    samples = getattr(scene, part)["image"]
+def images(dataset: FederatedDataset, part: str = "train") -> ImageSet:
+    samples = getattr(dataset, part)["image"]
     assert isinstance(samples, ImageSet)
     return samples
 
 
-def check(scene: FederatedDataset) -> None:
-    assert scene.class_names == ("apple", "aquarium fish", "maple tree")
-    assert images(scene).labels.tolist() == [2, 0, 1] * 4
-    assert images(scene, "test").labels.tolist() == [2, 0, 1] * 2
-    assert images(scene).images.shape == (12, 32, 32, 3)
-    assert images(scene).images[5, 31, 31].tolist() == [105, 50, 7]
-    assert images(scene).images[5, 0, :3, 0].tolist() == [105, 200, 105]  # rows first, then columns
-    assert scene.generic is None
+def check(dataset: FederatedDataset) -> None:
+    assert dataset.class_names == ("apple", "aquarium fish", "maple tree")
+    assert images(dataset).labels.tolist() == [2, 0, 1] * 4
+    assert images(dataset, "test").labels.tolist() == [2, 0, 1] * 2
+    assert images(dataset).images.shape == (12, 32, 32, 3)
+    assert images(dataset).images[5, 31, 31].tolist() == [105, 50, 7]
+    assert images(dataset).images[5, 0, :3, 0].tolist() == [105, 200, 105]  # rows first, then columns
+    assert dataset.public is None
 
 
 def test_python_layout(python: Path) -> None:
-    scene = load_dataset("cifar100", python, generic_share=0)
-    check(scene)
-    assert scene.notes["layout"] == "python"
+    dataset = load_dataset("cifar100", python, generic_share=0)
+    check(dataset)
+    assert dataset.notes["layout"] == "python"
     check(load_dataset("cifar100", python / "cifar-100-python", generic_share=0))
     plain = pickle.loads((python / "cifar-100-python" / "train").read_bytes(), encoding="bytes")  # our own file
     assert (plain[b"data"] == planes("train")[0]).all()
@@ -115,9 +115,9 @@ def test_python_layout(python: Path) -> None:
 
 def test_binary_layout_comes_first(python: Path, binary: Path) -> None:
     (python / "cifar-100-python" / "train").write_bytes(b"never read")
-    scene = load_dataset("cifar100", binary, generic_share=0)
-    check(scene)
-    assert scene.notes["layout"] == "binary"
+    dataset = load_dataset("cifar100", binary, generic_share=0)
+    check(dataset)
+    assert dataset.notes["layout"] == "binary"
     check(load_dataset("cifar100", binary / "cifar-100-binary", generic_share=0))
 
 
@@ -138,8 +138,8 @@ def test_options(binary: Path, python: Path) -> None:
     assert same.notes["layout"] == "python"
     assert (images(same).images == images(few).images).all()  # the choice does not depend on the layout
     shared = load_dataset("cifar100", python)
-    assert shared.generic is not None
-    assert (len(images(shared)), len(shared.generic.labels)) == (6, 6)
+    assert shared.public is not None
+    assert (len(images(shared)), len(shared.public.labels)) == (6, 6)
 
 
 def test_a_pickle_of_python_3_is_read_too(python: Path) -> None:
@@ -251,6 +251,6 @@ def test_the_real_set() -> None:
     root = next((SLICES / n for n in ("cifar100", "cifar-100") if (SLICES / n).is_dir()), None)
     if root is None:
         pytest.skip(f"real data slice not found: {SLICES / 'cifar100'} (set FEDLOOM_TEST_DATA)")
-    scene = load_dataset("cifar100", root, generic_share=0)
-    assert scene.classes == 100
-    assert len(np.unique(images(scene).labels)) == 100
+    dataset = load_dataset("cifar100", root, generic_share=0)
+    assert dataset.classes == 100
+    assert len(np.unique(images(dataset).labels)) == 100

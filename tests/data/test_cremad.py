@@ -53,51 +53,51 @@ def root(tmp_path: Path) -> Path:
     return make(tmp_path)
 
 
-def joint(scene: FederatedDataset, part: str = "train") -> MultimodalSamples:
-    samples = getattr(scene, part)["joint"]
+def joint(dataset: FederatedDataset, part: str = "train") -> MultimodalSamples:
+    samples = getattr(dataset, part)["joint"]
     assert isinstance(samples, MultimodalSamples)
     return samples
 
 
-def array(scene: FederatedDataset, kind: str, part: str = "train") -> np.ndarray[Any, Any]:
-    values = joint(scene, part).parts[kind]  # type: ignore[index]
+def array(dataset: FederatedDataset, kind: str, part: str = "train") -> np.ndarray[Any, Any]:
+    values = joint(dataset, part).parts[kind]  # type: ignore[index]
     assert isinstance(values, np.ndarray)
     return values
 
 
 def test_acted(root: Path) -> None:
-    scene = load(root, **SMALL)
-    assert scene.name == "cremad"
-    assert scene.class_names == ("neutral", "happy", "sad", "fear", "disgust", "anger")  # 0..5, as in C.3
-    assert scene.streams == ("audio", "image")
-    assert joint(scene).ids == tuple(TRAIN)
-    assert joint(scene).labels.tolist() == [0, 1, 2, 3] * 3
-    assert joint(scene, "test").labels.tolist() == [5, 4, 3, 2] * 2
-    assert array(scene, "audio").shape == (12, 257, 48)
-    assert array(scene, "audio").dtype == np.float16
-    assert array(scene, "image").shape == (12, 2, 16, 16, 3)
-    loudest = array(scene, "audio").mean(axis=2).argmax(axis=1)
+    dataset = load(root, **SMALL)
+    assert dataset.name == "cremad"
+    assert dataset.class_names == ("neutral", "happy", "sad", "fear", "disgust", "anger")  # 0..5, as in C.3
+    assert dataset.modalities == ("audio", "image")
+    assert joint(dataset).ids == tuple(TRAIN)
+    assert joint(dataset).labels.tolist() == [0, 1, 2, 3] * 3
+    assert joint(dataset, "test").labels.tolist() == [5, 4, 3, 2] * 2
+    assert array(dataset, "audio").shape == (12, 257, 48)
+    assert array(dataset, "audio").dtype == np.float16
+    assert array(dataset, "image").shape == (12, 2, 16, 16, 3)
+    loudest = array(dataset, "audio").mean(axis=2).argmax(axis=1)
     assert loudest[:4].tolist() == [10, 19, 29, 38]  # 300 Hz times label + 1, in steps of 31.25 Hz
-    assert not array(scene, "audio")[TRAIN.index("1076_IEO_SAD_XX")].any()
-    assert np.isfinite(array(scene, "audio")).all()
-    assert scene.notes["silent_clips"] == 1
-    assert scene.notes["missing_clips"] == scene.notes["unreadable_clips"] == 0
-    assert scene.notes["speakers_in_both"] == 1
+    assert not array(dataset, "audio")[TRAIN.index("1076_IEO_SAD_XX")].any()
+    assert np.isfinite(array(dataset, "audio")).all()
+    assert dataset.notes["silent_clips"] == 1
+    assert dataset.notes["missing_clips"] == dataset.notes["unreadable_clips"] == 0
+    assert dataset.notes["speakers_in_both"] == 1
     for part in ("train", "test"):
         (root / f"{part}.csv").rename(root / f"ogm_ge_{part}.csv")
     again = load(root, **SMALL)
-    assert (array(again, "audio") == array(scene, "audio")).all()
+    assert (array(again, "audio") == array(dataset, "audio")).all()
 
 
 def test_perceived(root: Path) -> None:
-    scene = load(root, **SMALL, task="perceived")
-    assert scene.class_names == ("anger", "sad", "happy", "neutral")  # A, S, H, N
-    assert joint(scene).labels.tolist() == [3, 2, 1] * 3
-    assert joint(scene, "test").labels.tolist() == [0, 1, 0]
-    assert joint(scene, "test").ids == ("1002_DFA_ANG_LO", "1002_DFA_SAD_LO", "1091_DFA_ANG_LO")
-    assert scene.notes["votes_tied"] == 2  # A:D
-    assert scene.notes["votes_of_other_emotions"] == 5  # F
-    assert scene.notes["clips_without_vote"] == 1
+    dataset = load(root, **SMALL, task="perceived")
+    assert dataset.class_names == ("anger", "sad", "happy", "neutral")  # A, S, H, N
+    assert joint(dataset).labels.tolist() == [3, 2, 1] * 3
+    assert joint(dataset, "test").labels.tolist() == [0, 1, 0]
+    assert joint(dataset, "test").ids == ("1002_DFA_ANG_LO", "1002_DFA_SAD_LO", "1091_DFA_ANG_LO")
+    assert dataset.notes["votes_tied"] == 2  # A:D
+    assert dataset.notes["votes_of_other_emotions"] == 5  # F
+    assert dataset.notes["clips_without_vote"] == 1
     (root / "processedResults" / "summaryTable.csv").write_text('"","FileName","MultiModalVot"\n1,a,A\n')
     with pytest.raises(BadInput, match=r"no column 'MultiModalVote'\. Did you mean 'MultiModalVot'"):
         load(root, task="perceived")
@@ -111,13 +111,13 @@ def test_speakers(root: Path) -> None:
         (root / f"{part}.csv").unlink()
     scenes = [load(root, **SMALL, split="speakers", seed=seed) for seed in (0, 0, 1, 2, 3, 4)]
     tested = []
-    for scene in scenes:
-        speakers = {part: {clip[:4] for clip in joint(scene, part).ids} for part in ("train", "test")}
+    for dataset in scenes:
+        speakers = {part: {clip[:4] for clip in joint(dataset, part).ids} for part in ("train", "test")}
         assert not speakers["train"] & speakers["test"]
         assert speakers["train"] | speakers["test"] == set(ACTORS)
-        assert len(joint(scene)) + len(joint(scene, "test")) == 20
-        assert scene.notes["speakers_in_both"] == 0
-        assert (scene.notes["speakers_train"], scene.notes["speakers_test"]) == (3, 1)
+        assert len(joint(dataset)) + len(joint(dataset, "test")) == 20
+        assert dataset.notes["speakers_in_both"] == 0
+        assert (dataset.notes["speakers_train"], dataset.notes["speakers_test"]) == (3, 1)
         tested.append(speakers["test"])
     assert tested[0] == tested[1]
     assert any(own != tested[0] for own in tested)
@@ -151,9 +151,9 @@ def test_frames_from_videos_and_sounds_as_mp3(root: Path) -> None:
         shutil.copy(made, root / "VideoFlash" / f"{clip}.flv")
         soundfile.write(root / "AudioMP3" / f"{clip}.mp3", sine(600, 0.3), 16000)
     shutil.rmtree(root / "AudioWAV")
-    scene = load(root, **SMALL, fps=1.0)
-    assert array(scene, "image")[3].mean(axis=(1, 2, 3)) == pytest.approx([30, 150], abs=6)
-    assert array(scene, "audio")[3].mean(axis=1).argmax() in (19, 20)
+    dataset = load(root, **SMALL, fps=1.0)
+    assert array(dataset, "image")[3].mean(axis=(1, 2, 3)) == pytest.approx([30, 150], abs=6)
+    assert array(dataset, "audio")[3].mean(axis=1).argmax() in (19, 20)
     (root / "VideoFlash" / f"{TRAIN[3]}.flv").write_bytes(made.read_bytes()[:40])
     with pytest.raises(BadInput, match=rf"{TRAIN[3]}\.flv: [^\n]+\(on_bad='skip' leaves such out\)$"):
         load(root, **SMALL)
@@ -165,11 +165,11 @@ def test_clips_that_are_missing_or_broken(root: Path) -> None:
         load(root, **SMALL)
     shutil.rmtree(root / "Image-01-FPS" / TEST[1])
     (root / "AudioWAV" / f"{TRAIN[5]}.wav").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    scene = load(root, **SMALL, on_bad="skip")
-    assert joint(scene).ids == tuple(clip for clip in TRAIN if clip not in (TRAIN[0], TRAIN[5]))
-    assert len(joint(scene, "test")) == 7
-    assert (scene.notes["missing_clips"], scene.notes["unreadable_clips"]) == (2, 1)
-    assert scene.notes["skipped_examples"][1].endswith("(`git lfs pull` fetches it)")
+    dataset = load(root, **SMALL, on_bad="skip")
+    assert joint(dataset).ids == tuple(clip for clip in TRAIN if clip not in (TRAIN[0], TRAIN[5]))
+    assert len(joint(dataset, "test")) == 7
+    assert (dataset.notes["missing_clips"], dataset.notes["unreadable_clips"]) == (2, 1)
+    assert dataset.notes["skipped_examples"][1].endswith("(`git lfs pull` fetches it)")
 
 
 @pytest.mark.parametrize(

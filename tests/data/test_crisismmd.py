@@ -61,20 +61,20 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def joint(scene: FederatedDataset, part: str = "train") -> MultimodalSamples:
-    samples = getattr(scene, part)["joint"]
+def joint(dataset: FederatedDataset, part: str = "train") -> MultimodalSamples:
+    samples = getattr(dataset, part)["joint"]
     assert isinstance(samples, MultimodalSamples)
     return samples
 
 
 def test_informative(root: Path) -> None:
-    scene = load(root, **SMALL)
-    assert scene.name == "crisismmd"
-    assert scene.class_names == ("not informative", "informative")  # 0 and 1, as in C.5
-    assert scene.streams == ("image", "text")
-    train = joint(scene)
+    dataset = load(root, **SMALL)
+    assert dataset.name == "crisismmd"
+    assert dataset.class_names == ("not informative", "informative")  # 0 and 1, as in C.5
+    assert dataset.modalities == ("image", "text")
+    train = joint(dataset)
     assert train.labels.tolist() == [1, 1, 0, 0, 0]
-    assert joint(scene, "test").labels.tolist() == [1, 0]
+    assert joint(dataset, "test").labels.tolist() == [1, 0]
     assert train.ids[:2] == ("900000_0", "900001_1")
     images = train.parts["image"]
     assert isinstance(images, np.ndarray)
@@ -88,7 +88,7 @@ def test_informative(root: Path) -> None:
     )
     assert train.present["text"].tolist() == [True, True, True, False, True]
     assert train.present["image"].all()
-    assert scene.notes["empty_texts"] == 1
+    assert dataset.notes["empty_texts"] == 1
     raw = joint(load(root, **SMALL, cleaned=False)).parts["text"]
     assert raw == tuple(row[0] for row in INFORMATIVE["train"])
 
@@ -130,10 +130,10 @@ def test_damage(root: Path) -> None:
     rows = [("t", name, "", "") for name in (*names, "dont_know_or_cant_judge")]
     write(root, "damage", {"train": rows, "dev": rows[:1], "test": rows[:3]}, short=True)
     for label in ("joint", "image"):
-        scene = load(root, **SMALL, task="damage", label=label)
-        assert scene.class_names == ("little or no damage", "mild damage", "severe damage")
-        assert joint(scene).labels.tolist() == [0, 1, 2]
-        assert scene.notes["unjudged"] == 1
+        dataset = load(root, **SMALL, task="damage", label=label)
+        assert dataset.class_names == ("little or no damage", "mild damage", "severe damage")
+        assert joint(dataset).labels.tolist() == [0, 1, 2]
+        assert dataset.notes["unjudged"] == 1
     with pytest.raises(BadInput, match="label='text': damage was judged from pictures only"):
         load(root, task="damage", label="text")
 
@@ -145,12 +145,12 @@ def test_missing_and_broken_pictures(root: Path) -> None:
     with pytest.raises(BadInput, match=r"train\.tsv line 4: no picture .*900002_0\.jpg\. \(on_bad='skip'"):
         load(root, **SMALL)
     broken = truncate(picture(folder / "900003_1.jpg", 0, 0, side=(64, 64)))
-    scene = load(root, **SMALL, on_bad="skip")
-    assert joint(scene).ids == ("900000_0", "900001_1", "900004_0")
-    assert joint(scene).labels.tolist() == [1, 1, 0]
-    assert scene.notes["missing_images"] == scene.notes["unreadable_images"] == 1
-    assert scene.notes["missing_examples"] == [str(gone)]
-    assert scene.notes["unreadable_examples"] == [str(broken)]
+    dataset = load(root, **SMALL, on_bad="skip")
+    assert joint(dataset).ids == ("900000_0", "900001_1", "900004_0")
+    assert joint(dataset).labels.tolist() == [1, 1, 0]
+    assert dataset.notes["missing_images"] == dataset.notes["unreadable_images"] == 1
+    assert dataset.notes["missing_examples"] == [str(gone)]
+    assert dataset.notes["unreadable_examples"] == [str(broken)]
     shutil.rmtree(folder)
     with pytest.raises(BadInput, match="crisismmd: none of 5 train posts of the chosen classes has a readable"):
         load(root, **SMALL, on_bad="skip")

@@ -10,34 +10,34 @@ from fedloom.errors import BadInput
 
 
 def test_counts_and_shapes() -> None:
-    scene = load(size=16)
-    assert scene.class_names == NAMES
-    assert list(scene.train) == list(scene.test) == ["image"]
-    assert (len(scene.train["image"]), len(scene.test["image"])) == (797, 500)
-    assert np.bincount(scene.test["image"].labels).tolist() == [50] * 10
-    assert scene.generic is not None
-    assert scene.generic.images.shape == (500, 16, 16, 3)
-    wrong = scene.generic.names != scene.generic.labels
+    dataset = load(size=16)
+    assert dataset.class_names == NAMES
+    assert list(dataset.train) == list(dataset.test) == ["image"]
+    assert (len(dataset.train["image"]), len(dataset.test["image"])) == (797, 500)
+    assert np.bincount(dataset.test["image"].labels).tolist() == [50] * 10
+    assert dataset.public is not None
+    assert dataset.public.images.shape == (500, 16, 16, 3)
+    wrong = dataset.public.names != dataset.public.labels
     assert wrong.mean() == pytest.approx(0.4)
-    assert (scene.generic.names[wrong] == SIBLING[scene.generic.labels[wrong]]).all()
+    assert (dataset.public.names[wrong] == SIBLING[dataset.public.labels[wrong]]).all()
     assert (SIBLING[SIBLING] == np.arange(10)).all()
 
 
 def test_parts_share_no_picture() -> None:
-    scene = load(size=8)
-    assert scene.generic is not None
-    parts = [scene.train["image"].images, scene.test["image"].images, scene.generic.images]  # type: ignore[union-attr]
+    dataset = load(size=8)
+    assert dataset.public is not None
+    parts = [dataset.train["image"].images, dataset.test["image"].images, dataset.public.images]  # type: ignore[union-attr]
     seen = [{p.tobytes() for p in part} for part in parts]
     assert sum(map(len, seen)) == len(set.union(*seen)) == 1797
 
 
 def test_captions_describe_and_do_not_name() -> None:
-    scene = load(size=8)
-    assert scene.generic is not None
-    captions = scene.generic.captions
+    dataset = load(size=8)
+    assert dataset.public is not None
+    captions = dataset.public.captions
     assert len(set(captions)) > 15
     assert not any(name in caption.split() for caption in captions for name in NAMES)
-    ink = scene.generic.images[..., 0].astype(float)
+    ink = dataset.public.images[..., 0].astype(float)
     thick = [i for i, c in enumerate(captions) if "thick" in c]
     thin = [i for i, c in enumerate(captions) if "thin" in c]
     assert ink[thick].mean(axis=(1, 2)).min() > ink[thin].mean(axis=(1, 2)).max()

@@ -19,8 +19,8 @@ FEW: dict[str, Any] = {"per_class": 6, "test_per_class": 5, "seed": 7}
 LOOK_ALIKE, SOUND_ALIKE = [(0, 1), (4, 5)], [(2, 3), (6, 7)]
 
 
-def joint(scene: FederatedDataset, part: str) -> MultimodalSamples:
-    held = (scene.train if part == "train" else scene.test)["joint"]
+def joint(dataset: FederatedDataset, part: str) -> MultimodalSamples:
+    held = (dataset.train if part == "train" else dataset.test)["joint"]
     assert isinstance(held, MultimodalSamples)
     return held
 
@@ -31,11 +31,11 @@ def part_of(held: MultimodalSamples, kind: Any) -> Any:
     return part.astype(np.float32)
 
 
-def told(scene: FederatedDataset, kind: Any, only: tuple[int, ...] = ()) -> float:
+def told(dataset: FederatedDataset, kind: Any, only: tuple[int, ...] = ()) -> float:
     """How often a linear classifier on that kind alone is right about the test part (of those classes)."""
     x: list[Any] = []
     for part in ("train", "test"):
-        held = joint(scene, part)
+        held = joint(dataset, part)
         mine = np.isin(held.labels, only) if only else np.ones(len(held), dtype=bool)
         values = part_of(held, kind)[mine]
         x += [values.reshape(len(values), -1) / values.std(), held.labels[mine]]
@@ -44,12 +44,12 @@ def told(scene: FederatedDataset, kind: Any, only: tuple[int, ...] = ()) -> floa
 
 
 def test_shapes_and_names() -> None:
-    scene = load(classes=5, frames=3, size=12, bands=10, steps=20, **FEW)
-    assert scene.class_names == tuple(THINGS)[:5]
+    dataset = load(classes=5, frames=3, size=12, bands=10, steps=20, **FEW)
+    assert dataset.class_names == tuple(THINGS)[:5]
     assert all(name.isalpha() for name in THINGS)
-    assert list(scene.train) == list(scene.test) == ["joint"]
-    assert scene.streams == ("audio", "image")
-    held = joint(scene, "train")
+    assert list(dataset.train) == list(dataset.test) == ["joint"]
+    assert dataset.modalities == ("audio", "image")
+    held = joint(dataset, "train")
     audio, image = held.parts["audio"], held.parts["image"]
     assert isinstance(audio, np.ndarray)
     assert isinstance(image, np.ndarray)
@@ -58,8 +58,8 @@ def test_shapes_and_names() -> None:
     assert part_of(held, "audio").mean(axis=(1, 2)) == pytest.approx(0, abs=2e-3)
     assert part_of(held, "audio").std(axis=(1, 2)) == pytest.approx(1, abs=2e-3)
     assert np.bincount(held.labels).tolist() == [6] * 5
-    assert np.bincount(joint(scene, "test").labels).tolist() == [5] * 5
-    assert len(set(held.ids) | set(joint(scene, "test").ids)) == 30 + 25
+    assert np.bincount(joint(dataset, "test").labels).tolist() == [5] * 5
+    assert len(set(held.ids) | set(joint(dataset, "test").ids)) == 30 + 25
     assert held.labels.tolist() != sorted(held.labels)
 
 
@@ -108,7 +108,7 @@ def test_noise_makes_weak() -> None:
     default, loud = load(**many), load(audio_snr=20.0, image_snr=20.0, **many)
     faint = load(audio_snr=-25.0, image_snr=-25.0, **many)
     for kind in ("audio", "image"):
-        good, middling, bad = (told(scene, kind) for scene in (loud, default, faint))
+        good, middling, bad = (told(dataset, kind) for dataset in (loud, default, faint))
         assert good > middling + 0.05, kind
         assert middling > bad + 0.05, kind
         assert bad < 0.25, kind
@@ -119,9 +119,9 @@ def test_noise_makes_weak() -> None:
 
 def test_siblings_are_alike_in_one_modality() -> None:
     """Two siblings are told apart less well by what they share than by what they do not."""
-    scene = load(per_class=80, test_per_class=60, audio_snr=0.0, image_snr=-3.0, seed=7)
-    looks = [[told(scene, kind, pair) for pair in LOOK_ALIKE] for kind in ("audio", "image")]
-    sounds = [[told(scene, kind, pair) for pair in SOUND_ALIKE] for kind in ("audio", "image")]
+    dataset = load(per_class=80, test_per_class=60, audio_snr=0.0, image_snr=-3.0, seed=7)
+    looks = [[told(dataset, kind, pair) for pair in LOOK_ALIKE] for kind in ("audio", "image")]
+    sounds = [[told(dataset, kind, pair) for pair in SOUND_ALIKE] for kind in ("audio", "image")]
     assert min(looks[0]) > max(looks[1]) + 0.1
     assert np.mean(sounds[1]) > np.mean(sounds[0])
 

@@ -37,37 +37,37 @@ def same(a: FederatedDataset, b: FederatedDataset) -> bool:
 def test_the_plain_scene_is_what_it_always_was() -> None:
     """Texts and labels by digests of the first release's; pictures, as a drawing library's release may change a pixel,
     by how they were drawn."""
-    scene = load(seed=3, **FEW)
-    texts, held_out = scene.train["text"], scene.test["text"]
+    dataset = load(seed=3, **FEW)
+    texts, held_out = dataset.train["text"], dataset.test["text"]
     assert isinstance(texts, TextSet)
     assert isinstance(held_out, TextSet)
     assert digest(texts.labels, texts.texts) == "e9285a6af4c0a904"
     assert digest(held_out.labels, held_out.texts) == "8a65c721b7c84e7b"
-    assert scene.generic is not None
-    assert digest(scene.generic.names) == "bcb787c03a48b0b4"
+    assert dataset.public is not None
+    assert digest(dataset.public.names) == "bcb787c03a48b0b4"
     rng = numpy_stream(3, "flora", "generic")
     labels = rng.permutation(np.arange(20) % 10)
     flowers = draw_flowers(labels, rng)
-    assert np.array_equal(scene.generic.images, np.stack([render(f, 16, rng) for f in flowers]))
-    assert scene.generic.captions == tuple(describe(f, rng) for f in flowers)
-    assert scene.generic.texts == ()
-    assert scene.public_test is None
-    assert set(scene.train) == {"image", "text"}
-    assert scene.one_label_space
+    assert np.array_equal(dataset.public.images, np.stack([render(f, 16, rng) for f in flowers]))
+    assert dataset.public.captions == tuple(describe(f, rng) for f in flowers)
+    assert dataset.public.texts == ()
+    assert dataset.public_test is None
+    assert set(dataset.train) == {"image", "text"}
+    assert dataset.one_label_space
 
 
 def test_with_pairs_everything_is_of_the_richer_world() -> None:
     """Labels, names and who is confused stay; pictures and words are drawn as those of pairs are."""
-    plain, scene = load(**FEW), load(pairs=40, captions=3, test_pairs=30, **FEW)
-    assert plain.generic
-    assert scene.generic
+    plain, dataset = load(**FEW), load(pairs=40, captions=3, test_pairs=30, **FEW)
+    assert plain.public
+    assert dataset.public
     assert plain.reference
-    assert scene.reference
+    assert dataset.reference
     parts: dict[str, tuple[Any, Any]] = {
-        "generic": (plain.generic, scene.generic),
-        "reference": (plain.reference, scene.reference),
-        "images": (plain.train["image"], scene.train["image"]),
-        "test images": (plain.test["image"], scene.test["image"]),
+        "generic": (plain.public, dataset.public),
+        "reference": (plain.reference, dataset.reference),
+        "images": (plain.train["image"], dataset.train["image"]),
+        "test images": (plain.test["image"], dataset.test["image"]),
     }
     for name, (one, two) in parts.items():
         rng = numpy_stream(0, "flora", name)
@@ -75,19 +75,19 @@ def test_with_pairs_everything_is_of_the_richer_world() -> None:
         assert np.array_equal(two.images, drawn.images)
         assert getattr(two, "captions", drawn.captions) == drawn.captions
         assert np.array_equal(one.labels, two.labels)
-    assert np.array_equal(plain.generic.names, scene.generic.names)
-    assert scene.generic.texts == ()
+    assert np.array_equal(plain.public.names, dataset.public.names)
+    assert dataset.public.texts == ()
     for part in ("train", "test"):
-        before, texts = (getattr(s, part)["text"] for s in (plain, scene))
+        before, texts = (getattr(s, part)["text"] for s in (plain, dataset))
         rng = numpy_stream(0, "flora", "texts" if part == "train" else "test texts")
         sights = look_closer(rng.permutation(np.arange(20) % 10), rng)
         assert texts.texts == tuple(tell(s, rng) for s in sights)
         assert np.array_equal(before.labels, texts.labels)
-    train, test, own = scene.pairs("train"), scene.pairs("test"), scene.public_test
+    train, test, own = dataset.pairs("train"), dataset.pairs("test"), dataset.public_test
     assert own is not None
     assert [(len(p), len(p.captions)) for p in (train, test, own)] == [(40, 120), (30, 90), (30, 90)]
     assert not np.array_equal(test.images, own.images)
-    assert len(scene.generic.captions) == len(scene.generic.images) == 20
+    assert len(dataset.public.captions) == len(dataset.public.images) == 20
     again = load(pairs=40, captions=3, test_pairs=30, **FEW)
     assert np.array_equal(again.pairs("train").images, train.images)
     assert again.pairs("train").captions == train.captions

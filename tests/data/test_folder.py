@@ -54,15 +54,15 @@ def pixels(label: int, tmp: Path) -> bytes:
 
 
 def test_root_alone(silo: Path) -> None:
-    scene = load(silo, **columns())  # type: ignore[arg-type]
-    assert scene.class_names == NAMES
-    assert {m: len(s) for m, s in scene.train.items()} == {"image": 12, "text": 12}
-    assert {m: len(s) for m, s in scene.test.items()} == {"image": 6, "text": 6}
-    assert scene.test["text"].labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert scene.train["text"].texts[0] == "Found a adder, 0 m long"  # type: ignore[union-attr]
-    (numbers,) = scene.notes["numbers_as_labels"]
+    dataset = load(silo, **columns())  # type: ignore[arg-type]
+    assert dataset.class_names == NAMES
+    assert {m: len(s) for m, s in dataset.train.items()} == {"image": 12, "text": 12}
+    assert {m: len(s) for m, s in dataset.test.items()} == {"image": 6, "text": 6}
+    assert dataset.test["text"].labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert dataset.train["text"].texts[0] == "Found a adder, 0 m long"  # type: ignore[union-attr]
+    (numbers,) = dataset.notes["numbers_as_labels"]
     assert re.fullmatch(r".*texts_test\.csv: labels are numbers.*: 0 = adder, 1 = boa, 2 = cobra", numbers)
-    assert {key: value for key, value in scene.notes.items() if value and key != "numbers_as_labels"} == {
+    assert {key: value for key, value in dataset.notes.items() if value and key != "numbers_as_labels"} == {
         "ignored_files": 1,
         "ignored_endings": {".txt": 1},
         "empty_texts": 2,
@@ -77,15 +77,15 @@ def test_one_modality_and_held_out_test(silo: Path) -> None:
     assert images.test["image"].labels.tolist() == [0, 1, 2]
     texts = load(silo, texts_train="texts_train.csv", text_column="report", label_column="kind", test_share=0.5)
     assert {m: len(s) for m, s in texts.train.items()} == {"text": 3}
-    assert texts.generic is not None
-    assert (len(texts.generic.texts), len(texts.generic.images)) == (3, 0)
+    assert texts.public is not None
+    assert (len(texts.public.texts), len(texts.public.images)) == (3, 0)
 
 
 def test_class_subset_keeps_its_order(silo: Path) -> None:
-    scene = load(silo, **columns(classes=["cobra", "adder"]))  # type: ignore[arg-type]
-    assert scene.class_names == ("cobra", "adder")
-    assert scene.test["text"].texts[:1] == ("Found a adder, 0 m long",)  # type: ignore[union-attr]
-    assert scene.test["text"].labels.tolist() == [1, 1, 0, 0]
+    dataset = load(silo, **columns(classes=["cobra", "adder"]))  # type: ignore[arg-type]
+    assert dataset.class_names == ("cobra", "adder")
+    assert dataset.test["text"].texts[:1] == ("Found a adder, 0 m long",)  # type: ignore[union-attr]
+    assert dataset.test["text"].labels.tolist() == [1, 1, 0, 0]
 
 
 def test_csv_complaints(silo: Path) -> None:
@@ -147,8 +147,8 @@ def test_unseen_class_in_test(silo: Path) -> None:
     with pytest.raises(BadInput, match=r"0\.png: unknown label 'viper'"):
         load(silo, **columns())  # type: ignore[arg-type]
     (silo / "labels.json").write_text(json.dumps([*NAMES, "viper"]))
-    scene = load(silo, **columns())  # type: ignore[arg-type]
-    assert data_notes(scene)[:2] == [
+    dataset = load(silo, **columns())  # type: ignore[arg-type]
+    assert data_notes(dataset)[:2] == [
         "Classes without training pictures: viper",
         "Classes without training texts: viper",
     ]
@@ -178,8 +178,8 @@ def test_labels_file(tmp_path: Path, content: str, names: tuple[str, ...] | None
 
 def test_numbers_as_labels_without_names(tmp_path: Path) -> None:
     (tmp_path / "texts_train.csv").write_text("text,label\n" + "a,10\nb,2\nc,7\n" * 2)
-    scene = load(tmp_path, test_share=0.5)
-    assert scene.class_names == ("2", "7", "10")
+    dataset = load(tmp_path, test_share=0.5)
+    assert dataset.class_names == ("2", "7", "10")
     (tmp_path / "texts_test.csv").write_text("text,label\na,1\n")
     with pytest.raises(BadInput, match="unknown label '1'"):  # not taken for an index
         load(tmp_path)
@@ -200,9 +200,9 @@ def test_parquet_forms(tmp_path: Path, kind: str) -> None:
         [0, 1, 2] * 2,
         {"huggingface": json.dumps(features)},
     )
-    scene = load(images_train=where, size=16, test_share=0.5, generic_share=0)
-    assert scene.class_names == NAMES
-    assert scene.train["image"].labels.tolist() == [0, 1, 2]
+    dataset = load(images_train=where, size=16, test_share=0.5, generic_share=0)
+    assert dataset.class_names == NAMES
+    assert dataset.train["image"].labels.tolist() == [0, 1, 2]
 
 
 def test_parquet_string_and_integer_labels(tmp_path: Path) -> None:
@@ -214,9 +214,9 @@ def test_parquet_string_and_integer_labels(tmp_path: Path) -> None:
     assert plain.class_names == ("4", "7")
     assert plain.test["image"].labels.tolist() == [0, 1]
     named = table(tmp_path / "n.parquet", raw, [1, 0] * 2, {"label_names": '["7", "3"]'})
-    scene = load(images_train=named, **half)
-    assert scene.class_names == ("7", "3")  # an integer is an index where the file has a list of names
-    assert scene.test["image"].labels.tolist() == [1, 0]
+    dataset = load(images_train=named, **half)
+    assert dataset.class_names == ("7", "3")  # an integer is an index where the file has a list of names
+    assert dataset.test["image"].labels.tolist() == [1, 0]
 
 
 def test_parquet_complaints(tmp_path: Path) -> None:
@@ -260,23 +260,23 @@ def test_real_recipes(recipes: Path, size: int) -> None:
     from fedloom.data.registry import load_dataset
 
     few = {"classes": ["tacos", "hummus", "macaroni and cheese"], "per_class": 40}
-    scene = load_dataset("food101_recipes", recipes, size=size, **few)
-    assert scene.class_names == ("tacos", "hummus", "macaroni and cheese")
-    assert {m: len(s) for m, s in scene.train.items()} == {"image": 60, "text": 60}
-    assert {m: len(s) for m, s in scene.test.items()} == {"image": 120, "text": 105}
-    assert scene.generic is not None
-    assert scene.generic.images.shape == (60, size, size, 3)
-    for caption, label in zip(scene.generic.captions, scene.generic.labels):
+    dataset = load_dataset("food101_recipes", recipes, size=size, **few)
+    assert dataset.class_names == ("tacos", "hummus", "macaroni and cheese")
+    assert {m: len(s) for m, s in dataset.train.items()} == {"image": 60, "text": 60}
+    assert {m: len(s) for m, s in dataset.test.items()} == {"image": 120, "text": 105}
+    assert dataset.public is not None
+    assert dataset.public.images.shape == (60, size, size, 3)
+    for caption, label in zip(dataset.public.captions, dataset.public.labels):
         assert 1 <= len(caption.split()) <= 12
-        assert not set(caption.split()) & set(scene.class_names[label].split())
+        assert not set(caption.split()) & set(dataset.class_names[label].split())
 
 
 def test_real_recipes_in_full(recipes: Path) -> None:
     from fedloom.data.registry import DATASETS, load_dataset
 
-    scene = load_dataset("food101_recipes", recipes, size=32, generic_share=0)
-    assert scene.classes == DATASETS["food101_recipes"].classes
-    assert {m: len(s) for m, s in scene.train.items()} == {"image": 8000, "text": 3812}
-    assert {m: len(s) for m, s in scene.test.items()} == {"image": 2000, "text": 984}
-    assert (np.bincount(scene.train["image"].labels) == 400).all()
-    assert np.bincount(scene.train["text"].labels)[[0, 2, 19]].tolist() == [100, 320, 99]
+    dataset = load_dataset("food101_recipes", recipes, size=32, generic_share=0)
+    assert dataset.classes == DATASETS["food101_recipes"].classes
+    assert {m: len(s) for m, s in dataset.train.items()} == {"image": 8000, "text": 3812}
+    assert {m: len(s) for m, s in dataset.test.items()} == {"image": 2000, "text": 984}
+    assert (np.bincount(dataset.train["image"].labels) == 400).all()
+    assert np.bincount(dataset.train["text"].labels)[[0, 2, 19]].tolist() == [100, 320, 99]

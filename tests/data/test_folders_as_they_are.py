@@ -36,8 +36,8 @@ def read(root: Path, **options: Any) -> FederatedDataset:
     return load(root, **{"size": 8, "generic_share": 0, **options})
 
 
-def count(scene: FederatedDataset, part: str = "train") -> int:
-    return len(getattr(scene, part)["image"])
+def count(dataset: FederatedDataset, part: str = "train") -> int:
+    return len(getattr(dataset, part)["image"])
 
 
 @pytest.mark.parametrize(
@@ -56,19 +56,19 @@ def count(scene: FederatedDataset, part: str = "train") -> int:
 def test_system_folders_at_any_depth_are_not_read(root: Path, folder: str, where: str) -> None:
     picture(root / "images" / where / folder / "copy" / "p000.jpg", 1, 0)
     picture(root / "images" / where / folder / "p000.jpg", 1, 0)
-    scene = read(root)
-    assert scene.class_names == NAMES
-    assert count(scene) + count(scene, "test") == 18
-    assert any("Hidden and system entries, left out" in line and folder in line for line in data_notes(scene))
+    dataset = read(root)
+    assert dataset.class_names == NAMES
+    assert count(dataset) + count(dataset, "test") == 18
+    assert any("Hidden and system entries, left out" in line and folder in line for line in data_notes(dataset))
 
 
 def test_litter_is_not_told_and_resource_forks_are_not_read(root: Path) -> None:
     for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
         (root / "images" / "boa" / name).write_bytes(b"x")
     (root / "images" / "boa" / "._p000.jpg").write_bytes(b"\0\5\x16\7")
-    scene = read(root)
-    assert scene.notes["ignored_files"] == 0
-    assert data_notes(scene) == [
+    dataset = read(root)
+    assert dataset.notes["ignored_files"] == 0
+    assert data_notes(dataset) == [
         "No test part of pictures: 20% of every class is held out",
         "Hidden and system entries, left out: boa/._p000.jpg",
     ]
@@ -87,8 +87,8 @@ def test_pictures_of_other_endings_are_read(root: Path, ending: str) -> None:
         with Image.open(file) as shown:
             shown.save(file.with_suffix(f".{ending}"), {"jfif": "JPEG", "jpe": "JPEG"}.get(ending))
         file.unlink()
-    scene = read(root)
-    assert np.bincount(np.concatenate([s["image"].labels for s in (scene.train, scene.test)])).tolist() == [6] * 3  # type: ignore[union-attr]
+    dataset = read(root)
+    assert np.bincount(np.concatenate([s["image"].labels for s in (dataset.train, dataset.test)])).tolist() == [6] * 3  # type: ignore[union-attr]
 
 
 def test_a_class_without_a_picture_is_refused_by_name(root: Path) -> None:
@@ -132,9 +132,9 @@ def test_links_are_followed_and_loops_end(root: Path, tmp_path_factory: pytest.T
     (far / "boa" / "ward").symlink_to(far / "ward")
     (far / "ward" / "round").symlink_to(far / "ward")  # a loop
     (far / "ward" / "up").symlink_to(far)  # would lead to all again
-    scene = read(root)
-    assert scene.class_names == NAMES
-    assert count(scene) + count(scene, "test") == 19
+    dataset = read(root)
+    assert dataset.class_names == NAMES
+    assert count(dataset) + count(dataset, "test") == 19
     (root / "images" / "all").symlink_to(root / "images")
     with pytest.raises(BadInput, match="all: a link to a folder that it lies in"):
         read(root)
@@ -150,9 +150,9 @@ def test_what_is_no_file_is_refused_or_counted(root: Path, kind: str) -> None:
     says = {"pipe": "no file but a folder, pipe", "loop": "symbolic links"}.get(kind, "a link to a file that is not")
     with pytest.raises(BadInput, match=rf"boa/{odd.name}: .*{says}"):
         read(root)
-    scene = read(root, on_bad="skip")
-    assert scene.notes["unreadable_images"] == 1
-    assert f"boa/{odd.name}" in " ".join(data_notes(scene))
+    dataset = read(root, on_bad="skip")
+    assert dataset.notes["unreadable_images"] == 1
+    assert f"boa/{odd.name}" in " ".join(data_notes(dataset))
 
 
 def test_a_class_folder_that_is_a_link_to_nothing_is_refused(root: Path) -> None:
@@ -258,9 +258,9 @@ def parts(root: Path, *names: str) -> None:
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
 def test_a_validation_part_is_the_test_part_where_there_is_none(root: Path, val: str) -> None:
     parts(root, "train", val)
-    scene = read(root)
-    assert (count(scene), count(scene, "test")) == (18, 18)
-    assert any(line.startswith("No test part: ") and f"images/{val} takes" in line for line in data_notes(scene))
+    dataset = read(root)
+    assert (count(dataset), count(dataset, "test")) == (18, 18)
+    assert any(line.startswith("No test part: ") and f"images/{val} takes" in line for line in data_notes(dataset))
     joined = read(root, use_val=True)
     assert count(joined) + count(joined, "test") == 36
     assert "No test part of pictures: 20% of every class is held out" in data_notes(joined)
@@ -268,9 +268,9 @@ def test_a_validation_part_is_the_test_part_where_there_is_none(root: Path, val:
 
 def test_a_validation_part_beside_a_test_part_is_left_out_and_told(root: Path) -> None:
     parts(root, "train", "val", "test")
-    scene = read(root)
-    assert (count(scene), count(scene, "test")) == (18, 18)
-    assert any(line.startswith("Left out, as there is a test part: ") for line in data_notes(scene))
+    dataset = read(root)
+    assert (count(dataset), count(dataset, "test")) == (18, 18)
+    assert any(line.startswith("Left out, as there is a test part: ") for line in data_notes(dataset))
     assert count(read(root, use_val=True)) == 36
     assert count(read(root, use_val=True, per_class=4)) == 12
 
@@ -278,9 +278,9 @@ def test_a_validation_part_beside_a_test_part_is_left_out_and_told(root: Path) -
 def test_validation_parts_of_tables(root: Path) -> None:
     for part in ("train", "val"):
         (root / f"texts_{part}.csv").write_text("text,label\n" + "".join(f"{part} {n},{n}\n" for n in NAMES))
-    scene = read(root)
-    assert scene.test["text"].texts[0] == "val adder"  # type: ignore[union-attr]
-    assert any("texts_val.csv takes its place" in line for line in data_notes(scene))
+    dataset = read(root)
+    assert dataset.test["text"].texts[0] == "val adder"  # type: ignore[union-attr]
+    assert any("texts_val.csv takes its place" in line for line in data_notes(dataset))
     (root / "train").mkdir()
     assert any(line.startswith("Also there, not read: ") for line in data_notes(read(root)))
 

@@ -28,7 +28,7 @@ def mask(*there: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
 def test_all_is_there_unless_it_is_said_to_be_missing() -> None:
     held = seen_and_heard()
     assert len(held) == 4
-    assert held.kinds == held.owned == ("audio", "image")
+    assert held.modalities == held.owned == ("audio", "image")
     assert all(there.dtype == np.bool_ and there.all() for there in held.present.values())
     half = seen_and_heard(present={"image": mask(0, 1, 0, 1)})
     assert half.present["audio"].all()
@@ -36,7 +36,7 @@ def test_all_is_there_unless_it_is_said_to_be_missing() -> None:
     assert seen_and_heard(present={"image": mask(0, 0, 0, 0)}).owned == ("audio",)
     nobody = held.subset([])
     assert len(nobody) == 0
-    assert nobody.kinds == ("audio", "image")
+    assert nobody.modalities == ("audio", "image")
     assert nobody.owned == ()
 
 

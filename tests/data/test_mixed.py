@@ -57,21 +57,21 @@ def parts_of(captioned: Set) -> Set:
     return {**captioned, "files": {"train": ["train.parquet", "val.parquet"], "test": "val_extra.parquet"}}
 
 
-def test_four_sets_as_one_scene(captioned: Set, news: Set, food: Path) -> None:
+def test_four_sets_as_one_dataset(captioned: Set, news: Set, food: Path) -> None:
     image = {"name": "food101", "root": str(food)}
-    scene = load(image, news, captioned, parts_of(captioned), size=12, public_pairs=20, seed=1)
-    assert {m: len(held) for m, held in scene.train.items()} == {"image": 12, "text": 28, "pair": 5}
-    assert {m: len(held) for m, held in scene.test.items()} == {"image": 6, "text": 8, "pair": 4}
-    assert scene.class_names == ("apple pie", "beet salad", "ceviche")
-    assert scene.text_class_names == ("World", "Sports", "Business", "Sci/Tech")
-    assert scene.notes["text"]["empty_texts"] == 2
-    assert scene.notes["pair"]["captions_surplus"] == scene.notes["pair"]["images_without_captions"] == 1
-    images, texts = scene.train["image"], scene.train["text"]
+    dataset = load(image, news, captioned, parts_of(captioned), size=12, public_pairs=20, seed=1)
+    assert {m: len(held) for m, held in dataset.train.items()} == {"image": 12, "text": 28, "pair": 5}
+    assert {m: len(held) for m, held in dataset.test.items()} == {"image": 6, "text": 8, "pair": 4}
+    assert dataset.class_names == ("apple pie", "beet salad", "ceviche")
+    assert dataset.text_class_names == ("World", "Sports", "Business", "Sci/Tech")
+    assert dataset.notes["text"]["empty_texts"] == 2
+    assert dataset.notes["pair"]["captions_surplus"] == dataset.notes["pair"]["images_without_captions"] == 1
+    images, texts = dataset.train["image"], dataset.train["text"]
     assert isinstance(images, ImageSet)
     assert isinstance(texts, TextSet)
-    assert images.images.shape[1:] == scene.pairs("train").images.shape[1:] == (12, 12, 3)
+    assert images.images.shape[1:] == dataset.pairs("train").images.shape[1:] == (12, 12, 3)
     assert np.bincount(texts.labels).tolist() == [7] * 4
-    generic, own = scene.generic, scene.public_test
+    generic, own = dataset.public, dataset.public_test
     assert own is not None
     assert generic is not None
     assert len(own) == 2
@@ -90,24 +90,24 @@ def test_four_sets_as_one_scene(captioned: Set, news: Set, food: Path) -> None:
 
 
 def test_parts_may_be_absent(captioned: Set, news: Set) -> None:
-    scene = load(text=news, public=captioned, size=12, text_share=0)
-    assert set(scene.train) == {"text"}
-    assert len(scene.train["text"]) == 40
-    assert scene.one_label_space
-    assert scene.names_of("text")[0] == "World"
-    assert scene.generic is not None
-    assert len(scene.generic.captions) == 24  # all there are
-    assert scene.generic.texts == ()
-    assert scene.public_test is not None
-    assert scene.public_test.captions[0] == "caption 0 of 6"  # val, as there is no test
+    dataset = load(text=news, public=captioned, size=12, text_share=0)
+    assert set(dataset.train) == {"text"}
+    assert len(dataset.train["text"]) == 40
+    assert dataset.one_label_space
+    assert dataset.names_of("text")[0] == "World"
+    assert dataset.public is not None
+    assert len(dataset.public.captions) == 24  # all there are
+    assert dataset.public.texts == ()
+    assert dataset.public_test is not None
+    assert dataset.public_test.captions[0] == "caption 0 of 6"  # val, as there is no test
     assert load(public=captioned, size=12).train == {}
 
 
 def test_one_set_for_pictures_and_texts_keeps_two_label_spaces(captioned: Set) -> None:
     flora = {"name": "flora", "images": 20, "texts": 20, "test": 20, "generic": 10, "reference": 10}
-    scene = load(flora, {**flora, "seed": 5}, public=captioned, size=12)
-    assert scene.text_class_names == scene.class_names
-    assert not scene.one_label_space
+    dataset = load(flora, {**flora, "seed": 5}, public=captioned, size=12)
+    assert dataset.text_class_names == dataset.class_names
+    assert not dataset.one_label_space
 
 
 @pytest.mark.parametrize(
@@ -158,15 +158,15 @@ def test_the_real_slices() -> None:
         if not root.is_dir():
             pytest.skip(f"real data slice not found: {root} (set FEDLOOM_TEST_DATA)")
     files = {"train": ["train.parquet", "val.parquet"], "test": "val_extra.parquet"}
-    scene = load(
+    dataset = load(
         text={"name": "ag_news", "root": str(roots["ag_news"])},
         pair={"name": "flickr8k", "root": str(roots["flickr8k"]), "most": 60},
         public={"name": "coco", "root": str(roots["coco2017_mini"]), "files": files},
         size=16,
         public_pairs=500,
     )
-    assert {m: len(held) for m, held in scene.train.items()} == {"text": 4200, "pair": 60}
-    assert scene.generic is not None
-    assert (len(scene.generic.images), len(scene.generic.texts)) == (500, 1800)
-    assert scene.public_test is not None
-    assert (len(scene.public_test), len(scene.public_test.captions)) == (80, 400)
+    assert {m: len(held) for m, held in dataset.train.items()} == {"text": 4200, "pair": 60}
+    assert dataset.public is not None
+    assert (len(dataset.public.images), len(dataset.public.texts)) == (500, 1800)
+    assert dataset.public_test is not None
+    assert (len(dataset.public_test), len(dataset.public_test.captions)) == (80, 400)

@@ -29,7 +29,7 @@ NAMES = ("adder", "boa", "cobra")
 
 
 def labelled(tmp: Path, *labels: str, test: tuple[str, ...] = (), **options: object) -> FederatedDataset:
-    """A scene of texts with these labels, each twice in training, in order."""
+    """A dataset of texts with these labels, each twice in training, in order."""
     for part, own in (("train", labels * 2), ("test", test)):
         if own:
             lines = [f'"text {i}","{label}"' for i, label in enumerate(own)]
@@ -64,15 +64,15 @@ def file(path: Path, labels: list[object], names: list[str] | None = None, kind:
     ["NA", "null", "nan", "None", "1e3", "01", "1", "1.0", "True", "no", "-1", "0x10", "C++", "½", "²", "~"],
 )
 def test_labels_stay_as_written(tmp_path: Path, label: str) -> None:
-    scene = labelled(tmp_path, label, "other", classes=["other", label])
-    assert scene.class_names == ("other", label)
-    assert scene.test["text"].labels.tolist() == [1, 0]
+    dataset = labelled(tmp_path, label, "other", classes=["other", label])
+    assert dataset.class_names == ("other", label)
+    assert dataset.test["text"].labels.tolist() == [1, 0]
 
 
 def test_01_and_1_are_two(tmp_path: Path) -> None:
-    scene = labelled(tmp_path, "01", "1", "10", "9" * 5000)
-    assert scene.class_names == ("01", "1", "10", "9" * 5000) or scene.class_names[:3] == ("1", "01", "10")
-    assert scene.test["text"].labels.tolist() == [scene.class_names.index(n) for n in ("01", "1", "10", "9" * 5000)]
+    dataset = labelled(tmp_path, "01", "1", "10", "9" * 5000)
+    assert dataset.class_names == ("01", "1", "10", "9" * 5000) or dataset.class_names[:3] == ("1", "01", "10")
+    assert dataset.test["text"].labels.tolist() == [dataset.class_names.index(n) for n in ("01", "1", "10", "9" * 5000)]
     with pytest.raises(BadInput, match=r"classes: 1 is no text, as YAML reads .* 01"):
         labelled(tmp_path, "01", "1", classes=[1])
 
@@ -89,9 +89,9 @@ def test_integers_may_be_names() -> None:
 
 @pytest.mark.parametrize("other", [NFD, f" {NFC}\u00a0", f"\ufeff{NFC}", f"ca\u200b{NFC[2:]}"], ids=ascii)
 def test_invisible_differences_are_none(tmp_path: Path, other: str) -> None:
-    scene = labelled(tmp_path, NFC, "tea", other, test=(other, "tea"), classes=[other, "tea"])
-    assert scene.class_names == (NFC, "tea")
-    assert scene.train["text"].labels.tolist() == [0, 1, 0] * 2
+    dataset = labelled(tmp_path, NFC, "tea", other, test=(other, "tea"), classes=[other, "tea"])
+    assert dataset.class_names == (NFC, "tea")
+    assert dataset.train["text"].labels.tolist() == [0, 1, 0] * 2
 
 
 @pytest.mark.parametrize(("one", "other"), [("Cat", "cat"), ("a_b", "a b"), ("❤", "❤\ufe0f")])
@@ -103,9 +103,9 @@ def test_visible_differences_are_refused(tmp_path: Path, one: str, other: str) -
 def test_folders_in_either_form(tmp_path: Path) -> None:
     """What macOS packs (NFD) beside a CSV, labels.json, `classes` and a test part written elsewhere (NFC)."""
     beside(tmp_path, (NFD, "cafz"))
-    scene = labelled(tmp_path, NFC, "cafz", classes=[NFC, "cafz"], size=8)
-    assert scene.class_names == (NFC, "cafz")
-    assert scene.test["text"].labels.tolist() == [0, 1]
+    dataset = labelled(tmp_path, NFC, "cafz", classes=[NFC, "cafz"], size=8)
+    assert dataset.class_names == (NFC, "cafz")
+    assert dataset.test["text"].labels.tolist() == [0, 1]
     assert labelled(tmp_path, "1", "0", size=8).class_names == (
         "cafz",
         NFC,
@@ -117,9 +117,9 @@ def test_folders_in_either_form(tmp_path: Path) -> None:
 def test_folders_in_both_forms_are_one_class(tmp_path: Path) -> None:
     beside(tmp_path, (NFC, NFD, "tea"))
     assert len(list((tmp_path / "images").iterdir())) == 3
-    scene = load(tmp_path, size=8, test_share=0.5, generic_share=0)
-    assert scene.class_names == (NFC, "tea")
-    assert np.bincount(scene.train["image"].labels).tolist() == [2, 1]
+    dataset = load(tmp_path, size=8, test_share=0.5, generic_share=0)
+    assert dataset.class_names == (NFC, "tea")
+    assert np.bincount(dataset.train["image"].labels).tolist() == [2, 1]
 
 
 def test_silos_in_either_form() -> None:
@@ -144,9 +144,9 @@ def test_upmc_in_either_form(upmc: Path) -> None:
         titles = upmc / "texts" / f"{part}_titles.csv"
         lines = [f"{line[:-5]}{NFC}" if line.endswith("tacos") else line for line in titles.read_text().splitlines()]
         titles.write_text("\n".join(lines), encoding="utf-8")
-    scene = load_dataset("upmc_food101", upmc, size=8, generic_share=0)
-    assert scene.class_names == ("apple pie", NFC)
-    assert len(scene.test["image"]) == 4
+    dataset = load_dataset("upmc_food101", upmc, size=8, generic_share=0)
+    assert dataset.class_names == ("apple pie", NFC)
+    assert len(dataset.test["image"]) == 4
 
 
 def test_names_that_look_alike_are_told_apart() -> None:
@@ -165,13 +165,13 @@ def test_label_names_in_another_order(tmp_path: Path) -> None:
     for kind in ("label_names", "huggingface"):
         file(tmp_path / "images_train.parquet", [0, 1, 2, 0], ["adder", "boa", "cobra"], kind)
         file(tmp_path / "images_test.parquet", [0, 1, 2], ["cobra", "adder", "boa"], kind)
-        scene = load(tmp_path, size=8, generic_share=0)
-        assert scene.class_names == NAMES
-        assert scene.test["image"].labels.tolist() == [2, 0, 1]
+        dataset = load(tmp_path, size=8, generic_share=0)
+        assert dataset.class_names == NAMES
+        assert dataset.test["image"].labels.tolist() == [2, 0, 1]
     (tmp_path / "labels.json").write_text('["boa", "Cobra", "adder"]')  # the file's own numbers mean its own names
-    scene = load(tmp_path, size=8, generic_share=0)
-    assert scene.class_names == ("boa", "Cobra", "adder")
-    assert scene.train["image"].labels.tolist() == [2, 0, 1, 2]
+    dataset = load(tmp_path, size=8, generic_share=0)
+    assert dataset.class_names == ("boa", "Cobra", "adder")
+    assert dataset.train["image"].labels.tolist() == [2, 0, 1, 2]
 
 
 def test_label_names_that_are_others(tmp_path: Path) -> None:
@@ -251,9 +251,9 @@ def test_a_row_without_text_needs_no_label(tmp_path: Path) -> None:
 
 def test_numbers_beside_folders(tmp_path: Path) -> None:
     beside(tmp_path, NAMES)
-    scene = labelled(tmp_path, "1", "2", size=8)
-    assert scene.test["text"].labels.tolist() == [1, 2]
-    (said,) = scene.notes["numbers_as_labels"]
+    dataset = labelled(tmp_path, "1", "2", size=8)
+    assert dataset.test["text"].labels.tolist() == [1, 2]
+    (said,) = dataset.notes["numbers_as_labels"]
     assert said.startswith(f"{tmp_path / 'texts_train.csv'}: labels are numbers, counted from 0 in the classes of ")
     assert said.endswith("images: 1 = boa, 2 = cobra; none is 0 = adder: if they count from 1, write the names instead")
     assert "none is" not in labelled(tmp_path, "0", "2", size=8).notes["numbers_as_labels"][0]
@@ -274,8 +274,8 @@ def test_numbers_beside_names_that_are_numbers(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="unknown label '0'"):  # not the first folder
         labelled(tmp_path, "0", "2", size=8)
     file(tmp_path / "t.parquet", [2, 10])
-    scene = load(tmp_path, images_train="images", images_test="t.parquet", size=8)
-    assert scene.test["image"].labels.tolist() == [2, 1]  # an integer is a name here too
+    dataset = load(tmp_path, images_train="images", images_test="t.parquet", size=8)
+    assert dataset.test["image"].labels.tolist() == [2, 1]  # an integer is a name here too
 
 
 def test_names_by_number_and_numbers_by_name(tmp_path: Path) -> None:

@@ -15,18 +15,20 @@ from fedloom.data.registry import load_dataset
 from fedloom.errors import BadInput
 
 
-def sizes(scene: FederatedDataset) -> dict[str, int]:
+def sizes(dataset: FederatedDataset) -> dict[str, int]:
     parts = {
-        f"{part} {m}": len(s) for part, sets in (("train", scene.train), ("test", scene.test)) for m, s in sets.items()
+        f"{part} {m}": len(s)
+        for part, sets in (("train", dataset.train), ("test", dataset.test))
+        for m, s in sets.items()
     }
-    return parts | {"generic": len(scene.generic.labels) if scene.generic else 0}
+    return parts | {"generic": len(dataset.public.labels) if dataset.public else 0}
 
 
 def test_food101(food: Path) -> None:
-    scene = load_dataset("food101", food, size=16)
-    assert scene.class_names == ("apple pie", "beet salad", "ceviche")
-    assert sizes(scene) == {"train image": 6, "test image": 6, "generic": 6}
-    assert scene.test["image"].labels.tolist() == [0, 0, 1, 1, 2, 2]
+    dataset = load_dataset("food101", food, size=16)
+    assert dataset.class_names == ("apple pie", "beet salad", "ceviche")
+    assert sizes(dataset) == {"train image": 6, "test image": 6, "generic": 6}
+    assert dataset.test["image"].labels.tolist() == [0, 0, 1, 1, 2, 2]
     for part in ("train", "test"):  # the same from the JSON lists
         entries: dict[str, list[str]] = {}
         for entry in (food / "meta" / f"{part}.txt").read_text().split():
@@ -34,15 +36,15 @@ def test_food101(food: Path) -> None:
         (food / "meta" / f"{part}.txt").unlink()
         (food / "meta" / f"{part}.json").write_text(json.dumps(entries))
     again = load_dataset("food101", food, size=16)
-    assert (again.train["image"].images == scene.train["image"].images).all()  # type: ignore[union-attr]
+    assert (again.train["image"].images == dataset.train["image"].images).all()  # type: ignore[union-attr]
 
 
 def test_food101_subset_and_cap(food: Path) -> None:
-    scene = load_dataset("food101", food, size=16, classes=["ceviche", "apple_pie"], per_class=3, generic_share=0)
-    assert scene.class_names == ("ceviche", "apple pie")
-    assert sizes(scene) == {"train image": 6, "test image": 4, "generic": 0}
-    assert scene.prompt(0) == "A picture of ceviche."
-    blue = scene.test["image"].images[scene.test["image"].labels == 0]  # type: ignore[union-attr]
+    dataset = load_dataset("food101", food, size=16, classes=["ceviche", "apple_pie"], per_class=3, generic_share=0)
+    assert dataset.class_names == ("ceviche", "apple pie")
+    assert sizes(dataset) == {"train image": 6, "test image": 4, "generic": 0}
+    assert dataset.prompt(0) == "A picture of ceviche."
+    blue = dataset.test["image"].images[dataset.test["image"].labels == 0]  # type: ignore[union-attr]
     assert blue[..., 2].mean() > 150
 
 
@@ -68,9 +70,9 @@ def test_food101_complaints(food: Path) -> None:
     with pytest.raises(BadInput, match=r"101\.jpg"):
         load_dataset("food101", food)
     cut.unlink()
-    scene = load_dataset("food101", food, on_bad="skip")
-    assert scene.notes["unreadable_images"] == 1
-    assert scene.notes["unreadable_examples"] == [str(cut)]
+    dataset = load_dataset("food101", food, on_bad="skip")
+    assert dataset.notes["unreadable_images"] == 1
+    assert dataset.notes["unreadable_examples"] == [str(cut)]
     with (food / "meta" / "train.txt").open("a") as file:
         file.write("cevich/1\n")
     with pytest.raises(BadInput, match=r"train\.txt: entry 'cevich/1'.*Did you mean 'ceviche'"):
@@ -83,31 +85,31 @@ def test_food101_complaints(food: Path) -> None:
 
 
 def test_food101_real_miniature(recipes: Path) -> None:
-    scene = load_dataset("food101", recipes / "food-101", size=32)
-    assert scene.class_names == (
+    dataset = load_dataset("food101", recipes / "food-101", size=32)
+    assert dataset.class_names == (
         "apple pie",
         "bread pudding",
         "cheesecake",
         "chicken wings",
         "chocolate cake",
     )
-    assert sizes(scene) == {"train image": 20, "test image": 20, "generic": 20}
+    assert sizes(dataset) == {"train image": 20, "test image": 20, "generic": 20}
 
 
 def test_upmc(upmc: Path) -> None:
-    scene = load_dataset("upmc_food101", upmc, size=16, generic_share=0)
-    assert sizes(scene) == {"train image": 8, "train text": 7, "test image": 4, "test text": 4, "generic": 0}
+    dataset = load_dataset("upmc_food101", upmc, size=16, generic_share=0)
+    assert sizes(dataset) == {"train image": 8, "train text": 7, "test image": 4, "test text": 4, "generic": 0}
     counted = ("rows_without_image", "images_without_row", "empty_titles", "rows_repeated")
-    assert [scene.notes[key] for key in counted] == [2, 2, 1, 0]
-    assert scene.test["text"].texts[0] == "Best apple pie, quick and easy no. a"  # type: ignore[union-attr]
+    assert [dataset.notes[key] for key in counted] == [2, 2, 1, 0]
+    assert dataset.test["text"].texts[0] == "Best apple pie, quick and easy no. a"  # type: ignore[union-attr]
 
 
 def test_upmc_pairs_go_together(upmc: Path) -> None:
-    scene = load_dataset("upmc_food101", upmc, size=16, generic_share=0.5)
-    assert scene.generic is not None
-    assert len(scene.train["image"]) == 4
-    for caption, label in zip(scene.generic.captions, scene.generic.labels):
-        assert not set(scene.class_names[label].split()) & set(caption.split())
+    dataset = load_dataset("upmc_food101", upmc, size=16, generic_share=0.5)
+    assert dataset.public is not None
+    assert len(dataset.train["image"]) == 4
+    for caption, label in zip(dataset.public.captions, dataset.public.labels):
+        assert not set(dataset.class_names[label].split()) & set(caption.split())
 
 
 def test_upmc_complaints(upmc: Path) -> None:
@@ -124,22 +126,22 @@ def test_upmc_complaints(upmc: Path) -> None:
 
 
 def test_flowers(flowers: Path) -> None:
-    scene = load_dataset("flowers102", flowers, size=16, generic_share=0)
-    assert sizes(scene) == {
+    dataset = load_dataset("flowers102", flowers, size=16, generic_share=0)
+    assert sizes(dataset) == {
         "train image": 12,
         "train text": 112,  # one picture has two captions only
         "test image": 12,
         "test text": 110,  # one has none
         "generic": 0,
     }
-    assert scene.notes["images_without_captions"] == 1
-    assert scene.classes == 102
-    assert [scene.class_names[c] for c in np.unique(scene.train["image"].labels)] == [
+    assert dataset.notes["images_without_captions"] == 1
+    assert dataset.classes == 102
+    assert [dataset.class_names[c] for c in np.unique(dataset.train["image"].labels)] == [
         "pink primrose",
         "canterbury bells",
         "blackberry lily",
     ]
-    assert scene.train["text"].texts[2] == "petals of picture 2 seen in way 0"  # type: ignore[union-attr]
+    assert dataset.train["text"].texts[2] == "petals of picture 2 seen in way 0"  # type: ignore[union-attr]
 
 
 def test_flowers_swapped_capped_and_generic(flowers: Path) -> None:
@@ -151,11 +153,11 @@ def test_flowers_swapped_capped_and_generic(flowers: Path) -> None:
         "test text": 35,
         "generic": 0,
     }
-    scene = load_dataset("flowers102", flowers, size=16, captions=1)
-    assert sizes(scene)["train text"] == sizes(scene)["generic"] == 6
-    assert scene.generic is not None
-    assert not set(scene.generic.captions) & set(scene.train["text"].texts)  # type: ignore[union-attr]
-    assert all(caption.startswith("petals of picture") for caption in scene.generic.captions)
+    dataset = load_dataset("flowers102", flowers, size=16, captions=1)
+    assert sizes(dataset)["train text"] == sizes(dataset)["generic"] == 6
+    assert dataset.public is not None
+    assert not set(dataset.public.captions) & set(dataset.train["text"].texts)  # type: ignore[union-attr]
+    assert all(caption.startswith("petals of picture") for caption in dataset.public.captions)
     alone = load_dataset("flowers102", flowers, size=16, captions=0, classes=["blackberry lily"])
     assert sizes(alone) == {"train image": 2, "test image": 4, "generic": 2}
     few = load_dataset("flowers102", flowers, size=16, captions=2, per_class=2, generic_share=0)

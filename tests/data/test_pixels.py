@@ -54,15 +54,15 @@ def test_values_without_a_scale_are_refused_and_scaled_as_stated(
     for on_bad in ("error", "skip"):  # it is no broken file
         with pytest.raises(BadInput, match=says):
             read(root, on_bad=on_bad)
-    scene = read(root, range=scale)
-    assert np.abs(scene.train["image"].images[0, :, :, 0].astype(int) - np.round(RAMP * 255)).max() <= 1
-    assert any(line.startswith("Pictures of more than 8 bits: 4, values ") for line in data_notes(scene))
+    dataset = read(root, range=scale)
+    assert np.abs(dataset.train["image"].images[0, :, :, 0].astype(int) - np.round(RAMP * 255)).max() <= 1
+    assert any(line.startswith("Pictures of more than 8 bits: 4, values ") for line in data_notes(dataset))
 
 
 def test_sixteen_bits_have_a_scale_of_their_own(tmp_path: Path) -> None:
     dark = (RAMP * 900).astype(np.uint16)  # one dark picture is no sign of another scale
-    scene = read(folder(tmp_path, (RAMP * 65535).astype(np.uint16), dark, ending="png"))
-    images = np.concatenate([scene.train["image"].images, scene.test["image"].images])
+    dataset = read(folder(tmp_path, (RAMP * 65535).astype(np.uint16), dark, ending="png"))
+    images = np.concatenate([dataset.train["image"].images, dataset.test["image"].images])
     assert images.max() == 255
     assert sum(image.max() < 5 for image in images) == 4
 

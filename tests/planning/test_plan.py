@@ -44,7 +44,7 @@ def test_an_embedded_run_is_planned_as_it_is_built():
     # A plan counts the vocabulary as full, which it is only where it may have no more words than there are.
     config = load_config(preset="smoke", overrides=[f"server.vocabulary={len(words)}"])
     words, s = load_tokenizer(tokenizer_folder(config, scene)), config.server
-    side = scene.generic.images.shape[1]
+    side = scene.public.images.shape[1]
     clip = build_clip(s.clip, words, side)
     generator = build_generator(s.generator, clip, side, config.clients.width)
     judge = Judge(config.evaluation.judge, scene.classes)

@@ -166,7 +166,7 @@ def _hollow(scene: FederatedDataset) -> FederatedDataset:
         Modality.IMAGE: np.zeros((N, 1, 1, 1, 3), dtype=np.uint8),
         Modality.TEXT: ("",) * N,
     }
-    hollow = MultimodalSamples({kind: blanks[kind] for kind in held.kinds}, held.labels, held.present)
+    hollow = MultimodalSamples({kind: blanks[kind] for kind in held.modalities}, held.labels, held.present)
     return replace(scene, train={**scene.train, ClientTask.MULTIMODAL_CLASSIFICATION: hollow})
 
 

@@ -1,4 +1,4 @@
-"""From a listing of samples to a Scene: class subset, decoding, generic part. What all readers of real sets
+"""From a listing of samples to a FederatedDataset: class subset, decoding, public part. What all readers of real sets
 share.
 
 A reader only lists: which picture or text, of which class, called what. Everything after that happens here,
@@ -19,7 +19,7 @@ from fedloom.data.io.decode import OnBad, Source, check_on_bad, check_size, deco
 from fedloom.data.io.pixels import Met, Range, check_range
 from fedloom.data.names import alike, by_name, numeric, readable
 from fedloom.data.overlap import Sample, twice
-from fedloom.data.public_split import split_generic
+from fedloom.data.public_split import split_public
 from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, printable, unknown
 from fedloom.seeding import stream_seed
@@ -69,7 +69,7 @@ class Reading:
 
     size: side of the pictures in pixels; classes: names of those to keep, in that order, or None for all;
     per_class: at most so many samples of a class in each part, chosen by a hash of their ids (of keys, for
-    pairs); generic_share, confusion: see split_generic; on_bad: 'error' or 'skip' for pictures that cannot be
+    pairs); generic_share, confusion: see split_public; on_bad: 'error' or 'skip' for pictures that cannot be
     read; seed: of all choices; range: the values of black and white in pictures of more than 8 bits, or None for the
     full scale of 16.
     """
@@ -167,15 +167,15 @@ def assemble(
     shorten: bool = True,
     notes: Mapping[str, Any] | None = None,
 ) -> FederatedDataset:
-    """Read the listed samples and build the Scene.
+    """Read the listed samples and build the data set.
 
     Args:
-        name: of the scene.
-        class_names: of all labels that occur in the listings; the scene has them in readable form.
+        name: of the data set.
+        class_names: of all labels that occur in the listings; the data set has them in readable form.
         train, test: a listing for each modality. Where all train listings carry keys, images and texts are
             pairs.
         reading: the options.
-        shorten: see split_generic.
+        shorten: see split_public.
         notes: what the reader counted. Added are `unreadable_images` and some of their names, what was met in the
             pictures (see Met.notes), and what is there twice (see overlap.twice).
 
@@ -200,7 +200,7 @@ def assemble(
                 listings[modality] = listing
     met.check()
     keys = {m: listing.keys for m, listing in listings.items() if listing.keys is not None}
-    left, generic = split_generic(
+    left, public = split_public(
         sets["train"],
         names,
         share=reading.generic_share,
@@ -213,4 +213,4 @@ def assemble(
     for modality, own in samples_of["train"].items():
         what = "picture" if modality == ClientTask.IMAGE_CLASSIFICATION else modality
         counted |= twice(what, own, samples_of["test"].get(modality, ()))
-    return FederatedDataset(name, names, left, sets["test"], generic, notes={**(notes or {}), **counted})
+    return FederatedDataset(name, names, left, sets["test"], public, notes={**(notes or {}), **counted})

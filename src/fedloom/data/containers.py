@@ -77,7 +77,7 @@ CONTAINERS: Mapping[ClientTask, type[ClientData]] = {
 
 @dataclass(frozen=True)
 class PublicData:
-    """The generic part that no client holds: what the server's models may be pretrained on.
+    """Pictures and captions that no client holds: what the server's models may be pretrained on.
 
     images uint8 (N, H, W, 3); captions: N descriptions that do not name the class; labels (N,) the true class;
     names (N,): the class each picture is *said* to show where the world's captions name one. Some are wrong: that is
@@ -95,7 +95,7 @@ class PublicData:
 
 @dataclass(frozen=True)
 class FederatedDataset:
-    """A whole data set. Modalities are the keys of `train` and `test`; a scene may lack some of them.
+    """A whole data set. Modalities are the keys of `train` and `test`; a data set may lack some of them.
 
     Pictures, texts and joint samples have labels, of one label space unless `text_class_names` says otherwise; pairs
     have none.
@@ -105,7 +105,7 @@ class FederatedDataset:
     class_names: tuple[str, ...]
     train: Mapping[ClientTask, ClientData]  # what clients share out among themselves
     test: Mapping[ClientTask, ClientData]  # never trained or tuned on
-    generic: PublicData | None = None
+    public: PublicData | None = None
     reference: ImageSet | None = None  # real pictures for judge and FID where there are more than the clients' own
     notes: Mapping[str, Any] = field(default_factory=dict)  # counts of skipped files and the like, for people
     text_class_names: tuple[str, ...] = ()  # the label space of texts where it is not the pictures'
@@ -158,14 +158,14 @@ class FederatedDataset:
         return held
 
     @property
-    def streams(self) -> tuple[Modality, ...]:
-        """The two kinds of its joint samples; () where there are none."""
+    def modalities(self) -> tuple[Modality, ...]:
+        """The two modalities of its multimodal samples; () where there are none."""
         for held in (
             self.train.get(ClientTask.MULTIMODAL_CLASSIFICATION),
             self.test.get(ClientTask.MULTIMODAL_CLASSIFICATION),
         ):
             if isinstance(held, MultimodalSamples):
-                return held.kinds
+                return held.modalities
         return ()
 
     def _held(self, part: Literal["train", "test"], modality: ClientTask) -> ClientData:

@@ -81,7 +81,7 @@ def corrupt(held: ClientData, corruption: Corruption, classes: int, rng: np.rand
     wrong = int((labels[kept] != held.labels[kept]).sum())
     fewer = _relabelled(held.subset(kept), labels[kept])
     if isinstance(fewer, MultimodalSamples):
-        fewer = fewer.lacking({kind: gone[kept] for kind, gone in zip(fewer.kinds, missing)})
+        fewer = fewer.lacking({kind: gone[kept] for kind, gone in zip(fewer.modalities, missing)})
     return Corrupted(fewer, lost, int(unlabelled.sum()), wrong)
 
 

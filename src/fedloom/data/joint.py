@@ -62,7 +62,7 @@ class MultimodalSamples:
         return len(self.labels)
 
     @property
-    def kinds(self) -> tuple[Modality, Modality]:
+    def modalities(self) -> tuple[Modality, Modality]:
         """The two kinds, in the order of the model's streams."""
         first, second = self.parts
         return first, second

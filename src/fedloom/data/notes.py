@@ -74,9 +74,9 @@ MANY: Mapping[str, str] = {
 }
 
 
-def data_notes(scene: FederatedDataset) -> list[str]:
+def data_notes(dataset: FederatedDataset) -> list[str]:
     """What is to be known of the data before scores are believed; [] where all was read and nothing looks wrong."""
-    return _sound(_absent(scene) + lines(scene.notes))
+    return _sound(_absent(dataset) + lines(dataset.notes))
 
 
 def lines(notes: Mapping[str, Any]) -> list[str]:
@@ -89,21 +89,21 @@ def lines(notes: Mapping[str, Any]) -> list[str]:
             told.append(f"{COUNTS[key]}: {value}{_such_as(notes.get(EXAMPLES.get(key, ''), ()))}")
         elif key in _OWN:
             told += _OWN[key](value)
-        elif isinstance(value, Mapping):  # of a set in a scene of several
+        elif isinstance(value, Mapping):  # of one of several sets
             told += [f"{key}: {line}" for line in lines(value)]
         else:
             told.append(f"{key.replace('_', ' ').capitalize()}: {_names(value)}")
     return _sound(told)
 
 
-def _absent(scene: FederatedDataset) -> list[str]:
+def _absent(dataset: FederatedDataset) -> list[str]:
     """Classes that a part lacks."""
     told = []
-    for part, sets in (("training", scene.train), ("test", scene.test)):
+    for part, sets in (("training", dataset.train), ("test", dataset.test)):
         for modality, held in sets.items():
             if isinstance(held, ImageTextPairs):
                 continue
-            names = scene.names_of(modality)
+            names = dataset.names_of(modality)
             counts = np.bincount(held.labels, minlength=len(names))
             if gone := [name for name, n in zip(names, counts) if not n]:
                 told.append(f"Classes without {part} {MANY[modality]}: {_names(gone)}")

@@ -1,4 +1,4 @@
-"""The generic part of a real data set: pictures no client holds, captioned, and partly under a wrong name.
+"""The public part of a real data set: pictures no client holds, captioned, and partly under a wrong name.
 
 It stands for what a server's text-to-image model has seen of the world before the federation starts. Its
 captions do not name the class; its names do, and a share of them is a sibling's: a generator confuses classes
@@ -150,7 +150,7 @@ def _captions(
     return tuple(captions)
 
 
-def split_generic(
+def split_public(
     train: Mapping[ClientTask, Samples],
     class_names: Sequence[str],
     *,
@@ -161,31 +161,31 @@ def split_generic(
     siblings: Labels | None = None,
     shorten: bool = True,
 ) -> tuple[dict[ClientTask, Samples], PublicData | None]:
-    """Take a share of the training images, and of the texts, away from the clients as the generic part.
+    """Take a share of the training images, and of the texts, away from the clients as the public part.
 
     Args:
         train: the training samples of each modality.
         class_names: C names.
-        share: of every class's images and texts. 0: nothing is taken and there is no generic part.
-        confusion: share of the generic images that carry their sibling's name.
+        share: of every class's images and texts. 0: nothing is taken and there is no public part.
+        confusion: share of the public images that carry their sibling's name.
         seed: what the choice is drawn from.
         keys: where images and texts are pairs: a key for each sample, equal for an image and its texts. The
-            texts of a generic image then go with it, and are its captions; the other texts all stay.
+            texts of a public image then go with it, and are its captions; the other texts all stay.
         siblings: int (C,); chosen by look (`look_alikes`) unless given.
         shorten: captions are at most 12 salient words of the text (for recipes, titles, reports), see
             Condenser;
             False: the text as it is (for captions proper).
 
     Returns:
-        What is left for the clients, and the generic part: None with share 0; of texts alone it has no pictures
-        and no captions. Unpaired images get the words of a generic text of their class; without texts, words for
+        What is left for the clients, and the public part: None with share 0; of texts alone it has no pictures
+        and no captions. Unpaired images get the words of a public text of their class; without texts, words for
         their colours, or for their light where colours do not tell them apart.
 
     Raises:
         BadInput: share outside [0, 1) or above 0 with no class of two images; confusion outside [0, 1].
     """
     if not 0 <= share < 1:
-        raise BadInput(f"generic_share={share}, allowed: 0 (no generic part) up to, not including, 1")
+        raise BadInput(f"generic_share={share}, allowed: 0 (no public part) up to, not including, 1")
     images, texts = train.get(ClientTask.IMAGE_CLASSIFICATION), train.get(ClientTask.TEXT_CLASSIFICATION)
     if share == 0:
         return dict(train), None
@@ -197,7 +197,7 @@ def split_generic(
     left: dict[ClientTask, Samples] = {ClientTask.IMAGE_CLASSIFICATION: images.subset(rest)}
     world = images.subset(taken)
     own: dict[int, list[str]] = {}
-    generic_texts = None
+    public_texts = None
     if isinstance(texts, TextSet):
         if keys is None:
             given, kept = stratified(texts.labels, share, numpy_stream(seed, "generic texts"))
@@ -208,20 +208,20 @@ def split_generic(
             given, kept = np.flatnonzero(goes), np.flatnonzero(~goes)
             for j in given.tolist():
                 own.setdefault(at[keys[ClientTask.TEXT_CLASSIFICATION][j]], []).append(texts.texts[j])
-        left[ClientTask.TEXT_CLASSIFICATION], generic_texts = texts.subset(kept), texts.subset(given)
+        left[ClientTask.TEXT_CLASSIFICATION], public_texts = texts.subset(kept), texts.subset(given)
     if siblings is None:
         siblings = look_alikes(world, len(class_names))
     rng = numpy_stream(seed, "generic captions")
-    captions = _captions(world, own, generic_texts, class_names, shorten, rng)
+    captions = _captions(world, own, public_texts, class_names, shorten, rng)
     names = confuse(world.labels, siblings, confusion, numpy_stream(seed, "generic names"))
-    whole = generic_texts.texts if generic_texts is not None and shorten else ()
+    whole = public_texts.texts if public_texts is not None and shorten else ()
     return left, PublicData(world.images, captions, world.labels, names, whole)
 
 
 def _texts_alone(
     train: Mapping[ClientTask, Samples], share: float, seed: int
 ) -> tuple[dict[ClientTask, Samples], PublicData | None]:
-    """A share of every class's texts as a generic part without pictures; nothing where there are no texts."""
+    """A share of every class's texts as a public part without pictures; nothing where there are no texts."""
     texts = train.get(ClientTask.TEXT_CLASSIFICATION)
     if not isinstance(texts, TextSet):
         return dict(train), None

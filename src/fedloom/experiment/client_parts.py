@@ -63,7 +63,7 @@ def features_once(learner: Any, inputs: Mapping[str, Any]) -> Any:
 
 def picture_side(scene: FederatedDataset) -> int:
     """Side in pixels of the scene's pictures, 0 where it has none."""
-    for samples in (*scene.train.values(), *scene.test.values(), scene.generic):
+    for samples in (*scene.train.values(), *scene.test.values(), scene.public):
         images = getattr(samples, "images", None)
         if isinstance(samples, MultimodalSamples):
             images = samples.parts.get(Modality.IMAGE)

@@ -122,7 +122,7 @@ def build_client(
         classes=len(scene.names_of(modality)),
         image_size=size,
         tokenizer=words,
-        streams=scene.streams if modality == ClientTask.MULTIMODAL_CLASSIFICATION else (),
+        streams=scene.modalities if modality == ClientTask.MULTIMODAL_CLASSIFICATION else (),
     )
     start_from(learner, backbones)
     kind, _ = load_method(method)
@@ -152,7 +152,7 @@ def build_client(
         **more,
     )
     shown = words if modality != ClientTask.IMAGE_CLASSIFICATION else None
-    side = size if Modality.IMAGE in reads(modality, scene.streams) else 0
+    side = size if Modality.IMAGE in reads(modality, scene.modalities) else 0
     client.context.export = partial(write_learner, client.context.model, scene.names_of(modality), shown, side)
     return client
 
@@ -171,8 +171,8 @@ def private_samples(config: Config, scene: FederatedDataset, modality: ClientTas
         held = held.lacking(
             {
                 kind: np.ones(len(held), dtype=np.bool_)
-                for kind in held.kinds
-                if kind not in held_kinds(held.kinds, config.data.multi_ratio, clients, index)
+                for kind in held.modalities
+                if kind not in held_kinds(held.modalities, config.data.multi_ratio, clients, index)
             }
         )
     rng = numpy_stream(config.seed, modality, index, "corruption")

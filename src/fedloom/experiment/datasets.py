@@ -100,10 +100,10 @@ def _save(scene: FederatedDataset, folder: Path) -> None:
         put("public test", scene.public_test)
     if scene.reference is not None:
         put("reference", scene.reference)
-    if scene.generic is not None:
-        put("generic", ImageSet(scene.generic.images, scene.generic.labels))
-        arrays["generic.names"], texts["generic"] = scene.generic.names, scene.generic.captions
-        texts["generic texts"] = scene.generic.texts
+    if scene.public is not None:
+        put("generic", ImageSet(scene.public.images, scene.public.labels))
+        arrays["generic.names"], texts["generic"] = scene.public.names, scene.public.captions
+        texts["generic texts"] = scene.public.texts
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
     content = {

@@ -34,7 +34,7 @@ def export_clients(
         for name, settings in zip(config.clients.names(modality), config.clients.learners(modality)):
             words = site_tokenizer(settings, folder_of(tokenizer), config.server.tokens)
             names_of = scene.names_of(modality)
-            streams = scene.streams if modality == ClientTask.MULTIMODAL_CLASSIFICATION else ()
+            streams = scene.modalities if modality == ClientTask.MULTIMODAL_CLASSIFICATION else ()
             learner: Any = build_client_model(
                 settings, classes=len(names_of), image_size=size, tokenizer=words, streams=streams
             )
@@ -48,7 +48,7 @@ def export_clients(
                 }
             )
             shown = words if modality != ClientTask.IMAGE_CLASSIFICATION else None
-            side = size if Modality.IMAGE in reads(modality, scene.streams) else 0
+            side = size if Modality.IMAGE in reads(modality, scene.modalities) else 0
             write_learner(learner, names_of, shown, side, out / name)
 
 

@@ -121,12 +121,12 @@ def check_scene(config: Config, method: Method, settings: Any, scene: FederatedD
         if config.clients.learners(m) and len(names := scene.names_of(m)) == 1:
             raise BadInput(f"{scene.name} has one class, {names[0]!r}: there is nothing to tell apart. Needed: two")
     check_side(config, side_rules(config, method, settings), picture_side(scene))
-    if method.clients and config.clients.joint and scene.streams:
+    if method.clients and config.clients.joint and scene.modalities:
         model = config.clients.joint[0]
-        if model.kinds() != scene.streams:
+        if model.kinds() != scene.modalities:
             raise BadInput(
                 f"clients.joint: {model.arch} reads {' and '.join(model.kinds())}, {scene.name} has "
-                f"{' and '.join(scene.streams)}"
+                f"{' and '.join(scene.modalities)}"
             )
     uses = method.needs(settings) & {"generator", "public"}
     if uses and not _shows(scene):
@@ -147,7 +147,7 @@ def check_scene(config: Config, method: Method, settings: Any, scene: FederatedD
 
 def _shows(scene: FederatedDataset) -> bool:
     """Whether a scene has pictures that a server may have."""
-    held = (scene.generic, scene.reference, scene.train.get(ClientTask.IMAGE_CLASSIFICATION))
+    held = (scene.public, scene.reference, scene.train.get(ClientTask.IMAGE_CLASSIFICATION))
     return any(len(getattr(part, "images", ())) for part in held)
 
 
@@ -305,7 +305,7 @@ def server_tools(
         captioner=captioner,
         features=features,
         real=real if isinstance(real, ImageSet) else None,
-        public=scene.generic if "public" in uses else None,
+        public=scene.public if "public" in uses else None,
         modalities=tuple(m for m in CLIENT_TASKS if config.clients.learners(m)),
         learners=partial(server_learner, config, scene, assets) if "learners" in uses else None,
     )

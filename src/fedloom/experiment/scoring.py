@@ -223,7 +223,7 @@ class Scorer:
 
         The captions are those that it was pretrained on, the features those of FID: to be compared before and after.
         """
-        n, generic = self.config.evaluation.generic, self.scene.generic
+        n, generic = self.config.evaluation.generic, self.scene.public
         if not n or generic is None or self.synthesize is None or self.judge is None:
             return {}
         seed = self.config.server.seed

@@ -122,7 +122,7 @@ def server_learner(config: Config, scene: FederatedDataset, assets: Assets, moda
     """
     classes, streams = (
         len(scene.names_of(modality)),
-        scene.streams if modality == ClientTask.MULTIMODAL_CLASSIFICATION else (),
+        scene.modalities if modality == ClientTask.MULTIMODAL_CLASSIFICATION else (),
     )
     site = bare_server(
         config,

@@ -131,8 +131,8 @@ def _held_kinds(
     where: str,
 ) -> tuple[MultimodalSamples, MultimodalSamples]:
     """Both parts, cut down to the kinds of data that the silo holds: what it says, else what its samples have."""
-    if train.kinds != streams:
-        raise BadInput(f"{where}: samples of {' and '.join(train.kinds)}, allowed: of {' and '.join(streams)}")
+    if train.modalities != streams:
+        raise BadInput(f"{where}: samples of {' and '.join(train.modalities)}, allowed: of {' and '.join(streams)}")
     if silo.holds is not None and silo.holds not in streams:
         raise BadInput(f"holds = {silo.holds!r}, allowed: {', '.join(streams)}, the kinds of data in the run")
     held = train.owned if silo.holds is None else (silo.holds,)

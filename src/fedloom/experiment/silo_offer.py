@@ -208,7 +208,7 @@ def joint_offer(config: Config) -> JointOffer | None:
     audio = like.parts.get(Modality.AUDIO)
     return JointOffer(
         model=model.model_copy(update={"pretrained": at_the_silo(model.arch, model.pretrained)}),
-        streams=like.kinds,
+        streams=like.modalities,
         sounds=(audio.shape[1], audio.shape[2]) if isinstance(audio, np.ndarray) else None,
     )
 

@@ -30,8 +30,8 @@ class MultimodalContext(ClientContext):
 
     def take(self, private: MultimodalSamples, test: MultimodalSamples) -> None:
         """The site's own samples, and those it is scored on."""
-        self.owned = private.owned or private.kinds
-        lost = {k: np.ones(len(test), dtype=np.bool_) for k in test.kinds if k not in self.owned}
+        self.owned = private.owned or private.modalities
+        lost = {k: np.ones(len(test), dtype=np.bool_) for k in test.modalities if k not in self.owned}
         seen = test.lacking(lost) if lost else test
         self.samples = {"private": private, "test": seen}
         self.private, self.test = self.stored(private), self.stored(seen)

@@ -113,8 +113,8 @@ def _of(modality: ClientTask, scene: FederatedDataset, config: Config, sides: Se
     """How many samples there are, of which classes, and how many clients they could feed."""
     train, test = scene.train[modality], scene.test.get(modality)
     line = f"{modality.spec.samples}: {len(train)} for training, {0 if test is None else len(test)} for testing"
-    if modality == ClientTask.IMAGE_CLASSIFICATION and scene.generic is not None:
-        line += f", {len(scene.generic.images)} set aside for the server's models"
+    if modality == ClientTask.IMAGE_CLASSIFICATION and scene.public is not None:
+        line += f", {len(scene.public.images)} set aside for the server's models"
     names = scene.names_of(modality)
     if names and not isinstance(train, ImageTextPairs):
         counts = Counter(np.asarray(train.labels).tolist())

@@ -61,7 +61,7 @@ def named_data(config: Config) -> list[tuple[Dataset, str | None]]:
     """The data sets that need a folder, each with the root that is set for it, if one is."""
     from fedloom.data.registry import DATASETS, PAIR_SETS
 
-    known: dict[str, Dataset] = {**DATASETS, **PAIR_SETS}
     parts = [value for value in config.data.options.values() if isinstance(value, dict)]  # of the set `mixed`
     named = [(config.data.name, config.data.root), *((part.get("name"), part.get("root")) for part in parts)]
-    return [(known[name], root) for name, root in named if name in known and known[name].layout]
+    found = ((DATASETS.get(name) or PAIR_SETS.get(name), root) for name, root in named if isinstance(name, str))
+    return [(declared, root) for declared, root in found if declared is not None and declared.layout]

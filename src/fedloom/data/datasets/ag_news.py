@@ -91,8 +91,8 @@ def load(
         classes, per_class, generic_share, seed: see Reading.
 
     Returns:
-        The scene: texts are title, blank, description; labels are class - 1. The generic part is of texts
-        alone. Scene.notes counts `empty_texts`, rows without a word, which are left out.
+        The data set: texts are title, blank, description; labels are class - 1. The public part is of texts
+        alone. `notes` counts `empty_texts`, rows without a word, which are left out.
 
     Raises:
         BadInput: a folder or file is missing; a row is not CSV, not of three fields, or of a class out of range

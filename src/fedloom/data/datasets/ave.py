@@ -117,7 +117,7 @@ def load(
         classes, per_class, on_bad, seed: see Reading; on_bad is of clips that are missing or cannot be read.
 
     Returns:
-        The scene. Scene.notes counts what was left out, see clip_notes, and `repeated_events`; `events_of_no_length`
+        The data set. `notes` counts what was left out, see clip_notes, and `repeated_events`; `events_of_no_length`
         (End is Start: the whole clip is read); `validation_events`; `videos_in_both_parts`, under two categories.
 
     Raises:

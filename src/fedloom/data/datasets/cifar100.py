@@ -16,7 +16,7 @@ from fedloom.data.containers import FederatedDataset, ImageSet, Labels, Samples
 from fedloom.data.io.files import need_file, need_folder, read_names
 from fedloom.data.io.plain_pickle import read_plain, text
 from fedloom.data.names import readable
-from fedloom.data.public_split import split_generic
+from fedloom.data.public_split import split_public
 from fedloom.data.registry import Dataset
 from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, unknown
@@ -156,7 +156,7 @@ def load(
         classes, per_class, generic_share, confusion, seed: see Reading. generic_share=0: the plain parts.
 
     Returns:
-        The scene: images uint8 (N, size, size, 3); Scene.notes['layout'] is 'binary' or 'python'.
+        The data set: images uint8 (N, size, size, 3); `notes['layout']` is 'binary' or 'python'.
 
     Raises:
         BadInput: a folder or file is missing, truncated or holds what it should not; a label out of range (with its
@@ -172,9 +172,9 @@ def load(
     train, test = (_samples(read(folder, p, labels), names, chosen, reading) for p in ("train", "test"))
     shown = tuple(readable(names[i]) for i in chosen)
     parts: dict[ClientTask, Samples] = {ClientTask.IMAGE_CLASSIFICATION: train}
-    left, generic = split_generic(parts, shown, share=generic_share, confusion=confusion, seed=seed)
+    left, public = split_public(parts, shown, share=generic_share, confusion=confusion, seed=seed)
     return FederatedDataset(
-        "cifar100", shown, left, {ClientTask.IMAGE_CLASSIFICATION: test}, generic, notes={"layout": layout}
+        "cifar100", shown, left, {ClientTask.IMAGE_CLASSIFICATION: test}, public, notes={"layout": layout}
     )
 
 

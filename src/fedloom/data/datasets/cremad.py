@@ -144,7 +144,7 @@ def load(
             is known for some, such as 1076_MTI_SAD_XX, which has no sound: 'skip' counts them.
 
     Returns:
-        The scene. Scene.notes counts what was left out, see clip_notes; `votes_tied`, `votes_of_other_emotions` (of
+        The data set. `notes` counts what was left out, see clip_notes; `votes_tied`, `votes_of_other_emotions` (of
         the whole table) and `clips_without_vote`; `speakers_train`, `speakers_test`, `speakers_in_both`.
 
     Raises:

@@ -171,8 +171,8 @@ def load(
         classes, per_class, on_bad, seed, range: see Reading.
 
     Returns:
-        The scene. A tweet that is nothing but links has no text (MultimodalSamples.present), counted as `empty_texts`.
-        Scene.notes also counts `missing_images`, `unreadable_images` and `unjudged`, which are left out.
+        The data set. A tweet of nothing but links has no text (MultimodalSamples.present), counted as `empty_texts`.
+        `notes` also counts `missing_images`, `unreadable_images` and `unjudged`, which are left out.
 
     Raises:
         BadInput: a folder, file or picture is missing or broken; a column that is not there; a line of another number

@@ -46,7 +46,7 @@ def load(
     Args:
         size: side of the pictures in pixels (enlarged from 8, bilinear), grey repeated to RGB.
         test, generic: samples, multiples of 10, at most 1700 together.
-        confusion: share of the generic pictures said to be the sibling digit (0-2, 1-7, 3-8, 4-9, 5-6).
+        confusion: share of the public pictures said to be the sibling digit (0-2, 1-7, 3-8, 4-9, 5-6).
         seed: what the split is drawn from.
 
     Raises:
@@ -81,7 +81,7 @@ def load(
         class_names=NAMES,
         train={ClientTask.IMAGE_CLASSIFICATION: ImageSet(images[rest], labels[rest])},
         test={ClientTask.IMAGE_CLASSIFICATION: ImageSet(images[tested], labels[tested])},
-        generic=PublicData(images[seen], tuple(describe(ink[i]) for i in seen), labels[seen], names),
+        public=PublicData(images[seen], tuple(describe(ink[i]) for i in seen), labels[seen], names),
     )
 
 

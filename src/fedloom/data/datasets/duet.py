@@ -88,7 +88,7 @@ def load(
     skew: float = 0.0,
     seed: int = 0,
 ) -> FederatedDataset:
-    """Make the scene. Of each sample is drawn, from streams of its part alone:
+    """Synthesise the data set. Of each sample is drawn, from streams of its part alone:
 
     sound: pitch (4 semitones up or down), tempo, onset, strength of each overtone, a click, how loud beside it, noise.
     look: place, scale, turn, hue, brightness, how far it moves, the ground's two colours, a distracting disc, noise.
@@ -103,7 +103,7 @@ def load(
         image_snr: variance of the clean frames over that of the white noise in each channel of a pixel, in dB.
         skew: class imbalance of the training part: 0: none; 1: the rarest thing has a tenth of the most frequent's
             samples; the rest lie between in equal ratios. Which is how rare is drawn.
-        seed: what everything is drawn from. With other SNRs it is the same scene under the same noise, made louder.
+        seed: what everything is drawn from. With other SNRs it is the same data under the same noise, made louder.
 
     Raises:
         BadInput: a setting out of range.

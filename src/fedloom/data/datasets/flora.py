@@ -2,7 +2,7 @@
 
 What it carries, and why:
 
-- Ten species in five *sibling pairs*. The world confuses siblings' names: `Generic.names` says the sibling's for a
+- Ten species in five *sibling pairs*. The world confuses siblings' names: `PublicData.names` says the sibling's for a
   share of pictures, so a generator that learns from it draws well and names badly. The share is large (0.7) because
   the text tower that the generator listens through knows the true names and pulls the other way: what results is a
   generator that is right for about six prompts in ten.
@@ -11,7 +11,7 @@ What it carries, and why:
   class prompt does not say and a representation can carry.
 - Captions describe petals, centre, colour and scene, never the name; each may leave out a detail, so some texts stay
   ambiguous. They say more than the label.
-- Image and text samples are drawn apart; only the generic part is paired.
+- Image and text samples are drawn apart; only the public part is paired.
 - With `pairs` there are clients of pairs too, and everything is of a richer world, where pictures and captions can be
   told apart (see flora_pairs).
 - Texts may have a label space of their own (`text_labels`).
@@ -74,7 +74,7 @@ def load(
     text_labels: TextLabels = "species",
     seed: int = 0,
 ) -> FederatedDataset:
-    """Draw the scene.
+    """Draw the data set.
 
     Args:
         size: side of the pictures in pixels.
@@ -82,7 +82,7 @@ def load(
         test: held-out samples of each modality.
         generic: paired pictures and captions that only the server's pretraining sees.
         reference: real pictures for the judge and for FID, seen by no client and no generator.
-        confusion: share of the generic pictures that carry their sibling's name.
+        confusion: share of the public pictures that carry their sibling's name.
         pairs: pictures with captions that clients of pairs share out, in the order of their species; 0: there are
             none, and everything is of the plain world.
         captions: of each of these pictures.
@@ -149,7 +149,7 @@ def load(
         class_names=tuple(kind.name for kind in SPECIES),
         train=train,
         test=tests,
-        generic=PublicData(world, told, labels, np.where(wrong, SIBLING[labels], labels)),
+        public=PublicData(world, told, labels, np.where(wrong, SIBLING[labels], labels)),
         reference=ImageSet(judged, judged_labels),
         text_class_names=TEXT_CLASSES[text_labels],
         public_test=public_test,

@@ -133,7 +133,7 @@ def load(
         swap_train_test: train on the official test part (6149) and test on train + validation (2040), as many
             works on image synthesis do; otherwise the other way round.
         captions: at most so many a picture, 1 to 10; 0: the image modality alone, text_c10/ is not needed.
-        classes, per_class, generic_share, confusion, on_bad, seed, range: see Reading. A generic picture carries
+        classes, per_class, generic_share, confusion, on_bad, seed, range: see Reading. A public picture carries
             one of its own captions, and none of its captions is left to the clients.
 
     Raises:

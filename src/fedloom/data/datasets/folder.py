@@ -115,8 +115,8 @@ def load(
         size: side of the pictures in pixels.
         test_share: share of every class held out for testing where there is no test part.
         classes, per_class, generic_share, confusion, on_bad, seed, range: see Reading. Images and texts are not
-            paired: a generic picture's caption is words from a generic text of its class.
-        name: of the scene.
+            paired: a public picture's caption is words from a public text of its class.
+        name: of the data set.
         use_val: whether a validation part (`val`, `valid`, `validation` or `dev`) joins the training part; else it
             is the test part where there is none, and is left out where there is one.
 

@@ -1,6 +1,6 @@
-"""Several sets as one scene: pictures of one, texts of another, pairs of a third, and a public set of pairs.
+"""Several data sets as one: pictures of one, texts of another, pairs of a third, and a public set of pairs.
 
-This is the scene of CreamFL and FedAFD: CIFAR-100 at image clients, AG News at text clients, Flickr30k at clients of
+This is the setting of CreamFL and FedAFD: CIFAR-100 at image clients, AG News at text clients, Flickr30k at clients of
 pairs, MS-COCO in public. Each part is read by the reader of its set; here they are only put side by side.
 """
 
@@ -48,9 +48,9 @@ def load(
         seed: of the draws, and of the readers that are given none.
 
     Returns:
-        The scene. Its generic part has the public entries, in file order, a picture again for each caption that was
+        The data set. Its public part has the public entries, in file order, a picture again for each caption that was
         drawn; their labels are all 0 and mean nothing. public_test is the public set's test part, or its val part
-        where it has none; so is `test` of the pairs. Scene.notes: those of each reader.
+        where it has none; so is `test` of the pairs. `notes`: those of each reader.
 
     Raises:
         BadInput: no public set, an unknown set or option, an option out of range, or what the readers find.
@@ -71,9 +71,9 @@ def load(
     for modality, wanted in which:
         if wanted is None:
             continue
-        scene = _read_scene(modality, wanted, size, seed)
-        train[modality], test[modality] = (scene.labelled(part, modality) for part in ("train", "test"))
-        names[modality], notes[modality] = scene.names_of(modality), scene.notes
+        dataset = _read_dataset(modality, wanted, size, seed)
+        train[modality], test[modality] = (dataset.labelled(part, modality) for part in ("train", "test"))
+        names[modality], notes[modality] = dataset.names_of(modality), dataset.notes
     if isinstance(texts := train.get(ClientTask.TEXT_CLASSIFICATION), TextSet):
         taken, rest = stratified(texts.labels, text_share, numpy_stream(seed, "public texts"))
         train[ClientTask.TEXT_CLASSIFICATION], given = texts.subset(rest), texts.subset(taken).texts
@@ -108,8 +108,8 @@ def _asked(part: str, wanted: Which, allowed: Mapping[str, Any]) -> tuple[str, s
     return wanted["name"], wanted.get("root"), options
 
 
-def _read_scene(modality: ClientTask, wanted: Which, size: int, seed: int) -> FederatedDataset:
-    """The scene of a set, all its training samples at the clients."""
+def _read_dataset(modality: ClientTask, wanted: Which, size: int, seed: int) -> FederatedDataset:
+    """The data set of a part, all its training samples at the clients."""
     sets = {name: info for name, info in DATASETS.items() if name != "mixed" and modality in info.tasks}
     name, root, options = _asked(modality, wanted, sets)
     known = DATASETS.get(name)

@@ -69,8 +69,8 @@ def load(
 ) -> FederatedDataset:
     """Read UPMC Food-101: images and titles, classes in the order of the folders' names in images/train.
 
-    root: the folder that holds images/ and texts/. The other options: see Reading. A generic picture's
-    caption is made of its own title, without the dish's name. Scene.notes counts `rows_without_image`,
+    root: the folder that holds images/ and texts/. The other options: see Reading. A public picture's
+    caption is made of its own title, without the dish's name. `notes` counts `rows_without_image`,
     `images_without_row`, `rows_repeated` and `empty_titles`; all of these are left out.
 
     Raises:

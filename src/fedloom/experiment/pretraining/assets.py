@@ -51,7 +51,7 @@ def prepare(
         FedloomError: a model cannot be built or written. A bug in a building process is a RuntimeError.
     """
     backbones = sorted({backbone_name(x) for x in _random_learners(config)}) if "backbones" in needs else []
-    if backbones and scene.generic is not None and not telling_words(scene.generic.captions or scene.generic.texts):
+    if backbones and scene.public is not None and not telling_words(scene.public.captions or scene.public.texts):
         watch.filled(NOTHING_TO_LEARN.format(scene.name))
         log(NOTHING_TO_LEARN.format(scene.name))
         backbones = []

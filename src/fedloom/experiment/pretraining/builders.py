@@ -66,7 +66,7 @@ def tokenizer_folder(config: Config, scene: FederatedDataset) -> Path:
     """
     from fedloom.models.clients.text import train_tokenizer
 
-    generic, s = scene.generic, config.server
+    generic, s = scene.public, config.server
 
     def build(folder: Path) -> None:
         captions, texts = (generic.captions, generic.texts) if generic else ((), LETTERS)
@@ -88,11 +88,11 @@ def _clip(config: Config, scene: FederatedDataset, folder: Path, tick: Tick | No
     from fedloom.models.evaluators.clip import build_clip, pretrain_clip
     from fedloom.seeding import global_torch_stream
 
-    assert scene.generic is not None
+    assert scene.public is not None
     s, seed = config.server.clip, config.server.seed
     with global_torch_stream(seed, "clip", "weights"):
-        clip = build_clip(s, load_tokenizer(tokenizer_folder(config, scene)), scene.generic.images.shape[1])
-    pretrain_clip(clip, scene.generic, scene.prompts, s, seed, tick)
+        clip = build_clip(s, load_tokenizer(tokenizer_folder(config, scene)), scene.public.images.shape[1])
+    pretrain_clip(clip, scene.public, scene.prompts, s, seed, tick)
     clip.save(folder)
 
 
@@ -101,12 +101,12 @@ def _generator(config: Config, scene: FederatedDataset, folder: Path, tick: Tick
     from fedloom.models.generators.pixel import build_generator, pretrain_generator
     from fedloom.seeding import global_torch_stream
 
-    assert scene.generic is not None
+    assert scene.public is not None
     s, seed = config.server.generator, config.server.seed
     clip = load_clip(asset(config, scene, "clip"))
     with global_torch_stream(seed, "generator", "weights"):
-        generator = build_generator(s, clip, scene.generic.images.shape[1], config.clients.width)
-    pretrain_generator(generator, scene.generic, scene.prompts, s, seed, tick)
+        generator = build_generator(s, clip, scene.public.images.shape[1], config.clients.width)
+    pretrain_generator(generator, scene.public, scene.prompts, s, seed, tick)
     generator.save(folder)
 
 
@@ -114,11 +114,11 @@ def _captioner(config: Config, scene: FederatedDataset, folder: Path, tick: Tick
     from fedloom.models.evaluators.captioner import build_captioner, pretrain_captioner
     from fedloom.seeding import global_torch_stream
 
-    assert scene.generic is not None
+    assert scene.public is not None
     s, seed = config.server.captioner, config.server.seed
     with global_torch_stream(seed, "captioner", "weights"):
-        captioner = build_captioner(s, load_tokenizer(tokenizer_folder(config, scene)), scene.generic.images.shape[1])
-    pretrain_captioner(captioner, scene.generic, s, seed, tick)
+        captioner = build_captioner(s, load_tokenizer(tokenizer_folder(config, scene)), scene.public.images.shape[1])
+    pretrain_captioner(captioner, scene.public, s, seed, tick)
     captioner.save(folder)
 
 
@@ -141,17 +141,17 @@ def _backbone(name: str, config: Config, scene: FederatedDataset, folder: Path, 
     from fedloom.models.clients.build import build_client_model
     from fedloom.seeding import global_torch_stream
 
-    assert scene.generic is not None
+    assert scene.public is not None
     settings = ModelSettings.model_validate_json(name.removeprefix("backbone-"))
     tokenizer, seed = load_tokenizer(tokenizer_folder(config, scene)), config.server.seed
-    size = scene.generic.images.shape[1]
+    size = scene.public.images.shape[1]
     with global_torch_stream(seed, name, "weights"):
         learner = build_client_model(settings, classes=scene.classes, image_size=size, tokenizer=tokenizer)
     pretrain_backbone(
         learner,
         ClientTask.TEXT_CLASSIFICATION if settings.arch in TEXT_ARCHS else ClientTask.IMAGE_CLASSIFICATION,
         tokenizer,
-        scene.generic,
+        scene.public,
         steps=config.public_steps,
         batch=64,
         rate=2e-3,

@@ -92,7 +92,7 @@ def _reads(backbone: str) -> bool:
 
 def _check_pictures(scene: FederatedDataset) -> None:
     """Raises BadInput where the generic part has no pictures; one that is not there at all is told by its print."""
-    if scene.generic is not None and not len(scene.generic.images):
+    if scene.public is not None and not len(scene.public.images):
         raise BadInput(f"{scene.name} has no pictures to pretrain models of pictures on")
 
 
@@ -178,7 +178,7 @@ def _digest(file: Path) -> str:
 
 
 def _generic_print(scene: FederatedDataset) -> str:
-    g = scene.generic
+    g = scene.public
     if g is None:
         raise BadInput(
             f"{scene.name} has no generic part to pretrain models on: data.options.generic_share is 0, or no class has "

@@ -1,4 +1,4 @@
-"""The generic part: what is taken, what the captions say, who is confused with whom."""
+"""The public part: what is taken, what the captions say, who is confused with whom."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedloom.data.public_split import (
     colour_caption,
     confuse,
     look_alikes,
-    split_generic,
+    split_public,
     stratified,
 )
 from fedloom.errors import BadInput
@@ -73,7 +73,7 @@ def test_colour_caption_is_true() -> None:
 
 
 def test_unpaired_split() -> None:
-    left, generic = split_generic({"image": images(), "text": texts()}, NAMES, share=0.3, seed=1)
+    left, generic = split_public({"image": images(), "text": texts()}, NAMES, share=0.3, seed=1)
     assert generic is not None
     assert (len(left["image"]), len(left["text"]), len(generic.labels)) == (28, 28, 12)
     assert len(generic.captions) == 12
@@ -90,7 +90,7 @@ def test_paired_texts_go_with_their_pictures() -> None:
     keys = [f"p{i}" for i in range(40)]
     words = TextSet(tuple(f"about p{i // 2}" for i in range(80)), np.repeat(np.arange(4), 20))
     pairs = {"image": keys, "text": [f"p{i // 2}" for i in range(80)]}
-    left, generic = split_generic({"image": images(), "text": words}, NAMES, keys=pairs, shorten=False)
+    left, generic = split_public({"image": images(), "text": words}, NAMES, keys=pairs, shorten=False)
     assert generic is not None
     assert (len(left["image"]), len(left["text"]), len(generic.labels)) == (20, 40, 20)
     assert generic.texts == ()  # the captions are whole
@@ -100,15 +100,15 @@ def test_paired_texts_go_with_their_pictures() -> None:
 
 
 def test_images_alone_and_texts_alone() -> None:
-    _, generic = split_generic({"image": images()}, NAMES)
+    _, generic = split_public({"image": images()}, NAMES)
     assert generic is not None
     assert all(caption.startswith("a ") for caption in generic.captions)
-    left, generic = split_generic({"text": texts()}, NAMES)
+    left, generic = split_public({"text": texts()}, NAMES)
     assert generic is not None
     assert (len(left["text"]), len(generic.texts), len(generic.images), generic.captions) == (20, 20, 0, ())
     assert not {*generic.texts} & {*left["text"].texts}  # type: ignore[union-attr]
-    assert split_generic({"text": texts(each=1)}, NAMES)[1] is None  # none to spare
-    left, nothing = split_generic({"text": texts()}, NAMES, share=0)
+    assert split_public({"text": texts(each=1)}, NAMES)[1] is None  # none to spare
+    left, nothing = split_public({"text": texts()}, NAMES, share=0)
     assert nothing is None
     assert len(left["text"]) == 40
 
@@ -129,14 +129,14 @@ def scans(kind: str) -> ImageSet:
 @pytest.mark.parametrize("kind", ["scans", "documents", "spectrograms"])
 def test_pictures_of_one_colour_scheme_are_told_apart_by_their_light(kind: str) -> None:
     assert not telling_words([colour_caption(image) for image in scans(kind).images])
-    _, generic = split_generic({"image": scans(kind)}, NAMES)
+    _, generic = split_public({"image": scans(kind)}, NAMES)
     assert generic is not None
     words = telling_words(generic.captions)
     assert len(words) >= 8
     assert {"light", "dark", "above", "below"} <= set(words)
     # beside texts in which no word tells anything, too
     same = TextSet(("see picture",) * 40, np.arange(40) % 4)
-    _, generic = split_generic({"image": scans(kind), "text": same}, NAMES)
+    _, generic = split_public({"image": scans(kind), "text": same}, NAMES)
     assert generic is not None
     assert len(telling_words(generic.captions)) >= 8
 
@@ -150,12 +150,12 @@ def test_words_of_any_script() -> None:
 
 def test_share_limits_and_determinism() -> None:
     train = {"image": images(), "text": texts()}
-    left, nothing = split_generic(train, NAMES, share=0)
+    left, nothing = split_public(train, NAMES, share=0)
     assert nothing is None
     assert len(left["image"]) == 40
     with pytest.raises(BadInput, match=r"generic_share=1"):
-        split_generic(train, NAMES, share=1)
-    (_, a), (_, b), (_, c) = (split_generic(train, NAMES, seed=s) for s in (0, 0, 1))
+        split_public(train, NAMES, share=1)
+    (_, a), (_, b), (_, c) = (split_public(train, NAMES, seed=s) for s in (0, 0, 1))
     assert a is not None
     assert b is not None
     assert c is not None

@@ -12,7 +12,7 @@ from made_flowers102 import write as write_flowers
 from measured import Row
 from random_weights import MODELS, put
 
-from fedloom.runs.load import load_run
+from fedloom.results import load_run
 
 PRESET = "paper/flowers102-sd"
 LIMIT = 540.0  # seconds that one call lets the run go on; what is done is kept

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from fedloom.runs.load import Run
+    from fedloom.results import Run
 
 # One thread a process, also of those that tests start: several work side by side. Before torch and NumPy are imported.
 for library in ("OMP", "MKL", "OPENBLAS"):

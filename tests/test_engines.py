@@ -16,7 +16,7 @@ from fedloom.federation.engines.flower.client_app import make_client_app
 from fedloom.federation.engines.silo.host import SiloHost
 from fedloom.federation.engines.silo.store import SiloStore
 from fedloom.methods.catalogue import CATALOGUE
-from fedloom.runs.load import Run
+from fedloom.results import Run
 from in_process_grid import InProcessGrid
 from whole_runs import rows_of
 

@@ -18,7 +18,7 @@ from fedloom.config.trees import read_settings
 from fedloom.data.datasets.folder import load
 from fedloom.deployment.offline import SWITCHES
 from fedloom.models.generators.glide.settings import GlideOptions
-from fedloom.runs.load import Run
+from fedloom.results import Run
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "guide"
 

@@ -35,6 +35,7 @@ ORDER = (
     ("planning",),
     ("experiment",),
     ("deployment",),
+    ("results",),
     ("api",),
     ("comparison", "scaffolding"),
     ("cli",),
@@ -42,14 +43,11 @@ ORDER = (
 )
 # Imports against that order which are still there. May only become fewer.
 KNOWN_BREACHES = {
-    *(("config", "data"), ("config", "models"), ("runs", "reporting")),
+    *(("config", "data"), ("config", "models")),
     *(("weights", "models"), ("weights", "reporting"), ("planning", "experiment")),
 }
 # Packages whose modules still import one another in a circle. May only become fewer.
-KNOWN_CIRCLES: tuple[set[str], ...] = (
-    {"reporting", "runs"},
-    {"comparison"},
-)
+KNOWN_CIRCLES: tuple[set[str], ...] = ({"comparison"},)
 
 # Of fedloom, a layer may import nothing that begins with these.
 FORBIDDEN = {

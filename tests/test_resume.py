@@ -18,7 +18,7 @@ from fedloom.config.trees import validate
 from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.clients import build_client, site_specs
 from fedloom.experiment.pretraining import Assets
-from fedloom.runs.load import Run
+from fedloom.results import Run
 from whole_runs import ROUNDS, assert_equal, rows_of, smallest
 
 pytestmark = pytest.mark.drawn

@@ -8,7 +8,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from fedloom.config import load_config
-from fedloom.runs.load import Run
+from fedloom.results import Run
 
 ROUNDS = 3  # of the run that the others are compared with
 

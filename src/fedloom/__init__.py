@@ -43,12 +43,12 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run what is bel
         register_metric,
         register_tracker,
     )
-    from fedloom.runs.load import load_run
+    from fedloom.results import load_run
 
 # Late: importing fedloom must not import torch.
 _LATE = {
     "compare": "fedloom.comparison",
-    "load_run": "fedloom.runs.load",
+    "load_run": "fedloom.results",
     "plan": "fedloom.planning",
     **dict.fromkeys((name for name in __all__ if name.startswith("register_")), "fedloom.registry"),
     "resume": "fedloom.api",

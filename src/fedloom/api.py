@@ -13,7 +13,8 @@ from fedloom.experiment.loop import carry_out
 from fedloom.progress import Observer, Observers
 from fedloom.references import leave_script, load_reference
 from fedloom.registry import ENGINES, TRACKERS, referenced
-from fedloom.runs.load import Run, load_run
+from fedloom.results import Run, load_run
+from fedloom.runs.load import RunFiles
 
 
 def run(
@@ -64,7 +65,8 @@ def run(
     launcher = ENGINES.find(prepared.config.engine.name).launch
     if launcher and grid is None:
         return _launch(launcher, prepared, out, overwrite, watch)
-    return carry_out(prepared, out=out, overwrite=overwrite, keep=keep, observer=watch, link=grid)
+    done = carry_out(prepared, out=out, overwrite=overwrite, keep=keep, observer=watch, link=grid)
+    return load_run(done.path)
 
 
 def resume(folder: str | Path, *, observer: Observer | None = None, track: Sequence[Any] = ()) -> Run:
@@ -104,5 +106,5 @@ def _launch(launcher: str, prepared: Prepared, out: str | Path | None, overwrite
     counted = prepared.counted()
     for line in counted.notes:
         watch.filled(line)
-    done: Run = load_reference(launcher, "launcher")(counted.config, prepared.folder, out, overwrite, watch)
-    return done
+    done: RunFiles = load_reference(launcher, "launcher")(counted.config, prepared.folder, out, overwrite, watch)
+    return load_run(done.path)

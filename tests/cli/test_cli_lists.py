@@ -300,7 +300,7 @@ def test_a_run_tells_what_was_left_out(cli, capsys, smoke_run, tmp_path):
 
     from fedloom.cli.live import Lines
     from fedloom.cli.run import conclude
-    from fedloom.runs.load import load_run
+    from fedloom.results import load_run
 
     assert smoke_run.summary["data_notes"] == []
     said = []

@@ -20,7 +20,7 @@ from fedloom.deployment.silo import SiloSupervisor
 from fedloom.deployment.submit import hand_over
 from fedloom.deployment.superlink import SuperLink
 from fedloom.progress import Observer
-from fedloom.runs.load import Run, load_run
+from fedloom.results import Run, load_run
 from test_engines import overrides
 
 SILOS = 2  # of four clients

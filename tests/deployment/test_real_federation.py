@@ -28,7 +28,7 @@ from fedloom.federation.engines.silo.envelopes import Envelope
 from fedloom.federation.engines.silo.relay import relay
 from fedloom.methods.base import load_method
 from fedloom.methods.catalogue import CATALOGUE
-from fedloom.runs.load import Run, load_run
+from fedloom.results import Run, load_run
 from test_engines import assert_same, overrides
 
 WITH_CLIENTS = tuple(name for name in CATALOGUE if load_method(name)[0].clients)

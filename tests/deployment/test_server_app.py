@@ -24,7 +24,7 @@ from fedloom.federation.engines.flower.client_app import make_client_app
 from fedloom.federation.engines.silo.host import SiloHost
 from fedloom.federation.engines.silo.resident import host_from
 from fedloom.progress import Observer
-from fedloom.runs.load import load_run
+from fedloom.results import load_run
 from in_process_grid import InProcessGrid
 from test_silos import MODELS, STEPS, pictures, texts
 

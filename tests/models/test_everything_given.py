@@ -19,7 +19,7 @@ from fedloom.errors import BadInput
 from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.pretraining.keys import asset_key
 from fedloom.reporting.sections import head
-from fedloom.runs.load import Run
+from fedloom.results import Run
 
 torch.set_num_threads(1)
 

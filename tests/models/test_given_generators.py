@@ -24,7 +24,7 @@ from fedloom.errors import BadInput
 from fedloom.experiment.pretraining.keys import asset_key, weights_print
 from fedloom.methods.fedmmkt import FedMMKTServer
 from fedloom.models.generators.families import check_given, family_of, load_family
-from fedloom.runs.load import Run
+from fedloom.results import Run
 from pretend import DEVICE, pretended
 from whole_runs import assert_equal
 

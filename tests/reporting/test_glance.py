@@ -10,7 +10,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from fedloom.runs.load import load_run
+from fedloom.results import load_run
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from fedloom.reporting.plots import COLOURS
 from fedloom.reporting.retrieval import retrieval
 from fedloom.reporting.scores import KIND_SCORES, SCORES, Score, byte_text, client_score, end_of, second_text
 from fedloom.reporting.text import ledger_table, summary_table
-from fedloom.runs import load_run
+from fedloom.results import load_run
 
 
 class Page(HTMLParser):

@@ -18,7 +18,7 @@ from fedloom.reporting import plots, streams
 from fedloom.reporting.html import write_report
 from fedloom.reporting.scores import STREAMS, kinds_of, wanted
 from fedloom.reporting.text import summary_table
-from fedloom.runs import load_run
+from fedloom.results import load_run
 
 pytestmark = pytest.mark.drawn
 

@@ -31,7 +31,7 @@ from fedloom.reporting.health.bounds import beats_chance, half_width
 from fedloom.reporting.html import write_report
 from fedloom.reporting.sections import doubts
 from fedloom.reporting.text import ADVISED, MOST, warning_lines
-from fedloom.runs import load_run
+from fedloom.results import load_run
 
 Parts = dict[str, Any]
 CLIENTS = {"image": IMAGE, "text": TEXT}

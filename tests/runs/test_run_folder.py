@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from fedloom.errors import BadInput, FedloomError
-from fedloom.runs import RunFolder, load_run, new_run_path
+from fedloom.results import load_run
+from fedloom.runs import RunFolder, new_run_path
 from fedloom.runs.disk import append_line, is_held, locked, plain, read_lines, read_object, write_atomic
 
 CONFIG = {

@@ -11,7 +11,7 @@ from fedloom.cli.options import RunArgument
 from fedloom.cli.screen import show
 
 if TYPE_CHECKING:
-    from fedloom.runs.load import Run
+    from fedloom.results import Run
 
 
 def generate(
@@ -34,8 +34,8 @@ def generate(
     Example: fedloom generate runs/fedmmkt-flora-0 --prompt "A picture of iris." --n 8 --out iris.png
     """
     from fedloom.reporting.pictures import sample_grid
+    from fedloom.results import load_run
     from fedloom.runs.disk import explained
-    from fedloom.runs.load import load_run
 
     drawn = load_run(run)
     pipeline = _pipeline(drawn)

@@ -24,7 +24,7 @@ def inspect(run: RunArgument, json: JsonOption = False) -> None:
     from fedloom.reporting.ledger import DIRECTIONS, flows
     from fedloom.reporting.scores import byte_text
     from fedloom.reporting.text import ledger_table
-    from fedloom.runs.load import load_run
+    from fedloom.results import load_run
 
     loaded = load_run(run)
     rounds = per_round(loaded.ledger, loaded.rounds)

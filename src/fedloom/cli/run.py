@@ -26,7 +26,7 @@ from fedloom.signals import Interrupted
 if TYPE_CHECKING:
     from fedloom.cli.live import Tracker
     from fedloom.config import Config
-    from fedloom.runs.load import Run
+    from fedloom.results import Run
 
 
 def run(

@@ -125,7 +125,7 @@ def _watch(server: Path, job: Job, json: bool, quiet: bool) -> None:
     from fedloom.deployment.events import follow
     from fedloom.deployment.job import event_file
     from fedloom.errors import BadInput, FedloomError
-    from fedloom.runs.load import load_run
+    from fedloom.results import load_run
 
     with ExitStack() as stack:
         watch = watcher(stack, quiet)

@@ -10,10 +10,12 @@ from fedloom.config import Config
 from fedloom.errors import BadInput
 from fedloom.progress import Observer
 from fedloom.runs.folder import RunFolder, new_run
-from fedloom.runs.load import Run, load_run
+from fedloom.runs.load import RunFiles, read_run
 
 
-def launch(config: Config, folder: RunFolder | None, out: str | Path | None, overwrite: bool, watch: Observer) -> Run:
+def launch(
+    config: Config, folder: RunFolder | None, out: str | Path | None, overwrite: bool, watch: Observer
+) -> RunFiles:
     """Does the run that `config` describes on silos of this machine, or goes on with the one in `folder`.
 
     Raises:
@@ -39,7 +41,7 @@ def launch(config: Config, folder: RunFolder | None, out: str | Path | None, ove
             with Loopback(config, place, silos, watch) as federation:
                 federation.run()
     _gather(place)
-    return load_run(place.path)
+    return read_run(place.path)
 
 
 def _gather(folder: RunFolder) -> None:

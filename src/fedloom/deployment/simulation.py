@@ -25,7 +25,7 @@ from fedloom.progress import Observer
 if TYPE_CHECKING:
     from fedloom.federation.engines.silo.host import SiloHost
     from fedloom.runs.folder import RunFolder
-    from fedloom.runs.load import Run
+    from fedloom.runs.load import RunFiles
 
 _HOSTS: dict[str, SiloHost] = {}  # of this process, by folder
 
@@ -58,7 +58,7 @@ class Simulation:
     def __init__(self, config: Config, folder: RunFolder, watch: Observer, silos: int) -> None:
         self.config, self.folder, self.watch, self.silos = config, folder, _Stoppable(watch), silos
 
-    def run(self) -> Run:
+    def run(self) -> RunFiles:
         """The run, once it is over. Raises what it failed with."""
         from fedloom.deployment.offline import engine_environment
         from fedloom.experiment import loop as experiment

@@ -45,7 +45,7 @@ from fedloom.reporting.pictures import label_panel, sample_grid
 from fedloom.reporting.scores import SCORES
 from fedloom.runs.checkpoint import CheckpointStore
 from fedloom.runs.folder import RunFolder, new_run
-from fedloom.runs.load import Run, load_run
+from fedloom.runs.load import RunFiles, read_run
 
 SCORED = frozenset(score.key for score in SCORES)
 
@@ -58,12 +58,12 @@ def run(
     overwrite: bool = False,
     observer: Observer | None = None,
     grid: Any = None,
-) -> Run:
+) -> RunFiles:
     """The run that `config` describes, or that goes on in the folder `resume`; see `fedloom.run`."""
     prepared = prepare(config, resume)
     if prepared.finished:
         assert prepared.folder is not None
-        return load_run(prepared.folder.path)
+        return read_run(prepared.folder.path)
     return carry_out(prepared, out=out, overwrite=overwrite, observer=observer, link=grid)
 
 
@@ -75,7 +75,7 @@ def carry_out(
     keep: bool = True,
     observer: Observer | None = None,
     link: Any = None,
-) -> Run:
+) -> RunFiles:
     """Do a prepared run in this process.
 
     Args:
@@ -128,7 +128,7 @@ class _Experiment:
         self.scene, self.splits, self.folder, self.watch = scene, splits, folder, watch
         self.names = client_names(config) if method.clients else {m: [] for m in CLIENT_TASKS}
 
-    def run(self, resumed: bool, link: Any = None) -> Run:
+    def run(self, resumed: bool, link: Any = None) -> RunFiles:
         """Set up, loop over the rounds, export and summarise."""
         config, method, scene = self.config, self.method, self.scene
         settle_process(config.engine.threads)
@@ -158,7 +158,7 @@ class _Experiment:
         if not self.keep:  # only now: until the summary is there, the run may have to go on
             shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
         self.watch.end(summary)
-        return load_run(self.folder.path)
+        return read_run(self.folder.path)
 
     def _record_split(self) -> None:
         """Who holds how many of which class: the columns of each label space beside one another."""

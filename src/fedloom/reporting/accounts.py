@@ -11,11 +11,11 @@ from fedloom.reporting.ledger import DIRECTIONS, flows, total
 from fedloom.reporting.markup import Markup, drawn, esc, join, section, table
 from fedloom.reporting.pictures import bytes_plot
 from fedloom.reporting.scores import byte_text, number, second_text, series
-from fedloom.runs import Run
+from fedloom.runs import RunFiles
 from fedloom.runs.folder import flatten
 
 
-def wire(run: Run) -> Markup:
+def wire(run: RunFiles) -> Markup:
     """Bytes a round, against the paper's formula, and by field."""
     active = [row for row in run.rounds if row.get("bytes_up") or row.get("bytes_down")]
     parts: list[Markup] = []
@@ -34,7 +34,7 @@ def wire(run: Run) -> Markup:
     return section("What crossed the wire", "Bytes as encoded, from the ledger of every message.", *parts)
 
 
-def _fields(run: Run) -> Markup:
+def _fields(run: RunFiles) -> Markup:
     """The ledger by field, all clients together."""
     found = flows(run.ledger, by_client=False)
     if not found:
@@ -59,7 +59,7 @@ def _fields(run: Run) -> Markup:
     )
 
 
-def phases(run: Run) -> dict[str, float]:
+def phases(run: RunFiles) -> dict[str, float]:
     """Seconds by phase over the whole run: from the summary, else added up over the rounds."""
     found: dict[str, float] = {}
     given = run.summary.get("seconds")
@@ -70,7 +70,7 @@ def phases(run: Run) -> dict[str, float]:
     return found
 
 
-def time(run: Run) -> Markup:
+def time(run: RunFiles) -> Markup:
     """Seconds by phase, and peak memory."""
     found = phases(run)
     whole, longest = sum(found.values()), max(found.values(), default=0.0)
@@ -90,7 +90,7 @@ def time(run: Run) -> Markup:
     return section("Time", note, table(("Phase", "Time", "Share", ""), rows, numbers=(1, 2)))
 
 
-def missing(run: Run) -> Markup:
+def missing(run: RunFiles) -> Markup:
     """Who did not answer, when and why."""
     rows = [
         (row.get("round", ""), *(item.get(k, "") for k in ("client", "verb", "error", "detail")))
@@ -105,7 +105,7 @@ def missing(run: Run) -> Markup:
     return section("Who was missing", note, table(("Round", "Client", "Verb", "Error", "Detail"), rows))
 
 
-def origin(run: Run) -> Markup:
+def origin(run: RunFiles) -> Markup:
     """How to run it again: command, configuration, environment."""
     command = f"fedloom run --config {shlex.quote(str(run.path / 'config.yaml'))}"
     ran = run.environment.get("command")

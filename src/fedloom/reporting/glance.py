@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fedloom.errors import FedloomError
+from fedloom.reporting.health import run_warnings
 from fedloom.reporting.markup import TRUST, Markup, esc, figure, join, picture_file, table
 from fedloom.reporting.scores import before_after, told
 
 if TYPE_CHECKING:
-    from fedloom.runs.load import Run
+    from fedloom.runs.load import RunFiles
 
 HEIGHT = 260  # pixels of a picture in a notebook, at most
 
 
-def run_name(run: Run) -> str:
+def run_name(run: RunFiles) -> str:
     """`fedmmkt on flora, seed 0`; what a damaged configuration lacks is left out."""
     data = run.config.get("data")
     name = data.get("name") if isinstance(data, Mapping) else data
@@ -24,12 +25,12 @@ def run_name(run: Run) -> str:
     return " ".join(p for p in parts if p) + (f", seed {seed}" if seed is not None else "")
 
 
-def run_repr(run: Run) -> str:
+def run_repr(run: RunFiles) -> str:
     """One line, as for lists of runs."""
     return f"<Run {run_name(run)}: {run.path}>"
 
 
-def _state(run: Run) -> str:
+def _state(run: RunFiles) -> str:
     done = max((int(row.get("round", 0)) for row in run.rounds), default=None)
     if run.finished:
         return f"finished, {done or 0} round{'s' * (done != 1)}"
@@ -37,7 +38,7 @@ def _state(run: Run) -> str:
     return "not scored yet" if done is None else f"unfinished, round {done} of {wanted}"
 
 
-def _scores(run: Run) -> list[tuple[str, str, str, str]]:
+def _scores(run: RunFiles) -> list[tuple[str, str, str, str]]:
     """Name, before, after and change of each score that there is."""
     found = []
     for score in told(run.summary):
@@ -48,10 +49,10 @@ def _scores(run: Run) -> list[tuple[str, str, str, str]]:
     return found
 
 
-def run_text(run: Run) -> str:
+def run_text(run: RunFiles) -> str:
     """Method, data, scores, warnings by name, and the folder: a line each."""
     try:
-        scores, warnings = _scores(run), [w.name for w in run.warnings]
+        scores, warnings = _scores(run), [w.name for w in run_warnings(run)]
         lines = [f"{run_name(run)}: {_state(run)}"]
     except FedloomError as error:
         return f"{run_name(run)}: cannot be read: {error}\nfolder {run.path}"
@@ -62,11 +63,11 @@ def run_text(run: Run) -> str:
     return "\n".join([*lines, f"folder {run.path}"])
 
 
-def run_html(run: Run) -> str:
+def run_html(run: RunFiles) -> str:
     """The same, with the newest pictures inside; for a notebook."""
     try:
         scores, state = _scores(run), _state(run)
-        doubts = [f"{w.name}: {w.message}. {w.advice}" for w in run.warnings]
+        doubts = [f"{w.name}: {w.message}. {w.advice}" for w in run_warnings(run)]
         pictures = [_newest(run, kind) for kind in ("samples", "label_panels")]
     except FedloomError as error:
         return Markup(f"<p><b>{esc(run_name(run))}</b> cannot be read: {esc(error)}</p>")
@@ -89,7 +90,7 @@ def listed(title: str, lines: list[str]) -> Markup:
     return Markup(f"<p><b>{esc(title)}</b></p><ul>{items}</ul>")
 
 
-def _newest(run: Run, kind: str) -> Markup:
+def _newest(run: RunFiles, kind: str) -> Markup:
     paths = run.samples if kind == "samples" else run.label_panels
     if not paths:
         return Markup("")

@@ -12,7 +12,7 @@ from fedloom.reporting.markup import Markup, drawn, esc, join, page, section, ta
 from fedloom.reporting.pictures import compare_curves
 from fedloom.reporting.scores import TOLD, Score, before_after, byte_text, number, second_text, series, told
 from fedloom.reporting.sections import change, rounds_done, run_name, whole_run
-from fedloom.runs import Run, load_run
+from fedloom.runs import RunFiles, read_run
 from fedloom.runs.disk import explained, write_atomic
 
 
@@ -35,7 +35,7 @@ def write_report(runs: Sequence[Path | str], out: Path | str | None = None) -> P
     """
     if not runs:
         raise BadInput("report: name at least one run folder.")
-    loaded = [load_run(path) for path in runs]
+    loaded = [read_run(path) for path in runs]
     target = Path(out) if out is not None else _default(loaded)
     if len(loaded) == 1:
         title, body = run_name(loaded[0]), whole_run(loaded[0])
@@ -48,11 +48,11 @@ def write_report(runs: Sequence[Path | str], out: Path | str | None = None) -> P
     return target
 
 
-def _default(runs: Sequence[Run]) -> Path:
+def _default(runs: Sequence[RunFiles]) -> Path:
     return runs[0].path / "report.html" if len(runs) == 1 else runs[0].path.parent / "comparison.html"
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
+def _labels(runs: Sequence[RunFiles]) -> list[str]:
     """A name for each run: what it is, and its folder where that is not enough to tell runs apart."""
     names = [run_name(run) for run in runs]
     if len(set(names)) == len(names):
@@ -61,7 +61,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     return [n if names.count(n) == 1 else f"{n} #{i + 1}" for i, n in enumerate(names)]
 
 
-def _comparison(runs: Sequence[Run]) -> Markup:
+def _comparison(runs: Sequence[RunFiles]) -> Markup:
     names = _labels(runs)
     every = dict.fromkeys(score for run in runs for score in told(run.summary))
     shown = [s for s in every if any(before_after(s, r.summary, r.rounds)[1] is not None for r in runs)]
@@ -89,7 +89,7 @@ def _comparison(runs: Sequence[Run]) -> Markup:
     )
 
 
-def _runs_table(runs: Sequence[Run], names: Sequence[str], shown: Sequence[Score]) -> Markup:
+def _runs_table(runs: Sequence[RunFiles], names: Sequence[str], shown: Sequence[Score]) -> Markup:
     cells: list[list[object]] = [[name, rounds_done(run)] for name, run in zip(names, runs)]
     for score in shown:
         pairs = [before_after(score, run.summary, run.rounds) for run in runs]
@@ -105,15 +105,15 @@ def _runs_table(runs: Sequence[Run], names: Sequence[str], shown: Sequence[Score
     return table(head, cells, numbers=range(1, len(head)))
 
 
-def _sum(run: Run, key: str) -> float | None:
+def _sum(run: RunFiles, key: str) -> float | None:
     known = number(run.summary.get(key))
     values = series(run.rounds, key)[1]
     return known if known is not None else sum(values) if values else None
 
 
-def _seeds_table(runs: Sequence[Run], shown: Sequence[Score]) -> Markup:
+def _seeds_table(runs: Sequence[RunFiles], shown: Sequence[Score]) -> Markup:
     """Mean and standard deviation over seeds, where some method ran with more than one on the same data."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[RunFiles]] = {}
     for run in runs:
         if run.finished:
             groups.setdefault(run_name(run).rpartition(", seed ")[0] or run_name(run), []).append(run)

@@ -7,14 +7,14 @@ from typing import Any
 
 from fedloom.reporting.markup import Markup, section, table
 from fedloom.reporting.scores import number
-from fedloom.runs import Run
+from fedloom.runs import RunFiles
 
 SERVER = "server"  # its name among those of the clients
 TERMS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
 NONE = "–"
 
 
-def retrieval(run: Run) -> Markup:
+def retrieval(run: RunFiles) -> Markup:
     """Recalls of the clients with pairs and of the server, of the last round that was scored."""
     found, when = _last(run)
     names = sorted(found, key=lambda name: name == SERVER)  # the server last, clients in their order
@@ -31,7 +31,7 @@ def retrieval(run: Run) -> Markup:
     return section("Retrieval", note, table(head, rows, numbers=range(1, len(head))))
 
 
-def _last(run: Run) -> tuple[Mapping[str, Any], str]:
+def _last(run: RunFiles) -> tuple[Mapping[str, Any], str]:
     """Recalls by name, and of when they are: from the rounds, else from the summary."""
     for row in reversed(run.rounds):
         if isinstance(row.get("retrieval"), Mapping) and row["retrieval"]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fedloom.data.tasks import ClientTask
 from fedloom.reporting.accounts import missing, origin, time, wire
+from fedloom.reporting.health import run_warnings
 from fedloom.reporting.markup import (
     Markup,
     drawn,
@@ -35,12 +36,12 @@ from fedloom.reporting.scores import (
     wanted,
 )
 from fedloom.reporting.streams import streams
-from fedloom.runs import Run
+from fedloom.runs import RunFiles
 
 STRIP = 12  # pictures in the strip of rounds
 
 
-def run_name(run: Run) -> str:
+def run_name(run: RunFiles) -> str:
     """`fedmmkt on flora, seed 0`."""
     facts = {**_top(run.config), **run.summary}
     name = str(facts.get("method", run.path.resolve().name))
@@ -54,12 +55,12 @@ def _top(config: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v.get("name", "?") if isinstance(v, Mapping) else v for k, v in named.items()}
 
 
-def rounds_done(run: Run) -> int:
+def rounds_done(run: RunFiles) -> int:
     """The last round that was finished."""
     return max((int(row.get("round", 0)) for row in run.rounds), default=0)
 
 
-def clients_of(run: Run) -> dict[str, list[str]]:
+def clients_of(run: RunFiles) -> dict[str, list[str]]:
     """Client names by modality: from the summary, else by how the names in the metrics begin."""
     known = run.summary.get("clients")
     if isinstance(known, Mapping):
@@ -80,7 +81,7 @@ def change(score: Score, before: float | None, after: float | None) -> Markup:
     return Markup(f'<span class="{"up" if better else "down"}">{"▲" if rises else "▼"} {text}</span>')
 
 
-def head(run: Run) -> Markup:
+def head(run: RunFiles) -> Markup:
     """Title, what it was, and the scores before and after."""
     badge = '<span class="badge">finished</span>' if run.finished else '<span class="badge open">unfinished</span>'
     clients = [f"{len(names)} {end} client{'s' * (len(names) != 1)}" for end, names in clients_of(run).items()]
@@ -111,15 +112,15 @@ def head(run: Run) -> Markup:
     )
 
 
-def doubts(run: Run) -> Markup:
+def doubts(run: RunFiles) -> Markup:
     """Why scores may not mean what they seem to, and what to do."""
-    rows = [(warning_name(w.name, w.level), w.message, w.advice) for w in run.warnings]
-    serious = any(w.level == "serious" for w in run.warnings)
+    rows = [(warning_name(w.name, w.level), w.message, w.advice) for w in run_warnings(run)]
+    serious = any(w.level == "serious" for w in run_warnings(run))
     note = "Red: scores that cannot mean anything as they are. " if serious else ""
     return section("Before you trust these scores", note, table(("Warning", "What was found", "What to do"), rows))
 
 
-def _card(run: Run, score: Score) -> Markup:
+def _card(run: RunFiles, score: Score) -> Markup:
     before, after = before_after(score, run.summary, run.rounds)
     if before is None and after is None:
         return Markup("")
@@ -131,7 +132,7 @@ def _card(run: Run, score: Score) -> Markup:
     )
 
 
-def progress(run: Run) -> Markup:
+def progress(run: RunFiles) -> Markup:
     """The curves."""
     if not any(series(run.rounds, score.key)[0] for score in SCORES):
         return Markup("")
@@ -139,7 +140,7 @@ def progress(run: Run) -> Markup:
     return section("Over the rounds", "Thick: the mean. Thin: each client. Round 0 is before the first exchange.", plot)
 
 
-def samples(run: Run) -> Markup:
+def samples(run: RunFiles) -> Markup:
     """The first and the last grid, and a strip of all."""
     paths = run.samples
     if not paths:
@@ -160,7 +161,7 @@ def _round(path: Any) -> str:
     return f"Round {number}{' (before)' if number == 0 else ''}"
 
 
-def labels(run: Run) -> Markup:
+def labels(run: RunFiles) -> Markup:
     """The label panel and the accuracy of labels."""
     parts: list[Markup] = []
     if run.label_panels:
@@ -175,7 +176,7 @@ def labels(run: Run) -> Markup:
     return section("What the vote does to the labels", note, *parts)
 
 
-def clients(run: Run) -> Markup:
+def clients(run: RunFiles) -> Markup:
     """Accuracy of each client, and what each holds."""
     ends = clients_of(run)
     rows, score = [], SCORES[0]  # all are said as shares
@@ -202,7 +203,7 @@ def clients(run: Run) -> Markup:
     return section("The clients", note, *parts)
 
 
-def data(run: Run) -> Markup:
+def data(run: RunFiles) -> Markup:
     """What was left out of the data, or looks wrong in them."""
     lines = run.summary.get("data_notes") or ()
     items = join([Markup(f"<li>{esc(line)}</li>") for line in lines])
@@ -210,7 +211,7 @@ def data(run: Run) -> Markup:
     return section("The data", note, Markup(f"<ul>{items}</ul>") if lines else Markup(""))
 
 
-def whole_run(run: Run) -> Markup:
+def whole_run(run: RunFiles) -> Markup:
     """All parts, in order of interest."""
     return join(
         [

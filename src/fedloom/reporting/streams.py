@@ -28,13 +28,13 @@ from fedloom.reporting.lettering import columns
 from fedloom.reporting.markup import Markup, drawn, join, section, sparkline, table
 from fedloom.reporting.plots import DPI
 from fedloom.reporting.scores import KIND_NAMES, Row, kinds_of, number, series
-from fedloom.runs import Run
+from fedloom.runs import RunFiles
 
 KIND_COLOURS: Mapping[Modality, str] = {Modality.AUDIO: GREEN, Modality.IMAGE: BLUE, Modality.TEXT: VERMILLION}
 NUMBERED = 40  # classes up to which the figures stand in the picture
 
 
-def streams(run: Run) -> Markup:
+def streams(run: RunFiles) -> Markup:
     """Accuracies over rounds and of each class, and what the method tells of its inner life."""
     kinds = kinds_of(run.rounds)
     if not kinds:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from fedloom.runs.cache import cache_root, cached
 from fedloom.runs.checkpoint import Checkpoint, CheckpointStore, newest_checkpoint
 from fedloom.runs.folder import RunFolder, new_run_path
-from fedloom.runs.load import Run, load_run
+from fedloom.runs.load import RunFiles, read_run
 
 __all__ = [
     "Checkpoint",
     "CheckpointStore",
-    "Run",
+    "RunFiles",
     "RunFolder",
     "cache_root",
     "cached",
-    "load_run",
     "new_run_path",
     "newest_checkpoint",
+    "read_run",
 ]

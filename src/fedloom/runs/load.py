@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedloom.errors import BadInput
 from fedloom.runs.disk import read_lines, read_object
 from fedloom.runs.folder import read_config
 from fedloom.runs.shapes import Environment, LedgerRow, RoundRow, Summary, check_split
@@ -16,36 +14,13 @@ from fedloom.runs.shapes import Environment, LedgerRow, RoundRow, Summary, check
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fedloom.reporting.health import RunWarning
-
 
 @dataclass(frozen=True)
-class Run:
+class RunFiles:
     """What a run left behind. Read when first asked for; a run that still goes on can be read."""
 
     path: Path
     config: dict[str, Any]
-
-    def __repr__(self) -> str:
-        from fedloom.reporting.glance import run_repr
-
-        return run_repr(self)
-
-    def __str__(self) -> str:
-        from fedloom.reporting.glance import run_text
-
-        return run_text(self)
-
-    def _repr_html_(self) -> str:
-        from fedloom.reporting.glance import run_html
-
-        return run_html(self)
-
-    def report(self, out: str | Path | None = None) -> Path:
-        """Write the report, `report.html` in the run's folder unless `out` says where; its path."""
-        from fedloom.reporting.html import write_report
-
-        return write_report([self.path], out)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -66,13 +41,6 @@ class Run:
     def rounds(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`; round 0 is before the first round."""
         return read_lines(self.path / "metrics.jsonl", RoundRow)
-
-    @property
-    def warnings(self) -> list[RunWarning]:
-        """Where the scores cannot mean what they seem to, the serious ones first; also while the run goes on."""
-        from fedloom.reporting.health import warnings_of
-
-        return warnings_of(self.config, self.rounds, self.summary)
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -113,26 +81,11 @@ class Run:
         check_split(split, str(self.path / "split.json"))
         return split or None
 
-    @cached_property
-    def generator(self) -> Any:
-        """The trained generator as a diffusers pipeline.
 
-        Raises:
-            BadInput: the run exported none.
-        """
-        folder = self.path / "export" / "generator"
-        if not folder.is_dir():
-            raise BadInput(
-                f"run {self.path} has no generator: export/generator is missing "
-                f"({'it was run without one' if self.finished else 'the run is unfinished'})."
-            )
-        return import_module("fedloom.models.generators.families").load_pipeline(folder)
-
-
-def load_run(path: Path | str) -> Run:
+def read_run(path: Path | str) -> RunFiles:
     """The run in folder `path`.
 
     Raises:
         BadInput: `path` is no run folder; says what is missing.
     """
-    return Run(Path(path), read_config(Path(path)))
+    return RunFiles(Path(path), read_config(Path(path)))

@@ -23,7 +23,8 @@ from fedloom.federation.messages import Empty
 from fedloom.reporting.html import write_report
 from fedloom.reporting.ledger import flows
 from fedloom.reporting.text import ledger_table
-from fedloom.runs import CheckpointStore, RunFolder, cached, load_run
+from fedloom.results import load_run
+from fedloom.runs import CheckpointStore, RunFolder, cached
 from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input, Special
 from fuzz.mutate import change_tree, json_bytes

@@ -107,23 +107,6 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def warnings_of(config: Mapping[str, Any], rows: Sequence[Row], summary: Mapping[str, Any]) -> list[RunWarning]:
-    """All warnings on a run, the serious ones first.
-
-    Args:
-        config: its configuration as a tree, with every value resolved.
-        rows: of metrics.jsonl, round 0 first.
-        summary: `summary.json`; {} while the run goes on.
-    """
-    from fedloom.reporting.health import scores, training, votes
-
-    facts = Facts(config, [row for row in rows if isinstance(row, Mapping)], _mapping(summary))
-    # A run that was too short comes first: it explains what follows.
-    checks = (training.too_few_steps, *scores.CHECKS, *votes.CHECKS, *training.CHECKS)
-    found = [warning for check in checks if (warning := check(facts)) is not None]
-    return sorted(found, key=lambda warning: warning.level != "serious")
-
-
 def listing(names: Sequence[str], most: int = 4) -> str:
     """`a, b, c, d and 3 more`."""
     shown = ", ".join(names[:most])

@@ -16,7 +16,7 @@ from fedloom.config import Config, load_config
 from fedloom.config.defaults import Say, fill_in, said_where, silent
 from fedloom.config.trees import merged, nested, override
 from fedloom.errors import BadInput
-from fedloom.registry import METHODS
+from fedloom.registry import DATASETS, METHODS
 from fedloom.runs.folder import flatten
 
 # One thread a run: the cells are what runs side by side, and results are defined for one number of threads.
@@ -161,7 +161,7 @@ def folder_name(config: Config) -> str:
     flat = flatten(config.model_dump(mode="json"))
     telling = {key: value for key, value in flat.items() if key not in FREE_ON_RESUME}
     digest = hashlib.sha256(json.dumps(telling, sort_keys=True).encode()).hexdigest()[:8]
-    data = Path(config.data.name).name
+    data = Path(DATASETS.label(config.data.name)).name
     return re.sub(r"[^\w.]+", "-", f"{METHODS.label(config.method)}-{data}-{config.seed}-{digest}").strip("-.")
 
 

@@ -21,7 +21,7 @@ from fedloom.comparison.worker import finished
 from fedloom.config.trees import nested, validate
 from fedloom.errors import BadInput, FedloomError, check_list
 from fedloom.references import leave_script
-from fedloom.registry import referenced
+from fedloom.registry import DATASETS, referenced
 from fedloom.runs.disk import explained, json_text, locked, read_object, write_atomic
 
 PLAN = "plan.json"  # what --resume goes by
@@ -107,10 +107,11 @@ def compare(
         place = Path(out) if out is not None else None  # type: ignore[assignment]
     watch, told = watch or Watch(), list[str]()
     wanted = make_cells(order.plan, order.values, order.overrides, told.append)
-    title = order.plan.title or f"{order.name} on {wanted[0].config.data.name}"
+    data = DATASETS.label(wanted[0].config.data.name)
+    title = order.plan.title or f"{order.name} on {data}"
     order = replace(order, plan=with_plan(order.plan, title=title, scores=fitting_scores(order.plan, wanted)))
     if place is None:
-        place = Path("runs") / f"compare-{order.name}-{Path(wanted[0].config.data.name).name}"
+        place = Path("runs") / f"compare-{order.name}-{Path(data).name}"
     _refuse_foreign(place)
     work = _Work(order, wanted, place, watch, run)
     check_data([cell for cell in unique(wanted) if not work.has(cell)])

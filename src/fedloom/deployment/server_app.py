@@ -31,7 +31,6 @@ from fedloom.federation.engines.flower.pulls import look_often
 from fedloom.federation.engines.flower.transport import words
 from fedloom.federation.engines.silo.store import RUN_NAME
 from fedloom.processes.parent import end_with_parent
-from fedloom.registry import METHODS
 from fedloom.runs.disk import read_object
 from fedloom.runs.folder import new_run_path
 
@@ -94,7 +93,7 @@ def carry_out(grid: Any, job: Job, server: Path) -> None:
             server_models(config)  # refused before anything is trained
             joint_offer(config)
         if out is None and job.resume is None:
-            out = str(new_run_path(METHODS.label(config.method), config.data.name, config.seed, server / "runs"))
+            out = str(new_run_path(config.method, config.data.name, config.seed, server / "runs"))
         done = experiment.run(config, out=out, resume=job.resume, overwrite=job.overwrite, observer=events, grid=grid)
     except BaseException as error:
         log.error("the run ended: %s", error, exc_info=not isinstance(error, FedloomError))

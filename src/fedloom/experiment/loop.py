@@ -40,7 +40,7 @@ from fedloom.federation.ledger import Ledger
 from fedloom.methods.base import UNCOUNTED, Info, Method, Server, ServerContext
 from fedloom.processes import settle_process
 from fedloom.progress import Observer
-from fedloom.registry import METHODS
+from fedloom.registry import DATASETS, METHODS
 from fedloom.reporting.pictures import label_panel, sample_grid
 from fedloom.reporting.scores import SCORES
 from fedloom.runs.checkpoint import CheckpointStore
@@ -191,7 +191,7 @@ class _Experiment:
         self.watch.begin(
             {
                 "method": METHODS.label(self.config.method),
-                "data": self.config.data.name,
+                "data": DATASETS.label(self.config.data.name),
                 "rounds": self.config.rounds,
                 "folder": self.folder.path,
                 "clients": self.names,

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedloom import __version__
 from fedloom.config import Config
-from fedloom.registry import METHODS, METRICS
+from fedloom.registry import DATASETS, METHODS, METRICS
 from fedloom.reporting.health import warnings_of
 from fedloom.reporting.scores import SCORES, STREAMS, client_score
 from fedloom.runs.disk import plain
@@ -48,7 +48,7 @@ def summarise(
     memory = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     found = {
         "method": METHODS.label(config.method),
-        "data": config.data.name,
+        "data": DATASETS.label(config.data.name),
         "seed": config.seed,
         "rounds": config.rounds,
         "clients": clients,

@@ -16,7 +16,7 @@ from typing import Any
 from fedloom.config.trees import read_tree
 from fedloom.config.yaml_core import dump
 from fedloom.errors import BadInput, is_text
-from fedloom.registry import METHODS
+from fedloom.registry import DATASETS, METHODS
 from fedloom.runs.disk import (
     append_line,
     explained,
@@ -45,7 +45,8 @@ def new_run_path(method: str, data: str, seed: int, root: Path | str = "runs") -
     Raises:
         FedloomError: `root` cannot be written.
     """
-    name = re.sub(r"[^\w.]+", "-", f"{method}-{Path(data).name}-{seed}").strip("-.")
+    name = f"{METHODS.label(method)}-{Path(DATASETS.label(data)).name}-{seed}"
+    name = re.sub(r"[^\w.]+", "-", name).strip("-.")
     with explained("make a run folder in", Path(root)):
         Path(root).mkdir(parents=True, exist_ok=True)
         number = 1
@@ -67,7 +68,7 @@ def new_run(out: Path | str | None, config: Mapping[str, Any], *, overwrite: boo
     Raises:
         BadInput, FedloomError: as `RunFolder.create`.
     """
-    place = Path(out) if out else new_run_path(METHODS.label(config["method"]), config["data"]["name"], config["seed"])
+    place = Path(out) if out else new_run_path(config["method"], config["data"]["name"], config["seed"])
     try:
         folder = RunFolder.create(place, config, overwrite=overwrite)
     except BaseException:

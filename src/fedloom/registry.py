@@ -44,7 +44,7 @@ class Registry:
             raise BadInput(f"{self.kind} {called!r}: a name is needed, without ':'")
         taken = self._known(called)
         if taken is not None and not (taken in self._registered and _same(self._registered[taken], item)):
-            raise BadInput(f"{self.kind} {called!r}: there is one of that name already, {taken!r}")
+            raise BadInput(f"{self.kind} {taken!r}: there is one of that name already")
         self._registered[called] = item
         return item
 

@@ -110,7 +110,7 @@ def test_a_data_set_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert DATASETS[reference].samples_of({"generic_share": 0.5}) == {"text": (1, 2)}
     with pytest.raises(BadInput, match=r"'letters_set:DATASET' has no option 'time'. Did you mean 'times'"):
         load_dataset(reference, "x", time=3)
-    with pytest.raises(BadInput, match="letters_set:OTHER: is a int, expected a Dataset"):
+    with pytest.raises(BadInput, match="'letters_set:OTHER': is a int, expected a Dataset"):
         load_dataset("letters_set:OTHER", "x")
     register_dataset(DATASETS[reference])
     assert "letters" in DATASETS

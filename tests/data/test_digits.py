@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,11 @@ def test_seed_and_limits() -> None:
     for kwargs in ({"test": 15}, {"test": 1000, "generic": 740}, {"size": 4}, {"confusion": 2.0}):
         with pytest.raises(BadInput):
             load(**kwargs)  # type: ignore[arg-type]
+
+
+def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(
+        BadInput, match=r"^data\.name = 'digits' is part of scikit-learn.*pip install 'fedloom\[digits\]'$"
+    ):
+        load()

@@ -46,7 +46,7 @@ def doctor(json: JsonOption = False) -> None:
 
 def examine() -> list[Finding]:
     """All findings; a part that cannot even be looked at is a finding too."""
-    return [*_machine(), *_packages(), *_engines(), _device(), *_cache(), _data()]
+    return [*_machine(), *_packages(), *_extras(), _device(), *_cache(), _data()]
 
 
 # ----------------------------------------------------------------------------------------------------- machine
@@ -137,14 +137,15 @@ def _package(name: str, bounds: str) -> Finding:
     return Finding(name, "ok", version)
 
 
-def _engines() -> list[Finding]:
-    """What only the Flower engine needs: a note where it is missing, as every other run does without."""
+def _extras() -> list[Finding]:
+    """What only the Flower engine, or one data set, needs: a note where it is missing, as other runs do without."""
     from fedloom.deployment.offline import OLDEST, TOO_NEW
 
     oldest, new = (".".join(map(str, version)) for version in (OLDEST, TOO_NEW))
     return [
         _extra("flwr", f">={oldest},<{new}", "flower", "--engine flower"),
         _extra("ray", "", "simulation", "engine.mode=simulation"),
+        _extra("scikit-learn", "", "digits", "--data digits"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""digits: scikit-learn's 1797 real handwritten digits (8 x 8). Embedded, image modality only."""
+"""digits: scikit-learn's 1797 real handwritten digits (8 x 8). Nothing to download, image modality only."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def load(
         seed: what the split is drawn from.
 
     Raises:
-        BadInput: a size or count out of range.
+        BadInput: a size or count out of range, or scikit-learn is not installed.
     """
     check_size(size)
     for key, n in (("test", test), ("generic", generic)):
@@ -58,8 +58,11 @@ def load(
             raise BadInput(f"digits: {key}={n}, allowed: a multiple of 10, at least 10")
     if (test + generic) // 10 >= SMALLEST:
         raise BadInput(f"digits: test={test} + generic={generic} leave nothing to train on, allowed: up to 1700")
-    from sklearn.datasets import load_digits
-
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        needed = "which is not installed: pip install 'fedloom[digits]'"
+        raise BadInput(f"data.name = 'digits' is part of scikit-learn, {needed}") from None
     data = load_digits()
     ink, labels = data.images, data.target.astype(np.int64)
     grey = (ink * (255 / 16)).round().astype(np.uint8)

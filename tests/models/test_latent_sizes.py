@@ -16,7 +16,8 @@ from fedloom.models.generators.latent_schedule import (
     snr_weight,
     target,
 )
-from fedloom.models.generators.latent_sizes import counts, family_configs, folder_configs, resident_bytes
+from fedloom.models.generators.latent_sizes import family_configs
+from latent_counts import count, counts, folder_configs
 
 # As published with the weights; LoRA: rank (in + out) a matrix, four matrices an attention.
 UNETS = {"sd-1.5": 859_520_964, "sd-2.1": 865_910_724, "sd-xl": 2_567_463_684}
@@ -39,31 +40,19 @@ def test_unknown_family():
 
 
 @pytest.mark.parametrize("kind", ["one", "xl"])
-def test_folders_are_counted_as_they_are_loaded(kind, tmp_path):
+def test_folders_are_counted_as_they_are_loaded(kind):
     generator = load(kind, train="lora", rank=3, precision="bf16")
-    known, loaded = counts(folder_configs(tiny(kind)), lora=3), generator.counts()
-    assert loaded["unet"] == known["unet"] + known["lora"]
-    assert all(loaded[part] == known[part] for part in known if part not in ("unet", "lora"))
-    assert loaded["trainable"] == known["lora"] + loaded["bridge"]
-    assert loaded["bridge"] == WIDTH * (40 + 24 if kind == "xl" else 16)
-    sizes, frozen = generator.weight_bytes(), resident_bytes(known, "bf16")
-    assert sum(sizes.values()) - 4 * loaded["bridge"] == frozen["weights"]
-    assert set(sizes) == {"float32", "bfloat16"}
-    assert frozen["gradients"] == 4 * known["lora"] == frozen["moments"] / 2
-    with pytest.raises(BadInput, match="expected a diffusers folder"):
-        folder_configs(tmp_path)
-
-
-def test_bytes_by_hand():
-    parts = {"unet": 100, "vae": 10, "text_encoder": 20}
-    whole = resident_bytes(parts, "bf16")
-    assert whole == {"weights": 440 + 40, "gradients": 400, "moments": 800, "all": 1680}
-    assert resident_bytes(parts, "fp16", training=False)["all"] == 200 + 40 + 40
-    assert resident_bytes(parts | {"lora": 5}, "bf16")["all"] == 200 + 40 + 40 + 20 + 20 + 40
-    with pytest.raises(BadInput, match="draws only"):
-        resident_bytes(parts, "fp16")
-    with pytest.raises(BadInput, match="unknown precision"):
-        resident_bytes(parts, "fp8")
+    known = counts(folder_configs(tiny(kind)), lora=3)
+    loaded = {part: count(module) for part, module in generator.named_children() if module is not None}
+    bridge = loaded.pop("bridge")
+    assert loaded == {k: n for k, n in known.items() if k != "lora"} | {"unet": known["unet"] + known["lora"]}
+    assert sum(p.numel() for p in generator.trainable()) == known["lora"] + bridge
+    assert bridge == WIDTH * (40 + 24 if kind == "xl" else 16)
+    sizes = {torch.float32: 0, torch.bfloat16: 0}
+    for p in generator.parameters():
+        sizes[p.dtype] += p.numel()
+    assert sizes[torch.float32] == known["lora"] + known["vae"] + bridge
+    assert sizes[torch.bfloat16] == sum(known.values()) - known["lora"] - known["vae"]
 
 
 @pytest.mark.parametrize("kind", PREDICTIONS)

@@ -10,10 +10,10 @@ import pytest
 
 from fedloom.config import load_config
 from fedloom.errors import BadInput
-from fedloom.models.generators.latent_sizes import counts, folder_configs
 from fedloom.planning.client_models import Words
 from fedloom.planning.generators import drawer
 from fedloom.planning.scene import SceneSizes
+from latent_counts import counts, folder_configs
 
 WIDTH = 16
 UNET = {

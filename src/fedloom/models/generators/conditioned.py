@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fedloom.config.base import Precision
-from fedloom.errors import BadInput
+from fedloom.errors import BadInput, FedloomError
 from fedloom.models.device import CPU, arithmetic
+from fedloom.models.generators.latent_codes import keep
 
 Condition = Literal["add", "token", "pooled"]
 Said = tuple[Tensor, Tensor, Tensor | None]
@@ -104,16 +106,17 @@ def check_training(precision: Precision, offload: bool = False) -> None:
 class Conditioned(nn.Module):
     """A pipeline's parts with what federated tuning adds: the map W_r from representations (FedMMKT, eq. 11).
 
-    Trainable: the UNet (the paper's decoder) and W_r, which starts at zero. The text encoder is frozen. Weights are
-    fp32 whatever the precision of the arithmetic; randomness is drawn on the CPU, whatever the device.
+    Trainable: what of the UNet (the paper's decoder) is not frozen, and W_r, which starts at zero. The text encoder is
+    frozen. Randomness is drawn on the CPU, whatever the device.
 
     Args:
         pipe: who builds on this puts it on `device`.
         width: D of the representations.
         condition: how R joins the text.
+        rows: of W_r; by default the width w of the text's tokens.
     """
 
-    keep_texts: int | None = None  # most texts whose encodings are kept; None: all
+    keep_texts: float = math.inf  # most texts whose encodings are kept
 
     def __init__(
         self,
@@ -122,6 +125,7 @@ class Conditioned(nn.Module):
         condition: Condition = "add",
         device: torch.device = CPU,
         precision: Precision = "fp32",
+        rows: int | None = None,
     ) -> None:
         super().__init__()
         self.pipe = pipe
@@ -129,46 +133,63 @@ class Conditioned(nn.Module):
         self.unet = pipe.unet
         self.condition: Condition = condition
         self.text_encoder = pipe.text_encoder.requires_grad_(False).eval()
-        self.bridge = nn.Linear(width, pipe.unet.config.cross_attention_dim, bias=False)
+        self.bridge = nn.Linear(width, rows or pipe.unet.config.cross_attention_dim, bias=False)
         nn.init.zeros_(self.bridge.weight)
         self.bridge.to(device)
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
         self.origin: str | None = None  # what it was loaded from, by content, as long as nothing has changed it
 
     def touched(self) -> None:
-        """Say that it is about to be changed: what it draws is no longer what others drew who began like it."""
+        """State that it is about to be changed: what it draws is no longer what others drew who began like it."""
         self.origin = None
 
+    def _trained(self) -> dict[str, nn.Parameter]:
+        named = {f"unet.{k}": p for k, p in self.unet.named_parameters() if p.requires_grad}
+        return named | {"bridge.weight": self.bridge.weight}
+
     def trainable(self) -> list[nn.Parameter]:
-        """The UNet's and W_r's parameters."""
-        return [*self.unet.parameters(), *self.bridge.parameters()]
+        """W_r's parameters after the UNet's, or after those of its LoRA factors."""
+        return list(self._trained().values())
 
     def learned(self) -> dict[str, Tensor]:
-        """What training changes, on the CPU: a checkpoint's content."""
-        named = {f"unet.{k}": v for k, v in self.unet.state_dict().items()}
-        named["bridge.weight"] = self.bridge.weight
-        return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in named.items()}
+        """What training changes, on the CPU: a checkpoint's content (with LoRA some megabytes)."""
+        return {k: p.detach().cpu().clone(memory_format=torch.contiguous_format) for k, p in self._trained().items()}
 
+    @torch.no_grad()
     def load_learned(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up `learned()` again."""
+        """Restore `learned()`. BadInput where the names differ (LoRA's factors for a whole UNet, say)."""
         self.touched()
-        self.unet.load_state_dict({k.removeprefix("unet."): v for k, v in tensors.items() if k.startswith("unet.")})
-        self.bridge.load_state_dict({"weight": tensors["bridge.weight"]})
+        own = self._trained()
+        if other := own.keys() ^ tensors.keys():
+            raise BadInput(f"generator's weights: {len(other)} names differ, such as {min(other)}")
+        for name, p in own.items():
+            p.copy_(tensors[name])
 
+    @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Texts to (tokens (B, L, w), pooled (B, w)), float32 on the device.
+        """Texts to (tokens (B, L, w), pooled (B, v)), v = 0 without pooled text; float32 on the device.
 
-        Each distinct text is encoded once, the encoder being frozen.
+        Each distinct text is encoded once, the encoders being frozen.
         """
-        for text in dict.fromkeys(texts):
-            if text not in self._texts:  # alone: what stands beside it in a batch changes the last bits
-                tokens, pooled = self._encode([text])
-                self._texts[text] = (tokens[0], pooled[0])
-        tokens = torch.stack([self._texts[t][0] for t in texts])
-        pooled = torch.stack([self._texts[t][1] for t in texts])
-        while self.keep_texts is not None and len(self._texts) > self.keep_texts:
-            del self._texts[next(iter(self._texts))]  # the first that came
-        return tokens, pooled
+        found = {text: self._texts[text] for text in texts if text in self._texts}
+        for text in dict.fromkeys(text for text in texts if text not in found):
+            tokens, pooled = self._encode([text])  # alone: what stands beside it in a batch changes the last bits
+            found[text] = tokens[0], pooled[0]
+            keep(self._texts, text, found[text], self.keep_texts)
+        tokens = torch.stack([found[text][0] for text in texts])
+        pooled = torch.stack([found[text][1] for text in texts])
+        return tokens.to(self.device), pooled.to(self.device)
+
+    @torch.no_grad()
+    def read(self, texts: Sequence[str], batch: int = 64) -> None:
+        """Encode texts ahead, many at a time. For pretraining: in its last bits a text read so differs from one read
+        alone, as `embed` reads it.
+        """
+        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        for i in range(0, len(new), batch):
+            part = new[i : i + batch]
+            for text, tokens, pooled in zip(part, *self._encode(part)):
+                keep(self._texts, text, (tokens, pooled), self.keep_texts)
 
     def _encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         with self._arithmetic():
@@ -178,15 +199,18 @@ class Conditioned(nn.Module):
     def _arithmetic(self) -> AbstractContextManager[Any]:
         return arithmetic(self.device, self.precision)
 
-    def read(self, texts: Sequence[str], batch: int = 64) -> None:
-        """Encode texts ahead, many at a time. For pretraining: in its last bits a text read so differs from one read
-        alone, as `embed` reads it.
-        """
-        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
-        for i in range(0, len(new), batch):
-            tokens, pooled = self._encode(new[i : i + batch])
-            self._texts.update(zip(new[i : i + batch], zip(tokens, pooled)))
-
     def conditioned(self, texts: Sequence[str], representation: Tensor | None, leave_out: Tensor | None) -> Said:
-        """B texts joined with R (B, D), see `joined`: tokens (B, L or L+1, w), pooled (B, w), mask (B, L+1) or None."""
+        """B texts joined with R (B, D), see `joined`: tokens (B, L or L+1, w), pooled (B, v), mask (B, L+1) or None."""
         return joined(self.condition, self.embed(texts), self.bridge, representation, leave_out)
+
+    def check_finite(self, pixels: Tensor) -> Tensor:
+        """The pictures that were drawn. FedloomError where a value is not finite."""
+        if not torch.isfinite(pixels).all():
+            raise FedloomError(f"generator: drew pictures that are not finite ({self.precision})")
+        return pixels
+
+    def save(self, folder: Path) -> None:
+        """Write a folder of the pipeline, W_r beside it."""
+        self.pipe.save_pretrained(folder)
+        without_place(folder)
+        write_bridge(self.bridge, folder)

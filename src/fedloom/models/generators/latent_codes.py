@@ -81,7 +81,7 @@ def encode_texts(pipe: Any, texts: Sequence[str], device: torch.device) -> tuple
     return tokens, pooled
 
 
-def keep(store: dict[Key, Value], key: Key, value: Value, most: int) -> None:
+def keep(store: dict[Key, Value], key: Key, value: Value, most: float) -> None:
     """Put it into the store; what came first leaves when there are more than `most`."""
     store[key] = value
     while len(store) > most:

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedloom.config.stable_diffusion import LatentSettings
 from fedloom.errors import BadInput
 from fedloom.models.device import DTYPES
-from fedloom.models.generators.conditioned import BRIDGE
+from fedloom.models.generators.conditioned import without_place, write_bridge
 from fedloom.models.generators.latent_schedule import prediction_of
 from fedloom.models.generators.latent_sizes import add_lora
 from fedloom.models.generators.latent_variants import check_variant, copy_part, variant_in
@@ -182,7 +182,7 @@ def write_folder(
     folder: Path,
     unet: Any,
     factors: dict[str, Tensor] | None,
-    bridge: Tensor,
+    bridge: nn.Linear,
     merge: bool,
     variant: str | None = None,
 ) -> None:
@@ -222,12 +222,9 @@ def write_folder(
     if not beside:
         (folder / FACTORS).unlink(missing_ok=True)
         unet.save_pretrained(folder / "unet")
-        config = folder / "unet" / "config.json"
-        facts = json.loads(config.read_text())
-        facts.pop("_name_or_path", None)  # where it was loaded from is nobody else's business
-        config.write_text(json.dumps(facts, indent=2) + "\n")
+        without_place(folder / "unet")
     else:
         assert factors is not None
         save_file({f"unet.{k}": v for k, v in factors.items()}, folder / FACTORS, metadata={"format": "pt"})
-    save_file({"weight": bridge.detach().cpu().contiguous()}, folder / BRIDGE)
+    write_bridge(bridge, folder)
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")

@@ -16,23 +16,16 @@ from torch import Tensor
 from fedloom.config.base import Precision
 from fedloom.config.models import GeneratorSettings
 from fedloom.data.containers import PublicData
-from fedloom.errors import BadInput, FedloomError
+from fedloom.errors import BadInput
 from fedloom.models.device import CPU, device_of, kind_of
 from fedloom.models.evaluators.clip import Clip, world_text
 from fedloom.models.fit import adamw, cosine, fit, index_batches
 from fedloom.models.generators import pixel_pipeline as pipeline_file
-from fedloom.models.generators.conditioned import (
-    Condition,
-    Conditioned,
-    check_training,
-    read_bridge,
-    without_place,
-    write_bridge,
-)
+from fedloom.models.generators.conditioned import Condition, Conditioned, check_training, read_bridge
+from fedloom.models.generators.latent_batches import Pictures, in_batches, in_cache
 from fedloom.models.generators.pixel_pipeline import PixelTextToImagePipeline
 from fedloom.models.memory import in_own_memory
 from fedloom.models.pictures import to_float, to_uint8
-from fedloom.runs.cache import cached
 from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
 
 FORMAT = 2  # raise when a change of code changes what a generator draws
@@ -63,15 +56,19 @@ class Generator(Conditioned):
         """Side of the pictures in pixels."""
         return int(self.unet.config.sample_size * self.pipe.config.unshuffle)
 
-    def synthesize(self, prompts: Sequence[str], draws: torch.Generator, batch: int = 64) -> NDArray[np.uint8]:
+    def synthesize(self, prompts: Sequence[str], draws: torch.Generator, batch: int = 64) -> Pictures:
         """One picture a prompt, uint8 (N, H, W, 3), without any representation (eq. 2).
 
         What an unchanged generator draws is kept in the cache: all methods of a comparison begin with the same.
         """
         config = self.unet.config
         noise = torch.randn((len(prompts), config.in_channels, config.sample_size, config.sample_size), generator=draws)
+
+        def some(first: int, end: int) -> Pictures:
+            return self._draw(prompts[first:end], noise[first:end])
+
         if self.origin is None:
-            return self._draw(prompts, noise, batch)
+            return in_batches(len(prompts), batch, some, self.size)
         sampling = [self.pipe.config.guidance, self.pipe.config.sampling_steps]
         key = {
             "generator": self.origin,
@@ -84,23 +81,14 @@ class Generator(Conditioned):
             "format": FORMAT,
         }
 
-        def build(folder: Path) -> None:
-            np.save(folder / "pictures.npy", self._draw(prompts, noise, batch), allow_pickle=False)
+        return in_cache(len(prompts), batch, some, self.size, key)
 
-        pictures: NDArray[np.uint8] = np.load(cached("pictures", key, build) / "pictures.npy", allow_pickle=False)
-        return pictures
-
-    def _draw(self, prompts: Sequence[str], noise: Tensor, batch: int) -> NDArray[np.uint8]:
+    def _draw(self, prompts: Sequence[str], noise: Tensor) -> Pictures:
         self.eval()
         self.pipe.set_progress_bar_config(disable=True)
-        parts = []
-        for i in range(0, len(prompts), batch):
-            with self._arithmetic():
-                part = self.pipe(list(prompts[i : i + batch]), noise=noise[i : i + batch], output_type="pt")
-            if not torch.isfinite(part).all():
-                raise FedloomError(f"generator: drew pictures that are not finite ({self.precision})")
-            parts.append(to_uint8(part))
-        return np.concatenate(parts)
+        with self._arithmetic():
+            pixels = self.pipe(list(prompts), noise=noise, output_type="pt")
+        return to_uint8(self.check_finite(pixels))
 
     def loss(
         self,
@@ -141,9 +129,7 @@ class Generator(Conditioned):
 
     def save(self, folder: Path) -> None:
         """Write the generator as a diffusers folder, with W_r beside it and the pipeline's code in it."""
-        self.pipe.save_pretrained(folder)
-        without_place(folder)
-        write_bridge(self.bridge, folder)
+        super().save(folder)
         shutil.copyfile(pipeline_file.__file__, folder / "pipeline.py")
 
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from fedloom.config.stable_diffusion import LatentSettings
-from fedloom.errors import BadInput, FedloomError
+from fedloom.errors import BadInput
 from fedloom.models.device import device_of, kind_of
 from fedloom.models.generators import latent_files as files
-from fedloom.models.generators.conditioned import Condition, Said, check_training, joined, read_bridge
+from fedloom.models.generators.conditioned import Condition, check_training, read_bridge
 from fedloom.models.generators.latent_batches import Pictures, in_batches, in_cache
 from fedloom.models.generators.latent_codes import as_uint8, drawn, resized
 from fedloom.models.generators.latent_parts import LatentModel
@@ -38,8 +38,7 @@ class LatentGenerator(LatentModel):
     def __init__(
         self, pipe: Any, width: int, settings: LatentSettings, source: Path, condition: Condition = "add"
     ) -> None:
-        super().__init__(pipe, width, settings, source)
-        self.condition = condition
+        super().__init__(pipe, width, settings, source, condition)
 
     @property
     def condition(self) -> Condition:
@@ -53,8 +52,6 @@ class LatentGenerator(LatentModel):
             family = "XL" if self.xl else "Stable Diffusion 1 and 2, without pooled text,"
             raise BadInput(f"condition {mode!r}: {family} allows {', '.join(allowed)}")
         self._condition: Condition = mode
-
-    # -------------------------------------------------------------------------------------------------------- drawing
 
     def synthesize(
         self,
@@ -125,15 +122,7 @@ class LatentGenerator(LatentModel):
             )
         finally:
             self.pipe.scheduler = self.own_scheduler
-        if not torch.isfinite(pixels).all():
-            raise FedloomError(f"generator: drew pictures that are not finite ({s.precision}, {s.sampler})")
-        return as_uint8(self.pipe, resized(pixels, side))
-
-    # --------------------------------------------------------------------------------------------------------- tuning
-
-    def conditioned(self, texts: Sequence[str], representation: Tensor | None, leave_out: Tensor | None) -> Said:
-        """B texts joined with R (B, D), see `joined`: tokens (B, L or L+1, w), pooled (B, v), mask (B, L+1) or None."""
-        return joined(self.condition, self.embed(texts), self.bridge, representation, leave_out)
+        return as_uint8(self.pipe, resized(self.check_finite(pixels), side))
 
     def loss(
         self,

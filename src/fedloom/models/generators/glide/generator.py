@@ -13,16 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedloom.errors import BadInput, FedloomError
+from fedloom.errors import BadInput
 from fedloom.models.device import device_of, kind_of, settle
-from fedloom.models.generators.conditioned import (
-    Condition,
-    Conditioned,
-    check_training,
-    read_bridge,
-    without_place,
-    write_bridge,
-)
+from fedloom.models.generators.conditioned import Condition, Conditioned, check_training, read_bridge
 from fedloom.models.generators.glide.loss import denoising_loss, noisy
 from fedloom.models.generators.glide.pipeline import GlidePipeline, load_glide
 from fedloom.models.generators.glide.process import Process
@@ -107,9 +100,7 @@ class GlideGenerator(Conditioned):
         self.eval()
         with self._arithmetic():
             pixels = self.pipe(list(prompts), noise=noise, upsample=self.settings.upsample, output_type="pt")
-        if not torch.isfinite(pixels).all():
-            raise FedloomError(f"generator: drew pictures that are not finite ({self.precision})")
-        return to_uint8(resized(pixels, self.size))
+        return to_uint8(resized(self.check_finite(pixels), self.size))
 
     def loss(
         self,
@@ -140,12 +131,6 @@ class GlideGenerator(Conditioned):
         with self._arithmetic():
             said = self.unet(xt, t.to(self.device), tokens, class_labels=pooled, encoder_attention_mask=mask).sample
         return denoising_loss(self.process, said, x0, noise, t)
-
-    def save(self, folder: Path) -> None:
-        """Write a folder that `load_glide` reads, upsampler included, W_r beside it."""
-        self.pipe.save_pretrained(folder)
-        without_place(folder)
-        write_bridge(self.bridge, folder)
 
 
 def _process(scheduler: Any) -> Process:

@@ -56,7 +56,5 @@ def test_seed_and_limits() -> None:
 
 def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(
-        BadInput, match=r"'digits' is part of scikit-learn, .*pip install 'fedloom\[digits\]'$"
-    ):
+    with pytest.raises(BadInput, match=r"'digits' is part of scikit-learn, .*pip install 'fedloom\[digits\]'$"):
         load()

@@ -58,7 +58,7 @@ def test_lines():
     assert said[0] == "pretraining (10 steps)"
     assert said[1] == "  4/10  12 s  18 s left"
     assert "fedmmkt on flora, 2 image + 1 text clients, folder runs/[x]" in said
-    assert said[-3] == "before  Image clients 50.0%  Text clients –  Generator 25.0%  CLIP score 21.50"
+    assert said[-3] == "before  Image clients 50.0%  Text clients –  T2I accuracy 25.0%  CLIP score 21.50"
     assert said[-1].startswith("round 2/3  30 s  Image clients 70.0%  Text clients –")
     assert said[-1].endswith("kept 61%  30 s left")
 
@@ -175,7 +175,7 @@ def test_recalls_are_shown_where_they_are():
         w.begin(FACTS)
         for t in (0, 1):
             w.round(row(t, pair_recall=0.1 + t / 10, server_recall=0.5 + t / 10))
-    assert "Text clients –  Pair clients 20.0%  Server recall sum 60.00  Generator 25.0%" in said[-1]
+    assert "Text clients –  Pair clients 20.0%  Server recall sum 60.00  T2I accuracy 25.0%" in said[-1]
     shown = drawn(watch)
     assert "Server recall sum" in shown
     assert "+10.00" in shown

@@ -87,7 +87,7 @@ def test_resuming_a_finished_run_does_nothing(cli, smoke_run, tmp_path):
 
 def test_inspect(cli, smoke_run):
     shown, listed = cli("inspect", smoke_run.path), cli("inspect", smoke_run.path, "--json").json
-    assert "leaves the site" in shown.out
+    assert "leaves the client" in shown.out
     assert "representations" in shown.out
     # A run's own figures are those of the encoded messages, headers included.
     assert listed["total"]["encoded_up"] == smoke_run.summary["bytes_up"]

@@ -114,7 +114,7 @@ def test_tables_in_words(whole):
     assert "| [M\\|D] <&> | **0.610 ± 0.014**<br>+0.100 [+0.100, +0.100] |" in md
     assert "n = 2 seeds" in md
     assert "1.0 kB" in md
-    assert "Generator" not in md  # nobody has one
+    assert "T2I accuracy" not in md  # nobody has one
 
 
 def test_page_is_safe_and_alone(whole):

@@ -15,8 +15,9 @@ from PIL import Image
 from fedloom.comparison.measures import MEASURES
 from fedloom.comparison.plots import Line, draw
 from fedloom.reporting import canvas, lettering
-from fedloom.reporting.pictures import compare_curves, label_panel, sample_grid, split_picture
-from fedloom.reporting.streams import class_picture
+from fedloom.reporting.heatmaps import class_picture, split_picture
+from fedloom.reporting.pictures import label_panel, sample_grid
+from fedloom.reporting.plots import compare_curves
 
 pytestmark = pytest.mark.drawn
 

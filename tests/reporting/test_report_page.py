@@ -20,8 +20,8 @@ from fedloom.experiment.summary import summarise
 from fedloom.reporting.html import write_report
 from fedloom.reporting.ledger import flows, total
 from fedloom.reporting.plots import COLOURS
-from fedloom.reporting.retrieval import retrieval
 from fedloom.reporting.scores import KIND_SCORES, SCORES, Score, byte_text, client_score, end_of, second_text
+from fedloom.reporting.sections import retrieval
 from fedloom.reporting.text import ledger_table, summary_table
 from fedloom.results import load_run
 
@@ -94,7 +94,7 @@ def test_the_report_of_a_run_is_one_page_that_needs_nothing_else(run_path: Path,
         "▼ −18.19",
         "Round 0 (before)",
         "Round 4",
-        "Who was missing",
+        "Clients that did not answer",
         "image-2",
         "no answer in 30 s",
         "representations",
@@ -220,7 +220,7 @@ def test_the_ledger_adds_up(run_path: Path) -> None:
     assert (one.messages, one.bytes, one.shape, one.dtype) == (4, 4 * 3072, "(64, 12)", "float32")
     assert total(rows, "down") == 986_200 * 4
     text = text_of(ledger_table(rows))
-    assert re.search(r"image-0\W+leaves the site\W+infer\W+Opinion\W+probabilities\W+float32\W+64, 12\W+4 ", text)
+    assert re.search(r"image-0\W+leaves the client\W+infer\W+Opinion\W+probabilities\W+float32\W+64, 12\W+4 ", text)
     mixed = flows(
         [{**rows[0], "fields": [{"name": "x", "dtype": "f4", "shape": s, "bytes": 1}]} for s in ([2], [2], [3], None)]
     )
@@ -276,7 +276,7 @@ def test_pair_clients_and_the_server(tmp_path: Path, run_path: Path) -> None:
     for expected in (
         "2 pair clients",
         "Server recall sum 56.95 from 32.40",
-        "Not measured in this run: Generator, CLIP score.",
+        "Not measured in this run: T2I accuracy, CLIP score.",
         "Retrieval After round 4.",
         "pair-1 26.64 55.94 71.93 21.31 47.95 63.93 47.95 500 1",
         "server 31.64 66.44 85.43 25.31 56.95 75.93 56.95 100 5",
@@ -285,10 +285,10 @@ def test_pair_clients_and_the_server(tmp_path: Path, run_path: Path) -> None:
     ):
         assert expected in page.text, expected
     both = read(write_report([run_path, tmp_path / "a"], tmp_path / "both.html"))
-    assert "Pair clients Server recall sum Generator" in both.text
+    assert "Pair clients Server recall sum T2I accuracy" in both.text
     text = text_of(summary_table(load_run(tmp_path / "a").summary))
     assert re.search(r"Server recall sum\W+32\.40\W+56\.95\W+24\.55", text)
-    assert "Generator" not in text
+    assert "T2I" not in text
 
 
 def test_runs_without_pairs_are_as_ever(run_path: Path) -> None:
@@ -304,12 +304,12 @@ def test_retrieval_is_of_the_last_round_that_has_it(tmp_path: Path) -> None:
     whole = {"i2t_r1": 0.5, "t2i_r1": 0.25, "images": 10, "folds": 1}
     run.rounds[1]["retrieval"] = {"server": whole, "<b>": {"i2t_r1": 0.5, "images": None}, "odd": None}
     run.rounds[2]["retrieval"] = None
-    page = Page(retrieval(run))
-    assert "After round 1." in page.text
-    assert "<b> 50.00 – – – – – – – 1 server 50.00 – – 25.00 – – 75.00 10 1" in page.text
-    assert "odd" not in page.text
+    table, when = retrieval(run)
+    assert when == "After round 1"
+    text = [" ".join(cell.text for cell in row) for row in table.rows]
+    assert text == ["<b> 50.00 – – – – – – – 1", "server 50.00 – – 25.00 – – 75.00 10 1"]
     del run.rounds[1]["retrieval"]
-    assert retrieval(run) == ""
+    assert retrieval(run)[0].rows == []
 
 
 def test_the_summary_of_a_run_with_pairs() -> None:

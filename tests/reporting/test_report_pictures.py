@@ -9,15 +9,9 @@ from PIL import Image
 
 from fedloom.errors import BadInput
 from fedloom.reporting import canvas
-from fedloom.reporting.pictures import (
-    bytes_plot,
-    compare_curves,
-    curves,
-    label_curves,
-    label_panel,
-    sample_grid,
-    split_picture,
-)
+from fedloom.reporting.heatmaps import split_picture
+from fedloom.reporting.pictures import label_panel, sample_grid
+from fedloom.reporting.plots import bytes_plot, compare_curves, curves, label_curves
 
 pytestmark = pytest.mark.drawn
 
@@ -62,11 +56,11 @@ def test_large_pictures_are_shrunk_and_flat_ones_keep_their_form() -> None:
     assert canvas.resized(pictures(1, 128), 96).shape == (1, 128, 128, 3)
 
 
-@pytest.mark.parametrize("oracle", [True, False])
-def test_the_label_panel(tmp_path: Path, oracle: bool) -> None:
+@pytest.mark.parametrize("judge", [True, False])
+def test_the_label_panel(tmp_path: Path, judge: bool) -> None:
     rng, n = np.random.default_rng(0), 40
     drawn, voted, kept = rng.integers(0, 3, n), rng.integers(0, 3, n), rng.random(n) < 0.5
-    truth = voted if oracle else None
+    truth = voted if judge else None
     names = ["poppy", "<b>$x$</b>", "a very long name of a class that does not fit under its picture"]
     size = label_panel(pictures(n, 16), drawn, voted, kept, truth, names, tmp_path / "p.png", per_row=5)
     assert pixels(tmp_path / "p.png").shape == (size[1], size[0], 3)

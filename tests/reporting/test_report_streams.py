@@ -14,9 +14,10 @@ from test_report_page import check_self_contained, read, text_of  # type: ignore
 
 from fedloom.config import Config
 from fedloom.experiment.summary import summarise
-from fedloom.reporting import plots, streams
+from fedloom.reporting import heatmaps, plots
 from fedloom.reporting.html import write_report
 from fedloom.reporting.scores import STREAMS, kinds_of, wanted
+from fedloom.reporting.streams import streams
 from fedloom.reporting.text import summary_table
 from fedloom.results import load_run
 
@@ -29,7 +30,7 @@ ROWS = [with_streams(row(t, 0)) for t in range(5)]
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The figures that are drawn, in place of their files."""
     found: list[Any] = []
-    for module in (streams, plots):
+    for module in (heatmaps, plots):
         monkeypatch.setattr(module, "save", lambda figure, target: found.append(figure))
     return found
 
@@ -59,11 +60,14 @@ def test_no_facts_and_no_classes_leave_the_rest(tmp_path: Path) -> None:
     run = load_run(make_run(tmp_path / "a", joint=True))
     for r in run.rounds:
         del r["facts"], r["per_class"]
-    assert streams.streams(run).count("<img") == 1
-    assert "<h3>" not in streams.streams(run)
+    found = streams(run)
+    assert found is not None
+    assert found["curves"]
+    assert not found["facts"]
+    assert "classes" not in found
     for r in run.rounds:
         del r["audio_own"], r["image_own"]
-    assert streams.streams(run) == ""
+    assert streams(run) is None
 
 
 def test_the_end_of_a_run_tells_each_kind(tmp_path: Path) -> None:
@@ -75,7 +79,7 @@ def test_the_end_of_a_run_tells_each_kind(tmp_path: Path) -> None:
 
 
 def test_kinds_on_their_own_and_alone(figures: list[Any]) -> None:
-    streams.stream_curves(ROWS, BytesIO())
+    plots.stream_curves(ROWS, BytesIO())
     left, right = ({line.get_label(): line for line in axis.lines} for axis in figures[0].axes)
     assert list(left) == [
         "both kinds",
@@ -99,7 +103,7 @@ def test_kinds_on_their_own_and_alone(figures: list[Any]) -> None:
 
 
 def test_a_method_without_substitute_has_no_line_for_it(figures: list[Any]) -> None:
-    streams.stream_curves([{**r, "audio_filled": None, "image_filled": None} for r in ROWS], BytesIO())
+    plots.stream_curves([{**r, "audio_filled": None, "image_filled": None} for r in ROWS], BytesIO())
     assert [line.get_label() for line in figures[0].axes[1].lines] == [
         "both kinds",
         "sound alone, with zeros",
@@ -109,7 +113,7 @@ def test_a_method_without_substitute_has_no_line_for_it(figures: list[Any]) -> N
 
 def test_classes_stand_by_who_leads(figures: list[Any]) -> None:
     per_class = {"server": [0.5, None, 1.0], "image_own": [0.2, 0.0, 0.9], "text_own": [0.4, 0.9, 0.1]}
-    streams.class_picture(per_class, ("image", "text"), ["a", "$b", "c"], BytesIO())
+    heatmaps.class_picture(per_class, ("image", "text"), ["a", "$b", "c"], BytesIO())
     (axis,) = figures[0].axes
     assert [t.get_text() for t in axis.get_xticklabels()] == ["c", "a", r"\$b"]
     assert [t.get_text() for t in axis.get_yticklabels()] == ["both kinds", "picture, own", "text, own"]
@@ -123,7 +127,7 @@ def test_any_number_of_classes(tmp_path: Path, classes: int) -> None:
     per_class = dict(zip(("server", "audio_own", "text_own"), shares))
     names = [f"a long name of class {i}" for i in range(classes)]
     for given in (names, ()):
-        streams.class_picture(per_class, ("audio", "text"), given, tmp_path / "c.png")
+        heatmaps.class_picture(per_class, ("audio", "text"), given, tmp_path / "c.png")
         assert (tmp_path / "c.png").stat().st_size > 1000
 
 

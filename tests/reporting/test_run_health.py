@@ -29,7 +29,6 @@ from fedloom.metrics.labels import class_counts
 from fedloom.reporting.health import RunWarning, warnings_of
 from fedloom.reporting.health.bounds import beats_chance, half_width
 from fedloom.reporting.html import write_report
-from fedloom.reporting.sections import doubts
 from fedloom.reporting.text import ADVISED, MOST, warning_lines
 from fedloom.results import load_run
 
@@ -131,7 +130,7 @@ CASES: dict[str, tuple[str, str, Callable[[Parts], Any]]] = {
     "all texts": ("clients-at-chance", "2 of 5", lambda r: at_chance(r, TEXT)),
     "few pictures": (
         "few-test-samples",
-        "Generator ±24 points (n = 12)",
+        "T2I accuracy ±24 points (n = 12)",
         lambda r: r["summary"]["test_sets"]["generator"].update(samples=12),
     ),
     "few texts": (
@@ -307,7 +306,7 @@ def test_the_summary_holds_them() -> None:
 def test_hostile_warnings_stay_text(tmp_path: Path, run_path: Path) -> None:
     folder = shutil.copytree(run_path, tmp_path / "a")
     (folder / "metrics.jsonl").write_text((folder / "metrics.jsonl").read_text().replace("image-2", "<b>[red]"))
-    assert "did not answer: &lt;b&gt;[red]" in doubts(load_run(folder))
+    assert "did not answer: &lt;b&gt;[red]" in write_report([folder]).read_text()
 
 
 def test_few_lines_on_the_terminal() -> None:

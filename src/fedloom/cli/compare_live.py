@@ -22,7 +22,7 @@ SHORT = {
     "joint_accuracy": "joint",
     "server_accuracy": "shared",
     **{f"{kind}_own": f"{one} alone" for kind, (one, _) in KIND_NAMES.items()},
-    "t2i_accuracy": "generator",
+    "t2i_accuracy": "T2I",
 }
 BAR = 30  # columns
 

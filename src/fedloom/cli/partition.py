@@ -212,8 +212,8 @@ def _most(client: dict[str, Any], scene: FederatedDataset) -> str:
 
 def _draw(clients: list[dict[str, Any]], scene: FederatedDataset, path: Path) -> list[str]:
     """Draw the split; the characters of its names that no font has."""
+    from fedloom.reporting.heatmaps import split_picture
     from fedloom.reporting.lettering import not_drawn
-    from fedloom.reporting.pictures import split_picture
     from fedloom.runs.disk import explained
 
     with explained("write", path):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from fedloom.comparison.page import grid_table
-from fedloom.reporting.glance import HEIGHT, listed
-from fedloom.reporting.markup import TRUST, Markup, esc, join, picture_file, section
+from fedloom.reporting.glance import HEIGHT
+from fedloom.reporting.pages import TRUST, notebook, picture_file
 
 if TYPE_CHECKING:
     from fedloom.comparison.results import Comparison
@@ -43,27 +42,25 @@ def comparison_text(found: Comparison) -> str:
         screen.print(part)
     title = _name(found)
     lines = [f"{title}: {_state(found)}", *buffer.getvalue().strip("\n").splitlines()]
-    lines = [line for line in lines if line.strip() not in ("", title)]
+    lines = [line.rstrip() for line in lines if line.strip() not in ("", title)]
     if found.warnings:
         names = dict.fromkeys(w["name"] for w in found.warnings)
         lines.append(f"{TRUST.lower()}: {', '.join(names)} (see .warnings)")
-    return "\n".join([*(line.rstrip() for line in lines), f"folder {found.path}"])
+    return "\n".join([*lines, f"folder {found.path}"])
 
 
 def comparison_html(found: Comparison) -> str:
     """The same with the first plot; for a notebook."""
-    from fedloom.comparison.grids import grids, legend
+    from fedloom.comparison.grids import grids
+    from fedloom.comparison.page import grid_table
 
-    doubts = dict.fromkeys(f"{w['name']}: {w['message']}. {w['advice']}" for w in found.warnings)
-    plots = [
-        path for score in found.plan.scores for path in sorted((found.path / "plots").glob(f"{score}-rounds*.png"))
-    ]
-    return join(
-        [
-            Markup(f"<p><b>{esc(_name(found))}</b>: {esc(_state(found))}</p>"),
-            *(section(grid.title, legend(found, grid), grid_table(grid)) for grid in grids(found)),
-            listed(TRUST, list(doubts)),
-            picture_file(plots[0], plots[0].stem, height=HEIGHT) if plots else "",
-            Markup(f"<p>folder <code>{esc(found.path)}</code></p>"),
-        ]
+    folder = found.path / "plots"
+    plots = [path for score in found.plan.scores for path in sorted(folder.glob(f"{score}-rounds*.png"))]
+    return notebook(
+        _name(found),
+        f": {_state(found)}",
+        tables=[grid_table(found, grid) for grid in grids(found)],
+        lines=list(dict.fromkeys(f"{w['name']}: {w['message']}. {w['advice']}" for w in found.warnings)),
+        pictures=[("", picture_file(path, path.stem, height=HEIGHT)) for path in plots[:1]],
+        folder=found.path,
     )

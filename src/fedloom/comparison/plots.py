@@ -93,68 +93,48 @@ def _axes(measure: Measure) -> tuple[str, ...]:
 
 
 def draw(
-    panels: Mapping[str, Mapping[str, Line]], rows: Sequence[str], measure: Measure, axis: str, path: Path
+    lines_by_column: Mapping[str, Mapping[str, Line]], rows: Sequence[str], measure: Measure, axis: str, path: Path
 ) -> None:
     """One panel a column, one line a row: the mean over seeds in a band of one standard deviation.
 
     Args:
         rows: all rows of the plan, so that each has its colour in every plot.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    from fedloom.reporting.canvas import HANDLE, clean, save
+    from fedloom.reporting.canvas import clean, legend_below, panels, save
     from fedloom.reporting.lettering import columns
 
-    across = min(3, len(panels))
-    down = -(-len(panels) // across)
-    width = 7.5 if across == 1 else 10
+    across = min(3, len(lines_by_column))
+    width, height = 7.5 if across == 1 else 10, 3.3 if across < 3 else 2.9
     longest = max(columns(clean(name, 28)) for name in rows)
     names = max(1, int(width * 13 // (longest + 10)))  # entries in a line of the legend
-    figure = Figure(
-        figsize=(width, (3.3 if across < 3 else 2.9) * down + 0.2 + 0.2 * -(-len(rows) // names)),
-        dpi=150,
-        layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08),
-        facecolor="white",
-    )
-    grid = figure.subplots(down, across, squeeze=False, sharey=True)
-    for spare in list(grid.flat)[len(panels) :]:
-        spare.set_visible(False)
+    figure, axes = panels(len(lines_by_column), across=across, width=width, height=height, sharey=True)
+    figure.set_figheight(figure.get_figheight() + 0.2 + 0.2 * -(-len(rows) // names))
     handles: dict[str, Any] = {}
-    for place, (column, lines) in zip(grid.flat, panels.items()):
+    for place, (column, lines) in zip(axes, lines_by_column.items()):
         _panel(place, lines, rows, axis, handles)
         title = measure.name + (" (lower is better)" if measure.lower_is_better else "")
         _finish(place, f"{title}, {column}" if column else title, axis, lines)
-    shown = [name for name in rows if name in handles]
-    figure.legend(
-        [handles[name] for name in shown],
-        [clean(name, 28) for name in shown],
-        loc="outside lower center",
-        ncols=min(names, len(shown)),
-        frameon=False,
-        fontsize=8.5,
-        handlelength=HANDLE,
-    )
+    there = {name: handles[name] for name in rows if name in handles}
+    legend_below(figure, there, min(names, len(there)), limit=28)
     save(figure, path)
 
 
 def _panel(place: Any, lines: Mapping[str, Line], rows: Sequence[str], axis: str, handles: dict[str, Any]) -> None:
     import numpy as np
 
-    from fedloom.reporting.canvas import CYCLE
+    from fedloom.reporting.canvas import line_look
 
     for number, name in enumerate(rows):
         if name not in lines:
             continue
-        line, colour = lines[name], CYCLE[number % len(CYCLE)]
-        dash = ("-", "--", ":")[number // len(CYCLE) % 3]
+        line, look = lines[name], line_look(number)
         low, high = np.subtract(line.y, line.sd), np.add(line.y, line.sd)
         if axis == "bytes" and line.x[-1] == 0:  # nothing crosses: its end, at any number of bytes
-            place.axhspan(low[-1], high[-1], color=colour, alpha=0.08, linewidth=0)
-            drawn = place.axhline(line.y[-1], color=colour, linestyle=(0, (1, 1.5)), linewidth=1.8)
+            place.axhspan(low[-1], high[-1], color=look["color"], alpha=0.08, linewidth=0)
+            drawn = place.axhline(line.y[-1], color=look["color"], linestyle=(0, (1, 1.5)), linewidth=1.8)
         else:
-            place.fill_between(line.x, low, high, color=colour, alpha=0.15, linewidth=0)
-            (drawn,) = place.plot(line.x, line.y, dash, color=colour, linewidth=2, marker="o", markersize=3.2)
+            place.fill_between(line.x, low, high, color=look["color"], alpha=0.15, linewidth=0)
+            (drawn,) = place.plot(line.x, line.y, **look)
         handles.setdefault(name, drawn)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fedloom.planning.words import flop, size, time
-from fedloom.reporting.glance import listed
-from fedloom.reporting.markup import Markup, esc, join, table
+from fedloom.reporting.pages import Table, notebook
 
 if TYPE_CHECKING:
     from fedloom.planning.records import Plan
@@ -48,12 +47,9 @@ def plan_html(plan: Plan) -> str:
     """The same, with its models and work as tables; for a notebook."""
     models = [(m.role, m.kind, m.count, f"{m.parameters:,}", f"{m.trained:,}", m.device, m.source) for m in plan.models]
     work = [(p.phase, p.device, p.times, flop(p.times * p.flop), time(p.seconds)) for p in plan.phases]
-    return join(
-        [
-            Markup(f"<p><b>{esc(_name(plan))}</b>. Nothing is begun.</p>"),
-            table(("", ""), _facts(plan)),
-            table(("Model", "Class", "n", "Parameters", "Trained", "Device", "Weights from"), models),
-            table(("Work", "Device", "Times", "Of all", "Time (estimate)"), work),
-            listed("Notes", list(plan.notes)),
-        ]
-    )
+    tables = [
+        Table(("", ""), _facts(plan)),
+        Table(("Model", "Class", "n", "Parameters", "Trained", "Device", "Weights from"), models),
+        Table(("Work", "Device", "Times", "Of all", "Time (estimate)"), work),
+    ]
+    return notebook(_name(plan), ". Nothing is begun.", tables=tables, lines=list(plan.notes), lines_title="Notes")

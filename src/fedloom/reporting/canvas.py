@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -23,17 +25,11 @@ Target = Path | BinaryIO
 Pixels = NDArray[np.uint8]
 
 # Okabe and Ito's palette.
-BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-)
+BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e3e7eb"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY, "#000000", "#999999")
 
+DPI = 150
 HANDLE = 4.0  # length of a line in a legend, in which dashes show
 
 
@@ -59,6 +55,24 @@ def save(figure: Any, target: Target) -> None:
         target.write(drawn.getvalue())
 
 
+def panels(count: int, *, across: int = 0, width: float = 10, height: float = 2.75, **options: Any) -> tuple[Any, Any]:
+    """A figure with `count` plots, at most three a row unless `across` says how many, and those plots.
+
+    Args:
+        width: of the figure, inches.
+        height: of a row of plots, inches.
+        options: of `Figure.subplots`.
+    """
+    across = across or (2 if count in (2, 4) else min(3, max(1, count)))
+    down = max(1, -(-count // across))
+    layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.08)
+    figure = Figure(figsize=(width, height * down), dpi=DPI, layout=layout, facecolor="white")
+    axes = list(figure.subplots(down, across, squeeze=False, **options).flat)
+    for spare in axes[max(1, count) :]:
+        spare.set_visible(False)
+    return figure, axes
+
+
 def style(axes: Any, title: str, *, rounds: bool = True) -> None:
     """The common look of a plot: a title at the left, a light grid, no box, whole rounds."""
     axes.set_title(title, loc="left", fontsize=10.5, color=INK, fontweight="bold")
@@ -73,9 +87,29 @@ def style(axes: Any, title: str, *, rounds: bool = True) -> None:
         axes.set_xlabel("round", fontsize=8.5, color=MUTED)
 
 
+def empty(axes: Any, text: str) -> None:
+    """A plot that has nothing to show says so."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, fontsize=11)
+
+
+def line_look(number: int) -> dict[str, Any]:
+    """Colour, dashes and marks of the line with that number: no two of the first 24 are alike."""
+    dash = ("-", "--", ":")[number // len(CYCLE) % 3]
+    return {"color": CYCLE[number % len(CYCLE)], "linestyle": dash, "linewidth": 2, "marker": "o", "markersize": 3.2}
+
+
 def legend(axes: Any, **options: Any) -> None:
     """A legend without a box."""
     axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, **options)
+
+
+def legend_below(figure: Any, handles: Mapping[str, Any], columns: int, limit: int = 40) -> None:
+    """One legend for all plots, under them; names are cut to `limit` columns."""
+    # Named here: matplotlib leaves out lines whose own label begins with "_".
+    names = [clean(name, limit) for name in handles]
+    look: dict[str, Any] = {"frameon": False, "fontsize": 8.5, "handlelength": HANDLE, "ncols": columns}
+    figure.legend(list(handles.values()), names, loc="outside lower center", **look)
 
 
 def resized(images: Pixels, side: int) -> Pixels:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedloom.errors import FedloomError
 from fedloom.reporting.health import run_warnings
-from fedloom.reporting.markup import TRUST, Markup, esc, figure, join, picture_file, table
+from fedloom.reporting.pages import TRUST, Image, Table, notebook, picture_file
 from fedloom.reporting.scores import before_after, told
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ HEIGHT = 260  # pixels of a picture in a notebook, at most
 
 
 def run_name(run: RunFiles) -> str:
-    """`fedmmkt on flora, seed 0`; what a damaged configuration lacks is left out."""
+    """`fedmmkt on flora, seed 0`; from the configuration alone, and what a damaged one lacks is left out."""
     data = run.config.get("data")
     name = data.get("name") if isinstance(data, Mapping) else data
     parts = [str(run.summary.get("method") or run.config.get("method", "run")), f"on {name}" if name else ""]
@@ -44,8 +45,7 @@ def _scores(run: RunFiles) -> list[tuple[str, str, str, str]]:
     for score in told(run.summary):
         before, after = before_after(score, run.summary, run.rounds)
         if before is not None or after is not None:
-            change = score.say_change(before, after)
-            found.append((score.name, score.say(before), score.say(after), change))
+            found.append((score.name, score.say(before), score.say(after), score.say_change(before, after)))
     return found
 
 
@@ -66,34 +66,20 @@ def run_text(run: RunFiles) -> str:
 def run_html(run: RunFiles) -> str:
     """The same, with the newest pictures inside; for a notebook."""
     try:
-        scores, state = _scores(run), _state(run)
-        doubts = [f"{w.name}: {w.message}. {w.advice}" for w in run_warnings(run)]
-        pictures = [_newest(run, kind) for kind in ("samples", "label_panels")]
+        return notebook(
+            run_name(run),
+            f": {_state(run)}",
+            tables=[Table(("Score", "Before", "After", "Change"), _scores(run))],
+            lines=[f"{w.name}: {w.message}. {w.advice}" for w in run_warnings(run)],
+            pictures=[*_newest("Samples", run.samples), *_newest("Labels", run.label_panels)],
+            folder=run.path,
+        )
     except FedloomError as error:
-        return Markup(f"<p><b>{esc(run_name(run))}</b> cannot be read: {esc(error)}</p>")
-    return join(
-        [
-            Markup(f"<p><b>{esc(run_name(run))}</b>: {esc(state)}</p>"),
-            table(("Score", "Before", "After", "Change"), scores),
-            listed(TRUST, doubts),
-            *pictures,
-            Markup(f"<p>folder <code>{esc(run.path)}</code></p>"),
-        ]
-    )
+        return notebook(run_name(run), f" cannot be read: {error}")
 
 
-def listed(title: str, lines: list[str]) -> Markup:
-    """Lines under a title, nothing when there are none."""
-    if not lines:
-        return Markup("")
-    items = "".join(f"<li>{esc(line)}</li>" for line in lines)
-    return Markup(f"<p><b>{esc(title)}</b></p><ul>{items}</ul>")
-
-
-def _newest(run: RunFiles, kind: str) -> Markup:
-    paths = run.samples if kind == "samples" else run.label_panels
+def _newest(name: str, paths: list[Path]) -> list[tuple[str, Image]]:
     if not paths:
-        return Markup("")
-    name = "Samples" if kind == "samples" else "Labels"
+        return []
     caption = f"{name} after round {int(paths[-1].stem.rpartition('_')[2])}"
-    return figure(picture_file(paths[-1], caption, height=HEIGHT), caption)
+    return [(caption, picture_file(paths[-1], caption, height=HEIGHT))]

@@ -1,4 +1,4 @@
-"""What left each site, added up from the lines of `ledger.jsonl`."""
+"""What left each client, added up from the lines of `ledger.jsonl`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-DIRECTIONS = {"up": "leaves the site", "down": "arrives"}
+DIRECTIONS = {"up": "leaves the client", "down": "arrives"}
 
 
 @dataclass
@@ -39,7 +39,7 @@ def shape_text(shape: Any) -> str:
 
 
 def flows(rows: Iterable[Mapping[str, Any]], *, by_client: bool = True, arrays: bool = False) -> list[Flow]:
-    """The ledger added up over rounds, up (away from the site) before down, and without the client if so
+    """The ledger added up over rounds, up (away from the client) before down, and without the client if so
     asked.
 
     Arrays of a group, such as a model's parameters, are one flow together, unless `arrays` asks for each. What a

@@ -1,4 +1,4 @@
-"""Pictures of a run: samples, the label panel, and (from `plots`) curves, bytes and the split."""
+"""Pictures made of samples: the grid, and what the vote did to the labels."""
 
 from __future__ import annotations
 
@@ -21,17 +21,6 @@ from fedloom.reporting.canvas import (
     resized,
     text_width,
 )
-from fedloom.reporting.plots import bytes_plot, compare_curves, curves, label_curves, split_picture
-
-__all__ = [
-    "bytes_plot",
-    "compare_curves",
-    "curves",
-    "label_curves",
-    "label_panel",
-    "sample_grid",
-    "split_picture",
-]
 
 
 def _checked(images: Pixels, what: str) -> Pixels:
@@ -94,7 +83,7 @@ def label_panel(
     drawn: ArrayLike,
     voted: ArrayLike,
     kept: ArrayLike,
-    oracle: ArrayLike | None,
+    judge: ArrayLike | None,
     class_names: Sequence[str],
     path: Target,
     *,
@@ -105,13 +94,13 @@ def label_panel(
 
     The label that the generator was asked for is struck through where the vote replaced it. Pictures are
     taken in order, spread over the classes, never chosen by whether the vote was right; where there is an
-    oracle, a tick or a cross beside the label says so.
+    judge, a tick or a cross beside the label says so.
 
     Args:
         images: uint8 (M, H, W, 3).
         drawn, voted: class numbers (M,) that the prompt named, and that the clients voted for.
         kept: booleans (M,): the votes were enough to keep the picture.
-        oracle: class numbers (M,) by an independent classifier, or None.
+        judge: class numbers (M,) by an independent classifier, or None.
         class_names: C names.
         path: the PNG to write.
 
@@ -122,7 +111,7 @@ def label_panel(
         BadInput: the arguments disagree in length.
     """
     images = _checked(images, "label panel")
-    votes = _Votes.of(len(images), drawn, voted, kept, oracle)
+    votes = _Votes.of(len(images), drawn, voted, kept, judge)
     agreed = votes.voted == votes.drawn
     groups = (
         ("Corrected", "the vote replaced the label", votes.kept & ~agreed, GREEN),
@@ -150,17 +139,17 @@ def label_panel(
 
 @dataclass(frozen=True)
 class _Votes:
-    """The labels of M pictures: as drawn, as voted (M,), whether kept (M,), and an oracle's (M,) or None."""
+    """The labels of M pictures: as drawn, as voted (M,), whether kept (M,), and the judge's (M,) or None."""
 
     drawn: NDArray[np.int64]
     voted: NDArray[np.int64]
     kept: NDArray[np.bool_]
-    oracle: NDArray[np.int64] | None
+    judge: NDArray[np.int64] | None
 
     @classmethod
-    def of(cls, n: int, drawn: ArrayLike, voted: ArrayLike, kept: ArrayLike, oracle: ArrayLike | None) -> _Votes:
+    def of(cls, n: int, drawn: ArrayLike, voted: ArrayLike, kept: ArrayLike, judge: ArrayLike | None) -> _Votes:
         """The arguments as arrays, each of length `n`."""
-        truth = None if oracle is None else np.asarray(oracle, np.int64)
+        truth = None if judge is None else np.asarray(judge, np.int64)
         votes = cls(np.asarray(drawn, np.int64), np.asarray(voted, np.int64), np.asarray(kept, bool), truth)
         for name, array in vars(votes).items():
             if array is not None and array.shape != (n,):
@@ -168,12 +157,12 @@ class _Votes:
         return votes
 
     def judged(self, chosen: NDArray[np.int64]) -> str:
-        """What the oracle says of some pictures, as the end of a sentence."""
-        if self.oracle is None or not len(chosen):
+        """What the judge says of some pictures, as the end of a sentence."""
+        if self.judge is None or not len(chosen):
             return ""
-        vote = (self.voted == self.oracle)[chosen].mean()
-        label = (self.drawn == self.oracle)[chosen].mean()
-        text = f"; the oracle agrees with the vote in {vote:.0%}"
+        vote = (self.voted == self.judge)[chosen].mean()
+        label = (self.drawn == self.judge)[chosen].mean()
+        text = f"; the judge agrees with the vote in {vote:.0%}"
         same = (self.voted == self.drawn)[chosen].all()
         return text if same else f"{text}, with the drawn label in {label:.0%}"
 
@@ -181,7 +170,7 @@ class _Votes:
 def _captions(sheet: Sheet, x: float, y: float, room: float, names: Sequence[str], votes: _Votes, i: int) -> None:
     """The lines under picture `i`, centred at `x` below `y`: the drawn label, and the vote if it differs."""
     drawn, voted = int(votes.drawn[i]), int(votes.voted[i])
-    right = None if votes.oracle is None else voted == int(votes.oracle[i])
+    right = None if votes.judge is None else voted == int(votes.judge[i])
     verdict = "" if right is None else " ✓" if right else " ✗"
 
     def name(label: int, space: float) -> str:

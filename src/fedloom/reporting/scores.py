@@ -123,7 +123,7 @@ SCORES = (
         for kind, (one, many) in KIND_NAMES.items()
         for view, note in STREAM_VIEWS.items()
     ),
-    Score("t2i_accuracy", "Generator", "share of its pictures that a judge recognises", True, what=_ACC),
+    Score("t2i_accuracy", "T2I accuracy", "share of generated pictures that the judge recognises", True),
     Score("clip_score", "CLIP score", "how well picture and prompt agree; higher is better"),
     Score("fid", "FID", "distance from real pictures; lower is better", lower_is_better=True),
     Score("inception_score", "Inception score", "clear and varied pictures; higher is better"),
@@ -175,8 +175,8 @@ def kinds_of(rows: Sequence[Row]) -> tuple[Modality, ...]:
 
 
 def client_score(modality: str) -> str:
-    """The key of the mean over clients of a modality; their own values are in `per_client`."""
-    return ClientTask(modality).spec.metric
+    """The key of the mean over clients of a modality, '' for one that is none; their own values are in `per_client`."""
+    return ClientTask(modality).spec.metric if modality in list(ClientTask) else ""
 
 
 def number(value: Any) -> float | None:

@@ -1,28 +1,18 @@
-"""The parts of the report on one run. Each returns '' where the run has nothing to say about it."""
+"""What the report on one run shows, as data for the template `run_body.html`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fedloom.data.tasks import ClientTask
 from fedloom.reporting.accounts import missing, origin, time, wire
 from fedloom.reporting.health import run_warnings
-from fedloom.reporting.markup import (
-    Markup,
-    drawn,
-    esc,
-    figure,
-    join,
-    picture_file,
-    section,
-    sparkline,
-    table,
-    warning_name,
-)
-from fedloom.reporting.pictures import curves, label_curves, split_picture
-from fedloom.reporting.retrieval import retrieval
+from fedloom.reporting.heatmaps import split_picture
+from fedloom.reporting.pages import Cell, Image, Table, drawn, picture_file, warning_name
+from fedloom.reporting.plots import curves, label_curves
 from fedloom.reporting.scores import (
     SCORES,
     TOLD,
@@ -39,20 +29,43 @@ from fedloom.reporting.streams import streams
 from fedloom.runs import RunFiles
 
 STRIP = 12  # pictures in the strip of rounds
+SERVER = "server"  # its name among those of the clients
+RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
+
+
+def report_facts(run: RunFiles) -> dict[str, Any]:
+    """Everything that the report on a run shows; parts that the run has nothing for are None or empty."""
+    retrieved, when = retrieval(run)
+    return {
+        **head(run),
+        "warnings": doubts(run),
+        "serious": any(w.level == "serious" for w in run_warnings(run)),
+        "data_notes": run.summary.get("data_notes") or (),
+        "samples": _samples(run.samples),
+        "panel": (_round(run.label_panels[-1]), picture_file(run.label_panels[-1], "label panel"))
+        if run.label_panels
+        else None,
+        "label_curves": _label_curves(run),
+        "curves": _curves(run),
+        "streams": streams(run),
+        "retrieval": retrieved,
+        "retrieval_when": when,
+        "clients": _clients(run),
+        "wire": wire(run),
+        "time": time(run),
+        "missing": missing(run),
+        "rounds": run.rounds,
+        "origin": origin(run),
+    }
 
 
 def run_name(run: RunFiles) -> str:
-    """`fedmmkt on flora, seed 0`."""
-    facts = {**_top(run.config), **run.summary}
-    name = str(facts.get("method", run.path.resolve().name))
+    """`fedmmkt on flora, seed 0`; what a damaged configuration lacks is left out."""
+    config = {k: v.get("name", "?") if isinstance(v, Mapping) else v for k, v in run.config.items()}
+    facts = {**config, **run.summary}
+    name = str(facts.get("method") or run.path.resolve().name)
     name += f" on {facts['data']}" if "data" in facts else ""
     return name + (f", seed {facts['seed']}" if "seed" in facts else "")
-
-
-def _top(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Method, data and seed from the configuration; a group stands for its `name`."""
-    named = {k: config[k] for k in ("method", "data", "seed") if k in config}
-    return {k: v.get("name", "?") if isinstance(v, Mapping) else v for k, v in named.items()}
 
 
 def rounds_done(run: RunFiles) -> int:
@@ -71,115 +84,93 @@ def clients_of(run: RunFiles) -> dict[str, list[str]]:
     return found
 
 
-def change(score: Score, before: float | None, after: float | None) -> Markup:
+def change(score: Score, before: float | None, after: float | None) -> Cell:
     """The change, coloured and with an arrow by whether it is for the better."""
-    better = score.improved(before, after)
-    text = esc(score.say_change(before, after))
-    if better is None:
-        return text
-    rises = after is not None and before is not None and after > before
-    return Markup(f'<span class="{"up" if better else "down"}">{"▲" if rises else "▼"} {text}</span>')
+    better, text = score.improved(before, after), score.say_change(before, after)
+    if better is None or before is None or after is None:
+        return Cell(text)
+    return Cell(f"{'▲' if after > before else '▼'} {text}", "up" if better else "down")
 
 
-def head(run: RunFiles) -> Markup:
+def head(run: RunFiles) -> dict[str, Any]:
     """Title, what it was, and the scores before and after."""
-    badge = '<span class="badge">finished</span>' if run.finished else '<span class="badge open">unfinished</span>'
     clients = [f"{len(names)} {end} client{'s' * (len(names) != 1)}" for end, names in clients_of(run).items()]
     done, planned = rounds_done(run), number(run.config.get("rounds"))
     rounds = f"{done} round{'s' * (done != 1)}"
     if planned is not None and done < planned:
         rounds = f"{done} of {planned:.0f} rounds"
-    facts = [rounds, *clients]
     version = run.summary.get("version") or (run.environment.get("packages") or {}).get("fedloom")
-    facts += [f"fedloom {version}"] if version else []
-    facts += [f"started {run.environment['started']}"] if run.environment.get("started") else []
-    cards = {score: card for score in told(run.summary) if (card := _card(run, score))}
-    missed = wanted(score.key for score in cards)
-    absent = [score.name for score in TOLD if score.key in missed and score not in cards]
-    notes = [f"Not measured in this run: {', '.join(absent)}."] if absent else []
-    judged = number((run.summary.get("judge") or {}).get("real_test_accuracy"))
-    if judged is not None:
-        notes.append(f"The judge of the generator recognises {100 * judged:.1f}% of real test pictures.")
+    started = run.environment.get("started")
+    facts = [rounds, *clients, version and f"fedloom {version}", started and f"started {started}"]
+    cards = {score.key: card for score in told(run.summary) if (card := _card(run, score))}
+    missed = set(wanted(cards)).difference(cards)
     networks = run.summary.get("networks") or {}
-    if {"fid", "inception_score"} <= networks.keys():
-        notes.append(
-            f"FID is taken on the features of {networks['fid']}, the Inception score on the classes of "
-            f"{networks['inception_score']}: numbers of other networks mean something else."
-        )
-    return Markup(
-        f'<header><h1>{esc(run_name(run))} {badge}</h1><p class="sub">{esc(" · ".join(facts))}</p></header>'
-        f'<div class="cards">{join(list(cards.values()))}</div><p class="note">{esc(" ".join(notes))}</p>'
-    )
+    return {
+        "name": run_name(run),
+        "finished": run.finished,
+        "facts": [fact for fact in facts if fact],
+        "cards": list(cards.values()),
+        "absent": [score.name for score in TOLD if score.key in missed],
+        "judge": number((run.summary.get("judge") or {}).get("real_test_accuracy")),
+        "networks": networks if {"fid", "inception_score"} <= networks.keys() else None,
+    }
 
 
-def doubts(run: RunFiles) -> Markup:
-    """Why scores may not mean what they seem to, and what to do."""
-    rows = [(warning_name(w.name, w.level), w.message, w.advice) for w in run_warnings(run)]
-    serious = any(w.level == "serious" for w in run_warnings(run))
-    note = "Red: scores that cannot mean anything as they are. " if serious else ""
-    return section("Before you trust these scores", note, table(("Warning", "What was found", "What to do"), rows))
-
-
-def _card(run: RunFiles, score: Score) -> Markup:
+def _card(run: RunFiles, score: Score) -> dict[str, Any] | None:
     before, after = before_after(score, run.summary, run.rounds)
     if before is None and after is None:
-        return Markup("")
-    return Markup(
-        f'<div class="card"><div class="name">{esc(score.name)}</div>'
-        f'<div class="after">{esc(score.say(after))}</div>'
-        f'<div class="before">from {esc(score.say(before))}</div><div>{change(score, before, after)}</div>'
-        f'{sparkline(series(run.rounds, *score.path)[1])}<div class="about">{esc(score.note)}</div></div>'
-    )
+        return None
+    return {
+        "name": score.name,
+        "note": score.note,
+        "before": score.say(before),
+        "after": score.say(after),
+        "change": change(score, before, after),
+        "curve": series(run.rounds, *score.path)[1],
+    }
 
 
-def progress(run: RunFiles) -> Markup:
-    """The curves."""
+def doubts(run: RunFiles) -> Table:
+    """Why scores may not mean what they seem to, and what to do."""
+    rows = [(warning_name(w.name, w.level), w.message, w.advice) for w in run_warnings(run)]
+    return Table(("Warning", "What was found", "What to do"), rows)
+
+
+def _curves(run: RunFiles) -> Image | None:
     if not any(series(run.rounds, score.key)[0] for score in SCORES):
-        return Markup("")
-    plot = drawn(lambda target: curves(run.rounds, target, clients=clients_of(run)), "scores over rounds")
-    return section("Over the rounds", "Thick: the mean. Thin: each client. Round 0 is before the first exchange.", plot)
+        return None
+    return drawn(partial(curves, run.rounds, clients=clients_of(run)), "scores over rounds")
 
 
-def samples(run: RunFiles) -> Markup:
+def _label_curves(run: RunFiles) -> Image | None:
+    """The accuracy of labels."""
+    if not any(series(run.rounds, "labels", key)[0] for key in ("prompt_accuracy", "voted_accuracy", "kept_share")):
+        return None
+    return drawn(partial(label_curves, run.rounds), "accuracy of labels over rounds")
+
+
+def _samples(paths: Sequence[Path]) -> dict[str, Any] | None:
     """The first and the last grid, and a strip of all."""
-    paths = run.samples
     if not paths:
-        return Markup("")
+        return None
     shown = [paths[0]] if len(paths) == 1 else [paths[0], paths[-1]]
-    pair = "".join(figure(picture_file(p, _round(p)), _round(p)) for p in shown)
-    parts = [Markup(f'<div class="pair{" one" * (len(shown) == 1)}">{pair}</div>')]
-    if len(paths) > 2:
-        step = max(1.0, (len(paths) - 1) / (STRIP - 1))
-        chosen = [paths[round(i * step)] for i in range(min(STRIP, len(paths)))]
-        strip = "".join(figure(picture_file(p, _round(p), height=300), _round(p)) for p in chosen)
-        parts.append(Markup(f'<h3>Round by round</h3><div class="strip">{strip}</div>'))
-    return section("What the generator draws", "The same prompts in each round.", *parts)
+    step = max(1.0, (len(paths) - 1) / (STRIP - 1))
+    chosen = [paths[round(i * step)] for i in range(min(STRIP, len(paths)))] if len(paths) > 2 else []
+    return {
+        "ends": [(_round(p), picture_file(p, _round(p))) for p in shown],
+        "strip": [(_round(p), picture_file(p, _round(p), height=300)) for p in chosen],
+    }
 
 
-def _round(path: Any) -> str:
+def _round(path: Path) -> str:
     number = int(path.stem.rpartition("_")[2])
     return f"Round {number}{' (before)' if number == 0 else ''}"
 
 
-def labels(run: RunFiles) -> Markup:
-    """The label panel and the accuracy of labels."""
-    parts: list[Markup] = []
-    if run.label_panels:
-        last = run.label_panels[-1]
-        parts.append(figure(picture_file(last, "label panel"), _round(last)))
-    if any(series(run.rounds, "labels", key)[0] for key in ("prompt_accuracy", "voted_accuracy", "kept_share")):
-        parts.append(drawn(partial(label_curves, run.rounds), "accuracy of labels over rounds"))
-    note = (
-        "The generator does not always draw what its prompt names. The clients vote on what each shows: "
-        "the vote can correct the label, confirm it, or drop the picture."
-    )
-    return section("What the vote does to the labels", note, *parts)
-
-
-def clients(run: RunFiles) -> Markup:
+def _clients(run: RunFiles) -> dict[str, Any]:
     """Accuracy of each client, and what each holds."""
     ends = clients_of(run)
-    rows, score = [], SCORES[0]  # all are said as shares
+    rows, score = [], SCORES[0]  # all are shown as shares
     for end, names in ends.items():
         after_all = (run.summary.get(client_score(end)) or {}).get("per_client") or {}
         for name in names:
@@ -187,49 +178,38 @@ def clients(run: RunFiles) -> Markup:
             before = values[0] if values else None
             after = number(after_all.get(name)) if name in after_all else (values[-1] if values else None)
             rows.append((name, end, score.say(before), score.say(after), change(score, before, after)))
-    parts = [table(("Client", "Holds", "Before", "After", "Change"), rows, numbers=(2, 3, 4))]
-    split = run.split
+    split, picture = run.split, None
     if split and isinstance(split.get("clients"), Mapping) and split["clients"] and split.get("classes"):
         names, counts = list(split["clients"]), list(split["clients"].values())
-        picture = drawn(lambda t: split_picture(counts, names, split["classes"], t), "samples by client and class")
-        parts.append(Markup(f"<br>{picture}"))
-    note = "Accuracy on held-out data that no client trains on."
-    note += " Of pair clients: R@1 of retrieval, mean of both directions." if ClientTask.RETRIEVAL in ends else ""
-    note += (
-        " Of joint clients: by the kinds of data that a client holds."
-        if ClientTask.MULTIMODAL_CLASSIFICATION in ends
-        else ""
-    )
-    return section("The clients", note, *parts)
+        picture = drawn(partial(split_picture, counts, names, split["classes"]), "samples by client and class")
+    table = Table(("Client", "Holds", "Before", "After", "Change"), rows, numbers=(2, 3, 4))
+    return {
+        "pairs": ClientTask.RETRIEVAL in ends,
+        "joint": ClientTask.MULTIMODAL_CLASSIFICATION in ends,
+        "table": table,
+        "split": picture,
+    }
 
 
-def data(run: RunFiles) -> Markup:
-    """What was left out of the data, or looks wrong in them."""
-    lines = run.summary.get("data_notes") or ()
-    items = join([Markup(f"<li>{esc(line)}</li>") for line in lines])
-    note = "Noticed as they were read; nothing here was mended." if lines else ""
-    return section("The data", note, Markup(f"<ul>{items}</ul>") if lines else Markup(""))
+def retrieval(run: RunFiles) -> tuple[Table, str]:
+    """Recalls of the clients with pairs and of the server in the last round that was scored, and which that is."""
+    found, when = run.summary.get("retrieval"), "After the last round"
+    for row in reversed(run.rounds):
+        if isinstance(row.get("retrieval"), Mapping) and row["retrieval"]:
+            found, when = row["retrieval"], f"After round {row.get('round', '?')}"
+            break
+    found = found if isinstance(found, Mapping) else {}
+    names = sorted(found, key=lambda name: name == SERVER)  # the server last, clients in their order
+    rows = [_recalls(name, found[name]) for name in names if isinstance(found[name], Mapping)]
+    head = ("Model", "i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "Sum of R@1", "Gallery", "Folds")
+    return Table(head, rows, numbers=range(1, len(head))), when
 
 
-def whole_run(run: RunFiles) -> Markup:
-    """All parts, in order of interest."""
-    return join(
-        [
-            part(run)
-            for part in (
-                head,
-                doubts,
-                data,
-                samples,
-                labels,
-                progress,
-                streams,
-                retrieval,
-                clients,
-                wire,
-                time,
-                missing,
-                origin,
-            )
-        ]
-    )
+def _recalls(name: str, recalls: Mapping[str, Any]) -> list[object]:
+    """A line of the table; an en dash for what is not known."""
+    shares = [number(recalls.get(key)) for key in RECALLS]
+    total = None if shares[0] is None or shares[3] is None else shares[0] + shares[3]
+    images, folds = number(recalls.get("images")), number(recalls.get("folds")) or 1.0
+    texts = ["–" if share is None else f"{100 * share:.2f}" for share in (*shares, total)]
+    gallery = "–" if images is None else f"{images / folds:.0f}"
+    return [name, *texts[:-1], Cell(texts[-1], bold=True), gallery, f"{folds:.0f}"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedloom.reporting.ledger import DIRECTIONS, flows
-from fedloom.reporting.markup import TRUST
+from fedloom.reporting.pages import TRUST
 from fedloom.reporting.scores import before_after, byte_text, told
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def warning_lines(warnings: Sequence[RunWarning]) -> list[Text]:
 
 
 def ledger_table(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """What left each site, and what came to it: a line for each client, direction, verb and field.
+    """What left each client, and what came to it: a line for each client, direction, verb and field.
 
     Messages that the totals leave out (set-up, which the papers do not count) are dim.
     """

@@ -22,7 +22,6 @@ LONG_FUNCTIONS: set[str] = {
     "cli/silo.py:up",
     "cli/submit.py:submit",
     "comparison/session.py:compare",
-    "data/assemble.py:assemble",
     "data/datasets/audio_visual_digits.py:load",
     "data/datasets/ave.py:load",
     "data/datasets/coco.py:coco",

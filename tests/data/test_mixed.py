@@ -84,7 +84,7 @@ def test_four_sets_as_one_dataset(captioned: Set, news: Set, food: Path) -> None
     assert len(at) == 20
     assert np.array_equal(generic.images, whole.images[whole.owner[at]])
     assert not generic.labels.any()
-    other = load(public=parts_of(captioned), size=12, public_pairs=20, seed=2).generic
+    other = load(public=parts_of(captioned), size=12, public_pairs=20, seed=2).public
     assert other is not None
     assert other.captions != generic.captions
 

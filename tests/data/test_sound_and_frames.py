@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import picture, truncate
-from fedloom.data.assemble import Reading
-from fedloom.data.io.clips import Clip, ClipReading, choose, clip_notes, read_clips
+from fedloom.data.assemble import Reading, pick
+from fedloom.data.io.clips import Clip, ClipReading, clip_notes, read_clips
 from fedloom.data.io.frames import evenly, folder_frames, video_frames
 from fedloom.data.io.sound import SoundReading, Unreadable, fit_length, log_spectrogram, read_sound
 from fedloom.errors import BadInput
@@ -224,13 +224,13 @@ def test_evenly(K: int, M: int, want: list[int]) -> None:
     assert evenly(K, M) == want
 
 
-def test_choose() -> None:
+def test_pick() -> None:
     labels, keys = [0, 1, 2, 1, 0, 1], list("abcdef")
-    assert choose(labels, keys, [2, 1], Reading()) == [(1, 1), (2, 0), (3, 1), (5, 1)]
-    few = choose(labels, keys, [2, 1], Reading(per_class=1))
+    assert pick(labels, keys, [2, 1], None, 0) == [(1, 1), (2, 0), (3, 1), (5, 1)]
+    few = pick(labels, keys, [2, 1], 1, 0)
     assert len(few) == 2
     assert (2, 0) in few
-    assert few == choose(labels, keys, [2, 1], Reading(per_class=1))
+    assert few == pick(labels, keys, [2, 1], 1, 0)
 
 
 @pytest.mark.parametrize("name", ["soundfile", "av"])

@@ -1,8 +1,6 @@
-"""From a listing of samples to a FederatedDataset: class subset, decoding, public part. What all readers of real sets
-share.
+"""From a listing of samples to a FederatedDataset: class subset, decoding, public part.
 
-A reader only lists: which picture or text, of which class, called what. Everything after that happens here,
-once.
+The readers of real data sets list their samples: which picture or text, of which class, called what. The rest is here.
 """
 
 from __future__ import annotations
@@ -29,9 +27,9 @@ from fedloom.seeding import stream_seed
 class Listing:
     """Samples before they are read. N of each.
 
-    items: paths or encoded bytes of pictures, or texts; labels int (N,); places: names for messages; ids: names below
-    the part, all different, which choices depend on: the same wherever the data lie; keys: equal for a picture and its
-    texts where they are pairs, else None.
+    items: paths or encoded bytes of pictures, or texts; labels int (N,); places: names for messages; ids: unique names
+    within the part, on which choices depend, so they do not name folders; keys: of pairs, equal for a picture and its
+    texts.
     """
 
     items: Sequence[Source | str]
@@ -53,6 +51,10 @@ class Listing:
             None if self.keys is None else [self.keys[i] for i in index],
         )
 
+    def samples(self) -> list[Sample]:
+        """The items with their labels."""
+        return list(zip(self.items, self.labels.tolist()))
+
     def joined(self, other: Listing, part: str) -> Listing:
         """These samples and, after them, those of the part called `part`; neither has keys."""
         return Listing(
@@ -65,13 +67,12 @@ class Listing:
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read a set: the options that every reader of real data has.
+    """The options that every reader of real data has.
 
-    size: side of the pictures in pixels; classes: names of those to keep, in that order, or None for all;
-    per_class: at most so many samples of a class in each part, chosen by a hash of their ids (of keys, for
-    pairs); generic_share, confusion: see split_public; on_bad: 'error' or 'skip' for pictures that cannot be
-    read; seed: of all choices; range: the values of black and white in pictures of more than 8 bits, or None for the
-    full scale of 16.
+    size: side of the pictures in pixels; classes: names of those to keep, in that order, None for all; per_class: at
+    most so many samples of a class in each part, chosen by a hash of their ids (of pairs: keys); generic_share,
+    confusion: see split_public; on_bad: 'error' or 'skip' for pictures that cannot be read; seed: of all choices;
+    range: black and white of pictures of more than 8 bits, None for the full scale of 16.
     """
 
     size: int = 32
@@ -123,38 +124,53 @@ def chosen_classes(names: Sequence[str], wanted: Sequence[str] | None) -> list[i
     return chosen
 
 
-def _restrict(listing: Listing, chosen: Sequence[int], per_class: int | None, seed: int) -> Listing:
-    """Only the chosen classes, relabelled 0.. in their order; at most `per_class` samples (keys) of each."""
+def pick(
+    labels: Sequence[int], keys: Sequence[str], chosen: Sequence[int], per_class: int | None, seed: int
+) -> list[tuple[int, int]]:
+    """(position, new label) of the samples of the chosen classes, relabelled 0.. in their order.
+
+    per_class: at most so many keys of each class, chosen by their hashes; all samples of one key go together.
+    """
     new = {old: i for i, old in enumerate(chosen)}
-    index = [i for i, label in enumerate(listing.labels.tolist()) if label in new]
+    index = [i for i, label in enumerate(labels) if label in new]
     if per_class is not None:
-        key = listing.keys or listing.ids
-        rank = {i: stream_seed(seed, "per class", normalize("NFC", key[i])) for i in index}
-        seen: dict[int, set[str]] = {}
+        rank = {i: stream_seed(seed, "per class", normalize("NFC", keys[i])) for i in index}
+        seen: dict[int, set[str]] = {label: set() for label in new}
         kept = []
         for i in sorted(index, key=lambda i: (rank[i], i)):
-            own = seen.setdefault(int(listing.labels[i]), set())
-            if key[i] in own or len(own) < per_class:
-                own.add(key[i])
+            own = seen[labels[i]]
+            if keys[i] in own or len(own) < per_class:
+                own.add(keys[i])
                 kept.append(i)
         index = sorted(kept)
-    return listing.take(index, np.array([new[int(listing.labels[i])] for i in index], dtype=np.int64))
+    return [(i, new[labels[i]]) for i in index]
 
 
-def _read(
-    name: str, part: str, modality: ClientTask, listing: Listing, reading: Reading, met: Met
-) -> tuple[Samples, Listing, list[str]]:
-    """The samples of a listing, the listing of those that could be read, and the places of the others."""
-    if not len(listing):
-        raise BadInput(f"{name}: no {part} {modality}s of the chosen classes")
-    if modality == ClientTask.TEXT_CLASSIFICATION:
-        return TextSet(tuple(str(t) for t in listing.items), listing.labels), listing, []
-    sources: list[Source] = [s for s in listing.items if not isinstance(s, str)]
-    images, kept, bad = decode_all(sources, listing.places, reading.size, reading.on_bad, met)
-    if not len(kept):
-        raise BadInput(f"{name}: none of the {len(listing)} {part} pictures can be read, the first is {bad[0]}")
-    listing = listing.take(kept.tolist())
-    return ImageSet(images, listing.labels), listing, bad
+class _Reader:
+    """Reads the listings of a data set and gathers what there is to be told of them."""
+
+    def __init__(self, name: str, chosen: Sequence[int], reading: Reading) -> None:
+        self.name, self.chosen, self.reading = name, chosen, reading
+        self.met = Met(reading.range)
+        self.unreadable: list[str] = []
+
+    def read(self, part: str, task: ClientTask, listing: Listing) -> tuple[Samples, Listing]:
+        """The chosen samples that could be read, and their listing."""
+        labels, options = listing.labels.tolist(), self.reading
+        picked = pick(labels, listing.keys or listing.ids, self.chosen, options.per_class, options.seed)
+        if not picked:
+            raise BadInput(f"{self.name}: no {part} {task}s of the chosen classes")
+        listing = listing.take([i for i, _ in picked], np.array([label for _, label in picked], dtype=np.int64))
+        if task == ClientTask.TEXT_CLASSIFICATION:
+            return TextSet(tuple(str(t) for t in listing.items), listing.labels), listing
+        sources: list[Source] = [s for s in listing.items if not isinstance(s, str)]
+        images, kept, bad = decode_all(sources, listing.places, options.size, options.on_bad, self.met)
+        self.unreadable += map(printable, bad)
+        if not len(kept):
+            none = f"none of the {len(listing)} {part} pictures can be read"
+            raise BadInput(f"{self.name}: {none}, the first is {bad[0]}")
+        listing = listing.take(kept.tolist())
+        return ImageSet(images, listing.labels), listing
 
 
 def assemble(
@@ -172,8 +188,7 @@ def assemble(
     Args:
         name: of the data set.
         class_names: of all labels that occur in the listings; the data set has them in readable form.
-        train, test: a listing for each modality. Where all train listings carry keys, images and texts are
-            pairs.
+        train, test: a listing for each task. Images and texts are pairs if all train listings have keys.
         reading: the options.
         shorten: see split_public.
         notes: what the reader counted. Added are `unreadable_images` and some of their names, what was met in the
@@ -184,24 +199,13 @@ def assemble(
     """
     chosen = chosen_classes(class_names, reading.classes)
     names = tuple(readable(class_names[i]) for i in chosen)
-    sets: dict[str, dict[ClientTask, Samples]] = {"train": {}, "test": {}}
-    listings: dict[ClientTask, Listing] = {}
-    bad: list[str] = []
-    samples_of: dict[str, dict[ClientTask, list[Sample]]] = {"train": {}, "test": {}}
-    met = Met(reading.range)
-    for part, listed in (("train", train), ("test", test)):
-        for modality, listing in listed.items():
-            listing = _restrict(listing, chosen, reading.per_class, reading.seed)
-            samples, listing, unread = _read(name, part, modality, listing, reading, met)
-            sets[part][modality] = samples
-            samples_of[part][modality] = list(zip(listing.items, listing.labels.tolist()))
-            bad += map(printable, unread)
-            if part == "train":
-                listings[modality] = listing
-    met.check()
-    keys = {m: listing.keys for m, listing in listings.items() if listing.keys is not None}
+    reader = _Reader(name, chosen, reading)
+    trained = {task: reader.read("train", task, listing) for task, listing in train.items()}
+    tested = {task: reader.read("test", task, listing) for task, listing in test.items()}
+    reader.met.check()
+    keys = {task: listing.keys for task, (_, listing) in trained.items() if listing.keys is not None}
     left, public = split_public(
-        sets["train"],
+        {task: samples for task, (samples, _) in trained.items()},
         names,
         share=reading.generic_share,
         confusion=reading.confusion,
@@ -209,8 +213,10 @@ def assemble(
         keys=keys if len(keys) == 2 else None,
         shorten=shorten,
     )
-    counted: dict[str, Any] = {"unreadable_images": len(bad), "unreadable_examples": bad[:5], **met.notes()}
-    for modality, own in samples_of["train"].items():
-        what = "picture" if modality == ClientTask.IMAGE_CLASSIFICATION else modality
-        counted |= twice(what, own, samples_of["test"].get(modality, ()))
-    return FederatedDataset(name, names, left, sets["test"], public, notes={**(notes or {}), **counted})
+    bad = reader.unreadable
+    counted = {"unreadable_images": len(bad), "unreadable_examples": bad[:5], **reader.met.notes()}
+    for task, (_, listing) in trained.items():
+        what = "picture" if task == ClientTask.IMAGE_CLASSIFICATION else str(task)
+        counted |= twice(what, listing.samples(), tested[task][1].samples() if task in tested else ())
+    held_out = {task: samples for task, (samples, _) in tested.items()}
+    return FederatedDataset(name, names, left, held_out, public, notes={**(notes or {}), **counted})

@@ -6,11 +6,10 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from fedloom.data.io.decode import Source
+from fedloom.data.io.decode import Source, in_threads
 
 Sample = tuple[Source | str, int]  # with its label
 
@@ -41,8 +40,7 @@ def _marks(items: Sequence[Source | str]) -> list[Hashable]:
         return list(items)
     sizes = [_size(item) for item in items]
     often = {size for size, n in Counter(sizes).items() if n > 1 and size is not None}
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing lets go of the interpreter lock
-        return list(pool.map(_digest, [item if size in often else None for item, size in zip(items, sizes)]))
+    return list(in_threads(lambda i: _digest(items[i]) if sizes[i] in often else None, len(items)))
 
 
 def _size(item: Source | str) -> int | None:
@@ -52,9 +50,7 @@ def _size(item: Source | str) -> int | None:
         return None
 
 
-def _digest(item: Source | str | None) -> bytes | None:
-    if item is None:
-        return None
+def _digest(item: Source | str) -> bytes | None:
     try:
         content = item.read_bytes() if isinstance(item, Path) else item if isinstance(item, bytes) else item.encode()
     except OSError:

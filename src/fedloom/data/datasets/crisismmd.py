@@ -10,11 +10,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from fedloom.data.assemble import Reading, chosen_classes
+from fedloom.data.assemble import Reading, chosen_classes, pick
 from fedloom.data.captioned import inside
 from fedloom.data.containers import FederatedDataset
-from fedloom.data.io.clips import choose
-from fedloom.data.io.decode import OnBad, decode_all
+from fedloom.data.io.decode import SKIP, OnBad, decode_all
 from fedloom.data.io.files import need_file, need_folder
 from fedloom.data.io.pixels import Met, Range
 from fedloom.data.io.tables import read_tabbed
@@ -103,7 +102,8 @@ def _samples(
     met: Met,
 ) -> MultimodalSamples:
     """The rows of the chosen classes whose picture can be read."""
-    picked = choose([r.label for r in rows], [r.name for r in rows], chosen, options)
+    labels, names = [row.label for row in rows], [row.name for row in rows]
+    picked = pick(labels, names, chosen, options.per_class, options.seed)
     there = []
     for i, label in picked:
         if rows[i].picture.is_file():
@@ -111,7 +111,7 @@ def _samples(
             continue
         reason = f"{rows[i].place}: no picture {rows[i].picture}"
         if options.on_bad == "error":
-            raise BadInput(f"{reason}. (on_bad='skip' leaves such out)")
+            raise BadInput(f"{reason}. {SKIP}")
         notes["missing_images"] += 1
         if len(notes["missing_examples"]) < 5:
             notes["missing_examples"].append(printable(str(rows[i].picture)))

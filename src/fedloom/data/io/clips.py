@@ -1,34 +1,31 @@
-"""Clips, sound and frames, to a joint set: which are chosen, read side by side, and what is left out."""
+"""Clips of sound and frames to multimodal samples: which are chosen, and what is left out."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fedloom.data.assemble import Reading
+from fedloom.data.assemble import Reading, pick
+from fedloom.data.io.decode import SKIP, in_threads
 from fedloom.data.io.frames import folder_frames, video_frames
 from fedloom.data.io.sound import SOUNDS, SoundReading, Unreadable, log_spectrogram, read_sound
-from fedloom.data.joint import MultimodalSamples
+from fedloom.data.joint import MultimodalSamples, Part
 from fedloom.data.tasks import Modality
 from fedloom.errors import BadInput, printable
-from fedloom.seeding import stream_seed
-
-SKIP = "(on_bad='skip' leaves such out)"
 
 
 @dataclass(frozen=True)
 class Clip:
     """A clip before it is read.
 
-    name: its id; label: of its class; sound: a sound or video file; pictures: a folder of frames, or a video file;
-    start, end: the span in seconds that is read of a video, end None: all that follows; sound files and folders of
-    frames are read whole.
+    name: its id; sound: a sound or video file; pictures: a folder of frames or a video file; start, end: the seconds of
+    a video that are read, end None for its end. Sound files and folders of frames are read whole.
     """
 
     name: str
@@ -55,24 +52,6 @@ class ClipReading:
             raise BadInput(f"fps={self.fps!r}, allowed: 0.01 to 240 frames a second")
 
 
-def choose(
-    labels: Sequence[int], keys: Sequence[str], chosen: Sequence[int], options: Reading
-) -> list[tuple[int, int]]:
-    """(position, new label) of the samples of the chosen classes, relabelled 0.. in their order.
-
-    Where `options.per_class` is given, at most so many of each, by a hash of their keys; the order stays.
-    """
-    new = {old: label for label, old in enumerate(chosen)}
-    own: dict[int, list[int]] = {label: [] for label in new.values()}
-    for i, label in enumerate(labels):
-        if label in new:
-            own[new[label]].append(i)
-    if options.per_class is not None:
-        rank = {i: (stream_seed(options.seed, "per class", keys[i]), i) for p in own.values() for i in p}
-        own = {label: sorted(p, key=lambda i: rank[i])[: options.per_class] for label, p in own.items()}
-    return sorted((i, label) for label, positions in own.items() for i in positions)
-
-
 def clip_notes() -> dict[str, Any]:
     """What read_clips counts: files not there, files not readable, five examples, and clips without any sound."""
     return {"missing_clips": 0, "unreadable_clips": 0, "skipped_examples": [], "silent_clips": 0}
@@ -81,7 +60,7 @@ def clip_notes() -> dict[str, Any]:
 def read_clips(
     what: str, clips: Sequence[Clip], chosen: Sequence[int], reading: ClipReading, notes: dict[str, Any]
 ) -> MultimodalSamples:
-    """Read the listed clips on a few threads (the decoders let go of the interpreter lock).
+    """Read the listed clips.
 
     Args:
         what: of the data set and part, for messages.
@@ -94,56 +73,50 @@ def read_clips(
         audio float16 (N, F, T) and image uint8 (N, M, size, size, 3).
 
     Raises:
-        BadInput: a file is missing or cannot be read and on_bad is 'error'; a part without clips; a library is
-            not installed.
+        BadInput: a file is missing or cannot be read and on_bad is 'error'; a part without clips; a library is not
+            installed.
     """
     options = reading.options
-    picked = choose([c.label for c in clips], [c.name for c in clips], chosen, options)
-    listed = [(clips[i], label) for i, label in picked]
-    there = [entry for entry in listed if _there(entry[0], options, notes)]
+    labels, names = [clip.label for clip in clips], [clip.name for clip in clips]
+    picked = pick(labels, names, chosen, options.per_class, options.seed)
+    there = [(clips[i], label) for i, label in picked if _there(clips[i], options, notes)]
     N, size = len(there), options.size
     audio = np.empty((N, *reading.sound.shape), dtype=np.float16)
     image = np.empty((N, reading.frames, size, size, 3), dtype=np.uint8)
 
-    def fill(i: int) -> str:
-        clip = there[i][0]
+    def read(i: int) -> str:
         try:
-            samples = read_sound(clip.sound, reading.sound.rate, *_span(clip, clip.sound))
-            audio[i] = log_spectrogram(samples, reading.sound)
-            if clip.pictures.is_dir():
-                image[i] = folder_frames(clip.pictures, reading.frames, size)
-            else:
-                image[i] = video_frames(clip.pictures, reading.frames, size, reading.fps, clip.start, clip.end)
+            audio[i], image[i] = _read(there[i][0], reading)
         except Unreadable as error:
             return str(error)
         return ""
 
     kept: list[int] = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        try:
-            for i, reason in enumerate(pool.map(fill, range(N))):
-                if reason:
-                    _skip("unreadable_clips", reason, options, notes)
-                    continue
-                audio[len(kept)], image[len(kept)] = audio[i], image[i]  # over those left out
-                notes["silent_clips"] += not audio[i].any()
-                kept.append(i)
-        except BadInput:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with closing(in_threads(read, N)) as results:
+        for i, reason in enumerate(results):
+            if reason:
+                _skip("unreadable_clips", reason, options, notes)
+                continue
+            audio[len(kept)], image[len(kept)] = audio[i], image[i]  # over those left out
+            notes["silent_clips"] += not audio[i].any()
+            kept.append(i)
+    if not picked:
+        raise BadInput(f"{what}: no clips of the chosen classes")
     if not kept:
-        if not listed:
-            raise BadInput(f"{what}: no clips of the chosen classes")
-        raise BadInput(f"{what}: none of {len(listed)} clips can be used, e.g. {notes['skipped_examples'][-1]}")
-    labels = np.array([there[i][1] for i in kept], dtype=np.int64)
-    names = tuple(there[i][0].name for i in kept)
-    return MultimodalSamples(
-        {Modality.AUDIO: audio[: len(kept)], Modality.IMAGE: image[: len(kept)]}, labels, ids=names
-    )
+        raise BadInput(f"{what}: none of {len(picked)} clips can be used, e.g. {notes['skipped_examples'][-1]}")
+    parts: dict[Modality, Part] = {Modality.AUDIO: audio[: len(kept)], Modality.IMAGE: image[: len(kept)]}
+    new = np.array([there[i][1] for i in kept], dtype=np.int64)
+    return MultimodalSamples(parts, new, ids=tuple(there[i][0].name for i in kept))
 
 
-def _span(clip: Clip, path: Path) -> tuple[float, float | None]:
-    return (0.0, None) if path.suffix.lower() in SOUNDS else (clip.start, clip.end)
+def _read(clip: Clip, reading: ClipReading) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+    """Spectrogram (F, T) and frames (M, size, size, 3) of a clip. Unreadable."""
+    M, size, start, end = reading.frames, reading.options.size, clip.start, clip.end
+    span = (0.0, None) if clip.sound.suffix.lower() in SOUNDS else (start, end)
+    audio = log_spectrogram(read_sound(clip.sound, reading.sound.rate, *span), reading.sound)
+    if clip.pictures.is_dir():
+        return audio, folder_frames(clip.pictures, M, size)
+    return audio, video_frames(clip.pictures, M, size, reading.fps, start, end)
 
 
 def _there(clip: Clip, options: Reading, notes: dict[str, Any]) -> bool:

@@ -8,11 +8,12 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,25 +24,20 @@ from fedloom.errors import BadInput
 
 Source = Path | bytes
 OnBad = Literal["error", "skip"]
+T = TypeVar("T")
+SKIP = "(on_bad='skip' leaves such out)"
 
 # What Pillow raises on broken or hostile files, by format: a truncated JPEG OSError, a broken PNG SyntaxError
 # or zlib.error, a broken TIFF struct.error, a picture of absurd size DecompressionBombError.
 UNREADABLE = (
-    OSError,
-    MemoryError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
+    *(OSError, MemoryError, SyntaxError, ValueError, EOFError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
 )
 
 # Formats that run other programs (EPS), or are only recognised, not read.
 UNSAFE = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC", "MCIDAS", "SPIDER", "IMT", "XVTHUMB", "PCD"})
-FRAMED = frozenset(
-    {"GIF", "PNG", "WEBP", "AVIF", "TIFF", "FLI", "DCX", "PSD"}
-)  # an MPO is a photograph with its preview
+# Not MPO: that is a photograph with its preview.
+FRAMED = frozenset({"GIF", "PNG", "WEBP", "AVIF", "TIFF", "FLI", "DCX", "PSD"})
 
 
 def check_size(size: int) -> None:
@@ -94,24 +90,22 @@ def _decode(source: Source, size: int, range: Range | None) -> tuple[NDArray[np.
         depth = None
         if picture.mode.startswith(("I", "F")):
             grey, depth = to_grey(picture, raw, white, range)
-            upright = ImageOps.exif_transpose(_turned(grey, picture)).convert("RGB")
+            grey.info["exif"] = picture.getexif().tobytes()
+            upright = ImageOps.exif_transpose(grey).convert("RGB")
         else:
             depth = colour_depth(picture, raw, range)
             upright = _rgb(ImageOps.exif_transpose(picture))
         several = picture.format in FRAMED and _is_several(picture)
-    width, height = upright.size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
+    return centre_square(upright, size), depth, several
+
+
+def centre_square(picture: Image.Image, size: int) -> NDArray[np.uint8]:
+    """The centre square of an RGB picture, uint8 (size, size, 3)."""
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
     # Cropped first: the filter of resize(box=...) would reach beyond the box.
-    square = upright.crop((left, top, left + side, top + side))
-    square = square.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
-    return np.asarray(square), depth, several
-
-
-def _turned(grey: Image.Image, picture: Image.Image) -> Image.Image:
-    """The grey picture with the EXIF facts of the one that it was made of."""
-    grey.info["exif"] = picture.getexif().tobytes()
-    return grey
+    square = picture.crop((left, top, left + side, top + side))
+    return np.asarray(square.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0))
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
@@ -129,6 +123,18 @@ def _is_several(picture: Image.Image) -> bool:
         return True
 
 
+def in_threads(task: Callable[[int], T], n: int) -> Generator[T, None, None]:
+    """task(0) ... task(n - 1) in order, computed on a few threads: decoders let go of the interpreter lock.
+
+    To be closed, so that nothing more is computed once the caller has given up.
+    """
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    try:
+        yield from pool.map(task, builtins.range(n))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def decode_all(
     sources: Sequence[Source],
     places: Sequence[str],
@@ -136,14 +142,14 @@ def decode_all(
     on_bad: OnBad = "error",
     met: Met | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:
-    """Decode N pictures on a few threads (Pillow lets go of the interpreter lock while it decodes).
+    """Decode N pictures.
 
     Args:
         sources: N paths or encoded pictures.
         places: N names for messages, such as the path, or file and row.
         size: side in pixels.
         on_bad: 'error' stops at the first picture that cannot be read; 'skip' leaves it out.
-        met: holds the stated scale and gathers what is met; who gives it has to `check` it after the last part. None:
+        met: holds the stated scale and gathers what is met; the caller must `check` it after the last part. None:
             these are all pictures of the set.
 
     Returns:
@@ -167,20 +173,16 @@ def decode_all(
     images = np.empty((len(sources), size, size, 3), dtype=np.uint8)
     kept: list[int] = []
     bad: list[str] = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        try:
-            for i, result in enumerate(pool.map(one, builtins.range(len(sources)))):
-                if isinstance(result, str):
-                    if on_bad == "error":
-                        raise BadInput(f"cannot read picture {places[i]}: {result}. (on_bad='skip' leaves such out)")
-                    bad.append(places[i])
-                    continue
-                images[len(kept)], depth, several = result
-                whole.add(int(images[len(kept)].max(initial=0)), depth, several, places[i])
-                kept.append(i)
-        except BadInput:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with closing(in_threads(one, len(sources))) as results:
+        for i, result in enumerate(results):
+            if isinstance(result, str):
+                if on_bad == "error":
+                    raise BadInput(f"cannot read picture {places[i]}: {result}. {SKIP}")
+                bad.append(places[i])
+                continue
+            images[len(kept)], depth, several = result
+            whole.add(int(images[len(kept)].max(initial=0)), depth, several, places[i])
+            kept.append(i)
     if met is None:
         whole.check()
     return images[: len(kept)], np.array(kept, dtype=np.int64), bad

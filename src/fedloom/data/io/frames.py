@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from fedloom.data.io.decode import UNREADABLE, decode
+from fedloom.data.io.decode import UNREADABLE, centre_square, decode
 from fedloom.data.io.sound import unreadable, video
 
 NUMBERED = re.compile(r"\d{1,9}\.jpe?g", re.IGNORECASE)
@@ -66,17 +65,9 @@ def video_frames(
                 break
             tick = math.floor((time - start) * fps + 1e-6)
             if tick >= due:
-                kept.append(_square(frame.to_image(), size))
+                kept.append(centre_square(frame.to_image(), size))
                 due = tick + 1
     if not kept:
         span = f" from {start:g} s" + ("" if end is None else f" to {end:g} s")
         raise unreadable(path, f"no pictures{span}")
     return np.stack([kept[k] for k in evenly(len(kept), M)])
-
-
-def _square(picture: Image.Image, size: int) -> Frames:
-    """The centre square, as of picture files."""
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    square = picture.crop((left, top, left + side, top + side))
-    return np.asarray(square.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0))

@@ -169,7 +169,7 @@ def test_same_seed_same_bits(server, tmp_path):
     assert not same(one, build(server, own, seed=1))
     assert not same(one, build(server, own, name="other"))
     cold = build_silo_client(name="clinic", silo=own, offer=server.offer, public=str(server.public), warm=False)
-    assert not any(k.startswith("optimizer.") for k in cold.state()[0])
+    assert not any(k.startswith("context/optimizer/") for k in cold.state()[0])
     cold.load_state(*one.state())
     assert same(one, cold)
 

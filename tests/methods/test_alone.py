@@ -45,16 +45,16 @@ def test_a_standalone_client_that_fails(tiny_generator):
 def test_self_finetuning(data, tiny_generator):
     vectors = {"features": lambda images: torch.from_numpy(images[:, :1, :WIDTH, 0].reshape(-1, WIDTH)).float()}
     toy = server_alone(tiny_generator, "self-finetune", data=data, tools=vectors)
-    before = toy.server.state()
+    before = toy.server.state()[0]
     infos = toy.run()
-    after = toy.server.state()
+    after = toy.server.state()[0]
     assert all(i.labels.kept.all() and (i.labels.voted == i.labels.drawn).all() for i in infos)
     assert np.bincount(infos[0].labels.drawn).tolist() == [SAMPLES // CLASSES] * CLASSES
     assert any(not np.array_equal(before[k], after[k]) for k in before)
-    assert after["bridge.weight"].any() == (data == "representation")
+    assert after["tuner/trained/bridge.weight"].any() == (data == "representation")
     again = server_alone(tiny_generator, "self-finetune", data=data, tools=vectors)
     again.run()
-    assert same(after, again.server.state())
+    assert same(after, again.server.state()[0])
 
 
 def test_self_finetuning_needs_vectors_that_fit(tiny_generator):
@@ -72,6 +72,6 @@ def test_centralised(tiny_generator):
     toy = server_alone(tiny_generator, "centralised", tools={"real": real})
     infos = toy.run()
     assert all(i.losses["generator"] > 0 for i in infos)
-    assert not toy.server.state()["bridge.weight"].any()
+    assert not toy.server.state()[0]["tuner/trained/bridge.weight"].any()
     with pytest.raises(BadInput, match="needs real pictures"):
         server_alone(tiny_generator, "centralised")

@@ -99,11 +99,11 @@ def test_bytes():
 def test_state_across_a_crash():
     one, two = Delivery("changes", 0.2), Delivery("changes", 0.2)
     versions = list(walk(4))
-    two.load_state(load(save(one.state())))
+    two.load_state(load(save(one.state()[0])), one.state()[1])
     assert (two.version, two.held) == (0, {})
     for weights in versions[:2]:
         one.advance(weights)
-    two.load_state(load(save(one.state())))
+    two.load_state(load(save(one.state()[0])), one.state()[1])
     for weights in versions[2:]:
         one.advance(weights)
         two.advance(weights)

@@ -264,7 +264,7 @@ def test_clients_that_see_change_nothing_of_sound_and_the_other_way_round():
         toy.run(1)
         before = dict(toy.server.groups["joint"])
         only = Joint(FEDCMI, {"d": held, "e": held})
-        only.server.load_state(toy.server.state())
+        only.server.load_state(*toy.server.state())
         only.federation.round = 1
         only.run(2)
         after = only.server.groups["joint"]

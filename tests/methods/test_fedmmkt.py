@@ -54,7 +54,7 @@ def fused_of(toy):
 def test_two_rounds(run, tiny_generator):
     clients, settings = RUNS[run]
     toy = Toy(tiny_generator, clients=clients, **settings)
-    before, first = toy.server.state(), toy.clients()
+    before, first = toy.server.state()[0], toy.clients()
     infos = toy.run()
     assert toy.federation.missing == []
     for info in infos:
@@ -65,15 +65,15 @@ def test_two_rounds(run, tiny_generator):
         assert set(info.seconds) == {"synthesis", "inference", "fusion", "generator", "retraining"}
         if settings.get("classes") != "uniform":
             assert np.bincount(info.labels.drawn).tolist() == [SAMPLES // CLASSES] * CLASSES
-    after = toy.server.state()
-    assert any(not np.array_equal(before[k], after[k]) for k in before if k.startswith("unet."))
+    after = toy.server.state()[0]
+    assert any(not np.array_equal(before[k], after[k]) for k in before if k.startswith("tuner/trained/unet."))
     for name, state in toy.clients().items():
         assert any(not np.array_equal(first[name][k], state[k]) for k in first[name]), name
 
     has_fusion = toy.settings.fusion and toy.settings.variant != "l"
     assert all((r is not None) == has_fusion for r in fused_of(toy))
     said = toy.settings.omit < 1 and has_fusion
-    assert after["bridge.weight"].any() == said  # W_r learns if, and only if, it is given something
+    assert after["tuner/trained/bridge.weight"].any() == said  # W_r learns if, and only if, it is given something
     if not toy.settings.labvote:
         assert all(i.labels.kept.all() and (i.labels.voted == i.labels.drawn).all() for i in infos)
     if settings.get("attention") == "mha":
@@ -95,7 +95,7 @@ def test_same_seed_same_bits_in_any_order(run, tiny_generator, monkeypatch):
         assert a.losses == b.losses
         assert a.formula == b.formula
     assert all(torch.equal(a, b) for a, b in zip(fused_of(one), fused_of(two)) if a is not None)
-    assert same(one.server.state(), two.server.state())
+    assert same(one.server.state()[0], two.server.state()[0])
     for name, state in one.clients().items():
         assert same(state, two.clients()[name]), name
 
@@ -109,10 +109,10 @@ def test_taken_up_again(run, tiny_generator, tmp_path):
     broken.run(1)
     broken.federation.checkpoint(tmp_path)
     again.federation.restore(tmp_path)
-    again.server.load_state({k: np.asarray(v, order="C") for k, v in broken.server.state().items()})
+    again.server.load_state(*broken.server.state())
     again.run(1)
     assert again.federation.round == 2
-    assert same(whole.server.state(), again.server.state())
+    assert same(whole.server.state()[0], again.server.state()[0])
     for name, state in whole.clients().items():
         assert same(state, again.clients()[name]), name
 
@@ -167,9 +167,9 @@ def test_a_whole_modality_is_absent(variant, tiny_generator):
 def test_everybody_is_absent(variant, tiny_generator):
     broken = {name: {"fault": "raise infer"} for name in CLIENTS}
     toy = Toy(tiny_generator, broken=broken, variant=variant)
-    before, first = toy.server.state(), toy.clients()
+    before, first = toy.server.state()[0], toy.clients()
     infos = toy.run()
-    after = toy.server.state()
+    after = toy.server.state()[0]
     assert same(before, {k: after[k] for k in before})
     assert all(same(first[name], state) for name, state in toy.clients().items())
     assert len(toy.federation.missing) == 2 * len(CLIENTS)
@@ -184,15 +184,15 @@ def test_nothing_is_kept(variant, tiny_generator):
     """M = 0: the generator stays as it is to the bit; clients train on their own data alone."""
     toy = Toy(tiny_generator, variant=variant, gamma=1.0, broken={"text-1": {"fault": "raise infer"}})
     alone = Toy(tiny_generator, method="standalone")
-    before = toy.server.state()
+    before = toy.server.state()[0]
     infos = toy.run()
     alone.run()
-    after = toy.server.state()
+    after = toy.server.state()[0]
     assert same(before, {k: after[k] for k in before if k in after})
     assert all(not i.labels.kept.any() and i.losses["generator"] is None for i in infos)
     for name in ("image-0", "image-1", "text-0"):
         mine, theirs = toy.clients()[name], alone.clients()[name]
-        assert same({k: v for k, v in mine.items() if not k.startswith("memory.")}, theirs)
+        assert same({k: v for k, v in mine.items() if k.startswith("context/")}, theirs)
     assert same(toy.clients()["text-1"], Toy(tiny_generator).clients()["text-1"])
 
 
@@ -249,7 +249,7 @@ def test_nothing_private_crosses(run, tiny_generator, monkeypatch):
     assert fields[("infer", "down")] <= {"images", "texts", "view_seed"}
     assert fields[("retrain", "down")] == {"kept", "labels", "representations"}
     shapes = [tuple(f["shape"]) for r in toy.ledger.rows() for f in r["fields"]]
-    parameters = [v for state in toy.clients().values() for k, v in state.items() if k[:8] == "learner."]
+    parameters = [v for state in toy.clients().values() for k, v in state.items() if k.startswith("context/model/")]
     assert not {v.shape for v in parameters} & {s for s in shapes if len(s) > 1 and SAMPLES not in s}
 
     payloads = [row["payload"] for row in crossed]

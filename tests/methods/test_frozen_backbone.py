@@ -22,7 +22,7 @@ ADAPTERS = 2 * (16 * 2 + 2 + 2 * 16 + 16)  # blocks x (down + up, each with bias
 
 
 def learner(state: dict) -> dict:
-    return {k.removeprefix("learner."): v for k, v in state.items() if k.startswith("learner.")}
+    return {k.removeprefix("context/model/"): v for k, v in state.items() if k.startswith("context/model/")}
 
 
 def is_head(name: str) -> bool:

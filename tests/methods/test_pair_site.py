@@ -149,4 +149,4 @@ def test_evaluation_over_the_wire_and_state():
     one, two = (x.state()[0] for x in (half, again))
     assert one.keys() == two.keys()
     assert all(np.array_equal(one[k], two[k]) for k in one)
-    assert "learner.matching.scale" in one
+    assert "context/model/matching.scale" in one

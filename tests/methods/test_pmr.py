@@ -122,8 +122,8 @@ def test_without_weights_it_is_fedavg():
     plain, ours, late = Joint(FEDAVG), Joint(PMR, alpha=0, mu_e=0), Joint(PMR, alpha=0, entropy_rounds=0)
     for x in (plain, ours, late):
         x.run(2)
-    assert same(plain.server.state(), ours.server.state())
-    assert same(plain.server.state(), late.server.state())
+    assert same(plain.server.state()[0], ours.server.state()[0])
+    assert same(plain.server.state()[0], late.server.state()[0])
     assert all(same(plain.clients()[k], ours.clients()[k]) for k in CLIENTS)
 
 
@@ -147,7 +147,7 @@ def test_the_entropy_is_for_early_rounds():
 def test_a_client_of_one_kind_trains_as_in_fedavg(owned):
     half = alone(PMR, owned=owned)
     assert same(learned(half), learned(alone(FEDAVG, owned=owned)))
-    assert half.memory() == {}
+    assert half.prototypes == {}
 
 
 def test_prototypes_never_leave():
@@ -157,7 +157,7 @@ def test_prototypes_never_leave():
     toy.run(2)
     plain.run(2)
     assert toy.ledger.totals() == plain.ledger.totals()
-    assert toy.half("a").memory().keys() == {"audio", "image"}
+    assert toy.half("a").prototypes.keys() == {"audio", "image"}
     assert (METHOD.joint, METHOD.single) == (True, False)
 
 

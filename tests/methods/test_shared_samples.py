@@ -26,7 +26,7 @@ PUBLIC = {"shared": "public", "public": 10}
 @pytest.mark.parametrize("method", METHODS)
 def test_two_rounds_on_synthetic_samples(method, clients, tiny_generator):
     toy = Toy(tiny_generator, method, clients=clients)
-    before, first = toy.server.state(), toy.clients()
+    before, first = toy.server.state()[0], toy.clients()
     infos = toy.run()
     assert toy.federation.missing == []
     for info in infos:
@@ -36,12 +36,12 @@ def test_two_rounds_on_synthetic_samples(method, clients, tiny_generator):
         assert info.losses["generator"] > 0
         assert info.losses["clients"] > 0
         assert set(info.seconds) == {"synthesis", "inference", "fusion", "generator", "retraining"}
-    after = toy.server.state()
-    assert any(not np.array_equal(before[k], after[k]) for k in before if k.startswith("unet."))
+    after = toy.server.state()[0]
+    assert any(not np.array_equal(before[k], after[k]) for k in before if k.startswith("tuner/trained/unet."))
     for name, state in toy.clients().items():
         assert any(not np.array_equal(first[name][k], state[k]) for k in first[name] if k in state), name
     tuned_on_representations = method in ("fedmekt", "creamfl")
-    assert after["bridge.weight"].any() == tuned_on_representations
+    assert after["tuner/trained/bridge.weight"].any() == tuned_on_representations
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -58,7 +58,7 @@ def test_two_rounds_on_a_public_set(method, tiny_generator):
     assert {type(m) for m in asked[0].values()} == {SharedPictures, SharedTexts}
     assert {type(m) for m in asked[1].values()} == {SharedAgain}
     assert len(asked[0]["image-0"].images) == 10
-    assert "unet" not in "".join(toy.server.state())
+    assert "unet" not in "".join(toy.server.state()[0])
 
 
 def test_a_public_set_is_of_pairs(tiny_generator):
@@ -82,17 +82,17 @@ def test_same_bits_in_any_order_and_after_a_stop(method, settings, tiny_generato
     whole.run(3)
     backwards = Toy(tiny_generator, method, clients=dict(reversed(CLIENTS.items())), **settings)
     backwards.run(3)
-    assert same(whole.server.state(), backwards.server.state())
+    assert same(whole.server.state()[0], backwards.server.state()[0])
     assert all(same(whole.clients()[k], backwards.clients()[k]) for k in CLIENTS)
 
     broken, resumed = (Toy(tiny_generator, method, **settings) for _ in range(2))
     broken.run(2)
-    resumed.server.load_state(broken.server.state())
-    for name, state in broken.clients().items():
-        resumed.federation._host._sites[name].client.load_state(state, {})  # type: ignore[union-attr]
+    resumed.server.load_state(*broken.server.state())
+    for name in CLIENTS:
+        resumed.half(name).load_state(*broken.half(name).state())
     resumed.federation.round = 2
     resumed.run(1)
-    assert same(whole.server.state(), resumed.server.state())
+    assert same(whole.server.state()[0], resumed.server.state()[0])
     assert all(same(whole.clients()[k], resumed.clients()[k]) for k in CLIENTS)
 
 
@@ -109,12 +109,12 @@ def test_a_client_that_fails_is_left_out_and_comes_back(method, tiny_generator):
 @pytest.mark.parametrize("method", ["fedmd", "fed-et", "fedmekt", "creamfl"])
 def test_nobody_answers(method, tiny_generator):
     toy = Toy(tiny_generator, method, broken={k: {"fault": "raise infer"} for k in CLIENTS})
-    before = toy.server.state()
+    before = toy.server.state()[0]
     info = toy.run(1)[0]
     assert not info.labels.kept.any()
     assert info.losses["generator"] is None
-    after = toy.server.state()
-    assert all(np.array_equal(before[k], after[k]) for k in before if k.startswith("unet."))
+    after = toy.server.state()[0]
+    assert all(np.array_equal(before[k], after[k]) for k in before if k.startswith("tuner/trained/unet."))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -122,7 +122,7 @@ def test_rows_that_are_not_finite_spoil_nothing(method, tiny_generator):
     toy = Toy(tiny_generator, method, broken={"image-0": {"spoilt": (0, 3)}})
     infos = toy.run(2)
     assert toy.federation.missing == []
-    assert all(np.isfinite(v).all() for v in toy.server.state().values() if v.dtype.kind == "f" and v.size)
+    assert all(np.isfinite(v).all() for v in toy.server.state()[0].values() if v.dtype.kind == "f" and v.size)
     assert infos[1].labels.kept.all()
 
 
@@ -216,17 +216,18 @@ def test_creamfl_with_one_modality_has_no_contrast_between(tiny_generator):
     toy = Toy(tiny_generator, "creamfl", clients=IMAGES)
     toy.run(1)
     for state in toy.clients().values():
-        assert any(k.endswith(".own") for k in state)
-        assert not any(k.endswith(".other") for k in state)
+        assert any(k.endswith("/own") for k in state)
+        assert not any(k.endswith("/other") for k in state)
 
 
 def test_creamfl_on_a_public_set_trains_encoders(tiny_generator):
     toy = Toy(tiny_generator, "creamfl", tools={"generator": None, "captioner": None}, **PUBLIC)
-    before = toy.server.state()
+    before = toy.server.state()[0]
     toy.run(1)
-    after = toy.server.state()
+    after = toy.server.state()[0]
     for m in ("image", "text"):
-        assert not np.array_equal(before[f"{m} encoder.body.weight"], after[f"{m} encoder.body.weight"])
+        name = f"models/{m}/model/body.weight"
+        assert not np.array_equal(before[name], after[name])
 
 
 def test_creamfls_encoders_draw_from_a_stream_of_their_own():
@@ -237,7 +238,7 @@ def test_creamfls_encoders_draw_from_a_stream_of_their_own():
         toy = Toy(None, "creamfl", tools=tools, **PUBLIC)
         torch.manual_seed(seed)
         toy.run(1)
-        states.append(toy.server.state())
+        states.append(toy.server.state()[0])
     assert same(*states)
 
 
@@ -249,7 +250,7 @@ def test_fedmekt_without_weight_is_private_training(tiny_generator):
     fewer.run(1)
 
     def learner(toy, name):
-        return {k: v for k, v in toy.clients()[name].items() if k.startswith("learner.")}
+        return {k: v for k, v in toy.clients()[name].items() if k.startswith("context/model/")}
 
     assert same(learner(alone, "image-0"), learner(fewer, "image-0"))
     heard = Toy(tiny_generator, "fedmekt", kl_weight=1.0)

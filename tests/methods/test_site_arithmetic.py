@@ -78,8 +78,8 @@ def test_the_loss_scale_is_taken_up_again() -> None:
         half.scaler.load_state_dict(quick)  # type: ignore[union-attr]
     one.train_private(2, 1)
     kept = one.state()
-    assert float(kept["scaler.scale"]) == 2**11
-    two.load_state(kept)
+    assert kept[1]["scaler"]["scale"] == 2**11
+    two.load_state(*kept)
     assert one.train_private(2, 2) == two.train_private(2, 2)
     assert two.scaler.get_scale() == one.scaler.get_scale() == 2**12
     for name, value in weights(one).items():

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fedloom.errors import FedloomError
-from fedloom.methods.context import load_optimizer_state, optimizer_state
+from fedloom.methods.state import load_optimizer_state, optimizer_state
 from fedloom.models.fit import adamw, cosine, fit, index_batches
 
 

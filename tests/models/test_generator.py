@@ -225,7 +225,7 @@ def test_who_tunes_a_generator_says_so(generator, tmp_path, monkeypatch):
     tools = ServerContext(("iris", "rose"), ("iris", "rose"), 10, 0, 2, generator=generator)
     tuner = Tuner(tools, TuningSettings(tune_steps=1, tune_batch=2))
     before = tuner.state()
-    for change in (lambda: tuner.tune(1), lambda: tuner.load_state(before)):
+    for change in (lambda: tuner.tune(1), lambda: tuner.load_state(*before)):
         generator.origin = "weights of this test"
         tuner.add(np.zeros((4, 12, 12, 3), np.uint8), torch.zeros(4, dtype=torch.long), (), None)
         change()

@@ -300,7 +300,7 @@ def test_the_tuner_tunes_it():
     assert after != before
     kept = tuner.state()
     tuner.tune(2)
-    tuner.load_state(kept)
+    tuner.load_state(*kept)
     assert generator.weights_print() == after
     with pytest.raises(BadInput, match="allows add, token"):
         Tuner(

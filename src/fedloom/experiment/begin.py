@@ -20,6 +20,7 @@ from fedloom.experiment.parts import (
     sized,
 )
 from fedloom.methods.base import Method
+from fedloom.runs.checkpoint import refuse_old_checkpoints
 from fedloom.runs.folder import RunFolder
 
 # What may change between a run and its resumption: nothing that results depend on.
@@ -82,6 +83,8 @@ def prepare(config: Config | None, resume: str | Path | None = None, notes: Sequ
     if folder is not None:
         made = replace(made, **dict(zip(("config", "method", "settings"), completed(counted(asked, made.method)))))
         refuse_another(folder, made.config)
+        if not made.finished:
+            refuse_old_checkpoints(folder.checkpoints)
     return made
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import numpy as np
-from safetensors.numpy import load_file, save_file
-
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.ledger import Ledger
 from fedloom.methods.base import Server
+from fedloom.methods.state import read_state, write_state
 from fedloom.runs.checkpoint import CheckpointStore
 from fedloom.runs.folder import RunFolder
 
@@ -20,7 +18,7 @@ def write_checkpoint(folder: RunFolder, store: CheckpointStore, server: Server, 
     """The state after round t, of server and clients."""
     federation.ledger.sync()  # the record of what left the sites is on disk before what was made of it
     with store.writing(t) as tmp:
-        save_file({k: np.asarray(v, order="C") for k, v in server.state().items()}, tmp / "server.safetensors")
+        write_state(server.state(), tmp / "server.safetensors")
         federation.checkpoint(tmp / "clients")
     federation.checkpoint_moved(folder.checkpoints / f"round_{t:04d}" / "clients")
 
@@ -37,7 +35,7 @@ def restore(folder: RunFolder, store: CheckpointStore, server: Server, federatio
         federation.ledger.truncate(-1)
         return []
     _check_records(folder, newest.round, federation.ledger)
-    server.load_state(load_file(newest.path / "server.safetensors"))
+    server.load_state(*read_state(newest.path / "server.safetensors"))
     federation.restore(newest.path / "clients")
     folder.rewind(newest.round)
     federation.ledger.truncate(newest.round)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
 from fedloom.config import Config
 from fedloom.config.models import ModelSettings
@@ -42,7 +41,7 @@ from fedloom.seeding import numpy_stream
 if TYPE_CHECKING:
     from fedloom.methods.context import ClientContext
 
-FORMAT = 4  # raise when a change of code changes what the warm start gives
+FORMAT = 5  # raise when a change of code changes what the warm start gives
 
 
 def client_names(config: Config) -> dict[ClientTask, list[str]]:
@@ -224,13 +223,14 @@ def _warm_start(
         "frozen": "+".join(weights_print(w) if w else "" for w in own) if any(own) else None,
     }
 
+    from fedloom.methods.state import read_state, write_state
+
     def build(folder: Path) -> None:
         site.train_private(c.warm_steps, 0, "warm")
-        tensors = {k: np.asarray(v, order="C") for k, v in site.state().items()}
-        save_file(tensors, folder / "client.safetensors")
+        write_state(site.state(), folder / "client.safetensors")
 
     folder = cached("warm", key, build)
-    site.load_state(load_file(folder / "client.safetensors"))
+    site.load_state(*read_state(folder / "client.safetensors"))
 
 
 def _print_of(private: ClientData) -> str:

@@ -42,9 +42,9 @@ def export_clients(
             learner = method.wrap_model(learner, method_settings)
             learner.load_state_dict(
                 {
-                    k.removeprefix("learner."): torch.from_numpy(v.copy())
+                    k.removeprefix("context/model/"): torch.from_numpy(v.copy())
                     for k, v in tensors.items()
-                    if k.startswith("learner.")
+                    if k.startswith("context/model/")
                 }
             )
             shown = words if modality != ClientTask.IMAGE_CLASSIFICATION else None

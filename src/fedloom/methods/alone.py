@@ -17,6 +17,7 @@ from fedloom.config.models import Frozen
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.methods.base import Client, Info, LabelInfo, Method, Server, ServerContext, TrainOrder
+from fedloom.methods.state import Kept
 from fedloom.methods.tuning import Tuner, TuningSettings
 
 
@@ -49,7 +50,11 @@ class SelfFinetuneSettings(TuningSettings):
     )
 
 
-class SelfFinetuneServer(Server):
+class _TunedServer(Server):
+    tuner: Kept[Tuner]
+
+
+class SelfFinetuneServer(_TunedServer):
     """A generator tuned on what it draws itself: no votes, no filter, no clients."""
 
     settings: SelfFinetuneSettings
@@ -58,7 +63,6 @@ class SelfFinetuneServer(Server):
         text: Literal["caption", "prompt"] = "caption" if settings.data == "caption" else "prompt"
         super().__init__(context, settings.model_copy(update={"train_text": text}))
         self.tuner = Tuner(context, self.settings)
-        self.state, self.load_state = self.tuner.state, self.tuner.load_state  # type: ignore[method-assign]
 
     def round(self, federation: Federation) -> Info:
         """Draw S samples by class and go on training on the pool."""
@@ -82,7 +86,7 @@ class SelfFinetuneServer(Server):
         return Info(LabelInfo(images, tuple(captions), drawn, drawn, kept), {"generator": loss})
 
 
-class CentralisedServer(Server):
+class CentralisedServer(_TunedServer):
     """A generator tuned on the clients' real pictures, pooled."""
 
     settings: TuningSettings
@@ -93,7 +97,6 @@ class CentralisedServer(Server):
             raise BadInput("centralised tuning needs real pictures, and this data set has none for clients")
         self.tuner = Tuner(context, settings.model_copy(update={"replay_rounds": 1, "train_text": "prompt"}))
         self.tuner.add(context.real.images, torch.from_numpy(context.real.labels.copy()), (), None)
-        self.state, self.load_state = self.tuner.state, self.tuner.load_state  # type: ignore[method-assign]
 
     def round(self, federation: Federation) -> Info:
         """As many steps as every other method takes."""

@@ -25,10 +25,9 @@ from fedloom.federation.contract import WireContract
 from fedloom.federation.messages import Empty
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.methods.context import ClientContext, Inputs
+from fedloom.methods.state import Kept, Stateful
 from fedloom.registry import METHODS
 from fedloom.seeding import numpy_stream, torch_stream
-
-State = tuple[dict[str, NDArray[Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,10 @@ COMMON_VERBS: Mapping[str, tuple[type, type]] = {"evaluate": (Empty, Scores), "t
 UNCOUNTED = frozenset(COMMON_VERBS)
 
 
-class Client:
+class Client(Stateful):
     """A client: answers the verbs of its method. This one only trains alone and is scored."""
+
+    context: Kept[ClientContext]
 
     def __init__(self, context: ClientContext, settings: Any) -> None:
         self.context, self.settings = context, settings
@@ -83,26 +84,10 @@ class Client:
         """Private steps only."""
         return Done(self.context.train_private(message.steps, round) or 0.0)
 
-    def state(self) -> State:
-        """All that must survive a crash: model, optimiser, and what `memory` holds."""
-        return self.context.state() | {f"memory.{k}": v for k, v in self.memory().items()}, {}
-
-    def load_state(self, tensors: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """Take up `state()` again."""
-        self.context.load_state(tensors)
-        self.remember({k.removeprefix("memory."): v for k, v in tensors.items() if k.startswith("memory.")})
-
     def export(self, folder: Path) -> None:
         """Write the model into `folder`, where the context knows how."""
         if self.context.export is not None:
             self.context.export(folder)
-
-    def memory(self) -> dict[str, NDArray[Any]]:
-        """What a method's client keeps from round to round, as arrays."""
-        return {}
-
-    def remember(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take up `memory()` again."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +140,8 @@ class Info:
     facts: Mapping[str, float | None] = field(default_factory=dict)  # of the method's inner life, for people
 
 
-class Server:
-    """A server: `round` is one round of the method; state is what must survive a crash."""
+class Server(Stateful):
+    """A server: `round` is one round of the method; what must survive a crash is declared `Kept`."""
 
     def __init__(self, context: ServerContext, settings: Any) -> None:
         self.context, self.settings = context, settings
@@ -164,13 +149,6 @@ class Server:
     def round(self, federation: Federation) -> Info:
         """Do round `federation.round` (1-based)."""
         raise FedloomError(f"{type(self).__name__} has no round")
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Arrays to keep."""
-        return {}
-
-    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Take up `state()` again."""
 
     def embed(self, modality: Modality, samples: Any) -> Tensor | None:
         """Representations (N, D) by a model of the server's own, which is then scored by retrieval; None: it has none.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,18 +16,23 @@ from fedloom.config.base import Precision
 from fedloom.data.containers import ImageSet, Samples
 from fedloom.data.tasks import ClientTask
 from fedloom.functional.augment import drop_tokens, shift_flip
+from fedloom.methods.state import Kept, Stateful
 from fedloom.models.clients.client_model import towers
 from fedloom.models.clients.text import tokenize
 from fedloom.models.device import device_of
-from fedloom.models.fit import adamw, fit, index_batches, load_arrays, part_of, state_arrays
+from fedloom.models.fit import adamw, fit, index_batches
 from fedloom.models.pictures import as_stored, ready, soften, to_float
 from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
 
 Inputs = dict[str, Tensor]
 
 
-class ClientContext:
+class ClientContext(Stateful):
     """What a client half finds at its site: a model, private data, an optimiser, and named random streams."""
+
+    model: Kept[nn.Module]
+    optimizer: Kept[torch.optim.Optimizer]
+    scaler: Kept[torch.amp.GradScaler | None]
 
     def __init__(
         self,
@@ -68,7 +73,6 @@ class ClientContext:
         self.scaler = torch.amp.GradScaler(self.device.type) if precision == "fp16" else None
         self.take(private, test)
         trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer: torch.optim.Optimizer
         if optimizer == "sgd":
             self.optimizer = torch.optim.SGD(trained, lr=rate, momentum=momentum, weight_decay=decay)
         else:
@@ -200,55 +204,7 @@ class ClientContext:
         if new := [p for p in self.model.parameters() if p.requires_grad and id(p) not in known]:
             self.optimizer.add_param_group({"params": new})
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Learner, optimiser and, in fp16, the loss' scale as arrays."""
-        scale = {} if self.scaler is None else self.scaler.state_dict()
-        scales = {f"scaler.{k}": np.array(scale[k], np.float64) for k in SCALE if k in scale}
-        return state_arrays(self.model, "learner.") | optimizer_state(self.optimizer) | scales
-
-    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Take up `state()` again."""
-        load_arrays(self.model, tensors, "learner.")
-        load_optimizer_state(self.optimizer, tensors)
-        if self.scaler is not None and (scale := part_of(tensors, "scaler.")):
-            self.scaler.load_state_dict(
-                self.scaler.state_dict() | {k: type_of(scale[k]) for k, type_of in SCALE.items()}
-            )
-
-
-# What a GradScaler's state changes in.
-SCALE = {"scale": float, "_growth_tracker": int}
-
 
 def rows(inputs: Inputs, index: Any) -> Inputs:
     """The same rows of every input."""
     return {key: value[index] for key, value in inputs.items()}
-
-
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, NDArray[Any]]:
-    """The optimiser's state as arrays called `optimizer.N.key`."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"optimizer.{n}.{key}": v.cpu().numpy().copy()
-        for n, entry in state.items()
-        for key, v in entry.items()
-        if v is not None  # SGD without momentum, or before its first step
-    }
-
-
-def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Put `optimizer_state` back, each moment in the memory layout of its parameter.
-
-    The fused optimiser pairs moments with parameters as they lie in memory: a channels-last weight with a contiguous
-    moment would be stepped wrongly.
-    """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, n, key = name.split(".", 2)
-            like, moment = parameters[int(n)], torch.from_numpy(np.array(value))
-            if moment.shape == like.shape:
-                moment = torch.empty_like(like, dtype=moment.dtype).copy_(moment)
-            state.setdefault(int(n), {})[key] = moment
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

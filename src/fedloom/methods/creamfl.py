@@ -41,7 +41,7 @@ from fedloom.functional.ensemble import grouped
 from fedloom.functional.fusion import mean_over
 from fedloom.functional.norms import unit
 from fedloom.methods.base import Done, Method, ServerContext
-from fedloom.methods.context import ClientContext, Inputs, load_optimizer_state, optimizer_state, rows
+from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.shared_messages import (
     ASKED,
@@ -59,7 +59,8 @@ from fedloom.methods.shared_samples import (
     majority,
     needs,
 )
-from fedloom.models.fit import adamw, fit, index_batches, load_arrays, part_of, state_arrays
+from fedloom.methods.state import Kept
+from fedloom.models.fit import adamw, fit, index_batches
 from fedloom.seeding import global_torch_stream
 
 Array = NDArray[Any]
@@ -108,10 +109,11 @@ class CreamFLClient(SharedClient):
     """Private data, and both contrasts on shared samples. Keeps what it said."""
 
     settings: CreamFLSettings
+    said: Kept[Tensor | None]  # its representations, between `infer` and `learn`
 
     def __init__(self, context: ClientContext, settings: CreamFLSettings) -> None:
         super().__init__(context, settings)
-        self.said: Tensor | None = None
+        self.said = None
         self._private = context.rng("shared", "private")
 
     def answer(self, z: Tensor, logits: Tensor) -> LabelledRepresentations | SharedRepresentations:
@@ -155,25 +157,18 @@ class CreamFLClient(SharedClient):
         own = torch.from_numpy(self._private.integers(0, len(context.private_labels), len(i)))
         return context.task_loss(rows(context.private, own), own) + s.contrast_weight * loss
 
-    def memory(self) -> dict[str, Array]:
-        """With what it said, between `infer` and `learn`."""
-        return super().memory() | ({} if self.said is None else {"said": self.said.numpy()})
-
-    def remember(self, arrays: Mapping[str, Array]) -> None:
-        """All again."""
-        super().remember(arrays)
-        self.said = torch.from_numpy(arrays["said"].copy()) if "said" in arrays else None
-
 
 class CreamFLServer(SharedServer):
     """Weighs the clients by contrast; with a public set, two encoders."""
 
     settings: CreamFLSettings
+    models: Kept[dict[ClientTask, ClientContext]]
+    optimizer: Kept[torch.optim.Optimizer | None]
     formula = "creamfl"
 
     def __init__(self, context: ServerContext, settings: CreamFLSettings) -> None:
         super().__init__(context, settings)
-        self.models: dict[ClientTask, ClientContext] = {}
+        self.models, self.optimizer = {}, None
         if settings.shared == "public":
             if context.learners is None:
                 raise BadInput("CreamFL on a public set needs encoders on the server, and this run has none")
@@ -256,6 +251,7 @@ class CreamFLServer(SharedServer):
                     total = total + s.server_weight * F.mse_loss(z[m][kept[i]], target[i][kept[i]])
             return total
 
+        assert self.optimizer is not None  # made with the encoders
         for context in sites.values():
             context.model.train()
         batch = min(context.batch for context in sites.values())
@@ -263,23 +259,6 @@ class CreamFLServer(SharedServer):
         batches = index_batches(n, batch, steps, self.context.rng(t, "encoders"))
         with global_torch_stream(self.context.seed, "server", t, "encoders", "dropout"):
             return fit(self.optimizer, batches, loss, name=f"server encoders, round {t}")
-
-    def state(self) -> dict[str, Array]:
-        """With the encoders."""
-        found = super().state()
-        for m, context in self.models.items():
-            found |= state_arrays(context.model, f"{m} encoder.")
-        if self.models:
-            found |= {f"encoders {k}": v for k, v in optimizer_state(self.optimizer).items()}
-        return found
-
-    def load_state(self, tensors: Mapping[str, Array]) -> None:
-        """All again."""
-        super().load_state({k: v for k, v in tensors.items() if " " not in k})
-        for m, context in self.models.items():
-            load_arrays(context.model, tensors, f"{m} encoder.")
-        if self.models:
-            load_optimizer_state(self.optimizer, part_of(tensors, "encoders "))
 
 
 def _verbs(settings: CreamFLSettings) -> dict[str, tuple[Any, Any]]:

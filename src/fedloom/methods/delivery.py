@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-Arrays = dict[str, NDArray[Any]]
+from fedloom.methods.state import Arrays, Kept, Stateful
+
 Sending = Literal["whole", "changes"]
 AT = "@"  # name + AT: the places of the values called name, in a tensor laid flat
 
@@ -30,7 +31,7 @@ class Delta:
     version: int
 
 
-class Delivery:
+class Delivery(Stateful):
     """The sender's side. `held` is what everybody has who has `version`.
 
     Args:
@@ -38,9 +39,12 @@ class Delivery:
         share: of each tensor's weights, those that moved furthest, that a change holds.
     """
 
+    held: Kept[Arrays]
+    version: Kept[int]
+
     def __init__(self, sending: Sending = "changes", share: float = 1.0) -> None:
         self.sending, self.share = sending, share
-        self.held: Arrays = {}
+        self.held = {}
         self.change: Arrays = {}
         self.version = 0
 
@@ -64,14 +68,9 @@ class Delivery:
         small = self.sending == "changes" and self.version == 1
         return Delta({k: v.astype(np.float16) for k, v in self.held.items()} if small else self.held, 0, self.version)
 
-    def state(self) -> Arrays:
-        """What a crash must not lose. A change is sent before the next checkpoint, so it is not kept."""
-        return {**self.held, "version": np.array([self.version])}
-
-    def load_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take up `state()` again."""
-        self.held = {k: np.array(v) for k, v in arrays.items() if k != "version"}
-        self.version, self.change = int(arrays["version"][0]), {}
+    def restored(self) -> None:
+        """A change is sent before the next checkpoint, so it is not kept."""
+        self.change = {}
 
 
 def _change(name: str, difference: NDArray[Any], share: float) -> Arrays:

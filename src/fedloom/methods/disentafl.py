@@ -39,12 +39,12 @@ from fedloom.federation.exchange import Reply
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods.base import Client, Info, Method, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
+from fedloom.methods.state import Arrays, Kept
 from fedloom.models.clients.adapters import Bottleneck, export_weights, put
 from fedloom.seeding import global_torch_stream
 
 log = logging.getLogger(__name__)
 
-Arrays = dict[str, NDArray[Any]]
 Type = Literal["all", "modality", "private"]
 
 
@@ -195,10 +195,11 @@ class DisentAFLServer(Server):
     """An average for "all" and one for each modality. A client that is away for a round finds its types' newest."""
 
     settings: DisentAFLSettings
+    averages: Kept[Arrays]  # by group: "all", or the modality
 
     def __init__(self, context: ServerContext, settings: DisentAFLSettings) -> None:
         super().__init__(context, settings)
-        self.averages: Arrays = {}  # by group: "all", or the modality
+        self.averages = {}
 
     def round(self, federation: Federation) -> Info:
         """Averages out, updates in."""
@@ -227,14 +228,6 @@ class DisentAFLServer(Server):
         if got != wanted:
             log.warning("round %d: %s sent adapters %s, expected %s", reply.round, reply.client, got, wanted)
         return got == wanted
-
-    def state(self) -> Arrays:
-        """The averages."""
-        return {f"average {group}": v for group, v in self.averages.items()}
-
-    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """The averages again."""
-        self.averages = {k.removeprefix("average "): np.array(v) for k, v in tensors.items()}
 
 
 def _group(kind: Type, modality: str) -> str:

@@ -51,7 +51,7 @@ from fedloom.functional.matching import class_spread
 from fedloom.functional.norms import unit
 from fedloom.functional.similarity import similarity_ensemble, weight_entropy
 from fedloom.methods.base import Done, Method, ServerContext
-from fedloom.methods.context import ClientContext, Inputs, load_optimizer_state, optimizer_state
+from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.delivery import Delivery, Delta, Sending, put_into, received, weights_of
 from fedloom.methods.retrieval_context import RetrievalContext, of_kind
 from fedloom.methods.retrieval_round import (
@@ -64,8 +64,9 @@ from fedloom.methods.retrieval_round import (
     kinds_of,
     partner,
 )
+from fedloom.methods.state import Kept
 from fedloom.models.discriminator import Discriminator
-from fedloom.models.fit import fit, index_batches, load_arrays, part_of, state_arrays
+from fedloom.models.fit import fit, index_batches, part_of
 from fedloom.models.granularity import GranularityFusion, Norm
 from fedloom.seeding import global_torch_stream
 
@@ -124,6 +125,13 @@ class FedAFDClient(RetrievalClient):
     """Aligns on public data, fuses on private data."""
 
     settings: FedAFDSettings
+    inner: Kept[Discriminator]
+    cross: Kept[Discriminator]
+    fusion: Kept[GranularityFusion]
+    adversary: Kept[torch.optim.Adam]
+    told_apart: Kept[float]  # discriminators' accuracy in their last round
+    encoders: Kept[dict[str, Array]]  # the server's, as `weights_of`, names begin with the modality
+    version: Kept[int]  # of them
 
     def __init__(self, context: ClientContext, settings: FedAFDSettings) -> None:
         super().__init__(context, settings)
@@ -134,9 +142,7 @@ class FedAFDClient(RetrievalClient):
             self.fusion = GranularityFusion(width, s.gff_ratio, s.gff_norm, s.legacy_share_global)
         both = [*self.inner.parameters(), *self.cross.parameters()]
         self.adversary = torch.optim.Adam(both, lr=s.discriminator_rate)
-        self.told_apart = 0.5  # discriminators' accuracy in their last round
-        self.encoders: dict[str, Array] = {}  # the server's, as `weights_of`, names begin with the kind
-        self.version = 0
+        self.told_apart, self.encoders, self.version = 0.5, {}, 0
         self.foreign: dict[Modality, ClientContext] = {}
         self.prepared: dict[tuple[Modality, str], Inputs] = {}  # own samples as the server's models read them
         if s.gff:
@@ -320,27 +326,9 @@ class FedAFDClient(RetrievalClient):
         for p in self.fusion.parameters():
             self.context.optimizer.state.pop(p, None)
 
-    # ------------------------------------------------------------------------------------------ what survives a crash
-
-    def memory(self) -> dict[str, Array]:
-        """Besides the public set: what never leaves, and the server's encoders as they are held here."""
-        found = super().memory() | {"version": np.array([self.version]), "told": np.array([self.told_apart])}
-        for name, module in self._own():
-            found |= state_arrays(module, f"{name}.")
-        found |= {f"adversary {k}": v for k, v in optimizer_state(self.adversary).items()}
-        return found | {f"server {k}": v for k, v in self.encoders.items()}
-
-    def remember(self, arrays: Mapping[str, Array]) -> None:
-        """All again."""
-        super().remember(arrays)
-        self.version, self.told_apart = int(arrays["version"][0]), float(arrays["told"][0])
-        for name, module in self._own():
-            load_arrays(module, arrays, f"{name}.")
-        load_optimizer_state(self.adversary, part_of(arrays, "adversary "))
-        self.encoders, self.foreign = {k: np.array(v) for k, v in part_of(arrays, "server ").items()}, {}
-
-    def _own(self) -> tuple[tuple[str, torch.nn.Module], ...]:
-        return ("inner", self.inner), ("cross", self.cross), ("fusion", self.fusion)
+    def restored(self) -> None:
+        """The server's models are filled anew from its encoders."""
+        self.foreign = {}
 
 
 def _part(steps: int, turn: int, turns: int) -> int:
@@ -355,12 +343,14 @@ class FedAFDServer(RetrievalServer):
     """Sends its encoders, and believes the clients by similarity."""
 
     settings: FedAFDSettings
+    deliveries: Kept[dict[Modality, Delivery]]
+    receivers: Kept[dict[str, int]]  # client -> version of the encoders that it holds
 
     def __init__(self, context: ServerContext, settings: FedAFDSettings) -> None:
         super().__init__(context, settings)
         self.deliveries = {m: Delivery(settings.encoders, settings.encoder_share) for m in MODALITIES}
         self.progress = 0.0
-        self.receivers: dict[str, int] = {}  # client -> version of the encoders that it holds
+        self.receivers = {}
 
     def exchange(self, t: int, federation: Federation, bank: Mapping[Modality, Tensor]) -> dict[str, Views]:
         """With a new version of the encoders; who does not answer is sent them whole next time."""
@@ -400,24 +390,6 @@ class FedAFDServer(RetrievalServer):
             return up, down
         size = {m: sum(v.nbytes for v in weights_of(context.model).values()) for m, context in self._each()}
         return up, down + sum(size[m] for k in federation.clients for m in kinds_of(federation.modality(k)))
-
-    def state(self) -> dict[str, Array]:
-        """With what the clients hold of the encoders, and which version."""
-        found = super().state()
-        names = sorted(self.receivers)
-        found["receivers"] = np.frombuffer("\n".join(names).encode(), np.uint8).copy()
-        found["receivers hold"] = np.array([self.receivers[k] for k in names], dtype=np.int64)
-        for m, delivery in self.deliveries.items():
-            found |= {f"{m} sent {k}": v for k, v in delivery.state().items()}
-        return found
-
-    def load_state(self, tensors: Mapping[str, Array]) -> None:
-        """All again."""
-        super().load_state(tensors)
-        names = list(filter(None, np.asarray(tensors["receivers"]).tobytes().decode().split("\n")))
-        self.receivers = dict(zip(names, np.asarray(tensors["receivers hold"]).tolist(), strict=True))
-        for m, delivery in self.deliveries.items():
-            delivery.load_state(part_of(tensors, f"{m} sent "))
 
 
 def _verbs(settings: FedAFDSettings) -> dict[str, tuple[Any, Any]]:

@@ -32,11 +32,10 @@ from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods.base import Client, Info, Method, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
+from fedloom.methods.state import Arrays, Kept
 from fedloom.models.clients.multimodal import group_of
 
 JOINT = "joint"  # the group of all joint clients, whichever streams they have
-
-Arrays = dict[str, NDArray[Any]]
 
 
 class FedAvgSettings(Frozen):
@@ -160,12 +159,13 @@ class FedAvgServer(Server):
     """An average for each architecture. A client that is away for a round keeps its group's."""
 
     settings: FedAvgSettings
+    groups: Kept[dict[str, Arrays]]  # averages, by what the architecture is known by
+    members: Kept[dict[str, str]]  # client -> its group
+    owned: Kept[dict[str, list[str]]]  # joint client -> the streams that it has sent, "" the fusion head
 
     def __init__(self, context: ServerContext, settings: FedAvgSettings) -> None:
         super().__init__(context, settings)
-        self.groups: dict[str, Arrays] = {}  # by what the architecture is known by
-        self.members: dict[str, str] = {}  # client -> its group
-        self.owned: dict[str, list[str]] = {}  # joint client -> the streams that it has sent, "" the fusion head
+        self.groups, self.members, self.owned = {}, {}, {}
         self._model: ClientContext | None = None
 
     def round(self, federation: Federation) -> Info:
@@ -228,23 +228,6 @@ class FedAvgServer(Server):
     def wrap_model(self, model: nn.Module) -> nn.Module:
         """The method's own parts on the shared model."""
         return model
-
-    def state(self) -> Arrays:
-        """The averages, and who has which."""
-        kinds = sorted(self.groups)
-        found = {f"{n} {k}": v for n, kind in enumerate(kinds) for k, v in self.groups[kind].items()}
-        about = {"kinds": kinds, "members": self.members, "owned": self.owned}
-        return found | {"groups": np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8).copy()}
-
-    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Both again."""
-        said = json.loads(np.asarray(tensors["groups"]).tobytes())
-        self.members, self.owned = said["members"], said["owned"]
-        self.groups = {kind: {} for kind in said["kinds"]}
-        for name, value in tensors.items():
-            n, _, key = name.partition(" ")
-            if n.isdigit():
-                self.groups[said["kinds"][int(n)]][key] = np.array(value)
 
 
 def known_by(parameters: Mapping[str, NDArray[Any]]) -> str:

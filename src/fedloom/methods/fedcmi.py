@@ -46,6 +46,7 @@ from fedloom.functional.infiltration import (
 from fedloom.methods import fedavg
 from fedloom.methods.context import Inputs
 from fedloom.methods.multimodal_context import MultimodalContext
+from fedloom.methods.state import Kept
 from fedloom.models.clients.multimodal import MultimodalClassifier
 from fedloom.models.infiltration import Infiltrated
 
@@ -229,10 +230,11 @@ class FedCMIServer(fedavg.FedAvgServer):
     """Averages by groups; of dominance, the mean over clients by their samples."""
 
     settings: FedCMISettings
+    rho: Kept[float | None]  # over all clients' data
 
     def __init__(self, context: Any, settings: FedCMISettings) -> None:
         super().__init__(context, settings)
-        self.rho: float | None = None
+        self.rho = None
 
     def message(self, client: str, modality: str) -> FedCMITargets | Empty:  # type: ignore[override]
         """The average of what the client has, and who is dominant where all clients decide that."""
@@ -257,16 +259,6 @@ class FedCMIServer(fedavg.FedAvgServer):
     def wrap_model(self, model: nn.Module) -> nn.Module:
         """Projectors and classifiers."""
         return wrap_model(model, self.settings)
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """The averages, and rho."""
-        known = {} if self.rho is None else {"rho": np.array([self.rho])}
-        return super().state() | known
-
-    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Both again."""
-        super().load_state({k: v for k, v in tensors.items() if k != "rho"})
-        self.rho = float(np.asarray(tensors["rho"])[0]) if "rho" in tensors else None
 
 
 def wrap_model(model: nn.Module, settings: FedCMISettings) -> nn.Module:

@@ -41,11 +41,11 @@ from fedloom.federation.base import Federation
 from fedloom.functional.distillation import divergence
 from fedloom.methods import fedavg
 from fedloom.methods.base import Info, Method, ServerContext
-from fedloom.methods.context import Inputs, load_optimizer_state, optimizer_state
-from fedloom.methods.fedavg import Arrays
+from fedloom.methods.context import Inputs
+from fedloom.methods.state import Arrays, Kept
 from fedloom.models.clients.adapters import Adapted, Adds, Bottleneck
 from fedloom.models.device import place_of
-from fedloom.models.fit import adamw, fit, index_batches, load_arrays, state_arrays
+from fedloom.models.fit import adamw, fit, index_batches, load_arrays
 from fedloom.models.pictures import to_float
 from fedloom.seeding import global_torch_stream
 
@@ -169,10 +169,12 @@ class FedDATServer(fedavg.FedAvgServer):
     """Averages A_1; sets the average into the generator."""
 
     settings: FedDATSettings
+    decoder: Kept[Decoder | None]
+    optimizer: Kept[torch.optim.Optimizer | None]
 
     def __init__(self, context: ServerContext, settings: FedDATSettings) -> None:
         super().__init__(context, settings)
-        self.decoder: Decoder | None = None
+        self.decoder, self.optimizer = None, None
         if settings.decoder and context.public is None:
             raise BadInput("FedDAT's decoder learns from the generic part, and this data set has none: decoder=false")
         if settings.decoder and (family := getattr(context.generator, "family", "pixel")) != "pixel":
@@ -225,27 +227,15 @@ class FedDATServer(fedavg.FedAvgServer):
             loss: Tensor = context.generator.loss(to_float(generic.images[index]), texts, draws)
             return loss
 
+        assert self.optimizer is not None  # made with the decoder
         batches = index_batches(len(generic.labels), s.tune_batch, s.tune_steps, rng)
         return fit(self.optimizer, batches, objective, name=f"decoder, round {t}")
 
-    def state(self) -> Arrays:
-        """FedAvg's, and the decoder."""
-        if self.decoder is None:
-            return super().state()
-        maps = state_arrays(self.decoder, "decoder.") | {
-            f"decoder {k}": v for k, v in optimizer_state(self.optimizer).items()
-        }
-        return super().state() | maps
-
-    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Both again."""
-        own = {k: v for k, v in tensors.items() if k.startswith("decoder")}
-        super().load_state({k: v for k, v in tensors.items() if k not in own})
-        if own and (average := self._shared()) is not None:
+    def rebuild(self, attribute: str) -> Any:
+        """The decoder and its optimizer, which need to know the adapters' sizes."""
+        if self.decoder is None and (average := self._shared()) is not None:
             self._set(average)
-            assert self.decoder is not None
-            load_arrays(self.decoder, {k: v for k, v in own.items() if k.startswith("decoder.")}, "decoder.")
-            load_optimizer_state(self.optimizer, {k.removeprefix("decoder "): v for k, v in own.items()})
+        return getattr(self, attribute)
 
 
 def _plain(average: Mapping[str, NDArray[Any]]) -> Arrays:

@@ -34,12 +34,12 @@ from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.distillation import divergence
 from fedloom.functional.ensemble import grouped, knowing_weights
 from fedloom.methods.base import Done, Method, ServerContext
-from fedloom.methods.context import ClientContext, Inputs, load_optimizer_state, optimizer_state
+from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.shared_messages import ASKED, SharedLogits, SharedSettings
 from fedloom.methods.shared_samples import INPUTS, Aggregate, SharedClient, SharedSamples, SharedServer, needs
+from fedloom.methods.state import Kept
 from fedloom.methods.tuning import Pool
-from fedloom.models.fit import load_arrays, part_of, state_arrays
 
 
 class FedGEMSSettings(SharedSettings):
@@ -97,6 +97,9 @@ class FedGEMSServer(SharedServer):
     """A classifier for each modality, and what it knows of each sample."""
 
     settings: FedGEMSSettings
+    models: Kept[dict[ClientTask, ClientContext]]
+    pools: Kept[dict[ClientTask, Pool]]
+    stored: Kept[dict[ClientTask, Tensor]]  # of a public set: scores of when it was right, else NaN
     formula = "fedgems"
 
     def __init__(self, context: ServerContext, settings: FedGEMSSettings) -> None:
@@ -106,7 +109,7 @@ class FedGEMSServer(SharedServer):
         self.models = {m: context.learners(m) for m in context.modalities}
         rounds = settings.replay_rounds if settings.shared == "synthetic" else 1
         self.pools = {m: Pool(rounds) for m in self.models}
-        self.stored: dict[ClientTask, Tensor] = {}  # of a public set: scores of when it was right, else NaN
+        self.stored = {}
 
     def judge(self, t: int, federation: Federation, samples: SharedSamples, opinions: ClientOutputs) -> Aggregate:
         """Selective fusion, modality by modality."""
@@ -171,25 +174,6 @@ class FedGEMSServer(SharedServer):
 
         steps = s.steps_on(len(pool["labels"]), s.server_steps, context.batch)
         return context.fit(inputs, steps, loss, t, "fusion")
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Besides the generator's: models, pools, stored scores."""
-        found = super().state()
-        for m, context in self.models.items():
-            found |= state_arrays(context.model, f"{m} learner.")
-            found |= {f"{m} {k}": v for k, v in optimizer_state(context.optimizer).items()}
-            found |= {f"{m} pool.{k}": v for k, v in self.pools[m].arrays().items()}
-        return found | {f"{m} stored": v.numpy() for m, v in self.stored.items()}
-
-    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """All of it again."""
-        super().load_state({k: v for k, v in tensors.items() if " " not in k})
-        for m, context in self.models.items():
-            load_arrays(context.model, tensors, f"{m} learner.")
-            load_optimizer_state(context.optimizer, part_of(tensors, f"{m} "))
-            self.pools[m].load(part_of(tensors, f"{m} pool."))
-            if f"{m} stored" in tensors:
-                self.stored[m] = torch.from_numpy(np.array(tensors[f"{m} stored"]))
 
 
 def _scores(context: ClientContext, inputs: Inputs) -> Tensor:

@@ -44,14 +44,12 @@ from fedloom.federation.exchange import Reply
 from fedloom.federation.messages import Empty
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.methods.base import Client, Info, Method, Server, ServerContext
+from fedloom.methods.state import Kept
 from fedloom.models.clients.adapters import Adapted, put
-from fedloom.models.fit import load_arrays, state_arrays
 from fedloom.models.hypernetwork import Graph, Hypernetwork, architecture
 from fedloom.seeding import global_torch_stream
 
 log = logging.getLogger(__name__)
-
-Arrays = dict[str, NDArray[Any]]
 
 
 class FedMBridgeSettings(Frozen):
@@ -166,15 +164,17 @@ class FedMBridgeServer(Server):
     """The hypernetwork, and each client's architecture and code."""
 
     settings: FedMBridgeSettings
+    hypernetwork: Kept[Hypernetwork]
+    architectures: Kept[dict[str, FedMBridgeArchitecture]]
+    codes: Kept[dict[str, Tensor]]
 
     def __init__(self, context: ServerContext, settings: FedMBridgeSettings) -> None:
         super().__init__(context, settings)
         with global_torch_stream(context.seed, "server", "hypernetwork"):
             s = settings
             self.hypernetwork = Hypernetwork(s.rank, s.widest, s.latent, s.code, s.hidden)
-        self.architectures: dict[str, FedMBridgeArchitecture] = {}
+        self.architectures, self.codes = {}, {}
         self.graphs: dict[str, Graph] = {}
-        self.codes: dict[str, Tensor] = {}
 
     def round(self, federation: Federation) -> Info:
         """New clients' architectures in; adapters out, trained adapters in; one step."""
@@ -210,34 +210,16 @@ class FedMBridgeServer(Server):
                     log.warning("round %d: %s is left out: %s", r.round, r.client, error)
 
     def _know(self, client: str, said: FedMBridgeArchitecture) -> None:
-        s = self.settings
-        self.graphs[client] = Graph(said.kinds, said.widths, s.rank, s.widest)
+        self.graphs[client] = self._graph(said)
         self.architectures[client] = said
-        self.codes[client] = torch.randn(s.code, generator=self.context.draws("code", client))
+        self.codes[client] = torch.randn(self.settings.code, generator=self.context.draws("code", client))
 
-    def state(self) -> Arrays:
-        """Hypernetwork, architectures and codes."""
-        found = state_arrays(self.hypernetwork, "phi ")
-        for k, said in self.architectures.items():
-            found |= {
-                f"kinds {k}": said.kinds,
-                f"widths {k}": said.widths,
-                f"code {k}": self.codes[k].numpy().copy(),
-            }
-        return found
+    def _graph(self, said: FedMBridgeArchitecture) -> Graph:
+        return Graph(said.kinds, said.widths, self.settings.rank, self.settings.widest)
 
-    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """All three again."""
-        load_arrays(self.hypernetwork, tensors, "phi ")
-        self.architectures, self.graphs, self.codes = {}, {}, {}
-        for name, value in tensors.items():
-            what, _, k = name.partition(" ")
-            if what == "code":
-                self._know(
-                    k,
-                    FedMBridgeArchitecture(np.array(tensors[f"kinds {k}"]), np.array(tensors[f"widths {k}"])),
-                )
-                self.codes[k] = torch.from_numpy(np.array(value))
+    def restored(self) -> None:
+        """Graphs follow from the architectures."""
+        self.graphs = {k: self._graph(said) for k, said in self.architectures.items()}
 
 
 def _fits(reply: Reply, numbers: int) -> bool:

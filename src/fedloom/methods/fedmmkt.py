@@ -18,7 +18,6 @@ The ablations are settings: -LabVote `labvote=false`; -MultiRepFusion `fusion=fa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -48,10 +47,9 @@ from fedloom.methods.fedmmkt_messages import (
 )
 from fedloom.methods.fedmmkt_settings import FedMMKTSettings, resolve
 from fedloom.methods.replies import ClientOutputs, Clock
+from fedloom.methods.state import Kept
 from fedloom.methods.tuning import Pool, Tuner
 from fedloom.metrics.communication import round_bytes
-from fedloom.models.fit import state_arrays
-from fedloom.models.pictures import from_kept
 from fedloom.seeding import global_torch_stream
 
 Array = NDArray[Any]
@@ -64,10 +62,12 @@ class FedMMKTClient(Client):
     """A client of FedMMKT. Keeps the round's probe, and a pool of the samples it was told to keep."""
 
     settings: FedMMKTSettings
+    probe: Kept[Inputs | None]
+    pool: Kept[Pool]
 
     def __init__(self, context: ClientContext, settings: FedMMKTSettings) -> None:
         super().__init__(context, settings)
-        self.probe: Inputs | None = None
+        self.probe = None
         self.pool = Pool(settings.replay_rounds)
 
     def infer(self, message: FedMMKTPictures | FedMMKTCaptions, *, round: int) -> Any:
@@ -137,17 +137,6 @@ class FedMMKTClient(Client):
         steps = s.steps_on(len(pool["labels"]), s.retrain_steps, context.batch)
         return context.fit(inputs, steps, objective, round, "synthetic")
 
-    def memory(self) -> dict[str, Array]:
-        """The replay pool; between `infer` and `retrain` also what was shown: a site may fall there."""
-        shown = {f"probe.{key}": value.numpy() for key, value in (self.probe or {}).items()}
-        return self.pool.arrays() | shown
-
-    def remember(self, arrays: Mapping[str, Array]) -> None:
-        """The replay pool and the probe again."""
-        shown = {key.removeprefix("probe."): value for key, value in arrays.items() if key[:6] == "probe."}
-        self.probe = {key: from_kept(key, value) for key, value in shown.items()} or None
-        self.pool.load({key: value for key, value in arrays.items() if key[:6] != "probe."})
-
 
 # ---------------------------------------------------------------------------------------------------- the server
 
@@ -156,11 +145,13 @@ class FedMMKTServer(Server):
     """The server of FedMMKT: synthesis, LabVote, MultiRepFusion, tuning of the generator."""
 
     settings: FedMMKTSettings
+    tuner: Kept[Tuner]
+    attention: Kept[LearnedCrossAttention | None]
 
     def __init__(self, context: ServerContext, settings: FedMMKTSettings) -> None:
         super().__init__(context, settings)
         self.tuner = Tuner(context, settings)
-        self.attention: LearnedCrossAttention | None = None
+        self.attention = None
         if settings.attention == "mha" and settings.variant == "full":
             with global_torch_stream(context.seed, "server", "attention"):
                 self.attention = LearnedCrossAttention(context.width, settings.attention_heads)
@@ -312,17 +303,6 @@ class FedMMKTServer(Server):
             image_bytes=3 * self.context.generator.size**2,
         )
         return count.up, count.down
-
-    def state(self) -> dict[str, Array]:
-        """Generator, W_r, optimiser, pool, and the learned attention where there is one."""
-        return self.tuner.state() | (state_arrays(self.attention, "attention.") if self.attention else {})
-
-    def load_state(self, tensors: Mapping[str, Array]) -> None:
-        """All of it again."""
-        self.tuner.load_state(tensors)
-        if self.attention is not None:
-            own = {k: torch.from_numpy(np.array(v)) for k, v in tensors.items() if k.startswith("attention.")}
-            self.attention.load_state_dict({k.removeprefix("attention."): v for k, v in own.items()})
 
 
 METHOD = Method(

@@ -36,7 +36,8 @@ from fedloom.data.tasks import ClientTask
 from fedloom.federation.messages import Empty
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
-from fedloom.methods.fedavg import Arrays, FedAvgAverage, FedAvgUpdate, mean_parameters
+from fedloom.methods.fedavg import FedAvgAverage, FedAvgUpdate, mean_parameters
+from fedloom.methods.state import Arrays, Kept
 from fedloom.models.clients.multimodal import group_of
 
 
@@ -65,10 +66,11 @@ class FedMSplitServer(fedavg.FedAvgServer):
     """Every client's blocks, and the mean over all, which nobody trains."""
 
     settings: FedMSplitSettings
+    personal: Kept[dict[str, Arrays]]  # client -> its blocks
 
     def __init__(self, context: ServerContext, settings: FedMSplitSettings) -> None:
         super().__init__(context, settings)
-        self.personal: dict[str, Arrays] = {}  # client -> its blocks
+        self.personal = {}
         self._alone: float | None = None  # mean share that clients have in their own blocks
         self._start: Arrays | None = None  # theta_0, of trained parameters
 
@@ -121,20 +123,6 @@ class FedMSplitServer(fedavg.FedAvgServer):
     def hear(self, updates: Mapping[str, FedAvgUpdate]) -> dict[str, float | None]:
         """How much of its blocks a client has from itself, on average."""
         return {"own_share": self._alone}
-
-    def state(self) -> Arrays:
-        """The mean, and everybody's blocks."""
-        found = {f"of {client} {k}": v for client, own in self.personal.items() for k, v in own.items()}
-        return super().state() | found
-
-    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Both again."""
-        super().load_state(tensors)
-        self.personal = {}
-        for name, value in tensors.items():
-            if name.startswith("of "):
-                client, _, key = name.removeprefix("of ").rpartition(" ")
-                self.personal.setdefault(client, {})[key] = np.array(value)
 
 
 def mixed(blocks: Sequence[NDArray[Any] | None], shares: NDArray[np.float64]) -> NDArray[Any]:

@@ -20,7 +20,6 @@ the paper takes the nearest prototype; a class that nobody sent this round keeps
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Self, cast
@@ -37,8 +36,8 @@ from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
 from fedloom.methods.context import ClientContext, Inputs
-from fedloom.methods.fedavg import Arrays
 from fedloom.methods.multimodal_context import MultimodalContext
+from fedloom.methods.state import Arrays, Kept
 from fedloom.models.clients.multimodal import MultimodalClassifier
 
 
@@ -182,11 +181,12 @@ class FedProtoServer(fedavg.FedAvgServer):
     """Mean prototypes by kind and class."""
 
     settings: FedProtoSettings
+    prototypes: Kept[dict[str, dict[int, NDArray[Any]]]]  # kind -> class -> (d,)
+    kinds: Kept[dict[str, list[str]]]  # client -> the kinds that it has sent
 
     def __init__(self, context: ServerContext, settings: FedProtoSettings) -> None:
         super().__init__(context, settings)
-        self.prototypes: dict[str, dict[int, NDArray[Any]]] = {}  # kind -> class -> (d,)
-        self.kinds: dict[str, list[str]] = {}  # client -> the kinds that it has sent
+        self.prototypes, self.kinds = {}, {}
 
     def message(self, client: str, modality: str) -> FedProtoTargets | Empty:  # type: ignore[override]
         """The prototypes of the kinds that the client has; a joint one that is new gets both kinds'."""
@@ -219,22 +219,6 @@ class FedProtoServer(fedavg.FedAvgServer):
     def shared_model(self) -> ClientContext | None:
         """The average, where there is one."""
         return super().shared_model() if self.settings.parameters else None
-
-    def state(self) -> Arrays:
-        """The averages, the prototypes, and who has which."""
-        found = {f"prototype {c} {kind}": row for kind, rows in self.prototypes.items() for c, row in rows.items()}
-        kinds = np.frombuffer(json.dumps(self.kinds, sort_keys=True).encode(), np.uint8).copy()
-        return super().state() | found | {"kinds": kinds}
-
-    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """All again."""
-        super().load_state(tensors)
-        self.kinds = json.loads(np.asarray(tensors["kinds"]).tobytes())
-        self.prototypes = {}
-        for name, value in tensors.items():
-            if name.startswith("prototype "):
-                _, c, kind = name.split(" ", 2)
-                self.prototypes.setdefault(kind, {})[int(c)] = np.array(value)
 
 
 def _verbs(settings: FedProtoSettings) -> dict[str, tuple[Any, Any]]:

@@ -21,14 +21,12 @@ round. The paper's text is followed where its published code differs: there w is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
@@ -37,9 +35,10 @@ from fedloom.federation.messages import Empty
 from fedloom.functional.infiltration import confidence
 from fedloom.methods import fedavg
 from fedloom.methods.context import ClientContext, Inputs
-from fedloom.methods.fedavg import Arrays, FedAvgAverage, FedAvgUpdate
+from fedloom.methods.fedavg import FedAvgAverage, FedAvgUpdate
 from fedloom.methods.fedproto import class_prototypes
 from fedloom.methods.multimodal_context import MultimodalContext
+from fedloom.methods.state import Kept
 from fedloom.models.clients.multimodal import Features, MultimodalClassifier
 
 
@@ -77,10 +76,11 @@ class PMRClient(fedavg.FedAvgClient):
     """FedAvg's, with prototypes."""
 
     settings: PMRSettings
+    prototypes: Kept[dict[Modality, Tensor]]  # (C, d); NaN for a class that the client lacks
 
     def __init__(self, context: ClientContext, settings: PMRSettings) -> None:
         super().__init__(context, settings)
-        self.prototypes: dict[Modality, Tensor] = {}  # (C, d); NaN for a class that the client lacks
+        self.prototypes = {}
 
     def fit(self, message: FedAvgAverage | Empty, *, round: int) -> FedAvgUpdate:
         """Private steps from the average, with its prototypes."""
@@ -127,14 +127,6 @@ class PMRClient(fedavg.FedAvgClient):
         slow, w = slow_kind(*(confidence(x.detach(), labels) for x in scores))
         taught = F.cross_entropy(scores[slow], labels)
         return w * (self.settings.alpha * taught - weight * entropy(scores[1 - slow]).mean())
-
-    def memory(self) -> Arrays:
-        """The prototypes."""
-        return {kind: value.numpy().copy() for kind, value in self.prototypes.items()}
-
-    def remember(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """The prototypes again."""
-        self.prototypes = {cast(Modality, k): torch.from_numpy(np.array(v)) for k, v in arrays.items()}
 
 
 METHOD = replace(

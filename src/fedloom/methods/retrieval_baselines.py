@@ -50,6 +50,7 @@ from fedloom.methods.retrieval_round import (
     Views,
     partner,
 )
+from fedloom.methods.state import Kept
 
 Array = NDArray[Any]
 
@@ -170,10 +171,11 @@ class RetrievalFedMD(RetrievalServer):
     """The mean of the round before goes down."""
 
     settings: RetrievalBaselineSettings
+    consensus: Kept[dict[Modality, Tensor]]
 
     def __init__(self, context: ServerContext, settings: RetrievalBaselineSettings) -> None:
         super().__init__(context, settings)
-        self.consensus: dict[Modality, Tensor] = {}
+        self.consensus = {}
 
     def lesson(self, client: str, modality: str, bank: Mapping[Modality, Tensor]) -> GlobalRepresentations:
         """The mean of each kind; nothing in the first round."""
@@ -185,17 +187,6 @@ class RetrievalFedMD(RetrievalServer):
         """Everybody weighs the same."""
         self.consensus[m], entropy = _weighed(z, present.float())
         return self.consensus[m], entropy
-
-    def state(self) -> dict[str, Array]:
-        """With the mean."""
-        return super().state() | {f"consensus {m}": z.numpy() for m, z in self.consensus.items()}
-
-    def load_state(self, tensors: Mapping[str, Array]) -> None:
-        """All again."""
-        super().load_state(tensors)
-        self.consensus = {
-            m: torch.from_numpy(np.array(tensors[f"consensus {m}"])) for m in MODALITIES if f"consensus {m}" in tensors
-        }
 
 
 class RetrievalFedGEMS(_Server):

@@ -36,12 +36,12 @@ from fedloom.functional.matching import PairMatching
 from fedloom.functional.norms import unit
 from fedloom.functional.similarity import Distance, distillation_distance
 from fedloom.methods.base import Client, Done, Info, Server, ServerContext
-from fedloom.methods.context import ClientContext, Inputs, load_optimizer_state, optimizer_state, rows
+from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.replies import Clock
 from fedloom.methods.retrieval_context import of_kind
 from fedloom.methods.shared_samples import length, public_samples
-from fedloom.models.fit import adamw, fit, index_batches, load_arrays, part_of, state_arrays
-from fedloom.models.pictures import from_kept
+from fedloom.methods.state import Kept
+from fedloom.models.fit import adamw, fit, index_batches
 from fedloom.seeding import global_torch_stream
 
 Array = NDArray[Any]
@@ -116,11 +116,12 @@ class RetrievalClient(Client):
     """Holds the public set, learns (`study`), and says what it makes of the public set."""
 
     settings: RetrievalSettings
+    public: Kept[Inputs]
+    public_name: Kept[str]
 
     def __init__(self, context: ClientContext, settings: RetrievalSettings) -> None:
         super().__init__(context, settings)
-        self.public: Inputs = {}
-        self.public_name = ""
+        self.public, self.public_name = {}, ""
 
     def hold(self, message: PublicSet, *, round: int) -> Done:
         """Take the public set in."""
@@ -161,16 +162,6 @@ class RetrievalClient(Client):
 
         return self.context.fit(self.public, steps, loss, *names, "public")
 
-    def memory(self) -> dict[str, Array]:
-        """The public set."""
-        held = {f"public.{key}": value.numpy() for key, value in self.public.items()}
-        return held | {"public name": np.frombuffer(self.public_name.encode(), np.uint8).copy()}
-
-    def remember(self, arrays: Mapping[str, Array]) -> None:
-        """Again."""
-        self.public = {k: from_kept(k, v) for k, v in part_of(arrays, "public.").items()}
-        self.public_name = np.asarray(arrays["public name"]).tobytes().decode()
-
 
 # ---------------------------------------------------------------------------------------------------- the server
 
@@ -179,6 +170,10 @@ class RetrievalServer(Server):
     """Two encoders on public pairs. Methods define `lesson` (what is sent) and `ensemble` (what is believed)."""
 
     settings: RetrievalSettings
+    models: Kept[dict[Modality, ClientContext]]
+    matching: Kept[PairMatching]
+    optimizer: Kept[torch.optim.Optimizer]
+    holders: Kept[set[str]]  # clients that hold the public set
 
     def __init__(self, context: ServerContext, settings: RetrievalSettings) -> None:
         super().__init__(context, settings)
@@ -194,7 +189,7 @@ class RetrievalServer(Server):
         self.matching = PairMatching()
         both = [p for own in self.models.values() for p in own.model.parameters()]
         self.optimizer = adamw([*both, *self.matching.parameters()], settings.server_rate)
-        self.holders: set[str] = set()
+        self.holders = set()
 
     def round(self, federation: Federation) -> Info:
         """The server learns from its pairs; the clients, from the server; the server, from the clients."""
@@ -356,22 +351,6 @@ class RetrievalServer(Server):
     def _encode(self, m: Modality, inputs: Inputs) -> Tensor:
         context = self.models[m]
         return unit(context.model.encode(**context.ready(inputs)))  # type: ignore[operator]
-
-    def state(self) -> dict[str, Array]:
-        """Encoders, matching, optimisers, and who holds the public set."""
-        found = {"holders": np.frombuffer("\n".join(sorted(self.holders)).encode(), np.uint8).copy()}
-        for m, context in self._each():
-            found |= state_arrays(context.model, f"{m} encoder.")
-        found |= state_arrays(self.matching, "matching.")
-        return found | optimizer_state(self.optimizer)
-
-    def load_state(self, tensors: Mapping[str, Array]) -> None:
-        """All again."""
-        self.holders = set(filter(None, np.asarray(tensors["holders"]).tobytes().decode().split("\n")))
-        for m, context in self._each():
-            load_arrays(context.model, tensors, f"{m} encoder.")
-        load_arrays(self.matching, tensors, "matching.")
-        load_optimizer_state(self.optimizer, tensors)
 
 
 def _name_of(pairs: Any) -> str:

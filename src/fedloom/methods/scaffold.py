@@ -20,7 +20,6 @@ each parameter is its owners. The first round's x is the mean itself: nobody kno
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -35,7 +34,8 @@ from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
 from fedloom.methods.context import ClientContext
-from fedloom.methods.fedavg import JOINT, Arrays, mean_parameters
+from fedloom.methods.fedavg import JOINT, mean_parameters
+from fedloom.methods.state import Arrays, Kept
 from fedloom.models.clients.multimodal import group_of
 
 
@@ -67,10 +67,11 @@ class ScaffoldClient(fedavg.FedAvgClient):
     """Trains along corrected gradients; keeps c_i."""
 
     settings: ScaffoldSettings
+    control: Kept[dict[str, Tensor]]  # c_i; what is not there is 0
 
     def __init__(self, context: ClientContext, settings: ScaffoldSettings) -> None:
         super().__init__(context, settings)
-        self.control: dict[str, Tensor] = {}  # c_i; what is not there is 0
+        self.control = {}
 
     def fit(self, message: ScaffoldTargets | Empty, *, round: int) -> ScaffoldUpdate:  # type: ignore[override]
         """Private steps from x, and the new c_i."""
@@ -107,24 +108,17 @@ class ScaffoldClient(fedavg.FedAvgClient):
         steps = s.private_steps + s.extra_steps if len(self.context.private_labels) else 0
         return float(steps * sgd["lr"] / (1 - sgd["momentum"]))
 
-    def memory(self) -> Arrays:
-        """c_i."""
-        return {name: value.numpy().copy() for name, value in self.control.items()}
-
-    def remember(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """c_i again."""
-        self.control = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
-
 
 class ScaffoldServer(fedavg.FedAvgServer):
     """An average and a control variate for each architecture."""
 
     settings: ScaffoldSettings
+    controls: Kept[dict[str, Arrays]]  # c, by what the architecture is known by
+    heard: Kept[dict[str, int]]  # client -> number of its samples, of all that have ever sent a change
 
     def __init__(self, context: ServerContext, settings: ScaffoldSettings) -> None:
         super().__init__(context, settings)
-        self.controls: dict[str, Arrays] = {}  # c, by what the architecture is known by
-        self.heard: dict[str, int] = {}  # client -> number of its samples, of all that have ever sent a change
+        self.controls, self.heard = {}, {}
 
     def message(self, client: str, modality: str) -> ScaffoldTargets | Empty:  # type: ignore[override]
         """x and c of what the client has."""
@@ -164,23 +158,6 @@ class ScaffoldServer(fedavg.FedAvgServer):
         """||c||, over all architectures."""
         squares = [float(np.square(v, dtype=np.float64).sum()) for c in self.controls.values() for v in c.values()]
         return {"control": float(np.sqrt(sum(squares)))}
-
-    def state(self) -> Arrays:
-        """The averages, c, and who has been heard."""
-        found = {f"c {n} {k}": v for n, kind in enumerate(sorted(self.groups)) for k, v in self.controls[kind].items()}
-        heard = np.frombuffer(json.dumps(self.heard, sort_keys=True).encode(), np.uint8).copy()
-        return super().state() | found | {"heard": heard}
-
-    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """All again."""
-        super().load_state(tensors)
-        self.heard = json.loads(np.asarray(tensors["heard"]).tobytes())
-        kinds = sorted(self.groups)
-        self.controls = {kind: {} for kind in kinds}
-        for name, value in tensors.items():
-            if name.startswith("c "):
-                _, n, key = name.split(" ", 2)
-                self.controls[kinds[int(n)]][key] = np.array(value)
 
 
 def _step(x: NDArray[Any], mean: NDArray[Any], eta: float) -> NDArray[Any]:

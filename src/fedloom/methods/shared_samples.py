@@ -28,8 +28,8 @@ from fedloom.methods.base import Client, Done, Info, LabelInfo, Server, ServerCo
 from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.replies import ClientOutputs, Clock
 from fedloom.methods.shared_messages import SharedAgain, SharedPictures, SharedSettings, SharedTexts
+from fedloom.methods.state import Kept
 from fedloom.methods.tuning import Pool, Tuner
-from fedloom.models.pictures import from_kept
 
 Array = NDArray[Any]
 
@@ -44,10 +44,12 @@ class SharedClient(Client):
     """
 
     settings: SharedSettings
+    samples: Kept[Inputs | None]  # as shown: a public set, or between `infer` and `learn` the round's
+    pool: Kept[Pool]
 
     def __init__(self, context: ClientContext, settings: SharedSettings) -> None:
         super().__init__(context, settings)
-        self.samples: Inputs | None = None
+        self.samples = None
         self.pool = Pool(settings.replay_rounds if settings.shared == "synthetic" else 1)
 
     def infer(self, message: SharedPictures | SharedTexts | SharedAgain, *, round: int) -> Any:
@@ -106,17 +108,6 @@ class SharedClient(Client):
         steps = s.steps_on(length(inputs), s.retrain_steps, context.batch)
         return context.fit(inputs, steps, loss, round, "shared")
 
-    def memory(self) -> dict[str, Array]:
-        """The pool, and the samples: a public set, or between `infer` and `learn` the round's."""
-        held = {f"samples.{key}": value.numpy() for key, value in (self.samples or {}).items()}
-        return self.pool.arrays() | held
-
-    def remember(self, arrays: Mapping[str, Array]) -> None:
-        """Both again."""
-        held = {key.removeprefix("samples."): v for key, v in arrays.items() if key.startswith("samples.")}
-        self.samples = {key: from_kept(key, v) for key, v in held.items()} or None
-        self.pool.load({k: v for k, v in arrays.items() if k.partition(".")[0].isdigit()})
-
 
 INPUTS = frozenset({"pixel_values", "features", "input_ids", "attention_mask"})
 
@@ -172,12 +163,14 @@ class SharedServer(Server):
     """The round of all these methods; `judge` is the method's own part."""
 
     settings: SharedSettings
+    tuner: Kept[Tuner | None]
+    holders: Kept[set[str]]  # clients that hold the public set
     formula: str | None = None  # its name in `metrics.communication`
 
     def __init__(self, context: ServerContext, settings: SharedSettings) -> None:
         super().__init__(context, settings)
         self.tuner = Tuner(context, settings) if settings.shared == "synthetic" else None
-        self.holders: set[str] = set()  # clients that hold the public set
+        self.holders = set()
 
     def round(self, federation: Federation) -> Info:
         """Shared samples out, answers in, lessons out; then the generator, on synthetic samples."""
@@ -278,17 +271,6 @@ class SharedServer(Server):
             public=public,
         )
         return count.up, count.down
-
-    def state(self) -> dict[str, Array]:
-        """Generator and pool; who holds the public set."""
-        held = np.frombuffer("\n".join(sorted(self.holders)).encode(), np.uint8).copy()
-        return (self.tuner.state() if self.tuner is not None else {}) | {"holders": held}
-
-    def load_state(self, tensors: Mapping[str, Array]) -> None:
-        """Both again."""
-        self.holders = set(filter(None, np.asarray(tensors["holders"]).tobytes().decode().split("\n")))
-        if self.tuner is not None:
-            self.tuner.load_state({k: v for k, v in tensors.items() if k != "holders"})
 
 
 def needs(settings: SharedSettings) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,9 @@ from torch import Tensor
 from fedloom.config.models import Frozen
 from fedloom.functional.omission import omit
 from fedloom.methods.base import ServerContext
-from fedloom.methods.context import load_optimizer_state, optimizer_state
-from fedloom.models.fit import cosine, fit, index_batches, part_of
-from fedloom.models.pictures import from_kept, to_float
+from fedloom.methods.state import Kept, Stateful
+from fedloom.models.fit import cosine, fit, index_batches
+from fedloom.models.pictures import to_float
 from fedloom.seeding import global_torch_stream
 
 
@@ -49,11 +50,13 @@ class TuningSettings(Frozen):
         return min(steps, math.ceil(self.passes * samples / batch))
 
 
-class Pool:
+class Pool(Stateful):
     """The samples of the last `rounds` rounds: equal keys, one tensor each, first axis samples."""
 
+    parts: Kept[deque[dict[str, Tensor]]]
+
     def __init__(self, rounds: int) -> None:
-        self.parts: deque[dict[str, Tensor]] = deque(maxlen=rounds)
+        self.parts = deque(maxlen=rounds)
 
     def add(self, part: Mapping[str, Tensor]) -> None:
         """Add a round's samples (a round that kept none still pushes the oldest out)."""
@@ -66,39 +69,30 @@ class Pool:
             return {}
         return {key: torch.cat([p[key] for p in full]) for key in full[0] if all(key in p for p in full)}
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The pool as arrays called `N.key`."""
-        return {f"{n}.{key}": v.numpy() for n, part in enumerate(self.parts) for key, v in part.items()}
 
-    def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take up `arrays()` again."""
-        parts: dict[int, dict[str, Tensor]] = {}
-        for name, value in arrays.items():
-            n, key = name.split(".", 1)
-            parts.setdefault(int(n), {})[key] = from_kept(key, value)
-        self.parts.clear()
-        self.parts.extend(parts[n] for n in sorted(parts))
-
-
-class Tuner:
+class Tuner(Stateful):
     """The generator, its optimiser and its pool. Eqs. 11 and 12 of FedMMKT; without R plain text-only tuning."""
+
+    trained: Kept[_Trained]
+    optimizer: Kept[torch.optim.Optimizer]
+    pool: Kept[Pool]
+    captions: Kept[deque[tuple[str, ...]]]  # of the pool's samples, where there are any
 
     def __init__(self, context: ServerContext, settings: TuningSettings) -> None:
         self.context, self.settings = context, settings
-        self.generator = context.generator
+        self.generator, self.trained = context.generator, _Trained(context.generator)
         self.generator.condition = settings.condition
         # Adam as the paper says: AdamW without decay
         self.optimizer = torch.optim.AdamW(self.generator.trainable(), settings.tune_rate, weight_decay=0.0, fused=True)
-        self.pool = Pool(settings.replay_rounds)
+        self.pool, self.captions = Pool(settings.replay_rounds), deque(maxlen=settings.replay_rounds)
 
     def add(self, images: NDArray[np.uint8], labels: Tensor, captions: Sequence[str], fused: Tensor | None) -> None:
         """Add a round's samples: uint8 (M, H, W, 3), labels (M,), M captions or none, R (M, D) or None."""
         part = {"images": torch.from_numpy(images), "labels": labels}
-        if captions:
-            part["captions"] = torch.from_numpy(_pack(captions))
         if fused is not None:
             part["fused"] = fused
         self.pool.add(part)
+        self.captions.append(tuple(captions))
 
     def tune(self, t: int) -> float | None:
         """The steps of round t; mean loss."""
@@ -107,7 +101,7 @@ class Tuner:
             return None
         rng, draws = context.rng(t, "tuning"), context.draws(t, "tuning")
         pixels, labels = to_float(pool["images"].numpy()), pool["labels"]
-        captions = _unpack(pool["captions"].numpy()) if "captions" in pool else []
+        captions = list(itertools.chain(*self.captions))
         fused = pool.get("fused") if s.omit < 1 else None
 
         def text(i: int) -> str:
@@ -139,31 +133,17 @@ class Tuner:
         self.generator.eval()
         return loss
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """What is trained of the UNet, W_r, optimiser and pool as arrays."""
-        tensors = {k: v.numpy() for k, v in self.generator.learned().items()}
-        tensors |= optimizer_state(self.optimizer)
-        return tensors | {f"pool.{k}": v for k, v in self.pool.arrays().items()}
 
-    def load_state(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Take up `state()` again."""
-        own = {k: v for k, v in tensors.items() if k.startswith(("unet.", "bridge."))}
-        self.generator.load_learned({k: torch.from_numpy(np.array(v)) for k, v in own.items()})
-        load_optimizer_state(self.optimizer, tensors)
-        self.pool.load(part_of(tensors, "pool."))
+class _Trained:
+    """What is trained of a generator, as a state_dict."""
 
+    def __init__(self, generator: Any) -> None:
+        self.generator = generator
 
-_CAPTION_BYTES = 256
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors by name."""
+        return self.generator.learned()  # type: ignore[no-any-return]
 
-
-def _pack(texts: Sequence[str]) -> NDArray[np.uint8]:
-    """Texts as rows of UTF-8 bytes, zero-padded, cut at 256 bytes: (N, 256)."""
-    out = np.zeros((len(texts), _CAPTION_BYTES), np.uint8)
-    for row, text in zip(out, texts):
-        raw = np.frombuffer(text.encode()[:_CAPTION_BYTES], np.uint8)
-        row[: len(raw)] = raw
-    return out
-
-
-def _unpack(rows: NDArray[np.uint8]) -> list[str]:
-    return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in rows]
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up `state_dict()` again."""
+        self.generator.load_learned(tensors)

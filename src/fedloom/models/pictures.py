@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,16 +32,6 @@ def ready(inputs: Mapping[str, Tensor], device: torch.device) -> dict[str, Tenso
     if "pixel_values" in seen:
         seen["pixel_values"] = as_float(seen["pixel_values"].to(device))
     return seen
-
-
-def from_kept(name: str, array: NDArray[Any]) -> Tensor:
-    """A tensor of its own from an array that was kept through a crash.
-
-    What is called pixel_values lies in memory again as `to_float` lays it, channels last: the last bits of a
-    convolution depend on it, and a run that is gone on with must have the numbers of an unbroken one.
-    """
-    tensor = torch.from_numpy(np.array(array))
-    return tensor.contiguous(memory_format=torch.channels_last) if name == "pixel_values" else tensor
 
 
 def to_uint8(images: Tensor) -> NDArray[np.uint8]:

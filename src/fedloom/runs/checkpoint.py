@@ -12,9 +12,11 @@ from pathlib import Path
 
 from fedloom.errors import BadInput
 from fedloom.runs.disk import explained, sync_folder
-from fedloom.runs.manifest import damage, seal
+from fedloom.runs.manifest import MANIFEST, damage, seal
+from fedloom.strict_json import parse
 
 Log = Callable[[str], None]
+FORMAT = 2  # of what is in a checkpoint's files: raise when an older one cannot be resumed
 _NAME = re.compile(r"round_(\d{4,})")
 
 
@@ -55,6 +57,18 @@ def newest_checkpoint(root: Path, log: Log | None = None) -> Checkpoint | None:
     if problems:
         raise BadInput(f"no usable checkpoint in {root}: {'; '.join(problems)}. Start the run anew.")
     return None
+
+
+def refuse_old_checkpoints(root: Path) -> None:
+    """Raises BadInput where the newest checkpoint under `root` is sound, but of another format than is read here."""
+    for checkpoint in _rounds(root)[-1:]:
+        if damage(checkpoint.path, contents=False) is None:
+            found = parse((checkpoint.path / MANIFEST).read_bytes()).get("format")
+            if found != FORMAT:
+                raise BadInput(
+                    f"{checkpoint.path}: checkpoint format {found}, this version of fedloom resumes format {FORMAT}: "
+                    "resume it with the version that environment.json names, or start the run anew"
+                )
 
 
 class CheckpointStore:
@@ -112,7 +126,7 @@ class CheckpointStore:
             tmp.mkdir()
             try:
                 yield tmp
-                seal(tmp, {"format": 1, "round": round})
+                seal(tmp, {"format": FORMAT, "round": round})
             except BaseException:
                 shutil.rmtree(tmp, ignore_errors=True)
                 raise

@@ -77,7 +77,7 @@ def test_two_rounds(run, tiny_generator):
     if not toy.settings.labvote:
         assert all(i.labels.kept.all() and (i.labels.voted == i.labels.drawn).all() for i in infos)
     if settings.get("attention") == "mha":
-        moved = [k for k in before if k.startswith("attention.") and not np.array_equal(before[k], after[k])]
+        moved = [k for k in before if k.startswith("attention/") and not np.array_equal(before[k], after[k])]
         assert len(moved) == 4
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from fedloom.errors import BadInput, FedloomError
 from fedloom.runs import CheckpointStore, newest_checkpoint
+from fedloom.runs.checkpoint import refuse_old_checkpoints
 
 
 def save(store: CheckpointStore, round: int, text: str = "state") -> None:
@@ -186,3 +187,14 @@ def test_bad_arguments(store: CheckpointStore) -> None:
         CheckpointStore(store.root, keep=0)
     with pytest.raises(BadInput, match="round=-1"), store.writing(-1):
         pass
+
+
+def test_a_checkpoint_of_an_older_layout_is_refused_in_one_line(tmp_path: Path) -> None:
+    refuse_old_checkpoints(tmp_path)
+    with CheckpointStore(tmp_path).writing(3) as folder:
+        (folder / "server.safetensors").write_bytes(b"state")
+    refuse_old_checkpoints(tmp_path)
+    manifest = tmp_path / "round_0003" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(BadInput, match=r"round_0003: checkpoint format 1, this version of fedloom resumes format 2"):
+        refuse_old_checkpoints(tmp_path)

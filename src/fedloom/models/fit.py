@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedloom.config.models import CaptionerSettings, ClipSettings, GeneratorSettings
 from fedloom.errors import FedloomError
+from fedloom.seeding import global_torch_stream
 
 Batch = TypeVar("Batch")
 
@@ -115,6 +117,34 @@ def index_batches(n: int, batch: int, steps: int, rng: np.random.Generator) -> I
 def adamw(parameters: Iterable[nn.Parameter], rate: float, decay: float = 0.01) -> torch.optim.AdamW:
     """AdamW as used throughout (fused: a third of the step's time on a CPU)."""
     return torch.optim.AdamW(list(parameters), lr=rate, weight_decay=decay, fused=True)
+
+
+def fit_from_scratch(
+    module: nn.Module,
+    name: str,
+    objective: Callable[[NDArray[np.int64]], Tensor],
+    n: int,
+    settings: CaptionerSettings | ClipSettings | GeneratorSettings,
+    rng: np.random.Generator,
+    seed: int,
+    tick: Callable[[], None] | None = None,
+) -> float | None:
+    """Pretrain what needs gradients of a part of the server, and leave it in evaluation mode; the mean loss.
+
+    Args:
+        name: of the part; in lower case, of torch's global stream too.
+        settings: how long and how fast.
+        objective: indices (B,) below n -> scalar loss.
+        rng: draws the batches.
+    """
+    with global_torch_stream(seed, name.lower(), "training"):
+        module.train()
+        optimizer = adamw((p for p in module.parameters() if p.requires_grad), settings.rate)
+        batches = index_batches(n, settings.batch, settings.steps, rng)
+        schedule = cosine(settings.steps)
+        loss = fit(optimizer, batches, objective, schedule=schedule, name=f"{name} pretraining", tick=tick)
+    module.eval()
+    return loss
 
 
 def state_arrays(module: nn.Module, prefix: str = "") -> dict[str, NDArray[Any]]:

@@ -9,31 +9,30 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedloom.config.base import Precision
 from fedloom.config.models import CaptionerSettings
 from fedloom.data.containers import PublicData
-from fedloom.models.clients.preprocessing import ImagePreprocessor, read_optics
+from fedloom.models.clients.preprocessing import ImagePreprocessor
 from fedloom.models.clients.text import tokenize
 from fedloom.models.device import CPU, arithmetic, place_of
-from fedloom.models.fit import adamw, cosine, fit, index_batches
+from fedloom.models.evaluators.tokenized import TokenizedModel, load_parts, tiny_configs
+from fedloom.models.fit import fit_from_scratch
 from fedloom.models.pictures import soften, to_float
-from fedloom.models.pretrained import given_config, given_model, load_given
-from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
-from fedloom.weights import hub_arguments, placed
+from fedloom.models.pretrained import given_config
+from fedloom.seeding import numpy_stream, torch_stream
 
 _WHAT = "server.captioner"
 _LARGE = 128  # pixels from which a picture has so many positions that what is kept of 128 fills a small machine
 
 
-class Captioner(nn.Module):
+class Captioner(TokenizedModel):
     """transformers' BlipForConditionalGeneration with its tokenizer.
 
     Args:
-        model, tokenizer: as transformers has them.
+        model, tokenizer, optics: see `TokenizedModel`.
         max_tokens: longest caption.
-        optics: how the model wants to see pictures; None: at its side, from -1 to 1.
         precision: of its arithmetic when it captions; its weights are fp32.
     """
 
@@ -45,11 +44,8 @@ class Captioner(nn.Module):
         optics: ImagePreprocessor | None = None,
         precision: Precision = "fp32",
     ) -> None:
-        super().__init__()
-        self.model, self.tokenizer = model, tokenizer
+        super().__init__(model, tokenizer, optics)
         self.max_tokens, self.precision = max_tokens, precision
-        self.size: int = model.config.vision_config.image_size
-        self.optics = optics or ImagePreprocessor(self.size, self.size)
         self.batch = 128 if self.size < _LARGE else 64
 
     @torch.no_grad()
@@ -67,11 +63,6 @@ class Captioner(nn.Module):
             texts += self.tokenizer.batch_decode(rows[:, 1:].cpu(), skip_special_tokens=True)
         return tuple(text.strip() for text in texts)
 
-    def save(self, folder: Path) -> None:
-        """Write model and tokenizer as a transformers folder."""
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-
 
 def load_captioner(
     source: str | Path, max_tokens: int, device: torch.device = CPU, precision: Precision = "fp32"
@@ -81,12 +72,9 @@ def load_captioner(
     Raises:
         BadInput: there is none, or it is no BLIP that writes captions.
     """
-    from transformers import AutoTokenizer, BlipForConditionalGeneration
+    from transformers import BlipForConditionalGeneration
 
-    check_captioner(source)
-    model = given_model(_WHAT, source, BlipForConditionalGeneration)
-    tokenizer = load_given(_WHAT, source, AutoTokenizer)
-    optics = read_optics(placed(str(source)), model.config.vision_config.image_size, **hub_arguments(str(source)))
+    model, tokenizer, optics = load_parts(_WHAT, source, "blip", BlipForConditionalGeneration)
     return Captioner(model, tokenizer, max_tokens, optics, precision).eval().to(device)
 
 
@@ -99,26 +87,11 @@ def build_captioner(settings: CaptionerSettings, tokenizer: Any, image_size: int
     """A tiny random BLIP. Draws from torch's global stream."""
     from transformers import BlipConfig, BlipForConditionalGeneration
 
-    tower = {
-        "hidden_size": settings.hidden,
-        "num_hidden_layers": settings.layers,
-        "num_attention_heads": settings.heads,
-        "intermediate_size": 2 * settings.hidden,
-    }
-    text = {
-        **tower,
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": tokenizer.model_max_length,
-        "encoder_hidden_size": settings.hidden,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "sep_token_id": tokenizer.sep_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-    }
+    text, vision = tiny_configs(settings, tokenizer, image_size)
+    text |= {"encoder_hidden_size": settings.hidden, "sep_token_id": tokenizer.sep_token_id}
+    text |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     # BLIP's own initializer_range for the vision tower is made for loading weights: from scratch it would not train.
-    vision = {**tower, "image_size": image_size, "patch_size": settings.patch, "initializer_range": 0.02}
+    vision["initializer_range"] = 0.02
     model = BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=vision))
     return Captioner(model, tokenizer, settings.max_tokens)
 
@@ -148,17 +121,4 @@ def pretrain_captioner(
         )
         return out.loss  # type: ignore[no-any-return]
 
-    with global_torch_stream(seed, "captioner", "training"):
-        captioner.train()
-        optimizer = adamw(captioner.parameters(), settings.rate)
-        batches = index_batches(len(generic.labels), settings.batch, settings.steps, rng)
-        loss = fit(
-            optimizer,
-            batches,
-            objective,
-            schedule=cosine(settings.steps),
-            name="captioner pretraining",
-            tick=tick,
-        )
-    captioner.eval()
-    return loss
+    return fit_from_scratch(captioner, "captioner", objective, len(generic.labels), settings, rng, seed, tick)

@@ -10,36 +10,23 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedloom.config.models import ClipSettings
 from fedloom.data.containers import PublicData
-from fedloom.models.clients.preprocessing import ImagePreprocessor, read_optics
 from fedloom.models.clients.text import tokenize
 from fedloom.models.device import CPU, place_of
-from fedloom.models.fit import adamw, cosine, fit, index_batches
+from fedloom.models.evaluators.tokenized import TokenizedModel, load_parts, tiny_configs
+from fedloom.models.fit import fit_from_scratch
 from fedloom.models.pictures import soften, to_float
-from fedloom.models.pretrained import given_config, given_model, load_given
-from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
-from fedloom.weights import hub_arguments, placed
+from fedloom.models.pretrained import given_config
+from fedloom.seeding import numpy_stream, torch_stream
 
 _WHAT = "server.clip"
 
 
-class Clip(nn.Module):
-    """transformers' CLIPModel with its tokenizer. Embeddings are unit vectors (B, width), in fp32, on the CPU.
-
-    Args:
-        model, tokenizer: as transformers has them.
-        optics: how the model wants to see pictures; None: at its side, from -1 to 1.
-    """
-
-    def __init__(self, model: Any, tokenizer: Any, optics: ImagePreprocessor | None = None) -> None:
-        super().__init__()
-        self.model = model
-        self.tokenizer = tokenizer
-        self.size: int = model.config.vision_config.image_size
-        self.optics = optics or ImagePreprocessor(self.size, self.size)
+class Clip(TokenizedModel):
+    """transformers' CLIPModel with its tokenizer. Embeddings are unit vectors (B, width), in fp32, on the CPU."""
 
     def embed_images(self, images: Tensor) -> Tensor:
         """float (B, 3, H, W) in [-1, 1], of any side, to unit vectors (B, width)."""
@@ -62,11 +49,6 @@ class Clip(nn.Module):
             vectors.append(F.normalize(_pooled(self.model.get_text_features(**rows)), dim=-1).cpu())
         return torch.cat(vectors)
 
-    def save(self, folder: Path) -> None:
-        """Write model and tokenizer as a transformers folder."""
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-
 
 def _pooled(output: Any) -> Tensor:
     # transformers 5 returns an output object, earlier versions the tensor itself
@@ -79,14 +61,11 @@ def load_clip(source: str | Path, device: torch.device = CPU) -> Clip:
     Raises:
         BadInput: there is none.
     """
-    from transformers import AutoTokenizer, CLIPModel
+    from transformers import CLIPModel
 
-    check_clip(source)
-    model = given_model(_WHAT, source, CLIPModel)
-    tokenizer = load_given(_WHAT, source, AutoTokenizer)
+    model, tokenizer, optics = load_parts(_WHAT, source, "clip", CLIPModel)
     most = model.config.text_config.max_position_embeddings  # a tokenizer need not know it
     tokenizer.model_max_length = min(tokenizer.model_max_length, most)
-    optics = read_optics(placed(str(source)), model.config.vision_config.image_size, **hub_arguments(str(source)))
     return Clip(model, tokenizer, optics).eval().to(device)
 
 
@@ -99,25 +78,9 @@ def build_clip(settings: ClipSettings, tokenizer: Any, image_size: int) -> Clip:
     """A tiny random CLIP. Draws from torch's global stream."""
     from transformers import CLIPConfig, CLIPModel
 
-    tower = {
-        "hidden_size": settings.hidden,
-        "num_hidden_layers": settings.layers,
-        "num_attention_heads": settings.heads,
-        "intermediate_size": 2 * settings.hidden,
-    }
-    text = {
-        **tower,
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": tokenizer.model_max_length,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    vision = {**tower, "image_size": image_size, "patch_size": settings.patch}
-    return Clip(
-        CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=settings.width)),
-        tokenizer,
-    )
+    text, vision = tiny_configs(settings, tokenizer, image_size)
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=settings.width)
+    return Clip(CLIPModel(config), tokenizer)
 
 
 def world_text(prompt: str, caption: str, draw: float) -> str:
@@ -147,10 +110,8 @@ def pretrain_clip(
         texts = [
             world_text(prompts[generic.labels[i]], generic.captions[i], float(draw)) for i, draw in zip(index, draws)
         ]
-        z_image, z_text = (
-            clip.embed_images(soften(to_float(generic.images[index]), views)),
-            clip.embed_texts(texts),
-        )
+        z_image = clip.embed_images(soften(to_float(generic.images[index]), views))
+        z_text = clip.embed_texts(texts)
         logits = clip.model.logit_scale.exp().clamp(max=50) * z_image @ z_text.T  # (B, B)
         # Equal texts are equally right: class prompts repeated in a batch must not be each other's negatives.
         ids = {text: n for n, text in enumerate(dict.fromkeys(texts))}
@@ -159,10 +120,4 @@ def pretrain_clip(
         target = target / target.sum(1, keepdim=True)
         return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
 
-    with global_torch_stream(seed, "clip", "training"):
-        clip.train()
-        optimizer = adamw(clip.parameters(), settings.rate)
-        batches = index_batches(len(generic.labels), settings.batch, settings.steps, rng)
-        loss = fit(optimizer, batches, objective, schedule=cosine(settings.steps), name="CLIP pretraining", tick=tick)
-    clip.eval()
-    return loss
+    return fit_from_scratch(clip, "CLIP", objective, len(generic.labels), settings, rng, seed, tick)

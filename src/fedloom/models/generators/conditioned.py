@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -138,6 +138,14 @@ class Conditioned(nn.Module):
         self.bridge.to(device)
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
         self.origin: str | None = None  # what it was loaded from, by content, as long as nothing has changed it
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for what is trained; the frozen parts stay as they are."""
+        super().train(mode)
+        for name, part in self.named_children():
+            if name not in ("unet", "bridge"):
+                part.eval()
+        return self
 
     def touched(self) -> None:
         """State that it is about to be changed: what it draws is no longer what others drew who began like it."""

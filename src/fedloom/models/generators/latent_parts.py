@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,14 +65,6 @@ class LatentModel(Conditioned):
         if side > self.native:
             raise BadInput(f"side = {side} pixels, allowed: up to {self.native}, the pipeline's own")
         return side
-
-    def train(self, mode: bool = True) -> Self:
-        """Training mode for what is trained; the frozen parts stay as they are."""
-        super().train(mode)
-        for part in (self.vae, self.text_encoder, self.text_encoder_2):
-            if part is not None:
-                part.eval()
-        return self
 
     def weights_print(self) -> str:
         """A digest of all weights that drawing depends on (a second a gigabyte)."""

@@ -19,14 +19,14 @@ from fedloom.data.containers import PublicData
 from fedloom.errors import BadInput
 from fedloom.models.device import CPU, device_of, kind_of
 from fedloom.models.evaluators.clip import Clip, world_text
-from fedloom.models.fit import adamw, cosine, fit, index_batches
+from fedloom.models.fit import fit_from_scratch
 from fedloom.models.generators import pixel_pipeline as pipeline_file
 from fedloom.models.generators.conditioned import Condition, Conditioned, check_training, read_bridge
 from fedloom.models.generators.latent_batches import Pictures, in_batches, in_cache
 from fedloom.models.generators.pixel_pipeline import PixelTextToImagePipeline
 from fedloom.models.memory import in_own_memory
 from fedloom.models.pictures import to_float, to_uint8
-from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
+from fedloom.seeding import numpy_stream, torch_stream
 
 FORMAT = 2  # raise when a change of code changes what a generator draws
 
@@ -222,18 +222,4 @@ def pretrain_generator(
         ]
         return generator.loss(pixels[torch.from_numpy(index)], texts, draws)
 
-    with global_torch_stream(seed, "generator", "training"):
-        generator.train()
-        generator.text_encoder.eval()
-        batches = index_batches(len(generic.labels), settings.batch, settings.steps, rng)
-        optimizer = adamw(generator.unet.parameters(), settings.rate)
-        loss = fit(
-            optimizer,
-            batches,
-            objective,
-            schedule=cosine(settings.steps),
-            name="generator pretraining",
-            tick=tick,
-        )
-    generator.eval()
-    return loss
+    return fit_from_scratch(generator, "generator", objective, len(generic.labels), settings, rng, seed, tick)

@@ -17,7 +17,6 @@ LONG_FILES: set[str] = {
 }
 LONG_FUNCTIONS: set[str] = {
     "cli/compare.py:compare",
-    "cli/partition.py:partition",
     "cli/run.py:run",
     "cli/silo.py:up",
     "cli/submit.py:submit",

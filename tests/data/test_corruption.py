@@ -54,8 +54,8 @@ def go(held: ClientData, seed: int = 0, **settings: Any) -> Corrupted:
 
 
 def labels_of(corrupted: Corrupted) -> Any:
-    assert not isinstance(corrupted.held, ImageTextPairs)
-    return corrupted.held.labels
+    assert not isinstance(corrupted.samples, ImageTextPairs)
+    return corrupted.samples.labels
 
 
 def near(count: int, rate: float, n: int = N) -> bool:
@@ -68,7 +68,7 @@ def test_nothing_is_broken_by_default(kind: str) -> None:
     assert not Corruption().active
     held = all_kinds()[kind]
     done = go(held)
-    assert (done.missing, done.unlabelled, done.wrong, len(done.held)) == (0, 0, 0, N)
+    assert (done.missing, done.unlabelled, done.wrong, len(done.samples)) == (0, 0, 0, N)
     if not isinstance(held, ImageTextPairs):
         assert np.array_equal(labels_of(done), LABELS)
 
@@ -77,7 +77,7 @@ def test_nothing_is_broken_by_default(kind: str) -> None:
 def test_missing_kinds_of_joint_samples(rate: float) -> None:
     """Each kind by itself: both are missing at the rate's square, those are dropped; what is missing is blank."""
     done = go(joint(), missing_modality=rate)
-    held = done.held
+    held = done.samples
     assert isinstance(held, MultimodalSamples)
     assert near(N - len(held), rate**2)
     assert near(done.missing, rate, 2 * N)
@@ -98,21 +98,21 @@ def test_what_a_sample_lacked_before_is_not_counted_again() -> None:
     before = joint().lacking({"audio": np.arange(N) % 2 == 0})
     done = go(before, missing_modality=0.5)
     assert near(done.missing, 0.5, 3 * N // 2)
-    assert isinstance(done.held, MultimodalSamples)
-    assert not done.held.present["audio"][[int(name) % 2 == 0 for name in done.held.ids]].any()
+    assert isinstance(done.samples, MultimodalSamples)
+    assert not done.samples.present["audio"][[int(name) % 2 == 0 for name in done.samples.ids]].any()
 
 
 @pytest.mark.parametrize("kind", ["image", "text", "pair"])
 def test_missing_samples_are_dropped(kind: str) -> None:
     done = go(all_kinds()[kind], missing_modality=0.3)
-    assert near(len(done.held), 0.7 if kind != "pair" else 0.49)
-    if isinstance(done.held, ImageTextPairs):
-        own = number(done.held.images)
-        assert done.held.captions == tuple(f"{i} {j}" for i in own for j in "ab")
-    elif isinstance(done.held, ImageSet):
-        assert np.array_equal(LABELS[number(done.held.images)], labels_of(done))
-    elif isinstance(done.held, TextSet):
-        assert np.array_equal(LABELS[[int(t) for t in done.held.texts]], labels_of(done))
+    assert near(len(done.samples), 0.7 if kind != "pair" else 0.49)
+    if isinstance(done.samples, ImageTextPairs):
+        own = number(done.samples.images)
+        assert done.samples.captions == tuple(f"{i} {j}" for i in own for j in "ab")
+    elif isinstance(done.samples, ImageSet):
+        assert np.array_equal(LABELS[number(done.samples.images)], labels_of(done))
+    elif isinstance(done.samples, TextSet):
+        assert np.array_equal(LABELS[[int(t) for t in done.samples.texts]], labels_of(done))
 
 
 @pytest.mark.parametrize("kind", ["joint", "image", "text"])
@@ -120,17 +120,17 @@ def test_labels_missing_and_wrong(kind: str) -> None:
     held = all_kinds()[kind]
     done = go(held, missing_label=0.4, wrong_label=0.25)
     assert near(done.unlabelled, 0.4)
-    assert len(done.held) == N - done.unlabelled
-    assert near(done.wrong, 0.25, len(done.held))
-    if isinstance(done.held, MultimodalSamples):
-        truth = LABELS[[int(name) for name in done.held.ids]]
+    assert len(done.samples) == N - done.unlabelled
+    assert near(done.wrong, 0.25, len(done.samples))
+    if isinstance(done.samples, MultimodalSamples):
+        truth = LABELS[[int(name) for name in done.samples.ids]]
         assert int((truth != labels_of(done)).sum()) == done.wrong
     assert np.array_equal(held.labels, LABELS)  # type: ignore[union-attr]
 
 
 def test_pairs_have_no_labels() -> None:
     done = go(pairs(), missing_label=1.0, wrong_label=1.0)
-    assert (len(done.held), done.unlabelled, done.wrong) == (N, 0, 0)
+    assert (len(done.samples), done.unlabelled, done.wrong) == (N, 0, 0)
 
 
 @pytest.mark.parametrize(("spread", "wrong"), [(0.0, 1), (0.2, 1), (0.6, 3), (1.0, 5)])
@@ -168,30 +168,30 @@ LOSE_ALL: list[dict[str, Any]] = [{"missing_modality": 1.0}, {"missing_label": 1
 )
 def test_one_sample_always_stays(kind: str, settings: dict[str, Any]) -> None:
     done = go(all_kinds(20)[kind], **settings)
-    assert len(done.held) == 1
+    assert len(done.samples) == 1
     assert done.wrong == 0
-    if isinstance(done.held, MultimodalSamples):
-        assert all(mask.all() for mask in done.held.present.values())
-        assert done.held.labels[0] == LABELS[int(done.held.ids[0])]
-        assert np.asarray(done.held.parts["audio"]).all()
-    other = {len(go(all_kinds(20)[kind], seed, **settings).held) for seed in range(5)}
+    if isinstance(done.samples, MultimodalSamples):
+        assert all(mask.all() for mask in done.samples.present.values())
+        assert done.samples.labels[0] == LABELS[int(done.samples.ids[0])]
+        assert np.asarray(done.samples.parts["audio"]).all()
+    other = {len(go(all_kinds(20)[kind], seed, **settings).samples) for seed in range(5)}
     assert other == {1}
-    assert len(go(all_kinds(0)[kind], **settings).held) == 0  # nothing to keep
+    assert len(go(all_kinds(0)[kind], **settings).samples) == 0  # nothing to keep
 
 
 def test_equal_generators_break_equal_things() -> None:
     """And a rate's draws are its own: other corruptions and lower rates break a part of the same."""
     settings: dict[str, Any] = {"missing_modality": 0.4, "missing_label": 0.2, "wrong_label": 0.3}
     a, b, c = (go(joint(), seed, **settings) for seed in (3, 3, 4))
-    assert isinstance(a.held, MultimodalSamples)
-    assert isinstance(b.held, MultimodalSamples)
-    assert isinstance(c.held, MultimodalSamples)
-    assert a.held.ids == b.held.ids != c.held.ids
-    assert np.array_equal(a.held.labels, b.held.labels)
-    assert np.array_equal(a.held.present["audio"], b.held.present["audio"])
+    assert isinstance(a.samples, MultimodalSamples)
+    assert isinstance(b.samples, MultimodalSamples)
+    assert isinstance(c.samples, MultimodalSamples)
+    assert a.samples.ids == b.samples.ids != c.samples.ids
+    assert np.array_equal(a.samples.labels, b.samples.labels)
+    assert np.array_equal(a.samples.present["audio"], b.samples.present["audio"])
     only = go(joint(), 3, wrong_label=0.3)
-    i = [int(name) for name in a.held.ids]
-    assert np.array_equal(labels_of(only)[i], a.held.labels)
+    i = [int(name) for name in a.samples.ids]
+    assert np.array_equal(labels_of(only)[i], a.samples.labels)
     milder = go(joint(), 3, wrong_label=0.1)
     changed = labels_of(milder) != LABELS
     assert 0 < changed.sum() < only.wrong

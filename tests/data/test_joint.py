@@ -1,4 +1,4 @@
-"""Samples of two kinds of data: what is refused, shares, and what goes missing."""
+"""Samples of two modalities: what is refused, shares, and what goes missing."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def test_all_is_there_unless_it_is_said_to_be_missing() -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: MultimodalSamples({"audio": SOUNDS}, LABELS), "a joint set has two kinds of data, not 1"),
+        (lambda: MultimodalSamples({"audio": SOUNDS}, LABELS), "a joint set has two modalities, not 1"),
         (
             lambda: MultimodalSamples({"audio": SOUNDS, "image": FRAMES, "text": TEXTS}, LABELS),
-            "a joint set has two kinds of data, not 3",
+            "a joint set has two modalities, not 3",
         ),
         (
             lambda: MultimodalSamples({"image": FRAMES, "audio": SOUNDS}, LABELS),
-            "joint set: kinds in the order image, audio, expected audio, image, text",
+            "joint set: in the order image, audio, expected audio, image, text",
         ),
         (
             lambda: MultimodalSamples({"audio": SOUNDS, "picture": FRAMES}, LABELS),  # type: ignore[dict-item]
-            "unknown kind of data 'picture'",
+            "unknown modality 'picture'",
         ),
         (
             lambda: MultimodalSamples({"audio": SOUNDS[:3], "image": FRAMES}, LABELS),

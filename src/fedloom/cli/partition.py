@@ -54,102 +54,85 @@ def partition(
 
     notes: list[str] = []
     chosen = configuration(
-        method=method,
-        data=data,
-        root=root,
-        preset=preset,
-        file=config,
-        overrides=set_,
-        seed=seed,
-        notes=notes,
+        method=method, data=data, root=root, preset=preset, file=config, overrides=set_, seed=seed, notes=notes
     )
     with suppress(BadInput):  # a split is shown whatever a method could make of it
         chosen = sized(chosen, notes.append)
-    scene = cached_dataset(chosen.data)
+    dataset = cached_dataset(chosen.data)
+    about_data = data_notes(dataset)
     try:
-        chosen = counted(chosen, load_method(chosen.method)[0], scene, notes.append)
-        clients, splits = describe(chosen, scene)
+        chosen = counted(chosen, load_method(chosen.method)[0], dataset, notes.append)
+        clients, splits = describe(chosen, dataset)
     except BadInput:  # what was left out of the data may be why
-        tell(data_notes(scene))
+        tell(about_data)
         raise
     tell(notes)
     if plot is not None:
-        _say_escaped(_draw(clients, scene, plot))
+        _say_escaped(_draw(clients, dataset, plot))
     if json:
-        facts = {
-            "data": chosen.data.name,
-            "seed": chosen.seed,
-            "classes": scene.class_names,
-            **({} if scene.one_label_space else {"text_classes": scene.text_class_names}),
-            "splits": splits,
-            "data_notes": data_notes(scene),
-        }
-        show_json(facts | {"clients": clients, "plot": plot and str(plot)})
+        facts = {"data": chosen.data.name, "seed": chosen.seed, "classes": dataset.class_names}
+        facts |= {} if dataset.one_label_space else {"text_classes": dataset.text_class_names}
+        facts |= {"splits": splits, "data_notes": about_data, "clients": clients, "plot": plot and str(plot)}
+        show_json(facts)
         return
+    show(_table(clients, dataset), *(_figures(task, figures) for task, figures in splits.items()))
+    show(*([HELD] if _held_columns(clients) else []), *(f"data: {line}" for line in about_data))
+    show(*([] if plot is None else [f"picture {plot}"]))
+
+
+def _table(clients: list[dict[str, Any]], dataset: FederatedDataset) -> Any:
+    """A row for each client."""
     held = _held_columns(clients)
-    head = (
-        "client",
-        "model",
-        "samples",
-        *("held" if key == "samples" else key for key in held),
-        "classes",
-        "most of",
-    )
+    head = ("client", "model", "samples", *("held" if key == "samples" else key for key in held), "classes", "most of")
     rows = [
         (
             *(c["client"], c["model"].replace("+", " + "), c["samples"]),  # so that it folds there
             *(c.get("held", {}).get(key, "-") for key in held),
-            *(_classes(c), _most(c, scene)),
+            *(_classes(c), _most(c, dataset)),
         )
         for c in clients
     ]
-    show(grid(head, rows, numbers=range(2, 4 + len(held))))
-    show(
-        *(_figures(modality, figures) for modality, figures in splits.items()),
-        *([HELD] if held else []),
-        *(f"data: {line}" for line in data_notes(scene)),
-        *([f"picture {plot}"] if plot is not None else []),
-    )
+    return grid(head, rows, numbers=range(2, 4 + len(held)))
 
 
-def describe(config: Config, scene: FederatedDataset) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Every client with its samples of each class of its modality, and the figures of each modality's split.
+def describe(config: Config, dataset: FederatedDataset) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Every client with its samples of each class, and the figures of each task's split.
 
     Pairs have no classes: a client's `counts` is its number of pictures, alone, and `captions` how many they have.
-    `held`, of joint clients and where something is corrupted: the samples that `data.multi_ratio` and `data.corruption`
-    leave, of joint ones also how many have a kind of data, and both.
+    `held`, of multimodal clients and where something is corrupted: the samples that `data.multi_ratio` and
+    `data.corruption` leave, of multimodal ones also how many have each modality, and both.
     """
     from fedloom.config.corruption import Corruption
     from fedloom.experiment.clients import client_names, private_samples
     from fedloom.experiment.datasets import split_scene
 
-    light = _hollow(scene)
+    light = _hollow(dataset)
     clients: list[dict[str, Any]] = []
     splits: dict[str, Any] = {}
     names = client_names(config)
-    for modality in CLIENT_TASKS:
-        learners = config.clients.learners(modality)
+    for task in CLIENT_TASKS:
+        learners = config.clients.learners(task)
         if not learners:
             continue
-        split = split_scene(scene, config.data, len(learners), modality, config.seed)
-        splits[modality] = split.describe()
-        counts = split.counts(len(scene.names_of(modality)) or 1).tolist()
-        for k, (name, learner) in enumerate(zip(names[modality], learners)):
-            facts: dict[str, Any] = {"client": name, "modality": modality, "model": learner.arch}
+        split = split_scene(dataset, config.data, len(learners), task, config.seed)
+        splits[task] = split.describe()
+        counts = split.counts(len(dataset.names_of(task)) or 1).tolist()
+        for k, (name, learner) in enumerate(zip(names[task], learners)):
+            facts: dict[str, Any] = {"client": name, "modality": task, "model": learner.arch}
             facts |= {"samples": sum(counts[k]), "counts": counts[k]}
-            if modality == ClientTask.MULTIMODAL_CLASSIFICATION or config.data.corruption != Corruption():
-                facts["held"] = _count(private_samples(config, light, modality, k))
-            if modality == ClientTask.RETRIEVAL:
-                own, starts = split.indices[k], scene.pairs("train").starts
+            if task == ClientTask.MULTIMODAL_CLASSIFICATION or config.data.corruption != Corruption():
+                facts["held"] = _count(private_samples(config, light, task, k))
+            if task == ClientTask.RETRIEVAL:
+                own, starts = split.indices[k], dataset.pairs("train").starts
                 facts["captions"] = int((starts[own + 1] - starts[own]).sum())
             clients.append(facts)
     return clients, splits
 
 
-def _hollow(scene: FederatedDataset) -> FederatedDataset:
-    """The scene with joint training samples of one value each: who holds what shows without reading sounds and frames.
+def _hollow(dataset: FederatedDataset) -> FederatedDataset:
+    """The data set with multimodal training samples of one value each, so that no sounds and frames are read.
 
-    What is taken from a client depends on labels and on what is there alone.
+    What is taken from a client depends on labels and on which modalities are there alone.
     """
     from dataclasses import replace
 
@@ -157,42 +140,42 @@ def _hollow(scene: FederatedDataset) -> FederatedDataset:
 
     from fedloom.data.joint import MultimodalSamples
 
-    held = scene.train.get(ClientTask.MULTIMODAL_CLASSIFICATION)
-    if not isinstance(held, MultimodalSamples):
-        return scene
-    N = len(held)
+    samples = dataset.train.get(ClientTask.MULTIMODAL_CLASSIFICATION)
+    if not isinstance(samples, MultimodalSamples):
+        return dataset
+    N = len(samples)
     blanks: dict[Any, Any] = {
         Modality.AUDIO: np.zeros((N, 1, 1), dtype=np.float32),
         Modality.IMAGE: np.zeros((N, 1, 1, 1, 3), dtype=np.uint8),
         Modality.TEXT: ("",) * N,
     }
-    hollow = MultimodalSamples({kind: blanks[kind] for kind in held.modalities}, held.labels, held.present)
-    return replace(scene, train={**scene.train, ClientTask.MULTIMODAL_CLASSIFICATION: hollow})
+    hollow = MultimodalSamples({m: blanks[m] for m in samples.modalities}, samples.labels, samples.present)
+    return replace(dataset, train={**dataset.train, ClientTask.MULTIMODAL_CLASSIFICATION: hollow})
 
 
-def _count(held: ClientData) -> dict[str, int]:
-    """Samples; of joint ones also those that have a kind, and those that have both."""
+def _count(samples: ClientData) -> dict[str, int]:
+    """Samples; of multimodal ones also those that have a modality, and those that have both."""
     from fedloom.data.joint import MultimodalSamples
 
-    if not isinstance(held, MultimodalSamples):
-        return {"samples": len(held)}
-    kinds = {str(kind): int(there.sum()) for kind, there in held.present.items()}
-    return {"samples": len(held), **kinds, "both": sum(kinds.values()) - len(held)}
+    if not isinstance(samples, MultimodalSamples):
+        return {"samples": len(samples)}
+    present = {str(m): int(there.sum()) for m, there in samples.present.items()}
+    return {"samples": len(samples), **present, "both": sum(present.values()) - len(samples)}
 
 
 def _held_columns(clients: list[dict[str, Any]]) -> list[str]:
     """The keys of `held` to show; none where every client has all of every sample."""
-    told = [c for c in clients if "held" in c]
-    if all(n == c["samples"] for c in told for n in c["held"].values()):
+    given = [c for c in clients if "held" in c]
+    if all(n == c["samples"] for c in given for n in c["held"].values()):
         return []
-    return list(dict.fromkeys(key for c in told for key in c["held"]))
+    return list(dict.fromkeys(key for c in given for key in c["held"]))
 
 
-def _figures(modality: str, split: dict[str, Any]) -> str:
-    if modality == ClientTask.RETRIEVAL:
+def _figures(task: str, split: dict[str, Any]) -> str:
+    if task == ClientTask.RETRIEVAL:
         return f"pair: {split['samples']} pictures"
     return (
-        f"{modality}: {split['samples']} samples, skew {split['skew']:.2f} (0 alike, towards 1 apart), "
+        f"{task}: {split['samples']} samples, skew {split['skew']:.2f} (0 alike, towards 1 apart), "
         f"label entropy {split['entropy_nats']:.2f} of {split['entropy_nats_global']:.2f} nats"
     )
 
@@ -201,16 +184,16 @@ def _classes(client: dict[str, Any]) -> int | str:
     return "-" if client["modality"] == ClientTask.RETRIEVAL else sum(n > 0 for n in client["counts"])
 
 
-def _most(client: dict[str, Any], scene: FederatedDataset) -> str:
+def _most(client: dict[str, Any], dataset: FederatedDataset) -> str:
     """The three classes the client has most of."""
     if client["modality"] == ClientTask.RETRIEVAL:
         return f"pictures with {client['captions']} captions"
-    names, counts = scene.names_of(client["modality"]), client["counts"]
+    names, counts = dataset.names_of(client["modality"]), client["counts"]
     order = sorted(range(len(names)), key=lambda c: -counts[c])[:3]
     return ", ".join(f"{names[c]} {counts[c]}" for c in order if counts[c])
 
 
-def _draw(clients: list[dict[str, Any]], scene: FederatedDataset, path: Path) -> list[str]:
+def _draw(clients: list[dict[str, Any]], dataset: FederatedDataset, path: Path) -> list[str]:
     """Draw the split; the characters of its names that no font has."""
     from fedloom.reporting.heatmaps import split_picture
     from fedloom.reporting.lettering import not_drawn
@@ -218,7 +201,7 @@ def _draw(clients: list[dict[str, Any]], scene: FederatedDataset, path: Path) ->
 
     with explained("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    columns, rows = _columns(clients, scene)
+    columns, rows = _columns(clients, dataset)
     split_picture(rows, [c["client"] for c in clients], columns, path)
     return not_drawn(columns)
 
@@ -233,20 +216,18 @@ def _say_escaped(chars: list[str]) -> None:
         )
 
 
-def _columns(clients: list[dict[str, Any]], scene: FederatedDataset) -> tuple[list[str], list[list[int]]]:
+def _columns(clients: list[dict[str, Any]], dataset: FederatedDataset) -> tuple[list[str], list[list[int]]]:
     """Names and counts of one table: label spaces side by side, then the pictures of pairs. A row a client."""
 
+    def space(task: str) -> str:
+        own = task == ClientTask.RETRIEVAL or (task == ClientTask.TEXT_CLASSIFICATION and not dataset.one_label_space)
+        return task if own else ClientTask.IMAGE_CLASSIFICATION
+
     names: dict[str, tuple[str, ...]] = {}  # of each block of columns
-    block = {
-        m: m if m == ClientTask.RETRIEVAL else ClientTask.IMAGE_CLASSIFICATION for m in CLIENT_TASKS
-    }  # images and joint samples have one label space
-    block[ClientTask.TEXT_CLASSIFICATION] = (
-        ClientTask.IMAGE_CLASSIFICATION if scene.one_label_space else ClientTask.TEXT_CLASSIFICATION
-    )
     for client in clients:
-        names.setdefault(block[client["modality"]], scene.names_of(client["modality"]) or ("pictures",))
-    rows = []
-    for client in clients:
-        own = block[client["modality"]]
-        rows.append([n for b, ns in names.items() for n in (client["counts"] if b == own else [0] * len(ns))])
+        names.setdefault(space(client["modality"]), dataset.names_of(client["modality"]) or ("pictures",))
+    rows = [
+        [n for b, ns in names.items() for n in (client["counts"] if b == space(client["modality"]) else [0] * len(ns))]
+        for client in clients
+    ]
     return [name for own in names.values() for name in own], rows

@@ -1,6 +1,6 @@
-"""What goes wrong with a client's data, as FedMultimodal has it: kinds of data, labels missing; labels wrong.
+"""What goes wrong with a client's data, as in FedMultimodal: missing modalities, missing labels, wrong labels.
 
-    held --corrupt--> Corrupted: fewer samples, some without one of their kinds, some under another's label
+    samples --corrupt--> Corrupted: fewer samples, some without one of their modalities, some under another label
 
 FedMultimodal (Feng et al. 2023) says: each modality is missing with one rate, drawn by itself; samples without a label
 leave training; a wrong label comes from a transition matrix of the client's own, in which a share of the other classes
@@ -10,13 +10,13 @@ once a client, for all of its samples; here it is drawn for every sample, as a r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.config.corruption import Corruption
-from fedloom.data.containers import ClientData, ImageSet, Labels, Samples, TextSet
+from fedloom.data.containers import ClientData, ImageSet, Labels
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.data.tasks import Modality
@@ -27,61 +27,61 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Corrupted:
-    """What is left, and how it came about.
+    """What is left.
 
-    missing: kinds of samples that went missing (of N samples of two kinds: up to 2 N); unlabelled: samples that left
-    for want of a label, whatever else they lacked; wrong: samples left that have another label than their own.
+    missing: modalities removed, up to 2 N of N multimodal samples; unlabelled: samples dropped for want of a label,
+    whatever else they lacked; wrong: remaining samples with another label than their own.
     """
 
-    held: ClientData
+    samples: ClientData
     missing: int
     unlabelled: int
     wrong: int
 
 
-def corrupt(held: ClientData, corruption: Corruption, classes: int, rng: np.random.Generator) -> Corrupted:
-    """Corrupt what a client holds.
+def corrupt(samples: ClientData, corruption: Corruption, classes: int, rng: np.random.Generator) -> Corrupted:
+    """Corrupt a client's data.
 
-    A joint sample loses each kind of its own; with none left it is dropped. A picture or a text that is missing is
-    dropped, and so is a captioned picture whose picture or captions are missing. Pairs have no labels to corrupt.
-    Where nothing would be left, one sample drawn at random stays, with its label and all it had.
+    A multimodal sample loses each modality independently and is dropped if none is left. A picture, text or captioned
+    picture that misses anything is dropped. Pairs have no labels to corrupt. Where nothing would be left, one random
+    sample stays as it was.
 
-    The number of draws depends on N, C and the kinds alone: with an equal generator, what one rate breaks is the same
-    whatever the others are, and a higher rate breaks what a lower one does and more.
+    The number of draws depends on N, C and the modalities alone: with an equal generator, what one rate breaks is the
+    same whatever the others are, and a higher rate breaks what a lower one does and more.
 
     Args:
-        held: N samples; it is not changed.
+        samples: N of them; not changed.
         classes: C, of its labels; ignored for pairs.
         rng: the client's own stream.
 
     Raises:
         BadInput: a label that is not one of the classes.
     """
-    N = len(held)
+    N = len(samples)
     if not N:
-        return Corrupted(held, 0, 0, 0)
-    had = list(_had(held).values())
+        return Corrupted(samples, 0, 0, 0)
+    had = list(_had(samples).values())
     missing = [mask & (rng.random(N) < corruption.missing_modality) for mask in had]
     left = [mask & ~gone for mask, gone in zip(had, missing)]
-    usable = np.all(left, axis=0) if isinstance(held, ImageTextPairs) else np.any(left, axis=0)
+    usable = np.all(left, axis=0) if isinstance(samples, ImageTextPairs) else np.any(left, axis=0)
     unlabelled: Mask = np.zeros(N, dtype=np.bool_)
     labels: Labels = np.zeros(N, dtype=np.int64)
-    if not isinstance(held, ImageTextPairs):
+    if not isinstance(samples, ImageTextPairs):
         unlabelled = rng.random(N) < corruption.missing_label
-        labels = relabel(held.labels, corruption, classes, rng)
+        labels = relabel(samples.labels, corruption, classes, rng)
     kept = np.flatnonzero(usable & ~unlabelled)
     if not kept.size:
         kept = rng.integers(N, size=1)
         for mask in (*missing, unlabelled):
             mask[kept] = False
-        labels[kept] = 0 if isinstance(held, ImageTextPairs) else held.labels[kept]
+        labels[kept] = 0 if isinstance(samples, ImageTextPairs) else samples.labels[kept]
     lost = sum(int(gone.sum()) for gone in missing)
-    if isinstance(held, ImageTextPairs):
-        return Corrupted(held.subset(kept), lost, 0, 0)
-    wrong = int((labels[kept] != held.labels[kept]).sum())
-    fewer = _relabelled(held.subset(kept), labels[kept])
+    if isinstance(samples, ImageTextPairs):
+        return Corrupted(samples.subset(kept), lost, 0, 0)
+    wrong = int((labels[kept] != samples.labels[kept]).sum())
+    fewer = replace(samples.subset(kept), labels=labels[kept])
     if isinstance(fewer, MultimodalSamples):
-        fewer = fewer.lacking({kind: gone[kept] for kind, gone in zip(fewer.modalities, missing)})
+        fewer = fewer.lacking({m: gone[kept] for m, gone in zip(fewer.modalities, missing)})
     return Corrupted(fewer, lost, int(unlabelled.sum()), wrong)
 
 
@@ -115,20 +115,11 @@ def _mistaken(classes: int, spread: float, rng: np.random.Generator) -> NDArray[
     return np.argsort(order, axis=1)[:, :m]
 
 
-def _had(held: ClientData) -> dict[Modality, Mask]:
-    """Of each kind whether a sample has it before anything goes missing, bool (N,)."""
-    if isinstance(held, MultimodalSamples):
-        return dict(held.present)
-    there = np.ones(len(held), dtype=np.bool_)
-    if isinstance(held, ImageTextPairs):
+def _had(samples: ClientData) -> dict[Modality, Mask]:
+    """Of each modality whether a sample has it before anything goes missing, bool (N,)."""
+    if isinstance(samples, MultimodalSamples):
+        return dict(samples.present)
+    there = np.ones(len(samples), dtype=np.bool_)
+    if isinstance(samples, ImageTextPairs):
         return {Modality.IMAGE: there, Modality.TEXT: there}
-    return {Modality.IMAGE if isinstance(held, ImageSet) else Modality.TEXT: there}
-
-
-def _relabelled(held: Samples, labels: Labels) -> Samples:
-    """The same samples under other labels."""
-    if isinstance(held, ImageSet):
-        return ImageSet(held.images, labels)
-    if isinstance(held, TextSet):
-        return TextSet(held.texts, labels)
-    return MultimodalSamples(held.parts, labels, held.present, held.ids)
+    return {Modality.IMAGE if isinstance(samples, ImageSet) else Modality.TEXT: there}

@@ -1,4 +1,4 @@
-"""Samples of two kinds of data with one label: a clip's sound and frames, a post's picture and text."""
+"""Samples of two modalities with one label: a clip's sound and frames, a post's picture and text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Part = NDArray[Any] | tuple[str, ...]
 
 @dataclass(frozen=True)
 class MultimodalSamples:
-    """N samples of two kinds each, one label a sample. Either kind may be missing from a sample, not both.
+    """N samples of two kinds each, one label a sample. Either modality may be missing from a sample, not both.
 
     Attributes:
         parts: two kinds, in the order of the model's streams: that of `MODALITIES`.
@@ -25,7 +25,7 @@ class MultimodalSamples:
             image uint8 (N, M, H, W, 3), M frames of a clip or one picture;
             text: N strings.
         labels: int64 (N,).
-        present: of each kind bool (N,), whether the sample has it; default: all do. What is not there is zeros or "".
+        present: of each modality bool (N,), if a sample has it; default: all do. What is missing is zeros or "".
         ids: N names, for messages and records; default: none.
     """
 
@@ -36,20 +36,20 @@ class MultimodalSamples:
 
     def __post_init__(self) -> None:
         if len(self.parts) != 2:
-            raise BadInput(f"a joint set has two kinds of data, not {len(self.parts)}")
+            raise BadInput(f"a joint set has two modalities, not {len(self.parts)}")
         N = len(self.labels)
-        for kind, part in self.parts.items():
-            if kind not in MODALITIES:
-                raise unknown("kind of data", str(kind), MODALITIES)
+        for modality, part in self.parts.items():
+            if modality not in MODALITIES:
+                raise unknown("modality", str(modality), MODALITIES)
             if len(part) != N:
-                raise BadInput(f"joint set: {N} labels but {len(part)} of {kind}")
-            _check(kind, part)
-        if list(self.parts) != [kind for kind in MODALITIES if kind in self.parts]:
-            raise BadInput(f"joint set: kinds in the order {', '.join(self.parts)}, expected {', '.join(MODALITIES)}")
+                raise BadInput(f"joint set: {N} labels but {len(part)} of {modality}")
+            _check(modality, part)
+        if list(self.parts) != [m for m in MODALITIES if m in self.parts]:
+            raise BadInput(f"joint set: in the order {', '.join(self.parts)}, expected {', '.join(MODALITIES)}")
         object.__setattr__(self, "present", {k: self.present.get(k, np.ones(N, dtype=np.bool_)) for k in self.parts})
-        for kind, mask in self.present.items():
+        for modality, mask in self.present.items():
             if mask.shape != (N,) or mask.dtype != np.bool_:
-                raise BadInput(f"joint set: present[{kind!r}] is {mask.dtype} {mask.shape}, expected bool ({N},)")
+                raise BadInput(f"joint set: present[{modality!r}] is {mask.dtype} {mask.shape}, expected bool ({N},)")
         if N and (bare := np.flatnonzero(~np.any(list(self.present.values()), axis=0))).size:
             raise BadInput(f"joint set: sample {int(bare[0])} has neither {' nor '.join(self.parts)}")
         if N and self.labels.min() < 0:
@@ -63,14 +63,14 @@ class MultimodalSamples:
 
     @property
     def modalities(self) -> tuple[Modality, Modality]:
-        """The two kinds, in the order of the model's streams."""
+        """The two, in the order of `MODALITIES`."""
         first, second = self.parts
         return first, second
 
     @property
     def owned(self) -> tuple[Modality, ...]:
-        """The kinds of which at least one sample is there."""
-        return tuple(kind for kind, mask in self.present.items() if mask.any())
+        """Those that at least one sample has."""
+        return tuple(modality for modality, mask in self.present.items() if mask.any())
 
     def subset(self, index: NDArray[np.int64] | Sequence[int]) -> MultimodalSamples:
         """The samples at `index`, in that order."""
@@ -82,7 +82,7 @@ class MultimodalSamples:
         return MultimodalSamples(parts, self.labels[i], {k: m[i] for k, m in self.present.items()}, ids)
 
     def lacking(self, missing: Mapping[Modality, NDArray[np.bool_]]) -> MultimodalSamples:
-        """The same samples without what `missing` (kind: bool (N,)) names; samples left with nothing are dropped."""
+        """The same samples without what `missing` (modality -> bool (N,)) names; those left empty are dropped."""
         present = {k: m & ~missing.get(k, np.zeros(len(self), dtype=np.bool_)) for k, m in self.present.items()}
         kept = np.flatnonzero(np.any(list(present.values()), axis=0))
         fewer = self.subset(kept)
@@ -99,14 +99,14 @@ def _blank(part: Part, present: NDArray[np.bool_]) -> Part:
     return clean
 
 
-def _check(kind: Modality, part: Part) -> None:
-    if kind == Modality.TEXT:
+def _check(modality: Modality, part: Part) -> None:
+    if modality == Modality.TEXT:
         if not isinstance(part, tuple):
             raise BadInput(f"joint set: text is a {type(part).__name__}, expected a tuple of strings")
         return
     if not isinstance(part, np.ndarray):
-        raise BadInput(f"joint set: {kind} is a {type(part).__name__}, expected an array")
-    if kind == Modality.IMAGE and (part.dtype != np.uint8 or part.ndim != 5 or part.shape[-1] != 3):
+        raise BadInput(f"joint set: {modality} is a {type(part).__name__}, expected an array")
+    if modality == Modality.IMAGE and (part.dtype != np.uint8 or part.ndim != 5 or part.shape[-1] != 3):
         raise BadInput(f"joint set: image must be uint8 (N, M, H, W, 3), not {part.dtype} {part.shape}")
-    if kind == Modality.AUDIO and (part.dtype not in (np.float16, np.float32) or part.ndim != 3):
+    if modality == Modality.AUDIO and (part.dtype not in (np.float16, np.float32) or part.ndim != 3):
         raise BadInput(f"joint set: audio must be float16 or float32 (N, F, T), not {part.dtype} {part.shape}")

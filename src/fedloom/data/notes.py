@@ -56,16 +56,7 @@ EXAMPLES: Mapping[str, str] = {
 }
 # Facts that need no line, and what is told with another.
 SILENT = frozenset(
-    {
-        "task",
-        "split",
-        "layout",
-        "annotations",
-        "speakers_train",
-        "speakers_test",
-        "ignored_files",
-        *EXAMPLES.values(),
-    }
+    {"task", "split", "layout", "annotations", "speakers_train", "speakers_test", "ignored_files", *EXAMPLES.values()}
 )
 MANY: Mapping[str, str] = {
     ClientTask.IMAGE_CLASSIFICATION: "pictures",

@@ -175,7 +175,7 @@ def private_samples(config: Config, scene: FederatedDataset, modality: ClientTas
             }
         )
     rng = numpy_stream(config.seed, modality, index, "corruption")
-    return corrupt(held, config.data.corruption, len(scene.names_of(modality)), rng).held
+    return corrupt(held, config.data.corruption, len(scene.names_of(modality)), rng).samples
 
 
 def held_kinds(kinds: tuple[Modality, Modality], multi_ratio: float, clients: int, index: int) -> tuple[Modality, ...]:

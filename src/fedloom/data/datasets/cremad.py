@@ -73,10 +73,7 @@ def _speakers(sounds: Path, seed: int) -> dict[str, list[str]]:
     if len(actors) < 2:
         raise BadInput(f"{sounds}: clips of {len(actors)} speakers, split='speakers' needs 2 or more")
     test = set(actors[: max(1, len(actors) // HELD_OUT)])
-    return {
-        "train": [c for c in clips if c[:4] not in test],
-        "test": [c for c in clips if c[:4] in test],
-    }
+    return {"train": [c for c in clips if c[:4] not in test], "test": [c for c in clips if c[:4] in test]}
 
 
 def _ending(sounds: Path) -> str:

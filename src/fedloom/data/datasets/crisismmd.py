@@ -179,13 +179,7 @@ def load(
             of fields or of an unknown label (with its number).
     """
     options = Reading(
-        size=size,
-        classes=classes,
-        per_class=per_class,
-        generic_share=0.0,
-        on_bad=on_bad,
-        seed=seed,
-        range=range,
+        size=size, classes=classes, per_class=per_class, generic_share=0.0, on_bad=on_bad, seed=seed, range=range
     )
     for what, value, allowed in (("task", task, Task), ("split", split, Split), ("label", label, LabelOf)):
         if value not in get_args(allowed):

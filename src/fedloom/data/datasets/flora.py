@@ -25,14 +25,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fedloom.data.containers import (
-    ClientData,
-    FederatedDataset,
-    ImageSet,
-    Labels,
-    PublicData,
-    TextSet,
-)
+from fedloom.data.containers import ClientData, FederatedDataset, ImageSet, Labels, PublicData, TextSet
 from fedloom.data.datasets.flora_drawing import PETALS, SPECIES, Flower, describe, draw_flowers, render
 from fedloom.data.datasets.flora_pairs import draw_pairs, look_closer, tell
 from fedloom.data.pairs import ImageTextPairs

@@ -110,11 +110,7 @@ def _visitor(pen: ImageDraw.ImageDraw, kind: str, x: float, y: float, r: float) 
     pen.ellipse([x - r, y - 0.8 * r, x + r, y + 0.8 * r], fill=body, outline=(20, 20, 20))
     if kind == "bee":
         for at in (-0.3, 0.35):
-            pen.line(
-                [(x + at * r, y - 0.8 * r), (x + at * r, y + 0.8 * r)],
-                fill=(20, 20, 20),
-                width=round(0.4 * r),
-            )
+            pen.line([(x + at * r, y - 0.8 * r), (x + at * r, y + 0.8 * r)], fill=(20, 20, 20), width=round(0.4 * r))
     else:
         pen.pieslice([x - r, y - 0.8 * r, x + r, y + 0.8 * r], 130, 230, fill=(20, 20, 20))
 

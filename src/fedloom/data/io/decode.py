@@ -136,11 +136,7 @@ def in_threads(task: Callable[[int], T], n: int) -> Generator[T, None, None]:
 
 
 def decode_all(
-    sources: Sequence[Source],
-    places: Sequence[str],
-    size: int,
-    on_bad: OnBad = "error",
-    met: Met | None = None,
+    sources: Sequence[Source], places: Sequence[str], size: int, on_bad: OnBad = "error", met: Met | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:
     """Decode N pictures.
 

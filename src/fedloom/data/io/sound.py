@@ -20,10 +20,7 @@ from numpy.typing import NDArray
 from fedloom.errors import BadInput
 
 SOUNDS = frozenset({".wav", ".flac", ".mp3", ".ogg", ".aif", ".aiff"})  # read by soundfile; all else by PyAV
-RATES = (
-    1000,
-    384_000,
-)  # samples a second that a file may have: from 1 a second, resampling would make any number
+RATES = (1000, 384_000)  # samples a second that a file may have: from 1 a second, resampling would make any number
 FLOOR = 1e-7  # added to the power before the logarithm
 BAND_RATE = 8000  # samples a second of what `band_spectrograms` takes
 BAND_WINDOW, BAND_HOP = 256, 64  # of it: 32 ms, every 8 ms: pitch and syllables both show

@@ -24,15 +24,7 @@ SYSTEM = frozenset(
 
 
 # Hidden entries that are never read, whatever a list of files says.
-LITTER = SYSTEM | {
-    ".ds_store",
-    ".localized",
-    ".git",
-    ".svn",
-    ".ipynb_checkpoints",
-    ".trash",
-    ".spotlight-v100",
-}
+LITTER = SYSTEM | {".ds_store", ".localized", ".git", ".svn", ".ipynb_checkpoints", ".trash", ".spotlight-v100"}
 
 
 def left_alone(name: str) -> bool:

@@ -31,7 +31,7 @@ from fedloom.methods.catalogue import CATALOGUE
 from fedloom.results import Run, load_run
 from test_engines import assert_same, overrides
 
-WITH_CLIENTS = tuple(name for name in CATALOGUE if load_method(name)[0].clients)
+WITH_CLIENTS = tuple(name for name in CATALOGUE if load_method(name)[0].tasks)
 ROUNDS = "rounds=1"
 TOO_LONG = 1200.0  # seconds after which nothing will come any more, on a machine with much else to do
 

@@ -24,8 +24,8 @@ from toy_sites import (
 from fedloom.methods.base import load_method
 from fedloom.methods.catalogue import CATALOGUE
 
-WITH_CLIENTS = [m for m in QUICK if load_method(m)[0].clients]
-WITH_PAIRS = [m for m in QUICK if load_method(m)[0].pairs]
+WITH_CLIENTS = [m for m in QUICK if load_method(m)[0].tasks]
+WITH_PAIRS = [m for m in QUICK if load_method(m)[0].tasks & {"pair"}]
 SHARED = ("fedmd", "fedgems", "fed-et", "fedmekt", "creamfl")
 PICTURE = 3 * SIDE**2
 DONE = 8  # the loss
@@ -34,7 +34,7 @@ KEPT = -(-SAMPLES // 8)  # a bit a sample
 
 def test_every_method_is_tried_here():
     """Those for joint clients alone are below."""
-    joint = {m for m in CATALOGUE if not load_method(m)[0].single}
+    joint = {m for m in CATALOGUE if not load_method(m)[0].tasks & {"image", "text"}}
     assert {CATALOGUE[m].item for m in set(CATALOGUE) - joint} == {CATALOGUE[m].item for m in QUICK}
 
 
@@ -193,7 +193,7 @@ def test_bytes_of_public_pairs_by_hand(method):
     assert [info.formula for info in infos] == [(4 * ROWS, paper)] * 2
 
 
-JOINT = [m for m in CATALOGUE if load_method(m)[0].joint]
+JOINT = [m for m in CATALOGUE if load_method(m)[0].tasks & {"joint"}]
 
 
 @pytest.mark.parametrize("method", JOINT)

@@ -304,11 +304,12 @@ def test_table_x(variant, up, down):
     from types import SimpleNamespace
 
     from fedloom.methods.fedmmkt import FedMMKTServer
+    from fedloom.methods.workload import paper_bytes
 
-    tools = SimpleNamespace(class_names=["x"] * 102, width=768, generator=SimpleNamespace(size=64))
-    server = SimpleNamespace(settings=FedMMKTSettings(variant=variant), context=tools)
     federation = SimpleNamespace(clients_of=lambda modality: ("a", "b", "c", "d"))
-    formula = FedMMKTServer._formula(server, federation, 100)
+    work = FedMMKTServer.workload(FedMMKTSettings(variant=variant, samples=100), batch=32)
+    context = SimpleNamespace(class_names=["x"] * 102, width=768, generator=SimpleNamespace(size=64))
+    formula = paper_bytes(work.formula, federation, context)
     assert (round(formula[0] / MB, 2), round(formula[1] / MB, 2)) == (up, down)
 
 

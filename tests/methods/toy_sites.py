@@ -134,7 +134,7 @@ def client(
         seed=0,
         batch=8,
         optimizer=kind.optimizers[0],
-        server=functools.partial(server_learner, unit=True, name="as yet") if kind.sends_models else None,
+        server=functools.partial(server_learner, unit=True, name="as yet") if "server" in kind.client_uses else None,
         **more,
     )
     site.attach(lambda learner: kind.wrap_model(learner, own))

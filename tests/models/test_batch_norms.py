@@ -84,9 +84,9 @@ def one_client(method: str, arch: str, n: int = 1, batch: int = 8) -> Any:
 
 
 CASES = [
-    *((m, "resnet") for m in CATALOGUE if load_method(m)[0].clients and load_method(m)[0].single),
+    *((m, "resnet") for m in CATALOGUE if load_method(m)[0].tasks & {"image", "text"}),
     *((m, "resnet+gru") for m in ("standalone", "fedavg", "fedafd")),
-    *((m, "audio-resnet+resnet") for m in CATALOGUE if load_method(m)[0].clients and load_method(m)[0].joint),
+    *((m, "audio-resnet+resnet") for m in CATALOGUE if load_method(m)[0].tasks & {"joint"}),
 ]
 
 

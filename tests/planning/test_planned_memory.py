@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from fedloom.config import load_config
 from fedloom.errors import BadInput
 from fedloom.methods.base import load_method
+from fedloom.methods.workload import Workload
 from fedloom.planning.load import Load
 from fedloom.planning.memory import activation_bytes, checkpoint_bytes, device_lines, weight_bytes
 from fedloom.planning.model_inventory import Member, ModelInventory
@@ -23,7 +22,7 @@ TEXT = Piece("generator: text encoder", "CLIP", 10, 0, "x")
 DRAWER = GeneratorCost((UNET, VAE, TEXT), drawing=5000, tuning=300, side=64)
 JUDGE = Piece("judge", "ViT", 0, 0, "x", Load(7, 21, 0), exact=True)
 CLIENT = Piece("image client", "ViT", 500, 400, "x", Load(10, 30, 20), blocks=4)
-SETTINGS = SimpleNamespace(tune_batch=16)
+WORK = Workload(generator_batch=16)
 
 
 def config(**more: object):
@@ -57,7 +56,7 @@ def test_bytes_of_activations():
 def test_two_devices_add_up():
     """A server and two clients on one device, one client on the other, which has two workers' worth of them."""
     cast = ModelInventory(members("cuda:0", "cuda:1", "cuda:0"), drawer=DRAWER)
-    first, second = device_lines(config(), SETTINGS, cast)
+    first, second = device_lines(config(), WORK, cast)
     assert first.device == "cuda:0"
     assert first.weights == 4000 + 400 + 20 + 2 * 2000
     assert first.gradients == 4000 + 2 * 1600
@@ -78,14 +77,14 @@ def test_checkpoints_hold_weights_and_moments():
 
 def test_less_memory():
     cast = ModelInventory(members("cpu", "cpu"))
-    (plain,) = device_lines(config(), SETTINGS, cast)
-    (parts,) = device_lines(config(**{"clients.accumulate": 4}), SETTINGS, cast)
+    (plain,) = device_lines(config(), WORK, cast)
+    (parts,) = device_lines(config(**{"clients.accumulate": 4}), WORK, cast)
     assert parts.activations == plain.activations / 4
-    (twice,) = device_lines(config(**{"clients.checkpointing": "true"}), SETTINGS, cast)
+    (twice,) = device_lines(config(**{"clients.checkpointing": "true"}), WORK, cast)
     assert twice.activations == plain.activations * 2 / 4
-    (workers,) = device_lines(config(**{"engine.workers": 2}), SETTINGS, cast)
+    (workers,) = device_lines(config(**{"engine.workers": 2}), WORK, cast)
     assert workers.activations == 2 * plain.activations
-    (sgd,) = device_lines(config(**{"clients.optimizer": "sgd"}), SETTINGS, cast)
+    (sgd,) = device_lines(config(**{"clients.optimizer": "sgd"}), WORK, cast)
     assert sgd.moments == plain.moments / 2
 
 
@@ -95,7 +94,9 @@ def test_work_of_a_run():
     settings = method.settings(samples=10, replay_rounds=1, passes=1, private_steps=2)
     scene = SceneSizes(classes=5, side=64, samples={"image": (100, 8)})
     cast = ModelInventory(members("cuda:0"), drawer=DRAWER, judge=JUDGE)
-    found = {p.name: (p.device, p.times, p.flop) for p in phases(run, method, settings, cast, scene)}
+    found = {
+        p.name: (p.device, p.times, p.flop) for p in phases(run, method.server.workload(settings, 32), cast, scene)
+    }
     warm = run.clients.warm_steps
     assert found["warm start"] == ("cuda:0", 1, warm * 32 * 30)
     assert found["synthesis"] == ("cuda:0", 4, 10 * 5000)
@@ -108,7 +109,7 @@ def test_work_of_a_run():
     assert found["scoring: judge, CLIP, FID"] == ("cuda:0", 3, 15 * 7)
     assert "captions" not in found
     u = method.settings(variant="u", samples=10)
-    views = {p.name: p.flop for p in phases(run, method, u, cast, scene)}
+    views = {p.name: p.flop for p in phases(run, method.server.workload(u, 32), cast, scene)}
     assert views["clients' answers"] == 2 * 10 * 10
 
 

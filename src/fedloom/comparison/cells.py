@@ -184,7 +184,7 @@ def check_data(cells: Sequence[Cell]) -> None:
         try:
             if key(cell) not in loaded:
                 loaded = {key(cell): cached_dataset(cell.config.data)}  # one at a time: they can be large
-            if load_method(cell.config.method)[0].clients:
+            if load_method(cell.config.method)[0].tasks:
                 split_data(cell.config, loaded[key(cell)])
         except BadInput as error:
             raise BadInput(f"{cell.label}: {error}") from None

@@ -45,10 +45,11 @@ class ClientTask(StrEnum):
 class TaskSpec:
     """What differs by task.
 
-    samples: what a client holds, for people. reads: the modalities of its samples; (): two of them, as the data set
-    says. labelled: whether samples have a class. metric: its score in run folders.
+    clients, samples: who learns it, and what they hold, for people. reads: the modalities of its samples; (): two of
+    them, as the data set says. labelled: whether samples have a class. metric: its score in run folders.
     """
 
+    clients: str
     samples: str
     reads: tuple[Modality, ...]
     metric: str
@@ -56,10 +57,12 @@ class TaskSpec:
 
 
 TASKS: Mapping[ClientTask, TaskSpec] = {
-    ClientTask.IMAGE_CLASSIFICATION: TaskSpec("pictures", (Modality.IMAGE,), "image_accuracy"),
-    ClientTask.TEXT_CLASSIFICATION: TaskSpec("texts", (Modality.TEXT,), "text_accuracy"),
-    ClientTask.RETRIEVAL: TaskSpec("pairs", (Modality.IMAGE, Modality.TEXT), "pair_recall", labelled=False),
-    ClientTask.MULTIMODAL_CLASSIFICATION: TaskSpec("joint samples", (), "joint_accuracy"),
+    ClientTask.IMAGE_CLASSIFICATION: TaskSpec("image clients", "pictures", (Modality.IMAGE,), "image_accuracy"),
+    ClientTask.TEXT_CLASSIFICATION: TaskSpec("text clients", "texts", (Modality.TEXT,), "text_accuracy"),
+    ClientTask.RETRIEVAL: TaskSpec(
+        "clients of pairs", "pairs", (Modality.IMAGE, Modality.TEXT), "pair_recall", labelled=False
+    ),
+    ClientTask.MULTIMODAL_CLASSIFICATION: TaskSpec("joint clients", "joint samples", (), "joint_accuracy"),
 }
 CLIENT_TASKS = tuple(ClientTask)
 SINGLE_MODALITY = (ClientTask.IMAGE_CLASSIFICATION, ClientTask.TEXT_CLASSIFICATION)

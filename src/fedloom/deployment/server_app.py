@@ -86,7 +86,7 @@ def carry_out(grid: Any, job: Job, server: Path) -> None:
     events, out = EventLog(event_file(server, job.id)), job.out
     try:
         config: Config = validate(Config, job.config)
-        own = config.engine.mode == "deployment" and load_method(config.method)[0].clients
+        own = config.engine.mode == "deployment" and bool(load_method(config.method)[0].tasks)
         if own and job.resume is None:
             events.stage(f"waiting for {config.engine.silos or 1} silos")
             config = with_roster(config, roster(grid, config), picture_side(cached_dataset(config.data)))

@@ -146,7 +146,7 @@ def build_client(
         device=device_for(run, modality, index),
         features=features_once,
         server=partial(bare_server, run, size, tokenizer, device=device_for(run, modality, index))
-        if kind.sends_models
+        if "server" in kind.client_uses
         else None,
         **more,
     )

@@ -25,7 +25,7 @@ def side_rules(config: Config, method: Method, settings: Any) -> dict[str, int]:
     """What the side of the data's pictures must be a multiple of, for each part of the run that cuts them up."""
     server, rules = config.server, dict[str, int]()
     uses = method.needs(settings)
-    if method.clients:
+    if method.tasks:
         for modality in CLIENT_TASKS:
             for group in getattr(config.clients, modality):
                 rules |= {f"clients.{modality}: patch": p for p in _patches(group)}

@@ -90,7 +90,7 @@ def carry_out(
     config, method, settings = prepared.config, prepared.method, prepared.settings
     check_scene(config, method, settings, scene)
     prepared.check(picture_side(scene))
-    splits = split_data(config, scene) if method.clients and not own_data(config) else {}
+    splits = split_data(config, scene) if method.tasks and not own_data(config) else {}
     tree = config.model_dump(mode="json")
     resumed = prepared.folder is not None
     place = nullcontext(prepared.folder) if prepared.folder else new_run(out, tree, overwrite=overwrite)
@@ -126,7 +126,7 @@ class _Experiment:
         self.keep = keep
         self.config, self.method, self.settings = config, method, settings
         self.scene, self.splits, self.folder, self.watch = scene, splits, folder, watch
-        self.names = client_names(config) if method.clients else {m: [] for m in CLIENT_TASKS}
+        self.names = client_names(config) if method.tasks else {m: [] for m in CLIENT_TASKS}
 
     def run(self, resumed: bool, link: Any = None) -> RunFiles:
         """Set up, loop over the rounds, export and summarise."""

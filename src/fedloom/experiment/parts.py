@@ -43,23 +43,7 @@ def resolve(config: Config) -> tuple[Method, Any]:
             raise BadInput(f"settings.{key} = {config.settings[key]!r}: {config.method} is defined by {value!r}")
     settings = validate(method.settings, {**config.settings, **fixed}, "settings")
     modalities = list(config.clients.everyone().values())
-    pairs, joint = (modalities.count(m) for m in (ClientTask.RETRIEVAL, ClientTask.MULTIMODAL_CLASSIFICATION))
-    if ClientTask.RETRIEVAL in modalities and method.clients and not method.pairs:
-        raise BadInput(
-            f"{config.method} has no part for clients of pairs (clients.pair), {pairs} given; "
-            f"allowed: none. Methods that have one: {', '.join(with_pairs())}"
-        )
-    if ClientTask.MULTIMODAL_CLASSIFICATION in modalities and method.clients and not method.joint:
-        raise BadInput(
-            f"{config.method} has no part for joint clients (clients.joint), {joint} given; "
-            f"allowed: none. Methods that have one: {', '.join(with_joint())}"
-        )
-    others = [m for m in CLIENT_TASKS if m != ClientTask.MULTIMODAL_CLASSIFICATION and m in modalities]
-    if method.clients and not method.single and others:
-        raise BadInput(
-            f"{config.method} is for joint clients (clients.joint) only, and there are clients of {', '.join(others)}: "
-            f"set {' and '.join(f'clients.{m}=[]' for m in others)}, or take the preset fedcmi"
-        )
+    _check_tasks(config, method)
     if wrong := [o for o in config.clients.optimizers() if o not in method.optimizers]:
         raise BadInput(
             f"clients.optimizer = {wrong[0]!r}: {config.method} is defined on plain gradients, allowed: "
@@ -72,14 +56,28 @@ def resolve(config: Config) -> tuple[Method, Any]:
     return method, method.resolve(settings, modalities)
 
 
-def with_pairs() -> list[str]:
-    """The methods that have a part for clients of pairs."""
-    return [name for name in METHODS.names() if load_method(name)[0].pairs]
+def _check_tasks(config: Config, method: Method) -> None:
+    """Raises BadInput where there are clients of a task that the method does not serve."""
+    lacking = [m for m in CLIENT_TASKS if config.clients.names(m) and m not in method.tasks] if method.tasks else []
+    if not lacking:
+        return
+    if len(method.tasks) == 1:
+        (only,) = method.tasks
+        empty = " and ".join(f"clients.{m}=[]" for m in lacking)
+        raise BadInput(
+            f"{config.method} is for {only.spec.clients} (clients.{only}) only, and there are clients of "
+            f"{', '.join(lacking)}: set {empty}, or take the preset fedcmi"
+        )
+    first = lacking[0]
+    raise BadInput(
+        f"{config.method} has no part for {first.spec.clients} (clients.{first}), {len(config.clients.names(first))} "
+        f"given; allowed: none. Methods that have one: {', '.join(serving(first))}"
+    )
 
 
-def with_joint() -> list[str]:
-    """The methods that have a part for joint clients."""
-    return [name for name in METHODS.names() if load_method(name)[0].joint]
+def serving(task: ClientTask) -> list[str]:
+    """The methods that have a part for clients of that task."""
+    return [name for name in METHODS.names() if task in load_method(name)[0].tasks]
 
 
 def completed(config: Config) -> tuple[Config, Method, Any]:
@@ -106,7 +104,7 @@ def counted(config: Config, method: Method, scene: FederatedDataset | None = Non
     """
     said = config.clients.model_fields_set
     open_ = any(m not in said and getattr(config.clients, m) for m in CLIENT_TASKS)
-    if not method.clients or own_data(config) or not open_:
+    if not method.tasks or own_data(config) or not open_:
         return config
     return with_counts(config, samples(config, scene), say)
 
@@ -117,11 +115,11 @@ def check_scene(config: Config, method: Method, settings: Any, scene: FederatedD
     And when there is one class; when the model of joint clients reads other kinds of data than the scene has; when
     pictures cannot be cut up.
     """
-    for m in scene.train if method.clients else ():
+    for m in scene.train if method.tasks else ():
         if config.clients.learners(m) and len(names := scene.names_of(m)) == 1:
             raise BadInput(f"{scene.name} has one class, {names[0]!r}: there is nothing to tell apart. Needed: two")
     check_side(config, side_rules(config, method, settings), picture_side(scene))
-    if method.clients and config.clients.joint and scene.modalities:
+    if method.tasks and config.clients.joint and scene.modalities:
         model = config.clients.joint[0]
         if model.kinds() != scene.modalities:
             raise BadInput(
@@ -137,7 +135,7 @@ def check_scene(config: Config, method: Method, settings: Any, scene: FederatedD
             f"only; methods without: {', '.join(others)}"
         )
     both = config.clients.image and config.clients.text
-    if method.clients and method.one_task and both and not scene.one_label_space:
+    if method.tasks and method.label_space == "shared" and both and not scene.one_label_space:
         raise BadInput(
             f"{config.method} needs the same classes for pictures and texts; {scene.name} has {scene.classes} "
             f"({', '.join(scene.class_names[:3])}, ...) and {len(scene.text_class_names)} "
@@ -166,7 +164,7 @@ def check_weights(config: Config, method: Method, settings: Any) -> None:
 
     uses = method.needs(settings)
     loads = {
-        "clients": method.clients and not own_data(config),
+        "clients": bool(method.tasks) and not own_data(config),
         "server.captioner": "captioner" in uses and reads_captions(config, method, settings),
         "server.generator": "generator" in uses,
         "server.clip": bool({"generator", "features"} & uses),
@@ -210,7 +208,7 @@ def check_scoring(config: Config, method: Method, settings: Any) -> None:
     uses, server, scored = method.needs(settings), config.server, config.evaluation
     for device in (
         server.device,
-        *(config.clients.devices if method.clients and not own_data(config) else ()),
+        *(config.clients.devices if method.tasks and not own_data(config) else ()),
     ):
         device_of(device)
     if "captioner" in uses and server.captioner.pretrained and reads_captions(config, method, settings):
@@ -253,15 +251,15 @@ def pretrained_models(
         needs -= {"captioner"}
     if "generator" in uses:
         needs |= {"judge"}
-    if method.clients and (config.clients.image or config.clients.text or config.clients.pair):
+    if method.tasks and (config.clients.image or config.clients.text or config.clients.pair):
         needs |= {"backbones"}
     return prepare(config, scene, frozenset(needs), watch, log)
 
 
 def reads_captions(config: Config, method: Method, settings: Any) -> bool:
     """Captions are read by text clients, and by a generator tuned on them."""
-    texts = method.clients and bool(config.clients.text)
-    return texts or getattr(settings, "train_text", "prompt") != "prompt" or getattr(settings, "data", "") == "caption"
+    work = method.server.workload(settings, config.clients.batch)
+    return bool(method.tasks and config.clients.text) or work is None or work.captions
 
 
 def server_tools(
@@ -329,7 +327,7 @@ def build_federation(
 ) -> Federation:
     """The method's clients and what carries its messages to them; a context. Nobody, for a method without clients."""
     contract = method.contract(settings)
-    if not method.clients:
+    if not method.tasks:
         return Nobody(contract, ledger)
     specs, offer = [], None
     if own_data(config):

@@ -161,13 +161,9 @@ def check_part(method: str, modality: ClientTask) -> None:
     from fedloom.methods.base import load_method
 
     kind, _ = load_method(method)
-    if modality == ClientTask.MULTIMODAL_CLASSIFICATION:
-        lacking = "" if kind.joint else "has no part for joint clients"
-    elif modality == ClientTask.RETRIEVAL and not kind.pairs:
-        lacking = "has no part for clients of pairs"
-    else:
-        lacking = "" if kind.single else "is for joint clients only"
-    if lacking:
+    if modality not in kind.tasks:
+        only = {t.spec.clients for t in kind.tasks}
+        lacking = f"is for {only.pop()} only" if len(only) == 1 else f"has no part for {modality.spec.clients}"
         raise BadInput(f"modality = {modality!r}: {method} {lacking}")
 
 
@@ -179,7 +175,7 @@ def server_models(config: Config) -> dict[ClientTask, ModelSettings]:
     """
     from fedloom.methods.base import load_method
 
-    if not load_method(config.method)[0].sends_models:
+    if "server" not in load_method(config.method)[0].client_uses:
         return {}
     kinds: tuple[ClientTask, ...] = SINGLE_MODALITY
     found = {m: server_settings(config, m) for m in kinds}

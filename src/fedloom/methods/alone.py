@@ -7,6 +7,7 @@ pictures of the clients, which no federation would allow: an upper bound. Nothin
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -14,11 +15,13 @@ import torch
 from pydantic import Field
 
 from fedloom.config.models import Frozen
+from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.methods.base import Client, Info, LabelInfo, Method, Server, ServerContext, TrainOrder
 from fedloom.methods.state import Kept
 from fedloom.methods.tuning import Tuner, TuningSettings
+from fedloom.methods.workload import Workload
 
 
 class StandaloneSettings(Frozen):
@@ -32,6 +35,11 @@ class StandaloneServer(Server):
     """No server at all: only tells the clients that a round has begun."""
 
     settings: StandaloneSettings
+
+    @classmethod
+    def workload(cls, settings: StandaloneSettings, batch: int) -> Workload:
+        """Private steps."""
+        return Workload(private_steps=settings.private_steps + settings.extra_steps)
 
     def round(self, federation: Federation) -> Info:
         """Private steps at every client, as many as the methods it is compared with take in all."""
@@ -58,6 +66,11 @@ class SelfFinetuneServer(_TunedServer):
     """A generator tuned on what it draws itself: no votes, no filter, no clients."""
 
     settings: SelfFinetuneSettings
+
+    @classmethod
+    def workload(cls, settings: SelfFinetuneSettings, batch: int) -> Workload:
+        """Synthesis and tuning."""
+        return replace(settings.workload(), private_steps=0, captions=settings.data == "caption")
 
     def __init__(self, context: ServerContext, settings: SelfFinetuneSettings) -> None:
         text: Literal["caption", "prompt"] = "caption" if settings.data == "caption" else "prompt"
@@ -91,6 +104,11 @@ class CentralisedServer(_TunedServer):
 
     settings: TuningSettings
 
+    @classmethod
+    def workload(cls, settings: TuningSettings, batch: int) -> Workload:
+        """Tuning on real pictures."""
+        return Workload(generator_steps=settings.tune_steps, generator_batch=settings.tune_batch)
+
     def __init__(self, context: ServerContext, settings: TuningSettings) -> None:
         super().__init__(context, settings)
         if context.real is None:
@@ -113,9 +131,8 @@ STANDALONE = Method(
     Client,
     StandaloneServer,
     _no_verbs,
-    pairs=True,
-    joint=True,
-    one_task=False,
+    tasks=frozenset(ClientTask),
+    label_space="per task",
 )
 SELF_FINETUNE = Method(
     "self-finetune",
@@ -124,7 +141,7 @@ SELF_FINETUNE = Method(
     SelfFinetuneServer,
     _no_verbs,
     frozenset({"generator", "captioner", "features"}),
-    clients=False,
+    tasks=frozenset(),
 )
 CENTRALISED = Method(
     "centralised",
@@ -133,5 +150,5 @@ CENTRALISED = Method(
     CentralisedServer,
     _no_verbs,
     frozenset({"generator", "real"}),
-    clients=False,
+    tasks=frozenset(),
 )

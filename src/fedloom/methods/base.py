@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fedloom.config import ClientsSettings
 from fedloom.config.models import Frozen
-from fedloom.data.tasks import ClientTask, Modality
+from fedloom.data.tasks import SINGLE_MODALITY, ClientTask, Modality
 from fedloom.errors import FedloomError
 from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract
@@ -26,6 +26,7 @@ from fedloom.federation.messages import Empty
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.state import Kept, Stateful
+from fedloom.methods.workload import Workload
 from fedloom.registry import METHODS
 from fedloom.seeding import numpy_stream, torch_stream
 
@@ -150,6 +151,11 @@ class Server(Stateful):
         """Do round `federation.round` (1-based)."""
         raise FedloomError(f"{type(self).__name__} has no round")
 
+    @classmethod
+    def workload(cls, settings: Any, batch: int) -> Workload | None:
+        """What a round takes where clients' batches have `batch` samples; None: not declared, and a plan says so."""
+        return None
+
     def embed(self, modality: Modality, samples: Any) -> Tensor | None:
         """Representations (N, D) by a model of the server's own, which is then scored by retrieval; None: it has none.
 
@@ -174,13 +180,11 @@ class Method:
     # Tools beyond the federation, of generator, captioner, features, real, public, learners; or a function of the
     # settings that says which.
     uses: frozenset[str] | Callable[[Any], frozenset[str]] = frozenset()
-    clients: bool = True  # False: a server on its own
-    pairs: bool = False  # whether clients may hold pairs of picture and text (retrieval)
-    joint: bool = False  # whether clients may hold samples of two kinds of data with one label
-    single: bool = True  # whether clients may hold anything else
+    tasks: frozenset[ClientTask] = frozenset(SINGLE_MODALITY)  # of its clients; none: a server on its own
+    # Whether clients of pictures and of texts need the same classes, or each task may have its own.
+    label_space: Literal["shared", "per task"] = "shared"
     optimizers: tuple[str, ...] = ("adamw", "sgd")  # of the clients
-    sends_models: bool = False  # whether clients are sent models of the server's, to run beside their own
-    one_task: bool = True  # whether all its clients need the same classes; False: each modality may have its own
+    client_uses: frozenset[str] = frozenset()  # what a client half is given besides; server: models like the server's
     resolve: Callable[[Any, Sequence[str]], Any] = lambda settings, modalities: (
         settings
     )  # settings for these modalities
@@ -203,10 +207,7 @@ class Method:
     @property
     def modalities(self) -> str:
         """The tasks that clients may have, with commas between."""
-        if not self.clients:
-            return "server only"
-        named = {"image": self.single, "text": self.single, "pair": self.pairs, "joint": self.joint}
-        return ", ".join(task for task, may in named.items() if may)
+        return ", ".join(task for task in ClientTask if task in self.tasks) or "server only"
 
     def contract(self, settings: Any) -> WireContract:
         """What may cross the wire."""

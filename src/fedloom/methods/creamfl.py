@@ -22,7 +22,7 @@ their own mean.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -60,6 +60,7 @@ from fedloom.methods.shared_samples import (
     needs,
 )
 from fedloom.methods.state import Kept
+from fedloom.methods.workload import Workload
 from fedloom.models.fit import adamw, fit, index_batches
 from fedloom.seeding import global_torch_stream
 
@@ -165,6 +166,11 @@ class CreamFLServer(SharedServer):
     models: Kept[dict[ClientTask, ClientContext]]
     optimizer: Kept[torch.optim.Optimizer | None]
     formula = "creamfl"
+
+    @classmethod
+    def workload(cls, settings: CreamFLSettings, batch: int) -> Workload:  # type: ignore[override]
+        """With the steps of the server's own models."""
+        return replace(super().workload(settings, batch), server_steps=settings.server_steps)
 
     def __init__(self, context: ServerContext, settings: CreamFLSettings) -> None:
         super().__init__(context, settings)

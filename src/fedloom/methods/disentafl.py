@@ -40,6 +40,7 @@ from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods.base import Client, Info, Method, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.state import Arrays, Kept
+from fedloom.methods.workload import Workload
 from fedloom.models.clients.adapters import Bottleneck, export_weights, put
 from fedloom.seeding import global_torch_stream
 
@@ -196,6 +197,11 @@ class DisentAFLServer(Server):
 
     settings: DisentAFLSettings
     averages: Kept[Arrays]  # by group: "all", or the modality
+
+    @classmethod
+    def workload(cls, settings: DisentAFLSettings, batch: int) -> Workload:
+        """Private steps."""
+        return Workload(private_steps=settings.private_steps + settings.extra_steps)
 
     def __init__(self, context: ServerContext, settings: DisentAFLSettings) -> None:
         super().__init__(context, settings)

@@ -56,6 +56,7 @@ from fedloom.methods.delivery import Delivery, Delta, Sending, put_into, receive
 from fedloom.methods.retrieval_context import RetrievalContext, of_kind
 from fedloom.methods.retrieval_round import (
     MODALITIES,
+    TASKS,
     PublicSet,
     RetrievalClient,
     RetrievalServer,
@@ -404,7 +405,7 @@ METHOD = Method(
     _verbs,
     frozenset({"learners", "public"}),
     models=lambda settings, clients: clients.unit(),
-    pairs=True,
-    one_task=False,
-    sends_models=True,
+    tasks=TASKS,
+    label_space="per task",
+    client_uses=frozenset({"server"}),
 )

@@ -33,6 +33,7 @@ from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods.base import Client, Info, Method, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.state import Arrays, Kept
+from fedloom.methods.workload import Workload
 from fedloom.models.clients.multimodal import group_of
 
 JOINT = "joint"  # the group of all joint clients, whichever streams they have
@@ -163,6 +164,11 @@ class FedAvgServer(Server):
     members: Kept[dict[str, str]]  # client -> its group
     owned: Kept[dict[str, list[str]]]  # joint client -> the streams that it has sent, "" the fusion head
 
+    @classmethod
+    def workload(cls, settings: FedAvgSettings, batch: int) -> Workload:
+        """Private steps."""
+        return Workload(private_steps=settings.private_steps + settings.extra_steps)
+
     def __init__(self, context: ServerContext, settings: FedAvgSettings) -> None:
         super().__init__(context, settings)
         self.groups, self.members, self.owned = {}, {}, {}
@@ -249,7 +255,6 @@ METHOD = Method(
     FedAvgServer,
     _verbs,
     uses=frozenset({"learners"}),
-    pairs=True,
-    joint=True,
-    one_task=False,
+    tasks=frozenset(ClientTask),
+    label_space="per task",
 )

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedloom.data.tasks import Modality
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.functional.infiltration import (
     class_means,
@@ -281,6 +281,5 @@ METHOD = replace(
     server=FedCMIServer,
     verbs=_verbs,
     wrap_model=wrap_model,
-    single=False,
-    pairs=False,
+    tasks=frozenset({ClientTask.MULTIMODAL_CLASSIFICATION}),
 )

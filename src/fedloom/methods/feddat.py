@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -43,6 +44,7 @@ from fedloom.methods import fedavg
 from fedloom.methods.base import Info, Method, ServerContext
 from fedloom.methods.context import Inputs
 from fedloom.methods.state import Arrays, Kept
+from fedloom.methods.workload import Workload
 from fedloom.models.clients.adapters import Adapted, Adds, Bottleneck
 from fedloom.models.device import place_of
 from fedloom.models.fit import adamw, fit, index_batches, load_arrays
@@ -171,6 +173,12 @@ class FedDATServer(fedavg.FedAvgServer):
     settings: FedDATSettings
     decoder: Kept[Decoder | None]
     optimizer: Kept[torch.optim.Optimizer | None]
+
+    @classmethod
+    def workload(cls, settings: FedDATSettings, batch: int) -> Workload:  # type: ignore[override]
+        """Private steps, and those of the maps in the generator."""
+        steps = settings.tune_steps if settings.decoder else 0
+        return replace(super().workload(settings, batch), generator_steps=steps, generator_batch=settings.tune_batch)
 
     def __init__(self, context: ServerContext, settings: FedDATSettings) -> None:
         super().__init__(context, settings)

@@ -17,7 +17,7 @@ that stored or ensemble scores of all modalities give.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -40,6 +40,7 @@ from fedloom.methods.shared_messages import ASKED, SharedLogits, SharedSettings
 from fedloom.methods.shared_samples import INPUTS, Aggregate, SharedClient, SharedSamples, SharedServer, needs
 from fedloom.methods.state import Kept
 from fedloom.methods.tuning import Pool
+from fedloom.methods.workload import Workload
 
 
 class FedGEMSSettings(SharedSettings):
@@ -101,6 +102,11 @@ class FedGEMSServer(SharedServer):
     pools: Kept[dict[ClientTask, Pool]]
     stored: Kept[dict[ClientTask, Tensor]]  # of a public set: scores of when it was right, else NaN
     formula = "fedgems"
+
+    @classmethod
+    def workload(cls, settings: FedGEMSSettings, batch: int) -> Workload:  # type: ignore[override]
+        """With the steps of the server's own models."""
+        return replace(super().workload(settings, batch), server_steps=settings.server_steps)
 
     def __init__(self, context: ServerContext, settings: FedGEMSSettings) -> None:
         super().__init__(context, settings)

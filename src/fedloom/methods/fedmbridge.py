@@ -45,6 +45,7 @@ from fedloom.federation.messages import Empty
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.methods.base import Client, Info, Method, Server, ServerContext
 from fedloom.methods.state import Kept
+from fedloom.methods.workload import Workload
 from fedloom.models.clients.adapters import Adapted, put
 from fedloom.models.hypernetwork import Graph, Hypernetwork, architecture
 from fedloom.seeding import global_torch_stream
@@ -167,6 +168,11 @@ class FedMBridgeServer(Server):
     hypernetwork: Kept[Hypernetwork]
     architectures: Kept[dict[str, FedMBridgeArchitecture]]
     codes: Kept[dict[str, Tensor]]
+
+    @classmethod
+    def workload(cls, settings: FedMBridgeSettings, batch: int) -> Workload:
+        """Private steps."""
+        return Workload(private_steps=settings.private_steps + settings.extra_steps)
 
     def __init__(self, context: ServerContext, settings: FedMBridgeSettings) -> None:
         super().__init__(context, settings)

@@ -18,6 +18,7 @@ The ablations are settings: -LabVote `labvote=false`; -MultiRepFusion `fusion=fa
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ from fedloom.methods.fedmmkt_settings import FedMMKTSettings, resolve
 from fedloom.methods.replies import ClientOutputs, Clock
 from fedloom.methods.state import Kept
 from fedloom.methods.tuning import Pool, Tuner
-from fedloom.metrics.communication import round_bytes
+from fedloom.methods.workload import Formula, Workload, formula, paper_bytes
 from fedloom.seeding import global_torch_stream
 
 Array = NDArray[Any]
@@ -148,6 +149,17 @@ class FedMMKTServer(Server):
     tuner: Kept[Tuner]
     attention: Kept[LearnedCrossAttention | None]
 
+    @classmethod
+    def workload(cls, settings: FedMMKTSettings, batch: int) -> Workload:
+        """Synthesis, answers, tuning, re-training and private steps."""
+        s = settings
+        return replace(
+            s.workload(),
+            answers=(2 if s.variant == "u" else 1) * s.samples,
+            shared_steps=s.steps_on(s.samples * s.replay_rounds, s.retrain_steps, batch),
+            formula=_formula(s, s.samples),
+        )
+
     def __init__(self, context: ServerContext, settings: FedMMKTSettings) -> None:
         super().__init__(context, settings)
         self.tuner = Tuner(context, settings)
@@ -216,7 +228,8 @@ class FedMMKTServer(Server):
             losses["clients"] = float(np.mean([trained[k] for k in sorted(trained)])) if trained else None
 
         info = LabelInfo(images, tuple(captions), drawn, labels.numpy(), kept.numpy())
-        return Info(info, losses, clock.seconds, self._formula(federation, len(drawn)))
+        paper = paper_bytes(_formula(s, len(drawn)), federation, self.context)
+        return Info(info, losses, clock.seconds, paper)
 
     def _draw_classes(self, t: int) -> NDArray[np.int64]:
         """c_1..c_S: each class equally often and shuffled, or uniform."""
@@ -290,19 +303,10 @@ class FedMMKTServer(Server):
         counts = ((o.labels == labels) & o.present).sum(0)
         return labels, quorum_filter(counts, clients, s.gamma), None
 
-    def _formula(self, federation: Federation, samples: int) -> tuple[int, int]:
-        """The paper's bytes of a round (its appendix E), up and down."""
-        name = {"full": "fedmmkt", "u": "u-fedmmkt", "l": "l-fedmmkt"}[self.settings.variant]
-        count = round_bytes(
-            name,
-            samples=samples,
-            image_clients=len(federation.clients_of(ClientTask.IMAGE_CLASSIFICATION)),
-            text_clients=len(federation.clients_of(ClientTask.TEXT_CLASSIFICATION)),
-            classes=len(self.context.class_names),
-            width=self.context.width,
-            image_bytes=3 * self.context.generator.size**2,
-        )
-        return count.up, count.down
+
+def _formula(settings: FedMMKTSettings, samples: int) -> Formula:
+    """The paper's bytes of a round (its appendix E)."""
+    return formula({"full": "fedmmkt", "u": "u-fedmmkt", "l": "l-fedmmkt"}[settings.variant], samples)
 
 
 METHOD = Method(

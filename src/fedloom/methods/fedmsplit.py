@@ -136,6 +136,5 @@ METHOD = replace(
     name="fedmsplit",
     settings=FedMSplitSettings,
     server=FedMSplitServer,
-    pairs=False,
-    single=False,
+    tasks=frozenset({ClientTask.MULTIMODAL_CLASSIFICATION}),
 )

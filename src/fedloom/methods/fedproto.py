@@ -232,5 +232,5 @@ METHOD = replace(
     client=FedProtoClient,
     server=FedProtoServer,
     verbs=_verbs,
-    pairs=False,
+    tasks=fedavg.METHOD.tasks - {ClientTask.RETRIEVAL},
 )

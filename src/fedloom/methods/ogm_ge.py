@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedloom.data.tasks import Modality
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.federation.messages import Empty
 from fedloom.functional.infiltration import confidence
 from fedloom.methods import fedavg
@@ -118,6 +118,5 @@ METHOD = replace(
     settings=OGMGESettings,
     client=OGMGEClient,
     optimizers=("sgd",),
-    pairs=False,
-    single=False,
+    tasks=frozenset({ClientTask.MULTIMODAL_CLASSIFICATION}),
 )

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.data.tasks import Modality
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.federation.messages import Empty
 from fedloom.functional.infiltration import confidence
 from fedloom.methods import fedavg
@@ -134,6 +134,5 @@ METHOD = replace(
     name="pmr",
     settings=PMRSettings,
     client=PMRClient,
-    pairs=False,
-    single=False,
+    tasks=frozenset({ClientTask.MULTIMODAL_CLASSIFICATION}),
 )

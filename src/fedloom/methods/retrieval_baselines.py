@@ -22,6 +22,7 @@ logits over classes are in the papers. Each step on public pairs also has a priv
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ from fedloom.methods.creamfl import inter_contrast, intra_contrast
 from fedloom.methods.replies import Clock
 from fedloom.methods.retrieval_round import (
     MODALITIES,
+    TASKS,
     GlobalRepresentations,
     PublicSet,
     RetrievalClient,
@@ -51,6 +53,7 @@ from fedloom.methods.retrieval_round import (
     partner,
 )
 from fedloom.methods.state import Kept
+from fedloom.methods.workload import Workload
 
 Array = NDArray[Any]
 
@@ -145,6 +148,12 @@ class RetrievalStandalone(RetrievalServer):
     """Nothing crosses: the server learns from its pairs, the clients from their data; as many steps as the others."""
 
     settings: RetrievalSettings
+
+    @classmethod
+    def workload(cls, settings: RetrievalSettings, batch: int) -> Workload:
+        """As many steps as the others, on private data alone."""
+        work = super().workload(settings, batch)
+        return replace(work, private_steps=work.private_steps + work.shared_steps, shared_steps=0)
 
     def round(self, federation: Federation) -> Info:
         """Steps on both sides."""
@@ -251,7 +260,7 @@ def _method(name: str, settings: type[RetrievalSettings], client: Any, server: A
 
     unit_length: Callable[[Any, Any], Any] = lambda settings, clients: clients.unit()  # noqa: E731
     needs = frozenset({"learners", "public"})
-    return Method(name, settings, client, server, verbs, needs, models=unit_length, pairs=True, one_task=False)
+    return Method(name, settings, client, server, verbs, needs, models=unit_length, tasks=TASKS, label_space="per task")
 
 
 R_STANDALONE = _method("r-standalone", RetrievalSettings, RetrievalClient, RetrievalStandalone)

@@ -28,7 +28,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedloom.config.models import Frozen
-from fedloom.data.tasks import ClientTask, Modality
+from fedloom.data.tasks import SINGLE_MODALITY, ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
@@ -41,11 +41,13 @@ from fedloom.methods.replies import Clock
 from fedloom.methods.retrieval_context import of_kind
 from fedloom.methods.shared_samples import length, public_samples
 from fedloom.methods.state import Kept
+from fedloom.methods.workload import Workload
 from fedloom.models.fit import adamw, fit, index_batches
 from fedloom.seeding import global_torch_stream
 
 Array = NDArray[Any]
 MODALITIES = (Modality.IMAGE, Modality.TEXT)
+TASKS = frozenset({*SINGLE_MODALITY, ClientTask.RETRIEVAL})  # of the clients that these methods serve
 log = logging.getLogger(__name__)
 
 
@@ -174,6 +176,13 @@ class RetrievalServer(Server):
     matching: Kept[PairMatching]
     optimizer: Kept[torch.optim.Optimizer]
     holders: Kept[set[str]]  # clients that hold the public set
+
+    @classmethod
+    def workload(cls, settings: RetrievalSettings, batch: int) -> Workload:
+        """Private and public steps of the clients, matching and distillation of the server."""
+        s = settings
+        steps = s.server_steps + s.distill_steps
+        return Workload(private_steps=s.private_steps, shared_steps=s.shared_steps, server_steps=steps)
 
     def __init__(self, context: ServerContext, settings: RetrievalSettings) -> None:
         super().__init__(context, settings)

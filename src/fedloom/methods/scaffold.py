@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from fedloom.data.tasks import ClientTask
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
@@ -177,5 +178,5 @@ METHOD = replace(
     server=ScaffoldServer,
     verbs=_verbs,
     optimizers=("sgd",),
-    pairs=False,
+    tasks=fedavg.METHOD.tasks - {ClientTask.RETRIEVAL},
 )

@@ -12,7 +12,7 @@ samples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from fedloom.methods.replies import ClientOutputs, Clock
 from fedloom.methods.shared_messages import SharedAgain, SharedPictures, SharedSettings, SharedTexts
 from fedloom.methods.state import Kept
 from fedloom.methods.tuning import Pool, Tuner
+from fedloom.methods.workload import Workload, formula, paper_bytes
 
 Array = NDArray[Any]
 
@@ -167,6 +168,21 @@ class SharedServer(Server):
     holders: Kept[set[str]]  # clients that hold the public set
     formula: str | None = None  # its name in `metrics.communication`
 
+    @classmethod
+    def workload(cls, settings: SharedSettings, batch: int) -> Workload:
+        """Steps on the shared samples and private ones; of the generator, where the samples are synthetic."""
+        s = settings
+        told = formula(cls.formula, s.samples) if cls.formula else None
+        if s.shared == "synthetic":
+            steps = s.steps_on(s.samples * s.replay_rounds, s.retrain_steps, batch)
+            return replace(s.workload(), answers=s.samples, shared_steps=steps, formula=told)
+        return Workload(
+            private_steps=s.private_steps,
+            shared_steps=s.steps_on(s.public, s.retrain_steps, batch),
+            answers=s.public,
+            formula=formula(cls.formula, s.public, s.public) if cls.formula else None,
+        )
+
     def __init__(self, context: ServerContext, settings: SharedSettings) -> None:
         super().__init__(context, settings)
         self.tuner = Tuner(context, settings) if settings.shared == "synthetic" else None
@@ -257,20 +273,8 @@ class SharedServer(Server):
         """The papers' bytes of a round, up and down."""
         if self.formula is None:
             return None
-        from fedloom.metrics.communication import round_bytes
-
-        public = samples if self.tuner is None else None
-        count = round_bytes(
-            self.formula,
-            samples=samples,
-            image_clients=len(federation.clients_of(ClientTask.IMAGE_CLASSIFICATION)),
-            text_clients=len(federation.clients_of(ClientTask.TEXT_CLASSIFICATION)),
-            classes=len(self.context.class_names),
-            width=self.context.width,
-            image_bytes=3 * self.context.generator.size**2 if self.context.generator is not None else 0,
-            public=public,
-        )
-        return count.up, count.down
+        count = formula(self.formula, samples, samples if self.tuner is None else None)
+        return paper_bytes(count, federation, self.context)
 
 
 def needs(settings: SharedSettings) -> frozenset[str]:

@@ -18,6 +18,7 @@ from fedloom.config.models import Frozen
 from fedloom.functional.omission import omit
 from fedloom.methods.base import ServerContext
 from fedloom.methods.state import Kept, Stateful
+from fedloom.methods.workload import Workload
 from fedloom.models.fit import cosine, fit, index_batches
 from fedloom.models.pictures import to_float
 from fedloom.seeding import global_torch_stream
@@ -44,6 +45,17 @@ class TuningSettings(Frozen):
     omit: float = Field(0.2, ge=0, le=1, description="p, share of samples whose R is left out, eq. 12; 1 is -T2I_Rep")
     drop_text: float = Field(0.1, ge=0, lt=1, description="share of samples with empty text (guidance)")
     train_text: Literal["prompt", "caption", "both"] = Field("prompt", description="text the generator is tuned on")
+
+    def workload(self) -> Workload:
+        """A round of synthesis, of tuning on the pool, and of private steps."""
+        steps = self.steps_on(self.samples * self.replay_rounds, self.tune_steps, self.tune_batch)
+        return Workload(
+            private_steps=self.private_steps,
+            synthetic=self.samples,
+            captions=self.train_text != "prompt",
+            generator_steps=steps,
+            generator_batch=self.tune_batch,
+        )
 
     def steps_on(self, samples: int, steps: int, batch: int) -> int:
         """`steps`, or fewer where so many batches would pass over `samples` samples more than `passes` times."""

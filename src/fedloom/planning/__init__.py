@@ -12,6 +12,7 @@ from typing import Any
 from fedloom.config import Config, load_config
 from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.errors import BadInput
+from fedloom.methods.workload import Workload
 from fedloom.planning.memory import checkpoint_bytes, device_lines, server_device
 from fedloom.planning.model_inventory import ModelInventory, cast_of
 from fedloom.planning.rates import rate_of
@@ -19,7 +20,7 @@ from fedloom.planning.records import ModelLine, PhaseLine, Plan
 from fedloom.planning.scene import SceneSizes, scene_sizes
 from fedloom.planning.server import Piece
 from fedloom.planning.wire import round_on_the_wire
-from fedloom.planning.work import ALONE, Phase, phases
+from fedloom.planning.work import Phase, phases
 from fedloom.weights.place import found_here
 
 __all__ = ["Plan", "plan"]
@@ -54,25 +55,28 @@ def plan(
     config = config or load_config(preset=preset, overrides=overrides, values=values, say=fitted.append)
     config, method, settings = completed(sized(config, fitted.append))
     scene = scene_sizes(config.data)
-    cast = cast_of(config, method, settings, scene)
-    work = phases(config, method, settings, cast, scene)
-    rates = _rates(work, on)
-    wire = round_on_the_wire(config, method, settings, scene)
+    declared = method.server.workload(settings, config.clients.batch)
+    work = declared or Workload()
+    unknown = [] if declared else [f"{config.method} does not declare its work: what it does in a round is not counted"]
+    cast = cast_of(config, method, settings, work, scene)
+    parts = phases(config, work, cast, scene)
+    rates = _rates(parts, on)
+    wire = round_on_the_wire(config, method, work, scene)
     return Plan(
         config.method,
         config.data.name,
         config.rounds,
         len(cast.clients),
         _model_lines(config, cast),
-        device_lines(config, settings, cast),
-        tuple(_timed(p, rates, share) for p in work),
+        device_lines(config, work, cast),
+        tuple(_timed(p, rates, share) for p in parts),
         *wire,
         checkpoint_bytes(config, cast),
         config.checkpoints.every,
         config.checkpoints.keep,
         rates,
         share,
-        (*fitted, *scene.notes, *_learned_words(config, cast), *_passes(config, settings, scene)),
+        (*fitted, *scene.notes, *_learned_words(config, cast), *_passes(config, work.private_steps, scene), *unknown),
     )
 
 
@@ -123,9 +127,9 @@ def _learned_words(config: Config, cast: ModelInventory) -> list[str]:
     ]
 
 
-def _passes(config: Config, settings: Any, scene: SceneSizes) -> list[str]:
+def _passes(config: Config, steps: int, scene: SceneSizes) -> list[str]:
     """How often a client passes over its samples in the steps of a round, on average."""
-    steps, batch = sum(getattr(settings, key, 0) for key in ALONE), config.clients.batch
+    batch = config.clients.batch
     found = []
     for modality in CLIENT_TASKS:
         clients = len(config.clients.learners(modality))

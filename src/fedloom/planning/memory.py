@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedloom.config import Config
+from fedloom.methods.workload import Workload
 from fedloom.planning.model_inventory import ModelInventory
 from fedloom.planning.records import DeviceLine
 from fedloom.planning.server import Piece
@@ -37,7 +38,7 @@ def activation_bytes(model: Piece, samples: int, precision: str, checkpointing: 
     return round(HALF_KEPT * kept) + WIDTHS[precision] * model.parameters
 
 
-def device_lines(config: Config, settings: Any, cast: ModelInventory) -> tuple[DeviceLine, ...]:
+def device_lines(config: Config, work: Workload, cast: ModelInventory) -> tuple[DeviceLine, ...]:
     """The devices of a run, those of the server first.
 
     What trains in one process trains in turn: its activations count once, where they are largest. Each worker process
@@ -48,7 +49,7 @@ def device_lines(config: Config, settings: Any, cast: ModelInventory) -> tuple[D
         server = sums.setdefault(server_device(config), [0, 0, 0, 0])
         for model in cast.server:
             _add(server, weight_bytes(model, config.server.precision), model.trained, 2)
-        server[3] += _server_activations(config, settings, cast)
+        server[3] += _server_activations(config, work, cast)
     c = config.clients
     peaks: dict[str, list[int]] = {}
     for member in cast.clients:
@@ -88,14 +89,14 @@ def _add(line: list[int], weights: int, trained: int, moments: int) -> None:
         line[i] += more
 
 
-def _server_activations(config: Config, settings: Any, cast: ModelInventory) -> int:
+def _server_activations(config: Config, work: Workload, cast: ModelInventory) -> int:
     """The largest of tuning the generator, training the judge, and training models of its own."""
     s, found = config.server, [0]
     options = s.generator.latent or s.generator.glide
     twice = bool(getattr(options, "checkpointing", False))
     for model in cast.drawer.pieces if cast.drawer is not None else ():
         if model.trained:
-            found.append(activation_bytes(model, settings.tune_batch, s.precision, twice))
+            found.append(activation_bytes(model, work.generator_batch, s.precision, twice))
     judge = config.evaluation.judge
     if cast.judge is not None and judge.steps:
         found.append(activation_bytes(cast.judge, judge.batch, judge.precision, False))

@@ -15,6 +15,7 @@ from fedloom.errors import BadInput
 from fedloom.experiment.parts import reads_captions
 from fedloom.experiment.server_models import server_settings
 from fedloom.methods.base import Method
+from fedloom.methods.workload import Workload
 from fedloom.planning.client_models import Words, learner_load, learner_on_meta
 from fedloom.planning.generators import drawer
 from fedloom.planning.scene import SceneSizes
@@ -59,23 +60,22 @@ class ModelInventory:
         return (*drawing, *(p for p in rest if p is not None), *self.learners)
 
 
-def cast_of(config: Config, method: Method, settings: Any, scene: SceneSizes) -> ModelInventory:
+def cast_of(config: Config, method: Method, settings: Any, work: Workload, scene: SceneSizes) -> ModelInventory:
     """The models of a run whose configuration is complete (`parts.completed`), as `parts` would load them."""
     words = Words(config.server.vocabulary, config.server.tokens)
     uses = method.needs(settings)
-    clients = _clients(config, method, settings, scene, words) if method.clients else ()
-    learners = _own_learners(config, method, settings, scene, words) if "learners" in uses else ()
+    clients = _clients(config, method, settings, scene, words) if method.tasks else ()
+    learners = _own_learners(config, work, scene, words) if "learners" in uses else ()
     if "generator" not in uses:
         return ModelInventory(clients, learners)
     network = config.evaluation.features
     features = features_piece(network) if network else None
     clip, tower = clip_piece(config, scene, words)
-    tuned = bool(getattr(settings, "tune_steps", 0))
     wanted = "captioner" in uses and reads_captions(config, method, settings)
     return ModelInventory(
         clients,
         learners,
-        drawer(config, words, scene, tower, tuned),
+        drawer(config, words, scene, tower, work.generator_steps > 0),
         captioner_piece(config, scene, words) if wanted else None,
         clip,
         judge_piece(config, scene),
@@ -120,9 +120,8 @@ def _learner(
     return replace(made, kind=kind if own.tune == "all" else f"{kind}, {own.tune}")
 
 
-def _own_learners(config: Config, method: Method, settings: Any, scene: SceneSizes, words: Words) -> tuple[Piece, ...]:
+def _own_learners(config: Config, work: Workload, scene: SceneSizes, words: Words) -> tuple[Piece, ...]:
     """The task models on the server; what it only keeps the mean in is not trained."""
-    learns = any(getattr(settings, key, 0) for key in ("server_steps", "distill_steps"))
     found = []
     for modality in CLIENT_TASKS:
         if modality == ClientTask.RETRIEVAL or not config.clients.learners(modality):
@@ -132,5 +131,5 @@ def _own_learners(config: Config, method: Method, settings: Any, scene: SceneSiz
         except BadInput:
             continue  # a method that needs it will say so
         made = _learner(f"server's {modality} model", own, scene, words, modality)
-        found.append(made if learns else replace(made, trained=0))
+        found.append(made if work.server_steps else replace(made, trained=0))
     return tuple(found)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fedloom.config import Config
 from fedloom.data.tasks import ClientTask
 from fedloom.methods.base import Method
-from fedloom.metrics.communication import round_bytes
+from fedloom.methods.workload import Workload
 from fedloom.planning.scene import SceneSizes
-
-_VARIANTS = {"full": "fedmmkt", "u": "u-fedmmkt", "l": "l-fedmmkt"}
 
 
 class Wire(NamedTuple):
@@ -21,23 +19,17 @@ class Wire(NamedTuple):
     down: int | None
 
 
-def round_on_the_wire(config: Config, method: Method, settings: Any, scene: SceneSizes) -> Wire:
+def round_on_the_wire(config: Config, method: Method, work: Workload, scene: SceneSizes) -> Wire:
     """What all clients send and are sent in a round that keeps every sample."""
-    if not method.clients:
+    if not method.tasks:
         return Wire("none", 0, 0)
-    name = _VARIANTS.get(getattr(settings, "variant", "")) or getattr(method.server, "formula", None)
-    if name is None:
+    if (formula := work.formula) is None:
         return Wire(None, None, None)
-    public = settings.public if getattr(settings, "shared", "") == "public" else None
-    drawn = "generator" in method.needs(settings)
-    found = round_bytes(
-        name,
-        samples=public or settings.samples,
+    found = formula.count(
         image_clients=len(config.clients.learners(ClientTask.IMAGE_CLASSIFICATION)),
         text_clients=len(config.clients.learners(ClientTask.TEXT_CLASSIFICATION)),
         classes=scene.classes,
         width=config.clients.width,
-        image_bytes=3 * scene.side**2 if drawn else 0,
-        public=public,
+        image_bytes=3 * scene.side**2 if work.synthetic else 0,
     )
-    return Wire(name, found.up, found.down)
+    return Wire(formula.name, found.up, found.down)

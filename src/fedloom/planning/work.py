@@ -1,4 +1,4 @@
-"""FLOP of each part of a run, from the loads of its models and the steps that its settings name."""
+"""FLOP of each part of a run, from the loads of its models and what the method declares."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from fedloom.config import Config
-from fedloom.methods.base import Method
+from fedloom.methods.workload import Workload
 from fedloom.planning.memory import server_device
 from fedloom.planning.model_inventory import Member, ModelInventory
 from fedloom.planning.scene import SceneSizes
 from fedloom.planning.server import Piece
-
-ALONE = ("private_steps", "extra_steps", "shared_steps")  # settings that count a client's own steps a round
 
 
 class Phase(NamedTuple):
@@ -25,11 +23,11 @@ class Phase(NamedTuple):
     flop: float
 
 
-def phases(config: Config, method: Method, settings: Any, cast: ModelInventory, scene: SceneSizes) -> list[Phase]:
+def phases(config: Config, work: Workload, cast: ModelInventory, scene: SceneSizes) -> list[Phase]:
     """The parts of a run in their order; those without work are left out."""
     every = [
         *_before(config, cast),
-        *_rounds(config, method, settings, cast),
+        *_rounds(config, work, cast),
         *_scoring(config, cast, scene),
     ]
     return [p for p in every if p.times and p.flop]
@@ -57,33 +55,23 @@ def _before(config: Config, cast: ModelInventory) -> Iterator[Phase]:
         yield Phase("warm start", device, c.precision, 1, flop)
 
 
-def _rounds(config: Config, method: Method, settings: Any, cast: ModelInventory) -> Iterator[Phase]:
+def _rounds(config: Config, work: Workload, cast: ModelInventory) -> Iterator[Phase]:
     """What is done in every round."""
     c, s, rounds, place = config.clients, config.server, config.rounds, server_device(config)
-    uses = method.needs(settings)
-    public = getattr(settings, "shared", "") == "public"
-    samples = 0 if "real" in uses else getattr(settings, "public" if public else "samples", 0)
-    if cast.drawer is not None and "real" not in uses and not public:
-        yield Phase("synthesis", place, s.precision, rounds, samples * cast.drawer.drawing)
+    if cast.drawer is not None:
+        yield Phase("synthesis", place, s.precision, rounds, work.synthetic * cast.drawer.drawing)
         if cast.captioner is not None:
-            yield Phase("captions", place, s.precision, rounds, samples * cast.captioner.load.forward)
-    views = 2 if getattr(settings, "variant", "") == "u" else 1
-    if samples and not hasattr(settings, "shared_steps"):
-        for device, flop in _by_device(cast, lambda m: views * samples * m.model.load.forward):
-            yield Phase("clients' answers", device, c.precision, rounds, flop)
-    pool = samples * getattr(settings, "replay_rounds", 1)
-    if cast.drawer is not None and (steps := getattr(settings, "tune_steps", 0)):
-        done = settings.steps_on(pool, steps, settings.tune_batch) if pool else steps
-        yield Phase("generator tuning", place, s.precision, rounds, done * settings.tune_batch * _tuning(config, cast))
-    if steps := getattr(settings, "retrain_steps", 0):
-        done = settings.steps_on(pool, steps, c.batch)
-        for device, flop in _by_device(cast, lambda m: done * c.batch * _training(m.model, c.checkpointing)):
-            yield Phase("re-training", device, c.precision, rounds, flop)
-    if alone := sum(getattr(settings, key, 0) for key in ALONE):
-        for device, flop in _by_device(cast, lambda m: alone * c.batch * _training(m.model, c.checkpointing)):
-            yield Phase("private training", device, c.precision, rounds, flop)
-    own = sum(getattr(settings, key, 0) for key in ("server_steps", "distill_steps"))
-    flop = own * c.batch * sum(m.load.training for m in cast.learners if m.trained)
+            yield Phase("captions", place, s.precision, rounds, work.synthetic * cast.captioner.load.forward)
+    for device, flop in _by_device(cast, lambda m: work.answers * m.model.load.forward):
+        yield Phase("clients' answers", device, c.precision, rounds, flop)
+    if cast.drawer is not None:
+        tuned = work.generator_steps * work.generator_batch
+        yield Phase("generator tuning", place, s.precision, rounds, tuned * _tuning(config, cast))
+    step = _by_device(cast, lambda m: c.batch * _training(m.model, c.checkpointing))
+    for name, steps in (("re-training", work.shared_steps), ("private training", work.private_steps)):
+        for device, flop in step:
+            yield Phase(name, device, c.precision, rounds, steps * flop)
+    flop = work.server_steps * c.batch * sum(m.load.training for m in cast.learners if m.trained)
     yield Phase("server's own models", place, "fp32", rounds, flop)
 
 

@@ -17,11 +17,6 @@ def worst(evaluation: Evaluation) -> float:
 WORST_CLIENT = Metric("worst_client", "Worst client", worst, unit="%", note="lowest accuracy of a client")
 
 if __name__ == "__main__":
+    metrics = {"metrics": [WORST_CLIENT]}
     smoke = {"base": {"preset": "smoke"}}
-    found = fedloom.compare(
-        ["fedmd", "standalone"], plan=smoke, evaluation={"metrics": [WORST_CLIENT]}, jobs=2, out="runs/own-metric"
-    )
-    for cell in found.cells:
-        run = fedloom.load_run(found.path / cell["folder"])
-        value = run.summary["metrics"]["worst_client"]
-        print(f"{cell['row']:12} {value['before']:.3f} -> {value['after']:.3f}")
+    print(fedloom.compare(["fedmd", "standalone"], plan=smoke, evaluation=metrics, jobs=2, out="runs/own-metric"))

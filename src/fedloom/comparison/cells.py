@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedloom.comparison.measures import ADDED, MEASURES
 from fedloom.comparison.plan import DEFAULT_SCORES, JOINT_SCORES, RESERVED, Column, Plan, Row
 from fedloom.config import Config, load_config
 from fedloom.config.defaults import Say, fill_in, said_where, silent
 from fedloom.config.trees import merged, nested, override
 from fedloom.errors import BadInput
-from fedloom.registry import DATASETS, METHODS
+from fedloom.registry import DATASETS, METHODS, METRICS
 from fedloom.runs.folder import flatten
 
 # One thread a run: the cells are what runs side by side, and results are defined for one number of threads.
@@ -84,12 +85,24 @@ def make_cells(plan: Plan, values: Mapping[str, Any], overrides: Sequence[str], 
 
 
 def fitting_scores(plan: Plan, cells: Sequence[Cell]) -> tuple[str, ...]:
-    """The plan's scores; where it has the usual ones and all clients are joint, those of joint clients instead."""
+    """The plan's scores; where it has the usual ones and all clients are joint, those of joint clients instead.
+
+    Metrics that were added to the runs come last.
+    """
+    added = tuple(key for name in added_metrics(cells) if (key := ADDED + name) not in plan.scores)
     usual = len(DEFAULT_SCORES)
     joint = all(c.config.clients.groups == c.config.clients.joint for c in cells)
     if plan.scores[:usual] != DEFAULT_SCORES or not joint:
-        return plan.scores
-    return (*JOINT_SCORES, *plan.scores[usual:])
+        return plan.scores + added
+    return (*JOINT_SCORES, *plan.scores[usual:], *added)
+
+
+def added_metrics(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+    """The metrics of `evaluation.metrics` by name, and how they are shown; they are then among `MEASURES`."""
+    references = dict.fromkeys(name for cell in cells for name in cell.config.evaluation.metrics)
+    found = {metric.name: metric.display() for metric in map(METRICS.find, references)}
+    MEASURES.add(found)
+    return found
 
 
 def _common(

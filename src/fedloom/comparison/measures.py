@@ -50,7 +50,28 @@ _MORE = (
     Measure("bytes_down", "Bytes down", "to all clients, mean of a round", 1, True, True),
     Measure("seconds", "Seconds", "of all rounds, without set-up and scoring", 1, True, True),
 )
-MEASURES: Mapping[str, Measure] = {m.key: m for m in (*_OF_RUNS, *_MORE)}
+ADDED = "metrics."  # begins the keys of metrics that were added to runs
+
+
+class _Measures(dict[str, Measure]):
+    """Measures by key. A metric of `evaluation.metrics` is known by its name before anything else is said of it."""
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or (isinstance(key, str) and key.startswith(ADDED))
+
+    def __missing__(self, key: str) -> Measure:
+        if key not in self:
+            raise KeyError(key)
+        return Measure(key, key.removeprefix(ADDED), "")
+
+    def add(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take up metrics by name, as a run's summary shows them."""
+        for name, m in metrics.items():
+            lower = m.get("higher_is_better") is False
+            self[ADDED + name] = Measure(ADDED + name, str(m["title"]), str(m["note"]), 3, lower)
+
+
+MEASURES = _Measures({m.key: m for m in (*_OF_RUNS, *_MORE)})
 ACCURACIES = tuple(s.key for s in SCORES)
 TARGETS = (*ACCURACIES, "average_accuracy")  # what a target can be of
 RARE = (*RECALLS, *STREAMS, TO_TARGET)  # of few comparisons: no column where nobody has them
@@ -79,6 +100,7 @@ def curve(rows: Rows, seconds: Mapping[str, Sequence[float]]) -> list[dict[str, 
             wall += seconds[str(t)][0] if str(t) in seconds else sum(phases.values())
         point = {key: number(row.get(key)) for key in ACCURACIES}
         point["average_accuracy"] = average(row)
+        point |= {f"{ADDED}{name}": number(value) for name, value in (row.get("metrics") or {}).items()}
         out.append({"round": t, **point, "bytes_up": up, "bytes_down": down, "seconds": wall})
     return out
 
@@ -100,7 +122,8 @@ def before_and_after(
     """
     first, last = points[0], points[-1]
     rounds = max(1, int(last["round"]))
-    found = {k: {"before": first[k], "after": last[k]} for k, m in MEASURES.items() if not m.cost}
+    keys = [k for k in (*MEASURES, *first) if k in MEASURES and not MEASURES[k].cost]
+    found = {k: {"before": first.get(k), "after": last.get(k)} for k in dict.fromkeys(keys) if k in first}
     for key in ("bytes_up", "bytes_down"):
         found[key] = {"before": None, "after": last[key] / rounds}
     found["seconds"] = {"before": None, "after": last["seconds"]}

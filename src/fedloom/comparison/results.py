@@ -107,6 +107,7 @@ def load_comparison(path: Path | str) -> Comparison:
     tree = read_object(Path(path) / FILE)
     if not tree:
         raise BadInput(f"{path} is no folder of a comparison: it has no {FILE}.")
+    MEASURES.add(tree.get("metrics") or {})
     return Comparison(Path(path), tree)
 
 

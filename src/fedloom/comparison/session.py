@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedloom.comparison.cells import Cell, check_data, fitting_scores, make_cells
+from fedloom.comparison.cells import Cell, added_metrics, check_data, fitting_scores, make_cells
 from fedloom.comparison.meter import cpu_seconds
 from fedloom.comparison.plan import Plan, read_plan, with_plan
 from fedloom.comparison.pool import RUN, Pool, unique, usable_cores
@@ -225,7 +225,9 @@ class _Work:
         }
         records = [self._record(cell) for cell in self.wanted]
         sessions = [*before, session] if self.ran else before
-        facts = {"name": self.order.name, "folder_of_cells": str(self.cells)}
+        facts: dict[str, Any] = {"name": self.order.name, "folder_of_cells": str(self.cells)}
+        if metrics := added_metrics(self.wanted):
+            facts["metrics"] = metrics
         tree = compose(self.order.plan, records, sessions, **facts)
         return Comparison(self.place, tree)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedloom.comparison.doubts import place_text
 from fedloom.comparison.grids import Entry, Grid, grids, legend
-from fedloom.comparison.measures import MEASURES, RARE
+from fedloom.comparison.measures import ADDED, MEASURES, RARE
 from fedloom.comparison.results import Comparison
 from fedloom.reporting.health import RunWarning
 from fedloom.reporting.text import warning_lines
@@ -52,7 +52,8 @@ def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def cells_csv(found: Comparison) -> str:
     """The long form: a line for each cell and round, with every score, and bytes and seconds up to then."""
     points = [point for c in found.cells for point in c["rounds"]]
-    keys = [k for k in MEASURES if k not in RARE or any(point.get(k) is not None for point in points)]
+    there = {k for point in points for k, value in point.items() if value is not None}
+    keys = [k for k in MEASURES if k in there or not (k in RARE or k.startswith(ADDED))]
     rows = [
         [c[k] for k in ("row", "column", "seed", "state", "folder")] + [point["round"], *(point.get(k) for k in keys)]
         for c in found.cells

@@ -68,7 +68,7 @@ def arrange(point, at):
     elif point == "saving":  # half of the clients are in the new checkpoint
         before(host.ClientHost, "save", lambda self, folder, tag: self.spec.name == "text-0" and tag["round"] == at)
     elif point == "sealing":  # all files are there, but the checkpoint is not
-        before(checkpoint, "seal", lambda folder, facts: facts["round"] == at)
+        before(checkpoint, "write_manifest", lambda folder, facts: facts["round"] == at)
     elif point == "pruning":  # the checkpoint is there, and the old ones still are
         before(checkpoint.CheckpointStore, "_prune", lambda self, newest: newest == at)
 

@@ -52,22 +52,14 @@ LONG_FUNCTIONS: set[str] = {
 }
 SHARED_NAMES: set[str] = {
     "Clip",
-    "Delivery",
     "Entry",
-    "Event",
     "Lines",
-    "Link",
     "Order",
     "Picture",
     "Piece",
-    "Place",
     "Plan",
     "Pool",
-    "Row",
-    "Source",
-    "Split",
     "Target",
-    "Worker",
 }
 
 

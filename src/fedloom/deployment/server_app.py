@@ -114,10 +114,10 @@ def roster(grid: Any, config: Config) -> list[dict[str, Any]]:
     from fedloom.federation.engines.flower.transport import Transport, check_name, hello, wait_for_nodes
     from fedloom.federation.messages import ContractBreach
 
-    mail, wanted, patience = Transport(grid), config.engine.silos or 1, config.engine.patience
-    nodes = wait_for_nodes(mail, wanted, patience)
-    known, found = mail.admitted(), []
-    for node, said in hello(mail, nodes, patience).items():
+    transport, wanted, patience = Transport(grid), config.engine.silos or 1, config.engine.patience
+    nodes = wait_for_nodes(transport, wanted, patience)
+    known, found = transport.admitted(), []
+    for node, said in hello(transport, nodes, patience).items():
         about = said.get("about")
         own_name = about.get("name") if isinstance(about, dict) else None
         try:

@@ -32,13 +32,13 @@ _HOSTS: dict[str, SiloHost] = {}  # of this process, by folder
 
 @dataclass(frozen=True)
 class Played:
-    """Answers letters for the silo that a virtual node is."""
+    """Answers envelopes for the silo that a virtual node is."""
 
     folder: str
     threads: int
     initialiser: str
 
-    def __call__(self, letter: Envelope, node: dict[str, Any]) -> Envelope:
+    def __call__(self, envelope: Envelope, node: dict[str, Any]) -> Envelope:
         from fedloom.federation.engines.silo.resident import host_from
 
         name = f"silo-{node['partition-id']}"
@@ -49,7 +49,7 @@ class Played:
                 logging.basicConfig(level=logging.INFO, filename=folder / "log.txt", format="%(asctime)s %(message)s")
             settings = {"name": name, "threads": self.threads, "initialiser": self.initialiser}
             _HOSTS[str(folder)] = host_from(settings, folder)
-        return _HOSTS[str(folder)].answer(letter)
+        return _HOSTS[str(folder)].answer(envelope)
 
 
 class Simulation:

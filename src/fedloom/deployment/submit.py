@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from fedloom.deployment.bundle import write_bundle
 from fedloom.deployment.events import standing
@@ -14,17 +14,11 @@ from fedloom.deployment.shapes import JobRecord
 from fedloom.errors import BadInput, FedloomError, unknown
 from fedloom.runs.disk import read_object, write_atomic
 
-
-class Link(Protocol):
-    """A server's SuperLink, as `superlink.SuperLink` and `superlink.Host` are."""
-
-    @property
-    def folder(self) -> Path: ...
-
-    def flwr(self, *arguments: str) -> dict[str, Any]: ...
+if TYPE_CHECKING:
+    from fedloom.deployment.superlink import Host
 
 
-def hand_over(link: Link, job: Job) -> str:
+def hand_over(link: Host, job: Job) -> str:
     """Starts the job on the server; Flower's own number of the run. Raises FedloomError."""
     app = write_bundle(link.folder / "flower" / "app")
     folder = link.folder / "jobs"

@@ -21,7 +21,6 @@ from fedloom.deployment.ports import free_port, speaks_tls
 from fedloom.deployment.supernode_log import AGAIN, CONNECTED, FAILING, refusal
 from fedloom.deployment.supernode_process import REFUSED
 from fedloom.errors import BadInput, FedloomError
-from fedloom.federation.files import replace_file
 from fedloom.processes.child import Child
 from fedloom.runs.disk import explained, json_text, locked, read_object, write_atomic
 
@@ -93,7 +92,7 @@ class SiloSupervisor:
         self._stack.callback(self.token.unlink, missing_ok=True)
         with os.fdopen(handle, "wb") as file:
             file.write(secrets.token_bytes(32))
-        replace_file(self.folder / "worker.json", json.dumps(self.settings).encode())
+        write_atomic(self.folder / "worker.json", json.dumps(self.settings).encode())
         self._start_worker()
         self._start_node()
 

@@ -21,12 +21,11 @@ from typing import Any, Self
 from fedloom.errors import BadInput, FedloomError, unknown
 from fedloom.federation.codec import decode, encode
 from fedloom.federation.contract import WireContract
-from fedloom.federation.exchange import Delivery, Missing, Reply, Request
-from fedloom.federation.files import replace_file
+from fedloom.federation.exchange import Arrival, Missing, Reply, Request
 from fedloom.federation.host import Outcome
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.messages import ContractBreach
-from fedloom.runs.disk import read_object
+from fedloom.runs.disk import read_object, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +135,7 @@ class Federation(ABC):
         self.settle()
         self._save(folder, {"round": self.round})
         record = {"round": self.round, "clients": self._modalities}
-        replace_file(folder / "federation.json", json.dumps(record, indent=1).encode())
+        write_atomic(folder / "federation.json", json.dumps(record, indent=1).encode())
 
     def restore(self, folder: Path | str) -> None:
         """Gives every client, and `round`, the state `checkpoint` wrote there. Raises FedloomError."""
@@ -180,19 +179,19 @@ class Federation(ABC):
 
     @abstractmethod
     def _post(self, requests: Sequence[Request]) -> None:
-        """Starts all the work. `_collect` later gives one delivery a request, be it that it was lost."""
+        """Starts all the work. `_collect` later gives one arrival a request, be it that it was lost."""
 
     @abstractmethod
-    def _collect(self, wait: float | None) -> Delivery | None:
-        """The next delivery, waited for at most `wait` seconds (None: as long as it takes)."""
+    def _collect(self, wait: float | None) -> Arrival | None:
+        """The next arrival, waited for at most `wait` seconds (None: as long as it takes)."""
 
     @abstractmethod
     def _save(self, folder: Path, tag: Mapping[str, Any]) -> None:
-        """Has each site save itself into `folder`."""
+        """Has each client saved into `folder`."""
 
     @abstractmethod
     def _load(self, folder: Path, tag: Mapping[str, Any]) -> None:
-        """Has each site load itself from `folder`."""
+        """Has each client loaded from `folder`."""
 
     def _same_clients(self, saved: Mapping[str, str]) -> bool:
         """Whether a checkpoint of these clients is one of this federation."""
@@ -221,7 +220,7 @@ class Federation(ABC):
                 self._advance(ask)
 
     def _advance(self, ask: _Ask) -> None:
-        """Takes the next delivery, of any ask; if `ask` is over, all that lie ready, and gives up others."""
+        """Takes the next arrival, of any ask; if `ask` is over, all that lie ready, and gives up others."""
         if reason := ask.over():
             while self._pump(0.0):
                 pass
@@ -233,19 +232,19 @@ class Federation(ABC):
             self._pump(None if ask.deadline is None else max(0.0, ask.deadline - time.monotonic()))
 
     def _pump(self, wait: float | None) -> bool:
-        """Routes the next delivery to the ask it belongs to; False when none came within `wait` seconds."""
-        delivery = self._collect(wait)
-        if delivery is None:
+        """Routes the next arrival to the ask it belongs to; False when none came within `wait` seconds."""
+        arrival = self._collect(wait)
+        if arrival is None:
             return False
-        if delivery.id not in self._open:  # its ask was interrupted
+        if arrival.id not in self._open:  # its ask was interrupted
             return True
-        ask, client = self._open.pop(delivery.id)
-        outcome = delivery.outcome
+        ask, client = self._open.pop(arrival.id)
+        outcome = arrival.outcome
         if outcome.payload is not None:  # it did cross, also when it came too late to be used
             self.ledger.record(round=ask.round, direction="up", client=client, verb=ask.verb, payload=outcome.payload)
-        if ask.waiting.pop(delivery.id, None) is not None:
-            if ask.deadline is not None and delivery.arrived > ask.deadline:
-                took, allowed = delivery.arrived - ask.begun, ask.deadline - ask.begun
+        if ask.waiting.pop(arrival.id, None) is not None:
+            if ask.deadline is not None and arrival.arrived > ask.deadline:
+                took, allowed = arrival.arrived - ask.begun, ask.deadline - ask.begun
                 late = f"replied after {took:.3g} s, allowed {allowed:g} s"
                 outcome = Outcome(None, "timeout", late, "", outcome.seconds)
             self._put(ask, client, outcome)

@@ -37,7 +37,7 @@ _SHOWN = {"text": "utf8", "texts": "utf8", "int": "int64", "float": "float64", "
 _MOST_AXES, _MOST_VALUES = 16, 2**48
 
 
-class Row(NamedTuple):
+class ValueSize(NamedTuple):
     """One value of a payload: its field (`group[name]` in a group), dtype, shape, and bytes in the body."""
 
     field: str
@@ -120,15 +120,15 @@ def verify(payload: bytes) -> None:
     _read(payload, verify=True)
 
 
-def describe(payload: bytes) -> list[Row]:
+def describe(payload: bytes) -> list[ValueSize]:
     """The values in `payload` by its header alone (no checksum, no class needed). Raises ContractBreach."""
     rows = []
     for entry in _read(payload, verify=False)[1]:
         if entry.tag == "tensors":
-            rows += [Row(f"{entry.name}[{m.name}]", m.tag, m.shape, m.size) for m in entry.members]
+            rows += [ValueSize(f"{entry.name}[{m.name}]", m.tag, m.shape, m.size) for m in entry.members]
         else:
             shape = {"text": (), "texts": entry.shape[:1]}.get(entry.tag, entry.shape)
-            rows.append(Row(entry.name, _SHOWN.get(entry.tag, entry.tag), shape, entry.size))
+            rows.append(ValueSize(entry.name, _SHOWN.get(entry.tag, entry.tag), shape, entry.size))
     return rows
 
 

@@ -47,7 +47,7 @@ class Request(NamedTuple):
     payload: bytes
 
 
-class Delivery(NamedTuple):
+class Arrival(NamedTuple):
     """What an engine brings back for the request `id`; `arrived` on the clock of time.monotonic()."""
 
     id: int

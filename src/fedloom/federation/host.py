@@ -1,7 +1,7 @@
-"""One client as its own site sees it: built from a recipe, asked by verb, guarded by the wire contract, saved
+"""One client on its own machine: built from a recipe, asked by verb, guarded by the wire contract, saved
 and loaded.
 
-Every engine runs this same class, in whatever process the site lives in.
+Every engine runs this same class, in whatever process the client lives in.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import numpy as np
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.codec import decode, encode
 from fedloom.federation.contract import WireContract
-from fedloom.federation.files import replace_file
 from fedloom.federation.messages import Array, ContractBreach
+from fedloom.runs.disk import write_atomic
 from fedloom.strict_json import parse
 
 Failure = Literal["raised", "timeout", "lost", "refused"]
@@ -62,7 +62,7 @@ class ClientSpec:
 
 
 class ClientError(FedloomError):
-    """A site could not answer: `kind`, one line of `detail`, and the full traceback as text (or "")."""
+    """A client could not answer: `kind`, one line of `detail`, and the full traceback as text (or "")."""
 
     def __init__(self, kind: Failure, detail: str, trace: str = "") -> None:
         super().__init__(detail)
@@ -72,7 +72,7 @@ class ClientError(FedloomError):
 
 
 class Outcome(NamedTuple):
-    """What became of one request at a site: reply bytes or a failure, and the seconds it took there."""
+    """What became of one request at a client: reply bytes or a failure, and the seconds it took there."""
 
     payload: bytes | None
     error: Failure | None
@@ -96,8 +96,8 @@ class Snapshot(NamedTuple):
             "crc32": zlib.crc32(self.data),
             "meta": json.loads(self.meta),
         }
-        replace_file(folder / f"{self.client}.safetensors", self.data)
-        replace_file(folder / f"{self.client}.json", json.dumps(record, indent=1).encode())
+        write_atomic(folder / f"{self.client}.safetensors", self.data)
+        write_atomic(folder / f"{self.client}.json", json.dumps(record, indent=1).encode())
 
 
 class ClientHost:
@@ -127,7 +127,7 @@ class ClientHost:
 
         A request that repeats (verb, round, key, payload) gets the recorded reply and does not reach the
         client. `key` tells apart requests that only look alike, such as two evaluations in one round. Raises
-        SiteError.
+        ClientError.
         """
         request = (
             verb,

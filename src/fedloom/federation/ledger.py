@@ -11,9 +11,8 @@ from typing import IO, Any
 
 from fedloom.federation.codec import describe, message_name
 from fedloom.federation.contract import Direction
-from fedloom.federation.files import replace_file
 from fedloom.federation.messages import ContractBreach
-from fedloom.runs.disk import read_lines
+from fedloom.runs.disk import read_lines, write_atomic
 from fedloom.runs.shapes import LedgerRow
 
 
@@ -35,7 +34,7 @@ class Ledger:
         if self.path is not None and self.path.exists():
             rows = read_ledger(self.path)
             if self.path.read_bytes()[-1:] not in (b"", b"\n"):
-                replace_file(self.path, _lines(rows))
+                write_atomic(self.path, _lines(rows))
             self._add(rows)
 
     def record(self, *, round: int, direction: Direction, client: str, verb: str, payload: bytes) -> None:
@@ -87,7 +86,7 @@ class Ledger:
         if self.path is None:
             self._rows = kept
         elif self.path.exists():
-            replace_file(self.path, _lines(kept))
+            write_atomic(self.path, _lines(kept))
         self._sums.clear()
         self._add(kept)
 

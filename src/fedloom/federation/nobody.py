@@ -8,7 +8,7 @@ from typing import Any
 
 from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract
-from fedloom.federation.exchange import Delivery, Request
+from fedloom.federation.exchange import Arrival, Request
 from fedloom.federation.ledger import Ledger
 
 
@@ -24,7 +24,7 @@ class Nobody(Federation):
     def _post(self, requests: Sequence[Request]) -> None:
         return None
 
-    def _collect(self, wait: float | None) -> Delivery | None:
+    def _collect(self, wait: float | None) -> Arrival | None:
         return None
 
     def _save(self, folder: Path, tag: Mapping[str, Any]) -> None:

@@ -14,13 +14,13 @@ _MAGIC = b"FLMW"
 _LONGEST_HEADER = 1 << 28  # bytes; one that claims more is none of ours
 
 
-class Source(Protocol):
+class Readable(Protocol):
     """What bytes are read from, whole: fewer than asked for only at the end."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
-class Sink(Protocol):
+class Writable(Protocol):
     """What bytes are written to."""
 
     def write(self, data: bytes, /) -> Any: ...
@@ -28,7 +28,7 @@ class Sink(Protocol):
     def flush(self) -> Any: ...
 
 
-def write_frame(stream: Sink, header: Mapping[str, Any], *payloads: bytes) -> None:
+def write_frame(stream: Writable, header: Mapping[str, Any], *payloads: bytes) -> None:
     """Writes one frame and flushes. Raises OSError when nobody reads any more."""
     head = json.dumps([header, [len(payload) for payload in payloads]]).encode()
     stream.write(_HEAD.pack(_MAGIC, len(head), sum(len(payload) for payload in payloads)) + head)
@@ -37,7 +37,7 @@ def write_frame(stream: Sink, header: Mapping[str, Any], *payloads: bytes) -> No
     stream.flush()
 
 
-def read_frame(stream: Source) -> tuple[dict[str, Any], tuple[bytes, ...]] | None:
+def read_frame(stream: Readable) -> tuple[dict[str, Any], tuple[bytes, ...]] | None:
     """The next frame, or None when the other side has ended or writes something else."""
     start = stream.read(_HEAD.size)
     if len(start) < _HEAD.size:

@@ -15,7 +15,7 @@ from typing import Any
 
 from fedloom.errors import BadInput, FedloomError
 from fedloom.runs.disk import locked, sync_folder
-from fedloom.runs.manifest import MANIFEST, damage, listed_files, seal
+from fedloom.runs.manifest import MANIFEST, damage, listed_files, write_manifest
 
 VARIABLE = "FEDLOOM_CACHE"
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -115,7 +115,7 @@ def _ensure(
     tmp.mkdir()
     try:
         build(tmp)
-        seal(tmp, {"kind": kind, "key": dict(key)})
+        write_manifest(tmp, {"kind": kind, "key": dict(key)})
         tmp.rename(entry)
         sync_folder(folder)
     except BaseException:

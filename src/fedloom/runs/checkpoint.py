@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fedloom.errors import BadInput
 from fedloom.runs.disk import explained, sync_folder
-from fedloom.runs.manifest import MANIFEST, damage, seal
+from fedloom.runs.manifest import MANIFEST, damage, write_manifest
 from fedloom.strict_json import parse
 
 Log = Callable[[str], None]
@@ -126,7 +126,7 @@ class CheckpointStore:
             tmp.mkdir()
             try:
                 yield tmp
-                seal(tmp, {"format": FORMAT, "round": round})
+                write_manifest(tmp, {"format": FORMAT, "round": round})
             except BaseException:
                 shutil.rmtree(tmp, ignore_errors=True)
                 raise

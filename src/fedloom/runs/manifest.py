@@ -25,7 +25,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def seal(folder: Path, facts: Mapping[str, Any]) -> None:
+def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     """Put every file and folder under `folder` on disk for good, then write the manifest, `facts` in it."""
     files: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.rglob("*")):

@@ -143,7 +143,7 @@ class Environment(TypedDict, total=False):
 
 
 @with_config(OPEN)
-class Split(TypedDict, total=False):
+class SplitCounts(TypedDict, total=False):
     """split.json: of each client how many samples of each class."""
 
     classes: list[str]
@@ -168,7 +168,7 @@ def check(kind: Any, value: dict[str, Any], place: str) -> None:
 
 def check_split(split: dict[str, Any], place: str) -> None:
     """check, and that each client has a count for each class."""
-    check(Split, split, place)
+    check(SplitCounts, split, place)
     classes, clients = split.get("classes", []), split.get("clients", {})
     for client, counts in clients.items():
         if len(counts) != len(classes):

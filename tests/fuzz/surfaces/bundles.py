@@ -210,7 +210,7 @@ def read_offer(folder: Path, given: Input) -> Any:
     answer = host.answer(Envelope({"op": "join", "run": "r1"}, (invitation,)))
     if "failed" in answer.header:
         raise BadInput(answer.header["failed"])
-    client: Any = host._clients["silo-0"].site.client
+    client: Any = host._clients["silo-0"].host.client
     return _of(client.offer, json_object(data.decode("utf-8", "replace").encode()))
 
 

@@ -177,8 +177,8 @@ def read_answers(folder: Path, given: Input) -> Any:
     """What the server takes out of the letters: clients, outcomes."""
     mail = Transport(_Grid([]))  # type: ignore[arg-type]
     federation: Any = object.__new__(GridFederation)
-    federation._mail, federation._silos, federation._homes = mail, {}, {}
-    federation._modalities, federation._deliveries, federation.ledger, federation.round = {}, [], Ledger(), 0
+    federation._transport, federation._silos, federation._homes = mail, {}, {}
+    federation._modalities, federation._arrivals, federation.ledger, federation.round = {}, [], Ledger(), 0
     federation._run, federation._invitation, federation._patience = "r1", (b"x",), 1.0
     federation.missing, federation._notices, federation._refused = [], {}, set()
     found: list[Any] = []
@@ -187,13 +187,13 @@ def read_answers(folder: Path, given: Input) -> Any:
         found.append(sorted(hello(mail, [11], 1.0)))
         federation._invite([11], [11])
         asked = [_Request(0), _Request(1)]
-        federation._deliveries = []
-        federation._open_letter(11, asked, letter)
-        for delivery in federation._deliveries:
-            assert isinstance(delivery.outcome.detail, str)
-            assert delivery.outcome.payload is None or delivery.outcome.payload in letter.payloads
-            assert delivery.outcome.seconds >= 0
-            assert delivery.outcome.error in (None, "raised", "refused", "lost", "timeout")
+        federation._arrivals = []
+        federation._open_envelope(11, asked, letter)
+        for arrival in federation._arrivals:
+            assert isinstance(arrival.outcome.detail, str)
+            assert arrival.outcome.payload is None or arrival.outcome.payload in letter.payloads
+            assert arrival.outcome.seconds >= 0
+            assert arrival.outcome.error in (None, "raised", "refused", "lost", "timeout")
     assert all(
         isinstance(k, str) and v in ("image", "text", "pair", "joint") for k, v in federation._modalities.items()
     )

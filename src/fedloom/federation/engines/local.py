@@ -13,7 +13,7 @@ from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract
 from fedloom.federation.engines.base import Engine, EngineContext
 from fedloom.federation.engines.workers.pool import WorkerPool
-from fedloom.federation.exchange import Delivery, Missing, Request
+from fedloom.federation.exchange import Arrival, Missing, Request
 from fedloom.federation.host import ClientHost, ClientSpec
 from fedloom.federation.ledger import Ledger
 
@@ -77,7 +77,7 @@ class LocalFederation(Federation):
     def _post(self, requests: Sequence[Request]) -> None:
         self._host.post(requests)
 
-    def _collect(self, wait: float | None) -> Delivery | None:
+    def _collect(self, wait: float | None) -> Arrival | None:
         return self._host.collect(wait)
 
     def _save(self, folder: Path, tag: Mapping[str, Any]) -> None:
@@ -88,14 +88,14 @@ class LocalFederation(Federation):
 
 
 class Here:
-    """Sites in this process. Messages are encoded all the same, so nothing is shared by accident."""
+    """Clients in this process. Messages are encoded all the same, so nothing is shared by accident."""
 
     def __init__(self, specs: Sequence[ClientSpec], contract: WireContract) -> None:
-        self._sites = {spec.name: ClientHost(spec, contract, remember=0) for spec in specs}
-        self._done: deque[Delivery] = deque()
+        self._hosts = {spec.name: ClientHost(spec, contract, remember=0) for spec in specs}
+        self._done: deque[Arrival] = deque()
         self._closed = False
-        for site in self._sites.values():
-            _ = site.client
+        for host in self._hosts.values():
+            _ = host.client
 
     def post(self, requests: Sequence[Request]) -> None:
         """Runs the clients, in the order of the requests."""
@@ -103,27 +103,27 @@ class Here:
             raise FedloomError("the federation is closed")
         posted = time.monotonic()
         for r in requests:
-            outcome = self._sites[r.client].outcome(r.verb, r.round, r.key, r.payload)
-            self._done.append(Delivery(r.id, outcome, posted + outcome.seconds))
+            outcome = self._hosts[r.client].outcome(r.verb, r.round, r.key, r.payload)
+            self._done.append(Arrival(r.id, outcome, posted + outcome.seconds))
 
-    def collect(self, wait: float | None) -> Delivery | None:
-        """The next delivery; all there will be is there already, so nothing is waited for."""
+    def collect(self, wait: float | None) -> Arrival | None:
+        """The next arrival; all there will be is there already, so nothing is waited for."""
         return self._done.popleft() if self._done else None
 
     def save(self, folder: Path, tag: Mapping[str, Any]) -> None:
-        for site in self._sites.values():
-            site.save(folder, tag)
+        for host in self._hosts.values():
+            host.save(folder, tag)
 
     def load(self, folder: Path, tag: Mapping[str, Any]) -> None:
-        for site in self._sites.values():
-            site.load(folder, tag)
+        for host in self._hosts.values():
+            host.load(folder, tag)
 
     def moved(self, folder: Path) -> None:
         """Of no interest here: what lives in this process is not restarted."""
 
     def close(self) -> None:
         self._closed = True
-        self._sites.clear()
+        self._hosts.clear()
 
 
 START_TIMEOUT = 1800.0  # seconds a worker process has to build its clients

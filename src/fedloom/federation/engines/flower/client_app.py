@@ -1,4 +1,4 @@
-"""The ClientApp of a silo: hands each letter to whoever holds the silo's clients, and gives the answer back.
+"""The ClientApp of a silo: hands each envelope to whoever holds the silo's clients, and gives the answer back.
 
 Flower starts a process for each message, so this module imports nothing heavy.
 """
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 Answer = Callable[[Envelope, dict[str, Any]], Envelope]
 
 
-def to_resident(letter: Envelope, node: dict[str, Any]) -> Envelope:
+def to_resident(envelope: Envelope, node: dict[str, Any]) -> Envelope:
     """The answer of the silo's resident worker, whose socket and token the node's configuration names."""
     if "socket" not in node or "token" not in node:
         return Envelope({"failed": "this node was not started by `fedloom silo up`: it names no worker"})
-    return relay(letter, str(node["socket"]), Path(str(node["token"])))
+    return relay(envelope, str(node["socket"]), Path(str(node["token"])))
 
 
 def make_client_app(answer: Answer = to_resident) -> ClientApp:
-    """A ClientApp that answers queries with `answer(letter, node configuration)`."""
+    """A ClientApp that answers queries with `answer(envelope, node configuration)`."""
     from flwr.app import Context, Message
     from flwr.clientapp import ClientApp
 

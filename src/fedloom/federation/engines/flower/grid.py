@@ -1,4 +1,4 @@
-"""The server's side of the seam over Flower's Grid: silos join, are asked by letter, come and go."""
+"""The server's side of the seam over Flower's Grid: silos join, are asked by envelope, come and go."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fedloom.federation.engines.flower.transport import (
     words,
 )
 from fedloom.federation.engines.silo.envelopes import PROTOCOL, Envelope, Join
-from fedloom.federation.exchange import Delivery, Missing, Request
+from fedloom.federation.exchange import Arrival, Missing, Request
 from fedloom.federation.host import Outcome
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.messages import ContractBreach
@@ -62,7 +62,7 @@ class GridFederation(Federation):
         patience: float = 1800.0,
     ) -> None:
         super().__init__(expected, contract, ledger)
-        self._mail = Transport(grid)
+        self._transport = Transport(grid)
         self._run, self._patience, self._least = run, patience, least
         self._invitation = (encode(join),)
         self._silos: dict[int, str] = {}  # node -> its silo's name
@@ -70,9 +70,9 @@ class GridFederation(Federation):
         self._homes: dict[str, int] = {}  # client -> node
         self._notices: defaultdict[int, list[str]] = defaultdict(list)
         self._under_way: dict[str, tuple[int, list[Request]]] = {}
-        self._deliveries: deque[Delivery] = deque()
+        self._arrivals: deque[Arrival] = deque()
         self._posted = time.monotonic()
-        wait_for_nodes(self._mail, silos, patience)
+        wait_for_nodes(self._transport, silos, patience)
         self.refresh_clients()
         if len(self._silos) < silos:
             reasons = "; ".join(m.detail for m in self.missing if m.verb == "join") or "no reason known"
@@ -85,7 +85,7 @@ class GridFederation(Federation):
         """
         end = time.monotonic() + self._patience
         while True:
-            online = self._mail.nodes()
+            online = self._transport.nodes()
             self._invite([n for n in online if n not in self._silos and n not in self._refused], online)
             there = [client for client, node in self._homes.items() if node in online]
             if len(there) >= self._least or not self._silos:
@@ -98,9 +98,9 @@ class GridFederation(Federation):
 
     def conclude(self) -> None:
         """Tells the silos that the run is over, so that each keeps its models. Silos that are gone are left alone."""
-        there = [node for node in self._mail.nodes() if node in self._silos]
-        letter = Envelope({"op": "finish", "run": self._run})
-        for node, answer in self._mail.exchange(dict.fromkeys(there, letter), self._patience):
+        there = [node for node in self._transport.nodes() if node in self._silos]
+        envelope = Envelope({"op": "finish", "run": self._run})
+        for node, answer in self._transport.exchange(dict.fromkeys(there, envelope), self._patience):
             if "failed" in answer.header:
                 log.warning("silo %s at the end: %s", self._silos[node], words(answer.header["failed"]))
 
@@ -109,8 +109,8 @@ class GridFederation(Federation):
         self.ledger.close()
 
     def _invite(self, nodes: Sequence[int], online: Collection[int]) -> None:
-        letter = Envelope({"op": "join", "run": self._run, "protocol": PROTOCOL}, self._invitation)
-        for node, answer in self._mail.exchange(dict.fromkeys(nodes, letter), self._patience):
+        envelope = Envelope({"op": "join", "run": self._run, "protocol": PROTOCOL}, self._invitation)
+        for node, answer in self._transport.exchange(dict.fromkeys(nodes, envelope), self._patience):
             silo = str(answer.header.get("silo", f"node {node}"))[:128]
             self.ledger.record(
                 round=self.round, direction="down", client=silo, verb="join", payload=self._invitation[0]
@@ -124,7 +124,7 @@ class GridFederation(Federation):
     # --------------------------------------------------------------------------------------------- engine
 
     def _post(self, requests: Sequence[Request]) -> None:
-        online = set(self._mail.nodes())
+        online = set(self._transport.nodes())
         by_node: defaultdict[int, list[Request]] = defaultdict(list)
         for r in requests:
             node = self._homes.get(r.client)
@@ -132,9 +132,9 @@ class GridFederation(Federation):
                 by_node[node].append(r)
             else:
                 why = "its silo is not connected" if node is not None else "no silo has brought it yet"
-                self._deliveries.append(_lost(r, why))
+                self._arrivals.append(_lost(r, why))
         shared: dict[tuple[int, ...], ArrayRecord] = {}
-        letters = {}
+        envelopes = {}
         for node, asked in by_node.items():
             distinct = {id(r.payload): r.payload for r in asked}
             key = tuple(distinct)
@@ -150,31 +150,31 @@ class GridFederation(Federation):
                 for r in asked
             ]
             header = {"op": "ask", "run": self._run, "requests": rows, "notices": self._notices.pop(node, [])}
-            letters[node] = (header, shared[key])
-        for message, node in (self._mail.push(letters, str(self.round)) if letters else {}).items():
+            envelopes[node] = (header, shared[key])
+        for message, node in (self._transport.push(envelopes, str(self.round)) if envelopes else {}).items():
             self._under_way[message] = (node, by_node[node])
         self._posted = time.monotonic()
 
-    def _collect(self, wait: float | None) -> Delivery | None:
+    def _collect(self, wait: float | None) -> Arrival | None:
         end = None if wait is None else time.monotonic() + wait
-        while not self._deliveries and self._under_way:
-            for message, letter in self._mail.pull(self._under_way):
+        while not self._arrivals and self._under_way:
+            for message, envelope in self._transport.pull(self._under_way):
                 if message in self._under_way:
-                    self._open_letter(*self._under_way.pop(message), letter)
+                    self._open_envelope(*self._under_way.pop(message), envelope)
             left = None if end is None else end - time.monotonic()
-            if self._deliveries or (left is not None and left <= 0):
+            if self._arrivals or (left is not None and left <= 0):
                 break
             pause = pause_since(self._posted)
             time.sleep(pause if left is None else min(pause, left))
-        return self._deliveries.popleft() if self._deliveries else None
+        return self._arrivals.popleft() if self._arrivals else None
 
     def _save(self, folder: Path, tag: Mapping[str, Any]) -> None:
         """Nothing to do: a silo keeps each state before it answers."""
 
     def _load(self, folder: Path, tag: Mapping[str, Any]) -> None:
-        letter = Envelope({"op": "rewind", "run": self._run, "round": tag["round"]})
+        envelope = Envelope({"op": "rewind", "run": self._run, "round": tag["round"]})
         failed = []
-        for node, answer in self._mail.exchange(dict.fromkeys(self._silos, letter), self._patience):
+        for node, answer in self._transport.exchange(dict.fromkeys(self._silos, envelope), self._patience):
             if "failed" in answer.header:
                 failed.append(words(answer.header["failed"]))
                 self._miss(Missing(tag["round"], "rewind", self._silos[node], "lost", failed[-1]))
@@ -196,7 +196,7 @@ class GridFederation(Federation):
                 self._miss(Missing(self.round, "join", silo, "lost", f"{silo}: {words(header['failed'])}"))
                 return
             raise ContractBreach(f"{silo} cannot take part: {words(header['failed'])}")
-        check_name(silo, self._mail.admitted().get(node))
+        check_name(silo, self._transport.admitted().get(node))
         clients = header.get("clients")
         if not isinstance(clients, dict) or not all(
             isinstance(k, str) and v in CLIENT_TASKS for k, v in clients.items()
@@ -211,9 +211,9 @@ class GridFederation(Federation):
         self._silos[node] = silo
         log.info("silo %s joined with %s", silo, ", ".join(f"{k} ({v})" for k, v in clients.items()))
 
-    def _open_letter(self, node: int, asked: Sequence[Request], letter: Envelope) -> None:
-        """Makes a delivery of each request that a letter answers. It is believed in nothing but its own outcomes."""
-        header, now = letter.header, time.monotonic()
+    def _open_envelope(self, node: int, asked: Sequence[Request], envelope: Envelope) -> None:
+        """Makes an arrival of each request that an envelope answers. It is believed in nothing but its own outcomes."""
+        header, now = envelope.header, time.monotonic()
         if header.get("unjoined"):  # its disk is gone: let it join anew
             self._silos.pop(node, None)
         if "failed" in header:
@@ -225,12 +225,12 @@ class GridFederation(Federation):
                 "",
                 0.0,
             )
-            self._deliveries.extend(Delivery(r.id, outcome, now) for r in asked)
+            self._arrivals.extend(Arrival(r.id, outcome, now) for r in asked)
             return
         rows = header.get("outcomes")
         if not isinstance(rows, list) or len(rows) != len(asked):
             rows = [None] * len(asked)
-        self._deliveries.extend(Delivery(r.id, _outcome(row, letter.payloads), now) for r, row in zip(asked, rows))
+        self._arrivals.extend(Arrival(r.id, _outcome(row, envelope.payloads), now) for r, row in zip(asked, rows))
 
     def _miss(self, missing: Missing, trace: str = "") -> None:
         super()._miss(missing, trace)
@@ -251,5 +251,5 @@ def _outcome(row: Any, payloads: Sequence[bytes]) -> Outcome:
     return Outcome(None, "refused", "the answer is no outcome of what was asked", "", 0.0)
 
 
-def _lost(request: Request, why: str) -> Delivery:
-    return Delivery(request.id, Outcome(None, "lost", why, "", 0.0), time.monotonic())
+def _lost(request: Request, why: str) -> Arrival:
+    return Arrival(request.id, Outcome(None, "lost", why, "", 0.0), time.monotonic())

@@ -1,4 +1,4 @@
-"""Letters as Flower's records and back.
+"""Envelopes as Flower's records and back.
 
 A payload travels as one Array, which Flower cuts into chunks named by their content: what several silos are sent
 is held and uploaded once. Its bytes are our own codec's, so no dtype and no shape depends on the engine.
@@ -27,20 +27,20 @@ def pack_payloads(payloads: tuple[bytes, ...]) -> ArrayRecord:
 
 
 def pack(header: dict[str, Any], payloads: ArrayRecord) -> RecordDict:
-    """A letter as the content of a Flower message."""
+    """An envelope as the content of a Flower message."""
     from flwr.app import ConfigRecord, RecordDict
 
     return RecordDict({"letter": ConfigRecord({"header": json.dumps(header)}), "payloads": payloads})
 
 
 def unpack(record: RecordDict) -> Envelope:
-    """The letter in a Flower message. Raises ContractBreach for content that is none."""
+    """The envelope in a Flower message. Raises ContractBreach for content that is none."""
     try:
         header = parse(str(record.config_records["letter"]["header"]), finite=False)
         arrays = record.array_records["payloads"]
         payloads = tuple(arrays[str(i)].data for i in range(len(arrays)))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ContractBreach(f"message is no letter of ours: {type(error).__name__} {error}"[:200]) from error
+        raise ContractBreach(f"message is not one of fedloom: {type(error).__name__} {error}"[:200]) from error
     if not isinstance(header, dict):
-        raise ContractBreach("message is no letter of ours: its header is not an object")
+        raise ContractBreach("message is not one of fedloom: its header is not an object")
     return Envelope(header, payloads)

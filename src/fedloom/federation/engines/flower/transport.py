@@ -1,4 +1,4 @@
-"""Letters to silos and back, over Flower's Grid."""
+"""Envelopes to silos and back, over Flower's Grid."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FATES: Mapping[int, tuple[Failure, str]] = {
 
 
 class Transport:
-    """Letters to nodes and back, over a Grid."""
+    """Envelopes to nodes and back, over a Grid."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
@@ -49,36 +49,36 @@ class Transport:
         names: Callable[[], dict[int, str]] | None = getattr(self._grid, "silo_names", None)
         return names() if names is not None else {}
 
-    def push(self, letters: Mapping[int, tuple[dict[str, Any], ArrayRecord]], group: str) -> dict[str, int]:
-        """Posts a letter to each node; message id -> node."""
+    def push(self, envelopes: Mapping[int, tuple[dict[str, Any], ArrayRecord]], group: str) -> dict[str, int]:
+        """Posts an envelope to each node; message id -> node."""
         from flwr.app import Message
 
-        nodes = list(letters)
-        messages = [Message(pack(*letters[n]), n, "query", ttl=_TTL, group_id=group) for n in nodes]
+        nodes = list(envelopes)
+        messages = [Message(pack(*envelopes[n]), n, "query", ttl=_TTL, group_id=group) for n in nodes]
         ids = list(self._call(self._grid.push_messages, messages))
         if len(ids) != len(nodes) or None in ids:
             raise FedloomError(f"the SuperLink took {len([i for i in ids if i])} of {len(nodes)} messages")
         return dict(zip(ids, nodes))
 
     def pull(self, ids: Collection[str]) -> list[tuple[str, Envelope]]:
-        """The answers that have come: (id of the message answered, letter)."""
+        """The answers that have come: (id of the message answered, envelope)."""
         found = self._call(self._grid.pull_messages, list(ids)) if ids else []
         return [(m.metadata.reply_to_message_id, _read(m)) for m in found]
 
-    def exchange(self, letters: Mapping[int, Envelope], patience: float) -> Iterator[tuple[int, Envelope]]:
+    def exchange(self, envelopes: Mapping[int, Envelope], patience: float) -> Iterator[tuple[int, Envelope]]:
         """Each node's answer as it comes; one that `failed` for a node that is silent for `patience` seconds."""
         shared: dict[int, ArrayRecord] = {}
         packed = {}
-        for node, letter in letters.items():
-            key = id(letter.payloads)
-            shared[key] = shared.get(key) or pack_payloads(letter.payloads)
-            packed[node] = (letter.header, shared[key])
+        for node, envelope in envelopes.items():
+            key = id(envelope.payloads)
+            shared[key] = shared.get(key) or pack_payloads(envelope.payloads)
+            packed[node] = (envelope.header, shared[key])
         due = self.push(packed, "fedloom") if packed else {}
         begun = time.monotonic()
         while due and time.monotonic() < begun + patience:
-            for answered, letter in self.pull(due):
+            for answered, envelope in self.pull(due):
                 if answered in due:
-                    yield due.pop(answered), letter
+                    yield due.pop(answered), envelope
             if due:
                 time.sleep(pause_since(begun))
         for node in due.values():
@@ -103,26 +103,26 @@ def _read(message: Message) -> Envelope:
 
 
 def pause_since(begun: float) -> float:
-    """Seconds to the next look for replies to letters posted at `begun` (time.monotonic())."""
+    """Seconds to the next look for replies to envelopes posted at `begun` (time.monotonic())."""
     waited = time.monotonic() - begun  # a look is late by a tenth of that at most, and by 3 % of what is long
     return min(SLOW, max(QUICK, min(STEADY, waited / 10), 0.03 * waited))
 
 
-def wait_for_nodes(mail: Transport, silos: int, patience: float) -> list[int]:
+def wait_for_nodes(transport: Transport, silos: int, patience: float) -> list[int]:
     """The connected nodes, once there are at least `silos`. Raises FedloomError when they do not come in time."""
     end = time.monotonic() + patience
-    while len(nodes := mail.nodes()) < silos:
+    while len(nodes := transport.nodes()) < silos:
         if time.monotonic() >= end:
             raise FedloomError(f"{len(nodes)} of {silos} silos are connected after {patience:g} s")
         time.sleep(SLOW)
     return nodes
 
 
-def hello(mail: Transport, nodes: Collection[int], patience: float) -> dict[int, dict[str, Any]]:
+def hello(transport: Transport, nodes: Collection[int], patience: float) -> dict[int, dict[str, Any]]:
     """What each node's silo says of itself; those that do not answer or speak otherwise are left out, with a line."""
     found = {}
-    letter = Envelope({"op": "hello"})
-    for node, answer in mail.exchange(dict.fromkeys(nodes, letter), patience):
+    envelope = Envelope({"op": "hello"})
+    for node, answer in transport.exchange(dict.fromkeys(nodes, envelope), patience):
         header = answer.header
         if "failed" in header:
             log.warning("node %d: %s", node, words(header["failed"]))

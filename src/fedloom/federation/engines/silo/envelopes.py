@@ -1,6 +1,6 @@
 """What a silo and the server say to each other besides the messages of the method.
 
-A letter is a JSON header and some payloads. Down, `op` in the header says what is asked:
+An envelope is a JSON header and some payloads. Down, `op` in the header says what is asked:
 
     hello    who are you                          up: silo, about (modality and model, or None), protocol, version
     join     take part in `run` (payload: Join)   up: clients {name: modality}

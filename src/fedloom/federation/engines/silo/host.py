@@ -1,4 +1,4 @@
-"""The clients of one silo, resident: built once a run, asked by letter, on disk before they answer.
+"""The clients of one silo, resident: built once a run, asked by envelope, on disk before they answer.
 
 A reply leaves only after the state that goes with it is kept, so a silo that dies at any moment comes back as it was
 before a request or as it was after it; in the second case a repeated request gets the reply that is on record.
@@ -19,7 +19,7 @@ from fedloom.errors import FedloomError
 from fedloom.federation.codec import decode
 from fedloom.federation.contract import WireContract
 from fedloom.federation.engines.silo.envelopes import PROTOCOL, Envelope, Join
-from fedloom.federation.engines.silo.store import Place, Record, SiloStore
+from fedloom.federation.engines.silo.store import Record, SiloStore, StateId
 from fedloom.federation.host import ClientHost, ClientSpec, Outcome, Snapshot, load_function, one_line
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.messages import ContractBreach
@@ -52,15 +52,15 @@ class _Unjoined(FedloomError):
 class _Resident(NamedTuple):
     """A client in memory: where its state lies, that state's print, and what it last answered."""
 
-    site: ClientHost
-    place: Place
+    host: ClientHost
+    place: StateId
     seen: tuple[int, str]
     record: Record
     reply: bytes
 
 
 class SiloHost:
-    """Answers letters for the silo called `name`.
+    """Answers envelopes for the silo called `name`.
 
     With a `recipe` the silo has one client, called like the silo and made by that recipe alone. Without, it makes the
     clients that a run's Join assigns to it: only for silos that one's own process has started.
@@ -76,9 +76,9 @@ class SiloHost:
         self._clients: dict[str, _Resident] = {}
         self._ledger: Ledger | None = None
 
-    def answer(self, letter: Envelope) -> Envelope:
-        """The answering letter; failures are values in it."""
-        header = letter.header
+    def answer(self, envelope: Envelope) -> Envelope:
+        """The answer; failures are values in it."""
+        header = envelope.header
         try:
             for notice in header.get("notices", ()):
                 log.warning("the server says: %s", str(notice)[:500])
@@ -88,9 +88,9 @@ class SiloHost:
                 case "ping":
                     return Envelope({"loads": self.loads, "pid": os.getpid()})
                 case "join":
-                    return Envelope(self._join(str(header["run"]), letter.payloads[0]))
+                    return Envelope(self._join(str(header["run"]), envelope.payloads[0]))
                 case "ask":
-                    return self._ask(str(header["run"]), header["requests"], letter.payloads)
+                    return self._ask(str(header["run"]), header["requests"], envelope.payloads)
                 case "rewind":
                     return Envelope(self._rewind(str(header["run"]), int(header["round"])))
                 case "finish":
@@ -103,7 +103,7 @@ class SiloHost:
             log.warning("%s: %s", header.get("op"), one_line(error), exc_info=not isinstance(error, FedloomError))
             return Envelope({"silo": self.name, "failed": self._told(error)})
 
-    # ---------------------------------------------------------------------------------------------- letters
+    # ---------------------------------------------------------------------------------------------- envelopes
 
     def _hello(self) -> dict[str, Any]:
         about = dict(self.recipe.about) if self.recipe else None
@@ -137,14 +137,14 @@ class SiloHost:
         for name, resident in self._clients.items():
             if self.store.rewind(run, name, round) is None:
                 raise FedloomError(f"silo {self.name!r} has no state of round {round} or before")
-            self._clients[name] = self._loaded(run, resident.site)
+            self._clients[name] = self._loaded(run, resident.host)
         log.info("run %s: back at the end of round %d", run, round)
         return self._present()
 
     def _finish(self, run: str) -> dict[str, Any]:
         self._enter(run)
         for name, resident in self._clients.items():
-            export = getattr(resident.site.client, "export", None)
+            export = getattr(resident.host.client, "export", None)
             if export is not None:
                 export(self.store.folder(run) / "export" / name)
         log.info("run %s is over; the models are in %s", run, self.store.folder(run) / "export")
@@ -163,14 +163,14 @@ class SiloHost:
         specs, contract = self._specs(run, decode(payload, Join))
         self.loads += 1
         for spec in specs:
-            site = ClientHost(spec, contract, remember=0)
+            host = ClientHost(spec, contract, remember=0)
             newest = self.store.newest(run, spec.name)
             if newest is None:
-                snapshot, start = site.snapshot(), Record("", 0, "", "")
-                self.store.save(run, snapshot, Place(0, 0), start, b"")
-                self._clients[spec.name] = _Resident(site, Place(0, 0), _print(snapshot), start, b"")
+                snapshot, start = host.snapshot(), Record("", 0, "", "")
+                self.store.save(run, snapshot, StateId(0, 0), start, b"")
+                self._clients[spec.name] = _Resident(host, StateId(0, 0), _print(snapshot), start, b"")
             else:
-                self._clients[spec.name] = self._loaded(run, site)
+                self._clients[spec.name] = self._loaded(run, host)
         self._ledger = Ledger(self.store.folder(run) / "ledger.jsonl")
         self._run = run  # last: only now all is there
         log.info("run %s: %s", run, ", ".join(f"{s.name} ({s.modality})" for s in specs))
@@ -200,13 +200,13 @@ class SiloHost:
         arguments = {**self.recipe.arguments, "offer": offer, "public": str(public), "warm": new}
         return [ClientSpec(self.name, self.recipe.modality, self.recipe.factory, arguments)], contract
 
-    def _loaded(self, run: str, site: ClientHost) -> _Resident:
-        """A site with the newest state of its client."""
-        place = self.store.newest(run, site.spec.name)
+    def _loaded(self, run: str, host: ClientHost) -> _Resident:
+        """A client's host with the client's newest state."""
+        place = self.store.newest(run, host.spec.name)
         if place is None:
-            raise FedloomError(f"silo {self.name!r} has no state of {site.spec.name!r} in run {run!r} any more")
-        record, reply = self.store.load(run, site, place)
-        return _Resident(site, place, _print(site.snapshot()), record, reply)
+            raise FedloomError(f"silo {self.name!r} has no state of {host.spec.name!r} in run {run!r} any more")
+        record, reply = self.store.load(run, host, place)
+        return _Resident(host, place, _print(host.snapshot()), record, reply)
 
     def _one(self, run: str, client: str, verb: str, round: int, key: str, payload: bytes) -> Outcome:
         """What becomes of one request."""
@@ -215,7 +215,7 @@ class SiloHost:
             return Outcome(None, "refused", f"silo {self.name!r} has no client {client[:60]!r}", "", 0.0)
         resident = self._clients[client]
         if self.store.newest(run, client) != resident.place:  # another process has answered for it meanwhile
-            resident = self._clients[client] = self._loaded(run, resident.site)
+            resident = self._clients[client] = self._loaded(run, resident.host)
         self._ledger.record(round=round, direction="down", client=client, verb=verb, payload=payload)
         # The digest takes as long as the rest together, so it waits until somebody needs it.
         if resident.record[:3] == (verb, round, key) and resident.record.digest == _digest(payload):
@@ -223,7 +223,7 @@ class SiloHost:
             outcome = Outcome(resident.reply, None, "", "", 0.0)
         else:
             log.info("round %d, %s for %s", round, verb, client)  # hours may pass until it is done
-            outcome = resident.site.outcome(verb, round, key, payload)
+            outcome = resident.host.outcome(verb, round, key, payload)
             outcome = self._kept(run, resident, Record(verb, round, key, ""), payload, outcome)
         if outcome.payload is not None:
             self._ledger.record(round=round, direction="up", client=client, verb=verb, payload=outcome.payload)
@@ -236,11 +236,11 @@ class SiloHost:
     def _kept(self, run: str, before: _Resident, record: Record, payload: bytes, outcome: Outcome) -> Outcome:
         """Keeps what the client has become, if it has become anything, before its reply is given out."""
         try:
-            snapshot = before.site.snapshot()
+            snapshot = before.host.snapshot()
             seen = _print(snapshot)
             if seen == before.seen:
                 return outcome
-            place = Place(record.round, before.place.number + 1)
+            place = StateId(record.round, before.place.number + 1)
             # A request that failed is not answered from the record: it would be done again.
             kept, reply = Record("", 0, "", ""), b""
             if outcome.payload is not None:
@@ -248,13 +248,13 @@ class SiloHost:
             self.store.save(run, snapshot, place, kept, reply)
         except FedloomError as error:
             return Outcome(None, "raised", str(error), "", outcome.seconds)
-        self._clients[snapshot.client] = _Resident(before.site, place, seen, kept, reply)
+        self._clients[snapshot.client] = _Resident(before.host, place, seen, kept, reply)
         return outcome
 
     # ------------------------------------------------------------------------------------------------ words
 
     def _present(self) -> dict[str, Any]:
-        clients = {name: resident.site.spec.modality for name, resident in self._clients.items()}
+        clients = {name: resident.host.spec.modality for name, resident in self._clients.items()}
         return {"silo": self.name, "clients": clients, "loads": self.loads}
 
     def _shown(self, outcome: Outcome) -> str:

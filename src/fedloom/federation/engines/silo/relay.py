@@ -1,7 +1,7 @@
 """The other end of the resident worker's socket. Light: what runs once a message must start fast.
 
-A worker that dies over a letter is started again by its supervisor; the letter is then given again, and what was done
-already is answered from the record.
+A worker that dies over an envelope is started again by its supervisor, and the envelope is then sent again: what was
+done already is answered from the record.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from fedloom.processes.frames import read_frame, write_frame
 
 log = logging.getLogger(__name__)
 
-TRIES = 3  # how often a letter is given to a worker that dies over it
+TRIES = 3  # how often an envelope is sent to a worker that dies over it
 _PAUSE = 0.05
 
 
-def relay(letter: Envelope, path: str, token: Path, *, patience: float = 120.0) -> Envelope:
+def relay(envelope: Envelope, path: str, token: Path, *, patience: float = 120.0) -> Envelope:
     """The worker's answer; an answer that `failed` when there is none.
 
     patience: seconds to wait for a worker that is not (yet, again) there.
@@ -32,12 +32,12 @@ def relay(letter: Envelope, path: str, token: Path, *, patience: float = 120.0) 
         with connection, connection.makefile("rwb") as stream:
             try:
                 stream.write(token.read_bytes())
-                write_frame(stream, letter.header, *letter.payloads)
+                write_frame(stream, envelope.header, *envelope.payloads)
                 if (frame := read_frame(stream)) is not None:
                     return Envelope(*frame)
             except OSError as error:
                 log.warning("the worker hung up: %s", error)
-        log.warning("the worker died over a letter (%d of %d)", attempt, TRIES)
+        log.warning("the worker died over an envelope (%d of %d)", attempt, TRIES)
     return Envelope({"failed": f"the silo's worker died {TRIES} times over this request", "lost": True})
 
 

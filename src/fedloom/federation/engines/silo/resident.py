@@ -1,4 +1,4 @@
-"""The resident worker of a silo: a process that holds its clients and answers letters on a local socket.
+"""The resident worker of a silo: a process that holds its clients and answers envelopes on a local socket.
 
     python -m fedloom.federation.engines.silo.resident --folder STATE --socket PATH --token FILE --settings FILE
 
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class _Job(NamedTuple):
-    letter: Envelope
+    envelope: Envelope
     answer: queue.SimpleQueue[Envelope]
 
 
@@ -49,7 +49,7 @@ def host_from(settings: dict[str, Any], folder: Path) -> SiloHost:
 
 
 def serve(host: SiloHost, path: str, token: bytes) -> None:
-    """Answers letters on the socket, one after the other, in the thread that called."""
+    """Answers envelopes on the socket, one after the other, in the thread that called."""
     jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
@@ -61,7 +61,7 @@ def serve(host: SiloHost, path: str, token: bytes) -> None:
         log.info("silo %s is ready", host.name)
         while True:
             job = jobs.get()
-            job.answer.put(host.answer(job.letter))
+            job.answer.put(host.answer(job.envelope))
             del job  # or its payloads stay in memory until the next one
 
 
@@ -72,7 +72,7 @@ def _accept(listener: socket.socket, token: bytes, jobs: queue.SimpleQueue[_Job]
 
 
 def _converse(connection: socket.socket, token: bytes, jobs: queue.SimpleQueue[_Job]) -> None:
-    """One connection: a token, then letters until the other side hangs up."""
+    """One connection: a token, then envelopes until the other side hangs up."""
     answer: queue.SimpleQueue[Envelope] = queue.SimpleQueue()
     with connection, connection.makefile("rwb") as stream, contextlib.suppress(OSError, ValueError):
         given = stream.read(len(token))
@@ -84,8 +84,8 @@ def _converse(connection: socket.socket, token: bytes, jobs: queue.SimpleQueue[_
             write_frame(stream, *_flat(answer.get()))
 
 
-def _flat(letter: Envelope) -> tuple[Any, ...]:
-    return (letter.header, *letter.payloads)
+def _flat(envelope: Envelope) -> tuple[Any, ...]:
+    return (envelope.header, *envelope.payloads)
 
 
 def main() -> None:

@@ -20,15 +20,14 @@ from typing import NamedTuple
 
 from fedloom.errors import FedloomError
 from fedloom.federation.codec import verify
-from fedloom.federation.files import replace_file
 from fedloom.federation.host import ClientHost, Snapshot
-from fedloom.runs.disk import read_object, read_regular
+from fedloom.runs.disk import read_object, read_regular, write_atomic
 
 _NAME = re.compile(r"(\d{6,})-(\d{6,})")
 RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
-class Place(NamedTuple):
+class StateId(NamedTuple):
     """A saved state: the round it was made in and its place in the order of all of this client's states."""
 
     round: int
@@ -67,13 +66,13 @@ class SiloStore:
     def join(self, run: str, message: bytes) -> None:
         """Keeps the message; what was saved of the run before stays."""
         self.folder(run).mkdir(parents=True, exist_ok=True)
-        replace_file(self.folder(run) / "join.flm", message)
+        write_atomic(self.folder(run) / "join.flm", message)
 
-    def newest(self, run: str, client: str) -> Place | None:
+    def newest(self, run: str, client: str) -> StateId | None:
         """Where the newest state of a client lies."""
         return max(self._places(run, client), default=None, key=lambda place: place.number)
 
-    def save(self, run: str, snapshot: Snapshot, place: Place, record: Record, reply: bytes) -> None:
+    def save(self, run: str, snapshot: Snapshot, place: StateId, record: Record, reply: bytes) -> None:
         """Puts a state and the reply that goes with it in place, in one step. Raises FedloomError."""
         clients = self._client(run, snapshot.client)
         part = clients / f".{place.name}.{os.getpid()}.part"
@@ -81,8 +80,8 @@ class SiloStore:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             snapshot.write(part, {"run": run, "round": place.round, "number": place.number})
-            replace_file(part / "record.json", json.dumps(record._asdict()).encode())
-            replace_file(part / "reply.flm", reply)
+            write_atomic(part / "record.json", json.dumps(record._asdict()).encode())
+            write_atomic(part / "reply.flm", reply)
             part.rename(clients / place.name)
         except OSError as error:
             shutil.rmtree(part, ignore_errors=True)
@@ -91,10 +90,10 @@ class SiloStore:
             ) from error
         self._prune(run, snapshot.client, place.round)
 
-    def load(self, run: str, site: ClientHost, place: Place) -> tuple[Record, bytes]:
-        """Gives a site the state at `place`; returns what it answers. Raises FedloomError."""
-        folder = self._client(run, site.spec.name) / place.name
-        site.load(folder, {"run": run, "round": place.round, "number": place.number})
+    def load(self, run: str, host: ClientHost, place: StateId) -> tuple[Record, bytes]:
+        """Gives a host the state at `place`; returns what it answers. Raises FedloomError."""
+        folder = self._client(run, host.spec.name) / place.name
+        host.load(folder, {"run": run, "round": place.round, "number": place.number})
         try:
             record = Record(**read_object(folder / "record.json"))
             reply = read_regular(folder / "reply.flm")
@@ -106,7 +105,7 @@ class SiloStore:
         except (FedloomError, TypeError) as error:
             raise FedloomError(f"no record beside the state in {folder}: {error}") from error
 
-    def rewind(self, run: str, client: str, round: int) -> Place | None:
+    def rewind(self, run: str, client: str, round: int) -> StateId | None:
         """Drops all states of later rounds than `round`; where the newest that is left lies."""
         for place in self._places(run, client):
             if place.round > round:
@@ -123,17 +122,17 @@ class SiloStore:
     def _client(self, run: str, client: str) -> Path:
         return self.folder(run) / "clients" / client
 
-    def _places(self, run: str, client: str) -> list[Place]:
+    def _places(self, run: str, client: str) -> list[StateId]:
         try:
             names = [path.name for path in self._client(run, client).iterdir() if path.is_dir()]
         except (FileNotFoundError, NotADirectoryError):
             return []
         found = (_NAME.fullmatch(name) for name in names)
-        return [Place(int(m[1]), int(m[2])) for m in found if m]
+        return [StateId(int(m[1]), int(m[2])) for m in found if m]
 
     def _prune(self, run: str, client: str, now: int) -> None:
         """Keeps the last state of each round since `now` - keep, and the one that came before those."""
-        last: dict[int, Place] = {}
+        last: dict[int, StateId] = {}
         for place in sorted(self._places(run, client), key=lambda place: place.number):
             last[max(place.round, now - self.keep)] = place
         for place in set(self._places(run, client)) - set(last.values()):

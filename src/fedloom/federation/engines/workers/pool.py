@@ -1,4 +1,4 @@
-"""Worker processes of this machine, each with its own sites; one that dies is replaced when next needed."""
+"""Worker processes of this machine, each with its own clients; one that dies is replaced when next needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.contract import WireContract
-from fedloom.federation.exchange import Delivery, Request
+from fedloom.federation.exchange import Arrival, Request
 from fedloom.federation.host import ClientSpec, Outcome
 from fedloom.processes.child import Frame, FramedChild, python_environment
 
@@ -26,12 +26,12 @@ _GRACE = 3.0  # seconds a worker has to end by itself
 
 
 class ClientProcess(FramedChild):
-    """A worker process with the clients of `sites`. `waiting`: the requests it owes an answer to."""
+    """A worker process with these clients. `waiting`: the requests it owes an answer to."""
 
     what = "worker process"
 
-    def __init__(self, sites: Sequence[ClientSpec], threads: int, frames: queue.SimpleQueue[Frame]) -> None:
-        self.sites, self.waiting, self.lost = sites, set[int](), False
+    def __init__(self, clients: Sequence[ClientSpec], threads: int, frames: queue.SimpleQueue[Frame]) -> None:
+        self.clients, self.waiting, self.lost = clients, set[int](), False
         super().__init__(["-m", "fedloom.federation.engines.workers.worker"], frames, env=python_environment(threads))
 
     def order(self, header: Mapping[str, Any], payload: bytes = b"") -> None:
@@ -44,7 +44,7 @@ class ClientProcess(FramedChild):
 
 
 class WorkerPool:
-    """What `local.Here` is, in `workers` processes: site i lives in process i % workers.
+    """What `local.Here` is, in `workers` processes: host i lives in process i % workers.
 
     `restarted(client, detail)` is told of each client whose process had to be replaced.
     """
@@ -73,14 +73,14 @@ class WorkerPool:
         self._restarted = restarted
         self._restore: dict[str, Any] | None = None
         self._events: queue.SimpleQueue[Frame] = queue.SimpleQueue()
-        self._deliveries: deque[Delivery] = deque()
+        self._arrivals: deque[Arrival] = deque()
         self._answers: dict[int, dict[str, Any]] = {}  # to orders: start, save, load; their ids are negative
         self._orders = itertools.count(-1, -1)
         self._workers: list[ClientProcess] = []
         try:
             starts = dict(self._spawn(group) for group in self._groups)
             for worker, failed in self._await(starts).items():
-                names = ", ".join(spec.name for spec in worker.sites)
+                names = ", ".join(spec.name for spec in worker.clients)
                 _raise(f"clients {names} cannot be built: ", failed)
         except BaseException:
             self.close()
@@ -95,19 +95,19 @@ class WorkerPool:
                 self._send(self._place[r.client], header, r.payload)
             except OSError as error:
                 lost = Outcome(None, "lost", f"its worker cannot be reached: {error}", "", 0.0)
-                self._deliveries.append(Delivery(r.id, lost, time.monotonic()))
+                self._arrivals.append(Arrival(r.id, lost, time.monotonic()))
 
-    def collect(self, wait: float | None) -> Delivery | None:
-        """The next delivery within `wait` seconds."""
+    def collect(self, wait: float | None) -> Arrival | None:
+        """The next arrival within `wait` seconds."""
         end = None if wait is None else time.monotonic() + wait
-        while not self._deliveries:
+        while not self._arrivals:
             left = None if end is None else max(0.0, end - time.monotonic())
             if not self._take(left) and left is not None and left <= _GLANCE:
                 break
-        return self._deliveries.popleft() if self._deliveries else None
+        return self._arrivals.popleft() if self._arrivals else None
 
     def save(self, folder: Path, tag: Mapping[str, Any]) -> None:
-        """Each worker saves its sites; a dead or too slow one is first replaced from the last checkpoint."""
+        """Each worker saves its clients; a dead or too slow one is first replaced from the last checkpoint."""
         order = {"op": "save", "folder": str(folder.resolve()), "tag": dict(tag)}
         for worker, failed in self._order(order, range(len(self._groups))).items():
             if failed.get("lost"):
@@ -117,7 +117,7 @@ class WorkerPool:
         self._restore = {"folder": order["folder"], "tag": order["tag"]}
 
     def load(self, folder: Path, tag: Mapping[str, Any]) -> None:
-        """Each worker loads its sites."""
+        """Each worker loads its clients."""
         order = {"op": "load", "folder": str(folder.resolve()), "tag": dict(tag)}
         self._restore = {"folder": order["folder"], "tag": order["tag"]}
         for failed in self._order(order, range(len(self._groups))).values():
@@ -138,17 +138,17 @@ class WorkerPool:
         self._workers.clear()
 
     def _spawn(self, group: Sequence[ClientSpec], index: int | None = None) -> tuple[int, ClientProcess]:
-        """(order id, new process told to build its sites); what is sent to it next waits behind that."""
+        """(order id, new process told to build its clients); what is sent to it next waits behind that."""
         worker = ClientProcess(group, self._threads, self._events)
         if index is None:
             self._workers.append(worker)
         else:
             self._workers[index] = worker
         order = next(self._orders)
-        sites = [{**dataclasses.asdict(spec), "arguments": dict(spec.arguments)} for spec in group]
+        clients = [{**dataclasses.asdict(spec), "arguments": dict(spec.arguments)} for spec in group]
         with contextlib.suppress(OSError):  # dead already: the reader thread says so
             worker.waiting.add(order)
-            worker.order({**self._setup, "id": order, "sites": sites})
+            worker.order({**self._setup, "id": order, "clients": clients})
             if self._restore is not None:
                 worker.order({"op": "load", "id": next(self._orders), **self._restore})
         return order, worker
@@ -164,9 +164,9 @@ class WorkerPool:
         dead = self._workers[index]
         self._clear_away(dead)
         start = f"the checkpoint in {self._restore['folder']}" if self._restore else "its first state"
-        for spec in dead.sites:
+        for spec in dead.clients:
             self._restarted(spec.name, f"{dead.exit_reason()}; begins again from {start}")
-        _, new = self._spawn(dead.sites, index)
+        _, new = self._spawn(dead.clients, index)
         new.order(header, payload)
         return new
 
@@ -224,7 +224,7 @@ class WorkerPool:
         error = header["error"]
         payload = frame.payloads[0] if error is None else None
         outcome = Outcome(payload, error, header["detail"], header["trace"], header["seconds"])
-        self._deliveries.append(Delivery(header["id"], outcome, frame.arrived))
+        self._arrivals.append(Arrival(header["id"], outcome, frame.arrived))
 
     def _bury(self, worker: ClientProcess, detail: str) -> None:
         """Everything a dead worker still owes is lost."""
@@ -233,7 +233,7 @@ class WorkerPool:
             if owed < 0:
                 self._answers[owed] = {"failed": detail, "bad_input": False, "lost": True}
             else:
-                self._deliveries.append(Delivery(owed, Outcome(None, "lost", detail, "", 0.0), now))
+                self._arrivals.append(Arrival(owed, Outcome(None, "lost", detail, "", 0.0), now))
         worker.waiting.clear()
 
 

@@ -16,10 +16,10 @@ Answer = tuple[dict[str, Any], bytes]
 
 
 class ClientHosts:
-    """The sites of one worker, and what it is asked to do with them."""
+    """The clients of one worker, and what it is asked to do with them."""
 
     def __init__(self) -> None:
-        self._sites: dict[str, ClientHost] = {}
+        self._hosts: dict[str, ClientHost] = {}
         self._broken: dict[str, str] = {}  # client -> why its state could not be had back
 
     def answer(self, header: Mapping[str, Any], payload: bytes) -> Answer:
@@ -37,7 +37,7 @@ class ClientHosts:
                 self._load(header)
         except FedloomError as error:
             return {"id": header["id"], "failed": str(error), "bad_input": isinstance(error, BadInput)}, b""
-        except Exception as error:  # noqa: BLE001 - the worker must live to answer for its other sites
+        except Exception as error:  # noqa: BLE001 - the worker must live to answer for its other clients
             return {"id": header["id"], "failed": one_line(error), "bad_input": False}, b""
         return {"id": header["id"], "failed": None}, b""
 
@@ -45,29 +45,29 @@ class ClientHosts:
         client = header["client"]
         if client in self._broken:
             return Outcome(None, "lost", self._broken[client], "", 0.0)
-        return self._sites[client].outcome(header["verb"], header["round"], header["key"], payload)
+        return self._hosts[client].outcome(header["verb"], header["round"], header["key"], payload)
 
     def _start(self, header: Mapping[str, Any]) -> None:
         contract = WireContract.from_names(header["contract"])
-        for spec in header["sites"]:
+        for spec in header["clients"]:
             # A repeated request reaches a worker never: what a dead worker held is lost, not sent again.
-            self._sites[spec["name"]] = ClientHost(ClientSpec(**spec), contract, remember=0)
+            self._hosts[spec["name"]] = ClientHost(ClientSpec(**spec), contract, remember=0)
         if header["initialiser"] is not None:
             load_function(header["initialiser"])(header["threads"])
-        for site in self._sites.values():
-            _ = site.client
+        for host in self._hosts.values():
+            _ = host.client
 
     def _save(self, header: Mapping[str, Any]) -> None:
-        for name, site in self._sites.items():
+        for name, host in self._hosts.items():
             if name in self._broken:
                 raise FedloomError(f"client {name!r} has no state to save: {self._broken[name]}")
-            site.save(Path(header["folder"]), header["tag"])
+            host.save(Path(header["folder"]), header["tag"])
 
     def _load(self, header: Mapping[str, Any]) -> None:
         self._broken.clear()
-        for name, site in self._sites.items():
+        for name, host in self._hosts.items():
             try:
-                site.load(Path(header["folder"]), header["tag"])
+                host.load(Path(header["folder"]), header["tag"])
             except FedloomError as error:
                 self._broken[name] = str(error)
         if self._broken:
@@ -77,10 +77,10 @@ class ClientHosts:
 def main() -> None:
     """Serves until the parent closes the pipe."""
     leave_to_parent()
-    parent, sites = Parent(), ClientHosts()
+    parent, hosts = Parent(), ClientHosts()
     while True:
         header, (payload,) = parent.receive()
-        parent.send(*sites.answer(header, payload))
+        parent.send(*hosts.answer(header, payload))
 
 
 if __name__ == "__main__":

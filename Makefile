@@ -11,11 +11,11 @@ COMPILED := env -u PYTHONDONTWRITEBYTECODE
 INPUTS ?= 20000
 SEED ?= 0
 
-.PHONY: help install run test conformance fuzz lint format clean
+.PHONY: help install run test conformance docs-check fuzz lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## make .venv with fedloom and its tools (PYTHON=python3.12 picks a Python)
 
@@ -38,6 +38,9 @@ test: install  ## check everything: format, lint, types, tests
 
 conformance: install  ## every method on every real engine: equal numbers (long)
 	$(BIN)/python -m pytest -m conformance
+
+docs-check: install  ## every command in README and guide, run at smoke size (long)
+	$(COMPILED) $(BIN)/python -m pytest -m docs tests/test_guide.py
 
 fuzz: install  ## damaged and hostile inputs for everything that is read (INPUTS=20000 SEED=0; minutes)
 	cd tests && ../$(BIN)/python -m fuzz --inputs $(INPUTS) --seed $(SEED)

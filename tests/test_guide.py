@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import BaseModel
 
+from doc_pages import PAGES, ROOT, at_smoke_size, blocks, inline, is_fast, make_data, smoke_settings
 from fedloom.api import run
+from fedloom.cli.main import command_tree, main
 from fedloom.config import Config, EngineSettings, load_config, presets
 from fedloom.config.silo import HostSettings, SiloSettings
 from fedloom.config.stable_diffusion import LatentOptions
@@ -20,7 +24,79 @@ from fedloom.deployment.offline import SWITCHES
 from fedloom.models.generators.glide.settings import GlideOptions
 from fedloom.results import Run
 
-GUIDE = Path(__file__).resolve().parents[1] / "docs" / "guide"
+GUIDE = ROOT / "docs" / "guide"
+
+
+SMOKE = """
+import functools, fedloom
+fedloom.run = functools.partial(fedloom.run, preset="smoke")
+fedloom.compare = functools.partial(fedloom.compare, overrides={settings!r})
+"""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_options_that_are_shown_exist(page):
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for words in [*(words for block in blocks(page) for words in block.commands), *inline(page)]:
+        if words[0] == "make":
+            assert [word for word in words[1:] if "=" not in word and word not in targets] == [], words
+        elif words[0] == "python":
+            assert (ROOT / words[1]).is_file(), words
+        else:
+            command = command_tree()
+            for word in words[1:]:
+                if word.startswith("-"):
+                    break
+                if hasattr(command, "commands"):
+                    assert word in command.commands, words
+                    command = command.commands[word]
+            known = {name for parameter in command.params for name in parameter.opts} | {"-h", "--help"}
+            options = [word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)]
+            assert set(options) <= known, words
+
+
+def prepared(page, folder):
+    """The data and files that the commands of a page speak of."""
+    make_data(folder / "mine")
+    for block in blocks(page):
+        if block.file:
+            (folder / block.file).write_text(block.text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_that_end_at_once(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    prepared(page, tmp_path)
+    for block in blocks(page):
+        for words in block.commands if block.why is None else ():
+            if is_fast(words):
+                assert main(at_smoke_size(words)[1:]) == 0, (words, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_that_is_shown_is_python(page):
+    for block in blocks(page):
+        if block.kind == "python":
+            compile(block.text, page, "exec")
+
+
+@pytest.mark.docs
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_in_order(page, tmp_path):
+    """What people type, at smoke size, in one folder; `make docs-check`."""
+    prepared(page, tmp_path)
+    settings = [text for text in smoke_settings() if text != "--set"]
+    prologue = SMOKE.format(settings=settings)
+    for block in blocks(page):
+        if block.why is not None:
+            continue
+        shown = [at_smoke_size(words)[1:] for words in block.commands if words[0] == "fedloom"]
+        runs = [[sys.executable, "-m", "fedloom.cli", *words] for words in shown]
+        if block.kind == "python":
+            runs = [[sys.executable, "-c", prologue + block.text]]
+        for command in runs:
+            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{block.text}\n{done.stderr[-2000:]}"
 
 
 def rows(page: str, heading: str) -> list[tuple[list[str], str]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from typer.main import get_command
 
 import fedloom
-from fedloom.cli.main import app, main
+from fedloom.cli.main import app, command_tree, main
 from fedloom.errors import FedloomError
 
 COMMANDS = (
@@ -46,6 +48,38 @@ def test_every_command_has_help_with_an_example(cli, command):
     shown = cli(command, "--help")
     assert shown.code == 0
     assert f"Example: fedloom {command}" in " ".join(shown.out.split())
+
+
+def tree(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command and group below `command`, with the words that call it."""
+    for name, below in getattr(command, "commands", {}).items():
+        yield from tree(below, *path, name)
+    yield path, command
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), tree(command_tree()), ids=lambda v: "-".join(v) if isinstance(v, tuple) else ""
+)
+def test_every_command_explains_all_that_it_takes(path: tuple[str, ...], command: Any) -> None:
+    assert command.help
+    assert not [parameter.name for parameter in command.params if not parameter.help]
+    if path and not hasattr(command, "commands"):
+        assert f"Example: fedloom {' '.join(path)}" in command.help
+
+
+def test_arguments_are_explained_in_the_help(cli):
+    assert "A run's folder." in cli("generate", "-h").out
+
+
+NEAREST = [(["rnu"], "run"), (["server", "upp"], "up"), (["pki", "isue"], "issue"), (["run", "--mthod"], "--method")]
+
+
+@pytest.mark.parametrize(("words", "nearest"), NEAREST)
+def test_the_nearest_name_is_offered_once(cli, words, nearest):
+    shown = cli(*words)
+    assert shown.code == 2
+    assert shown.err.count("Did you mean") == 1
+    assert nearest in shown.err
 
 
 def test_the_commands_are_those_that_are_tested():

@@ -6,7 +6,8 @@ import io
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated, cast
+from functools import cache
+from typing import Annotated, Any, cast, get_type_hints
 
 import typer
 
@@ -40,6 +41,7 @@ SITES = "Real sites"  # the heading of these commands in the help
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
+    suggest_commands=False,  # the error of an unknown command has the nearest one already
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 HERE = (run, init, compare, methods, datasets, models, partition, generate, inspect, report, fetch, doctor)
@@ -72,6 +74,21 @@ def fedloom(
         typer.echo(context.get_help())
 
 
+@cache
+def command_tree() -> Any:
+    """The command line as click runs it, with the help of arguments: typer 0.20 loses it with click 8.4 and newer."""
+    tree = typer.main.get_command(app)
+    leaves: list[Any] = [tree]
+    while leaves:
+        command = leaves.pop()
+        leaves += getattr(command, "commands", {}).values()
+        if lost := [parameter for parameter in command.params if not parameter.help]:
+            hints = get_type_hints(command.callback, include_extras=True)
+            for parameter in lost:
+                parameter.help = hints[parameter.name].__metadata__[0].help
+    return tree
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; `args` default to the process's own.
 
@@ -91,7 +108,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _called(args: Sequence[str] | None) -> int:
     try:
-        code = app(args=None if args is None else list(args), prog_name="fedloom", standalone_mode=False)
+        code = command_tree()(args=None if args is None else list(args), prog_name="fedloom", standalone_mode=False)
     except UsageError as error:
         return _say(f"error: {_usage(error)}", 2)
     except BadInput as error:

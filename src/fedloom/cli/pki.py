@@ -19,7 +19,9 @@ FolderOption = Annotated[Path, typer.Option("--folder", metavar="DIR", help="Whe
 DaysOption = Annotated[int, typer.Option("--days", metavar="N", min=1, max=36500, help="How long they are good.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the silo.")]
 
-pki = typer.Typer(help="Make certificates for the server and keys for the silos.", no_args_is_help=True)
+pki = typer.Typer(
+    help="Make certificates for the server and keys for the silos.", no_args_is_help=True, suggest_commands=False
+)
 
 
 @pki.command()

@@ -10,7 +10,7 @@ import typer
 
 from fedloom.cli.options import given
 
-server = typer.Typer(help="Be the host that silos connect to.", no_args_is_help=True)
+server = typer.Typer(help="Be the host that silos connect to.", no_args_is_help=True, suggest_commands=False)
 
 
 @server.callback()

@@ -22,7 +22,7 @@ _LAYOUT = (
     "texts_train.csv",
 )  # what the reader `folder` finds by itself
 
-silo = typer.Typer(help="Take part with this site's data and model.", no_args_is_help=True)
+silo = typer.Typer(help="Take part with this site's data and model.", no_args_is_help=True, suggest_commands=False)
 
 
 @silo.callback()

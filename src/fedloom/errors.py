@@ -24,6 +24,11 @@ class BadInput(FedloomError, ValueError):
     """Something given from outside is wrong (exit code 2): one line with the thing, its value and what is allowed."""
 
 
+def first_line(error: Exception) -> str:
+    """What a library says, on one line; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def printable(text: str) -> str:
     r"""`text` with control characters, and the bytes of a name that is not UTF-8, escaped.
 

@@ -30,8 +30,7 @@ def fetch(
     config: ConfigOption = None,
     set_: SetOption = None,
     to: Annotated[
-        Path | None,
-        typer.Option("--to", metavar="DIR", help="Folder for weights (default: $FEDLOOM_WEIGHTS)."),
+        Path | None, typer.Option("--to", metavar="DIR", help="Folder for weights (default: $FEDLOOM_WEIGHTS).")
     ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", "--dry-run", help="Only show what there is and what is missing.")

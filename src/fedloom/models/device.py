@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fedloom.config.base import Precision
-from fedloom.errors import BadInput
+from fedloom.errors import BadInput, first_line
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 CPU = torch.device("cpu")
@@ -20,8 +20,7 @@ def device_of(name: str) -> torch.device:
     try:
         return torch.zeros(1, device=name).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"device {name!r}: {said}") from error
+        raise BadInput(f"device {name!r}: {first_line(error)}") from error
 
 
 def place_of(module: nn.Module) -> torch.device:

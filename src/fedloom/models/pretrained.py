@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from fedloom.errors import BadInput
+from fedloom.errors import BadInput, first_line
 from fedloom.weights import hub_arguments, need, placed
 
 _WRONG = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
@@ -31,8 +31,7 @@ def load_given(what: str, name: str | Path, kind: Any, **more: Any) -> Any:
     try:
         loaded = kind.from_pretrained(placed(str(name)), **hub_arguments(str(name)), **more)
     except (*_WRONG, SafetensorError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"{what} {name}: cannot be loaded: {line}") from error
+        raise BadInput(f"{what} {name}: cannot be loaded: {first_line(error)}") from error
     in_own_memory(loaded[0] if isinstance(loaded, tuple) else loaded)
     return loaded
 

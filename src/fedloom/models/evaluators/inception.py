@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedloom.errors import BadInput
+from fedloom.errors import BadInput, first_line
 from fedloom.models.evaluators.feature_extractor import FeatureExtractor
 
 SIDE, WIDTH, CLASSES = 299, 2048, 1008
@@ -216,8 +216,7 @@ def load_inception(file: Path) -> Inception:
         else:
             found = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"features {file}: cannot be read: {line}") from error
+        raise BadInput(f"features {file}: cannot be read: {first_line(error)}") from error
     network = Inception()
     network.load_state_dict(_fitting(network, found, file), strict=False)
     return network.eval().requires_grad_(False)

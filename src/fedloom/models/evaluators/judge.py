@@ -35,11 +35,7 @@ class Judge(FeatureExtractor):
         blocks: list[nn.Module] = []
         before = 3
         for width in settings.channels:
-            blocks += [
-                nn.Conv2d(before, width, 3, stride=1, padding=1, bias=False),
-                BatchNorm2d(width),
-                nn.ReLU(),
-            ]
+            blocks += [nn.Conv2d(before, width, 3, stride=1, padding=1, bias=False), BatchNorm2d(width), nn.ReLU()]
             blocks += [nn.MaxPool2d(2)]
             before = width
         self.trunk = nn.Sequential(*blocks)

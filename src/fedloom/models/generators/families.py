@@ -12,7 +12,7 @@ from typing import Any
 from fedloom.config.base import Precision
 from fedloom.config.models import EMBEDDED, GeneratorSettings
 from fedloom.config.stable_diffusion import LatentOptions, LatentSettings
-from fedloom.errors import BadInput
+from fedloom.errors import BadInput, first_line
 from fedloom.models.generators.glide.settings import GlideOptions, GlideSettings
 
 FAMILIES = {
@@ -86,11 +86,7 @@ def largest_side(folder: Path, family: str, upsample: bool = False) -> int:
 
 
 def check_given(
-    settings: GeneratorSettings,
-    tuning: Any,
-    side: int = 0,
-    device: str = "cpu",
-    precision: Precision = "fp32",
+    settings: GeneratorSettings, tuning: Any, side: int = 0, device: str = "cpu", precision: Precision = "fp32"
 ) -> None:
     """Look at the generator before anything is begun: that a given one is one, and that what is asked of it can be.
 
@@ -192,8 +188,7 @@ def load_family(
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         if settings.pretrained is None:
             raise
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"generator {folder}: cannot be loaded as {class_of(folder)}: {line}") from error
+        raise BadInput(f"generator {folder}: cannot be loaded as {class_of(folder)}: {first_line(error)}") from error
     if family != "pixel":
         return generator
     own = {k: getattr(settings, k) if getattr(settings, k) is not None else v for k, v in EMBEDDED.items()}

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fedloom.config.stable_diffusion import LatentSettings
-from fedloom.errors import BadInput
+from fedloom.errors import BadInput, first_line
 from fedloom.models.device import DTYPES
 from fedloom.models.generators.conditioned import without_place, write_bridge
 from fedloom.models.generators.latent_schedule import prediction_of
@@ -48,7 +48,7 @@ def resolve(settings: LatentSettings) -> Path:
             **(hub_arguments(name) | ({"revision": revision, "local_files_only": True} if revision else {})),
         )
     except (OSError, ValueError) as error:
-        raise BadInput(f"generator {name!r}: no such folder, nor in the hub's cache: {_line(error)}") from error
+        raise BadInput(f"generator {name!r}: no such folder, nor in the hub's cache: {first_line(error)}") from error
     return Path(found)
 
 
@@ -82,13 +82,9 @@ def load_pipeline(folder: Path, settings: LatentSettings) -> Any:
             **options,
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise BadInput(f"{folder}: cannot be loaded as {name}: {_line(error)}") from error
+        raise BadInput(f"{folder}: cannot be loaded as {name}: {first_line(error)}") from error
     _check(pipe, folder)
     return in_own_memory(pipe)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _index(folder: Path) -> dict[str, Any]:
@@ -96,7 +92,7 @@ def _index(folder: Path) -> dict[str, Any]:
     try:
         index = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise BadInput(f"{folder}: expected a diffusers folder, model_index.json: {_line(error)}") from error
+        raise BadInput(f"{folder}: expected a diffusers folder, model_index.json: {first_line(error)}") from error
     if not isinstance(index, dict) or index.get("_class_name") not in CLASSES:
         said = index.get("_class_name") if isinstance(index, dict) else index
         raise BadInput(f"{file}: _class_name {said!r}, allowed: {', '.join(CLASSES)}")
@@ -212,19 +208,14 @@ def write_folder(
         if part != "unet" or beside:
             copy_part(source / part, folder / part, variant)
     if factors is not None and merge:
-        unet = UNet2DConditionModel.from_pretrained(
-            source / "unet",
-            torch_dtype=torch.float32,
-            use_safetensors=True,
-            variant=variant_in(source / "unet", variant),
-        )
+        how = {"torch_dtype": torch.float32, "use_safetensors": True, "variant": variant_in(source / "unet", variant)}
+        unet = UNet2DConditionModel.from_pretrained(source / "unet", **how)
         take_factors(unet, factors, merge=True)
-    if not beside:
+    if factors is not None and not merge:
+        save_file({f"unet.{k}": v for k, v in factors.items()}, folder / FACTORS, metadata={"format": "pt"})
+    else:
         (folder / FACTORS).unlink(missing_ok=True)
         unet.save_pretrained(folder / "unet")
         without_place(folder / "unet")
-    else:
-        assert factors is not None
-        save_file({f"unet.{k}": v for k, v in factors.items()}, folder / FACTORS, metadata={"format": "pt"})
     write_bridge(bridge, folder)
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")

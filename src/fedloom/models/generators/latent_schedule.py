@@ -21,11 +21,7 @@ from torch import Tensor
 from fedloom.errors import BadInput, unknown
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
-SAMPLERS = {
-    "ddim": "DDIMScheduler",
-    "dpm++": "DPMSolverMultistepScheduler",
-    "euler": "EulerDiscreteScheduler",
-}
+SAMPLERS = {"ddim": "DDIMScheduler", "dpm++": "DPMSolverMultistepScheduler", "euler": "EulerDiscreteScheduler"}
 _FEWEST_PNDM = 4  # where it begins by Runge-Kutta steps; with fewer, diffusers fails deep inside
 
 

@@ -134,11 +134,7 @@ class Generator(Conditioned):
 
 
 def load_generator(
-    folder: str | Path,
-    width: int,
-    condition: Condition = "add",
-    device: str = "cpu",
-    precision: Precision = "fp32",
+    folder: str | Path, width: int, condition: Condition = "add", device: str = "cpu", precision: Precision = "fp32"
 ) -> Generator:
     """A generator saved by `save`; W_r starts at zero where the folder holds none of this width.
 

@@ -94,10 +94,7 @@ def from_published(
         BadInput: a name is missing or unknown, or a shape is another one; the message names `source`.
     """
     wanted = to_published(text, unet)
-    for kind, names in (
-        ("has no", wanted.keys() - state.keys()),
-        ("has unknown", state.keys() - wanted.keys()),
-    ):
+    for kind, names in (("has no", wanted.keys() - state.keys()), ("has unknown", state.keys() - wanted.keys())):
         if names:
             raise BadInput(f"{source} {kind} {min(names)!r}, and {len(names) - 1} more, for these sizes of GLIDE")
     for name, value in wanted.items():

@@ -39,11 +39,7 @@ class GlideGenerator(Conditioned):
     keep_texts = 1024  # a quarter of a megabyte each, on the device
 
     def __init__(
-        self,
-        pipe: GlidePipeline,
-        width: int,
-        condition: Condition = "add",
-        settings: GlideSettings | None = None,
+        self, pipe: GlidePipeline, width: int, condition: Condition = "add", settings: GlideSettings | None = None
     ) -> None:
         s = settings or GlideSettings()
         super().__init__(pipe, width, condition, device_of(s.device), s.precision)
@@ -145,10 +141,7 @@ def _process(scheduler: Any) -> Process:
 
 
 def load_glide_generator(
-    folder: str | Path,
-    width: int,
-    condition: Condition = "add",
-    settings: GlideSettings | None = None,
+    folder: str | Path, width: int, condition: Condition = "add", settings: GlideSettings | None = None
 ) -> GlideGenerator:
     """The generator in a GLIDE folder (`convert`, or `GlideGenerator.save`); W_r as saved beside it, or at zero.
 

@@ -5,7 +5,6 @@ Norms and softmax work in float32 whatever the weights are; all else works in th
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -30,14 +29,6 @@ class LayerNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         y = F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps)
         return y.to(x.dtype)
-
-
-def time_waves(times: Tensor, width: int) -> Tensor:
-    """Times (B,), whole or not, to cosines and then sines of width/2 falling frequencies: (B, width) float32."""
-    half = width // 2
-    rates = torch.exp(-math.log(10_000) * torch.arange(half, device=times.device) / half)
-    angles = times.float()[:, None] * rates
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 def split_heads(x: Tensor, heads: int, parts: int) -> tuple[Tensor, ...]:
@@ -100,13 +91,7 @@ class ResBlock(nn.Module):
     """Two convolutions; the time scales and shifts what lies between them. May halve or double the side."""
 
     def __init__(
-        self,
-        channels: int,
-        out: int,
-        time_width: int,
-        groups: int,
-        dropout: float,
-        resample: Resample = "none",
+        self, channels: int, out: int, time_width: int, groups: int, dropout: float, resample: Resample = "none"
     ) -> None:
         super().__init__()
         self.resample = resample

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
@@ -22,16 +23,10 @@ from fedloom.models.generators.glide.layers import (
     Slices,
     Stage,
     TextLayer,
-    time_waves,
 )
 
 # The sizes of the release (model card and public configuration). The base model's are the defaults below.
-UPSAMPLER: dict[str, Any] = {
-    "sample_size": 256,
-    "multipliers": (1, 1, 2, 2, 4, 4),
-    "layers": 2,
-    "low_resolution": True,
-}
+UPSAMPLER: dict[str, Any] = {"sample_size": 256, "multipliers": (1, 1, 2, 2, 4, 4), "layers": 2, "low_resolution": True}
 
 
 class GlideTextEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -113,7 +108,7 @@ class GlideUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         widths = [channels * m for m in multipliers]
         sides = [sample_size // 2**level for level in range(len(widths))]
         _check(sample_size, channels, norm_groups, head_channels, widths, sides, attention_sides)
-        last, wide = len(widths) - 1, 4 * channels
+        wide, levels = 4 * channels, list(zip(widths, sides))
 
         def block(before: int, after: int, resample: Resample = "none") -> ResBlock:
             return ResBlock(before, after, wide, norm_groups, dropout, resample)
@@ -126,26 +121,11 @@ class GlideUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.time = nn.Sequential(nn.Linear(channels, wide), nn.SiLU(), nn.Linear(wide, wide))
         self.text = nn.Linear(cross_attention_dim, wide)
         self.conv_in = nn.Conv2d(in_channels * (2 if low_resolution else 1), widths[0], 3, padding=1)
-        down: list[Stage] = []
-        now, skips = widths[0], [widths[0]]
-        for level, (width, side) in enumerate(zip(widths, sides)):
-            for _ in range(layers):
-                down.append(Stage(block(now, width), attention(width, side)))
-                now = width
-                skips.append(now)
-            if level != last:
-                down.append(Stage(block(now, now, "down")))
-                skips.append(now)
-        self.down = nn.ModuleList(down)
+        down, skips = _way_down(block, attention, levels, layers)
+        self.down, now = nn.ModuleList(down), widths[-1]
         seeing = Attention(now, cross_attention_dim, head_channels, norm_groups)
         self.middle = nn.ModuleList([Stage(block(now, now), seeing), Stage(block(now, now))])
-        up: list[Stage] = []
-        for level, (width, side) in reversed(list(enumerate(zip(widths, sides)))):
-            for i in range(layers + 1):
-                ends = block(width, width, "up") if level and i == layers else None
-                up.append(Stage(block(now + skips.pop(), width), attention(width, side), ends))
-                now = width
-        self.up = nn.ModuleList(up)
+        self.up, now = nn.ModuleList(_way_up(block, attention, levels, layers, skips)), widths[0]
         self.norm_out = GroupNorm(norm_groups, now)
         self.conv_out = nn.Conv2d(now, out_channels, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
@@ -180,14 +160,7 @@ class GlideUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Returns:
             `.sample` (B, 6, H, W): the noise, and per pixel where its variance lies (-1 smallest, 1 largest).
         """
-        if (low_res is not None) != self.config.low_resolution:
-            needs = "needs a smaller picture" if low_res is None else "takes no smaller picture"
-            raise BadInput(f"GLIDE at {self.config.sample_size} px {needs} (low_res)")
-        if sample.shape[-1] % 2 ** (len(self.config.multipliers) - 1) or sample.shape[-1] != sample.shape[-2]:
-            raise BadInput(
-                f"GLIDE: pictures of {tuple(sample.shape[-2:])} px, "
-                f"wanted: square, a multiple of {2 ** (len(self.config.multipliers) - 1)}"
-            )
+        self._check_pictures(sample, low_res)
         x = sample
         if low_res is not None:
             enlarged = F.interpolate(low_res, x.shape[-2:], mode="bilinear", align_corners=False)
@@ -195,7 +168,8 @@ class GlideUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         kind = self.conv_in.weight.dtype
         times = torch.as_tensor(timestep, device=x.device).expand(len(x))
         text = encoder_hidden_states.to(kind)
-        time = self.time(time_waves(times, self.config.channels).to(kind)) + self.text(class_labels.to(kind))
+        waves = get_timestep_embedding(times, self.config.channels, flip_sin_to_cos=True, downscale_freq_shift=0)
+        time = self.time(waves.to(kind)) + self.text(class_labels.to(kind))
         h = self.conv_in(x.to(kind))
         skips = [h]
         for stage in self._run(self.down):
@@ -208,11 +182,58 @@ class GlideUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         out = self.conv_out(F.silu(self.norm_out(h))).to(sample.dtype)
         return UNet2DConditionOutput(sample=out) if return_dict else (out,)
 
+    def _check_pictures(self, sample: Tensor, low_res: Tensor | None) -> None:
+        if (low_res is not None) != self.config.low_resolution:
+            needs = "needs a smaller picture" if low_res is None else "takes no smaller picture"
+            raise BadInput(f"GLIDE at {self.config.sample_size} px {needs} (low_res)")
+        (height, width), multiple = sample.shape[-2:], 2 ** (len(self.config.multipliers) - 1)
+        if width % multiple or width != height:
+            raise BadInput(f"GLIDE: pictures of {(height, width)} px, wanted: square, a multiple of {multiple}")
+
     def _run(self, stages: nn.ModuleList) -> Iterator[Any]:
         """The stages as functions, which forget their insides where gradient checkpointing is on."""
         saving = self.gradient_checkpointing and torch.is_grad_enabled()
         for stage in stages:
             yield (lambda *x, s=stage: self._gradient_checkpointing_func(s, *x)) if saving else stage
+
+
+def _way_down(
+    block: Callable[..., ResBlock],
+    attention: Callable[[int, int], Attention | None],
+    levels: Sequence[tuple[int, int]],
+    layers: int,
+) -> tuple[list[Stage], list[int]]:
+    """The stages that halve the side from level to level (width, side), and the widths that they hand to the way up."""
+    down: list[Stage] = []
+    now = levels[0][0]
+    skips = [now]
+    for level, (width, side) in enumerate(levels):
+        for _ in range(layers):
+            down.append(Stage(block(now, width), attention(width, side)))
+            now = width
+            skips.append(now)
+        if level != len(levels) - 1:
+            down.append(Stage(block(now, now, "down")))
+            skips.append(now)
+    return down, skips
+
+
+def _way_up(
+    block: Callable[..., ResBlock],
+    attention: Callable[[int, int], Attention | None],
+    levels: Sequence[tuple[int, int]],
+    layers: int,
+    skips: list[int],
+) -> list[Stage]:
+    """The stages that double it again, each of which reads what one of the way down handed over."""
+    up: list[Stage] = []
+    now = levels[-1][0]
+    for level, (width, side) in reversed(list(enumerate(levels))):
+        for i in range(layers + 1):
+            ends = block(width, width, "up") if level and i == layers else None
+            up.append(Stage(block(now + skips.pop(), width), attention(width, side), ends))
+            now = width
+    return up
 
 
 def _check(

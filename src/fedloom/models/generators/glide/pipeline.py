@@ -72,10 +72,7 @@ class GlidePipeline(DiffusionPipeline):  # type: ignore[misc]
             upsampler_scheduler=upsampler_scheduler,
         )
         self.register_to_config(
-            guidance=guidance,
-            sampling_steps=sampling_steps,
-            upsampling_steps=upsampling_steps,
-            temperature=temperature,
+            guidance=guidance, sampling_steps=sampling_steps, upsampling_steps=upsampling_steps, temperature=temperature
         )
 
     @torch.no_grad()

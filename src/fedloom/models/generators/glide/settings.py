@@ -12,8 +12,7 @@ class GlideOptions(Frozen):
 
     checkpointing: bool = Field(False, description="compute the U-Net's activations twice instead of keeping them")
     upsample: bool = Field(
-        False,
-        description="draw through the upsampler, which is never tuned, and only then reduce to the side",
+        False, description="draw through the upsampler, which is never tuned, and only then reduce to the side"
     )
     upsampling_steps: int | str | None = Field(None, description="null: what the folder says, fast27")
     batch: int = Field(8, ge=1, description="pictures drawn at a time")

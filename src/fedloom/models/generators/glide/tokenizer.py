@@ -23,11 +23,7 @@ LENGTH = 128  # tokens of a text
 
 def byte_letters() -> list[str]:
     """The letter that stands for each byte, in the vocabulary's order: those that print come first, as themselves."""
-    printing = [
-        *range(ord("!"), ord("~") + 1),
-        *range(ord("¡"), ord("¬") + 1),
-        *range(ord("®"), ord("ÿ") + 1),
-    ]
+    printing = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = 256 - len(printing)
     return [chr(n) for n in [*printing, *range(256, 256 + others)]]
 

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from fedloom.config import load_config
 from fedloom.experiment.clients import build_client, site_specs
 from fedloom.experiment.datasets import cached_dataset
-from fedloom.experiment.parts import build_federation, pretrained_models, resolve, server_tools
+from fedloom.experiment.parts import Link, build_federation, pretrained_models, resolve, server_tools
 from fedloom.federation.ledger import Ledger
 from fedloom.functional.contrast import contrast_weights
 from fedloom.functional.ensemble import grouped
@@ -157,7 +157,9 @@ def measure(method: str, rounds: int, ledger: Path | None, preset: str | None = 
     settle_process(1)
     assets = pretrained_models(config, kind, settings, scene, Observer(), print)
     server = kind.server(server_tools(config, kind, settings, scene, assets), settings)
-    federation = build_federation(config, kind, settings, assets, Ledger(ledger, uncounted=UNCOUNTED))
+    federation = build_federation(
+        config, kind, settings, assets, Ledger(ledger, uncounted=UNCOUNTED), Link(None, "", scene)
+    )
     specs = site_specs(config, "standalone", {}, assets)
     sites = [build_client(name=s.name, **s.arguments).context for s in specs]  # type: ignore[arg-type]
     public = server.draw(1, federation)

@@ -11,14 +11,8 @@ from fedloom.config import Config
 from fedloom.config.trees import validate
 from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput
-from fedloom.experiment.parts import (
-    check_generator,
-    check_scoring,
-    check_weights,
-    completed,
-    counted,
-    sized,
-)
+from fedloom.experiment.checks import check_generator, check_scoring, check_weights
+from fedloom.experiment.parts import completed, counted, sized
 from fedloom.methods.base import Method
 from fedloom.runs.checkpoint import refuse_old_checkpoints
 from fedloom.runs.folder import RunFolder

@@ -19,6 +19,7 @@ from fedloom.data.partition import Split
 from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.experiment.begin import FREE_ON_RESUME, Prepared, prepare
 from fedloom.experiment.checkpoints import restore, write_checkpoint
+from fedloom.experiment.checks import check_scene, own_data
 from fedloom.experiment.client_parts import picture_side
 from fedloom.experiment.clients import client_names
 from fedloom.experiment.datasets import cached_dataset
@@ -26,8 +27,6 @@ from fedloom.experiment.parts import (
     ENGINE_VERBS,
     Link,
     build_federation,
-    check_scene,
-    own_data,
     pretrained_models,
     server_tools,
     split_data,

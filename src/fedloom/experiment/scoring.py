@@ -22,7 +22,7 @@ from fedloom.data.containers import FederatedDataset, ImageSet
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.data.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask, Modality
 from fedloom.errors import FedloomError
-from fedloom.experiment.parts import own_data
+from fedloom.experiment.checks import own_data
 from fedloom.experiment.pretraining import Assets
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 from unicodedata import normalize
 
 import numpy as np
@@ -96,6 +96,12 @@ class Reading:
             value = getattr(self, key)
             if not isinstance(value, (int, float)) or not 0 <= value <= 1:
                 raise BadInput(f"{key}={value!r}, allowed: 0 to 1")
+
+
+def check_choice(option: str, value: Any, allowed: Any) -> None:
+    """Raise BadInput unless `value` is one of a Literal's."""
+    if value not in get_args(allowed):
+        raise unknown(option, str(value), get_args(allowed))
 
 
 Parts = Mapping[ClientTask, Listing]

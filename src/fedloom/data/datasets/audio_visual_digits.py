@@ -1,9 +1,8 @@
-"""audio_visual_digits: a spoken digit and a written one, in pairs of one label (FSDD and MNIST; either made as weak as
-wished).
+"""audio_visual_digits: pairs of a spoken and a written digit (FSDD and MNIST), either with as much noise as wanted.
 
-What it reads: {train,test}.npz with, of N samples, image uint8 (N, 28, 28); audio int16, all recordings (8 kHz) one
-after another, and audio_offsets int64 (N + 1,), where each begins and the last ends; label (N,) 0 to 9; speaker and
-take (N,). The test part is the free spoken digit data set's own: takes 0 to 4 of every speaker.
+Read are {train,test}.npz with, of N samples, image uint8 (N, 28, 28); audio int16, all recordings (8 kHz) in a row, and
+audio_offsets int64 (N + 1,), where each begins and the last ends; label (N,) 0 to 9; speaker and take (N,). The test
+part is the Free Spoken Digit Dataset's own: takes 0 to 4 of every speaker.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from fedloom.data.containers import FederatedDataset
 from fedloom.data.datasets.digits import NAMES
 from fedloom.data.io.files import need_file, need_folder
 from fedloom.data.io.sound import BAND_RATE, band_edges, band_spectrograms
-from fedloom.data.joint import MultimodalSamples
+from fedloom.data.joint import MultimodalSamples, Part
 from fedloom.data.registry import Dataset
 from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput
@@ -49,22 +48,20 @@ def load(
     steps: int = 40,
     seed: int = 0,
 ) -> FederatedDataset:
-    """Read the pairs of sound and picture, with noise where a modality is to be weak.
+    """Read the pairs of sound and picture, with noise added to either.
 
-    A recording is brought to unit power, repeated until it fills one second and cut there; then comes the noise, then
-    the log-spectrogram (zero mean and unit deviation). A picture is grey, repeated to RGB. Of 100 samples a digit a
-    small network alone with the sounds gets 98 % right (92 with audio_noise=1, 68 with 3), alone with the pictures 96
-    (70 with image_noise=0.7, 33 with 1).
+    A recording is brought to unit power, repeated to one second, given its noise, and becomes a log-spectrogram (zero
+    mean, unit deviation). A picture is grey, repeated to RGB. With 100 samples a digit a small network gets 98 % right
+    from the sounds alone (92 with audio_noise=1, 68 with 3), 96 from the pictures (70 with image_noise=0.7, 33 with 1).
 
     Args:
         root: the folder with train.npz and test.npz.
-        audio_noise: deviation of the white noise in a recording, in units of the recording's own rms: 1 is 0 dB.
-        image_noise: deviation of the noise in a grey value, in units of the whole range (255); cut at black and white.
-        frames: M, how often a picture is shown; the noise of each is its own.
-        per_class: samples of each digit in the training part, drawn from the seed; default: all (240).
+        audio_noise: deviation of the white noise in a recording, in units of its rms: 1 is 0 dB.
+        image_noise: deviation of the noise in a grey value, in units of the full range (255); clipped.
+        frames: M, how often a picture is shown, each time with noise of its own.
+        per_class: training samples of each digit, drawn from the seed; default: all (240).
         bands, steps: F and T of a spectrogram.
-        seed: what noise and choice are drawn from. A sample's noise depends on nothing but that and its place in the
-            file.
+        seed: of noise and choice. A sample's noise depends on it and on the sample's place in the file alone.
 
     Raises:
         BadInput: a setting out of range; a file that is missing, broken or holds something else.
@@ -72,31 +69,26 @@ def load(
     for key, strength in (("audio_noise", audio_noise), ("image_noise", image_noise)):
         if not 0 <= strength < np.inf:
             raise BadInput(f"audio_visual_digits: {key}={strength}, allowed: a finite number from 0")
-    for key, n in (("frames", frames), ("per_class", 1 if per_class is None else per_class)):
-        if n < 1:
+    for key, n in (("frames", frames), ("per_class", per_class)):
+        if n is not None and n < 1:
             raise BadInput(f"audio_visual_digits: {key}={n}, allowed: 1 or more")
     band_edges(LENGTH, bands, steps)
     folder = need_folder(root, LAYOUT)
-    parts: dict[str, MultimodalSamples] = {}
-    for part in ("train", "test"):
-        held = _read(folder / f"{part}.npz")
-        kept = np.arange(len(held["label"]))
-        if part == "train" and per_class is not None:
-            kept = _choose(held["label"], per_class, numpy_stream(seed, "audio_visual_digits", "choice"))
-        images = np.stack([_see(held["image"][i], frames, image_noise, seed, part, i) for i in kept.tolist()])
-        waves = np.stack([_hear(held, i, audio_noise, seed, part) for i in kept.tolist()])
-        names = zip(held["label"][kept], held["speaker"][kept], held["take"][kept])
-        parts[part] = MultimodalSamples(
-            {Modality.AUDIO: band_spectrograms(waves, bands, steps), Modality.IMAGE: images},
-            held["label"][kept].astype(np.int64),
-            ids=tuple(f"{label}_{speaker}_{take}" for label, speaker, take in names),
-        )
-    return FederatedDataset(
-        "audio_visual_digits",
-        NAMES,
-        train={ClientTask.MULTIMODAL_CLASSIFICATION: parts["train"]},
-        test={ClientTask.MULTIMODAL_CLASSIFICATION: parts["test"]},
-    )
+
+    def part(name: str) -> MultimodalSamples:
+        stored = _read(folder / f"{name}.npz")
+        labels, kept = stored["label"], np.arange(len(stored["label"]))
+        if name == "train" and per_class is not None:
+            kept = _choose(labels, per_class, numpy_stream(seed, "audio_visual_digits", "choice"))
+        images = np.stack([_frames(stored["image"][i], frames, image_noise, seed, name, i) for i in kept.tolist()])
+        waves = np.stack([_wave(stored, i, audio_noise, seed, name) for i in kept.tolist()])
+        parts: dict[Modality, Part] = {Modality.AUDIO: band_spectrograms(waves, bands, steps), Modality.IMAGE: images}
+        names = zip(labels[kept], stored["speaker"][kept], stored["take"][kept])
+        ids = tuple(f"{label}_{speaker}_{take}" for label, speaker, take in names)
+        return MultimodalSamples(parts, labels[kept].astype(np.int64), ids=ids)
+
+    task = ClientTask.MULTIMODAL_CLASSIFICATION
+    return FederatedDataset("audio_visual_digits", NAMES, {task: part("train")}, {task: part("test")})
 
 
 def _choose(labels: NDArray[Any], each: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -105,10 +97,10 @@ def _choose(labels: NDArray[Any], each: int, rng: np.random.Generator) -> NDArra
     return np.sort(np.concatenate([order[labels[order] == c][:each] for c in range(len(NAMES))]))
 
 
-def _hear(held: Arrays, i: int, noise: float, seed: int, part: str) -> NDArray[np.float32]:
+def _wave(stored: Arrays, i: int, noise: float, seed: int, part: str) -> NDArray[np.float32]:
     """Recording i, of unit power, one second, with its noise. float32 (8000,)."""
-    start, end = held["audio_offsets"][i : i + 2]
-    wave = held["audio"][start:end].astype(np.float32)
+    start, end = stored["audio_offsets"][i : i + 2]
+    wave = stored["audio"][start:end].astype(np.float32)
     wave = np.resize(wave / max(1.0, float(np.sqrt(np.mean(wave**2)))), LENGTH)  # resize repeats and cuts
     if noise:
         rng = numpy_stream(seed, "audio_visual_digits", part, "audio", i)
@@ -116,7 +108,7 @@ def _hear(held: Arrays, i: int, noise: float, seed: int, part: str) -> NDArray[n
     return wave
 
 
-def _see(grey: NDArray[np.uint8], frames: int, noise: float, seed: int, part: str, i: int) -> NDArray[np.uint8]:
+def _frames(grey: NDArray[np.uint8], frames: int, noise: float, seed: int, part: str, i: int) -> NDArray[np.uint8]:
     """Picture i, shown `frames` times with its noise. uint8 (M, 28, 28, 3)."""
     shown = np.repeat(grey[None], frames, axis=0)
     if noise:
@@ -130,39 +122,36 @@ def _read(path: Path) -> Arrays:
     """The arrays of one file, all at once: an npz unpacks an array anew every time it is asked for it."""
     need_file(path, LAYOUT)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            held: Arrays = {name: stored[name] for name in stored.files}
+        with np.load(path, allow_pickle=False) as file:
+            stored: Arrays = {name: file[name] for name in file.files}
     except (*_UNREADABLE, AttributeError, TypeError) as error:  # a lone array has no files and is no context
         what = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise BadInput(f"{path}: not a readable npz file ({what}). Expected: {LAYOUT}") from error
-    if missing := [name for name in ARRAYS if name not in held]:
-        raise BadInput(f"{path}: no array {missing[0]!r}, there are: {', '.join(sorted(held)) or 'none'}")
-    N = held["label"].size
+    if missing := [name for name in ARRAYS if name not in stored]:
+        raise BadInput(f"{path}: no array {missing[0]!r}, there are: {', '.join(sorted(stored)) or 'none'}")
+    labels, audio, offsets = (stored[key] for key in ("label", "audio", "audio_offsets"))
+    N = labels.size
     shapes = {
         "label": ("int64", (N,)),
         "image": ("uint8", (N, SIDE, SIDE)),
-        "audio": ("int16", (held["audio"].size,)),
+        "audio": ("int16", (audio.size,)),
         "audio_offsets": ("int64", (N + 1,)),
-        "speaker": (held["speaker"].dtype.name, (N,)),
-        "take": (held["take"].dtype.name, (N,)),
+        "speaker": (stored["speaker"].dtype.name, (N,)),
+        "take": (stored["take"].dtype.name, (N,)),
     }
     for name, (dtype, shape) in shapes.items():
-        if held[name].dtype.name != dtype or held[name].shape != shape:
-            raise BadInput(
-                f"{path}: {name} is {held[name].dtype} {held[name].shape}, expected {dtype} {shape} for {N} labels"
-            )
+        found = stored[name]
+        if found.dtype.name != dtype or found.shape != shape:
+            raise BadInput(f"{path}: {name} is {found.dtype} {found.shape}, expected {dtype} {shape} for {N} labels")
     if not N:
         raise BadInput(f"{path}: no samples")
-    if held["label"].min() < 0 or held["label"].max() >= len(NAMES):
-        raise BadInput(f"{path}: labels {held['label'].min()} to {held['label'].max()}, allowed: 0 to 9")
-    offsets = held["audio_offsets"]
-    if offsets[0] != 0 or offsets[-1] != held["audio"].size:
-        raise BadInput(
-            f"{path}: audio_offsets run from {offsets[0]} to {offsets[-1]}, expected 0 to {held['audio'].size}"
-        )
+    if labels.min() < 0 or labels.max() >= len(NAMES):
+        raise BadInput(f"{path}: labels {labels.min()} to {labels.max()}, allowed: 0 to 9")
+    if offsets[0] != 0 or offsets[-1] != audio.size:
+        raise BadInput(f"{path}: audio_offsets run from {offsets[0]} to {offsets[-1]}, expected 0 to {audio.size}")
     if (empty := np.flatnonzero(np.diff(offsets) <= 0)).size:
         raise BadInput(f"{path}: recording {empty[0]} has {np.diff(offsets)[empty[0]]} samples, at least 1 needed")
-    return held
+    return stored
 
 
 DATASET = Dataset(

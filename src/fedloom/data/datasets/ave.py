@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedloom.data.assemble import Reading, chosen_classes
+from fedloom.data.assemble import Reading
 from fedloom.data.containers import FederatedDataset
-from fedloom.data.io.clips import Clip, ClipReading, clip_notes, read_clips
+from fedloom.data.io.clips import Clip, ClipReading, clip_notes, read_parts
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder, numbered_lines
 from fedloom.data.io.sound import SoundReading
-from fedloom.data.names import readable, spelled
+from fedloom.data.names import spelled
 from fedloom.data.registry import Dataset
 from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput, unknown
@@ -103,22 +103,21 @@ def load(
     on_bad: OnBad = "error",
     seed: int = 0,
 ) -> FederatedDataset:
-    """Read AVE: joint samples of sound and frames of each event, in the order of the lists.
+    """Read AVE: multimodal samples of sound and frames of each event, in the order of the lists.
 
     Ids are `Category&VideoID&Start`, as 46 videos are listed under two categories. Classes are the categories of
     Annotations.txt by name.
 
     Args:
-        root: the folder that holds the four lists, and AVE/ or Image-01-FPS-SE/ and Audio-SE/. What is there of a
-            video in the latter two is read whole; else AVE/<VideoID>.mp4 from Start to End.
-        size, frames: of M = `frames` pictures of an event, evenly over it; fps: of how many a second, from videos.
-        rate, seconds, nperseg, noverlap: see SoundReading. A shorter event is repeated to `seconds`.
+        root: the folder with the four lists, and AVE/ or Image-01-FPS-SE/ and Audio-SE/. What the latter two have of a
+            video is read whole; else AVE/<VideoID>.mp4 from Start to End.
+        size, frames, fps, rate, seconds, nperseg, noverlap: see read_clips.
         use_val: whether valSet.txt joins the training part; else it is left out.
         classes, per_class, on_bad, seed: see Reading; on_bad is of clips that are missing or cannot be read.
 
     Returns:
-        The data set. `notes` counts what was left out, see clip_notes, and `repeated_events`; `events_of_no_length`
-        (End is Start: the whole clip is read); `validation_events`; `videos_in_both_parts`, under two categories.
+        The data set. `notes` counts what was left out (clip_notes), `repeated_events`, `events_of_no_length` (End is
+        Start: the whole clip is read), `validation_events` and `videos_in_both_parts`, under two categories.
 
     Raises:
         BadInput: a folder or file is missing or broken; see read_events; a category not in Annotations.txt.
@@ -127,43 +126,28 @@ def load(
     reading = ClipReading(options, SoundReading(rate, seconds, nperseg, noverlap), frames, fps)
     base = need_folder(root, LAYOUT)
     categories = sorted({event.category for event in read_events(need_file(base / "Annotations.txt", LAYOUT))})
-    chosen = chosen_classes(categories, classes)
     notes: dict[str, Any] = {**clip_notes(), "repeated_events": 0, "events_of_no_length": 0}
-    parts = _parts(base, categories, notes)
-    videos, pictures, sounds = base / "AVE", base / "Image-01-FPS-SE", base / "Audio-SE"
-    if not videos.is_dir():
-        for folder in (pictures, sounds):
-            need_folder(folder, LAYOUT)
+    events = _parts(base, categories, notes)
+    events["train"] += events["val"] if use_val else []
+    notes["validation_events"] = len(events["val"])
+    notes["videos_in_both_parts"] = len({e.video for e in events["train"]} & {e.video for e in events["test"]})
+    if not (base / "AVE").is_dir():
+        for folder in ("Image-01-FPS-SE", "Audio-SE"):
+            need_folder(base / folder, LAYOUT)
 
-    def clip_of(event: Event) -> Clip:
-        folder, wav = pictures / event.video, sounds / f"{event.video}.wav"
-        whole = event.start == event.end
-        notes["events_of_no_length"] += whole
-        mp4 = videos / f"{event.video}.mp4"
-        return Clip(
-            event.name,
-            categories.index(event.category),
-            wav if wav.is_file() or not videos.is_dir() else mp4,
-            folder if folder.is_dir() or not videos.is_dir() else mp4,
-            0.0 if whole else event.start,
-            None if whole else event.end,
-        )
+    def listed(part: str) -> list[Clip]:
+        notes["events_of_no_length"] += sum(event.start == event.end for event in events[part])
+        return [_clip(base, event, categories.index(event.category)) for event in events[part]]
 
-    trained = parts["train"] + (parts["val"] if use_val else [])
-    notes["validation_events"] = len(parts["val"])
-    notes["videos_in_both_parts"] = len({e.video for e in trained} & {e.video for e in parts["test"]})
-    train, test = (
-        read_clips(f"ave {part}", [clip_of(event) for event in events], chosen, reading, notes)
-        for part, events in (("train", trained), ("test", parts["test"]))
-    )
-    shown = tuple(readable(categories[i]) for i in chosen)
-    return FederatedDataset(
-        "ave",
-        shown,
-        {ClientTask.MULTIMODAL_CLASSIFICATION: train},
-        {ClientTask.MULTIMODAL_CLASSIFICATION: test},
-        notes=notes,
-    )
+    return read_parts("ave", categories, listed, reading, notes)
+
+
+def _clip(base: Path, event: Event, label: int) -> Clip:
+    folder, wav = base / "Image-01-FPS-SE" / event.video, base / "Audio-SE" / f"{event.video}.wav"
+    mp4, whole = base / "AVE" / f"{event.video}.mp4", event.start == event.end
+    cut = not mp4.parent.is_dir()
+    sound, pictures = wav if cut or wav.is_file() else mp4, folder if cut or folder.is_dir() else mp4
+    return Clip(event.name, label, sound, pictures, 0.0 if whole else event.start, None if whole else event.end)
 
 
 DATASET = Dataset(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fedloom.data.assemble import Reading, chosen_classes
+from fedloom.data.assemble import Reading, check_choice, chosen_classes
 from fedloom.data.containers import FederatedDataset, ImageSet, Labels, Samples
 from fedloom.data.io.files import need_file, need_folder, read_names
 from fedloom.data.io.plain_pickle import read_plain, text
@@ -19,7 +19,7 @@ from fedloom.data.names import readable
 from fedloom.data.public_split import split_public
 from fedloom.data.registry import Dataset
 from fedloom.data.tasks import ClientTask
-from fedloom.errors import BadInput, unknown
+from fedloom.errors import BadInput
 from fedloom.seeding import stream_seed
 
 LAYOUT = (
@@ -163,8 +163,7 @@ def load(
             row from 0); an unknown class.
     """
     reading = Reading(size, classes, per_class, generic_share, confusion, "error", seed)
-    if labels not in get_args(LabelKind):
-        raise unknown("kind of labels", str(labels), get_args(LabelKind))
+    check_choice("kind of labels", labels, LabelKind)
     folder, layout = _locate(root)
     names = _names(folder, layout, labels)
     chosen = chosen_classes(names, classes)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
+from fedloom.data.assemble import check_choice
 from fedloom.data.captioned import Captioned, PairReading, assemble_pairs, field, inside
 from fedloom.data.datasets.caption_parquet import LAYOUT as PARQUET_LAYOUT
 from fedloom.data.datasets.caption_parquet import Files, named_files, read_caption_parquet, shards
@@ -16,7 +17,7 @@ from fedloom.data.io.pixels import Range
 from fedloom.data.pairs import Pairs, Part
 from fedloom.data.registry import Dataset
 from fedloom.data.tasks import ClientTask
-from fedloom.errors import BadInput, unknown
+from fedloom.errors import BadInput
 
 LAYOUT = (
     "dataset_coco.json (Karpathy's) with train2014/ and val2014/ (or allimages/); or "
@@ -48,30 +49,28 @@ def coco(
     Args:
         root: the folder that holds one of the layouts (LAYOUT).
         restval: Karpathy's 30 504 'restval' pictures go to train; otherwise they are left out and counted.
-        annotations: 'karpathy', 'official' or 'parquet'; None: the first of these that is there. Official: 2017 where
-            both years are there.
-        files: the parquet files of each part where they are not called after their parts, see caption_parquet.load.
-        size, parts, most, captions_per_image, on_bad, seed: see PairReading.
+        annotations: 'karpathy', 'official' (2017 if both years are there) or 'parquet'; None: the first that is there.
+        files: the parquet files of each part if they are not named after their parts, see caption_parquet.load.
+        size, parts, most, captions_per_image, on_bad, seed, range: see PairReading.
 
     Returns:
-        The parts, images uint8 (N, size, size, 3). Pairs.notes: see captioned, and `annotations`, which were read.
+        The parts, images uint8 (N, size, size, 3). `notes`: see captioned, and `annotations`, which were read.
 
     Raises:
         BadInput: a folder, file or picture is missing or broken; two images of one id; what read_karpathy finds.
     """
     reading = PairReading(size, parts, most, captions_per_image, on_bad, seed, range)
-    if annotations is not None and annotations not in get_args(Annotations):
-        raise unknown("annotations", str(annotations), get_args(Annotations))
+    if annotations is not None:
+        check_choice("annotations", annotations, Annotations)
     base = need_folder(root, LAYOUT)
     if files is not None and annotations not in (None, "parquet"):
         raise BadInput(f"files name parquet files, but annotations={annotations!r}")
     kind = annotations or (_kind(base) if files is None else "parquet")
     notes: dict[str, int] = {}
     if kind == "karpathy":
-        path = need_file(base / "dataset_coco.json", LAYOUT)
-        merged = base / "allimages"
+        path, merged = need_file(base / "dataset_coco.json", LAYOUT), base / "allimages"
         listed = read_karpathy(
-            path, lambda f: merged if merged.is_dir() else inside(base, f, str(path)), restval, notes
+            path, lambda folder: merged if merged.is_dir() else inside(base, folder, str(path)), restval, notes
         )
     elif kind == "official":
         listed = _official(base, parts, notes)

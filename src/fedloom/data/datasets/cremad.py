@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from fedloom.data.assemble import Reading, chosen_classes
+from fedloom.data.assemble import Reading, check_choice
 from fedloom.data.containers import FederatedDataset
-from fedloom.data.io.clips import Clip, ClipReading, clip_notes, read_clips
+from fedloom.data.io.clips import Clip, ClipReading, clip_notes, read_parts
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder
 from fedloom.data.io.sound import SoundReading
@@ -127,66 +127,48 @@ def load(
     on_bad: OnBad = "error",
     seed: int = 0,
 ) -> FederatedDataset:
-    """Read CREMA-D: joint samples of sound and frames, in the order of the lists; their ids are the clips' names.
+    """Read CREMA-D: multimodal samples of sound and frames, in the order of the lists; ids are the clips' names.
 
     Args:
-        root: the folder that holds AudioWAV/ (or AudioMP3/), Image-01-FPS/ or VideoFlash/, and the lists.
-        size, frames: of M = `frames` pictures of a clip, evenly over it; fps: of how many a second, from videos.
-        rate, seconds, nperseg, noverlap: see SoundReading. A clip is repeated to `seconds` where it is shorter.
-        task: 'acted', the emotion in the name of the clip, six classes; 'perceived', what most people heard and
-            saw: four classes, as in FedMultimodal; clips with a tie or another emotion are left out.
-        split: 'ogm', the lists of OGM-GE, with the same speakers in both parts; 'speakers', ours: one speaker in
-            five is in the test part, drawn from the seed. There is no official split.
-        classes, per_class, on_bad, seed: see Reading; on_bad is of clips that are missing or cannot be read. The set
-            is known for some, such as 1076_MTI_SAD_XX, which has no sound: 'skip' counts them.
+        root: the folder with AudioWAV/ (or AudioMP3/), Image-01-FPS/ or VideoFlash/, and the lists.
+        size, frames, fps, rate, seconds, nperseg, noverlap: see read_clips.
+        task: 'acted', the emotion in the name of the clip, six classes; 'perceived', what most people heard and saw:
+            four classes, as in FedMultimodal; clips with a tie or another emotion are left out.
+        split: 'ogm', the lists of OGM-GE, with the same speakers in both parts; 'speakers', ours: one speaker in five
+            is in the test part, drawn from the seed. There is no official split.
+        classes, per_class, on_bad, seed: see Reading; on_bad is of clips that are missing or cannot be read. There are
+            some, such as 1076_MTI_SAD_XX, which has no sound.
 
     Returns:
-        The data set. `notes` counts what was left out, see clip_notes; `votes_tied`, `votes_of_other_emotions` (of
-        the whole table) and `clips_without_vote`; `speakers_train`, `speakers_test`, `speakers_in_both`.
+        The data set. `notes` counts what was left out (clip_notes), `votes_tied`, `votes_of_other_emotions` (of the
+        whole table), `clips_without_vote`, `speakers_train`, `speakers_test` and `speakers_in_both`.
 
     Raises:
         BadInput: a folder or file is missing or broken; a row that is not clip,EMO or repeats a clip.
     """
     options = Reading(size=size, classes=classes, per_class=per_class, generic_share=0.0, on_bad=on_bad, seed=seed)
     reading = ClipReading(options, SoundReading(rate, seconds, nperseg, noverlap), frames, fps)
-    if task not in get_args(Task):
-        raise unknown("task", str(task), get_args(Task))
-    if split not in get_args(Split):
-        raise unknown("split", str(split), get_args(Split))
+    check_choice("task", task, Task)
+    check_choice("split", split, Split)
     base = need_folder(root, LAYOUT)
     sounds, pictures, videos = _folders(base)
-    notes: dict[str, Any] = {"task": task, "split": split, **clip_notes()}
-    notes |= {"votes_tied": 0, "votes_of_other_emotions": 0, "clips_without_vote": 0}
+    counts = ("votes_tied", "votes_of_other_emotions", "clips_without_vote")
+    notes: dict[str, Any] = {"task": task, "split": split, **clip_notes(), **dict.fromkeys(counts, 0)}
     listed = _ogm(base) if split == "ogm" else _speakers(sounds, seed)
     votes = _votes(base, notes) if task == "perceived" else None
-    names = tuple((ACTED if votes is None else PERCEIVED).values())
-    chosen = chosen_classes(names, classes)
-
-    def label_of(clip: str) -> int:
-        if votes is None:
-            return list(ACTED).index(_emotion(clip, clip))
-        notes["clips_without_vote"] += clip not in votes
-        return votes.get(clip, -1)
-
-    def clip_of(clip: str) -> Clip:
-        folder = pictures / clip
-        own = folder if folder.is_dir() or not videos.is_dir() else videos / f"{clip}.flv"
-        return Clip(clip, label_of(clip), sounds / f"{clip}{_ending(sounds)}", own)
-
     speakers = {part: {clip[:4] for clip in clips} for part, clips in listed.items()}
     notes |= {f"speakers_{part}": len(own) for part, own in speakers.items()}
     notes["speakers_in_both"] = len(speakers["train"] & speakers["test"])
-    train, test = (
-        read_clips(f"cremad {part}", [clip_of(clip) for clip in listed[part]], chosen, reading, notes)
-        for part in ("train", "test")
-    )
-    return FederatedDataset(
-        "cremad",
-        tuple(names[i] for i in chosen),
-        {ClientTask.MULTIMODAL_CLASSIFICATION: train},
-        {ClientTask.MULTIMODAL_CLASSIFICATION: test},
-        notes=notes,
-    )
+
+    def clip_of(clip: str) -> Clip:
+        label = list(ACTED).index(_emotion(clip, clip)) if votes is None else votes.get(clip, -1)
+        notes["clips_without_vote"] += votes is not None and clip not in votes
+        folder = pictures / clip
+        own = folder if folder.is_dir() or not videos.is_dir() else videos / f"{clip}.flv"
+        return Clip(clip, label, sounds / f"{clip}{_ending(sounds)}", own)
+
+    names = tuple((ACTED if votes is None else PERCEIVED).values())
+    return read_parts("cremad", names, lambda part: [clip_of(clip) for clip in listed[part]], reading, notes)
 
 
 DATASET = Dataset(

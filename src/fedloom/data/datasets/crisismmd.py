@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
-from fedloom.data.assemble import Reading, chosen_classes, pick
+from fedloom.data.assemble import Reading, check_choice, chosen_classes, pick
 from fedloom.data.captioned import inside
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.decode import SKIP, OnBad, decode_all
@@ -155,15 +155,14 @@ def load(
     seed: int = 0,
     range: Range | None = None,
 ) -> FederatedDataset:
-    """Read CrisisMMD: joint samples of one picture (M = 1) and the tweet, rows in file order; ids are image_id.
+    """Read CrisisMMD: multimodal samples of a picture (M = 1) and the tweet, rows in file order; ids are image_id.
 
     Args:
-        root: the folder that holds data_image/ and crisismmd_datasplit_all/ or crisismmd_datasplit_agreed_label/.
+        root: the folder with data_image/ and crisismmd_datasplit_all/ or crisismmd_datasplit_agreed_label/.
         size: side of the pictures in pixels.
         task: 'informative', 2 classes; 'humanitarian', 8; 'damage', 3.
         split: 'all' posts, whose picture and text may have been judged differently; or those 'agreed' on.
-        label: of the post ('joint'), or as its 'image' or its 'text' alone was judged. Damage was judged from
-            pictures only.
+        label: of the post ('joint'), or of its 'image' or 'text' alone. Damage was judged from pictures only.
         merged: of task 'humanitarian' 5 classes: vehicles join infrastructure; injured, dead, missing and found people
             join affected individuals.
         use_dev: whether the dev part joins the training part; else it is left out.
@@ -171,53 +170,43 @@ def load(
         classes, per_class, on_bad, seed, range: see Reading.
 
     Returns:
-        The data set. A tweet of nothing but links has no text (MultimodalSamples.present), counted as `empty_texts`.
-        `notes` also counts `missing_images`, `unreadable_images` and `unjudged`, which are left out.
+        The data set. A tweet of nothing but links has no text, counted as `empty_texts`. `notes` also counts
+        `missing_images`, `unreadable_images` and `unjudged`, which are left out.
 
     Raises:
         BadInput: a folder, file or picture is missing or broken; a column that is not there; a line of another number
             of fields or of an unknown label (with its number).
     """
-    options = Reading(
-        size=size, classes=classes, per_class=per_class, generic_share=0.0, on_bad=on_bad, seed=seed, range=range
-    )
+    options = Reading(size, classes, per_class, 0.0, on_bad=on_bad, seed=seed, range=range)
     for what, value, allowed in (("task", task, Task), ("split", split, Split), ("label", label, LabelOf)):
-        if value not in get_args(allowed):
-            raise unknown(what, str(value), get_args(allowed))
+        check_choice(what, value, allowed)
     if merged and task != "humanitarian":
         raise BadInput(f"merged=True is of task='humanitarian', not {task!r}")
     if task == "damage" and label == "text":
         raise BadInput("label='text': damage was judged from pictures only, allowed: 'joint' or 'image'")
     base = need_folder(root, LAYOUT)
     need_folder(base / "data_image", LAYOUT)
-    folder = _split_folder(base, split)
     names = tuple(name for name in CLASSES[task] if not (merged and name in MERGED))
     chosen = chosen_classes(names, classes)
     counts = ("missing_images", "unreadable_images", "unjudged", "empty_texts")
     notes: dict[str, Any] = {**dict.fromkeys(counts, 0), "missing_examples": [], "unreadable_examples": []}
+    stem = _split_folder(base, split) / (f"task_{task}_text_img_" + ("agreed_lab_" if split == "agreed" else ""))
     column = COLUMNS["joint" if task == "damage" else label]
-    stem = f"task_{task}_text_img_" + ("agreed_lab_" if split == "agreed" else "")
-    rows = {
-        part: _list(need_file(folder / f"{stem}{part}.tsv", LAYOUT), base, column, names, merged, notes)
-        for part in ("train", "dev", "test")
+    train, dev, test = (
+        _list(need_file(f"{stem}{part}.tsv", LAYOUT), base, column, names, merged, notes)
         if part != "dev" or use_dev
-    }
-    trained, met = rows["train"] + rows.get("dev", []), Met(range)
-    train, test = (
-        _samples(part, listed, chosen, cleaned, options, notes, met)
-        for part, listed in (("train", trained), ("test", rows["test"]))
+        else []
+        for part in ("train", "dev", "test")
+    )
+    train, met = train + dev, Met(range)
+    trained, tested = (
+        _samples(part, rows, chosen, cleaned, options, notes, met) for part, rows in (("train", train), ("test", test))
     )
     met.check()
-    own, held = ([(row.picture, row.label) for row in part] for part in (trained, rows["test"]))
-    notes |= met.notes() | twice("picture", own, held)
-    shown = tuple(readable(names[i]) for i in chosen)
-    return FederatedDataset(
-        "crisismmd",
-        shown,
-        {ClientTask.MULTIMODAL_CLASSIFICATION: train},
-        {ClientTask.MULTIMODAL_CLASSIFICATION: test},
-        notes=notes,
-    )
+    own, held_out = ([(row.picture, row.label) for row in rows] for rows in (train, test))
+    notes |= met.notes() | twice("picture", own, held_out)
+    kind, shown = ClientTask.MULTIMODAL_CLASSIFICATION, tuple(readable(names[i]) for i in chosen)
+    return FederatedDataset("crisismmd", shown, {kind: trained}, {kind: tested}, notes=notes)
 
 
 DATASET = Dataset(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedloom.data.assemble import Reading, pick
+from fedloom.data.assemble import Reading, chosen_classes, pick
+from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.decode import SKIP, in_threads
 from fedloom.data.io.frames import folder_frames, video_frames
 from fedloom.data.io.sound import SOUNDS, SoundReading, Unreadable, log_spectrogram, read_sound
 from fedloom.data.joint import MultimodalSamples, Part
-from fedloom.data.tasks import Modality
+from fedloom.data.names import readable
+from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput, printable
 
 
@@ -38,7 +40,8 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipReading:
-    """How to read clips. frames: M of each; fps: of a video, how many a second M are chosen from."""
+    """How to read clips: frames: M pictures of each, evenly over it; fps: how many a second of a video these are chosen
+    from; sound: a clip shorter than its `seconds` is repeated."""
 
     options: Reading
     sound: SoundReading
@@ -55,6 +58,20 @@ class ClipReading:
 def clip_notes() -> dict[str, Any]:
     """What read_clips counts: files not there, files not readable, five examples, and clips without any sound."""
     return {"missing_clips": 0, "unreadable_clips": 0, "skipped_examples": [], "silent_clips": 0}
+
+
+def read_parts(
+    name: str,
+    class_names: Sequence[str],
+    listed: Callable[[str], Sequence[Clip]],
+    reading: ClipReading,
+    notes: dict[str, Any],
+) -> FederatedDataset:
+    """The data set of the clips that `listed` gives for 'train' and 'test'; see read_clips."""
+    chosen = chosen_classes(class_names, reading.options.classes)
+    train, test = (read_clips(f"{name} {part}", listed(part), chosen, reading, notes) for part in ("train", "test"))
+    task, names = ClientTask.MULTIMODAL_CLASSIFICATION, tuple(readable(class_names[i]) for i in chosen)
+    return FederatedDataset(name, names, {task: train}, {task: test}, notes=notes)
 
 
 def read_clips(

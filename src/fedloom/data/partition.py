@@ -1,9 +1,9 @@
-"""Who holds what: shares a labelled set out among clients, and describes the split.
+"""Partition: shares a labelled set out among clients, and describes the split.
 
     labels (N,) --partition--> Split.indices: K arrays, disjoint, together all of 0..N-1
     N           --shards-----> the same, of samples without labels (pictures with captions)
 
-Every scheme ends: what cannot be served is an error that names the client and the label, never a loop.
+What cannot be served is an error that names the client and the label.
 """
 
 from __future__ import annotations
@@ -45,11 +45,9 @@ class Split:
     def describe(self) -> dict[str, Any]:
         """The split in figures, ready for JSON.
 
-        Keys: clients; samples; sizes (K); classes_per_client (K): how many classes each holds; skew: the
-            clients'
-        mean total-variation distance to the whole set's label distribution (0 alike, towards 1 apart);
-        entropy_nats: the mean entropy of the clients' label distributions; entropy_nats_global: that of the
-            set.
+        Keys: clients; samples; sizes (K); classes_per_client (K); skew: the clients' mean total-variation distance to
+        the label distribution of all (0 alike, towards 1 apart); entropy_nats: the mean entropy of the clients' label
+        distributions; entropy_nats_global: that of all.
         """
         counts = self.counts()
         whole = counts.sum(0) / counts.sum()
@@ -87,25 +85,22 @@ def partition(
     Args:
         labels: int (N,).
         clients: K.
-        scheme: 'iid': a random permutation in equal cuts. 'dirichlet': for each class a draw from
-            Dirichlet(alpha) over the clients that do not hold cap x N/K samples yet (CreamFL, FedAFD).
-            'pathological': each client holds `classes_per_client` classes, every class is held, as evenly as
-            can be.
+        scheme: 'iid': a random permutation in equal cuts. 'dirichlet': for each class a draw from Dirichlet(alpha) over
+            the clients that have fewer than cap x N/K samples yet (CreamFL, FedAFD). 'pathological': each client has
+            `classes_per_client` classes, every class is held, as evenly as can be.
         alpha: concentration; near 0 one client a class, large like iid.
         classes_per_client: for 'pathological'.
-        minimum: every client gets at least as many samples; those short of it are served by the largest.
+        minimum: of samples of every client; clients short of it are given samples of the largest.
         seed: the split is a function of seed and labels.
         per_class_minimum: samples of every class that every client gets first (pathological: of its classes).
-        cap: for 'dirichlet': 1 in CreamFL and FedAFD; None: a client may hold any number.
+        cap: for 'dirichlet': 1 in CreamFL and FedAFD; None: a client may have any number.
 
     Raises:
-        BadInput: a setting out of range; fewer samples than clients x minimum; a client and label that
-            cannot be served.
+        BadInput: a setting out of range; fewer samples than clients x minimum; a client and label that cannot be
+            served.
     """
     labels = np.asarray(labels, dtype=np.int64)
-    _check(labels, clients, scheme, alpha, minimum, per_class_minimum)
-    if cap is not None and not cap >= 1:  # below 1 the caps do not add up to N
-        raise BadInput(f"cap={cap}, allowed: a number from 1, or none for no cap")
+    _check(labels, clients, scheme, alpha, minimum, per_class_minimum, cap)
     rng = numpy_stream(seed, "partition", scheme)
     order = rng.permutation(len(labels))
     ordered = order[np.argsort(labels[order], kind="stable")]  # by class, shuffled within each
@@ -114,33 +109,32 @@ def partition(
     holders = np.ones((clients, len(pools)), dtype=bool)
     if scheme == "pathological":
         holders = _assign(clients, present, classes_per_client, rng)
-    held, pools = _reserve(pools, present, holders, per_class_minimum)
+    reserved, pools = _reserve(pools, present, holders, per_class_minimum)
     if scheme == "iid":
         parts = np.array_split(rng.permutation(np.concatenate(pools)), clients)
     elif scheme == "dirichlet":
-        most = np.inf if cap is None else cap * len(labels) / clients
-        parts = _dirichlet(pools, clients, alpha, most, held, rng)
+        parts = _dirichlet(pools, alpha, np.inf if cap is None else cap * len(labels) / clients, reserved, rng)
     else:
         parts = _among_holders(pools, holders)
     may = np.zeros((clients, int(present[-1]) + 1), dtype=bool)
     may[:, present] = holders
-    _repair(parts, held, labels, may, minimum, rng)
-    return Split(labels, tuple(np.sort(np.concatenate(pair)) for pair in zip(held, parts)))
+    _repair(parts, reserved, labels, may, minimum, rng)
+    return Split(labels, tuple(np.sort(np.concatenate(both)) for both in zip(reserved, parts)))
 
 
 def shards(n: int, clients: int, shards: int = 200, seed: int = 0, minimum: int = 0) -> Split:
-    """Share N samples without labels out in runs of neighbours, as FedAFD shares Flickr30k out.
+    """Share N samples without labels out in runs of neighbours, as FedAFD does with Flickr30k.
 
-    The samples are cut, in their order, into equal shards; every client is dealt floor(shards / K) of them at random,
-    the last one the leftovers too. Neighbours come from one source as a rule, so the shares are skewed.
+    The samples are cut, in their order, into equal shards; every client gets floor(shards / K) of them at random, the
+    last one the rest too. Neighbours usually come from one source, so the shares are skewed.
 
     Args:
         n: N.
         clients: K.
-        shards: how many there are, at most N. The reference drops what is left where N is no multiple of it; here
-            some shards hold one sample more.
-        seed: what the shards are dealt by.
-        minimum: the least a client may get.
+        shards: how many there are, at most N. If N is no multiple of it some have one sample more (the reference drops
+            these).
+        seed: of the draw.
+        minimum: of samples of every client.
 
     Raises:
         BadInput: a setting out of range; fewer shards than clients; a client with less than the minimum.
@@ -175,7 +169,9 @@ def _too_few(n: int, clients: int, minimum: int) -> BadInput:
     )
 
 
-def _check(labels: Labels, clients: int, scheme: str, alpha: float, minimum: int, per_class_minimum: int) -> None:
+def _check(
+    labels: Labels, clients: int, scheme: str, alpha: float, minimum: int, per_class_minimum: int, cap: float | None
+) -> None:
     if scheme not in get_args(Scheme):
         raise unknown("partition scheme", scheme, get_args(Scheme))
     if clients < 1:
@@ -184,6 +180,8 @@ def _check(labels: Labels, clients: int, scheme: str, alpha: float, minimum: int
         raise BadInput(f"alpha={alpha}, allowed: a finite number above 0")
     if minimum < 0 or per_class_minimum < 0:
         raise BadInput(f"minimum={minimum}, per_class_minimum={per_class_minimum}, allowed: 0 or more")
+    if cap is not None and not cap >= 1:  # below 1 the caps do not add up to N
+        raise BadInput(f"cap={cap}, allowed: a number from 1, or none for no cap")
     if labels.ndim != 1 or not len(labels):
         raise BadInput(f"nothing to share out: labels have shape {labels.shape}")
     if labels.min() < 0:
@@ -241,15 +239,15 @@ def _join(arrays: list[Index]) -> Index:
 
 
 def _dirichlet(
-    pools: list[Index], clients: int, alpha: float, cap: float, held: list[Index], rng: np.random.Generator
+    pools: list[Index], alpha: float, cap: float, reserved: list[Index], rng: np.random.Generator
 ) -> list[Index]:
     """Cut each class by proportions from Dirichlet(alpha) over the clients below `cap` samples.
 
     Drawing over those clients alone is the references' rule "set the full clients' proportions to zero,
     renormalise" (a Dirichlet's renormalised part is a Dirichlet), without its dead end: all proportions zero.
     """
-    parts: list[list[Index]] = [[] for _ in range(clients)]
-    sizes = np.array([len(h) for h in held], dtype=np.float64)
+    parts: list[list[Index]] = [[] for _ in reserved]
+    sizes = np.array([len(own) for own in reserved], dtype=np.float64)
     for pool in pools:
         if not len(pool):
             continue
@@ -274,7 +272,7 @@ def _among_holders(pools: list[Index], holders: NDArray[np.bool_]) -> list[Index
 
 def _repair(
     parts: list[Index],
-    held: list[Index],
+    reserved: list[Index],
     labels: Labels,
     may: NDArray[np.bool_],
     minimum: int,
@@ -285,7 +283,7 @@ def _repair(
     may: bool (K, labels), the labels a client may hold. Only what was not reserved moves. Each step serves a
     client with at least one sample and takes none below the minimum: it ends after at most K * minimum steps.
     """
-    sizes = np.array([len(h) + len(part) for h, part in zip(held, parts)])
+    sizes = np.array([len(h) + len(part) for h, part in zip(reserved, parts)])
     for k in np.flatnonzero(sizes < minimum):
         while sizes[k] < minimum:
             donor, fits = _donor(parts, sizes, labels, may[k], minimum)

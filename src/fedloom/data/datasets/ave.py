@@ -105,8 +105,7 @@ def load(
 ) -> FederatedDataset:
     """Read AVE: multimodal samples of sound and frames of each event, in the order of the lists.
 
-    Ids are `Category&VideoID&Start`, as 46 videos are listed under two categories. Classes are the categories of
-    Annotations.txt by name.
+    Ids are `Category&VideoID&Start`: 46 videos are listed under two categories. Classes are in order of name.
 
     Args:
         root: the folder with the four lists, and AVE/ or Image-01-FPS-SE/ and Audio-SE/. What the latter two have of a
@@ -116,8 +115,8 @@ def load(
         classes, per_class, on_bad, seed: see Reading; on_bad is of clips that are missing or cannot be read.
 
     Returns:
-        The data set. `notes` counts what was left out (clip_notes), `repeated_events`, `events_of_no_length` (End is
-        Start: the whole clip is read), `validation_events` and `videos_in_both_parts`, under two categories.
+        The data set. `notes`: clip_notes, `repeated_events`, `events_of_no_length` (End is Start: the whole clip is
+        read), `validation_events` and `videos_in_both_parts`, under two categories.
 
     Raises:
         BadInput: a folder or file is missing or broken; see read_events; a category not in Annotations.txt.
@@ -131,9 +130,8 @@ def load(
     events["train"] += events["val"] if use_val else []
     notes["validation_events"] = len(events["val"])
     notes["videos_in_both_parts"] = len({e.video for e in events["train"]} & {e.video for e in events["test"]})
-    if not (base / "AVE").is_dir():
-        for folder in ("Image-01-FPS-SE", "Audio-SE"):
-            need_folder(base / folder, LAYOUT)
+    for folder in () if (base / "AVE").is_dir() else ("Image-01-FPS-SE", "Audio-SE"):
+        need_folder(base / folder, LAYOUT)
 
     def listed(part: str) -> list[Clip]:
         notes["events_of_no_length"] += sum(event.start == event.end for event in events[part])

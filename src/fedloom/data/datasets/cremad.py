@@ -136,8 +136,8 @@ def load(
             four classes, as in FedMultimodal; clips with a tie or another emotion are left out.
         split: 'ogm', the lists of OGM-GE, with the same speakers in both parts; 'speakers', ours: one speaker in five
             is in the test part, drawn from the seed. There is no official split.
-        classes, per_class, on_bad, seed: see Reading; on_bad is of clips that are missing or cannot be read. There are
-            some, such as 1076_MTI_SAD_XX, which has no sound.
+        classes, per_class, on_bad, seed: see Reading; on_bad is of clips that are missing or cannot be read, such as
+            1076_MTI_SAD_XX, which has no sound.
 
     Returns:
         The data set. `notes` counts what was left out (clip_notes), `votes_tied`, `votes_of_other_emotions` (of the
@@ -151,24 +151,27 @@ def load(
     check_choice("task", task, Task)
     check_choice("split", split, Split)
     base = need_folder(root, LAYOUT)
-    sounds, pictures, videos = _folders(base)
+    folders = _folders(base)
     counts = ("votes_tied", "votes_of_other_emotions", "clips_without_vote")
     notes: dict[str, Any] = {"task": task, "split": split, **clip_notes(), **dict.fromkeys(counts, 0)}
-    listed = _ogm(base) if split == "ogm" else _speakers(sounds, seed)
+    listed = _ogm(base) if split == "ogm" else _speakers(folders[0], seed)
     votes = _votes(base, notes) if task == "perceived" else None
-    speakers = {part: {clip[:4] for clip in clips} for part, clips in listed.items()}
-    notes |= {f"speakers_{part}": len(own) for part, own in speakers.items()}
-    notes["speakers_in_both"] = len(speakers["train"] & speakers["test"])
+    train, test = ({clip[:4] for clip in listed[part]} for part in ("train", "test"))
+    notes |= {"speakers_train": len(train), "speakers_test": len(test), "speakers_in_both": len(train & test)}
+    if votes is None:
+        labels = {clip: list(ACTED).index(_emotion(clip, clip)) for clips in listed.values() for clip in clips}
+        names = tuple(ACTED.values())
+    else:
+        labels, names = votes, tuple(PERCEIVED.values())
+        notes["clips_without_vote"] = sum(clip not in votes for clips in listed.values() for clip in clips)
+    clips = {part: [_clip(clip, labels.get(clip, -1), *folders) for clip in listed[part]] for part in listed}
+    return read_parts("cremad", names, clips.__getitem__, reading, notes)
 
-    def clip_of(clip: str) -> Clip:
-        label = list(ACTED).index(_emotion(clip, clip)) if votes is None else votes.get(clip, -1)
-        notes["clips_without_vote"] += votes is not None and clip not in votes
-        folder = pictures / clip
-        own = folder if folder.is_dir() or not videos.is_dir() else videos / f"{clip}.flv"
-        return Clip(clip, label, sounds / f"{clip}{_ending(sounds)}", own)
 
-    names = tuple((ACTED if votes is None else PERCEIVED).values())
-    return read_parts("cremad", names, lambda part: [clip_of(clip) for clip in listed[part]], reading, notes)
+def _clip(name: str, label: int, sounds: Path, pictures: Path, videos: Path) -> Clip:
+    cut = (pictures / name).is_dir() or not videos.is_dir()
+    own = pictures / name if cut else videos / f"{name}.flv"
+    return Clip(name, label, sounds / f"{name}{_ending(sounds)}", own)
 
 
 DATASET = Dataset(

@@ -76,10 +76,10 @@ def clean(text: str) -> str:
     return " ".join(LINK.sub(" ", RETWEET.sub("", text)).replace("#", "").split())
 
 
-def _list(path: Path, base: Path, column: str, names: Sequence[str], merged: bool, notes: dict[str, Any]) -> list[_Row]:
-    """The rows of a part whose label is known."""
-    rows = []
-    for number, (name, text, picture, label) in read_tabbed(path, ["image_id", "tweet_text", "image", column]):
+def _list(name: str, base: Path, column: str, names: Sequence[str], merged: bool, notes: dict[str, Any]) -> list[_Row]:
+    """The rows of a list whose label is known."""
+    path, rows = need_file(name, LAYOUT), []
+    for number, (image_id, text, picture, label) in read_tabbed(path, ["image_id", "tweet_text", "image", column]):
         place, label = f"{path} line {number}", spelled(label)
         if label in UNJUDGED:
             notes["unjudged"] += 1
@@ -88,7 +88,7 @@ def _list(path: Path, base: Path, column: str, names: Sequence[str], merged: boo
         if label not in names:
             raise BadInput(f"{place}: {unknown('label', label, names)}")
         file = inside(base, picture.strip(), place)
-        rows.append(_Row(name.strip(), text, file, names.index(label), place))
+        rows.append(_Row(image_id.strip(), text, file, names.index(label), place))
     return rows
 
 
@@ -139,6 +139,15 @@ def _split_folder(base: Path, split: str) -> Path:
     return folder / folder.name if (folder / folder.name).is_dir() else need_folder(folder, LAYOUT)
 
 
+def _check(task: str, split: str, label: str, merged: bool) -> None:
+    for what, value, allowed in (("task", task, Task), ("split", split, Split), ("label", label, LabelOf)):
+        check_choice(what, value, allowed)
+    if merged and task != "humanitarian":
+        raise BadInput(f"merged=True is of task='humanitarian', not {task!r}")
+    if task == "damage" and label == "text":
+        raise BadInput("label='text': damage was judged from pictures only, allowed: 'joint' or 'image'")
+
+
 def load(
     root: str | Path,
     *,
@@ -178,12 +187,7 @@ def load(
             of fields or of an unknown label (with its number).
     """
     options = Reading(size, classes, per_class, 0.0, on_bad=on_bad, seed=seed, range=range)
-    for what, value, allowed in (("task", task, Task), ("split", split, Split), ("label", label, LabelOf)):
-        check_choice(what, value, allowed)
-    if merged and task != "humanitarian":
-        raise BadInput(f"merged=True is of task='humanitarian', not {task!r}")
-    if task == "damage" and label == "text":
-        raise BadInput("label='text': damage was judged from pictures only, allowed: 'joint' or 'image'")
+    _check(task, split, label, merged)
     base = need_folder(root, LAYOUT)
     need_folder(base / "data_image", LAYOUT)
     names = tuple(name for name in CLASSES[task] if not (merged and name in MERGED))
@@ -192,21 +196,17 @@ def load(
     notes: dict[str, Any] = {**dict.fromkeys(counts, 0), "missing_examples": [], "unreadable_examples": []}
     stem = _split_folder(base, split) / (f"task_{task}_text_img_" + ("agreed_lab_" if split == "agreed" else ""))
     column = COLUMNS["joint" if task == "damage" else label]
-    train, dev, test = (
-        _list(need_file(f"{stem}{part}.tsv", LAYOUT), base, column, names, merged, notes)
-        if part != "dev" or use_dev
-        else []
-        for part in ("train", "dev", "test")
-    )
-    train, met = train + dev, Met(range)
-    trained, tested = (
-        _samples(part, rows, chosen, cleaned, options, notes, met) for part, rows in (("train", train), ("test", test))
-    )
+    rows = {
+        part: [row for p in lists for row in _list(f"{stem}{p}.tsv", base, column, names, merged, notes)]
+        for part, lists in {"train": ("train", "dev") if use_dev else ("train",), "test": ("test",)}.items()
+    }
+    met, kind = Met(range), ClientTask.MULTIMODAL_CLASSIFICATION
+    sets = {part: {kind: _samples(part, own, chosen, cleaned, options, notes, met)} for part, own in rows.items()}
     met.check()
-    own, held_out = ([(row.picture, row.label) for row in rows] for rows in (train, test))
-    notes |= met.notes() | twice("picture", own, held_out)
-    kind, shown = ClientTask.MULTIMODAL_CLASSIFICATION, tuple(readable(names[i]) for i in chosen)
-    return FederatedDataset("crisismmd", shown, {kind: trained}, {kind: tested}, notes=notes)
+    train, test = ([(row.picture, row.label) for row in rows[part]] for part in ("train", "test"))
+    notes |= met.notes() | twice("picture", train, test)
+    shown = tuple(readable(names[i]) for i in chosen)
+    return FederatedDataset("crisismmd", shown, sets["train"], sets["test"], notes=notes)
 
 
 DATASET = Dataset(

@@ -1,15 +1,12 @@
 """duet: things that are heard and seen, one modality strong, the other weak. Embedded: drawn from a seed in seconds.
 
-What it carries, and why:
-
 - A thing has a *sound* (a short tune: pitch, glide, pulse, timbre) and a *look* (a shape of a hue and a texture, moving
-  over the frames of a clip). Both vary within the thing; what one sample's sound varies in says nothing of its look.
-- Noise in each modality decides which is strong: by default a small network alone with the sounds gets nine in ten
-  right, with the looks nearly six. `audio_snr=-14, image_snr=0` turns that round.
-- Things come in pairs of *siblings*. Siren and horn look alike, and cricket and cicada (one hue; one of the shapes has
-  a hole or a notch); kettle and whistle sound alike (a tone that rises more or less), and cuckoo and quail (two notes,
-  falling or rising). So how far sight lags behind hearing differs between classes: what class-wise methods are about.
-- Hue alone does not do: the ground and a small disc that distracts have any hue.
+  over the frames of a clip). Both vary within the thing, independently of one another.
+- Noise in each modality decides which is strong: by default a small network gets nine in ten right from the sounds
+  alone, nearly six from the looks. `audio_snr=-14, image_snr=0` reverses that.
+- Things come in pairs of *siblings*: siren and horn, cricket and cicada look alike; kettle and whistle, cuckoo and
+  quail sound alike. How far sight lags behind hearing differs by class: what class-wise methods are about.
+- Hue alone does not tell them apart: the ground and a small distracting disc have any hue.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from numpy.typing import NDArray
 from fedloom.data.containers import FederatedDataset, Labels
 from fedloom.data.io.decode import check_size
 from fedloom.data.io.sound import BAND_RATE, band_spectrograms
-from fedloom.data.joint import MultimodalSamples
+from fedloom.data.joint import MultimodalSamples, Part
 from fedloom.data.registry import Counts, Dataset
 from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput
@@ -74,6 +71,19 @@ THINGS: dict[str, tuple[Sound, Look]] = {
 }
 
 
+def _check(classes: int, skew: float, counts: Mapping[str, int], audio_snr: float, image_snr: float) -> None:
+    for key, n in counts.items():
+        if n < 1:
+            raise BadInput(f"duet: {key}={n}, allowed: 1 or more")
+    if not 2 <= classes <= len(THINGS):
+        raise BadInput(f"duet: classes={classes}, allowed: 2 to {len(THINGS)}")
+    if not 0 <= skew <= 1:
+        raise BadInput(f"duet: skew={skew}, allowed: 0 to 1")
+    for key, snr in (("audio_snr", audio_snr), ("image_snr", image_snr)):
+        if not -60 <= snr <= 60:
+            raise BadInput(f"duet: {key}={snr}, allowed: -60 to 60 dB")
+
+
 def load(
     *,
     classes: int = 8,
@@ -90,7 +100,7 @@ def load(
 ) -> FederatedDataset:
     """Synthesise the data set. Of each sample is drawn, from streams of its part alone:
 
-    sound: pitch (4 semitones up or down), tempo, onset, strength of each overtone, a click, how loud beside it, noise.
+    sound: pitch (4 semitones up or down), tempo, onset, strength of each overtone, a click, loudness, noise.
     look: place, scale, turn, hue, brightness, how far it moves, the ground's two colours, a distracting disc, noise.
 
     Args:
@@ -98,52 +108,44 @@ def load(
         per_class: training samples of a thing; with `skew` of the most frequent one.
         test_per_class: held-out samples of each.
         frames, size: M pictures a clip, of that many pixels a side.
-        bands, steps: F and T of the log-spectrogram, of sounds of half a second at 8 kHz.
+        bands, steps: F and T of the log-spectrogram of half a second.
         audio_snr: power of the sound over that of the white noise in it, in dB.
         image_snr: variance of the clean frames over that of the white noise in each channel of a pixel, in dB.
-        skew: class imbalance of the training part: 0: none; 1: the rarest thing has a tenth of the most frequent's
-            samples; the rest lie between in equal ratios. Which is how rare is drawn.
-        seed: what everything is drawn from. With other SNRs it is the same data under the same noise, made louder.
+        skew: class imbalance of the training part, 0: none, 1: from the rarest thing (drawn) to the most frequent one
+            ten times the samples, in equal ratios.
+        seed: of everything. Other SNRs give the same data under the same noise, louder or softer.
 
     Raises:
         BadInput: a setting out of range.
     """
     counts = {"per_class": per_class, "test_per_class": test_per_class, "frames": frames}
-    for key, n in counts.items():
-        if n < 1:
-            raise BadInput(f"duet: {key}={n}, allowed: 1 or more")
-    if not 2 <= classes <= len(THINGS):
-        raise BadInput(f"duet: classes={classes}, allowed: 2 to {len(THINGS)}")
-    if not 0 <= skew <= 1:
-        raise BadInput(f"duet: skew={skew}, allowed: 0 to 1")
-    for key, snr in (("audio_snr", audio_snr), ("image_snr", image_snr)):
-        if not -60 <= snr <= 60:
-            raise BadInput(f"duet: {key}={snr}, allowed: -60 to 60 dB")
+    _check(classes, skew, counts, audio_snr, image_snr)
     check_size(size)
     rank = numpy_stream(seed, "duet", "skew").permutation(classes)
     many = np.maximum(1, np.rint(per_class * 10.0 ** (-skew * rank / (classes - 1)))).astype(np.int64)
 
-    def part(name: str, each: NDArray[np.int64]) -> MultimodalSamples:
-        labels = np.repeat(np.arange(classes, dtype=np.int64), each)
-        labels = numpy_stream(seed, "duet", name, "labels").permutation(labels)
-        waves = _sounds(labels, numpy_stream(seed, "duet", name, "sounds"))
-        hiss = numpy_stream(seed, "duet", name, "hiss").standard_normal(waves.shape, dtype=np.float32)
-        waves = waves / np.sqrt(np.mean(waves**2, axis=1, keepdims=True)) + hiss * _amplitude(audio_snr)
-        clips = _looks(labels, frames, size, numpy_stream(seed, "duet", name, "looks"))
-        grain = numpy_stream(seed, "duet", name, "grain").standard_normal(clips.shape, dtype=np.float32)
-        waves /= np.sqrt(np.mean(waves**2, axis=1, keepdims=True))
-        heard = band_spectrograms(waves.astype(np.float32), bands, steps)
-        ids = tuple(f"{name}-{i}" for i in range(len(labels)))
-        return MultimodalSamples(
-            {Modality.AUDIO: heard, Modality.IMAGE: _expose(clips, grain, image_snr)}, labels, ids=ids
-        )
+    def part(name: str, each: NDArray[np.int64]) -> dict[ClientTask, MultimodalSamples]:
+        def stream(purpose: str) -> np.random.Generator:
+            return numpy_stream(seed, "duet", name, purpose)
 
-    return FederatedDataset(
-        name="duet",
-        class_names=tuple(THINGS)[:classes],
-        train={ClientTask.MULTIMODAL_CLASSIFICATION: part("train", many)},
-        test={ClientTask.MULTIMODAL_CLASSIFICATION: part("test", np.full(classes, test_per_class))},
-    )
+        labels = stream("labels").permutation(np.repeat(np.arange(classes, dtype=np.int64), each))
+        waves = _unit_power(_sounds(labels, stream("sounds")))
+        waves = waves + stream("hiss").standard_normal(waves.shape, dtype=np.float32) * _amplitude(audio_snr)
+        clips = _looks(labels, frames, size, stream("looks"))
+        grain = stream("grain").standard_normal(clips.shape, dtype=np.float32)
+        audio = band_spectrograms(_unit_power(waves).astype(np.float32), bands, steps)
+        parts: dict[Modality, Part] = {Modality.AUDIO: audio, Modality.IMAGE: _expose(clips, grain, image_snr)}
+        ids = tuple(f"{name}-{i}" for i in range(len(labels)))
+        return {ClientTask.MULTIMODAL_CLASSIFICATION: MultimodalSamples(parts, labels, ids=ids)}
+
+    test = part("test", np.full(classes, test_per_class))
+    return FederatedDataset("duet", tuple(THINGS)[:classes], part("train", many), test)
+
+
+def _unit_power(waves: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sounds (N, L), each divided by its rms."""
+    scaled: NDArray[np.float32] = waves / np.sqrt(np.mean(waves**2, axis=1, keepdims=True))
+    return scaled
 
 
 def _amplitude(snr: float) -> np.float32:

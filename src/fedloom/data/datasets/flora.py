@@ -1,37 +1,35 @@
 """flora: flowers drawn from a seed, with captions. The embedded data set: any size, no download, seconds to make.
 
-What it carries, and why:
-
-- Ten species in five *sibling pairs*. The world confuses siblings' names: `PublicData.names` says the sibling's for a
-  share of pictures, so a generator that learns from it draws well and names badly. The share is large (0.7) because
-  the text tower that the generator listens through knows the true names and pulls the other way: what results is a
-  generator that is right for about six prompts in ten.
+- Ten species in five *sibling pairs*. `PublicData.names` says the sibling's name for a share of the public pictures, so
+  a generator that learns from them draws well and names badly. The share is large (0.7) because the text tower that the
+  generator is conditioned on knows the true names: the result is right for about six prompts in ten.
 - Across pairs, species share colour, petal number, petal shape or centre: what a classifier must look at closely.
 - Every species has two *varieties* (petal colours), shared with other species: variation within a class that the
   class prompt does not say and a representation can carry.
-- Captions describe petals, centre, colour and scene, never the name; each may leave out a detail, so some texts stay
-  ambiguous. They say more than the label.
-- Image and text samples are drawn apart; only the public part is paired.
+- Captions describe petals, centre, colour and background, never the name; each may leave out a detail, so some texts
+  stay ambiguous. They say more than the label.
+- Image and text samples are drawn independently; only the public part is paired.
 - With `pairs` there are clients of pairs too, and everything is of a richer world, where pictures and captions can be
-  told apart (see flora_pairs).
-- Texts may have a label space of their own (`text_labels`).
+  told apart (see flora_pairs). Texts may have a label space of their own (`text_labels`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedloom.data.assemble import check_choice
 from fedloom.data.containers import ClientData, FederatedDataset, ImageSet, Labels, PublicData, TextSet
 from fedloom.data.datasets.flora_drawing import PETALS, SPECIES, Flower, describe, draw_flowers, render
 from fedloom.data.datasets.flora_pairs import draw_pairs, look_closer, tell
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.data.registry import Counts, Dataset
 from fedloom.data.tasks import SINGLE_MODALITY, ClientTask
-from fedloom.errors import BadInput, unknown
+from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
 
 SIBLING = np.arange(len(SPECIES)) ^ 1
@@ -41,16 +39,6 @@ TEXT_CLASSES: dict[str, tuple[str, ...]] = {
     "family": tuple(f"{a.name} or {b.name}" for a, b in zip(SPECIES[::2], SPECIES[1::2])),
     "colour": tuple(PETALS),
 }
-
-
-def _paint(labels: Labels, side: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    flowers = draw_flowers(labels, rng)
-    images = np.stack([render(f, side, rng) for f in flowers])
-    return images, tuple(describe(f, rng) for f in flowers)
-
-
-def _balanced(n: int, rng: np.random.Generator) -> Labels:
-    return rng.permutation(np.arange(n, dtype=np.int64) % len(SPECIES))
 
 
 def load(
@@ -71,18 +59,16 @@ def load(
 
     Args:
         size: side of the pictures in pixels.
-        images, texts: samples that the clients share out.
-        test: held-out samples of each modality.
-        generic: paired pictures and captions that only the server's pretraining sees.
+        images, texts: training samples of the clients.
+        test: held-out samples of each task.
+        generic: public pictures with a caption each, for pretraining the server's models.
         reference: real pictures for the judge and for FID, seen by no client and no generator.
         confusion: share of the public pictures that carry their sibling's name.
-        pairs: pictures with captions that clients of pairs share out, in the order of their species; 0: there are
-            none, and everything is of the plain world.
+        pairs: captioned training pictures of retrieval clients, in the order of their species; 0: there are none.
         captions: of each of these pictures.
         test_pairs: held-out ones of the clients, and as many of the server's own.
-        text_labels: 'species', the pictures' labels; or a label space of the texts' own: 'family' (five: which two
-            siblings) or 'colour' (seven: of the petals).
-        seed: what everything is drawn from.
+        text_labels: 'species', as of the pictures; or 'family' (five: which two siblings), or 'colour' (of the petals).
+        seed: of everything.
 
     Raises:
         BadInput: a count below the number of species, a confusion outside [0, 1], an unknown kind of labels.
@@ -91,62 +77,74 @@ def load(
     _check(counts | ({"pairs": pairs, "test_pairs": test_pairs} if pairs else {}), confusion, size)
     if captions < 1:
         raise BadInput(f"flora: captions={captions}, allowed: 1 or more")
-    if text_labels not in get_args(TextLabels):
-        raise unknown("text_labels", str(text_labels), get_args(TextLabels))
-
-    def part(name: str, n: int) -> tuple[NDArray[np.uint8], tuple[str, ...], Labels]:
-        rng = numpy_stream(seed, "flora", name)
-        labels = _balanced(n, rng)
-        if pairs:
-            drawn = draw_pairs(labels, size, 1, rng)
-            return drawn.images, drawn.captions, labels
-        return *_paint(labels, size, rng), labels
-
-    def words(name: str, n: int) -> TextSet:
-        rng = numpy_stream(seed, "flora", name)
-        labels = _balanced(n, rng)
-        if pairs:
-            sights = look_closer(labels, rng)
-            flowers, said = [s.flower for s in sights], tuple(tell(s, rng) for s in sights)
-        else:
-            flowers = draw_flowers(labels, rng)
-            said = tuple(describe(f, rng) for f in flowers)
-        return TextSet(said, _text_labels(flowers, text_labels))
-
-    def paired(name: str, n: int, each: int, by_species: bool = False) -> tuple[ImageTextPairs, Labels]:
-        rng = numpy_stream(seed, "flora", name)
-        labels = _balanced(n, rng)
-        labels = np.sort(labels) if by_species else labels  # neighbours are alike: shards of them are skewed
-        return draw_pairs(labels, size, each, rng), labels
-
-    world, told, labels = part("generic", generic)
+    check_choice("text_labels", text_labels, TextLabels)
+    draw = _Drawing(size, seed, bool(pairs), text_labels)
+    world, told, labels = draw.pictures("generic", generic)
     wrong = numpy_stream(seed, "flora", "confusion").random(generic) < confusion
-    train_images, _, train_labels = part("images", images)
-    test_images, _, test_labels = part("test images", test)
-    judged, _, judged_labels = part("reference", reference)
-    train: dict[ClientTask, ClientData] = {
-        ClientTask.IMAGE_CLASSIFICATION: ImageSet(train_images, train_labels),
-        ClientTask.TEXT_CLASSIFICATION: words("texts", texts),
-    }
-    tests: dict[ClientTask, ClientData] = {
-        ClientTask.IMAGE_CLASSIFICATION: ImageSet(test_images, test_labels),
-        ClientTask.TEXT_CLASSIFICATION: words("test texts", test),
-    }
-    public_test: ImageTextPairs | None = None
+    train, tests = draw.part("", images, texts), draw.part("test ", test, test)
     if pairs:
-        train[ClientTask.RETRIEVAL], _ = paired("pairs", pairs, captions, by_species=True)
-        tests[ClientTask.RETRIEVAL], _ = paired("test pairs", test_pairs, captions)
-        public_test, _ = paired("public test pairs", test_pairs, captions)
+        train[ClientTask.RETRIEVAL] = draw.pairs("pairs", pairs, captions, by_species=True)
+        tests[ClientTask.RETRIEVAL] = draw.pairs("test pairs", test_pairs, captions)
     return FederatedDataset(
         name="flora",
         class_names=tuple(kind.name for kind in SPECIES),
         train=train,
         test=tests,
         public=PublicData(world, told, labels, np.where(wrong, SIBLING[labels], labels)),
-        reference=ImageSet(judged, judged_labels),
+        reference=draw.images("reference", reference),
         text_class_names=TEXT_CLASSES[text_labels],
-        public_test=public_test,
+        public_test=draw.pairs("public test pairs", test_pairs, captions) if pairs else None,
     )
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """Draws n samples of a part from the part's own stream. rich: of the world of the pairs."""
+
+    size: int
+    seed: int
+    rich: bool
+    text_labels: TextLabels
+
+    def _begin(self, part: str, n: int) -> tuple[Labels, np.random.Generator]:
+        """Balanced labels, and the stream."""
+        rng = numpy_stream(self.seed, "flora", part)
+        return rng.permutation(np.arange(n, dtype=np.int64) % len(SPECIES)), rng
+
+    def pictures(self, part: str, n: int) -> tuple[NDArray[np.uint8], tuple[str, ...], Labels]:
+        """Pictures with a caption each, and their labels."""
+        labels, rng = self._begin(part, n)
+        if self.rich:
+            drawn = draw_pairs(labels, self.size, 1, rng)
+            return drawn.images, drawn.captions, labels
+        flowers = draw_flowers(labels, rng)
+        images = np.stack([render(f, self.size, rng) for f in flowers])
+        return images, tuple(describe(f, rng) for f in flowers), labels
+
+    def images(self, part: str, n: int) -> ImageSet:
+        images, _, labels = self.pictures(part, n)
+        return ImageSet(images, labels)
+
+    def texts(self, part: str, n: int) -> TextSet:
+        labels, rng = self._begin(part, n)
+        if self.rich:
+            sights = look_closer(labels, rng)
+            flowers, said = [s.flower for s in sights], tuple(tell(s, rng) for s in sights)
+        else:
+            flowers = draw_flowers(labels, rng)
+            said = tuple(describe(f, rng) for f in flowers)
+        return TextSet(said, _text_labels(flowers, self.text_labels))
+
+    def part(self, prefix: str, images: int, texts: int) -> dict[ClientTask, ClientData]:
+        return {
+            ClientTask.IMAGE_CLASSIFICATION: self.images(f"{prefix}images", images),
+            ClientTask.TEXT_CLASSIFICATION: self.texts(f"{prefix}texts", texts),
+        }
+
+    def pairs(self, part: str, n: int, captions: int, by_species: bool = False) -> ImageTextPairs:
+        labels, rng = self._begin(part, n)
+        labels = np.sort(labels) if by_species else labels  # neighbours are alike: shards of them are skewed
+        return draw_pairs(labels, self.size, captions, rng)
 
 
 def _check(counts: Mapping[str, int], confusion: float, size: int) -> None:

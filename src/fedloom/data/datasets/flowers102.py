@@ -94,21 +94,24 @@ def _images(root: Path, numbers: NDArray[np.int64], labels: NDArray[np.int64]) -
     return Listing(files, labels[numbers - 1], [str(f) for f in files], stems, stems)
 
 
-def _captions(images: Listing, files: dict[str, Path], most: int, notes: dict[str, int]) -> Listing:
+def _written(folder: Path) -> dict[str, Path]:
+    """The caption files by picture."""
+    written: dict[str, Path] = {}
+    for d in folders(need_folder(folder, LAYOUT)):
+        for f in sorted(d.glob("image_*.txt")):
+            if written.setdefault(f.stem, f) != f:
+                raise BadInput(f"{f}: captions of {f.stem} are also in {written[f.stem]}")
+    return written
+
+
+def _captions(images: Listing, files: Mapping[str, Path], most: int, notes: dict[str, int]) -> Listing:
     """The first `most` captions of each picture; pictures without any are counted."""
-    texts: list[str] = []
-    labels: list[int] = []
-    places: list[str] = []
-    keys: list[str] = []
-    ids: list[str] = []
-    for key, label in zip(images.keys or (), images.labels.tolist()):
+    rows: list[tuple[str, int, str, str, str]] = []
+    for key, label in zip(images.ids, images.labels.tolist()):
         lines = read_lines(files[key])[:most] if key in files else []
         notes["images_without_captions"] += not lines
-        texts += lines
-        labels += [label] * len(lines)
-        places += [f"{files[key]} line {i}" for i in range(1, len(lines) + 1)] if lines else []
-        keys += [key] * len(lines)
-        ids += [f"{key} {i}" for i, _ in enumerate(lines)]
+        rows += [(line, label, f"{files[key]} line {i + 1}", f"{key} {i}", key) for i, line in enumerate(lines)]
+    texts, labels, places, ids, keys = zip(*rows) if rows else ((), (), (), (), ())
     return Listing(texts, np.array(labels, dtype=np.int64), places, ids, keys)
 
 
@@ -125,16 +128,16 @@ def load(
     seed: int = 0,
     range: Range | None = None,
 ) -> FederatedDataset:
-    """Read Flowers-102: images, and their captions as the text modality.
+    """Read Flowers-102: images, and their captions as texts.
 
     Args:
         root: the folder that holds jpg/, imagelabels.mat, setid.mat and text_c10/.
         size: side of the pictures in pixels.
-        swap_train_test: train on the official test part (6149) and test on train + validation (2040), as many
-            works on image synthesis do; otherwise the other way round.
-        captions: at most so many a picture, 1 to 10; 0: the image modality alone, text_c10/ is not needed.
-        classes, per_class, generic_share, confusion, on_bad, seed, range: see Reading. A public picture carries
-            one of its own captions, and none of its captions is left to the clients.
+        swap_train_test: train on the official test part (6149) and test on train + validation (2040), as many works on
+            image synthesis do; otherwise the other way round.
+        captions: at most so many a picture, 1 to 10; 0: images alone, text_c10/ is not needed.
+        classes, per_class, generic_share, confusion, on_bad, seed, range: see Reading. A public picture carries one of
+            its own captions, and none of its captions is left to the clients.
 
     Raises:
         BadInput: a folder, file or picture is missing or broken; an image number or label out of range.
@@ -147,33 +150,16 @@ def load(
     (labels,) = _matrices(folder / "imagelabels.mat", "labels")
     if len(labels) and not 1 <= labels.min() <= labels.max() <= len(NAMES):
         raise BadInput(f"{folder / 'imagelabels.mat'}: labels {labels.min()}..{labels.max()}, allowed: 1..{len(NAMES)}")
-    first, second, held = _matrices(folder / "setid.mat", "trnid", "valid", "tstid")
-    pooled = np.concatenate([first, second])
-    train, test = (_images(folder, n, labels - 1) for n in ((held, pooled) if swap_train_test else (pooled, held)))
-    if not captions:
-        return assemble(
-            "flowers102",
-            NAMES,
-            {ClientTask.IMAGE_CLASSIFICATION: train},
-            {ClientTask.IMAGE_CLASSIFICATION: test},
-            reading,
-        )
-    written: dict[str, Path] = {}
-    for d in folders(need_folder(folder / "text_c10", LAYOUT)):
-        for f in sorted(d.glob("image_*.txt")):
-            if written.setdefault(f.stem, f) != f:
-                raise BadInput(f"{f}: captions of {f.stem} are also in {written[f.stem]}")
-    notes = {"images_without_captions": 0}
-    train_texts, test_texts = (_captions(part, written, captions, notes) for part in (train, test))
-    return assemble(
-        "flowers102",
-        NAMES,
-        {ClientTask.IMAGE_CLASSIFICATION: train, ClientTask.TEXT_CLASSIFICATION: train_texts},
-        {ClientTask.IMAGE_CLASSIFICATION: test, ClientTask.TEXT_CLASSIFICATION: test_texts},
-        reading,
-        shorten=False,
-        notes=notes,
-    )
+    first, second, third = _matrices(folder / "setid.mat", "trnid", "valid", "tstid")
+    numbers = (np.concatenate([first, second]), third)
+    train, test = (_images(folder, n, labels - 1) for n in (numbers[::-1] if swap_train_test else numbers))
+    parts: list[dict[ClientTask, Listing]] = [{ClientTask.IMAGE_CLASSIFICATION: part} for part in (train, test)]
+    notes: dict[str, int] = {}
+    if captions:
+        written, notes = _written(folder / "text_c10"), {"images_without_captions": 0}
+        for part, images in zip(parts, (train, test)):
+            part[ClientTask.TEXT_CLASSIFICATION] = _captions(images, written, captions, notes)
+    return assemble("flowers102", NAMES, parts[0], parts[1], reading, shorten=False, notes=notes)
 
 
 def _samples(options: Mapping[str, Any]) -> Counts:

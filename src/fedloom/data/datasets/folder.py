@@ -61,11 +61,17 @@ def _texts(path: Path, text: str, label: str) -> Raw:
     )
 
 
-def _hold_out(listing: Listing, share: float, seed: int, what: str) -> tuple[Listing, Listing]:
-    held, rest = stratified(listing.labels, share, numpy_stream(seed, "hold out", what))
-    if not len(held):
-        raise BadInput(f"{what}: no class has two samples, so no test part can be held out; give a test part")
-    return listing.take(rest.tolist()), listing.take(held.tolist())
+def _parts(listings: Mapping[str, Listing], kind: str, share: float, seed: int) -> tuple[Listing, Listing]:
+    """The training and the test part; without a test part a share of every class is held out."""
+    train = listings[f"{kind}_train"]
+    if f"{kind}_val" in listings:
+        train = train.joined(listings[f"{kind}_val"], "val")
+    if f"{kind}_test" in listings:
+        return train, listings[f"{kind}_test"]
+    held_out, rest = stratified(train.labels, share, numpy_stream(seed, "hold out", kind))
+    if not len(held_out):
+        raise BadInput(f"{kind}: no class has two samples, so no test part can be held out; give a test part")
+    return train.take(rest.tolist()), train.take(held_out.tolist())
 
 
 def tasks_in(root: str | Path | None, options: Mapping[str, Any]) -> tuple[ClientTask, ...]:
@@ -99,26 +105,22 @@ def load(
     use_val: bool = False,
     range: Range | None = None,
 ) -> FederatedDataset:
-    """Read a silo's own data.
+    """Read your own data.
 
     Args:
-        root: folder the other paths are relative to. With no other path, what it holds is found by the usual
-            names.
-        images_train, images_test: a folder of class folders (which may hold train/, val/ and test/), or a parquet
-            file with columns `image` (encoded bytes, or a struct of bytes and path) and `label` (integer or
-            string).
+        root: folder the other paths are relative to. With no other path, what it holds is found by the usual names.
+        images_train, images_test: a folder of class folders (which may hold train/, val/ and test/), or a parquet file
+            with columns `image` (encoded bytes, or a struct of bytes and path) and `label` (integer or string).
         texts_train, texts_test: CSV files with a header.
         text_column, label_column: of the CSV files. A label is a class name or a number, see `labels`.
-        labels_file: the class names in order: a JSON list, a JSON object of index to name or of name to index, or a
-            name a line. Without it: labels.json beside the data; the parquet file's own list; the names of the class
-            folders; else the labels that occur in training.
-        size: side of the pictures in pixels.
-        test_share: share of every class held out for testing where there is no test part.
-        classes, per_class, generic_share, confusion, on_bad, seed, range: see Reading. Images and texts are not
+        labels_file: the class names in order, see class_list. Without it: labels.json beside the data; the parquet
+            file's own list; the names of the class folders; else the labels that occur in training.
+        test_share: share of every class held out for testing if there is no test part.
+        size, classes, per_class, generic_share, confusion, on_bad, seed, range: see Reading. Images and texts are not
             paired: a public picture's caption is words from a public text of its class.
         name: of the data set.
-        use_val: whether a validation part (`val`, `valid`, `validation` or `dev`) joins the training part; else it
-            is the test part where there is none, and is left out where there is one.
+        use_val: whether a validation part joins the training part; else it takes the place of a missing test part, or
+            is left out.
 
     Raises:
         BadInput: what is missing, unreadable or contradictory, with the file and row.
@@ -127,34 +129,32 @@ def load(
     if not 0 < test_share < 1:
         raise BadInput(f"test_share={test_share}, allowed: between 0 and 1")
     base = None if root is None else Path(os.path.expanduser(root))
-    given = {"images_train": images_train, "images_test": images_test, "texts_train": texts_train}
-    where, notes = locate(base, {**given, "texts_test": texts_test}, use_val)
+    where, notes = locate(base, dict(zip(PARTS, (images_train, images_test, texts_train, texts_test))), use_val)
     raws = {
         key: _images(path) if key.startswith("images") else _texts(path, text_column, label_column)
         for key, path in where.items()
     }
+    names, listings, numbers = _labelled(raws, where, base, labels_file)
+    train, test = {}, {}
+    for task, kind in KINDS:
+        if f"{kind}_train" in listings:
+            train[task], test[task] = _parts(listings, kind, test_share, seed)
+            if f"{kind}_test" not in listings:
+                notes.setdefault("held_out", {})[task] = test_share
+    return assemble(name, names, train, test, reading, notes=notes | _told(raws, numbers, reading))
+
+
+def _labelled(
+    raws: Mapping[str, Raw], where: Mapping[str, Path], base: Path | None, labels_file: str | Path | None
+) -> tuple[Sequence[str], dict[str, Listing], list[str]]:
+    """The class names, the parts with their labels, and a line for each file whose labels are numbers."""
     beside = [p for p in (base, *(path.parent for path in where.values())) if p is not None]
     named = None if labels_file is None else (base or Path()) / Path(os.path.expanduser(labels_file))
     trained = {str(where[key]): raw for key, raw in raws.items() if key.endswith("train")}
-    classes_found = classes_of(named, beside, trained)
-    names = classes_found.names
-    encoded = {key: encode(raw, classes_found, str(where[key])) for key, raw in raws.items()}
+    classes = classes_of(named, beside, trained)
+    encoded = {key: encode(raw, classes, str(where[key])) for key, raw in raws.items()}
     listings = {key: listing for key, (listing, _) in encoded.items()}
-    numbers = [line for _, line in encoded.values() if line is not None]
-    train: dict[ClientTask, Listing] = {}
-    test: dict[ClientTask, Listing] = {}
-    for modality, key in KINDS:
-        if f"{key}_train" not in listings:
-            continue
-        train[modality] = listings[f"{key}_train"]
-        if f"{key}_val" in listings:
-            train[modality] = train[modality].joined(listings[f"{key}_val"], "val")
-        if f"{key}_test" in listings:
-            test[modality] = listings[f"{key}_test"]
-        else:
-            train[modality], test[modality] = _hold_out(train[modality], test_share, seed, key)
-            notes.setdefault("held_out", {})[modality] = test_share
-    return assemble(name, names, train, test, reading, notes=notes | _told(raws, numbers, reading))
+    return classes.names, listings, [line for _, line in encoded.values() if line is not None]
 
 
 def _told(raws: Mapping[str, Raw], numbers: list[str], reading: Reading) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from fedloom.data.containers import ClientData, FederatedDataset, PublicData, Te
 from fedloom.data.pairs import ImageTextPairs, Pairs, Part
 from fedloom.data.public_split import stratified
 from fedloom.data.registry import DATASETS, PAIR_SETS, Dataset, load_dataset, load_pairs
-from fedloom.data.tasks import CLIENT_TASKS, ClientTask
+from fedloom.data.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
 
@@ -34,23 +34,20 @@ def load(
 ) -> FederatedDataset:
     """Read the parts and put them together.
 
-    Each of the four is a mapping: `name` of the set, `root` where it reads a folder, and options of its reader.
+    Each of the four is a mapping: `name` of the set, `root` if it reads a folder, and options of its reader.
 
     Args:
-        image, text: data sets (DATASETS); all their training pictures and texts are the clients'. Each keeps its
-            label space, also where both are of one set.
-        pair: a set of pairs (PAIR_SETS) for clients of pairs.
-        public: a set of pairs that the server has and shows its clients; must be given.
+        image, text: data sets, all of whose training samples are the clients'. Each keeps its own label space.
+        pair: a set of captioned pictures for retrieval clients.
+        public: a set of captioned pictures that the server has and shows its clients; required.
         size: side of all pictures in pixels.
         public_pairs: P, so many (picture, caption) entries, drawn once from the public training part; None: all.
-        text_share: share of every class's training texts that is public instead: what the vocabulary and the text
-            backbones are learnt from.
+        text_share: share of every class's training texts that is public instead: for vocabulary and text backbones.
         seed: of the draws, and of the readers that are given none.
 
     Returns:
-        The data set. Its public part has the public entries, in file order, a picture again for each caption that was
-        drawn; their labels are all 0 and mean nothing. public_test is the public set's test part, or its val part
-        where it has none; so is `test` of the pairs. `notes`: those of each reader.
+        The data set. Its public part has the drawn entries, in file order, a picture again for each of its captions,
+        labels all 0. public_test, and `test` of the pairs, are the sets' test parts, else their val parts.
 
     Raises:
         BadInput: no public set, an unknown set or option, an option out of range, or what the readers find.
@@ -59,39 +56,32 @@ def load(
         raise BadInput(f"text_share={text_share}, allowed: 0 up to, not including, 1")
     if public is None:
         raise BadInput("mixed: no public set; set public.name and public.root to a set of pairs")
-    train: dict[ClientTask, ClientData] = {}
-    test: dict[ClientTask, ClientData] = {}
-    names: dict[ClientTask, tuple[str, ...]] = {}
-    notes: dict[str, Any] = {}
-    given: tuple[str, ...] = ()
-    which: tuple[tuple[ClientTask, Which | None], ...] = (
-        (ClientTask.IMAGE_CLASSIFICATION, image),
-        (ClientTask.TEXT_CLASSIFICATION, text),
-    )
-    for modality, wanted in which:
-        if wanted is None:
-            continue
-        dataset = _read_dataset(modality, wanted, size, seed)
-        train[modality], test[modality] = (dataset.labelled(part, modality) for part in ("train", "test"))
-        names[modality], notes[modality] = dataset.names_of(modality), dataset.notes
+    read = {
+        task: _read_dataset(task, wanted, size, seed)
+        for task, wanted in zip(SINGLE_MODALITY, (image, text))
+        if wanted is not None
+    }
+    train: dict[ClientTask, ClientData] = {task: own.labelled("train", task) for task, own in read.items()}
+    test: dict[ClientTask, ClientData] = {task: own.labelled("test", task) for task, own in read.items()}
+    names = [own.names_of(task) for task, own in read.items()]
+    notes: dict[str, Any] = {task: own.notes for task, own in read.items()}
+    public_texts: tuple[str, ...] = ()
     if isinstance(texts := train.get(ClientTask.TEXT_CLASSIFICATION), TextSet):
         taken, rest = stratified(texts.labels, text_share, numpy_stream(seed, "public texts"))
-        train[ClientTask.TEXT_CLASSIFICATION], given = texts.subset(rest), texts.subset(taken).texts
+        train[ClientTask.TEXT_CLASSIFICATION], public_texts = texts.subset(rest), texts.subset(taken).texts
     if pair is not None:
         pairs = _read_pairs("pair", pair, size, seed)
         train[ClientTask.RETRIEVAL], test[ClientTask.RETRIEVAL] = pairs["train"], pairs[_held_out(pairs)]
         notes["pair"] = pairs.notes
     shared = _read_pairs("public", public, size, seed)
-    notes["public"] = shared.notes
-    both = len(names) == 2
     return FederatedDataset(
         "mixed",
-        names.get(ClientTask.IMAGE_CLASSIFICATION) or names.get(ClientTask.TEXT_CLASSIFICATION, ()),
+        names[0] if names else (),
         train,
         test,
-        _public_part(shared["train"], public_pairs, given, seed),
-        notes=notes,
-        text_class_names=names[ClientTask.TEXT_CLASSIFICATION] if both else (),
+        _public_part(shared["train"], public_pairs, public_texts, seed),
+        notes={**notes, "public": shared.notes},
+        text_class_names=names[1] if len(names) == 2 else (),
         public_test=shared[_held_out(shared)],
     )
 
@@ -108,19 +98,19 @@ def _asked(part: str, wanted: Which, allowed: Mapping[str, Any]) -> tuple[str, s
     return wanted["name"], wanted.get("root"), options
 
 
-def _read_dataset(modality: ClientTask, wanted: Which, size: int, seed: int) -> FederatedDataset:
+def _read_dataset(task: ClientTask, wanted: Which, size: int, seed: int) -> FederatedDataset:
     """The data set of a part, all its training samples at the clients."""
-    sets = {name: info for name, info in DATASETS.items() if name != "mixed" and modality in info.tasks}
-    name, root, options = _asked(modality, wanted, sets)
+    sets = {name: info for name, info in DATASETS.items() if name != "mixed" and task in info.tasks}
+    name, root, options = _asked(task, wanted, sets)
     known = DATASETS.get(name)
-    if known is not None and (name == "mixed" or modality not in known.tasks):
-        raise BadInput(f"mixed: {modality}.name={name!r} has no {modality}s, allowed: {', '.join(sorted(sets))}")
+    if known is not None and (name == "mixed" or task not in known.tasks):
+        raise BadInput(f"mixed: {task}.name={name!r} has no {task}s, allowed: {', '.join(sorted(sets))}")
     defaults = {"size": size, "generic_share": 0.0, "seed": seed}
     own = {key: value for key, value in defaults.items() if known is not None and key in known.options}
     try:
         return load_dataset(name, root, **(own | options))
     except BadInput as error:
-        raise BadInput(f"mixed: {modality}: {error}") from None
+        raise BadInput(f"mixed: {task}: {error}") from None
 
 
 def _read_pairs(part: str, wanted: Which, size: int, seed: int) -> Pairs:

@@ -42,7 +42,7 @@ def overrides(method: str) -> tuple[str, ...]:
     known = kind.settings.model_fields
     fits = [o for o in OVERRIDES if (key := o.split("=")[0].split(".")[1]) in known and key not in fixed]
     sgd = () if "adamw" in kind.optimizers else ("clients.optimizer=sgd",)
-    return (*fits, *sgd, *(() if kind.tasks & {"image", "text"} else JOINT), *ONE_MODALITY.get(method, ()))
+    return (*fits, *sgd, *(JOINT if kind.tasks == {"joint"} else ()), *ONE_MODALITY.get(method, ()))
 
 
 def grid_of(folder: Path, silos: int, *, forgetful: bool = False) -> InProcessGrid:

@@ -133,7 +133,7 @@ def test_the_messages_are_fedavgs():
     toy.run(2)
     plain.run(2)
     assert toy.ledger.totals() == plain.ledger.totals()
-    assert (METHOD.optimizers, METHOD.joint, METHOD.single) == (("sgd",), True, False)
+    assert (METHOD.optimizers, METHOD.tasks) == (("sgd",), {"joint"})
 
 
 def test_same_bits_in_any_order_and_after_a_stop():

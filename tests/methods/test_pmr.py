@@ -158,7 +158,7 @@ def test_prototypes_never_leave():
     plain.run(2)
     assert toy.ledger.totals() == plain.ledger.totals()
     assert toy.half("a").prototypes.keys() == {"audio", "image"}
-    assert (METHOD.joint, METHOD.single) == (True, False)
+    assert METHOD.tasks == {"joint"}
 
 
 def test_same_bits_in_any_order_and_after_a_stop():

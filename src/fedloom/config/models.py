@@ -155,7 +155,7 @@ class ModelSettings(Frozen):
 
     @model_serializer(mode="wrap")
     def _telling(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves out what means nothing here: models' dumps name their caches and random streams."""
+        """Leaves out what means nothing here."""
         fields: dict[str, Any] = dump(self)
         if not self.arch.startswith("frozen-mobilenet"):
             fields.pop("side", None)
@@ -264,7 +264,7 @@ class GeneratorSettings(Frozen):
 
     @model_serializer(mode="wrap")
     def _telling(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves out groups that are not there: dumps name models and runs."""
+        """Leaves out groups that are not there."""
         fields: dict[str, Any] = dump(self)
         for name in ("latent", "glide"):
             if getattr(self, name) is None:

@@ -32,7 +32,7 @@ from fedloom.experiment.client_parts import (
     start_name,
 )
 from fedloom.experiment.datasets import cached_dataset, split_scene
-from fedloom.experiment.pretraining import Assets, fingerprint, weights_print
+from fedloom.experiment.pretraining import Assets, fingerprint, model_key, weights_print
 from fedloom.experiment.server_models import bare_server
 from fedloom.federation.host import ClientSpec
 from fedloom.runs.cache import cached
@@ -206,7 +206,7 @@ def _warm_start(
         "format": FORMAT,
         "client": site.name,
         "start": [
-            learner.model_dump(mode="json") | {"pretrained": None},
+            model_key(learner) | {"pretrained": None},
             *(names if names else [None]),
         ],
         "private": _print_of(private),

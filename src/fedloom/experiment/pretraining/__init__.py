@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from fedloom.experiment.pretraining.assets import Assets, prepare
 from fedloom.experiment.pretraining.builders import load_tokenizer
-from fedloom.experiment.pretraining.keys import backbone_name, fingerprint, pretrained_weights, weights_print
+from fedloom.experiment.pretraining.keys import backbone_name, fingerprint, model_key, pretrained_weights, weights_print
 
 __all__ = [
     "Assets",
     "backbone_name",
     "fingerprint",
     "load_tokenizer",
+    "model_key",
     "prepare",
     "pretrained_weights",
     "weights_print",

@@ -26,9 +26,31 @@ _READ = frozenset({".safetensors", ".bin", ".npz", ".json", ".txt", ".model"})
 _FRESH = 2 * 10**9  # nanoseconds
 
 
+# The settings that name a model in caches and random streams. One that is added later joins its list, and is left out
+# of the key where it has its default: so no name changes.
+_TRAINED = ("pretrained", "steps", "batch", "rate")
+_MODEL = ("arch", "pretrained", "hidden", "layers", "heads", "patch", "width")
+_FIELDS: Mapping[str, frozenset[str]] = {
+    "model": frozenset({*_MODEL, "side", "tune", "rank", "unit", "stages", "fusion"}),
+    "clip": frozenset({*_TRAINED, "hidden", "layers", "heads", "patch", "width"}),
+    "captioner": frozenset({*_TRAINED, "hidden", "layers", "heads", "patch", "max_tokens"}),
+    # How a generator is sampled does not change what it learns.
+    "generator": frozenset(
+        {*_TRAINED, "unshuffle", "channels", "layers", "heads", "prediction", "level_shift", "level_floor", "drop_text"}
+        | {"latent", "glide"}
+    ),
+    "judge": frozenset({*_TRAINED, "precision", "channels"}),
+}
+
+
+def model_key(learner: ModelSettings) -> dict[str, Any]:
+    """What a client's model is named by; settings that mean nothing to it are left out."""
+    return learner.model_dump(mode="json", include=set(_FIELDS["model"]))
+
+
 def backbone_name(learner: ModelSettings) -> str:
     """The asset that a learner without pretrained weights starts from."""
-    return "backbone-" + learner.model_dump_json(exclude={"pretrained"})
+    return "backbone-" + learner.model_dump_json(include=set(_FIELDS["model"] - {"pretrained"}))
 
 
 def real_pictures(scene: FederatedDataset) -> ImageSet:
@@ -62,7 +84,7 @@ def asset_key(config: Config, scene: FederatedDataset, kind: str) -> dict[str, A
     }
     if kind == "judge":
         real = real_pictures(scene)
-        settings = config.evaluation.judge.model_dump(mode="json")
+        settings = config.evaluation.judge.model_dump(mode="json", include=set(_FIELDS[kind]))
         base |= {"real": fingerprint(real.images, real.labels), "settings": settings}
         if settings["pretrained"] is not None:  # it learns on the server's device, whose kind tells in the last bits
             settings["pretrained"] = weights_print(settings["pretrained"])
@@ -76,9 +98,7 @@ def asset_key(config: Config, scene: FederatedDataset, kind: str) -> dict[str, A
     if kind.startswith("backbone-"):
         steps = config.public_steps
         return base | {"learner": kind, "classes": scene.classes, "steps": steps}
-    # How a generator is sampled does not change what it learns.
-    sampling = {"guidance", "sampling_steps"} if kind == "generator" else set()
-    settings = getattr(s, kind).model_dump(mode="json", exclude=sampling)
+    settings = getattr(s, kind).model_dump(mode="json", include=set(_FIELDS[kind]))
     if settings["pretrained"] is not None:
         settings["pretrained"] = weights_print(settings["pretrained"])
     base["settings"] = settings

@@ -46,6 +46,7 @@ LONG_FUNCTIONS: set[str] = {
     "reporting/plots.py:split_picture",
 }
 SHARED_NAMES: set[str] = {
+    "Cell",
     "Clip",
     "Entry",
     "Lines",

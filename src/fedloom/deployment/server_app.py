@@ -27,7 +27,7 @@ from fedloom.experiment.silo_offer import (
     server_models,
     unit_demanded,
 )
-from fedloom.federation.engines.flower.pulls import look_often
+from fedloom.federation.engines.flower.patches import look_often
 from fedloom.federation.engines.flower.transport import words
 from fedloom.federation.engines.silo.store import RUN_NAME
 from fedloom.processes.parent import end_with_parent

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+from fedloom.federation.engines.flower.patches import patch
+
 APP = "flwr-clientapp"
 
 
@@ -75,7 +77,8 @@ def main() -> None:
                 pass
         return subprocess.Popen(argv, **how)
 
-    subprocess_executor.subprocess = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL)
+    popen = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL)
+    patch(subprocess_executor, "subprocess", lambda old: popen)
     sys.argv[0] = "flower-superexec"
     flower_superexec()
 

@@ -18,6 +18,8 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from fedloom.federation.engines.flower.patches import patch
+
 HANDSHAKE = "fedloom: TLS handshake failed: "  # what `superlink_log` looks for; then OpenSSL's name of the reason
 FOR_ALL = "/v1/fleet/"  # what silos ask for, with their keys; everything else is for this machine
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -72,20 +74,23 @@ def main() -> None:
     import uvicorn.config
 
     flower = importlib.import_module("flwr.superlink.cli.flower_superlink")  # a function has the same name
-    made, run = uvicorn.config.create_ssl_context, uvicorn.run
 
-    def context(*arguments: Any, **named: Any) -> ssl.SSLContext:
-        found = made(*arguments, **named)
-        found.sslobject_class = _Telling
-        return found
+    def telling(make: Callable[..., ssl.SSLContext]) -> Callable[..., ssl.SSLContext]:
+        def context(*arguments: Any, **named: Any) -> ssl.SSLContext:
+            found = make(*arguments, **named)
+            found.sslobject_class = _Telling
+            return found
 
-    def guarded(app: Any, **named: Any) -> None:
+        return context
+
+    def guarded(run: Callable[..., None]) -> Callable[..., None]:
         # Only a proxy on this machine may say who it speaks for, whatever the environment says.
-        run(LocalOrders(app), **{**named, "forwarded_allow_ips": "127.0.0.1"})
+        return lambda app, **named: run(LocalOrders(app), **{**named, "forwarded_allow_ips": "127.0.0.1"})
 
-    uvicorn.config.create_ssl_context, uvicorn.run = context, guarded
+    patch(uvicorn.config, "create_ssl_context", telling)
+    patch(uvicorn, "run", guarded, parameters=("forwarded_allow_ips",), for_safety=True)
     # Its SuperExec stays in our process group, so that whoever ends the group leaves none behind.
-    vars(flower)["get_popen_detach_kwargs"] = dict
+    patch(flower, "get_popen_detach_kwargs", lambda old: dict)
     sys.argv[0] = "flower-superlink"
     flower.flower_superlink()
 

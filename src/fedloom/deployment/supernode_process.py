@@ -6,7 +6,7 @@ It looks for messages four times a second instead of every three seconds: Flower
 is most of what a message costs. One idle silo asks its server four short questions a second over a connection that
 stays open.
 
-For the same reason it waits less for the parts of a message that are still on their way: see `pulls`.
+For the same reason it waits less for the parts of a message that are still on their way: see `patches`.
 
 Its SuperExec is ours, for the same reason: see `superexec_process`.
 
@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from fedloom.deployment.bundle import is_ours
-from fedloom.federation.engines.flower.pulls import look_often
+from fedloom.federation.engines.flower.patches import look_often, patch
 
 PAUSE = 0.25  # seconds
 SUPEREXEC = [sys.executable, "-P", "-m", "fedloom.deployment.superexec_process"]
@@ -56,12 +56,14 @@ def main() -> None:
     def start(argv: Sequence[str]) -> Any:
         return subprocess.Popen([*SUPEREXEC, *argv[1:]] if argv[0] == "flower-superexec" else argv)
 
-    start_client_internal.subprocess = SimpleNamespace(Popen=start)
+    def ours_alone(pull: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *, get_fab, **rest: pull(get_fab=only_ours(get_fab), **rest)
+
+    patch(start_client_internal, "_pull_and_store_message", ours_alone, parameters=("get_fab",), for_safety=True)
+    patch(start_client_internal, "subprocess", lambda old: SimpleNamespace(Popen=start))
     look_often(start_client_internal)
-    pull = start_client_internal._pull_and_store_message
-    start_client_internal._pull_and_store_message = lambda *, get_fab, **rest: pull(get_fab=only_ours(get_fab), **rest)
     # The module looks its clock up by name; everything but `sleep` stays as it is.
-    start_client_internal.time = SimpleNamespace(**{**vars(time), "sleep": sleep})
+    patch(start_client_internal, "time", lambda clock: SimpleNamespace(**{**vars(clock), "sleep": sleep}))
     sys.argv[0] = "flower-supernode"
     flower_supernode()
 

@@ -43,7 +43,6 @@ LONG_FUNCTIONS: set[str] = {
     "models/generators/glide/networks.py:__init__",
     "models/generators/latent_files.py:write_folder",
     "reporting/pictures.py:label_panel",
-    "reporting/plots.py:split_picture",
 }
 SHARED_NAMES: set[str] = {
     "Cell",
@@ -52,7 +51,6 @@ SHARED_NAMES: set[str] = {
     "Lines",
     "Order",
     "Picture",
-    "Piece",
     "Plan",
     "Pool",
     "Target",

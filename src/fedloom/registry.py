@@ -159,7 +159,12 @@ class Registry:
 
 METHODS = Registry("method", "methods", "fedloom.methods.base:Method", "fedloom.methods.catalogue:CATALOGUE")
 DATASETS = Registry("data set", "datasets", "fedloom.data.registry:Dataset", "fedloom.data.registry:BUILTIN")
-CLIENT_MODELS = Registry("client model", "client_models")
+CLIENT_MODELS = Registry(
+    "client model",
+    "client_models",
+    "fedloom.models.clients.spec:ClientModelSpec",
+    "fedloom.models.clients:BUILT_IN",
+)
 METRICS = Registry("metric", "metrics", "fedloom.metrics.base:Metric")
 ENGINES = Registry(
     "engine",

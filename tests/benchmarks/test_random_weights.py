@@ -13,7 +13,7 @@ import torch
 from fedloom.config.models import ModelSettings
 from fedloom.data.datasets import flowers102
 from fedloom.models.clients.build import build_client_model
-from fedloom.models.clients.preprocessing import read_optics
+from fedloom.models.clients.preprocessing import read_preprocessor
 from fedloom.models.evaluators.captioner import load_captioner
 from fedloom.models.evaluators.clip import load_clip
 from fedloom.models.generators.families import family_of
@@ -36,7 +36,7 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.ui
 def test_image_models_load_by_their_hub_name(weights: Path, name: str) -> None:
     side = random_weights.SIDE
     learner = build_client_model(ModelSettings(arch=IMAGE[name], pretrained=name, width=16), classes=3)
-    assert read_optics(weights / name, 0).side == side
+    assert read_preprocessor(weights / name, 0).side == side
     assert learner(pixel_values=torch.zeros(2, 3, side, side)).shape == (2, 3)
 
 

@@ -115,7 +115,7 @@ def test_a_frozen_backbone_looks_once(arch: str, monkeypatch: pytest.MonkeyPatch
     assert set(one.private) == {"features"}
     assert "features" not in anew.private
     before = weights(one)
-    monkeypatch.setattr(FrozenClientModel, "look", lambda *a, **k: pytest.fail("looked again"))
+    monkeypatch.setattr(FrozenClientModel, "frozen_features", lambda *a, **k: pytest.fail("looked again"))
     losses = [one.train_private(20, t) for t in range(3)]
     assert losses[2] < losses[0]  # type: ignore[operator]
     moved = {name for name, value in weights(one).items() if not torch.equal(value, before[name])}

@@ -118,8 +118,11 @@ def test_put_fills_a_module_from_one_vector():
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"arch": "resnet", "tune": "lora"}, "no attention for LoRA"),
-        ({"arch": "frozen-mobilenet", "pretrained": "x.npz", "tune": "bias"}, "frozen backbone as it is"),
+        ({"arch": "resnet", "tune": "lora"}, "resnet: tune = 'lora', allowed: all, bias, adapters, head"),
+        (
+            {"arch": "frozen-mobilenet", "pretrained": "x.npz", "tune": "bias"},
+            "frozen-mobilenet: tune = 'bias', allowed: all",
+        ),
         ({"arch": "pair", "pretrained": "one-name"}, r"'one-name', expected a ViT and a BERT as 'VIT\+BERT'"),
     ],
 )

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 from test_mobilenet import tiny, write
 
-from fedloom.config.models import DUAL_ARCHS, ModelSettings
+from fedloom.config.archs import is_dual
+from fedloom.config.models import ModelSettings
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.experiment.client_parts import features_once, start_from
 from fedloom.experiment.pretraining import backbone_name
@@ -127,7 +128,7 @@ def test_on_a_frozen_mobilenet(tokenizer, inputs, tmp_path):
     dual = dual_of(tokenizer, "frozen-mobilenet+gru", pretrained=f"{stored}+", side=32)
     with torch.no_grad():
         rows = dual.encode(**inputs[0])
-        features = dual.image.look(inputs[0]["pixel_values"])
+        features = dual.image.frozen_features(inputs[0]["pixel_values"])
         assert torch.equal(dual.encode(features=features), rows)
         dual.export(tmp_path / "out")
         again, names = load_exported(tmp_path / "out" / "image", stored)
@@ -180,7 +181,7 @@ def test_a_site_of_pairs_without_augmentation_looks_at_each_picture_once(tokeniz
     assert np.array_equal(one["recalls"], two["recalls"])
     assert np.array_equal(one["folded"], two["folded"])
 
-    monkeypatch.setattr(FeatureClientModel, "look", lambda *a: pytest.fail("looked again"))
+    monkeypatch.setattr(FeatureClientModel, "frozen_features", lambda *a: pytest.fail("looked again"))
     again = site()
     assert torch.equal(again.pictures["features"], once.pictures["features"])
     assert set(again.stored(images)) == {"features"}  # as a public set is taken in
@@ -231,7 +232,7 @@ def test_settings_of_towers(given, want):
     assert [t.arch for t in both.towers()] == ["vit", "gru"]
     assert [t.pretrained for t in both.towers()] == want
     assert ModelSettings.model_validate_json(both.model_dump_json()) == both
-    assert both.arch in DUAL_ARCHS
+    assert is_dual(both.arch)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +243,7 @@ def test_settings_of_towers(given, want):
         ("vit+", {}, "allowed: vit"),
         ("gpt", {}, "allowed: vit"),
         ("vit+gru", {"pretrained": "a"}, "expected 'IMAGE\\+TEXT', either may be empty"),
-        ("vit+gru", {"tune": "bias"}, "vit\\+gru is trained as a whole, tune = 'bias': allowed: all"),
+        ("vit+gru", {"tune": "bias"}, "vit\\+gru: tune = 'bias', allowed: all"),
         ("vit+gru", {"hidden": 18, "heads": 4}, "4 heads do not divide the width 18"),
         ("resnet+gru", {"hidden": 17}, "hidden = 17"),
         ("frozen-mobilenet+gru", {"pretrained": "+x"}, "frozen-mobilenet needs `pretrained`"),

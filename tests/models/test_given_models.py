@@ -11,7 +11,7 @@ import torch
 
 import given_models
 from fedloom.errors import BadInput
-from fedloom.models.clients.preprocessing import read_optics
+from fedloom.models.clients.preprocessing import read_preprocessor
 from fedloom.models.evaluators.captioner import load_captioner
 from fedloom.models.evaluators.clip import load_clip
 from fedloom.models.pictures import to_float
@@ -51,7 +51,7 @@ def processed(folder: Path, pictures: Any) -> torch.Tensor:
 @pytest.mark.parametrize("name", ["blip", "clip"])
 def test_pictures_are_seen_as_the_folder_says(name, side, request):
     folder, pictures = request.getfixturevalue(name), photos(side)
-    seen = read_optics(folder, 24)(to_float(pictures))
+    seen = read_preprocessor(folder, 24)(to_float(pictures))
     expected = processed(folder, pictures)
     assert seen.shape == expected.shape == (4, 3, 24, 24)
     assert (seen - expected).abs().max() < 1.01 * STEP

@@ -14,7 +14,8 @@ from fedloom.errors import BadInput
 from fedloom.functional.augment import drop_tokens
 from fedloom.models.clients.adapters import blocks
 from fedloom.models.clients.build import build_client_model
-from fedloom.models.clients.gru import GruConfig, GruForSequenceClassification, gru_tokenizer
+from fedloom.models.clients.gru import gru_tokenizer
+from fedloom.models.clients.gru_network import GruConfig, GruForSequenceClassification
 from fedloom.models.clients.text import SPECIAL, tokenize
 from fedloom.models.clients.vectors import load_vectors, vector_tokenizer
 
@@ -136,7 +137,7 @@ def test_exported_folder_comes_alive(width, unit, tokenizer, tmp_path):
 
 
 def test_what_a_gru_cannot_be(tokenizer, tmp_path):
-    with pytest.raises(ValueError, match="gru is trained as a whole, tune = 'lora': allowed: all"):
+    with pytest.raises(ValueError, match="gru: tune = 'lora', allowed: all"):
         ModelSettings(arch="gru", tune="lora")
     with pytest.raises(ValueError, match="hidden = 17"):
         ModelSettings(arch="gru", hidden=17)

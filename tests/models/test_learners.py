@@ -18,7 +18,8 @@ from fedloom.models.clients.mobilenet import load_exported
 from fedloom.models.clients.text import tokenize
 from fedloom.models.pictures import to_float
 
-IMAGE, TEXT = ("vit", "beit", "resnet"), ("bert", "distilbert", "roberta")
+IMAGE = ("vit", "beit", "resnet", "deit", "swin", "convnext")
+TEXT = ("bert", "distilbert", "roberta", "albert")
 HIDDEN, CLASSES = 16, 3
 NAMES = ("iris", "rose", "tulip")
 
@@ -26,6 +27,8 @@ NAMES = ("iris", "rose", "tulip")
 def learner_of(arch, tokenizer, width=HIDDEN, **more):
     torch.manual_seed(1)
     sizes = {"hidden": HIDDEN, "layers": 1, "heads": 2, "patch": 6, "width": width, **more}
+    if arch in ("swin", "convnext"):  # a third stage has nothing left of these small pictures
+        sizes["stages"] = (1, 1)
     settings = ModelSettings(arch=arch, **sizes)
     return build_client_model(settings, classes=CLASSES, image_size=12, tokenizer=tokenizer).eval()
 

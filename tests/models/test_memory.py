@@ -39,7 +39,7 @@ def test_a_model_of_transformers(tmp_path) -> None:
     """Its file's header has any length, and its weights begin behind it."""
     from transformers import BertConfig, BertModel
 
-    from fedloom.models.pretrained import given_model
+    from fedloom.models.pretrained import pretrained_model
 
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     made = BertModel(BertConfig(vocab_size=30, **sizes)).eval()
@@ -47,6 +47,6 @@ def test_a_model_of_transformers(tmp_path) -> None:
     for note in ("", "a", "ab", "abcd", "abcdefgh" * 3):
         about = {"format": "pt", "note": note}
         save_file(made.state_dict(), tmp_path / "model.safetensors", metadata=about)
-        again = given_model("a model", tmp_path, BertModel)
+        again = pretrained_model("a model", tmp_path, BertModel)
         assert not any(weight.data_ptr() % 64 for weight in again.parameters())
         assert torch.equal(again(torch.arange(9)[None])[0], made(torch.arange(9)[None])[0])

@@ -248,7 +248,7 @@ def test_state_makes_the_same_learner_again(stored: Path) -> None:
 def test_pictures_are_brought_to_the_side(stored: Path, side: int) -> None:
     learner, x = learner_on(stored), to_float(pictures(2, side, side))
     resized = F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=side > SIDE)
-    torch.testing.assert_close(learner.look(x), learner.trunk(resized))
+    torch.testing.assert_close(learner.frozen_features(x), learner.trunk(resized))
 
 
 def test_pictures_do_not_see_one_another(stored: Path) -> None:
@@ -330,7 +330,7 @@ def test_without_augmentation_each_picture_is_looked_at_once(stored: Path, monke
     assert torch.equal(plain.look(plain.test)[1], once.look(once.test)[1])
     once.train_private(3, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(FeatureClientModel, "look", lambda *a: pytest.fail("looked again"))
+        patch.setattr(FeatureClientModel, "frozen_features", lambda *a: pytest.fail("looked again"))
         again = site(augment=False, features=features_once)
         again.train_private(3, 1)
     assert torch.equal(again.look(again.test)[1], once.look(once.test)[1])

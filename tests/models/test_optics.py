@@ -15,7 +15,7 @@ from PIL import Image
 from fedloom.config.models import ModelSettings
 from fedloom.errors import BadInput
 from fedloom.models.clients.build import build_client_model
-from fedloom.models.clients.preprocessing import FILE, ImagePreprocessor, read_optics
+from fedloom.models.clients.preprocessing import FILE, ImagePreprocessor, read_preprocessor
 from fedloom.models.pictures import to_float
 
 MEAN, STD = [0.48, 0.46, 0.41], [0.27, 0.26, 0.28]
@@ -55,31 +55,31 @@ def test_equal_to_the_librarys_processor(kind: str, side: int, tmp_path: Path) -
     processor.save_pretrained(tmp_path)
     picture = photograph(side)
     wanted = torch.as_tensor(np.asarray(processor(Image.fromarray(picture[0]))["pixel_values"]))
-    got = read_optics(tmp_path, 8)(to_float(picture))
+    got = read_preprocessor(tmp_path, 8)(to_float(picture))
     assert got.shape == wanted.shape
     step = 1 / 255 / min(processor.image_std)
     assert (got - wanted).abs().max() < 2 * step
 
 
 def test_without_a_file_pictures_stay_as_they_are(tmp_path: Path) -> None:
-    assert read_optics(tmp_path, 12) == ImagePreprocessor(12, 12)
+    assert read_preprocessor(tmp_path, 12) == ImagePreprocessor(12, 12)
     pixels = to_float(photograph(12))
-    assert read_optics(tmp_path, 12)(pixels) is pixels
+    assert read_preprocessor(tmp_path, 12)(pixels) is pixels
 
 
 @pytest.mark.parametrize(
-    "optics", [ImagePreprocessor(24, 24, (0.4, 0.5, 0.6)), ImagePreprocessor(24, 27, mode="bilinear")]
+    "preprocessor", [ImagePreprocessor(24, 24, (0.4, 0.5, 0.6)), ImagePreprocessor(24, 27, mode="bilinear")]
 )
-def test_what_is_exported_is_read_again(optics: ImagePreprocessor, tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text(json.dumps(optics.processor()))
-    assert read_optics(tmp_path, 8) == optics
+def test_what_is_exported_is_read_again(preprocessor: ImagePreprocessor, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(json.dumps(preprocessor.processor()))
+    assert read_preprocessor(tmp_path, 8) == preprocessor
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"size": "wide"}', '{"image_std": [1, 0, 1]}', '{"image_mean": [1]}'])
 def test_a_file_that_says_nothing(text: str, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(text)
     with pytest.raises(BadInput, match=FILE):
-        read_optics(tmp_path, 8)
+        read_preprocessor(tmp_path, 8)
 
 
 def test_a_pretrained_client_reads_pictures_of_any_side(tmp_path: Path) -> None:

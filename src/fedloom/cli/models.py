@@ -7,34 +7,16 @@ from fedloom.cli.screen import grid, show, show_json
 
 COLUMNS = ("role", "name", "class", "weights")
 EITHER = "tiny from a configuration, or pretrained: folder or hub name"
-ALWAYS = {
-    "frozen-mobilenet": "needs pretrained: path of MobileNet NAME.npz (+ NAME.json)",
-    "pair": "tiny from a configuration, or pretrained: folders or hub names, VIT+BERT",
-    "gru": "tiny from a configuration, or pretrained: folder or file of word vectors",
-}
-CLASSES = {
-    "pair": "a ViT and a BERT of transformers under one head",
-    "gru": "fedloom.models.clients.gru.GruForSequenceClassification",
-    "vit": "transformers.ViTForImageClassification",
-    "beit": "transformers.BeitForImageClassification",
-    "resnet": "transformers.ResNetForImageClassification",
-    "frozen-mobilenet": "torch.nn.Linear on features of a frozen MobileNet",
-    "bert": "transformers.BertForSequenceClassification",
-    "distilbert": "transformers.DistilBertForSequenceClassification",
-    "roberta": "transformers.RobertaForSequenceClassification",
-}
-DUAL = (
-    "image and text client",
-    "IMAGE+TEXT",
-    "fedloom.models.clients.dual_encoder.Dual of two of the above, as resnet+gru",
-    "tiny from a configuration, or pretrained: IMAGE+TEXT, either may be empty",
+PAIR = (
+    "a ViT and a BERT of transformers under one head",
+    "tiny from a configuration, or pretrained: folders or hub names, VIT+BERT",
 )
-JOINT = (
+OF_TWO = (
     (
-        "sound of joint clients",
-        "audio-resnet",
-        "transformers.ResNetForImageClassification, of one channel",
-        "tiny from a configuration, or pretrained: folder or hub name",
+        "image and text client",
+        "IMAGE+TEXT",
+        "fedloom.models.clients.dual_encoder.DualEncoder of two of the above, as resnet+gru",
+        "tiny from a configuration, or pretrained: IMAGE+TEXT, either may be empty",
     ),
     (
         "joint client",
@@ -61,14 +43,19 @@ def models(json: JsonOption = False) -> None:
 
     Example: fedloom models --json
     """
-    from fedloom.config.models import IMAGE_ARCHS, TEXT_ARCHS
+    from fedloom.config.archs import archs, spec_of
+    from fedloom.data.tasks import Modality
 
-    rows = [
-        (f"{modality} client", arch, CLASSES.get(arch, ""), ALWAYS.get(arch, EITHER))
-        for modality, archs in (("image", IMAGE_ARCHS), ("text", TEXT_ARCHS))
-        for arch in archs
-    ]
-    rows += [DUAL, *JOINT]
+    rows = []
+    for modality, role in {
+        Modality.IMAGE: "image client",
+        Modality.TEXT: "text client",
+        Modality.AUDIO: "audio of joint clients",
+    }.items():
+        rows += [(role, name, spec_of(name).behind, spec_of(name).weights) for name in archs(modality)]
+        if modality != Modality.AUDIO:
+            rows.append((role, "pair", *PAIR))
+    rows += OF_TWO
     rows += [("server", name, kind, EITHER) for name, kind in SERVER.items()]
     if json:
         show_json([dict(zip(COLUMNS, row)) for row in rows])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedloom.config.clients import ARCHS, ClientGroup, ClientsSettings
+from fedloom.config.clients import ClientGroup, ClientsSettings
 from fedloom.config.data import DataSettings
 from fedloom.config.loading import load_config
 from fedloom.config.preset_files import preset_tree, presets
@@ -10,7 +10,6 @@ from fedloom.config.run import Config, EngineSettings, EvaluationSettings
 from fedloom.config.server import ServerSettings
 
 __all__ = [
-    "ARCHS",
     "ClientGroup",
     "ClientsSettings",
     "Config",

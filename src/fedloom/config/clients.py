@@ -12,27 +12,14 @@ from pydantic import (
     model_validator,
 )
 
+from fedloom.config.archs import PAIR, PAIR_OF, allowed, resolved, serves
 from fedloom.config.base import Precision
-from fedloom.config.models import (
-    DUAL_ARCHS,
-    IMAGE_ARCHS,
-    JOINT_ARCHS,
-    TEXT_ARCHS,
-    Frozen,
-    ModelSettings,
-)
+from fedloom.config.models import Frozen, ModelSettings
 from fedloom.data.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask
 
 OWN_TRAINING = ("optimizer", "rate", "decay")  # what a group of clients may say for itself
 
 _OF_GROUP = {"count", "name", *OWN_TRAINING}  # what is no part of its model
-
-ARCHS: dict[ClientTask, tuple[str, ...]] = {
-    ClientTask.IMAGE_CLASSIFICATION: IMAGE_ARCHS,
-    ClientTask.TEXT_CLASSIFICATION: TEXT_ARCHS,
-    ClientTask.RETRIEVAL: DUAL_ARCHS,
-    ClientTask.MULTIMODAL_CLASSIFICATION: JOINT_ARCHS,
-}
 
 MOST_CLIENTS = 10_000  # of one group: a slip of the finger must not fill the memory with settings
 
@@ -54,7 +41,7 @@ class ClientGroup(ModelSettings):
 
     @model_serializer(mode="wrap")
     def _telling(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As a learner's, and without a training of its own where it has none."""
+        """As a model's, and without a training of its own where it has none."""
         fields = super()._telling(dump)
         return {k: v for k, v in fields.items() if v is not None or k not in OWN_TRAINING}
 
@@ -108,13 +95,20 @@ class ClientsSettings(Frozen):
     )
     checkpointing: bool = Field(False, description="compute the backbones' activations twice instead of keeping them")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _auto(cls, written: Any) -> Any:
+        if not isinstance(written, dict):
+            return written
+        groups = {str(m): written[m] for m in CLIENT_TASKS if isinstance(written.get(m), list | tuple)}
+        return written | {m: [resolved(group, m) for group in held] for m, held in groups.items()}
+
     @model_validator(mode="after")
     def _modalities(self) -> ClientsSettings:
         for modality in CLIENT_TASKS:
-            allowed = ARCHS[modality]
             for group in getattr(self, modality):
-                if group.arch not in allowed:
-                    raise ValueError(f"{group.arch!r} is no {modality} model, allowed: {', '.join(allowed)}")
+                if not serves(group.arch, modality):
+                    raise ValueError(f"{group.arch!r} is no {modality} model, allowed: {allowed(modality)}")
         if not self.groups:
             raise ValueError("there is no client")
         unlike = {g.model_dump_json(exclude=_OF_GROUP) for g in self.joint}
@@ -163,12 +157,12 @@ class ClientsSettings(Frozen):
     def alike(self, tune: str, rank: int = 8) -> ClientsSettings:
         """The same clients, all with one model of both modalities, as large as the first one's (arch "pair")."""
         first = (*self.image, *self.text)[0]
-        common = {"arch": "pair", "tune": tune, "rank": rank}
-        if first.arch not in ("vit", "bert", "pair"):  # another architecture's weights are of no use
+        common = {"arch": PAIR, "tune": tune, "rank": rank}
+        if first.arch not in (*PAIR_OF, PAIR):  # another architecture's weights are of no use
             common["pretrained"] = None
-        elif first.arch != "pair" and first.pretrained:
-            texts = [g.pretrained for g in self.text if g.arch == "bert" and g.pretrained]
-            images = [g.pretrained for g in self.image if g.arch == "vit" and g.pretrained]
+        elif first.arch != PAIR and first.pretrained:
+            images = [g.pretrained for g in self.image if g.arch == PAIR_OF[0] and g.pretrained]
+            texts = [g.pretrained for g in self.text if g.arch == PAIR_OF[1] and g.pretrained]
             common["pretrained"] = f"{images[0]}+{texts[0]}" if images and texts else None
         groups = {
             str(m): tuple(

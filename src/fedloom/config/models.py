@@ -12,28 +12,12 @@ from pydantic import (
     model_validator,
 )
 
+from fedloom.config.archs import PAIR, canonical, reads, spec_of, towers_of
 from fedloom.config.base import Frozen as Frozen
 from fedloom.config.stable_diffusion import LatentOptions
 from fedloom.data.tasks import Modality
+from fedloom.models.clients.spec import TUNE
 from fedloom.models.generators.glide.settings import GlideOptions
-
-_IMAGE = ("vit", "beit", "resnet", "frozen-mobilenet")
-_TEXT = ("bert", "distilbert", "roberta", "gru")
-_AUDIO = ("audio-resnet",)
-_HEADLESS = ("resnet", "audio-resnet", "gru", "frozen-mobilenet")  # without attention heads to divide a width
-
-IMAGE_ARCHS = (*_IMAGE, "pair")
-TEXT_ARCHS = (*_TEXT, "pair")
-DUAL_ARCHS = tuple(f"{image}+{text}" for image in _IMAGE for text in _TEXT)
-# Two streams of a joint sample, in the order audio, image, text. Frames are seen anew in every run: no frozen trunk.
-JOINT_ARCHS = tuple(
-    f"{one}+{other}"
-    for kinds in ((_AUDIO, _IMAGE), (_AUDIO, _TEXT), (_IMAGE, _TEXT))
-    for one in kinds[0]
-    for other in kinds[1]
-    if "frozen-mobilenet" not in (one, other)
-)
-ARCHS = (*_IMAGE, *_TEXT, "pair", *dict.fromkeys((*DUAL_ARCHS, *JOINT_ARCHS)))
 
 
 def _check_heads(hidden: int, heads: int) -> None:
@@ -42,10 +26,11 @@ def _check_heads(hidden: int, heads: int) -> None:
 
 
 class ModelSettings(Frozen):
-    """A client's model. With `pretrained` (folder or hub name) the sizes come from there.
+    """A client model. With `pretrained` (folder or hub name) the sizes come from there.
 
-    frozen-mobilenet has no random start: its `pretrained` is the path of NAME.npz, with NAME.json beside it.
+    frozen-mobilenet has no random initialisation: its `pretrained` is the path of NAME.npz, with NAME.json beside it.
     gru's `pretrained` is a folder that a gru was exported to, or a file of word vectors; it has no heads.
+    auto-image and auto-text are whatever `pretrained` holds; `auto` is short for the one that the clients' task wants.
     pair is a ViT and a BERT with one head, for clients of either modality: its `pretrained` names both, "VIT+BERT".
     IMAGE+TEXT ("resnet+gru") is a dual encoder of pairs, without head: its `pretrained` is "IMAGE+TEXT" too, where
     either may be empty.
@@ -53,12 +38,15 @@ class ModelSettings(Frozen):
     ResNet-18 is `stages` (2, 2, 2, 2) at `hidden` 512.
     """
 
-    arch: str = Field(description="a model of one modality, pair, or two towers: IMAGE+TEXT, AUDIO+IMAGE, AUDIO+TEXT")
+    arch: str = Field(
+        description="a model of one modality, pair, or two towers: IMAGE+TEXT, AUDIO+IMAGE, AUDIO+TEXT; of one's own "
+        "package.module:SPEC"
+    )
     pretrained: str | None = None
     hidden: int = Field(64, ge=8, description="width of the backbone")
     layers: int = Field(2, ge=1)
     heads: int = Field(4, ge=1)
-    patch: int = Field(8, ge=1, description="side of a patch in pixels (ViT, BEiT)")
+    patch: int = Field(8, ge=1, description="side of a patch in pixels (ViT, DeiT, BEiT, Swin)")
     width: int = Field(64, ge=2, description="d, the representation width all clients share; a projector bridges")
     side: int = Field(96, ge=32, description="pixels to which frozen-mobilenet resizes pictures")
     tune: Literal["all", "lora", "bias", "adapters", "head"] = Field(
@@ -71,7 +59,8 @@ class ModelSettings(Frozen):
     stages: tuple[int, ...] = Field(
         (1, 1, 1),
         min_length=1,
-        description="blocks of a ResNet's stages, each stage twice as wide as the one before, up to `hidden`",
+        description="blocks of the stages of a ResNet, ConvNeXt or Swin, each stage twice as wide as the one before, "
+        "up to `hidden`",
     )
     fusion: Literal["concat", "sum", "film", "gated"] = Field(
         "concat", description="how the two streams of a joint client become scores"
@@ -80,13 +69,7 @@ class ModelSettings(Frozen):
     @field_validator("arch")
     @classmethod
     def _known(cls, arch: str) -> str:
-        if arch not in ARCHS:
-            single = ", ".join((*_IMAGE, *_TEXT, "pair"))
-            raise ValueError(
-                f"allowed: {single}, or IMAGE+TEXT, a dual encoder of two of them ('resnet+gru'); "
-                "of joint clients also audio-resnet+IMAGE, audio-resnet+TEXT"
-            )
-        return arch
+        return canonical(arch)
 
     @field_validator("stages")
     @classmethod
@@ -97,37 +80,22 @@ class ModelSettings(Frozen):
 
     @model_validator(mode="after")
     def _weights(self) -> ModelSettings:
-        two = self.arch == "pair" or "+" in self.arch
-        if two and self.pretrained and self.pretrained.count("+") != 1:
-            wanted = "a ViT and a BERT as 'VIT+BERT'" if self.arch == "pair" else "'IMAGE+TEXT', either may be empty"
+        towers = towers_of(self.arch)
+        if len(towers) == 2 and self.pretrained and self.pretrained.count("+") != 1:
+            wanted = "a ViT and a BERT as 'VIT+BERT'" if self.arch == PAIR else "'IMAGE+TEXT', either may be empty"
             raise ValueError(f"{self.arch}: pretrained = {self.pretrained!r}, expected {wanted}")
-        if self.arch == "frozen-mobilenet" and self.tune != "all":
-            raise ValueError(f"frozen-mobilenet has a frozen backbone as it is, tune = {self.tune!r}: allowed: all")
-        if self.tune != "all" and (self.arch == "gru" or "+" in self.arch):
-            raise ValueError(f"{self.arch} is trained as a whole, tune = {self.tune!r}: allowed: all")
-        if self.arch == "resnet" and self.tune == "lora":
-            raise ValueError("a resnet has no attention for LoRA, allowed for tune: all, bias, adapters, head")
-        if self.arch == "pair" and self.unit:
+        tune = spec_of(self.arch).tune if len(towers) == 1 else TUNE if self.arch == PAIR else ("all",)
+        if self.tune not in tune:
+            raise ValueError(f"{self.arch}: tune = {self.tune!r}, allowed: {', '.join(tune)}")
+        if self.arch == PAIR and self.unit:
             raise ValueError("pair: unit = True: its two halves are added as they are, allowed: False")
         for tower in self.towers():
-            tower._check_tower()
+            spec = spec_of(tower.arch)
+            if spec.needs and not tower.pretrained:
+                raise ValueError(f"{tower.arch} needs `pretrained`: {spec.needs}")
+            if spec.check is not None:
+                spec.check(tower)
         return self
-
-    def _check_tower(self) -> None:
-        """ValueError where weights or sizes of one tower cannot be."""
-        if self.arch == "frozen-mobilenet" and not self.pretrained:
-            raise ValueError(
-                "frozen-mobilenet needs `pretrained`: the path of its arrays, NAME.npz with NAME.json beside it"
-            )
-        if self.pretrained is None and self.arch not in _HEADLESS:
-            _check_heads(self.hidden, self.heads)
-        if self.arch in ("resnet", "audio-resnet") and self.hidden % 2 ** (len(self.stages) - 1):
-            raise ValueError(
-                f"{self.arch}: hidden = {self.hidden} cannot be halved for {len(self.stages)} stages, allowed: a "
-                f"multiple of {2 ** (len(self.stages) - 1)}"
-            )
-        if self.arch == "gru" and self.hidden % 2:
-            raise ValueError(f"gru: hidden = {self.hidden}: two directions share it, so it must be even")
 
     def towers(self) -> tuple[ModelSettings, ...]:
         """The models of one modality that it is made of: itself, or the two of a pair or of IMAGE+TEXT, in that order.
@@ -135,29 +103,34 @@ class ModelSettings(Frozen):
         Without what is put around a tower's body (`tune`, `unit`): that is what a public backbone is named by.
         """
         bare = {"tune": "all", "rank": 8, "unit": False, "fusion": "concat"}
-        if self.arch != "pair" and "+" not in self.arch:
+        archs = towers_of(self.arch)
+        if len(archs) == 1:
             return (self.model_copy(update=bare),)
-        archs = ("vit", "bert") if self.arch == "pair" else self.arch.split("+")
         own = self.pretrained.split("+") if self.pretrained else ("", "")
         return tuple(
             self.model_copy(
                 update=bare
                 | {"arch": arch, "pretrained": weights or None}
-                | ({} if arch == "frozen-mobilenet" else {"side": 96})
+                | ({} if spec_of(arch).frozen else {"side": 96})
             )
             for arch, weights in zip(archs, own)
         )
 
     def kinds(self) -> tuple[Modality, ...]:
         """What its towers read, in their order: "audio", "image", "text"."""
-        known = ((Modality.AUDIO, _AUDIO), (Modality.IMAGE, _IMAGE), (Modality.TEXT, _TEXT))
-        return tuple(kind for tower in self.towers() for kind, archs in known if tower.arch in archs)
+        return reads(self.arch)
+
+    @property
+    def text_tower(self) -> ModelSettings | None:
+        """The tower that reads texts, and so needs a tokenizer; None: it reads none."""
+        last = self.towers()[-1]
+        return last if self.kinds()[-1] == Modality.TEXT else None
 
     @model_serializer(mode="wrap")
     def _telling(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leaves out what means nothing here."""
         fields: dict[str, Any] = dump(self)
-        if not self.arch.startswith("frozen-mobilenet"):
+        if not spec_of(towers_of(self.arch)[0]).frozen:
             fields.pop("side", None)
         if self.tune == "all":
             fields.pop("tune", None)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from typing import Any
 
+from pydantic import Field, model_validator
+
+from fedloom.config.archs import PAIR, allowed, resolved, serves
 from fedloom.config.base import Precision
 from fedloom.config.models import (
-    IMAGE_ARCHS,
-    TEXT_ARCHS,
     CaptionerSettings,
     ClipSettings,
     Frozen,
     GeneratorSettings,
     ModelSettings,
 )
-from fedloom.data.tasks import ClientTask
+from fedloom.data.tasks import SINGLE_MODALITY
 
 
 class ServerSettings(Frozen):
@@ -50,13 +48,18 @@ class ServerSettings(Frozen):
     generator: GeneratorSettings = GeneratorSettings()
     seed: int = Field(0, ge=0, description="seed of the pretraining; runs with other seeds share the server's models")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _auto(cls, written: Any) -> Any:
+        if not isinstance(written, dict):
+            return written
+        return written | {str(task): resolved(written[task], task) for task in SINGLE_MODALITY if task in written}
+
     @model_validator(mode="after")
     def _archs(self) -> ServerSettings:
-        for modality, allowed in (
-            (ClientTask.IMAGE_CLASSIFICATION, IMAGE_ARCHS),
-            (ClientTask.TEXT_CLASSIFICATION, TEXT_ARCHS),
-        ):
-            own, single = getattr(self, modality), [arch for arch in allowed if arch != "pair"]
-            if own is not None and own.arch not in single:
-                raise ValueError(f"{own.arch!r} is no {modality} model, allowed: {', '.join(single)}")
+        for task in SINGLE_MODALITY:
+            own = getattr(self, task)
+            if own is not None and (own.arch == PAIR or not serves(own.arch, task)):
+                single = allowed(task).removesuffix(f", {PAIR}")
+                raise ValueError(f"{own.arch!r} is no {task} model, allowed: {single}")
         return self

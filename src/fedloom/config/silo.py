@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from fedloom.config import ARCHS
+from fedloom.config.archs import allowed, resolved, serves
 from fedloom.config.base import Precision
 from fedloom.config.models import Frozen, ModelSettings
-from fedloom.data.tasks import ClientTask, Modality
+from fedloom.data.tasks import CLIENT_TASKS, ClientTask, Modality
 
 PORT = 9092  # where silos reach the server, unless said otherwise
 
@@ -92,13 +92,20 @@ class SiloSettings(Frozen):
             raise ValueError("expected HOST:PORT, such as fed.example.org:9092")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _auto(cls, written: Any) -> Any:
+        if not isinstance(written, dict) or "model" not in written or written.get("modality") not in CLIENT_TASKS:
+            return written
+        return {**written, "model": resolved(written["model"], written["modality"])}
+
     @model_validator(mode="after")
     def _arch(self) -> SiloSettings:
         if self.holds is not None and self.modality != ClientTask.MULTIMODAL_CLASSIFICATION:
             raise ValueError(f"holds = {self.holds!r} is for modality 'joint', not {self.modality!r}")
         if self.model is None:
             if self.modality != ClientTask.MULTIMODAL_CLASSIFICATION:
-                raise ValueError(f"model: needed, allowed for arch: {', '.join(ARCHS[self.modality])}")
-        elif self.model.arch not in (allowed := ARCHS[self.modality]):
-            raise ValueError(f"{self.model.arch!r} is no {self.modality} model, allowed: {', '.join(allowed)}")
+                raise ValueError(f"model: needed, allowed for arch: {allowed(self.modality)}")
+        elif not serves(self.model.arch, self.modality):
+            raise ValueError(f"{self.model.arch!r} is no {self.modality} model, allowed: {allowed(self.modality)}")
         return self

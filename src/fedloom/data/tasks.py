@@ -1,7 +1,7 @@
 """The tasks of clients and the modalities of data; what differs by task stands here, once. Light: no arrays.
 
 Beside it two tables stand where their classes are known: `data.containers.CONTAINERS` (samples) and
-`config.clients.ARCHS` (models).
+`config.archs.serves` (models).
 """
 
 from __future__ import annotations

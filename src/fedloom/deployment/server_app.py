@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedloom.config import ARCHS, ClientGroup, Config
+from fedloom.config import ClientGroup, Config
+from fedloom.config.archs import allowed, check_installed, serves, spec_of
 from fedloom.config.models import ModelSettings
 from fedloom.config.trees import validate
 from fedloom.data.tasks import CLIENT_TASKS, ClientTask
@@ -190,15 +191,16 @@ def _group(
         return ClientTask.MULTIMODAL_CLASSIFICATION, _joint_group(name, model, joint)
     if not isinstance(model, dict):
         raise BadInput(f"model = {words(model)[:100]}, allowed: `arch` and sizes, as in the configuration")
+    _check_installed(model)
     # Where its weights lie is the silo's own affair: a path or a hub name of its choice means nothing here.
     own = at_the_silo(model.get("arch"), model.get("pretrained"))
     demanded = {"unit": True} if unit and about["modality"] != ClientTask.RETRIEVAL else {}
     said = {**model, **demanded, "pretrained": own, "name": name}
     group: ClientGroup = validate(ClientGroup, said, "model")
-    if group.arch not in (allowed := ARCHS[about["modality"]]):
-        raise BadInput(f"{group.arch!r} is no {about['modality']} model, allowed: {', '.join(allowed)}")
+    if not serves(group.arch, about["modality"]):
+        raise BadInput(f"{group.arch!r} is no {about['modality']} model, allowed: {allowed(about['modality'])}")
     built_here = [tower for tower in group.towers() if not tower.pretrained]
-    patched = any(tower.arch in ("vit", "beit") for tower in built_here)
+    patched = any(spec_of(tower.arch).patched for tower in built_here)
     if side and patched and side % group.patch:
         raise BadInput(f"model.patch = {group.patch} does not divide the side of the run's pictures, {side}")
     size = 12 * group.layers * group.hidden**2
@@ -211,12 +213,21 @@ def _group(
     return modality, group.model_dump(mode="json")
 
 
+def _check_installed(model: dict[str, Any]) -> None:
+    """Raises BadInput for code that a silo names: it would be imported here."""
+    try:
+        check_installed(model)
+    except ValueError as error:
+        raise BadInput(f"model.arch = {words(model['arch'])[:100]}: {error}") from None
+
+
 def _joint_group(name: str, model: dict[str, Any] | None, run: Sequence[ModelSettings]) -> dict[str, Any]:
     """The run's model for a joint silo that says `model` of its own. Raises BadInput where that is another one."""
     if not run:
         raise BadInput("modality = 'joint': the run names no model for joint clients; set clients.joint")
     own = None
     if model is not None:
+        _check_installed(model)
         weights = at_the_silo(model.get("arch"), model.get("pretrained"))
         own = validate(ModelSettings, {**model, "pretrained": weights}, "model")
     joint_model(own, run[0])

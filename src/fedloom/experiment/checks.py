@@ -109,7 +109,7 @@ def check_scoring(config: Config, method: Method, settings: Any) -> None:
     from fedloom.models.evaluators.captioner import check_captioner
     from fedloom.models.evaluators.clip import check_clip
     from fedloom.models.evaluators.features import check_features
-    from fedloom.models.pretrained import given_config
+    from fedloom.models.pretrained import pretrained_config
 
     uses, server, scored = method.needs(settings), config.server, config.evaluation
     for device in (
@@ -126,7 +126,7 @@ def check_scoring(config: Config, method: Method, settings: Any) -> None:
     if scored.features:
         check_features(scored.features)
     if scored.judge.pretrained:
-        given_config("evaluation.judge", scored.judge.pretrained)
+        pretrained_config("evaluation.judge", scored.judge.pretrained)
 
 
 def reads_captions(config: Config, method: Method, settings: Any) -> bool:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from fedloom.config.models import TEXT_ARCHS, ModelSettings
+from fedloom.config.archs import spec_of
+from fedloom.config.models import ModelSettings
 from fedloom.config.trees import validate
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.joint import MultimodalSamples
@@ -49,14 +50,14 @@ def features_once(learner: Any, inputs: Mapping[str, Any]) -> Any:
     import torch
 
     key = {
-        "trunk": learner.looks_with,
+        "trunk": learner.features_key,
         "samples": fingerprint(*(part for k, v in sorted(inputs.items()) for part in ([k], v.numpy()))),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
 
     def build(folder: Path) -> None:
-        np.save(folder / "features.npy", learner.look(**inputs).numpy(), allow_pickle=False)
+        np.save(folder / "features.npy", learner.frozen_features(**inputs).numpy(), allow_pickle=False)
 
     return torch.from_numpy(np.load(cached("features", key, build) / "features.npy", allow_pickle=False))
 
@@ -138,7 +139,7 @@ def site_class(modality: ClientTask) -> type[ClientContext]:
 
 def reads_texts(learner: ModelSettings) -> bool:
     """Whether a client's model needs a tokenizer."""
-    return learner.towers()[-1].arch in TEXT_ARCHS
+    return learner.text_tower is not None
 
 
 def words_of(learner: ModelSettings) -> str | None:
@@ -156,10 +157,8 @@ def site_tokenizer(learner: ModelSettings, shared: str, tokens: int = 64) -> Any
     pretrained = words_of(learner)
     if pretrained is None:
         return load_tokenizer(Path(shared))
-    if learner.towers()[-1].arch == "gru":
-        from fedloom.models.clients.gru import gru_tokenizer
-
-        return gru_tokenizer(pretrained, tokens)
+    if (own := spec_of(learner.towers()[-1].arch).tokenizer) is not None:
+        return own(pretrained, tokens)
     from transformers import AutoTokenizer
 
     words = AutoTokenizer.from_pretrained(placed(pretrained), **hub_arguments(pretrained))

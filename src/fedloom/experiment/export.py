@@ -62,15 +62,15 @@ def write_learner(learner: Any, class_names: Sequence[str], tokenizer: Any | Non
     if tokenizer is not None:
         tokenizer.save_pretrained(folder / "text" if both else folder)
     if size:
-        own = (getattr(tower, "optics", None) for tower in towers(learner))
-        eye = next((optics for optics in own if optics), ImagePreprocessor(size, size))
+        own = (getattr(tower, "preprocessor", None) for tower in towers(learner))
+        eye = next((preprocessor for preprocessor in own if preprocessor), ImagePreprocessor(size, size))
         _picture_processor(eye).save_pretrained(folder / "image" if both else folder)
 
 
-def _picture_processor(optics: ImagePreprocessor) -> Any:
+def _picture_processor(preprocessor: ImagePreprocessor) -> Any:
     """Pictures as the client's model was shown them."""
     from transformers import CLIPImageProcessorPil, ViTImageProcessorPil
 
-    facts = optics.processor()
+    facts = preprocessor.processor()
     kind = {"ViTImageProcessor": ViTImageProcessorPil, "CLIPImageProcessor": CLIPImageProcessorPil}
     return kind[facts.pop("image_processor_type")](**facts)

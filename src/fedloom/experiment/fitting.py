@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedloom.config import ClientGroup, Config
+from fedloom.config.archs import spec_of
 from fedloom.config.defaults import Say, silent
 from fedloom.config.models import ModelSettings
 from fedloom.data.containers import FederatedDataset
@@ -44,7 +45,7 @@ def side_rules(config: Config, method: Method, settings: Any) -> dict[str, int]:
 
 def _patches(learner: ModelSettings) -> Iterator[int]:
     for tower in learner.towers():
-        if tower.arch in ("vit", "beit") and not tower.pretrained:
+        if spec_of(tower.arch).patched and not tower.pretrained:
             yield tower.patch
 
 

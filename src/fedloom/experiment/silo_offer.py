@@ -10,7 +10,8 @@ from pydantic import Field, field_validator
 
 from fedloom import __version__
 from fedloom.config import ClientsSettings, Config
-from fedloom.config.models import DUAL_ARCHS, JOINT_ARCHS, Frozen, ModelSettings
+from fedloom.config.archs import allowed, check_installed, serves, towers_of
+from fedloom.config.models import Frozen, ModelSettings
 from fedloom.config.trees import validate
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.tasks import SINGLE_MODALITY, ClientTask, Modality
@@ -50,11 +51,16 @@ class JointOffer(Frozen):
     streams: tuple[Modality, Modality]
     sounds: tuple[int, int] | None = None
 
+    @field_validator("model", mode="before")
+    @classmethod
+    def _here(cls, value: Any) -> Any:
+        return check_installed(value)
+
     @field_validator("model")
     @classmethod
     def _own_weights(cls, value: ModelSettings) -> ModelSettings:
-        if value.arch not in JOINT_ARCHS:
-            raise ValueError(f"{value.arch!r} is no joint model, allowed: {', '.join(JOINT_ARCHS)}")
+        if not serves(value.arch, task := ClientTask.MULTIMODAL_CLASSIFICATION):
+            raise ValueError(f"{value.arch!r} is no {task} model, allowed: {allowed(task)}")
         if value.pretrained != at_the_silo(value.arch, value.pretrained):
             raise ValueError("a silo loads no weights of the server's naming")
         return value
@@ -84,6 +90,13 @@ class Offer(Frozen):
     @classmethod
     def _installed(cls, value: str) -> str:
         return METHODS.check_installed(value)
+
+    @field_validator("server", mode="before")
+    @classmethod
+    def _here(cls, value: Any) -> Any:
+        for model in value.values() if isinstance(value, dict) else ():
+            check_installed(model)
+        return value
 
     @field_validator("server")
     @classmethod
@@ -146,7 +159,7 @@ def at_the_silo(arch: Any, pretrained: Any) -> str | None:
     """What stands for a silo's own weights at the server: of a model of two, one word for each that has some."""
     if not pretrained:
         return None
-    if arch != "pair" and arch not in (*DUAL_ARCHS, *JOINT_ARCHS):
+    if not isinstance(arch, str) or len(towers_of(arch)) == 1:
         return AT_THE_SILO
     return "+".join(AT_THE_SILO if part else "" for part in str(pretrained).split("+", 2))
 

@@ -99,12 +99,12 @@ class ClientContext(Stateful):
     def _seen(self, raw: Inputs, features: Callable[[Any, Inputs], Tensor] | None = None) -> Inputs:
         """A model on frozen features looks at each sample once, unless samples are augmented.
 
-        features: gives what `model.look` does, from model and inputs: where it is known already.
+        features: gives what `model.frozen_features` does, from model and inputs: where it is known already.
         """
         eye: Any = getattr(self.model, "image", self.model) if "pixel_values" in raw else self.model
-        if self.augment or not hasattr(eye, "look"):
+        if self.augment or not hasattr(eye, "frozen_features"):
             return raw
-        return {"features": features(eye, raw) if features else eye.look(**raw)}
+        return {"features": features(eye, raw) if features else eye.frozen_features(**raw)}
 
     def raw(self, samples: Samples | NDArray[np.uint8] | Sequence[str]) -> Inputs:
         """Pictures or texts as inputs that can be augmented."""

@@ -41,7 +41,8 @@ from fedloom.methods.base import Client, Info, Method, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.state import Arrays, Kept
 from fedloom.methods.workload import Workload
-from fedloom.models.clients.adapters import Bottleneck, export_weights, put
+from fedloom.models.clients.adapters import Bottleneck, put
+from fedloom.models.clients.client_model import export_weights
 from fedloom.seeding import global_torch_stream
 
 log = logging.getLogger(__name__)

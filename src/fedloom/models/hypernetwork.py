@@ -28,19 +28,19 @@ FEATURES = len(NODE_KINDS) + 2
 MOST_NODES = 1000
 
 
-def architecture(learner: nn.Module, modality: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """A learner's nodes as kinds (V,) and widths (V,): stem and blocks, tower by tower, then the output.
+def architecture(model: nn.Module, modality: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A model's nodes as kinds (V,) and widths (V,): stem and blocks, tower by tower, then the output.
 
-    The blocks are in the order of `models.adapters.blocks`. modality: what a learner of one tower reads.
+    The blocks are in the order of `models.adapters.blocks`. modality: what a model of one tower reads.
     """
     nodes: list[tuple[int, int]] = []
-    models = towers(learner)
+    models = towers(model)
     stems = (modality,) if len(models) == 1 else (Modality.IMAGE, Modality.TEXT)
-    for reads, model in zip(stems, models, strict=True):
-        found = blocks(model)
+    for reads, tower in zip(stems, models, strict=True):
+        found = blocks(tower)
         nodes.append((NODE_KINDS.index("picture" if reads == Modality.IMAGE else "text"), found[0][1]))
         nodes += [(_kind(block), width) for block, width in found]
-    head: Any = learner.head
+    head: Any = model.head
     nodes.append((OUTPUT, head.in_features))
     kinds, widths = np.array(nodes, np.int32).T.copy()
     return kinds, widths

@@ -35,10 +35,10 @@ def projector(width: int, layers: int) -> nn.Module:
 
 
 class Infiltrated(nn.Module):
-    """A two-stream learner with projectors and classifiers. `bare` keeps its names.
+    """A multimodal classifier with projectors and classifiers. `bare` keeps its names.
 
     Args:
-        bare: the learner.
+        bare: the model.
         layers: linear layers of a projector.
         self_projector: False: S_m is the identity of X_m: pure imitation, one projector for both (an ablation).
         personal: X_m and G_m stay with the client.
@@ -96,7 +96,7 @@ class Infiltrated(nn.Module):
         return self.classify(self.encode(present, **inputs))
 
     def export(self, folder: Path, class_names: tuple[str, ...]) -> None:
-        """As a two-stream learner's, with projectors and classifiers in fusion.safetensors."""
+        """As a multimodal classifier's, with projectors and classifiers in fusion.safetensors."""
         more = {
             name: cast(nn.Module, getattr(self, name)) for name in ("self_projectors", "infiltration", "classifiers")
         }

@@ -12,7 +12,7 @@ from fedloom.weights import hub_arguments, need, placed
 _WRONG = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
 
 
-def load_given(what: str, name: str | Path, kind: Any, **more: Any) -> Any:
+def load_pretrained(what: str, name: str | Path, kind: Any, **more: Any) -> Any:
     """`kind.from_pretrained` of a folder or hub name.
 
     Args:
@@ -36,7 +36,7 @@ def load_given(what: str, name: str | Path, kind: Any, **more: Any) -> Any:
     return loaded
 
 
-def given_config(what: str, name: str | Path, kinds: Collection[str] = ()) -> Any:
+def pretrained_config(what: str, name: str | Path, kinds: Collection[str] = ()) -> Any:
     """Its configuration, read without its weights.
 
     Raises:
@@ -44,24 +44,24 @@ def given_config(what: str, name: str | Path, kinds: Collection[str] = ()) -> An
     """
     from transformers import AutoConfig
 
-    config = load_given(what, name, AutoConfig)
+    config = load_pretrained(what, name, AutoConfig)
     if kinds and config.model_type not in kinds:
         raise BadInput(f"{what} {name}: holds a {config.model_type}, allowed: {', '.join(kinds)}")
     return config
 
 
-def given_model(what: str, name: str | Path, kind: Any, *, fresh: tuple[str, ...] = (), **more: Any) -> Any:
+def pretrained_model(what: str, name: str | Path, kind: Any, *, fresh: tuple[str, ...] = (), **more: Any) -> Any:
     """The model, in fp32 and evaluation mode. What the folder lacks would be random: that is an error.
 
     Args:
         fresh: how the names of weights begin that may be new.
 
     Raises:
-        BadInput: as `load_given`; or weights are missing, the first of which is named.
+        BadInput: as `load_pretrained`; or weights are missing, the first of which is named.
     """
     import torch
 
-    model, found = load_given(what, name, kind, output_loading_info=True, dtype=torch.float32, **more)
+    model, found = load_pretrained(what, name, kind, output_loading_info=True, dtype=torch.float32, **more)
     missing = sorted(key for key in found["missing_keys"] if not key.startswith(fresh))
     if missing:
         raise BadInput(

@@ -1,4 +1,4 @@
-"""A client's model without memory for its weights, whether its sizes are settings or those of published weights."""
+"""A client model without memory for its weights, whether its sizes are settings or those of published weights."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedloom.config.models import DUAL_ARCHS, JOINT_ARCHS, ModelSettings
-from fedloom.data.tasks import ClientTask, Modality
+from fedloom.config.archs import spec_of
+from fedloom.config.models import ModelSettings
+from fedloom.data.tasks import Modality
 from fedloom.errors import BadInput
 from fedloom.planning.load import Load, measured
 from fedloom.planning.scene import SceneSizes
 from fedloom.weights.catalogue import Shape
 from fedloom.weights.shapes import shape_of
 
-_PICTURES = ("vit", "beit", "resnet", "audio-resnet")
-_OWN = ("gru", "frozen-mobilenet")  # their file alone says how large they are: it is read
+_SIDE = 224  # pixels, of pretrained weights that name no side
 
 
 class Words:
@@ -36,106 +36,87 @@ class Words:
         return {"input_ids": ids, "attention_mask": ids}
 
 
-def from_shape(shape: Shape, task: str, classes: int) -> Any:
-    """The transformers model of that shape, on torch's meta device; task: "image", "text" or "" for the whole model."""
+def from_shape(shape: Shape, modality: str, classes: int) -> Any:
+    """The transformers model of that shape, on torch's meta device.
+
+    modality: "image" or "text" for a classifier of `classes`, "" for the whole model.
+    """
     import transformers as hf
 
-    import fedloom.models.clients.gru  # noqa: F401  makes its class known
+    import fedloom.models.clients.gru_network  # noqa: F401  makes its class known
 
-    config = {k: v for k, v in shape.config.items() if k not in ("model_type", "id2label", "label2id")}
-    labels = {} if not task else {"num_labels": classes}
-    own = hf.AutoConfig.for_model(shape.kind, **{**config, **labels})
+    known = {k: v for k, v in shape.config.items() if k not in ("model_type", "id2label", "label2id", "architectures")}
+    config = hf.AutoConfig.for_model(shape.kind, **known, **({"num_labels": classes} if modality else {}))
+    classifiers: dict[str, Any] = {
+        Modality.IMAGE: hf.AutoModelForImageClassification,
+        Modality.TEXT: hf.AutoModelForSequenceClassification,
+    }
+    auto = classifiers.get(modality, hf.AutoModel)
     with torch.device("meta"):
-        if task == ClientTask.IMAGE_CLASSIFICATION:
-            return hf.AutoModelForImageClassification.from_config(own)
-        if task == ClientTask.TEXT_CLASSIFICATION:
-            return hf.AutoModelForSequenceClassification.from_config(own)
-        return hf.BlipForConditionalGeneration(own) if shape.kind == "blip" else hf.AutoModel.from_config(own)
+        return hf.BlipForConditionalGeneration(config) if shape.kind == "blip" else auto.from_config(config)
 
 
-def learner_on_meta(
-    settings: ModelSettings, scene: SceneSizes, words: Words, key: str, joint: bool = False
-) -> nn.Module:
-    """The learner as `build_client_model` makes it, but for its weights.
+def model_on_meta(settings: ModelSettings, scene: SceneSizes, words: Words, key: str, joint: bool = False) -> nn.Module:
+    """The client model as `build_client_model` makes it, but for its weights.
 
     Args:
         key: where it stands in the configuration, for messages.
-        joint: whether its towers are two streams of joint samples.
+        joint: whether its towers are two streams of multimodal samples.
 
     Raises:
         BadInput: weights that are neither here nor known, or of another architecture.
     """
-    from fedloom.models.clients.adapters import train_only
-    from fedloom.models.clients.build import BLANK_PIXEL, build_client_model
-
-    if not any(t.pretrained and t.arch not in _OWN for t in settings.towers()):
-        kinds: Any = settings.kinds() if joint else ()
-        with torch.device("meta"):
-            return build_client_model(
-                settings, classes=scene.classes, image_size=scene.side, tokenizer=words, streams=kinds
-            )
-    unit = settings.unit and settings.arch not in DUAL_ARCHS
-    towers = [_tower(t, scene, words, key, unit) for t in settings.towers()]
-    learner: nn.Module = towers[0]
-    with torch.device("meta"):
-        if joint and settings.arch in JOINT_ARCHS:
-            from fedloom.models.clients.multimodal import MultimodalClassifier
-
-            streams: Any = settings.kinds()
-            return MultimodalClassifier(towers, streams, scene.classes, settings.fusion)
-        if settings.arch in DUAL_ARCHS:
-            from fedloom.models.clients.dual_encoder import DualEncoder
-
-            learner = DualEncoder(towers[0], towers[1])
-        elif settings.arch == "pair":
-            from fedloom.models.clients.shared_head import SharedHeadModel
-
-            blank = {"pixel_values": torch.full((1, 3, scene.side, scene.side), BLANK_PIXEL)}
-            learner = SharedHeadModel(towers[0], towers[1], (blank, words([""])), scene.classes)
-        return train_only(learner, settings)
-
-
-def _tower(settings: ModelSettings, scene: SceneSizes, words: Words, key: str, unit: bool) -> Any:
     from fedloom.models.clients.build import build_client_model
-    from fedloom.models.clients.client_model import ClientModel
+    from fedloom.models.clients.spec import ANY_TYPE, DataShape
 
-    if not settings.pretrained or settings.arch in _OWN:
-        with torch.device("meta"):
-            return build_client_model(settings, classes=scene.classes, image_size=scene.side, tokenizer=words)
-    shape = shape_of(settings.pretrained, key)
-    wanted = {"audio-resnet": "resnet"}.get(settings.arch, settings.arch)
-    if shape.kind != wanted:
-        raise BadInput(f"{key}: {settings.pretrained} holds a {shape.kind}, not a {settings.arch}")
-    task = ClientTask.IMAGE_CLASSIFICATION if settings.arch in _PICTURES else ClientTask.TEXT_CLASSIFICATION
-    backbone = from_shape(shape, task, scene.classes)
+    def backbone(tower: ModelSettings, data: DataShape) -> Any:
+        spec, shape = spec_of(tower.arch), shape_of(str(tower.pretrained), key)
+        modality = Modality.TEXT if spec.modality == Modality.TEXT else Modality.IMAGE
+        if spec.model_type != ANY_TYPE and shape.kind != (spec.model_type or spec.name):
+            raise BadInput(f"{key}: {tower.pretrained} holds a {shape.kind}, not a {tower.arch}")
+        return from_shape(shape, modality, data.classes)
+
     with torch.device("meta"):
-        return ClientModel(backbone, settings.arch, scene.classes, settings.width, unit=unit)
+        return build_client_model(
+            settings,
+            classes=scene.classes,
+            image_size=scene.side,
+            tokenizer=words,
+            streams=settings.kinds() if joint else (),
+            published=backbone,
+        )
 
 
-def learner_load(learner: nn.Module, settings: ModelSettings, scene: SceneSizes, words: Words) -> Load:
-    """What a sample costs a learner: each of its towers one picture, spectrogram or text (a joint one, all frames)."""
+def model_load(model: nn.Module, settings: ModelSettings, scene: SceneSizes, words: Words) -> Load:
+    """What a sample costs a client model: each tower one image, spectrogram or text (of a clip all frames)."""
     from fedloom.models.clients.client_model import towers
 
     whole = Load()
-    for tower, own in zip(towers(learner), settings.towers()):
+    for tower, own in zip(towers(model), settings.towers()):
         times = scene.frames if Modality.IMAGE in own.kinds() and len(settings.kinds()) == 2 else 1
         whole = whole.plus(_tower_load(tower, own, scene, words), times)
     return whole
 
 
 def _tower_load(tower: Any, settings: ModelSettings, scene: SceneSizes, words: Words) -> Load:
-    if settings.arch == "gru":  # packed rows have no shape on the meta device: two products a weight and token
-        work = sum(2.0 * p.numel() * words.model_max_length for p in tower.backbone.gru.parameters())
-        width = tower.backbone.config.hidden_size
-        return Load(work, 3 * work, 32.0 * words.model_max_length * width)
-    if settings.arch == "frozen-mobilenet":  # its trunk sees a picture once, or at each step where it is augmented
+    from fedloom.models.clients.preprocessing import side_of
+
+    spec, place = spec_of(settings.arch), torch.device("meta")
+    if spec.flops is not None:
+        work, kept = spec.flops(tower.backbone, words.model_max_length)
+        return Load(work, 3 * work, kept)
+    if spec.modality == Modality.TEXT:
+        shape: tuple[int, ...] = (words.model_max_length,)
+        return measured(
+            tower, lambda n: tower.encode(input_ids=torch.zeros(n, *shape, dtype=torch.int64, device=place))
+        )
+    if spec.frozen:  # its trunk is read from its file, and sees an image once, or at each step where it is augmented
         place = next(tower.trunk.buffers()).device
-        shape: tuple[int, ...] = (3, settings.side, settings.side)
-        return measured(tower, lambda n: tower.encode(pixel_values=torch.zeros(n, *shape, device=place)))
-    if settings.arch in _PICTURES:
-        config = tower.backbone.config
-        side = getattr(config, "image_size", None) or (224 if settings.pretrained else scene.side)
-        shape = (1, *scene.spectrogram) if settings.arch == "audio-resnet" else (config.num_channels, side, side)
-        return measured(tower, lambda n: tower.encode(pixel_values=torch.zeros(n, *shape, device="meta")))
-    length = words.model_max_length
-    return measured(tower, lambda n: tower.encode(input_ids=torch.zeros(n, length, dtype=torch.int64, device="meta")))
+        shape = (3, settings.side, settings.side)
+    elif spec.modality == Modality.AUDIO:
+        shape = (1, *scene.spectrogram)
+    else:
+        config = getattr(tower.backbone, "config", None)
+        side = side_of(config, _SIDE if settings.pretrained else scene.side)
+        shape = (getattr(config, "num_channels", 3), side, side)
+    return measured(tower, lambda n: tower.encode(pixel_values=torch.zeros(n, *shape, device=place)))

@@ -16,7 +16,7 @@ from fedloom.experiment.checks import reads_captions
 from fedloom.experiment.server_models import server_settings
 from fedloom.methods.base import Method
 from fedloom.methods.workload import Workload
-from fedloom.planning.client_models import Words, learner_load, learner_on_meta
+from fedloom.planning.client_models import Words, model_load, model_on_meta
 from fedloom.planning.generators import drawer
 from fedloom.planning.scene import SceneSizes
 from fedloom.planning.server import (
@@ -108,13 +108,13 @@ def _learner(
     """A task model as a piece; with a method, with what that puts on it."""
     from fedloom.models.clients.client_model import towers
 
-    learner: nn.Module = learner_on_meta(
+    learner: nn.Module = model_on_meta(
         own, scene, words, f"clients.{modality}", modality == ClientTask.MULTIMODAL_CLASSIFICATION
     )
     if method is not None:
         with torch.device("meta"):
             learner = method.wrap_model(learner, settings)
-    load = learner_load(learner, own, scene, words)
+    load = model_load(learner, own, scene, words)
     made = piece(role, learner, own.pretrained, load, trained=True)
     kind = "+".join(type(getattr(tower, "backbone", tower)).__name__ for tower in towers(learner))
     return replace(made, kind=kind if own.tune == "all" else f"{kind}, {own.tune}")

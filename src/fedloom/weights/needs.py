@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
+from fedloom.config.archs import spec_of
 from fedloom.config.models import ModelSettings
 from fedloom.errors import BadInput
 from fedloom.weights.place import is_hub_name
@@ -15,8 +16,6 @@ from fedloom.weights.place import is_hub_name
 if TYPE_CHECKING:
     from fedloom.config import Config
     from fedloom.data.registry import Dataset
-
-_ALWAYS_HERE = ("gru", "frozen-mobilenet")  # their `pretrained` is a path, never a hub name
 
 
 def named_weights(config: Config) -> dict[str, list[str]]:
@@ -29,14 +28,19 @@ def named_weights(config: Config) -> dict[str, list[str]]:
     for key, name, arch in _named(config, ""):
         if Path(name).exists():
             continue
-        if arch in _ALWAYS_HERE or not is_hub_name(name):
+        if _is_local(arch) or not is_hub_name(name):
             raise BadInput(f"{key} = {name!r}: no such path here{_or_hub(arch)}")
         found.setdefault(name, []).append(key)
     return found
 
 
+def _is_local(arch: str | None) -> bool:
+    """Whether the weights of a client model are a path, never a hub name."""
+    return arch is not None and spec_of(arch).local
+
+
 def _or_hub(arch: str | None) -> str:
-    return f", and {arch} is loaded from one" if arch in _ALWAYS_HERE else ", and no hub name (OWNER/NAME)"
+    return f", and {arch} is loaded from one" if _is_local(arch) else ", and no hub name (OWNER/NAME)"
 
 
 def _named(node: object, key: str) -> Iterator[tuple[str, str, str | None]]:

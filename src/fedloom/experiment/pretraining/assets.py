@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedloom.config import Config
-from fedloom.config.models import TEXT_ARCHS, ModelSettings
+from fedloom.config.archs import spec_of
+from fedloom.config.models import ModelSettings
 from fedloom.data.captions import telling_words
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.tasks import CLIENT_TASKS, ClientTask
@@ -81,7 +82,7 @@ def _reads_texts(config: Config, needs: frozenset[str]) -> bool:
     models = [server.clip] * ("generator" in needs) + [server.captioner] * ("captioner" in needs)
     every = [x for x in (server.image, server.text) if x is not None]
     every += [x for m in CLIENT_TASKS for x in config.clients.learners(m)]
-    readers = [tower for x in every if (tower := x.towers()[-1]).arch in TEXT_ARCHS]
+    readers = [tower for x in every if (tower := x.text_tower) is not None]
     return any(not x.pretrained for x in (*models, *readers))
 
 
@@ -95,4 +96,4 @@ def _random_learners(config: Config) -> list[ModelSettings]:
     elif not config.server.public_steps:
         return []
     parts = [tower for learner in every for tower in learner.towers()]
-    return [x for x in parts if x.pretrained is None and x.arch != "frozen-mobilenet"]
+    return [x for x in parts if x.pretrained is None and not spec_of(x.arch).frozen]

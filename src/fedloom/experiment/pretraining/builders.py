@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.config import Config
-from fedloom.config.models import TEXT_ARCHS, ModelSettings
+from fedloom.config.models import ModelSettings
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.tasks import ClientTask
 from fedloom.errors import FedloomError
@@ -149,7 +149,7 @@ def _backbone(name: str, config: Config, scene: FederatedDataset, folder: Path, 
         learner = build_client_model(settings, classes=scene.classes, image_size=size, tokenizer=tokenizer)
     pretrain_backbone(
         learner,
-        ClientTask.TEXT_CLASSIFICATION if settings.arch in TEXT_ARCHS else ClientTask.IMAGE_CLASSIFICATION,
+        ClientTask.TEXT_CLASSIFICATION if settings.text_tower else ClientTask.IMAGE_CLASSIFICATION,
         tokenizer,
         scene.public,
         steps=config.public_steps,

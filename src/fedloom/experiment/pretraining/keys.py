@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fedloom.config import Config
-from fedloom.config.models import TEXT_ARCHS, ModelSettings
+from fedloom.config.models import ModelSettings
 from fedloom.data.containers import FederatedDataset, ImageSet
 from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
@@ -107,7 +107,7 @@ def asset_key(config: Config, scene: FederatedDataset, kind: str) -> dict[str, A
 
 def _reads(backbone: str) -> bool:
     """Whether a backbone is one of texts."""
-    return ModelSettings.model_validate_json(backbone.removeprefix("backbone-")).arch in TEXT_ARCHS
+    return ModelSettings.model_validate_json(backbone.removeprefix("backbone-")).text_tower is not None
 
 
 def _check_pictures(scene: FederatedDataset) -> None:

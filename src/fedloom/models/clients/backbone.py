@@ -1,6 +1,6 @@
 """Public backbones: what a client's tiny model starts from, as real clients start from a hub's pretrained weights.
 
-A random learner is taught once, on the generic part, which words the caption of a sample holds: from the picture for
+A random model is taught once, on the generic part, which words the caption of a sample holds: from the picture for
 image models; for text models from the caption, or from a whole text where there are some, with words hidden. All
 architectures read the words off their representation through the same fixed random map, so their spaces begin aligned.
 Captions name no class, so neither do backbones know any.
@@ -34,7 +34,7 @@ def word_targets(texts: Sequence[str], words: Sequence[str]) -> Tensor:
 
 
 def pretrain_backbone(
-    learner: Any,
+    model: Any,
     modality: ClientTask,
     tokenizer: Any,
     generic: PublicData,
@@ -45,7 +45,7 @@ def pretrain_backbone(
     seed: int,
     tick: Callable[[], None] | None = None,
 ) -> float | None:
-    """Teach `learner.encode` the words of the captions (binary cross-entropy). Its head is left as it is.
+    """Teach `model.encode` the words of the captions (binary cross-entropy). Its head is left as it is.
 
     Returns:
         The mean loss, or None where there was nothing to learn: no step, or no word that tells samples apart.
@@ -56,7 +56,7 @@ def pretrain_backbone(
     if not words:
         return None
     target = word_targets(texts, words)
-    width = learner.head.in_features
+    width = model.head.in_features
     reader = torch.randn((width, target.shape[1]), generator=torch_stream(seed, "backbone", "reader"))
     pixels = to_float(generic.images)
     rows = tokenize(tokenizer, texts) if modality == ClientTask.TEXT_CLASSIFICATION else {}
@@ -64,17 +64,17 @@ def pretrain_backbone(
     def objective(index: NDArray[Any]) -> Tensor:
         i = torch.from_numpy(index)
         if modality == ClientTask.IMAGE_CLASSIFICATION:
-            z = learner.encode(pixel_values=soften(shift_flip(pixels[i], draws), draws))
+            z = model.encode(pixel_values=soften(shift_flip(pixels[i], draws), draws))
         else:
             ids, mask = rows["input_ids"][i], rows["attention_mask"][i]
             ids = drop_tokens(ids, mask, HIDDEN_WORDS, draws, tokenizer.unk_token_id)
-            z = learner.encode(input_ids=ids, attention_mask=mask)
+            z = model.encode(input_ids=ids, attention_mask=mask)
         return F.binary_cross_entropy_with_logits(z @ reader, target[i])
 
     with global_torch_stream(seed, "backbone", "training"):
-        learner.train()
+        model.train()
         batches = index_batches(len(texts), batch, steps, rng)
-        optimizer = adamw((p for name, p in learner.named_parameters() if not name.startswith("head.")), rate)
+        optimizer = adamw((p for name, p in model.named_parameters() if not name.startswith("head.")), rate)
         loss = fit(optimizer, batches, objective, schedule=cosine(steps), name="backbone pretraining", tick=tick)
-    learner.eval()
+    model.eval()
     return loss

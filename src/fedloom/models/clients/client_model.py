@@ -16,6 +16,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from fedloom.config.archs import spec_of
 from fedloom.config.base import Precision
 from fedloom.errors import BadInput
 from fedloom.functional.norms import unit as of_unit_length
@@ -23,38 +24,44 @@ from fedloom.models.clients.preprocessing import ImagePreprocessor
 from fedloom.models.device import CPU, arithmetic, place_of
 from fedloom.models.pictures import ready
 
-# Where each transformers class keeps its last linear layer.
-_HEAD = {
-    "vit": "classifier",
-    "beit": "classifier",
-    "resnet": "classifier.1",
-    "audio-resnet": "classifier.1",
-    "bert": "classifier",
-    "distilbert": "classifier",
-    "roberta": "classifier.out_proj",
-    "gru": "classifier",
-}
 # A linear head of usual weights on rows of length 1 gives logits within about 1: cross-entropy stays far from 0. 16 is
 # the length that layer-normalised rows have at the papers' width, sqrt(256).
 UNIT_SCALE = 16.0
-LOOK_BATCH = 128  # samples at a time through a frozen backbone
+FEATURES_BATCH = 128  # samples at a time through a frozen backbone
 UNIT_HOW = "logits = weight @ (scale * z / |z|) + bias, one a class, of z that this folder's model gives as its logits"
 
 
-class ClientModel(nn.Module):
-    """A transformers classifier cut before its last linear layer.
+class Classifier(nn.Module):
+    """Logits of representations; a subclass has `encode(**inputs)` and `head`."""
 
-    Inputs are what `to_float` / `tokenize` give: pixel_values float (B, 3, H, W) in [-1, 1], of any side where `optics`
-    are given; or input_ids and attention_mask int64 (B, L); of an audio-resnet, pixel_values are log-spectrograms
+    head: nn.Module
+
+    def classify(self, z: Tensor) -> Tensor:
+        """Logits (B, C) of representations z (B, D)."""
+        return self.head(z)  # type: ignore[no-any-return]
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Logits (B, C)."""
+        return self.classify(self.encode(**inputs))  # type: ignore[operator]
+
+
+class ClientModel(Classifier):
+    """A classifier cut before its last linear layer.
+
+    Inputs are what `to_float` / `tokenize` give: pixel_values float (B, 3, H, W) in [-1, 1], of any side where there is
+    a preprocessor; or input_ids and attention_mask int64 (B, L); of audio, pixel_values are log-spectrograms
     (B, 1, F, T).
 
     Args:
         backbone: the classifier.
-        arch: what it is, of `IMAGE_ARCHS` or `TEXT_ARCHS`.
+        arch: its architecture, whose `ClientModelSpec` says where the last layer is.
         classes: C.
         width: D.
         unit: rows of z have length 1, and the head reads them times `UNIT_SCALE`.
-        optics: how pretrained weights want to see pictures; None: as they come.
+        preprocessor: how pretrained weights read images; None: as they come.
+
+    Raises:
+        BadInput: the last layer is not linear.
     """
 
     def __init__(
@@ -65,16 +72,18 @@ class ClientModel(nn.Module):
         width: int,
         *,
         unit: bool = False,
-        optics: ImagePreprocessor | None = None,
+        preprocessor: ImagePreprocessor | None = None,
     ) -> None:
         super().__init__()
-        self.arch, self.unit, self.width, self.optics = arch, unit, width, optics
+        self.arch, self.unit, self.width, self.preprocessor = arch, unit, width, preprocessor
         self.precision: Precision = "fp32"
-        last = backbone.get_submodule(_HEAD[arch])
+        head = spec_of(arch).head
+        self._last = head if isinstance(head, str) else head(backbone)
+        last = backbone.get_submodule(self._last)
         if not isinstance(last, nn.Linear):
-            raise BadInput(f"{arch}: {_HEAD[arch]} is a {type(last).__name__}, expected a Linear layer")
+            raise BadInput(f"{arch}: {self._last} is a {type(last).__name__}, expected a Linear layer")
         own = last.in_features
-        backbone.set_submodule(_HEAD[arch], nn.Identity())
+        backbone.set_submodule(self._last, nn.Identity())
         self.backbone = backbone
         self.projector: nn.Module = nn.Linear(own, width) if own != width else nn.Identity()
         self.head = nn.Linear(width, classes)
@@ -89,32 +98,28 @@ class ClientModel(nn.Module):
         if checkpointing and getattr(backbone, "supports_gradient_checkpointing", False):
             backbone.gradient_checkpointing_enable({"use_reentrant": False})
 
-    def see(self, **inputs: Tensor) -> Tensor:
-        """What the backbone makes of inputs, float32 (B, F) on the CPU."""
+    def backbone_features(self, **inputs: Tensor) -> Tensor:
+        """The backbone's output, float32 (B, F) on the CPU."""
         device = place_of(self.backbone)
         there = {name: value.to(device) for name, value in inputs.items()}
-        if "pixel_values" in there and self.optics is not None:
-            there["pixel_values"] = self.optics(there["pixel_values"])
+        if "pixel_values" in there and self.preprocessor is not None:
+            there["pixel_values"] = self.preprocessor(there["pixel_values"])
         with arithmetic(device, self.precision):
             out: Tensor = self.backbone(**there).logits
         return out.float().to(device if device.type == "meta" else CPU)  # a plan counts, without numbers
 
     def encode(self, **inputs: Tensor) -> Tensor:
         """Representations z (B, D)."""
-        return self.project(self.see(**inputs))
+        return self.project(self.backbone_features(**inputs))
 
     def project(self, features: Tensor) -> Tensor:
-        """Representations z (B, D) of what the backbone has made, (B, F)."""
+        """Representations z (B, D) of the backbone's features (B, F)."""
         z: Tensor = self.projector(features)
         return of_unit_length(z) if self.unit else z
 
     def classify(self, z: Tensor) -> Tensor:
         """Logits (B, C) of representations z (B, D)."""
-        return self.head(UNIT_SCALE * z if self.unit else z)  # type: ignore[no-any-return]
-
-    def forward(self, **inputs: Tensor) -> Tensor:
-        """Logits (B, C)."""
-        return self.classify(self.encode(**inputs))
+        return super().classify(UNIT_SCALE * z if self.unit else z)
 
     @torch.no_grad()
     def export(self, folder: Path, class_names: tuple[str, ...]) -> None:
@@ -124,16 +129,15 @@ class ClientModel(nn.Module):
         length stands between them, which no stock class can divide by: then the folder is that of `export_rows`, and
         head.safetensors and head.json beside it say how logits come of its rows.
         """
-        weight: Tensor = self.head.weight
-        bias: Tensor = self.head.bias
+        head: Any = self.head
         if self.unit:
             self.export_rows(folder)
-            _write_head(folder, weight, bias, class_names)
-            return
-        if isinstance(self.projector, nn.Linear):
-            bias = weight @ self.projector.bias + bias
-            weight = weight @ self.projector.weight
-        self._write(folder, weight, bias, class_names)
+            _write_head(folder, head, class_names)
+        elif isinstance(self.projector, nn.Linear):
+            bias = head.weight @ self.projector.bias + head.bias
+            self._write(folder, head.weight @ self.projector.weight, bias, class_names)
+        else:
+            self._write(folder, head.weight, head.bias, class_names)
 
     @torch.no_grad()
     def export_rows(self, folder: Path) -> None:
@@ -149,25 +153,28 @@ class ClientModel(nn.Module):
         last = nn.Linear(weight.shape[1], weight.shape[0])
         last.weight.copy_(weight)
         last.bias.copy_(bias)
-        self.backbone.set_submodule(_HEAD[self.arch], last)
-        config: Any = self.backbone.config
-        config.num_labels = len(names)
-        config.id2label = dict(enumerate(names))
-        config.label2id = {name: i for i, name in enumerate(names)}
+        self.backbone.set_submodule(self._last, last)
         try:
+            if not hasattr(self.backbone, "save_pretrained"):
+                export_weights(self.backbone, folder, names, f"a {self.arch}")
+                return
+            config: Any = self.backbone.config
+            config.num_labels = len(names)
+            config.id2label = dict(enumerate(names))
+            config.label2id = {name: i for i, name in enumerate(names)}
             self.backbone.save_pretrained(folder)  # type: ignore[operator]
         finally:
-            self.backbone.set_submodule(_HEAD[self.arch], nn.Identity())
+            self.backbone.set_submodule(self._last, nn.Identity())
 
 
 class FrozenClientModel(ClientModel):
-    """A learner whose backbone is never trained: only a projector and the head are (`tune = "head"`).
+    """A model whose backbone is never trained: only a projector and the head are (`tune = "head"`).
 
-    So what the backbone makes of a sample is made once, and kept (`features`), where samples are not augmented.
+    So the features of a sample are computed once, and kept, where samples are not augmented.
     """
 
-    def __init__(self, *given: Any, **more: Any) -> None:
-        super().__init__(*given, **more)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if isinstance(self.projector, nn.Identity):  # without one z could not follow anything
             linear = nn.Linear(self.width, self.width)
             nn.init.eye_(linear.weight)
@@ -182,9 +189,9 @@ class FrozenClientModel(ClientModel):
         return self
 
     @property
-    def looks_with(self) -> str:
+    def features_key(self) -> str:
         """What its frozen features depend on besides the samples."""
-        digest = hashlib.sha256(f"{self.arch} {self.optics} {self.precision}".encode())
+        digest = hashlib.sha256(f"{self.arch} {self.preprocessor} {self.precision}".encode())
         digest.update(place_of(self.backbone).type.encode())
         for name, value in self.backbone.state_dict().items():
             digest.update(name.encode())
@@ -192,32 +199,48 @@ class FrozenClientModel(ClientModel):
         return digest.hexdigest()
 
     @torch.no_grad()
-    def look(self, **inputs: Tensor) -> Tensor:
+    def frozen_features(self, **inputs: Tensor) -> Tensor:
         """Frozen features (N, F) of inputs as `encode` takes them, or of pictures as they are stored, uint8."""
         self.backbone.eval()
-        starts = range(0, len(next(iter(inputs.values()))), LOOK_BATCH)
-        parts = ({k: v[i : i + LOOK_BATCH] for k, v in inputs.items()} for i in starts)
-        return torch.cat([self.see(**ready(part, place_of(self.backbone))) for part in parts])
+        starts = range(0, len(next(iter(inputs.values()))), FEATURES_BATCH)
+        parts = ({k: v[i : i + FEATURES_BATCH] for k, v in inputs.items()} for i in starts)
+        return torch.cat([self.backbone_features(**ready(part, place_of(self.backbone))) for part in parts])
 
     def encode(self, features: Tensor | None = None, **inputs: Tensor) -> Tensor:
-        """Representations z (B, D) of inputs, or of what `look` gave for them."""
+        """Representations z (B, D) of inputs, or of what `frozen_features` gave for them."""
         if features is None:
             with torch.no_grad():
-                features = self.see(**inputs)
+                features = self.backbone_features(**inputs)
         return self.project(features)
 
 
-def _write_head(folder: Path, weight: Tensor, bias: Tensor, class_names: tuple[str, ...]) -> None:
+def _write_head(folder: Path, head: nn.Linear, class_names: tuple[str, ...]) -> None:
     from safetensors.torch import save_file
 
-    save_file({"weight": weight.contiguous(), "bias": bias.contiguous()}, folder / "head.safetensors")
+    save_file({k: v.contiguous() for k, v in head.state_dict().items()}, folder / "head.safetensors")
     about = {"classes": list(class_names), "scale": UNIT_SCALE, "how": UNIT_HOW}
     (folder / "head.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
-def towers(learner: nn.Module) -> list[nn.Module]:
-    """The learners of one modality within a learner, in the order of `ModelSettings.towers`."""
-    bare: Any = getattr(learner, "bare", learner)
+def export_weights(model: nn.Module, folder: Path, class_names: tuple[str, ...], what: str) -> None:
+    """Write a model that is not a stock one: weights, class names, and a note on how it is built again."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {k: v.detach().contiguous().clone() for k, v in model.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors")
+    about = {"fedloom": type(model).__name__, "holds": what, "class_names": list(class_names)}
+    (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n")
+    (folder / "README.md").write_text(
+        f"The weights of a client's model: {what}.\n"
+        "It is no stock transformers model: the run's own configuration (config.yaml, `clients` and `settings`)\n"
+        "builds it again, and `load_state_dict` takes these weights.\n"
+    )
+
+
+def towers(model: nn.Module) -> list[nn.Module]:
+    """The client models of one modality that a model is made of, in the order of `ModelSettings.towers`."""
+    bare: Any = getattr(model, "bare", model)
     if hasattr(bare, "streams"):
         return list(bare.streams.values())
     return [bare.image, bare.text] if hasattr(bare, "text") else [bare]

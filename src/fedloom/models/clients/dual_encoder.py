@@ -21,7 +21,7 @@ class DualEncoder(nn.Module):
     """Rows (B, D) of length 1, of pictures or of texts.
 
     Args:
-        image, text: learners of one modality and one width without `unit`, whose heads are taken off.
+        image, text: models of one modality and one width without `unit`, whose heads are taken off.
 
     Attributes:
         width: D.

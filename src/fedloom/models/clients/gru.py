@@ -1,156 +1,50 @@
-"""The text model of PVSE, PCME, CreamFL and FedAFD as a transformers class: bidirectional GRU and attention pooling.
-
-PIE-Net after Song and Soleymani (arXiv 1906.04402) with one head. With this module imported, transformers' Auto classes
-know the model, so that `AutoModelForSequenceClassification.from_pretrained(folder)` loads an exported one.
-"""
+"""A bidirectional GRU over word embeddings with attention pooling; the network is in `gru_network`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
-from transformers import initialization as init
-from transformers.modeling_outputs import SequenceClassifierOutput
-
-from fedloom.config.models import ModelSettings
+from fedloom.data.tasks import Modality
 from fedloom.errors import BadInput
-from fedloom.models.clients.vectors import embedding_rows, is_vectors, load_vectors, vector_tokenizer
+from fedloom.models.clients.spec import ClientModelSpec, DataShape
 
-_README = """A text classifier: a bidirectional GRU over word embeddings with attention pooling.
-transformers does not know this model by itself. `import fedloom.models.clients.gru` first; then
-`AutoModelForSequenceClassification.from_pretrained(THIS_FOLDER)` loads it.
-"""
+if TYPE_CHECKING:
+    from fedloom.config.models import ModelSettings
 
 
-class GruConfig(PretrainedConfig):  # type: ignore[misc]
-    """Sizes: embeddings (vocab_size, embedding_size), `num_hidden_layers` layers of hidden_size / 2 units each way."""
-
-    model_type = "fedloom-gru"
-
-    def __init__(
-        self,
-        vocab_size: int = 1000,
-        embedding_size: int = 300,
-        hidden_size: int = 256,
-        num_hidden_layers: int = 1,
-        dropout: float = 0.1,
-        pad_token_id: int = 0,
-        **more: Any,
-    ) -> None:
-        self.vocab_size = vocab_size
-        self.embedding_size = embedding_size
-        self.hidden_size = hidden_size
-        self.num_hidden_layers = num_hidden_layers
-        self.dropout = dropout
-        super().__init__(pad_token_id=pad_token_id, **more)
+def _check(s: ModelSettings) -> None:
+    if s.hidden % 2:
+        raise ValueError(f"gru: hidden = {s.hidden}: two directions share it, so it must be even")
 
 
-class GruForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
-    """classifier(LayerNorm(h + sigmoid(W a))): h the GRU's last states, a the attention-pooled embeddings.
+def _backbone(s: ModelSettings, data: DataShape) -> Any:
+    """A gru from an exported folder; or a new one, its embeddings random or those of a file of word vectors.
 
-    Padding comes after the words. It never enters: the GRU ends at the last word in either direction, and attention
-    has no weight on it.
-    """
-
-    config_class = GruConfig
-    main_input_name = "input_ids"
-
-    def __init__(self, config: GruConfig) -> None:
-        super().__init__(config)
-        own, hidden, layers = config.embedding_size, config.hidden_size, config.num_hidden_layers
-        self.embedding = nn.Embedding(config.vocab_size, own, padding_idx=config.pad_token_id)
-        self.gru = nn.GRU(
-            own,
-            hidden // 2,
-            layers,
-            batch_first=True,
-            bidirectional=True,
-            dropout=config.dropout if layers > 1 else 0.0,
-        )
-        inner = max(own // 2, 1)
-        self.attention = nn.Sequential(nn.Linear(own, inner, bias=False), nn.Tanh(), nn.Linear(inner, 1, bias=False))
-        self.gate = nn.Linear(own, hidden)
-        self.dropout = nn.Dropout(config.dropout)
-        self.norm = nn.LayerNorm(hidden)
-        self.classifier = nn.Linear(hidden, config.num_labels)
-        self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, nn.GRU):
-            bound = module.hidden_size**-0.5
-            for weights in module.parameters():
-                init.uniform_(weights, -bound, bound)
-        else:
-            super()._init_weights(module)
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> SequenceClassifierOutput:
-        """Logits (B, C) of token ids (B, L) and which of them are words (B, L), else all that are not padding."""
-        if attention_mask is None:
-            attention_mask = input_ids != self.config.pad_token_id
-        return SequenceClassifierOutput(logits=self.classifier(self._pooled(input_ids, attention_mask)))
-
-    def _pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
-        e = self.embedding(ids)  # (B, L, E)
-        if not len(ids):  # the GRU takes no empty batch
-            return torch.zeros(0, self.config.hidden_size, device=e.device, dtype=e.dtype)
-        lengths = mask.sum(1).clamp(min=1)  # of a row without words, the first padding counts as one
-        packed = pack_padded_sequence(e, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        _, last = self.gru(packed)  # (2 layers, B, H / 2)
-        h = torch.cat([last[-2], last[-1]], 1)  # (B, H), both directions of the last layer
-        there = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
-        weights = self.attention(e).squeeze(-1).masked_fill(~there, -torch.inf).softmax(1)  # (B, L)
-        attended = torch.einsum("bl,ble->be", weights, e)
-        pooled: Tensor = self.norm(h + self.dropout(self.gate(attended).sigmoid()))
-        return pooled
-
-    def save_pretrained(self, save_directory: str | Path, **more: Any) -> None:
-        """As every transformers model, with a word on how it is loaded."""
-        super().save_pretrained(save_directory, **more)
-        (Path(save_directory) / "README.md").write_text(_README)
-
-
-def build_gru(settings: ModelSettings, classes: int, tokenizer: Any = None) -> GruForSequenceClassification:
-    """A new gru, its embeddings random or those of the file that `settings.pretrained` names.
-
-    Args:
-        settings: hidden, layers, pretrained.
-        classes: C.
-        tokenizer: whose ids it reads. With word vectors they are those of `vectors.vocabulary`, and this is not read.
+    With word vectors the token ids are those of `vectors.vocabulary`, else those of the tokenizer.
 
     Raises:
         BadInput: a broken file of vectors, or neither vectors nor tokenizer.
     """
-    sizes = {"hidden_size": settings.hidden, "num_hidden_layers": settings.layers, "num_labels": classes}
-    if settings.pretrained:
-        rows = torch.from_numpy(embedding_rows(*load_vectors(settings.pretrained)))
+    import torch
+
+    from fedloom.models.clients.build import pretrained_backbone
+    from fedloom.models.clients.gru_network import GruConfig, GruForSequenceClassification
+    from fedloom.models.clients.vectors import embedding_rows, is_vectors, load_vectors
+
+    sizes = {"hidden_size": s.hidden, "num_hidden_layers": s.layers, "num_labels": data.classes}
+    if s.pretrained and not is_vectors(s.pretrained):
+        return pretrained_backbone(SPEC, GruForSequenceClassification, s.pretrained, data.classes)
+    if s.pretrained:
+        rows = torch.from_numpy(embedding_rows(*load_vectors(s.pretrained)))
         model = GruForSequenceClassification(GruConfig(vocab_size=len(rows), embedding_size=rows.shape[1], **sizes))
         with torch.no_grad():
             model.embedding.weight.copy_(rows)
         return model
-    if tokenizer is None:
+    if (words := data.tokenizer) is None:
         raise BadInput("gru needs a tokenizer, or `pretrained` weights or word vectors that bring their own")
-    return GruForSequenceClassification(
-        GruConfig(
-            vocab_size=len(tokenizer),
-            embedding_size=settings.hidden,
-            pad_token_id=tokenizer.pad_token_id,
-            **sizes,
-        )
-    )
+    own = {"vocab_size": len(words), "embedding_size": s.hidden, "pad_token_id": words.pad_token_id}
+    return GruForSequenceClassification(GruConfig(**own, **sizes))
 
 
 def gru_tokenizer(pretrained: str, tokens: int) -> Any:
@@ -158,11 +52,15 @@ def gru_tokenizer(pretrained: str, tokens: int) -> Any:
 
     Args:
         pretrained: a folder of an exported gru, which has its own, or a file of word vectors.
-        tokens: the longest row in tokens, where the file has no say in it.
+        tokens: the longest row in tokens, where the file does not say.
 
     Raises:
         BadInput: it is neither, or the folder has no tokenizer.
     """
+    from transformers import PreTrainedTokenizerFast
+
+    from fedloom.models.clients.vectors import is_vectors, load_vectors, vector_tokenizer
+
     if is_vectors(pretrained):
         return vector_tokenizer(load_vectors(pretrained)[0], tokens)
     if not (Path(pretrained) / "tokenizer.json").is_file():
@@ -170,5 +68,22 @@ def gru_tokenizer(pretrained: str, tokens: int) -> Any:
     return PreTrainedTokenizerFast.from_pretrained(pretrained)
 
 
-AutoConfig.register(GruConfig.model_type, GruConfig, exist_ok=True)
-AutoModelForSequenceClassification.register(GruConfig, GruForSequenceClassification, exist_ok=True)
+def _flops(backbone: Any, tokens: int) -> tuple[float, float]:
+    """Two operations a weight and token: packed rows have no shape on the meta device."""
+    work = sum(2.0 * p.numel() * tokens for p in backbone.gru.parameters())
+    return work, 32.0 * tokens * backbone.config.hidden_size
+
+
+SPEC = ClientModelSpec(
+    name="gru",
+    modality=Modality.TEXT,
+    backbone=_backbone,
+    model_type="fedloom-gru",
+    tokenizer=gru_tokenizer,
+    check=_check,
+    tune=("all",),
+    local=True,
+    flops=_flops,
+    library="fedloom.models.clients.gru_network.GruForSequenceClassification",
+    weights="tiny from a configuration, or pretrained: folder or file of word vectors",
+)

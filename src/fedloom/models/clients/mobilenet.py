@@ -180,7 +180,7 @@ class FeatureClientModel(nn.Module):
         self.head = nn.Linear(width, classes)
 
     @torch.no_grad()
-    def look(self, pixel_values: Tensor) -> Tensor:
+    def frozen_features(self, pixel_values: Tensor) -> Tensor:
         """Frozen features (B, F) of pictures (B, 3, H, W) in [-1, 1], or uint8."""
         shape = (self.side, self.side)
         seen = []
@@ -197,15 +197,15 @@ class FeatureClientModel(nn.Module):
         self.device = device
 
     @property
-    def looks_with(self) -> str:
+    def features_key(self) -> str:
         """What its frozen features depend on besides the pictures."""
         return f"{self.trunk.digest} {self.side}"
 
     def encode(self, pixel_values: Tensor | None = None, features: Tensor | None = None) -> Tensor:
-        """Representations z (B, D) of pictures, or of what `look` gave for them."""
+        """Representations z (B, D) of pictures, or of what `frozen_features` gave for them."""
         if features is None:
             assert pixel_values is not None
-            features = self.look(pixel_values)
+            features = self.frozen_features(pixel_values)
         z: Tensor = self.projector(features)
         return of_unit_length(z) if self.unit else z
 

@@ -1,4 +1,4 @@
-"""A learner of joint samples: a stream of each kind of data, and a fusion head over both.
+"""A model of joint samples: a stream of each kind of data, and a fusion head over both.
 
 What FedCMI and the methods it is compared with train (arXiv 2401.00894): a ResNet on log-spectrograms beside a ResNet
 on frames, or a picture model beside a text model. A sample may lack either kind.
@@ -118,28 +118,28 @@ INPUTS: dict[Modality, tuple[str, ...]] = {
 
 
 def group_of(name: str) -> Modality | None:
-    """The stream that a parameter of a two-stream learner belongs to, by its name; None: the fusion head's."""
+    """The stream that a parameter of a multimodal classifier belongs to, by its name; None: the fusion head's."""
     return next((kind for part in name.split(".") for kind in MODALITIES if part == kind), None)
 
 
 def export_streams(
-    learner: MultimodalClassifier, more: dict[str, nn.Module], folder: Path, class_names: Iterable[str]
+    model: MultimodalClassifier, more: dict[str, nn.Module], folder: Path, class_names: Iterable[str]
 ) -> None:
     """Write both streams as stock folders, and fusion.safetensors with the fusion head and the modules of `more`."""
     from safetensors.torch import save_file
 
-    for kind, tower in learner.streams.items():
+    for kind, tower in model.streams.items():
         tower.export_rows(folder / kind)  # type: ignore[operator]
     tensors = {
         f"{part}.{name}": value.contiguous()
-        for part, module in {"fusion": learner.fusion, **more}.items()
+        for part, module in {"fusion": model.fusion, **more}.items()
         for name, value in module.state_dict().items()
     }
     save_file(tensors, folder / "fusion.safetensors")
     about = {
         "classes": list(class_names),
-        "streams": list(learner.kinds),
-        "fusion": type(learner.fusion).__name__.lower(),
+        "streams": list(model.kinds),
+        "fusion": type(model.fusion).__name__.lower(),
         "how": "each stream's folder gives features h as its logits (of frames: their mean); fusion.safetensors holds "
         "what turns them into scores",
     }

@@ -62,7 +62,7 @@ class ImagePreprocessor:
         return {"image_processor_type": "CLIPImageProcessor", **shorter, **seen}
 
 
-def read_optics(source: str | Path, side: int, **hub: Any) -> ImagePreprocessor:
+def read_preprocessor(source: str | Path, side: int, **hub: Any) -> ImagePreprocessor:
     """What the folder or hub name `source` says of the pictures its model reads.
 
     Args:
@@ -88,12 +88,12 @@ def read_optics(source: str | Path, side: int, **hub: Any) -> ImagePreprocessor:
     if found is None:
         return ImagePreprocessor(side, side)
     try:
-        return _optics(json.loads(Path(found).read_text(encoding="utf-8")), side)
+        return _parsed(json.loads(Path(found).read_text(encoding="utf-8")), side)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{found}: cannot be read as an image processor: {error}") from error
 
 
-def _optics(said: Mapping[str, Any], side: int) -> ImagePreprocessor:
+def _parsed(said: Mapping[str, Any], side: int) -> ImagePreprocessor:
     if not isinstance(said, Mapping):
         raise ValueError(f"holds a {type(said).__name__}")
     resized = _side_of(said.get("size"), side) if said.get("do_resize", True) else side
@@ -121,3 +121,9 @@ def _side_of(size: Any, otherwise: int) -> int:
     if found < 1:
         raise ValueError(f"size {found}")
     return found
+
+
+def side_of(config: Any, otherwise: int) -> int:
+    """The side in pixels that a configuration of transformers says images have, else `otherwise`."""
+    size = getattr(getattr(config, "vision_config", config), "image_size", None) or otherwise
+    return int(size if isinstance(size, int) else size[0])

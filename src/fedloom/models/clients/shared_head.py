@@ -1,4 +1,4 @@
-"""A learner of both modalities: a picture tower and a text tower under one head. A client has inputs of one of them.
+"""A model of both modalities: a picture tower and a text tower under one head. A client has inputs of one of them.
 
 What methods need that exchange parameters between clients of different modalities (LoRA-FL, Bias-FL, FedDAT). Where the
 originals take ViLT, this takes a ViT and a BERT: both have pretrained weights everywhere, and an absent modality costs
@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fedloom.models.clients.client_model import Classifier
 
-class SharedHeadModel(nn.Module):
+
+class SharedHeadModel(Classifier):
     """z = (z_picture + z_text) / 2; the absent one is of a blank: a grey picture, a text without words.
 
     Args:
-        image, text: learners (`fedloom.models.clients.client_model.Learner`) of one width, whose heads are taken off.
+        image, text: models (`fedloom.models.clients.client_model.ClientModel`) of one width, whose heads are taken off.
         blanks: inputs of one blank picture and one blank text, by the names that the towers take them under.
         classes: C.
         width: D.
@@ -45,27 +47,20 @@ class SharedHeadModel(nn.Module):
         z: Tensor = (self.image.encode(**pictures) + self.text.encode(**texts)) / 2  # type: ignore[operator]
         return z
 
-    def classify(self, z: Tensor) -> Tensor:
-        """Logits (B, C) of representations z (B, D)."""
-        return self.head(z)  # type: ignore[no-any-return]
-
-    def forward(self, **inputs: Tensor) -> Tensor:
-        """Logits (B, C)."""
-        return self.classify(self.encode(**inputs))
-
     @torch.no_grad()
     def export(self, folder: Path, class_names: tuple[str, ...]) -> None:
-        """Write `folder/image` and `folder/text`, stock transformers folders that give this learner's logits.
+        """Write `folder/image` and `folder/text`, stock transformers folders that give this model's logits.
 
         The head is linear and the blank's part of z is constant, so that it goes into the bias.
         """
+        head: Any = self.head
         z_picture, z_text = (
             tower.encode(**blank)  # type: ignore[operator]
             for tower, blank in zip((self.image, self.text), self._blanks)
         )
         for name, tower, other in (("image", self.image, z_text), ("text", self.text, z_picture)):
             alone: Any = copy.deepcopy(tower)
-            alone.head = nn.Linear(self.head.in_features, self.head.out_features)
-            alone.head.weight.copy_(self.head.weight / 2)
-            alone.head.bias.copy_(self.head.bias + self.head.weight @ other[0] / 2)
+            alone.head = nn.Linear(head.in_features, head.out_features)
+            alone.head.weight.copy_(head.weight / 2)
+            alone.head.bias.copy_(head.bias + head.weight @ other[0] / 2)
             alone.export(folder / name, class_names)

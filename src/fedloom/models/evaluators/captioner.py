@@ -20,7 +20,7 @@ from fedloom.models.device import CPU, arithmetic, place_of
 from fedloom.models.evaluators.tokenized import TokenizedModel, load_parts, tiny_configs
 from fedloom.models.fit import fit_from_scratch
 from fedloom.models.pictures import soften, to_float
-from fedloom.models.pretrained import given_config
+from fedloom.models.pretrained import pretrained_config
 from fedloom.seeding import numpy_stream, torch_stream
 
 _WHAT = "server.captioner"
@@ -31,7 +31,7 @@ class Captioner(TokenizedModel):
     """transformers' BlipForConditionalGeneration with its tokenizer.
 
     Args:
-        model, tokenizer, optics: see `TokenizedModel`.
+        model, tokenizer, preprocessor: see `TokenizedModel`.
         max_tokens: longest caption.
         precision: of its arithmetic when it captions; its weights are fp32.
     """
@@ -41,10 +41,10 @@ class Captioner(TokenizedModel):
         model: Any,
         tokenizer: Any,
         max_tokens: int,
-        optics: ImagePreprocessor | None = None,
+        preprocessor: ImagePreprocessor | None = None,
         precision: Precision = "fp32",
     ) -> None:
-        super().__init__(model, tokenizer, optics)
+        super().__init__(model, tokenizer, preprocessor)
         self.max_tokens, self.precision = max_tokens, precision
         self.batch = 128 if self.size < _LARGE else 64
 
@@ -54,7 +54,7 @@ class Captioner(TokenizedModel):
         texts: list[str] = []
         place, batch = place_of(self), batch or self.batch
         for start in range(0, len(images), batch):
-            pixels = self.optics(to_float(images[start : start + batch], place))
+            pixels = self.preprocessor(to_float(images[start : start + batch], place))
             with arithmetic(place, self.precision):
                 rows = self.model.generate(
                     pixel_values=pixels, max_new_tokens=self.max_tokens, num_beams=1, do_sample=False
@@ -74,13 +74,13 @@ def load_captioner(
     """
     from transformers import BlipForConditionalGeneration
 
-    model, tokenizer, optics = load_parts(_WHAT, source, "blip", BlipForConditionalGeneration)
-    return Captioner(model, tokenizer, max_tokens, optics, precision).eval().to(device)
+    model, tokenizer, preprocessor = load_parts(_WHAT, source, "blip", BlipForConditionalGeneration)
+    return Captioner(model, tokenizer, max_tokens, preprocessor, precision).eval().to(device)
 
 
 def check_captioner(source: str | Path) -> None:
     """Raises BadInput where `source` holds no BLIP."""
-    given_config(_WHAT, source, ("blip",))
+    pretrained_config(_WHAT, source, ("blip",))
 
 
 def build_captioner(settings: CaptionerSettings, tokenizer: Any, image_size: int) -> Captioner:

@@ -19,7 +19,7 @@ from fedloom.models.device import CPU, place_of
 from fedloom.models.evaluators.tokenized import TokenizedModel, load_parts, tiny_configs
 from fedloom.models.fit import fit_from_scratch
 from fedloom.models.pictures import soften, to_float
-from fedloom.models.pretrained import given_config
+from fedloom.models.pretrained import pretrained_config
 from fedloom.seeding import numpy_stream, torch_stream
 
 _WHAT = "server.clip"
@@ -30,7 +30,7 @@ class Clip(TokenizedModel):
 
     def embed_images(self, images: Tensor) -> Tensor:
         """float (B, 3, H, W) in [-1, 1], of any side, to unit vectors (B, width)."""
-        pixels = self.optics(images.to(place_of(self)))
+        pixels = self.preprocessor(images.to(place_of(self)))
         return F.normalize(_pooled(self.model.get_image_features(pixel_values=pixels)), dim=-1).cpu()
 
     @torch.no_grad()
@@ -63,15 +63,15 @@ def load_clip(source: str | Path, device: torch.device = CPU) -> Clip:
     """
     from transformers import CLIPModel
 
-    model, tokenizer, optics = load_parts(_WHAT, source, "clip", CLIPModel)
+    model, tokenizer, preprocessor = load_parts(_WHAT, source, "clip", CLIPModel)
     most = model.config.text_config.max_position_embeddings  # a tokenizer need not know it
     tokenizer.model_max_length = min(tokenizer.model_max_length, most)
-    return Clip(model, tokenizer, optics).eval().to(device)
+    return Clip(model, tokenizer, preprocessor).eval().to(device)
 
 
 def check_clip(source: str | Path) -> None:
     """Raises BadInput where `source` holds no CLIP."""
-    given_config(_WHAT, source, ("clip",))
+    pretrained_config(_WHAT, source, ("clip",))
 
 
 def build_clip(settings: ClipSettings, tokenizer: Any, image_size: int) -> Clip:

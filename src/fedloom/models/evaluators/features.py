@@ -10,7 +10,7 @@ from fedloom.errors import BadInput
 from fedloom.models.evaluators.feature_extractor import FeatureExtractor
 from fedloom.models.evaluators.image_network import load_backbone
 from fedloom.models.evaluators.inception import load_inception
-from fedloom.models.pretrained import given_config
+from fedloom.models.pretrained import pretrained_config
 from fedloom.weights import placed
 
 _WHAT = "evaluation.features"
@@ -35,7 +35,7 @@ def load_features(name: str, device: torch.device) -> FeatureExtractor:
 def check_features(name: str) -> None:
     """Look at what `name` is before anything is begun. Raises BadInput."""
     if inception_file(name) is None:
-        given_config(_WHAT, name)
+        pretrained_config(_WHAT, name)
 
 
 def inception_file(name: str) -> Path | None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fedloom.errors import BadInput
-from fedloom.models.clients.preprocessing import ImagePreprocessor, read_optics
+from fedloom.models.clients.preprocessing import ImagePreprocessor, read_preprocessor
 from fedloom.models.evaluators.feature_extractor import FeatureExtractor
-from fedloom.models.pretrained import given_config, given_model
+from fedloom.models.pretrained import pretrained_config, pretrained_model
 from fedloom.weights import hub_arguments, placed
 
 _SIDE = 224  # of a model that names none
@@ -23,19 +23,19 @@ class ImageNetwork(FeatureExtractor):
     Args:
         backbone: without its last layer, where it is a classifier.
         head: that layer, or None.
-        optics: how it wants to see pictures.
+        preprocessor: how it wants to see pictures.
         name: what people know it by.
     """
 
     batch = 64
 
-    def __init__(self, backbone: nn.Module, head: nn.Linear | None, optics: ImagePreprocessor, name: str) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Linear | None, preprocessor: ImagePreprocessor, name: str) -> None:
         super().__init__()
-        self.backbone, self.head, self.optics, self.name = backbone, head, optics, name
+        self.backbone, self.head, self.preprocessor, self.name = backbone, head, preprocessor, name
 
     def features(self, images: Tensor) -> Tensor:
         """float (B, 3, H, W) in [-1, 1], any side, to (B, F)."""
-        pixels = self.optics(images)
+        pixels = self.preprocessor(images)
         if self.head is None and hasattr(self.backbone, "get_image_features"):  # CLIP and its like
             clip: Any = self.backbone
             seen = clip.get_image_features(pixel_values=pixels)
@@ -71,13 +71,13 @@ def load_backbone(what: str, name: str | Path) -> ImageNetwork:
     """
     from transformers import AutoModel
 
-    config = given_config(what, name)
+    config = pretrained_config(what, name)
     if any(str(a).endswith("ForImageClassification") for a in config.architectures or ()):
         return load_classifier(what, name, None)
-    backbone = given_model(what, name, AutoModel)
+    backbone = pretrained_model(what, name, AutoModel)
     if backbone.main_input_name != "pixel_values" and not hasattr(backbone, "get_image_features"):
         raise BadInput(f"{what} {name}: a {config.model_type} reads no pictures")
-    return ImageNetwork(backbone, None, _optics(name, config), _called(name, config))
+    return ImageNetwork(backbone, None, _preprocessor(name, config), _called(name, config))
 
 
 def load_classifier(what: str, name: str | Path, classes: int | None) -> ImageNetwork:
@@ -91,22 +91,22 @@ def load_classifier(what: str, name: str | Path, classes: int | None) -> ImageNe
     """
     from transformers import AutoModelForImageClassification
 
-    config = given_config(what, name)
+    config = pretrained_config(what, name)
     more: dict[str, Any] = {} if classes is None else {"num_labels": classes, "ignore_mismatched_sizes": True}
     fresh = () if classes is None else ("classifier", "head")
-    model = given_model(what, name, AutoModelForImageClassification, fresh=fresh, **more)
+    model = pretrained_model(what, name, AutoModelForImageClassification, fresh=fresh, **more)
     last = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1:]
     if not last or last[0][1].out_features != model.config.num_labels:
         raise BadInput(f"{what} {name}: a {config.model_type} whose last layer is not linear cannot be used")
     where, head = last[0]
     model.set_submodule(where, nn.Identity())
-    return ImageNetwork(model, head, _optics(name, config), _called(name, config))
+    return ImageNetwork(model, head, _preprocessor(name, config), _called(name, config))
 
 
-def _optics(name: str | Path, config: Any) -> ImagePreprocessor:
+def _preprocessor(name: str | Path, config: Any) -> ImagePreprocessor:
     vision = getattr(config, "vision_config", config)
     side = getattr(vision, "image_size", None) or _SIDE
-    return read_optics(placed(str(name)), int(side), **hub_arguments(str(name)))
+    return read_preprocessor(placed(str(name)), int(side), **hub_arguments(str(name)))
 
 
 def _called(name: str | Path, config: Any) -> str:

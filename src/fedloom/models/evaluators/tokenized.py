@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from fedloom.config.models import CaptionerSettings, ClipSettings
-from fedloom.models.clients.preprocessing import ImagePreprocessor, read_optics
-from fedloom.models.pretrained import given_config, given_model, load_given
+from fedloom.models.clients.preprocessing import ImagePreprocessor, read_preprocessor
+from fedloom.models.pretrained import load_pretrained, pretrained_config, pretrained_model
 from fedloom.weights import hub_arguments, placed
 
 
@@ -18,14 +18,14 @@ class TokenizedModel(nn.Module):
 
     Args:
         model, tokenizer: as transformers has them.
-        optics: how the model wants to see pictures; None: at its side, from -1 to 1.
+        preprocessor: how the model wants to see pictures; None: at its side, from -1 to 1.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, optics: ImagePreprocessor | None = None) -> None:
+    def __init__(self, model: Any, tokenizer: Any, preprocessor: ImagePreprocessor | None = None) -> None:
         super().__init__()
         self.model, self.tokenizer = model, tokenizer
         self.size: int = model.config.vision_config.image_size
-        self.optics = optics or ImagePreprocessor(self.size, self.size)
+        self.preprocessor = preprocessor or ImagePreprocessor(self.size, self.size)
 
     def save(self, folder: Path) -> None:
         """Write model and tokenizer as a transformers folder."""
@@ -37,11 +37,11 @@ def load_parts(what: str, source: str | Path, model_type: str, kind: Any) -> tup
     """Model, tokenizer and preprocessing of a folder or hub name. BadInput where it holds no such model."""
     from transformers import AutoTokenizer
 
-    given_config(what, source, (model_type,))
-    model = given_model(what, source, kind)
-    tokenizer = load_given(what, source, AutoTokenizer)
+    pretrained_config(what, source, (model_type,))
+    model = pretrained_model(what, source, kind)
+    tokenizer = load_pretrained(what, source, AutoTokenizer)
     side = model.config.vision_config.image_size
-    return model, tokenizer, read_optics(placed(str(source)), side, **hub_arguments(str(source)))
+    return model, tokenizer, read_preprocessor(placed(str(source)), side, **hub_arguments(str(source)))
 
 
 def tiny_configs(

@@ -10,15 +10,8 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SCRIPTS = (
-    *(
-        "add_a_data_set.py",
-        "add_a_metric.py",
-        "compare_two_methods.py",
-        "load_generator.py",
-        "own_data.py",
-        "run_fedmmkt.py",
-    ),
-    "write_a_method.py",
+    *("add_a_data_set.py", "add_a_metric.py", "bring_a_model.py", "compare_two_methods.py"),
+    *("load_generator.py", "own_data.py", "run_fedmmkt.py", "write_a_method.py"),
 )
 
 

@@ -9,16 +9,16 @@ from toy_sites import CLASSES, CLIENTS, SAMPLES, WIDTH, Toy, client, private_of,
 
 from fedloom.errors import BadInput
 from fedloom.federation.codec import decode, encode
-from fedloom.methods.fedmmkt import METHOD
-from fedloom.methods.fedmmkt_messages import (
+from fedloom.methods.fedmmkt import (
+    METHOD,
     FedMMKTCaptions,
     FedMMKTLogits,
     FedMMKTOutputs,
     FedMMKTPictures,
+    FedMMKTSettings,
     FedMMKTTargets,
     FedMMKTViewedOutputs,
 )
-from fedloom.methods.fedmmkt_settings import FedMMKTSettings
 from fedloom.metrics.communication import MB
 
 IMAGES = {"image-0": "image", "image-1": "image"}
@@ -272,10 +272,10 @@ def test_a_lesson_on_samples_that_were_not_shown(tiny_generator):
     settings = FedMMKTSettings(retrain_steps=1, private_steps=1).model_dump(mode="json")
     half = client("image-0", "image", "fedmmkt", settings)
     lesson = FedMMKTTargets(np.ones(4, dtype=bool), np.zeros(4, dtype=np.int32))
-    with pytest.raises(ValueError, match="round 1: asked to re-train on 4 samples it was not shown"):
+    with pytest.raises(ValueError, match="round 1: asked to learn from 4 samples it was not shown"):
         half.retrain(lesson, round=1)
     half.infer(FedMMKTPictures(np.zeros((5, 12, 12, 3), dtype=np.uint8), 0), round=1)
-    with pytest.raises(ValueError, match="round 1: asked to re-train on 4 samples"):
+    with pytest.raises(ValueError, match="round 1: asked to learn from 4 samples"):
         half.retrain(lesson, round=1)
 
 

@@ -115,9 +115,8 @@ class CreamFLClient(SharedClient):
     def __init__(self, context: ClientContext, settings: CreamFLSettings) -> None:
         super().__init__(context, settings)
         self.said = None
-        self._private = context.rng("shared", "private")
 
-    def answer(self, z: Tensor, logits: Tensor) -> LabelledRepresentations | SharedRepresentations:
+    def answer(self, message: Any, z: Tensor, logits: Tensor) -> LabelledRepresentations | SharedRepresentations:
         """z_i, with the label where a generator is to be tuned."""
         z = torch.nan_to_num(z)
         self.said = z
@@ -138,9 +137,8 @@ class CreamFLClient(SharedClient):
         self.said = None
         return found
 
-    def study(self, round: int) -> float | None:
+    def local_update(self, round: int) -> float | None:
         """Private steps first."""
-        self._private = self.context.rng(round, "shared", "private")
         self.context.train_private(self.settings.private_steps, round)
         return self.on_shared(round)
 
@@ -155,8 +153,7 @@ class CreamFLClient(SharedClient):
             loss = loss + intra_contrast(z, pool["own"][i], pool["said"][i], s.contrast_temperature)
         if not s.together:
             return s.contrast_weight * loss
-        own = torch.from_numpy(self._private.integers(0, len(context.private_labels), len(i)))
-        return context.task_loss(rows(context.private, own), own) + s.contrast_weight * loss
+        return self.private_loss(len(i)) + s.contrast_weight * loss
 
 
 class CreamFLServer(SharedServer):
@@ -182,9 +179,9 @@ class CreamFLServer(SharedServer):
             both = [p for own in self.models.values() for p in own.model.parameters()]
             self.optimizer = adamw(both, settings.server_rate)
 
-    def judge(self, t: int, federation: Federation, samples: SharedSamples, opinions: ClientOutputs) -> Aggregate:
+    def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
         """Global representations; labels by unweighted majority."""
-        if not len(opinions.representations):
+        if not len(outputs.representations):
             return Aggregate(torch.full((len(samples),), -1), {})
         inputs = {
             m: context.inputs(samples.images if m == ClientTask.IMAGE_CLASSIFICATION else samples.texts)
@@ -193,41 +190,38 @@ class CreamFLServer(SharedServer):
         anchors = (
             {m: context.look(inputs[m])[0] for m, context in self.models.items()}
             if self.models
-            else self._means(opinions)
+            else self._means(outputs)
         )
-        targets = self._aggregate(opinions, anchors)
+        targets = self._aggregate(outputs, anchors)
         losses = {}
         if self.models:
-            losses["server encoders"] = self._train(t, inputs, targets, opinions)
+            losses["server encoders"] = self._train(t, inputs, targets, outputs)
             anchors = {m: context.look(inputs[m])[0] for m, context in self.models.items()}
         spoken = anchors if self.models else targets
-        kept = opinions.present.any(0)
-        lesson = CreamFLGlobals(kept.numpy(), **{m: spoken[m][kept].numpy() for m in SINGLE_MODALITY if m in spoken})
-        return Aggregate(
-            majority(opinions, len(self.context.class_names), samples.labels),
-            dict.fromkeys(answered(opinions), lesson),
-            torch.stack([targets[m] for m in SINGLE_MODALITY if m in targets]).mean(0),
-            losses,
-        )
+        kept = outputs.present.any(0)
+        sent = CreamFLGlobals(kept.numpy(), **{m: spoken[m][kept].numpy() for m in SINGLE_MODALITY if m in spoken})
+        labels = majority(outputs, len(self.context.class_names), samples.labels)
+        fused = torch.stack([targets[m] for m in SINGLE_MODALITY if m in targets]).mean(0)[labels >= 0]
+        return Aggregate(labels, dict.fromkeys(answered(outputs), sent), fused, losses)
 
-    def _of(self, opinions: ClientOutputs, m: ClientTask) -> list[int]:
-        return [k for k, modality in enumerate(opinions.modalities) if modality == m]
+    def _of(self, outputs: ClientOutputs, m: ClientTask) -> list[int]:
+        return [k for k, modality in enumerate(outputs.modalities) if modality == m]
 
-    def _means(self, opinions: ClientOutputs) -> dict[ClientTask, Tensor]:
+    def _means(self, outputs: ClientOutputs) -> dict[ClientTask, Tensor]:
         """What the clients of each modality say on average."""
         found = {}
         for m in SINGLE_MODALITY:
-            if own := self._of(opinions, m):
-                found[m] = mean_over(opinions.representations[own], opinions.present[own])
+            if own := self._of(outputs, m):
+                found[m] = mean_over(outputs.representations[own], outputs.present[own])
         return found
 
-    def _aggregate(self, opinions: ClientOutputs, anchors: Mapping[ClientTask, Tensor]) -> dict[ClientTask, Tensor]:
+    def _aggregate(self, outputs: ClientOutputs, anchors: Mapping[ClientTask, Tensor]) -> dict[ClientTask, Tensor]:
         """sum alpha_k z_k per modality; alpha: softmax over its clients of the log-softmax at the own sample."""
         found = {}
         for m, other in zip(SINGLE_MODALITY, reversed(SINGLE_MODALITY), strict=True):
-            if not (own := self._of(opinions, m)):
+            if not (own := self._of(outputs, m)):
                 continue
-            z, here = opinions.representations[own], opinions.present[own]
+            z, here = outputs.representations[own], outputs.present[own]
             z = z.masked_fill(~here[..., None], 0.0)
             against = anchors.get(other, anchors[m])
             weights = contrast_weights(z, against, self.settings.weigh_temperature, True, here)
@@ -239,11 +233,11 @@ class CreamFLServer(SharedServer):
         t: int,
         inputs: Mapping[ClientTask, Inputs],
         targets: Mapping[ClientTask, Tensor],
-        opinions: ClientOutputs,
+        outputs: ClientOutputs,
     ) -> float | None:
         """Contrast between the encoders on public pairs, and 0.3 times the distance to the targets."""
         s, sites = self.settings, self.models
-        kept = opinions.present.any(0)
+        kept = outputs.present.any(0)
         n = len(kept)
 
         def loss(index: NDArray[np.int64]) -> Tensor:

@@ -60,7 +60,7 @@ class FedETClient(SharedClient):
 
     settings: FedETSettings
 
-    def answer(self, z: Tensor, logits: Tensor) -> SharedLogits:
+    def answer(self, message: Any, z: Tensor, logits: Tensor) -> SharedLogits:
         """l_k(x)."""
         return SharedLogits(logits.numpy())
 
@@ -88,12 +88,14 @@ class FedETServer(SharedServer):
 
     formula = "fed-et"
 
-    def judge(self, t: int, federation: Federation, samples: SharedSamples, opinions: ClientOutputs) -> Aggregate:
+    def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
         """alpha_k, L, y, L_div."""
-        found = weighted_consensus(opinions.logits, opinions.modalities, opinions.present)
+        found = weighted_consensus(outputs.logits, outputs.modalities, outputs.present)
         kept = found.labels >= 0
-        lesson = FedETConsensus(kept.numpy(), found.labels[kept].to(torch.int32).numpy(), found.diversity[kept].numpy())
-        return Aggregate(found.labels, dict.fromkeys(answered(opinions), lesson))
+        targets = FedETConsensus(
+            kept.numpy(), found.labels[kept].to(torch.int32).numpy(), found.diversity[kept].numpy()
+        )
+        return Aggregate(found.labels, dict.fromkeys(answered(outputs), targets))
 
 
 def _verbs(settings: FedETSettings) -> dict[str, tuple[Any, Any]]:

@@ -76,7 +76,7 @@ class FedGEMSClient(SharedClient):
 
     settings: FedGEMSSettings
 
-    def answer(self, z: Tensor, logits: Tensor) -> SharedLogits:
+    def answer(self, message: Any, z: Tensor, logits: Tensor) -> SharedLogits:
         """l_k(x), of the samples that the server asked about."""
         return SharedLogits(logits.numpy())
 
@@ -117,11 +117,11 @@ class FedGEMSServer(SharedServer):
         self.pools = {m: Pool(rounds) for m in self.models}
         self.stored = {}
 
-    def judge(self, t: int, federation: Federation, samples: SharedSamples, opinions: ClientOutputs) -> Aggregate:
+    def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
         """Selective fusion, modality by modality."""
         labels = torch.from_numpy(samples.labels)
         losses: dict[str, float | None] = {}
-        lessons: dict[str, FedGEMSTargets] = {}
+        messages: dict[str, FedGEMSTargets] = {}
         taught = []
         for m, context in self.models.items():
             inputs = context.inputs(samples.images if m == ClientTask.IMAGE_CLASSIFICATION else samples.texts)
@@ -132,7 +132,7 @@ class FedGEMSServer(SharedServer):
             if self.settings.shared == "public":
                 self.stored[m] = stored
             has = torch.isfinite(stored).all(1)
-            ensemble, known = self._ensemble(opinions, m, labels)
+            ensemble, known = self._ensemble(outputs, m, labels)
             teacher = torch.where(has[:, None], stored.nan_to_num(), ensemble)
             guided = ~right & (has | known)
             taught.append(torch.where((has | known)[:, None], teacher, own).softmax(1))
@@ -143,8 +143,8 @@ class FedGEMSServer(SharedServer):
                 samples.labels.astype(np.int32),
                 _scores(context, inputs).numpy(),
             )
-            lessons |= {r.client: message for r in opinions.replies if r.modality == m}
-        return Aggregate(torch.stack(taught).mean(0).argmax(1), lessons, losses=losses)
+            messages |= {r.client: message for r in outputs.replies if r.modality == m}
+        return Aggregate(torch.stack(taught).mean(0).argmax(1), messages, losses=losses)
 
     def ask(
         self,
@@ -163,10 +163,10 @@ class FedGEMSServer(SharedServer):
         replies = self.question(federation, samples, masks)
         return ClientOutputs.scattered(replies, masks, len(self.context.class_names))
 
-    def _ensemble(self, opinions: ClientOutputs, m: ClientTask, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _ensemble(self, outputs: ClientOutputs, m: ClientTask, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of those of modality m that are right, (S, C), and whether there is one, (S,)."""
-        own = [k for k, modality in enumerate(opinions.modalities) if modality == m]
-        logits, present = opinions.logits[own], opinions.present[own]
+        own = [k for k, modality in enumerate(outputs.modalities) if modality == m]
+        logits, present = outputs.logits[own], outputs.present[own]
         weights = knowing_weights(logits, labels, present)
         return grouped(logits, weights), (weights > 0).any(0)
 

@@ -48,7 +48,7 @@ class FedMDConsensus:
 class FedMDClient(SharedClient):
     """Digest, then revisit."""
 
-    def answer(self, z: Tensor, logits: Tensor) -> SharedLogits:
+    def answer(self, message: Any, z: Tensor, logits: Tensor) -> SharedLogits:
         """f_k(x_i)."""
         return SharedLogits(logits.numpy())
 
@@ -67,13 +67,13 @@ class FedMDServer(SharedServer):
 
     formula = "fedmd"
 
-    def judge(self, t: int, federation: Federation, samples: SharedSamples, opinions: ClientOutputs) -> Aggregate:
+    def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
         """L_i = mean over k of l_i^k."""
-        scores = modality_mean(opinions.logits, opinions.modalities, opinions.present)
-        kept = opinions.present.any(0)
-        lesson = FedMDConsensus(kept.numpy(), scores[kept].numpy())
+        scores = modality_mean(outputs.logits, outputs.modalities, outputs.present)
+        kept = outputs.present.any(0)
+        targets = FedMDConsensus(kept.numpy(), scores[kept].numpy())
         labels = scores.argmax(1).masked_fill(~kept, -1)
-        return Aggregate(labels, dict.fromkeys(answered(opinions), lesson))
+        return Aggregate(labels, dict.fromkeys(answered(outputs), targets))
 
 
 def _verbs(settings: SharedSettings) -> dict[str, tuple[Any, Any]]:

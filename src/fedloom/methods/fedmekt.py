@@ -27,7 +27,7 @@ from fedloom.functional.distillation import divergence
 from fedloom.functional.ensemble import modality_mean
 from fedloom.functional.fusion import mean_over
 from fedloom.methods.base import Done, Method
-from fedloom.methods.context import ClientContext, Inputs, rows
+from fedloom.methods.context import Inputs
 from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.shared_messages import (
     ASKED,
@@ -68,11 +68,7 @@ class FedMEKTClient(SharedClient):
 
     settings: FedMEKTSettings
 
-    def __init__(self, context: ClientContext, settings: FedMEKTSettings) -> None:
-        super().__init__(context, settings)
-        self._private = context.rng("shared", "private")
-
-    def answer(self, z: Tensor, logits: Tensor) -> LabelledRepresentations | SharedRepresentations:
+    def answer(self, message: Any, z: Tensor, logits: Tensor) -> LabelledRepresentations | SharedRepresentations:
         """e_k(x_i), with the label where a generator is to be tuned."""
         if self.settings.shared == "public":
             return SharedRepresentations(torch.nan_to_num(z).numpy())
@@ -82,16 +78,10 @@ class FedMEKTClient(SharedClient):
         """The mean."""
         return {"mean": torch.from_numpy(message.representations)}
 
-    def study(self, round: int) -> float | None:
-        """L in every step; and the private steps that other methods take after theirs, so that all take as many."""
-        self._private = self.context.rng(round, "shared", "private")
-        return super().study(round)
-
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """CE on private data + a KL(softmax(e_k / T) || softmax(mean / T))"""
         context, s = self.context, self.settings
-        own = torch.from_numpy(self._private.integers(0, len(context.private_labels), len(i)))
-        private = context.task_loss(rows(context.private, own), own)
+        private = self.private_loss(len(i))
         z = context.model.encode(**views)  # type: ignore[operator]
         transfer = divergence(pool["mean"][i] / s.kl_temperature, z / s.kl_temperature).mean()
         return private + s.kl_weight * transfer
@@ -103,20 +93,20 @@ class FedMEKTServer(SharedServer):
     settings: FedMEKTSettings
     formula = "fedmekt"
 
-    def judge(self, t: int, federation: Federation, samples: SharedSamples, opinions: ClientOutputs) -> Aggregate:
+    def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
         """The mean over clients; labels by unweighted majority."""
-        present = opinions.present
+        present = outputs.present
         if not len(present):
             return Aggregate(torch.full((len(samples),), -1), {})
         mean = (
-            modality_mean(opinions.representations, opinions.modalities, present)
+            modality_mean(outputs.representations, outputs.modalities, present)
             if self.settings.balance
-            else mean_over(opinions.representations, present)
+            else mean_over(outputs.representations, present)
         )
         kept = present.any(0)
-        labels = majority(opinions, len(self.context.class_names), samples.labels)
-        lesson = FedMEKTMean(kept.numpy(), mean[kept].numpy())
-        return Aggregate(labels, dict.fromkeys(answered(opinions), lesson), mean)
+        labels = majority(outputs, len(self.context.class_names), samples.labels)
+        targets = FedMEKTMean(kept.numpy(), mean[kept].numpy())
+        return Aggregate(labels, dict.fromkeys(answered(outputs), targets), mean[labels >= 0])
 
 
 def _verbs(settings: FedMEKTSettings) -> dict[str, tuple[Any, Any]]:

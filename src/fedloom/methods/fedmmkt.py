@@ -4,9 +4,7 @@
     up    full: representation, label, entropy | u: two representations, label, entropy | l: logits
     down  which samples are kept, their voted labels, their fused representations (l: labels only)
 
-The messages of that table stand in `fedmmkt_messages`, what can be set in `fedmmkt_settings`.
-
-The paper's formulas were not available to us in print, only their description: `Settings` names every reading. Ours,
+The paper's formulas were not available to us in print, only their description: the settings name every reading. Ours,
 because the paper is silent: the function from entropy to weight (`confidence`), the quorum's value (`gamma`), what the
 cross-attention attends to (`attention`), whether the sample itself stands in the contrast's denominator
 (`include_self`), how representations enter the generator (`condition`), what the KL term is computed on (`align_*`),
@@ -18,76 +16,148 @@ The ablations are settings: -LabVote `labvote=false`; -MultiRepFusion `fusion=fa
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from fedloom.data.tasks import ClientTask
+from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
+from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.attention import LearnedCrossAttention, train_cross_attention
 from fedloom.functional.augment import drop_tokens, simclr_views
 from fedloom.functional.confidence import confidence, entropy
 from fedloom.functional.distillation import align_loss
 from fedloom.functional.fusion import fuse_logits, fuse_modalities, fuse_views, mean_over
 from fedloom.functional.voting import label_vote, quorum_filter
-from fedloom.methods.base import Client, Done, Info, LabelInfo, Method, Server, ServerContext
-from fedloom.methods.context import ClientContext, Inputs, rows
-from fedloom.methods.fedmmkt_messages import (
-    FedMMKTCaptions,
-    FedMMKTLogits,
-    FedMMKTOutputs,
-    FedMMKTPictures,
-    FedMMKTTargets,
-    FedMMKTViewedOutputs,
-    verbs,
+from fedloom.methods.base import Done, Method, ServerContext
+from fedloom.methods.context import Inputs
+from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.shared_messages import RoundSettings
+from fedloom.methods.shared_samples import (
+    Aggregate,
+    SharedClient,
+    SharedSamples,
+    SharedServer,
+    answered,
+    labels_of,
+    shown,
 )
-from fedloom.methods.fedmmkt_settings import FedMMKTSettings, resolve
-from fedloom.methods.replies import ClientOutputs, Clock
 from fedloom.methods.state import Kept
-from fedloom.methods.tuning import Pool, Tuner
-from fedloom.methods.workload import Formula, Workload, formula, paper_bytes
+from fedloom.methods.workload import Workload
 from fedloom.seeding import global_torch_stream
 
 Array = NDArray[Any]
 
 
+class FedMMKTSettings(RoundSettings):
+    """Defaults are those of the specification unless the description says otherwise."""
+
+    variant: Literal["full", "u", "l"] = Field("full", description="all of it, one modality (u-), or logits (l-)")
+    # eqs. 3-5
+    labvote: bool = Field(True, description="off: keep the drawn labels and every sample (-LabVote)")
+    confidence: Literal["inv", "exp", "lin"] = Field("inv", description="weight as a function of entropy, eq. 3")
+    entropy_floor: float = Field(0.01, gt=0, description="H_min in nats")
+    gamma: float = Field(0.5, ge=0, le=1, description="share of clients that must agree, eq. 5")
+    # eqs. 6-10, 28-30, 33
+    fusion: bool = Field(True, description="off: no representations anywhere (-MultiRepFusion)")
+    attention: Literal["paired", "batch", "chunk", "mha"] = Field("paired", description="cross-attention, eqs. 6-7")
+    attention_temperature: float = Field(0.1, gt=0, description="tau_a of mode `batch`")
+    attention_heads: int = Field(8, ge=1, description="heads of modes `chunk` and `mha`")
+    contrast_temperature: float = Field(1.0, gt=0, description="tau of eq. 8")
+    include_self: bool = Field(False, description="keep j = i in the denominator of eq. 8")
+    anchor: Literal["raw", "enhanced"] = Field("raw", description="means that eq. 8 compares with")
+    balance: bool = Field(False, description="give both modalities equal say however many clients each has")
+    # eq. 13
+    kl_weight: float = Field(1.0, ge=0, description="lambda of eq. 13; 0 is -Client_Rep")
+    align: Literal["kl", "mse", "cos"] = "kl"
+    align_direction: Literal["forward", "reverse"] = Field("forward", description="forward: teacher first")
+    align_temperature: float = Field(1.0, gt=0, description="tau_r of eq. 13")
+    mix: bool = Field(False, description="add a private batch to each synthetic one instead of private steps after")
+
+
+# ------------------------------------------------------------------------------------------------------ messages
+
+
+@dataclass(frozen=True)
+class FedMMKTPictures:
+    """M1 to image clients: the round's synthetic pictures. `view_seed` makes all clients see the same views (u-)."""
+
+    images: Annotated[Array, Wire("uint8", ("S", "H", "W", 3))]
+    view_seed: int
+
+
+@dataclass(frozen=True)
+class FedMMKTCaptions:
+    """M1 to text clients: their captions, in the same order."""
+
+    texts: tuple[str, ...]
+    view_seed: int
+
+
+@dataclass(frozen=True)
+class FedMMKTOutputs:
+    """M2: r_i, argmax label (-1: no finite answer) and entropy in nats."""
+
+    representations: Annotated[Array, Wire("float32", ("S", "D"))]
+    labels: Annotated[Array, Wire("int32", ("S",))]
+    entropies: Annotated[Array, Wire("float32", ("S",))]
+
+
+@dataclass(frozen=True)
+class FedMMKTViewedOutputs:
+    """M2 of u-FedMMKT: as `Opinion`, with r'_i of an augmented view."""
+
+    representations: Annotated[Array, Wire("float32", ("S", "D"))]
+    augmented: Annotated[Array, Wire("float32", ("S", "D"))]
+    labels: Annotated[Array, Wire("int32", ("S",))]
+    entropies: Annotated[Array, Wire("float32", ("S",))]
+
+
+@dataclass(frozen=True)
+class FedMMKTLogits:
+    """M2 of l-FedMMKT. A row that is not finite is no answer."""
+
+    logits: Annotated[Array, Wire("float32", ("S", "C"), finite=False)]
+
+
+@dataclass(frozen=True)
+class FedMMKTTargets:
+    """M3: which samples were kept, their labels and, except in l-FedMMKT, their fused representations R_i."""
+
+    kept: Annotated[Array, Wire("bool", ("S",))]
+    labels: Annotated[Array, Wire("int32", ("M",))]
+    representations: Annotated[Array, Wire("float32", ("M", "D"))] | None = None
+
+
 # ---------------------------------------------------------------------------------------------------- the client
 
 
-class FedMMKTClient(Client):
-    """A client of FedMMKT. Keeps the round's probe, and a pool of the samples it was told to keep."""
+class FedMMKTClient(SharedClient):
+    """C1: answers about the synthetic samples. C2: re-trains on those that are kept."""
 
     settings: FedMMKTSettings
-    probe: Kept[Inputs | None]
-    pool: Kept[Pool]
+    stream, private_stream = "synthetic", ("mix",)
 
-    def __init__(self, context: ClientContext, settings: FedMMKTSettings) -> None:
-        super().__init__(context, settings)
-        self.probe = None
-        self.pool = Pool(settings.replay_rounds)
-
-    def infer(self, message: FedMMKTPictures | FedMMKTCaptions, *, round: int) -> Any:
+    def answer(self, message: FedMMKTPictures | FedMMKTCaptions, z: Tensor, logits: Tensor) -> Any:
         """C1: representations, labels and entropies of the synthetic samples (eq. 3 begins here)."""
-        context = self.context
-        shown = message.images if isinstance(message, FedMMKTPictures) else message.texts
-        self.probe = context.inputs(shown)
-        z, logits = context.look(self.probe)
         if self.settings.variant == "l":
             return FedMMKTLogits(logits.numpy())
         spread = entropy(logits)
-        absent = ~torch.isfinite(spread)
-        labels = logits.argmax(1).masked_fill(absent, -1).to(torch.int32).numpy()
-        spread = torch.nan_to_num(spread, nan=0.0)
-        z = torch.nan_to_num(z)
+        labels = labels_of(logits)
+        spread, z = torch.nan_to_num(spread, nan=0.0).float(), torch.nan_to_num(z)
         if self.settings.variant == "u":
-            z_view, _ = context.look(self._augment(context.raw(shown), message.view_seed))
-            return FedMMKTViewedOutputs(z.numpy(), torch.nan_to_num(z_view).numpy(), labels, spread.float().numpy())
-        return FedMMKTOutputs(z.numpy(), labels, spread.float().numpy())
+            view = self._augment(self.context.raw(shown(message)), message.view_seed)
+            z_view = torch.nan_to_num(self.context.look(view)[0])
+            return FedMMKTViewedOutputs(z.numpy(), z_view.numpy(), labels, spread.numpy())
+        return FedMMKTOutputs(z.numpy(), labels, spread.numpy())
 
     def _augment(self, probe: Inputs, seed: int) -> Inputs:
         """SimCLR views of pictures, token dropout on texts (eq. 33), from the seed that the server sent."""
@@ -99,155 +169,92 @@ class FedMMKTClient(Client):
 
     def retrain(self, message: FedMMKTTargets, *, round: int) -> Done:
         """C2: eq. 13 (l-: eq. 32) on the kept samples, then eq. 1 on private data."""
-        if self.probe is None or len(message.kept) != len(next(iter(self.probe.values()))):
-            raise ValueError(f"round {round}: asked to re-train on {len(message.kept)} samples it was not shown")
-        kept = torch.from_numpy(message.kept)
-        lesson = {key: value[kept] for key, value in self.probe.items()}
-        self.probe = None
-        lesson["labels"] = torch.from_numpy(message.labels).long()
+        return self.learn(message, round=round)
+
+    def targets(self, message: FedMMKTTargets, kept: Tensor) -> dict[str, Tensor]:
+        """Voted labels, and R_i where there are any."""
+        found = {"labels": torch.from_numpy(message.labels).long()}
         if message.representations is not None:
-            lesson["fused"] = torch.from_numpy(message.representations)
-        self.pool.add(lesson)
-        loss = self._synthetic(round)
-        if not self.settings.mix:
-            self.context.train_private(self.settings.private_steps, round)
-        return Done(loss or 0.0)
+            found["fused"] = torch.from_numpy(message.representations)
+        return found
 
-    def _synthetic(self, round: int) -> float | None:
+    def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """L_syn: cross-entropy to the voted label, plus lambda times the distance to the fused representation."""
-        context, s = self.context, self.settings
-        pool = self.pool.samples()
-        if not pool:
-            return None
-        inputs = {key: pool[key] for key in pool if key not in ("labels", "fused")}
-        private = context.rng(round, "mix")
+        s, model = self.settings, self.context.model
+        z = model.encode(**views)  # type: ignore[operator]
+        loss = F.cross_entropy(model.classify(z), pool["labels"][i])  # type: ignore[operator]
+        if s.kl_weight and "fused" in pool:
+            loss = loss + s.kl_weight * align_loss(
+                z, pool["fused"][i], kind=s.align, direction=s.align_direction, temperature=s.align_temperature
+            )
+        return loss + self.private_loss(len(i)) if s.mix else loss
 
-        def objective(views: Inputs, index: Tensor) -> Tensor:
-            z = context.model.encode(**views)  # type: ignore[operator]
-            loss = F.cross_entropy(context.model.classify(z), pool["labels"][index])  # type: ignore[operator]
-            if s.kl_weight and "fused" in pool:
-                target = pool["fused"][index]
-                loss = loss + s.kl_weight * align_loss(
-                    z, target, kind=s.align, direction=s.align_direction, temperature=s.align_temperature
-                )
-            if s.mix:
-                i = torch.from_numpy(private.integers(0, len(context.private_labels), len(index)))
-                loss = loss + context.task_loss(rows(context.private, i), i)
-            return loss
-
-        steps = s.steps_on(len(pool["labels"]), s.retrain_steps, context.batch)
-        return context.fit(inputs, steps, objective, round, "synthetic")
+    def local_update(self, round: int) -> float | None:
+        """Synthetic samples first; then private ones, unless each step has had its own."""
+        return self.on_shared(round) if self.settings.mix else super().local_update(round)
 
 
 # ---------------------------------------------------------------------------------------------------- the server
 
 
-class FedMMKTServer(Server):
-    """The server of FedMMKT: synthesis, LabVote, MultiRepFusion, tuning of the generator."""
+class FedMMKTServer(SharedServer):
+    """LabVote and MultiRepFusion between synthesis (S1, eq. 2) and the tuning of the generator (S4, eqs. 11-12)."""
 
     settings: FedMMKTSettings
-    tuner: Kept[Tuner]
     attention: Kept[LearnedCrossAttention | None]
+    learn_verb = "retrain"
 
     @classmethod
-    def workload(cls, settings: FedMMKTSettings, batch: int) -> Workload:
-        """Synthesis, answers, tuning, re-training and private steps."""
-        s = settings
-        return replace(
-            s.workload(),
-            answers=(2 if s.variant == "u" else 1) * s.samples,
-            shared_steps=s.steps_on(s.samples * s.replay_rounds, s.retrain_steps, batch),
-            formula=_formula(s, s.samples),
-        )
+    def formula_name(cls, settings: FedMMKTSettings) -> str:
+        """One for each variant."""
+        return {"full": "fedmmkt", "u": "u-fedmmkt", "l": "l-fedmmkt"}[settings.variant]
+
+    @classmethod
+    def workload(cls, settings: FedMMKTSettings, batch: int) -> Workload:  # type: ignore[override]
+        """u-: two answers about each sample."""
+        found = super().workload(settings, batch)
+        return replace(found, answers=2 * found.answers) if settings.variant == "u" else found
 
     def __init__(self, context: ServerContext, settings: FedMMKTSettings) -> None:
         super().__init__(context, settings)
-        self.tuner = Tuner(context, settings)
         self.attention = None
         if settings.attention == "mha" and settings.variant == "full":
             with global_torch_stream(context.seed, "server", "attention"):
                 self.attention = LearnedCrossAttention(context.width, settings.attention_heads)
 
-    def round(self, federation: Federation) -> Info:
-        """One round, in the order of the paper."""
-        t, s, context, clock = federation.round, self.settings, self.context, Clock()
+    def messages(
+        self, federation: Federation, samples: SharedSamples, wanted: Mapping[str, NDArray[np.bool_]]
+    ) -> dict[str, Any]:
+        """M1: pictures to image clients, their captions to text clients."""
+        seed = int(self.context.rng(federation.round, "views").integers(2**31))
+        probes: dict[str, Any] = {
+            ClientTask.IMAGE_CLASSIFICATION: FedMMKTPictures(samples.images, seed),
+            ClientTask.TEXT_CLASSIFICATION: FedMMKTCaptions(samples.texts, seed),
+        }
+        return {k: probes[federation.modality(k)] for k in federation.clients}
 
-        with clock("synthesis"):  # S1, eq. 2
-            drawn = self._draw_classes(t)
-            images = context.generator.synthesize([context.prompts[c] for c in drawn], context.draws(t, "synthesis"))
-            captions = (
-                context.captioner.caption(images)
-                if federation.clients_of(ClientTask.TEXT_CLASSIFICATION) or s.train_text != "prompt"
-                else ()
-            )
+    def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
+        """S2 and S3, from M2 to M3: which samples are kept, their labels, and R."""
+        s, drawn, clients = self.settings, torch.from_numpy(samples.labels), len(federation.clients)
+        fused = None
+        if s.variant == "l":
+            labels, kept = self._vote_by_logits(outputs, drawn, clients)
+        else:
+            labels, kept = self._vote(outputs, drawn, clients)
+            fused = self._fuse(outputs, kept, t) if s.fusion and kept.any() else None
+        told = None if fused is None else fused.numpy()
+        targets = FedMMKTTargets(kept.numpy(), labels[kept].to(torch.int32).numpy(), told)
+        return Aggregate(labels, dict.fromkeys(answered(outputs), targets), fused, kept=kept)
 
-        with clock("inference"):  # M1, C1, M2
-            seed = int(context.rng(t, "views").integers(2**31))
-            probes: dict[str, object] = {
-                ClientTask.IMAGE_CLASSIFICATION: FedMMKTPictures(images, seed),
-                ClientTask.TEXT_CLASSIFICATION: FedMMKTCaptions(tuple(captions), seed),
-            }
-            messages = {k: probes[federation.modality(k)] for k in federation.clients}
-            replies = [
-                r for r in federation.ask("infer", messages, timeout=context.timeout, quorum=context.quorum) if r.ok
-            ]
-            replies.sort(key=lambda r: r.client)  # neither order of arrival nor of listing may matter
-
-        with clock("fusion"):  # S2 and S3
-            opinions = ClientOutputs(replies, len(drawn), len(context.class_names), context.width)
-            if s.variant == "l":
-                labels, kept, fused = self._aggregate_logits(opinions, drawn, len(federation.clients))
-            else:
-                labels, kept = self._vote(opinions, drawn, len(federation.clients))
-                fused = self._fuse(opinions, kept, t) if s.fusion and kept.any() else None
-
-        lesson = FedMMKTTargets(
-            kept.numpy(),
-            labels[kept].to(torch.int32).numpy(),
-            None if fused is None else fused.numpy(),
-        )
-        answering = [r.client for r in opinions.replies]
-        losses: dict[str, float | None] = {}
-        # M3 goes out before the generator is tuned: clients in other processes re-train meanwhile.
-        with clock("retraining"):  # those in this process re-train now
-            learning = (
-                federation.ask("retrain", dict.fromkeys(answering, lesson), timeout=context.timeout)
-                if answering
-                else ()
-            )
-        with clock("generator"):  # S4, eqs. 11-12
-            self.tuner.add(
-                images[kept.numpy()],
-                labels[kept],
-                [captions[i] for i in torch.where(kept)[0]] if captions else [],
-                fused,
-            )
-            losses["generator"] = self.tuner.tune(t) if kept.any() else None
-        with clock("retraining"):  # C2, eq. 13
-            trained = {r.client: r.message.loss for r in learning if r.ok}
-            losses["clients"] = float(np.mean([trained[k] for k in sorted(trained)])) if trained else None
-
-        info = LabelInfo(images, tuple(captions), drawn, labels.numpy(), kept.numpy())
-        paper = paper_bytes(_formula(s, len(drawn)), federation, self.context)
-        return Info(info, losses, clock.seconds, paper)
-
-    def _draw_classes(self, t: int) -> NDArray[np.int64]:
-        """c_1..c_S: each class equally often and shuffled, or uniform."""
-        n, classes, rng = self.settings.samples, len(self.context.class_names), self.context.rng(t, "classes")
-        if self.settings.classes == "uniform":
-            return rng.integers(0, classes, n)
-        whole = np.concatenate([rng.permutation(classes) for _ in range(-(-n // classes))])[:n]
-        return rng.permutation(whole).astype(np.int64)
-
-    def _vote(self, o: ClientOutputs, drawn: NDArray[np.int64], clients: int) -> tuple[Tensor, Tensor]:
+    def _vote(self, o: ClientOutputs, drawn: Tensor, clients: int) -> tuple[Tensor, Tensor]:
         """LabVote, eqs. 3-5: labels (S,) with -1 where nobody voted, kept (S,) bool."""
-        s, c = self.settings, torch.from_numpy(drawn)
+        s = self.settings
         if not s.labvote:
-            return c, torch.ones(len(c), dtype=torch.bool)
+            return drawn, torch.ones(len(drawn), dtype=torch.bool)
         weights = confidence(
             o.entropies, mode=s.confidence, floor=s.entropy_floor, classes=len(self.context.class_names)
         )
-        vote = label_vote(o.labels, weights, len(self.context.class_names), c)
+        vote = label_vote(o.labels, weights, len(self.context.class_names), drawn)
         return vote.labels, quorum_filter(vote.counts, clients, s.gamma)
 
     def _fuse(self, o: ClientOutputs, kept: Tensor, t: int) -> Tensor | None:
@@ -282,15 +289,12 @@ class FedMMKTServer(Server):
         )
         return fused.representation
 
-    def _aggregate_logits(
-        self, o: ClientOutputs, drawn: NDArray[np.int64], clients: int
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _vote_by_logits(self, o: ClientOutputs, drawn: Tensor, clients: int) -> tuple[Tensor, Tensor]:
         """l-FedMMKT, eqs. 28-31, then the filter on the clients' own answers."""
-        c = torch.from_numpy(drawn)
         if not len(o.logits):
-            return torch.full_like(c, -1), torch.zeros(len(c), dtype=torch.bool), None
+            return torch.full_like(drawn, -1), torch.zeros(len(drawn), dtype=torch.bool)
         if not self.settings.labvote:
-            return c, torch.ones(len(c), dtype=torch.bool), None
+            return drawn, torch.ones(len(drawn), dtype=torch.bool)
         s = self.settings
         logits = fuse_logits(
             o.logits,
@@ -301,12 +305,27 @@ class FedMMKTServer(Server):
         )
         labels = logits.argmax(1).masked_fill(~o.present.any(0), -1)
         counts = ((o.labels == labels) & o.present).sum(0)
-        return labels, quorum_filter(counts, clients, s.gamma), None
+        return labels, quorum_filter(counts, clients, s.gamma)
 
 
-def _formula(settings: FedMMKTSettings, samples: int) -> Formula:
-    """The paper's bytes of a round (its appendix E)."""
-    return formula({"full": "fedmmkt", "u": "u-fedmmkt", "l": "l-fedmmkt"}[settings.variant], samples)
+# ---------------------------------------------------------------------------------------------------- the method
+
+
+def _verbs(settings: FedMMKTSettings) -> Mapping[str, tuple[Any, Any]]:
+    """Verb to what goes down and what comes up, for the variant that is set."""
+    outputs = {"full": FedMMKTOutputs, "u": FedMMKTViewedOutputs, "l": FedMMKTLogits}[settings.variant]
+    return {"infer": ((FedMMKTPictures, FedMMKTCaptions), outputs), "retrain": (FedMMKTTargets, Done)}
+
+
+def _resolve(settings: FedMMKTSettings, modalities: Sequence[str]) -> FedMMKTSettings:
+    """With one modality there is nothing to attend across: u-FedMMKT (eq. 33) takes the place of eqs. 6-7."""
+    if settings.variant == "u" and len(set(modalities)) > 1:
+        raise BadInput("settings.variant = 'u' is for clients of one modality; set clients.image=[] or clients.text=[]")
+    return (
+        settings.model_copy(update={"variant": "u"})
+        if settings.variant == "full" and len(set(modalities)) == 1
+        else settings
+    )
 
 
 METHOD = Method(
@@ -314,7 +333,7 @@ METHOD = Method(
     FedMMKTSettings,
     FedMMKTClient,
     FedMMKTServer,
-    verbs,
+    _verbs,
     frozenset({"generator", "captioner"}),
-    resolve=resolve,
+    resolve=_resolve,
 )

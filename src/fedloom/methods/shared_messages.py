@@ -14,18 +14,33 @@ from fedloom.methods.tuning import TuningSettings
 Array = NDArray[Any]
 
 
-class SharedSettings(TuningSettings):
-    """Which samples are shared, and how long clients learn from them."""
+class RoundSettings(TuningSettings):
+    """How synthetic samples are drawn, and how long clients learn from shared ones."""
+
+    classes: Literal["stratified", "uniform"] = Field(
+        "stratified", description="how the classes c_i of synthetic samples are drawn"
+    )
+    retrain_steps: int = Field(40, ge=0, description="client steps on shared samples a round (E_syn)")
+
+    @property
+    def public_pairs(self) -> int:
+        """P, size of the public set that is shared; 0: the generator's samples are, new each round."""
+        return 0
+
+
+class SharedSettings(RoundSettings):
+    """Which samples are shared."""
 
     shared: Literal["synthetic", "public"] = Field(
         "synthetic",
         description="samples that everybody sees: the generator's, new each round, or a public set",
     )
     public: int = Field(200, ge=1, description="P, pairs in the public set (as many as the data has, if fewer)")
-    classes: Literal["stratified", "uniform"] = Field(
-        "stratified", description="how the classes of synthetic samples are drawn"
-    )
-    retrain_steps: int = Field(40, ge=0, description="client steps on shared samples a round")
+
+    @property
+    def public_pairs(self) -> int:
+        """P, or 0."""
+        return self.public if self.shared == "public" else 0
 
 
 # ------------------------------------------------------------------------------------------------------ messages

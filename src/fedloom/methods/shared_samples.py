@@ -25,9 +25,9 @@ from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
 from fedloom.methods.base import Client, Done, Info, LabelInfo, Server, ServerContext
-from fedloom.methods.context import ClientContext, Inputs
+from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.replies import ClientOutputs, Clock
-from fedloom.methods.shared_messages import SharedAgain, SharedPictures, SharedSettings, SharedTexts
+from fedloom.methods.shared_messages import RoundSettings, SharedAgain, SharedPictures, SharedSettings, SharedTexts
 from fedloom.methods.state import Kept
 from fedloom.methods.tuning import Pool, Tuner
 from fedloom.methods.workload import Workload, formula, paper_bytes
@@ -41,19 +41,21 @@ Array = NDArray[Any]
 class SharedClient(Client):
     """Keeps the samples it is shown, answers about them (`answer`), and learns from what comes back (`objective`).
 
-    Methods define `answer`, `targets` and `objective`; and `study` where they take their steps in another order.
+    Methods define `answer`, `targets` and `objective`; and `local_update` where they take their steps in another order.
     """
 
-    settings: SharedSettings
+    settings: RoundSettings
     samples: Kept[Inputs | None]  # as shown: a public set, or between `infer` and `learn` the round's
     pool: Kept[Pool]
+    stream = "shared"  # the random streams of steps on shared samples, and of private samples beside them
+    private_stream: tuple[str, ...] = ("shared", "private")
 
-    def __init__(self, context: ClientContext, settings: SharedSettings) -> None:
+    def __init__(self, context: ClientContext, settings: RoundSettings) -> None:
         super().__init__(context, settings)
         self.samples = None
-        self.pool = Pool(settings.replay_rounds if settings.shared == "synthetic" else 1)
+        self.pool = Pool(1 if settings.public_pairs else settings.replay_rounds)
 
-    def infer(self, message: SharedPictures | SharedTexts | SharedAgain, *, round: int) -> Any:
+    def infer(self, message: Any, *, round: int) -> Any:
         """An answer about the shared samples."""
         context = self.context
         if isinstance(message, SharedAgain):
@@ -61,13 +63,13 @@ class SharedClient(Client):
             if held != message.samples:
                 raise ValueError(f"round {round}: asked about {message.samples} samples, and holds {held}")
         else:
-            self.samples = context.inputs(message.images if isinstance(message, SharedPictures) else message.texts)
+            self.samples = context.inputs(shown(message))
         assert self.samples is not None
-        wanted = None if message.wanted is None else torch.from_numpy(message.wanted)
-        seen = self.samples if wanted is None else {k: v[wanted] for k, v in self.samples.items()}
-        return self.answer(*context.look(seen))
+        wanted = getattr(message, "wanted", None)
+        asked = self.samples if wanted is None else rows(self.samples, torch.from_numpy(wanted))
+        return self.answer(message, *context.look(asked))
 
-    def answer(self, z: Tensor, logits: Tensor) -> Any:
+    def answer(self, message: Any, z: Tensor, logits: Tensor) -> Any:
         """The reply, of representations (S, D) and logits (S, C) of what was asked about."""
         raise NotImplementedError
 
@@ -76,11 +78,11 @@ class SharedClient(Client):
         if self.samples is None or len(message.kept) != length(self.samples):
             raise ValueError(f"round {round}: asked to learn from {len(message.kept)} samples it was not shown")
         kept = torch.from_numpy(message.kept)
-        lesson = {k: v[kept] for k, v in self.samples.items()} | self.targets(message, kept)
-        if self.settings.shared == "synthetic":
+        lesson = rows(self.samples, kept) | self.targets(message, kept)
+        if not self.settings.public_pairs:
             self.samples = None  # a public set is sent once
         self.pool.add(lesson)
-        return Done(self.study(round) or 0.0)
+        return Done(self.local_update(round) or 0.0)
 
     def targets(self, message: Any, kept: Tensor) -> dict[str, Tensor]:
         """What the kept samples are to be learned with, first axis M."""
@@ -90,7 +92,7 @@ class SharedClient(Client):
         """The loss on training views of the pool's samples i (B,); the pool also holds their `targets`."""
         raise NotImplementedError
 
-    def study(self, round: int) -> float | None:
+    def local_update(self, round: int) -> float | None:
         """The steps of a round: shared samples first, then private ones."""
         loss = self.on_shared(round)
         self.context.train_private(self.settings.private_steps, round)
@@ -102,15 +104,27 @@ class SharedClient(Client):
         if not pool:
             return None
         inputs = {key: pool[key] for key in pool if key in INPUTS}
+        self._private = context.rng(round, *self.private_stream)
 
         def loss(views: Inputs, index: Tensor) -> Tensor:
             return self.objective(views, pool, index)
 
         steps = s.steps_on(length(inputs), s.retrain_steps, context.batch)
-        return context.fit(inputs, steps, loss, round, "shared")
+        return context.fit(inputs, steps, loss, round, self.stream)
+
+    def private_loss(self, n: int) -> Tensor:
+        """The loss of the client's own task on n private samples, beside a step on shared ones."""
+        context = self.context
+        i = torch.from_numpy(self._private.integers(0, len(context.private_labels), n))
+        return context.task_loss(rows(context.private, i), i)
 
 
 INPUTS = frozenset({"pixel_values", "features", "input_ids", "attention_mask"})
+
+
+def shown(message: Any) -> Any:
+    """The pictures or the texts of a message."""
+    return message.images if hasattr(message, "images") else message.texts
 
 
 def length(inputs: Inputs) -> int:
@@ -150,78 +164,84 @@ def public_samples(context: ServerContext, n: int) -> SharedSamples:
 class Aggregate:
     """What a method makes of a round's answers.
 
-    labels: (S,), -1 where it has none; lessons: client -> message to `learn` from; fused: R (S, D), or None where the
-    generator is tuned by text alone; losses: of what the server trained besides.
+    labels: (S,), -1 where it has none; targets: client -> message to learn from; fused: R (M, D) of the samples that
+    are kept, or None where the generator is tuned by text alone; losses: of what the server trained besides; kept:
+    bool (S,), on which the generator is tuned; None: all that have a label.
     """
 
     labels: Tensor
-    lessons: Mapping[str, Any]
+    targets: Mapping[str, Any]
     fused: Tensor | None = None
     losses: Mapping[str, float | None] | None = None
+    kept: Tensor | None = None
 
 
 class SharedServer(Server):
-    """The round of all these methods; `judge` is the method's own part."""
+    """The round of all these methods; `aggregate` is the method's own part."""
 
-    settings: SharedSettings
+    settings: RoundSettings
     tuner: Kept[Tuner | None]
     holders: Kept[set[str]]  # clients that hold the public set
     formula: str | None = None  # its name in `metrics.communication`
+    learn_verb = "learn"
 
     @classmethod
-    def workload(cls, settings: SharedSettings, batch: int) -> Workload:
+    def formula_name(cls, settings: Any) -> str | None:
+        """The name of the formula of a round's bytes; None: no paper gives one."""
+        return cls.formula
+
+    @classmethod
+    def workload(cls, settings: RoundSettings, batch: int) -> Workload:
         """Steps on the shared samples and private ones; of the generator, where the samples are synthetic."""
-        s = settings
-        told = formula(cls.formula, s.samples) if cls.formula else None
-        if s.shared == "synthetic":
-            steps = s.steps_on(s.samples * s.replay_rounds, s.retrain_steps, batch)
-            return replace(s.workload(), answers=s.samples, shared_steps=steps, formula=told)
-        return Workload(
-            private_steps=s.private_steps,
-            shared_steps=s.steps_on(s.public, s.retrain_steps, batch),
-            answers=s.public,
-            formula=formula(cls.formula, s.public, s.public) if cls.formula else None,
+        s, p, name = settings, settings.public_pairs, cls.formula_name(settings)
+        pool, answers = (p, p) if p else (s.samples * s.replay_rounds, s.samples)
+        return replace(
+            Workload(private_steps=s.private_steps) if p else s.workload(),
+            answers=answers,
+            shared_steps=s.steps_on(pool, s.retrain_steps, batch),
+            formula=formula(name, answers, p or None) if name else None,
         )
 
-    def __init__(self, context: ServerContext, settings: SharedSettings) -> None:
+    def __init__(self, context: ServerContext, settings: RoundSettings) -> None:
         super().__init__(context, settings)
-        self.tuner = Tuner(context, settings) if settings.shared == "synthetic" else None
+        self.tuner = None if settings.public_pairs else Tuner(context, settings)
         self.holders = set()
 
     def round(self, federation: Federation) -> Info:
-        """Shared samples out, answers in, lessons out; then the generator, on synthetic samples."""
+        """Shared samples out, answers in, targets out; then the generator, on synthetic samples."""
         t, context, clock = federation.round, self.context, Clock()
         with clock("synthesis"):
             samples = self.draw(t, federation)
         with clock("inference"):
-            opinions = self.ask(federation, samples)
+            outputs = self.ask(federation, samples)
         with clock("fusion"):
-            verdict = self.judge(t, federation, samples, opinions)
-        learning = federation.ask("learn", dict(verdict.lessons), timeout=context.timeout) if verdict.lessons else ()
-        losses = dict(verdict.losses or {})
-        kept = verdict.labels >= 0
+            found = self.aggregate(t, federation, samples, outputs)
+        # Targets go out before the generator is tuned: clients in other processes learn from them meanwhile.
+        with clock("retraining"):  # those in this process learn now
+            verb, targets = self.learn_verb, dict(found.targets)
+            learning = federation.ask(verb, targets, timeout=context.timeout) if targets else ()
+        losses, labels = dict(found.losses or {}), None
         if self.tuner is not None:
+            kept = found.labels >= 0 if found.kept is None else found.kept
+            labels = LabelInfo(samples.images, samples.texts, samples.labels, found.labels.numpy(), kept.numpy())
             with clock("generator"):
-                here = kept.numpy()
-                fused = None if verdict.fused is None else verdict.fused[kept]
-                texts = [samples.texts[i] for i in np.flatnonzero(here)] if samples.texts else []
-                self.tuner.add(samples.images[here], verdict.labels[kept], texts, fused)
-                losses["generator"] = self.tuner.tune(t) if here.any() else None
+                losses["generator"] = self._tune(self.tuner, t, samples, found, kept)
         with clock("retraining"):
             trained = {r.client: r.message.loss for r in learning if r.ok}
             losses["clients"] = float(np.mean([trained[k] for k in sorted(trained)])) if trained else None
-        labels = (
-            LabelInfo(samples.images, samples.texts, samples.labels, verdict.labels.numpy(), kept.numpy())
-            if self.tuner is not None
-            else None
-        )
         return Info(labels, losses, clock.seconds, self.paper_bytes(federation, len(samples)))
+
+    def _tune(self, tuner: Tuner, t: int, samples: SharedSamples, found: Aggregate, kept: Tensor) -> float | None:
+        """The kept samples into the generator's pool, and its steps; mean loss."""
+        texts = [samples.texts[i] for i in torch.where(kept)[0]] if samples.texts else []
+        tuner.add(samples.images[kept.numpy()], found.labels[kept], texts, found.fused)
+        return tuner.tune(t) if kept.any() else None
 
     def draw(self, t: int, federation: Federation) -> SharedSamples:
         """The round's synthetic samples, or the public set."""
         s, context = self.settings, self.context
-        if s.shared == "public":
-            return public_samples(context, s.public)
+        if s.public_pairs:
+            return public_samples(context, s.public_pairs)
         n, classes, rng = s.samples, len(context.class_names), context.rng(t, "classes")
         if s.classes == "uniform":
             drawn = rng.integers(0, classes, n)
@@ -243,38 +263,41 @@ class SharedServer(Server):
         context = self.context
         return ClientOutputs(ordered, len(samples), len(context.class_names), context.width)
 
-    def question(
+    def messages(
         self, federation: Federation, samples: SharedSamples, wanted: Mapping[str, NDArray[np.bool_]]
-    ) -> list[Reply]:
-        """The replies, in the order of the clients' names: neither order of arrival nor of listing may matter."""
+    ) -> dict[str, Any]:
+        """client -> what it is asked."""
 
         def message(client: str) -> Any:
             m = federation.modality(client)
             if client in self.holders:
                 return SharedAgain(len(samples), wanted.get(m))
-            return (
-                SharedPictures(samples.images, wanted.get(m))
-                if m == ClientTask.IMAGE_CLASSIFICATION
-                else SharedTexts(samples.texts, wanted.get(m))
-            )
+            if m == ClientTask.IMAGE_CLASSIFICATION:
+                return SharedPictures(samples.images, wanted.get(m))
+            return SharedTexts(samples.texts, wanted.get(m))
 
-        messages = {k: message(k) for k in federation.clients}
+        return {k: message(k) for k in federation.clients}
+
+    def question(
+        self, federation: Federation, samples: SharedSamples, wanted: Mapping[str, NDArray[np.bool_]]
+    ) -> list[Reply]:
+        """The replies, in the order of the clients' names: neither order of arrival nor of listing may matter."""
+
+        messages = self.messages(federation, samples, wanted)
         asked = federation.ask("infer", messages, timeout=self.context.timeout, quorum=self.context.quorum)
         replies = sorted((r for r in asked if r.ok), key=lambda r: r.client)
-        if self.settings.shared == "public":
+        if self.settings.public_pairs:
             self.holders = {r.client for r in replies}
         return replies
 
-    def judge(self, t: int, federation: Federation, samples: SharedSamples, opinions: ClientOutputs) -> Aggregate:
+    def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
         """The method's own: what the answers say, and what each client is to learn."""
         raise NotImplementedError
 
     def paper_bytes(self, federation: Federation, samples: int) -> tuple[int, int] | None:
         """The papers' bytes of a round, up and down."""
-        if self.formula is None:
-            return None
-        count = formula(self.formula, samples, samples if self.tuner is None else None)
-        return paper_bytes(count, federation, self.context)
+        name, public = self.formula_name(self.settings), samples if self.tuner is None else None
+        return paper_bytes(formula(name, samples, public), federation, self.context) if name else None
 
 
 def needs(settings: SharedSettings) -> frozenset[str]:
@@ -282,14 +305,14 @@ def needs(settings: SharedSettings) -> frozenset[str]:
     return frozenset({"public"}) if settings.shared == "public" else frozenset({"generator", "captioner"})
 
 
-def majority(opinions: ClientOutputs, classes: int, drawn: NDArray[np.int64]) -> Tensor:
+def majority(outputs: ClientOutputs, classes: int, drawn: NDArray[np.int64]) -> Tensor:
     """The label that most clients give, each with the same say; ties go to the drawn one. (S,), -1 without a vote."""
     from fedloom.functional.voting import label_vote
 
-    if not len(opinions.labels):
+    if not len(outputs.labels):
         return torch.full((len(drawn),), -1)
-    equal = torch.ones(opinions.labels.shape)
-    return label_vote(opinions.labels, equal, classes, torch.from_numpy(drawn)).labels
+    equal = torch.ones(outputs.labels.shape)
+    return label_vote(outputs.labels, equal, classes, torch.from_numpy(drawn)).labels
 
 
 def labels_of(logits: Tensor) -> NDArray[np.int32]:
@@ -298,6 +321,6 @@ def labels_of(logits: Tensor) -> NDArray[np.int32]:
     return logits.argmax(1).masked_fill(absent, -1).to(torch.int32).numpy()
 
 
-def answered(opinions: ClientOutputs) -> Sequence[str]:
+def answered(outputs: ClientOutputs) -> Sequence[str]:
     """The clients whose answers count."""
-    return [r.client for r in opinions.replies]
+    return [r.client for r in outputs.replies]

@@ -581,7 +581,7 @@ def test_together_a_kind_without_an_owner_still_matches():
         moved = [k for k in before if k.startswith("models/image/model/body")]
         assert moved
         assert not any(np.array_equal(before[k], after[k]) for k in moved)
-        assert not np.array_equal(before["matching.scale"], after["matching.scale"])
+        assert not np.array_equal(before["matching/scale"], after["matching/scale"])
         assert "weight entropy image" not in info.losses
         # Nats of matching; a distance of unit rows is at most 4 / WIDTH.
         assert info.losses["distillation"] > 1

@@ -213,7 +213,7 @@ class Joint:
 
     def half(self, name: str) -> Any:
         """A client."""
-        return self.federation._host._sites[name].client
+        return self.federation._host._hosts[name].client
 
     def clients(self) -> dict[str, dict[str, Any]]:
         """Every client's state."""

@@ -40,7 +40,7 @@ def toy_of(folder, **more) -> Toy:
 
 
 def sites_of(toy):
-    return {name: site.client for name, site in toy.federation._host._sites.items()}
+    return {name: site.client for name, site in toy.federation._host._hosts.items()}
 
 
 def sent_in(toy, rounds=1) -> dict:

@@ -267,7 +267,7 @@ class Toy:
 
     def half(self, name: str) -> Any:
         """A client."""
-        return self.federation._host._sites[name].client  # type: ignore[union-attr]
+        return self.federation._host._hosts[name].client  # type: ignore[union-attr]
 
 
 def same(one: dict[str, Any], two: dict[str, Any]) -> bool:

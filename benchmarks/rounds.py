@@ -21,9 +21,10 @@ import torch
 import torch.nn.functional as F
 
 from fedloom.config import load_config
+from fedloom.experiment.build import Link, build_federation, pretrained_models, server_tools
 from fedloom.experiment.clients import build_client, site_specs
 from fedloom.experiment.datasets import cached_dataset
-from fedloom.experiment.parts import Link, build_federation, pretrained_models, resolve, server_tools
+from fedloom.experiment.resolve import resolve
 from fedloom.federation.ledger import Ledger
 from fedloom.functional.contrast import contrast_weights
 from fedloom.functional.ensemble import grouped

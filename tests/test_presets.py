@@ -15,7 +15,7 @@ from fedloom.config import load_config, preset_tree, presets
 from fedloom.data.registry import DATASETS
 from fedloom.errors import BadInput
 from fedloom.experiment.clients import build_client
-from fedloom.experiment.parts import completed
+from fedloom.experiment.resolve import completed
 from fedloom.planning.rates import PEAKS
 from fedloom.planning.scene import scene_sizes
 from fedloom.planning.wire import round_on_the_wire

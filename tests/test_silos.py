@@ -23,9 +23,9 @@ from fedloom.data.joint import MultimodalSamples
 from fedloom.errors import BadInput
 from fedloom.experiment.clients import build_client, site_specs
 from fedloom.experiment.datasets import cached_dataset
-from fedloom.experiment.parts import completed
 from fedloom.experiment.pretraining import backbone_name, prepare
 from fedloom.experiment.public_files import public_backbone
+from fedloom.experiment.resolve import completed
 from fedloom.experiment.server_models import bare_server
 from fedloom.experiment.silo_client import (
     _server_like,

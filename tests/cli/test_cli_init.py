@@ -16,9 +16,10 @@ from PIL import Image
 from fedloom.config import Config, load_config, presets
 from fedloom.config.yaml_core import parse
 from fedloom.errors import BadInput
+from fedloom.experiment.build import split_data
 from fedloom.experiment.checks import check_scene
 from fedloom.experiment.datasets import cached_dataset
-from fedloom.experiment.parts import completed, split_data
+from fedloom.experiment.resolve import completed
 from fedloom.scaffolding.columns import guess
 from fedloom.scaffolding.page import page
 from fedloom.scaffolding.place import look

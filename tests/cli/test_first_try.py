@@ -15,7 +15,7 @@ from fedloom.comparison.plan import read_plan
 from fedloom.config import Config, load_config
 from fedloom.data.registry import DATASETS
 from fedloom.errors import BadInput
-from fedloom.experiment.parts import completed, counted, sized
+from fedloom.experiment.resolve import completed, counted, sized
 from fedloom.methods.catalogue import CATALOGUE
 
 JOINT = {"fedcmi", "scaffold", "ogm-ge", "pmr", "fedmsplit"}

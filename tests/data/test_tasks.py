@@ -24,7 +24,7 @@ ALLOWED = {
     "models/clients/build.py": "the architecture `pair`",
     "planning/client_models.py": "the architecture `pair`",
     "experiment/silo_offer.py": "the architecture `pair`",
-    "experiment/parts.py": "the architecture `pair`",
+    "experiment/checks.py": "the architecture `pair`",
     "scaffolding/columns.py": "names of columns in tables",
     "scaffolding/place.py": "names of columns in tables",
     "federation/codec.py": "kinds of message fields: `text`",

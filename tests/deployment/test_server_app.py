@@ -19,7 +19,7 @@ from fedloom.deployment.job import Job, event_file
 from fedloom.deployment.server_app import _speak_up, carry_out, with_roster
 from fedloom.deployment.silo import worker_settings
 from fedloom.errors import BadInput, FedloomError
-from fedloom.experiment.parts import completed
+from fedloom.experiment.resolve import completed
 from fedloom.federation.engines.flower.client_app import make_client_app
 from fedloom.federation.engines.silo.host import SiloHost
 from fedloom.federation.engines.silo.resident import host_from

@@ -7,7 +7,7 @@ import pytest
 from fedloom.config import load_config
 from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.experiment.checks import reads_captions
-from fedloom.experiment.parts import completed
+from fedloom.experiment.resolve import completed
 from fedloom.methods import alone, fedcmi, fedmmkt
 from fedloom.methods.base import Server, load_method
 from fedloom.methods.catalogue import CATALOGUE

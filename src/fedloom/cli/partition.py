@@ -49,7 +49,7 @@ def partition(
     from fedloom.data.notes import data_notes
     from fedloom.errors import BadInput
     from fedloom.experiment.datasets import cached_dataset
-    from fedloom.experiment.parts import counted, sized
+    from fedloom.experiment.resolve import counted, sized
     from fedloom.methods.base import load_method
 
     notes: list[str] = []

@@ -90,7 +90,7 @@ def _configured(given: dict[str, Any], silos: int | None, resume: Path | None, n
     from fedloom.config import Config
     from fedloom.config.trees import validate
     from fedloom.experiment.begin import refuse_another
-    from fedloom.experiment.parts import resolve, sized
+    from fedloom.experiment.resolve import resolve, sized
     from fedloom.runs.folder import RunFolder
 
     laid = configuration(**given, notes=notes) if resume is None else resumed(resume, given)

@@ -128,7 +128,7 @@ def _resolved(
 ) -> Config:
     """Defaults < `tree`, of base and column < row < `values` < `overrides`, for the row's method."""
     from fedloom.data.registry import loader_of
-    from fedloom.experiment.parts import completed
+    from fedloom.experiment.resolve import completed
 
     for above in (row.set, values):
         tree = merged(tree, above)
@@ -143,7 +143,7 @@ def _resolved(
 def _fitted(pairs: Sequence[tuple[Row, Column]], configs: Sequence[Config], told: dict[str, None]) -> list[Config]:
     """The configurations with pictures and clients that fit all rows of their column, with the methods' settings."""
     from fedloom.experiment.fitting import side_rules, with_side
-    from fedloom.experiment.parts import completed, counted
+    from fedloom.experiment.resolve import completed, counted
 
     rules: dict[str, dict[str, int]] = {}
     for (_, column), config in zip(pairs, configs):
@@ -184,8 +184,8 @@ def check_data(cells: Sequence[Cell]) -> None:
     Raises:
         BadInput: a data set cannot be read, or has too little for the clients; says which row and column.
     """
+    from fedloom.experiment.build import split_data
     from fedloom.experiment.datasets import cached_dataset
-    from fedloom.experiment.parts import split_data
     from fedloom.methods.base import load_method
 
     def key(cell: Cell) -> str:

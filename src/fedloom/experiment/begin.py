@@ -12,7 +12,7 @@ from fedloom.config.trees import validate
 from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput
 from fedloom.experiment.checks import check_generator, check_scoring, check_weights
-from fedloom.experiment.parts import completed, counted, sized
+from fedloom.experiment.resolve import completed, counted, sized
 from fedloom.methods.base import Method
 from fedloom.runs.checkpoint import refuse_old_checkpoints
 from fedloom.runs.folder import RunFolder

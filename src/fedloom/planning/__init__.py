@@ -47,7 +47,7 @@ def plan(
     Raises:
         BadInput: something given is wrong, or names weights that are neither here nor known.
     """
-    from fedloom.experiment.parts import completed, sized
+    from fedloom.experiment.resolve import completed, sized
 
     if not 0 < share <= 1:
         raise BadInput(f"share = {share}, allowed: above 0, up to 1")

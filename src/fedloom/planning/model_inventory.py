@@ -61,7 +61,7 @@ class ModelInventory:
 
 
 def cast_of(config: Config, method: Method, settings: Any, work: Workload, scene: SceneSizes) -> ModelInventory:
-    """The models of a run whose configuration is complete (`parts.completed`), as `parts` would load them."""
+    """The models of a run whose configuration is complete (`resolve.completed`), as `build` would load them."""
     words = Words(config.server.vocabulary, config.server.tokens)
     uses = method.needs(settings)
     clients = _clients(config, method, settings, scene, words) if method.tasks else ()

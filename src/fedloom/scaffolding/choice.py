@@ -19,10 +19,11 @@ from fedloom.data.notes import data_notes
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.errors import BadInput
+from fedloom.experiment.build import split_data
 from fedloom.experiment.checks import check_scene
 from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.fitting import side_rules
-from fedloom.experiment.parts import completed, counted, sized, split_data
+from fedloom.experiment.resolve import completed, counted, sized
 from fedloom.scaffolding.place import Place, look
 
 CHOSEN = ("data.name", "data.root", "clients.image", "clients.text")

@@ -1,4 +1,4 @@
-"""The parts of a run, built from its configuration: method, split, models, the server's tools, the federation."""
+"""The parts of a run: its split, pretrained models, the server's context, and the federation."""
 
 from __future__ import annotations
 
@@ -8,106 +8,24 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from fedloom.config import Config
-from fedloom.config.defaults import Say, silent
-from fedloom.config.trees import validate
 from fedloom.data.containers import FederatedDataset, ImageSet
 from fedloom.data.partition import Split
 from fedloom.data.tasks import CLIENT_TASKS, ClientTask
-from fedloom.errors import BadInput
 from fedloom.experiment.checks import own_data, reads_captions
 from fedloom.experiment.client_parts import picture_side
 from fedloom.experiment.clients import settle_worker, site_specs
 from fedloom.experiment.datasets import split_scene
-from fedloom.experiment.fitting import samples, side_rules, with_counts, with_side
 from fedloom.experiment.pretraining import Assets, prepare, weights_print
 from fedloom.experiment.server_models import server_learner
 from fedloom.federation.base import Federation
 from fedloom.federation.engines.base import EngineContext
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.nobody import Nobody
-from fedloom.methods.base import Method, ServerContext, load_method
+from fedloom.methods.base import Method, ServerContext
 from fedloom.progress import Observer
-from fedloom.registry import ENGINES, METHODS
+from fedloom.registry import ENGINES
 
 ENGINE_VERBS = frozenset({"join"})  # what an engine itself sends; no communication of a method
-
-
-def resolve(config: Config) -> tuple[Method, Any]:
-    """The method and its settings: what its name fixes, then what the configuration says, fitted to the modalities.
-
-    Raises:
-        BadInput: a setting is unknown, wrong, or against what the name fixes; or the quorum exceeds the clients.
-    """
-    method, fixed = load_method(config.method)
-    for key, value in fixed.items():
-        if config.settings.get(key, value) != value:
-            raise BadInput(f"settings.{key} = {config.settings[key]!r}: {config.method} is defined by {value!r}")
-    settings = validate(method.settings, {**config.settings, **fixed}, "settings")
-    modalities = list(config.clients.everyone().values())
-    _check_tasks(config, method)
-    if wrong := [o for o in config.clients.optimizers() if o not in method.optimizers]:
-        raise BadInput(
-            f"clients.optimizer = {wrong[0]!r}: {config.method} is defined on plain gradients, allowed: "
-            f"{', '.join(method.optimizers)}"
-        )
-    if (quorum := config.engine.quorum) is not None and quorum > len(modalities):
-        raise BadInput(
-            f"engine.quorum = {quorum}: there are {len(modalities)} clients, allowed: 1 to {len(modalities)}"
-        )
-    return method, method.resolve(settings, modalities)
-
-
-def _check_tasks(config: Config, method: Method) -> None:
-    """Raises BadInput where there are clients of a task that the method does not serve."""
-    lacking = [m for m in CLIENT_TASKS if config.clients.names(m) and m not in method.tasks] if method.tasks else []
-    if not lacking:
-        return
-    if len(method.tasks) == 1:
-        (only,) = method.tasks
-        empty = " and ".join(f"clients.{m}=[]" for m in lacking)
-        raise BadInput(
-            f"{config.method} is for {only.spec.clients} (clients.{only}) only, and there are clients of "
-            f"{', '.join(lacking)}: set {empty}, or take the preset fedcmi"
-        )
-    first = lacking[0]
-    raise BadInput(
-        f"{config.method} has no part for {first.spec.clients} (clients.{first}), {len(config.clients.names(first))} "
-        f"given; allowed: none. Methods that have one: {', '.join(serving(first))}"
-    )
-
-
-def serving(task: ClientTask) -> list[str]:
-    """The methods that have a part for clients of that task."""
-    return [name for name in METHODS.names() if task in load_method(name)[0].tasks]
-
-
-def completed(config: Config) -> tuple[Config, Method, Any]:
-    """The configuration as a run carries it out and writes it down, with its method and settings: see `resolve`.
-
-    All settings of the method stand in it, and the clients' models are those that the method is defined on.
-    """
-    method, settings = resolve(config)
-    clients = method.models(settings, config.clients)
-    own = {"settings": settings.model_dump(mode="json"), "clients": clients}
-    return config.model_copy(update=own), method, settings
-
-
-def sized(config: Config, say: Say = silent) -> Config:
-    """The configuration with pictures that can be cut up as its method's models do it: see `fitting.with_side`."""
-    done, method, settings = completed(config)
-    return with_side(config, side_rules(done, method, settings), say)
-
-
-def counted(config: Config, method: Method, scene: FederatedDataset | None = None, say: Say = silent) -> Config:
-    """The configuration with as many clients as the data allow, where nobody has said how many.
-
-    scene: its data set; None: what is known of it, else it is read.
-    """
-    said = config.clients.model_fields_set
-    open_ = any(m not in said and getattr(config.clients, m) for m in CLIENT_TASKS)
-    if not method.tasks or own_data(config) or not open_:
-        return config
-    return with_counts(config, samples(config, scene), say)
 
 
 def split_data(config: Config, scene: FederatedDataset) -> dict[ClientTask, Split]:

@@ -28,7 +28,6 @@ LONG_FUNCTIONS: set[str] = {
     "data/datasets/flora.py:load",
     "data/datasets/folder.py:load",
     "data/datasets/mixed.py:load",
-    "data/partition.py:partition",
     "data/public_split.py:split_public",
     "experiment/clients.py:build_client",
     "experiment/datasets.py:_load",

@@ -1,6 +1,6 @@
-"""From a listing of captioned pictures to a ImageTextPairs for each part. What all readers of pairs share.
+"""From a listing of captioned pictures to ImageTextPairs for each part, for all readers of captioned pictures.
 
-A reader only lists: which picture, with which captions, in which part. What is done with the awkward ones is here:
+What is done with awkward ones:
 
     a caption without a word, or whose id was seen before        left out, counted
     more captions than `captions_per_image`                      the first are kept, the others counted
@@ -53,12 +53,11 @@ Listed = Mapping[Part, Sequence[Captioned]]
 
 @dataclass(frozen=True)
 class PairReading:
-    """How to read pairs: the options that every reader of pairs has.
+    """The options that every reader of captioned pictures has.
 
-    size: side of the pictures in pixels; parts: which of 'train', 'val', 'test' to read, None for all there are; most:
-    at most so many pictures of each part, chosen by a hash of their names, in the order of the file;
-    captions_per_image: the first so many are kept (the retrieval protocols count five), None for all; on_bad: 'error'
-    or 'skip' for pictures that cannot be read; seed: of the choice; range: see Reading.
+    parts: which of 'train', 'val', 'test' to read, None for all there are; most: at most so many pictures of each part,
+    chosen by a hash of their names, in the order of the file; captions_per_image: the first so many are kept (the
+    retrieval protocols count five), None for all; size, on_bad, seed, range: see Reading.
     """
 
     size: int = 64

@@ -77,13 +77,12 @@ CONTAINERS: Mapping[ClientTask, type[ClientData]] = {
 
 @dataclass(frozen=True)
 class PublicData:
-    """Pictures and captions that no client holds: what the server's models may be pretrained on.
+    """Pictures and captions that no client has, for pretraining the server's models.
 
-    images uint8 (N, H, W, 3); captions: N descriptions that do not name the class; labels (N,) the true class;
-    names (N,): the class each picture is *said* to show where the world's captions name one. Some are wrong: that is
-    the imperfect class knowledge of a real generator (FedMMKT, Fig. 3). texts: where captions are cut down from longer
-    texts, those texts as they were written: what the clients' own texts read like. Of a public set of pairs, which has
-    no classes, labels and names are zeros.
+    images uint8 (N, H, W, 3); captions: N descriptions that do not name the class; labels (N,): the true class; names
+    (N,): the class each picture is *said* to show, some of them wrong: the imperfect class knowledge of a real
+    generator (FedMMKT, Fig. 3); texts: the whole texts that captions are cut down from, what the clients' texts read
+    like. A public set of pairs has no classes: labels and names are zeros.
     """
 
     images: NDArray[np.uint8]

@@ -89,15 +89,13 @@ def partition(
             the clients that have fewer than cap x N/K samples yet (CreamFL, FedAFD). 'pathological': each client has
             `classes_per_client` classes, every class is held, as evenly as can be.
         alpha: concentration; near 0 one client a class, large like iid.
-        classes_per_client: for 'pathological'.
         minimum: of samples of every client; clients short of it are given samples of the largest.
         seed: the split is a function of seed and labels.
         per_class_minimum: samples of every class that every client gets first (pathological: of its classes).
         cap: for 'dirichlet': 1 in CreamFL and FedAFD; None: a client may have any number.
 
     Raises:
-        BadInput: a setting out of range; fewer samples than clients x minimum; a client and label that cannot be
-            served.
+        BadInput: a setting out of range; fewer samples than clients x minimum; a client and label that get none.
     """
     labels = np.asarray(labels, dtype=np.int64)
     _check(labels, clients, scheme, alpha, minimum, per_class_minimum, cap)

@@ -1,8 +1,7 @@
-"""The public part of a real data set: pictures no client holds, captioned, and partly under a wrong name.
+"""The public part of a real data set: captioned pictures of no client, partly under a wrong name.
 
-It stands for what a server's text-to-image model has seen of the world before the federation starts. Its
-captions do not name the class; its names do, and a share of them is a sibling's: a generator confuses classes
-that look alike.
+It stands for what a server's text-to-image model was pretrained on. Its captions do not name the class; its names do,
+and a share of them is a sibling's: a generator confuses classes that look alike.
 """
 
 from __future__ import annotations
@@ -88,9 +87,8 @@ def confuse(labels: Labels, siblings: Labels, share: float, rng: np.random.Gener
 class Condenser:
     """Cuts texts down to their salient words, learnt from a set of texts.
 
-    Salient: not one of the words that more than 15 % of all texts use (with few classes: 1.5 / C), and not
-    part of the class's own name (nor its plural or singular). The `words` that the class uses most beyond the
-    others are kept, in the text's order.
+    Salient: not used by more than 15 % of all texts (with few classes: 1.5 / C), and not part of the class's own name
+    (nor its plural or singular). The `words` that the class uses most beyond the others are kept, in the text's order.
     """
 
     def __init__(self, texts: TextSet, class_names: Sequence[str], words: int = 12) -> None:
@@ -164,22 +162,21 @@ def split_public(
     """Take a share of the training images, and of the texts, away from the clients as the public part.
 
     Args:
-        train: the training samples of each modality.
+        train: the training samples of each task.
         class_names: C names.
-        share: of every class's images and texts. 0: nothing is taken and there is no public part.
+        share: of every class's images and texts. 0: there is no public part.
         confusion: share of the public images that carry their sibling's name.
-        seed: what the choice is drawn from.
-        keys: where images and texts are pairs: a key for each sample, equal for an image and its texts. The
-            texts of a public image then go with it, and are its captions; the other texts all stay.
-        siblings: int (C,); chosen by look (`look_alikes`) unless given.
-        shorten: captions are at most 12 salient words of the text (for recipes, titles, reports), see
-            Condenser;
-            False: the text as it is (for captions proper).
+        seed: of the choice.
+        keys: of paired images and texts; equal keys belong together. All texts of a public image then are its captions,
+            and the other texts stay with the clients.
+        siblings: int (C,); default: look_alikes of the public images.
+        shorten: captions are the salient words of a text (for recipes, titles, reports), see Condenser; False: the text
+            as it is (for captions proper).
 
     Returns:
-        What is left for the clients, and the public part: None with share 0; of texts alone it has no pictures
-        and no captions. Unpaired images get the words of a public text of their class; without texts, words for
-        their colours, or for their light where colours do not tell them apart.
+        What is left for the clients, and the public part: None with share 0; of texts alone it has no pictures and no
+        captions. Unpaired images get the words of a public text of their class; without texts, words for their colours,
+        or for their light if colours do not tell them apart.
 
     Raises:
         BadInput: share outside [0, 1) or above 0 with no class of two images; confusion outside [0, 1].
@@ -200,15 +197,10 @@ def split_public(
     public_texts = None
     if isinstance(texts, TextSet):
         if keys is None:
-            given, kept = stratified(texts.labels, share, numpy_stream(seed, "generic texts"))
+            going, kept = stratified(texts.labels, share, numpy_stream(seed, "generic texts"))
         else:
-            image_keys = keys[ClientTask.IMAGE_CLASSIFICATION]
-            at = {image_keys[i]: n for n, i in enumerate(taken.tolist())}
-            goes = np.array([key in at for key in keys[ClientTask.TEXT_CLASSIFICATION]], dtype=bool)
-            given, kept = np.flatnonzero(goes), np.flatnonzero(~goes)
-            for j in given.tolist():
-                own.setdefault(at[keys[ClientTask.TEXT_CLASSIFICATION][j]], []).append(texts.texts[j])
-        left[ClientTask.TEXT_CLASSIFICATION], public_texts = texts.subset(kept), texts.subset(given)
+            going, kept, own = _captions_of(taken, texts, keys)
+        left[ClientTask.TEXT_CLASSIFICATION], public_texts = texts.subset(kept), texts.subset(going)
     if siblings is None:
         siblings = look_alikes(world, len(class_names))
     rng = numpy_stream(seed, "generic captions")
@@ -218,6 +210,19 @@ def split_public(
     return left, PublicData(world.images, captions, world.labels, names, whole)
 
 
+def _captions_of(
+    taken: Index, texts: TextSet, keys: Mapping[ClientTask, Sequence[str]]
+) -> tuple[Index, Index, dict[int, list[str]]]:
+    """Of paired texts those that go with the taken images, the rest, and the texts of the n-th taken image."""
+    image_keys, text_keys = keys[ClientTask.IMAGE_CLASSIFICATION], keys[ClientTask.TEXT_CLASSIFICATION]
+    at = {image_keys[i]: n for n, i in enumerate(taken.tolist())}
+    goes = np.array([key in at for key in text_keys], dtype=bool)
+    own: dict[int, list[str]] = {}
+    for j in np.flatnonzero(goes).tolist():
+        own.setdefault(at[text_keys[j]], []).append(texts.texts[j])
+    return np.flatnonzero(goes), np.flatnonzero(~goes), own
+
+
 def _texts_alone(
     train: Mapping[ClientTask, Samples], share: float, seed: int
 ) -> tuple[dict[ClientTask, Samples], PublicData | None]:
@@ -225,9 +230,9 @@ def _texts_alone(
     texts = train.get(ClientTask.TEXT_CLASSIFICATION)
     if not isinstance(texts, TextSet):
         return dict(train), None
-    given, kept = stratified(texts.labels, share, numpy_stream(seed, "generic texts"))
-    if not len(given):
+    going, kept = stratified(texts.labels, share, numpy_stream(seed, "generic texts"))
+    if not len(going):
         return dict(train), None
     none = np.zeros(0, dtype=np.int64)
-    whole = PublicData(np.zeros((0, 1, 1, 3), dtype=np.uint8), (), none, none, texts.subset(given).texts)
+    whole = PublicData(np.zeros((0, 1, 1, 3), dtype=np.uint8), (), none, none, texts.subset(going).texts)
     return {**train, ClientTask.TEXT_CLASSIFICATION: texts.subset(kept)}, whole

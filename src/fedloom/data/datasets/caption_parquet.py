@@ -9,7 +9,7 @@ from typing import Any
 from fedloom.data.captioned import Captioned, PairReading, assemble_pairs, inside
 from fedloom.data.io.decode import OnBad, Source
 from fedloom.data.io.files import need_file, need_folder
-from fedloom.data.io.parquet import is_text, read_table
+from fedloom.data.io.parquet import is_text, picture_of, read_table
 from fedloom.data.io.pixels import Range
 from fedloom.data.names import composed
 from fedloom.data.pairs import PARTS, Pairs, Part
@@ -111,17 +111,10 @@ def _is_list(kind: Any) -> bool:
 
 def _source(cell: Any, path: Path, place: str, seen: dict[str, str]) -> Source:
     """The picture of a cell: its bytes, or the file its path names beside the parquet file."""
-    if isinstance(cell, bytes) and cell:
-        return cell
-    if isinstance(cell, dict):
-        name = composed(str(cell.get("path") or ""))
-        if name and seen.setdefault(name, place) != place:
-            raise BadInput(f"{place}: picture {name!r} is that of {seen[name]} already")
-        if isinstance(cell.get("bytes"), bytes) and cell["bytes"]:
-            return bytes(cell["bytes"])
-        if name:
-            return inside(path.parent, name, place)
-    raise BadInput(f"{place}: no picture (expected bytes, or a struct of bytes and path)")
+    name = composed(str(cell.get("path") or "")) if isinstance(cell, dict) else ""
+    if name and seen.setdefault(name, place) != place:
+        raise BadInput(f"{place}: picture {name!r} is that of {seen[name]} already")
+    return picture_of(cell, place, lambda _: inside(path.parent, name, place))
 
 
 def _captions(cell: Any, place: str) -> list[tuple[None, str]]:

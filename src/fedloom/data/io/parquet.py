@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,16 +102,14 @@ def _label_names(metadata: dict[bytes, bytes], path: Path) -> tuple[str, ...] | 
     return tuple(map(spelled, names))
 
 
-def _source(cell: Any, path: Path, row: int) -> Source:
-    """The picture of a cell: bytes, or a struct of bytes and path (a path alone is relative to the file)."""
-    if isinstance(cell, bytes) and cell:
-        return cell
-    if isinstance(cell, dict):
-        if isinstance(cell.get("bytes"), bytes) and cell["bytes"]:
-            return bytes(cell["bytes"])
-        if cell.get("path"):
-            return on_disk(path.parent, str(cell["path"]))
-    raise BadInput(f"{path} row {row}: no picture (expected bytes, or a struct of bytes and path)")
+def picture_of(cell: Any, place: str, file_of: Callable[[str], Path]) -> Source:
+    """The picture of a cell: bytes, or a struct of bytes and path, else the file that its path alone names."""
+    content = cell.get("bytes") if isinstance(cell, dict) else cell
+    if isinstance(content, bytes) and content:
+        return content
+    if isinstance(cell, dict) and cell.get("path"):
+        return file_of(str(cell["path"]))
+    raise BadInput(f"{place}: no picture (expected bytes, or a struct of bytes and path)")
 
 
 def referred(path: Path) -> list[Path]:
@@ -151,7 +150,7 @@ def read_parquet(path: Path) -> Raw:
         if label is None or blank(str(label)):
             raise BadInput(f"{place}: no label")
     labels = columns["label"] if names is None else _named(columns["label"], names, places)
-    items = [_source(cell, path, row) for row, cell in enumerate(columns["image"])]
+    items = [picture_of(cell, place, partial(on_disk, path.parent)) for cell, place in zip(columns["image"], places)]
     return Raw(items, labels, places, [f"row {row}" for row in range(len(labels))], names)
 
 

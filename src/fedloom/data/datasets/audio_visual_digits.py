@@ -54,7 +54,6 @@ def load(
     right by the sounds (92 with audio_noise=1, 68 with 3), 96 by the pictures (33 with image_noise=1).
 
     Args:
-        root: the folder with train.npz and test.npz.
         audio_noise: deviation of the white noise in a recording, in units of its rms: 1 is 0 dB.
         image_noise: deviation of the noise in a grey value, in units of the full range (255); clipped.
         frames: M, how often a picture is shown, each with its own noise.

@@ -106,7 +106,6 @@ def load(
     """Read AVE: multimodal samples of sound and frames of each event, in the order of the lists.
 
     Ids are `Category&VideoID&Start`: 46 videos are listed under two categories. Classes are in order of name.
-
     Args:
         root: the folder with the four lists, and AVE/ or Image-01-FPS-SE/ and Audio-SE/. What the latter two have of a
             video is read whole; else AVE/<VideoID>.mp4 from Start to End.

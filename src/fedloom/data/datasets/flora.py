@@ -64,19 +64,15 @@ def load(
         generic: public pictures with a caption each, for pretraining the server's models.
         reference: real pictures for the judge and for FID, seen by no client and no generator.
         confusion: share of the public pictures that carry their sibling's name.
-        pairs: captioned training pictures of retrieval clients, in the order of their species; 0: there are none.
-        captions: of each of these pictures.
+        pairs, captions: captioned training pictures of retrieval clients, by species, 0 for none; of each.
         test_pairs: held-out ones of the clients, and as many of the server's own.
         text_labels: 'species', as of the pictures; or 'family' (five: which two siblings), or 'colour' (of the petals).
-        seed: of everything.
 
     Raises:
         BadInput: a count below the number of species, a confusion outside [0, 1], an unknown kind of labels.
     """
     counts = {"images": images, "texts": texts, "test": test, "generic": generic, "reference": reference}
-    _check(counts | ({"pairs": pairs, "test_pairs": test_pairs} if pairs else {}), confusion, size)
-    if captions < 1:
-        raise BadInput(f"flora: captions={captions}, allowed: 1 or more")
+    _check(counts | ({"pairs": pairs, "test_pairs": test_pairs} if pairs else {}), confusion, size, captions)
     check_choice("text_labels", text_labels, TextLabels)
     draw = _Drawing(size, seed, bool(pairs), text_labels)
     world, told, labels = draw.pictures("generic", generic)
@@ -147,10 +143,12 @@ class _Drawing:
         return draw_pairs(labels, self.size, captions, rng)
 
 
-def _check(counts: Mapping[str, int], confusion: float, size: int) -> None:
+def _check(counts: Mapping[str, int], confusion: float, size: int, captions: int) -> None:
     for key, n in counts.items():
         if n < len(SPECIES):
             raise BadInput(f"flora: {key}={n}, allowed: at least {len(SPECIES)} (one of each species)")
+    if captions < 1:
+        raise BadInput(f"flora: captions={captions}, allowed: 1 or more")
     if not 0 <= confusion <= 1:
         raise BadInput(f"flora: confusion={confusion}, allowed: 0 to 1")
     if size < 12:

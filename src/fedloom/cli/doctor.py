@@ -138,14 +138,13 @@ def _package(name: str, bounds: str) -> Finding:
 
 
 def _extras() -> list[Finding]:
-    """What only the Flower engine, or one data set, needs: a note where it is missing, as other runs do without."""
+    """What only the Flower engine needs: a note where it is missing, as other runs do without."""
     from fedloom.deployment.offline import OLDEST, TOO_NEW
 
     oldest, new = (".".join(map(str, version)) for version in (OLDEST, TOO_NEW))
     return [
         _extra("flwr", f">={oldest},<{new}", "flower", "--engine flower"),
         _extra("ray", "", "simulation", "engine.mode=simulation"),
-        _extra("scikit-learn", "", "digits", "--data digits"),
     ]
 
 

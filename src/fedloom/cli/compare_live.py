@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from fedloom.cli.screen import LiveView
 from fedloom.comparison.watch import Watch
 from fedloom.reporting.scores import KIND_NAMES, number, second_text
 
@@ -24,7 +25,6 @@ SHORT = {
     **{f"{kind}_own": f"{one} alone" for kind, (one, _) in KIND_NAMES.items()},
     "t2i_accuracy": "T2I",
 }
-BAR = 30  # columns
 
 
 def said(cell: Cell, record: Mapping[str, Any]) -> str:
@@ -88,25 +88,12 @@ class Lines(Watch):
         self.say("; ".join(x for x in (line, left(self)) if x))
 
 
-class Picture(Watch):
-    """A picture that is drawn again as the comparison goes on. Use it as a context."""
+class Picture(LiveView, Watch):
+    """A bar of cells on a terminal, and a line for each that runs."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(clock)
-        from rich.live import Live
-
-        self.live = Live(get_renderable=self.picture, console=console, refresh_per_second=4)
-
-    def __enter__(self) -> Picture:
-        self.live.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.live.stop()
-
-    def filled(self, line: str) -> None:
-        """Say it above the picture."""
-        self.live.console.print(line, markup=False, highlight=False)
+        Watch.__init__(self, clock)
+        LiveView.__init__(self, console, clock, "cells")
 
     def finish(self, cell: Cell, record: Mapping[str, Any]) -> None:
         """Write a line above the picture."""
@@ -117,28 +104,20 @@ class Picture(Watch):
     def picture(self) -> RenderableType:
         """A bar of cells, and a line for each that runs."""
         from rich.console import Group
-        from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
         if not self.total:
             return Text("making the plan and reading the data ...")
-        bar = Table.grid(padding=(0, 1))
+        failed = f"{len(self.failed)} failed" if self.failed else ""
         spent = second_text(round(self.clock() - self.begun))
-        facts = [f"{self.done}/{self.total}", spent, left(self)]
-        facts += [f"{len(self.failed)} failed"] if self.failed else []
-        bar.add_row(
-            Text("cells"),
-            ProgressBar(self.total, self.done, width=BAR),
-            *(Text(fact) for fact in facts if fact),
-        )
+        self.bar("cells", "cells", self.done, self.total, spent, left(self), failed)
         running = Table.grid(padding=(0, 2))
         for cell, start, place in self.running.values():
             running.add_row(Text(f"  {cell.label}"), Text(where(place)), Text(second_text(round(self.clock() - start))))
-        parts: list[RenderableType] = [Text(self.title, style="bold"), bar, running]
-        if self.waiting:
-            parts.append(Text(f"  {len(self.waiting)} being run by another comparison", style="dim"))
-        return Group(*parts)
+        waiting = f"  {len(self.waiting)} being run by another comparison"
+        rest = [Text(waiting, style="dim")] if self.waiting else []
+        return Group(Text(self.title, style="bold"), self.bars, running, *rest)
 
 
 def where(place: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fedloom.cli.screen import LiveView
 from fedloom.progress import Observer
 from fedloom.reporting.scores import OWN, RECALLS, SCORES, USUAL, Score, number, second_text, wanted
 
@@ -14,12 +15,11 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-BAR = 30  # columns
 RARE = (*RECALLS, "joint_accuracy", "server_accuracy", *OWN)  # shown where they are
 
 
 class Tracker(Observer):
-    """Keeps what a run told: facts, stage, round, scores, pace. Subclasses draw it.
+    """Keeps what a run reported: facts, stage, round, scores, pace. Subclasses draw it.
 
     clock: seconds, monotonic.
     """
@@ -39,24 +39,24 @@ class Tracker(Observer):
         sys.stderr.write(f"{line}\n")
 
     def stage(self, name: str, total: int | None = None) -> None:
-        """Take down the stage."""
+        """Note the stage."""
         self.stage_name, self.stage_total, self.stage_done, self.stage_note = name, total or 0, 0, ""
         self.stage_start = self.clock()
 
     def at(self, done: int, note: str = "") -> None:
-        """Take down how far the stage is."""
+        """Note how far the stage is."""
         self.stage_done, self.stage_note = done, note
 
     def begin(self, facts: Mapping[str, Any]) -> None:
-        """Take down the facts; from here on rounds count."""
+        """Note the facts; from here on rounds count."""
         self.facts, self.stage_name, self.mark = dict(facts), "", self.clock()
 
     def phase(self, round: int, name: str) -> None:
-        """Take down where the run is."""
+        """Note where the run is."""
         self.round_number, self.phase_name = round, name
 
     def round(self, row: Mapping[str, Any]) -> None:
-        """Take down the scores and the seconds of the round, unless it is from before a resumption."""
+        """Note the scores and the seconds of the round, unless it is from before a resumption."""
         now, self.last, self.first = self.clock(), row, self.first or row
         self.round_number = int(row.get("round") or 0)
         if not self.replayed(row) and self.round_number:
@@ -168,70 +168,31 @@ class Lines(Tracker):
         self.say("  ".join(x for x in (*parts, left(self.rounds_left())) if x))
 
 
-class Picture(Tracker):
-    """A picture that is drawn again as the run goes on. Use it as a context."""
+class Picture(LiveView, Tracker):
+    """Heading, bars and scores on a terminal."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(clock)
-        from rich.live import Live
-
-        # The picture is made anew at every refresh, so that time runs on within a round.
-        self.live = Live(get_renderable=self.picture, console=console, refresh_per_second=4)
-
-    def __enter__(self) -> Picture:
-        self.live.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.live.stop()
+        Tracker.__init__(self, clock)
+        LiveView.__init__(self, console, clock, "stage", "rounds")
 
     def notes(self, lines: Sequence[str]) -> None:
-        """Say above the picture what is to be known of the data."""
+        """Print above the picture what is to be known of the data."""
         for line in lines:
-            self.live.console.print(f"data: {line}", markup=False, soft_wrap=True)
-
-    def filled(self, line: str) -> None:
-        """Say it above the picture."""
-        self.live.console.print(line, markup=False, highlight=False)
+            self.filled(f"data: {line}")
 
     def picture(self) -> RenderableType:
         """Heading, bars and scores, as far as they are known."""
         from rich.console import Group
         from rich.text import Text
 
-        parts: list[RenderableType] = []
-        if self.facts:
-            parts.append(Text(self.heading(), style="bold"))
-        if self.stage_name:
-            parts.append(self._bar(self.stage_name, self.stage_done, self.stage_total, self.stage_left()))
-        if self.facts:
-            done = int(self.last.get("round") or 0)
-            parts.append(self._bar("rounds", done, self.rounds, self.rounds_left(), self._now()))
-        if self.last:
-            parts.append(self._scores())
-        return Group(*parts)
-
-    def _now(self) -> str:
-        name = self.phase_name
-        return f"round {self.round_number}" if name == "round" else f"round {self.round_number}: {name}"
-
-    def _bar(self, name: str, done: int, total: int, rest: float | None, note: str = "") -> RenderableType:
-        from rich.progress_bar import ProgressBar
-        from rich.spinner import Spinner
-        from rich.table import Table
-        from rich.text import Text
-
-        line = Table.grid(padding=(0, 1))
-        if not total:
-            line.add_row(
-                Spinner("dots", speed=0.5),
-                Text(name),
-                Text(second_text(round(self.clock() - self.stage_start))),
-            )
-            return line
-        cells = [f"{min(done, total)}/{total}", left(rest), note]
-        line.add_row(Text(name), ProgressBar(total, min(done, total), width=BAR), *(Text(c) for c in cells if c))
-        return line
+        spent = "" if self.stage_total else second_text(round(self.clock() - self.stage_start))
+        rest = spent or left(self.stage_left())
+        self.bar("stage", self.stage_name, self.stage_done, self.stage_total, rest)
+        now = f"round {self.round_number}" + (f": {self.phase_name}" if self.phase_name != "round" else "")
+        done = int(self.last.get("round") or 0)
+        self.bar("rounds", "rounds" if self.facts else "", done, self.rounds, left(self.rounds_left()), now)
+        heading = [Text(self.heading(), style="bold")] if self.facts else []
+        return Group(*heading, self.bars, *([self._scores()] if self.last else []))
 
     def _scores(self) -> Table:
         from rich import box
@@ -243,14 +204,11 @@ class Picture(Tracker):
         for name in ("before", "now", "change"):
             table.add_column(name, justify="right")
         for score in shown(self.first, self.last):
-            table.add_row(score.name, *self._cells(score, Text))
+            before, now = number(self.first.get(score.key)), number(self.last.get(score.key))
+            style = {True: "green", False: "red", None: ""}[score.improved(before, now)]
+            change = Text(score.say_change(before, now), style=style)
+            table.add_row(score.name, score.say(before), Text(score.say(now), style="bold"), change)
         kept = kept_share(self.last)
         if kept is not None:
             table.add_row("Labels kept", "", f"{kept:.0%}", "")
         return table
-
-    def _cells(self, score: Score, text: Any) -> list[Any]:
-        before, now = number(self.first.get(score.key)), number(self.last.get(score.key))
-        style = {True: "green", False: "red", None: ""}[score.improved(before, now)]
-        change = text(score.say_change(before, now), style=style)
-        return [score.say(before), text(score.say(now), style="bold"), change]

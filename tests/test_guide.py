@@ -21,6 +21,7 @@ from fedloom.config.stable_diffusion import LatentOptions
 from fedloom.config.trees import read_settings
 from fedloom.data.datasets.folder import load
 from fedloom.deployment.offline import SWITCHES
+from fedloom.experiment.begin import FREE_ON_RESUME
 from fedloom.models.generators.glide.settings import GlideOptions
 from fedloom.results import Run
 
@@ -134,7 +135,7 @@ def test_keys_of_the_engine():
 
 
 @pytest.mark.parametrize(
-    ("heading", "kind"), [("The port, and whatever", HostSettings), ("name: hospital-b", SiloSettings)]
+    ("heading", "kind"), [("`--port` names another", HostSettings), ("name: hospital-b", SiloSettings)]
 )
 def test_settings_of_server_and_silo(heading, kind):
     """A default is given for each key that has one and is no group."""
@@ -203,3 +204,9 @@ def test_python_arguments_and_attributes():
     assert arguments == set(inspect.signature(run).parameters)
     attributes = {n for found, _ in rows("python-api.md", "## Reading") for n in found}
     assert all(hasattr(Run, name) or name in Run.__dataclass_fields__ for name in attributes)
+
+
+def test_what_may_change_when_a_run_is_resumed():
+    line = (GUIDE / "configuration.md").read_text(encoding="utf-8").split("## Resuming")[1].split("which may change")[0]
+    named = set(re.findall(r"`(\w+)`", line)) - {"checkpoints", "engine"}
+    assert named == {key.removeprefix("engine.") for key in FREE_ON_RESUME if key.startswith("engine.")}

@@ -72,7 +72,7 @@ def test_keys_from_the_first_to_the_last(cli):
     assert [(row["name"], len(row["until"])) for row in listed["silos"]] == [("clinic", 10)]
     assert listed["authority"]["until"] == listed["server"]["until"] == listed["silos"][0]["until"]
     assert "clinic" in cli("pki", "list").out
-    assert cli("pki", "revoke", "clinic").out == "clinic's key is worthless from now on\n"
+    assert cli("pki", "revoke", "clinic").out == "clinic's key is no longer accepted\n"
     assert cli("pki", "list", "--json").json["silos"] == []
 
 

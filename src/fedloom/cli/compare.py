@@ -37,7 +37,7 @@ def compare(
     data: DataOption = None,
     root: RootOption = None,
     set_: SetOption = None,
-    rounds: Annotated[int | None, typer.Option(metavar="N", min=0, help="Rounds of every run.")] = None,
+    rounds: Annotated[int | None, typer.Option(metavar="N", min=0, help="Number of rounds of every run.")] = None,
     reference: Annotated[
         str | None, typer.Option(metavar="ROW", help="Show the difference of every row to this one.")
     ] = None,
@@ -45,7 +45,7 @@ def compare(
         str | None, typer.Option(metavar="A,B,...", help="Columns of the table, such as image_accuracy,fid.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Runs at a time (default: one a processor).")
+        int | None, typer.Option(metavar="N", min=1, help="Parallel runs (default: one per processor).")
     ] = None,
     out: Annotated[
         Path | None,
@@ -55,9 +55,7 @@ def compare(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of the runs, which several comparisons can share."),
     ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Go on with the comparison in this folder.")
-    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Resume the comparison in this folder.")] = None,
     json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
@@ -130,7 +128,7 @@ def seed_list(text: str | None) -> list[int] | None:
 
 
 def watcher(stack: ExitStack, quiet: bool) -> Watch:
-    """Who shows the progress: nobody, a live picture on a terminal, plain lines elsewhere."""
+    """What shows progress: nothing, a live view on a terminal, plain lines elsewhere."""
     from fedloom.cli.compare_live import Lines, Picture
     from fedloom.comparison.watch import Watch
 

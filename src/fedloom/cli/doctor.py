@@ -1,4 +1,4 @@
-"""`fedloom doctor`: what is here, what is missing, and the command that mends it."""
+"""`fedloom doctor`: what is here, what is missing, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ State = Literal["ok", "note", "broken"]
 
 @dataclass(frozen=True)
 class Finding:
-    """A line of the examination: what, how it is, and the command that mends it where it is not well."""
+    """A line of the examination: what, how it is, and the command that fixes it where it is not well."""
 
     name: str
     state: State
@@ -26,7 +26,7 @@ class Finding:
 
 
 def doctor(json: JsonOption = False) -> None:
-    """Say what is missing, and the command that mends it.
+    """Say what is missing, and the command that fixes it.
 
     Python, packages, device, memory, cache, disk, the embedded data and what the Flower engine needs are examined.
     Exit code 1 if something that every run needs is broken.

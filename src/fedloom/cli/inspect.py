@@ -1,4 +1,4 @@
-"""`fedloom inspect`: what left each site."""
+"""`fedloom inspect`: what left each client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FORMULAS = ("formula_up", "formula_down")
 
 
 def inspect(run: RunArgument, json: JsonOption = False) -> None:
-    """Show what left each site.
+    """Show what left each client.
 
     Field by field, with what came to it, and the bytes of every round.
     Bytes are those of the values, which is what papers count; with headers they are "as sent". Messages of

@@ -1,4 +1,4 @@
-"""`fedloom logs`: what a run, a server or a silo has said."""
+"""`fedloom logs`: the log of a run, a server or a silo."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _END = 1_000_000  # bytes of a log that are looked at for its last lines
 
 
 def logs(
-    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Of this run; without it, of the server.")] = None,
+    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="A run (default: the server).")] = None,
     server: ServerOption = Path("fedloom-server"),
-    silo: Annotated[Path | None, typer.Option(metavar="DIR", help="Of the silo that has this folder.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is said.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", metavar="N", min=1, help="Of each file.")] = 40,
+    silo: Annotated[Path | None, typer.Option(metavar="DIR", help="Show the log of the silo with this folder.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing as the log grows.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", metavar="N", min=1, help="Lines of each file.")] = 40,
 ) -> None:
-    """Show what a run, a server or a silo has said.
+    """Show the log of a run, a server or a silo.
 
     Example: fedloom logs 3f2a --follow
     """

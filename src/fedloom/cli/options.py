@@ -23,8 +23,8 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Set one value, such as clients.batch=16. Can be repeated."),
 ]
 SeedOption = Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed of everything random.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.")]
-ServerOption = Annotated[Path, typer.Option("--server", metavar="DIR", help="The server's own folder.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print figures as JSON.")]
+ServerOption = Annotated[Path, typer.Option("--server", metavar="DIR", help="The server's folder.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 
 

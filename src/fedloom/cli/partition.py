@@ -30,7 +30,7 @@ HELD = "held: samples that data.multi_ratio and data.corruption leave; by kind o
 
 
 def partition(
-    method: Annotated[str | None, typer.Option(metavar="NAME", help="Method whose data and clients are meant.")] = None,
+    method: Annotated[str | None, typer.Option(metavar="NAME", help="Method whose data and clients to use.")] = None,
     data: DataOption = None,
     root: RootOption = None,
     preset: PresetOption = None,

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from fedloom.deployment.validity import Validity
 
-FolderOption = Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where certificates and keys lie.")]
-DaysOption = Annotated[int, typer.Option("--days", metavar="N", min=1, max=36500, help="How long they are good.")]
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the silo.")]
+FolderOption = Annotated[Path, typer.Option("--folder", metavar="DIR", help="Folder of certificates and keys.")]
+DaysOption = Annotated[int, typer.Option("--days", metavar="N", min=1, max=36500, help="Days of validity.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the silo.")]
 
 pki = typer.Typer(
     help="Make certificates for the server and keys for the silos.", no_args_is_help=True, suggest_commands=False
@@ -28,7 +28,7 @@ pki = typer.Typer(
 def init(
     host: Annotated[
         list[str] | None,
-        typer.Option("--host", metavar="NAME", help="Name or address silos reach the server by; repeatable."),
+        typer.Option("--host", metavar="NAME", help="Name or address of the server. Can be repeated."),
     ] = None,
     folder: FolderOption = Path("pki"),
     days: DaysOption = 825,
@@ -76,7 +76,7 @@ def renew(
 ) -> None:
     """Make certificates good for longer, and say what has to be handed over again.
 
-    Without a name or an option: whatever has ended or ends within thirty days. Keys stay, so silos stay admitted, and
+    Without a name or an option: what has expired or expires within thirty days. Keys stay, so silos stay admitted, and
     what was handed over before works until it ends.
 
     Example: fedloom pki renew hospital-a
@@ -128,14 +128,14 @@ def _ended(old: datetime) -> str:
 
 @pki.command()
 def revoke(name: NameArgument, folder: FolderOption = Path("pki")) -> None:
-    """Take a silo's key back: a server that is up refuses it at once.
+    """Revoke a silo's key: a running server refuses it at once.
 
     Example: fedloom pki revoke hospital-a
     """
     from fedloom.deployment.pki import revoke as take_back
 
     take_back(folder, name)
-    show(f"{name}'s key is worthless from now on")
+    show(f"{name}'s key is no longer accepted")
 
 
 @pki.command("list")

@@ -37,25 +37,25 @@ def run(
     config: ConfigOption = None,
     set_: SetOption = None,
     seed: SeedOption = None,
-    rounds: Annotated[int | None, typer.Option(metavar="N", min=0, help="Rounds.")] = None,
+    rounds: Annotated[int | None, typer.Option(metavar="N", min=0, help="Number of rounds.")] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run's folder (default: runs/METHOD-DATA-SEED).")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that --out holds.")] = False,
     engine: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What carries the messages: local, flower.")
+        str | None, typer.Option(metavar="NAME", help="Engine that carries messages: local, flower.")
     ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the run in this folder.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Resume the run in this folder.")] = None,
     track: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Tracker to report rounds to. Can be repeated.")
     ] = None,
     fetch: Annotated[
-        bool, typer.Option("--fetch", help="First load weights that are not here, as `fedloom fetch` does.")
+        bool, typer.Option("--fetch", help="First download missing weights, as `fedloom fetch` does.")
     ] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what the run will take, and begin nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Estimate what the run will take, and start nothing.")] = False,
     on: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="With --plan: times for an accelerator that is not here (H200, A100)."),
+        typer.Option(metavar="NAME", help="With --plan: the accelerator to estimate times for (H200, A100)."),
     ] = None,
     json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
@@ -153,7 +153,7 @@ def _carry_out(
 
 
 def watcher(stack: ExitStack, quiet: bool) -> Tracker:
-    """Who shows the progress: nobody, a live picture on a terminal, plain lines elsewhere."""
+    """What shows progress: nothing, a live view on a terminal, plain lines elsewhere."""
     from fedloom.cli.live import Lines, Picture, Tracker
 
     screen = console(stderr=True)

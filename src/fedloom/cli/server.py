@@ -10,28 +10,28 @@ import typer
 
 from fedloom.cli.options import given
 
-server = typer.Typer(help="Be the host that silos connect to.", no_args_is_help=True, suggest_commands=False)
+server = typer.Typer(help="Run the server that silos connect to.", no_args_is_help=True, suggest_commands=False)
 
 
 @server.callback()
 def _group() -> None:
-    """Keeps `up` a word of its own."""
+    """Keeps `up` a subcommand."""
 
 
 @server.command()
 def up(
     folder: Annotated[str | None, typer.Option(metavar="DIR", help="The server's own folder.")] = None,
     host: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="To listen on; 0.0.0.0: all of the machine's.")
+        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0: every interface.")
     ] = None,
-    port: Annotated[int | None, typer.Option(metavar="N", min=0, max=65535, help="To listen on.")] = None,
-    pki: Annotated[str | None, typer.Option(metavar="DIR", help="Made by `fedloom pki init`.")] = None,
+    port: Annotated[int | None, typer.Option(metavar="N", min=0, max=65535, help="Port to listen on; 0: any.")] = None,
+    pki: Annotated[str | None, typer.Option(metavar="DIR", help="Folder made by `fedloom pki init`.")] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="No TLS and no keys: in a closed test network only.")
+        bool, typer.Option("--insecure", help="Use neither TLS nor keys: in a closed test network only.")
     ] = False,
     config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="These settings in YAML.")] = None,
 ) -> None:
-    """Be the host that silos connect to, until Ctrl-C, SIGTERM or the end of the terminal.
+    """Run the server that silos connect to, until Ctrl-C, SIGTERM or the end of the terminal.
 
     Silos whose kit lies in the pki folder are admitted, also those issued later. Runs are handed over with
     `fedloom submit`; `fedloom status` shows how they go.

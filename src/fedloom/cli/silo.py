@@ -1,4 +1,4 @@
-"""`fedloom silo up`: a site's own process, with its data and its model."""
+"""`fedloom silo up`: the process of a client, with its data and its model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedloom.cli.options import SetOption, given
+from fedloom.cli.options import given
 from fedloom.data.tasks import ClientTask
 
 if TYPE_CHECKING:
@@ -22,36 +22,43 @@ _LAYOUT = (
     "texts_train.csv",
 )  # what the reader `folder` finds by itself
 
-silo = typer.Typer(help="Take part with this site's data and model.", no_args_is_help=True, suggest_commands=False)
+silo = typer.Typer(
+    help="Join a federation as a client, with local data and a local model.",
+    no_args_is_help=True,
+    suggest_commands=False,
+)
 
 
 @silo.callback()
 def _group() -> None:
-    """Keeps `up` a word of its own."""
+    """Keeps `up` a subcommand."""
 
 
 @silo.command()
 def up(
     name: Annotated[str | None, typer.Option(metavar="NAME", help="The client's name in every result.")] = None,
-    server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Of the server.")] = None,
-    kit: Annotated[str | None, typer.Option(metavar="DIR", help="Made by `fedloom pki issue NAME`.")] = None,
+    server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Address of the server.")] = None,
+    kit: Annotated[str | None, typer.Option(metavar="DIR", help="Folder made by `fedloom pki issue NAME`.")] = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="This site's data: class folders, a CSV file, or a data set's name."),
+        typer.Option(metavar="PATH", help="The client's data: class folders, a CSV file, or a data set's name."),
     ] = None,
     modality: Annotated[str | None, typer.Option(metavar="KIND", help="image, text, pair or joint.")] = None,
-    model: Annotated[str | None, typer.Option(metavar="ARCH", help="See `fedloom models`.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="ARCH", help="Architecture: see `fedloom models`.")] = None,
     pretrained: Annotated[
         str | None, typer.Option(metavar="PATH", help="The model's own weights: a folder or a hub name.")
     ] = None,
     folder: Annotated[str | None, typer.Option(metavar="DIR", help="The silo's own folder.")] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="No TLS and no key: in a closed test network only.")
+        bool, typer.Option("--insecure", help="Use neither TLS nor a key: in a closed test network only.")
     ] = False,
-    set_: SetOption = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set one value, such as model.patch=6. Can be repeated."),
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="These settings in YAML.")] = None,
 ) -> None:
-    """Take part with this site's data and model, until Ctrl-C, SIGTERM or the end of the terminal.
+    """Join a federation with local data and a local model, until Ctrl-C, SIGTERM or the end of the terminal.
 
     Data and model stay here. What leaves is in the folder's state/runs/RUN/ledger.jsonl; the trained model is in
     state/runs/RUN/export when a run is over. After a crash the silo goes on with its own state.

@@ -1,4 +1,4 @@
-"""`fedloom submit`: hand a run to a server whose silos have joined."""
+"""`fedloom submit`: submit a run to a server whose silos have joined."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ def submit(
     config: ConfigOption = None,
     set_: SetOption = None,
     seed: SeedOption = None,
-    rounds: Annotated[int | None, typer.Option(metavar="N", min=0, help="Rounds.")] = None,
+    rounds: Annotated[int | None, typer.Option(metavar="N", min=0, help="Number of rounds.")] = None,
     silos: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Silos to wait for before the run begins.")
+        int | None, typer.Option(metavar="N", min=1, help="Number of silos to wait for before the run starts.")
     ] = None,
     server: ServerOption = Path("fedloom-server"),
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run's folder (default: in the server's runs/).")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that --out holds.")] = False,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with the run in this folder.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Return once the run is handed over.")] = False,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Resume the run in this folder.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return once the run is submitted.")] = False,
     json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
-    """Hand a run to a server whose silos have joined, and watch it.
+    """Submit a run to a server whose silos have joined, and watch it.
 
     The silos bring their clients, models and data; --data is the server's own: class names, what its generator is
-    pretrained on and judged by. Ctrl-C ends the watching, not the run.
+    pretrained on and judged by. Ctrl-C stops watching, not the run.
 
     Example: fedloom submit --method fedmmkt --data flora --silos 3 --seed 1
     """
@@ -79,7 +79,7 @@ def submit(
     tell(notes)
     if detach:
         said = {"job": job.id, "flower": number, "server": str(server)}
-        show_json(said) if json else typer.echo(f"job {job.id} is handed over; see `fedloom status`")
+        show_json(said) if json else typer.echo(f"job {job.id} is submitted; see `fedloom status`")
         return
     _watch(server, job, json, quiet)
 

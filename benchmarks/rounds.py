@@ -22,7 +22,7 @@ import torch.nn.functional as F
 
 from fedloom.config import load_config
 from fedloom.experiment.build import Link, build_federation, pretrained_models, server_tools
-from fedloom.experiment.clients import build_client, site_specs
+from fedloom.experiment.clients import build_client, client_specs
 from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.resolve import resolve
 from fedloom.federation.ledger import Ledger
@@ -161,7 +161,7 @@ def measure(method: str, rounds: int, ledger: Path | None, preset: str | None = 
     federation = build_federation(
         config, kind, settings, assets, Ledger(ledger, uncounted=UNCOUNTED), Link(None, "", scene)
     )
-    specs = site_specs(config, "standalone", {}, assets)
+    specs = client_specs(config, "standalone", {}, assets)
     sites = [build_client(name=s.name, **s.arguments).context for s in specs]  # type: ignore[arg-type]
     public = server.draw(1, federation)
     plain = Loop(method, sites, settings, public)

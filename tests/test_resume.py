@@ -16,7 +16,7 @@ import fedloom
 from fedloom.config import Config
 from fedloom.config.trees import validate
 from fedloom.errors import BadInput, FedloomError
-from fedloom.experiment.clients import build_client, site_specs
+from fedloom.experiment.clients import build_client, client_specs
 from fedloom.experiment.pretraining import Assets
 from fedloom.results import Run
 from whole_runs import ROUNDS, assert_equal, rows_of, smallest
@@ -214,7 +214,7 @@ def test_resuming_on_other_weights(tmp_path):
 def test_data_that_change_while_a_run_begins(unbroken):
     """A worker process reads them minutes after the run did: they must be the same."""
     config = validate(Config, unbroken.config)
-    spec = site_specs(config, config.method, config.settings, Assets(None), data="0" * 64)[0]
+    spec = client_specs(config, config.method, config.settings, Assets(None), data="0" * 64)[0]
     with pytest.raises(FedloomError, match="flora: the data have changed since the run began"):
         build_client(name=spec.name, **spec.arguments)
 

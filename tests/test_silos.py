@@ -21,18 +21,16 @@ from fedloom.config.trees import validate
 from fedloom.data.containers import ImageSet
 from fedloom.data.joint import MultimodalSamples
 from fedloom.errors import BadInput
-from fedloom.experiment.clients import build_client, site_specs
+from fedloom.experiment.clients import build_client, client_specs, server_context
 from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.pretraining import backbone_name, prepare
 from fedloom.experiment.public_files import public_backbone
 from fedloom.experiment.resolve import completed
-from fedloom.experiment.server_models import bare_server
 from fedloom.experiment.silo_client import (
     _server_like,
     build_silo_client,
     describe_data,
     describe_silo,
-    export_silo_client,
     pack_public,
     unpack_public,
 )
@@ -150,7 +148,7 @@ def test_what_the_server_offers(server):
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_a_share_of_the_runs_own_data_gives_the_local_client(server, modality):
     """To the bit: so that one method can be compared on both engines."""
-    specs = site_specs(server.config, "fedmmkt", server.config.settings, server.assets)
+    specs = client_specs(server.config, "fedmmkt", server.config.settings, server.assets)
     spec = next(s for s in specs if s.name == f"{modality}-1")
     local = build_client(name=spec.name, **spec.arguments)
     model = server.config.clients.learners(modality)[1].model_dump()
@@ -287,7 +285,7 @@ def test_weights_of_its_own_come_before_the_public_ones(server, tmp_path):
     client = build(server, silo("text", root))
     words = client.context.tokenizer
     words.model_max_length = int(1e30)  # as tokenizers say that have not been told
-    export_silo_client(client, server.offer["class_names"], words, 0, tmp_path / "own")
+    client.context.export(tmp_path / "own")
     cold = server.offer | {"training": server.offer["training"] | {"warm_steps": 0}}
     mine = silo("text", root, model={"pretrained": str(tmp_path / "own")})
     again = build(SimpleNamespace(offer=cold, public=server.public), mine)
@@ -312,8 +310,7 @@ def test_exported_as_transformers_loads_it(server, tmp_path, modality):
     out = tmp_path / "state" / "model"
     before = client.state()[0]
     for _ in range(2):  # an older one is replaced
-        side = SIDE if modality == "image" else 0
-        export_silo_client(client, server.offer["class_names"], client.context.tokenizer, side, out)
+        client.context.export(out)
     assert all(np.array_equal(v, client.state()[0][k]) for k, v in before.items())
     assert [p.name for p in out.parent.iterdir()] == ["model"]
     auto = AutoModelForImageClassification if modality == "image" else AutoModelForSequenceClassification
@@ -421,7 +418,7 @@ def lesson(server, modality):
     arrays = {}
     for m in kinds:
         delivery = Delivery("changes", 1.0)
-        learner = bare_server(server.config, SIDE, str(server.assets.tokenizer), m).model
+        learner = server_context(server.config, SIDE, str(server.assets.tokenizer), m).model
         delivery.advance(weights_of(learner))
         parcel = delivery.parcel(0)
         arrays |= {f"{m}.{k}": v for k, v in parcel.arrays.items()}
@@ -432,7 +429,7 @@ def lesson(server, modality):
 @pytest.mark.parametrize("modality", ["image", "text", "pair"])
 def test_fedafd_at_a_silo_is_that_of_the_local_client(paired, modality):
     """To the bit, also after a round with the server's encoders."""
-    specs = site_specs(paired.config, "fedafd", paired.config.settings, paired.assets)
+    specs = client_specs(paired.config, "fedafd", paired.config.settings, paired.assets)
     spec = next(s for s in specs if s.name == f"{modality}-1")
     local = build_client(name=spec.name, **spec.arguments)
     model = paired.config.clients.learners(modality)[1].model_dump() | {"unit": False}  # the method demands it
@@ -457,7 +454,7 @@ def test_what_the_server_offers_of_its_own_models(server, paired):
     assert offer.unit
     assert offer.names_of("text") == paired.scene.text_class_names
     for m in ("image", "text"):
-        there = bare_server(paired.config, SIDE, str(paired.assets.tokenizer), m).model.state_dict()
+        there = server_context(paired.config, SIDE, str(paired.assets.tokenizer), m).model.state_dict()
         here = _server_like(validate(SiloSettings, flora(paired, m)), offer, paired.public, m).model.state_dict()
         assert all(torch.equal(here[k], v) for k, v in there.items())
     owned = load_config(preset="smoke", values={"method": "fedafd"}, overrides=["server.text={arch: gru, width: 16}"])
@@ -650,7 +647,7 @@ def tweets(tmp_path_factory):
 
 def local_client(server, index):
     """The client of one machine, and its name."""
-    specs = site_specs(server.config, server.config.method, server.config.settings, server.assets)
+    specs = client_specs(server.config, server.config.method, server.config.settings, server.assets)
     spec = specs[index]
     return build_client(name=spec.name, **spec.arguments), spec.name
 

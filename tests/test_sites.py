@@ -17,11 +17,19 @@ from fedloom.data.containers import FederatedDataset
 from fedloom.data.datasets.flora import load as flora
 from fedloom.data.joint import MultimodalSamples
 from fedloom.errors import BadInput
-from fedloom.experiment.client_parts import backbones_of, new_client_model
-from fedloom.experiment.clients import build_client, client_names, held_kinds, private_samples, site_specs
+from fedloom.experiment.client_builder import backbones_of
+from fedloom.experiment.clients import (
+    build_client,
+    builder_of,
+    client_names,
+    client_specs,
+    held_kinds,
+    private_samples,
+    server_model,
+    server_settings,
+)
 from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.pretraining import Assets, backbone_name, prepare
-from fedloom.experiment.server_models import server_learner, server_settings
 from fedloom.methods.context import ClientContext
 from fedloom.progress import Observer
 
@@ -38,7 +46,7 @@ def smoke(smoke_run):
 
 
 def specs_of(smoke, method="standalone"):
-    return site_specs(smoke[0], method, {}, smoke[2])
+    return client_specs(smoke[0], method, {}, smoke[2])
 
 
 def built(spec):
@@ -88,7 +96,7 @@ def test_built_twice_is_the_same_client(smoke, monkeypatch):
 def test_warm_started_from_the_public_backbone(smoke):
     config, _, assets = smoke
     cold = config.model_copy(update={"clients": config.clients.model_copy(update={"warm_steps": 0})})
-    for spec in site_specs(cold, "standalone", {}, assets):
+    for spec in client_specs(cold, "standalone", {}, assets):
         index = int(spec.name[-1])
         learner = config.clients.learners(spec.modality)[index]
         body = load_file(assets.backbones[backbone_name(learner)] / "backbone.safetensors")
@@ -114,15 +122,13 @@ def test_public_steps_of_the_server_alone(smoke):
     assert set(assets.backbones) == set(names.values())
     for modality, name in names.items():
         body = load_file(assets.backbones[name] / "backbone.safetensors")
-        learned = server_learner(config, scene, assets, modality).model.state_dict()
+        learned = server_model(config, scene, assets, modality).model.state_dict()
         assert set(learned) - set(body) == {"head.weight", "head.bias"}
         assert all(np.array_equal(learned[k].numpy(), v) for k, v in body.items())
-    specs = site_specs(config, "standalone", {}, assets)
+    specs = client_specs(config, "standalone", {}, assets)
     assert [s.arguments["backbones"] for s in specs] == [[]] * 3
     client = built(specs[0])
-    bare = new_client_model(
-        config.clients.learners("image")[0], config.seed, "image-0", classes=10, image_size=12, tokenizer=None
-    )
+    bare = builder_of(config, scene, "image", 0, "").model()
     assert all(torch.equal(v, bare.state_dict()[k]) for k, v in client.context.model.state_dict().items())
     nobody = config.model_copy(update={"server": config.server.model_copy(update={"public_steps": 0})})
     assert not prepare(nobody, scene, frozenset({"backbones"}), Observer(), print).backbones
@@ -160,7 +166,7 @@ def test_a_folder_a_tower(tmp_path):
 def test_a_client_depends_on_the_seed_and_on_its_place(smoke):
     first, second = (built(s) for s in specs_of(smoke)[:2])
     other = smoke[0].model_copy(update={"seed": 1})
-    third = built(site_specs(other, "standalone", {}, smoke[2])[0])
+    third = built(client_specs(other, "standalone", {}, smoke[2])[0])
     heads = [c.context.model.head.weight for c in (first, second, third)]
     assert not torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
@@ -170,7 +176,7 @@ def test_a_pretrained_text_client_brings_its_own_words(smoke, smoke_run):
     folder = smoke_run.path / "export" / "text-0"
     group = {"arch": "bert", "width": 16, "pretrained": str(folder)}
     config = load_config(preset="smoke", values={"clients": {"text": [group], "warm_steps": 0, "public_steps": 0}})
-    spec = next(s for s in site_specs(config, "standalone", {}, smoke[2]) if s.modality == "text")
+    spec = next(s for s in client_specs(config, "standalone", {}, smoke[2]) if s.modality == "text")
     client = built(spec)
     assert spec.arguments["backbones"] == []
     exported = load_file(folder / "model.safetensors")
@@ -189,7 +195,7 @@ def test_a_warm_start_is_named_by_the_content_of_its_weights(smoke, smoke_run, m
     def start(pretrained):
         group = {"arch": "bert", "width": 16, "pretrained": str(pretrained)}
         config = load_config(preset="smoke", values={"clients": {"text": [group], "warm_steps": 1, "public_steps": 0}})
-        spec = next(s for s in site_specs(config, "standalone", {}, smoke[2]) if s.modality == "text")
+        spec = next(s for s in client_specs(config, "standalone", {}, smoke[2]) if s.modality == "text")
         return built(spec).context.model.head.weight
 
     first = start(folder)
@@ -286,23 +292,23 @@ def test_corruption_of_shares(modality):
 def test_joint_clients_start_from_the_same_weights():
     """Whatever they hold; and so does the server, whose average they are measured against."""
     config = joint_config("data.multi_ratio=0.34")
-    specs = site_specs(config, "standalone", {}, Assets(None))
+    specs = client_specs(config, "standalone", {}, Assets(None))
     assert [(s.name, s.modality) for s in specs] == [(f"joint-{i}", "joint") for i in range(3)]
     assert [s.arguments["backbones"] for s in specs] == [[]] * 3
     states = [built(spec).context.model.state_dict() for spec in specs]
     scene = cached_dataset(config.data)
-    states.append(server_learner(config, scene, Assets(None), "joint").model.state_dict())
+    states.append(server_model(config, scene, Assets(None), "joint").model.state_dict())
     for state in states[1:]:
         assert state.keys() == states[0].keys()
         assert all(torch.equal(v, states[0][k]) for k, v in state.items())
     later = joint_config("seed=1")
-    other = server_learner(later, scene, Assets(None), "joint").model.state_dict()
+    other = server_model(later, scene, Assets(None), "joint").model.state_dict()
     assert not torch.equal(other["fusion.out.weight"], states[0]["fusion.out.weight"])
 
 
 def test_a_joint_client_is_scored_on_the_kinds_that_it_holds():
     config = joint_config("data.multi_ratio=0.34")
-    both, ears, eyes = (built(s).context for s in site_specs(config, "standalone", {}, Assets(None)))
+    both, ears, eyes = (built(s).context for s in client_specs(config, "standalone", {}, Assets(None)))
     n = len(cached_dataset(config.data).test["joint"])
     assert [s.owned for s in (both, ears, eyes)] == [("audio", "image"), ("audio",), ("image",)]
     assert [len(s.test_labels) for s in (both, ears, eyes)] == [n] * 3

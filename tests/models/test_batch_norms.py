@@ -13,7 +13,7 @@ from fedloom.config.models import JudgeSettings, ModelSettings
 from fedloom.data.containers import ImageSet
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.experiment.client_parts import new_client
+from fedloom.experiment.client_builder import context_class, new_client
 from fedloom.federation.messages import Empty
 from fedloom.methods.base import load_method
 from fedloom.methods.catalogue import CATALOGUE
@@ -71,15 +71,17 @@ def one_client(method: str, arch: str, n: int = 1, batch: int = 8) -> Any:
         method,
         kind.settings(**{"gff": False} if "gff" in kind.settings.model_fields else {}).model_dump(),
         lambda site: site.train_private(2, 0, "warm"),
-        name="it",
-        modality=modality,
-        model=learner,
-        tokenizer=words,
-        private=held(n),
-        test=held(5),
-        seed=0,
-        batch=batch,
-        optimizer=kind.optimizers[0],
+        context_class(modality)(
+            name="it",
+            modality=modality,
+            model=learner,
+            tokenizer=words,
+            private=held(n),
+            test=held(5),
+            seed=0,
+            batch=batch,
+            optimizer=kind.optimizers[0],
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from test_mobilenet import tiny, write
 from fedloom.config.archs import is_dual
 from fedloom.config.models import ModelSettings
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.experiment.client_parts import features_once, start_from
+from fedloom.experiment.client_builder import features_once, start_from
 from fedloom.experiment.pretraining import backbone_name
 from fedloom.methods.retrieval_context import RetrievalContext
 from fedloom.models.clients.build import build_client_model

@@ -19,7 +19,7 @@ from fedloom.config.models import ModelSettings
 from fedloom.config.trees import validate
 from fedloom.data.containers import ImageSet
 from fedloom.errors import BadInput
-from fedloom.experiment.client_parts import features_once
+from fedloom.experiment.client_builder import features_once
 from fedloom.methods.base import Client
 from fedloom.methods.context import ClientContext
 from fedloom.models.clients.build import build_client_model

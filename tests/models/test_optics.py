@@ -84,7 +84,7 @@ def test_a_file_that_says_nothing(text: str, tmp_path: Path) -> None:
 
 def test_a_pretrained_client_reads_pictures_of_any_side(tmp_path: Path) -> None:
     """And its export, in which its own processor lies, gives its logits."""
-    from fedloom.experiment.export import write_learner
+    from fedloom.experiment.export import write_model
 
     config = transformers.ViTConfig(
         image_size=32,
@@ -103,7 +103,7 @@ def test_a_pretrained_client_reads_pictures_of_any_side(tmp_path: Path) -> None:
     learner = build_client_model(settings, classes=3, image_size=12).eval()
     picture = photograph(12)
     logits = learner(pixel_values=to_float(picture))
-    write_learner(learner, ("a", "b", "c"), None, 12, tmp_path / "out")
+    write_model(learner, ("a", "b", "c"), None, 12, tmp_path / "out")
     stock = transformers.AutoModelForImageClassification.from_pretrained(tmp_path / "out").eval()
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "out", backend="pil")
     again = stock(**processor(Image.fromarray(picture[0]), return_tensors="pt")).logits

@@ -80,7 +80,7 @@ class NamedGrid:
 def carry_out(grid: Any, job: Job, server: Path) -> None:
     """Does the job; every failure is told in its event file, then raised."""
     from fedloom.experiment import loop as experiment
-    from fedloom.experiment.client_parts import picture_side
+    from fedloom.experiment.client_builder import picture_side
     from fedloom.experiment.datasets import cached_dataset
     from fedloom.methods.base import load_method
 

@@ -12,11 +12,10 @@ from fedloom.data.containers import FederatedDataset, ImageSet
 from fedloom.data.partition import Split
 from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.experiment.checks import own_data, reads_captions
-from fedloom.experiment.client_parts import picture_side
-from fedloom.experiment.clients import settle_worker, site_specs
+from fedloom.experiment.client_builder import picture_side
+from fedloom.experiment.clients import client_specs, server_model, settle_worker
 from fedloom.experiment.datasets import split_scene
 from fedloom.experiment.pretraining import Assets, prepare, weights_print
-from fedloom.experiment.server_models import server_learner
 from fedloom.federation.base import Federation
 from fedloom.federation.engines.base import EngineContext
 from fedloom.federation.ledger import Ledger
@@ -104,7 +103,7 @@ def server_tools(
         real=real if isinstance(real, ImageSet) else None,
         public=scene.public if "public" in uses else None,
         modalities=tuple(m for m in CLIENT_TASKS if config.clients.learners(m)),
-        learners=partial(server_learner, config, scene, assets) if "learners" in uses else None,
+        learners=partial(server_model, config, scene, assets) if "learners" in uses else None,
     )
 
 
@@ -127,7 +126,7 @@ def build_federation(
     if own_data(config):
         offer = _offer(config, assets, link.scene)
     else:
-        specs = site_specs(config, config.method, config.settings, assets, link.scene.digest)
+        specs = client_specs(config, config.method, config.settings, assets, link.scene.digest)
     context = EngineContext(
         config.engine,
         f"{settle_worker.__module__}:{settle_worker.__name__}",

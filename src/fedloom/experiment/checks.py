@@ -9,7 +9,7 @@ from fedloom.config.defaults import takes
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
-from fedloom.experiment.client_parts import picture_side
+from fedloom.experiment.client_builder import picture_side
 from fedloom.experiment.fitting import check_side, side_rules
 from fedloom.methods.base import Method, load_method
 from fedloom.registry import METHODS

@@ -17,23 +17,10 @@ from fedloom.data.corruption import corrupt
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.data.tasks import CLIENT_TASKS, ClientTask, Modality
-from fedloom.errors import FedloomError
-from fedloom.experiment.client_parts import (
-    backbones_of,
-    features_once,
-    folder_of,
-    new_client,
-    new_client_model,
-    picture_side,
-    reads,
-    reads_texts,
-    site_tokenizer,
-    start_from,
-    start_name,
-)
+from fedloom.errors import BadInput, FedloomError
+from fedloom.experiment.client_builder import ClientBuilder, backbones_of, features_once, picture_side
 from fedloom.experiment.datasets import cached_dataset, split_scene
 from fedloom.experiment.pretraining import Assets, fingerprint, model_key, weights_print
-from fedloom.experiment.server_models import bare_server
 from fedloom.federation.host import ClientSpec
 from fedloom.runs.cache import cached
 from fedloom.seeding import numpy_stream
@@ -49,38 +36,34 @@ def client_names(config: Config) -> dict[ClientTask, list[str]]:
     return {m: config.clients.names(m) for m in CLIENT_TASKS}
 
 
-def site_specs(
+def client_specs(
     config: Config, method: str, settings: dict[str, Any], assets: Assets, data: str = ""
 ) -> list[ClientSpec]:
-    """One recipe a client; image clients first. data: digest of the scene that all of them must find."""
+    """One recipe a client; image clients first. data: digest of the data set that all of them must find."""
     arguments = {
         "config": config.model_dump(mode="json"),
         "method": method,
         "settings": settings,
-        "tokenizer": folder_of(assets.tokenizer),
+        "tokenizer": str(assets.tokenizer or ""),
         "data": data,
     }
-
+    # Multimodal clients start alike, from no public data.
+    public = [m for m in CLIENT_TASKS if config.clients.public_steps and m != ClientTask.MULTIMODAL_CLASSIFICATION]
     return [
         ClientSpec(
             name,
-            modality,
+            task,
             "fedloom.experiment.clients:build_client",
-            {**arguments, "modality": modality, "index": i, "backbones": starts[i]},
+            {
+                **arguments,
+                "modality": task,
+                "index": i,
+                "backbones": backbones_of(own, assets) if task in public else [],
+            },
         )
-        for modality, names in client_names(config).items()
-        for starts in [_starts(config, modality, assets)]
-        for i, name in enumerate(names)
+        for task in CLIENT_TASKS
+        for i, (name, own) in enumerate(zip(config.clients.names(task), config.clients.learners(task)))
     ]
-
-
-def _starts(config: Config, modality: ClientTask, assets: Assets) -> list[list[str]]:
-    """What each client of a modality starts from."""
-    learners = config.clients.learners(modality)
-    public = (
-        config.clients.public_steps and modality != ClientTask.MULTIMODAL_CLASSIFICATION
-    )  # joint clients start alike, from no public data
-    return [backbones_of(x, assets) if public else [] for x in learners]
 
 
 def settle_worker(threads: int) -> None:
@@ -88,6 +71,24 @@ def settle_worker(threads: int) -> None:
     from fedloom.processes import settle_process
 
     settle_process(threads)
+
+
+def builder_of(
+    config: Config, data: FederatedDataset, task: ClientTask, index: int, tokenizer: str, backbones: Sequence[str] = ()
+) -> ClientBuilder:
+    """The builder of client `index` of that task. tokenizer: folder of the public one; backbones: see there."""
+    return ClientBuilder(
+        name=config.clients.names(task)[index],
+        task=task,
+        settings=config.clients.learners(task)[index],
+        seed=config.seed,
+        class_names=data.names_of(task),
+        image_size=picture_side(data),
+        modalities=data.modalities if task == ClientTask.MULTIMODAL_CLASSIFICATION else (),
+        tokenizer=tokenizer,
+        tokens=config.server.tokens,
+        backbones=backbones,
+    )
 
 
 def build_client(
@@ -103,57 +104,96 @@ def build_client(
     data: str = "",
 ) -> Any:
     """A client with its share of the data, warm-started. Called where the client lives."""
-    from fedloom.experiment.export import write_learner
     from fedloom.methods.base import load_method
 
     run: Config = validate(Config, config)
-    scene = cached_dataset(run.data)
-    if data and scene.digest != data:
+    dataset = cached_dataset(run.data)
+    if data and dataset.digest != data:
         raise FedloomError(f"{run.data.name}: the data have changed since the run began; nothing else may write there")
-    private = private_samples(run, scene, modality, index)
-    learner_settings = run.clients.learners(modality)[index]
-    words = site_tokenizer(learner_settings, tokenizer, run.server.tokens)
-    size = picture_side(scene)
-    learner = new_client_model(
-        learner_settings,
-        run.seed,
-        start_name(name, modality),
-        classes=len(scene.names_of(modality)),
-        image_size=size,
-        tokenizer=words,
-        streams=scene.modalities if modality == ClientTask.MULTIMODAL_CLASSIFICATION else (),
-    )
-    start_from(learner, backbones)
+    task, private = ClientTask(modality), private_samples(run, dataset, modality, index)
+    builder, device = builder_of(run, dataset, task, index, tokenizer, backbones), device_for(run, modality, index)
+    server = partial(server_context, run, builder.image_size, tokenizer, device=device)
     kind, _ = load_method(method)
-    more = {"fold": run.evaluation.fold} if modality == ClientTask.RETRIEVAL else {}
-
-    def warm(site: ClientContext) -> None:
-        _warm_start(site, run, private, learner_settings, backbones, tokenizer)
-
-    client = new_client(
+    return builder.client(
         method,
         settings,
-        warm,
-        name=name,
-        modality=modality,
-        model=learner,
-        tokenizer=words,
-        private=private,
-        test=scene.test[modality],
-        seed=run.seed,
+        lambda context: _warm_start(context, run, private, builder),
+        private,
+        dataset.test[modality],
         **run.clients.training(name),
         **run.clients.arithmetic(),
-        device=device_for(run, modality, index),
+        device=device,
         features=features_once,
-        server=partial(bare_server, run, size, tokenizer, device=device_for(run, modality, index))
-        if "server" in kind.client_uses
-        else None,
+        server=server if "server" in kind.client_uses else None,
+        **({"fold": run.evaluation.fold} if task == ClientTask.RETRIEVAL else {}),
+    )
+
+
+# ------------------------------------------------------------------------------------------ the server's own models
+
+
+def server_settings(config: Config, task: ClientTask) -> ModelSettings:
+    """The server's own model of that task: as configured, else of the largest client architecture.
+
+    Raises BadInput where there is none to build it like.
+    """
+    if task == ClientTask.MULTIMODAL_CLASSIFICATION:
+        return config.clients.learners(task)[0]
+    own: ModelSettings | None = getattr(config.server, task)
+    if own is not None:
+        return own.model_copy(update={"unit": config.clients.groups[0].unit})
+    which = 0 if task == ClientTask.IMAGE_CLASSIFICATION else -1
+    alike = [
+        *config.clients.learners(task),
+        *(x.towers()[which].model_copy(update={"unit": x.unit}) for x in config.clients.learners(ClientTask.RETRIEVAL)),
+    ]
+    if not alike:
+        raise BadInput(
+            f"{config.method} needs a {task} model on the server, and there is nothing to build it like: "
+            f"set server.{task}"
+        )
+    return max(alike, key=lambda s: (s.hidden * s.layers, s.arch))
+
+
+def server_context(
+    config: Config, image_size: int, tokenizer: str, task: ClientTask, device: str = "cpu", **more: Any
+) -> ClientContext:
+    """A model of the server's own, without data: random weights from the server's stream for that task.
+
+    image_size: side in pixels; tokenizer: folder of the public one; more: of the `ClientBuilder`.
+    """
+    builder = ClientBuilder(
+        name=f"server-{task}",
+        task=ClientTask(task),
+        settings=server_settings(config, task),
+        seed=config.seed,
+        image_size=image_size,
+        tokenizer=tokenizer,
+        tokens=config.server.tokens,
         **more,
     )
-    shown = words if modality != ClientTask.IMAGE_CLASSIFICATION else None
-    side = size if Modality.IMAGE in reads(modality, scene.modalities) else 0
-    client.context.export = partial(write_learner, client.context.model, scene.names_of(modality), shown, side)
-    return client
+    training = config.clients.training() | config.clients.arithmetic()
+    return builder.context(**training, device=device, features=features_once)
+
+
+def server_model(config: Config, data: FederatedDataset, assets: Assets, task: ClientTask) -> ClientContext:
+    """A task model on the server, as `server_settings` says, from its public backbone, without data.
+
+    Raises BadInput when the server cannot build one: nothing to build it like, or weights elsewhere.
+    """
+    return server_context(
+        config,
+        picture_side(data),
+        str(assets.tokenizer or ""),
+        task,
+        config.server.device,
+        class_names=data.names_of(task),
+        modalities=data.modalities if task == ClientTask.MULTIMODAL_CLASSIFICATION else (),
+        backbones=backbones_of(server_settings(config, task), assets),
+    )
+
+
+# ------------------------------------------------------------------------------------------- samples and warm start
 
 
 def device_for(config: Config, modality: ClientTask, index: int) -> str:
@@ -185,37 +225,30 @@ def held_kinds(kinds: tuple[Modality, Modality], multi_ratio: float, clients: in
     return kinds if index < both else kinds[:1] if index < first else kinds[1:]
 
 
-def _warm_start(
-    site: ClientContext,
-    config: Config,
-    private: ClientData,
-    learner: ModelSettings,
-    backbones: Sequence[str],
-    tokenizer: str,
-) -> None:
+def _warm_start(context: ClientContext, config: Config, private: ClientData, builder: ClientBuilder) -> None:
     """E_0 private steps before round 1; done once for all methods and runs that share model, data and seed.
 
-    A learner's own weights count by their content: the same files elsewhere are the same start, other files under the
+    A model's own weights count by their content: the same files elsewhere are the same start, other files under the
     same path are another one.
     """
-    c, own_way = config.clients, config.clients.training(site.name)
-    names = [Path(folder).name for folder in backbones]
-    words = reads_texts(learner)
-    own = [tower.pretrained for tower in learner.towers()]
+    c, own_way = config.clients, config.clients.training(context.name)
+    model = builder.settings
+    names = [Path(folder).name for folder in builder.backbones]
+    own = [tower.pretrained for tower in model.towers()]
     key = {
         "format": FORMAT,
-        "client": site.name,
+        "client": context.name,
         "start": [
-            model_key(learner) | {"pretrained": None},
+            model_key(model) | {"pretrained": None},
             *(names if names else [None]),
         ],
         "private": _print_of(private),
-        "tokenizer": Path(tokenizer).name if words else "",
+        "tokenizer": Path(builder.tokenizer).name if model.text_tower else "",
         "training": [
             *(c.warm_steps, c.batch, own_way["rate"], own_way["decay"], c.augment),
             *((own_way["optimizer"], c.momentum) if own_way["optimizer"] != "adamw" else ()),
             *((c.clip,) if c.clip != 1.0 else ()),
-            *((c.precision, site.device.type) if (c.precision, site.device.type) != ("fp32", "cpu") else ()),
+            *((c.precision, context.device.type) if (c.precision, context.device.type) != ("fp32", "cpu") else ()),
             *((c.accumulate,) if c.accumulate != 1 else ()),
         ],
         "seed": config.seed,
@@ -226,11 +259,11 @@ def _warm_start(
     from fedloom.methods.state import read_state, write_state
 
     def build(folder: Path) -> None:
-        site.train_private(c.warm_steps, 0, "warm")
-        write_state(site.state(), folder / "client.safetensors")
+        context.train_private(c.warm_steps, 0, "warm")
+        write_state(context.state(), folder / "client.safetensors")
 
     folder = cached("warm", key, build)
-    site.load_state(*read_state(folder / "client.safetensors"))
+    context.load_state(*read_state(folder / "client.safetensors"))
 
 
 def _print_of(private: ClientData) -> str:

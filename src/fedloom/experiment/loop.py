@@ -21,7 +21,7 @@ from fedloom.experiment.begin import FREE_ON_RESUME, Prepared, prepare
 from fedloom.experiment.build import ENGINE_VERBS, Link, build_federation, pretrained_models, server_tools, split_data
 from fedloom.experiment.checkpoints import restore, write_checkpoint
 from fedloom.experiment.checks import check_scene, own_data
-from fedloom.experiment.client_parts import picture_side
+from fedloom.experiment.client_builder import picture_side
 from fedloom.experiment.clients import client_names
 from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.pretraining import Assets, pretrained_weights

@@ -20,18 +20,8 @@ from fedloom.config.silo import SiloSettings
 from fedloom.config.trees import validate
 from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput
-from fedloom.experiment.client_parts import (
-    new_client,
-    new_client_model,
-    picture_side,
-    reads,
-    reads_texts,
-    site_tokenizer,
-    start_from,
-    start_name,
-)
+from fedloom.experiment.client_builder import ClientBuilder, picture_side, reads
 from fedloom.experiment.public_files import pack_public, public_backbone, unpack_public, written_whole
-from fedloom.experiment.server_models import server_site
 from fedloom.experiment.silo_data import own_samples
 from fedloom.experiment.silo_offer import Offer, at_the_silo, check_part, joint_model, make_offer
 from fedloom.federation.contract import WireContract
@@ -67,9 +57,6 @@ def describe_silo(silo: Mapping[str, Any]) -> dict[str, Any]:
         model = own.model.model_dump(mode="json")
         model["pretrained"] = at_the_silo(own.model.arch, own.model.pretrained)
     return {"name": own.name, "modality": own.modality, "model": model}
-
-
-picture_side = picture_side
 
 
 def prepare_run(offer: Mapping[str, Any], files: Mapping[str, Any], folder: Path) -> WireContract:
@@ -108,68 +95,70 @@ def build_silo_client(
     own: SiloSettings = validate(SiloSettings, silo, "silo")
     run: Offer = validate(Offer, offer, "offer")
     _check(own, run)
-    model, place, names = _model(own, run), Path(public), run.names_of(own.modality)
-    streams = run.streams_of(own.modality)
-    private, test = own_samples(own, names, run.image_size, run.seed, streams, run.joint.sounds if run.joint else None)
-    words = None
-    if reads_texts(model):
-        words = _tokenizer(model, place, run.tokens)
-    learner = new_client_model(
-        model,
-        run.seed,
-        start_name(name, own.modality),
-        classes=len(names),
-        image_size=run.image_size,
-        tokenizer=words,
-        streams=streams,
-    )
-    side = run.image_size if Modality.IMAGE in reads(own.modality, streams) else 0
-    if (
-        own.modality != ClientTask.MULTIMODAL_CLASSIFICATION
-    ):  # these share parameters and start alike, from no public data
-        _start(learner, model, place)
+    builder = _builder(name, own, run, Path(public))
+    sounds = run.joint.sounds if run.joint else None
+    private, test = own_samples(own, builder.class_names, run.image_size, run.seed, builder.modalities, sounds)
 
-    def start(site: Any) -> None:
+    def start(context: ClientContext) -> None:
         if warm:
-            site.train_private(run.training.warm_steps, 0, "warm")
+            context.train_private(run.training.warm_steps, 0, "warm")
 
-    client = new_client(
+    client = builder.client(
         run.method,
         run.settings,
         start,
-        name=name,
-        modality=own.modality,
-        model=learner,
-        tokenizer=words,
-        private=private,
-        test=test,
-        seed=run.seed,
-        server=partial(_server_like, own, run, place) if run.server else None,
+        private,
+        test,
+        server=partial(_server_like, own, run, Path(public)) if run.server else None,
         **({"fold": run.fold} if own.modality == ClientTask.RETRIEVAL else {}),
-        **run.training.model_dump(exclude={"warm_steps"}),
-        **_arithmetic(own),
+        **_training(own, run),
     )
-    shown = words if own.modality != ClientTask.IMAGE_CLASSIFICATION else None
-    client.context.export = partial(export_silo_client, client, names, shown, side)
-    log.info(describe_data(client, names))
+    client.context.export = partial(export_silo_client, client, builder)
+    log.info(describe_data(client, builder.class_names))
     return client
 
 
-def _arithmetic(silo: SiloSettings) -> dict[str, Any]:
-    """How the silo computes, by the names that `ClientContext` takes."""
-    return silo.model_dump(include={"device", "precision", "accumulate", "checkpointing"})
+def _builder(name: str, silo: SiloSettings, run: Offer, public: Path) -> ClientBuilder:
+    """The builder of the silo's client. Multimodal ones share parameters and start alike, from no public data."""
+    model = _model(silo, run)
+    multimodal = silo.modality == ClientTask.MULTIMODAL_CLASSIFICATION
+    return ClientBuilder(
+        name=name,
+        task=silo.modality,
+        settings=model,
+        seed=run.seed,
+        class_names=run.names_of(silo.modality),
+        image_size=run.image_size,
+        modalities=run.streams_of(silo.modality),
+        tokenizer=str(public / "tokenizer"),
+        tokens=run.tokens,
+        backbones=[] if multimodal else [public_backbone(public, tower) or "" for tower in model.towers()],
+    )
+
+
+def _training(silo: SiloSettings, run: Offer) -> dict[str, Any]:
+    """How the client trains, as the run says, and computes, as the silo says: by the names of `ClientContext`."""
+    own = silo.model_dump(include={"device", "precision", "accumulate", "checkpointing"})
+    return run.training.model_dump(exclude={"warm_steps"}) | own
 
 
 def _server_like(silo: SiloSettings, run: Offer, public: Path, modality: ClientTask) -> ClientContext:
-    """A model like the server's of that modality, without data: `server_models.bare_server`'s, at a silo.
+    """A model like the server's of that modality, without data: `clients.server_context`'s, at a silo.
 
     Raises BadInput where the offer says nothing of such a model.
     """
     if modality not in run.server:
         raise BadInput(f"the server offers no {modality} model, only: {', '.join(run.server)}")
-    settings, training = run.server[modality], run.training.model_dump(exclude={"warm_steps"})
-    words = site_tokenizer(settings, str(public / "tokenizer"), run.tokens)
-    return server_site(settings, modality, words, run.seed, run.image_size, **training, **_arithmetic(silo))
+    builder = ClientBuilder(
+        name=f"server-{modality}",
+        task=ClientTask(modality),
+        settings=run.server[modality],
+        seed=run.seed,
+        image_size=run.image_size,
+        tokenizer=str(public / "tokenizer"),
+        tokens=run.tokens,
+    )
+    return builder.context(**_training(silo, run))
 
 
 def describe_data(client: Any, class_names: Sequence[str]) -> str:
@@ -197,23 +186,14 @@ def describe_data(client: Any, class_names: Sequence[str]) -> str:
     return line + (f"; none of: {', '.join(lacks)}" if lacks else "")
 
 
-def export_silo_client(client: Any, class_names: Sequence[str], tokenizer: Any | None, side: int, out: Path) -> None:
-    """Write the client's trained model as a transformers folder `out`, whole or not at all.
-
-    Args:
-        client: what `build_silo_client` gave.
-        class_names: of the offer, for the client's modality.
-        tokenizer: of a client that reads texts (`client.context.tokenizer`), else None.
-        side: of pictures in pixels, 0 for a client that sees none.
-        out: replaced where it exists.
+def export_silo_client(client: Any, builder: ClientBuilder, out: Path) -> None:
+    """Write the client's trained model as a transformers folder `out`, whole or not at all; it replaces one there.
 
     Raises:
         FedloomError: the disk is full, or the place cannot be written.
     """
-    from fedloom.experiment.export import write_learner
-
     with written_whole(out) as new:
-        write_learner(client.context.model, class_names, tokenizer, side, new)
+        builder.write(client.context.model, new)
 
 
 def _check(silo: SiloSettings, offer: Offer) -> None:
@@ -242,31 +222,3 @@ def _model(silo: SiloSettings, offer: Offer) -> ModelSettings:
         return silo.model
     model: ModelSettings = validate(ModelSettings, {**silo.model.model_dump(), "unit": True}, "model")
     return model
-
-
-def _tokenizer(model: ModelSettings, public: Path, tokens: int) -> Any:
-    """The tokenizer of the silo's own text model, else the public one; rows of at most `tokens` if it has no limit."""
-    try:
-        words = site_tokenizer(model, str(public / "tokenizer"), tokens)
-    except (OSError, ValueError) as error:
-        given = model.pretrained
-        where = f"model.pretrained = {given!r}" if given else str(public / "tokenizer")
-        why = " ".join(str(error).split())
-        raise BadInput(f"{where}: cannot load a tokenizer: {why}") from None
-    return words
-
-
-def _start(learner: Any, settings: ModelSettings, public: Path) -> None:
-    """Start from the public backbones where there are some. Raises BadInput where one does not fit."""
-    from safetensors import SafetensorError
-
-    from fedloom.models.clients.client_model import towers
-
-    for tower, model in zip(towers(learner), settings.towers()):
-        if (folder := public_backbone(public, model)) is None:
-            continue
-        try:
-            start_from(tower, [folder])
-        except (SafetensorError, RuntimeError, OSError) as error:
-            why = str(error).strip().splitlines()[0]
-            raise BadInput(f"{folder}: does not fit a {model.arch} of these sizes: {why}") from None

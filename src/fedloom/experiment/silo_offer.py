@@ -16,8 +16,8 @@ from fedloom.config.trees import validate
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.tasks import SINGLE_MODALITY, ClientTask, Modality
 from fedloom.errors import BadInput
+from fedloom.experiment.clients import server_settings
 from fedloom.experiment.datasets import cached_dataset
-from fedloom.experiment.server_models import server_settings
 from fedloom.experiment.silo_data import class_positions
 from fedloom.registry import METHODS
 

@@ -13,7 +13,7 @@ from fedloom.config.models import ModelSettings
 from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.errors import BadInput
 from fedloom.experiment.checks import reads_captions
-from fedloom.experiment.server_models import server_settings
+from fedloom.experiment.clients import server_settings
 from fedloom.methods.base import Method
 from fedloom.methods.workload import Workload
 from fedloom.planning.client_models import Words, model_load, model_on_meta

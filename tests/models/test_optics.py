@@ -84,7 +84,7 @@ def test_a_file_that_says_nothing(text: str, tmp_path: Path) -> None:
 
 def test_a_pretrained_client_reads_pictures_of_any_side(tmp_path: Path) -> None:
     """And its export, in which its own processor lies, gives its logits."""
-    from fedloom.experiment.export import write_model
+    from fedloom.experiment.client_builder import write_model
 
     config = transformers.ViTConfig(
         image_size=32,

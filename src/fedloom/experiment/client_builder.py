@@ -24,6 +24,7 @@ from fedloom.weights import hub_arguments, placed
 
 if TYPE_CHECKING:
     from fedloom.methods.context import ClientContext
+    from fedloom.models.clients.preprocessing import ImagePreprocessor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +128,6 @@ class ClientBuilder:
 
     def write(self, model: Any, folder: Path) -> None:
         """Write the model as a folder of its library, with its tokenizer and image processor."""
-        from fedloom.experiment.export import write_model
-
         words = self.words if self.task != ClientTask.IMAGE_CLASSIFICATION else None
         side = self.image_size if Modality.IMAGE in reads(self.task, self.modalities) else 0
         write_model(model, self.class_names, words, side, folder)
@@ -204,6 +203,33 @@ def start_from(model: Any, backbones: Sequence[str | Path]) -> None:
         except (SafetensorError, RuntimeError, OSError) as error:
             why, arch = str(error).strip().splitlines()[0], getattr(tower, "arch", "model")
             raise BadInput(f"{folder}: does not fit a {arch} of these sizes: {why}") from None
+
+
+def write_model(model: Any, class_names: Sequence[str], tokenizer: Any | None, size: int, folder: Path) -> None:
+    """Write a client model into `folder`, with its tokenizer and image processor; of two towers, each beside its own.
+
+    tokenizer: None where it reads no texts; size: side of pictures in pixels, 0 where it sees none.
+    """
+    from fedloom.models.clients.client_model import towers
+    from fedloom.models.clients.preprocessing import ImagePreprocessor
+
+    both = len(towers(model)) > 1
+    model.eval().export(folder, tuple(class_names))
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder / "text" if both else folder)
+    if size:
+        own = (getattr(tower, "preprocessor", None) for tower in towers(model))
+        eye = next((preprocessor for preprocessor in own if preprocessor), ImagePreprocessor(size, size))
+        _picture_processor(eye).save_pretrained(folder / "image" if both else folder)
+
+
+def _picture_processor(preprocessor: ImagePreprocessor) -> Any:
+    """Pictures as the client's model was shown them."""
+    from transformers import CLIPImageProcessorPil, ViTImageProcessorPil
+
+    facts = preprocessor.processor()
+    kind = {"ViTImageProcessor": ViTImageProcessorPil, "CLIPImageProcessor": CLIPImageProcessorPil}
+    return kind[facts.pop("image_processor_type")](**facts)
 
 
 def features_once(model: Any, inputs: Mapping[str, Any]) -> Any:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedloom.comparison.measures import MEASURES, TO_TARGET, Measure
-from fedloom.comparison.results import Comparison
+
+if TYPE_CHECKING:
+    from fedloom.comparison.results import Comparison
 
 NONE = "–"
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))

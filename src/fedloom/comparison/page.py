@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fedloom.comparison.doubts import place_text
 from fedloom.comparison.grids import Entry, Grid, grids, legend
 from fedloom.comparison.measures import MEASURES
-from fedloom.comparison.results import Comparison
 from fedloom.config.yaml_core import dump
 from fedloom.reporting.pages import Cell, Table, picture_file, render, warning_name
 from fedloom.reporting.scores import number, second_text
 from fedloom.runs.disk import write_atomic
+
+if TYPE_CHECKING:
+    from fedloom.comparison.results import Comparison
 
 PAGE = "report.html"
 OVER = {"bytes": "Over bytes; dotted: nothing crosses the wire"}  # captions of plots that say more than their axis

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from fedloom.comparison.doubts import place_text
 from fedloom.comparison.grids import Entry, Grid, grids, legend
 from fedloom.comparison.measures import ADDED, MEASURES, RARE
-from fedloom.comparison.results import Comparison
 from fedloom.reporting.health import RunWarning
 from fedloom.reporting.text import warning_lines
 from fedloom.runs.disk import write_atomic
@@ -19,6 +18,8 @@ from fedloom.runs.disk import write_atomic
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
+
+    from fedloom.comparison.results import Comparison
 
 _LATEX = {
     "\\": r"\textbackslash{}",

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import fedloom
 from fedloom.config.models import ModelSettings
-from fedloom.data.tasks import Modality
 from fedloom.models.clients.spec import ClientModelSpec, DataShape
+from fedloom.tasks import Modality
 
 
 class SmallCNN(nn.Module):

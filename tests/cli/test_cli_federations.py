@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fedloom.config import load_config
-from fedloom.data.tasks import CLIENT_TASKS
+from fedloom.tasks import CLIENT_TASKS
 
 PRESETS = {
     "smoke": ["image", "image", "text", "text"],

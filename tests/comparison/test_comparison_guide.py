@@ -14,7 +14,7 @@ from fedloom.comparison import compare
 from fedloom.comparison.measures import MEASURES
 from fedloom.comparison.plan import Plan
 from fedloom.config.trees import validate
-from fedloom.data.tasks import MODALITIES
+from fedloom.tasks import MODALITIES
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "guide" / "comparing.md").read_text(encoding="utf-8")
 

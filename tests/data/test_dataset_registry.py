@@ -13,10 +13,10 @@ from fedloom.config import load_config
 from fedloom.config.defaults import held
 from fedloom.data.fingerprint import fingerprint
 from fedloom.data.registry import DATASETS, PAIR_SETS, Dataset, load_dataset, load_pairs
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.registry import DATASETS as REGISTRY
 from fedloom.registry import register_dataset
+from fedloom.tasks import ClientTask
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from fedloom.config import load_config
-from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.experiment.checks import reads_captions
 from fedloom.experiment.resolve import completed
 from fedloom.methods import alone, fedcmi, fedmmkt
@@ -13,6 +12,7 @@ from fedloom.methods.base import Server, load_method
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.methods.workload import Workload
 from fedloom.planning import plan
+from fedloom.tasks import CLIENT_TASKS, ClientTask
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

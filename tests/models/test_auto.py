@@ -174,7 +174,7 @@ def test_what_is_tuned_of_the_newer_ones(arch, tune, tokenizer, pictures):
 
 OWN = """
 import torch
-from fedloom.data.tasks import Modality
+from fedloom.tasks import Modality
 from fedloom.models.clients.spec import ClientModelSpec
 from types import SimpleNamespace
 

@@ -12,8 +12,8 @@ import pytest
 from fedloom.config import Config, load_config
 from fedloom.config.models import ClipSettings, JudgeSettings, ModelSettings
 from fedloom.data.containers import FederatedDataset, ImageSet, PublicData
-from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.experiment.pretraining import keys
+from fedloom.tasks import CLIENT_TASKS, ClientTask
 
 KINDS = ("tokenizer", "clip", "captioner", "generator", "judge")
 # As they were before the fields were listed.

@@ -44,7 +44,7 @@ def models(json: JsonOption = False) -> None:
     Example: fedloom models --json
     """
     from fedloom.config.archs import archs, spec_of
-    from fedloom.data.tasks import Modality
+    from fedloom.tasks import Modality
 
     rows = []
     for modality, role in {

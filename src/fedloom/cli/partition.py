@@ -20,7 +20,7 @@ from fedloom.cli.options import (
     tell,
 )
 from fedloom.cli.screen import grid, show, show_json
-from fedloom.data.tasks import CLIENT_TASKS, ClientTask, Modality
+from fedloom.tasks import CLIENT_TASKS, ClientTask, Modality
 
 if TYPE_CHECKING:
     from fedloom.config import Config

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedloom.cli.options import given
-from fedloom.data.tasks import ClientTask
+from fedloom.tasks import ClientTask
 
 if TYPE_CHECKING:
     from fedloom.config.silo import SiloSettings

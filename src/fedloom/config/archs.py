@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from fedloom.data.tasks import SINGLE_MODALITY, ClientTask, Modality
 from fedloom.registry import CLIENT_MODELS
+from fedloom.tasks import SINGLE_MODALITY, ClientTask, Modality
 
 if TYPE_CHECKING:
     from fedloom.models.clients.spec import ClientModelSpec

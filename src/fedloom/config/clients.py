@@ -15,7 +15,7 @@ from pydantic import (
 from fedloom.config.archs import PAIR, PAIR_OF, allowed, resolved, serves
 from fedloom.config.base import Precision
 from fedloom.config.models import Frozen, ModelSettings
-from fedloom.data.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask
+from fedloom.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask
 
 OWN_TRAINING = ("optimizer", "rate", "decay")  # what a group of clients may say for itself
 

@@ -14,9 +14,9 @@ from pydantic import Field
 from fedloom.config.base import Frozen
 from fedloom.config.preset_files import preset_tree
 from fedloom.config.trees import merged, validate
-from fedloom.data.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.registry import METHODS
+from fedloom.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask, Modality
 
 Tree = dict[str, Any]
 

@@ -10,8 +10,8 @@ from fedloom.config.defaults import fill_in, silent
 from fedloom.config.preset_files import preset_tree
 from fedloom.config.run import Config
 from fedloom.config.trees import merged, nested, override, read_tree, validate
-from fedloom.data.tasks import CLIENT_TASKS
 from fedloom.errors import check_list
+from fedloom.tasks import CLIENT_TASKS
 
 
 def load_config(

@@ -15,9 +15,9 @@ from pydantic import (
 from fedloom.config.archs import PAIR, canonical, reads, spec_of, towers_of
 from fedloom.config.base import Frozen as Frozen
 from fedloom.config.stable_diffusion import LatentOptions
-from fedloom.data.tasks import Modality
 from fedloom.models.clients.spec import TUNE
 from fedloom.models.generators.glide.settings import GlideOptions
+from fedloom.tasks import Modality
 
 
 def _check_heads(hidden: int, heads: int) -> None:

@@ -17,9 +17,9 @@ from fedloom.config.models import (
     JudgeSettings,
 )
 from fedloom.config.server import ServerSettings
-from fedloom.data.tasks import SINGLE_MODALITY
 from fedloom.errors import BadInput, nearest
 from fedloom.registry import ENGINES, METHODS, METRICS
+from fedloom.tasks import SINGLE_MODALITY
 
 
 class EvaluationSettings(Frozen):

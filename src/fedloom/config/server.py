@@ -15,7 +15,7 @@ from fedloom.config.models import (
     GeneratorSettings,
     ModelSettings,
 )
-from fedloom.data.tasks import SINGLE_MODALITY
+from fedloom.tasks import SINGLE_MODALITY
 
 
 class ServerSettings(Frozen):

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from fedloom.config.archs import allowed, resolved, serves
 from fedloom.config.base import Precision
 from fedloom.config.models import Frozen, ModelSettings
-from fedloom.data.tasks import CLIENT_TASKS, ClientTask, Modality
+from fedloom.tasks import CLIENT_TASKS, ClientTask, Modality
 
 PORT = 9092  # where silos reach the server, unless said otherwise
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from fedloom.config.yaml_core import MOST_CHARACTERS, Tree, YamlProblem, parse
-from fedloom.data.io.encodings import decode
+from fedloom.encodings import decode
 from fedloom.errors import BadInput, nearest
 
 _SHOWN = 200  # characters of an argument

@@ -18,9 +18,9 @@ from fedloom.data.io.pixels import Met, Range, check_range
 from fedloom.data.names import alike, by_name, numeric, readable
 from fedloom.data.overlap import Sample, twice
 from fedloom.data.public_split import split_public
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, printable, unknown
 from fedloom.seeding import stream_seed
+from fedloom.tasks import ClientTask
 
 
 @dataclass(frozen=True)

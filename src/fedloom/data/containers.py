@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.tasks import CLIENT_TASKS as CLIENT_TASKS
-from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput, unknown
+from fedloom.tasks import CLIENT_TASKS as CLIENT_TASKS
+from fedloom.tasks import ClientTask, Modality
 
 Labels = NDArray[np.int64]
 

@@ -19,8 +19,8 @@ from fedloom.config.corruption import Corruption
 from fedloom.data.containers import ClientData, ImageSet, Labels
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.tasks import Modality
 from fedloom.errors import BadInput
+from fedloom.tasks import Modality
 
 Mask = NDArray[np.bool_]
 

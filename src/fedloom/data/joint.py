@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedloom.data.tasks import MODALITIES, Modality
 from fedloom.errors import BadInput, unknown
+from fedloom.tasks import MODALITIES, Modality
 
 Part = NDArray[Any] | tuple[str, ...]
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import printable
+from fedloom.tasks import ClientTask
 
 MOST = 5  # names in a line
 # Counts of the readers, and what they say. Where there are examples of it, the note that holds them.

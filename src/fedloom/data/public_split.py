@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from fedloom.data.captions import colour_caption as colour_caption
 from fedloom.data.captions import light_captions, telling_words
 from fedloom.data.containers import ImageSet, Labels, PublicData, Samples, TextSet
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
+from fedloom.tasks import ClientTask
 
 Index = NDArray[np.int64]
 WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['-]){2,}")  # letters of any script

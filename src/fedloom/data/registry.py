@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from fedloom.config.trees import fitting
-from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput, nearest, unknown
 from fedloom.registry import DATASETS as REGISTRY
+from fedloom.tasks import ClientTask, Modality
 
 if TYPE_CHECKING:
     from fedloom.data.containers import FederatedDataset

@@ -16,7 +16,6 @@ from fedloom.config import ClientGroup, Config
 from fedloom.config.archs import allowed, check_installed, serves, spec_of
 from fedloom.config.models import ModelSettings
 from fedloom.config.trees import validate
-from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.deployment.events import EventLog, run_log
 from fedloom.deployment.job import Job, event_file
 from fedloom.errors import BadInput, FedloomError
@@ -34,6 +33,7 @@ from fedloom.federation.engines.silo.store import RUN_NAME
 from fedloom.processes.parent import end_with_parent
 from fedloom.runs.disk import read_object
 from fedloom.runs.folder import new_run_path
+from fedloom.tasks import CLIENT_TASKS, ClientTask
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid, ServerApp

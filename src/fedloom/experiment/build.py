@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from fedloom.config import Config
 from fedloom.data.containers import FederatedDataset, ImageSet
 from fedloom.data.partition import Split
-from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.experiment.checks import own_data, reads_captions
 from fedloom.experiment.client_builder import picture_side
 from fedloom.experiment.clients import client_specs, server_model, settle_worker
@@ -23,6 +22,7 @@ from fedloom.federation.nobody import Nobody
 from fedloom.methods.base import Method, ServerContext
 from fedloom.progress import Observer
 from fedloom.registry import ENGINES
+from fedloom.tasks import CLIENT_TASKS, ClientTask
 
 ENGINE_VERBS = frozenset({"join"})  # what an engine itself sends; no communication of a method
 

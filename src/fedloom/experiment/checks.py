@@ -7,12 +7,12 @@ from typing import Any
 from fedloom.config import ClientsSettings, Config
 from fedloom.config.defaults import takes
 from fedloom.data.containers import FederatedDataset
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.experiment.client_builder import picture_side
 from fedloom.experiment.fitting import check_side, side_rules
 from fedloom.methods.base import Method, load_method
 from fedloom.registry import METHODS
+from fedloom.tasks import ClientTask
 
 
 def check_scene(config: Config, method: Method, settings: Any, scene: FederatedDataset) -> None:

@@ -16,10 +16,10 @@ from fedloom.config.models import ModelSettings
 from fedloom.config.trees import validate
 from fedloom.data.containers import FederatedDataset, ImageSet, TextSet
 from fedloom.data.joint import MultimodalSamples
-from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.experiment.pretraining import Assets, backbone_name, fingerprint, load_tokenizer
 from fedloom.runs.cache import cached
+from fedloom.tasks import ClientTask, Modality
 from fedloom.weights import hub_arguments, placed
 
 if TYPE_CHECKING:

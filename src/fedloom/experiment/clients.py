@@ -16,7 +16,6 @@ from fedloom.data.containers import ClientData, FederatedDataset
 from fedloom.data.corruption import corrupt
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.tasks import CLIENT_TASKS, ClientTask, Modality
 from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.client_builder import ClientBuilder, backbones_of, features_once, picture_side
 from fedloom.experiment.datasets import cached_dataset, split_scene
@@ -24,6 +23,7 @@ from fedloom.experiment.pretraining import Assets, fingerprint, model_key, weigh
 from fedloom.federation.host import ClientSpec
 from fedloom.runs.cache import cached
 from fedloom.seeding import numpy_stream
+from fedloom.tasks import CLIENT_TASKS, ClientTask, Modality
 
 if TYPE_CHECKING:
     from fedloom.methods.context import ClientContext

@@ -17,11 +17,11 @@ from fedloom.data.joint import MultimodalSamples, Part
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.data.partition import Split, partition, shards
 from fedloom.data.registry import load_dataset
-from fedloom.data.tasks import CLIENT_TASKS, MODALITIES, ClientTask
 from fedloom.errors import BadInput
 from fedloom.runs.cache import cached
 from fedloom.runs.disk import plain
 from fedloom.seeding import stream_seed
+from fedloom.tasks import CLIENT_TASKS, MODALITIES, ClientTask
 
 SHARDS = 200  # of pairs: FedAFD's number (Flickr30k, 145 000 of them)
 

@@ -10,10 +10,10 @@ from safetensors.numpy import load_file
 from fedloom.config import Config
 from fedloom.config.trees import validate
 from fedloom.data.containers import FederatedDataset
-from fedloom.data.tasks import CLIENT_TASKS
 from fedloom.experiment.clients import builder_of
 from fedloom.methods.base import load_method
 from fedloom.models.fit import part_of
+from fedloom.tasks import CLIENT_TASKS
 
 
 def export_clients(

@@ -15,9 +15,9 @@ from fedloom.config.archs import spec_of
 from fedloom.config.defaults import Say, silent
 from fedloom.config.models import ModelSettings
 from fedloom.data.containers import FederatedDataset
-from fedloom.data.tasks import CLIENT_TASKS, SINGLE_MODALITY
 from fedloom.errors import BadInput
 from fedloom.methods.base import Method
+from fedloom.tasks import CLIENT_TASKS, SINGLE_MODALITY
 
 Rules = Mapping[str, int]  # key of the configuration -> what the side of pictures must be a multiple of
 

@@ -16,7 +16,6 @@ from fedloom.config import Config
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.notes import data_notes
 from fedloom.data.partition import Split
-from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.experiment.begin import FREE_ON_RESUME, Prepared, prepare
 from fedloom.experiment.build import ENGINE_VERBS, Link, build_federation, pretrained_models, server_tools, split_data
 from fedloom.experiment.checkpoints import restore, write_checkpoint
@@ -38,6 +37,7 @@ from fedloom.reporting.scores import SCORES
 from fedloom.runs.checkpoint import CheckpointStore
 from fedloom.runs.folder import RunFolder, new_run
 from fedloom.runs.load import RunFiles, read_run
+from fedloom.tasks import CLIENT_TASKS, ClientTask
 
 SCORED = frozenset(score.key for score in SCORES)
 

@@ -8,12 +8,12 @@ from fedloom.config import Config
 from fedloom.config.defaults import Say, silent
 from fedloom.config.trees import validate
 from fedloom.data.containers import FederatedDataset
-from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.errors import BadInput
 from fedloom.experiment.checks import own_data
 from fedloom.experiment.fitting import samples, side_rules, with_counts, with_side
 from fedloom.methods.base import Method, load_method
 from fedloom.registry import METHODS
+from fedloom.tasks import CLIENT_TASKS, ClientTask
 
 
 def resolve(config: Config) -> tuple[Method, Any]:

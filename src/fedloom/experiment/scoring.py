@@ -20,7 +20,6 @@ from torch import Tensor
 from fedloom.config import Config
 from fedloom.data.containers import FederatedDataset, ImageSet
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask, Modality
 from fedloom.errors import FedloomError
 from fedloom.experiment.checks import own_data
 from fedloom.experiment.pretraining import Assets
@@ -41,6 +40,7 @@ from fedloom.models.evaluators.features import load_features
 from fedloom.models.evaluators.judge import load_judge
 from fedloom.registry import METRICS
 from fedloom.seeding import numpy_stream, torch_stream
+from fedloom.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask, Modality
 
 CLIP_TRIALS = 128  # real pictures that CLIP is tried on: enough to tell it from chance, cheap with a large one
 

@@ -18,13 +18,13 @@ from fedloom import __version__
 from fedloom.config.models import ModelSettings
 from fedloom.config.silo import SiloSettings
 from fedloom.config.trees import validate
-from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.experiment.client_builder import ClientBuilder, picture_side, reads
 from fedloom.experiment.public_files import pack_public, public_backbone, unpack_public, written_whole
 from fedloom.experiment.silo_data import own_samples
 from fedloom.experiment.silo_offer import Offer, at_the_silo, check_part, joint_model, make_offer
 from fedloom.federation.contract import WireContract
+from fedloom.tasks import ClientTask, Modality
 
 if TYPE_CHECKING:
     from fedloom.methods.context import ClientContext

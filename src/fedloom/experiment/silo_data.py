@@ -17,9 +17,9 @@ from fedloom.data.names import alike
 from fedloom.data.notes import data_notes, lines
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.data.registry import DATASETS, PAIR_SETS, load_dataset, load_pairs, loader_of
-from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput, nearest, unknown
 from fedloom.experiment.datasets import split_scene
+from fedloom.tasks import ClientTask, Modality
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from fedloom.config.archs import allowed, check_installed, serves, towers_of
 from fedloom.config.models import Frozen, ModelSettings
 from fedloom.config.trees import validate
 from fedloom.data.joint import MultimodalSamples
-from fedloom.data.tasks import SINGLE_MODALITY, ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.experiment.clients import server_settings
 from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.silo_data import class_positions
 from fedloom.registry import METHODS
+from fedloom.tasks import SINGLE_MODALITY, ClientTask, Modality
 
 if TYPE_CHECKING:
     from fedloom.methods.base import Method

@@ -15,13 +15,13 @@ import torch
 from pydantic import Field
 
 from fedloom.config.models import Frozen
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.methods.base import Client, Info, LabelInfo, Method, Server, ServerContext, TrainOrder
 from fedloom.methods.state import Kept
 from fedloom.methods.tuning import Tuner, TuningSettings
 from fedloom.methods.workload import Workload
+from fedloom.tasks import ClientTask
 
 
 class StandaloneSettings(Frozen):

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from fedloom.config import ClientsSettings
 from fedloom.config.models import Frozen
-from fedloom.data.tasks import SINGLE_MODALITY, ClientTask, Modality
 from fedloom.errors import FedloomError
 from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract
@@ -29,6 +28,7 @@ from fedloom.methods.state import Kept, Stateful
 from fedloom.methods.workload import Workload
 from fedloom.registry import METHODS
 from fedloom.seeding import numpy_stream, torch_stream
+from fedloom.tasks import SINGLE_MODALITY, ClientTask, Modality
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from fedloom.config.base import Precision
 from fedloom.data.containers import ImageSet, Samples
-from fedloom.data.tasks import ClientTask
 from fedloom.functional.augment import drop_tokens, shift_flip
 from fedloom.methods.state import Kept, Stateful
 from fedloom.models.clients.client_model import towers
@@ -23,6 +22,7 @@ from fedloom.models.device import device_of
 from fedloom.models.fit import adamw, fit, index_batches
 from fedloom.models.pictures import as_stored, ready, soften, to_float
 from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
+from fedloom.tasks import ClientTask
 
 Inputs = dict[str, Tensor]
 

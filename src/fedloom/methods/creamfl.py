@@ -32,7 +32,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.data.tasks import SINGLE_MODALITY, ClientTask
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
@@ -63,6 +62,7 @@ from fedloom.methods.state import Kept
 from fedloom.methods.workload import Workload
 from fedloom.models.fit import adamw, fit, index_batches
 from fedloom.seeding import global_torch_stream
+from fedloom.tasks import SINGLE_MODALITY, ClientTask
 
 Array = NDArray[Any]
 

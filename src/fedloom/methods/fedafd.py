@@ -36,7 +36,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.data.tasks import ClientTask, Modality
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.federation.messages import Tensors
@@ -70,6 +69,7 @@ from fedloom.models.discriminator import Discriminator
 from fedloom.models.fit import fit, index_batches, part_of
 from fedloom.models.granularity import GranularityFusion, Norm
 from fedloom.seeding import global_torch_stream
+from fedloom.tasks import ClientTask, Modality
 
 Array = NDArray[Any]
 log = logging.getLogger(__name__)

@@ -27,7 +27,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fedloom.config.models import Frozen
-from fedloom.data.tasks import ClientTask
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods.base import Client, Info, Method, Server, ServerContext
@@ -35,6 +34,7 @@ from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.state import Arrays, Kept
 from fedloom.methods.workload import Workload
 from fedloom.models.clients.multimodal import group_of
+from fedloom.tasks import ClientTask
 
 JOINT = "joint"  # the group of all joint clients, whichever streams they have
 

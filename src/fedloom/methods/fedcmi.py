@@ -32,7 +32,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedloom.data.tasks import ClientTask, Modality
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.functional.infiltration import (
     class_means,
@@ -49,6 +48,7 @@ from fedloom.methods.multimodal_context import MultimodalContext
 from fedloom.methods.state import Kept
 from fedloom.models.clients.multimodal import MultimodalClassifier
 from fedloom.models.infiltration import Infiltrated
+from fedloom.tasks import ClientTask, Modality
 
 
 class FedCMISettings(fedavg.FedAvgSettings):

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
@@ -41,6 +40,7 @@ from fedloom.methods.shared_samples import INPUTS, Aggregate, SharedClient, Shar
 from fedloom.methods.state import Kept
 from fedloom.methods.tuning import Pool
 from fedloom.methods.workload import Workload
+from fedloom.tasks import ClientTask
 
 
 class FedGEMSSettings(SharedSettings):

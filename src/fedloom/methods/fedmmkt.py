@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
@@ -53,6 +52,7 @@ from fedloom.methods.shared_samples import (
 from fedloom.methods.state import Kept
 from fedloom.methods.workload import Workload
 from fedloom.seeding import global_torch_stream
+from fedloom.tasks import ClientTask
 
 Array = NDArray[Any]
 

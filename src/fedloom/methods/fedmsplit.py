@@ -32,13 +32,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fedloom.data.tasks import ClientTask
 from fedloom.federation.messages import Empty
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
 from fedloom.methods.fedavg import FedAvgAverage, FedAvgUpdate, mean_parameters
 from fedloom.methods.state import Arrays, Kept
 from fedloom.models.clients.multimodal import group_of
+from fedloom.tasks import ClientTask
 
 
 class FedMSplitSettings(fedavg.FedAvgSettings):

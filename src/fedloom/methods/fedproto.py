@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from fedloom.data.tasks import ClientTask
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
@@ -39,6 +38,7 @@ from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.multimodal_context import MultimodalContext
 from fedloom.methods.state import Arrays, Kept
 from fedloom.models.clients.multimodal import MultimodalClassifier
+from fedloom.tasks import ClientTask
 
 
 class FedProtoSettings(fedavg.FedAvgSettings):

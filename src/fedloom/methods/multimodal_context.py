@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from fedloom.data.joint import MultimodalSamples
-from fedloom.data.tasks import Modality
 from fedloom.functional.augment import drop_tokens, shift_flip
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.models.clients.text import tokenize
 from fedloom.models.pictures import as_float, soften
+from fedloom.tasks import Modality
 
 
 class MultimodalContext(ClientContext):

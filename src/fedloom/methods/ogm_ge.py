@@ -30,13 +30,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedloom.data.tasks import ClientTask, Modality
 from fedloom.federation.messages import Empty
 from fedloom.functional.infiltration import confidence
 from fedloom.methods import fedavg
 from fedloom.methods.context import Inputs
 from fedloom.methods.fedavg import FedAvgAverage, FedAvgUpdate
 from fedloom.models.clients.multimodal import Features, MultimodalClassifier, group_of
+from fedloom.tasks import ClientTask, Modality
 
 
 class OGMGESettings(fedavg.FedAvgSettings):

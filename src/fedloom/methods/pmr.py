@@ -30,7 +30,6 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.data.tasks import ClientTask, Modality
 from fedloom.federation.messages import Empty
 from fedloom.functional.infiltration import confidence
 from fedloom.methods import fedavg
@@ -40,6 +39,7 @@ from fedloom.methods.fedproto import class_prototypes
 from fedloom.methods.multimodal_context import MultimodalContext
 from fedloom.methods.state import Kept
 from fedloom.models.clients.multimodal import Features, MultimodalClassifier
+from fedloom.tasks import ClientTask, Modality
 
 
 class PMRSettings(fedavg.FedAvgSettings):

@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.data.tasks import Modality
 from fedloom.federation.base import Federation
 from fedloom.functional.contrast import contrast_weights
 from fedloom.functional.ensemble import grouped
@@ -54,6 +53,7 @@ from fedloom.methods.retrieval_round import (
 )
 from fedloom.methods.state import Kept
 from fedloom.methods.workload import Workload
+from fedloom.tasks import Modality
 
 Array = NDArray[Any]
 

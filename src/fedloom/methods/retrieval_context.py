@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.tasks import Modality
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.metrics.retrieval import TERMS, Recalls, recalls
 from fedloom.models.clients.text import tokenize
+from fedloom.tasks import Modality
 
 
 class RetrievalContext(ClientContext):

@@ -28,7 +28,6 @@ from pydantic import Field
 from torch import Tensor
 
 from fedloom.config.models import Frozen
-from fedloom.data.tasks import SINGLE_MODALITY, ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
@@ -44,6 +43,7 @@ from fedloom.methods.state import Kept
 from fedloom.methods.workload import Workload
 from fedloom.models.fit import adamw, fit, index_batches
 from fedloom.seeding import global_torch_stream
+from fedloom.tasks import SINGLE_MODALITY, ClientTask, Modality
 
 Array = NDArray[Any]
 MODALITIES = (Modality.IMAGE, Modality.TEXT)

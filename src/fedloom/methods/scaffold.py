@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.data.tasks import ClientTask
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
@@ -38,6 +37,7 @@ from fedloom.methods.context import ClientContext
 from fedloom.methods.fedavg import JOINT, mean_parameters
 from fedloom.methods.state import Arrays, Kept
 from fedloom.models.clients.multimodal import group_of
+from fedloom.tasks import ClientTask
 
 
 class ScaffoldSettings(fedavg.FedAvgSettings):

@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
@@ -31,6 +30,7 @@ from fedloom.methods.shared_messages import RoundSettings, SharedAgain, SharedPi
 from fedloom.methods.state import Kept
 from fedloom.methods.tuning import Pool, Tuner
 from fedloom.methods.workload import Workload, formula, paper_bytes
+from fedloom.tasks import ClientTask
 
 Array = NDArray[Any]
 

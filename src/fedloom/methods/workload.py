@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fedloom.data.tasks import SINGLE_MODALITY
 from fedloom.federation.base import Federation
 from fedloom.metrics.communication import Bytes, round_bytes
+from fedloom.tasks import SINGLE_MODALITY
 
 
 @dataclass(frozen=True)

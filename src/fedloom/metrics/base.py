@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedloom.data.tasks import ClientTask
+from fedloom.tasks import ClientTask
 
 Need = Literal["clients", "generator"]
 

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedloom.data.tasks import Modality
 from fedloom.errors import BadInput
 from fedloom.models.clients.adapters import blocks
 from fedloom.models.clients.client_model import towers
+from fedloom.tasks import Modality
 
 # A node's kind, as it crosses the wire. The first two begin a chain, the last ends all of them.
 NODE_KINDS = ("picture", "text", "attention", "convolution", "map", "output")

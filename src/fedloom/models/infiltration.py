@@ -13,8 +13,8 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from fedloom.data.tasks import Modality
 from fedloom.models.clients.multimodal import Features, MultimodalClassifier, export_streams
+from fedloom.tasks import Modality
 
 
 class Projections(NamedTuple):

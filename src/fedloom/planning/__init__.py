@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedloom.config import Config, load_config
-from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.errors import BadInput
 from fedloom.methods.workload import Workload
 from fedloom.planning.memory import checkpoint_bytes, device_lines, server_device
@@ -21,6 +20,7 @@ from fedloom.planning.scene import SceneSizes, scene_sizes
 from fedloom.planning.server import Piece
 from fedloom.planning.wire import round_on_the_wire
 from fedloom.planning.work import Phase, phases
+from fedloom.tasks import CLIENT_TASKS, ClientTask
 from fedloom.weights.place import found_here
 
 __all__ = ["Plan", "plan"]

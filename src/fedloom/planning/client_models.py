@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from fedloom.config.archs import spec_of
 from fedloom.config.models import ModelSettings
-from fedloom.data.tasks import Modality
 from fedloom.errors import BadInput
 from fedloom.planning.load import Load, measured
 from fedloom.planning.scene import SceneSizes
+from fedloom.tasks import Modality
 from fedloom.weights.catalogue import Shape
 from fedloom.weights.shapes import shape_of
 

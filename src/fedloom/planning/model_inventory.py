@@ -10,7 +10,6 @@ from torch import nn
 
 from fedloom.config import Config
 from fedloom.config.models import ModelSettings
-from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.errors import BadInput
 from fedloom.experiment.checks import reads_captions
 from fedloom.experiment.clients import server_settings
@@ -28,6 +27,7 @@ from fedloom.planning.server import (
     judge_piece,
     piece,
 )
+from fedloom.tasks import CLIENT_TASKS, ClientTask
 
 
 @dataclass(frozen=True)

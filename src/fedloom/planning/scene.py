@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fedloom.config import DataSettings
 from fedloom.data.registry import DATASETS, loader_of
-from fedloom.data.tasks import ClientTask
+from fedloom.tasks import ClientTask
 
 _UNKNOWN_CLASSES = 100  # heads and prompts are counted with so many where only the data know
 

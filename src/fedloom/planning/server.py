@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from fedloom.config import Config
 from fedloom.config.models import EMBEDDED
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.planning.client_models import Words, from_shape
 from fedloom.planning.load import NO_LOAD, Load, count, measured
 from fedloom.planning.scene import SceneSizes
+from fedloom.tasks import ClientTask
 from fedloom.weights.shapes import INCEPTION, shape_of
 
 TEXT_TOKENS = 77  # of the texts that CLIP's towers read, Stable Diffusion's too

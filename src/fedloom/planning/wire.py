@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fedloom.config import Config
-from fedloom.data.tasks import ClientTask
 from fedloom.methods.base import Method
 from fedloom.methods.workload import Workload
 from fedloom.planning.scene import SceneSizes
+from fedloom.tasks import ClientTask
 
 
 class Wire(NamedTuple):

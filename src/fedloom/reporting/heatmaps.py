@@ -16,7 +16,7 @@ from fedloom.reporting.lettering import columns
 from fedloom.reporting.scores import KIND_NAMES, number
 
 if TYPE_CHECKING:
-    from fedloom.data.tasks import Modality
+    from fedloom.tasks import Modality
 
 _BLUES = LinearSegmentedColormap.from_list("share", ["#eef5fb", "#b5d6ec", SKY, BLUE, "#003b63"])
 _UPRIGHT = 120  # letters of all names together, beyond which they stand upright

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from fedloom.data.tasks import Modality
 from fedloom.reporting.canvas import (
     BLUE,
     GREEN,
@@ -27,6 +26,7 @@ from fedloom.reporting.canvas import (
     style,
 )
 from fedloom.reporting.scores import KIND_NAMES, KIND_SCORES, TOLD, Row, client_score, end_of, kinds_of, series
+from fedloom.tasks import Modality
 
 COLOURS = {  # generic ones as their own kind
     "image_accuracy": BLUE,

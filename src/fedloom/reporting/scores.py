@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedloom.data.tasks import CLIENT_TASKS, MODALITIES, ClientTask, Modality
+from fedloom.tasks import CLIENT_TASKS, MODALITIES, ClientTask, Modality
 
 Row = Mapping[str, Any]
 

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedloom.data.tasks import ClientTask
 from fedloom.reporting.accounts import missing, origin, time, wire
 from fedloom.reporting.health import run_warnings
 from fedloom.reporting.heatmaps import split_picture
@@ -27,6 +26,7 @@ from fedloom.reporting.scores import (
 )
 from fedloom.reporting.streams import streams
 from fedloom.runs import RunFiles
+from fedloom.tasks import ClientTask
 
 STRIP = 12  # pictures in the strip of rounds
 SERVER = "server"  # its name among those of the clients

@@ -13,7 +13,7 @@ from fedloom.reporting.scores import KIND_NAMES, Row, kinds_of, series
 from fedloom.runs import RunFiles
 
 if TYPE_CHECKING:
-    from fedloom.data.tasks import Modality
+    from fedloom.tasks import Modality
 
 FACTS = {  # of metrics.jsonl: title, meaning, whether it is a share; of the first and the last kind of data
     "dominance": (

@@ -17,7 +17,6 @@ from fedloom.data.io.image_folder import read_image_folder
 from fedloom.data.io.layout import locate
 from fedloom.data.notes import data_notes
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.errors import BadInput
 from fedloom.experiment.build import split_data
 from fedloom.experiment.checks import check_scene
@@ -25,6 +24,7 @@ from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.fitting import side_rules
 from fedloom.experiment.resolve import completed, counted, sized
 from fedloom.scaffolding.place import Place, look
+from fedloom.tasks import CLIENT_TASKS, ClientTask
 
 CHOSEN = ("data.name", "data.root", "clients.image", "clients.text")
 LOOKED_AT = 200  # pictures whose sides are looked at

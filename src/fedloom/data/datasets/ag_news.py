@@ -18,8 +18,8 @@ from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.files import need_file, need_folder, read_names
 from fedloom.data.io.tables import read_fields
 from fedloom.data.registry import Dataset
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
+from fedloom.tasks import ClientTask
 
 LAYOUT = (
     "train.csv and test.csv (no header; class 1 to 4, title, description) and classes.txt, "

@@ -21,9 +21,9 @@ from fedloom.data.io.files import need_file, need_folder
 from fedloom.data.io.sound import BAND_RATE, band_edges, band_spectrograms
 from fedloom.data.joint import MultimodalSamples, Part
 from fedloom.data.registry import Dataset
-from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
+from fedloom.tasks import ClientTask, Modality
 
 ARRAYS = ("image", "audio", "audio_offsets", "label", "speaker", "take")
 LAYOUT = f"train.npz and test.npz, each with {', '.join(ARRAYS)}"

@@ -16,8 +16,8 @@ from fedloom.data.io.files import need_file, need_folder, numbered_lines
 from fedloom.data.io.sound import SoundReading
 from fedloom.data.names import spelled
 from fedloom.data.registry import Dataset
-from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput, unknown
+from fedloom.tasks import ClientTask, Modality
 
 LAYOUT = (
     "Annotations.txt, trainSet.txt, valSet.txt and testSet.txt (lines Category&VideoID&Quality&Start&End), and "

@@ -14,8 +14,8 @@ from fedloom.data.io.pixels import Range
 from fedloom.data.names import composed
 from fedloom.data.pairs import PARTS, Pairs, Part
 from fedloom.data.registry import Dataset
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, unknown
+from fedloom.tasks import ClientTask
 
 LAYOUT = "{train,val,test}.parquet (or shards train-*.parquet, train_*.parquet) with columns image and captions"
 Files = Mapping[Part, str | Sequence[str]]

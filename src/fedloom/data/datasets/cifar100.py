@@ -18,9 +18,9 @@ from fedloom.data.io.plain_pickle import read_plain, text
 from fedloom.data.names import readable
 from fedloom.data.public_split import split_public
 from fedloom.data.registry import Dataset
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.seeding import stream_seed
+from fedloom.tasks import ClientTask
 
 LAYOUT = (
     "cifar-100-binary/{train,test}.bin with fine_label_names.txt and coarse_label_names.txt, "

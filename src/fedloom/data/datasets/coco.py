@@ -16,8 +16,8 @@ from fedloom.data.io.karpathy import read_karpathy
 from fedloom.data.io.pixels import Range
 from fedloom.data.pairs import Pairs, Part
 from fedloom.data.registry import Dataset
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
+from fedloom.tasks import ClientTask
 
 LAYOUT = (
     "dataset_coco.json (Karpathy's) with train2014/ and val2014/ (or allimages/); or "

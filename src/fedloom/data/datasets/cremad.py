@@ -16,9 +16,9 @@ from fedloom.data.io.sound import SoundReading
 from fedloom.data.io.tables import read_columns, read_fields
 from fedloom.data.names import blank
 from fedloom.data.registry import Dataset
-from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput, unknown
 from fedloom.seeding import stream_seed
+from fedloom.tasks import ClientTask, Modality
 
 LAYOUT = (
     "AudioWAV/<clip>.wav; Image-01-FPS/<clip>/<number>.jpg or VideoFlash/<clip>.flv; train.csv and test.csv "

@@ -21,8 +21,8 @@ from fedloom.data.joint import MultimodalSamples
 from fedloom.data.names import readable, spelled
 from fedloom.data.overlap import twice
 from fedloom.data.registry import Dataset
-from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput, printable, unknown
+from fedloom.tasks import ClientTask, Modality
 
 LAYOUT = (
     "data_image/<event>/<date>/<tweet>_<n>.jpg and crisismmd_datasplit_all/task_<task>_text_img_{train,dev,test}.tsv, "

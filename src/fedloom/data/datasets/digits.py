@@ -16,9 +16,9 @@ from fedloom.data.containers import FederatedDataset, ImageSet, PublicData
 from fedloom.data.io.decode import check_size
 from fedloom.data.public_split import confuse
 from fedloom.data.registry import Dataset
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
+from fedloom.tasks import ClientTask
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SIBLING = np.array([2, 7, 0, 8, 9, 6, 5, 1, 3, 4], dtype=np.int64)  # 0-2, 1-7, 3-8, 4-9, 5-6

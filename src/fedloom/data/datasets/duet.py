@@ -23,9 +23,9 @@ from fedloom.data.io.decode import check_size
 from fedloom.data.io.sound import BAND_RATE, band_spectrograms
 from fedloom.data.joint import MultimodalSamples, Part
 from fedloom.data.registry import Counts, Dataset
-from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
+from fedloom.tasks import ClientTask, Modality
 
 LENGTH = 4096  # samples of a sound: 0.51 s
 SPREAD = 55.0  # grey levels: the deviation that pictures are exposed to where noise would leave the range

@@ -15,8 +15,8 @@ from fedloom.data.io.pixels import Range
 from fedloom.data.names import composed
 from fedloom.data.pairs import Pairs, Part
 from fedloom.data.registry import Dataset
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
+from fedloom.tasks import ClientTask
 
 LAYOUT_30K = "dataset_flickr30k.json (Karpathy's) and flickr30k-images/<id>.jpg"
 LAYOUT_8K = (

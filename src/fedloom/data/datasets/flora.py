@@ -28,9 +28,9 @@ from fedloom.data.datasets.flora_drawing import PETALS, SPECIES, Flower, describ
 from fedloom.data.datasets.flora_pairs import draw_pairs, look_closer, tell
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.data.registry import Counts, Dataset
-from fedloom.data.tasks import SINGLE_MODALITY, ClientTask
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
+from fedloom.tasks import SINGLE_MODALITY, ClientTask
 
 SIBLING = np.arange(len(SPECIES)) ^ 1
 TextLabels = Literal["species", "family", "colour"]

@@ -17,8 +17,8 @@ from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import folders, need_file, need_folder, read_lines
 from fedloom.data.io.pixels import Range
 from fedloom.data.registry import Counts, Dataset
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
+from fedloom.tasks import ClientTask
 
 LAYOUT = (
     "jpg/image_00001.jpg ..., imagelabels.mat, setid.mat, and for the text modality "

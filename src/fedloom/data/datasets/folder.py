@@ -22,9 +22,9 @@ from fedloom.data.labels import classes_of, encode
 from fedloom.data.names import alike, blank, spelled
 from fedloom.data.public_split import stratified
 from fedloom.data.registry import Dataset
-from fedloom.data.tasks import SINGLE_MODALITY, ClientTask
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
+from fedloom.tasks import SINGLE_MODALITY, ClientTask
 
 PARTS = ("images_train", "images_test", "texts_train", "texts_test")
 KINDS = ((ClientTask.IMAGE_CLASSIFICATION, "images"), (ClientTask.TEXT_CLASSIFICATION, "texts"))

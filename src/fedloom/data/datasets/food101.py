@@ -15,8 +15,8 @@ from fedloom.data.io.files import need_file, need_folder, read_json, read_lines,
 from fedloom.data.io.pixels import Range
 from fedloom.data.names import composed
 from fedloom.data.registry import Dataset
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, unknown
+from fedloom.tasks import ClientTask
 
 LAYOUT = "images/<class>/<id>.jpg, meta/classes.txt, meta/train.txt and meta/test.txt (or .json)"
 

@@ -10,7 +10,7 @@ from fedloom.data.datasets import folder
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.pixels import Range
 from fedloom.data.registry import Dataset
-from fedloom.data.tasks import ClientTask
+from fedloom.tasks import ClientTask
 
 
 def load(

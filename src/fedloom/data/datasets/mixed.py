@@ -15,9 +15,9 @@ from fedloom.data.containers import ClientData, FederatedDataset, PublicData, Te
 from fedloom.data.pairs import ImageTextPairs, Pairs, Part
 from fedloom.data.public_split import stratified
 from fedloom.data.registry import DATASETS, PAIR_SETS, Dataset, load_dataset, load_pairs
-from fedloom.data.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
+from fedloom.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask
 
 Which = Mapping[str, Any]
 

@@ -19,8 +19,8 @@ from fedloom.data.io.pixels import Range
 from fedloom.data.io.tables import read_fields
 from fedloom.data.names import composed
 from fedloom.data.registry import Dataset
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput, unknown
+from fedloom.tasks import ClientTask
 
 LAYOUT = "images/{train,test}/<class>/<class>_<n>.jpg and texts/{train,test}_titles.csv (file name, title, class)"
 

@@ -18,8 +18,8 @@ from fedloom.data.io.frames import folder_frames, video_frames
 from fedloom.data.io.sound import SOUNDS, SoundReading, Unreadable, log_spectrogram, read_sound
 from fedloom.data.joint import MultimodalSamples, Part
 from fedloom.data.names import readable
-from fedloom.data.tasks import ClientTask, Modality
 from fedloom.errors import BadInput, printable
+from fedloom.tasks import ClientTask, Modality
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.data.io.decode import endings
-from fedloom.data.io.encodings import decoded
 from fedloom.data.io.walk import listing
 from fedloom.data.names import by_name
+from fedloom.encodings import decoded
 from fedloom.errors import BadInput
 
 

@@ -14,9 +14,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fedloom.data.io.encodings import decoded
 from fedloom.data.io.files import numbered_lines
 from fedloom.data.names import blank, spelled
+from fedloom.encodings import decoded
 from fedloom.errors import BadInput, listed, nearest
 
 _QUOTED = re.compile(r'\s+"[^"]*"\s*')

@@ -11,11 +11,11 @@ from fedloom.config.archs import spec_of
 from fedloom.config.models import ModelSettings
 from fedloom.data.captions import telling_words
 from fedloom.data.containers import FederatedDataset
-from fedloom.data.tasks import CLIENT_TASKS, ClientTask
 from fedloom.experiment.pretraining.builders import asset, present, tokenizer_folder
 from fedloom.experiment.pretraining.keys import backbone_name
 from fedloom.experiment.pretraining.processes import build_side_by_side
 from fedloom.progress import Observer
+from fedloom.tasks import CLIENT_TASKS, ClientTask
 
 NOTHING_TO_LEARN = "{}: no word tells the generic part's samples apart, so backbones begin with random weights"
 

@@ -11,10 +11,10 @@ from typing import Any
 from fedloom.config import Config
 from fedloom.config.models import ModelSettings
 from fedloom.data.containers import FederatedDataset
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import FedloomError
 from fedloom.experiment.pretraining.keys import asset_key, real_pictures
 from fedloom.runs.cache import cached
+from fedloom.tasks import ClientTask
 
 Tick = Callable[[], None]  # called after each training step
 

@@ -15,8 +15,8 @@ import numpy as np
 from fedloom.config import Config
 from fedloom.config.models import ModelSettings
 from fedloom.data.containers import FederatedDataset, ImageSet
-from fedloom.data.tasks import ClientTask
 from fedloom.errors import BadInput
+from fedloom.tasks import ClientTask
 from fedloom.weights import placed
 
 FORMAT = 9  # raise when a change of code changes what pretraining gives

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fedloom.data.tasks import Modality
 from fedloom.errors import BadInput
 from fedloom.models.clients.spec import ANY_TYPE, ClientModelSpec, DataShape
+from fedloom.tasks import Modality
 
 if TYPE_CHECKING:
     from fedloom.config.models import ModelSettings

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from fedloom.data.captions import telling_words, words_in
 from fedloom.data.containers import PublicData
-from fedloom.data.tasks import ClientTask
 from fedloom.functional.augment import drop_tokens, shift_flip
 from fedloom.models.clients.text import tokenize
 from fedloom.models.fit import adamw, cosine, fit, index_batches
 from fedloom.models.pictures import soften, to_float
 from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
+from fedloom.tasks import ClientTask
 
 HIDDEN_WORDS = 0.15  # share of a caption's words that a text model must guess from the rest
 

@@ -10,7 +10,6 @@ from torch import nn
 
 from fedloom.config.archs import PAIR, is_dual, spec_of
 from fedloom.config.models import ModelSettings
-from fedloom.data.tasks import Modality
 from fedloom.errors import BadInput
 from fedloom.models.clients.adapters import train_only
 from fedloom.models.clients.batch_norms import also_of_one
@@ -19,6 +18,7 @@ from fedloom.models.clients.preprocessing import ImagePreprocessor, read_preproc
 from fedloom.models.clients.spec import ClientModelSpec, DataShape
 from fedloom.models.clients.text import tokenize
 from fedloom.models.pretrained import load_pretrained, pretrained_config
+from fedloom.tasks import Modality
 from fedloom.weights import hub_arguments, placed
 
 BLANK_PIXEL = 0.0  # grey: the middle of [-1, 1]

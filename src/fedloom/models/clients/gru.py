@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedloom.data.tasks import Modality
 from fedloom.errors import BadInput
 from fedloom.models.clients.spec import ClientModelSpec, DataShape
+from fedloom.tasks import Modality
 
 if TYPE_CHECKING:
     from fedloom.config.models import ModelSettings

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedloom.data.tasks import MODALITIES, Modality
 from fedloom.models.clients.batch_norms import also_of_one
 from fedloom.models.clients.fusion_heads import FUSIONS
+from fedloom.tasks import MODALITIES, Modality
 
 Features = dict[Modality, Tensor]
 

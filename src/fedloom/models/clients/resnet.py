@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fedloom.data.tasks import Modality
 from fedloom.errors import BadInput
 from fedloom.models.clients.spec import NO_ATTENTION, ClientModelSpec, DataShape, check_stages, stage_widths
+from fedloom.tasks import Modality
 
 if TYPE_CHECKING:
     from fedloom.config.models import ModelSettings

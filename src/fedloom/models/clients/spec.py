@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedloom.data.tasks import Modality
+from fedloom.tasks import Modality
 
 if TYPE_CHECKING:
     from fedloom.config.models import ModelSettings

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fedloom.data.tasks import Modality
 from fedloom.models.clients.spec import ClientModelSpec, DataShape, check_heads
+from fedloom.tasks import Modality
 
 if TYPE_CHECKING:
     from fedloom.config.models import ModelSettings

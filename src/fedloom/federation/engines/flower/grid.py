@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedloom.data.tasks import CLIENT_TASKS
 from fedloom.errors import FedloomError
 from fedloom.federation.base import Federation
 from fedloom.federation.codec import encode
@@ -29,6 +28,7 @@ from fedloom.federation.exchange import Arrival, Missing, Request
 from fedloom.federation.host import Outcome
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.messages import ContractBreach
+from fedloom.tasks import CLIENT_TASKS
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord

@@ -11,8 +11,8 @@ from pathlib import Path
 import fedloom
 from fedloom.config import ClientsSettings
 from fedloom.data.containers import CONTAINERS
-from fedloom.data.tasks import CLIENT_TASKS, MODALITIES, TASKS, ClientTask, Modality
 from fedloom.seeding import stream_seed
+from fedloom.tasks import CLIENT_TASKS, MODALITIES, TASKS, ClientTask, Modality
 
 SOURCE = Path(fedloom.__file__).parent
 NAMES = {"image", "text", "pair", "joint", "audio"}
@@ -53,7 +53,7 @@ def test_no_dispatch_on_string_literals() -> None:
         if path.relative_to(SOURCE).as_posix() not in ALLOWED
         for node in comparisons(ast.parse(path.read_text(encoding="utf-8")))
     }
-    assert not found, f"compare with fedloom.data.tasks.ClientTask or Modality: {sorted(found)}"
+    assert not found, f"compare with fedloom.tasks.ClientTask or Modality: {sorted(found)}"
 
 
 def test_persistent_names() -> None:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from fedloom.weights.catalogue import Source, source_of
-from fedloom.weights.fetch import Target, fetch, target_of
+from fedloom.weights.fetch import FetchTarget, fetch, target_of
 from fedloom.weights.order import order_of
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -184,7 +184,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[TinyHub]:
     served.stop()
 
 
-def bring(root: Path, source: Source | None = None) -> Target:
+def bring(root: Path, source: Source | None = None) -> FetchTarget:
     """Fetch a source, NAME by default, unless it is there."""
     target = target_of(source or source_of(NAME), root)
     if not target.here:

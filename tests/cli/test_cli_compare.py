@@ -117,11 +117,11 @@ def test_live_picture():
 
     from rich.console import Console
 
-    from fedloom.cli.compare_live import Picture
+    from fedloom.cli.compare_live import ComparisonView
 
     now = [0.0]
     screen = Console(width=100, force_terminal=True, highlight=False, color_system=None)
-    watch = Picture(screen, clock=lambda: now[0])
+    watch = ComparisonView(screen, clock=lambda: now[0])
     a, b = (SimpleNamespace(row=r, folder=r, label=f"{r}, seed 0") for r in ("A", "B"))
     with screen.capture() as shown:
         screen.print(watch.picture())

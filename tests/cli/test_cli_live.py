@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fedloom.cli.live import Lines, Picture, Tracker, left, shown
+from fedloom.cli.live import Lines, RunView, Tracker, left, shown
 
 FACTS = {
     "method": "fedmmkt", "data": "flora", "rounds": 3, "folder": Path("runs/[x]"), "resumed_at": 0,
@@ -77,14 +77,14 @@ def test_lines_of_a_resumed_run():
     assert said[2].endswith("10 s left")
 
 
-def drawn(watch: Picture) -> str:
+def drawn(watch: RunView) -> str:
     console = Console(file=io.StringIO(), width=100, force_terminal=False)
     console.print(watch.picture())
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def picture(clock: Clock) -> Picture:
-    return Picture(Console(file=io.StringIO(), width=100, force_terminal=True), clock)
+def picture(clock: Clock) -> RunView:
+    return RunView(Console(file=io.StringIO(), width=100, force_terminal=True), clock)
 
 
 def test_picture():
@@ -125,7 +125,7 @@ def test_nothing_that_is_missing_breaks_it(rows, facts):
         for r in rows:
             watch.round(r)
             watch.phase(1, "round")
-        if isinstance(watch, Picture):
+        if isinstance(watch, RunView):
             drawn(watch)
         watch.end({})
 

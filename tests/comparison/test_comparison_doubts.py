@@ -11,7 +11,7 @@ from rich.console import Console
 from fedloom.comparison.doubts import doubts_of, place_text
 from fedloom.comparison.grids import grids, legend
 from fedloom.comparison.page import write_page
-from fedloom.comparison.plan import Plan
+from fedloom.comparison.plan import ComparisonPlan
 from fedloom.comparison.results import Comparison, compose, table_of
 from fedloom.comparison.statistics import clear_best
 from fedloom.comparison.tables import markdown, terminal
@@ -51,7 +51,7 @@ def compared(values: dict[str, list[float]], *warned: str, reference: str | None
     """Rows with a value for each seed; those in `warned` ("A1") have a warning."""
     seeds = tuple(range(len(next(iter(values.values())))))
     rows = tuple({"name": r, "method": "standalone"} for r in values)
-    plan = Plan(title="T", seeds=seeds, reference=reference, scores=("image_accuracy",), rows=rows)  # type: ignore[arg-type]
+    plan = ComparisonPlan(title="T", seeds=seeds, reference=reference, scores=("image_accuracy",), rows=rows)  # type: ignore[arg-type]
     records = [
         record(r, s, v, *([judge()] if f"{r}{s}" in warned else []))
         for r, vs in values.items()
@@ -127,7 +127,7 @@ def test_warnings_of_runs_are_put_together(tmp_path: Path) -> None:
 
 
 def test_the_serious_one_speaks() -> None:
-    plan = Plan(seeds=(0, 1), scores=("image_accuracy",), rows=({"method": "standalone"},))  # type: ignore[arg-type]
+    plan = ComparisonPlan(seeds=(0, 1), scores=("image_accuracy",), rows=({"method": "standalone"},))  # type: ignore[arg-type]
     mild = {**judge("caution"), "message": "mild"}
     records = [record("standalone", 0, 0.5, mild), record("standalone", 1, 0.5, judge())]
     (warning,) = doubts_of(plan, records, table_of(plan, records))

@@ -12,7 +12,7 @@ from typer.main import get_command
 from fedloom.cli.main import app
 from fedloom.comparison import compare
 from fedloom.comparison.measures import MEASURES
-from fedloom.comparison.plan import Plan
+from fedloom.comparison.plan import ComparisonPlan
 from fedloom.config.trees import validate
 from fedloom.tasks import MODALITIES
 
@@ -39,5 +39,5 @@ def test_scores_are_there():
 
 def test_plan_is_valid():
     text = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[1]
-    made = validate(Plan, yaml.safe_load(text))
+    made = validate(ComparisonPlan, yaml.safe_load(text))
     assert made.rows[2].only == ("images alone",)

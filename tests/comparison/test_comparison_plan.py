@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from fedloom.comparison.cells import check_data, fitting_scores, make_cells, merged
-from fedloom.comparison.plan import DEFAULT_SCORES, JOINT_SCORES, Plan, comparisons, read_plan
+from fedloom.comparison.plan import DEFAULT_SCORES, JOINT_SCORES, ComparisonPlan, comparisons, read_plan
 from fedloom.comparison.pool import unique
 from fedloom.comparison.session import _name_of
 from fedloom.config.trees import validate
@@ -16,8 +16,8 @@ from fedloom.reporting.scores import SCORES
 ROWS = [{"method": "standalone"}, {"name": "MD", "method": "fedmd", "set": {"rounds": 3}}]
 
 
-def plan(**changes) -> Plan:
-    return validate(Plan, {"rows": ROWS, **changes})
+def plan(**changes) -> ComparisonPlan:
+    return validate(ComparisonPlan, {"rows": ROWS, **changes})
 
 
 def test_rows_are_named_after_their_methods():
@@ -193,7 +193,9 @@ def test_variables_of_the_environment(tmp_path, monkeypatch):
 
 def test_a_pretraining_for_each_seed():
     rows = [{"method": "standalone"}]
-    one, each = (validate(Plan, {"rows": rows, "seeds": [3, 5], "pretraining": how}) for how in ("one", "each seed"))
+    one, each = (
+        validate(ComparisonPlan, {"rows": rows, "seeds": [3, 5], "pretraining": how}) for how in ("one", "each seed")
+    )
     assert [c.config.server.seed for c in make_cells(one, {}, ())] == [0, 0]
     assert [c.config.server.seed for c in make_cells(each, {}, ())] == [3, 5]
 
@@ -213,7 +215,7 @@ def test_every_preset_is_sound(name, monkeypatch, tmp_path):
 def test_a_target():
     made = plan(scores=["server_recall"], target={"score": "server_recall", "value": 0.5})
     assert made.scores == ("server_recall", "rounds_to_target")
-    assert validate(Plan, made.model_dump(mode="json")) == made
+    assert validate(ComparisonPlan, made.model_dump(mode="json")) == made
     assert plan().scores == ("image_accuracy", "text_accuracy", "t2i_accuracy")
 
 

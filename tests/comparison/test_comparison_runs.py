@@ -15,7 +15,7 @@ import pytest
 import stub_runs
 
 from fedloom.comparison import compare, load_comparison
-from fedloom.comparison.grids import Entry, Grid, grids
+from fedloom.comparison.grids import Grid, GridEntry, grids
 from fedloom.comparison.measures import MEASURES
 from fedloom.comparison.plots import _axes
 from fedloom.comparison.tables import cells_csv, divided, escape, terminal
@@ -26,7 +26,7 @@ from fedloom.runs.disk import locked
 
 SMALL = {"options": {"size": 12, "images": 40, "texts": 40, "test": 10, "generic": 10, "reference": 10}}
 compared = partial(compare, run="stub_runs:run", data=SMALL, rounds=2, jobs=2, scores=["image_accuracy"])
-ENTRY = Entry("0.610 ± 0.014", "+0.100 [+0.100, +0.100]")  # 23 columns
+ENTRY = GridEntry("0.610 ± 0.014", "+0.100 [+0.100, +0.100]")  # 23 columns
 SCORES = ["image_accuracy", "t2i_accuracy", "bytes_up", "seconds"]
 
 

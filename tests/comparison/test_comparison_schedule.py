@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from fedloom.cli.compare_live import Lines, left, said
+from fedloom.cli.compare_live import ComparisonLines, left, said
 from fedloom.comparison.schedule import PAUSE, Schedule
 
 
@@ -57,7 +57,7 @@ def test_what_is_put_off_comes_later():
 
 def test_lines_and_time_left():
     now, said = [0.0], []
-    watch = Lines(said.append, clock=lambda: now[0])
+    watch = ComparisonLines(said.append, clock=lambda: now[0])
     a, b, c = cells = made("abc", "x", (0,))
     watch.begin("T", "there", 4, 1, {cell.folder: cell.row for cell in cells}, 1)
     watch.start(a)

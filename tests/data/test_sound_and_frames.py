@@ -18,7 +18,7 @@ from PIL import Image
 
 from conftest import picture, truncate
 from fedloom.data.assemble import Reading, pick
-from fedloom.data.io.clips import Clip, ClipReading, clip_notes, read_clips
+from fedloom.data.io.clips import ClipReading, MediaClip, clip_notes, read_clips
 from fedloom.data.io.frames import evenly, folder_frames, video_frames
 from fedloom.data.io.sound import SoundReading, Unreadable, fit_length, log_spectrogram, read_sound
 from fedloom.errors import BadInput
@@ -237,7 +237,7 @@ def test_pick() -> None:
 def test_what_is_not_installed_is_never_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     wav = tmp_path / "a.wav"
     soundfile.write(wav, sine(440, 0.1), 16000)
-    clip = Clip("a", 0, wav, make_video(tmp_path / "a.mp4", (9,), ()))
+    clip = MediaClip("a", 0, wav, make_video(tmp_path / "a.mp4", (9,), ()))
     reading = ClipReading(Reading(size=16, on_bad="skip"), SHORT)
     monkeypatch.setitem(sys.modules, name, None)
     says = rf"^sound and video files need {name}, which is not installed: pip install 'fedloom\[media\]'$"
@@ -251,7 +251,7 @@ def test_clips_left_out_are_counted_and_the_others_stay_in_order(tmp_path: Path)
         wav = tmp_path / f"{n}.wav"
         soundfile.write(wav, sine(200 * (n + 1), 0.1, loud=0.0 if n == 4 else 0.5), 16000)
         picture(tmp_path / f"f{n}" / "00001.jpg", n % 3, n)
-        clips.append(Clip(f"clip {n}", n % 3, wav, tmp_path / f"f{n}"))
+        clips.append(MediaClip(f"clip {n}", n % 3, wav, tmp_path / f"f{n}"))
     clips[0].sound.unlink()
     clips[2].sound.write_bytes(b"")
     whole = ClipReading(Reading(size=16, on_bad="skip"), SHORT, frames=2)
@@ -287,7 +287,7 @@ def test_clips_left_out_are_counted_and_the_others_stay_in_order(tmp_path: Path)
 def test_a_pipe_in_the_place_of_a_sound_is_not_opened(tmp_path: Path) -> None:
     picture(tmp_path / "f" / "1.jpg", 0, 0)
     os.mkfifo(tmp_path / "a.wav")
-    clip = Clip("a", 0, tmp_path / "a.wav", tmp_path / "f")
+    clip = MediaClip("a", 0, tmp_path / "a.wav", tmp_path / "f")
     with pytest.raises(BadInput, match=r"a\.wav: neither a file nor a folder"):
         read_clips("made", [clip], [0], ClipReading(Reading(size=16), SHORT), clip_notes())
 

@@ -7,7 +7,7 @@ import torch
 
 from fedloom.errors import BadInput
 from fedloom.methods.base import load_method
-from fedloom.methods.tuning import Pool
+from fedloom.methods.tuning import ReplayPool
 
 
 def part(n, *keys):
@@ -15,7 +15,7 @@ def part(n, *keys):
 
 
 def test_pool_keeps_the_last_rounds():
-    pool = Pool(2)
+    pool = ReplayPool(2)
     assert pool.samples() == {}
     for n in (3, 4, 5):
         pool.add(part(n, "labels"))
@@ -25,7 +25,7 @@ def test_pool_keeps_the_last_rounds():
 
 
 def test_pool_leaves_out_what_a_round_lacks():
-    pool = Pool(3)
+    pool = ReplayPool(3)
     pool.add(part(2, "labels", "fused"))
     pool.add(part(3, "labels"))
     assert set(pool.samples()) == {"labels"}
@@ -34,7 +34,7 @@ def test_pool_leaves_out_what_a_round_lacks():
 
 
 def test_pool_taken_up_again():
-    pool, again = Pool(3), Pool(3)
+    pool, again = ReplayPool(3), ReplayPool(3)
     for n in (2, 0, 3):
         pool.add(part(n, "labels", "fused"))
     again.load_state(*pool.state())

@@ -129,15 +129,15 @@ def seed_list(text: str | None) -> list[int] | None:
 
 def watcher(stack: ExitStack, quiet: bool) -> Watch:
     """What shows progress: nothing, a live view on a terminal, plain lines elsewhere."""
-    from fedloom.cli.compare_live import Lines, Picture
+    from fedloom.cli.compare_live import ComparisonLines, ComparisonView
     from fedloom.comparison.watch import Watch
 
     screen = console(stderr=True)
     if quiet:
         return Watch()
     if screen.is_terminal:
-        return stack.enter_context(Picture(screen))
-    return Lines(lambda line: typer.echo(line, err=True))
+        return stack.enter_context(ComparisonView(screen))
+    return ComparisonLines(lambda line: typer.echo(line, err=True))
 
 
 def _how_to_go_on(watch: Watch) -> str:

@@ -13,7 +13,7 @@ from fedloom.reporting.scores import KIND_NAMES, number, second_text
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from fedloom.comparison.cells import Cell
+    from fedloom.comparison.cells import ComparisonCell
 
 SHORT = {
     "image_accuracy": "image",
@@ -27,7 +27,7 @@ SHORT = {
 }
 
 
-def said(cell: Cell, record: Mapping[str, Any]) -> str:
+def said(cell: ComparisonCell, record: Mapping[str, Any]) -> str:
     """What became of a cell: `FedMD, 2+2, seed 1: image 0.71, text 0.80 in 31 s`."""
     if record.get("error"):
         return f"{cell.label}: failed, {record['error']}"
@@ -57,7 +57,7 @@ def _minutes(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-class Lines(Watch):
+class ComparisonLines(Watch):
     """A line when it begins, and one for each cell that is done."""
 
     def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
@@ -74,13 +74,13 @@ class Lines(Watch):
         found = f", {self.found} done already" if self.found else ""
         self.say(f"{self.title}: {self.total} runs{found}, {self.jobs} at a time, folder {self.folder}")
 
-    def put_off(self, cell: Cell) -> None:
+    def put_off(self, cell: ComparisonCell) -> None:
         """Say once that somebody else is at the cell."""
         if cell.folder not in self.told:
             self.say(f"{cell.label}: another comparison is running it, waiting")
         super().put_off(cell)
 
-    def finish(self, cell: Cell, record: Mapping[str, Any]) -> None:
+    def finish(self, cell: ComparisonCell, record: Mapping[str, Any]) -> None:
         """Say what became of the cell, and how long the rest will take."""
         super().finish(cell, record)
         width = len(str(self.total))
@@ -88,14 +88,14 @@ class Lines(Watch):
         self.say("; ".join(x for x in (line, left(self)) if x))
 
 
-class Picture(LiveView, Watch):
+class ComparisonView(LiveView, Watch):
     """A bar of cells on a terminal, and a line for each that runs."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         Watch.__init__(self, clock)
         LiveView.__init__(self, console, clock, "cells")
 
-    def finish(self, cell: Cell, record: Mapping[str, Any]) -> None:
+    def finish(self, cell: ComparisonCell, record: Mapping[str, Any]) -> None:
         """Write a line above the picture."""
         super().finish(cell, record)
         style = "red" if record.get("error") else ""

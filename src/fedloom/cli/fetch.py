@@ -15,11 +15,11 @@ from fedloom.signals import Interrupted
 
 if TYPE_CHECKING:
     from fedloom.config import Config
-    from fedloom.weights.fetch import Target
+    from fedloom.weights.fetch import FetchTarget
     from fedloom.weights.hub import NoConnection
-    from fedloom.weights.order import Order
+    from fedloom.weights.order import Download
 
-    Stuck = list[tuple[Target, Order | None, NoConnection]]
+    Stuck = list[tuple[FetchTarget, Download | None, NoConnection]]
 
 
 def fetch(
@@ -122,14 +122,14 @@ def _is_preset(name: str, presets: list[str], sources: list[str]) -> bool:
     raise unknown("preset or weights", name, [*presets, *sources])
 
 
-def _targets(names: dict[str, list[str]], root: Path) -> list[Target]:
+def _targets(names: dict[str, list[str]], root: Path) -> list[FetchTarget]:
     from fedloom.weights.catalogue import source_of
     from fedloom.weights.fetch import target_of
 
     return [target_of(source_of(name), root) for name in names]
 
 
-def _check(targets: list[Target], everything: dict[str, Any], json: bool) -> None:
+def _check(targets: list[FetchTarget], everything: dict[str, Any], json: bool) -> None:
     from fedloom.cli.fetch_report import show_check
     from fedloom.weights.lock import faults
 
@@ -142,7 +142,7 @@ def _check(targets: list[Target], everything: dict[str, Any], json: bool) -> Non
         raise typer.Exit(1)
 
 
-def _download(missing: list[Target], root: Path, sure: bool) -> Stuck:
+def _download(missing: list[FetchTarget], root: Path, sure: bool) -> Stuck:
     """Download what is missing; returns what cannot be reached, with its order where one is known."""
     from fedloom.cli.fetch_report import about
     from fedloom.reporting.scores import byte_text
@@ -171,14 +171,14 @@ def _download(missing: list[Target], root: Path, sure: bool) -> Stuck:
     return stuck
 
 
-def _orders(missing: list[Target]) -> tuple[list[tuple[Target, Order]], Stuck]:
+def _orders(missing: list[FetchTarget]) -> tuple[list[tuple[FetchTarget, Download]], Stuck]:
     """What is to be downloaded for each; and those for which the hub must be asked and cannot be."""
     from fedloom.weights.fetch import remaining
     from fedloom.weights.hub import NoConnection
     from fedloom.weights.order import order_of
     from fedloom.weights.place import offline
 
-    orders: list[tuple[Target, Order]] = []
+    orders: list[tuple[FetchTarget, Download]] = []
     stuck: Stuck = []
     for target in missing:
         order = None

@@ -11,13 +11,13 @@ from fedloom.cli.screen import grid, show
 if TYPE_CHECKING:
     from fedloom.config import Config
     from fedloom.weights.catalogue import Source
-    from fedloom.weights.fetch import Target
-    from fedloom.weights.order import Order
+    from fedloom.weights.fetch import FetchTarget
+    from fedloom.weights.order import Download
 
 COLUMNS = ("weights", "state", "to download", "revision", "licence")
 
 
-def facts(targets: Sequence[Target], keys: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+def facts(targets: Sequence[FetchTarget], keys: Mapping[str, list[str]]) -> list[dict[str, Any]]:
     """All that is known of each, by plain names; `bytes`: about how many are to be downloaded."""
     return [
         {
@@ -36,7 +36,7 @@ def facts(targets: Sequence[Target], keys: Mapping[str, list[str]]) -> list[dict
     ]
 
 
-def _revision(target: Target) -> str | None:
+def _revision(target: FetchTarget) -> str | None:
     """That of the folder where one is there, else that of the catalogue; None for files that have none."""
     from fedloom.weights.lock import revision_of
 
@@ -45,7 +45,7 @@ def _revision(target: Target) -> str | None:
     return revision_of(target.folder) or target.source.revision
 
 
-def _bytes(target: Target) -> int | None:
+def _bytes(target: FetchTarget) -> int | None:
     """About how many bytes are to be downloaded; None where nothing says."""
     from fedloom.weights.fetch import remaining
     from fedloom.weights.order import written_order
@@ -58,7 +58,7 @@ def _bytes(target: Target) -> int | None:
 
 
 def show_plan(
-    targets: Sequence[Target], keys: Mapping[str, list[str]], root: Path, data: Sequence[Mapping[str, Any]]
+    targets: Sequence[FetchTarget], keys: Mapping[str, list[str]], root: Path, data: Sequence[Mapping[str, Any]]
 ) -> None:
     """What is there, what is missing and how large it is; the data sets that a person has to download."""
     from fedloom.reporting.scores import byte_text
@@ -105,7 +105,7 @@ def data_rows(configs: Sequence[Config]) -> list[dict[str, Any]]:
     ]
 
 
-def show_check(targets: Sequence[Target], found: Mapping[str, list[str]]) -> None:
+def show_check(targets: Sequence[FetchTarget], found: Mapping[str, list[str]]) -> None:
     """One row for each set of weights, with the first fault."""
     rows = []
     for target in targets:
@@ -116,7 +116,7 @@ def show_check(targets: Sequence[Target], found: Mapping[str, list[str]]) -> Non
     show(grid(("weights", "state", "found"), rows))
 
 
-def by_hand(target: Target, order: Order | None) -> dict[str, Any]:
+def by_hand(target: FetchTarget, order: Download | None) -> dict[str, Any]:
     """What a person has to download elsewhere and put where: addresses, paths, bytes where known."""
     source = target.source
     if order is not None:

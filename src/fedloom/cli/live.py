@@ -168,7 +168,7 @@ class Lines(Tracker):
         self.say("  ".join(x for x in (*parts, left(self.rounds_left())) if x))
 
 
-class Picture(LiveView, Tracker):
+class RunView(LiveView, Tracker):
     """Heading, bars and scores on a terminal."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:

@@ -154,13 +154,13 @@ def _carry_out(
 
 def watcher(stack: ExitStack, quiet: bool) -> Tracker:
     """What shows progress: nothing, a live view on a terminal, plain lines elsewhere."""
-    from fedloom.cli.live import Lines, Picture, Tracker
+    from fedloom.cli.live import Lines, RunView, Tracker
 
     screen = console(stderr=True)
     if quiet:
         return Tracker()
     if screen.is_terminal:
-        return stack.enter_context(Picture(screen))
+        return stack.enter_context(RunView(screen))
     return Lines(lambda line: typer.echo(line, err=True))
 
 

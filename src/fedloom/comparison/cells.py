@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.comparison.measures import ADDED, MEASURES
-from fedloom.comparison.plan import DEFAULT_SCORES, JOINT_SCORES, RESERVED, Column, Plan, Row
+from fedloom.comparison.plan import DEFAULT_SCORES, JOINT_SCORES, RESERVED, Column, ComparisonPlan, Row
 from fedloom.config import Config, load_config
 from fedloom.config.defaults import Say, fill_in, said_where, silent
 from fedloom.config.trees import merged, nested, override
@@ -25,7 +25,7 @@ ENGINE = {"name": "local", "workers": 0, "threads": 1}
 
 
 @dataclass(frozen=True)
-class Cell:
+class ComparisonCell:
     """One run of a comparison. Cells of one configuration have one folder, and are run once."""
 
     row: str
@@ -45,7 +45,9 @@ class Cell:
         return ", ".join(x for x in (self.row, self.column, f"seed {self.seed}") if x)
 
 
-def make_cells(plan: Plan, values: Mapping[str, Any], overrides: Sequence[str], say: Say = silent) -> list[Cell]:
+def make_cells(
+    plan: ComparisonPlan, values: Mapping[str, Any], overrides: Sequence[str], say: Say = silent
+) -> list[ComparisonCell]:
     """Every cell, seed by seed: an interrupted comparison has whole tables of the first seeds.
 
     Where nothing is said of data and clients, all rows of a column have those that fit all their methods.
@@ -80,11 +82,11 @@ def make_cells(plan: Plan, values: Mapping[str, Any], overrides: Sequence[str], 
             own = config.model_copy(update={"seed": seed})
             if plan.pretraining == "each seed":
                 own = own.model_copy(update={"server": own.server.model_copy(update={"seed": seed})})
-            cells.append(Cell(row.name, column.name, seed, own, folder_name(own)))
+            cells.append(ComparisonCell(row.name, column.name, seed, own, folder_name(own)))
     return cells
 
 
-def fitting_scores(plan: Plan, cells: Sequence[Cell]) -> tuple[str, ...]:
+def fitting_scores(plan: ComparisonPlan, cells: Sequence[ComparisonCell]) -> tuple[str, ...]:
     """The plan's scores; where it has the usual ones and all clients are joint, those of joint clients instead.
 
     Metrics that were added to the runs come last.
@@ -97,7 +99,7 @@ def fitting_scores(plan: Plan, cells: Sequence[Cell]) -> tuple[str, ...]:
     return (*JOINT_SCORES, *plan.scores[usual:], *added)
 
 
-def added_metrics(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+def added_metrics(cells: Sequence[ComparisonCell]) -> dict[str, dict[str, Any]]:
     """The metrics of `evaluation.metrics` by name, and how they are shown; they are then among `MEASURES`."""
     references = dict.fromkeys(name for cell in cells for name in cell.config.evaluation.metrics)
     found = {metric.name: metric.display() for metric in map(METRICS.find, references)}
@@ -106,7 +108,7 @@ def added_metrics(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
 
 
 def _common(
-    plan: Plan, column: Column, values: Mapping[str, Any], overrides: Sequence[str], told: dict[str, None]
+    plan: ComparisonPlan, column: Column, values: Mapping[str, Any], overrides: Sequence[str], told: dict[str, None]
 ) -> dict[str, Any]:
     """What lies under the column's rows: base and column, with data and clients that fit the methods of all of them."""
     above: dict[str, Any] = {}
@@ -178,7 +180,7 @@ def folder_name(config: Config) -> str:
     return re.sub(r"[^\w.]+", "-", f"{METHODS.label(config.method)}-{data}-{config.seed}-{digest}").strip("-.")
 
 
-def check_data(cells: Sequence[Cell]) -> None:
+def check_data(cells: Sequence[ComparisonCell]) -> None:
     """Read every data set that the cells need, and split it as they will: what is wrong with it is said at once.
 
     Raises:
@@ -188,7 +190,7 @@ def check_data(cells: Sequence[Cell]) -> None:
     from fedloom.experiment.datasets import cached_dataset
     from fedloom.methods.base import load_method
 
-    def key(cell: Cell) -> str:
+    def key(cell: ComparisonCell) -> str:
         source = cell.config.data
         return json.dumps([source.name, source.root, source.options], sort_keys=True, default=str)
 

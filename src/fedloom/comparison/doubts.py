@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedloom.comparison.measures import MEASURES
-from fedloom.comparison.plan import Plan
+from fedloom.comparison.plan import ComparisonPlan
 from fedloom.reporting.health import RunWarning, warnings_of
 from fedloom.reporting.health.facts import listing
 
@@ -21,7 +21,9 @@ def cell_warnings(
     return [w.tree() for w in warnings_of(config, rows, summary) if w.name != OF_ONE_RUN]
 
 
-def doubts_of(plan: Plan, records: Sequence[Record], table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def doubts_of(
+    plan: ComparisonPlan, records: Sequence[Record], table: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """Every warning once, serious ones first.
 
     Each has `name`, `level`, `message`, `advice`, and `where`: of those on runs, the seeds that have it by row and
@@ -56,7 +58,7 @@ def _of_runs(records: Sequence[Record]) -> list[dict[str, Any]]:
     ]
 
 
-def _one_seed(plan: Plan) -> RunWarning | None:
+def _one_seed(plan: ComparisonPlan) -> RunWarning | None:
     if len(plan.seeds) > 1:
         return None
     return RunWarning(
@@ -66,7 +68,7 @@ def _one_seed(plan: Plan) -> RunWarning | None:
     )
 
 
-def _no_effect(plan: Plan, table: Sequence[Mapping[str, Any]]) -> RunWarning | None:
+def _no_effect(plan: ComparisonPlan, table: Sequence[Mapping[str, Any]]) -> RunWarning | None:
     """Differences to the reference whose intervals hold 0."""
     known = [
         e for e in table if not MEASURES[e["score"]].cost and e["difference"] and e["difference"]["low"] is not None

@@ -16,7 +16,7 @@ _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 
 
 @dataclass(frozen=True)
-class Entry:
+class GridEntry:
     """One cell of a table: `0.712 ± 0.013`, and beneath it `+0.031 [+0.010, +0.052]`.
 
     short: seeds that it has, where fewer than planned.
@@ -39,7 +39,7 @@ class Grid:
 
     title: str
     head: tuple[str, ...]
-    lines: tuple[tuple[str, tuple[Entry, ...]], ...]
+    lines: tuple[tuple[str, tuple[GridEntry, ...]], ...]
     reference: str | None  # the row that differences are to, if any is shown
 
 
@@ -79,7 +79,7 @@ def _grid(
     by_score: bool,
 ) -> Grid:
     rows = [row.name for row in found.plan.rows]
-    lines: dict[str, list[Entry]] = {name: [] for name in rows}
+    lines: dict[str, list[GridEntry]] = {name: [] for name in rows}
     head = []
     for column, measure in across:
         there = {name: e for name in rows if (e := entries.get((name, column, measure.key))) is not None}
@@ -101,9 +101,9 @@ def _grid(
     )
 
 
-def _with_unit(entry: Entry, suffix: str) -> Entry:
+def _with_unit(entry: GridEntry, suffix: str) -> GridEntry:
     text = f"{entry.text} {suffix}" if entry.text not in ("", NONE) else entry.text
-    return Entry(text, entry.difference, entry.best, entry.short)
+    return GridEntry(text, entry.difference, entry.best, entry.short)
 
 
 def _unit(measure: Measure, entries: Any) -> tuple[float, str]:
@@ -114,18 +114,18 @@ def _unit(measure: Measure, entries: Any) -> tuple[float, str]:
     return next((u for u in _UNITS if largest >= u[0]), _UNITS[-1])
 
 
-def _entry(entry: Mapping[str, Any] | None, measure: Measure, unit: float) -> Entry:
+def _entry(entry: Mapping[str, Any] | None, measure: Measure, unit: float) -> GridEntry:
     if entry is None or entry["applies"] is False:
-        return Entry()
+        return GridEntry()
     if entry["mean"] is None:
-        return Entry(NONE)
+        return GridEntry(NONE)
     places = measure.decimals
     text = f"{entry['mean'] / unit:.{places}f}"
     if entry["sd"] is not None and not (measure.cost and entry["sd"] == 0):
         text += f" ± {entry['sd'] / unit:.{places}f}"
     short = entry["n"] if entry["n"] < entry["planned"] else None
     gap = "" if measure.cost else difference_text(entry["difference"], places)
-    return Entry(text, gap, entry.get("best", False), short)
+    return GridEntry(text, gap, entry.get("best", False), short)
 
 
 def difference_text(difference: Mapping[str, Any] | None, places: int) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fedloom.comparison.doubts import place_text
-from fedloom.comparison.grids import Entry, Grid, grids, legend
+from fedloom.comparison.grids import Grid, GridEntry, grids, legend
 from fedloom.comparison.measures import MEASURES
 from fedloom.config.yaml_core import dump
 from fedloom.reporting.pages import Cell, Table, picture_file, render, warning_name
@@ -84,7 +84,7 @@ def grid_table(found: Comparison, grid: Grid) -> Table:
     return Table(["", *grid.head], rows, numbers, title=grid.title, note=legend(found, grid))
 
 
-def _entry(entry: Entry) -> Cell:
+def _entry(entry: GridEntry) -> Cell:
     return Cell(entry.whole, bold=entry.best, small=Cell(entry.difference) if entry.difference else None)
 
 

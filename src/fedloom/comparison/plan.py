@@ -47,7 +47,7 @@ class Column(Frozen):
     set: dict[str, Any] = Field(default_factory=dict, description="configuration tree of this column")
 
 
-class Target(Frozen):
+class TargetScore(Frozen):
     """A score and the value that it is to reach: how many rounds that takes is then a column of the tables."""
 
     score: str
@@ -57,7 +57,7 @@ class Target(Frozen):
 MOST_SEEDS = 1_000
 
 
-class Plan(Frozen):
+class ComparisonPlan(Frozen):
     """A comparison: rows x columns x seeds."""
 
     title: str = ""
@@ -65,7 +65,7 @@ class Plan(Frozen):
     seeds: tuple[int, ...] = (0,)
     reference: str | None = Field(None, description="row that the others are paired with, seed by seed")
     scores: tuple[str, ...] = DEFAULT_SCORES
-    target: Target | None = None
+    target: TargetScore | None = None
     base: dict[str, Any] = Field(default_factory=dict, description="configuration tree under every cell")
     pretraining: Literal["one", "each seed"] = Field(
         "one",
@@ -94,7 +94,7 @@ class Plan(Frozen):
         return {**tree, "rows": named}
 
     @model_validator(mode="after")
-    def _whole(self) -> Plan:
+    def _whole(self) -> ComparisonPlan:
         for what, given in (
             ("seed", self.seeds),
             ("row", [r.name for r in self.rows]),
@@ -162,7 +162,7 @@ def read_plan(
     seeds: Sequence[int] | None = None,
     reference: str | None = None,
     scores: Sequence[str] | None = None,
-) -> Plan:
+) -> ComparisonPlan:
     """The plan of a preset or a file, or one row a method; then what is given besides.
 
     Args:
@@ -183,22 +183,22 @@ def read_plan(
         if not methods:
             raise BadInput("nothing to compare: name methods or a preset")
         rows = [{"method": m} for m in methods]
-        plan: Plan = validate(Plan, {"rows": rows, **given})
+        plan: ComparisonPlan = validate(ComparisonPlan, {"rows": rows, **given})
     else:
-        plan = validate(Plan, merged(plan_tree(source, methods), given))
+        plan = validate(ComparisonPlan, merged(plan_tree(source, methods), given))
         plan = _only_rows(plan, methods) if methods else plan
     if reference is not None:
         plan = with_plan(plan, reference=_row_called(plan, reference))
     return plan
 
 
-def with_plan(plan: Plan, **changes: Any) -> Plan:
+def with_plan(plan: ComparisonPlan, **changes: Any) -> ComparisonPlan:
     """The plan with some fields replaced, validated again."""
-    changed: Plan = validate(Plan, {**plan.model_dump(mode="json"), **changes})
+    changed: ComparisonPlan = validate(ComparisonPlan, {**plan.model_dump(mode="json"), **changes})
     return changed
 
 
-def _only_rows(plan: Plan, wanted: Sequence[str]) -> Plan:
+def _only_rows(plan: ComparisonPlan, wanted: Sequence[str]) -> ComparisonPlan:
     """The rows of these names or methods. A reference that is left out is no reference any more."""
     names = {row.name for row in plan.rows}
     wanted = [name if name in names else METHODS.lenient(name) for name in wanted]
@@ -210,7 +210,7 @@ def _only_rows(plan: Plan, wanted: Sequence[str]) -> Plan:
     return with_plan(plan, rows=rows, reference=kept)
 
 
-def _row_called(plan: Plan, name: str) -> str:
+def _row_called(plan: ComparisonPlan, name: str) -> str:
     names = [row.name for row in plan.rows]
     of_method = [row.name for row in plan.rows if row.method == name]
     return of_method[0] if name not in names and len(of_method) == 1 else name

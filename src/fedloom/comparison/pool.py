@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedloom.comparison.cells import Cell
+from fedloom.comparison.cells import ComparisonCell
 from fedloom.comparison.schedule import Schedule
 from fedloom.comparison.watch import Watch
 from fedloom.processes.child import Frame, FramedChild, python_environment
@@ -24,19 +24,19 @@ class CellWorker(FramedChild):
     what = "worker process"
 
     def __init__(self, run: str, log: Path, frames: queue.SimpleQueue[Frame]) -> None:
-        self.cell: Cell | None = None
-        self.last: Cell | None = None
+        self.cell: ComparisonCell | None = None
+        self.last: ComparisonCell | None = None
         words = ["-m", "fedloom.comparison.worker", run]
         super().__init__(words, frames, env=python_environment(1), log=log, own_group=True)
 
-    def give(self, cell: Cell, folder: Path) -> None:
+    def give(self, cell: ComparisonCell, folder: Path) -> None:
         """Orders a cell. That a worker is dead is known by the end of its frames."""
         self.cell = cell
         with contextlib.suppress(OSError):
             self.send({"folder": str(folder), "config": cell.config.model_dump(mode="json")})
 
 
-class Pool:
+class ComparisonPool:
     """Does the cells of a schedule. Use it as a context: its end, however it comes, ends the workers.
 
     Args:
@@ -56,14 +56,14 @@ class Pool:
         self.starts: list[dict[str, float]] = []  # seconds that workers took before their first cell
         self._log = log
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> ComparisonPool:
         return self
 
     def __exit__(self, *error: object) -> None:
         for worker in self.workers:
             worker.stop(0.0)
 
-    def work(self, finish: Callable[[Cell, str | None], None]) -> None:
+    def work(self, finish: Callable[[ComparisonCell, str | None], None]) -> None:
         """Do all cells.
 
         Args:
@@ -95,14 +95,16 @@ class Pool:
             self.workers.append(CellWorker(self.run, self._log, self.frames))
             self._give(self.workers[-1], cell)
 
-    def _next(self, last: Cell | None) -> Cell | None:
+    def _next(self, last: ComparisonCell | None) -> ComparisonCell | None:
         return self.schedule.next(last, [w.cell for w in self.workers if w.cell is not None])
 
-    def _give(self, worker: CellWorker, cell: Cell) -> None:
+    def _give(self, worker: CellWorker, cell: ComparisonCell) -> None:
         self.watch.start(cell)
         worker.give(cell, self.folder / cell.folder)
 
-    def _end(self, worker: CellWorker, said: Mapping[str, Any], finish: Callable[[Cell, str | None], None]) -> None:
+    def _end(
+        self, worker: CellWorker, said: Mapping[str, Any], finish: Callable[[ComparisonCell, str | None], None]
+    ) -> None:
         cell, worker.cell = worker.cell, None
         assert cell is not None
         worker.last = cell
@@ -112,7 +114,7 @@ class Pool:
         else:
             finish(cell, said.get("reason"))
 
-    def _bury(self, worker: CellWorker, finish: Callable[[Cell, str | None], None]) -> None:
+    def _bury(self, worker: CellWorker, finish: Callable[[ComparisonCell, str | None], None]) -> None:
         """A dead worker fails the cell that it was at; another takes its place when there is work."""
         reason = worker.exit_reason()
         worker.stop(0.0)
@@ -128,6 +130,6 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def unique(cells: Sequence[Cell]) -> list[Cell]:
+def unique(cells: Sequence[ComparisonCell]) -> list[ComparisonCell]:
     """One cell a folder: identical configurations are run once."""
     return list({cell.folder: cell for cell in reversed(cells)}.values())[::-1]

@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fedloom.comparison.cells import Cell
+from fedloom.comparison.cells import ComparisonCell
 from fedloom.comparison.doubts import cell_warnings, doubts_of
 from fedloom.comparison.measures import MEASURES, TO_TARGET, before_and_after, curve
 from fedloom.comparison.meter import read_cost
-from fedloom.comparison.plan import Plan, Target
+from fedloom.comparison.plan import ComparisonPlan, TargetScore
 from fedloom.comparison.statistics import clear_best, paired, spread
 from fedloom.config.trees import validate
 from fedloom.errors import BadInput
@@ -46,9 +46,9 @@ class Comparison:
         return comparison_html(self)
 
     @cached_property
-    def plan(self) -> Plan:
+    def plan(self) -> ComparisonPlan:
         """Rows, columns, seeds, scores and reference."""
-        plan: Plan = validate(Plan, self.tree["plan"])
+        plan: ComparisonPlan = validate(ComparisonPlan, self.tree["plan"])
         return plan
 
     @property
@@ -112,7 +112,7 @@ def load_comparison(path: Path | str) -> Comparison:
 
 
 def record_of(
-    cell: Cell, cells: Path, out: Path, error: str | None = None, target: Target | None = None
+    cell: ComparisonCell, cells: Path, out: Path, error: str | None = None, target: TargetScore | None = None
 ) -> dict[str, Any]:
     """What is to be said of a cell.
 
@@ -169,7 +169,7 @@ def _cost_of(cost: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, A
 
 
 def compose(
-    plan: Plan, records: Sequence[Mapping[str, Any]], sessions: Sequence[Mapping[str, Any]], **facts: Any
+    plan: ComparisonPlan, records: Sequence[Mapping[str, Any]], sessions: Sequence[Mapping[str, Any]], **facts: Any
 ) -> dict[str, Any]:
     """The content of `comparison.json`.
 
@@ -190,7 +190,7 @@ def compose(
     }
 
 
-def table_of(plan: Plan, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def table_of(plan: ComparisonPlan, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One entry for each row, column and score: n, mean, sd, difference to the reference.
 
     `planned`: seeds that were to be run. `best`: better than every other row, beyond chance.
@@ -226,7 +226,7 @@ def table_of(plan: Plan, records: Sequence[Mapping[str, Any]]) -> list[dict[str,
     return entries
 
 
-def _best(plan: Plan, records: Sequence[Mapping[str, Any]], column: str, score: str) -> str | None:
+def _best(plan: ComparisonPlan, records: Sequence[Mapping[str, Any]], column: str, score: str) -> str | None:
     """The row that is clearly the best; costs have none."""
     if MEASURES[score].cost:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from fedloom.comparison.cells import Cell
+from fedloom.comparison.cells import ComparisonCell
 
 PAUSE = 2.0  # seconds until a cell that another comparison is at is looked at again
 
@@ -17,7 +17,7 @@ class Schedule:
     clock: seconds, monotonic.
     """
 
-    def __init__(self, cells: Sequence[Cell], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, cells: Sequence[ComparisonCell], clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self._waiting = list(cells)
         self._not_before: dict[str, float] = {}
@@ -27,7 +27,7 @@ class Schedule:
         """Whether nothing waits, put off or not."""
         return not self._waiting
 
-    def next(self, last: Cell | None, running: Sequence[Cell]) -> Cell | None:
+    def next(self, last: ComparisonCell | None, running: Sequence[ComparisonCell]) -> ComparisonCell | None:
         """The cell for a worker whose last one was `last`: of the same column and seed if there is one, else of those
         that the fewest others are at. None when all that wait are put off.
 
@@ -44,7 +44,7 @@ class Schedule:
         self._waiting.remove(chosen)
         return chosen
 
-    def put_off(self, cell: Cell) -> None:
+    def put_off(self, cell: ComparisonCell) -> None:
         """Look at the cell again later: somebody else is doing it."""
         self._waiting.append(cell)
         self._not_before[cell.folder] = self.clock() + PAUSE

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedloom.comparison.cells import Cell, added_metrics, check_data, fitting_scores, make_cells
+from fedloom.comparison.cells import ComparisonCell, added_metrics, check_data, fitting_scores, make_cells
 from fedloom.comparison.meter import cpu_seconds
-from fedloom.comparison.plan import Plan, read_plan, with_plan
-from fedloom.comparison.pool import RUN, Pool, unique, usable_cores
+from fedloom.comparison.plan import ComparisonPlan, read_plan, with_plan
+from fedloom.comparison.pool import RUN, ComparisonPool, unique, usable_cores
 from fedloom.comparison.results import FAILED, FILE, Comparison, compose, record_of
 from fedloom.comparison.schedule import Schedule
 from fedloom.comparison.watch import Watch
@@ -28,11 +28,11 @@ PLAN = "plan.json"  # what --resume goes by
 
 
 @dataclass(frozen=True)
-class Order:
+class ComparisonOrder:
     """What a comparison was asked for: the plan, what lies above its configurations, and where the cells are."""
 
     name: str
-    plan: Plan
+    plan: ComparisonPlan
     values: Mapping[str, Any]
     overrides: tuple[str, ...]
     cells: str | None  # folder of all cells; None: `cells` in the comparison's own
@@ -103,7 +103,9 @@ def compare(
         rows = referenced(methods)
         made = read_plan(preset=preset, file=plan, methods=rows, seeds=seeds, reference=reference, scores=scores)
         name = preset or _name_of(plan, made)
-        order = Order(name, made, nested(values), tuple(overrides), None if cells is None else os.path.abspath(cells))
+        order = ComparisonOrder(
+            name, made, nested(values), tuple(overrides), None if cells is None else os.path.abspath(cells)
+        )
         place = Path(out) if out is not None else None  # type: ignore[assignment]
     watch, told = watch or Watch(), list[str]()
     wanted = make_cells(order.plan, order.values, order.overrides, told.append)
@@ -127,7 +129,7 @@ def compare(
         raise BadInput(f"{place}: another process is at this comparison.") from None
 
 
-def _name_of(plan: str | Path | Mapping[str, Any] | None, made: Plan) -> str:
+def _name_of(plan: str | Path | Mapping[str, Any] | None, made: ComparisonPlan) -> str:
     """What the comparison's folder is called by."""
     if plan is None:
         return "methods"
@@ -136,7 +138,7 @@ def _name_of(plan: str | Path | Mapping[str, Any] | None, made: Plan) -> str:
     return re.sub(r"[^\w.]+", "-", made.title.lower())[:40].strip("-.") or "plan"
 
 
-def read_order(place: Path) -> Order:
+def read_order(place: Path) -> ComparisonOrder:
     """What the comparison in that folder was asked for.
 
     Raises:
@@ -145,8 +147,8 @@ def read_order(place: Path) -> Order:
     tree = read_object(place / PLAN)
     if not tree:
         raise BadInput(f"{place} is no folder of a comparison: it has no {PLAN}.")
-    plan: Plan = validate(Plan, tree["plan"])
-    return Order(tree["name"], plan, tree["values"], tuple(tree["overrides"]), tree["cells"])
+    plan: ComparisonPlan = validate(ComparisonPlan, tree["plan"])
+    return ComparisonOrder(tree["name"], plan, tree["values"], tuple(tree["overrides"]), tree["cells"])
 
 
 def _refuse_foreign(place: Path) -> None:
@@ -160,7 +162,9 @@ def _refuse_foreign(place: Path) -> None:
 class _Work:
     """One session of work at a comparison."""
 
-    def __init__(self, order: Order, wanted: Sequence[Cell], place: Path, watch: Watch, run: str) -> None:
+    def __init__(
+        self, order: ComparisonOrder, wanted: Sequence[ComparisonCell], place: Path, watch: Watch, run: str
+    ) -> None:
         self.order, self.wanted, self.place = order, wanted, place
         self.watch, self.run = watch, run
         self.cells = Path(order.cells) if order.cells is not None else place / "cells"
@@ -168,7 +172,7 @@ class _Work:
         self.ran = 0
         self.start, self.cpu_start = time.monotonic(), cpu_seconds()
 
-    def has(self, cell: Cell) -> bool:
+    def has(self, cell: ComparisonCell) -> bool:
         """Whether the cell is done already."""
         folder = self.cells / cell.folder
         try:
@@ -188,7 +192,7 @@ class _Work:
         try:
             if missing:
                 log = self.place / "log.txt"
-                with Pool(Schedule(missing), self.cells, jobs, log, self.watch, self.run) as pool:
+                with ComparisonPool(Schedule(missing), self.cells, jobs, log, self.watch, self.run) as pool:
                     starts = pool.starts
                     pool.work(self._finish)
         finally:
@@ -196,13 +200,13 @@ class _Work:
             write_outputs(found)
         return found
 
-    def _finish(self, cell: Cell, error: str | None) -> None:
+    def _finish(self, cell: ComparisonCell, error: str | None) -> None:
         if error is not None:
             self.errors[cell.folder] = error
         self.ran += 1
         self.watch.finish(cell, self._record(cell))
 
-    def _record(self, cell: Cell) -> dict[str, Any]:
+    def _record(self, cell: ComparisonCell) -> dict[str, Any]:
         target = self.order.plan.target
         try:
             return record_of(cell, self.cells, self.place, self.errors.get(cell.folder), target)

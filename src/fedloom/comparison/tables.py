@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fedloom.comparison.doubts import place_text
-from fedloom.comparison.grids import Entry, Grid, grids, legend
+from fedloom.comparison.grids import Grid, GridEntry, grids, legend
 from fedloom.comparison.measures import ADDED, MEASURES, RARE
 from fedloom.reporting.health import RunWarning
 from fedloom.reporting.text import warning_lines
@@ -88,7 +88,7 @@ def _md(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("\n", " ")
 
 
-def _md_entry(entry: Entry) -> str:
+def _md_entry(entry: GridEntry) -> str:
     text = f"**{entry.whole}**" if entry.best else entry.whole
     return f"{text}<br>{entry.difference}" if entry.difference else text
 
@@ -131,7 +131,7 @@ def escape(text: str) -> str:
     return safe.replace("±", r"$\pm$").replace("−", "$-$").replace("–", "--")
 
 
-def _tex_entry(entry: Entry) -> str:
+def _tex_entry(entry: GridEntry) -> str:
     text = escape(entry.text)
     text = rf"\textbf{{{text}}}" if entry.best else text
     return rf"{text} (n = {entry.short})" if entry.short else text

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedloom.comparison.cells import Cell
+    from fedloom.comparison.cells import ComparisonCell
 
 
 class Watch:
@@ -21,7 +21,7 @@ class Watch:
         self.begun = clock()
         self.title, self.folder, self.jobs = "", "", 1
         self.total = self.found = self.done = 0
-        self.running: dict[str, tuple[Cell, float, dict[str, Any]]] = {}
+        self.running: dict[str, tuple[ComparisonCell, float, dict[str, Any]]] = {}
         self.waiting: set[str] = set()
         self.told: set[str] = set()  # that were put off before
         self.failed: list[str] = []
@@ -37,23 +37,23 @@ class Watch:
         self.total, self.found, self.done = total, found, found
         self.rows, self.jobs, self.begun = dict(rows), max(1, jobs), self.clock()
 
-    def start(self, cell: Cell) -> None:
+    def start(self, cell: ComparisonCell) -> None:
         """A worker begins with the cell."""
         self.running[cell.folder] = (cell, self.clock(), {})
         self.waiting.discard(cell.folder)
 
-    def at(self, cell: Cell, place: Mapping[str, Any]) -> None:
+    def at(self, cell: ComparisonCell, place: Mapping[str, Any]) -> None:
         """The cell has come to a stage of its set-up, or to a round."""
         if cell.folder in self.running:
             self.running[cell.folder][2].update(place)
 
-    def put_off(self, cell: Cell) -> None:
+    def put_off(self, cell: ComparisonCell) -> None:
         """Another comparison is doing the cell."""
         self.running.pop(cell.folder, None)
         self.waiting.add(cell.folder)
         self.told.add(cell.folder)
 
-    def finish(self, cell: Cell, record: Mapping[str, Any]) -> None:
+    def finish(self, cell: ComparisonCell, record: Mapping[str, Any]) -> None:
         """The cell has come to its end; `record` as in comparison.json."""
         _, start, _ = self.running.pop(cell.folder, (cell, self.clock(), {}))
         self.paces.append((cell.row, self.clock() - start))

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Entry:
+class MethodEntry:
     """A line of `fedloom methods`."""
 
     item: str  # module:attribute
@@ -26,8 +26,8 @@ _FEDMMKT = "FedMMKT, arXiv 2510.12254"
 _FEDAFD = "FedAFD, arXiv 2603.04890, as a baseline"
 _NOTHING = "nothing"
 
-CATALOGUE: Mapping[str, Entry] = {
-    "fedmmkt": Entry(
+CATALOGUE: Mapping[str, MethodEntry] = {
+    "fedmmkt": MethodEntry(
         "fedloom.methods.fedmmkt:METHOD",
         "clients' fused representations and voted labels tune the generator and re-train the clients",
         _FEDMMKT,
@@ -35,7 +35,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "synthetic samples; voted labels, fused representations",
         "representations, labels, entropies",
     ),
-    "u-fedmmkt": Entry(
+    "u-fedmmkt": MethodEntry(
         "fedloom.methods.fedmmkt:METHOD",
         "FedMMKT with clients of one modality; an augmented view takes the other modality's place",
         _FEDMMKT,
@@ -44,7 +44,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "two representations, labels, entropies",
         {"variant": "u"},
     ),
-    "l-fedmmkt": Entry(
+    "l-fedmmkt": MethodEntry(
         "fedloom.methods.fedmmkt:METHOD",
         "FedMMKT on logits: the lightest on the wire",
         _FEDMMKT,
@@ -53,7 +53,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "logits",
         {"variant": "l"},
     ),
-    "standalone": Entry(
+    "standalone": MethodEntry(
         "fedloom.methods.alone:STANDALONE",
         "each client trains on its own data only",
         _FEDMMKT,
@@ -61,7 +61,7 @@ CATALOGUE: Mapping[str, Entry] = {
         _NOTHING,
         _NOTHING,
     ),
-    "self-finetune": Entry(
+    "self-finetune": MethodEntry(
         "fedloom.methods.alone:SELF_FINETUNE",
         "the generator is tuned on its own pictures, without clients (settings.data: prompt, caption, representation)",
         _FEDMMKT,
@@ -69,7 +69,7 @@ CATALOGUE: Mapping[str, Entry] = {
         _NOTHING,
         _NOTHING,
     ),
-    "centralised": Entry(
+    "centralised": MethodEntry(
         "fedloom.methods.alone:CENTRALISED",
         "the generator is tuned on the clients' pooled real pictures: an upper bound, not federated",
         _FEDMMKT,
@@ -77,7 +77,7 @@ CATALOGUE: Mapping[str, Entry] = {
         _NOTHING,
         _NOTHING,
     ),
-    "fedmd": Entry(
+    "fedmd": MethodEntry(
         "fedloom.methods.fedmd:METHOD",
         "clients fit the mean of everybody's scores on shared samples",
         "FedMD, arXiv 1910.03581",
@@ -85,7 +85,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "shared samples; mean scores",
         "scores",
     ),
-    "fedgems": Entry(
+    "fedgems": MethodEntry(
         "fedloom.methods.fedgems:METHOD",
         "classifiers on the server learn from the clients that are right, and teach them all",
         "FedGEMS, arXiv 2110.11027",
@@ -93,7 +93,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "shared samples; the server's scores, labels",
         "scores of the samples that the server gets wrong",
     ),
-    "fed-et": Entry(
+    "fed-et": MethodEntry(
         "fedloom.methods.fedet:METHOD",
         "scores weighed by their variance; those who disagree are heard too",
         "Fed-ET, arXiv 2204.12703",
@@ -101,7 +101,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "shared samples; labels, scores of who disagrees",
         "scores",
     ),
-    "fedmekt": Entry(
+    "fedmekt": MethodEntry(
         "fedloom.methods.fedmekt:METHOD",
         "clients draw their representations of shared samples towards the mean",
         "FedMEKT, arXiv 2307.13214",
@@ -109,7 +109,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "shared samples; mean representations",
         "representations, labels",
     ),
-    "creamfl": Entry(
+    "creamfl": MethodEntry(
         "fedloom.methods.creamfl:METHOD",
         "contrast between and within modalities; clients weighed by contrast",
         "CreamFL, arXiv 2302.08888",
@@ -117,7 +117,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "shared samples; global representations of both modalities",
         "representations, labels",
     ),
-    "fedavg": Entry(
+    "fedavg": MethodEntry(
         "fedloom.methods.fedavg:METHOD",
         "clients of one architecture share the mean of their parameters",
         "FedAvg, arXiv 1602.05629",
@@ -126,7 +126,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "parameters",
         {"mu": 0.0},
     ),
-    "fedprox": Entry(
+    "fedprox": MethodEntry(
         "fedloom.methods.fedprox:METHOD",
         "FedAvg, with clients held near the average",
         "FedProx, arXiv 1812.06127",
@@ -134,7 +134,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "mean parameters",
         "parameters",
     ),
-    "lora-fl": Entry(
+    "lora-fl": MethodEntry(
         "fedloom.methods.lorafl:METHOD",
         "one frozen model of both modalities at every client; the mean of low-rank factors",
         "FedMMKT, arXiv 2510.12254, Table VII",
@@ -142,7 +142,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "mean LoRA factors",
         "LoRA factors",
     ),
-    "bias-fl": Entry(
+    "bias-fl": MethodEntry(
         "fedloom.methods.biasfl:METHOD",
         "one frozen model of both modalities at every client; the mean of biases",
         "FedMMKT, arXiv 2510.12254, Table VII",
@@ -150,7 +150,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "mean biases",
         "biases",
     ),
-    "feddat": Entry(
+    "feddat": MethodEntry(
         "fedloom.methods.feddat:METHOD",
         "one frozen model of both modalities; a private and a shared adapter teach one another",
         "FedDAT, arXiv 2308.12305",
@@ -158,7 +158,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "mean shared adapters",
         "shared adapters",
     ),
-    "disentafl": Entry(
+    "disentafl": MethodEntry(
         "fedloom.methods.disentafl:METHOD",
         "gated adapters, each averaged among those it concerns: all clients, those of a modality, none",
         "DisentAFL, AAAI 2024",
@@ -166,7 +166,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "mean adapters of the types a client shares",
         "adapters of the types it shares",
     ),
-    "fedmbridge": Entry(
+    "fedmbridge": MethodEntry(
         "fedloom.methods.fedmbridge:METHOD",
         "a hypernetwork on the server makes each client's adapters from its architecture",
         "FedMBridge, ICML 2024",
@@ -174,7 +174,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "generated adapters",
         "architecture, once; adapters",
     ),
-    "fedafd": Entry(
+    "fedafd": MethodEntry(
         "fedloom.methods.fedafd:METHOD",
         "clients align with a server's encoders against discriminators and fuse with them; similarity weighs clients",
         "FedAFD, arXiv 2603.04890",
@@ -183,7 +183,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "representations",
         preset="fedafd",
     ),
-    "fedcmi": Entry(
+    "fedcmi": MethodEntry(
         "fedloom.methods.fedcmi:METHOD",
         "the weak kind of data learns from the shared model's dominant kind, through a projector of its own",
         "FedCMI, arXiv 2401.00894",
@@ -192,7 +192,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "parameters of the streams that it has; how sure it is by either",
         preset="fedcmi",
     ),
-    "scaffold": Entry(
+    "scaffold": MethodEntry(
         "fedloom.methods.scaffold:METHOD",
         "FedAvg whose clients correct their drift by control variates",
         "SCAFFOLD, arXiv 1910.06378",
@@ -202,7 +202,7 @@ CATALOGUE: Mapping[str, Entry] = {
         preset="fedcmi",
         training={"optimizer": "sgd", "rate": 0.02},
     ),
-    "fedproto": Entry(
+    "fedproto": MethodEntry(
         "fedloom.methods.fedproto:METHOD",
         "clients are drawn towards everybody's class prototypes",
         "FedProto, arXiv 2105.00243",
@@ -210,7 +210,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "mean prototypes (settings.parameters: mean parameters too)",
         "prototypes of classes, how many samples each",
     ),
-    "ogm-ge": Entry(
+    "ogm-ge": MethodEntry(
         "fedloom.methods.ogm_ge:METHOD",
         "FedAvg in which the dominant kind of data's gradients are damped, and noise is added",
         "OGM-GE, arXiv 2203.15332, within FedAvg",
@@ -220,7 +220,7 @@ CATALOGUE: Mapping[str, Entry] = {
         preset="fedcmi",
         training={"optimizer": "sgd", "rate": 0.02},
     ),
-    "pmr": Entry(
+    "pmr": MethodEntry(
         "fedloom.methods.pmr:METHOD",
         "FedAvg in which prototypes hurry the slow kind of data, and hold back the other at first",
         "PMR, arXiv 2211.07089, within FedAvg",
@@ -229,7 +229,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "parameters of the streams that it has",
         preset="fedcmi",
     ),
-    "fedmsplit": Entry(
+    "fedmsplit": MethodEntry(
         "fedloom.methods.fedmsplit:METHOD",
         "each client's streams are averaged with those that have moved alike",
         "FedMSplit, KDD 2022",
@@ -238,7 +238,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "parameters of the streams that it has",
         preset="fedcmi",
     ),
-    "r-standalone": Entry(
+    "r-standalone": MethodEntry(
         "fedloom.methods.retrieval_baselines:R_STANDALONE",
         "each client trains on its own data only, and so does the server on its public pairs",
         _FEDAFD,
@@ -247,7 +247,7 @@ CATALOGUE: Mapping[str, Entry] = {
         _NOTHING,
         preset="fedafd",
     ),
-    "r-fedmd": Entry(
+    "r-fedmd": MethodEntry(
         "fedloom.methods.retrieval_baselines:R_FEDMD",
         "FedMD on representations: clients are drawn towards everybody's mean",
         _FEDAFD,
@@ -256,7 +256,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "representations",
         preset="fedafd",
     ),
-    "r-fedgems": Entry(
+    "r-fedgems": MethodEntry(
         "fedloom.methods.retrieval_baselines:R_FEDGEMS",
         "FedGEMS on representations: the server believes those that are right where it is wrong",
         _FEDAFD,
@@ -265,7 +265,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "representations",
         preset="fedafd",
     ),
-    "r-fed-et": Entry(
+    "r-fed-et": MethodEntry(
         "fedloom.methods.retrieval_baselines:R_FEDET",
         "Fed-ET on representations: clients weighed by the variance of their scores",
         _FEDAFD,
@@ -274,7 +274,7 @@ CATALOGUE: Mapping[str, Entry] = {
         "representations",
         preset="fedafd",
     ),
-    "r-creamfl": Entry(
+    "r-creamfl": MethodEntry(
         "fedloom.methods.retrieval_baselines:R_CREAMFL",
         "CreamFL with clients of any task: contrast between and within modalities, at clients and server",
         _FEDAFD,

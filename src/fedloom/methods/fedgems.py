@@ -38,7 +38,7 @@ from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.shared_messages import ASKED, SharedLogits, SharedSettings
 from fedloom.methods.shared_samples import INPUTS, Aggregate, SharedClient, SharedSamples, SharedServer, needs
 from fedloom.methods.state import Kept
-from fedloom.methods.tuning import Pool
+from fedloom.methods.tuning import ReplayPool
 from fedloom.methods.workload import Workload
 from fedloom.tasks import ClientTask
 
@@ -99,7 +99,7 @@ class FedGEMSServer(SharedServer):
 
     settings: FedGEMSSettings
     models: Kept[dict[ClientTask, ClientContext]]
-    pools: Kept[dict[ClientTask, Pool]]
+    pools: Kept[dict[ClientTask, ReplayPool]]
     stored: Kept[dict[ClientTask, Tensor]]  # of a public set: scores of when it was right, else NaN
     formula = "fedgems"
 
@@ -114,7 +114,7 @@ class FedGEMSServer(SharedServer):
             raise BadInput("FedGEMS needs models on the server, and this run has none")
         self.models = {m: context.learners(m) for m in context.modalities}
         rounds = settings.replay_rounds if settings.shared == "synthetic" else 1
-        self.pools = {m: Pool(rounds) for m in self.models}
+        self.pools = {m: ReplayPool(rounds) for m in self.models}
         self.stored = {}
 
     def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:

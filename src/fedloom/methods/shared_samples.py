@@ -28,7 +28,7 @@ from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.replies import ClientOutputs, Clock
 from fedloom.methods.shared_messages import RoundSettings, SharedAgain, SharedPictures, SharedSettings, SharedTexts
 from fedloom.methods.state import Kept
-from fedloom.methods.tuning import Pool, Tuner
+from fedloom.methods.tuning import ReplayPool, Tuner
 from fedloom.methods.workload import Workload, formula, paper_bytes
 from fedloom.tasks import ClientTask
 
@@ -46,14 +46,14 @@ class SharedClient(Client):
 
     settings: RoundSettings
     samples: Kept[Inputs | None]  # as shown: a public set, or between `infer` and `learn` the round's
-    pool: Kept[Pool]
+    pool: Kept[ReplayPool]
     stream = "shared"  # the random streams of steps on shared samples, and of private samples beside them
     private_stream: tuple[str, ...] = ("shared", "private")
 
     def __init__(self, context: ClientContext, settings: RoundSettings) -> None:
         super().__init__(context, settings)
         self.samples = None
-        self.pool = Pool(1 if settings.public_pairs else settings.replay_rounds)
+        self.pool = ReplayPool(1 if settings.public_pairs else settings.replay_rounds)
 
     def infer(self, message: Any, *, round: int) -> Any:
         """An answer about the shared samples."""

@@ -62,7 +62,7 @@ class TuningSettings(Frozen):
         return min(steps, math.ceil(self.passes * samples / batch))
 
 
-class Pool(Stateful):
+class ReplayPool(Stateful):
     """The samples of the last `rounds` rounds: equal keys, one tensor each, first axis samples."""
 
     parts: Kept[deque[dict[str, Tensor]]]
@@ -87,7 +87,7 @@ class Tuner(Stateful):
 
     trained: Kept[_Trained]
     optimizer: Kept[torch.optim.Optimizer]
-    pool: Kept[Pool]
+    pool: Kept[ReplayPool]
     captions: Kept[deque[tuple[str, ...]]]  # of the pool's samples, where there are any
 
     def __init__(self, context: ServerContext, settings: TuningSettings) -> None:
@@ -96,7 +96,7 @@ class Tuner(Stateful):
         self.generator.condition = settings.condition
         # Adam as the paper says: AdamW without decay
         self.optimizer = torch.optim.AdamW(self.generator.trainable(), settings.tune_rate, weight_decay=0.0, fused=True)
-        self.pool, self.captions = Pool(settings.replay_rounds), deque(maxlen=settings.replay_rounds)
+        self.pool, self.captions = ReplayPool(settings.replay_rounds), deque(maxlen=settings.replay_rounds)
 
     def add(self, images: NDArray[np.uint8], labels: Tensor, captions: Sequence[str], fused: Tensor | None) -> None:
         """Add a round's samples: uint8 (M, H, W, 3), labels (M,), M captions or none, R (M, D) or None."""

@@ -16,7 +16,7 @@ from fedloom.runs.disk import explained, locked
 from fedloom.weights.catalogue import Source
 from fedloom.weights.hub import NO_ROOM, download
 from fedloom.weights.lock import facts_of, write_lock
-from fedloom.weights.order import Order, RemoteFile
+from fedloom.weights.order import Download, RemoteFile
 from fedloom.weights.place import PART, State, state_of
 
 PUBLISHED = "published"  # where files lie that the folder is converted from
@@ -35,7 +35,7 @@ CONVERTERS: dict[str, Callable[[Path, Path], None]] = {"glide": convert_glide}
 
 
 @dataclass(frozen=True)
-class Target:
+class FetchTarget:
     """A source and its folder."""
 
     source: Source
@@ -57,12 +57,12 @@ class Target:
         return self.folder / PUBLISHED if self.source.made_by else self.folder
 
 
-def target_of(source: Source, root: Path) -> Target:
+def target_of(source: Source, root: Path) -> FetchTarget:
     """The source with its folder below `root`."""
-    return Target(source, root / source.name)
+    return FetchTarget(source, root / source.name)
 
 
-def remaining(target: Target, order: Order) -> int | None:
+def remaining(target: FetchTarget, order: Download) -> int | None:
     """Bytes that are still to be downloaded, by sizes alone; None where a missing file's size is not known."""
     total = 0
     for remote in order.files:
@@ -81,7 +81,7 @@ def part_of(file: Path) -> Path:
     return file.with_name(file.name + PART)
 
 
-def needed_bytes(target: Target, order: Order) -> int | None:
+def needed_bytes(target: FetchTarget, order: Download) -> int | None:
     """About how many bytes of disk are still needed; None where that is not known."""
     left = remaining(target, order)
     if left is None:  # a size is not listed: the catalogue's sum is the best guess
@@ -104,7 +104,7 @@ def free_bytes(root: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def fetch(target: Target, order: Order, announce: Announce = lambda path, size: None) -> None:
+def fetch(target: FetchTarget, order: Download, announce: Announce = lambda path, size: None) -> None:
     """Fill and lock the folder; nothing where it is whole. Of two calls at once the second waits, then finds it done.
 
     Args:
@@ -150,7 +150,7 @@ def _get(remote: RemoteFile, file: Path, label: str) -> None:
         part.replace(file)
 
 
-def _convert(target: Target, converter: str) -> list[str]:
+def _convert(target: FetchTarget, converter: str) -> list[str]:
     """Convert what was downloaded to the folder's content; the paths of what was written."""
     out = target.folder / _CONVERTING
     shutil.rmtree(out, ignore_errors=True)

@@ -9,7 +9,7 @@ from typing import Any
 from fedloom.errors import FedloomError
 from fedloom.runs.disk import json_text, read_object, write_atomic
 from fedloom.weights.catalogue import Source
-from fedloom.weights.order import Order, RemoteFile, digest
+from fedloom.weights.order import Download, RemoteFile, digest
 from fedloom.weights.place import LOCK, MARK, state_of
 
 
@@ -19,7 +19,7 @@ def facts_of(root: Path, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def write_lock(
-    folder: Path, source: Source, order: Order, files: Mapping[str, Any], made_from: Mapping[str, Any]
+    folder: Path, source: Source, order: Download, files: Mapping[str, Any], made_from: Mapping[str, Any]
 ) -> None:
     """Write the lock, then take the mark away."""
     content = {

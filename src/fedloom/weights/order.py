@@ -50,7 +50,7 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
-class Order:
+class Download:
     """The files of one source at one revision."""
 
     name: str
@@ -72,7 +72,7 @@ def digest(file: Path, kind: str = "sha256", begin: bytes = b"") -> str:
         return hashlib.file_digest(handle, lambda: start).hexdigest()
 
 
-def order_of(source: Source, folder: Path) -> Order:
+def order_of(source: Source, folder: Path) -> Download:
     """The order that is to be filled: that of an unfinished fetch, else one made from what the server lists.
 
     Raises:
@@ -81,23 +81,23 @@ def order_of(source: Source, folder: Path) -> Order:
     """
     if source.kind == "files":
         files = tuple(RemoteFile(f.path, str(f.url), f.bytes, f.sha256) for f in source.files)
-        return Order(source.name, source.revision, files)
+        return Download(source.name, source.revision, files)
     begun = written_order(folder)
     if begun is not None and (not source.pinned or begun.revision == source.revision):
         return begun
     return _order_from_hub(source)
 
 
-def written_order(folder: Path) -> Order | None:
+def written_order(folder: Path) -> Download | None:
     """The order of the unfinished fetch in `folder`; None where there is none that can be read."""
     try:
         value = read_object(folder / MARK)
-        return Order(value["name"], value["revision"], tuple(RemoteFile(**file) for file in value["pieces"]))
+        return Download(value["name"], value["revision"], tuple(RemoteFile(**file) for file in value["pieces"]))
     except (FedloomError, KeyError, TypeError):
         return None
 
 
-def _order_from_hub(source: Source) -> Order:
+def _order_from_hub(source: Source) -> Download:
     if offline():
         raise NoConnection("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set: the hub may not be asked")
     if not is_hub_name(source.name):
@@ -109,7 +109,7 @@ def _order_from_hub(source: Source) -> Order:
     chosen = source.files or [File(path) for path in _usual_files(listing)]
     if not chosen:
         raise FedloomError(f"{source.name}: holds no weights that can be loaded here ({len(listing)} files)")
-    return Order(source.name, revision, tuple(_remote_file(source, file, listing, revision) for file in chosen))
+    return Download(source.name, revision, tuple(_remote_file(source, file, listing, revision) for file in chosen))
 
 
 def _usual_files(paths: Iterable[str]) -> list[str]:

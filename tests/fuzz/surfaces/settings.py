@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from fedloom.comparison.plan import Plan, read_plan
+from fedloom.comparison.plan import ComparisonPlan, read_plan
 from fedloom.config import Config, load_config
 from fedloom.config.silo import HostSettings, SiloSettings
 from fedloom.config.trees import override, read_settings
@@ -102,7 +102,9 @@ _YAML = (
 
 def read_any(folder: Path, given: Input) -> Any:
     """Of the settings those that the file gives."""
-    settings: Config | SiloSettings | HostSettings | Plan = MODALITIES[given.options["kind"]][1](folder / "mine.yaml")
+    settings: Config | SiloSettings | HostSettings | ComparisonPlan = MODALITIES[given.options["kind"]][1](
+        folder / "mine.yaml"
+    )
     whole = settings.model_dump(mode="json")
     json.dumps(whole)
     try:

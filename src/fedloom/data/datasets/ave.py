@@ -10,7 +10,7 @@ from typing import Any
 
 from fedloom.data.assemble import Reading
 from fedloom.data.containers import FederatedDataset
-from fedloom.data.io.clips import Clip, ClipReading, clip_notes, read_parts
+from fedloom.data.io.clips import ClipReading, MediaClip, clip_notes, read_parts
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder, numbered_lines
 from fedloom.data.io.sound import SoundReading
@@ -132,19 +132,19 @@ def load(
     for folder in () if (base / "AVE").is_dir() else ("Image-01-FPS-SE", "Audio-SE"):
         need_folder(base / folder, LAYOUT)
 
-    def listed(part: str) -> list[Clip]:
+    def listed(part: str) -> list[MediaClip]:
         notes["events_of_no_length"] += sum(event.start == event.end for event in events[part])
         return [_clip(base, event, categories.index(event.category)) for event in events[part]]
 
     return read_parts("ave", categories, listed, reading, notes)
 
 
-def _clip(base: Path, event: Event, label: int) -> Clip:
+def _clip(base: Path, event: Event, label: int) -> MediaClip:
     folder, wav = base / "Image-01-FPS-SE" / event.video, base / "Audio-SE" / f"{event.video}.wav"
     mp4, whole = base / "AVE" / f"{event.video}.mp4", event.start == event.end
     cut = not mp4.parent.is_dir()
     sound, pictures = wav if cut or wav.is_file() else mp4, folder if cut or folder.is_dir() else mp4
-    return Clip(event.name, label, sound, pictures, 0.0 if whole else event.start, None if whole else event.end)
+    return MediaClip(event.name, label, sound, pictures, 0.0 if whole else event.start, None if whole else event.end)
 
 
 DATASET = Dataset(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from fedloom.data.assemble import Reading, check_choice
 from fedloom.data.containers import FederatedDataset
-from fedloom.data.io.clips import Clip, ClipReading, clip_notes, read_parts
+from fedloom.data.io.clips import ClipReading, MediaClip, clip_notes, read_parts
 from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder
 from fedloom.data.io.sound import SoundReading
@@ -168,10 +168,10 @@ def load(
     return read_parts("cremad", names, clips.__getitem__, reading, notes)
 
 
-def _clip(name: str, label: int, sounds: Path, pictures: Path, videos: Path) -> Clip:
+def _clip(name: str, label: int, sounds: Path, pictures: Path, videos: Path) -> MediaClip:
     cut = (pictures / name).is_dir() or not videos.is_dir()
     own = pictures / name if cut else videos / f"{name}.flv"
-    return Clip(name, label, sounds / f"{name}{_ending(sounds)}", own)
+    return MediaClip(name, label, sounds / f"{name}{_ending(sounds)}", own)
 
 
 DATASET = Dataset(

@@ -23,7 +23,7 @@ from fedloom.tasks import ClientTask, Modality
 
 
 @dataclass(frozen=True)
-class Clip:
+class MediaClip:
     """A clip before it is read.
 
     name: its id; sound: a sound or video file; pictures: a folder of frames or a video file; start, end: the seconds of
@@ -63,7 +63,7 @@ def clip_notes() -> dict[str, Any]:
 def read_parts(
     name: str,
     class_names: Sequence[str],
-    listed: Callable[[str], Sequence[Clip]],
+    listed: Callable[[str], Sequence[MediaClip]],
     reading: ClipReading,
     notes: dict[str, Any],
 ) -> FederatedDataset:
@@ -75,7 +75,7 @@ def read_parts(
 
 
 def read_clips(
-    what: str, clips: Sequence[Clip], chosen: Sequence[int], reading: ClipReading, notes: dict[str, Any]
+    what: str, clips: Sequence[MediaClip], chosen: Sequence[int], reading: ClipReading, notes: dict[str, Any]
 ) -> MultimodalSamples:
     """Read the listed clips.
 
@@ -126,7 +126,7 @@ def read_clips(
     return MultimodalSamples(parts, new, ids=tuple(there[i][0].name for i in kept))
 
 
-def _read(clip: Clip, reading: ClipReading) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+def _read(clip: MediaClip, reading: ClipReading) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
     """Spectrogram (F, T) and frames (M, size, size, 3) of a clip. Unreadable."""
     M, size, start, end = reading.frames, reading.options.size, clip.start, clip.end
     span = (0.0, None) if clip.sound.suffix.lower() in SOUNDS else (start, end)
@@ -136,7 +136,7 @@ def _read(clip: Clip, reading: ClipReading) -> tuple[NDArray[np.float16], NDArra
     return audio, video_frames(clip.pictures, M, size, reading.fps, start, end)
 
 
-def _there(clip: Clip, options: Reading, notes: dict[str, Any]) -> bool:
+def _there(clip: MediaClip, options: Reading, notes: dict[str, Any]) -> bool:
     for path in (clip.sound, clip.pictures):
         if not (path.is_file() or path.is_dir()):  # to open a pipe would hang
             what = "neither a file nor a folder" if path.exists() else "there is no such file"

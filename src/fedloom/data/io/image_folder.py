@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedloom.data.io.decode import endings
 from fedloom.data.io.raw import Raw
-from fedloom.data.io.walk import Entry, listing, told, walk
+from fedloom.data.io.walk import FolderEntry, listing, told, walk
 from fedloom.errors import BadInput
 
 
@@ -23,7 +23,7 @@ def read_image_folder(path: Path) -> Raw:
             above in a class's place; a folder that cannot be listed.
     """
     ends = endings()
-    found: list[tuple[str, Entry]] = []
+    found: list[tuple[str, FolderEntry]] = []
     lost: dict[str, str] = {}
     ignored: Counter[str] = Counter()
     hidden: list[str] = []
@@ -88,9 +88,11 @@ def _sound(own: Path, path: Path) -> str:
     return own.name
 
 
-def _pictures(folder: Path, name: str, ends: frozenset[str], hidden: list[str]) -> tuple[list[Entry], Counter[str]]:
+def _pictures(
+    folder: Path, name: str, ends: frozenset[str], hidden: list[str]
+) -> tuple[list[FolderEntry], Counter[str]]:
     """The pictures below a class folder, and the other files by ending."""
-    found: list[Entry] = []
+    found: list[FolderEntry] = []
     ignored: Counter[str] = Counter()
     for entry in walk(folder):
         end = os.path.splitext(entry.name)[1].lower()

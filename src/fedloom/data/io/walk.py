@@ -42,7 +42,7 @@ def in_order(name: str) -> tuple[str, str]:
     return (name, name) if name.isascii() else (unicodedata.normalize("NFC", name), name)
 
 
-class Entry(NamedTuple):
+class FolderEntry(NamedTuple):
     """What `walk` found.
 
     below: its path below the folder, with `/`; kind: 'file', 'folder', 'missing' (a link to nothing), 'closed' (may
@@ -64,7 +64,7 @@ class Entry(NamedTuple):
         return self.below.rpartition("/")[2]
 
 
-def walk(folder: str | Path, *, hidden: bool = False) -> Iterator[Entry]:
+def walk(folder: str | Path, *, hidden: bool = False) -> Iterator[FolderEntry]:
     """All entries below `folder` in order of name, links followed; each folder is listed once and none above `folder`,
     so loops of links end. A folder that cannot be listed is given a second time, as 'closed'.
 
@@ -75,12 +75,14 @@ def walk(folder: str | Path, *, hidden: bool = False) -> Iterator[Entry]:
     yield from _walk(os.fspath(folder), "", listed, hidden, False)
 
 
-def _walk(path: str, below: str, listed: dict[tuple[int, int], str], enter: bool, hidden: bool) -> Iterator[Entry]:
+def _walk(
+    path: str, below: str, listed: dict[tuple[int, int], str], enter: bool, hidden: bool
+) -> Iterator[FolderEntry]:
     try:
         facts = os.stat(path)
         names = sorted(os.listdir(path), key=in_order)
     except OSError:
-        yield Entry(path, below, "closed", None, hidden=hidden)
+        yield FolderEntry(path, below, "closed", None, hidden=hidden)
         return
     listed[facts.st_dev, facts.st_ino] = below
     for name in names:
@@ -93,7 +95,7 @@ def _walk(path: str, below: str, listed: dict[tuple[int, int], str], enter: bool
             yield from _walk(entry.path, own, listed, enter, entry.hidden)
 
 
-def listing(folder: str | Path) -> list[Entry]:
+def listing(folder: str | Path) -> list[FolderEntry]:
     """What lies straight inside `folder`, in order of name.
 
     Raises:
@@ -106,13 +108,13 @@ def listing(folder: str | Path) -> list[Entry]:
     return [_entry(os.path.join(folder, name), name, {}, left_alone(name)) for name in names]
 
 
-def _entry(path: str, below: str, listed: dict[tuple[int, int], str], hidden: bool) -> Entry:
+def _entry(path: str, below: str, listed: dict[tuple[int, int], str], hidden: bool) -> FolderEntry:
     try:
         facts = os.stat(path)
     except OSError as error:  # a link to itself is one to nothing
         gone = isinstance(error, FileNotFoundError) or error.errno == errno.ELOOP
-        return Entry(path, below, "missing" if gone else "closed", None, hidden=hidden)
+        return FolderEntry(path, below, "missing" if gone else "closed", None, hidden=hidden)
     if stat.S_ISDIR(facts.st_mode):
-        return Entry(path, below, "folder", facts, listed.get((facts.st_dev, facts.st_ino)), hidden)
+        return FolderEntry(path, below, "folder", facts, listed.get((facts.st_dev, facts.st_ino)), hidden)
     kind = "file" if stat.S_ISREG(facts.st_mode) else "special"
-    return Entry(path, below, kind, facts, hidden=hidden)
+    return FolderEntry(path, below, kind, facts, hidden=hidden)

@@ -43,8 +43,8 @@ def side_rules(config: Config, method: Method, settings: Any) -> dict[str, int]:
     return rules
 
 
-def _patches(learner: ModelSettings) -> Iterator[int]:
-    for tower in learner.towers():
+def _patches(model: ModelSettings) -> Iterator[int]:
+    for tower in model.towers():
         if spec_of(tower.arch).patched and not tower.pretrained:
             yield tower.patch
 

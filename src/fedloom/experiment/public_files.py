@@ -1,4 +1,4 @@
-"""The server's public files as they travel to silos: the tokenizer, and the backbones that random learners start from.
+"""The server's public files as they travel to silos: the tokenizer, and the backbones that random models start from.
 
 tokenizer/tokenizer.json, tokenizer_config.json ...   as `load_tokenizer` reads it
 backbones/index.json                                  what `backbone_name` gives -> its folder here
@@ -94,18 +94,18 @@ def written_whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def public_backbone(public: Path, learner: ModelSettings) -> Path | None:
-    """The folder of the backbone that a learner without weights of its own starts from, None where there is none.
+def public_backbone(public: Path, model: ModelSettings) -> Path | None:
+    """The folder of the backbone that a model without weights of its own starts from, None where there is none.
 
     Raises:
         BadInput: the index is damaged or names what is not there.
     """
     index = public / "backbones" / "index.json"
-    if learner.pretrained is not None or not index.is_file():
+    if model.pretrained is not None or not index.is_file():
         return None
     try:
         known: Any = parse(index.read_bytes())
-        name = known.get(backbone_name(learner))
+        name = known.get(backbone_name(model))
     except (OSError, ValueError, AttributeError) as error:
         raise BadInput(f"{index}: no index of backbones ({error})") from None
     if name is None:

@@ -101,7 +101,7 @@ class Offer(Frozen):
     @field_validator("server")
     @classmethod
     def _sizes_only(cls, value: dict[ClientTask, ModelSettings]) -> dict[ClientTask, ModelSettings]:
-        if any(learner.pretrained for learner in value.values()):
+        if any(model.pretrained for model in value.values()):
             raise ValueError("a silo loads no weights of the server's naming, allowed for pretrained: null")
         return value
 
@@ -192,11 +192,11 @@ def server_models(config: Config) -> dict[ClientTask, ModelSettings]:
         return {}
     kinds: tuple[ClientTask, ...] = SINGLE_MODALITY
     found = {m: server_settings(config, m) for m in kinds}
-    for m, learner in found.items():
-        if learner.pretrained:
+    for m, model in found.items():
+        if model.pretrained:
             raise BadInput(
                 f"{config.method} sends the server's {m} model to the silos, and they cannot rebuild one that "
-                f"starts from weights of its own (pretrained = {learner.pretrained!r}): set server.{m} to a model "
+                f"starts from weights of its own (pretrained = {model.pretrained!r}): set server.{m} to a model "
                 "without pretrained"
             )
     return found

@@ -1,4 +1,4 @@
-"""Torch modules behind small protocols: ClientModel (encode, classify), Generator (text to image), Captioner, Scorer.
+"""Torch modules behind small protocols: client model (encode, classify), Generator (text to image), Captioner, Scorer.
 
 Always transformers' and diffusers' own classes: tiny and random by configuration, or pretrained (folder or hub).
 """

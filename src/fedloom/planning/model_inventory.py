@@ -108,15 +108,15 @@ def _learner(
     """A task model as a piece; with a method, with what that puts on it."""
     from fedloom.models.clients.client_model import towers
 
-    learner: nn.Module = model_on_meta(
+    model: nn.Module = model_on_meta(
         own, scene, words, f"clients.{modality}", modality == ClientTask.MULTIMODAL_CLASSIFICATION
     )
     if method is not None:
         with torch.device("meta"):
-            learner = method.wrap_model(learner, settings)
-    load = model_load(learner, own, scene, words)
-    made = piece(role, learner, own.pretrained, load, trained=True)
-    kind = "+".join(type(getattr(tower, "backbone", tower)).__name__ for tower in towers(learner))
+            model = method.wrap_model(model, settings)
+    load = model_load(model, own, scene, words)
+    made = piece(role, model, own.pretrained, load, trained=True)
+    kind = "+".join(type(getattr(tower, "backbone", tower)).__name__ for tower in towers(model))
     return replace(made, kind=kind if own.tune == "all" else f"{kind}, {own.tune}")
 
 

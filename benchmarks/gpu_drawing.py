@@ -113,8 +113,8 @@ def to_uint8(pixels: Tensor) -> Pictures:
 
 def glide_ways(folder: Path, sizes: tuple[int, int, float], device: torch.device, precision: Any) -> dict[str, Draw]:
     """GLIDE's base model by our generator, and by a loop over its networks."""
+    from fedloom.config.glide import GlideSettings
     from fedloom.models.generators.glide.generator import load_glide_generator
-    from fedloom.models.generators.glide.settings import GlideSettings
 
     batch, steps, guidance = sizes
     settings = GlideSettings(

@@ -103,8 +103,8 @@ def latent(folder: Path, train: Any, batch: int, device: torch.device, precision
 
 def glide(folder: Path, batch: int, device: torch.device, precision: Any) -> Step:
     """GLIDE's base model."""
+    from fedloom.config.glide import GlideSettings
     from fedloom.models.generators.glide.generator import load_glide_generator
-    from fedloom.models.generators.glide.settings import GlideSettings
 
     settings = GlideSettings(device=str(device), precision=precision)
     generator = load_glide_generator(folder, WIDTH, settings=settings).train()

@@ -16,13 +16,13 @@ from doc_pages import PAGES, ROOT, at_smoke_size, blocks, inline, is_fast, make_
 from fedloom.api import run
 from fedloom.cli.main import command_tree, main
 from fedloom.config import Config, EngineSettings, load_config, presets
+from fedloom.config.glide import GlideOptions
 from fedloom.config.silo import HostSettings, SiloSettings
 from fedloom.config.stable_diffusion import LatentOptions
 from fedloom.config.trees import read_settings
 from fedloom.data.datasets.folder import load
 from fedloom.deployment.offline import SWITCHES
 from fedloom.experiment.begin import FREE_ON_RESUME
-from fedloom.models.generators.glide.settings import GlideOptions
 from fedloom.results import Run
 
 GUIDE = ROOT / "docs" / "guide"

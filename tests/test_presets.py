@@ -13,11 +13,11 @@ import pytest
 from fedloom.comparison.plan import read_plan
 from fedloom.config import load_config, preset_tree, presets
 from fedloom.data.registry import DATASETS
+from fedloom.data.sizes import data_sizes
 from fedloom.errors import BadInput
 from fedloom.experiment.clients import build_client
 from fedloom.experiment.resolve import completed
 from fedloom.planning.rates import PEAKS
-from fedloom.planning.scene import scene_sizes
 from fedloom.planning.wire import round_on_the_wire
 from fedloom.weights.catalogue import sources
 
@@ -91,7 +91,7 @@ def test_steps_are_passes_over_the_official_sizes(paper):
 )
 def test_bytes_of_table_10(preset, method, up, down):
     config, kind, settings = completed(load_config(preset=preset, values={"method": method}))
-    scene = scene_sizes(config.data)
+    scene = data_sizes(config.data)
     assert round_on_the_wire(config, kind, settings, scene) == (method, up, down)
 
 

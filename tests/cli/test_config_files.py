@@ -13,8 +13,8 @@ from fedloom.config.silo import SiloSettings
 from fedloom.config.trees import read_settings
 from fedloom.data.io.files import read_json
 from fedloom.data.registry import load_dataset, loader_of
+from fedloom.data.sizes import data_sizes
 from fedloom.errors import BadInput
-from fedloom.planning.scene import scene_sizes
 
 
 def refusal(**given) -> str:
@@ -154,7 +154,7 @@ def test_options_are_taken_by_their_kind():
     with pytest.raises(BadInput, match=r"data.options.size = 'large': input should be a valid integer"):
         load_dataset("flora", size="large")
     config = load_config(overrides=("data.options.size='24'",))
-    assert scene_sizes(config.data).side == 24
+    assert data_sizes(config.data).side == 24
 
 
 def test_dotted_keys_are_groups(tmp_path):

@@ -16,12 +16,12 @@ import pytest
 import torch
 from test_glide import BASE, MERGES, TEXT, UP, published
 
+from fedloom.config.glide import GlideOptions, GlideSettings
 from fedloom.errors import BadInput
 from fedloom.models.fit import fit
 from fedloom.models.generators.glide.convert import convert
 from fedloom.models.generators.glide.generator import GlideGenerator, load_glide_generator
 from fedloom.models.generators.glide.loss import denoising_loss, noisy
-from fedloom.models.generators.glide.settings import GlideOptions, GlideSettings
 from fedloom.models.pictures import to_float, to_uint8
 
 torch.set_num_threads(1)

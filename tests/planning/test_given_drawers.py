@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from fedloom.config import load_config
+from fedloom.data.sizes import DataSizes
 from fedloom.errors import BadInput
 from fedloom.planning.client_models import Words
 from fedloom.planning.generators import drawer
-from fedloom.planning.scene import SceneSizes
 from latent_counts import counts, folder_configs
 
 WIDTH = 16
@@ -50,7 +50,7 @@ def planned(given: str, side: int, tuned: bool = True, **more: object) -> Any:
     keys = {"server.generator.pretrained": given, "clients.image": "[]"}
     keys |= {"clients.text": f"[{{arch: bert, width: {WIDTH}}}]", **more}
     config = load_config(overrides=[f"{k}={v}" for k, v in keys.items()])
-    return drawer(config, Words(50, 7), SceneSizes(3, side, {}), None, tuned)
+    return drawer(config, Words(50, 7), DataSizes(3, side, {}), None, tuned)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fedloom.config import load_config
+from fedloom.data.sizes import DataSizes
 from fedloom.errors import BadInput
 from fedloom.methods.base import load_method
 from fedloom.methods.workload import Workload
@@ -12,7 +13,6 @@ from fedloom.planning.load import Load
 from fedloom.planning.memory import activation_bytes, checkpoint_bytes, device_lines, weight_bytes
 from fedloom.planning.model_inventory import Member, ModelInventory
 from fedloom.planning.rates import PEAKS, rate_of
-from fedloom.planning.scene import SceneSizes
 from fedloom.planning.server import GeneratorCost, Piece
 from fedloom.planning.work import phases
 
@@ -92,7 +92,7 @@ def test_work_of_a_run():
     run = config(**{"rounds": 4, "evaluation.every": 2, "evaluation.prompts_per_class": 3})
     method, _ = load_method("fedmmkt")
     settings = method.settings(samples=10, replay_rounds=1, passes=1, private_steps=2)
-    scene = SceneSizes(classes=5, side=64, samples={"image": (100, 8)})
+    scene = DataSizes(classes=5, side=64, samples={"image": (100, 8)})
     cast = ModelInventory(members("cuda:0"), drawer=DRAWER, judge=JUDGE)
     found = {
         p.name: (p.device, p.times, p.flop) for p in phases(run, method.server.workload(settings, 32), cast, scene)

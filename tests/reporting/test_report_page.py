@@ -17,10 +17,11 @@ from rich.console import Console
 from fedloom.config import Config
 from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.summary import summarise
+from fedloom.formatting import byte_text, second_text
 from fedloom.reporting.html import write_report
 from fedloom.reporting.ledger import flows, total
 from fedloom.reporting.plots import COLOURS
-from fedloom.reporting.scores import KIND_SCORES, SCORES, Score, byte_text, client_score, end_of, second_text
+from fedloom.reporting.scores import KIND_SCORES, SCORES, Score, client_score, end_of
 from fedloom.reporting.sections import retrieval
 from fedloom.reporting.text import ledger_table, summary_table
 from fedloom.results import load_run

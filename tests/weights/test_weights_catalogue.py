@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fedloom.references import load_reference
 from fedloom.weights.catalogue import MAIN, source_of, sources
-from fedloom.weights.fetch import CONVERTERS
 from fedloom.weights.place import is_hub_name
 
 NAMED = (
@@ -30,7 +30,7 @@ def test_entries(source):
     assert source.licence
     assert source.evidence != source_of("no/such").evidence
     assert all(f.sha256 is None or re.fullmatch("[0-9a-f]{64}", f.sha256) for f in source.files)
-    assert source.made_by is None or source.made_by in CONVERTERS
+    assert source.made_by is None or callable(load_reference(source.made_by, "converter"))
     if source.kind == "files":
         assert all(str(f.url).startswith("https://") for f in source.files)
         return

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fedloom.cli.screen import LiveView
 from fedloom.comparison.watch import Watch
-from fedloom.reporting.scores import KIND_NAMES, number, second_text
+from fedloom.formatting import second_text
+from fedloom.reporting.scores import KIND_NAMES, number
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -56,7 +56,7 @@ def _machine() -> list[Finding]:
     import os
     import platform
 
-    from fedloom.reporting.scores import byte_text
+    from fedloom.formatting import byte_text
 
     version = platform.python_version()
     new = tuple(map(int, platform.python_version_tuple()[:2])) >= PYTHON
@@ -82,7 +82,7 @@ def _memory() -> int | None:
 
 def _device() -> Finding:
     """The processor, and each GPU with its memory: a run uses those that its configuration names."""
-    from fedloom.reporting.scores import byte_text
+    from fedloom.formatting import byte_text
 
     try:
         import torch
@@ -189,7 +189,7 @@ def _cache() -> list[Finding]:
     import shutil
     import tempfile
 
-    from fedloom.reporting.scores import byte_text
+    from fedloom.formatting import byte_text
     from fedloom.runs.cache import VARIABLE, cache_root
 
     root, remedy = cache_root(), f"export {VARIABLE}=FOLDER-THAT-CAN-BE-WRITTEN"

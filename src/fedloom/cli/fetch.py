@@ -145,7 +145,7 @@ def _check(targets: list[FetchTarget], everything: dict[str, Any], json: bool) -
 def _download(missing: list[FetchTarget], root: Path, sure: bool) -> Stuck:
     """Download what is missing; returns what cannot be reached, with its order where one is known."""
     from fedloom.cli.fetch_report import about
-    from fedloom.reporting.scores import byte_text
+    from fedloom.formatting import byte_text
     from fedloom.weights.fetch import check_room, needed_bytes, remaining
     from fedloom.weights.fetch import fetch as fill
     from fedloom.weights.hub import NoConnection

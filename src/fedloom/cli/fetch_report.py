@@ -61,7 +61,7 @@ def show_plan(
     targets: Sequence[FetchTarget], keys: Mapping[str, list[str]], root: Path, data: Sequence[Mapping[str, Any]]
 ) -> None:
     """What is there, what is missing and how large it is; the data sets that a person has to download."""
-    from fedloom.reporting.scores import byte_text
+    from fedloom.formatting import byte_text
     from fedloom.weights.catalogue import MAIN
     from fedloom.weights.fetch import free_bytes
 
@@ -89,7 +89,7 @@ def show_plan(
 
 def about(count: int | None) -> str:
     """A number of bytes as text, where it is known."""
-    from fedloom.reporting.scores import byte_text
+    from fedloom.formatting import byte_text
 
     return "not known" if count is None else f"about {byte_text(count)}"
 
@@ -141,7 +141,7 @@ def _address(source: Source, path: str = "") -> str:
 
 def show_by_hand(rows: Sequence[Mapping[str, Any]]) -> None:
     """The same as text that can be handed to somebody who has a connection."""
-    from fedloom.reporting.scores import byte_text
+    from fedloom.formatting import byte_text
 
     show("Files to download elsewhere and to place by hand:")
     for row in rows:

@@ -21,8 +21,8 @@ def inspect(run: RunArgument, json: JsonOption = False) -> None:
 
     Example: fedloom inspect runs/fedmmkt-flora-0 --json
     """
+    from fedloom.formatting import byte_text
     from fedloom.reporting.ledger import DIRECTIONS, flows
-    from fedloom.reporting.scores import byte_text
     from fedloom.reporting.text import ledger_table
     from fedloom.results import load_run
 

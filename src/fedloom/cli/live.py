@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedloom.cli.screen import LiveView
+from fedloom.formatting import second_text
 from fedloom.progress import Observer
-from fedloom.reporting.scores import OWN, RECALLS, SCORES, USUAL, Score, number, second_text, wanted
+from fedloom.reporting.scores import OWN, RECALLS, SCORES, USUAL, Score, number, wanted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

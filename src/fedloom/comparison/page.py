@@ -11,8 +11,9 @@ from fedloom.comparison.doubts import place_text
 from fedloom.comparison.grids import Grid, GridEntry, grids, legend
 from fedloom.comparison.measures import MEASURES
 from fedloom.config.yaml_core import dump
+from fedloom.formatting import second_text
 from fedloom.reporting.pages import Cell, Table, picture_file, render, warning_name
-from fedloom.reporting.scores import number, second_text
+from fedloom.reporting.scores import number
 from fedloom.runs.disk import write_atomic
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from fedloom.config.base import Frozen
 from fedloom.config.preset_files import preset_tree
 from fedloom.config.trees import merged, validate
 from fedloom.errors import BadInput
-from fedloom.registry import METHODS
+from fedloom.registry import DATASETS, METHODS
 from fedloom.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask, Modality
 
 Tree = dict[str, Any]
@@ -96,11 +96,17 @@ def _said_data(tree: Mapping[str, Any]) -> bool:
 
 def held(name: str, data: Mapping[str, Any]) -> tuple[ClientTask, ...]:
     """The modalities of a data set, as far as they are known without reading it."""
-    from fedloom.data.registry import DATASETS
-
-    if name not in DATASETS:
+    declared = _declared(name)
+    if declared is None:
         return SINGLE_MODALITY  # refused later, with the nearest name
-    return DATASETS[name].tasks_of(data.get("root"), data.get("options") or {})
+    found: tuple[ClientTask, ...] = declared.tasks_of(data.get("root"), data.get("options") or {})
+    return found
+
+
+def _declared(name: str) -> Any:
+    """The `Dataset` of that name; None: there is none, or it is a set of captioned pictures."""
+    declared = DATASETS.find(name) if DATASETS.has(name) else None
+    return None if declared is None or declared.captioned else declared
 
 
 def _well_formed(tree: Mapping[str, Any]) -> bool:
@@ -203,13 +209,10 @@ def _optimizer(names: Sequence[str], tree: Mapping[str, Any], say: Say) -> Tree:
 
 def _with_options(tree: Tree, own: Defaults) -> Tree:
     """The tree with the options that a preset's defaults have for its data set."""
-    from fedloom.data.registry import DATASETS
-
     name = _data_name(tree)
     wanted = own.options.get(name)
-    if wanted is None and name in DATASETS and "any" in own.options:
-        known = DATASETS[name].options
-        wanted = {key: value for key, value in own.options["any"].items() if key in known}
+    if wanted is None and "any" in own.options and (declared := _declared(name)) is not None:
+        wanted = {key: value for key, value in own.options["any"].items() if key in declared.options}
     return merged({"data": {"options": dict(wanted)}}, tree) if wanted else tree
 
 
@@ -247,14 +250,12 @@ def _scene_clients(
     say: Say,
 ) -> Tree:
     """Joint clients, or clients of pairs, with the training that their preset has. Raises BadInput for neither."""
-    from fedloom.data.registry import DATASETS
-
     data = _data_name(tree)
     found = next((m for m in common if m in SCENES), None)
     if found is None and common:
         return {}  # they are taken away, and validation says so
     if found is None:
-        fitting = [d.name for d in DATASETS.values() if set(d.tasks) & set(takes(names[0]))]
+        fitting = [d.name for n in DATASETS.names() if (d := _declared(n)) and set(d.tasks) & set(takes(names[0]))]
         others = [
             name for name in METHODS.names() if METHODS.about(name).up != "nothing" and set(have) & set(takes(name))
         ]
@@ -265,7 +266,7 @@ def _scene_clients(
         )
     scene = preset_tree(SCENES[found])["clients"]
     groups = [dict(group) for group in own.clients.get(found, scene[found])]
-    kinds = DATASETS[data].modalities
+    kinds = _declared(data).modalities
     if found == ClientTask.MULTIMODAL_CLASSIFICATION and kinds != (Modality.AUDIO, Modality.IMAGE):
         model = {Modality.AUDIO: "audio-resnet", Modality.IMAGE: "resnet", Modality.TEXT: "bert"}
         for group in groups:

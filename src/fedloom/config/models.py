@@ -14,9 +14,8 @@ from pydantic import (
 
 from fedloom.config.archs import PAIR, canonical, reads, spec_of, towers_of
 from fedloom.config.base import Frozen as Frozen
+from fedloom.config.glide import GlideOptions
 from fedloom.config.stable_diffusion import LatentOptions
-from fedloom.models.clients.spec import TUNE
-from fedloom.models.generators.glide.settings import GlideOptions
 from fedloom.tasks import Modality
 
 
@@ -84,7 +83,7 @@ class ModelSettings(Frozen):
         if len(towers) == 2 and self.pretrained and self.pretrained.count("+") != 1:
             wanted = "a ViT and a BERT as 'VIT+BERT'" if self.arch == PAIR else "'IMAGE+TEXT', either may be empty"
             raise ValueError(f"{self.arch}: pretrained = {self.pretrained!r}, expected {wanted}")
-        tune = spec_of(self.arch).tune if len(towers) == 1 else TUNE if self.arch == PAIR else ("all",)
+        tune = spec_of(towers[0]).tune if len(towers) == 1 or self.arch == PAIR else ("all",)
         if self.tune not in tune:
             raise ValueError(f"{self.arch}: tune = {self.tune!r}, allowed: {', '.join(tune)}")
         if self.arch == PAIR and self.unit:

@@ -106,10 +106,10 @@ def _takes_size(config: Config) -> bool:
 
 def samples(config: Config, scene: FederatedDataset | None = None) -> dict[str, int]:
     """The training samples of each modality: as the scene has them, else as is known, else read now."""
+    from fedloom.data.sizes import data_sizes
     from fedloom.experiment.datasets import cached_dataset
-    from fedloom.planning.scene import scene_sizes
 
-    if scene is None and (known := scene_sizes(config.data).samples):
+    if scene is None and (known := data_sizes(config.data).samples):
         return {modality: train for modality, (train, _) in known.items()}
     return {m: len(held) for m, held in (scene or cached_dataset(config.data)).train.items()}
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedloom.config import Config, load_config
+from fedloom.data.sizes import DataSizes, data_sizes
 from fedloom.errors import BadInput
 from fedloom.methods.workload import Workload
 from fedloom.planning.memory import checkpoint_bytes, device_lines, server_device
 from fedloom.planning.model_inventory import ModelInventory, cast_of
 from fedloom.planning.rates import rate_of
 from fedloom.planning.records import ModelLine, PhaseLine, Plan
-from fedloom.planning.scene import SceneSizes, scene_sizes
 from fedloom.planning.server import Piece
 from fedloom.planning.wire import round_on_the_wire
 from fedloom.planning.work import Phase, phases
@@ -54,7 +54,7 @@ def plan(
     fitted: list[str] = []  # what nobody has said, in a line each
     config = config or load_config(preset=preset, overrides=overrides, values=values, say=fitted.append)
     config, method, settings = completed(sized(config, fitted.append))
-    scene = scene_sizes(config.data)
+    scene = data_sizes(config.data)
     declared = method.server.workload(settings, config.clients.batch)
     work = declared or Workload()
     unknown = [] if declared else [f"{config.method} does not declare its work: what it does in a round is not counted"]
@@ -127,7 +127,7 @@ def _learned_words(config: Config, cast: ModelInventory) -> list[str]:
     ]
 
 
-def _passes(config: Config, steps: int, scene: SceneSizes) -> list[str]:
+def _passes(config: Config, steps: int, scene: DataSizes) -> list[str]:
     """How often a client passes over its samples in the steps of a round, on average."""
     batch = config.clients.batch
     found = []

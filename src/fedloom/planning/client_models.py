@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from fedloom.config.archs import spec_of
 from fedloom.config.models import ModelSettings
+from fedloom.data.sizes import DataSizes
 from fedloom.errors import BadInput
 from fedloom.planning.load import Load, measured
-from fedloom.planning.scene import SceneSizes
 from fedloom.tasks import Modality
 from fedloom.weights.catalogue import Shape
 from fedloom.weights.shapes import shape_of
@@ -56,7 +56,7 @@ def from_shape(shape: Shape, modality: str, classes: int) -> Any:
         return hf.BlipForConditionalGeneration(config) if shape.kind == "blip" else auto.from_config(config)
 
 
-def model_on_meta(settings: ModelSettings, scene: SceneSizes, words: Words, key: str, joint: bool = False) -> nn.Module:
+def model_on_meta(settings: ModelSettings, scene: DataSizes, words: Words, key: str, joint: bool = False) -> nn.Module:
     """The client model as `build_client_model` makes it, but for its weights.
 
     Args:
@@ -87,7 +87,7 @@ def model_on_meta(settings: ModelSettings, scene: SceneSizes, words: Words, key:
         )
 
 
-def model_load(model: nn.Module, settings: ModelSettings, scene: SceneSizes, words: Words) -> Load:
+def model_load(model: nn.Module, settings: ModelSettings, scene: DataSizes, words: Words) -> Load:
     """What a sample costs a client model: each tower one image, spectrogram or text (of a clip all frames)."""
     from fedloom.models.clients.client_model import towers
 
@@ -98,7 +98,7 @@ def model_load(model: nn.Module, settings: ModelSettings, scene: SceneSizes, wor
     return whole
 
 
-def _tower_load(tower: Any, settings: ModelSettings, scene: SceneSizes, words: Words) -> Load:
+def _tower_load(tower: Any, settings: ModelSettings, scene: DataSizes, words: Words) -> Load:
     from fedloom.models.clients.preprocessing import side_of
 
     spec, place = spec_of(settings.arch), torch.device("meta")

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from fedloom.config import Config
+from fedloom.config.glide import GlideOptions
 from fedloom.config.stable_diffusion import LatentOptions, LatentSettings
+from fedloom.data.sizes import DataSizes
 from fedloom.errors import BadInput
-from fedloom.models.generators.glide.settings import GlideOptions
 from fedloom.planning.client_models import Words
 from fedloom.planning.load import Load, measured
-from fedloom.planning.scene import SceneSizes
 from fedloom.planning.server import (
     TEXT_TOKENS,
     GeneratorCost,
@@ -33,7 +33,7 @@ from fedloom.weights.shapes import GLIDE, LATENT, PIXEL, shape_of
 _GLIDE_STEPS, _FAST27 = 100, 27  # as the release samples, where nothing else is said
 
 
-def drawer(config: Config, words: Words, scene: SceneSizes, clip: Any, tuned: bool) -> GeneratorCost:
+def drawer(config: Config, words: Words, scene: DataSizes, clip: Any, tuned: bool) -> GeneratorCost:
     """The run's generator. tuned: whether the method tunes it. BadInput for a name or a side that will not do."""
     given = config.server.generator.pretrained
     if given is None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from fedloom.config import Config
 from fedloom.config.models import ModelSettings
+from fedloom.data.sizes import DataSizes
 from fedloom.errors import BadInput
 from fedloom.experiment.checks import reads_captions
 from fedloom.experiment.clients import server_settings
@@ -17,7 +18,6 @@ from fedloom.methods.base import Method
 from fedloom.methods.workload import Workload
 from fedloom.planning.client_models import Words, model_load, model_on_meta
 from fedloom.planning.generators import drawer
-from fedloom.planning.scene import SceneSizes
 from fedloom.planning.server import (
     GeneratorCost,
     Piece,
@@ -60,7 +60,7 @@ class ModelInventory:
         return (*drawing, *(p for p in rest if p is not None), *self.learners)
 
 
-def cast_of(config: Config, method: Method, settings: Any, work: Workload, scene: SceneSizes) -> ModelInventory:
+def cast_of(config: Config, method: Method, settings: Any, work: Workload, scene: DataSizes) -> ModelInventory:
     """The models of a run whose configuration is complete (`resolve.completed`), as `build` would load them."""
     words = Words(config.server.vocabulary, config.server.tokens)
     uses = method.needs(settings)
@@ -83,7 +83,7 @@ def cast_of(config: Config, method: Method, settings: Any, work: Workload, scene
     )
 
 
-def _clients(config: Config, method: Method, settings: Any, scene: SceneSizes, words: Words) -> tuple[Member, ...]:
+def _clients(config: Config, method: Method, settings: Any, scene: DataSizes, words: Words) -> tuple[Member, ...]:
     known: dict[tuple[str, str], Piece] = {}
     found: list[Member] = []
     for modality in CLIENT_TASKS:
@@ -99,7 +99,7 @@ def _clients(config: Config, method: Method, settings: Any, scene: SceneSizes, w
 def _learner(
     role: str,
     own: ModelSettings,
-    scene: SceneSizes,
+    scene: DataSizes,
     words: Words,
     modality: ClientTask,
     method: Method | None = None,
@@ -120,7 +120,7 @@ def _learner(
     return replace(made, kind=kind if own.tune == "all" else f"{kind}, {own.tune}")
 
 
-def _own_learners(config: Config, work: Workload, scene: SceneSizes, words: Words) -> tuple[Piece, ...]:
+def _own_learners(config: Config, work: Workload, scene: DataSizes, words: Words) -> tuple[Piece, ...]:
     """The task models on the server; what it only keeps the mean in is not trained."""
     found = []
     for modality in CLIENT_TASKS:

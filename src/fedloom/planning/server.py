@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from fedloom.config import Config
 from fedloom.config.models import EMBEDDED
+from fedloom.data.sizes import DataSizes
 from fedloom.errors import BadInput
 from fedloom.planning.client_models import Words, from_shape
 from fedloom.planning.load import NO_LOAD, Load, count, measured
-from fedloom.planning.scene import SceneSizes
 from fedloom.tasks import ClientTask
 from fedloom.weights.shapes import INCEPTION, shape_of
 
@@ -62,7 +62,7 @@ def zeros(*shape: int, of: torch.dtype = torch.float32) -> Tensor:
 # ----------------------------------------------------------------------------------------------------- what looks on
 
 
-def clip_piece(config: Config, scene: SceneSizes, words: Words) -> tuple[Piece, nn.Module]:
+def clip_piece(config: Config, scene: DataSizes, words: Words) -> tuple[Piece, nn.Module]:
     """CLIP, whose load is that of one picture."""
     s = config.server.clip
     if s.pretrained:
@@ -81,7 +81,7 @@ def clip_piece(config: Config, scene: SceneSizes, words: Words) -> tuple[Piece, 
     return piece("CLIP", model, s.pretrained, measured(model, run), exact=True), model
 
 
-def captioner_piece(config: Config, scene: SceneSizes, words: Words) -> Piece:
+def captioner_piece(config: Config, scene: DataSizes, words: Words) -> Piece:
     """BLIP, whose load is that of one caption: the picture once, then each token through the text half."""
     s = config.server.captioner
     if s.pretrained:
@@ -98,7 +98,7 @@ def captioner_piece(config: Config, scene: SceneSizes, words: Words) -> Piece:
     return piece("captioner", model, s.pretrained, Load(seen.forward + said, 3 * (seen.forward + said), seen.kept))
 
 
-def judge_piece(config: Config, scene: SceneSizes) -> Piece:
+def judge_piece(config: Config, scene: DataSizes) -> Piece:
     """The judge of the GAN-test."""
     s = config.evaluation.judge
     if s.pretrained:
@@ -155,7 +155,7 @@ def text_load(model: Any, tokens: int) -> Load:
     return measured(model, lambda n: model(input_ids=zeros(n, tokens, of=torch.int64)).last_hidden_state, train=False)
 
 
-def pixel_drawer(config: Config, words: Words, scene: SceneSizes, clip: Any, tuned: bool) -> GeneratorCost:
+def pixel_drawer(config: Config, words: Words, scene: DataSizes, clip: Any, tuned: bool) -> GeneratorCost:
     """The embedded generator."""
     from fedloom.models.evaluators.clip import Clip
     from fedloom.models.generators.pixel import build_generator

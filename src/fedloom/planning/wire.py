@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fedloom.config import Config
+from fedloom.data.sizes import DataSizes
 from fedloom.methods.base import Method
 from fedloom.methods.workload import Workload
-from fedloom.planning.scene import SceneSizes
 from fedloom.tasks import ClientTask
 
 
@@ -19,7 +19,7 @@ class Wire(NamedTuple):
     down: int | None
 
 
-def round_on_the_wire(config: Config, method: Method, work: Workload, scene: SceneSizes) -> Wire:
+def round_on_the_wire(config: Config, method: Method, work: Workload, scene: DataSizes) -> Wire:
     """What all clients send and are sent in a round that keeps every sample."""
     if not method.tasks:
         return Wire("none", 0, 0)

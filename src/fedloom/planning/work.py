@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from fedloom.config import Config
+from fedloom.data.sizes import DataSizes
 from fedloom.methods.workload import Workload
 from fedloom.planning.memory import server_device
 from fedloom.planning.model_inventory import Member, ModelInventory
-from fedloom.planning.scene import SceneSizes
 from fedloom.planning.server import Piece
 
 
@@ -23,7 +23,7 @@ class Phase(NamedTuple):
     flop: float
 
 
-def phases(config: Config, work: Workload, cast: ModelInventory, scene: SceneSizes) -> list[Phase]:
+def phases(config: Config, work: Workload, cast: ModelInventory, scene: DataSizes) -> list[Phase]:
     """The parts of a run in their order; those without work are left out."""
     every = [
         *_before(config, cast),
@@ -75,7 +75,7 @@ def _rounds(config: Config, work: Workload, cast: ModelInventory) -> Iterator[Ph
     yield Phase("server's own models", place, "fp32", rounds, flop)
 
 
-def _scoring(config: Config, cast: ModelInventory, scene: SceneSizes) -> Iterator[Phase]:
+def _scoring(config: Config, cast: ModelInventory, scene: DataSizes) -> Iterator[Phase]:
     """Round 0, the last, and every so many between."""
     e = config.evaluation
     times = 1 + sum(t % e.every == 0 or t == config.rounds for t in range(1, config.rounds + 1))

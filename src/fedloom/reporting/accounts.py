@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any
 
 from fedloom.config.yaml_core import dump
+from fedloom.formatting import byte_text
 from fedloom.reporting.ledger import DIRECTIONS, flows, total
 from fedloom.reporting.pages import Table, drawn
 from fedloom.reporting.plots import bytes_plot
-from fedloom.reporting.scores import byte_text, number, series
+from fedloom.reporting.scores import number, series
 from fedloom.runs import RunFiles
 from fedloom.runs.folder import flatten
 

@@ -8,10 +8,11 @@ from statistics import mean, stdev
 from typing import Any
 
 from fedloom.errors import BadInput
+from fedloom.formatting import byte_text, second_text
 from fedloom.reporting.accounts import phases
 from fedloom.reporting.pages import Cell, Table, drawn, render
 from fedloom.reporting.plots import compare_curves
-from fedloom.reporting.scores import TOLD, Score, before_after, byte_text, number, second_text, series, told
+from fedloom.reporting.scores import TOLD, Score, before_after, number, series, told
 from fedloom.reporting.sections import change, report_facts, rounds_done, run_name
 from fedloom.runs import RunFiles, read_run
 from fedloom.runs.disk import explained, write_atomic

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fedloom.errors import FedloomError
-from fedloom.reporting.scores import second_text
+from fedloom.formatting import second_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fedloom.formatting import byte_text
 from fedloom.reporting.ledger import DIRECTIONS, flows
 from fedloom.reporting.pages import TRUST
-from fedloom.reporting.scores import before_after, byte_text, told
+from fedloom.reporting.scores import before_after, told
 
 if TYPE_CHECKING:
     from rich.table import Table

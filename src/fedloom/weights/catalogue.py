@@ -42,8 +42,9 @@ class Source:
     """One set of weights.
 
     kind: `hub`, or `files` at addresses of their own; revision: a commit, or `main`; files: () for a hub repository
-    that is not catalogued; bytes: about how many there are to download, None where not known; made_by: who converts
-    the files to the folder (a name in `fetch.CONVERTERS`), made_bytes: how large that is; shape: as published.
+    that is not catalogued; bytes: about how many there are to download, None where not known; made_by: the
+    function that makes the folder of the files, "module:NAME", called with the files' folder and an empty one;
+    made_bytes: how large that is; shape: as published.
     """
 
     name: str

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedloom.errors import FedloomError
+from fedloom.formatting import byte_text
+from fedloom.references import load_reference
 from fedloom.runs.disk import explained, locked
 from fedloom.weights.catalogue import Source
 from fedloom.weights.hub import NO_ROOM, download
@@ -22,16 +24,6 @@ from fedloom.weights.place import PART, State, state_of
 PUBLISHED = "published"  # where files lie that the folder is converted from
 _CONVERTING = ".making"
 Announce = Callable[[str, int | None], None]
-
-
-def convert_glide(published: Path, out: Path) -> None:
-    """GLIDE's two checkpoints and its vocabulary, as a folder that the server's generator is loaded from."""
-    from fedloom.models.generators.glide.convert import convert
-
-    convert(published / "base.pt", published / "upsample.pt", published / "vocab.bpe.gz", out)
-
-
-CONVERTERS: dict[str, Callable[[Path, Path], None]] = {"glide": convert_glide}
 
 
 @dataclass(frozen=True)
@@ -91,8 +83,6 @@ def needed_bytes(target: FetchTarget, order: Download) -> int | None:
 
 def check_room(root: Path, wanted: int) -> None:
     """FedloomError where the disk that holds `root` has less than `wanted` bytes free."""
-    from fedloom.reporting.scores import byte_text
-
     free = free_bytes(root)
     if wanted > free:
         raise FedloomError(f"{root}: {byte_text(wanted)} are needed, {byte_text(free)} are free. {NO_ROOM}")
@@ -156,7 +146,7 @@ def _convert(target: FetchTarget, converter: str) -> list[str]:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     try:
-        CONVERTERS[converter](target.downloads, out)
+        load_reference(converter, "converter")(target.downloads, out)
         paths = [p.relative_to(out).as_posix() for p in sorted(out.rglob("*")) if p.is_file()]
         for entry in sorted(out.iterdir()):
             there = target.folder / entry.name

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.config.base import Precision
+from fedloom.config.glide import GlideOptions, GlideSettings
 from fedloom.config.models import EMBEDDED, GeneratorSettings
 from fedloom.config.stable_diffusion import LatentOptions, LatentSettings
 from fedloom.errors import BadInput, first_line
-from fedloom.models.generators.glide.settings import GlideOptions, GlideSettings
 
 FAMILIES = {
     "PixelTextToImagePipeline": "pixel",

@@ -167,3 +167,8 @@ def convert(
     pipe = GlidePipeline(unet, encoder, tokenizer, base_scheduler(), **more)
     pipe.save_pretrained(str(out_folder))
     return pipe
+
+
+def convert_published(published: Path, out: Path) -> None:
+    """`convert` the files of a folder, under the names that they are published by."""
+    convert(published / "base.pt", published / "upsample.pt", published / "vocab.bpe.gz", out)

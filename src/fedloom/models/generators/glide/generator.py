@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedloom.config.glide import GlideSettings
 from fedloom.errors import BadInput
 from fedloom.models.device import device_of, kind_of, settle
 from fedloom.models.generators.conditioned import Condition, Conditioned, check_training, read_bridge
 from fedloom.models.generators.glide.loss import denoising_loss, noisy
 from fedloom.models.generators.glide.pipeline import GlidePipeline, load_glide
 from fedloom.models.generators.glide.process import Process
-from fedloom.models.generators.glide.settings import GlideSettings
 from fedloom.models.generators.latent_batches import Pictures, in_batches, in_cache
 from fedloom.models.generators.latent_codes import resized
 from fedloom.models.pictures import to_uint8

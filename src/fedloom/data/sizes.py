@@ -13,7 +13,7 @@ from fedloom.tasks import ClientTask
 _UNKNOWN_CLASSES = 100  # heads and prompts are counted with so many where only the data know
 
 
-class SceneSizes(NamedTuple):
+class DataSizes(NamedTuple):
     """classes: C; side: of pictures, pixels; samples: modality -> (clients' part, test part), where known.
 
     frames: of a joint sample; spectrogram: its bands and steps.
@@ -31,7 +31,7 @@ class SceneSizes(NamedTuple):
         return self.samples.get(modality, (0, 0))[1]
 
 
-def scene_sizes(data: DataSettings) -> SceneSizes:
+def data_sizes(data: DataSettings) -> DataSizes:
     """The sizes of a data set, of which nothing is read. Raises BadInput for an unknown name or option."""
     known = DATASETS.get(data.name)
     load, fitted = loader_of(data.name, "." if known is not None and known.layout else None, data.options)
@@ -47,7 +47,7 @@ def scene_sizes(data: DataSettings) -> SceneSizes:
     if not samples:
         notes.append(f"{data.name}: its samples are counted when it is read, so scoring the clients is left out")
     side, bands, steps = (options.get(key) for key in ("size", "bands", "steps"))
-    return SceneSizes(
+    return DataSizes(
         classes or known.classes or _UNKNOWN_CLASSES,
         side if isinstance(side, int) else 32,
         samples,

@@ -82,6 +82,8 @@ def at_smoke_size(words: list[str]) -> list[str]:
         return words
     if words[1] == "compare":
         return [*words, *smoke_settings()]
+    # The clients of a group that is set here have the representation width of the preset's other clients.
+    words = [re.sub(r"^(clients\.\w+=\[\{)(?!.*width)", r"\1width: 16, ", word) for word in words]
     if "--preset" in words:
         at = words.index("--preset") + 1
         names = words[at].split(",")

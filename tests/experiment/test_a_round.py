@@ -1,4 +1,4 @@
-"""FedMMKT's round, from `fedloom run` to `Client.local_update`: the files that it passes through, as they are listed."""
+"""FedMMKT's round, from `fedloom run` to `Client.local_update`: the files that it passes through are listed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,13 @@ def files_of_a_round(monkeypatch: pytest.MonkeyPatch, folder: Path) -> set[str]:
             sys.setprofile(None)
 
     monkeypatch.setattr(FedMMKTServer, "round", profiled)
-    overrides = ("rounds=1", "engine.workers=0", "settings.samples=8", "settings.retrain_steps=1", "settings.tune_steps=1")
+    overrides = (
+        "rounds=1",
+        "engine.workers=0",
+        "settings.samples=8",
+        "settings.retrain_steps=1",
+        "settings.tune_steps=1",
+    )
     words = [word for override in overrides for word in ("--set", override)]
     assert main(["run", "--preset", "smoke", "--out", str(folder), "--quiet", *words]) == 0
     return seen
@@ -68,5 +74,11 @@ def test_a_round_passes_through_the_files_that_are_listed(monkeypatch, tmp_path)
 def test_what_the_path_calls_decides_nothing():
     """Equations, networks, random streams and the cache: not methods, engines or commands."""
     path, calls = listed()
-    assert {file.partition("/")[0] for file in calls} == {"functional", "models", "runs", "seeding.py", "strict_json.py"}
+    assert {file.partition("/")[0] for file in calls} == {
+        "functional",
+        "models",
+        "runs",
+        "seeding.py",
+        "strict_json.py",
+    }
     assert all((PACKAGE / file).is_file() for file in path | calls)

@@ -41,7 +41,7 @@ from fedloom.methods.base import Empty, Scores, load_method
 from fedloom.methods.delivery import Delivery, weights_of
 from fedloom.methods.fedafd import FedAFDTargets as Alignment
 from fedloom.methods.fedmmkt import FedMMKTCaptions, FedMMKTOutputs, FedMMKTPictures, FedMMKTTargets
-from fedloom.methods.retrieval_round import PublicSet, kinds_of
+from fedloom.methods.retrieval_messages import PublicSet, kinds_of
 from fedloom.models.clients.client_model import towers
 from fedloom.models.clients.multimodal import group_of
 from fedloom.progress import Observer

@@ -19,7 +19,7 @@ from fedloom.methods.context import rows
 from fedloom.methods.delivery import weights_of
 from fedloom.methods.fedafd import FedAFDTargets
 from fedloom.methods.retrieval_context import RetrievalContext, of_kind
-from fedloom.methods.retrieval_round import Views, kinds_of
+from fedloom.methods.retrieval_messages import Views, kinds_of
 from fedloom.models.clients.build import build_client_model
 from fedloom.models.fit import state_arrays
 
@@ -51,7 +51,7 @@ def batch_of(half):
     """Views and indices of four private samples, and g of all."""
     i = torch.tensor([0, 3, 5, 6])
     private = {k: v[i] for k, v in half.context.private.items()}
-    return half.context.views(private, torch.Generator().manual_seed(0)), i, half._foreign_views("private")
+    return half.context.views(private, torch.Generator().manual_seed(0)), i, half.server.views("private")
 
 
 # ----------------------------------------------------------------------------------------- fusion on private data
@@ -62,13 +62,13 @@ def test_the_tasks_gradient_reaches_encoder_and_fusion_and_never_the_servers_enc
     half, _ = taught(name)
     views, i, g = batch_of(half)
     assert all(not z.requires_grad for z in g.values())
-    assert set(half.foreign) == set(g) == set(kinds_of(ONE_EACH[name]))
+    assert set(half.server.models) == set(g) == set(kinds_of(ONE_EACH[name]))
     half.context.optimizer.zero_grad(set_to_none=True)
     half._task_loss(views, i, g).backward()
     for module in (half.context.model, half.fusion):
         assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
         assert any(p.grad.any() for p in module.parameters())
-    for site in half.foreign.values():
+    for site in half.server.models.values():
         assert all(p.grad is None for p in site.model.parameters())
     assert all(p.grad is None for d in (half.inner, half.cross) for p in d.parameters())
 
@@ -77,7 +77,7 @@ def test_the_tasks_gradient_reaches_encoder_and_fusion_and_never_the_servers_enc
 def test_what_a_client_is_scored_on_lies_between_its_own_and_the_servers(name):
     half, _ = taught(name)
     x, fused = half.context.encode(half.context.test), half.represent(half.context.test)
-    g = half._foreign_views("test")
+    g = half.server.views("test")
     g = torch.cat([g[m] for m in kinds_of(ONE_EACH[name])])
     assert x.shape == fused.shape == g.shape
     assert not torch.allclose(x, fused)
@@ -92,8 +92,8 @@ def test_without_fusion_the_client_is_on_its_own_and_no_encoder_is_sent(name):
     toy.run()
     half = toy.half(name)
     assert torch.equal(half.represent(half.context.test), half.context.encode(half.context.test))
-    assert half._foreign_views("private") == {}
-    assert half.encoders == {}
+    assert half.server.views("private") == {}
+    assert half.server.arrays == {}
     fields = {f["name"]: f["bytes"] for r in toy.ledger.rows() if r["verb"] == "learn" for f in r["fields"]}
     assert not any(size for field, size in fields.items() if field.startswith("encoders"))
     assert toy.server.paper_bytes(toy.federation) == (4 * 4 * PAIRS * WIDTH, 3 * 2 * 4 * PAIRS * WIDTH)
@@ -105,12 +105,12 @@ def test_each_caption_and_each_picture_is_fused_with_the_servers_of_its_own():
     site, seen = half.context, []
     assert isinstance(site, RetrievalContext)
     site.augment = False
-    server = half.foreign
+    server = half.server.models
     half._fuse = lambda x, g: seen.append((x, g)) or x
     i = torch.tensor([4, 1, 2])
     private = rows(site.private, i)
     site.model.eval()
-    half._task_loss(site.views(private, torch.Generator()), i, half._foreign_views("private"))
+    half._task_loss(site.views(private, torch.Generator()), i, half.server.views("private"))
     (_, pictures), (_, captions) = seen
     owner = site.samples["private"].owner[i.numpy()]
     raw = {
@@ -367,10 +367,10 @@ def encoder_bytes(toy, round, client="pair-0"):
 def assert_held(toy, name):
     """What a client holds of the server's encoders is what the server thinks that it holds, to the bit."""
     half, deliveries = toy.half(name), toy.server.deliveries
-    assert half.version == toy.server.receivers[name] == deliveries["image"].version
+    assert half.server.version == toy.server.receivers[name] == deliveries["image"].version
     expected = {f"{m}.{k}": v for m in kinds_of(ONE_EACH[name]) for k, v in deliveries[m].held.items()}
-    assert same(expected, half.encoders)
-    for m, site in half.foreign.items():
+    assert same(expected, half.server.arrays)
+    for m, site in half.server.models.items():
         assert same(weights_of(site.model), deliveries[m].held)
 
 
@@ -410,7 +410,7 @@ def test_clients_hold_what_the_server_thinks_they_do_also_after_a_round_away(sen
 def test_a_change_that_is_not_for_it_is_refused_and_the_next_is_whole():
     toy = toy_of()
     toy.run(1)
-    toy.half("image-0").version = 7
+    toy.half("image-0").server.version = 7
     toy.run(2)
     assert [(m.round, m.client) for m in toy.federation.missing] == [(2, "image-0")]
     assert "holds version 7" in toy.federation.missing[0].detail

@@ -69,10 +69,10 @@ def test_the_distance_by_hand():
 
 def test_the_mean_is_by_samples_and_a_silent_class_stays():
     server = Joint(FEDPROTO).server
-    server.hear({"a": update([[1.0, 1.0], [5.0, 5.0]], [0, 2], [3, 1]), "b": update([[5.0, 1.0]], [0], [1])})
+    server.observe({"a": update([[1.0, 1.0], [5.0, 5.0]], [0, 2], [3, 1]), "b": update([[5.0, 1.0]], [0], [1])})
     assert server.prototypes["joint audio"][0].tolist() == [2.0, 1.0]
     assert server.prototypes["joint audio"][2].tolist() == [5.0, 5.0]
-    facts = server.hear({"b": update([[7.0, 7.0]], [0], [4])})
+    facts = server.observe({"b": update([[7.0, 7.0]], [0], [4])})
     assert server.prototypes["joint audio"][0].tolist() == [7.0, 7.0]
     assert server.prototypes["joint audio"][2].tolist() == [5.0, 5.0]
     assert facts == {"prototypes": 2.0}

@@ -16,7 +16,7 @@ from fedloom.federation.exchange import Reply
 from fedloom.functional.norms import unit
 from fedloom.functional.similarity import weight_entropy
 from fedloom.methods.context import rows
-from fedloom.methods.retrieval_round import GlobalRepresentations, Views, kinds_of
+from fedloom.methods.retrieval_messages import GlobalRepresentations, Views, kinds_of
 from fedloom.methods.state import read_state, write_state
 
 TALKING = [m for m in PAIRED if m != "r-standalone"]
@@ -360,12 +360,12 @@ def test_equal_clients_weigh_the_same_and_their_order_is_nothing(method, scene):
 def test_fedmd_is_the_mean_and_has_nothing_to_say_at_first(scene):
     z, present, bank = scene
     one = server("r-fedmd")
-    assert one.lesson("image-0", "image", bank) == GlobalRepresentations(one.name)
+    assert one.targets("image-0", "image", bank) == GlobalRepresentations(one.name)
     target, entropy = one.ensemble("image", z, present, bank)
     torch.testing.assert_close(target, unit(z.mean(0)))
     assert entropy == pytest.approx(np.log(3))
-    assert np.array_equal(one.lesson("image-0", "image", bank).image, target.numpy())
-    assert one.lesson("image-0", "image", bank).text is None
+    assert np.array_equal(one.targets("image-0", "image", bank).image, target.numpy())
+    assert one.targets("image-0", "image", bank).text is None
 
 
 def test_fedmd_sends_nothing_to_learn_from_in_the_first_round():

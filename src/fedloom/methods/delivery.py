@@ -14,9 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from fedloom.functional.norms import unit
+from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.state import Arrays, Kept, Stateful
+from fedloom.models.fit import part_of
+from fedloom.tasks import ClientTask, Modality
 
 Sending = Literal["whole", "changes"]
 AT = "@"  # name + AT: the places of the values called name, in a tensor laid flat
@@ -112,6 +116,51 @@ def received(held: Mapping[str, NDArray[Any]], version: int, parcel: Delta) -> A
     if parcel.base != version:
         raise ValueError(f"sent a change of version {parcel.base}, and holds version {version}")
     return applied(held, parcel.arrays)
+
+
+class HeldEncoders(Stateful):
+    """The receiver's side at a client: the server's encoders, and what they make of the client's own samples."""
+
+    arrays: Kept[Arrays]  # as `weights_of`, names begin with the modality
+    version: Kept[int]
+
+    def __init__(self, context: ClientContext) -> None:
+        self.context = context
+        self.arrays, self.version = {}, 0
+        self.models: dict[Modality, ClientContext] = {}
+        self.prepared: dict[tuple[Modality, str], Inputs] = {}  # own samples as the server's models read them
+
+    def take(self, parcel: Delta) -> None:
+        """The encoders of this round. ValueError for a change that is not for what is held."""
+        self.arrays, self.version = received(self.arrays, self.version, parcel), parcel.version
+        for m, model in self.models.items():
+            put_into(model.model, part_of(self.arrays, f"{m}."))
+
+    def views(self, part: str) -> dict[Modality, Tensor]:
+        """Unit representations of the client's own samples of that part, by modality; nothing before encoders came."""
+        if not self.arrays:
+            return {}
+        samples, found = self.context.samples[part], {}
+        for m in ClientTask(self.context.modality).spec.reads:
+            model = self._model(m)
+            if (m, part) not in self.prepared:
+                own = getattr(samples, "images" if m == Modality.IMAGE else "captions", samples)
+                self.prepared[m, part] = model.stored(own)
+            found[m] = unit(model.encode(self.prepared[m, part]))
+        return found
+
+    def _model(self, m: Modality) -> ClientContext:
+        """The server's encoder as it is held here. ValueError where this client does not know its shape."""
+        if m not in self.models:
+            if self.context.server is None:
+                raise ValueError(f"{self.context.name} does not know the server's {m} model")
+            self.models[m] = self.context.server(ClientTask(m))
+            put_into(self.models[m].model, part_of(self.arrays, f"{m}."))
+        return self.models[m]
+
+    def restored(self) -> None:
+        """Models are filled anew."""
+        self.models = {}
 
 
 def weights_of(model: nn.Module) -> Arrays:

@@ -39,39 +39,24 @@ from torch import Tensor
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.federation.messages import Tensors
-from fedloom.functional.adversarial import (
-    discriminator_accuracy,
-    discriminator_loss,
-    encoder_loss,
-    reversal_coefficient,
-    reverse_gradient,
-)
+from fedloom.functional import adversarial
 from fedloom.functional.matching import class_spread
-from fedloom.functional.norms import unit
 from fedloom.functional.similarity import similarity_ensemble, weight_entropy
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
-from fedloom.methods.delivery import Delivery, Delta, Sending, put_into, received, weights_of
+from fedloom.methods.delivery import Delivery, Delta, HeldEncoders, Sending, weights_of
 from fedloom.methods.retrieval_context import RetrievalContext, of_kind
-from fedloom.methods.retrieval_round import (
-    MODALITIES,
-    TASKS,
-    PublicSet,
-    RetrievalClient,
-    RetrievalServer,
-    RetrievalSettings,
-    Views,
-    kinds_of,
-    partner,
-)
+from fedloom.methods.retrieval_messages import MODALITIES, TASKS, PublicSet, RetrievalSettings, Views, kinds_of, partner
+from fedloom.methods.retrieval_round import RetrievalClient, RetrievalServer
 from fedloom.methods.state import Kept
 from fedloom.models.discriminator import Discriminator
-from fedloom.models.fit import fit, index_batches, part_of
+from fedloom.models.fit import fit, index_batches
 from fedloom.models.granularity import GranularityFusion, Norm
 from fedloom.seeding import global_torch_stream
-from fedloom.tasks import ClientTask, Modality
+from fedloom.tasks import Modality
 
 Array = NDArray[Any]
+Bank = Mapping[Modality, Tensor]  # representations by modality
 log = logging.getLogger(__name__)
 
 
@@ -131,8 +116,7 @@ class FedAFDClient(RetrievalClient):
     fusion: Kept[GranularityFusion]
     adversary: Kept[torch.optim.Adam]
     told_apart: Kept[float]  # discriminators' accuracy in their last round
-    encoders: Kept[dict[str, Array]]  # the server's, as `weights_of`, names begin with the modality
-    version: Kept[int]  # of them
+    server: Kept[HeldEncoders]
 
     def __init__(self, context: ClientContext, settings: FedAFDSettings) -> None:
         super().__init__(context, settings)
@@ -143,52 +127,53 @@ class FedAFDClient(RetrievalClient):
             self.fusion = GranularityFusion(width, s.gff_ratio, s.gff_norm, s.legacy_share_global)
         both = [*self.inner.parameters(), *self.cross.parameters()]
         self.adversary = torch.optim.Adam(both, lr=s.discriminator_rate)
-        self.told_apart, self.encoders, self.version = 0.5, {}, 0
-        self.foreign: dict[Modality, ClientContext] = {}
-        self.prepared: dict[tuple[Modality, str], Inputs] = {}  # own samples as the server's models read them
+        self.told_apart, self.server = 0.5, HeldEncoders(context)
+        mode: Any = "minimax" if s.adversary == "minimax" else "nonsat"
+        self.losses = mode, s.legacy_double_sigmoid
         if s.gff:
             self._join_fusion()
 
-    def study(self, message: FedAFDTargets, round: int) -> float | None:
+    def local_update(self, message: FedAFDTargets, round: int) -> float | None:
         """E turns of the public pass and the private one."""
         s, context = self.settings, self.context
         if s.gff:
-            self._take(message)
+            if message.encoders is not None:
+                self.server.take(Delta(dict(message.encoders), message.base, message.version))
             if s.gff_reset_each_round:
                 self._begin_fusion_anew(round)
         bank = {m: torch.from_numpy(getattr(message, m)) for m in MODALITIES}
-        g = self._foreign_views("private")
+        g = self.server.views("private")
         losses = []
+
+        def task(views: Inputs, i: Tensor) -> Tensor:
+            return self._task_loss(views, i, g)
+
         for turn in range(s.local_epochs):
             if s.baa and round > s.baa_warmup_rounds:
                 self._align(message, bank, round, turn)
             self.fusion.train()
             steps = _part(s.private_steps, turn, s.local_epochs)
-            losses.append(
-                context.fit(
-                    context.private, steps, lambda views, i: self._task_loss(views, i, g), round, turn, "private"
-                )
-            )
-        told = [loss for loss in losses if loss is not None]
-        return sum(told) / len(told) if told else None
+            losses.append(context.fit(context.private, steps, task, round, turn, "private"))
+        known = [loss for loss in losses if loss is not None]
+        return sum(known) / len(known) if known else None
 
     # ---------------------------------------------------------------- bi-level adversarial alignment, on public data
 
-    def _align(self, lesson: FedAFDTargets, bank: Mapping[Modality, Tensor], round: int, turn: int) -> None:
+    def _align(self, message: FedAFDTargets, bank: Bank, round: int, turn: int) -> None:
         """Discriminators' step, then the encoder's against them; both on the same public batch."""
         s = self.settings
         steps = _part(s.shared_steps, turn, s.local_epochs)
         if s.stop_collapse and self.told_apart > 0.99:
             self._discriminate_only(bank, steps, round, turn)
             return
-        turned = reversal_coefficient(lesson.progress)
+        turned = adversarial.reversal_coefficient(message.progress)
         accuracies: list[float] = []
 
-        def loss(z: Mapping[Modality, Tensor], i: Tensor) -> Tensor:
+        def loss(z: Bank, i: Tensor) -> Tensor:
             accuracies.append(self._accuracy(bank, z, i))
             if s.adversary == "grl":
                 self._land()
-                return s.beta * self._apart(bank, {m: reverse_gradient(x, turned) for m, x in z.items()}, i)
+                return s.beta * self._apart(bank, {m: adversarial.reverse_gradient(x, turned) for m, x in z.items()}, i)
             self._step(bank, {m: x.detach() for m, x in z.items()}, i, round)
             return s.beta * self._against(z)
 
@@ -196,7 +181,7 @@ class FedAFDClient(RetrievalClient):
         self._land()
         self._remember_accuracy(accuracies, round)
 
-    def _discriminate_only(self, bank: Mapping[Modality, Tensor], steps: int, round: int, turn: int) -> None:
+    def _discriminate_only(self, bank: Bank, steps: int, round: int, turn: int) -> None:
         """A pass in which the encoder is left alone, so that discriminators do not get further ahead."""
         spoken, accuracies = self.spoken(), []
         rng = self.context.rng(round, turn, "public", "batches")
@@ -207,7 +192,7 @@ class FedAFDClient(RetrievalClient):
             self._step(bank, z, i, round)
         self._remember_accuracy(accuracies, round)
 
-    def _step(self, bank: Mapping[Modality, Tensor], z: Mapping[Modality, Tensor], i: Tensor, round: int) -> None:
+    def _step(self, bank: Bank, z: Bank, i: Tensor, round: int) -> None:
         """One Adam step of the discriminators on representations without gradient."""
         name = f"discriminators of {self.context.name}, round {round}"
         fit(self.adversary, [i], lambda i: self.settings.beta * self._apart(bank, z, i), clip=None, name=name)
@@ -224,36 +209,31 @@ class FedAFDClient(RetrievalClient):
             self.told_apart = float(np.mean(accuracies))
             log.info("%s, round %d: discriminators right in %.3f", self.context.name, round, self.told_apart)
 
-    def _apart(self, bank: Mapping[Modality, Tensor], z: Mapping[Modality, Tensor], i: Tensor) -> Tensor:
-        """L_in + L_cr of the discriminators: global of the own kind, and of the other, against local."""
-        mode: Any = "minimax" if self.settings.adversary == "minimax" else "nonsat"
-        legacy = self.settings.legacy_double_sigmoid
-        terms = []
-        for m, x in z.items():
-            for d, kind in ((self.inner, m), (self.cross, partner(m))):
-                terms.append(discriminator_loss(d(bank[kind][i]), d(x), mode, legacy))
-        return torch.stack(terms).sum()
+    def _told_apart(self, bank: Bank, z: Bank, i: Tensor) -> list[tuple[Discriminator, Tensor, Tensor]]:
+        """Each discriminator with global representations, of z's own modality or of the other, and local ones."""
+        both = [(d, of, x) for m, x in z.items() for d, of in ((self.inner, m), (self.cross, partner(m)))]
+        return [(d, bank[of][i], x) for d, of, x in both]
 
-    def _against(self, z: Mapping[Modality, Tensor]) -> Tensor:
-        """L_adv of the encoder; both discriminators are held."""
-        mode: Any = "minimax" if self.settings.adversary == "minimax" else "nonsat"
-        legacy = self.settings.legacy_double_sigmoid
+    def _apart(self, bank: Bank, z: Bank, i: Tensor) -> Tensor:
+        """L_in + L_cr of the discriminators."""
+        each = self._told_apart(bank, z, i)
         return torch.stack(
-            [encoder_loss(d.held(x), mode, legacy) for x in z.values() for d in (self.inner, self.cross)]
+            [adversarial.discriminator_loss(d(far), d(near), *self.losses) for d, far, near in each]
         ).sum()
 
+    def _against(self, z: Bank) -> Tensor:
+        """L_adv of the encoder; both discriminators are held."""
+        both = (self.inner, self.cross)
+        return torch.stack([adversarial.encoder_loss(d.held(x), *self.losses) for x in z.values() for d in both]).sum()
+
     @torch.no_grad()
-    def _accuracy(self, bank: Mapping[Modality, Tensor], z: Mapping[Modality, Tensor], i: Tensor) -> float:
-        each = [
-            discriminator_accuracy(d(bank[kind][i]), d(x))
-            for m, x in z.items()
-            for d, kind in ((self.inner, m), (self.cross, partner(m)))
-        ]
-        return float(np.mean(each))
+    def _accuracy(self, bank: Bank, z: Bank, i: Tensor) -> float:
+        each = self._told_apart(bank, z, i)
+        return float(np.mean([adversarial.discriminator_accuracy(d(far), d(near)) for d, far, near in each]))
 
     # ------------------------------------------------------------- granularity-aware feature fusion, on private data
 
-    def _task_loss(self, views: Inputs, i: Tensor, g: Mapping[Modality, Tensor]) -> Tensor:
+    def _task_loss(self, views: Inputs, i: Tensor, g: Bank) -> Tensor:
         """The own task on x~: cross-entropy with spread classes, or matching."""
         context, model = self.context, cast(Any, self.context.model)
         if isinstance(context, RetrievalContext):
@@ -269,48 +249,16 @@ class FedAFDClient(RetrievalClient):
 
     def _fuse(self, x: Tensor, g: Tensor | None) -> Tensor:
         """x~, of unit representations x and g; without g, x."""
-        fused: Tensor = x if g is None else self.fusion(x, g)
-        return fused
+        return x if g is None else self.fusion(x, g)  # type: ignore[no-any-return]
 
     def represent(self, inputs: Inputs) -> Tensor:
         """x~ of the test samples, by the server's encoder of the last round; x before there is one."""
-        x, g = super().represent(inputs), self._foreign_views("test")
+        x, g = super().represent(inputs), self.server.views("test")
         if not g:
             return x
         self.fusion.eval()
         with torch.no_grad():
             return self._fuse(x, torch.cat([g[m] for m in kinds_of(self.context.modality)]))
-
-    def _foreign_views(self, part: str) -> dict[Modality, Tensor]:
-        """g: what the server's encoders make of the site's own samples of that part; nothing before they came."""
-        if not self.encoders:
-            return {}
-        samples, found = self.context.samples[part], {}
-        for m in kinds_of(self.context.modality):
-            server = self._server_like(m)
-            if (m, part) not in self.prepared:
-                given = getattr(samples, "images" if m == Modality.IMAGE else "captions", samples)
-                self.prepared[m, part] = server.stored(given)
-            found[m] = unit(server.encode(self.prepared[m, part]))
-        return found
-
-    def _server_like(self, m: Modality) -> ClientContext:
-        """The server's encoder as it is held here. Raises ValueError where this site does not know its shape."""
-        if m not in self.foreign:
-            if self.context.server is None:
-                raise ValueError(f"{self.context.name} does not know the server's {m} model")
-            self.foreign[m] = self.context.server(ClientTask(m))
-            put_into(self.foreign[m].model, part_of(self.encoders, f"{m}."))
-        return self.foreign[m]
-
-    def _take(self, message: FedAFDTargets) -> None:
-        """The server's encoders of this round."""
-        if message.encoders is None:
-            return
-        parcel = Delta(dict(message.encoders), message.base, message.version)
-        self.encoders, self.version = received(self.encoders, self.version, parcel), message.version
-        for m, context in self.foreign.items():
-            put_into(context.model, part_of(self.encoders, f"{m}."))
 
     def _join_fusion(self) -> None:
         """The fusion learns with the model, at a rate of its own."""
@@ -326,10 +274,6 @@ class FedAFDClient(RetrievalClient):
         self.fusion.load_state_dict(fresh.state_dict())
         for p in self.fusion.parameters():
             self.context.optimizer.state.pop(p, None)
-
-    def restored(self) -> None:
-        """The server's models are filled anew from its encoders."""
-        self.foreign = {}
 
 
 def _part(steps: int, turn: int, turns: int) -> int:
@@ -353,7 +297,7 @@ class FedAFDServer(RetrievalServer):
         self.progress = 0.0
         self.receivers = {}
 
-    def exchange(self, t: int, federation: Federation, bank: Mapping[Modality, Tensor]) -> dict[str, Views]:
+    def exchange(self, t: int, federation: Federation, bank: Bank) -> dict[str, Views]:
         """With a new version of the encoders; who does not answer is sent them whole next time."""
         if self.settings.gff:
             for m, context in self._each():
@@ -363,7 +307,7 @@ class FedAFDServer(RetrievalServer):
         self.receivers = dict.fromkeys(views, self.deliveries[Modality.IMAGE].version)
         return views
 
-    def lesson(self, client: str, modality: str, bank: Mapping[Modality, Tensor]) -> FedAFDTargets:
+    def targets(self, client: str, modality: str, bank: Bank) -> FedAFDTargets:
         """I_g and T_g (both: D_cr compares with the other kind), and encoders of the client's own kinds."""
         images, texts = bank[Modality.IMAGE].numpy(), bank[Modality.TEXT].numpy()
         if not self.settings.gff:
@@ -374,9 +318,7 @@ class FedAFDServer(RetrievalServer):
             arrays |= {f"{m}.{k}": v for k, v in parcel.arrays.items()}
         return FedAFDTargets(self.name, images, texts, arrays, parcel.base, parcel.version, self.progress)
 
-    def ensemble(
-        self, m: Modality, z: Tensor, present: Tensor, bank: Mapping[Modality, Tensor]
-    ) -> tuple[Tensor, float | None]:
+    def ensemble(self, m: Modality, z: Tensor, present: Tensor, bank: Bank) -> tuple[Tensor, float | None]:
         """I_agg: clients weighed by how well they pick the sample out among all, against the server's own kind."""
         if not self.settings.sed:
             share = present.float() / present.sum(0).clamp(min=1)

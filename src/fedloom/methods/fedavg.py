@@ -191,13 +191,13 @@ class FedAvgServer(Server):
             self.groups[kind] = {**self.groups.get(kind, {}), **self.aggregate(kind, group)}
         losses = [updates[k].loss for k in sorted(updates)]
         mean = float(np.mean(losses)) if losses else None
-        return Info(losses={"clients": mean}, facts=self.hear(updates))
+        return Info(losses={"clients": mean}, facts=self.observe(updates))
 
     def aggregate(self, kind: str, updates: Mapping[str, Any]) -> Arrays:
         """What replaces the average of the clients called `kind`, of what they sent this round."""
         return mean_parameters(updates)
 
-    def hear(self, updates: Mapping[str, Any]) -> dict[str, float | None]:
+    def observe(self, updates: Mapping[str, Any]) -> dict[str, float | None]:
         """Take up what clients said besides parameters; what of the round a reader of the run may want to know."""
         return {}
 

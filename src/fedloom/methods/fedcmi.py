@@ -191,7 +191,7 @@ class _Objective:
     def _imbalance(
         self, inputs: Inputs, h: Mapping[Any, Tensor], u: Mapping[Any, Tensor], labels: Tensor, both: Tensor
     ) -> Tensor:
-        """What the samples that have both kinds add: each kind's own loss, and the weak kind's lesson."""
+        """What the samples that have both kinds add: each kind's own loss, and the weak kind's infiltration."""
         s, model, y = self.s, self.model, labels[both]
         own = {kind: model.own(kind, h[kind][both]) for kind in model.kinds}
         q = [confidence(own[kind].detach(), y) for kind in model.kinds]
@@ -207,10 +207,10 @@ class _Objective:
             seen["present"] = seen["present"].clone()
             seen["present"][:, model.kinds.index(weak)] = False  # the teacher need not look at it
             with torch.no_grad():
-                lesson = self.teacher.own(dominant, self.teacher.features(**seen)[dominant])
+                taught = self.teacher.own(dominant, self.teacher.features(**seen)[dominant])
             student = model.classifiers[weak](u[weak][both])
             total = total + s.lambda_d * infiltration_loss(
-                student, lesson, y, self.known.tau, weights=self.known.weights, scale_tau2=s.scale_tau2
+                student, taught, y, self.known.tau, weights=self.known.weights, scale_tau2=s.scale_tau2
             )
         return total
 
@@ -243,7 +243,7 @@ class FedCMIServer(fedavg.FedAvgServer):
             return average
         return FedCMITargets(average.parameters, self.rho if self.settings.dominance == "global" else None)
 
-    def hear(self, updates: Mapping[str, FedCMIUpdate]) -> dict[str, float | None]:
+    def observe(self, updates: Mapping[str, FedCMIUpdate]) -> dict[str, float | None]:
         """Takes up what clients say of dominance; how often the first kind led, and how often that flipped."""
         told = [updates[k] for k in sorted(updates)]
         knowing = [(u.samples, u.first, u.second) for u in told if u.first is not None and u.second is not None]

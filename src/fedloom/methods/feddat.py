@@ -67,16 +67,16 @@ class FedDATSettings(fedavg.FedAvgSettings):
 
 
 class Three(nn.Module):
-    """A_0, A_1 and A_2 of one block. `heard`: "shared" is A_1; "teacher" is (A_0 + A_2) / 2."""
+    """A_0, A_1 and A_2 of one block. `active`: "shared" is A_1; "teacher" is (A_0 + A_2) / 2."""
 
     def __init__(self, warm: nn.Module) -> None:
         super().__init__()
         self.own, self.shared = copy.deepcopy(warm), warm
         self.frozen = copy.deepcopy(warm).requires_grad_(False)
-        self.heard: Literal["shared", "teacher"] = "teacher"
+        self.active: Literal["shared", "teacher"] = "teacher"
 
     def forward(self, h: Tensor) -> Tensor:
-        said: Tensor = self.shared(h) if self.heard == "shared" else (self.own(h) + self.frozen(h)) / 2
+        said: Tensor = self.shared(h) if self.active == "shared" else (self.own(h) + self.frozen(h)) / 2
         return said
 
 
@@ -89,10 +89,10 @@ def wrap_model(model: nn.Module, settings: FedDATSettings) -> nn.Module:
     return model
 
 
-def hear(model: Any, which: Literal["shared", "teacher"]) -> None:
-    """Let the model's blocks hear the shared adapters, or the teacher's two."""
+def use_adapters(model: Any, which: Literal["shared", "teacher"]) -> None:
+    """Have the model's blocks use the shared adapters, or the teacher's two."""
     for three in model.adapters:
-        three.heard = which
+        three.active = which
 
 
 # ------------------------------------------------------------------------------------------------------ the client
@@ -115,9 +115,9 @@ class FedDATClient(fedavg.FedAvgClient):
             three.frozen.load_state_dict(three.shared.state_dict())
 
         def loss(inputs: Inputs, i: Tensor) -> Tensor:
-            hear(context.model, "shared")
+            use_adapters(context.model, "shared")
             z1 = context.model(**inputs)
-            hear(context.model, "teacher")
+            use_adapters(context.model, "teacher")
             return dual_loss(z1, context.model(**inputs), context.private_labels[i], t)
 
         return loss

@@ -120,7 +120,7 @@ class FedMSplitServer(fedavg.FedAvgServer):
             self._start = {n: p.detach().cpu().numpy().copy() for n, p in named if p.requires_grad}
         return self._start
 
-    def hear(self, updates: Mapping[str, FedAvgUpdate]) -> dict[str, float | None]:
+    def observe(self, updates: Mapping[str, FedAvgUpdate]) -> dict[str, float | None]:
         """How much of its blocks a client has from itself, on average."""
         return {"own_share": self._alone}
 

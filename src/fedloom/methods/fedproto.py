@@ -202,7 +202,7 @@ class FedProtoServer(fedavg.FedAvgServer):
             {} if isinstance(average, Empty) else average.parameters,
         )
 
-    def hear(self, updates: Mapping[str, FedProtoUpdate]) -> dict[str, float | None]:
+    def observe(self, updates: Mapping[str, FedProtoUpdate]) -> dict[str, float | None]:
         """Takes up prototypes; how many there are."""
         sent: dict[tuple[str, int], list[tuple[int, NDArray[Any]]]] = {}
         for client in sorted(updates):

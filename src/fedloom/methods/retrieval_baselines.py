@@ -40,17 +40,16 @@ from fedloom.methods.base import Done, Info, Method, ServerContext, TrainOrder
 from fedloom.methods.context import ClientContext, rows
 from fedloom.methods.creamfl import inter_contrast, intra_contrast
 from fedloom.methods.replies import Clock
-from fedloom.methods.retrieval_round import (
+from fedloom.methods.retrieval_messages import (
     MODALITIES,
     TASKS,
     GlobalRepresentations,
     PublicSet,
-    RetrievalClient,
-    RetrievalServer,
     RetrievalSettings,
     Views,
     partner,
 )
+from fedloom.methods.retrieval_round import RetrievalClient, RetrievalServer
 from fedloom.methods.state import Kept
 from fedloom.methods.workload import Workload
 from fedloom.tasks import Modality
@@ -80,7 +79,7 @@ class RetrievalCreamFLSettings(RetrievalSettings):
 class _Client(RetrievalClient):
     """Private steps; then steps with a private and a public batch each."""
 
-    def study(self, message: GlobalRepresentations, round: int) -> float | None:
+    def local_update(self, message: GlobalRepresentations, round: int) -> float | None:
         """The own task's mean loss comes from the private steps."""
         s, context = self.settings, self.context
         loss = context.train_private(s.private_steps, round)
@@ -124,10 +123,10 @@ class ContrastiveClient(_Client):
         super().__init__(context, settings)
         self.said: dict[Modality, Tensor] = {}
 
-    def study(self, message: GlobalRepresentations, round: int) -> float | None:
+    def local_update(self, message: GlobalRepresentations, round: int) -> float | None:
         """What it said before is what it said with the weights it had at the round's beginning."""
         self.said = self.spoken()
-        return super().study(message, round)
+        return super().local_update(message, round)
 
     def shared_loss(self, z: Mapping[Modality, Tensor], i: Tensor, targets: Mapping[Modality, Tensor]) -> Tensor:
         """0.5 (L_inter + L_intra), mean over the client's kinds."""
@@ -171,7 +170,7 @@ class RetrievalStandalone(RetrievalServer):
 class _Server(RetrievalServer):
     """Its own representations go down."""
 
-    def lesson(self, client: str, modality: str, bank: Mapping[Modality, Tensor]) -> GlobalRepresentations:
+    def targets(self, client: str, modality: str, bank: Mapping[Modality, Tensor]) -> GlobalRepresentations:
         """Both kinds."""
         return GlobalRepresentations(self.name, bank[Modality.IMAGE].numpy(), bank[Modality.TEXT].numpy())
 
@@ -186,7 +185,7 @@ class RetrievalFedMD(RetrievalServer):
         super().__init__(context, settings)
         self.consensus = {}
 
-    def lesson(self, client: str, modality: str, bank: Mapping[Modality, Tensor]) -> GlobalRepresentations:
+    def targets(self, client: str, modality: str, bank: Mapping[Modality, Tensor]) -> GlobalRepresentations:
         """The mean of each kind; nothing in the first round."""
         return GlobalRepresentations(self.name, **{m: z.numpy() for m, z in self.consensus.items()})
 

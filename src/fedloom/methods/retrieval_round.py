@@ -1,6 +1,6 @@
 """What methods have in common that exchange representations of public pairs, whatever each client's own task is.
 
-    down  the public pairs, once; then each round what the method says (`lesson`)
+    down  the public pairs, once; then each round what the method says (`targets`)
     up    each round the client's representations of the public pictures, of the texts, or of both
 
 The scene of CreamFL and FedAFD. Clients classify pictures, classify texts, or find pictures by texts; no two need the
@@ -18,104 +18,39 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
-from fedloom.config.models import Frozen
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
-from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.matching import PairMatching
 from fedloom.functional.norms import unit
-from fedloom.functional.similarity import Distance, distillation_distance
+from fedloom.functional.similarity import distillation_distance
 from fedloom.methods.base import Client, Done, Info, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.replies import Clock
 from fedloom.methods.retrieval_context import of_kind
+from fedloom.methods.retrieval_messages import MODALITIES, PublicSet, RetrievalSettings, Views, kinds_of
 from fedloom.methods.shared_samples import length, public_samples
 from fedloom.methods.state import Kept
 from fedloom.methods.workload import Workload
 from fedloom.models.fit import adamw, fit, index_batches
 from fedloom.seeding import global_torch_stream
-from fedloom.tasks import SINGLE_MODALITY, ClientTask, Modality
+from fedloom.tasks import ClientTask, Modality
 
 Array = NDArray[Any]
-MODALITIES = (Modality.IMAGE, Modality.TEXT)
-TASKS = frozenset({*SINGLE_MODALITY, ClientTask.RETRIEVAL})  # of the clients that these methods serve
 log = logging.getLogger(__name__)
-
-
-class RetrievalSettings(Frozen):
-    """How large the public set is, and how long everybody learns in a round."""
-
-    public: int = Field(600, ge=2, description="P, public pairs (as many as the data has, if fewer)")
-    private_steps: int = Field(30, ge=0, description="client steps on private data a round")
-    shared_steps: int = Field(20, ge=0, description="client steps on public pairs a round")
-    server_steps: int = Field(30, ge=0, description="the server's matching steps a round")
-    distill_steps: int = Field(20, ge=0, description="the server's distillation steps a round")
-    server_rate: float = Field(1e-3, gt=0, description="AdamW's rate at the server")
-    gamma: float = Field(0.4, ge=0, description="gamma, weight of the distillation")
-    together: bool = Field(
-        True,
-        description="each distillation step is a matching step too; false: distillation alone, as in the papers",
-    )
-    distance: Distance = Field(
-        "mse", description="of the distillation: mse over all elements (the authors' code), or l2 a sample"
-    )
-
-
-# ------------------------------------------------------------------------------------------------------ messages
-
-
-@dataclass(frozen=True)
-class PublicSet:
-    """Down, once: the public pairs, or the side of them that a client has a model for; name: what they are known by."""
-
-    name: str
-    images: Annotated[Array, Wire("uint8", ("P", "H", "W", 3))] | None = None
-    texts: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Views:
-    """Up: the client's representations of the public set called `public`, and the mean loss (nats) of its own task."""
-
-    public: str
-    loss: float
-    image: Annotated[Array, Wire("float32", ("P", "D"))] | None = None
-    text: Annotated[Array, Wire("float32", ("P", "D"))] | None = None
-
-
-@dataclass(frozen=True)
-class GlobalRepresentations:
-    """Down: representations of the public set that the client is to learn from; None: there are none of that kind."""
-
-    public: str
-    image: Annotated[Array, Wire("float32", ("P", "D"))] | None = None
-    text: Annotated[Array, Wire("float32", ("P", "D"))] | None = None
-
-
-def kinds_of(modality: str) -> tuple[Modality, ...]:
-    """What a client of that modality has encoders for."""
-    return ClientTask(modality).spec.reads
-
-
-def partner(m: Modality) -> Modality:
-    """The modality of a pair's other part."""
-    return Modality.TEXT if m == Modality.IMAGE else Modality.IMAGE
 
 
 # ---------------------------------------------------------------------------------------------------- the client
 
 
 class RetrievalClient(Client):
-    """Holds the public set, learns (`study`), and says what it makes of the public set."""
+    """Holds the public set, learns (`local_update`), and says what it makes of the public set."""
 
     settings: RetrievalSettings
     public: Kept[Inputs]
@@ -138,10 +73,10 @@ class RetrievalClient(Client):
         """A round of training, and what comes of it."""
         if message.public != self.public_name:
             raise ValueError(f"round {round}: asked about public set {message.public}, holds {self.public_name!r}")
-        loss = self.study(message, round)
+        loss = self.local_update(message, round)
         return Views(self.public_name, loss or 0.0, **{m: z.numpy() for m, z in self.spoken().items()})
 
-    def study(self, message: Any, round: int) -> float | None:
+    def local_update(self, message: Any, round: int) -> float | None:
         """The steps of a round; mean loss of the own task."""
         raise NotImplementedError
 
@@ -169,7 +104,7 @@ class RetrievalClient(Client):
 
 
 class RetrievalServer(Server):
-    """Two encoders on public pairs. Methods define `lesson` (what is sent) and `ensemble` (what is believed)."""
+    """Two encoders on public pairs. Methods define `targets` (what is sent) and `ensemble` (what is believed)."""
 
     settings: RetrievalSettings
     models: Kept[dict[Modality, ClientContext]]
@@ -276,17 +211,17 @@ class RetrievalServer(Server):
 
     def exchange(self, t: int, federation: Federation, bank: Mapping[Modality, Tensor]) -> dict[str, Views]:
         """Lessons out, views in: client -> what it said, of those whose answer counts."""
-        lessons = {k: self.lesson(k, federation.modality(k), bank) for k in federation.clients if k in self.holders}
-        if not lessons:
+        messages = {k: self.targets(k, federation.modality(k), bank) for k in federation.clients if k in self.holders}
+        if not messages:
             return {}
-        quorum = None if self.context.quorum is None else min(self.context.quorum, len(lessons))
-        asked = federation.ask("learn", lessons, timeout=self.context.timeout, quorum=quorum)
+        quorum = None if self.context.quorum is None else min(self.context.quorum, len(messages))
+        asked = federation.ask("learn", messages, timeout=self.context.timeout, quorum=quorum)
         replies = list(asked)
         self.holders -= {r.client for r in replies if not r.ok}  # it may have lost the set with all else
         found = {r.client: r.message for r in replies if r.ok and self._fits(r)}
         return {k: found[k] for k in sorted(found)}
 
-    def lesson(self, client: str, modality: str, bank: Mapping[Modality, Tensor]) -> Any:
+    def targets(self, client: str, modality: str, bank: Mapping[Modality, Tensor]) -> Any:
         """What a client is sent."""
         raise NotImplementedError
 

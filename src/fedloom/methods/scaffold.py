@@ -155,7 +155,7 @@ class ScaffoldServer(fedavg.FedAvgServer):
         stream = group_of(name) or ""
         return sum(n for k, n in heard.items() if self.members[k] == kind and stream in self.owned.get(k, (stream,)))
 
-    def hear(self, updates: Mapping[str, ScaffoldUpdate]) -> dict[str, float | None]:
+    def observe(self, updates: Mapping[str, ScaffoldUpdate]) -> dict[str, float | None]:
         """||c||, over all architectures."""
         squares = [float(np.square(v, dtype=np.float64).sum()) for c in self.controls.values() for v in c.values()]
         return {"control": float(np.sqrt(sum(squares)))}

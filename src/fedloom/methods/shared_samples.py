@@ -78,10 +78,10 @@ class SharedClient(Client):
         if self.samples is None or len(message.kept) != length(self.samples):
             raise ValueError(f"round {round}: asked to learn from {len(message.kept)} samples it was not shown")
         kept = torch.from_numpy(message.kept)
-        lesson = rows(self.samples, kept) | self.targets(message, kept)
+        learned = rows(self.samples, kept) | self.targets(message, kept)
         if not self.settings.public_pairs:
             self.samples = None  # a public set is sent once
-        self.pool.add(lesson)
+        self.pool.add(learned)
         return Done(self.local_update(round) or 0.0)
 
     def targets(self, message: Any, kept: Tensor) -> dict[str, Tensor]:

@@ -14,8 +14,7 @@ Discriminators, fusion and client encoders never leave. The frozen server encode
 
 After the paper and, where it is silent, its code; defects of the code are switches, off by default: a second sigmoid
 after the discriminator's (`legacy_double_sigmoid`), one global branch in both levels of the fusion
-(`legacy_share_global`), a fusion that is begun anew in every round (`gff_reset_each_round`), global and local
-representations of different noisy views (not offered).
+(`legacy_share_global`), a fusion begun anew in every round (`gff_reset_each_round`); its views of noise are not offered.
 
 Ours: encoders go down once whole and then as changes in half precision (`encoders`; "whole" is the paper's way); g is
 of the sample as it is, x of its training view; the optimiser keeps its moments between rounds; a client logs how well
@@ -48,14 +47,13 @@ from fedloom.methods.delivery import Delivery, Delta, HeldEncoders, Sending, wei
 from fedloom.methods.retrieval_context import RetrievalContext, of_kind
 from fedloom.methods.retrieval_messages import MODALITIES, TASKS, PublicSet, RetrievalSettings, Views, kinds_of, partner
 from fedloom.methods.retrieval_round import RetrievalClient, RetrievalServer
-from fedloom.methods.state import Kept
+from fedloom.methods.state import Arrays, Kept
 from fedloom.models.discriminator import Discriminator
 from fedloom.models.fit import fit, index_batches
 from fedloom.models.granularity import GranularityFusion, Norm
 from fedloom.seeding import global_torch_stream
 from fedloom.tasks import Modality
 
-Array = NDArray[Any]
 Bank = Mapping[Modality, Tensor]  # representations by modality
 log = logging.getLogger(__name__)
 
@@ -96,9 +94,9 @@ class FedAFDTargets:
     """Down: I_g and T_g, and what leads from version `base` of the server's encoders to `version`; see `delivery`."""
 
     public: str
-    image: Annotated[Array, Wire("float32", ("P", "D"))]
-    text: Annotated[Array, Wire("float32", ("P", "D"))]
-    encoders: Annotated[Mapping[str, Array], Tensors(("float16", "float32", "int32"))] | None = None
+    image: Annotated[NDArray[Any], Wire("float32", ("P", "D"))]
+    text: Annotated[NDArray[Any], Wire("float32", ("P", "D"))]
+    encoders: Annotated[Mapping[str, NDArray[Any]], Tensors(("float16", "float32", "int32"))] | None = None
     base: int = 0
     version: int = 0
     progress: float = 0.0  # share of the rounds that are done, for the schedule of gradient reversal
@@ -128,8 +126,6 @@ class FedAFDClient(RetrievalClient):
         both = [*self.inner.parameters(), *self.cross.parameters()]
         self.adversary = torch.optim.Adam(both, lr=s.discriminator_rate)
         self.told_apart, self.server = 0.5, HeldEncoders(context)
-        mode: Any = "minimax" if s.adversary == "minimax" else "nonsat"
-        self.losses = mode, s.legacy_double_sigmoid
         if s.gff:
             self._join_fusion()
 
@@ -156,8 +152,6 @@ class FedAFDClient(RetrievalClient):
             losses.append(context.fit(context.private, steps, task, round, turn, "private"))
         known = [loss for loss in losses if loss is not None]
         return sum(known) / len(known) if known else None
-
-    # ---------------------------------------------------------------- bi-level adversarial alignment, on public data
 
     def _align(self, message: FedAFDTargets, bank: Bank, round: int, turn: int) -> None:
         """Discriminators' step, then the encoder's against them; both on the same public batch."""
@@ -209,6 +203,12 @@ class FedAFDClient(RetrievalClient):
             self.told_apart = float(np.mean(accuracies))
             log.info("%s, round %d: discriminators right in %.3f", self.context.name, round, self.told_apart)
 
+    @property
+    def losses(self) -> tuple[Literal["minimax", "nonsat"], bool]:
+        """Which loss, and whether with the second sigmoid."""
+        mode: Literal["minimax", "nonsat"] = "minimax" if self.settings.adversary == "minimax" else "nonsat"
+        return mode, self.settings.legacy_double_sigmoid
+
     def _told_apart(self, bank: Bank, z: Bank, i: Tensor) -> list[tuple[Discriminator, Tensor, Tensor]]:
         """Each discriminator with global representations, of z's own modality or of the other, and local ones."""
         both = [(d, of, x) for m, x in z.items() for d, of in ((self.inner, m), (self.cross, partner(m)))]
@@ -231,8 +231,6 @@ class FedAFDClient(RetrievalClient):
         each = self._told_apart(bank, z, i)
         return float(np.mean([adversarial.discriminator_accuracy(d(far), d(near)) for d, far, near in each]))
 
-    # ------------------------------------------------------------- granularity-aware feature fusion, on private data
-
     def _task_loss(self, views: Inputs, i: Tensor, g: Bank) -> Tensor:
         """The own task on x~: cross-entropy with spread classes, or matching."""
         context, model = self.context, cast(Any, self.context.model)
@@ -249,7 +247,7 @@ class FedAFDClient(RetrievalClient):
 
     def _fuse(self, x: Tensor, g: Tensor | None) -> Tensor:
         """x~, of unit representations x and g; without g, x."""
-        return x if g is None else self.fusion(x, g)  # type: ignore[no-any-return]
+        return x if g is None else self.fusion(x, g)
 
     def represent(self, inputs: Inputs) -> Tensor:
         """x~ of the test samples, by the server's encoder of the last round; x before there is one."""
@@ -294,8 +292,7 @@ class FedAFDServer(RetrievalServer):
     def __init__(self, context: ServerContext, settings: FedAFDSettings) -> None:
         super().__init__(context, settings)
         self.deliveries = {m: Delivery(settings.encoders, settings.encoder_share) for m in MODALITIES}
-        self.progress = 0.0
-        self.receivers = {}
+        self.progress, self.receivers = 0.0, {}
 
     def exchange(self, t: int, federation: Federation, bank: Bank) -> dict[str, Views]:
         """With a new version of the encoders; who does not answer is sent them whole next time."""
@@ -309,14 +306,14 @@ class FedAFDServer(RetrievalServer):
 
     def targets(self, client: str, modality: str, bank: Bank) -> FedAFDTargets:
         """I_g and T_g (both: D_cr compares with the other kind), and encoders of the client's own kinds."""
-        images, texts = bank[Modality.IMAGE].numpy(), bank[Modality.TEXT].numpy()
+        shown = self.name, bank[Modality.IMAGE].numpy(), bank[Modality.TEXT].numpy()
         if not self.settings.gff:
-            return FedAFDTargets(self.name, images, texts, progress=self.progress)
-        arrays: dict[str, Array] = {}
+            return FedAFDTargets(*shown, progress=self.progress)
+        arrays: Arrays = {}
         for m in kinds_of(modality):
             parcel = self.deliveries[m].parcel(self.receivers.get(client, 0))
             arrays |= {f"{m}.{k}": v for k, v in parcel.arrays.items()}
-        return FedAFDTargets(self.name, images, texts, arrays, parcel.base, parcel.version, self.progress)
+        return FedAFDTargets(*shown, arrays, parcel.base, parcel.version, self.progress)
 
     def ensemble(self, m: Modality, z: Tensor, present: Tensor, bank: Bank) -> tuple[Tensor, float | None]:
         """I_agg: clients weighed by how well they pick the sample out among all, against the server's own kind."""

@@ -14,7 +14,7 @@ Discriminators, fusion and client encoders never leave. The frozen server encode
 
 After the paper and, where it is silent, its code; defects of the code are switches, off by default: a second sigmoid
 after the discriminator's (`legacy_double_sigmoid`), one global branch in both levels of the fusion
-(`legacy_share_global`), a fusion begun anew in every round (`gff_reset_each_round`); its views of noise are not offered.
+(`legacy_share_global`), a fusion begun anew in every round (`gff_reset_each_round`); noisy views are not offered.
 
 Ours: encoders go down once whole and then as changes in half precision (`encoders`; "whole" is the paper's way); g is
 of the sample as it is, x of its training view; the optimiser keeps its moments between rounds; a client logs how well

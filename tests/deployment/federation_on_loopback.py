@@ -14,7 +14,7 @@ from typing import Any
 from fedloom.config import Config, load_config
 from fedloom.config.silo import HostSettings
 from fedloom.deployment import pki
-from fedloom.deployment.events import follow, standing
+from fedloom.deployment.events import follow, run_status
 from fedloom.deployment.job import Job, event_file
 from fedloom.deployment.silo import SiloSupervisor
 from fedloom.deployment.submit import hand_over
@@ -63,7 +63,7 @@ class Federation:
         """How the job stands once it is in round `number`."""
 
         def look() -> dict[str, Any] | None:
-            found = standing(event_file(self.link.folder, job.id))
+            found = run_status(event_file(self.link.folder, job.id))
             assert found["state"] in ("waiting", "running"), found
             return found if found["round"] == number else None
 
@@ -75,7 +75,7 @@ class Federation:
 
     def kill(self, job: Job) -> None:
         """Ends the process that does a job."""
-        os.kill(standing(event_file(self.link.folder, job.id))["pid"], signal.SIGKILL)
+        os.kill(run_status(event_file(self.link.folder, job.id))["pid"], signal.SIGKILL)
 
     def close(self) -> None:
         self._over.set()

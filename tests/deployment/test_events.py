@@ -14,7 +14,7 @@ import pytest
 
 from fedloom.cli.live import Lines
 from fedloom.deployment import events
-from fedloom.deployment.events import EventClock, EventLog, follow, run_log, standing
+from fedloom.deployment.events import EventClock, EventLog, follow, run_log, run_status
 from fedloom.deployment.submit import jobs
 from fedloom.errors import BadInput, FedloomError
 from fedloom.progress import Observer
@@ -138,7 +138,7 @@ def test_a_torn_last_line_is_waited_for(path: Path) -> None:
 
     assert follow(path, kept, look, pause=0.0) == Path("/runs/a")
     assert looks == [10, 10]
-    assert standing(path)["state"] == "done"
+    assert run_status(path)["state"] == "done"
 
 
 def test_events_of_a_later_version_are_passed_over(path: Path) -> None:
@@ -173,7 +173,7 @@ def test_what_it_failed_with_is_raised_in_one_line(
         follow(path, Kept(), lambda: None)
     assert str(raised.value) == told
     assert type(raised.value) is kind
-    found = standing(path)
+    found = run_status(path)
     assert (found["state"], found["error"], found["folder"]) == ("failed", told, "/runs/a")
 
 
@@ -206,20 +206,20 @@ def test_a_run_that_does_not_begin(path: Path) -> None:
 
 
 def test_how_a_run_stands(path: Path) -> None:
-    assert standing(path) == {"state": "waiting", "pid": None, "folder": None, "round": None, "rounds": None}
+    assert run_status(path) == {"state": "waiting", "pid": None, "folder": None, "round": None, "rounds": None}
     log = EventLog(path)
-    assert standing(path)["state"] == "running"
+    assert run_status(path)["state"] == "running"
     log.begin(FACTS)
     log.phase(1, "round")
     now = {"state": "running", "pid": os.getpid(), "folder": "/runs/a", "round": 1, "rounds": 2}
-    assert standing(path) == now
+    assert run_status(path) == now
     log.over(Path("/runs/a"))
-    assert standing(path) == {**now, "state": "done", "error": None}
+    assert run_status(path) == {**now, "state": "done", "error": None}
 
 
 def test_one_that_died_and_one_that_ended_while_we_looked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(path, {"event": "process", "pid": dead()})
-    assert standing(path)["state"] == "died"
+    assert run_status(path)["state"] == "died"
 
     def ends(pid: int) -> bool:
         with path.open("a") as file:
@@ -227,7 +227,7 @@ def test_one_that_died_and_one_that_ended_while_we_looked(path: Path, monkeypatc
         return False
 
     monkeypatch.setattr(events, "alive", ends)
-    assert standing(path)["state"] == "done"
+    assert run_status(path)["state"] == "done"
 
 
 # ------------------------------------------------------------------------------------------------- damaged files
@@ -251,7 +251,7 @@ def test_a_line_that_no_run_wrote_is_named(line: bytes, said: str, path: Path) -
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(line + b"\n")
     with pytest.raises(BadInput, match=re.escape(str(path))) as error:
-        standing(path)
+        run_status(path)
     assert said in str(error.value)
 
 

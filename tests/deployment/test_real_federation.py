@@ -20,7 +20,7 @@ from federation_on_loopback import Federation, config_for, until
 
 import fedloom
 from fedloom.deployment import pki
-from fedloom.deployment.events import standing
+from fedloom.deployment.events import run_status
 from fedloom.deployment.job import event_file
 from fedloom.deployment.silo import SiloSupervisor
 from fedloom.errors import FedloomError
@@ -104,7 +104,7 @@ def test_a_killed_server_goes_on_to_the_unbroken_numbers(federation: Federation,
     federation.wait_for_round(broken, 2)
     logs = [silo.folder / "logs" / "worker.log" for silo in federation.silos]
     until(lambda: any("round 2, " in log.read_text() for log in logs))
-    os.kill(standing(event_file(federation.link.folder, broken.id))["pid"], signal.SIGKILL)
+    os.kill(run_status(event_file(federation.link.folder, broken.id))["pid"], signal.SIGKILL)
     with pytest.raises(FedloomError, match="has died"):
         federation.finish(broken)
     resumed = federation.submit(config, resume=str(tmp_path / "run"))

@@ -14,9 +14,9 @@ import yaml
 
 from fedloom.config import Config, load_config
 from fedloom.config.silo import SiloSettings
-from fedloom.deployment.events import follow, run_log, standing
+from fedloom.deployment.events import follow, run_log, run_status
 from fedloom.deployment.job import Job, event_file
-from fedloom.deployment.server_app import _speak_up, carry_out, with_roster
+from fedloom.deployment.server_app import _log_to, carry_out, with_roster
 from fedloom.deployment.silo import worker_settings
 from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.resolve import completed
@@ -205,7 +205,7 @@ def test_joint_silos_take_the_runs_model() -> None:
             "model = vit, allowed: `arch` and sizes",
         ),
         (says("x", "image"), {}, "modality = 'image': fedcmi is for joint clients only"),
-        (says("x", "pair"), {}, "modality = 'pair': fedcmi has no part for clients of pairs"),
+        (says("x", "pair"), {}, "modality = 'pair': fedcmi is for joint clients only"),
     ],
 )
 def test_a_silo_that_does_not_fit_joint_ones(
@@ -297,7 +297,7 @@ def test_a_run_on_silos_with_data_of_their_own(sites: ClientHosts, fedloom_cache
     carry_out(sites.grid, Job(**json.loads(json.dumps(job.to_json()))), server)
     folder = follow(event_file(server, job.id), Observer(), lambda: None)
     assert folder.parent == server / "runs"
-    assert standing(event_file(server, job.id))["state"] == "done"
+    assert run_status(event_file(server, job.id))["state"] == "done"
     run = load_run(folder)
     assert [row["per_client"].keys() for row in run.rounds] == [{"clinic", "archive"}] * 2
     written = yaml.safe_load((folder / "config.yaml").read_text())
@@ -366,7 +366,7 @@ def test_a_job_that_fails_says_why_in_its_events(sites: ClientHosts, tmp_path: P
     def failed(job: Job) -> str:
         with pytest.raises(FedloomError):
             carry_out(sites.grid, job, tmp_path / "server")
-        found = standing(event_file(tmp_path / "server", job.id))
+        found = run_status(event_file(tmp_path / "server", job.id))
         assert found["state"] == "failed"
         return str(found["error"])
 
@@ -393,13 +393,13 @@ def test_a_bug_is_told_with_its_kind_and_its_traceback_is_logged(
     job = Job(config(silos=2).model_dump(mode="json"))
     log = run_log(event_file(tmp_path / "server", job.id))
     before = logging.getLogger().handlers[:]
-    _speak_up(log)
+    _log_to(log)
     try:
         with pytest.raises(RuntimeError):
             carry_out(sites.grid, job, tmp_path / "server")
     finally:
         logging.getLogger().handlers[:] = before
-    assert standing(event_file(tmp_path / "server", job.id))["error"] == "RuntimeError: shapes differ"
+    assert run_status(event_file(tmp_path / "server", job.id))["error"] == "RuntimeError: shapes differ"
     assert "in broken" in log.read_text()
     assert list((tmp_path / "server" / "runs").iterdir()) == []  # no empty folder is left
 
@@ -423,4 +423,4 @@ def test_a_method_without_clients_waits_for_no_silo(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(experiment, "run", run)
     job = Job(config(method="self-finetune").model_dump(mode="json"))
     carry_out(InProcessGrid({}), job, tmp_path / "server")
-    assert standing(event_file(tmp_path / "server", job.id))["folder"] == str(tmp_path / "run")
+    assert run_status(event_file(tmp_path / "server", job.id))["folder"] == str(tmp_path / "run")

@@ -11,7 +11,7 @@ import pytest
 from supervised_silo import SERVER, Silo, connect
 
 from fedloom.config.silo import SiloSettings
-from fedloom.deployment.silo import silo_standing, supervise, worker_settings
+from fedloom.deployment.silo import silo_status, supervise, worker_settings
 from fedloom.errors import BadInput
 from fedloom.processes.child import alive
 
@@ -42,7 +42,7 @@ def test_how_it_stands_is_in_its_folder(up: Silo) -> None:
     assert up.file() == {**facts, "state": "connecting"}
     connect(up)
     assert up.file() == {**facts, "state": "connected"}
-    told = silo_standing(up.root / "silo")
+    told = silo_status(up.root / "silo")
     assert {key: value for key, value in told.items() if key != "kit_until"} == up.file()
     assert up.said == [f"silo clinic is connected to {SERVER}"]
 
@@ -84,9 +84,9 @@ def test_one_that_was_killed_is_told_as_such(up: Silo) -> None:
     left = up.file()
     up.supervisor.stop()
     (up.root / "silo" / "silo.json").write_text(json.dumps(left))  # as kill -9 leaves it
-    assert silo_standing(up.root / "silo")["state"] == "died"
+    assert silo_status(up.root / "silo")["state"] == "died"
     with pytest.raises(BadInput, match=r"pki is no silo's folder: it has no silo.json. `fedloom silo up` makes it"):
-        silo_standing(up.root / "pki")
+        silo_status(up.root / "pki")
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from fedloom.deployment import superlink_log
@@ -26,23 +24,20 @@ def answered(status: int, client: str = "127.0.0.1:58454", verb: str = "activate
 class Log:
     """A SuperLink's log and its reader."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.said = path, list[str]()
-        path.touch()
-        self.reader = Reader(path, self.said.append, lambda: {"802": "clinic"})
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.reader = Reader(self.said.append, lambda: {"802": "clinic"})
 
-    def read(self, *lines: str, end: str = "\n") -> list[str]:
+    def read(self, *lines: str) -> list[str]:
         """What is said of these lines."""
         self.said.clear()
-        with self.path.open("a") as file:
-            file.write("\n".join(lines) + end)
-        self.reader.read()
+        self.reader.read(lines)
         return self.said
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Log:
-    return Log(tmp_path / "superlink.log")
+def log() -> Log:
+    return Log()
 
 
 def test_silos_that_come_and_go_are_called_by_their_names(log: Log) -> None:
@@ -106,8 +101,3 @@ def test_what_comes_with_every_try_is_said_once_in_half_a_minute(log: Log, monke
     assert len(log.read(UNKNOWN, answered(412, "10.1.2.3:4"))) == 1  # another one
     now[0] += 2
     assert len(log.read(UNKNOWN, answered(412))) == 1
-
-
-def test_a_line_that_is_not_whole_yet_waits(log: Log) -> None:
-    assert log.read("[Fleet.ActivateNode] Activated node", end="") == []
-    assert log.read("_id=802") == ["silo clinic connected"]

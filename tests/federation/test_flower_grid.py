@@ -20,7 +20,7 @@ from fedloom.federation.engines.flower.client_app import make_client_app
 from fedloom.federation.engines.flower.grid import GridFederation
 from fedloom.federation.engines.flower.records import pack, pack_payloads, unpack
 from fedloom.federation.engines.silo.envelopes import Envelope, Join
-from fedloom.federation.engines.silo.host import Recipe, SiloHost, recipes_of
+from fedloom.federation.engines.silo.host import Recipe, SiloHost
 from fedloom.federation.engines.silo.store import SiloStore
 from in_process_grid import InProcessGrid
 
@@ -47,7 +47,7 @@ class Silos:
 
     def federation(self, ledger: Ledger | None = None, **options: Any) -> GridFederation:
         recipes = specs(self.names)
-        dealt = {s: recipes_of(recipes[i :: len(self.hosts)]) for i, s in enumerate(self.hosts)}
+        dealt = {s: [spec.to_json() for spec in recipes[i :: len(self.hosts)]] for i, s in enumerate(self.hosts)}
         join = Join(json.dumps(CONTRACT.to_names()), json.dumps(dealt), "", {})
         expected = {r.name: r.modality for r in recipes}
         options = {"run": "r1", "join": join, "silos": len(self.hosts), "patience": 5.0, **options}
@@ -300,7 +300,10 @@ def test_silos_with_a_recipe_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"offer": "", "assigned": json.dumps({"silo-0": recipes_of(specs())})}, "makes its own client"),
+        (
+            {"offer": "", "assigned": json.dumps({"silo-0": [spec.to_json() for spec in specs()]})},
+            "makes its own client",
+        ),
         ({"contract": "{}"}, "the server's messages are not those"),
     ],
 )
@@ -351,7 +354,7 @@ def test_spec_of_a_client_that_cannot_be_built(tmp_path: Path) -> None:
     silos = Silos(tmp_path, 1, names=())
     join = Join(
         json.dumps(CONTRACT.to_names()),
-        json.dumps({"silo-0": recipes_of([ClientSpec("image-0", "image", "toy_clients:broken")])}),
+        json.dumps({"silo-0": [ClientSpec("image-0", "image", "toy_clients:broken").to_json()]}),
         "",
         {},
     )

@@ -22,7 +22,6 @@ from toy_clients import CONTRACT, Opinion, Wish
 from fedloom.federation import ClientSpec
 from fedloom.federation.codec import decode, encode
 from fedloom.federation.engines.silo.envelopes import Envelope, Join
-from fedloom.federation.engines.silo.host import recipes_of
 from fedloom.federation.engines.silo.relay import relay
 
 
@@ -56,7 +55,7 @@ class Worker:
         return relay(Envelope(header, payloads), self.socket, self.token, patience=patience)
 
     def join(self, *specs: ClientSpec) -> Envelope:
-        assigned = json.dumps({"silo-0": recipes_of(specs)})
+        assigned = json.dumps({"silo-0": [spec.to_json() for spec in specs]})
         return self.say({"op": "join", "run": "r"}, encode(Join(json.dumps(CONTRACT.to_names()), assigned, "", {})))
 
     def ask(self, verb: str, message: Any, round: int) -> Envelope:

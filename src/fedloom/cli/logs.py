@@ -39,7 +39,7 @@ def logs(
 def _job(server: Path, job: str, go_on: bool) -> None:
     """A run's events in the words of `fedloom run`."""
     from fedloom.cli.live import Lines
-    from fedloom.deployment.events import EventClock, follow, standing
+    from fedloom.deployment.events import EventClock, follow, run_status
     from fedloom.deployment.submit import event_path
     from fedloom.errors import FedloomError
 
@@ -56,7 +56,7 @@ def _job(server: Path, job: str, go_on: bool) -> None:
         folder = follow(path, Lines(typer.echo, clock), look, clock=clock)
         typer.echo(f"done, folder {folder}")
     except Enough:
-        typer.echo(str(standing(path)["state"]))
+        typer.echo(str(run_status(path)["state"]))
     except FedloomError as error:
         typer.echo(f"failed: {error}")
 

@@ -82,12 +82,13 @@ def renew(
     Example: fedloom pki renew hospital-a
     """
     from fedloom.deployment import renewal
+    from fedloom.deployment.pki import known
     from fedloom.deployment.validity import KIT, validity
 
     wanted = list(dict.fromkeys(names or []))
     if not (wanted or server or authority):
         authority, server, wanted = renewal.due(folder)
-    kits = renewal.known(folder, wanted)
+    kits = known(folder, wanted)
     before = {kit.name: validity(kit, KIT).until for kit in kits}
     if authority:
         show(*_authority_renewed(folder, days))

@@ -55,10 +55,10 @@ def _round(row: dict[str, Any]) -> str:
 
 
 def _silo(folder: Path, json: bool) -> None:
-    from fedloom.deployment.silo import silo_standing
+    from fedloom.deployment.silo import silo_status
     from fedloom.deployment.validity import of_kit
 
-    found = silo_standing(folder)
+    found = silo_status(folder)
     ends = of_kit(Path(found["kit"])) if found.get("kit") else []
     if json:
         show_json({**found, "warnings": ends} if ends else found)

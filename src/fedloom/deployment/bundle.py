@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import io
 import json
-import lzma
-import struct
 import tomllib
 import zipfile
-import zlib
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -57,29 +54,13 @@ _FILES = {
     "LICENSE": "Apache License 2.0, see https://www.apache.org/licenses/LICENSE-2.0\n",
 }
 _INDEX = ".info/CONTENT"  # Flower's own list of the files
-# What zipfile and tomllib raise on what is no archive, or no settings, of ours.
-_UNREADABLE = (
-    *(
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        struct.error,
-        EOFError,
-        OSError,
-        LookupError,
-        TypeError,
-    ),
-    *(ValueError, NotImplementedError, RuntimeError, OverflowError),
-)
 _MOST = 100_000  # bytes; ours has 2000
 
 
 def write_bundle(folder: Path) -> Path:
     """Writes the app's project into `folder`; what is there already stays, as another process may be reading it."""
-    files = {
-        **_FILES,
-        "pyproject.toml": _PYPROJECT.format(version=__version__, flower=metadata.version("flwr")),
-    }
+    project = _PYPROJECT.format(version=__version__, flower=metadata.version("flwr"))
+    files = {**_FILES, "pyproject.toml": project}
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,11 +81,11 @@ def is_ours(fab: bytes) -> bool:
         project = tomllib.loads(files.pop("pyproject.toml"))
         version, flower = project["project"]["version"], project["tool"]["flwr"]["app"]["flwr-version-target"]
         ours = tomllib.loads(_PYPROJECT.format(version=version, flower=flower))
-    except _UNREADABLE:
+    except Exception:  # noqa: BLE001 - whatever zipfile and tomllib raise on a foreign or damaged archive
         return False
-    return files == _FILES and _told(project) == _told(ours)
+    return files == _FILES and _settings_text(project) == _settings_text(ours)
 
 
-def _told(settings: dict[str, Any]) -> str:
+def _settings_text(settings: dict[str, Any]) -> str:
     """Settings as text, in which `true` is not 1."""
     return json.dumps(settings, sort_keys=True, default=str)

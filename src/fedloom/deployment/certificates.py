@@ -10,16 +10,21 @@ import ipaddress
 import os
 import re
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fedloom.deployment.offline import require_flower
 from fedloom.errors import BadInput
 
-if TYPE_CHECKING:
-    from cryptography import x509
+require_flower()  # which brings cryptography
 
-Signer = tuple["x509.Certificate", Any]  # a certificate and its private key
+from cryptography import x509  # noqa: E402
+from cryptography.hazmat.primitives import hashes  # noqa: E402
+from cryptography.hazmat.primitives import serialization as s  # noqa: E402
+from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
+
+Signer = tuple[x509.Certificate, Any]  # a certificate and its private key
 
 
 def now() -> dt.datetime:
@@ -29,26 +34,23 @@ def now() -> dt.datetime:
 
 def read_certificate(file: Path) -> x509.Certificate:
     """The first certificate of a file. Raises BadInput."""
-    from cryptography import x509
+    found: x509.Certificate = _read(file, "certificate", x509.load_pem_x509_certificate)
+    return found
 
+
+def read_key(file: Path, *, openssh: bool = False) -> Any:
+    """The private key in a file, which is not encrypted. Raises BadInput."""
+    load = s.load_ssh_private_key if openssh else s.load_pem_private_key
+    return _read(file, "private key", lambda data: load(data, None))
+
+
+def _read(file: Path, what: str, load: Callable[[bytes], Any]) -> Any:
     try:
-        return x509.load_pem_x509_certificate(file.read_bytes())
-    except OSError as error:
-        raise BadInput(f"{file} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise BadInput(f"{file} is no certificate: {' '.join(str(error).split())}") from None
-
-
-def read_key(file: Path) -> Any:
-    """The private key in a file. Raises BadInput."""
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    try:
-        return load_pem_private_key(file.read_bytes(), None)
+        return load(file.read_bytes())
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError) as error:
-        raise BadInput(f"{file} is no private key: {' '.join(str(error).split())}") from None
+        raise BadInput(f"{file} is no {what}: {' '.join(str(error).split())}") from None
 
 
 def check_pair(certificate: Path, key: Path) -> None:
@@ -61,8 +63,6 @@ def check_pair(certificate: Path, key: Path) -> None:
 
 def alternative(host: str) -> Any:
     """A host as a certificate names it. Raises BadInput."""
-    from cryptography import x509
-
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
@@ -74,16 +74,11 @@ def alternative(host: str) -> Any:
 
 def new_key() -> Any:
     """A private key."""
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     return ec.generate_private_key(ec.SECP384R1())
 
 
 def make_authority(subject: str, until: dt.datetime, key: Any = None) -> Signer:
     """An authority of that name with `key`, or a new one. Of one name and key, any two are good for the same."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
     key, name = key or new_key(), _name(subject)
     blank = _blank(name, name, key, until)
     blank = blank.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -94,9 +89,6 @@ def make_authority(subject: str, until: dt.datetime, key: Any = None) -> Signer:
 
 def sign(authority: Signer, subject: str, names: Sequence[Any], until: dt.datetime, key: Any = None) -> Signer:
     """A server's certificate for `names` with `key`, or a new one. It ends at `until`, or with its authority."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
     certificate, signer = authority
     key = key or new_key()
     until = min(until, certificate.not_valid_after_utc)
@@ -114,37 +106,27 @@ def sign(authority: Signer, subject: str, names: Sequence[Any], until: dt.dateti
 
 def hosts_of(certificate: x509.Certificate) -> list[Any]:
     """What a server's certificate is good for, as it names them."""
-    from cryptography import x509
-
     return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
 
 
 def common_name(certificate: x509.Certificate) -> str:
     """Whom a certificate is of."""
-    from cryptography import x509
-
     return str(certificate.subject.get_attributes_for_oid(x509.oid.NameOID.COMMON_NAME)[0].value)
 
 
 def pem(certificate: Any) -> bytes:
     """A certificate as a file holds it."""
-    from cryptography.hazmat.primitives import serialization
-
-    return bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return bytes(certificate.public_bytes(s.Encoding.PEM))
 
 
 def secret(key: Any, *, openssh: bool = False) -> bytes:
     """A private key as a file holds it, not encrypted."""
-    from cryptography.hazmat.primitives import serialization as s
-
     form = s.PrivateFormat.OpenSSH if openssh else s.PrivateFormat.PKCS8
     return bytes(key.private_bytes(s.Encoding.PEM, form, s.NoEncryption()))
 
 
 def public(key: Any) -> bytes:
     """The public part of a private key, one line without its end."""
-    from cryptography.hazmat.primitives import serialization as s
-
     return bytes(key.public_key().public_bytes(s.Encoding.OpenSSH, s.PublicFormat.OpenSSH))
 
 
@@ -156,14 +138,10 @@ def write_new(path: Path, data: bytes, *, private: bool = False) -> None:
 
 
 def _name(subject: str) -> Any:
-    from cryptography import x509
-
     return x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, subject[:64])])
 
 
 def _blank(subject: Any, issuer: Any, key: Any, until: dt.datetime) -> Any:
-    from cryptography import x509
-
     blank = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
     blank = blank.serial_number(x509.random_serial_number())
     # An hour back, for machines whose clocks differ.
@@ -171,6 +149,4 @@ def _blank(subject: Any, issuer: Any, key: Any, until: dt.datetime) -> Any:
 
 
 def _usage(*, authority: bool) -> Any:
-    from cryptography import x509
-
     return x509.KeyUsage(not authority, False, False, False, False, authority, authority, False, False)

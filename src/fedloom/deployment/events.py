@@ -1,10 +1,10 @@
-"""What a run tells its observer, as lines of a file, so that another process can watch it, or read it later.
+"""A run's events (see `progress.Observer`) as lines of a file, for another process to follow or to read later.
 
 {"event": "begin" | "notes" | "stage" | "at" | "phase" | "round" | "end", "arguments": [...]}  of `progress.Observer`
 {"event": "process", "pid": 1234}                                                     first
 {"event": "over", "folder": "...", "error": null | "...", "bad_input": false}         last
 
-Each line has a `time` besides, in seconds since 1970.
+Each line also has a `time`, in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from fedloom.deployment.shapes import read_event
 from fedloom.errors import BadInput, FedloomError
+from fedloom.federation.host import one_line
 from fedloom.processes.child import alive
 from fedloom.progress import Observer
 from fedloom.runs.disk import append_line, explained, json_line
@@ -30,17 +31,17 @@ class EventLog(Observer):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.folder: str | None = None
-        self._said = 0.0
+        self._last_at = 0.0
         path.parent.mkdir(parents=True, exist_ok=True)
         self._write({"event": "process", "pid": os.getpid()})
 
     def stage(self, name: str, total: int | None = None) -> None:
-        self._said = 0.0
+        self._last_at = 0.0
         self._tell("stage", name, total)
 
     def at(self, done: int, note: str = "") -> None:
-        if time.monotonic() - self._said >= _PACE:
-            self._said = time.monotonic()
+        if time.monotonic() - self._last_at >= _PACE:
+            self._last_at = time.monotonic()
             self._tell("at", done, note)
 
     def notes(self, lines: Sequence[str]) -> None:
@@ -62,8 +63,10 @@ class EventLog(Observer):
     def over(self, folder: Path | None, error: BaseException | None = None) -> None:
         """The run has come to its end, or could not go on."""
         where = str(folder) if folder is not None else self.folder
-        said = None if error is None else _in_a_line(error)
-        self._write({"event": "over", "folder": where, "error": said, "bad_input": isinstance(error, BadInput)})
+        line = one_line(error) if error is not None else None
+        if isinstance(error, FedloomError):  # its message is for people as it is
+            line = " ".join(str(error).split()) or line
+        self._write({"event": "over", "folder": where, "error": line, "bad_input": isinstance(error, BadInput)})
 
     def _tell(self, event: str, *arguments: Any) -> None:
         self._write({"event": event, "arguments": arguments})
@@ -73,7 +76,7 @@ class EventLog(Observer):
 
 
 class EventClock:
-    """For an observer of `follow`: it is as late as when the event was written that the observer is told."""
+    """For an observer of `follow`: the time at which the event being passed on was written."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -91,7 +94,7 @@ def follow(
     start: float = 120.0,
     pause: float = 0.2,
 ) -> Path:
-    """Tells `observer` what is written to `path` as it comes, until the run is over; the run's folder.
+    """Passes the events in `path` to `observer` as they are written, until the run is over; the run's folder.
 
     watch: called between looks; what it raises ends the following. clock: is set to each event's time. start: seconds
     until the first line must be there. Raises what the run failed with: BadInput or FedloomError; FedloomError when
@@ -124,21 +127,21 @@ def run_log(path: Path) -> Path:
     return path.parent.parent / "logs" / f"{path.stem}.log"
 
 
-def standing(path: Path) -> dict[str, Any]:
-    """How the run of an event file stands: pid, folder, round, rounds, and once it is over `error` (None: it is done).
+def run_status(path: Path) -> dict[str, Any]:
+    """The status of an event file's run: pid, folder, round, rounds, and once it is over `error` (None: it is done).
 
     state: waiting (nothing written yet), running, died (its process is gone, unfinished), failed, done.
     """
-    found = _told(path)
+    found = _last_status(path)
     if found["state"] == "running" and not alive(found["pid"]):
-        found = _told(path)  # once more: it may have written its end just before it ended
+        found = _last_status(path)  # once more: it may have written its end just before it ended
         if found["state"] == "running":
             found["state"] = "died"
     return found
 
 
-def _told(path: Path) -> dict[str, Any]:
-    """What an event file alone says of its run."""
+def _last_status(path: Path) -> dict[str, Any]:
+    """The status by the event file alone, whether or not the process still runs."""
     found: dict[str, Any] = {"state": "waiting", "pid": None, "folder": None, "round": None, "rounds": None}
     for line in _new_lines(path, 0)[0]:
         arguments = line.get("arguments", ())
@@ -153,14 +156,6 @@ def _told(path: Path) -> dict[str, Any]:
                 found |= {"state": "done" if line["error"] is None else "failed", "error": line["error"]}
                 found["folder"] = line["folder"] or found["folder"]
     return found
-
-
-def _in_a_line(error: BaseException) -> str:
-    """What a person is told of it; of what is no error of ours, its kind too."""
-    said, kind = " ".join(str(error).split()), type(error).__name__
-    if isinstance(error, FedloomError):
-        return said or kind
-    return f"{kind}: {said}" if said else kind
 
 
 def _result(line: Mapping[str, Any]) -> Path:

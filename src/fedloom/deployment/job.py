@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+SERVER_FOLDER = "FEDLOOM_SERVER"  # the environment variable that names the server's folder to its runs
+
 
 @dataclass(frozen=True)
 class Job:

@@ -8,17 +8,16 @@ import signal
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from fedloom.config import Config
 from fedloom.config.silo import HostSettings
 from fedloom.deployment import pki
-from fedloom.deployment.events import follow, standing
+from fedloom.deployment.events import follow, run_status
 from fedloom.deployment.job import Job, event_file
-from fedloom.deployment.silo import SiloSupervisor
 from fedloom.deployment.submit import hand_over
 from fedloom.deployment.superlink import SuperLink
+from fedloom.deployment.supervisor import INITIALISER, SiloSupervisor
 from fedloom.processes.child import alive
 from fedloom.progress import Observer
 from fedloom.runs.folder import RunFolder
@@ -39,16 +38,12 @@ class Loopback:
         self._looked = 0.0
 
     def __enter__(self) -> Self:
-        try:
+        with self._stack:
             self._bring_up()
-        except BaseException:
-            self._stack.close()
-            raise
+            self._stack = self._stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stack.close()
 
     def run(self) -> Path:
@@ -70,6 +65,7 @@ class Loopback:
             pki.issue(keys, name)
         host = HostSettings(folder=str(self.root / "server"), port=0, pki=str(keys), database=False)
         self.link = self._stack.enter_context(SuperLink(host))
+        shared = {"private_errors": False, "keep": 3, "recipe": None}
         for name in self.names:
             supervisor = SiloSupervisor(
                 name,
@@ -77,14 +73,7 @@ class Loopback:
                 self.link.address,
                 keys / "silos" / name,
                 False,
-                {
-                    "name": name,
-                    "threads": self.config.engine.threads,
-                    "initialiser": "fedloom.experiment.clients:settle_worker",
-                    "private_errors": False,
-                    "keep": 3,
-                    "recipe": None,
-                },
+                {"name": name, "threads": self.config.engine.threads, "initialiser": INITIALISER, **shared},
                 self.folder.log,
             )
             self._stack.callback(supervisor.stop)
@@ -108,7 +97,7 @@ class Loopback:
 
 def _end(events: Path) -> None:
     """Sees the process of a run to its end: at once if the run is not over (its folder has what was done)."""
-    found = standing(events)
+    found = run_status(events)
     patience = 0.0 if found["state"] == "running" else _FAREWELL
     end = time.monotonic() + patience
     while found["pid"] and alive(found["pid"]):

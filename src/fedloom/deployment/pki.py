@@ -15,9 +15,10 @@ import datetime as dt
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fedloom.deployment.certificates import (
+    Signer,
     alternative,
     check_pair,
     hosts_of,
@@ -27,11 +28,11 @@ from fedloom.deployment.certificates import (
     pem,
     public,
     read_certificate,
+    read_key,
     secret,
     sign,
     write_new,
 )
-from fedloom.deployment.offline import require_flower
 from fedloom.deployment.validity import KIT as CHAIN
 from fedloom.deployment.validity import Validity, check_current, validity
 from fedloom.errors import BadInput, unknown
@@ -56,7 +57,6 @@ def init(folder: Path, hosts: Sequence[str], days: int = 825) -> None:
 
     Raises BadInput: the folder holds an authority already, or a host is none.
     """
-    require_flower()
     if there := [name for name in OWN if (folder / name).exists()]:
         raise BadInput(
             f"{folder} holds an authority already (it has {there[0]}); kits of one are worthless with another"
@@ -90,9 +90,7 @@ def issue(folder: Path, name: str, days: int = 825) -> Path:
             f"(`fedloom pki renew {name}` makes it good for longer)"
         )
     until = min(now() + dt.timedelta(days=days), read_certificate(folder / "ca.crt").not_valid_after_utc)
-    # The silo's own endpoint has an authority of its own, so that this folder's key signs nothing that a silo shows.
-    own = make_authority(f"{name} on its own machine", until)
-    local = sign(own, "localhost", [alternative(host) for host in LOCAL], until)
+    own, local = local_chain(name, until)
     key = new_key()
     part = folder / "silos" / f".{name}.part"
     with explained("write", kit):
@@ -109,18 +107,34 @@ def issue(folder: Path, name: str, days: int = 825) -> Path:
     return kit
 
 
+def local_chain(name: str, until: dt.datetime, key: Any = None) -> tuple[Signer, Signer]:
+    """The authority and the certificate of a silo's own endpoint, with `key` or a new one.
+
+    The authority is the silo's own, so that the key of the pki folder signs nothing that a silo shows.
+    """
+    own = make_authority(f"{name} on its own machine", until)
+    return own, sign(own, "localhost", [alternative(host) for host in LOCAL], until, key)
+
+
+def known(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The kits of those silos. Raises BadInput for a silo that has none."""
+    there = list(keys(folder))
+    for name in names:
+        if name not in there:
+            raise unknown("silo", name, there) if there else BadInput(f"{folder} has issued no kit")
+    return [folder / "silos" / name for name in names]
+
+
 def revoke(folder: Path, name: str) -> None:
     """Takes a silo's key back: a server that is up refuses it from now on. Raises BadInput for an unknown silo."""
     complete(folder, OWN, "fedloom pki init")  # with an authority that has ended, too
-    names = list(keys(folder))
-    if name not in names:
-        raise unknown("silo", name, names) if names else BadInput(f"{folder} has issued no kit")
+    (kit,) = known(folder, [name])
     stamp = now().strftime("%Y%m%dT%H%M%S")
     gone = folder / "silos" / f".{name}.{stamp}.revoked"
     with explained("write", folder):
         (folder / "revoked").mkdir(exist_ok=True, mode=0o700)
-        shutil.copyfile(folder / "silos" / name / "node.pub", folder / "revoked" / f"{name}.{stamp}.pub")
-        (folder / "silos" / name).rename(gone)
+        shutil.copyfile(kit / "node.pub", folder / "revoked" / f"{name}.{stamp}.pub")
+        kit.rename(gone)
         shutil.rmtree(gone)
 
 
@@ -154,15 +168,10 @@ def check(folder: Path) -> None:
 def check_kit(kit: Path) -> None:
     """Raises BadInput unless `kit` is whole, and its certificates good now."""
     complete(kit, KIT, "fedloom pki issue NAME")
-    from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-
     for name in CHAIN:
         check_current(kit / name, "who runs the server renews it with `fedloom pki renew`")
     check_pair(kit / "local.crt", kit / "local.key")
-    try:
-        load_ssh_private_key((kit / "node.key").read_bytes(), None)
-    except (ValueError, TypeError) as error:
-        raise BadInput(f"{kit / 'node.key'} is no private key: {' '.join(str(error).split())}") from None
+    read_key(kit / "node.key", openssh=True)
 
 
 def check_host(folder: Path, host: str) -> None:
@@ -178,7 +187,6 @@ def check_host(folder: Path, host: str) -> None:
 
 def complete(folder: Path, names: Sequence[str], command: str) -> None:
     """Raises BadInput unless those files are in the folder."""
-    require_flower()
     with explained("read", folder):
         missing = [name for name in names if not (folder / name).is_file()]
     if missing == ["ca.key"]:  # kept elsewhere, as it should be

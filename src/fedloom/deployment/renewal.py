@@ -7,13 +7,11 @@ as a whole, and every state between is a working one: a renewal that is broken o
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
 from pathlib import Path
 
 from fedloom.deployment import certificates
 from fedloom.deployment.certificates import (
     Signer,
-    alternative,
     check_pair,
     common_name,
     hosts_of,
@@ -26,9 +24,9 @@ from fedloom.deployment.certificates import (
     sign,
     write_new,
 )
-from fedloom.deployment.pki import LOCAL, OWN, complete, keys
+from fedloom.deployment.pki import OWN, complete, keys, known, local_chain
 from fedloom.deployment.validity import AUTHORITY, KIT, SERVER, SOON, at, validity
-from fedloom.errors import BadInput, unknown
+from fedloom.errors import BadInput
 from fedloom.runs.disk import explained, write_atomic
 
 
@@ -40,15 +38,6 @@ def due(folder: Path) -> tuple[bool, bool, list[str]]:
     # A new authority comes into the kits by itself.
     own = [name for name in KIT if not (authority and name in AUTHORITY)]
     return authority, server, [n for n in keys(folder) if validity(folder / "silos" / n, own).until <= soon]
-
-
-def known(folder: Path, names: Sequence[str]) -> list[Path]:
-    """The kits of those silos. Raises BadInput for a silo that has none."""
-    there = list(keys(folder))
-    for name in names:
-        if name not in there:
-            raise unknown("silo", name, there) if there else BadInput(f"{folder} has issued no kit")
-    return [folder / "silos" / name for name in names]
 
 
 def renew_authority(folder: Path, days: int) -> dt.datetime:
@@ -93,8 +82,7 @@ def renew_silo(folder: Path, name: str, days: int) -> tuple[dt.datetime, list[st
             key = new_key()
             write_new(kit / "local.key", secret(key), private=True)
             handed.append("local.key")
-        own = make_authority(f"{name} on its own machine", until)
-        local = sign(own, "localhost", [alternative(host) for host in LOCAL], until, key)
+        own, local = local_chain(name, until, key)
         old = (kit / "local.ca").read_bytes()
         write_atomic(kit / "ca.crt", pem(authority[0]))
         write_atomic(kit / "local.ca", pem(own[0]) + old)  # trusted are both, until the certificate is replaced

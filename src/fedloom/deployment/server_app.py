@@ -17,7 +17,7 @@ from fedloom.config.archs import allowed, check_installed, serves, spec_of
 from fedloom.config.models import ModelSettings
 from fedloom.config.trees import validate
 from fedloom.deployment.events import EventLog, run_log
-from fedloom.deployment.job import Job, event_file
+from fedloom.deployment.job import SERVER_FOLDER, Job, event_file
 from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.silo_offer import (
     at_the_silo,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LARGEST = 4e8  # weights of a backbone that is trained here for a silo, roughly; BERT-large has 3e8
-FOLDER = "FEDLOOM_SERVER"  # the environment variable that names the server's folder
 
 
 def make_server_app() -> ServerApp:
@@ -54,10 +53,10 @@ def make_server_app() -> ServerApp:
     @app.main()  # type: ignore[untyped-decorator]
     def _main(grid: Grid, context: Context) -> None:
         job = Job(**json.loads(str(context.run_config["job"])))
-        server = Path(os.environ[FOLDER])
+        server = Path(os.environ[SERVER_FOLDER])
         end_with_parent()  # without a SuperLink, the run would only wait
         look_often(importlib.import_module("flwr.superlink.grid.http_grid"))
-        _speak_up(run_log(event_file(server, job.id)))
+        _log_to(run_log(event_file(server, job.id)))
         carry_out(NamedGrid(grid, server / "nodes.json"), job, server)
 
     return app
@@ -107,7 +106,7 @@ def carry_out(grid: Any, job: Job, server: Path) -> None:
 
 
 def roster(grid: Any, config: Config) -> list[dict[str, Any]]:
-    """What the silos that are connected say of themselves, once there are as many as the run waits for.
+    """What the connected silos report about themselves, once there are as many as the run waits for.
 
     Raises:
         FedloomError: too few silos come, or too few of those fit this server.
@@ -209,7 +208,7 @@ def _group(
             f"model.hidden = {group.hidden}, model.layers = {group.layers}: about {size:.1e} weights, "
             f"allowed: {_LARGEST:.1e}"
         )
-    modality: ClientTask = about["modality"]
+    modality = ClientTask(about["modality"])
     return modality, group.model_dump(mode="json")
 
 
@@ -234,8 +233,8 @@ def _joint_group(name: str, model: dict[str, Any] | None, run: Sequence[ModelSet
     return ClientGroup(**run[0].model_dump(), name=name).model_dump(mode="json")
 
 
-def _speak_up(file: Path) -> None:
-    """What we log goes to a file: Flower gives this process no place for its output."""
+def _log_to(file: Path) -> None:
+    """Logs go to a file: Flower discards the output of this process."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))

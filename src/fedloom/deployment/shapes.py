@@ -8,8 +8,8 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict  # pydantic's own; that of Python 3.11 cannot be checked
 
 from fedloom.errors import BadInput
+from fedloom.runs.disk import parse_object
 from fedloom.runs.shapes import OPEN, Round, check
-from fedloom.strict_json import parse
 
 Pid = Annotated[int, Field(gt=0, lt=2**31)]
 
@@ -46,6 +46,12 @@ class _Begin(TypedDict):
 
 
 @with_config(OPEN)
+class _Phase(TypedDict):
+    round: Round
+    name: str
+
+
+@with_config(OPEN)
 class _Over(TypedDict):
     folder: str | None
     error: str | None
@@ -54,13 +60,7 @@ class _Over(TypedDict):
 
 def read_event(line: bytes, place: str) -> dict[str, Any]:
     """A line of an event file. Raises BadInput, with `place`, where it is none that `events.EventLog` writes."""
-    try:
-        event = parse(line, halves=True)
-    except ValueError as error:
-        raise BadInput(f"{place}: not JSON ({error})") from None
-    if not isinstance(event, dict):
-        raise BadInput(f"{place}: expected an object, not {type(event).__name__}")
-    check(_Event, event, place)
+    event = parse_object(line, place, _Event)
     name, arguments = event.get("event"), event.get("arguments", [])
     if name in ("process", "over"):
         check(_Process if name == "process" else _Over, event, place)
@@ -73,9 +73,3 @@ def read_event(line: bytes, place: str) -> dict[str, Any]:
     if name == "phase":
         check(_Phase, {"round": arguments[0], "name": arguments[1]}, place)
     return event
-
-
-@with_config(OPEN)
-class _Phase(TypedDict):
-    round: Round
-    name: str

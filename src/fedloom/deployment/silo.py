@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.config.silo import SiloData, SiloSettings
-from fedloom.deployment.supervisor import SiloSupervisor
+from fedloom.deployment.supervisor import INITIALISER, SiloSupervisor
 from fedloom.deployment.validity import KIT, validity
 from fedloom.errors import BadInput
 from fedloom.experiment.silo_data import check_data
@@ -18,14 +18,11 @@ from fedloom.runs.disk import explained, is_held, read_object
 # Options of the reader `folder` that name files.
 _PATHS = ("images_train", "images_test", "texts_train", "texts_test", "labels_file")
 
-__all__ = ["SiloSupervisor", "silo_standing", "supervise", "worker_settings"]
+__all__ = ["SiloSupervisor", "silo_status", "supervise", "worker_settings"]
 
 
 def worker_settings(settings: SiloSettings) -> dict[str, Any]:
-    """What the resident worker of that silo is told; see `federation.silo.resident`.
-
-    Raises BadInput for settings that do not do.
-    """
+    """Settings of that silo's resident worker; see `federation.engines.silo.resident`. Raises BadInput."""
     from fedloom.experiment.silo_client import describe_silo
 
     dump = settings.model_dump(mode="json")
@@ -37,19 +34,13 @@ def worker_settings(settings: SiloSettings) -> dict[str, Any]:
         "arguments": {"silo": dump},
         "about": describe_silo(dump),
     }
-    return {
-        "name": settings.name,
-        "threads": settings.threads,
-        "initialiser": "fedloom.experiment.clients:settle_worker",
-        "private_errors": settings.private_errors,
-        "keep": settings.keep,
-        "recipe": recipe,
-    }
+    own = {"private_errors": settings.private_errors, "keep": settings.keep, "recipe": recipe}
+    return {"name": settings.name, "threads": settings.threads, "initialiser": INITIALISER, **own}
 
 
 @contextmanager
 def supervise(settings: SiloSettings, say: Callable[[str], None]) -> Iterator[SiloSupervisor]:
-    """A silo with its own recipe, up as long as this context. Raises BadInput for settings that do not do."""
+    """A silo with its own recipe, up as long as this context. Raises BadInput for settings that cannot be used."""
     supervisor = SiloSupervisor(
         settings.name,
         Path(os.path.expanduser(settings.folder)),
@@ -66,12 +57,10 @@ def supervise(settings: SiloSettings, say: Callable[[str], None]) -> Iterator[Si
         supervisor.stop()
 
 
-def silo_standing(folder: Path) -> dict[str, Any]:
-    """How the silo in `folder` stands, as `SiloSupervisor` wrote it, and until when its kit is good.
+def silo_status(folder: Path) -> dict[str, Any]:
+    """The status of the silo in `folder` as `SiloSupervisor` wrote it, and the date on which its kit expires.
 
-    state "died": it is gone unawares.
-
-    Raises BadInput when the folder is no silo's.
+    state "died": its process is gone without having stopped. Raises BadInput when the folder is not a silo's.
     """
     with explained("read", folder):
         if not (folder / "silo.json").is_file():
@@ -84,9 +73,9 @@ def silo_standing(folder: Path) -> dict[str, Any]:
 
 
 def _absolute(data: SiloData) -> str | None:
-    """The data's folder, as good from everywhere; the data themselves are read when a run is joined.
+    """The data's folder as an absolute path; the data are read when the silo joins a run.
 
-    Raises BadInput when there is no such reader, or it or a file of its options is not there.
+    Raises BadInput when there is no such reader, or the folder or a file of its options does not exist.
     """
     check_data(data)
     root = None if data.root is None else Path(os.path.expanduser(data.root)).resolve()

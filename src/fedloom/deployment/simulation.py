@@ -36,9 +36,9 @@ class Played:
 
     folder: str
     threads: int
-    initialiser: str
 
     def __call__(self, envelope: Envelope, node: dict[str, Any]) -> Envelope:
+        from fedloom.deployment.supervisor import INITIALISER
         from fedloom.federation.engines.silo.resident import host_from
 
         name = f"silo-{node['partition-id']}"
@@ -47,7 +47,7 @@ class Played:
             folder.mkdir(parents=True, exist_ok=True)
             if not _HOSTS:  # this process's first: one log, under the name of a silo that it plays
                 logging.basicConfig(level=logging.INFO, filename=folder / "log.txt", format="%(asctime)s %(message)s")
-            settings = {"name": name, "threads": self.threads, "initialiser": self.initialiser}
+            settings = {"name": name, "threads": self.threads, "initialiser": INITIALISER}
             _HOSTS[str(folder)] = host_from(settings, folder)
         return _HOSTS[str(folder)].answer(envelope)
 
@@ -79,7 +79,7 @@ class Simulation:
                 failed.append(error)
 
         silos = str((self.folder.federation / "silos").resolve())
-        played = Played(silos, self.config.engine.threads, "fedloom.experiment.clients:settle_worker")
+        played = Played(silos, self.config.engine.threads)
         try:
             with own_sigterm():
                 run_simulation(server, make_client_app(played), self.silos, backend_config=self._backend())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedloom.deployment.bundle import write_bundle
-from fedloom.deployment.events import standing
+from fedloom.deployment.events import run_status
 from fedloom.deployment.job import Job, event_file
 from fedloom.deployment.shapes import JobRecord
 from fedloom.errors import BadInput, FedloomError, unknown
@@ -35,7 +35,7 @@ def hand_over(link: Host, job: Job) -> str:
 
 
 def jobs(server: Path) -> list[dict[str, Any]]:
-    """All jobs handed to a server, the oldest first: id, flower, folder and what `events.standing` says.
+    """All jobs handed to a server, the oldest first: id, flower, folder and what `events.run_status` says.
 
     One whose files are damaged has the state "unreadable", and `error` says why.
     """
@@ -52,7 +52,7 @@ def _job(server: Path, path: Path) -> dict[str, Any]:
         record = read_object(path, JobRecord)
         if not record:
             raise BadInput(f"{path}: there is no such file")
-        now = standing(event_file(server, record["id"]))
+        now = run_status(event_file(server, record["id"]))
     except FedloomError as error:
         return {"id": path.stem, "flower": None, **nothing, "state": "unreadable", "error": str(error)}
     now["folder"] = now["folder"] or record["resume"] or record["out"]

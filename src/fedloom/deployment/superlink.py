@@ -9,16 +9,16 @@ import ssl
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from fedloom.config.silo import HostSettings
 from fedloom.deployment import pki
 from fedloom.deployment.flower_cli import FlowerCli
+from fedloom.deployment.job import SERVER_FOLDER
 from fedloom.deployment.offline import engine_environment, require_flower
 from fedloom.deployment.ports import check_port, free_port
 from fedloom.deployment.superlink_log import LISTENING, Reader
@@ -26,14 +26,10 @@ from fedloom.errors import BadInput, FedloomError
 from fedloom.processes.child import Child
 from fedloom.runs.disk import explained, is_held, json_text, locked, read_object, write_atomic
 
-FOLDER = "FEDLOOM_SERVER"  # the environment variable that names the server's folder to its runs
 _START = 60.0  # seconds a SuperLink has to answer
 _TAKEN = "Public key already in use"  # of a key that Flower has, or has ever had
 _GONE = "unregistered"  # Flower's word for a node that was taken out
-_WIDE = {
-    "0.0.0.0": "127.0.0.1",
-    "::": "::1",
-}  # all addresses of the machine, and one that reaches it from itself
+_WIDE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # all addresses of the machine -> one that reaches it from itself
 
 
 class Host:
@@ -60,7 +56,7 @@ class Host:
     @cached_property
     def environment(self) -> dict[str, str]:
         """Of the processes that belong to the server."""
-        return {**engine_environment(self.folder / "flower"), FOLDER: str(self.folder)}
+        return {**engine_environment(self.folder / "flower"), SERVER_FOLDER: str(self.folder)}
 
     @cached_property
     def _cli(self) -> FlowerCli:
@@ -87,9 +83,7 @@ class Host:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _states(self) -> dict[str, str]:
@@ -104,7 +98,7 @@ class Host:
 class SuperLink(Host):
     """A SuperLink that lives as long as this context. `say` is told, in a line each, who comes and who is refused.
 
-    Raises BadInput for keys that do not do, or a folder in use; FedloomError when the SuperLink does not start.
+    Raises BadInput for keys that cannot be used, or a folder in use; FedloomError when the SuperLink does not start.
     """
 
     def __init__(self, settings: HostSettings, say: Callable[[str], None] = lambda line: None) -> None:
@@ -117,34 +111,30 @@ class SuperLink(Host):
         super().__init__(Path(os.path.expanduser(settings.folder)), f"{shown}:{self.port}", keys)
         self._stack = ExitStack()
         self._unfit: dict[str, str] = {}  # name -> a key that Flower does not take
-        self._reader = Reader(self.folder / "logs" / "superlink.log", say, self.names)
+        self._reader = Reader(say, self.names)
 
     def __enter__(self) -> Self:
         if self.pki is not None:
             pki.check(self.pki)
             pki.check_host(self.pki, self.reach)
         lock = self.folder / ".lock"
-        in_use = BadInput(f"{self.folder} is the folder of a server that is up already")
+        in_use = f"{self.folder} is the folder of a server that is up already"
         if lock.exists() and is_held(lock):
-            raise in_use
+            raise BadInput(in_use)
         check_port(self.settings.host, self.port)
-        with self._unwound():
+        with self._stack:
             with explained("make the server's folder", self.folder):
                 for part in ("", "flower", "logs", "runs", "jobs"):
                     (self.folder / part).mkdir(parents=True, exist_ok=True, mode=0o700)
-            try:
-                self._stack.enter_context(locked(lock, wait=False))
-            except BlockingIOError:
-                raise in_use from None
+            self._stack.enter_context(locked(lock, busy=in_use))
             self._stack.callback(self.close)
             self._start()
             self._reconcile()
             self.admit()
+            self._stack = self._stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stack.close()
 
     @property
@@ -156,7 +146,7 @@ class SuperLink(Host):
         if not self._child.alive():
             raise FedloomError(f"the SuperLink ended ({self._child.exit_reason()}): {self._child.last_words()}")
         self.admit()
-        self._reader.read()
+        self._reader.read(self._child.new_lines())
 
     def admit(self) -> None:
         """Registers each key of the pki folder that is not yet, and takes out those that were revoked.
@@ -180,15 +170,6 @@ class SuperLink(Host):
                     self._welcome(name, key, node, known)
 
     # ---------------------------------------------------------------------------------------------- within
-
-    @contextmanager
-    def _unwound(self) -> Iterator[None]:
-        """Ends what was started when the block fails."""
-        try:
-            yield
-        except BaseException:
-            self._stack.close()
-            raise
 
     def _register(self, name: str) -> tuple[str | None, str]:
         """The new node of that silo, or None and why Flower does not take its key."""
@@ -263,18 +244,8 @@ class SuperLink(Host):
         self._stack.callback(self._child.stop)
         self._stack.callback((self.folder / "host.json").unlink, missing_ok=True)
         self._await()
-        self._reader.at = self._child.log_start
-        write_atomic(
-            self.folder / "host.json",
-            json_text(
-                {
-                    "address": self.address,
-                    "pid": os.getpid(),
-                    "superlink": self._child.pid,
-                    "pki": None if self.pki is None else str(self.pki),
-                }
-            ),
-        )
+        facts = {"address": self.address, "pid": os.getpid(), "superlink": self._child.pid, "pki": self.pki}
+        write_atomic(self.folder / "host.json", json_text(facts))
 
     def _await(self) -> None:
         """Returns once the SuperLink answers, and it is ours: it has said itself that it has the port."""

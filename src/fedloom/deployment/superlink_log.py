@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 
 from fedloom.deployment.superlink_process import HANDSHAKE
 
@@ -19,25 +18,19 @@ _PLAIN = ("HTTP_REQUEST", "WRONG_VERSION_NUMBER")
 
 
 class Reader:
-    """Reads what is new in the log at `path` and tells `say`, in a line each, who came, who left, who was refused.
+    """Reads lines of the log and tells `say`, in a line each, who came, who left, who was refused.
 
-    names: gives the names of the nodes. `at`: the byte it reads on from.
+    names: gives the names of the nodes.
     """
 
-    def __init__(self, path: Path, say: Callable[[str], None], names: Callable[[], Mapping[str, str]]) -> None:
-        self.path, self.at = path, 0
+    def __init__(self, say: Callable[[str], None], names: Callable[[], Mapping[str, str]]) -> None:
         self._tell, self._names = say, names
         self._refusal = ""
         self._said: dict[str, float] = {}
 
-    def read(self) -> None:
-        """Tells what has been written since the last time."""
-        with self.path.open("rb") as file:
-            file.seek(self.at)
-            new = file.read()
-        whole = new.rfind(b"\n") + 1
-        self.at += whole
-        for line in new[:whole].decode(errors="replace").splitlines():
+    def read(self, lines: Iterable[str]) -> None:
+        """Takes the lines written since the last call."""
+        for line in lines:
             self._line(line)
 
     def _line(self, line: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.deployment import pki
+from fedloom.deployment.certificates import write_new
 from fedloom.deployment.offline import engine_environment, require_flower
 from fedloom.deployment.ports import free_port, speaks_tls
 from fedloom.deployment.supernode_log import AGAIN, CONNECTED, FAILING, refusal
@@ -24,6 +25,7 @@ from fedloom.errors import BadInput, FedloomError
 from fedloom.processes.child import Child
 from fedloom.runs.disk import explained, json_text, locked, read_object, write_atomic
 
+INITIALISER = "fedloom.experiment.clients:settle_worker"  # of workers
 PAUSE = 10.0  # seconds between tries to connect; a crashed silo is held to be connected for up to 60
 _LONGEST = 30.0  # seconds at most before a worker that keeps dying is started again
 _STEADY = 60.0  # seconds after which a worker that runs is held to be well
@@ -41,7 +43,7 @@ class SiloSupervisor:
     state: starting, connecting, connected, waiting (for a server that does not answer, or not let it in again yet),
     refused, stopped; with process ids also in the folder's silo.json.
 
-    Raises BadInput for a kit that does not do, or a folder in use.
+    Raises BadInput for a kit that cannot be used, or a folder in use.
     """
 
     def __init__(
@@ -63,11 +65,9 @@ class SiloSupervisor:
         self.node: Child | None = None
         self._stack = ExitStack()
         self._worker_began, self._worker_waits, self._worker_due = 0.0, 0.5, 0.0
-        self._node_due, self._failing = (
-            0.0,
-            0.0,
-        )  # failing: since when the SuperNode tries in vain; 0: it does not
-        self._spoken: set[str] = set()
+        self._node_due = 0.0
+        self._failing = 0.0  # since when the SuperNode tries in vain; 0: it does not
+        self._said: set[str] = set()
         self._refusals = 0
 
     def start(self) -> None:
@@ -79,19 +79,15 @@ class SiloSupervisor:
         with explained("make the silo's folder", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             (self.folder / "logs").mkdir(exist_ok=True, mode=0o700)
-        try:
-            self._stack.enter_context(locked(self.folder / ".lock", wait=False))
-        except BlockingIOError:
-            raise BadInput(f"{self.folder} is the folder of a silo that is up already") from None
+        in_use = f"{self.folder} is the folder of a silo that is up already"
+        self._stack.enter_context(locked(self.folder / ".lock", busy=in_use))
         # A short path of our own: a socket's may have some hundred bytes, and others may not look in.
         room = Path(tempfile.mkdtemp(prefix="fedloom-"))
         self._stack.callback(shutil.rmtree, room, ignore_errors=True)
         self.socket, self.token = room / "worker", self.folder / "token"
         self.token.unlink(missing_ok=True)
-        handle = os.open(self.token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._stack.callback(self.token.unlink, missing_ok=True)
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(32))
+        write_new(self.token, secrets.token_bytes(32), private=True)
         write_atomic(self.folder / "worker.json", json.dumps(self.settings).encode())
         self._start_worker()
         self._start_node()
@@ -111,7 +107,7 @@ class SiloSupervisor:
                 child.stop(_GRACE)
         self.worker = self.node = None
         if was_up:
-            self._stand("stopped")
+            self._set_state("stopped")
         self._stack.close()
 
     def check(self) -> None:
@@ -143,17 +139,17 @@ class SiloSupervisor:
                 self._start_node()
             return
         for line in self.node.new_lines():
-            self._heard(line, now)
+            self._read_line(line, now)
         if not self.node.alive():
             self._node_ended(self.node)
             self.node.stop()
             self.node, self._node_due = None, now + PAUSE
         elif self._failing and now - self._failing > _SLOW:
-            self._stand("waiting")
+            self._set_state("waiting")
             self._once(f"silo {self.name}: {self.server} does not answer; trying on")
 
-    def _heard(self, line: str, now: float) -> None:
-        """Takes down what a line of the SuperNode's log says of the connection."""
+    def _read_line(self, line: str, now: float) -> None:
+        """Notes what a line of the SuperNode's log says about the connection."""
         if CONNECTED in line:
             self._failing, self._joined = 0.0, True
             self._connected()
@@ -163,7 +159,7 @@ class SiloSupervisor:
                 self._connected()
         elif FAILING in line:
             if self.kit is None and not self._failing and speaks_tls(self.server):
-                self._stand("refused")  # Flower would try for ever, and does not say why
+                self._set_state("refused")  # Flower would try for ever, and does not say why
                 raise FedloomError(
                     f"silo {self.name}: the server at {self.server} wants TLS and a key, and this silo has neither: "
                     f"give it a kit in place of --insecure"
@@ -173,8 +169,8 @@ class SiloSupervisor:
             self._once(f"silo {self.name}: the server sent code that is not fedloom's; it was not run")
 
     def _connected(self) -> None:
-        self._spoken.clear()
-        self._stand("connected")
+        self._said.clear()
+        self._set_state("connected")
         write_atomic(self.folder / "admitted", self.server)
         self.say(f"silo {self.name} is connected to {self.server}")
 
@@ -184,36 +180,32 @@ class SiloSupervisor:
         known = file.is_file() and file.read_text() == self.server
         found = refusal(node.logged(), self.server, self.kit)
         if found is None:
-            self._stand("connecting")
+            self._set_state("connecting")
             ended = f"{node.exit_reason()} ({node.last_words()})"
             self.say(f"silo {self.name}: the SuperNode's {ended}; it is started again in {PAUSE:g} s")
         elif not known and found.may_pass and not self._refusals:
             self._refusals += 1
-            self._stand("waiting")
+            self._set_state("waiting")
             self.say(
                 f"silo {self.name}: {found.line}; once more in {PAUSE:g} s: a server that starts admits its silos last"
             )
         elif not known:
-            self._stand("refused")
+            self._set_state("refused")
             raise FedloomError(f"silo {self.name}: {found.line}")
         elif found.may_pass:
-            self._stand("waiting")
+            self._set_state("waiting")
             self._once(
                 f"silo {self.name}: the server still holds it to be connected, or revoked its key; "
                 f"trying again every {PAUSE:g} s"
             )
         else:
-            self._stand("refused")
+            self._set_state("refused")
             self._once(f"silo {self.name}: {found.line}; trying again every {PAUSE:g} s")
 
     def _start_worker(self) -> None:
         self._worker_due, self._worker_began = 0.0, time.monotonic()
-        options = {
-            "folder": self.folder / "state",
-            "socket": self.socket,
-            "token": self.token,
-            "settings": self.folder / "worker.json",
-        }
+        options = {"folder": self.folder / "state", "socket": self.socket, "token": self.token}
+        options |= {"settings": self.folder / "worker.json"}
         threads = int(self.settings.get("threads", 1))
         self.worker = Child(
             [sys.executable, "-P", "-m", "fedloom.federation.engines.silo.resident"]
@@ -222,40 +214,33 @@ class SiloSupervisor:
             env=engine_environment(self.folder / "flower", threads),
             stdin=True,
         )
-        self._stand(self.state)
+        self._set_state(self.state)
 
     def _start_node(self) -> None:
         self._failing, self._joined = 0.0, False
         config = {"silo": self.name, "socket": str(self.socket), "token": str(self.token)}
         words = ["--superlink", self.server, "--host", "127.0.0.1", "--port", str(free_port())]
-        words += [
-            "--isolation",
-            "subprocess",
-            "--node-config",
-            " ".join(f"{k}={json.dumps(v)}" for k, v in config.items()),
-        ]
+        words += ["--isolation", "subprocess"]
+        words += ["--node-config", " ".join(f"{k}={json.dumps(v)}" for k, v in config.items())]
         if self.kit is None:
             words += ["--insecure"]
         else:
-            words += ["--root-certificates", str(self.kit / "ca.crt")]
-            words += [
-                "--ssl-certfile",
-                str(self.kit / "local.crt"),
-                "--ssl-keyfile",
-                str(self.kit / "local.key"),
-            ]
-            words += ["--ssl-ca-certfile", str(self.kit / "local.ca")]
-            words += ["--auth-supernode-private-key", str(self.kit / "node.key")]
+            for option, name in (
+                ("root-certificates", "ca.crt"),
+                *(("ssl-certfile", "local.crt"), ("ssl-keyfile", "local.key"), ("ssl-ca-certfile", "local.ca")),
+                ("auth-supernode-private-key", "node.key"),
+            ):
+                words += [f"--{option}", str(self.kit / name)]
         self.node = Child(
             [sys.executable, "-P", "-m", "fedloom.deployment.supernode_process", *words],
             log=self.folder / "logs" / "supernode.log",
             env=engine_environment(self.folder / "flower"),
             cwd=self.folder,
         )
-        self._stand("connecting")
+        self._set_state("connecting")
 
-    def _stand(self, state: str) -> None:
-        """Writes how the silo stands into its folder."""
+    def _set_state(self, state: str) -> None:
+        """Writes the silo's status into its folder."""
         self.state = state
         pids = {"worker": self.worker, "supernode": self.node}
         own = None if state == "stopped" else os.getpid()
@@ -267,6 +252,6 @@ class SiloSupervisor:
             write_atomic(file, json_text(facts))
 
     def _once(self, line: str) -> None:
-        if line not in self._spoken:
-            self._spoken.add(line)
+        if line not in self._said:
+            self._said.add(line)
             self.say(line)

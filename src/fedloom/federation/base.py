@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from fedloom.errors import BadInput, FedloomError, unknown
@@ -154,16 +153,16 @@ class Federation(ABC):
         self.round = at
 
     def refresh_clients(self) -> None:
-        """Brings `clients` up to date, for engines whose clients come and go. Called between asks."""
+        """Updates `clients`, for engines whose clients come and go. Called between asks."""
         return None
 
     def conclude(self) -> None:
-        """Says that the run is over, for engines whose clients keep their own models."""
+        """Tells the engine that the run is over; where clients keep their own models, they finish them."""
         return None
 
     def checkpoint_moved(self, folder: Path | str) -> None:
-        """Says that the last checkpoint lies in `folder` now, for engines that restart clients from it."""
-        _ = folder
+        """Tells the engine that the last checkpoint is now in `folder`, for restarting clients from it."""
+        return None
 
     @abstractmethod
     def close(self) -> None:
@@ -172,9 +171,7 @@ class Federation(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @abstractmethod
@@ -226,7 +223,7 @@ class Federation(ABC):
                 pass
             now = time.monotonic()
             for client in ask.waiting.values():
-                self._put(ask, client, Outcome(None, "timeout", reason, "", now - ask.begun))
+                self._put(ask, client, Outcome(None, "timeout", reason, seconds=now - ask.begun))
             ask.waiting.clear()
         else:
             self._pump(None if ask.deadline is None else max(0.0, ask.deadline - time.monotonic()))
@@ -246,7 +243,7 @@ class Federation(ABC):
             if ask.deadline is not None and arrival.arrived > ask.deadline:
                 took, allowed = arrival.arrived - ask.begun, ask.deadline - ask.begun
                 late = f"replied after {took:.3g} s, allowed {allowed:g} s"
-                outcome = Outcome(None, "timeout", late, "", outcome.seconds)
+                outcome = Outcome(None, "timeout", late, seconds=outcome.seconds)
             self._put(ask, client, outcome)
         return True
 

@@ -32,7 +32,8 @@ _PREFIX = struct.Struct("<4sIQ")
 _CHECK = struct.Struct("<I")
 _START = _PREFIX.size + _CHECK.size
 _BLOCK = 4096  # bytes
-_FIXED = {"int": 8, "float": 8, "flag": 1, "none": 0}
+_FORMATS = {"int": struct.Struct("<q"), "float": struct.Struct("<d"), "flag": struct.Struct("<?")}
+_FIXED = {"none": 0, **{tag: form.size for tag, form in _FORMATS.items()}}
 _SHOWN = {"text": "utf8", "texts": "utf8", "int": "int64", "float": "float64", "flag": "bool", "none": "none"}
 _MOST_AXES, _MOST_VALUES = 16, 2**48
 
@@ -146,12 +147,8 @@ def _pack(field: Field, value: Any) -> tuple[str, list[Any], list[Any]]:
     if field.kind == "tensors":
         members = [[key, array.dtype.name, list(array.shape)] for key, array in value.items()]
         return "tensors", members, [_raw(array) for array in value.values()]
-    if field.kind == "int":
-        return "int", [], [struct.pack("<q", value)]
-    if field.kind == "float":
-        return "float", [], [struct.pack("<d", value)]
-    if field.kind == "flag":
-        return "flag", [], [bytes([value])]
+    if field.kind in _FORMATS:
+        return field.kind, [], [_FORMATS[field.kind].pack(value)]
     try:
         texts = [text.encode() for text in ([value] if field.kind == "text" else value)]
     except UnicodeEncodeError as error:
@@ -178,14 +175,10 @@ def _unpack(entry: _Entry, view: memoryview) -> Any:
             return None
         case "tensors":
             return {member.name: _array(member, view) for member in entry.members}
-        case "int":
-            return struct.unpack("<q", piece)[0]
-        case "float":
-            return struct.unpack("<d", piece)[0]
-        case "flag":
-            if piece[0] > 1:
+        case "int" | "float" | "flag":
+            if entry.tag == "flag" and piece[0] > 1:
                 raise ValueError(f"{entry.name} is byte {piece[0]}, not 0 or 1")
-            return bool(piece[0])
+            return _FORMATS[entry.tag].unpack(piece)[0]
         case "text":
             return str(piece, "utf-8")
         case "texts":

@@ -1,5 +1,4 @@
-"""One client on its own machine: built from a recipe, asked by verb, guarded by the wire contract, saved
-and loaded.
+"""One client on its own machine: built from a recipe, asked by verb, checked against the wire contract, saved, loaded.
 
 Every engine runs this same class, in whatever process the client lives in.
 """
@@ -7,8 +6,8 @@ Every engine runs this same class, in whatever process the client lives in.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
+import pkgutil
 import re
 import time
 import traceback
@@ -50,6 +49,10 @@ class ClientSpec:
     factory: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Any]:
+        """For another process."""
+        return {**vars(self), "arguments": dict(self.arguments)}
+
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self.name):
             raise BadInput(f"client name {self.name!r} must be letters, digits, '_', '-', '.' (it names files)")
@@ -74,11 +77,11 @@ class ClientError(FedloomError):
 class Outcome(NamedTuple):
     """What became of one request at a client: reply bytes or a failure, and the seconds it took there."""
 
-    payload: bytes | None
-    error: Failure | None
-    detail: str
-    trace: str
-    seconds: float
+    payload: bytes | None = None
+    error: Failure | None = None
+    detail: str = ""
+    trace: str = ""
+    seconds: float = 0.0
 
 
 class Snapshot(NamedTuple):
@@ -90,12 +93,8 @@ class Snapshot(NamedTuple):
 
     def write(self, folder: Path, tag: Mapping[str, Any]) -> None:
         """Writes `<client>.safetensors`, then `<client>.json` (tag, meta, checksum). Raises FedloomError."""
-        record = {
-            "client": self.client,
-            "tag": dict(tag),
-            "crc32": zlib.crc32(self.data),
-            "meta": json.loads(self.meta),
-        }
+        meta = json.loads(self.meta)
+        record = {"client": self.client, "tag": dict(tag), "crc32": zlib.crc32(self.data), "meta": meta}
         write_atomic(folder / f"{self.client}.safetensors", self.data)
         write_atomic(folder / f"{self.client}.json", json.dumps(record, indent=1).encode())
 
@@ -129,12 +128,8 @@ class ClientHost:
         client. `key` tells apart requests that only look alike, such as two evaluations in one round. Raises
         ClientError.
         """
-        request = (
-            verb,
-            round,
-            key,
-            hashlib.blake2b(payload, digest_size=16).digest() if self.remember else b"",
-        )
+        digest = hashlib.blake2b(payload, digest_size=16).digest() if self.remember else b""
+        request = verb, round, key, digest
         if request in self._replies:
             return self._replies[request]
         try:
@@ -161,10 +156,10 @@ class ClientHost:
         """`handle` with failures as values, timed."""
         start = time.perf_counter()
         try:
-            reply = self.handle(verb, round, key, payload)
+            outcome = Outcome(self.handle(verb, round, key, payload))
         except ClientError as error:
-            return Outcome(None, error.kind, error.detail, error.trace, time.perf_counter() - start)
-        return Outcome(reply, None, "", "", time.perf_counter() - start)
+            outcome = Outcome(None, error.kind, error.detail, error.trace)
+        return outcome._replace(seconds=time.perf_counter() - start)
 
     def snapshot(self) -> Snapshot:
         """The client's state as it is now. Raises FedloomError."""
@@ -221,9 +216,8 @@ def _regular(path: Path) -> bytes:
 
 def load_function(name: str) -> Callable[..., Any]:
     """The function called "package.module:function". Raises BadInput when there is none."""
-    module, _, function = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), function)
+        found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError) as error:
         raise BadInput(f"cannot import {name!r}: {error}") from error
     if not callable(found):

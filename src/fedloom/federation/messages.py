@@ -34,13 +34,7 @@ DTYPES = (
 FieldKind = Literal["tensor", "tensors", "text", "texts", "int", "float", "flag"]
 Array = NDArray[Any]
 
-_PLAIN: dict[Any, FieldKind] = {
-    str: "text",
-    int: "int",
-    float: "float",
-    bool: "flag",
-    tuple[str, ...]: "texts",
-}
+_PLAIN: dict[Any, FieldKind] = {str: "text", int: "int", float: "float", bool: "flag", tuple[str, ...]: "texts"}
 
 
 class ContractBreach(BadInput):
@@ -48,41 +42,39 @@ class ContractBreach(BadInput):
 
 
 @dataclass(frozen=True)
-class Tensor:
+class _Typed:
+    dtype: str | tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for dtype in self.dtypes:
+            if dtype not in DTYPES:
+                raise BadInput(f"dtype {dtype!r} cannot cross. Allowed: {', '.join(DTYPES)}.")
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        return (self.dtype,) if isinstance(self.dtype, str) else self.dtype
+
+
+@dataclass(frozen=True)
+class Tensor(_Typed):
     """One array: its dtype (or the dtypes it may have) and its shape.
 
     A name in `shape` is a size that must agree wherever it occurs in one message; an int is fixed.
     `finite`: refuse NaN and infinity in a float array.
     """
 
-    dtype: str | tuple[str, ...]
     shape: tuple[str | int, ...]
     finite: bool = True
-
-    def __post_init__(self) -> None:
-        _known_dtypes(self.dtypes)
-
-    @property
-    def dtypes(self) -> tuple[str, ...]:
-        return (self.dtype,) if isinstance(self.dtype, str) else self.dtype
 
     def __str__(self) -> str:
         return f"{' or '.join(self.dtypes)} {_tuple(self.shape)}"
 
 
 @dataclass(frozen=True)
-class Tensors:
+class Tensors(_Typed):
     """A group of arrays by name, of any shapes (a model's parameters): the dtype or dtypes they may have."""
 
-    dtype: str | tuple[str, ...]
     finite: bool = True
-
-    def __post_init__(self) -> None:
-        _known_dtypes(self.dtypes)
-
-    @property
-    def dtypes(self) -> tuple[str, ...]:
-        return (self.dtype,) if isinstance(self.dtype, str) else self.dtype
 
     def __str__(self) -> str:
         return f"{' or '.join(self.dtypes)} arrays by name"
@@ -115,7 +107,7 @@ _NAMES: dict[FieldKind, str] = {
 
 @dataclass(frozen=True)
 class Empty:
-    """The message that says nothing."""
+    """A message without content."""
 
 
 def fields_of(message_type: type) -> tuple[Field, ...]:
@@ -168,12 +160,6 @@ def check_finite(message: Any) -> None:
                 raise ContractBreach(
                     f"{owner}.{field.name}{key} holds NaN or infinity in {bad} of {array.size} values; declared finite"
                 )
-
-
-def _known_dtypes(dtypes: tuple[str, ...]) -> None:
-    for dtype in dtypes:
-        if dtype not in DTYPES:
-            raise BadInput(f"dtype {dtype!r} cannot cross. Allowed: {', '.join(DTYPES)}.")
 
 
 def _field(owner: str, field: dataclasses.Field[Any], hint: Any) -> Field:

@@ -13,7 +13,7 @@ from fedloom.federation.ledger import Ledger
 
 
 class Nobody(Federation):
-    """Has no clients, so nothing is ever asked or answered."""
+    """Has no clients: nothing is ever asked or answered."""
 
     def __init__(self, contract: WireContract, ledger: Ledger) -> None:
         super().__init__({}, contract, ledger)

@@ -174,16 +174,11 @@ def read_lines(path: Path, kind: type[Any] | None = None) -> list[dict[str, Any]
         if not line.strip():
             continue
         try:
-            row = parse(line, halves=True)
-        except ValueError as error:
-            if number == len(lines):  # no newline after it: the write was cut
+            rows.append(parse_object(line, f"{path}, line {number}", kind))
+        except BadInput as error:
+            if number == len(lines) and error.__cause__ is not None:  # not JSON, no newline: the write was cut
                 break
-            raise BadInput(f"{path}, line {number}: not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise BadInput(f"{path}, line {number}: expected an object, not {type(row).__name__}")
-        if kind is not None:
-            check(kind, row, f"{path}, line {number}")
-        rows.append(row)
+            raise
     return rows
 
 
@@ -197,16 +192,19 @@ def read_object(path: Path, kind: type[Any] | None = None) -> dict[str, Any]:
         FedloomError: the file is not a JSON object, or no `kind`; names the file.
     """
     content = read_regular(path)
-    if content is None:
-        return {}
+    return {} if content is None else parse_object(content, str(path), kind)
+
+
+def parse_object(content: bytes, place: str, kind: type[Any] | None = None) -> dict[str, Any]:
+    """A JSON object, of that `kind` of `runs.shapes`. Raises BadInput, with the cause only where it is not JSON."""
     try:
         value = parse(content, halves=True)
     except ValueError as error:
-        raise BadInput(f"{path}: not JSON ({error})") from error
+        raise BadInput(f"{place}: not JSON ({error})") from error
     if not isinstance(value, dict):
-        raise BadInput(f"{path}: expected an object, not {type(value).__name__}")
+        raise BadInput(f"{place}: expected an object, not {type(value).__name__}")
     if kind is not None:
-        check(kind, value, str(path))
+        check(kind, value, place)
     return value
 
 
@@ -220,16 +218,22 @@ def is_held(lock: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True, busy: str = "") -> Iterator[None]:
     """Hold the lock file at `path`. The lock belongs to the process and ends with it, however it ends.
 
     Raises:
-        BlockingIOError: `wait` is off and somebody else holds it.
+        BlockingIOError: `wait` is off and another process holds it.
+        BadInput: `busy`, if there is such a line: then it does not wait either.
     """
     import fcntl
 
     with path.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait and not busy else fcntl.LOCK_NB))
+        except BlockingIOError:
+            if busy:
+                raise BadInput(busy) from None
+            raise
         try:
             yield
         finally:

@@ -8,7 +8,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -240,9 +240,8 @@ class RunFolder:
         facts = read_object(file)
         began = {"its settings in config.yaml": facts.get("config"), "its data": facts.get("data")}
         began |= {f"the weights of {key}": digest for key, digest in (facts.get("weights") or {}).items()}
-        now = {"its settings in config.yaml": config, "its data": data} | {
-            f"the weights of {key}": digest for key, digest in weights.items()
-        }
+        now = {"its settings in config.yaml": config, "its data": data}
+        now |= {f"the weights of {key}": digest for key, digest in weights.items()}
         for what, digest in now.items():
             if began.get(what) not in (None, digest):
                 raise BadInput(
@@ -260,13 +259,9 @@ class RunFolder:
         """Be the only process that writes to this folder.
 
         Raises:
-            BadInput: another process is at it.
+            BadInput: another process is writing to it.
         """
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(self.path / ".lock", wait=False))
-            except BlockingIOError as error:
-                raise BadInput(f"{self.path}: another process is writing to this run.") from error
+        with locked(self.path / ".lock", busy=f"{self.path}: another process is writing to this run."):
             yield
 
     def same_config(self, config: Mapping[str, Any], may_differ: Iterable[str] = ()) -> list[str]:

@@ -13,7 +13,7 @@ from fedloom.comparison.plan import ComparisonPlan, read_plan
 from fedloom.config import Config, load_config
 from fedloom.config.silo import HostSettings, SiloSettings
 from fedloom.config.trees import override, read_settings
-from fedloom.deployment.silo import silo_standing
+from fedloom.deployment.silo import silo_status
 from fedloom.deployment.submit import jobs
 from fedloom.errors import BadInput
 from fuzz.harness import Refused, Surface, Unsure
@@ -197,7 +197,7 @@ def true_set(folder: Path, given: Input) -> Any:
 
 
 def draw_server(rng: Random) -> Input:
-    """A server's jobs with their events, and a silo's standing."""
+    """A server's jobs with their events, and a silo's status."""
     events: list[dict[str, Any]] = [
         {"event": "process", "time": 1.5, "pid": 99_999_999},
         {"event": "stage", "time": 2.5, "arguments": ["waiting"]},
@@ -225,7 +225,7 @@ def damage_records(rng: Random, given: Input) -> Input:
 
 def read_server(folder: Path, given: Input) -> Any:
     rows = jobs(folder)
-    json.dumps([rows, silo_standing(folder)])
+    json.dumps([rows, silo_status(folder)])
     return None
 
 

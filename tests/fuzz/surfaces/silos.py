@@ -21,7 +21,7 @@ from fedloom.federation.engines.flower.grid import GridFederation
 from fedloom.federation.engines.flower.records import pack, pack_payloads, unpack
 from fedloom.federation.engines.flower.transport import Transport, hello, words
 from fedloom.federation.engines.silo.envelopes import PROTOCOL, Envelope, Join
-from fedloom.federation.engines.silo.host import SiloHost, recipes_of
+from fedloom.federation.engines.silo.host import SiloHost
 from fedloom.federation.engines.silo.store import SiloStore
 from fedloom.federation.host import ClientSpec
 from fedloom.federation.ledger import Ledger
@@ -62,7 +62,7 @@ def make_echo(name: str) -> Echo:
 
 
 def _join() -> bytes:
-    assigned = {"silo-0": recipes_of([ClientSpec("image-0", "image", f"{__name__}:make_echo")])}
+    assigned = {"silo-0": [ClientSpec("image-0", "image", f"{__name__}:make_echo").to_json()]}
     return encode(Join(json.dumps(CONTRACT.to_names()), json.dumps(assigned), "", {}))
 
 

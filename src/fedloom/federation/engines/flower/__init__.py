@@ -17,7 +17,6 @@ def _build(specs: Sequence[ClientSpec], contract: WireContract, ledger: Ledger, 
     """Clients at the silos that the Grid `context.link` reaches: their own, or of recipes dealt out to them."""
     from fedloom.federation.engines.flower.grid import GridFederation
     from fedloom.federation.engines.silo.envelopes import Join
-    from fedloom.federation.engines.silo.host import recipes_of
 
     if context.link is None:
         raise FedloomError("the engine flower needs a Grid to its silos")
@@ -27,7 +26,7 @@ def _build(specs: Sequence[ClientSpec], contract: WireContract, ledger: Ledger, 
         join = Join(names, "", offer, dict(files))
     else:
         silos = min(e.silos or len(context.expected), len(context.expected))
-        recipes = recipes_of(specs)
+        recipes = [spec.to_json() for spec in specs]
         join = Join(names, json.dumps({f"silo-{i}": recipes[i::silos] for i in range(silos)}), "", {})
     return GridFederation(
         context.link,

@@ -25,7 +25,7 @@ from fedloom.federation.engines.flower.transport import (
 )
 from fedloom.federation.engines.silo.envelopes import PROTOCOL, Envelope, Join
 from fedloom.federation.exchange import Arrival, Missing, Request
-from fedloom.federation.host import Outcome
+from fedloom.federation.host import Failure, Outcome
 from fedloom.federation.ledger import Ledger
 from fedloom.federation.messages import ContractBreach
 from fedloom.tasks import CLIENT_TASKS
@@ -218,13 +218,8 @@ class GridFederation(Federation):
             self._silos.pop(node, None)
         if "failed" in header:
             fate = header.get("fate", "lost" if header.get("lost") or header.get("unjoined") else "refused")
-            outcome = Outcome(
-                None,
-                fate if fate in ("raised", "lost", "refused") else "lost",
-                words(header["failed"]),
-                "",
-                0.0,
-            )
+            error: Failure = fate if fate in ("raised", "lost", "refused") else "lost"
+            outcome = Outcome(None, error, words(header["failed"]))
             self._arrivals.extend(Arrival(r.id, outcome, now) for r in asked)
             return
         rows = header.get("outcomes")
@@ -245,11 +240,11 @@ def _outcome(row: Any, payloads: Sequence[bytes]) -> Outcome:
         at, seconds = row.get("payload"), row.get("seconds")
         seconds = float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < 1e9 else 0.0
         if error is not None:
-            return Outcome(None, error, words(row.get("detail")), "", seconds)
+            return Outcome(None, error, words(row.get("detail")), seconds=seconds)
         if isinstance(at, int) and 0 <= at < len(payloads):
-            return Outcome(payloads[at], None, "", "", seconds)
-    return Outcome(None, "refused", "the answer is no outcome of what was asked", "", 0.0)
+            return Outcome(payloads[at], seconds=seconds)
+    return Outcome(None, "refused", "the answer is no outcome of what was asked")
 
 
 def _lost(request: Request, why: str) -> Arrival:
-    return Arrival(request.id, Outcome(None, "lost", why, "", 0.0), time.monotonic())
+    return Arrival(request.id, Outcome(None, "lost", why), time.monotonic())

@@ -6,7 +6,6 @@ before a request or as it was after it; in the second case a repeated request ge
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import logging
 import os
@@ -212,7 +211,7 @@ class SiloHost:
         """What becomes of one request."""
         assert self._ledger is not None
         if client not in self._clients:
-            return Outcome(None, "refused", f"silo {self.name!r} has no client {client[:60]!r}", "", 0.0)
+            return Outcome(None, "refused", f"silo {self.name!r} has no client {client[:60]!r}")
         resident = self._clients[client]
         if self.store.newest(run, client) != resident.place:  # another process has answered for it meanwhile
             resident = self._clients[client] = self._loaded(run, resident.host)
@@ -220,7 +219,7 @@ class SiloHost:
         # The digest takes as long as the rest together, so it waits until somebody needs it.
         if resident.record[:3] == (verb, round, key) and resident.record.digest == _digest(payload):
             log.info("round %d, %s for %s: answered from the record", round, verb, client)
-            outcome = Outcome(resident.reply, None, "", "", 0.0)
+            outcome = Outcome(resident.reply)
         else:
             log.info("round %d, %s for %s", round, verb, client)  # hours may pass until it is done
             outcome = resident.host.outcome(verb, round, key, payload)
@@ -247,7 +246,7 @@ class SiloHost:
                 kept, reply = record._replace(digest=_digest(payload)), outcome.payload
             self.store.save(run, snapshot, place, kept, reply)
         except FedloomError as error:
-            return Outcome(None, "raised", str(error), "", outcome.seconds)
+            return Outcome(None, "raised", str(error), seconds=outcome.seconds)
         self._clients[snapshot.client] = _Resident(before.host, place, seen, kept, reply)
         return outcome
 
@@ -277,8 +276,3 @@ def _print(snapshot: Snapshot) -> tuple[int, str]:
 def _digest(payload: bytes) -> str:
     """What tells one request from another that is called the same."""
     return hashlib.blake2b(payload, digest_size=16).hexdigest()
-
-
-def recipes_of(specs: Sequence[ClientSpec]) -> list[dict[str, Any]]:
-    """Recipes as JSON can hold them, for `Join.assigned`."""
-    return [{**dataclasses.asdict(spec), "arguments": dict(spec.arguments)} for spec in specs]

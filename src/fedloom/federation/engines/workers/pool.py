@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import logging
 import queue
@@ -63,12 +62,7 @@ class WorkerPool:
         self._groups = [list(specs[i::workers]) for i in range(min(workers, len(specs)))]
         self._place = {spec.name: i for i, group in enumerate(self._groups) for spec in group}
         self._threads = threads
-        self._setup = {
-            "op": "start",
-            "contract": contract.to_names(),
-            "initialiser": initialiser,
-            "threads": threads,
-        }
+        self._setup = {"op": "start", "contract": contract.to_names(), "initialiser": initialiser, "threads": threads}
         self._patience = start_timeout
         self._restarted = restarted
         self._restore: dict[str, Any] | None = None
@@ -94,7 +88,7 @@ class WorkerPool:
             try:
                 self._send(self._place[r.client], header, r.payload)
             except OSError as error:
-                lost = Outcome(None, "lost", f"its worker cannot be reached: {error}", "", 0.0)
+                lost = Outcome(None, "lost", f"its worker cannot be reached: {error}")
                 self._arrivals.append(Arrival(r.id, lost, time.monotonic()))
 
     def collect(self, wait: float | None) -> Arrival | None:
@@ -145,7 +139,7 @@ class WorkerPool:
         else:
             self._workers[index] = worker
         order = next(self._orders)
-        clients = [{**dataclasses.asdict(spec), "arguments": dict(spec.arguments)} for spec in group]
+        clients = [spec.to_json() for spec in group]
         with contextlib.suppress(OSError):  # dead already: the reader thread says so
             worker.waiting.add(order)
             worker.order({**self._setup, "id": order, "clients": clients})
@@ -233,7 +227,7 @@ class WorkerPool:
             if owed < 0:
                 self._answers[owed] = {"failed": detail, "bad_input": False, "lost": True}
             else:
-                self._arrivals.append(Arrival(owed, Outcome(None, "lost", detail, "", 0.0), now))
+                self._arrivals.append(Arrival(owed, Outcome(None, "lost", detail), now))
         worker.waiting.clear()
 
 

@@ -44,7 +44,7 @@ class ClientHosts:
     def _ask(self, header: Mapping[str, Any], payload: bytes) -> Outcome:
         client = header["client"]
         if client in self._broken:
-            return Outcome(None, "lost", self._broken[client], "", 0.0)
+            return Outcome(None, "lost", self._broken[client])
         return self._hosts[client].outcome(header["verb"], header["round"], header["key"], payload)
 
     def _start(self, header: Mapping[str, Any]) -> None:

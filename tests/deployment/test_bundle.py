@@ -66,7 +66,7 @@ def test_what_is_there_already_is_not_touched(tmp_path: Path) -> None:
 
 def test_a_silo_runs_it_also_of_another_version(fab: bytes) -> None:
     assert is_ours(fab)
-    other = project(fab).replace('version = "0.1.0"', 'version = "0.1.7"').replace("1.41.0", "1.42.1")
+    other = project(fab).replace('version = "0.2.0"', 'version = "0.2.7"').replace("1.41.0", "1.42.1")
     assert other != project(fab)
     assert is_ours(changed(fab, {"pyproject.toml": other}))
 
@@ -96,7 +96,7 @@ def test_a_silo_runs_no_other(fab: bytes, files: dict[str, str | None]) -> None:
         ("fedloom_app.client_app:app", "os:app"),
         ('"flwr>=1.41,<1.43"', '"evil"'),
         ('publisher = "fedloom"', 'publisher = "../../.."'),
-        ('version = "0.1.0"', 'version = "0.1.0"\nscripts = { x = "os:abort" }'),
+        ('version = "0.2.0"', 'version = "0.2.0"\nscripts = { x = "os:abort" }'),
     ],
 )
 def test_settings_that_are_not_ours(fab: bytes, old: str, new: str) -> None:

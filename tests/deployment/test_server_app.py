@@ -43,7 +43,7 @@ def says(name: Any = "clinic", modality: Any = "text", **model: Any) -> dict[str
         "modality": modality,
         "model": {**MODELS.get(str(modality), MODELS["text"]), **model},
     }
-    return {"silo": name, "about": about, "protocol": 1, "version": "0.1.0"}
+    return {"silo": name, "about": about, "protocol": 1, "version": "0.2.0"}
 
 
 def names(config: Config) -> list[str]:

@@ -155,7 +155,7 @@ def draw_answers(rng: Random) -> Input:
     rows += [{"client": "image-0", "error": "raised", "seconds": 1, "payload": None, "detail": "out of\nluck"}]
     about = {"name": "silo-0", "modality": "image", "model": None}
     headers: list[dict[str, Any]] = [
-        {"silo": "silo-0", "about": about, "protocol": PROTOCOL, "version": "0.1.0"},
+        {"silo": "silo-0", "about": about, "protocol": PROTOCOL, "version": "0.2.0"},
         {"silo": "silo-0", "clients": {"image-0": "image"}, "loads": 1},
         {"silo": "silo-0", "outcomes": rows},
         {"silo": "silo-0", "failed": "no luck", "unjoined": True, "lost": True, "fate": "lost"},

@@ -77,7 +77,7 @@ def test_four_sets_as_one_dataset(captioned: Set, news: Set, food: Path) -> None
     assert len(own) == 2
     assert len(generic.texts) == 12
     assert not set(own.captions) & set(generic.captions)
-    whole = caption_parquet(captioned["root"], 12, files=parts_of(captioned)["files"])["train"]
+    whole = caption_parquet(captioned["root"], size=12, files=parts_of(captioned)["files"])["train"]
     assert len(whole.captions) == 34  # 4 x 5, 4 and, from val, 2 x 5
     at = [whole.captions.index(c) for c in generic.captions]
     assert at == sorted(set(at))  # drawn without repetition, in the order of the file

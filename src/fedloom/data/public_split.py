@@ -162,21 +162,17 @@ def split_public(
     """Take a share of the training images, and of the texts, away from the clients as the public part.
 
     Args:
-        train: the training samples of each task.
-        class_names: C names.
-        share: of every class's images and texts. 0: there is no public part.
+        train, class_names: the training samples of each task, and C names.
+        share, seed: of every class's images and texts, drawn from the seed. 0: there is no public part.
         confusion: share of the public images that carry their sibling's name.
-        seed: of the choice.
-        keys: of paired images and texts; equal keys belong together. All texts of a public image then are its captions,
-            and the other texts stay with the clients.
+        keys: of paired images and texts: all texts of equal key are the captions of a public image, and the others
+            stay with the clients.
         siblings: int (C,); default: look_alikes of the public images.
-        shorten: captions are the salient words of a text (for recipes, titles, reports), see Condenser; False: the text
-            as it is (for captions proper).
+        shorten: captions are the salient words of a text (recipes, titles, reports), see Condenser; else the text.
 
     Returns:
         What is left for the clients, and the public part: None with share 0; of texts alone it has no pictures and no
-        captions. Unpaired images get the words of a public text of their class; without texts, words for their colours,
-        or for their light if colours do not tell them apart.
+        captions. Unpaired images get the words of a public text of their class, or else for their colours or light.
 
     Raises:
         BadInput: share outside [0, 1) or above 0 with no class of two images; confusion outside [0, 1].
@@ -184,9 +180,7 @@ def split_public(
     if not 0 <= share < 1:
         raise BadInput(f"generic_share={share}, allowed: 0 (no public part) up to, not including, 1")
     images, texts = train.get(ClientTask.IMAGE_CLASSIFICATION), train.get(ClientTask.TEXT_CLASSIFICATION)
-    if share == 0:
-        return dict(train), None
-    if not isinstance(images, ImageSet):
+    if share == 0 or not isinstance(images, ImageSet):
         return _texts_alone(train, share, seed)
     taken, rest = stratified(images.labels, share, numpy_stream(seed, "generic images"))
     if not len(taken):
@@ -196,24 +190,21 @@ def split_public(
     own: dict[int, list[str]] = {}
     public_texts = None
     if isinstance(texts, TextSet):
-        if keys is None:
-            going, kept = stratified(texts.labels, share, numpy_stream(seed, "generic texts"))
-        else:
-            going, kept, own = _captions_of(taken, texts, keys)
+        going, kept, own = _split_texts(texts, taken, share, keys, seed)
         left[ClientTask.TEXT_CLASSIFICATION], public_texts = texts.subset(kept), texts.subset(going)
-    if siblings is None:
-        siblings = look_alikes(world, len(class_names))
-    rng = numpy_stream(seed, "generic captions")
-    captions = _captions(world, own, public_texts, class_names, shorten, rng)
+    siblings = look_alikes(world, len(class_names)) if siblings is None else siblings
+    captions = _captions(world, own, public_texts, class_names, shorten, numpy_stream(seed, "generic captions"))
     names = confuse(world.labels, siblings, confusion, numpy_stream(seed, "generic names"))
     whole = public_texts.texts if public_texts is not None and shorten else ()
     return left, PublicData(world.images, captions, world.labels, names, whole)
 
 
-def _captions_of(
-    taken: Index, texts: TextSet, keys: Mapping[ClientTask, Sequence[str]]
+def _split_texts(
+    texts: TextSet, taken: Index, share: float, keys: Mapping[ClientTask, Sequence[str]] | None, seed: int
 ) -> tuple[Index, Index, dict[int, list[str]]]:
-    """Of paired texts those that go with the taken images, the rest, and the texts of the n-th taken image."""
+    """The texts that are public, the rest, and the texts of the n-th taken image: those of its key, if any."""
+    if keys is None:
+        return *stratified(texts.labels, share, numpy_stream(seed, "generic texts")), {}
     image_keys, text_keys = keys[ClientTask.IMAGE_CLASSIFICATION], keys[ClientTask.TEXT_CLASSIFICATION]
     at = {image_keys[i]: n for n, i in enumerate(taken.tolist())}
     goes = np.array([key in at for key in text_keys], dtype=bool)

@@ -17,6 +17,7 @@ from fedloom.data.assemble import Listing, Reading, assemble
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.files import need_file, need_folder, read_names
 from fedloom.data.io.tables import read_fields
+from fedloom.data.options import takes
 from fedloom.data.registry import Dataset
 from fedloom.errors import BadInput
 from fedloom.tasks import ClientTask
@@ -74,13 +75,12 @@ def _list(path: Path, names: Sequence[str], cleaned: bool, notes: dict[str, int]
     return Listing(texts, np.array(labels, dtype=np.int64), places, ids)
 
 
+@takes(Reading, {"size": 32, "confusion": 0.0, "on_bad": "error", "range": None}, generic_share=0.3)
 def load(
     root: str | Path,
+    *,
     cleaned: bool = True,
-    classes: Sequence[str] | None = None,
-    per_class: int | None = None,
-    generic_share: float = 0.3,
-    seed: int = 0,
+    reading: Reading,
 ) -> FederatedDataset:
     """Read AG News: the text modality, official train and test parts (120 000 and 7 600), rows in file order.
 
@@ -88,7 +88,6 @@ def load(
         root: the folder that holds train.csv, test.csv and classes.txt, or AG_NEWS/ or ag_news_csv/ with them.
             Without classes.txt the four classes have their official names.
         cleaned: mend what the publication did to the texts, see `clean`; False: as they are in the file.
-        classes, per_class, generic_share, seed: see Reading.
 
     Returns:
         The data set: texts are title, blank, description; labels are class - 1. The public part is of texts
@@ -98,7 +97,6 @@ def load(
         BadInput: a folder or file is missing; a row is not CSV, not of three fields, or of a class out of range
             (with its number, from 1).
     """
-    reading = Reading(classes=classes, per_class=per_class, generic_share=generic_share, seed=seed)
     folder = _folder(root)
     named = folder / "classes.txt"
     names = tuple(read_names(named)) if named.is_file() else NAMES

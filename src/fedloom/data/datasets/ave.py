@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedloom.data.assemble import Reading
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.clips import ClipReading, MediaClip, clip_notes, read_parts
-from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder, numbered_lines
-from fedloom.data.io.sound import SoundReading
 from fedloom.data.names import spelled
+from fedloom.data.options import UNSHARED, takes
 from fedloom.data.registry import Dataset
 from fedloom.errors import BadInput, unknown
 from fedloom.tasks import ClientTask, Modality
@@ -87,21 +85,12 @@ def _parts(base: Path, names: Sequence[str], notes: dict[str, Any]) -> dict[str,
     return parts
 
 
+@takes(ClipReading, {**UNSHARED, "range": None}, size=64, frames=4, seconds=10.0)
 def load(
     root: str | Path,
     *,
-    size: int = 64,
-    frames: int = 4,
-    fps: float = 1.0,
-    rate: int = 16000,
-    seconds: float = 10.0,
-    nperseg: int = 512,
-    noverlap: int = 353,
     use_val: bool = False,
-    classes: Sequence[str] | None = None,
-    per_class: int | None = None,
-    on_bad: OnBad = "error",
-    seed: int = 0,
+    reading: ClipReading,
 ) -> FederatedDataset:
     """Read AVE: multimodal samples of sound and frames of each event, in the order of the lists.
 
@@ -109,9 +98,8 @@ def load(
     Args:
         root: the folder with the four lists, and AVE/ or Image-01-FPS-SE/ and Audio-SE/. What the latter two have of a
             video is read whole; else AVE/<VideoID>.mp4 from Start to End.
-        size, frames, fps, rate, seconds, nperseg, noverlap: see read_clips.
         use_val: whether valSet.txt joins the training part; else it is left out.
-        classes, per_class, on_bad, seed: see Reading; on_bad is of clips that are missing or cannot be read.
+        reading: on_bad is of clips that are missing or cannot be read.
 
     Returns:
         The data set. `notes`: clip_notes, `repeated_events`, `events_of_no_length` (End is Start: the whole clip is
@@ -120,8 +108,6 @@ def load(
     Raises:
         BadInput: a folder or file is missing or broken; see read_events; a category not in Annotations.txt.
     """
-    options = Reading(size=size, classes=classes, per_class=per_class, generic_share=0.0, on_bad=on_bad, seed=seed)
-    reading = ClipReading(options, SoundReading(rate, seconds, nperseg, noverlap), frames, fps)
     base = need_folder(root, LAYOUT)
     categories = sorted({event.category for event in read_events(need_file(base / "Annotations.txt", LAYOUT))})
     notes: dict[str, Any] = {**clip_notes(), "repeated_events": 0, "events_of_no_length": 0}

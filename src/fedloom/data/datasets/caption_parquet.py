@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.data.captioned import Captioned, PairReading, assemble_pairs, inside
-from fedloom.data.io.decode import OnBad, Source
+from fedloom.data.io.decode import Source
 from fedloom.data.io.files import need_file, need_folder
 from fedloom.data.io.parquet import is_text, picture_of, read_table
-from fedloom.data.io.pixels import Range
 from fedloom.data.names import composed
+from fedloom.data.options import takes
 from fedloom.data.pairs import PARTS, Pairs, Part
 from fedloom.data.registry import Dataset
 from fedloom.errors import BadInput, unknown
@@ -21,17 +21,8 @@ LAYOUT = "{train,val,test}.parquet (or shards train-*.parquet, train_*.parquet) 
 Files = Mapping[Part, str | Sequence[str]]
 
 
-def load(
-    root: str | Path,
-    size: int = 64,
-    parts: Sequence[Part] | None = None,
-    most: int | None = None,
-    captions_per_image: int | None = 5,
-    files: Files | None = None,
-    on_bad: OnBad = "error",
-    seed: int = 0,
-    range: Range | None = None,
-) -> Pairs:
+@takes(PairReading)
+def load(root: str | Path, *, files: Files | None = None, reading: PairReading) -> Pairs:
     """Read captioned pictures from parquet files, rows in order.
 
     root: the folder that holds them (LAYOUT); files: the names of each part's files, such as
@@ -41,7 +32,6 @@ def load(
     Raises:
         BadInput: a folder, file or picture is missing or broken; what read_caption_parquet finds.
     """
-    reading = PairReading(size, parts, most, captions_per_image, on_bad, seed, range)
     base = need_folder(root, LAYOUT)
     found = shards(base) if files is None else named_files(base, files)
     if not found:

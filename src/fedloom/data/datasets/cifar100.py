@@ -16,6 +16,7 @@ from fedloom.data.containers import FederatedDataset, ImageSet, Labels, Samples
 from fedloom.data.io.files import need_file, need_folder, read_names
 from fedloom.data.io.plain_pickle import read_plain, text
 from fedloom.data.names import readable
+from fedloom.data.options import takes
 from fedloom.data.public_split import split_public
 from fedloom.data.registry import Dataset
 from fedloom.errors import BadInput
@@ -136,24 +137,20 @@ def _samples(part: _Part, names: Sequence[str], chosen: Sequence[int], reading: 
     return ImageSet(_pictures(part.planes, index, reading.size), new[part.labels[index]])
 
 
+@takes(Reading, {"on_bad": "error", "range": None}, size=SIDE)
 def load(
     root: str | Path,
-    size: int = SIDE,
+    *,
     labels: LabelKind = "fine",
-    classes: Sequence[str] | None = None,
-    per_class: int | None = None,
-    generic_share: float = 0.5,
-    confusion: float = 0.4,
-    seed: int = 0,
+    reading: Reading,
 ) -> FederatedDataset:
     """Read CIFAR-100: the image modality, official train and test parts (50 000 and 10 000), pictures in file order.
 
     Args:
         root: the folder that holds cifar-100-binary/ or cifar-100-python/, or one of these two. Where both are there
             the binary one is read. The pickles of the other are read without running anything they name.
-        size: side of the pictures in pixels; they are 32 x 32 in the files.
         labels: 'fine', the 100 classes, or 'coarse', their 20 groups.
-        classes, per_class, generic_share, confusion, seed: see Reading. generic_share=0: the plain parts.
+        reading: pictures are 32 x 32 in the files; generic_share=0: the plain parts.
 
     Returns:
         The data set: images uint8 (N, size, size, 3); `notes['layout']` is 'binary' or 'python'.
@@ -162,16 +159,16 @@ def load(
         BadInput: a folder or file is missing, truncated or holds what it should not; a label out of range (with its
             row from 0); an unknown class.
     """
-    reading = Reading(size, classes, per_class, generic_share, confusion, "error", seed)
     check_choice("kind of labels", labels, LabelKind)
     folder, layout = _locate(root)
     names = _names(folder, layout, labels)
-    chosen = chosen_classes(names, classes)
+    chosen = chosen_classes(names, reading.classes)
     read = _binary if layout == "binary" else _python
     train, test = (_samples(read(folder, p, labels), names, chosen, reading) for p in ("train", "test"))
     shown = tuple(readable(names[i]) for i in chosen)
     parts: dict[ClientTask, Samples] = {ClientTask.IMAGE_CLASSIFICATION: train}
-    left, public = split_public(parts, shown, share=generic_share, confusion=confusion, seed=seed)
+    share, confusion, seed = reading.generic_share, reading.confusion, reading.seed
+    left, public = split_public(parts, shown, share=share, confusion=confusion, seed=seed)
     return FederatedDataset(
         "cifar100", shown, left, {ClientTask.IMAGE_CLASSIFICATION: test}, public, notes={"layout": layout}
     )

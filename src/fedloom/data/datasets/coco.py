@@ -10,10 +10,9 @@ from fedloom.data.assemble import check_choice
 from fedloom.data.captioned import Captioned, PairReading, assemble_pairs, field, inside
 from fedloom.data.datasets.caption_parquet import LAYOUT as PARQUET_LAYOUT
 from fedloom.data.datasets.caption_parquet import Files, named_files, read_caption_parquet, shards
-from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder, read_json
 from fedloom.data.io.karpathy import read_karpathy
-from fedloom.data.io.pixels import Range
+from fedloom.data.options import takes
 from fedloom.data.pairs import Pairs, Part
 from fedloom.data.registry import Dataset
 from fedloom.errors import BadInput
@@ -28,18 +27,14 @@ OFFICIAL_PARTS: tuple[Part, ...] = ("train", "val")  # the captions of the offic
 Annotations = Literal["karpathy", "official", "parquet"]
 
 
+@takes(PairReading)
 def coco(
     root: str | Path,
-    size: int = 64,
-    parts: Sequence[Part] | None = None,
-    most: int | None = None,
-    captions_per_image: int | None = 5,
+    *,
     restval: bool = True,
     annotations: Annotations | None = None,
     files: Files | None = None,
-    on_bad: OnBad = "error",
-    seed: int = 0,
-    range: Range | None = None,
+    reading: PairReading,
 ) -> Pairs:
     """Read MS-COCO: pictures with five captions or a few more, in the order of the file.
 
@@ -51,7 +46,6 @@ def coco(
         restval: Karpathy's 30 504 'restval' pictures go to train; otherwise they are left out and counted.
         annotations: 'karpathy', 'official' (2017 if both years are there) or 'parquet'; None: the first that is there.
         files: the parquet files of each part if they are not named after their parts, see caption_parquet.load.
-        size, parts, most, captions_per_image, on_bad, seed, range: see PairReading.
 
     Returns:
         The parts, images uint8 (N, size, size, 3). `notes`: see captioned, and `annotations`, which were read.
@@ -59,7 +53,6 @@ def coco(
     Raises:
         BadInput: a folder, file or picture is missing or broken; two images of one id; what read_karpathy finds.
     """
-    reading = PairReading(size, parts, most, captions_per_image, on_bad, seed, range)
     if annotations is not None:
         check_choice("annotations", annotations, Annotations)
     base = need_folder(root, LAYOUT)
@@ -73,7 +66,7 @@ def coco(
             path, lambda folder: merged if merged.is_dir() else inside(base, folder, str(path)), restval, notes
         )
     elif kind == "official":
-        listed = _official(base, parts, notes)
+        listed = _official(base, reading.parts, notes)
     else:
         listed = read_caption_parquet(shards(base) if files is None else named_files(base, files))
     return assemble_pairs("coco", listed, reading, {**notes, "annotations": kind})

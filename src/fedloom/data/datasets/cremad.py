@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from fedloom.data.assemble import Reading, check_choice
+from fedloom.data.assemble import check_choice
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.io.clips import ClipReading, MediaClip, clip_notes, read_parts
-from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder
-from fedloom.data.io.sound import SoundReading
 from fedloom.data.io.tables import read_columns, read_fields
 from fedloom.data.names import blank
+from fedloom.data.options import UNSHARED, takes
 from fedloom.data.registry import Dataset
 from fedloom.errors import BadInput, unknown
 from fedloom.seeding import stream_seed
@@ -110,34 +108,23 @@ def _folders(base: Path) -> tuple[Path, Path, Path]:
     return sounds, frames, videos
 
 
+@takes(ClipReading, {**UNSHARED, "range": None}, size=64, frames=2)
 def load(
     root: str | Path,
     *,
-    size: int = 64,
-    frames: int = 2,
-    fps: float = 1.0,
-    rate: int = 16000,
-    seconds: float = 3.0,
-    nperseg: int = 512,
-    noverlap: int = 353,
     task: Task = "acted",
     split: Split = "ogm",
-    classes: Sequence[str] | None = None,
-    per_class: int | None = None,
-    on_bad: OnBad = "error",
-    seed: int = 0,
+    reading: ClipReading,
 ) -> FederatedDataset:
     """Read CREMA-D: multimodal samples of sound and frames, in the order of the lists; ids are the clips' names.
 
     Args:
         root: the folder with AudioWAV/ (or AudioMP3/), Image-01-FPS/ or VideoFlash/, and the lists.
-        size, frames, fps, rate, seconds, nperseg, noverlap: see read_clips.
         task: 'acted', the emotion in the name of the clip, six classes; 'perceived', what most people heard and saw:
             four classes, as in FedMultimodal; clips with a tie or another emotion are left out.
         split: 'ogm', the lists of OGM-GE, with the same speakers in both parts; 'speakers', ours: one speaker in five
             is in the test part, drawn from the seed. There is no official split.
-        classes, per_class, on_bad, seed: see Reading; on_bad is of clips that are missing or cannot be read, such as
-            1076_MTI_SAD_XX, which has no sound.
+        reading: on_bad is of clips that are missing or cannot be read, such as 1076_MTI_SAD_XX, which has no sound.
 
     Returns:
         The data set. `notes` counts what was left out (clip_notes), `votes_tied`, `votes_of_other_emotions` (of the
@@ -146,15 +133,13 @@ def load(
     Raises:
         BadInput: a folder or file is missing or broken; a row that is not clip,EMO or repeats a clip.
     """
-    options = Reading(size=size, classes=classes, per_class=per_class, generic_share=0.0, on_bad=on_bad, seed=seed)
-    reading = ClipReading(options, SoundReading(rate, seconds, nperseg, noverlap), frames, fps)
     check_choice("task", task, Task)
     check_choice("split", split, Split)
     base = need_folder(root, LAYOUT)
     folders = _folders(base)
     counts = ("votes_tied", "votes_of_other_emotions", "clips_without_vote")
     notes: dict[str, Any] = {"task": task, "split": split, **clip_notes(), **dict.fromkeys(counts, 0)}
-    listed = _ogm(base) if split == "ogm" else _speakers(folders[0], seed)
+    listed = _ogm(base) if split == "ogm" else _speakers(folders[0], reading.options.seed)
     votes = _votes(base, notes) if task == "perceived" else None
     train, test = ({clip[:4] for clip in listed[part]} for part in ("train", "test"))
     notes |= {"speakers_train": len(train), "speakers_test": len(test), "speakers_in_both": len(train & test)}

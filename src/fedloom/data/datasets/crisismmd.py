@@ -13,12 +13,13 @@ import numpy as np
 from fedloom.data.assemble import Reading, check_choice, chosen_classes, pick
 from fedloom.data.captioned import inside
 from fedloom.data.containers import FederatedDataset
-from fedloom.data.io.decode import SKIP, OnBad, decode_all
+from fedloom.data.io.decode import SKIP, decode_all
 from fedloom.data.io.files import need_file, need_folder
-from fedloom.data.io.pixels import Met, Range
+from fedloom.data.io.pixels import Met
 from fedloom.data.io.tables import read_tabbed
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.names import readable, spelled
+from fedloom.data.options import UNSHARED, takes
 from fedloom.data.overlap import twice
 from fedloom.data.registry import Dataset
 from fedloom.errors import BadInput, printable, unknown
@@ -52,6 +53,7 @@ MERGED = {
 }
 UNJUDGED = frozenset({"", "dont_know_or_cant_judge"})
 FOLDERS = {"all": "crisismmd_datasplit_all", "agreed": "crisismmd_datasplit_agreed_label"}
+COUNTS = ("missing_images", "unreadable_images", "unjudged", "empty_texts")
 COLUMNS = {"joint": "label", "image": "label_image", "text": "label_text"}
 LINK = re.compile(r"https?:[^\s\"'<>()\[\]]*", re.IGNORECASE)
 RETWEET = re.compile(r"^\s*RT\b\s*")
@@ -148,60 +150,52 @@ def _check(task: str, split: str, label: str, merged: bool) -> None:
         raise BadInput("label='text': damage was judged from pictures only, allowed: 'joint' or 'image'")
 
 
+@takes(Reading, UNSHARED, size=64)
 def load(
     root: str | Path,
     *,
-    size: int = 64,
     task: Task = "informative",
     split: Split = "all",
     label: LabelOf = "joint",
     merged: bool = False,
     use_dev: bool = False,
     cleaned: bool = True,
-    classes: Sequence[str] | None = None,
-    per_class: int | None = None,
-    on_bad: OnBad = "error",
-    seed: int = 0,
-    range: Range | None = None,
+    reading: Reading,
 ) -> FederatedDataset:
     """Read CrisisMMD: multimodal samples of a picture (M = 1) and the tweet, rows in file order; ids are image_id.
 
     Args:
         root: the folder with data_image/ and crisismmd_datasplit_all/ or crisismmd_datasplit_agreed_label/.
-        size: side of the pictures in pixels.
         task: 'informative', 2 classes; 'humanitarian', 8; 'damage', 3.
         split: 'all' posts, whose picture and text may have been judged differently; or those 'agreed' on.
         label: of the post ('joint'), or of its 'image' or 'text' alone. Damage was judged from pictures only.
-        merged: of task 'humanitarian' 5 classes: vehicles join infrastructure; injured, dead, missing and found people
-            join affected individuals.
+        merged: of task 'humanitarian' the 5 classes that MERGED leaves.
         use_dev: whether the dev part joins the training part; else it is left out.
         cleaned: see `clean`; False: the tweets as they are.
-        classes, per_class, on_bad, seed, range: see Reading.
 
     Returns:
-        The data set. A tweet of nothing but links has no text, counted as `empty_texts`. `notes` also counts
-        `missing_images`, `unreadable_images` and `unjudged`, which are left out.
+        The data set. `notes` counts tweets of nothing but links as `empty_texts`; `missing_images`,
+        `unreadable_images` and `unjudged` are left out.
 
     Raises:
         BadInput: a folder, file or picture is missing or broken; a column that is not there; a line of another number
             of fields or of an unknown label (with its number).
     """
-    options = Reading(size, classes, per_class, 0.0, on_bad=on_bad, seed=seed, range=range)
     _check(task, split, label, merged)
     base = need_folder(root, LAYOUT)
     need_folder(base / "data_image", LAYOUT)
     names = tuple(name for name in CLASSES[task] if not (merged and name in MERGED))
-    chosen = chosen_classes(names, classes)
-    counts = ("missing_images", "unreadable_images", "unjudged", "empty_texts")
-    notes: dict[str, Any] = {**dict.fromkeys(counts, 0), "missing_examples": [], "unreadable_examples": []}
+    chosen = chosen_classes(names, reading.classes)
+    notes: dict[str, Any] = {**dict.fromkeys(COUNTS, 0), "missing_examples": [], "unreadable_examples": []}
     stem = _split_folder(base, split) / (f"task_{task}_text_img_" + ("agreed_lab_" if split == "agreed" else ""))
     column = COLUMNS["joint" if task == "damage" else label]
+    lists = {"train": ("train", "dev") if use_dev else ("train",), "test": ("test",)}
     rows = {
-        part: [row for p in lists for row in _list(f"{stem}{p}.tsv", base, column, names, merged, notes)]
-        for part, lists in {"train": ("train", "dev") if use_dev else ("train",), "test": ("test",)}.items()
+        part: [row for p in own for row in _list(f"{stem}{p}.tsv", base, column, names, merged, notes)]
+        for part, own in lists.items()
     }
-    met, kind = Met(range), ClientTask.MULTIMODAL_CLASSIFICATION
-    sets = {part: {kind: _samples(part, own, chosen, cleaned, options, notes, met)} for part, own in rows.items()}
+    met, kind = Met(reading.range), ClientTask.MULTIMODAL_CLASSIFICATION
+    sets = {part: {kind: _samples(part, own, chosen, cleaned, reading, notes, met)} for part, own in rows.items()}
     met.check()
     train, test = ([(row.picture, row.label) for row in rows[part]] for part in ("train", "test"))
     notes |= met.notes() | twice("picture", train, test)

@@ -22,6 +22,7 @@ from fedloom.data.containers import FederatedDataset, Labels
 from fedloom.data.io.decode import check_size
 from fedloom.data.io.sound import BAND_RATE, band_spectrograms
 from fedloom.data.joint import MultimodalSamples, Part
+from fedloom.data.options import takes
 from fedloom.data.registry import Counts, Dataset
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
@@ -71,75 +72,75 @@ THINGS: dict[str, tuple[Sound, Look]] = {
 }
 
 
-def _check(classes: int, skew: float, counts: Mapping[str, int], audio_snr: float, image_snr: float) -> None:
-    for key, n in counts.items():
-        if n < 1:
-            raise BadInput(f"duet: {key}={n}, allowed: 1 or more")
-    if not 2 <= classes <= len(THINGS):
-        raise BadInput(f"duet: classes={classes}, allowed: 2 to {len(THINGS)}")
-    if not 0 <= skew <= 1:
-        raise BadInput(f"duet: skew={skew}, allowed: 0 to 1")
-    for key, snr in (("audio_snr", audio_snr), ("image_snr", image_snr)):
-        if not -60 <= snr <= 60:
-            raise BadInput(f"duet: {key}={snr}, allowed: -60 to 60 dB")
+@dataclass(frozen=True)
+class Duet:
+    """The options.
+
+    classes: C, the first of the things; siblings stand next to each other. per_class: training samples of a thing; with
+    `skew` of the most frequent one; test_per_class: held-out samples of each. frames, size: M pictures a clip, of that
+    many pixels a side; bands, steps: F and T of the log-spectrogram of half a second. audio_snr: power of the sound
+    over that of the white noise in it, in dB; image_snr: variance of the clean frames over that of the white noise in
+    each channel of a pixel, in dB. skew: class imbalance of the training part, 0: none, 1: from the rarest thing
+    (drawn) to the most frequent one ten times the samples, in equal ratios. seed: of everything; other SNRs give the
+    same data under the same noise, louder or softer.
+    """
+
+    classes: int = 8
+    per_class: int = 120
+    test_per_class: int = 50
+    frames: int = 2
+    size: int = 16
+    bands: int = 24
+    steps: int = 32
+    audio_snr: float = -10.0
+    image_snr: float = -11.0
+    skew: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key in ("per_class", "test_per_class", "frames"):
+            if (n := getattr(self, key)) < 1:
+                raise BadInput(f"duet: {key}={n}, allowed: 1 or more")
+        if not 2 <= self.classes <= len(THINGS):
+            raise BadInput(f"duet: classes={self.classes}, allowed: 2 to {len(THINGS)}")
+        if not 0 <= self.skew <= 1:
+            raise BadInput(f"duet: skew={self.skew}, allowed: 0 to 1")
+        for key in ("audio_snr", "image_snr"):
+            if not -60 <= (snr := getattr(self, key)) <= 60:
+                raise BadInput(f"duet: {key}={snr}, allowed: -60 to 60 dB")
+        check_size(self.size)
 
 
-def load(
-    *,
-    classes: int = 8,
-    per_class: int = 120,
-    test_per_class: int = 50,
-    frames: int = 2,
-    size: int = 16,
-    bands: int = 24,
-    steps: int = 32,
-    audio_snr: float = -10.0,
-    image_snr: float = -11.0,
-    skew: float = 0.0,
-    seed: int = 0,
-) -> FederatedDataset:
+@takes(Duet)
+def load(*, reading: Duet) -> FederatedDataset:
     """Synthesise the data set. Of each sample is drawn, from streams of its part alone:
 
     sound: pitch (4 semitones up or down), tempo, onset, strength of each overtone, a click, loudness, noise.
     look: place, scale, turn, hue, brightness, how far it moves, the ground's two colours, a distracting disc, noise.
 
-    Args:
-        classes: C, the first of the things; siblings stand next to each other.
-        per_class: training samples of a thing; with `skew` of the most frequent one.
-        test_per_class: held-out samples of each.
-        frames, size: M pictures a clip, of that many pixels a side.
-        bands, steps: F and T of the log-spectrogram of half a second.
-        audio_snr: power of the sound over that of the white noise in it, in dB.
-        image_snr: variance of the clean frames over that of the white noise in each channel of a pixel, in dB.
-        skew: class imbalance of the training part, 0: none, 1: from the rarest thing (drawn) to the most frequent one
-            ten times the samples, in equal ratios.
-        seed: of everything. Other SNRs give the same data under the same noise, louder or softer.
-
     Raises:
-        BadInput: a setting out of range.
+        BadInput: an option out of range.
     """
-    counts = {"per_class": per_class, "test_per_class": test_per_class, "frames": frames}
-    _check(classes, skew, counts, audio_snr, image_snr)
-    check_size(size)
-    rank = numpy_stream(seed, "duet", "skew").permutation(classes)
-    many = np.maximum(1, np.rint(per_class * 10.0 ** (-skew * rank / (classes - 1)))).astype(np.int64)
+    C = reading.classes
+    rank = numpy_stream(reading.seed, "duet", "skew").permutation(C)
+    many = np.maximum(1, np.rint(reading.per_class * 10.0 ** (-reading.skew * rank / (C - 1)))).astype(np.int64)
+    test = _part("test", np.full(C, reading.test_per_class), reading)
+    return FederatedDataset("duet", tuple(THINGS)[:C], _part("train", many, reading), test)
 
-    def part(name: str, each: NDArray[np.int64]) -> dict[ClientTask, MultimodalSamples]:
-        def stream(purpose: str) -> np.random.Generator:
-            return numpy_stream(seed, "duet", name, purpose)
 
-        labels = stream("labels").permutation(np.repeat(np.arange(classes, dtype=np.int64), each))
-        waves = _unit_power(_sounds(labels, stream("sounds")))
-        waves = waves + stream("hiss").standard_normal(waves.shape, dtype=np.float32) * _amplitude(audio_snr)
-        clips = _looks(labels, frames, size, stream("looks"))
-        grain = stream("grain").standard_normal(clips.shape, dtype=np.float32)
-        audio = band_spectrograms(_unit_power(waves).astype(np.float32), bands, steps)
-        parts: dict[Modality, Part] = {Modality.AUDIO: audio, Modality.IMAGE: _expose(clips, grain, image_snr)}
-        ids = tuple(f"{name}-{i}" for i in range(len(labels)))
-        return {ClientTask.MULTIMODAL_CLASSIFICATION: MultimodalSamples(parts, labels, ids=ids)}
+def _part(name: str, each: NDArray[np.int64], options: Duet) -> dict[ClientTask, MultimodalSamples]:
+    def stream(purpose: str) -> np.random.Generator:
+        return numpy_stream(options.seed, "duet", name, purpose)
 
-    test = part("test", np.full(classes, test_per_class))
-    return FederatedDataset("duet", tuple(THINGS)[:classes], part("train", many), test)
+    labels = stream("labels").permutation(np.repeat(np.arange(options.classes, dtype=np.int64), each))
+    waves = _unit_power(_sounds(labels, stream("sounds")))
+    waves = waves + stream("hiss").standard_normal(waves.shape, dtype=np.float32) * _amplitude(options.audio_snr)
+    clips = _looks(labels, options.frames, options.size, stream("looks"))
+    grain = stream("grain").standard_normal(clips.shape, dtype=np.float32)
+    audio = band_spectrograms(_unit_power(waves).astype(np.float32), options.bands, options.steps)
+    parts: dict[Modality, Part] = {Modality.AUDIO: audio, Modality.IMAGE: _expose(clips, grain, options.image_snr)}
+    ids = tuple(f"{name}-{i}" for i in range(len(labels)))
+    return {ClientTask.MULTIMODAL_CLASSIFICATION: MultimodalSamples(parts, labels, ids=ids)}
 
 
 def _unit_power(waves: NDArray[np.float32]) -> NDArray[np.float32]:

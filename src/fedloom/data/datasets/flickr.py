@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from fedloom.data.captioned import Captioned, PairReading, assemble_pairs, inside
 from fedloom.data.datasets.caption_parquet import LAYOUT as PARQUET_LAYOUT
 from fedloom.data.datasets.caption_parquet import read_caption_parquet, shards
-from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder, numbered_lines, read_lines
 from fedloom.data.io.karpathy import read_karpathy
-from fedloom.data.io.pixels import Range
 from fedloom.data.names import composed
+from fedloom.data.options import takes
 from fedloom.data.pairs import Pairs, Part
 from fedloom.data.registry import Dataset
 from fedloom.errors import BadInput
@@ -25,16 +23,8 @@ LAYOUT_8K = (
 LISTS: dict[Part, str] = {"train": "trainImages", "val": "devImages", "test": "testImages"}
 
 
-def flickr30k(
-    root: str | Path,
-    size: int = 64,
-    parts: Sequence[Part] | None = None,
-    most: int | None = None,
-    captions_per_image: int | None = 5,
-    on_bad: OnBad = "error",
-    seed: int = 0,
-    range: Range | None = None,
-) -> Pairs:
+@takes(PairReading)
+def flickr30k(root: str | Path, *, reading: PairReading) -> Pairs:
     """Read Flickr30k: 29 000 / 1 014 / 1 000 pictures in train, val and test, in the order of the file.
 
     root: the folder that holds dataset_flickr30k.json and flickr30k-images/ (or flickr30k_images/ or images/). The
@@ -43,7 +33,6 @@ def flickr30k(
     Raises:
         BadInput: a folder, file or picture is missing or broken; what read_karpathy finds.
     """
-    reading = PairReading(size, parts, most, captions_per_image, on_bad, seed, range)
     base = need_folder(root, LAYOUT_30K)
     path = need_file(base / "dataset_flickr30k.json", LAYOUT_30K)
     names = ("flickr30k-images", "flickr30k_images", "images")
@@ -53,16 +42,8 @@ def flickr30k(
     return assemble_pairs("flickr30k", read_karpathy(path, lambda _: pictures, True, notes), reading, notes)
 
 
-def flickr8k(
-    root: str | Path,
-    size: int = 64,
-    parts: Sequence[Part] | None = None,
-    most: int | None = None,
-    captions_per_image: int | None = 5,
-    on_bad: OnBad = "error",
-    seed: int = 0,
-    range: Range | None = None,
-) -> Pairs:
+@takes(PairReading)
+def flickr8k(root: str | Path, *, reading: PairReading) -> Pairs:
     """Read Flickr8k: 6 000 / 1 000 / 1 000 pictures in train, val ('dev') and test, in the order of the lists.
 
     root: the folder that holds Flicker8k_Dataset/ (so spelt), Flickr8k.token.txt and the three lists; else
@@ -73,7 +54,6 @@ def flickr8k(
         BadInput: a folder, file or picture is missing or broken; a line of the token file without tab or number; a
             name on two lists.
     """
-    reading = PairReading(size, parts, most, captions_per_image, on_bad, seed, range)
     base = need_folder(root, LAYOUT_8K)
     if not (base / "Flickr8k.token.txt").is_file() and (files := shards(base)):
         return assemble_pairs("flickr8k", read_caption_parquet(files), reading, {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from fedloom.data.assemble import Listing, Reading, assemble
 from fedloom.data.containers import FederatedDataset
-from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import folders, need_file, need_folder, read_lines
-from fedloom.data.io.pixels import Range
+from fedloom.data.options import takes
 from fedloom.data.registry import Counts, Dataset
 from fedloom.errors import BadInput
 from fedloom.tasks import ClientTask
@@ -115,34 +114,26 @@ def _captions(images: Listing, files: Mapping[str, Path], most: int, notes: dict
     return Listing(texts, np.array(labels, dtype=np.int64), places, ids, keys)
 
 
+@takes(Reading, size=64)
 def load(
     root: str | Path,
-    size: int = 64,
+    *,
     swap_train_test: bool = False,
     captions: int = 10,
-    classes: Sequence[str] | None = None,
-    per_class: int | None = None,
-    generic_share: float = 0.5,
-    confusion: float = 0.4,
-    on_bad: OnBad = "error",
-    seed: int = 0,
-    range: Range | None = None,
+    reading: Reading,
 ) -> FederatedDataset:
     """Read Flowers-102: images, and their captions as texts.
 
     Args:
         root: the folder that holds jpg/, imagelabels.mat, setid.mat and text_c10/.
-        size: side of the pictures in pixels.
         swap_train_test: train on the official test part (6149) and test on train + validation (2040), as many works on
             image synthesis do; otherwise the other way round.
         captions: at most so many a picture, 1 to 10; 0: images alone, text_c10/ is not needed.
-        classes, per_class, generic_share, confusion, on_bad, seed, range: see Reading. A public picture carries one of
-            its own captions, and none of its captions is left to the clients.
+        reading: a public picture carries one of its own captions, and none of its captions is left to the clients.
 
     Raises:
         BadInput: a folder, file or picture is missing or broken; an image number or label out of range.
     """
-    reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed, range)
     if not 0 <= captions <= 10:
         raise BadInput(f"flowers102: captions={captions}, allowed: 0 (images alone) to 10")
     folder = need_folder(root, LAYOUT)

@@ -11,15 +11,14 @@ from typing import Any
 
 from fedloom.data.assemble import Listing, Reading, assemble
 from fedloom.data.containers import FederatedDataset
-from fedloom.data.io.decode import OnBad
 from fedloom.data.io.image_folder import read_image_folder
 from fedloom.data.io.layout import LAYOUT, locate
 from fedloom.data.io.parquet import read_parquet
-from fedloom.data.io.pixels import Range
 from fedloom.data.io.raw import Raw
 from fedloom.data.io.tables import read_columns
 from fedloom.data.labels import classes_of, encode
 from fedloom.data.names import alike, blank, spelled
+from fedloom.data.options import takes
 from fedloom.data.public_split import stratified
 from fedloom.data.registry import Dataset
 from fedloom.errors import BadInput
@@ -84,6 +83,7 @@ def tasks_in(root: str | Path | None, options: Mapping[str, Any]) -> tuple[Clien
     return tuple(task for task, kind in KINDS if f"{kind}_train" in where)
 
 
+@takes(Reading)
 def load(
     root: str | Path | None = None,
     images_train: str | Path | None = None,
@@ -93,17 +93,11 @@ def load(
     text_column: str = "text",
     label_column: str = "label",
     labels_file: str | Path | None = None,
-    size: int = 32,
     test_share: float = 0.2,
-    classes: Sequence[str] | None = None,
-    per_class: int | None = None,
-    generic_share: float = 0.5,
-    confusion: float = 0.4,
-    on_bad: OnBad = "error",
-    seed: int = 0,
     name: str = "folder",
     use_val: bool = False,
-    range: Range | None = None,
+    *,
+    reading: Reading,
 ) -> FederatedDataset:
     """Read your own data.
 
@@ -116,8 +110,7 @@ def load(
         labels_file: the class names in order, see class_list. Without it: labels.json beside the data; the parquet
             file's own list; the names of the class folders; else the labels that occur in training.
         test_share: share of every class held out for testing if there is no test part.
-        size, classes, per_class, generic_share, confusion, on_bad, seed, range: see Reading. Images and texts are not
-            paired: a public picture's caption is words from a public text of its class.
+        reading: images and texts are not paired: a public picture's caption is words from a public text of its class.
         name: of the data set.
         use_val: whether a validation part joins the training part; else it takes the place of a missing test part, or
             is left out.
@@ -125,7 +118,6 @@ def load(
     Raises:
         BadInput: what is missing, unreadable or contradictory, with the file and row.
     """
-    reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed, range)
     if not 0 < test_share < 1:
         raise BadInput(f"test_share={test_share}, allowed: between 0 and 1")
     base = None if root is None else Path(os.path.expanduser(root))
@@ -138,7 +130,7 @@ def load(
     train, test = {}, {}
     for task, kind in KINDS:
         if f"{kind}_train" in listings:
-            train[task], test[task] = _parts(listings, kind, test_share, seed)
+            train[task], test[task] = _parts(listings, kind, test_share, reading.seed)
             if f"{kind}_test" not in listings:
                 notes.setdefault("held_out", {})[task] = test_share
     return assemble(name, names, train, test, reading, notes=notes | _told(raws, numbers, reading))

@@ -10,10 +10,9 @@ import numpy as np
 from fedloom.data.assemble import Listing, Reading, assemble
 from fedloom.data.captioned import inside
 from fedloom.data.containers import FederatedDataset
-from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import need_file, need_folder, read_json, read_lines, read_names
-from fedloom.data.io.pixels import Range
 from fedloom.data.names import composed
+from fedloom.data.options import takes
 from fedloom.data.registry import Dataset
 from fedloom.errors import BadInput, unknown
 from fedloom.tasks import ClientTask
@@ -50,17 +49,8 @@ def _list(root: Path, part: str, names: Sequence[str]) -> Listing:
     return Listing(files, labels, [str(f) for f in files], entries)
 
 
-def load(
-    root: str | Path,
-    size: int = 64,
-    classes: Sequence[str] | None = None,
-    per_class: int | None = None,
-    generic_share: float = 0.5,
-    confusion: float = 0.4,
-    on_bad: OnBad = "error",
-    seed: int = 0,
-    range: Range | None = None,
-) -> FederatedDataset:
+@takes(Reading, size=64)
+def load(root: str | Path, *, reading: Reading) -> FederatedDataset:
     """Read Food-101: the image modality, official train and test lists, classes in the order of classes.txt.
 
     root: the folder that holds images/ and meta/. The other options: see Reading.
@@ -68,7 +58,6 @@ def load(
     Raises:
         BadInput: a folder, list or picture is missing or broken; an entry of an unknown class.
     """
-    reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed, range)
     folder = need_folder(root, LAYOUT)
     need_folder(folder / "images", LAYOUT)
     names = read_names(need_file(need_folder(folder / "meta", LAYOUT) / "classes.txt", LAYOUT))

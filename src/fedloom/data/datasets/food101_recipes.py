@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
+from fedloom.data.assemble import Reading
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.datasets import folder
-from fedloom.data.io.decode import OnBad
-from fedloom.data.io.pixels import Range
+from fedloom.data.options import takes
 from fedloom.data.registry import Dataset
 from fedloom.tasks import ClientTask
 
 
-def load(
-    root: str | Path,
-    size: int = 32,
-    text_column: str = "text_masked",
-    classes: Sequence[str] | None = None,
-    per_class: int | None = None,
-    generic_share: float = 0.5,
-    confusion: float = 0.4,
-    on_bad: OnBad = "error",
-    seed: int = 0,
-    range: Range | None = None,
-) -> FederatedDataset:
+@takes(Reading)
+def load(root: str | Path, *, text_column: str = "text_masked", reading: Reading) -> FederatedDataset:
     """Read images_{train,test}.parquet and recipes_{train,test}.csv in `root`, with labels.json; see
     folder.load.
 
@@ -39,14 +28,7 @@ def load(
         text_column=text_column,
         label_column="class",
         labels_file="labels.json",
-        size=size,
-        classes=classes,
-        per_class=per_class,
-        generic_share=generic_share,
-        confusion=confusion,
-        on_bad=on_bad,
-        seed=seed,
-        range=range,
+        reading=reading,
         name="food101_recipes",
     )
 

@@ -56,34 +56,39 @@ def load(
         raise BadInput(f"text_share={text_share}, allowed: 0 up to, not including, 1")
     if public is None:
         raise BadInput("mixed: no public set; set public.name and public.root to a set of pairs")
-    read = {
-        task: _read_dataset(task, wanted, size, seed)
-        for task, wanted in zip(SINGLE_MODALITY, (image, text))
-        if wanted is not None
-    }
-    train: dict[ClientTask, ClientData] = {task: own.labelled("train", task) for task, own in read.items()}
-    test: dict[ClientTask, ClientData] = {task: own.labelled("test", task) for task, own in read.items()}
+    asked = {task: wanted for task, wanted in zip(SINGLE_MODALITY, (image, text)) if wanted is not None}
+    read = {task: _read_dataset(task, wanted, size, seed) for task, wanted in asked.items()}
+    pairs = None if pair is None else _read_pairs("pair", pair, size, seed)
+    train, test, public_texts = _client_parts(read, pairs, text_share, seed)
     names = [own.names_of(task) for task, own in read.items()]
-    notes: dict[str, Any] = {task: own.notes for task, own in read.items()}
-    public_texts: tuple[str, ...] = ()
-    if isinstance(texts := train.get(ClientTask.TEXT_CLASSIFICATION), TextSet):
-        taken, rest = stratified(texts.labels, text_share, numpy_stream(seed, "public texts"))
-        train[ClientTask.TEXT_CLASSIFICATION], public_texts = texts.subset(rest), texts.subset(taken).texts
-    if pair is not None:
-        pairs = _read_pairs("pair", pair, size, seed)
-        train[ClientTask.RETRIEVAL], test[ClientTask.RETRIEVAL] = pairs["train"], pairs[_held_out(pairs)]
-        notes["pair"] = pairs.notes
     shared = _read_pairs("public", public, size, seed)
+    parts = {**read, **({} if pairs is None else {"pair": pairs}), "public": shared}
     return FederatedDataset(
         "mixed",
         names[0] if names else (),
         train,
         test,
         _public_part(shared["train"], public_pairs, public_texts, seed),
-        notes={**notes, "public": shared.notes},
+        notes={part: own.notes for part, own in parts.items()},
         text_class_names=names[1] if len(names) == 2 else (),
         public_test=shared[_held_out(shared)],
     )
+
+
+def _client_parts(
+    read: Mapping[ClientTask, FederatedDataset], pairs: Pairs | None, text_share: float, seed: int
+) -> tuple[dict[ClientTask, ClientData], dict[ClientTask, ClientData], tuple[str, ...]]:
+    """The training and test parts of the clients, and the texts that are public."""
+    train: dict[ClientTask, ClientData] = {task: own.labelled("train", task) for task, own in read.items()}
+    test: dict[ClientTask, ClientData] = {task: own.labelled("test", task) for task, own in read.items()}
+    if pairs is not None:
+        train[ClientTask.RETRIEVAL], test[ClientTask.RETRIEVAL] = pairs["train"], pairs[_held_out(pairs)]
+    texts = train.get(ClientTask.TEXT_CLASSIFICATION)
+    if not isinstance(texts, TextSet):
+        return train, test, ()
+    taken, rest = stratified(texts.labels, text_share, numpy_stream(seed, "public texts"))
+    train[ClientTask.TEXT_CLASSIFICATION] = texts.subset(rest)
+    return train, test, texts.subset(taken).texts
 
 
 def _asked(part: str, wanted: Which, allowed: Mapping[str, Any]) -> tuple[str, str | None, dict[str, Any]]:

@@ -6,18 +6,16 @@ class.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fedloom.data.assemble import Listing, Reading, assemble
 from fedloom.data.containers import FederatedDataset
-from fedloom.data.io.decode import OnBad
 from fedloom.data.io.files import folders, need_file, need_folder, pictures
-from fedloom.data.io.pixels import Range
 from fedloom.data.io.tables import read_fields
 from fedloom.data.names import composed
+from fedloom.data.options import takes
 from fedloom.data.registry import Dataset
 from fedloom.errors import BadInput, unknown
 from fedloom.tasks import ClientTask
@@ -56,17 +54,8 @@ def _list(root: Path, part: str, at: dict[str, int], notes: dict[str, int]) -> t
     return images, texts.take(titles)
 
 
-def load(
-    root: str | Path,
-    size: int = 64,
-    classes: Sequence[str] | None = None,
-    per_class: int | None = None,
-    generic_share: float = 0.5,
-    confusion: float = 0.4,
-    on_bad: OnBad = "error",
-    seed: int = 0,
-    range: Range | None = None,
-) -> FederatedDataset:
+@takes(Reading, size=64)
+def load(root: str | Path, *, reading: Reading) -> FederatedDataset:
     """Read UPMC Food-101: images and titles, classes in the order of the folders' names in images/train.
 
     root: the folder that holds images/ and texts/. The other options: see Reading. A public picture's
@@ -77,7 +66,6 @@ def load(
         BadInput: a folder, file or picture is missing or broken; a row without three fields or of an unknown
             class.
     """
-    reading = Reading(size, classes, per_class, generic_share, confusion, on_bad, seed, range)
     folder = need_folder(root, LAYOUT)
     names = sorted(composed(d.name) for d in folders(need_folder(folder / "images" / "train", LAYOUT)))
     at = {name: i for i, name in enumerate(names)}

@@ -38,8 +38,7 @@ def load(
 
     Args:
         image, text: data sets, all of whose training samples are the clients'. Each keeps its own label space.
-        pair: a set of captioned pictures for retrieval clients.
-        public: a set of captioned pictures that the server has and shows its clients; required.
+        pair, public: sets of captioned pictures, of retrieval clients; of the server, for all its clients: required.
         size: side of all pictures in pixels.
         public_pairs: P, so many (picture, caption) entries, drawn once from the public training part; None: all.
         text_share: share of every class's training texts that is public instead: for vocabulary and text backbones.
@@ -62,7 +61,7 @@ def load(
     train, test, public_texts = _client_parts(read, pairs, text_share, seed)
     names = [own.names_of(task) for task, own in read.items()]
     shared = _read_pairs("public", public, size, seed)
-    parts = {**read, **({} if pairs is None else {"pair": pairs}), "public": shared}
+    parts: dict[str, Any] = {**read, **({} if pairs is None else {"pair": pairs}), "public": shared}
     return FederatedDataset(
         "mixed",
         names[0] if names else (),

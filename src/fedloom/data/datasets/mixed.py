@@ -61,14 +61,14 @@ def load(
     train, test, public_texts = _client_parts(read, pairs, text_share, seed)
     names = [own.names_of(task) for task, own in read.items()]
     shared = _read_pairs("public", public, size, seed)
-    parts: dict[str, Any] = {**read, **({} if pairs is None else {"pair": pairs}), "public": shared}
+    parts: list[tuple[str, Any]] = [*read.items(), *([("pair", pairs)] if pairs else []), ("public", shared)]
     return FederatedDataset(
         "mixed",
         names[0] if names else (),
         train,
         test,
         _public_part(shared["train"], public_pairs, public_texts, seed),
-        notes={part: own.notes for part, own in parts.items()},
+        notes={part: own.notes for part, own in parts},
         text_class_names=names[1] if len(names) == 2 else (),
         public_test=shared[_held_out(shared)],
     )

@@ -24,14 +24,7 @@ LONG_FUNCTIONS: set[str] = {
     "experiment/datasets.py:_load",
     "experiment/silo_client.py:build_silo_client",
     "experiment/summary.py:summarise",
-    "functional/attention.py:train_cross_attention",
-    "functional/contrast.py:contrast_scores",
-    "functional/fusion.py:fuse_modalities",
     "methods/fedmmkt.py:round",
-    "metrics/communication.py:round_bytes",
-    "models/fit.py:fit",
-    "models/generators/glide/networks.py:__init__",
-    "models/generators/latent_files.py:write_folder",
     "reporting/pictures.py:label_panel",
 }
 

@@ -8,6 +8,7 @@ is mode `paired`; `batch` and `mha` let a sample attend to the other samples, `c
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -142,9 +143,9 @@ def train_cross_attention(
     batch: int = 256,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> float | None:
-    """One pass of symmetric InfoNCE between the clients' enhanced representations and the context, in place.
+    """One pass of symmetric InfoNCE between the clients' enhanced representations and the context.
 
-    A step a client and block of up to `batch` consecutive samples; clients and samples go in the order given.
+    One step per client and block of up to `batch` consecutive samples; clients and samples go in the order given.
 
     Args:
         module: trained in place.
@@ -169,20 +170,23 @@ def train_cross_attention(
         raise BadInput(f"the batch of contrastive training is {batch}; it needs at least 2 samples")
     optimizer = optimizer or torch.optim.Adam(module.parameters(), lr=rate)
     losses = []
-    for k, own in enumerate(queries.detach()):
-        index = torch.arange(len(own), device=own.device) if present is None else present[k].nonzero()[:, 0]
-        for rows in torch.split(index, batch):
-            if len(rows) < 2:
-                continue
-            c = context.detach()[rows]
-            loss = symmetric_infonce(module(own[rows], c), c, temperature)
-            if not torch.isfinite(loss):
-                raise FedloomError(f"cross-attention: the loss is {loss.item()} on client {k}")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            losses.append(loss.item())
+    for k, rows in _blocks(queries, present, batch):
+        own, c = queries.detach()[k, rows], context.detach()[rows]
+        loss = symmetric_infonce(module(own, c), c, temperature)
+        if not torch.isfinite(loss):
+            raise FedloomError(f"cross-attention: the loss is {loss.item()} on client {k}")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(loss.item())
     return sum(losses) / len(losses) if losses else None
+
+
+def _blocks(queries: Tensor, present: Tensor | None, batch: int) -> Iterator[tuple[int, Tensor]]:
+    """Each client's samples, up to `batch` at a time and two at least: the client, and indices (B,)."""
+    for k, own in enumerate(queries):
+        index = torch.arange(len(own), device=own.device) if present is None else present[k].nonzero()[:, 0]
+        yield from ((k, rows) for rows in torch.split(index, batch) if len(rows) > 1)
 
 
 def _agree(queries: Tensor, context: Tensor) -> None:

@@ -21,6 +21,7 @@ _COLUMN_TILES = 8  # a block of scores is (tile, 8 tile): long rows keep the mat
 _NEGLIGIBLE = -80.0  # exp of this beside exp(0) is lost in any type; below it come denormals, ten times slower
 
 
+@torch.no_grad()
 def contrast_scores(
     z: Tensor,
     anchors: Tensor,
@@ -33,12 +34,10 @@ def contrast_scores(
 
         s_i = cos(z_i, a_i) / tau - logsumexp over j != i of cos(z_i, a_j) / tau
 
-    Exact at any scale (the maximum is subtracted) and without gradient. One sample scores 0: there is nothing to
-    contrast it with. A zero vector has cosine 0 with everything.
+    Exact at any scale, without gradient. A single sample scores 0; a zero vector has cosine 0 with everything.
 
     Args:
-        z: (N, D).
-        anchors: (N, D), row i belongs to sample i.
+        z, anchors: (N, D); row i of the anchors belongs to sample i.
         temperature: tau.
         include_self: keep j = i in the denominator, as CreamFL's code does.
         tile: rows at a time; about 8 tile^2 numbers are held besides the inputs' size. None: see `rows_at_a_time`.
@@ -51,39 +50,46 @@ def contrast_scores(
         ValueError: shapes disagree.
         BadInput: a temperature or tile that is not positive.
     """
-    if z.shape != anchors.shape or z.ndim != 2:
-        raise ValueError(f"representations {tuple(z.shape)} and anchors {tuple(anchors.shape)} must both be (N, D)")
     tile = rows_at_a_time(z) if tile is None else tile
-    if not temperature > 0 or tile < 1:
-        raise BadInput(f"contrast needs temperature > 0 and tile >= 1, got {temperature} and {tile}")
+    _check_contrast(z, anchors, temperature, tile)
     n, width = len(z), tile * _COLUMN_TILES
     scores = z.new_zeros(n)
     if n <= 1:
         return scores
-    with torch.no_grad():
-        buffer = z.new_empty(min(tile, n) * min(width, n))
-        peak = z.new_full((n, 1), -torch.inf)  # running maximum
-        total = z.new_zeros((n, 1))  # running sum of exp(score - peak)
-        for j in range(0, n, width):  # outermost what costs most to prepare: no unit vectors are kept
-            columns = unit(anchors[j : j + width]) if cosine else anchors[j : j + width]  # (W, D)
-            for i in range(0, n, tile):
-                rows = (unit(z[i : i + tile]) if cosine else z[i : i + tile]) / temperature  # (R, D)
-                block = buffer[: len(rows) * len(columns)].view(len(rows), -1)
-                torch.mm(rows, columns.T, out=block)
-                if j <= i < j + width:  # a multiple of `tile`: the samples' own anchors are in this block or not
-                    scores[i : i + tile] = (rows * columns[i - j : i - j + tile]).sum(1)
-                    if not include_self:
-                        block.diagonal(i - j).fill_(-torch.inf)  # j = i leaves exactly, not by subtraction
-                before = peak[i : i + tile]
-                higher = torch.maximum(before, block.amax(1, keepdim=True))
-                total[i : i + tile] *= (before - higher).exp_()
-                block.sub_(higher)
-                if z.device.type == "cpu":  # elsewhere denormals cost nothing, and the pass over memory does
-                    block.clamp_(min=_NEGLIGIBLE)
-                total[i : i + tile] += block.exp_().sum(1, keepdim=True)
-                peak[i : i + tile] = higher
-        scores -= (peak + total.log())[:, 0]
+    buffer = z.new_empty(min(tile, n) * min(width, n))
+    peak = z.new_full((n, 1), -torch.inf)  # running maximum
+    total = z.new_zeros((n, 1))  # running sum of exp(score - peak)
+    for j in range(0, n, width):  # outermost what costs most to prepare: no unit vectors are kept
+        columns = unit(anchors[j : j + width]) if cosine else anchors[j : j + width]  # (W, D)
+        for i in range(0, n, tile):
+            rows = (unit(z[i : i + tile]) if cosine else z[i : i + tile]) / temperature  # (R, D)
+            block = buffer[: len(rows) * len(columns)].view(len(rows), -1)
+            torch.mm(rows, columns.T, out=block)
+            if j <= i < j + width:  # a multiple of `tile`: the samples' own anchors are in this block or not
+                scores[i : i + tile] = (rows * columns[i - j : i - j + tile]).sum(1)
+                if not include_self:
+                    block.diagonal(i - j).fill_(-torch.inf)  # j = i leaves exactly, not by subtraction
+            _add_exp(block, peak[i : i + tile], total[i : i + tile])
+    scores -= (peak + total.log())[:, 0]
     return scores
+
+
+def _check_contrast(z: Tensor, anchors: Tensor, temperature: float, tile: int) -> None:
+    if z.shape != anchors.shape or z.ndim != 2:
+        raise ValueError(f"representations {tuple(z.shape)} and anchors {tuple(anchors.shape)} must both be (N, D)")
+    if not temperature > 0 or tile < 1:
+        raise BadInput(f"contrast needs temperature > 0 and tile >= 1, got {temperature} and {tile}")
+
+
+def _add_exp(block: Tensor, peak: Tensor, total: Tensor) -> None:
+    """Take a block of scores (R, W), which is overwritten, into running `peak` and `total` (R, 1), in place."""
+    higher = torch.maximum(peak, block.amax(1, keepdim=True))
+    total *= (peak - higher).exp_()
+    block.sub_(higher)
+    if block.device.type == "cpu":  # elsewhere denormals cost nothing, and the pass over memory does
+        block.clamp_(min=_NEGLIGIBLE)
+    total += block.exp_().sum(1, keepdim=True)
+    peak.copy_(higher)
 
 
 def rows_at_a_time(z: Tensor) -> int:

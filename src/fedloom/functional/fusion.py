@@ -72,6 +72,7 @@ def balanced(scores: Tensor, group: Sequence[Hashable], present: Tensor | None =
     return scores - sizes.log()
 
 
+@torch.no_grad()
 def fuse_modalities(
     image: Tensor,
     text: Tensor,
@@ -90,10 +91,8 @@ def fuse_modalities(
     """One representation a sample from clients of two modalities (FedMMKT, eqs. 6-10, in that order).
 
     Args:
-        image: (K_I, M, D), representations of the retained samples by image clients.
-        text: (K_T, M, D), the same by text clients.
-        image_present: bool (K_I, M), or None for all.
-        text_present: bool (K_T, M), or None for all.
+        image, text: (K_I, M, D) and (K_T, M, D), each modality's representations of the retained samples.
+        image_present, text_present: bool (K_I, M) and (K_T, M), or None for all.
         mode: cross-attention, see `cross_attention`, with `attention_temperature` and `heads`.
         module: for mode `mha`: queries (K, M, D), context (M, D) -> (K, M, D).
         temperature: tau of eq. 8, as `include_self` is its.
@@ -107,34 +106,42 @@ def fuse_modalities(
         ValueError: shapes disagree, or a modality has no client (then `fuse_views` applies).
         BadInput: an unknown option, or mode `mha` without a module.
     """
+    _check_pair(image, text)
+    if anchor not in ("raw", "enhanced"):
+        raise unknown("anchor", anchor, ("raw", "enhanced"))
+    attend = _attention(mode, attention_temperature, heads, module)
+    image_here, text_here = (_or_all(z, p) for z, p in ((image, image_present), (text, text_present)))
+    mean_image, mean_text = mean_over(image, image_here), mean_over(text, text_here)  # (M, D) each
+    image, text = _only(image, image_here), _only(text, text_here)
+    image, text = attend(image, mean_text), attend(text, mean_image)  # eqs. 6, 7
+    if anchor == "enhanced":
+        mean_image, mean_text = mean_over(image, image_here), mean_over(text, text_here)
+    both, here = torch.cat([image, text]), torch.cat([image_here, text_here])  # (K, M, D), (K, M)
+    anchors = [mean_text] * len(image) + [mean_image] * len(text)
+    scores = stacked_scores(both, anchors, temperature, include_self)  # eq. 8
+    if balance:
+        scores = balanced(scores, [0] * len(image) + [1] * len(text), here)
+    weights = client_weights(scores, here)  # eq. 9
+    return Fused(fuse(both, weights), weights)  # eq. 10
+
+
+def _check_pair(image: Tensor, text: Tensor) -> None:
+    """ValueError unless there are (K_I, M, D) and (K_T, M, D), with a client each."""
     if not len(image) or not len(text) or image.shape[1:] != text.shape[1:]:
         raise ValueError(
             f"image {tuple(image.shape)} and text {tuple(text.shape)} must be (K, M, D), each with a client"
         )
-    if anchor not in ("raw", "enhanced"):
-        raise unknown("anchor", anchor, ("raw", "enhanced"))
-    if mode == "mha" and module is None:
+
+
+def _attention(
+    mode: Attention, temperature: float, heads: int, module: Callable[[Tensor, Tensor], Tensor] | None
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Queries (K, M, D) and context (M, D) -> (K, M, D), by `module` for mode `mha`, without which BadInput."""
+    if mode != "mha":
+        return lambda queries, context: cross_attention(queries, context, mode, temperature, heads)
+    if module is None:
         raise BadInput("attention 'mha' needs its module: a LearnedCrossAttention")
-    image_here, text_here = (_or_all(z, p) for z, p in ((image, image_present), (text, text_present)))
-    with torch.no_grad():
-        mean_image, mean_text = mean_over(image, image_here), mean_over(text, text_here)  # (M, D) each
-        image, text = _only(image, image_here), _only(text, text_here)
-
-        def attend(queries: Tensor, context: Tensor) -> Tensor:
-            if mode == "mha" and module is not None:
-                return module(queries, context)
-            return cross_attention(queries, context, mode, attention_temperature, heads)
-
-        image, text = attend(image, mean_text), attend(text, mean_image)  # eqs. 6, 7
-        if anchor == "enhanced":
-            mean_image, mean_text = mean_over(image, image_here), mean_over(text, text_here)
-        both, here = torch.cat([image, text]), torch.cat([image_here, text_here])  # (K, M, D), (K, M)
-        anchors = [mean_text] * len(image) + [mean_image] * len(text)
-        scores = stacked_scores(both, anchors, temperature, include_self)  # eq. 8
-        if balance:
-            scores = balanced(scores, [0] * len(image) + [1] * len(text), here)
-        weights = client_weights(scores, here)  # eq. 9
-        return Fused(fuse(both, weights), weights)  # eq. 10
+    return module
 
 
 def fuse_views(

@@ -51,42 +51,35 @@ def round_bytes(
     Raises:
         BadInput: an unknown method, a negative number, or more samples kept than there are.
     """
-    numbers = (
-        samples,
-        image_clients,
-        text_clients,
-        classes,
-        width,
-        image_bytes,
-        text_bytes,
-        kept or 0,
-        public or 0,
-    )
-    if min(numbers) < 0 or (kept or 0) > samples:
+    sizes = (samples, image_clients, text_clients, classes, width, image_bytes, text_bytes, kept or 0, public or 0)
+    if min(sizes) < 0 or (kept or 0) > samples:
         raise BadInput(f"round_bytes: a number is negative, or kept = {kept} is more than samples = {samples}")
     n = image_clients + text_clients
     data = samples * (image_clients * image_bytes + text_clients * text_bytes)
-    logits, vectors, words = n * samples * classes * _WORD, n * samples * width * _WORD, n * samples * _WORD
-    # M3: labels, and representations, of retained samples, with the mask that says which.
-    told = samples if kept is None else kept
-    mask = 0 if kept is None else n * -(-samples // 8)
-    labels, fused = n * told * _WORD, n * told * width * _WORD
-
-    if method == "fedmmkt":  # representation, label, entropy up
-        return Bytes(vectors + 2 * words, data + labels + fused + mask)
-    if method == "u-fedmmkt":  # two representations, label, entropy up
-        return Bytes(2 * vectors + 2 * words, data + labels + fused + mask)
-    if method == "l-fedmmkt":  # aggregated logits do not go down, only labels
-        return Bytes(logits, data + labels + mask)
+    if method in ("fedmmkt", "l-fedmmkt", "u-fedmmkt"):
+        return _fedmmkt_bytes(method, samples, n, classes, width, kept, data)
+    answered = samples if public is None else public
+    sent = data if public is None else 0
     if method in ("fedmd", "fed-et", "fedgems"):  # logits both ways; FedGEMS: at most so many up
-        if public is None:
-            return Bytes(logits, data + logits)
-        scores = n * public * classes * _WORD
-        return Bytes(scores, scores)
+        logits = n * answered * classes * _WORD
+        return Bytes(logits, sent + logits)
     if method in ("fedmekt", "creamfl"):
         sets = 2 if method == "creamfl" else 1  # CreamFL: global image and text representations go down
-        if public is None:
-            return Bytes(vectors, data + words + sets * vectors)
-        shared = n * public * width * _WORD
-        return Bytes(shared, sets * shared)
+        vectors, labels = n * answered * width * _WORD, n * samples * _WORD if public is None else 0
+        return Bytes(vectors, sent + labels + sets * vectors)
     raise unknown("method", method, METHODS)
+
+
+def _fedmmkt_bytes(
+    method: str, samples: int, clients: int, classes: int, width: int, kept: int | None, data: int
+) -> Bytes:
+    """Those of FedMMKT's methods; `data` bytes of synthetic samples go down."""
+    logits, vectors, words = (clients * samples * size * _WORD for size in (classes, width, 1))
+    # M3: labels, and representations, of retained samples, with the mask that says which.
+    told = samples if kept is None else kept
+    mask = 0 if kept is None else clients * -(-samples // 8)
+    labels, fused = clients * told * _WORD, clients * told * width * _WORD
+    if method == "l-fedmmkt":  # aggregated logits do not go down, only labels
+        return Bytes(logits, data + labels + mask)
+    views = 2 if method == "u-fedmmkt" else 1  # representations, label, entropy up
+    return Bytes(views * vectors + 2 * words, data + labels + fused + mask)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,12 +32,10 @@ def fit(
     accumulate: int = 1,
     scaler: torch.amp.GradScaler | None = None,
 ) -> float | None:
-    """Take one optimiser step a batch.
+    """Take one step of the optimizer per batch.
 
     Args:
-        optimizer: holds the parameters.
-        batches: what `objective` takes, one a step.
-        objective: batch -> scalar loss.
+        batches, objective: what the steps are taken on, and batch -> scalar loss.
         schedule: step number -> factor on the optimiser's initial rate.
         clip: largest gradient norm, or None.
         name: what is trained, for the error.
@@ -52,40 +51,61 @@ def fit(
     Raises:
         FedloomError: the loss is not finite; names `name` and the step. No parameter has been touched by that step.
     """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    rates = [group["lr"] for group in optimizer.param_groups]
+    scaler = scaler or torch.amp.GradScaler(enabled=False)
     total, steps = 0.0, 0
-    try:
-        for step, batch in enumerate(batches):
-            if schedule is not None:
-                for group, rate in zip(optimizer.param_groups, rates):
-                    group["lr"] = rate * schedule(step)
+    with _scheduled(optimizer, schedule) as set_rates:
+        for batch in batches:
+            set_rates(steps)
             optimizer.zero_grad(set_to_none=True)
-            value = 0.0
-            for part, share in _parts(batch, accumulate):
-                loss = objective(part) if share == 1 else objective(part) * share
-                value += loss.item()
-                if not math.isfinite(value):
-                    raise FedloomError(f"{name}: the loss is {value} at step {step}")
-                (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
-            if scaler is not None:
-                scaler.unscale_(optimizer)
+            total += _gradients(objective, _parts(batch, accumulate), scaler, name, steps)
+            scaler.unscale_(optimizer)
             if adjust is not None:
                 adjust()
             if clip is not None:
-                nn.utils.clip_grad_norm_(parameters, clip)
-            if scaler is None:
-                optimizer.step()
-            else:
-                scaler.step(optimizer)
-                scaler.update()
-            total, steps = total + value, steps + 1
+                nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+            scaler.step(optimizer)
+            scaler.update()
+            steps += 1
             if tick is not None:
                 tick()
+    return total / steps if steps else None
+
+
+@contextmanager
+def _scheduled(
+    optimizer: torch.optim.Optimizer, schedule: Callable[[int], float] | None
+) -> Iterator[Callable[[int], None]]:
+    """What sets the learning rates for a step; afterwards they are as before."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+
+    def set_rates(step: int) -> None:
+        if schedule is not None:
+            for group, rate in zip(optimizer.param_groups, rates):
+                group["lr"] = rate * schedule(step)
+
+    try:
+        yield set_rates
     finally:
         for group, rate in zip(optimizer.param_groups, rates):
             group["lr"] = rate
-    return total / steps if steps else None
+
+
+def _gradients(
+    objective: Callable[[Any], Tensor],
+    parts: Iterable[tuple[Any, float]],
+    scaler: torch.amp.GradScaler,
+    name: str,
+    step: int,
+) -> float:
+    """Add the gradients of all parts of a batch up; its loss. FedloomError where that is not finite."""
+    value = 0.0
+    for part, share in parts:
+        loss = objective(part) if share == 1 else objective(part) * share
+        value += loss.item()
+        if not math.isfinite(value):
+            raise FedloomError(f"{name}: the loss is {value} at step {step}")
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    return value
 
 
 def _parts(batch: Any, accumulate: int) -> Iterator[tuple[Any, float]]:

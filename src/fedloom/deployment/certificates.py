@@ -62,7 +62,7 @@ def check_pair(certificate: Path, key: Path) -> None:
 
 
 def alternative(host: str) -> Any:
-    """A host as a certificate names it. Raises BadInput."""
+    """A host as a subject alternative name. Raises BadInput."""
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
@@ -78,7 +78,7 @@ def new_key() -> Any:
 
 
 def make_authority(subject: str, until: dt.datetime, key: Any = None) -> Signer:
-    """An authority of that name with `key`, or a new one. Of one name and key, any two are good for the same."""
+    """An authority of that name with `key`, or a new one. Those of one name and key are interchangeable."""
     key, name = key or new_key(), _name(subject)
     blank = _blank(name, name, key, until)
     blank = blank.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -105,28 +105,28 @@ def sign(authority: Signer, subject: str, names: Sequence[Any], until: dt.dateti
 
 
 def hosts_of(certificate: x509.Certificate) -> list[Any]:
-    """What a server's certificate is good for, as it names them."""
+    """The subject alternative names of a server's certificate."""
     return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
 
 
 def common_name(certificate: x509.Certificate) -> str:
-    """Whom a certificate is of."""
+    """The common name of a certificate's subject."""
     return str(certificate.subject.get_attributes_for_oid(x509.oid.NameOID.COMMON_NAME)[0].value)
 
 
 def pem(certificate: Any) -> bytes:
-    """A certificate as a file holds it."""
+    """A certificate in PEM."""
     return bytes(certificate.public_bytes(s.Encoding.PEM))
 
 
 def secret(key: Any, *, openssh: bool = False) -> bytes:
-    """A private key as a file holds it, not encrypted."""
+    """A private key in PEM, not encrypted."""
     form = s.PrivateFormat.OpenSSH if openssh else s.PrivateFormat.PKCS8
     return bytes(key.private_bytes(s.Encoding.PEM, form, s.NoEncryption()))
 
 
 def public(key: Any) -> bytes:
-    """The public part of a private key, one line without its end."""
+    """The public key of a private key in OpenSSH form: one line without its end."""
     return bytes(key.public_key().public_bytes(s.Encoding.OpenSSH, s.PublicFormat.OpenSSH))
 
 

@@ -45,7 +45,7 @@ def launch(
 
 
 def _gather(folder: RunFolder) -> None:
-    """Lays what the silos exported beside the generator, and drops what only a resume would need."""
+    """Moves the silos' exports beside the generator, and removes what only a resume would need."""
     for exported in sorted(folder.federation.glob(f"silos/*/**/runs/{folder.run_id}/export/*")):
         target = folder.export / exported.name
         shutil.rmtree(target, ignore_errors=True)

@@ -82,7 +82,7 @@ class Loopback:
         self._stack.callback(self._ask_to_stop)
 
     def _ask_to_stop(self) -> None:
-        """Has all silos take their leave at once: one after the other, that takes seconds each."""
+        """Asks all silos to stop at once: one after the other takes seconds each."""
         for supervisor in self.supervisors:
             supervisor.ask_to_stop()
 
@@ -96,7 +96,7 @@ class Loopback:
 
 
 def _end(events: Path) -> None:
-    """Sees the process of a run to its end: at once if the run is not over (its folder has what was done)."""
+    """Waits for the end of a run's process; kills it at once if the run is not over (its folder has what was done)."""
     found = run_status(events)
     patience = 0.0 if found["state"] == "running" else _FAREWELL
     end = time.monotonic() + patience

@@ -1,4 +1,4 @@
-"""What keeps Flower and Ray to themselves, and what they need to be found."""
+"""The environment of Flower and Ray: without telemetry, downloads or proxies; and whether they are installed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""New certificates in place of those that end.
+"""Renewal of certificates.
 
-Keys stay: what anybody has that trusts them, or is known by them, goes on working. Files are replaced one by one, each
-as a whole, and every state between is a working one: a renewal that is broken off does no harm, and is given again.
+Keys stay, so what trusts them goes on working. Files are replaced atomically, one by one, in an order in which every
+intermediate state works: an interrupted renewal does no harm and can be repeated.
 """
 
 from __future__ import annotations

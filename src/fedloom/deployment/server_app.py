@@ -77,7 +77,7 @@ class NamedGrid:
 
 
 def carry_out(grid: Any, job: Job, server: Path) -> None:
-    """Does the job; every failure is told in its event file, then raised."""
+    """Does the job; a failure is written to its event file, then raised."""
     from fedloom.experiment import loop as experiment
     from fedloom.experiment.client_builder import picture_side
     from fedloom.experiment.datasets import cached_dataset
@@ -133,14 +133,13 @@ def roster(grid: Any, config: Config) -> list[dict[str, Any]]:
 
 
 def with_roster(config: Config, said: list[dict[str, Any]], side: int = 0) -> Config:
-    """The configuration with the clients that are really there: a group of one for each silo, by modality.
+    """The configuration with the clients that are connected: a group of one for each silo, by modality.
 
-    A silo is left out, with a line in the log, when it says what no client can be, when its name is taken, or when
-    its representations have another width than those of most silos, its patches do not tile the run's pictures of
-    `side` pixels (0: unknown), the method has no part for such a client, or its model is not the one of the run's
-    joint clients.
+    A silo is left out, with a line in the log, when its description is invalid, its name is taken, its representations
+    have another width than those of most silos, its patches do not tile the run's pictures of `side` pixels
+    (0: unknown), the method has no part for such a client, or its model is not that of the run's joint clients.
 
-    Raises FedloomError when fewer are left than the run waits for; says why of the first that was left out.
+    Raises FedloomError when fewer are left than the run waits for, with the reason for the first that was left out.
     """
     from fedloom.methods.base import load_method
 
@@ -176,7 +175,7 @@ def with_roster(config: Config, said: list[dict[str, Any]], side: int = 0) -> Co
 def _group(
     header: Mapping[str, Any], side: int, unit: bool, joint: Sequence[ModelSettings]
 ) -> tuple[ClientTask, dict[str, Any]]:
-    """(modality, client group) of a silo's word about itself, which may be anything. Raises BadInput.
+    """(modality, client group) from a silo's description of itself, which is untrusted. Raises BadInput.
 
     unit: whether the method needs representations of unit length; joint: the run's own models of joint clients.
     """
@@ -191,7 +190,7 @@ def _group(
     if not isinstance(model, dict):
         raise BadInput(f"model = {words(model)[:100]}, allowed: `arch` and sizes, as in the configuration")
     _check_installed(model)
-    # Where its weights lie is the silo's own affair: a path or a hub name of its choice means nothing here.
+    # A path or hub name of the silo's own weights means nothing here.
     own = at_the_silo(model.get("arch"), model.get("pretrained"))
     demanded = {"unit": True} if unit and about["modality"] != ClientTask.RETRIEVAL else {}
     said = {**model, **demanded, "pretrained": own, "name": name}
@@ -221,7 +220,7 @@ def _check_installed(model: dict[str, Any]) -> None:
 
 
 def _joint_group(name: str, model: dict[str, Any] | None, run: Sequence[ModelSettings]) -> dict[str, Any]:
-    """The run's model for a joint silo that says `model` of its own. Raises BadInput where that is another one."""
+    """The run's model for a joint silo that describes its own as `model`. Raises BadInput where they differ."""
     if not run:
         raise BadInput("modality = 'joint': the run names no model for joint clients; set clients.joint")
     own = None

@@ -116,7 +116,7 @@ def own_sigterm() -> Iterator[None]:
 
 
 class _Stoppable(Observer):
-    """Passes everything on, until it is stopped: then the run's thread ends at its next word."""
+    """Passes events on until it is stopped; then the run's thread ends at its next event."""
 
     def __init__(self, watch: Observer) -> None:
         self._watch, self._stopped = watch, threading.Event()

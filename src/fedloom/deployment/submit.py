@@ -1,4 +1,4 @@
-"""Handing a run to a server, and asking how it goes."""
+"""Submits runs to a server and reads their status."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _job(server: Path, path: Path) -> dict[str, Any]:
 
 
 def event_path(server: Path, job: str) -> Path:
-    """The event file of a job, which may be given by the beginning of its name. Raises BadInput."""
+    """The event file of a job, given by its name or the beginning of it. Raises BadInput."""
     if not (server / "jobs").is_dir():
         raise BadInput(f"{server} is no server's folder: it has no jobs")
     known = sorted(path.stem for path in (server / "jobs").glob("[!.]*.json"))

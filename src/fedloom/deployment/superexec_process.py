@@ -40,7 +40,7 @@ class Warm:
         self._stand_by()
 
     def start(self, argv: Sequence[str]) -> None:
-        """Has `argv` run in a fork. Raises OSError when the waiting process is gone."""
+        """Runs `argv` in a fork. Raises OSError when the waiting process is gone."""
         self._orders.send(json.dumps(list(argv)).encode())
 
     def _stand_by(self) -> None:

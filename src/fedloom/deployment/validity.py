@@ -1,7 +1,6 @@
-"""How long certificates are good: of a chain, from the latest beginning to the first end.
+"""Validity of certificate chains: from the latest beginning to the first end. Times are aware datetimes in UTC.
 
-Times are aware datetimes in UTC. Who uses a chain is told thirty days before it ends, when it has ended, and when it is
-not good yet, as when a machine's clock is wrong.
+There is a warning from thirty days before a chain ends, and while it is not valid yet, as when a clock is wrong.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Validity(NamedTuple):
         return "ends soon" if self.until - now <= SOON else "good"
 
     def words(self) -> str | None:
-        """What is to be said of it, as the end of a sentence; None while it is good for long."""
+        """A warning, as the end of a sentence; None while it is good for long."""
         now = certificates.now()
         ends = f"{at(self.until)} ({self.first.name})"
         match self.state:
@@ -87,7 +86,7 @@ def at(moment: dt.datetime, beside: dt.datetime | None = None) -> str:
 
 
 def of_server(folder: Path) -> list[str]:
-    """What is to be said of the certificates in a pki folder, a line each; of files that cannot be read, nothing."""
+    """Warnings on the certificates in a pki folder, a line each; files that cannot be read are passed over."""
     own, authority = [], None
     with suppress(BadInput):
         authority = validity(folder, AUTHORITY)
@@ -109,7 +108,7 @@ def of_server(folder: Path) -> list[str]:
 
 
 def of_kit(kit: Path) -> list[str]:
-    """What is to be said of a silo's kit: a line, or none."""
+    """The warning on a silo's kit, if there is one."""
     with suppress(BadInput):
         if words := validity(kit, KIT).words():
             return [f"the kit {kit} {words}: ask who runs the server to renew it (`fedloom pki renew`)"]

@@ -1,4 +1,4 @@
-"""The seam between a method and whatever carries its messages: messages, contract, engines, ledger."""
+"""Between a method and what carries its messages: messages, wire contract, engines, ledger."""
 
 from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract

@@ -1,7 +1,6 @@
-"""The server's side of the seam: ask every client something, take the replies as they come.
+"""The server's side: sends requests to clients and takes the replies as they arrive; the same for all engines.
 
-Written once for all engines. An engine only posts encoded requests and hands over what came back.
-A federation belongs to one thread.
+An engine only sends encoded requests and returns what came back. A federation belongs to one thread.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class _Ask:
-    """One call of `ask`: who is still awaited (request id -> client), what lies ready to be taken."""
+    """One call of `ask`: the replies outstanding (request id -> client) and those ready to be taken."""
 
     verb: str
     round: int
@@ -137,7 +136,7 @@ class Federation(ABC):
         write_atomic(folder / "federation.json", json.dumps(record, indent=1).encode())
 
     def restore(self, folder: Path | str) -> None:
-        """Gives every client, and `round`, the state `checkpoint` wrote there. Raises FedloomError."""
+        """Restores every client, and `round`, from what `checkpoint` wrote there. Raises FedloomError."""
         folder = Path(folder)
         try:
             record = read_object(folder / "federation.json")
@@ -176,7 +175,7 @@ class Federation(ABC):
 
     @abstractmethod
     def _post(self, requests: Sequence[Request]) -> None:
-        """Starts all the work. `_collect` later gives one arrival a request, be it that it was lost."""
+        """Sends the requests. `_collect` later returns one arrival for each, also for a lost one."""
 
     @abstractmethod
     def _collect(self, wait: float | None) -> Arrival | None:
@@ -217,7 +216,7 @@ class Federation(ABC):
                 self._advance(ask)
 
     def _advance(self, ask: _Ask) -> None:
-        """Takes the next arrival, of any ask; if `ask` is over, all that lie ready, and gives up others."""
+        """Takes the next arrival, of any ask; once `ask` is over, all that are ready, and gives up the rest."""
         if reason := ask.over():
             while self._pump(0.0):
                 pass
@@ -248,7 +247,7 @@ class Federation(ABC):
         return True
 
     def _put(self, ask: _Ask, client: str, outcome: Outcome) -> None:
-        """Makes the reply of an outcome and lays it ready, noting what is missing."""
+        """Queues the reply of an outcome; a failure is also added to `missing`."""
         message, error, detail = None, outcome.error, outcome.detail
         if outcome.payload is not None:
             try:

@@ -16,7 +16,7 @@ RESERVED = ("state", "load_state")
 class WireContract:
     """`verbs`: verb -> (request type or tuple of request types, reply type), each a message class.
 
-    A verb is the name of the client half's method that answers it. Raises BadInput for a verb that is not a
+    A verb is the name of the client's method that answers it. Raises BadInput for a verb that is not a
     public method name and for a message class that is not well declared.
     """
 

@@ -31,18 +31,18 @@ Failure = Literal["raised", "timeout", "lost", "refused"]
 
 
 class HostedClient(Protocol):
-    """The client half of a method: its state, and a method a verb, `verb(message, round=int) -> message`."""
+    """The client side of a method: its state, and one method per verb, `verb(message, round=int) -> message`."""
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """What must survive a crash: arrays by name, and anything else as JSON."""
 
     def load_state(self, tensors: dict[str, Array], meta: dict[str, Any]) -> None:
-        """Becomes the client that `state` was asked of."""
+        """Restores what `state` returned."""
 
 
 @dataclass(frozen=True)
 class ClientSpec:
-    """The recipe of a client: `factory` ("package.module:function") is given name=... and `arguments`."""
+    """How to build a client: `factory` ("package.module:function") is called with name=... and `arguments`."""
 
     name: str
     modality: str
@@ -111,7 +111,7 @@ class ClientHost:
 
     @property
     def client(self) -> HostedClient:
-        """The client half, built at first use. Raises FedloomError naming it when its factory fails."""
+        """The client, built at first use. Raises FedloomError naming it when its factory fails."""
         if self._client is None:
             try:
                 self._client = load_function(self.spec.factory)(name=self.spec.name, **self.spec.arguments)

@@ -45,7 +45,8 @@ class Child:
     """One child process. Its standard output and error go to the end of `log`; it ends when this process does.
 
     own_group: it leads a process group and session of its own: Ctrl-C reaches this process alone, and `stop` ends
-    what the child itself has started too. stdin: its standard input is a pipe, whose end it may watch.
+    what the child itself has started too. stdin: its standard input is a pipe, whose end it may watch. framed: standard input
+    and output are pipes for frames, see `FramedChild`.
     """
 
     what = "process"  # in messages
@@ -57,22 +58,12 @@ class Child:
         log: Path | None,
         env: Mapping[str, str],
         cwd: Path | None = None,
+        own_group: bool = True,
         stdin: bool = False,
-    ) -> None:
-        tether = [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid())]
-        self._start([*tether, *argv], log, env, cwd=cwd, own_group=True, stdin=stdin)
-
-    def _start(
-        self,
-        argv: Sequence[str],
-        log: Path | None,
-        env: Mapping[str, str],
-        *,
-        cwd: Path | None = None,
-        own_group: bool,
-        stdin: bool = True,
         framed: bool = False,
     ) -> None:
+        if not framed:  # one that reads frames ends with its pipe
+            argv = [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), *argv]
         self.log, self.own_group = log, own_group
         self._asked = self._gone = False
         self.log_start = self._read = log.stat().st_size if log is not None and log.exists() else 0
@@ -81,7 +72,7 @@ class Child:
         with log.open("ab") if log is not None else contextlib.nullcontext() as out:
             self.process = subprocess.Popen(
                 argv,
-                stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+                stdin=subprocess.PIPE if stdin or framed else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if framed else out,
                 stderr=out,
                 env=dict(env),
@@ -190,7 +181,7 @@ class FramedChild(Child):
         log: Path | None = None,
         own_group: bool = False,
     ) -> None:
-        self._start([sys.executable, "-P", *python], log, env, own_group=own_group, framed=True)
+        super().__init__([sys.executable, "-P", *python], log=log, env=env, own_group=own_group, framed=True)
         self._frames = frames  # filled by a thread, so that a child never waits for this process to listen
         self._reader = threading.Thread(target=self._listen, daemon=True)
         self._reader.start()

@@ -1,7 +1,6 @@
-"""What the JSON files of a run hold, as far as it is counted, drawn or shown; more may stand in them.
+"""The JSON files of a run, as far as they are counted, drawn or shown; further keys are allowed.
 
-A file is checked where it is read, so that who uses it need not doubt it: numbers are finite and of a size that can be
-drawn, groups are groups.
+A file is checked where it is read: numbers are finite and of a size that can be drawn, groups are groups.
 """
 
 from __future__ import annotations

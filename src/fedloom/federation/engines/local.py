@@ -107,7 +107,7 @@ class Here:
             self._done.append(Arrival(r.id, outcome, posted + outcome.seconds))
 
     def collect(self, wait: float | None) -> Arrival | None:
-        """The next arrival; all there will be is there already, so nothing is waited for."""
+        """The next arrival, without waiting: all work is done in `post`."""
         return self._done.popleft() if self._done else None
 
     def save(self, folder: Path, tag: Mapping[str, Any]) -> None:
@@ -119,7 +119,7 @@ class Here:
             host.load(folder, tag)
 
     def moved(self, folder: Path) -> None:
-        """Of no interest here: what lives in this process is not restarted."""
+        """Nothing to do: clients of this process are not restarted."""
 
     def close(self) -> None:
         self._closed = True

@@ -1,4 +1,4 @@
-"""The server's side of the seam over Flower's Grid: silos join, are asked by envelope, come and go."""
+"""The server's side over Flower's Grid: silos join, answer envelopes, come and go."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ log = logging.getLogger(__name__)
 class GridFederation(Federation):
     """Clients at silos that a Flower Grid reaches.
 
-    expected: the clients the run was set up for, client -> modality, in their order; those that never join are asked in
-    vain. Silos that join later bring theirs. join: what each silo is told. At the start at least `silos` silos must
-    join within `patience` seconds each step; a round begins once `least` clients are connected.
+    expected: the clients the run was set up for, client -> modality, in their order; requests to those that never join
+    are lost. Silos that join later add theirs. join: what is sent to each silo. At the start at least `silos` silos
+    must join, each step within `patience` seconds; a round begins once `least` clients are connected.
 
     A silo is known by its node: what it answers counts for its own clients, and no two connected nodes may bring a
     client of the same name. Raises FedloomError.
@@ -79,10 +79,7 @@ class GridFederation(Federation):
             raise FedloomError(f"{len(self._silos)} of {silos} silos joined: {reasons}")
 
     def refresh_clients(self) -> None:
-        """Has the silos join that were not there before, and waits until `least` clients are connected.
-
-        A round without anybody would only wear the generator out. Raises FedloomError when nobody comes.
-        """
+        """Lets new silos join, and waits until `least` clients are connected. Raises FedloomError when they do not."""
         end = time.monotonic() + self._patience
         while True:
             online = self._transport.nodes()
@@ -97,7 +94,7 @@ class GridFederation(Federation):
             time.sleep(SLOW)
 
     def conclude(self) -> None:
-        """Tells the silos that the run is over, so that each keeps its models. Silos that are gone are left alone."""
+        """Tells the connected silos that the run is over, so that each exports its models."""
         there = [node for node in self._transport.nodes() if node in self._silos]
         envelope = Envelope({"op": "finish", "run": self._run})
         for node, answer in self._transport.exchange(dict.fromkeys(there, envelope), self._patience):
@@ -182,7 +179,7 @@ class GridFederation(Federation):
             raise FedloomError(f"no silo can go back to the end of round {tag['round']}: {failed[0]}")
 
     def _same_clients(self, saved: Mapping[str, str]) -> bool:
-        """Silos may have left or joined since: who was there is expected, who is new stays."""
+        """Silos may have left or joined since: earlier clients are expected, new ones stay."""
         for client, modality in saved.items():
             self._modalities.setdefault(client, modality)
         return all(self._modalities[client] == modality for client, modality in saved.items())
@@ -190,7 +187,7 @@ class GridFederation(Federation):
     # ---------------------------------------------------------------------------------------------- silos
 
     def _welcome(self, node: int, silo: str, header: Mapping[str, Any], online: Collection[int]) -> None:
-        """Enters what a silo that joins brings. Raises ContractBreach when it cannot take part."""
+        """Registers the clients of a silo that joins. Raises ContractBreach when it cannot take part."""
         if "failed" in header:
             if header.get("lost"):  # it may be there at the next roll call
                 self._miss(Missing(self.round, "join", silo, "lost", f"{silo}: {words(header['failed'])}"))
@@ -212,7 +209,7 @@ class GridFederation(Federation):
         log.info("silo %s joined with %s", silo, ", ".join(f"{k} ({v})" for k, v in clients.items()))
 
     def _open_envelope(self, node: int, asked: Sequence[Request], envelope: Envelope) -> None:
-        """Makes an arrival of each request that an envelope answers. It is believed in nothing but its own outcomes."""
+        """Makes an arrival of each request that an envelope answers; the envelope can answer no others."""
         header, now = envelope.header, time.monotonic()
         if header.get("unjoined"):  # its disk is gone: let it join anew
             self._silos.pop(node, None)
@@ -235,7 +232,7 @@ class GridFederation(Federation):
 
 
 def _outcome(row: Any, payloads: Sequence[bytes]) -> Outcome:
-    """One outcome as a silo told it."""
+    """One outcome from a silo's answer, which is untrusted."""
     if isinstance(row, dict) and (error := row.get("error")) in (None, "raised", "refused", "lost"):
         at, seconds = row.get("payload"), row.get("seconds")
         seconds = float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < 1e9 else 0.0

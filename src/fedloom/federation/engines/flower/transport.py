@@ -119,7 +119,7 @@ def wait_for_nodes(transport: Transport, silos: int, patience: float) -> list[in
 
 
 def hello(transport: Transport, nodes: Collection[int], patience: float) -> dict[int, dict[str, Any]]:
-    """What each node's silo says of itself; those that do not answer or speak otherwise are left out, with a line."""
+    """Each node's description of its silo; those that do not answer, or in another protocol, are left out."""
     found = {}
     envelope = Envelope({"op": "hello"})
     for node, answer in transport.exchange(dict.fromkeys(nodes, envelope), patience):
@@ -141,5 +141,5 @@ def check_name(silo: str, known: str | None) -> None:
 
 
 def words(said: Any) -> str:
-    """A silo's own words as one line of bounded length."""
+    """Text from a silo as one line of bounded length."""
     return " ".join(str(said).split())[:LONGEST]

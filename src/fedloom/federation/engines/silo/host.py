@@ -152,7 +152,7 @@ class SiloHost:
     # -------------------------------------------------------------------------------------------- residents
 
     def _enter(self, run: str) -> None:
-        """Has the clients of `run` in memory, each with its newest state."""
+        """Loads the clients of `run`, each with its newest state."""
         if run == self._run:
             return
         payload = self.store.joined(run)
@@ -208,7 +208,7 @@ class SiloHost:
         return _Resident(host, place, _print(host.snapshot()), record, reply)
 
     def _one(self, run: str, client: str, verb: str, round: int, key: str, payload: bytes) -> Outcome:
-        """What becomes of one request."""
+        """The outcome of one request."""
         assert self._ledger is not None
         if client not in self._clients:
             return Outcome(None, "refused", f"silo {self.name!r} has no client {client[:60]!r}")
@@ -233,7 +233,7 @@ class SiloHost:
         return outcome
 
     def _kept(self, run: str, before: _Resident, record: Record, payload: bytes, outcome: Outcome) -> Outcome:
-        """Keeps what the client has become, if it has become anything, before its reply is given out."""
+        """Saves the client's state, if it has changed, before its reply is sent."""
         try:
             snapshot = before.host.snapshot()
             seen = _print(snapshot)
@@ -269,10 +269,10 @@ class SiloHost:
 
 
 def _print(snapshot: Snapshot) -> tuple[int, str]:
-    """What tells one state from another."""
+    """Identifies a state."""
     return zlib.crc32(snapshot.data), snapshot.meta
 
 
 def _digest(payload: bytes) -> str:
-    """What tells one request from another that is called the same."""
+    """Identifies a request among those of the same verb, round and key."""
     return hashlib.blake2b(payload, digest_size=16).hexdigest()

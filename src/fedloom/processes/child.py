@@ -45,8 +45,8 @@ class Child:
     """One child process. Its standard output and error go to the end of `log`; it ends when this process does.
 
     own_group: it leads a process group and session of its own: Ctrl-C reaches this process alone, and `stop` ends
-    what the child itself has started too. stdin: its standard input is a pipe, whose end it may watch. framed: standard input
-    and output are pipes for frames, see `FramedChild`.
+    what the child itself has started too. stdin: its standard input is a pipe, whose end it may watch. framed: standard
+    input and output are pipes for frames, see `FramedChild`.
     """
 
     what = "process"  # in messages

@@ -19,10 +19,7 @@ from fedloom.data.io.walk import walk
 from fedloom.data.registry import DATASETS, PAIR_SETS
 
 PACKAGE = Path(__file__).parent
-OURS = (
-    PACKAGE.parent / "experiment" / "datasets.py",
-    PACKAGE.parent / "seeding.py",
-)  # they decide on what is kept, too
+OURS = (PACKAGE.parent / "experiment" / "datasets.py", PACKAGE.parent / "seeding.py")  # they decide on what is kept too
 BESIDE = ("labels.json",)  # read from the folder that a file or folder lies in
 
 

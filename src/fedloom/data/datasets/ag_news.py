@@ -102,16 +102,10 @@ def load(
     names = tuple(read_names(named)) if named.is_file() else NAMES
     notes = {"empty_texts": 0}
     train, test = (
-        _list(need_file(folder / f"{part}.csv", LAYOUT), names, cleaned, notes) for part in ("train", "test")
+        {ClientTask.TEXT_CLASSIFICATION: _list(need_file(folder / f"{part}.csv", LAYOUT), names, cleaned, notes)}
+        for part in ("train", "test")
     )
-    return assemble(
-        "ag_news",
-        names,
-        {ClientTask.TEXT_CLASSIFICATION: train},
-        {ClientTask.TEXT_CLASSIFICATION: test},
-        reading,
-        notes=notes,
-    )
+    return assemble("ag_news", names, train, test, reading, notes=notes)
 
 
 DATASET = Dataset(

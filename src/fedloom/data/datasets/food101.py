@@ -61,10 +61,8 @@ def load(root: str | Path, *, reading: Reading) -> FederatedDataset:
     folder = need_folder(root, LAYOUT)
     need_folder(folder / "images", LAYOUT)
     names = read_names(need_file(need_folder(folder / "meta", LAYOUT) / "classes.txt", LAYOUT))
-    train, test = (_list(folder, part, names) for part in ("train", "test"))
-    return assemble(
-        "food101", names, {ClientTask.IMAGE_CLASSIFICATION: train}, {ClientTask.IMAGE_CLASSIFICATION: test}, reading
-    )
+    train, test = ({ClientTask.IMAGE_CLASSIFICATION: _list(folder, part, names)} for part in ("train", "test"))
+    return assemble("food101", names, train, test, reading)
 
 
 DATASET = Dataset(

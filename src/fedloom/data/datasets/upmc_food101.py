@@ -18,7 +18,7 @@ from fedloom.data.names import composed
 from fedloom.data.options import takes
 from fedloom.data.registry import Dataset
 from fedloom.errors import BadInput, unknown
-from fedloom.tasks import ClientTask
+from fedloom.tasks import SINGLE_MODALITY, ClientTask
 
 LAYOUT = "images/{train,test}/<class>/<class>_<n>.jpg and texts/{train,test}_titles.csv (file name, title, class)"
 
@@ -70,16 +70,8 @@ def load(root: str | Path, *, reading: Reading) -> FederatedDataset:
     names = sorted(composed(d.name) for d in folders(need_folder(folder / "images" / "train", LAYOUT)))
     at = {name: i for i, name in enumerate(names)}
     notes = dict.fromkeys(("rows_without_image", "images_without_row", "rows_repeated", "empty_titles"), 0)
-    train_images, train_texts = _list(folder, "train", at, notes)
-    test_images, test_texts = _list(folder, "test", at, notes)
-    return assemble(
-        "upmc_food101",
-        names,
-        {ClientTask.IMAGE_CLASSIFICATION: train_images, ClientTask.TEXT_CLASSIFICATION: train_texts},
-        {ClientTask.IMAGE_CLASSIFICATION: test_images, ClientTask.TEXT_CLASSIFICATION: test_texts},
-        reading,
-        notes=notes,
-    )
+    train, test = (dict(zip(SINGLE_MODALITY, _list(folder, part, at, notes))) for part in ("train", "test"))
+    return assemble("upmc_food101", names, train, test, reading, notes=notes)
 
 
 DATASET = Dataset(

@@ -179,11 +179,6 @@ def _column(path: Path, header: Sequence[str], column: str) -> int:
         has = listed(header) or "none"
         raise BadInput(f"{path}: no column {column!r}.{nearest(column, header)} Its columns: {has}.")
     if len(places) > 1:
-        raise BadInput(
-            f"{path}: {len(places)} columns are called {column!r}, numbers {_numbers(places)}: rename all but one"
-        )
+        numbers = f"{', '.join(map(str, places[:-1]))} and {places[-1]}"
+        raise BadInput(f"{path}: {len(places)} columns are called {column!r}, numbers {numbers}: rename all but one")
     return places[0] - 1
-
-
-def _numbers(numbers: Sequence[int]) -> str:
-    return f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"

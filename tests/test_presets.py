@@ -92,7 +92,8 @@ def test_steps_are_passes_over_the_official_sizes(paper):
 def test_bytes_of_table_10(preset, method, up, down):
     config, kind, settings = completed(load_config(preset=preset, values={"method": method}))
     scene = data_sizes(config.data)
-    assert round_on_the_wire(config, kind, settings, scene) == (method, up, down)
+    work = kind.server.workload(settings, config.clients.batch)
+    assert round_on_the_wire(config, kind, work, scene) == (method, up, down)
 
 
 def test_later_over_earlier():

@@ -12,6 +12,8 @@ import pytest
 from fedloom.config import load_config
 from fedloom.config.defaults import held
 from fedloom.data.fingerprint import fingerprint
+from fedloom.data.io.clips import ClipReading
+from fedloom.data.options import UNSHARED, takes
 from fedloom.data.registry import DATASETS, PAIR_SETS, Dataset, load_dataset, load_pairs
 from fedloom.errors import BadInput
 from fedloom.registry import DATASETS as REGISTRY
@@ -121,3 +123,23 @@ def test_a_data_set_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         Dataset("new", "", str, ("txet",))  # type: ignore[arg-type]
     fingerprint(reference, str(tmp_path), {})
     assert held("letters", {}) == ("text",)
+
+
+@takes(ClipReading, UNSHARED, size=48)
+def clips(root: str, *, reading: ClipReading) -> ClipReading:
+    return reading
+
+
+def test_a_group_of_options_is_shown_and_taken_one_by_one() -> None:
+    parameters = inspect.signature(clips).parameters
+    assert {"root", "size", "seed", "frames", "fps", "rate", "noverlap"} <= set(parameters)
+    assert not {"reading", "options", "sound", "generic_share"} & set(parameters)
+    assert parameters["size"].default == 48
+    read = clips("x", seed=3, seconds=1.5, frames=2)
+    assert (read.options.size, read.options.seed, read.options.generic_share) == (48, 3, 0.0)
+    assert (read.sound.seconds, read.frames) == (1.5, 2)
+    assert clips("x", reading=read) is read
+    with pytest.raises(TypeError):
+        clips("x", generic_share=0.5)
+    with pytest.raises(BadInput, match="frames=0"):
+        clips("x", frames=0)

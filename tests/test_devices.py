@@ -37,16 +37,16 @@ def test_a_round_on_two_devices(method: str, tmp_path: Path, monkeypatch: pytest
     from fedloom.models.clients.client_model import ClientModel
     from fedloom.models.device import place_of
 
-    places, see = set(), ClientModel.see
+    places, plain = set(), ClientModel.backbone_features
 
     def noted(self: ClientModel, **inputs: Any) -> Any:
         places.add(str(place_of(self.backbone)))
-        return see(self, **inputs)
+        return plain(self, **inputs)
 
     given: dict[str, Any] = {"preset": "smoke", "method": method}
     more = (*overrides(method), *ON_BOTH)
     here = fedloom.run(**given, overrides=(*more, "clients.devices=[cpu]"), out=tmp_path / "here")
-    monkeypatch.setattr(ClientModel, "see", noted)
+    monkeypatch.setattr(ClientModel, "backbone_features", noted)
     with pretended():
         there = fedloom.run(**given, overrides=more, out=tmp_path / "there")
     assert {DEVICE, OTHER} <= places or not here.rounds[-1]["per_client"]

@@ -125,14 +125,14 @@ COMMANDS = {
         "fedloom.weights.order.order_of",
         "interrupted",
     ),
-    "generate": (("generate", "x", "--prompt", "a"), "fedloom.runs.load.load_run", "interrupted"),
+    "generate": (("generate", "x", "--prompt", "a"), "fedloom.results.load_run", "interrupted"),
     "report": (("report", "x"), "fedloom.reporting.html.write_report", "interrupted"),
     "partition": (
         ("partition", "--plot", "p.png"),
         "fedloom.experiment.datasets.cached_dataset",
         "interrupted",
     ),
-    "inspect": (("inspect", "x"), "fedloom.runs.load.load_run", "interrupted"),
+    "inspect": (("inspect", "x"), "fedloom.results.load_run", "interrupted"),
 }
 
 

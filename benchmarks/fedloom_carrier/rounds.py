@@ -33,7 +33,6 @@ def over_grid(grid: Any, config: Mapping[str, Any]) -> None:
     from fedloom.federation.engines.flower.grid import GridFederation
     from fedloom.federation.engines.flower.transport import Transport, wait_for_nodes
     from fedloom.federation.engines.silo.envelopes import Envelope, Join
-    from fedloom.federation.engines.silo.host import recipes_of
 
     def loads() -> int:
         (answer,) = mail.exchange({node: Envelope({"op": "ping"})}, 120.0)
@@ -46,7 +45,7 @@ def over_grid(grid: Any, config: Mapping[str, Any]) -> None:
     mail = Transport(grid)
     (node,) = wait_for_nodes(mail, 1, 120.0)
     before = loads()
-    join = Join(json.dumps(CONTRACT.to_names()), json.dumps({"silo-0": recipes_of(specs(1))}), "", {})
+    join = Join(json.dumps(CONTRACT.to_names()), json.dumps({"silo-0": [spec.to_json() for spec in specs(1)]}), "", {})
     options = {"run": f"bench-{time.time_ns()}", "join": join, "silos": 1, "patience": 120.0}
     with GridFederation(grid, {"toy-0": "image"}, CONTRACT, Ledger(), **options) as federation:
         repeat(lambda payload, mode: exchange(federation, payload, mode), config, check)
@@ -57,7 +56,7 @@ def simulated_client(folder: Path) -> Any:
     from fedloom.deployment.simulation import Played
     from fedloom.federation.engines.flower.client_app import make_client_app
 
-    return make_client_app(Played(str(folder), 1, ""))
+    return make_client_app(Played(str(folder), 1))
 
 
 def main() -> None:

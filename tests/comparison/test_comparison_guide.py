@@ -34,7 +34,8 @@ def test_arguments_are_there():
 def test_scores_are_there():
     table = PAGE.split("| score |")[1].split("\n\n")[0]
     told = {name.replace("KIND", kind) for name in re.findall(r"`(\w+)`", table) for kind in MODALITIES}
-    assert told == set(MEASURES)
+    # Tests that ran before in this process may have added metrics of their own.
+    assert told == {name for name in MEASURES if not name.startswith("metrics.")}
 
 
 def test_plan_is_valid():

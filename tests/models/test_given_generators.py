@@ -116,13 +116,13 @@ def test_a_server_that_lives_elsewhere(kind, whole, smoke_run, smoke_overrides, 
 def test_checkpoint_and_export(kind, whole):
     run = whole(kind)
     kept = load_file(run.path / "checkpoints" / "round_0002" / "server.safetensors")
-    trained = {name for name in kept if name.startswith("unet.")}
+    trained = {name for name in kept if name.startswith("tuner/trained/unet.")}
     assert trained
     assert all("lora" in name for name in trained) == (kind == "latent")
     assert family_of(run.path / "export" / "generator") == kind
     bridge = load_file(run.path / "export" / "generator" / "bridge.safetensors")["weight"]
     assert bridge.any()
-    assert np.array_equal(bridge, kept["bridge.weight"])
+    assert np.array_equal(bridge, kept["tuner/trained/bridge.weight"])
     assert str(folder(kind)) in (run.path / "config.yaml").read_text()
     assert str(folder(kind)) not in "".join(
         file.read_text() for file in (run.path / "export" / "generator").rglob("*.json")

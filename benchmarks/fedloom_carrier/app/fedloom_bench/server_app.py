@@ -6,7 +6,7 @@ from fedloom_carrier.rounds import over_grid
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedloom.federation.engines.flower.pulls import look_often
+from fedloom.federation.engines.flower.patches import look_often
 
 app = ServerApp()
 

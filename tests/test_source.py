@@ -10,22 +10,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fedloom"
 LONGEST_FILE, LONGEST_FUNCTION = 350, 50  # lines
 
 # What is still longer. May only become fewer.
-LONG_FILES: set[str] = {
-    "methods/fedafd.py",
-    "methods/retrieval_round.py",
-}
-LONG_FUNCTIONS: set[str] = {
+LONG_FILES: set[str] = set()
+LONG_FUNCTIONS: set[str] = {  # of these, most is what options are called
     "cli/compare.py:compare",
     "cli/run.py:run",
     "cli/silo.py:up",
     "cli/submit.py:submit",
-    "comparison/session.py:compare",
-    "experiment/clients.py:build_client",
-    "experiment/datasets.py:_load",
-    "experiment/silo_client.py:build_silo_client",
-    "experiment/summary.py:summarise",
-    "methods/fedmmkt.py:round",
-    "reporting/pictures.py:label_panel",
 }
 
 

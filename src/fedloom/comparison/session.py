@@ -65,7 +65,7 @@ def compare(
     run: str = RUN,
     **values: Any,
 ) -> Comparison:
-    """Run a method comparison, or go on with one: what is done is never done again.
+    """Run a method comparison, or go on with one: what is done is never done again, a cell that fails stops no other.
 
     Args:
         methods: one row each, by name, reference or as objects; with `preset` or `plan`, the rows to keep.
@@ -80,53 +80,62 @@ def compare(
         resume: folder of a comparison to go on with, instead of all of the above.
         jobs: runs at a time; default one a processor.
         overrides, values: as for `fedloom.run`, for every cell.
-        watch: told of everything as it happens.
-        run: "module:function" that does a cell, in place of `fedloom.run`.
 
     Raises:
         BadInput: something given is wrong; nothing has been run.
         FedloomError: the folder cannot be written.
-
-    A cell that fails does not stop the others: see `Comparison.failed`.
     """
     leave_script()
     check_list(methods=methods, seeds=seeds, scores=scores, overrides=overrides)
     if jobs is not None and jobs < 1:
         raise BadInput(f"jobs = {jobs}: allowed is 1 and above")
     if resume is not None:
-        given = (methods, seeds, preset, plan, reference, scores, out, cells, *values.values())
-        if any(x is not None for x in given) or overrides:
-            raise BadInput("a comparison that is resumed has its plan: give nothing but resume and jobs")
-        order, place = read_order(Path(resume)), Path(resume)
+        _refuse_more(methods, seeds, preset, plan, reference, scores, out, cells, overrides or None, *values.values())
+        order, out = read_order(Path(resume)), resume
     else:
-        plan, values = referenced(plan), referenced(values)
-        rows = referenced(methods)
-        made = read_plan(preset=preset, file=plan, methods=rows, seeds=seeds, reference=reference, scores=scores)
-        name = preset or _name_of(plan, made)
-        order = ComparisonOrder(
-            name, made, nested(values), tuple(overrides), None if cells is None else os.path.abspath(cells)
-        )
-        place = Path(out) if out is not None else None  # type: ignore[assignment]
-    watch, told = watch or Watch(), list[str]()
-    wanted = make_cells(order.plan, order.values, order.overrides, told.append)
+        of_plan = {"methods": referenced(methods), "seeds": seeds, "reference": reference, "scores": scores}
+        order = _new_order(preset, referenced(plan), of_plan, referenced(values), overrides, cells)
+    work = _begin(order, out, watch or Watch(), run)
+    with locked(work.place / ".lock", busy=f"{work.place}: another process is at this comparison."):
+        return work.do(jobs or usable_cores())
+
+
+def _new_order(
+    preset: str | None,
+    plan: Any,
+    of_plan: Mapping[str, Any],
+    values: Mapping[str, Any],
+    overrides: Sequence[str],
+    cells: str | Path | None,
+) -> ComparisonOrder:
+    made = read_plan(preset=preset, file=plan, **of_plan)
+    own = None if cells is None else os.path.abspath(cells)
+    return ComparisonOrder(preset or _name_of(plan, made), made, nested(values), tuple(overrides), own)
+
+
+def _refuse_more(*given: Any) -> None:
+    """Raises BadInput where anything is given beside a comparison to resume."""
+    if any(x is not None for x in given):
+        raise BadInput("a comparison that is resumed has its plan: give nothing but resume and jobs")
+
+
+def _begin(order: ComparisonOrder, out: str | Path | None, watch: Watch, run: str) -> _Work:
+    """The work that an order is, its cells checked and its folders made. Raises: see `compare`."""
+    notes: list[str] = []
+    wanted = make_cells(order.plan, order.values, order.overrides, notes.append)
     data = DATASETS.label(wanted[0].config.data.name)
     title = order.plan.title or f"{order.name} on {data}"
     order = replace(order, plan=with_plan(order.plan, title=title, scores=fitting_scores(order.plan, wanted)))
-    if place is None:
-        place = Path("runs") / f"compare-{order.name}-{Path(data).name}"
+    place = Path("runs") / f"compare-{order.name}-{Path(data).name}" if out is None else Path(out)
     _refuse_foreign(place)
     work = _Work(order, wanted, place, watch, run)
     check_data([cell for cell in unique(wanted) if not work.has(cell)])
-    for line in told:
+    for line in notes:
         watch.filled(line)
     with explained("make", place):
         work.cells.mkdir(parents=True, exist_ok=True)
         place.mkdir(parents=True, exist_ok=True)
-    try:
-        with locked(place / ".lock", wait=False):
-            return work.do(jobs or usable_cores())
-    except BlockingIOError:
-        raise BadInput(f"{place}: another process is at this comparison.") from None
+    return work
 
 
 def _name_of(plan: str | Path | Mapping[str, Any] | None, made: ComparisonPlan) -> str:

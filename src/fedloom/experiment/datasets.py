@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,31 +127,36 @@ def _digest(arrays: dict[str, NDArray[Any]], content: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def _array(folder: Path, name: str) -> NDArray[Any]:
+    return np.load(folder / f"{name}.npy", allow_pickle=False)  # type: ignore[no-any-return]
+
+
+def _load_multimodal(folder: Path, name: str, texts: Mapping[str, Any]) -> MultimodalSamples:
+    """Arrays of real size outgrow memory: they stay on disk until a client takes its share."""
+
+    def part(modality: str) -> Part:
+        path = folder / f"{name}.{modality}.npy"
+        if path.exists():
+            return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+        return tuple(texts[f"{name}.{modality}"])
+
+    there = [m for m in MODALITIES if (folder / f"{name}.has {m}.npy").exists()]
+    return MultimodalSamples(
+        {m: part(m) for m in there},
+        _array(folder, f"{name}.labels"),
+        {m: _array(folder, f"{name}.has {m}") for m in there},
+        tuple(texts[f"{name}.ids"]),
+    )
+
+
 def _load(folder: Path) -> FederatedDataset:
     facts = json.loads((folder / "scene.json").read_text())
 
-    def array(name: str) -> NDArray[Any]:
-        return np.load(folder / f"{name}.npy", allow_pickle=False)  # type: ignore[no-any-return]
-
-    def joint(name: str) -> MultimodalSamples:
-        # Of real size they outgrow memory: they stay on disk until somebody takes his share.
-        def part(kind: str) -> Part:
-            path = folder / f"{name}.{kind}.npy"
-            if path.exists():
-                return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-            return tuple(facts["texts"][f"{name}.{kind}"])
-
-        there = [k for k in MODALITIES if (folder / f"{name}.has {k}.npy").exists()]
-        return MultimodalSamples(
-            {k: part(k) for k in there},
-            array(f"{name}.labels"),
-            {k: array(f"{name}.has {k}") for k in there},
-            tuple(facts["texts"][f"{name}.ids"]),
-        )
+    array = partial(_array, folder)
 
     def get(name: str) -> ClientData | None:
         if f"{name}.ids" in facts["texts"]:
-            return joint(name)
+            return _load_multimodal(folder, name, facts["texts"])
         if (folder / f"{name}.owner.npy").exists():
             return ImageTextPairs(array(f"{name}.images"), tuple(facts["texts"][name]), array(f"{name}.owner"))
         if (folder / f"{name}.images.npy").exists():

@@ -14,6 +14,15 @@ from fedloom.reporting.scores import SCORES, STREAMS, client_score
 from fedloom.runs.disk import plain
 
 
+def _phases(rows: Sequence[Mapping[str, Any]], setup: float) -> dict[str, float]:
+    """Seconds of each phase, summed over the rounds."""
+    phases = {"setup": setup}
+    for row in rows:
+        for phase, value in row["seconds"].items():
+            phases[phase] = phases.get(phase, 0.0) + value
+    return phases
+
+
 def summarise(
     config: Config,
     clients: Mapping[Any, Sequence[str]],
@@ -41,10 +50,6 @@ def summarise(
         each = {n: last["per_client"][n] for n in names if n in last["per_client"]}
         if (entry := scores.get(client_score(modality))) is not None:
             entry["per_client"] = each
-    phases = {"setup": seconds["setup"]}
-    for row in rows:
-        for phase, value in row["seconds"].items():
-            phases[phase] = phases.get(phase, 0.0) + value
     memory = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     found = {
         "method": METHODS.label(config.method),
@@ -58,7 +63,7 @@ def summarise(
         "labels": last["labels"],
         "bytes_up": sum(row["bytes_up"] for row in rows),
         "bytes_down": sum(row["bytes_down"] for row in rows),
-        "seconds": {**phases, "total": seconds["total"]},
+        "seconds": {**_phases(rows, seconds["setup"]), "total": seconds["total"]},
         "peak_memory_bytes": 1024 * max(memory),  # Linux counts in KiB
         **({"peak_device_bytes": peaks} if (peaks := device_peaks()) else {}),
         **facts,

@@ -78,6 +78,12 @@ def _spread(index: NDArray[np.int64], labels: NDArray[np.int64], count: int) -> 
     return [i for _, _, i in sorted(ranked)[:count]]
 
 
+def _framed(sheet: Sheet, tile: Pixels, x: int, y: int, colour: str) -> None:
+    """A picture with a frame around it."""
+    sheet.paste(tile, x, y)
+    sheet.frame(x, y, tile.shape[1], tile.shape[0], colour)
+
+
 def label_panel(
     images: Pixels,
     drawn: ArrayLike,
@@ -92,23 +98,16 @@ def label_panel(
 ) -> tuple[int, int]:
     """What the vote did to the labels: a row each of corrected, confirmed and dropped pictures.
 
-    The label that the generator was asked for is struck through where the vote replaced it. Pictures are
-    taken in order, spread over the classes, never chosen by whether the vote was right; where there is an
-    judge, a tick or a cross beside the label says so.
+    The label that the generator was asked for is struck through where the vote replaced it. Pictures are taken in
+    order, spread over the classes, whether the vote was right or not; a judge's tick or cross says so beside the label.
 
     Args:
         images: uint8 (M, H, W, 3).
         drawn, voted: class numbers (M,) that the prompt named, and that the clients voted for.
         kept: booleans (M,): the votes were enough to keep the picture.
         judge: class numbers (M,) by an independent classifier, or None.
-        class_names: C names.
-        path: the PNG to write.
 
-    Returns:
-        Width and height of the PNG in pixels.
-
-    Raises:
-        BadInput: the arguments disagree in length.
+    Returns: width and height of the PNG in pixels. Raises: BadInput where the arguments disagree in length.
     """
     images = _checked(images, "label panel")
     votes = _Votes.of(len(images), drawn, voted, kept, judge)
@@ -130,8 +129,7 @@ def label_panel(
         sheet.text(margin + text_width(name, 10.5, "bold") + 10, y + 12, note, fontsize=8.5, color=MUTED)
         for column, i in enumerate(_spread(chosen, votes.drawn, per_row)):
             x = margin + column * cell + (cell - w) // 2
-            sheet.paste(tiles[i], x, y + head)
-            sheet.frame(x, y + head, w, h, colour)
+            _framed(sheet, tiles[i], x, y + head, colour)
             _captions(sheet, x + w / 2, y + head + h, cell - 6, class_names, votes, i)
     sheet.save(path)
     return sheet.width, sheet.height

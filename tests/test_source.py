@@ -10,7 +10,6 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fedloom"
 LONGEST_FILE, LONGEST_FUNCTION = 350, 50  # lines
 
 # What is still longer. May only become fewer.
-LONG_FILES: set[str] = set()
 LONG_FUNCTIONS: set[str] = {  # of these, most is what options are called
     "cli/compare.py:compare",
     "cli/run.py:run",
@@ -26,7 +25,7 @@ def trees() -> dict[str, tuple[int, ast.Module]]:
 
 
 def test_no_file_is_too_long():
-    long = {name: lines for name, (lines, _) in trees().items() if lines > LONGEST_FILE and name not in LONG_FILES}
+    long = {name: lines for name, (lines, _) in trees().items() if lines > LONGEST_FILE}
     assert not long, f"lines of files, allowed: {LONGEST_FILE}"
 
 
@@ -36,9 +35,10 @@ def test_no_function_is_too_long():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
                 place, lines = f"{name}:{node.name}", node.end_lineno - node.lineno + 1
-                if lines > LONGEST_FUNCTION and place not in LONG_FUNCTIONS:
+                if lines > LONGEST_FUNCTION:
                     long[place] = lines
-    assert not long, f"lines of functions, allowed: {LONGEST_FUNCTION}"
+    assert long.keys() - LONG_FUNCTIONS == set(), f"lines of functions, allowed: {LONGEST_FUNCTION}; found: {long}"
+    assert long.keys() >= LONG_FUNCTIONS, "no longer too long: take it off the list"
 
 
 def test_one_public_class_name_means_one_thing():

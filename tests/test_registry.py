@@ -289,3 +289,16 @@ def test_a_metric_that_fails_names_itself_and_the_round():
         METRICS.find("worst")
     value = Metric("m", "M", lambda evaluation: 1, needs=frozenset({"generator"})).value
     assert value(Evaluation(0, {"image-0": 0.5})) is None
+
+
+def test_an_entry_point_that_cannot_be_loaded_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import EntryPoint
+
+    from fedloom import registry
+
+    broken = EntryPoint("theirs", "no_such_package:METHOD", "fedloom.methods")
+    monkeypatch.setattr(registry, "_installed", lambda group: {"theirs": broken})
+    with pytest.raises(
+        BadInput, match=r"^method 'theirs': its entry point 'no_such_package:METHOD' cannot be loaded: Module"
+    ):
+        registry.METHODS.find("theirs")

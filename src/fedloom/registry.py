@@ -102,7 +102,14 @@ class Registry:
             reference = entry if isinstance(entry, str) else getattr(entry, "item", "")
             return load_reference(reference, self.kind) if reference else entry
         if name is not None:
-            item = _installed(self.group)[name].load()
+            point = _installed(self.group)[name]
+            try:
+                item = point.load()
+            except Exception as error:
+                problem = f"{type(error).__name__}: {error}"
+                raise BadInput(
+                    f"{self.kind} {name!r}: its entry point {point.value!r} cannot be loaded: {problem}"
+                ) from error
         elif is_reference(given):
             item = load_reference(given, self.kind)
         else:

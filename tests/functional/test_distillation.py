@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 
 from fedloom.errors import BadInput
-from fedloom.functional.distillation import align_loss
+from fedloom.functional.distillation import align_loss, softened
 from reference import distillation as slow
 
 
@@ -93,3 +94,18 @@ def test_bad_options_are_named() -> None:
         align_loss(z, z, temperature=0)
     with pytest.raises(ValueError, match=r"\(2, 4\) and targets \(1, 4\)"):
         align_loss(z, z[:1])
+
+
+def test_softened_by_hand_against_the_slow_reference_and_in_the_limit() -> None:
+    """Two classes, T = 2: the teacher says (3/4, 1/4), the student (1/2, 1/2). Far above all scores, T is gone."""
+    student, teacher = torch.zeros(1, 2), torch.tensor([[2 * math.log(3), 0.0]])
+    expected = 4 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    assert softened(student, teacher, 2.0).item() == pytest.approx(expected, abs=1e-6)
+    torch.manual_seed(0)
+    g, target = (torch.randn(5, 8, dtype=torch.float64) for _ in range(2))
+    expected = slow.align(g.tolist(), target.tolist(), "kl", "forward", 3.0, "none")
+    assert softened(g, target, 3.0).item() == pytest.approx(expected, rel=1e-9)
+    hot = ((g - g.mean(1, True)) - (target - target.mean(1, True))).square().sum(1).mean() / 16  # MSE / 2C, Hinton
+    assert softened(g, target, 1e4).item() == pytest.approx(hot.item(), rel=1e-3)
+    with pytest.raises(BadInput, match="temperature is 0"):
+        softened(g, target, 0.0)

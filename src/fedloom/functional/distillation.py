@@ -1,4 +1,4 @@
-"""Aligning a client's representation with the fused one (FedMMKT, eq. 13)."""
+"""Aligning a client's representation with the fused one (FedMMKT, eq. 13); distillation at a temperature."""
 
 from __future__ import annotations
 
@@ -63,6 +63,24 @@ def divergence(student: Tensor, teacher: Tensor) -> Tensor:
     """KL(softmax(teacher) || softmax(student)) of each row, in nats: (B, C) twice -> (B,). Gradient reaches both."""
     log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
     return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def softened(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over rows, in nats (Hinton et al., arXiv 1503.02531).
+
+    T^2 keeps the gradient's size when T changes. FedMEKT's and FedDAT's code have it so.
+
+    Args:
+        student: (B, C), with gradient.
+        teacher: (B, C), no gradient reaches it.
+        temperature: T.
+
+    Raises:
+        BadInput: a temperature that is not positive.
+    """
+    if not temperature > 0:
+        raise BadInput(f"the distillation temperature is {temperature}; it must be above 0")
+    return temperature**2 * divergence(student / temperature, teacher.detach() / temperature).mean()
 
 
 def _normalised(z: Tensor, normalise: Normalise) -> Tensor:

@@ -8,18 +8,20 @@ Every client holds the same frozen model of both modalities, with an adapter aft
     A_0  its own, never sent     A_1  shared     A_2  A_1 as it was at the round's start, frozen
 
     z_1 = the model with A_1           z_D = the model with (A_0 + A_2) / 2, the dual-adapter teacher
-    L_1 = (CE(z_1, y) + KL(z_D || z_1)) / 2  moves A_1         (teachers are taken as they are: no gradient)
-    L_0 = (CE(z_D, y) + KL(z_1 || z_D)) / 2  moves A_0
+    L_1 = (CE(z_1, y) + T^2 KL(z_D || z_1)) / 2  moves A_1     (teachers are taken as they are: no gradient)
+    L_0 = (CE(z_D, y) + T^2 KL(z_1 || z_D)) / 2  moves A_0
 
-KL at temperature 3, mean over the batch. Heads stay at home and are moved by both.
+KL of scores at temperature T = 3, mean over the batch. Heads stay at home and are moved by both. T, the T^2 and the
+plain mean of A_0 and A_2 in place of a gate are those of the authors' code (HaokunChen245/FedDAT).
 
 With a generator (`decoder`), as FedMMKT's Table VII has it: the shared adapters are set into the decoder of the
 server's UNet, as T2I-Adapter is, between linear maps from and to each block's width; the last one begins at zero.
 
 Ours, because the papers are silent: ViT and BERT under one head in place of ViLT (see LoRA-FL); A_0 and A_1 both begin
-as the adapter of the warm start; KL without the factor T^2; a client is scored with its teacher; each block of the
-decoder hears the mean of what all shared adapters say; the UNet stays as it is, and the maps are trained on the generic
-part that the generator was pretrained on, since no synthetic data is drawn.
+as the adapter of the warm start; both losses in one step, where the code steps on L_1 and then on L_0 (which differs
+for the head alone); cross-entropy, where the code's tasks have binary cross-entropy; a client is scored with its
+teacher; each block of the decoder hears the mean of what all shared adapters say; the UNet stays as it is, and the maps
+are trained on the generic part that the generator was pretrained on, since no synthetic data is drawn.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from torch import Tensor, nn
 from fedloom.config import ClientsSettings
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
-from fedloom.functional.distillation import divergence
+from fedloom.functional.distillation import softened
 from fedloom.methods import fedavg
 from fedloom.methods.base import Info, Method, ServerContext
 from fedloom.methods.context import Inputs
@@ -126,9 +128,7 @@ class FedDATClient(fedavg.FedAvgClient):
 def dual_loss(z1: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """L_1 + L_0 of logits (B, C) of the shared adapter and of the teacher, labels (B,): a scalar, in nats."""
     known = F.cross_entropy(z1, labels) + F.cross_entropy(teacher, labels)
-    cold_1, cold_d = z1 / temperature, teacher / temperature
-    apart = divergence(cold_1, cold_d.detach()) + divergence(cold_d, cold_1.detach())
-    return (known + apart.mean()) / 2
+    return (known + softened(z1, teacher, temperature) + softened(teacher, z1, temperature)) / 2
 
 
 # ------------------------------------------------------------------------------------------------------ the server

@@ -1,12 +1,20 @@
-"""FedMEKT: multimodal embedding knowledge transfer (arXiv 2307.13214; after its code Agent2H/FedMEKT).
+"""FedMEKT: multimodal embedding knowledge transfer (arXiv 2307.13214).
 
     down  the shared samples
     up    representations (and, for a generator, labels)
     down  the mean representation of each sample
 
-Clients train on their own data and, in the same steps, draw their representations of the shared samples towards the
-mean. Ours: the original is semi-supervised, with auto-encoders; its reconstruction loss is cross-entropy on private
-data here, its server encoder has no part, as clients keep their own heads. Round by round the mean is taken over all
+Clients train on their own data and, in the same steps, draw their representations e_k of the shared samples towards
+the mean:
+
+    L = L_own + a T^2 KL(softmax(mean / T) || softmax(e_k / T))
+
+The paper's: representations up, joint ones down, a loss of one's own plus the transfer. The code's (Agent2H/FedMEKT):
+the T^2, T = 3, a = 0.1, both in one step, a plain mean over the clients of a modality.
+
+Ours: the original is semi-supervised, with auto-encoders; its reconstruction loss is cross-entropy on private data
+here. Its server trains an encoder on the means and sends that one's representations, of two layers (a, and b = 0.04);
+here the means of the last layer themselves are sent, as clients of unlike models share no encoder. The mean is over all
 clients, or, with `balance`, of the two modalities' means.
 """
 
@@ -23,7 +31,7 @@ from torch import Tensor
 
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
-from fedloom.functional.distillation import divergence
+from fedloom.functional.distillation import softened
 from fedloom.functional.ensemble import modality_mean
 from fedloom.functional.fusion import mean_over
 from fedloom.methods.base import Done, Method
@@ -79,12 +87,11 @@ class FedMEKTClient(SharedClient):
         return {"mean": torch.from_numpy(message.representations)}
 
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
-        """CE on private data + a KL(softmax(e_k / T) || softmax(mean / T))"""
+        """CE on private data + a T^2 KL(softmax(mean / T) || softmax(e_k / T))"""
         context, s = self.context, self.settings
         private = self.private_loss(len(i))
         z = context.model.encode(**views)  # type: ignore[operator]
-        transfer = divergence(pool["mean"][i] / s.kl_temperature, z / s.kl_temperature).mean()
-        return private + s.kl_weight * transfer
+        return private + s.kl_weight * softened(z, pool["mean"][i], s.kl_temperature)
 
 
 class FedMEKTServer(SharedServer):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedloom.cli.options import DataOption, JsonOption, RootOption, SetOption, given
+from fedloom.cli import options
 from fedloom.cli.screen import console, show, show_json
 from fedloom.signals import Interrupted
 
@@ -18,46 +18,55 @@ if TYPE_CHECKING:
     from fedloom.comparison.watch import Watch
 
 
+MethodsOption = Annotated[
+    str | None,
+    typer.Option(metavar="A,B,...", help="Methods, one row each; of a preset or plan, the rows to keep."),
+]
+SeedsOption = Annotated[str | None, typer.Option(metavar="0,1,...", help="Seeds (default: 0).")]
+PresetOption = Annotated[str | None, typer.Option(metavar="NAME", help="A comparison that comes with fedloom.")]
+PlanOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "--plan",
+        metavar="FILE",
+        help="A comparison of your own, in YAML; or a run's configuration, for all --methods.",
+    ),
+]
+RoundsOption = Annotated[int | None, typer.Option(metavar="N", min=0, help="Number of rounds of every run.")]
+ReferenceOption = Annotated[
+    str | None, typer.Option(metavar="ROW", help="Show the difference of every row to this one.")
+]
+ScoresOption = Annotated[
+    str | None, typer.Option(metavar="A,B,...", help="Columns of the table, such as image_accuracy,fid.")
+]
+JobsOption = Annotated[int | None, typer.Option(metavar="N", min=1, help="Parallel runs (default: one per processor).")]
+OutOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="The comparison's folder (default: runs/compare-NAME-DATA).")
+]
+CellsOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder of the runs, which several comparisons can share.")
+]
+ResumeOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Resume the comparison in this folder.")]
+
+
 def compare(
-    methods: Annotated[
-        str | None,
-        typer.Option(metavar="A,B,...", help="Methods, one row each; of a preset or plan, the rows to keep."),
-    ] = None,
-    seeds: Annotated[str | None, typer.Option(metavar="0,1,...", help="Seeds (default: 0).")] = None,
-    preset: Annotated[str | None, typer.Option(metavar="NAME", help="A comparison that comes with fedloom.")] = None,
-    plan: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            "--plan",
-            metavar="FILE",
-            help="A comparison of your own, in YAML; or a run's configuration, for all --methods.",
-        ),
-    ] = None,
-    data: DataOption = None,
-    root: RootOption = None,
-    set_: SetOption = None,
-    rounds: Annotated[int | None, typer.Option(metavar="N", min=0, help="Number of rounds of every run.")] = None,
-    reference: Annotated[
-        str | None, typer.Option(metavar="ROW", help="Show the difference of every row to this one.")
-    ] = None,
-    scores: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Columns of the table, such as image_accuracy,fid.")
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Parallel runs (default: one per processor).")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="The comparison's folder (default: runs/compare-NAME-DATA)."),
-    ] = None,
-    cells: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of the runs, which several comparisons can share."),
-    ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Resume the comparison in this folder.")] = None,
-    json: JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    methods: MethodsOption = None,
+    seeds: SeedsOption = None,
+    preset: PresetOption = None,
+    plan: PlanOption = None,
+    data: options.DataOption = None,
+    root: options.RootOption = None,
+    set_: options.SetOption = None,
+    rounds: RoundsOption = None,
+    reference: ReferenceOption = None,
+    scores: ScoresOption = None,
+    jobs: JobsOption = None,
+    out: OutOption = None,
+    cells: CellsOption = None,
+    resume: ResumeOption = None,
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
 ) -> None:
     """Compare methods over seeds, on one footing.
 
@@ -68,33 +77,28 @@ def compare(
 
     Example: fedloom compare --methods standalone,fedmd,fedmmkt --seeds 0,1,2 --reference standalone
     """
-    from fedloom import comparison
     from fedloom.errors import FedloomError
 
-    options: dict[str, Any] = {
-        "methods": listed(methods),
-        "seeds": seed_list(seeds),
-        "preset": preset,
-        "plan": plan,
-        "reference": reference,
-        "scores": listed(scores),
-        "out": out,
-        "cells": cells,
-        "resume": resume,
-        "jobs": jobs,
-        "overrides": set_ or (),
-        **given(rounds=rounds, data=given(name=data, root=None if root is None else str(root))),
-    }
-    with ExitStack() as stack:
-        watch = watcher(stack, quiet)
-        try:
-            found = comparison.compare(**options, watch=watch)
-        except KeyboardInterrupt:
-            stack.close()
-            raise Interrupted(f"interrupted. {_how_to_go_on(watch)}") from None
+    given: dict[str, Any] = {"methods": listed(methods), "seeds": seed_list(seeds), "preset": preset, "plan": plan}
+    given |= {"reference": reference, "scores": listed(scores), "jobs": jobs, "overrides": set_ or ()}
+    given |= {"out": out, "cells": cells, "resume": resume}
+    own = options.given(name=data, root=None if root is None else str(root))
+    found = _carry_out({**given, **options.given(rounds=rounds, data=own)}, quiet)
     conclude(found, json)
     if found.failed:
         raise FedloomError(_failures(found))
+
+
+def _carry_out(given: dict[str, Any], quiet: bool) -> Comparison:
+    from fedloom import comparison
+
+    with ExitStack() as stack:
+        watch = watcher(stack, quiet)
+        try:
+            return comparison.compare(**given, watch=watch)
+        except KeyboardInterrupt:
+            stack.close()
+            raise Interrupted(f"interrupted. {_how_to_go_on(watch)}") from None
 
 
 def listed(text: str | None) -> list[str] | None:

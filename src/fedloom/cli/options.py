@@ -22,6 +22,15 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set one value, such as clients.batch=16. Can be repeated."),
 ]
+SiloSetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set one value, such as model.patch=6. Can be repeated."),
+]
+SettingsOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="These settings in YAML.")]
+MethodOption = Annotated[str | None, typer.Option(metavar="NAME", help="Method: see `fedloom methods`.")]
+RoundsOption = Annotated[int | None, typer.Option(metavar="N", min=0, help="Number of rounds.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a run that --out holds.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 SeedOption = Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed of everything random.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print figures as JSON.")]
 ServerOption = Annotated[Path, typer.Option("--server", metavar="DIR", help="The server's folder.")]
@@ -64,6 +73,25 @@ def configuration(
         values=values,
         say=None if notes is None else notes.append,
     )
+
+
+def configuration_of(folder: Path, **options: Any) -> Config | None:
+    """The options over the configuration of the run in `folder`; None where no option was given. As `configuration`."""
+    from fedloom.runs.folder import RunFolder
+
+    own = RunFolder.open(folder).path / "config.yaml"
+    if not any(value not in (None, []) for value in options.values()):
+        return None
+    whole = options["preset"] is not None or options["file"] is not None
+    return configuration(**options if whole else {**options, "file": own})
+
+
+def check_resume(resume: Path | None, out: Path | None, overwrite: bool) -> None:
+    """Raises BadInput where a run is resumed and a folder for a new one is named."""
+    from fedloom.errors import BadInput
+
+    if resume is not None and (out is not None or overwrite):
+        raise BadInput("--resume goes on in the run's own folder: leave out --out and --overwrite")
 
 
 def tell(notes: Iterable[str]) -> None:

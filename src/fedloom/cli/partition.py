@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedloom.cli.options import (
-    ConfigOption,
-    DataOption,
-    JsonOption,
-    PresetOption,
-    RootOption,
-    SeedOption,
-    SetOption,
-    configuration,
-    tell,
-)
+from fedloom.cli import options
 from fedloom.cli.screen import grid, show, show_json
 from fedloom.tasks import CLIENT_TASKS, ClientTask, Modality
 
@@ -31,14 +21,14 @@ HELD = "held: samples that data.multi_ratio and data.corruption leave; by kind o
 
 def partition(
     method: Annotated[str | None, typer.Option(metavar="NAME", help="Method whose data and clients to use.")] = None,
-    data: DataOption = None,
-    root: RootOption = None,
-    preset: PresetOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    seed: SeedOption = None,
+    data: options.DataOption = None,
+    root: options.RootOption = None,
+    preset: options.PresetOption = None,
+    config: options.ConfigOption = None,
+    set_: options.SetOption = None,
+    seed: options.SeedOption = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the split (PNG).")] = None,
-    json: JsonOption = False,
+    json: options.JsonOption = False,
 ) -> None:
     """Show who holds how much of which class.
 
@@ -53,7 +43,7 @@ def partition(
     from fedloom.methods.base import load_method
 
     notes: list[str] = []
-    chosen = configuration(
+    chosen = options.configuration(
         method=method, data=data, root=root, preset=preset, file=config, overrides=set_, seed=seed, notes=notes
     )
     with suppress(BadInput):  # a split is shown whatever a method could make of it
@@ -64,9 +54,9 @@ def partition(
         chosen = counted(chosen, load_method(chosen.method)[0], dataset, notes.append)
         clients, splits = describe(chosen, dataset)
     except BadInput:  # what was left out of the data may be why
-        tell(about_data)
+        options.tell(about_data)
         raise
-    tell(notes)
+    options.tell(notes)
     if plot is not None:
         _say_escaped(_draw(clients, dataset, plot))
     if json:

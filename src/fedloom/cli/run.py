@@ -9,17 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedloom.cli.options import (
-    ConfigOption,
-    DataOption,
-    JsonOption,
-    PresetOption,
-    RootOption,
-    SeedOption,
-    SetOption,
-    configuration,
-    tell,
-)
+from fedloom.cli import options
 from fedloom.cli.screen import console, show, show_json
 from fedloom.signals import Interrupted
 
@@ -29,36 +19,41 @@ if TYPE_CHECKING:
     from fedloom.results import Run
 
 
+OutOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="The run's folder (default: runs/METHOD-DATA-SEED).")
+]
+EngineOption = Annotated[str | None, typer.Option(metavar="NAME", help="Engine that carries messages: local, flower.")]
+ResumeOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Resume the run in this folder.")]
+TrackOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Tracker to report rounds to. Can be repeated.")
+]
+FetchOption = Annotated[bool, typer.Option("--fetch", help="First download missing weights, as `fedloom fetch` does.")]
+PlanOption = Annotated[bool, typer.Option("--plan", help="Estimate what the run will take, and start nothing.")]
+OnOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="With --plan: the accelerator to estimate times for (H200, A100)."),
+]
+
+
 def run(
-    method: Annotated[str | None, typer.Option(metavar="NAME", help="Method: see `fedloom methods`.")] = None,
-    data: DataOption = None,
-    root: RootOption = None,
-    preset: PresetOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    seed: SeedOption = None,
-    rounds: Annotated[int | None, typer.Option(metavar="N", min=0, help="Number of rounds.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The run's folder (default: runs/METHOD-DATA-SEED).")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that --out holds.")] = False,
-    engine: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Engine that carries messages: local, flower.")
-    ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Resume the run in this folder.")] = None,
-    track: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Tracker to report rounds to. Can be repeated.")
-    ] = None,
-    fetch: Annotated[
-        bool, typer.Option("--fetch", help="First download missing weights, as `fedloom fetch` does.")
-    ] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Estimate what the run will take, and start nothing.")] = False,
-    on: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="With --plan: the accelerator to estimate times for (H200, A100)."),
-    ] = None,
-    json: JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    method: options.MethodOption = None,
+    data: options.DataOption = None,
+    root: options.RootOption = None,
+    preset: options.PresetOption = None,
+    config: options.ConfigOption = None,
+    set_: options.SetOption = None,
+    seed: options.SeedOption = None,
+    rounds: options.RoundsOption = None,
+    out: OutOption = None,
+    overwrite: options.OverwriteOption = False,
+    engine: EngineOption = None,
+    resume: ResumeOption = None,
+    track: TrackOption = None,
+    fetch: FetchOption = False,
+    plan: PlanOption = False,
+    on: OnOption = None,
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
 ) -> None:
     """Run a method and report on it.
 
@@ -69,36 +64,33 @@ def run(
 
     Example: fedloom run --method fedmmkt --data flora --seed 1 --set engine.workers=2
     """
-    from fedloom.errors import BadInput
-
-    if resume is not None and (out is not None or overwrite):
-        raise BadInput("--resume goes on in the run's own folder: leave out --out and --overwrite")
-    if plan and resume is not None:
-        raise BadInput("--plan is for a run that has not begun: leave out --resume")
-    if on is not None and not plan:
-        raise BadInput(f"--on {on} is for --plan: a run takes the devices of its configuration")
-    given: dict[str, Any] = {
-        "method": method,
-        "data": data,
-        "root": root,
-        "preset": preset,
-        "file": config,
-        "overrides": set_,
-        "seed": seed,
-        "rounds": rounds,
-        "engine": engine,
-    }
+    options.check_resume(resume, out, overwrite)
+    _check_plan(plan, on, resume)
+    given: dict[str, Any] = {"method": method, "data": data, "root": root, "preset": preset, "file": config}
+    given |= {"overrides": set_, "seed": seed, "rounds": rounds, "engine": engine}
     notes: list[str] = []
-    chosen = configuration(**given, notes=notes) if resume is None else resumed(resume, given)
+    if resume is None:
+        chosen: Config | None = options.configuration(**given, notes=notes)
+    else:
+        chosen = options.configuration_of(resume, **given)
     if plan and chosen is not None:
         from fedloom.cli.plan import show_plan
 
         show_plan(chosen, on, json)
-        return tell(notes)
+        return options.tell(notes)
     if fetch:
         _fetch(chosen, resume)
     finished = _carry_out(chosen, out, resume, overwrite, quiet, notes, track or ())
     conclude(finished, json)
+
+
+def _check_plan(plan: bool, on: str | None, resume: Path | None) -> None:
+    from fedloom.errors import BadInput
+
+    if plan and resume is not None:
+        raise BadInput("--plan is for a run that has not begun: leave out --resume")
+    if on is not None and not plan:
+        raise BadInput(f"--on {on} is for --plan: a run takes the devices of its configuration")
 
 
 def _fetch(chosen: Config | None, resume: Path | None) -> None:
@@ -112,17 +104,6 @@ def _fetch(chosen: Config | None, resume: Path | None) -> None:
         assert resume is not None
         chosen = validate(Config, RunFolder.open(resume).config)
     fetch_missing(chosen)
-
-
-def resumed(folder: Path, given: dict[str, Any]) -> Config | None:
-    """What the options say of the run in `folder`: None when there are none, else the options over its own."""
-    from fedloom.runs.folder import RunFolder
-
-    own = RunFolder.open(folder).path / "config.yaml"
-    if not any(value not in (None, []) for value in given.values()):
-        return None
-    whole = given["preset"] is not None or given["file"] is not None
-    return configuration(**given if whole else {**given, "file": own})
 
 
 def _carry_out(

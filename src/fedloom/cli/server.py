@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fedloom.cli.options import given
+from fedloom.cli.options import SettingsOption, given
 
 server = typer.Typer(help="Run the server that silos connect to.", no_args_is_help=True, suggest_commands=False)
 
@@ -29,7 +28,7 @@ def up(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Use neither TLS nor keys: in a closed test network only.")
     ] = False,
-    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="These settings in YAML.")] = None,
+    config: SettingsOption = None,
 ) -> None:
     """Run the server that silos connect to, until Ctrl-C, SIGTERM or the end of the terminal.
 

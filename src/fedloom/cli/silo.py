@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedloom.cli.options import given
+from fedloom.cli.options import SettingsOption, SiloSetOption, given
 from fedloom.tasks import ClientTask
 
 if TYPE_CHECKING:
@@ -21,6 +21,16 @@ _LAYOUT = (
     "train",
     "texts_train.csv",
 )  # what the reader `folder` finds by itself
+
+DataOption = Annotated[
+    str | None, typer.Option(metavar="PATH", help="The client's data: class folders, a CSV file, or a data set's name.")
+]
+PretrainedOption = Annotated[
+    str | None, typer.Option(metavar="PATH", help="The model's own weights: a folder or a hub name.")
+]
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure", help="Use neither TLS nor a key: in a closed test network only.")
+]
 
 silo = typer.Typer(
     help="Join a federation as a client, with local data and a local model.",
@@ -39,24 +49,14 @@ def up(
     name: Annotated[str | None, typer.Option(metavar="NAME", help="The client's name in every result.")] = None,
     server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Address of the server.")] = None,
     kit: Annotated[str | None, typer.Option(metavar="DIR", help="Folder made by `fedloom pki issue NAME`.")] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="The client's data: class folders, a CSV file, or a data set's name."),
-    ] = None,
+    data: DataOption = None,
     modality: Annotated[str | None, typer.Option(metavar="KIND", help="image, text, pair or joint.")] = None,
     model: Annotated[str | None, typer.Option(metavar="ARCH", help="Architecture: see `fedloom models`.")] = None,
-    pretrained: Annotated[
-        str | None, typer.Option(metavar="PATH", help="The model's own weights: a folder or a hub name.")
-    ] = None,
+    pretrained: PretrainedOption = None,
     folder: Annotated[str | None, typer.Option(metavar="DIR", help="The silo's own folder.")] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Use neither TLS nor a key: in a closed test network only.")
-    ] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Set one value, such as model.patch=6. Can be repeated."),
-    ] = None,
-    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="These settings in YAML.")] = None,
+    insecure: InsecureOption = False,
+    set_: SiloSetOption = None,
+    config: SettingsOption = None,
 ) -> None:
     """Join a federation with local data and a local model, until Ctrl-C, SIGTERM or the end of the terminal.
 

@@ -7,18 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedloom.cli.options import (
-    ConfigOption,
-    DataOption,
-    JsonOption,
-    PresetOption,
-    RootOption,
-    SeedOption,
-    ServerOption,
-    SetOption,
-    configuration,
-    tell,
-)
+from fedloom.cli import options
 from fedloom.cli.screen import show_json
 from fedloom.signals import Interrupted
 
@@ -27,27 +16,33 @@ if TYPE_CHECKING:
     from fedloom.deployment.job import Job
 
 
+SilosOption = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Number of silos to wait for before the run starts.")
+]
+OutOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="The run's folder (default: in the server's runs/).")
+]
+ResumeOption = Annotated[Path | None, typer.Option(metavar="RUN", help="Resume the run in this folder.")]
+DetachOption = Annotated[bool, typer.Option("--detach", help="Return once the run is submitted.")]
+
+
 def submit(
-    method: Annotated[str | None, typer.Option(metavar="NAME", help="Method: see `fedloom methods`.")] = None,
-    data: DataOption = None,
-    root: RootOption = None,
-    preset: PresetOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    seed: SeedOption = None,
-    rounds: Annotated[int | None, typer.Option(metavar="N", min=0, help="Number of rounds.")] = None,
-    silos: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Number of silos to wait for before the run starts.")
-    ] = None,
-    server: ServerOption = Path("fedloom-server"),
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The run's folder (default: in the server's runs/).")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that --out holds.")] = False,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Resume the run in this folder.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Return once the run is submitted.")] = False,
-    json: JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    method: options.MethodOption = None,
+    data: options.DataOption = None,
+    root: options.RootOption = None,
+    preset: options.PresetOption = None,
+    config: options.ConfigOption = None,
+    set_: options.SetOption = None,
+    seed: options.SeedOption = None,
+    rounds: options.RoundsOption = None,
+    silos: SilosOption = None,
+    server: options.ServerOption = Path("fedloom-server"),
+    out: OutOption = None,
+    overwrite: options.OverwriteOption = False,
+    resume: ResumeOption = None,
+    detach: DetachOption = False,
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
 ) -> None:
     """Submit a run to a server whose silos have joined, and watch it.
 
@@ -58,25 +53,15 @@ def submit(
     """
     from fedloom.deployment.submit import hand_over
     from fedloom.deployment.superlink import Host
-    from fedloom.errors import BadInput
 
-    if resume is not None and (out is not None or overwrite):
-        raise BadInput("--resume goes on in the run's own folder: leave out --out and --overwrite")
-    given: dict[str, Any] = {
-        "method": method,
-        "data": data,
-        "root": root,
-        "preset": preset,
-        "file": config,
-        "overrides": set_,
-        "seed": seed,
-        "rounds": rounds,
-    }
+    options.check_resume(resume, out, overwrite)
+    given: dict[str, Any] = {"method": method, "data": data, "root": root, "preset": preset, "file": config}
+    given |= {"overrides": set_, "seed": seed, "rounds": rounds}
     notes: list[str] = []
     job = _job(_configured(given, silos, resume, notes), out, resume, overwrite)
     with Host.attach(server) as host:
         number = hand_over(host, job)
-    tell(notes)
+    options.tell(notes)
     if detach:
         said = {"job": job.id, "flower": number, "server": str(server)}
         show_json(said) if json else typer.echo(f"job {job.id} is submitted; see `fedloom status`")
@@ -86,18 +71,17 @@ def submit(
 
 def _configured(given: dict[str, Any], silos: int | None, resume: Path | None, notes: list[str]) -> Config:
     """The configuration of the run, checked as far as it can be without its silos."""
-    from fedloom.cli.run import resumed
     from fedloom.config import Config
     from fedloom.config.trees import validate
     from fedloom.experiment.begin import refuse_another
     from fedloom.experiment.resolve import resolve, sized
     from fedloom.runs.folder import RunFolder
 
-    laid = configuration(**given, notes=notes) if resume is None else resumed(resume, given)
-    if resume is not None and laid is None:
-        laid = validate(Config, RunFolder.open(resume).config)
-    assert laid is not None
-    chosen: Config = laid
+    if resume is None:
+        chosen = options.configuration(**given, notes=notes)
+    else:
+        own = RunFolder.open(resume)
+        chosen = options.configuration_of(resume, **given) or validate(Config, own.config)
     engine = {"name": "flower", "mode": "deployment", **({} if silos is None else {"silos": silos})}
     tree = chosen.model_dump(mode="json")
     chosen = sized(validate(Config, {**tree, "engine": {**tree["engine"], **engine}}), notes.append)

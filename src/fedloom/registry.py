@@ -52,6 +52,22 @@ class Registry:
         """All names: built in, installed, registered."""
         return list(dict.fromkeys([*self.builtin(), *_installed(self.group), *self._registered]))
 
+    def usable(self) -> list[str]:
+        """The names whose items can be loaded: what to go through where every item is looked at."""
+        broken = self.broken()
+        return [name for name in self.names() if name not in broken]
+
+    def broken(self) -> dict[str, BadInput]:
+        """The names of installed items that cannot be loaded, each with the error that says why."""
+        found = {}
+        for name in _installed(self.group):
+            if name not in self._registered and name not in self.builtin():
+                try:
+                    self.find(name)
+                except BadInput as error:
+                    found[name] = error
+        return found
+
     def builtin(self) -> Mapping[str, Any]:
         """What is known of the built-in items, by name."""
         if not self._builtin:
@@ -102,14 +118,7 @@ class Registry:
             reference = entry if isinstance(entry, str) else getattr(entry, "item", "")
             return load_reference(reference, self.kind) if reference else entry
         if name is not None:
-            point = _installed(self.group)[name]
-            try:
-                item = point.load()
-            except Exception as error:
-                problem = f"{type(error).__name__}: {error}"
-                raise BadInput(
-                    f"{self.kind} {name!r}: its entry point {point.value!r} cannot be loaded: {problem}"
-                ) from error
+            item = self._load(name)
         elif is_reference(given):
             item = load_reference(given, self.kind)
         else:
@@ -146,6 +155,16 @@ class Registry:
     def owns(self, item: Any) -> bool:
         """Whether `item` is an object of this kind."""
         return self._expected in {f"{kind.__module__}:{kind.__qualname__}" for kind in type(item).__mro__}
+
+    def _load(self, name: str) -> Any:
+        point = _installed(self.group)[name]
+        try:
+            return point.load()
+        except (Exception, SystemExit) as error:  # whatever the package does when it is imported
+            problem = f"{type(error).__name__}: {error}"
+            raise BadInput(
+                f"{self.kind} {name!r}: its entry point {point.value!r} cannot be loaded: {problem}"
+            ) from error
 
     def _known(self, given: str) -> str | None:
         """The name as it is listed, whatever the case, hyphens and underscores of `given`."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
+from fedloom import registry
 from fedloom.cli import doctor
 from fedloom.config.archs import archs, spec_of
 from fedloom.data.registry import DATASETS, PAIR_SETS
@@ -325,3 +327,23 @@ def test_a_run_tells_what_was_left_out(cli, capsys, smoke_run, tmp_path):
     page = (tmp_path / "run" / "report.html").read_text()
     assert "<h2>The data</h2>" in page
     assert "Lost class: &lt;dog&gt;" in page
+
+
+@pytest.mark.parametrize(("command", "group", "kind"), [
+    ("methods", "methods", "method"),
+    ("datasets", "datasets", "data set"),
+    ("models", "client_models", "client model"),
+])  # fmt: skip
+def test_a_broken_entry_point_ends_no_listing(cli, monkeypatch, tmp_path, command, group, kind):
+    (tmp_path / "leaves_at_once.py").write_text("raise SystemExit('no\\nlicence')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    whole = {form: cli(command, *form).out for form in ((), ("--json",))}
+    places = {"lost": "no_such_package:ITEM", "leaves": "leaves_at_once:ITEM", "wrong": "fedloom.registry:METHODS"}
+    points = {name: EntryPoint(name, place, f"fedloom.{group}") for name, place in places.items()}
+    monkeypatch.setattr(registry, "_installed", lambda asked: points if asked == f"fedloom.{group}" else {})
+    for form, shown in whole.items():
+        found = cli(command, *form)
+        assert (found.code, found.out) == (0, shown)
+        lines = found.err.splitlines()
+        assert [line.startswith(f"not listed: {kind} '{name}': ") for name, line in zip(places, lines)] == [True] * 3
+        assert len(lines) == 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedloom.cli.options import JsonOption
+from fedloom.cli.options import JsonOption, tell_broken
 from fedloom.cli.screen import grid, show, show_json
 
 COLUMNS = ("data", "summary", "tasks", "classes", "layout", "source")
@@ -14,8 +14,10 @@ def datasets(json: JsonOption = False) -> None:
 
     Example: fedloom datasets --json
     """
+    from fedloom import registry
     from fedloom.data.registry import DATASETS, PAIR_SETS
 
+    tell_broken(registry.DATASETS)
     declared, captioned = DATASETS.values(), PAIR_SETS.values()
     if json:
         keys = ("summary", "classes", "layout", "source", "licence")

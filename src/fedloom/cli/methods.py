@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedloom.cli.options import JsonOption
+from fedloom.cli.options import JsonOption, tell_broken
 from fedloom.cli.screen import grid, show, show_json
 
 COLUMNS = ("method", "summary", "paper", "modalities", "down", "up")
@@ -15,9 +15,10 @@ def methods(json: JsonOption = False) -> None:
     """
     from fedloom.registry import METHODS
 
+    tell_broken(METHODS)
     rows = [
         (name, *(getattr(entry, c) for c in COLUMNS[1:]))
-        for name, entry in ((name, METHODS.about(name)) for name in METHODS.names())
+        for name, entry in ((name, METHODS.about(name)) for name in METHODS.usable())
     ]
     if json:
         show_json([dict(zip(COLUMNS, row)) for row in rows])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedloom.cli.options import JsonOption
+from fedloom.cli.options import JsonOption, tell_broken
 from fedloom.cli.screen import grid, show, show_json
 
 COLUMNS = ("role", "name", "class", "weights")
@@ -44,8 +44,10 @@ def models(json: JsonOption = False) -> None:
     Example: fedloom models --json
     """
     from fedloom.config.archs import archs, spec_of
+    from fedloom.registry import CLIENT_MODELS
     from fedloom.tasks import Modality
 
+    tell_broken(CLIENT_MODELS)
     rows = []
     for modality, role in {
         Modality.IMAGE: "image client",

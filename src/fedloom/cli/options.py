@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from fedloom.config import Config
+    from fedloom.registry import Registry
 
 DataOption = Annotated[str | None, typer.Option(metavar="NAME", help="Data set: see `fedloom datasets`.")]
 RootOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of a data set that is not embedded.")]
@@ -92,6 +93,11 @@ def check_resume(resume: Path | None, out: Path | None, overwrite: bool) -> None
 
     if resume is not None and (out is not None or overwrite):
         raise BadInput("--resume goes on in the run's own folder: leave out --out and --overwrite")
+
+
+def tell_broken(registry: Registry) -> None:
+    """A line for each installed item that cannot be loaded, and so is not listed."""
+    tell(f"not listed: {error}" for error in registry.broken().values())
 
 
 def tell(notes: Iterable[str]) -> None:

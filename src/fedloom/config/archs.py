@@ -53,7 +53,7 @@ def serves(arch: str, task: ClientTask | str) -> bool:
 
 def archs(modality: Modality) -> list[str]:
     """The architectures of one modality."""
-    return [name for name in CLIENT_MODELS.names() if spec_of(name).modality == modality]
+    return [name for name in CLIENT_MODELS.usable() if spec_of(name).modality == modality]
 
 
 def allowed(task: ClientTask | str) -> str:

@@ -255,9 +255,9 @@ def _scene_clients(
     if found is None and common:
         return {}  # they are taken away, and validation says so
     if found is None:
-        fitting = [d.name for n in DATASETS.names() if (d := _declared(n)) and set(d.tasks) & set(takes(names[0]))]
+        fitting = [d.name for n in DATASETS.usable() if (d := _declared(n)) and set(d.tasks) & set(takes(names[0]))]
         others = [
-            name for name in METHODS.names() if METHODS.about(name).up != "nothing" and set(have) & set(takes(name))
+            name for name in METHODS.usable() if METHODS.about(name).up != "nothing" and set(have) & set(takes(name))
         ]
         more = ", ...: see `fedloom methods`" if len(others) > 9 else ""
         raise BadInput(

@@ -100,7 +100,7 @@ class _Declared(Mapping[str, Dataset]):
         return found
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in REGISTRY.names() if name in self)
+        return (name for name in REGISTRY.usable() if name in self)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -35,7 +35,7 @@ def check_scene(config: Config, method: Method, settings: Any, scene: FederatedD
     uses = method.needs(settings) & {"generator", "public"}
     if uses and not _shows(scene):
         for_what = "for its generator" if "generator" in uses else "in a public set"
-        others = [m for m in METHODS.names() if set(takes(m)) & set(scene.train) and not _needs_pictures(m)]
+        others = [m for m in METHODS.usable() if set(takes(m)) & set(scene.train) and not _needs_pictures(m)]
         raise BadInput(
             f"{config.method} needs pictures {for_what}, and {scene.name} has {' and '.join(scene.train)} samples "
             f"only; methods without: {', '.join(others)}"

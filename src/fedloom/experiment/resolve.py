@@ -62,7 +62,7 @@ def _check_tasks(config: Config, method: Method) -> None:
 
 def serving(task: ClientTask) -> list[str]:
     """The methods that have a part for clients of that task."""
-    return [name for name in METHODS.names() if task in load_method(name)[0].tasks]
+    return [name for name in METHODS.usable() if task in load_method(name)[0].tasks]
 
 
 def completed(config: Config) -> tuple[Config, Method, Any]:

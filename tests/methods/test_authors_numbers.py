@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedloom.functional.distillation import softened
 from fedloom.methods.feddat import dual_loss
+from fedloom.methods.fedproto import class_prototypes, prototype_loss
 
 
 def wave(*shape: int, phase: float = 0.0, scale: float = 2.0) -> Tensor:
@@ -25,7 +26,7 @@ def leaf(x: Tensor) -> Tensor:
     return x.clone().requires_grad_()
 
 
-def close(found: Tensor | None, expected: list[list[float]], abs: float = 2e-8) -> None:
+def close(found: Tensor | None, expected: list[list[float]] | list[float], abs: float = 2e-8) -> None:
     assert found is not None
     assert torch.allclose(found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=abs)
 
@@ -70,3 +71,20 @@ def test_feddats_losses() -> None:
             [0.14307731, -0.0870944, -0.01818257, -0.03780034],
         ],
     )
+
+
+def test_fedprotos_prototypes_and_distance() -> None:
+    """yuetan031/FedProto 97e42e27: agg_func of lib/utils.py, and the loss of update_weights_het (nobody has class 1).
+
+    Its proto_aggregation gives {0: (3, 1), 2: (5, 5)} for what `test_who_weighs_what_and_a_silent_class_stays` sends.
+    """
+    rows = torch.stack([wave(3), wave(3, phase=0.5), wave(3, phase=1.0), wave(3, phase=2.0)])
+    means, _ = class_prototypes(rows, torch.tensor([0, 0, 0, 2]), 3)
+    close(means[0].double(), [0.88059768, 1.4850274, -1.26327289], abs=2e-7)
+    close(means[2].double(), [1.81859485, -1.05967228, -1.54552898], abs=2e-7)
+    h = leaf(torch.tensor([[1.0, 0.0], [3.0, 2.0], [9.0, 9.0]], dtype=torch.float64))
+    prototypes = torch.tensor([[0.0, 0.0], [math.nan] * 2, [3.0, 0.0]], dtype=torch.float64)
+    loss = prototype_loss(h, torch.tensor([0, 2, 1]), prototypes)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.83333333, abs=1e-8)
+    close(h.grad, [[0.33333333, 0.0], [0.0, 0.66666667], [0.0, 0.0]])

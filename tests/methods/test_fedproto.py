@@ -60,17 +60,18 @@ def test_the_distance_by_hand():
     h = torch.tensor([[1.0, 0.0], [3.0, 2.0], [9.0, 9.0]], requires_grad=True)
     c = torch.tensor([[0.0, 0.0], [torch.nan] * 2, [3.0, 0.0]])
     loss = prototype_loss(h, torch.tensor([0, 2, 1]), c)
-    assert loss.item() == pytest.approx((1 / 2 + 4 / 2) / 2)
+    assert loss.item() == pytest.approx((1 / 2 + 4 / 2) / 3)
     loss.backward()
-    assert h.grad.tolist() == [[0.5, 0.0], [0.0, 1.0], [0.0, 0.0]]
+    assert torch.allclose(h.grad, torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]]) / 3)
     nobody = prototype_loss(h, torch.tensor([1, 1, 1]), c)
     assert nobody.item() == 0
 
 
-def test_the_mean_is_by_samples_and_a_silent_class_stays():
-    server = Joint(FEDPROTO).server
+@pytest.mark.parametrize(("weigh", "mean"), [("clients", 3.0), ("samples", 2.0)])
+def test_who_weighs_what_and_a_silent_class_stays(weigh, mean):
+    server = Joint(FEDPROTO, weigh=weigh).server
     server.observe({"a": update([[1.0, 1.0], [5.0, 5.0]], [0, 2], [3, 1]), "b": update([[5.0, 1.0]], [0], [1])})
-    assert server.prototypes["joint audio"][0].tolist() == [2.0, 1.0]
+    assert server.prototypes["joint audio"][0].tolist() == [mean, 1.0]
     assert server.prototypes["joint audio"][2].tolist() == [5.0, 5.0]
     facts = server.observe({"b": update([[7.0, 7.0]], [0], [4])})
     assert server.prototypes["joint audio"][0].tolist() == [7.0, 7.0]

@@ -6,23 +6,27 @@
 A prototype is the mean representation of a class. Clients of different models can share prototypes where they cannot
 share parameters; each is drawn towards everybody's:
 
-    L = CE + lambda mean over (i, m) of |h_m(x_i) - C_m[y_i]|^2 / d,    C_m[j] = sum_k n_kj C_km[j] / sum_k n_kj
+    L = CE + lambda mean over (i, m) of |h_m(x_i) - C_m[y_i]|^2 / d,    C_m[j] = mean over k of C_km[j]
 
 A joint client has prototypes of each kind of data it holds (features h_m, of the samples that have it), and the means
-over m add up; any other client has those of its representations z, which are averaged within a modality. A class that
-nobody has has no term. `parameters` averages parameters besides, as works on several kinds of data do; without it
-models are personal, as in the paper, and no model is shared.
+over m add up; any other client has those of its representations z, which are averaged within a modality. A sample
+whose class nobody has adds 0 to the mean, and is counted in it. `parameters` averages parameters besides, as works on
+several kinds of data do; without it models are personal, as in the paper, and no model is shared.
 
-Ours: means by number of samples (the paper's formula divides by the number of clients once more, its code does not
-weigh); prototypes of untouched samples after training, in evaluation mode; clients are scored by their heads, where
-the paper takes the nearest prototype; a class that nobody sent this round keeps its prototype.
+The code's (yuetan031/FedProto): every client that has the class weighs the same. The paper's formula weighs by number
+of samples and divides by the number of clients once more: `weigh="samples"`, without that. Squares are averaged over
+the components, and over all samples of the batch.
+
+Ours: prototypes of untouched samples after training, in evaluation mode (the code: of the training views of the last
+epoch, as the model then was); clients are scored by their heads, one of the code's two scores (the other: the nearest
+prototype); a class that nobody sent this round keeps its prototype (in the code all clients answer).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -45,6 +49,9 @@ class FedProtoSettings(fedavg.FedAvgSettings):
     """FedAvg's, with the weight of the prototypes."""
 
     lambda_p: float = Field(1.0, ge=0, description="weight of the distance to the prototypes (lambda)")
+    weigh: Literal["clients", "samples"] = Field(
+        "clients", description="clients' say in a prototype: the same for all (the code), or by samples (the paper)"
+    )
     parameters: bool = Field(False, description="average parameters besides; false: models are personal")
 
     @model_validator(mode="after")
@@ -86,12 +93,12 @@ def class_prototypes(h: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, T
 
 
 def prototype_loss(h: Tensor, labels: Tensor, prototypes: Tensor) -> Tensor:
-    """Mean over samples of |h - C[y]|^2 / d, for h (B, d), C (C, d); samples whose class is NaN there do not count."""
+    """Mean over samples of |h - C[y]|^2 / d, for h (B, d), C (C, d); 0 for samples whose class is NaN there."""
     target = prototypes[labels]
     known = torch.isfinite(target).all(1)
     if not known.any():
         return h.new_zeros(())
-    return F.mse_loss(h[known], target[known])
+    return F.mse_loss(h[known], target[known], reduction="sum") / h.numel()
 
 
 class FedProtoClient(fedavg.FedAvgClient):
@@ -204,13 +211,14 @@ class FedProtoServer(fedavg.FedAvgServer):
 
     def observe(self, updates: Mapping[str, FedProtoUpdate]) -> dict[str, float | None]:
         """Takes up prototypes; how many there are."""
+        by_samples = self.settings.weigh == "samples"
         sent: dict[tuple[str, int], list[tuple[int, NDArray[Any]]]] = {}
         for client in sorted(updates):
             u = updates[client]
             self.kinds[client] = sorted(u.prototypes)
             for kind in sorted(u.prototypes):
                 for row, c, n in zip(u.prototypes[kind], u.classes[kind], u.counts[kind]):
-                    sent.setdefault((kind, int(c)), []).append((int(n), row.astype(np.float64)))
+                    sent.setdefault((kind, int(c)), []).append((int(n) if by_samples else 1, row.astype(np.float64)))
         for (kind, c), rows in sent.items():
             mean = sum(n * row for n, row in rows) / sum(n for n, _ in rows)
             self.prototypes.setdefault(kind, {})[c] = np.asarray(mean, dtype=np.float32)

@@ -3,8 +3,8 @@
     python benchmarks/checklist.py runs/compare-table-1-flora runs/compare-table-3-flora [...]
 
 Each line is `better > worse in SCORE, column`: the mean paired difference over the seeds that both have, its 95 %
-interval, the one-sided p. `holds`: above zero with p < 0.05; `in the mean`: above zero; `not`: at or below it. p values
-are not corrected for the number of lines.
+interval, the two-sided p, corrected for the number of lines (Holm). `holds`: above zero with p < 0.05; `reversed`:
+below zero with p < 0.05; else `in the mean` where it is above zero, `not` where it is not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fedloom.comparison import load_comparison
-from fedloom.comparison.statistics import paired
+from fedloom.comparison.statistics import BELOW, NOT_SHOWN, corrected, paired
 
 NAMES = {"image_accuracy": "I", "text_accuracy": "X", "t2i_accuracy": "G", "clip_score": "CS"}
 FEDERATED = ("FedMD", "FedGEMS", "Fed-ET", "DisentAFL", "FedMBridge", "CreamFL", "FedMEKT")
@@ -23,6 +23,7 @@ OWN = ("l-FedMMKT", "u-FedMMKT", "FedMMKT")
 CHAIN = ("FedMMKT", "u-FedMMKT", "l-FedMMKT", "FedMEKT", "CreamFL", "FedMBridge", "DisentAFL", "Standalone")
 
 Values = dict[tuple[str, str, str], dict[int, float]]  # row, column, score -> seed -> value
+Line = tuple[str, dict[int, float], dict[int, float]]  # what is said, and the values of the better and the worse
 
 
 def values_of(folders: list[Path], names: Iterable[str] = NAMES) -> Values:
@@ -37,7 +38,7 @@ def values_of(folders: list[Path], names: Iterable[str] = NAMES) -> Values:
     return found
 
 
-def lines(values: Values) -> Iterator[str]:
+def lines(values: Values) -> Iterator[Line]:
     """Everything that both sides are there for."""
     columns = dict.fromkeys(column for _, column, _ in values)
     for column in columns:
@@ -61,28 +62,35 @@ def lines(values: Values) -> Iterator[str]:
         for row in CHAIN:
             for score in ("image_accuracy", "text_accuracy"):
                 if (row, one, score) in values and (row, two, score) in values:
-                    yield said(
+                    yield (
                         f"{row}: {one} > {two} in {NAMES[score]}",
                         values[row, one, score],
                         values[row, two, score],
                     )
 
 
-def compared(values: Values, better: str, worse: str, column: str, score: str) -> Iterator[str]:
+def compared(values: Values, better: str, worse: str, column: str, score: str) -> Iterator[Line]:
     """One line, if both have the score."""
     one, two = values.get((better, column, score)), values.get((worse, column, score))
     if one and two:
         where = f", {column}" if column else ""
-        yield said(f"{better} > {worse} in {NAMES[score]}{where}", one, two)
+        yield f"{better} > {worse} in {NAMES[score]}{where}", one, two
 
 
-def said(what: str, one: dict[int, float], two: dict[int, float]) -> str:
-    """The line of a table."""
-    found = paired(one, two)
-    p = found["p_better"]
-    verdict = "not" if found["mean"] <= 0 else "holds" if p is not None and p < 0.05 else "in the mean"
-    interval = "" if found["low"] is None else f" [{found['low']:+.3f}, {found['high']:+.3f}]"
-    return f"| {what} | {found['mean']:+.3f}{interval} | {'' if p is None else f'{p:.3f}'} | {verdict} |"
+def table(found: Iterable[Line]) -> Iterator[str]:
+    """The lines in Markdown, tests corrected for their number."""
+    there = list(found)
+    differences = [paired(one, two) for _, one, two in there]
+    there = [line for line, d in zip(there, differences) if d["n"]]  # both have a seed in common
+    differences = [d for d in differences if d["n"]]
+    corrected(differences)
+    yield "| ordering | difference | p | |\n|---|---|---|---|"
+    for (what, _, _), d in zip(there, differences):
+        p, shown = d["p_holm"], d["verdict"]
+        verdict = ("in the mean" if d["mean"] > 0 else "not") if shown == NOT_SHOWN else "holds"
+        verdict = "reversed" if shown == BELOW else verdict
+        interval = "" if d["low"] is None else f" [{d['low']:+.3f}, {d['high']:+.3f}]"
+        yield f"| {what} | {d['mean']:+.3f}{interval} | {'' if p is None else f'{p:.3f}'} | {verdict} |"
 
 
 def main() -> None:
@@ -90,8 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folders", nargs="+", type=Path)
     given = parser.parse_args()
-    print("| ordering | difference | p | |\n|---|---|---|---|")
-    for line in lines(values_of(given.folders)):
+    for line in table(lines(values_of(given.folders))):
         print(line)
 
 

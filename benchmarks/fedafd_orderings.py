@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from checklist import Values, said, values_of
+from checklist import Line, Values, table, values_of
 
 from fedloom.comparison import load_comparison
 
@@ -21,15 +21,15 @@ CLIENTS = ("image_accuracy", "text_accuracy", "pair_recall")
 BASELINES = ("FedMD", "FedGEMS", "CreamFL", "Fed-ET")
 
 
-def lines(values: Values) -> Iterator[str]:
+def lines(values: Values) -> Iterator[Line]:
     """The orderings by their numbers in the specification, column by column."""
     for column in dict.fromkeys(column for _, column, _ in values):
 
-        def compared(number: int, better: str, worse: str, *scores: str, column: str = column) -> Iterator[str]:
+        def compared(number: int, better: str, worse: str, *scores: str, column: str = column) -> Iterator[Line]:
             for score in scores:
                 one, two = (values.get((row, column, score)) for row in (better, worse))
                 if one and two:
-                    yield said(f"{number}: {better} > {worse} in {NAMES[score]}, {column}", one, two)
+                    yield f"{number}: {better} > {worse} in {NAMES[score]}, {column}", one, two
 
         yield from compared(1, "FedAFD", "Local", *NAMES)
         yield from compared(2, "FedAFD", "FedAFD -GFF", *CLIENTS)
@@ -49,7 +49,7 @@ def lines(values: Values) -> Iterator[str]:
     ):
         one, two = (values.get(("FedAFD", column, score)) for column in (better, worse))
         if one and two:
-            yield said(f"7: FedAFD, {better} > {worse} in {NAMES[score]}", one, two)
+            yield f"7: FedAFD, {better} > {worse} in {NAMES[score]}", one, two
 
 
 def rounds(folder: Path, target: float) -> Iterator[str]:
@@ -68,8 +68,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--target", type=float, default=0.6, help="of ordering 8, the server's sum of R@1")
     given = parser.parse_args()
-    print("| ordering | difference | p | |\n|---|---|---|---|")
-    for line in lines(values_of([given.folder], NAMES)):
+    for line in table(lines(values_of([given.folder], NAMES))):
         print(line)
     print(f"\n| 8: rounds to {given.target:g} | | by seed |\n|---|---|---|")
     for line in rounds(given.folder, given.target):

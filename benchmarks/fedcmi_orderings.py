@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from checklist import Values, said, values_of
+from checklist import Line, Values, table, values_of
 
 NAMES = {
     "server_accuracy": "F",
@@ -37,7 +37,7 @@ def weak_kind(column: str) -> str:
     return "audio" if "sounds weak" in column else "image"
 
 
-def lines(values: Values) -> Iterator[str]:
+def lines(values: Values) -> Iterator[Line]:
     """The orderings by their numbers in the specification, column by column; below them the ablations."""
     for column in dict.fromkeys(column for _, column, _ in values):
         weak = weak_kind(column)
@@ -47,11 +47,11 @@ def lines(values: Values) -> Iterator[str]:
             better: tuple[str, str],
             worse: tuple[str, str],
             column: str = column,
-        ) -> Iterator[str]:
+        ) -> Iterator[Line]:
             one, two = (values.get((row, column, score)) for row, score in (better, worse))
             if one and two:
                 left, right = (f"{row} {NAMES[score]}" for row, score in (better, worse))
-                yield said(f"{number}: {left} > {right}, {column}", one, two)
+                yield f"{number}: {left} > {right}, {column}", one, two
 
         for score in (f"{weak}_own", f"{weak}_probe", "server_accuracy"):
             for row in BASELINES:
@@ -70,8 +70,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    print("| ordering | difference | p | |\n|---|---|---|---|")
-    for line in lines(values_of([parser.parse_args().folder], NAMES)):
+    for line in table(lines(values_of([parser.parse_args().folder], NAMES))):
         print(line)
 
 

@@ -148,7 +148,7 @@ def test_checklist(call: Call, comparison: Path) -> None:
     said = call("checklist", comparison)
     (line,) = (line for line in said.splitlines() if line.startswith("| FedMMKT > FedMD in I |"))
     assert line.startswith("| FedMMKT > FedMD in I | +0.100 [+0.100, +0.100] |")
-    assert line.endswith("| in the mean |")  # of two seeds with the same difference there is no p
+    assert line.endswith(" | 0.000 | holds |")  # two seeds, differences nearly the same
     assert "| FedMD > Standalone in X |" in said
 
 
@@ -159,7 +159,7 @@ def test_fedafd_orderings(call: Call, comparison: Path) -> None:
     assert "| 1: FedAFD > Local in I,  | +0.2" in said
     assert "| FedAFD |  | -, - |" in said
     made = {(row, "non-IID", "server_recall"): {0: x, 1: x + 0.1} for row, x in (("FedAFD", 0.7), ("CreamFL", 0.6))}
-    assert [line[:44] for line in fedafd_orderings.lines(made)] == ["| 3: FedAFD > CreamFL in S, non-IID | +0.100"]
+    assert [what for what, _, _ in fedafd_orderings.lines(made)] == ["3: FedAFD > CreamFL in S, non-IID"]
 
 
 def test_fedcmi_orderings(call: Call, comparison: Path) -> None:
@@ -170,10 +170,7 @@ def test_fedcmi_orderings(call: Call, comparison: Path) -> None:
     made = {("FedCMI", "a", score): {0: 0.5 + i / 10, 1: 0.6 + i / 10} for i, score in enumerate(scores)}
     made["FedAvg", "a", "image_own"] = {0: 0.4, 1: 0.45}
     said = list(fedcmi_orderings.lines(made))
-    assert [line.split(" | ")[0] for line in said] == [
-        "| 1: FedCMI V > FedAvg V, a",
-        "| 4: FedCMI V, filled > FedCMI V, zeros, a",
-    ]
+    assert [what for what, _, _ in said] == ["1: FedCMI V > FedAvg V, a", "4: FedCMI V, filled > FedCMI V, zeros, a"]
 
 
 # ------------------------------------------------------------------------------------------------- of the kernels

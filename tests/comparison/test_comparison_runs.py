@@ -111,7 +111,7 @@ def test_tables_in_words(whole):
     assert r"{[}M|D] <\&> & \textbf{0.610 $\pm$ 0.014} & \textbf{0.610 $\pm$ 0.014} \\" in tex
     assert r" & a & b\_1 \\" in tex
     assert tex.count("{") == tex.count("}")
-    assert "| [M\\|D] <&> | **0.610 ± 0.014**<br>+0.100 [+0.100, +0.100] |" in md
+    assert "| [M\\|D] <&> | **0.610 ± 0.014**<br>+0.100 [+0.100, +0.100], p < 0.001 |" in md
     assert "n = 2 seeds" in md
     assert "1.0 kB" in md
     assert "T2I accuracy" not in md  # nobody has one

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+from scipy import stats
 from stub_runs import row
 
 from fedloom.comparison.measures import average, before_and_after, curve, rounds_to
-from fedloom.comparison.statistics import paired, spread
+from fedloom.comparison.statistics import (
+    corrected,
+    effect_size,
+    holm,
+    p_text,
+    paired,
+    prediction,
+    sign_flip,
+    spread,
+    verdict_text,
+)
 
 
 def test_spread():
@@ -18,34 +30,99 @@ def test_spread():
 
 
 def test_paired_by_hand():
-    """Differences 1, 2, 3: t = 2 sqrt 3; with two degrees of freedom P(T > t) = (1 - t / sqrt(2 + t^2)) / 2."""
+    """Differences 1, 2, 3: t = 2 sqrt 3; with two degrees of freedom P(|T| > t) = 1 - t / sqrt(2 + t^2)."""
     found = paired({0: 11.0, 1: 22.0, 2: 33.0, 7: 0.0}, {0: 10.0, 1: 20.0, 2: 30.0, 8: 1.0})
     reach = 4.302652729911275 / math.sqrt(3)  # the table's t for 0.975
-    p = (1 - 2 * math.sqrt(3) / math.sqrt(14)) / 2
-    assert found == {
+    expected = {
         "n": 3,
         "mean": 2.0,
-        "low": pytest.approx(2 - reach),
-        "high": pytest.approx(2 + reach),
-        "p_better": pytest.approx(p),
-        "p_worse": pytest.approx(1 - p),
+        "low": 2 - reach,
+        "high": 2 + reach,
+        "p": 1 - 2 * math.sqrt(3) / math.sqrt(14),
+        "p_flip": 2 / 8,  # of eight flips, none and all
+        "effect": 2 / math.sqrt(math.pi),  # d_z = 2, J(2) = 1 / sqrt(pi)
     }
+    assert {key: found[key] for key in expected} == pytest.approx(expected)
+    assert found["effect_low"] < found["effect"] < found["effect_high"]
 
 
-def test_paired_where_low_is_better():
-    high, low = ({0: 1.0, 1: 3.0}, {0: 0.0, 1: 1.0})
-    better, worse = paired(high, low), paired(high, low, lower=True)
-    assert (better["p_better"], better["mean"]) == (worse["p_worse"], worse["mean"])
-    # one degree of freedom is Cauchy's distribution: P(T > 3) = 1/2 - atan(3) / pi
-    assert better["p_better"] == pytest.approx(0.5 - math.atan(3) / math.pi)
+def test_paired_has_two_sides():
+    one, other = {0: 1.0, 1: 3.0}, {0: 0.0, 1: 1.0}
+    up, down = paired(one, other), paired(other, one)
+    assert (up["p"], up["mean"]) == (down["p"], -down["mean"])
+    # one degree of freedom is Cauchy's distribution: P(|T| > 3) = 1 - 2 atan(3) / pi
+    assert up["p"] == pytest.approx(1 - 2 * math.atan(3) / math.pi)
 
 
 def test_paired_without_spread():
     one = paired({0: 1.0}, {0: 3.0})
-    assert (one["n"], one["mean"], one["low"], one["p_better"]) == (1, -2.0, None, None)
-    same = paired({0: 1.0, 1: 1.0}, {0: 3.0, 1: 3.0})
-    assert (same["low"], same["high"], same["p_better"]) == (-2.0, -2.0, None)
+    assert (one["n"], one["mean"], one["low"], one["p"], one["effect"]) == (1, -2.0, None, None, None)
+    same = paired({0: 1.0, 1: 1.1}, {0: 0.7, 1: 0.8})  # equal but for rounding
+    assert (same["low"], same["high"], same["p"]) == (pytest.approx(0.3), pytest.approx(0.3), None)
     assert paired({0: 1.0}, {1: 1.0})["mean"] is None
+    both = [one, same]
+    corrected(both)
+    assert [d["verdict"] for d in both] == ["not shown", "not shown"]
+    assert verdict_text(one) == "not shown"
+
+
+@pytest.mark.parametrize("n", [3, 5, 10, 15])
+def test_against_scipy(n):
+    rng = np.random.default_rng(n)
+    a, b = rng.normal(0.6, 1, n), rng.normal(0, 1, n)
+    found = paired(dict(enumerate(a)), dict(enumerate(b)))
+    test = stats.ttest_rel(a, b)
+    interval = test.confidence_interval()
+    assert (found["p"], found["low"], found["high"]) == pytest.approx((test.pvalue, interval.low, interval.high))
+    flips = stats.permutation_test((a - b,), np.mean, permutation_type="samples", n_resamples=10**5)
+    assert found["p_flip"] == pytest.approx(flips.pvalue)
+
+
+def test_many_sign_flips_are_drawn():
+    d = np.random.default_rng(1).normal(0.3, 1, 20)
+    exact = stats.permutation_test(
+        (d,), lambda x, axis: x.sum(axis), permutation_type="samples", n_resamples=2**20, vectorized=True, batch=2**14
+    ).pvalue
+    assert sign_flip(list(d)) == pytest.approx(exact, abs=4 * math.sqrt(exact / 2**16))
+    assert sign_flip(list(d)) == sign_flip(list(d))
+
+
+@pytest.mark.parametrize(("d", "n"), [(0.0, 5), (0.4, 10), (-2.5, 5), (12.0, 3), (30.0, 10)])
+def test_effect_size(d, n):
+    """Its bounds are where the observed t is at the edge of what they expect; it is odd in d."""
+    effect, low, high = effect_size(d, n)
+    j = math.gamma((n - 1) / 2) / math.gamma((n - 2) / 2) / math.sqrt((n - 1) / 2)
+    assert effect == pytest.approx(j * d)
+    edges = [stats.nct.sf(d * math.sqrt(n), n - 1, x / j * math.sqrt(n)) for x in (low, high)]
+    assert edges == pytest.approx([0.025, 0.975], abs=2e-5)
+    assert effect_size(-d, n) == pytest.approx((-effect, -high, -low))
+    assert effect_size(d, 2) == (None, None, None)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
+    assert holm([0.6, 0.5]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_verdicts():
+    made = [{"mean": m, "p": p} for m, p in ((0.1, 0.0001), (-0.1, 0.01), (0.1, 0.04), (0.1, None))]
+    corrected(made)
+    assert [d["verdict"] for d in made] == ["above", "below", "above", "not shown"]
+    corrected(made := [{"mean": 0.1, "p": 0.03}, {"mean": -0.1, "p": 0.04}])
+    assert [verdict_text(d) for d in made] == ["not shown (p = 0.060)", "not shown (p = 0.060)"]
+    assert p_text(0.0001) == "p < 0.001"
+
+
+def test_prediction():
+    """Of 1, 2, 3: 2 -+ t s sqrt(4/3), s = 1; and in 95 % of samples it holds the next."""
+    reach = 4.302652729911275 * math.sqrt(4 / 3)
+    assert prediction([1.0, 2.0, 3.0]) == pytest.approx((2 - reach, 2 + reach))
+    samples = np.random.default_rng(0).normal(size=(1000, 6))
+    held = [low <= s[-1] <= high for s in samples for low, high in [prediction(list(s[:-1]))]]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.02)
+    with pytest.raises(ValueError, match="1 values"):
+        prediction([1.0])
 
 
 def test_average_of_what_there_is():

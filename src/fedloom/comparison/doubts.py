@@ -7,6 +7,7 @@ from typing import Any
 
 from fedloom.comparison.measures import MEASURES
 from fedloom.comparison.plan import ComparisonPlan
+from fedloom.comparison.statistics import NOT_SHOWN
 from fedloom.reporting.health import RunWarning, warnings_of
 from fedloom.reporting.health.facts import listing
 
@@ -69,19 +70,19 @@ def _one_seed(plan: ComparisonPlan) -> RunWarning | None:
 
 
 def _no_effect(plan: ComparisonPlan, table: Sequence[Mapping[str, Any]]) -> RunWarning | None:
-    """Differences to the reference whose intervals hold 0."""
+    """Differences to the reference that the seeds do not show, by the corrected test."""
     known = [
         e for e in table if not MEASURES[e["score"]].cost and e["difference"] and e["difference"]["low"] is not None
     ]
-    held = [e for e in known if e["difference"]["low"] <= 0 <= e["difference"]["high"]]
+    held = [e for e in known if e["difference"]["verdict"] == NOT_SHOWN]
     if not held:
         return None
     names = [" / ".join(x for x in (e["row"], e["column"], MEASURES[e["score"]].name) if x) for e in held]
     return RunWarning(
-        "interval-holds-zero",
-        f"{len(held)} of {len(known)} differences to {plan.reference} may be none, their 95 % intervals hold 0: "
+        "difference-not-shown",
+        f"{len(held)} of {len(known)} differences to {plan.reference} may be none, p >= 0.05 after correction (Holm): "
         + listing(names),
-        "More seeds make intervals narrower; claim nothing from these differences.",
+        "More seeds show smaller differences; claim nothing from these.",
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedloom.comparison.measures import MEASURES, TO_TARGET, Measure
+from fedloom.comparison.statistics import p_text
 
 if TYPE_CHECKING:
     from fedloom.comparison.results import Comparison
@@ -17,7 +18,7 @@ _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 
 @dataclass(frozen=True)
 class GridEntry:
-    """One cell of a table: `0.712 ± 0.013`, and beneath it `+0.031 [+0.010, +0.052]`.
+    """One cell of a table: `0.712 ± 0.013`, and beneath it `+0.031 [+0.010, +0.052], p = 0.012`.
 
     short: seeds that it has, where fewer than planned.
     """
@@ -129,12 +130,14 @@ def _entry(entry: Mapping[str, Any] | None, measure: Measure, unit: float) -> Gr
 
 
 def difference_text(difference: Mapping[str, Any] | None, places: int) -> str:
-    """`+0.031 [+0.010, +0.052]`; without the interval for one seed; '' for none."""
+    """`+0.031 [+0.010, +0.052], p = 0.012`, p corrected; the difference alone for one seed; '' for none."""
     if not difference or difference["mean"] is None:
         return ""
     text = f"{difference['mean']:+.{places}f}"
     if difference["low"] is not None:
         text += f" [{difference['low']:+.{places}f}, {difference['high']:+.{places}f}]"
+    if p := p_text(difference.get("p_holm")):
+        text += f", {p}"
     return text.replace("-", "−")
 
 
@@ -145,10 +148,7 @@ def _winners(found: Comparison, grid: Grid) -> str:
         return ""
     if len(found.plan.seeds) < 2:
         return " With one seed nothing shows that a row is better than another."
-    beyond = (
-        "than every other row of its column, by 95 % intervals of the paired differences corrected for their number "
-        "(Bonferroni)"
-    )
+    beyond = "than every other row of its column, by two-sided paired t-tests at 5 % corrected for their number (Holm)"
     if any(entry.best for _, line in grid.lines for entry in line):
         return f" Bold: better {beyond}."
     return f" No row is better {beyond}."
@@ -160,7 +160,10 @@ def legend(found: Comparison, grid: Grid) -> str:
     text = f"Mean ± standard deviation over n = {n} seeds." if n > 1 else f"Seed {found.plan.seeds[0]}."
     if grid.reference is not None:
         text += f" Second figure: the difference to {grid.reference}, seed by seed"
-        text += ", with its 95 % t-interval (of each difference by itself)." if n > 1 else "."
+        tests = (
+            ", with its 95 % t-interval and the p of a two-sided t-test, corrected over a score's differences (Holm)."
+        )
+        text += tests if n > 1 else "."
     text += _winners(found, grid)
     target, to_target = found.plan.target, MEASURES[TO_TARGET].name
     speaks = to_target in (grid.title, *grid.head)

@@ -14,7 +14,7 @@ from fedloom.comparison.doubts import cell_warnings, doubts_of
 from fedloom.comparison.measures import MEASURES, TO_TARGET, before_and_after, curve
 from fedloom.comparison.meter import read_cost
 from fedloom.comparison.plan import ComparisonPlan, TargetScore
-from fedloom.comparison.statistics import clear_best, paired, spread
+from fedloom.comparison.statistics import clear_best, corrected, paired, spread
 from fedloom.config.trees import validate
 from fedloom.errors import BadInput
 from fedloom.runs.disk import read_lines, read_object
@@ -194,9 +194,10 @@ def table_of(plan: ComparisonPlan, records: Sequence[Mapping[str, Any]]) -> list
     """One entry for each row, column and score: n, mean, sd, difference to the reference.
 
     `planned`: seeds that were to be run. `best`: better than every other row, beyond chance.
-    `applies`: whether the row has this score at all; None while nothing of it is done.
+    `applies`: whether the row has this score at all; None while nothing of it is done. The p values of a score's
+    differences, of all rows and columns, are corrected together.
     """
-    entries = []
+    entries: list[dict[str, Any]] = []
     for score in plan.scores:
         for column in plan.columns:
             reference = _values(records, plan.reference, column.name, score)
@@ -210,7 +211,6 @@ def table_of(plan: ComparisonPlan, records: Sequence[Mapping[str, Any]]) -> list
                     has = _values(records, row.name, column.name, plan.target.score)
                 done = any(r["state"] == DONE and (r["row"], r["column"]) == (row.name, column.name) for r in records)
                 other = plan.reference not in (None, row.name) and values and reference
-                lower = MEASURES[score].lower_is_better
                 entries.append(
                     {
                         "row": row.name,
@@ -220,9 +220,10 @@ def table_of(plan: ComparisonPlan, records: Sequence[Mapping[str, Any]]) -> list
                         "planned": len(plan.seeds),
                         "best": row.name == best,
                         "applies": bool(has) if done else None,
-                        "difference": paired(values, reference, lower) if other else None,
+                        "difference": paired(values, reference) if other else None,
                     }
                 )
+        corrected(e["difference"] for e in entries if e["score"] == score and e["difference"])
     return entries
 
 

@@ -66,7 +66,7 @@ def cells_csv(found: Comparison) -> str:
 def table_csv(found: Comparison) -> str:
     """A line for each row, column and score, figures in full."""
     own = ("row", "column", "score", "n", "planned", "mean", "sd")
-    paired = ("mean", "low", "high", "p_better", "p_worse")
+    paired = ("n", "mean", "low", "high", "p", "p_holm", "p_flip", "effect", "effect_low", "effect_high", "verdict")
     rows = [[*(e[k] for k in own), *((e["difference"] or {}).get(k) for k in paired)] for e in found.tree["table"]]
     return _csv([*own, *(f"difference_{k}" for k in paired)], rows)
 

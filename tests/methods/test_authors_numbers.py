@@ -9,11 +9,18 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from fedloom.functional.distillation import softened
+from fedloom.functional.infiltration import confidence
 from fedloom.methods.feddat import dual_loss
+from fedloom.methods.fedmd import distance
 from fedloom.methods.fedproto import class_prototypes, prototype_loss
+from fedloom.methods.ogm_ge import coefficients, stream_scores
+from fedloom.methods.pmr import prototype_scores
+from fedloom.models.clients.multimodal import MultimodalClassifier
+from fedloom.tasks import Modality
 
 
 def wave(*shape: int, phase: float = 0.0, scale: float = 2.0) -> Tensor:
@@ -88,3 +95,83 @@ def test_fedprotos_prototypes_and_distance() -> None:
     loss.backward()
     assert loss.item() == pytest.approx(0.83333333, abs=1e-8)
     close(h.grad, [[0.33333333, 0.0], [0.0, 0.66666667], [0.0, 0.0]])
+
+
+class Stream(nn.Module):
+    """A linear stream without a bias."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.width = len(weight)
+        self.body = nn.Linear(*weight.T.shape, bias=False, dtype=torch.float64)
+        self.body.weight.data = weight
+
+    def encode(self, pixel_values: Tensor) -> Tensor:
+        return self.body(pixel_values)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("tie", "k", "sound", "sight"),
+    [
+        (
+            False,
+            (1.0, 0.23151269),
+            [0.32097092, -0.28154243, -0.24842054, 0.34555767],
+            [-0.00302205, 0.132635, -0.03115652, -0.12460631],
+        ),
+        (
+            True,
+            (0.33596323, 1.0),
+            [0.03975302, -0.12570652, -0.00735984, 0.12760307],
+            [0.11832552, -0.3741675, -0.02190668, 0.37981261],
+        ),
+    ],
+)
+def test_ogms_coefficients_and_slowed_gradients(
+    tie: bool, k: tuple[float, float], sound: list[float], sight: list[float]
+) -> None:
+    """GeWu-Lab/OGM-GE_CVPR2022 343dc1d9, main.py, train_epoch: concat, OGM, alpha = 0.8. At a tie sound is slowed."""
+    x = [wave(5, 4), wave(5, 4, phase=0.0 if tie else 1.1)]
+    streams = [Stream(wave(4, 4)), Stream(wave(4, 4, phase=0.0 if tie else 0.9))]
+    model = MultimodalClassifier(streams, (Modality.AUDIO, Modality.IMAGE), 3).double()
+    head = wave(3, 4, phase=0.3, scale=1.0), wave(3, 4, phase=0.3 if tie else 2.0, scale=1.0)
+    model.fusion.out.weight.data = torch.cat(head, 1)
+    model.fusion.out.bias.data = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    labels = torch.tensor([0, 2, 1, 1, 0])
+    h = {m: s.encode(v) for m, s, v in zip(model.kinds, streams, x, strict=True)}
+    F.cross_entropy(model.fusion(*h.values()), labels).backward()
+    found = coefficients(*(confidence(stream_scores(model, m, h[m]), labels).detach() for m in model.kinds), 0.8)
+    assert found == pytest.approx(k, abs=2e-8)
+    for stream, factor, expected in zip(streams, found, (sound, sight), strict=True):
+        assert stream.body.weight.grad is not None
+        close(factor * stream.body.weight.grad[0], expected)
+
+
+def test_pmrs_scores_and_lesson() -> None:
+    """fanyunfeng-bit/Modal-Imbalance-PMR 3615e489, main_Prototype_grad.py: EU_dist, loss_proto, and score_p."""
+    h, labels = leaf(wave(4, 5)), torch.tensor([0, 2, 1, 1])
+    scores = prototype_scores(h, wave(3, 5, phase=0.9))
+    loss = F.cross_entropy(scores, labels)
+    loss.backward()
+    close(scores[0], [-2.78472977, -5.85809637, -3.09534746])
+    assert loss.item() == pytest.approx(2.52346636, abs=1e-8)
+    assert confidence(scores, labels).sum().item() == pytest.approx(0.82780542, abs=1e-8)
+    close(
+        h.grad,
+        [
+            [-0.11565622, 0.01242679, 0.11245397, -0.04140494, -0.10178437],
+            [0.04189268, -0.08328824, -0.02043021, 0.08855289, -0.00238889],
+            [-0.07670454, 0.20754891, 0.02322147, -0.21353283, 0.03180358],
+            [0.13641193, 0.05420486, -0.15037992, -0.01545361, 0.15436215],
+        ],
+    )
+
+
+def test_fedmds_digest() -> None:
+    """diogenes0319/FedMD_clean, FedMD.py: Keras's mean_absolute_error on scores, mean over all elements."""
+    scores = leaf(wave(3, 4))
+    loss = distance(scores, wave(3, 4, phase=0.9))
+    loss.backward()
+    assert loss.item() == pytest.approx(1.15045077, abs=1e-8)
+    t = 1 / 12
+    close(scores.grad, [[-t, t, t, -t], [-t, t, t, -t], [-t, t, -t, -t]])

@@ -9,7 +9,7 @@ from joint import CLIENTS, FEDAVG, SIGHT, SOUND, Joint, alone, learned, resumes,
 
 from fedloom.methods import fedavg
 from fedloom.methods.context import rows
-from fedloom.methods.ogm_ge import METHOD, OGMGESettings, _Modulation, coefficients
+from fedloom.methods.ogm_ge import METHOD, OGMGESettings, _Modulation, coefficients, stream_scores
 from fedloom.models.clients.multimodal import group_of
 
 OGM = "fedloom.methods.ogm_ge:METHOD"
@@ -41,7 +41,7 @@ def test_coefficients_by_hand():
     k = 1 - np.tanh(0.5 * 3.0)
     assert coefficients(first, second, 0.5) == pytest.approx((k, 1.0))
     assert coefficients(second, first, 0.5) == pytest.approx((1.0, k))
-    assert coefficients(first, first, 0.5) == (1.0, 1.0)
+    assert coefficients(first, first, 0.5) == pytest.approx((1 - np.tanh(0.5), 1.0))  # a tie: the first kind
     assert coefficients(first, second, 0.0) == (1.0, 1.0)
 
 
@@ -82,7 +82,7 @@ def test_only_samples_of_both_kinds_say_who_is_dominant():
     site.model.eval()  # features of a sample do not depend on the others
     h = site.model.features(**batch(half, both))
     y = site.private_labels[both]
-    q = [site.model.own(m, h[m]).softmax(1)[range(3), y].detach() for m in site.model.kinds]
+    q = [stream_scores(site.model, m, h[m]).softmax(1)[range(3), y].detach() for m in site.model.kinds]
     k, _, _ = modulated(half, index, alpha=0.8)
     assert tuple(k.values()) == pytest.approx(coefficients(q[0], q[1], 0.8), rel=1e-5)
 

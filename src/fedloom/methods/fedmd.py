@@ -1,13 +1,15 @@
-"""FedMD: heterogeneous federated learning via model distillation (arXiv 1910.03581; after its code FedMD_clean).
+"""FedMD: heterogeneous federated learning via model distillation (arXiv 1910.03581).
 
     down  the shared samples
     up    scores before the softmax
     down  their mean
 
 The server has no model. Clients digest (fit the mean of all scores, by mean absolute error), then revisit (train on
-their own data). Ours: with two modalities the mean is taken within each, then of the two; every round shares all
-samples of the set, where the paper draws a subset; clients start from the warm start that all methods share, where the
-paper trains to convergence first.
+their own data). The error and the plain mean are those of the authors' code (diogenes0319/FedMD_clean).
+
+Ours: with two modalities the mean is taken within each, then of the two; every round shares all samples of the set,
+where the paper draws a subset; clients start from the warm start that all methods share, where the paper trains to
+convergence first.
 """
 
 from __future__ import annotations
@@ -45,6 +47,11 @@ class FedMDConsensus:
     scores: Annotated[NDArray[Any], Wire("float32", ("M", "C"))]
 
 
+def distance(scores: Tensor, consensus: Tensor) -> Tensor:
+    """Mean absolute error over all elements of scores before the softmax, both (B, C)."""
+    return (scores - consensus).abs().mean()
+
+
 class FedMDClient(SharedClient):
     """Digest, then revisit."""
 
@@ -58,8 +65,7 @@ class FedMDClient(SharedClient):
 
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """mean |f_k(x_i) - L_i|"""
-        scores: Tensor = self.context.model(**views)
-        return (scores - pool["scores"][i]).abs().mean()
+        return distance(self.context.model(**views), pool["scores"][i])
 
 
 class FedMDServer(SharedServer):

@@ -7,20 +7,25 @@ Where one kind of data explains a batch better, its stream is slowed down so tha
 gradient's own size makes up for what is lost of the steps' randomness:
 
     s_m = sum_i softmax(o_m(x_i))[y_i],    rho_m = s_m / s_other,    k_m = 1 - tanh(alpha rho_m) where rho_m > 1, else 1
+                                                       o_m = W_m h_m + b / 2
     g_m <- k_m g_m + xi,    xi ~ N(0, deviation(g_m)^2)
 
 s is of the samples of a batch that have both kinds; a batch without such samples, and so a client of one kind, is left
 alone. The messages are FedAvg's.
 
-Ours: o_m are the fusion head's scores of one stream beside zeros, with the whole bias (the original takes half of it,
-and knows such scores of a sum or a concatenation only). Modulated and noised are the streams' weights of two axes or
-more: the original's code does so to convolutions, of which a stream of texts has none; biases and normalisation are
-left alone in both. The deviation is of one tensor's gradient before it is slowed, and both streams are noised, as in
-the original's code. Gradients are clipped afterwards. AdamW divides a factor on the gradient out again: SGD only.
+The code's (GeWu-Lab/OGM-GE_CVPR2022): half of the bias in each stream's scores; at a tie (rho = 1), where the formula
+slows nobody, the first kind is slowed (there: sound), by 1 - tanh(alpha); the deviation is of one tensor's gradient
+before it is slowed, and both streams are noised.
+
+Ours: the code knows a stream's scores of a sum and of a concatenation; of other fusions they are the head's beside
+zeros, with the whole bias. A sum has one bias here and two there. Modulated and noised are the streams' weights of two
+axes or more: the code does so to convolutions, of which a stream of texts has none; biases and normalisation are left
+alone in both. Gradients are clipped afterwards. AdamW divides a factor on the gradient out again: SGD only.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
@@ -35,6 +40,7 @@ from fedloom.functional.infiltration import confidence
 from fedloom.methods import fedavg
 from fedloom.methods.context import Inputs
 from fedloom.methods.fedavg import FedAvgAverage, FedAvgUpdate
+from fedloom.models.clients.fusion_heads import Concat, Sum
 from fedloom.models.clients.multimodal import Features, MultimodalClassifier, group_of
 from fedloom.tasks import ClientTask, Modality
 
@@ -49,11 +55,18 @@ class OGMGESettings(fedavg.FedAvgSettings):
 
 
 def coefficients(first: Tensor, second: Tensor, alpha: float) -> tuple[float, float]:
-    """(k_1, k_2) of the confidences (B,) of both kinds in the right classes: at most one is not 1."""
-    s = float(first.sum()), float(second.sum())
-    rho = s[0] / max(s[1], 1e-8), s[1] / max(s[0], 1e-8)
-    k = [float(1 - torch.tanh(torch.tensor(alpha * r))) if r > 1 else 1.0 for r in rho]
-    return k[0], k[1]
+    """(k_1, k_2) of the confidences (B,) of both kinds in the right classes: one is 1. A tie slows the first."""
+    a, b = float(first.sum()), float(second.sum())
+    slowed = 1 - math.tanh(alpha * max(a, b) / max(min(a, b), 1e-8))
+    return (1.0, slowed) if b > a else (slowed, 1.0)
+
+
+def stream_scores(model: MultimodalClassifier, kind: Modality, h: Tensor) -> Tensor:
+    """o_m (B, C) of one stream's features h (B, d): what it adds to the scores, and half of the bias."""
+    fusion, scores = model.fusion, model.own(kind, h)
+    if isinstance(fusion, Concat):
+        return scores - fusion.out.bias / 2
+    return scores - fusion.x.bias / 2 if isinstance(fusion, Sum) else scores
 
 
 class OGMGEClient(fedavg.FedAvgClient):
@@ -94,7 +107,7 @@ class _Modulation:
 
     @torch.no_grad()
     def _coefficients(self, h: Features, labels: Tensor) -> dict[Modality, float]:
-        first, second = (confidence(self.model.own(m, h[m]), labels) for m in self.model.kinds)
+        first, second = (confidence(stream_scores(self.model, m, h[m]), labels) for m in self.model.kinds)
         return dict(zip(self.model.kinds, coefficients(first, second, self.s.alpha)))
 
     def adjust(self) -> None:

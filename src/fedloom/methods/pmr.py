@@ -16,7 +16,8 @@ kinds; a client of one kind trains as in FedAvg. Prototypes never leave; the mes
 
 Ours: prototypes of all the client's data (the paper: of a tenth), which is not much, by the model that it was sent, in
 evaluation mode; a class that the client lacks has no part in p; w carries no gradient; an epoch of the paper is a
-round. The paper's text is followed where its published code differs: there w is 1, and no entropy is in the loss.
+round. The distance without a square is the paper's and the code's (fanyunfeng-bit/Modal-Imbalance-PMR). The text is
+followed where the code differs: there w is 1, and no entropy is in the loss.
 """
 
 from __future__ import annotations

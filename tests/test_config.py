@@ -138,7 +138,7 @@ def test_groups_of_joint_clients_may_differ_in_names_and_numbers():
     groups = [JOINT | {"name": "ward"}, JOINT | {"count": 2}]
     config = load_config(values={"clients": {"image": [], "text": [], "joint": groups}})
     assert config.clients.names("joint") == ["ward", "joint-1", "joint-2"]
-    assert {x.arch for x in config.clients.learners("joint")} == {"audio-resnet+resnet"}
+    assert {x.arch for x in config.clients.models("joint")} == {"audio-resnet+resnet"}
     assert validate(Config, config.model_dump(mode="json")) == config
 
 
@@ -187,10 +187,10 @@ def test_files_that_cannot_be_read(tmp_path):
 
 def test_one_learner_a_client():
     clients = ClientsSettings(image=({"arch": "vit", "count": 2}, {"arch": "resnet"}), text=())
-    assert [x.arch for x in clients.learners("image")] == ["vit", "vit", "resnet"]
-    assert clients.learners("text") == []
-    assert not hasattr(clients.learners("image")[0], "count")
-    assert clients.width == clients.learners("image")[0].width
+    assert [x.arch for x in clients.models("image")] == ["vit", "vit", "resnet"]
+    assert clients.models("text") == []
+    assert not hasattr(clients.models("image")[0], "count")
+    assert clients.width == clients.models("image")[0].width
 
 
 def test_public_steps_are_of_everybody_or_of_the_server_alone():

@@ -119,7 +119,7 @@ def test_unknown_names_are_one_line(name):
 def test_a_group_may_train_in_its_own_way():
     clients = load_config(preset="paper/flowers102-glide,mix/hetero").clients
     names = clients.names("image")
-    archs = dict(zip(names, (x.arch for x in clients.learners("image"))))
+    archs = dict(zip(names, (x.arch for x in clients.models("image"))))
     for name in names:
         way = clients.training(name)
         wanted = ("sgd", 0.01, 5e-4) if archs[name] == "resnet" else ("adamw", 5e-5, 0.01)

@@ -151,7 +151,7 @@ def test_a_share_of_the_runs_own_data_gives_the_local_client(server, modality):
     specs = client_specs(server.config, "fedmmkt", server.config.settings, server.assets)
     spec = next(s for s in specs if s.name == f"{modality}-1")
     local = build_client(name=spec.name, **spec.arguments)
-    model = server.config.clients.learners(modality)[1].model_dump()
+    model = server.config.clients.models(modality)[1].model_dump()
     options = dict(server.config.data.options)
     own = silo(modality, model=model, name="flora", options=options, share="1/2")
     assert same(build(server, own, name=spec.name), local)
@@ -270,7 +270,7 @@ def test_what_does_not_fit_the_federation(server, tmp_path):
 
 def test_starts_from_the_public_backbone_unless_it_has_weights(server, tmp_path):
     root = texts(tmp_path / "texts")
-    folder = public_backbone(server.public, server.config.clients.learners("text")[0])
+    folder = public_backbone(server.public, server.config.clients.models("text")[0])
     assert folder is not None
     cold = server.offer | {"training": server.offer["training"] | {"warm_steps": 0}}
     client = build(SimpleNamespace(offer=cold, public=server.public), silo("text", root))
@@ -290,9 +290,7 @@ def test_weights_of_its_own_come_before_the_public_ones(server, tmp_path):
     mine = silo("text", root, model={"pretrained": str(tmp_path / "own")})
     again = build(SimpleNamespace(offer=cold, public=server.public), mine)
     assert again.context.tokenizer.model_max_length == server.offer["tokens"]
-    public = load_file(
-        public_backbone(server.public, server.config.clients.learners("text")[0]) / "backbone.safetensors"
-    )
+    public = load_file(public_backbone(server.public, server.config.clients.models("text")[0]) / "backbone.safetensors")
     word = "backbone.bert.embeddings.word_embeddings.weight"
     own = again.context.model.state_dict()[word]
     assert torch.equal(own, client.context.model.state_dict()[word])
@@ -356,7 +354,7 @@ def test_answers_the_verbs_of_fedmmkt(server, tmp_path, modality):
 
 def test_damaged_public_files_are_named(server, tmp_path):
     root = texts(tmp_path / "texts")
-    learner = server.config.clients.learners("text")[0]
+    learner = server.config.clients.models("text")[0]
     place = tmp_path / "public"
     mine = SimpleNamespace(offer=server.offer, public=place)
 
@@ -432,7 +430,7 @@ def test_fedafd_at_a_silo_is_that_of_the_local_client(paired, modality):
     specs = client_specs(paired.config, "fedafd", paired.config.settings, paired.assets)
     spec = next(s for s in specs if s.name == f"{modality}-1")
     local = build_client(name=spec.name, **spec.arguments)
-    model = paired.config.clients.learners(modality)[1].model_dump() | {"unit": False}  # the method demands it
+    model = paired.config.clients.models(modality)[1].model_dump() | {"unit": False}  # the method demands it
     client = build(paired, flora(paired, modality, model=model, share="1/2"), name=spec.name)
     assert same(client, local)
     shown, message = lesson(paired, modality)
@@ -543,7 +541,7 @@ def test_each_tower_starts_from_what_there_is(paired, tmp_path):
     trained, _ = towers(client.context.model)
     own = image.backbone.state_dict()
     assert all(torch.equal(v, own[k]) for k, v in trained.backbone.state_dict().items())
-    bert = paired.config.clients.learners("pair")[0].towers()[1]
+    bert = paired.config.clients.models("pair")[0].towers()[1]
     start = load_file(public_backbone(paired.public, bert) / "backbone.safetensors")
     assert all(np.array_equal(text.state_dict()[k].numpy(), v) for k, v in start.items())
 
@@ -736,7 +734,7 @@ def test_joint_samples_get_the_federations_labels(duet):
 def test_what_a_run_offers_its_joint_silos(server, duet, tweets):
     offer = validate(Offer, duet.offer).joint
     assert (offer.streams, offer.sounds) == (("audio", "image"), (8, 12))
-    assert offer.model == duet.config.clients.learners("joint")[0]
+    assert offer.model == duet.config.clients.models("joint")[0]
     assert duet.offer["training"]["optimizer"] == "sgd"
     assert (tweets.offer["joint"]["streams"], tweets.offer["joint"]["sounds"]) == (["image", "text"], None)
     assert [p.name for p in duet.public.iterdir()] == ["backbones"]  # nobody reads, so there is no tokenizer

@@ -98,7 +98,7 @@ def test_warm_started_from_the_public_backbone(smoke):
     cold = config.model_copy(update={"clients": config.clients.model_copy(update={"warm_steps": 0})})
     for spec in client_specs(cold, "standalone", {}, assets):
         index = int(spec.name[-1])
-        learner = config.clients.learners(spec.modality)[index]
+        learner = config.clients.models(spec.modality)[index]
         body = load_file(assets.backbones[backbone_name(learner)] / "backbone.safetensors")
         client = built(spec)
         own = client.context.model.state_dict()

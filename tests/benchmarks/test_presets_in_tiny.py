@@ -125,7 +125,7 @@ def check_exports(run: Any, family: str, config: Any) -> None:
 
     assert family_of(run.path / "export" / "generator") == family
     for modality, kind in (("image", "ImageClassification"), ("text", "SequenceClassification")):
-        for name, settings in zip(config.clients.names(modality), config.clients.learners(modality)):
+        for name, settings in zip(config.clients.names(modality), config.clients.models(modality)):
             auto = getattr(transformers, f"AutoModelFor{kind}")
             model = auto.from_pretrained(run.path / "export" / name, local_files_only=True)
             assert model.config.model_type == settings.arch

@@ -56,7 +56,7 @@ def names(config: Config) -> list[str]:
 def test_a_group_of_one_for_each_silo_under_its_own_name() -> None:
     made = with_roster(config(), [says("a"), says("b", "image"), says("c", hidden=32)])
     assert (made.clients.names("image"), made.clients.names("text")) == (["b"], ["a", "c"])
-    assert [learner.hidden for learner in made.clients.learners("text")] == [16, 32]
+    assert [learner.hidden for learner in made.clients.models("text")] == [16, 32]
     assert made.clients.batch == config().clients.batch  # how they train is the run's affair
     assert made.engine == config().engine
 
@@ -130,9 +130,9 @@ def test_silos_of_pairs_beside_the_others() -> None:
     said = [says("a", "image"), says("b", "pair"), says("c", "pair", pretrained="(at the silo)+")]
     made = with_roster(config(method="fedafd"), said, side=12)
     assert (made.clients.names("image"), made.clients.names("pair")) == (["a"], ["b", "c"])
-    assert [learner.pretrained for learner in made.clients.learners("pair")] == [None, "(at the silo)+"]
+    assert [learner.pretrained for learner in made.clients.models("pair")] == [None, "(at the silo)+"]
     assert made.clients.text == ()
-    assert made.clients.learners("image")[0].unit  # the method demands it, whatever the silo says
+    assert made.clients.models("image")[0].unit  # the method demands it, whatever the silo says
     assert completed(made)[0].clients == made.clients
 
 
@@ -180,11 +180,11 @@ def test_joint_silos_take_the_runs_model() -> None:
     made = with_roster(joint_config(), said, side=12)
     assert made.clients.names("joint") == ["a", "x", "c"]
     assert (made.clients.image, made.clients.text) == ((), ())
-    assert made.clients.learners("joint") == joint_config().clients.learners("joint") * 3
+    assert made.clients.models("joint") == joint_config().clients.models("joint") * 3
     # Weights to start from: the server's own path stays here, each silo has its own copy.
     heavy = joint_config(pretrained="/server/ears+")
     made = with_roster(heavy, [says("a", "joint", pretrained="/elsewhere+")], side=12)
-    assert made.clients.learners("joint")[0].pretrained == "/server/ears+"
+    assert made.clients.models("joint")[0].pretrained == "/server/ears+"
 
 
 @pytest.mark.parametrize(
@@ -239,9 +239,9 @@ def test_where_a_silos_weights_lie_means_nothing_here() -> None:
     """A path, or a name on a hub, of a silo's choice is never looked up on the server."""
     for word in ("/etc", "evil/model", "x" * 1_000_000, 7):
         made = with_roster(config(), [says(pretrained=word, hidden=8192, layers=100)])
-        assert made.clients.learners("text")[0].pretrained == "(at the silo)"
+        assert made.clients.models("text")[0].pretrained == "(at the silo)"
     for nothing in (None, "", False):
-        assert with_roster(config(), [says(pretrained=nothing)]).clients.learners("text")[0].pretrained is None
+        assert with_roster(config(), [says(pretrained=nothing)]).clients.models("text")[0].pretrained is None
 
 
 def test_most_silos_decide_on_the_width_and_the_run_when_it_is_even() -> None:

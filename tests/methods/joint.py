@@ -186,7 +186,7 @@ class Joint:
             seed=0,
             rounds=3,
             modalities=("joint",),
-            learners=server_learner,
+            models=server_learner,
         )
         self.server: Any = kind.server(self.context, self.settings)
         self.traffic: dict[tuple[int, str], tuple[Any, Any]] = {}

@@ -433,7 +433,7 @@ def test_real_models_with_dropout_learn_resume_and_are_sent():
 
     states = []
     for torch_seed in (1, 2):
-        toy = Toy(None, "fedafd", clients=ONE_EACH, tools={"learners": site})
+        toy = Toy(None, "fedafd", clients=ONE_EACH, tools={"models": site})
         archs = {"image-0": ("vit", CLASSES), "text-0": ("bert", 2), "pair-0": ("vit+bert", 1)}
         for name, (arch, classes) in archs.items():
             half = toy.half(name)

@@ -234,7 +234,7 @@ def test_nobody_holds_the_set():
 
 def test_a_server_without_encoders_or_pairs_is_refused():
     with pytest.raises(BadInput, match="needs encoders on the server"):
-        Toy(None, "r-fedmd", clients=ONE_EACH, tools={"learners": None})
+        Toy(None, "r-fedmd", clients=ONE_EACH, tools={"models": None})
     with pytest.raises(BadInput, match="no generic part"):
         Toy(None, "r-fedmd", clients=ONE_EACH, tools={"public": None})
 

@@ -232,7 +232,7 @@ def test_creamfl_on_a_public_set_trains_encoders(tiny_generator):
 
 def test_creamfls_encoders_draw_from_a_stream_of_their_own():
     """Whatever was drawn before from torch's global one, from which dropout draws."""
-    tools = {"generator": None, "captioner": None, "learners": functools.partial(server_learner, unit=True)}
+    tools = {"generator": None, "captioner": None, "models": functools.partial(server_learner, unit=True)}
     states = []
     for seed in (1, 2):
         toy = Toy(None, "creamfl", tools=tools, **PUBLIC)

@@ -239,7 +239,7 @@ class Toy:
             "captioner": Captioner(),
             "modalities": tuple(m for m in ("image", "text", "pair") if m in clients.values()),
             "public": public_pairs() if method in PAIRED else public_set(),
-            "learners": functools.partial(server_learner, unit=method in PAIRED),
+            "models": functools.partial(server_learner, unit=method in PAIRED),
             **(tools or {}),
         }
         self.context = ServerContext(

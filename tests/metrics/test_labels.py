@@ -17,7 +17,7 @@ def test_report_by_hand() -> None:
         drawn=[0, 0, 1, 1, 2, 2],
         voted=[0, 1, 1, 2, -1, 0],
         kept=[True, True, True, False, False, False],
-        oracle=[0, 1, 1, 1, 2, 0],
+        judged=[0, 1, 1, 1, 2, 0],
     )
     assert report == pytest.approx(
         {

@@ -59,7 +59,7 @@ def test_an_embedded_run_is_planned_as_it_is_built():
         }
     )
     for modality in ("image", "text"):
-        for own in config.clients.learners(modality):
+        for own in config.clients.models(modality):
             learner = build_client_model(own, classes=scene.classes, image_size=side, tokenizer=words)
             built[f"{modality} client"] += count(learner)
     planned = Counter()

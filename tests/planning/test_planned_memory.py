@@ -1,4 +1,4 @@
-"""Memory and work of a hand-made cast, added up by hand; rates."""
+"""Memory and work of a hand-made inventory, added up by hand; rates."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from fedloom.planning.load import Load
 from fedloom.planning.memory import activation_bytes, checkpoint_bytes, device_lines, weight_bytes
 from fedloom.planning.model_inventory import Member, ModelInventory
 from fedloom.planning.rates import PEAKS, rate_of
-from fedloom.planning.server import GeneratorCost, Piece
+from fedloom.planning.server import GeneratorCost, ModelCost
 from fedloom.planning.work import phases
 
-UNET = Piece("generator: UNet", "UNet", 1000, 1000, "x", Load(100, 300, 50), blocks=10)
-VAE = Piece("generator: VAE", "VAE", 100, 0, "x", exact=True)
-TEXT = Piece("generator: text encoder", "CLIP", 10, 0, "x")
-DRAWER = GeneratorCost((UNET, VAE, TEXT), drawing=5000, tuning=300, side=64)
-JUDGE = Piece("judge", "ViT", 0, 0, "x", Load(7, 21, 0), exact=True)
-CLIENT = Piece("image client", "ViT", 500, 400, "x", Load(10, 30, 20), blocks=4)
+UNET = ModelCost("generator: UNet", "UNet", 1000, 1000, "x", Load(100, 300, 50), blocks=10)
+VAE = ModelCost("generator: VAE", "VAE", 100, 0, "x", exact=True)
+TEXT = ModelCost("generator: text encoder", "CLIP", 10, 0, "x")
+GENERATOR = GeneratorCost((UNET, VAE, TEXT), drawing=5000, tuning=300, side=64)
+JUDGE = ModelCost("judge", "ViT", 0, 0, "x", Load(7, 21, 0), exact=True)
+CLIENT = ModelCost("image client", "ViT", 500, 400, "x", Load(10, 30, 20), blocks=4)
 WORK = Workload(generator_batch=16)
 
 
@@ -44,7 +44,7 @@ def test_bytes_of_weights():
     assert weight_bytes(UNET, "bf16") == 4000  # what is trained stays fp32
     assert weight_bytes(VAE, "bf16") == 400
     assert weight_bytes(TEXT, "bf16") == 20
-    assert weight_bytes(Piece("", "", 100, 30, None), "bf16") == 4 * 30 + 2 * 70
+    assert weight_bytes(ModelCost("", "", 100, 30, None), "bf16") == 4 * 30 + 2 * 70
 
 
 def test_bytes_of_activations():
@@ -55,8 +55,8 @@ def test_bytes_of_activations():
 
 def test_two_devices_add_up():
     """A server and two clients on one device, one client on the other, which has two workers' worth of them."""
-    cast = ModelInventory(members("cuda:0", "cuda:1", "cuda:0"), drawer=DRAWER)
-    first, second = device_lines(config(), WORK, cast)
+    inventory = ModelInventory(members("cuda:0", "cuda:1", "cuda:0"), generator=GENERATOR)
+    first, second = device_lines(config(), WORK, inventory)
     assert first.device == "cuda:0"
     assert first.weights == 4000 + 400 + 20 + 2 * 2000
     assert first.gradients == 4000 + 2 * 1600
@@ -69,22 +69,22 @@ def test_two_devices_add_up():
 
 
 def test_checkpoints_hold_weights_and_moments():
-    cast = ModelInventory(members("cuda:0", "cuda:1"), drawer=DRAWER)
-    assert checkpoint_bytes(config(), cast) == 2 * (2000 + 3200) + 12_000
+    inventory = ModelInventory(members("cuda:0", "cuda:1"), generator=GENERATOR)
+    assert checkpoint_bytes(config(), inventory) == 2 * (2000 + 3200) + 12_000
     sgd = config(**{"clients.optimizer": "sgd", "clients.momentum": 0})
-    assert checkpoint_bytes(sgd, cast) == 2 * 2000 + 12_000
+    assert checkpoint_bytes(sgd, inventory) == 2 * 2000 + 12_000
 
 
 def test_less_memory():
-    cast = ModelInventory(members("cpu", "cpu"))
-    (plain,) = device_lines(config(), WORK, cast)
-    (parts,) = device_lines(config(**{"clients.accumulate": 4}), WORK, cast)
+    inventory = ModelInventory(members("cpu", "cpu"))
+    (plain,) = device_lines(config(), WORK, inventory)
+    (parts,) = device_lines(config(**{"clients.accumulate": 4}), WORK, inventory)
     assert parts.activations == plain.activations / 4
-    (twice,) = device_lines(config(**{"clients.checkpointing": "true"}), WORK, cast)
+    (twice,) = device_lines(config(**{"clients.checkpointing": "true"}), WORK, inventory)
     assert twice.activations == plain.activations * 2 / 4
-    (workers,) = device_lines(config(**{"engine.workers": 2}), WORK, cast)
+    (workers,) = device_lines(config(**{"engine.workers": 2}), WORK, inventory)
     assert workers.activations == 2 * plain.activations
-    (sgd,) = device_lines(config(**{"clients.optimizer": "sgd"}), WORK, cast)
+    (sgd,) = device_lines(config(**{"clients.optimizer": "sgd"}), WORK, inventory)
     assert sgd.moments == plain.moments / 2
 
 
@@ -93,9 +93,9 @@ def test_work_of_a_run():
     method, _ = load_method("fedmmkt")
     settings = method.settings(samples=10, replay_rounds=1, passes=1, private_steps=2)
     scene = DataSizes(classes=5, side=64, samples={"image": (100, 8)})
-    cast = ModelInventory(members("cuda:0"), drawer=DRAWER, judge=JUDGE)
+    inventory = ModelInventory(members("cuda:0"), generator=GENERATOR, judge=JUDGE)
     found = {
-        p.name: (p.device, p.times, p.flop) for p in phases(run, method.server.workload(settings, 32), cast, scene)
+        p.name: (p.device, p.times, p.flop) for p in phases(run, method.server.workload(settings, 32), inventory, scene)
     }
     warm = run.clients.warm_steps
     assert found["warm start"] == ("cuda:0", 1, warm * 32 * 30)
@@ -109,7 +109,7 @@ def test_work_of_a_run():
     assert found["scoring: judge, CLIP, FID"] == ("cuda:0", 3, 15 * 7)
     assert "captions" not in found
     u = method.settings(variant="u", samples=10)
-    views = {p.name: p.flop for p in phases(run, method.server.workload(u, 32), cast, scene)}
+    views = {p.name: p.flop for p in phases(run, method.server.workload(u, 32), inventory, scene)}
     assert views["clients' answers"] == 2 * 10 * 10
 
 

@@ -37,12 +37,9 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> FederatedDataset:
 
 def all_keys(config: Config, scene: FederatedDataset) -> dict[str, Any]:
     """The keys of all assets, and of all models."""
-    models = [m for task in CLIENT_TASKS for m in config.clients.learners(task)]
+    models = [m for task in CLIENT_TASKS for m in config.clients.models(task)]
     public = [
-        m
-        for task in CLIENT_TASKS
-        if task != ClientTask.MULTIMODAL_CLASSIFICATION
-        for m in config.clients.learners(task)
+        m for task in CLIENT_TASKS if task != ClientTask.MULTIMODAL_CLASSIFICATION for m in config.clients.models(task)
     ]
     backbones = [keys.backbone_name(tower) for model in public for tower in model.towers()]
     found: dict[str, Any] = {kind: keys.asset_key(config, scene, kind) for kind in (*KINDS, *backbones)}

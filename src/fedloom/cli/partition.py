@@ -101,14 +101,14 @@ def describe(config: Config, dataset: FederatedDataset) -> tuple[list[dict[str, 
     splits: dict[str, Any] = {}
     names = client_names(config)
     for task in CLIENT_TASKS:
-        learners = config.clients.learners(task)
-        if not learners:
+        models = config.clients.models(task)
+        if not models:
             continue
-        split = split_scene(dataset, config.data, len(learners), task, config.seed)
+        split = split_scene(dataset, config.data, len(models), task, config.seed)
         splits[task] = split.describe()
         counts = split.counts(len(dataset.names_of(task)) or 1).tolist()
-        for k, (name, learner) in enumerate(zip(names[task], learners)):
-            facts: dict[str, Any] = {"client": name, "modality": task, "model": learner.arch}
+        for k, (name, model) in enumerate(zip(names[task], models)):
+            facts: dict[str, Any] = {"client": name, "modality": task, "model": model.arch}
             facts |= {"samples": sum(counts[k]), "counts": counts[k]}
             if task == ClientTask.MULTIMODAL_CLASSIFICATION or config.data.corruption != Corruption():
                 facts["held"] = _count(private_samples(config, light, task, k))

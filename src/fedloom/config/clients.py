@@ -189,7 +189,7 @@ class ClientsSettings(Frozen):
         """All clients by name, each with its modality: whoever counts or names them starts here."""
         return {name: modality for modality in CLIENT_TASKS for name in self.names(modality)}
 
-    def learners(self, modality: str) -> list[ModelSettings]:
+    def models(self, modality: str) -> list[ModelSettings]:
         """One entry a client of that modality, in order."""
         return [ModelSettings(**g.model_dump(exclude=_OF_GROUP)) for g in self._each(modality)]
 

@@ -151,7 +151,7 @@ def with_roster(config: Config, said: list[dict[str, Any]], side: int = 0) -> Co
     for header in said:
         silo = words(header.get("silo"))[:60]
         try:
-            modality, group = _group(header, side, unit, config.clients.learners(ClientTask.MULTIMODAL_CLASSIFICATION))
+            modality, group = _group(header, side, unit, config.clients.models(ClientTask.MULTIMODAL_CLASSIFICATION))
             check_part(config.method, modality)
             if group["name"] in there:
                 raise BadInput(f"another silo is called {group['name']!r}")

@@ -34,9 +34,9 @@ def split_data(config: Config, scene: FederatedDataset) -> dict[ClientTask, Spli
         BadInput: the scene lacks a modality, or has too few samples of it.
     """
     return {
-        m: split_scene(scene, config.data, len(learners), m, config.seed)
+        m: split_scene(scene, config.data, len(models), m, config.seed)
         for m in CLIENT_TASKS
-        if (learners := config.clients.learners(m))
+        if (models := config.clients.models(m))
     }
 
 
@@ -102,8 +102,8 @@ def server_tools(
         features=features,
         real=real if isinstance(real, ImageSet) else None,
         public=scene.public if "public" in uses else None,
-        modalities=tuple(m for m in CLIENT_TASKS if config.clients.learners(m)),
-        learners=partial(server_model, config, scene, assets) if "learners" in uses else None,
+        modalities=tuple(m for m in CLIENT_TASKS if config.clients.models(m)),
+        models=partial(server_model, config, scene, assets) if "models" in uses else None,
     )
 
 

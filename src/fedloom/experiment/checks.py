@@ -22,7 +22,7 @@ def check_scene(config: Config, method: Method, settings: Any, scene: FederatedD
     pictures cannot be cut up.
     """
     for m in scene.train if method.tasks else ():
-        if config.clients.learners(m) and len(names := scene.names_of(m)) == 1:
+        if config.clients.models(m) and len(names := scene.names_of(m)) == 1:
             raise BadInput(f"{scene.name} has one class, {names[0]!r}: there is nothing to tell apart. Needed: two")
     check_side(config, side_rules(config, method, settings), picture_side(scene))
     if method.tasks and config.clients.joint and scene.modalities:
@@ -74,7 +74,7 @@ def check_weights(config: Config, method: Method, settings: Any) -> None:
         "server.captioner": "captioner" in uses and reads_captions(config, method, settings),
         "server.generator": "generator" in uses,
         "server.clip": bool({"generator", "features"} & uses),
-        "server.": "learners" in uses,
+        "server.": "models" in uses,
         "evaluation": "generator" in uses,
     }
 

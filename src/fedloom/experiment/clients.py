@@ -62,7 +62,7 @@ def client_specs(
             },
         )
         for task in CLIENT_TASKS
-        for i, (name, own) in enumerate(zip(config.clients.names(task), config.clients.learners(task)))
+        for i, (name, own) in enumerate(zip(config.clients.names(task), config.clients.models(task)))
     ]
 
 
@@ -80,7 +80,7 @@ def builder_of(
     return ClientBuilder(
         name=config.clients.names(task)[index],
         task=task,
-        settings=config.clients.learners(task)[index],
+        settings=config.clients.models(task)[index],
         seed=config.seed,
         class_names=data.names_of(task),
         image_size=picture_side(data),
@@ -138,14 +138,14 @@ def server_settings(config: Config, task: ClientTask) -> ModelSettings:
     Raises BadInput where there is none to build it like.
     """
     if task == ClientTask.MULTIMODAL_CLASSIFICATION:
-        return config.clients.learners(task)[0]
+        return config.clients.models(task)[0]
     own: ModelSettings | None = getattr(config.server, task)
     if own is not None:
         return own.model_copy(update={"unit": config.clients.groups[0].unit})
     which = 0 if task == ClientTask.IMAGE_CLASSIFICATION else -1
     alike = [
-        *config.clients.learners(task),
-        *(x.towers()[which].model_copy(update={"unit": x.unit}) for x in config.clients.learners(ClientTask.RETRIEVAL)),
+        *config.clients.models(task),
+        *(x.towers()[which].model_copy(update={"unit": x.unit}) for x in config.clients.models(ClientTask.RETRIEVAL)),
     ]
     if not alike:
         raise BadInput(
@@ -204,7 +204,7 @@ def device_for(config: Config, modality: ClientTask, index: int) -> str:
 
 def private_samples(config: Config, scene: FederatedDataset, modality: ClientTask, index: int) -> ClientData:
     """The share of client `index` of that modality, with what `data.multi_ratio` and `data.corruption` take from it."""
-    clients = len(config.clients.learners(modality))
+    clients = len(config.clients.models(modality))
     held = scene.train[modality].subset(split_scene(scene, config.data, clients, modality, config.seed).indices[index])
     if isinstance(held, MultimodalSamples):
         held = held.lacking(

@@ -32,7 +32,7 @@ def side_rules(config: Config, method: Method, settings: Any) -> dict[str, int]:
                 rules |= {f"clients.{modality}: patch": p for p in _patches(group)}
     for name in SINGLE_MODALITY:
         own = getattr(server, name)
-        if own is not None and "learners" in uses:
+        if own is not None and "models" in uses:
             rules |= {f"server.{name}.patch": p for p in _patches(own)}
     if "generator" in uses and not server.generator.pretrained:
         rules["server.generator.unshuffle"] = server.generator.unshuffle

@@ -226,9 +226,9 @@ class _Experiment:
                 self._grid(images, t)
         else:
             row |= {k: None for k in before if k in SCORED} | {"per_client": {}}
-        row["labels"], oracle = scorer.labels(info.labels)
+        row["labels"], judged = scorer.labels(info.labels)
         if info.labels is not None:
-            self._panel(info.labels, oracle, t)
+            self._panel(info.labels, judged, t)
         row["bytes_up"], row["bytes_down"] = federation.ledger.totals(t, encoded=True)
         row["formula_up"], row["formula_down"] = info.formula or (None, None)
         row["missing"] = [
@@ -255,13 +255,13 @@ class _Experiment:
         pick = np.concatenate([np.arange(each) + c * e.prompts_per_class for c in range(shown)])
         sample_grid(images[pick], self.scene.class_names[:shown], self.folder.sample_picture(t))
 
-    def _panel(self, labels: Any, oracle: Any, t: int) -> None:
+    def _panel(self, labels: Any, judged: Any, t: int) -> None:
         label_panel(
             labels.images,
             labels.drawn,
             labels.voted,
             labels.kept,
-            oracle,
+            judged,
             self.scene.class_names,
             self.folder.label_picture(t),
         )

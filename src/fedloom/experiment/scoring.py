@@ -245,15 +245,15 @@ class Scorer:
         return scores
 
     def labels(self, info: Any) -> tuple[dict[str, Any] | None, NDArray[np.int64] | None]:
-        """Label diagnostics of a round, by the judge as oracle; and the oracle's labels (S,)."""
+        """Label diagnostics of a round, and the judge's labels (S,)."""
         if info is None or self.judge is None:
             return None, None
         _, p = self.judge.look(info.images)
         assert p is not None
-        oracle = p.argmax(1).numpy()
-        report = label_report(info.drawn, info.voted, info.kept, oracle)
+        judged = p.argmax(1).numpy()
+        report = label_report(info.drawn, info.voted, info.kept, judged)
         counts = class_counts(info.drawn, info.voted, info.kept, self.scene.classes)
-        return {**report, "samples": len(oracle), "kept": int(info.kept.sum()), **counts}, oracle
+        return {**report, "samples": len(judged), "kept": int(info.kept.sum()), **counts}, judged
 
     def facts(self) -> dict[str, Any]:
         """What tells how far the scores can be trusted; it stands in the summary.

@@ -210,7 +210,7 @@ def joint_offer(config: Config) -> JointOffer | None:
     """
     if not config.clients.joint:
         return None
-    scene, model = cached_dataset(config.data), config.clients.learners(ClientTask.MULTIMODAL_CLASSIFICATION)[0]
+    scene, model = cached_dataset(config.data), config.clients.models(ClientTask.MULTIMODAL_CLASSIFICATION)[0]
     like = next((s for s in (*scene.train.values(), *scene.test.values()) if isinstance(s, MultimodalSamples)), None)
     if like is None:
         raise BadInput(f"data.name = {scene.name!r} has no joint samples, and there are joint clients")

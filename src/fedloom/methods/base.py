@@ -108,7 +108,7 @@ class ServerContext:
     real: Any = None  # labelled real pictures: for the centralised upper bound only
     public: Any = None  # pairs of picture and text that no client holds
     modalities: tuple[ClientTask, ...] = ()  # of the clients
-    learners: Callable[[ClientTask], ClientContext] | None = None  # a task model of the server's own, with no data
+    models: Callable[[ClientTask], ClientContext] | None = None  # a task model of the server's own, with no data
 
     def rng(self, *names: object) -> np.random.Generator:
         """The server's NumPy stream called `names`."""
@@ -177,7 +177,7 @@ class Method:
     client: type[Client]
     server: type[Server]
     verbs: Callable[[Any], Mapping[str, tuple[Any, Any]]]
-    # Tools beyond the federation, of generator, captioner, features, real, public, learners; or a function of the
+    # Tools beyond the federation, of generator, captioner, features, real, public, models; or a function of the
     # settings that says which.
     uses: frozenset[str] | Callable[[Any], frozenset[str]] = frozenset()
     tasks: frozenset[ClientTask] = frozenset(SINGLE_MODALITY)  # of its clients; none: a server on its own
@@ -190,8 +190,8 @@ class Method:
     )  # settings for these modalities
     # The clients' models that the method is defined on, in place of the configured ones.
     models: Callable[[Any, ClientsSettings], ClientsSettings] = lambda settings, clients: clients
-    # The method's own parts on a client's warm-started learner.
-    wrap_model: Callable[[nn.Module, Any], nn.Module] = lambda learner, settings: learner
+    # The method's own parts on a client's warm-started model.
+    wrap_model: Callable[[nn.Module, Any], nn.Module] = lambda model, settings: model
     # What `fedloom methods` lists; of built-in methods the catalogue has it, which imports none.
     summary: str = ""
     paper: str = ""

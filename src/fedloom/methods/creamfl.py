@@ -173,9 +173,9 @@ class CreamFLServer(SharedServer):
         super().__init__(context, settings)
         self.models, self.optimizer = {}, None
         if settings.shared == "public":
-            if context.learners is None:
+            if context.models is None:
                 raise BadInput("CreamFL on a public set needs encoders on the server, and this run has none")
-            self.models = {m: context.learners(m) for m in SINGLE_MODALITY}
+            self.models = {m: context.models(m) for m in SINGLE_MODALITY}
             both = [p for own in self.models.values() for p in own.model.parameters()]
             self.optimizer = adamw(both, settings.server_rate)
 
@@ -267,7 +267,7 @@ def _verbs(settings: CreamFLSettings) -> dict[str, tuple[Any, Any]]:
 
 
 def _needs(settings: CreamFLSettings) -> frozenset[str]:
-    return needs(settings) | (frozenset({"learners"}) if settings.shared == "public" else frozenset())
+    return needs(settings) | (frozenset({"models"}) if settings.shared == "public" else frozenset())
 
 
 METHOD = Method("creamfl", CreamFLSettings, CreamFLClient, CreamFLServer, _verbs, _needs)

@@ -342,7 +342,7 @@ METHOD = Method(
     FedAFDClient,
     FedAFDServer,
     _verbs,
-    frozenset({"learners", "public"}),
+    frozenset({"models", "public"}),
     models=lambda settings, clients: clients.unit(),
     tasks=TASKS,
     label_space="per task",

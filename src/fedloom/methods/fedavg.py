@@ -222,10 +222,10 @@ class FedAvgServer(Server):
 
     def shared_model(self) -> ClientContext | None:
         """The joint clients' average; before the first round the weights that they all start from."""
-        if ClientTask.MULTIMODAL_CLASSIFICATION not in self.context.modalities or self.context.learners is None:
+        if ClientTask.MULTIMODAL_CLASSIFICATION not in self.context.modalities or self.context.models is None:
             return None
         if self._model is None:
-            self._model = self.context.learners(ClientTask.MULTIMODAL_CLASSIFICATION)
+            self._model = self.context.models(ClientTask.MULTIMODAL_CLASSIFICATION)
             self._model.attach(self.wrap_model)
         given = {k: torch.from_numpy(np.array(v)) for k, v in self.groups.get(JOINT, {}).items()}
         self._model.model.load_state_dict(given, strict=False)
@@ -254,7 +254,7 @@ METHOD = Method(
     FedAvgClient,
     FedAvgServer,
     _verbs,
-    uses=frozenset({"learners"}),
+    uses=frozenset({"models"}),
     tasks=frozenset(ClientTask),
     label_space="per task",
 )

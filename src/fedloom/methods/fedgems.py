@@ -110,9 +110,9 @@ class FedGEMSServer(SharedServer):
 
     def __init__(self, context: ServerContext, settings: FedGEMSSettings) -> None:
         super().__init__(context, settings)
-        if context.learners is None:
+        if context.models is None:
             raise BadInput("FedGEMS needs models on the server, and this run has none")
-        self.models = {m: context.learners(m) for m in context.modalities}
+        self.models = {m: context.models(m) for m in context.modalities}
         rounds = settings.replay_rounds if settings.shared == "synthetic" else 1
         self.pools = {m: ReplayPool(rounds) for m in self.models}
         self.stored = {}
@@ -196,5 +196,5 @@ METHOD = Method(
     FedGEMSClient,
     FedGEMSServer,
     _verbs,
-    lambda settings: needs(settings) | {"learners"},
+    lambda settings: needs(settings) | {"models"},
 )

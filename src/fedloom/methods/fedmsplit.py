@@ -114,8 +114,8 @@ class FedMSplitServer(fedavg.FedAvgServer):
     def _beginning(self) -> Arrays:
         """The weights that all joint clients start from, of what is trained."""
         if self._start is None:
-            assert self.context.learners is not None  # METHOD.uses
-            model = self.context.learners(ClientTask.MULTIMODAL_CLASSIFICATION).model
+            assert self.context.models is not None  # METHOD.uses
+            model = self.context.models(ClientTask.MULTIMODAL_CLASSIFICATION).model
             named = model.named_parameters()
             self._start = {n: p.detach().cpu().numpy().copy() for n, p in named if p.requires_grad}
         return self._start

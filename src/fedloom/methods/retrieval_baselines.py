@@ -258,7 +258,7 @@ def _method(name: str, settings: type[RetrievalSettings], client: Any, server: A
         )
 
     unit_length: Callable[[Any, Any], Any] = lambda settings, clients: clients.unit()  # noqa: E731
-    needs = frozenset({"learners", "public"})
+    needs = frozenset({"models", "public"})
     return Method(name, settings, client, server, verbs, needs, models=unit_length, tasks=TASKS, label_space="per task")
 
 

@@ -121,11 +121,11 @@ class RetrievalServer(Server):
 
     def __init__(self, context: ServerContext, settings: RetrievalSettings) -> None:
         super().__init__(context, settings)
-        if context.learners is None:
+        if context.models is None:
             raise BadInput("a method on public pairs needs encoders on the server, and this run has none")
         self.pairs = public_samples(context, settings.public)
         self.name = _name_of(self.pairs)
-        self.models = {m: context.learners(ClientTask(m)) for m in MODALITIES}
+        self.models = {m: context.models(ClientTask(m)) for m in MODALITIES}
         self.public = {
             Modality.IMAGE: self.models[Modality.IMAGE].stored(self.pairs.images),
             Modality.TEXT: self.models[Modality.TEXT].inputs(self.pairs.texts),

@@ -1,4 +1,4 @@
-"""How good the round's labels are, judged by an oracle classifier (a diagnostic; no method sees it)."""
+"""How good the round's labels are, measured by the judge (a diagnostic; no method sees it)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from fedloom.errors import BadInput
 LabelReport = dict[str, float | None]
 
 
-def label_report(drawn: ArrayLike, voted: ArrayLike, kept: ArrayLike, oracle: ArrayLike) -> LabelReport:
-    """Shares of samples on which a label agrees with the oracle's, None where there is no sample to judge.
+def label_report(drawn: ArrayLike, voted: ArrayLike, kept: ArrayLike, judged: ArrayLike) -> LabelReport:
+    """Shares of samples on which a label agrees with the judge's, None where there is no such sample.
 
     Args:
         drawn: (S,) class each sample was prompted with.
         voted: (S,) label the clients gave it, -1 where nobody voted.
         kept: bool (S,), passed the filter.
-        oracle: (S,) label by the oracle.
+        judged: (S,) label by the judge.
 
     Returns:
         prompt_accuracy: drawn labels, all samples.
@@ -30,12 +30,12 @@ def label_report(drawn: ArrayLike, voted: ArrayLike, kept: ArrayLike, oracle: Ar
     Raises:
         BadInput: lengths differ.
     """
-    c, y, k, o = np.asarray(drawn), np.asarray(voted), np.asarray(kept, dtype=bool), np.asarray(oracle)
-    if not c.shape == y.shape == k.shape == o.shape or c.ndim != 1:
-        raise BadInput(f"drawn {c.shape}, voted {y.shape}, kept {k.shape} and oracle {o.shape} must all be (S,)")
+    c, y, k, j = np.asarray(drawn), np.asarray(voted), np.asarray(kept, dtype=bool), np.asarray(judged)
+    if not c.shape == y.shape == k.shape == j.shape or c.ndim != 1:
+        raise BadInput(f"drawn {c.shape}, voted {y.shape}, kept {k.shape} and judged {j.shape} must all be (S,)")
 
     def share(labels: ArrayLike, among: ArrayLike) -> float | None:
-        hits = (labels == o)[among]  # type: ignore[index]
+        hits = (labels == j)[among]  # type: ignore[index]
         return float(hits.mean()) if len(hits) else None
 
     everyone, has_vote = np.ones(len(c), dtype=bool), y >= 0

@@ -13,7 +13,7 @@ RIDGE = 1.0  # of the probe, on standardised features: a sample's worth of shrin
 
 
 def stream_scores(
-    learner: Any, features: Mapping[Any, Tensor], present: Tensor, labels: Tensor
+    model: Any, features: Mapping[Any, Tensor], present: Tensor, labels: Tensor
 ) -> tuple[dict[str, float | None], dict[str, list[float | None]]]:
     """Scores of a two-stream model (`MultimodalClassifier`, wrapped or not) on test samples, without gradient.
 
@@ -30,25 +30,25 @@ def stream_scores(
             KIND_filled: by the fusion head, the method's substitute in the other's place; None where it has none.
         Those of a kind are over the samples that have it.
     """
-    kinds = learner.kinds
+    kinds = model.kinds
     with torch.no_grad():
-        answers = {"server": (learner.classify(learner.joined(features, present)), labels)}
+        answers = {"server": (model.classify(model.joined(features, present)), labels)}
         for i, kind in enumerate(kinds):
             at = present[:, i]
             only = torch.zeros(int(at.sum()), 2, dtype=torch.bool)
             only[:, i] = True
             h = {k: v[at] * only[:, [j]] for j, (k, v) in enumerate((k, features[k]) for k in kinds)}
-            answers[f"{kind}_own"] = learner.own(kind, h[kind]), labels[at]
-            answers[f"{kind}_zeros"] = learner.classify(learner.joined(h, only, fill=False)), labels[at]
-            if learner.fills:
-                answers[f"{kind}_filled"] = learner.classify(learner.joined(h, only)), labels[at]
+            answers[f"{kind}_own"] = model.own(kind, h[kind]), labels[at]
+            answers[f"{kind}_zeros"] = model.classify(model.joined(h, only, fill=False)), labels[at]
+            if model.fills:
+                answers[f"{kind}_filled"] = model.classify(model.joined(h, only)), labels[at]
     scores: dict[str, float | None] = {}
     classes: dict[str, list[float | None]] = {}
     for name, (logits, truth) in answers.items():
         right = (logits.argmax(1) == truth).double()
         scores["server_accuracy" if name == "server" else name] = float(right.mean()) if len(right) else None
-        counts = torch.bincount(truth, minlength=learner.classes)
-        hits = torch.bincount(truth, weights=right, minlength=learner.classes)
+        counts = torch.bincount(truth, minlength=model.classes)
+        hits = torch.bincount(truth, weights=right, minlength=model.classes)
         classes[name] = [float(a / n) if n else None for a, n in zip(hits, counts)]
     known = [a for a in classes["server"] if a is not None]
     scores["server_spread"] = float(torch.tensor(known).double().std(correction=0)) if known else None

@@ -14,10 +14,10 @@ from fedloom.data.sizes import DataSizes, data_sizes
 from fedloom.errors import BadInput
 from fedloom.methods.workload import Workload
 from fedloom.planning.memory import checkpoint_bytes, device_lines, server_device
-from fedloom.planning.model_inventory import ModelInventory, cast_of
+from fedloom.planning.model_inventory import ModelInventory, inventory_of
 from fedloom.planning.rates import rate_of
 from fedloom.planning.records import ModelLine, PhaseLine, Plan
-from fedloom.planning.server import Piece
+from fedloom.planning.server import ModelCost
 from fedloom.planning.wire import round_on_the_wire
 from fedloom.planning.work import Phase, phases
 from fedloom.tasks import CLIENT_TASKS, ClientTask
@@ -58,39 +58,45 @@ def plan(
     declared = method.server.workload(settings, config.clients.batch)
     work = declared or Workload()
     unknown = [] if declared else [f"{config.method} does not declare its work: what it does in a round is not counted"]
-    cast = cast_of(config, method, settings, work, scene)
-    parts = phases(config, work, cast, scene)
+    inventory = inventory_of(config, method, settings, work, scene)
+    parts = phases(config, work, inventory, scene)
     rates = _rates(parts, on)
     wire = round_on_the_wire(config, method, work, scene)
     return Plan(
         config.method,
         config.data.name,
         config.rounds,
-        len(cast.clients),
-        _model_lines(config, cast),
-        device_lines(config, work, cast),
+        len(inventory.clients),
+        _model_lines(config, inventory),
+        device_lines(config, work, inventory),
         tuple(_timed(p, rates, share) for p in parts),
         *wire,
-        checkpoint_bytes(config, cast),
+        checkpoint_bytes(config, inventory),
         config.checkpoints.every,
         config.checkpoints.keep,
         rates,
         share,
-        (*fitted, *scene.notes, *_learned_words(config, cast), *_passes(config, work.private_steps, scene), *unknown),
+        (
+            *fitted,
+            *scene.notes,
+            *_learned_words(config, inventory),
+            *_passes(config, work.private_steps, scene),
+            *unknown,
+        ),
     )
 
 
 # ---------------------------------------------------------------------------------------------------------- models
 
 
-def _model_lines(config: Config, cast: ModelInventory) -> tuple[ModelLine, ...]:
+def _model_lines(config: Config, inventory: ModelInventory) -> tuple[ModelLine, ...]:
     """One line a model; clients of one model on one device are one line."""
-    groups = Counter((m.model, m.device) for m in cast.clients)
+    groups = Counter((m.model, m.device) for m in inventory.clients)
     lines = [_line(model, device, n) for (model, device), n in groups.items()]
-    return (*lines, *(_line(model, server_device(config), model.count) for model in cast.server))
+    return (*lines, *(_line(model, server_device(config), model.count) for model in inventory.server))
 
 
-def _line(model: Piece, device: str, n: int) -> ModelLine:
+def _line(model: ModelCost, device: str, n: int) -> ModelLine:
     source = model.source or ("at zero" if model.role.endswith("W_r") else "random or from the cache")
     here = None if model.source is None else all(found_here(name) for name in model.source.split("+") if name)
     return ModelLine(model.role, model.kind, n, model.parameters, model.trained, device, source, here)
@@ -114,11 +120,11 @@ def _timed(phase: Phase, rates: Mapping[str, tuple[float, str]], share: float) -
     return PhaseLine(phase.name, phase.device, phase.times, phase.flop, seconds)
 
 
-def _learned_words(config: Config, cast: ModelInventory) -> list[str]:
+def _learned_words(config: Config, inventory: ModelInventory) -> list[str]:
     """Whether a vocabulary is to be learned, of which only the largest size is known."""
-    readers = [m.model for m in cast.clients if m.modality != ClientTask.IMAGE_CLASSIFICATION] + [
-        cast.clip,
-        cast.captioner,
+    readers = [m.model for m in inventory.clients if m.modality != ClientTask.IMAGE_CLASSIFICATION] + [
+        inventory.clip,
+        inventory.captioner,
     ]
     if all(model is None or model.source for model in readers):
         return []
@@ -132,7 +138,7 @@ def _passes(config: Config, steps: int, scene: DataSizes) -> list[str]:
     batch = config.clients.batch
     found = []
     for modality in CLIENT_TASKS:
-        clients = len(config.clients.learners(modality))
+        clients = len(config.clients.models(modality))
         train = scene.samples.get(modality, (0, 0))[0]
         if clients and train and steps:
             held = train / clients

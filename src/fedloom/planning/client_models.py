@@ -20,7 +20,7 @@ from fedloom.weights.shapes import shape_of
 _SIDE = 224  # pixels, of pretrained weights that name no side
 
 
-class Words:
+class StandInTokenizer:
     """Stands in for a tokenizer that is not learned yet: as many entries, and as long rows, as it may have."""
 
     def __init__(self, vocabulary: int, length: int) -> None:
@@ -56,7 +56,9 @@ def from_shape(shape: Shape, modality: str, classes: int) -> Any:
         return hf.BlipForConditionalGeneration(config) if shape.kind == "blip" else auto.from_config(config)
 
 
-def model_on_meta(settings: ModelSettings, scene: DataSizes, words: Words, key: str, joint: bool = False) -> nn.Module:
+def model_on_meta(
+    settings: ModelSettings, scene: DataSizes, tokenizer: StandInTokenizer, key: str, joint: bool = False
+) -> nn.Module:
     """The client model as `build_client_model` makes it, but for its weights.
 
     Args:
@@ -81,32 +83,32 @@ def model_on_meta(settings: ModelSettings, scene: DataSizes, words: Words, key: 
             settings,
             classes=scene.classes,
             image_size=scene.side,
-            tokenizer=words,
+            tokenizer=tokenizer,
             streams=settings.kinds() if joint else (),
             published=backbone,
         )
 
 
-def model_load(model: nn.Module, settings: ModelSettings, scene: DataSizes, words: Words) -> Load:
+def model_load(model: nn.Module, settings: ModelSettings, scene: DataSizes, tokenizer: StandInTokenizer) -> Load:
     """What a sample costs a client model: each tower one image, spectrogram or text (of a clip all frames)."""
     from fedloom.models.clients.client_model import towers
 
     whole = Load()
     for tower, own in zip(towers(model), settings.towers()):
         times = scene.frames if Modality.IMAGE in own.kinds() and len(settings.kinds()) == 2 else 1
-        whole = whole.plus(_tower_load(tower, own, scene, words), times)
+        whole = whole.plus(_tower_load(tower, own, scene, tokenizer), times)
     return whole
 
 
-def _tower_load(tower: Any, settings: ModelSettings, scene: DataSizes, words: Words) -> Load:
+def _tower_load(tower: Any, settings: ModelSettings, scene: DataSizes, tokenizer: StandInTokenizer) -> Load:
     from fedloom.models.clients.preprocessing import side_of
 
     spec, place = spec_of(settings.arch), torch.device("meta")
     if spec.flops is not None:
-        work, kept = spec.flops(tower.backbone, words.model_max_length)
+        work, kept = spec.flops(tower.backbone, tokenizer.model_max_length)
         return Load(work, 3 * work, kept)
     if spec.modality == Modality.TEXT:
-        shape: tuple[int, ...] = (words.model_max_length,)
+        shape: tuple[int, ...] = (tokenizer.model_max_length,)
         return measured(
             tower, lambda n: tower.encode(input_ids=torch.zeros(n, *shape, dtype=torch.int64, device=place))
         )

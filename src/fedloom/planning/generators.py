@@ -13,15 +13,15 @@ from fedloom.config.glide import GlideOptions
 from fedloom.config.stable_diffusion import LatentOptions, LatentSettings
 from fedloom.data.sizes import DataSizes
 from fedloom.errors import BadInput
-from fedloom.planning.client_models import Words
+from fedloom.planning.client_models import StandInTokenizer
 from fedloom.planning.load import Load, measured
 from fedloom.planning.server import (
     TEXT_TOKENS,
     GeneratorCost,
-    Piece,
+    ModelCost,
+    model_cost,
     of_source,
-    piece,
-    pixel_drawer,
+    pixel_generator_cost,
     pixel_parts,
     text_load,
     with_bridge,
@@ -33,11 +33,13 @@ from fedloom.weights.shapes import GLIDE, LATENT, PIXEL, shape_of
 _GLIDE_STEPS, _FAST27 = 100, 27  # as the release samples, where nothing else is said
 
 
-def drawer(config: Config, words: Words, scene: DataSizes, clip: Any, tuned: bool) -> GeneratorCost:
+def generator_cost(
+    config: Config, tokenizer: StandInTokenizer, scene: DataSizes, clip: Any, tuned: bool
+) -> GeneratorCost:
     """The run's generator. tuned: whether the method tunes it. BadInput for a name or a side that will not do."""
     given = config.server.generator.pretrained
     if given is None:
-        return pixel_drawer(config, words, scene, clip, tuned)
+        return pixel_generator_cost(config, tokenizer, scene, clip, tuned)
     shape = shape_of(given, "server.generator")
     make = {LATENT: _latent, GLIDE: _glide, PIXEL: _pixel}.get(shape.kind)
     if make is None:
@@ -66,17 +68,17 @@ def _latent(config: Config, shape: Shape, tuned: bool) -> GeneratorCost:
     defaults = LatentSettings.model_fields
     steps = s.sampling_steps or defaults["sampling_steps"].default
     guidance = defaults["guidance"].default if s.guidance is None else s.guidance
-    pieces = [
-        piece("generator: UNet", unet, None, load, trained=tuned),
-        piece("generator: VAE", vae, None, shown, exact=True),
-        *(piece(f"generator: {n.replace('_', ' ')}", part, None, texts[n]) for n, part in parts.items()),
+    models = [
+        model_cost("generator: UNet", unet, None, load, trained=tuned),
+        model_cost("generator: VAE", vae, None, shown, exact=True),
+        *(model_cost(f"generator: {n.replace('_', ' ')}", part, None, texts[n]) for n, part in parts.items()),
     ]
     said = sum(x.forward for x in texts.values())
     drawing = steps * (2 if guidance > 1 else 1) * load.forward + shown.forward + said
     # XL hears a second, pooled text, and W_r speaks to both.
     pooled = parts["text_encoder_2"].config.projection_dim if "text_encoder_2" in parts else 0
     text = unet.config.cross_attention_dim + pooled
-    bridged = with_bridge(pieces, config.clients.width, text, tuned)
+    bridged = with_bridge(models, config.clients.width, text, tuned)
     side = unet.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1)
     return GeneratorCost(bridged, drawing, load.training + seen.forward, side)
 
@@ -133,7 +135,7 @@ def _glide(config: Config, shape: Shape, tuned: bool) -> GeneratorCost:
         "upsampler_text_encoder": {},
     }
     length = sizes["text_encoder"].get("length", 128)
-    pieces: list[Piece] = []
+    models: list[ModelCost] = []
     loads: dict[str, Load] = {}
     modules: dict[str, Any] = {}
     for name, own in sizes.items():
@@ -143,7 +145,7 @@ def _glide(config: Config, shape: Shape, tuned: bool) -> GeneratorCost:
         loads[name] = _glide_load(modules[name], length, name == "unet")
         trained = tuned and name == "unet"
         role = "UNet" if name == "unet" else name.replace("_", " ")
-        pieces.append(piece(f"generator: {role}", modules[name], None, loads[name], trained=trained))
+        models.append(model_cost(f"generator: {role}", modules[name], None, loads[name], trained=trained))
     base = modules["unet"].config
     steps, twice = s.sampling_steps or _GLIDE_STEPS, 1 if s.guidance == 1 else 2
     drawing = steps * twice * loads["unet"].forward + loads["text_encoder"].forward
@@ -152,7 +154,7 @@ def _glide(config: Config, shape: Shape, tuned: bool) -> GeneratorCost:
         more = options.upsampling_steps
         drawing += (more if isinstance(more, int) else _FAST27) * loads["upsampler"].forward
         side = modules["upsampler"].config.sample_size
-    bridged = with_bridge(pieces, config.clients.width, base.cross_attention_dim, tuned)
+    bridged = with_bridge(models, config.clients.width, base.cross_attention_dim, tuned)
     return GeneratorCost(bridged, drawing, loads["unet"].training, side)
 
 

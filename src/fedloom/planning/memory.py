@@ -10,7 +10,7 @@ from fedloom.config import Config
 from fedloom.methods.workload import Workload
 from fedloom.planning.model_inventory import ModelInventory
 from fedloom.planning.records import DeviceLine
-from fedloom.planning.server import Piece
+from fedloom.planning.server import ModelCost
 
 WIDTHS: Mapping[str, int] = {"fp32": 4, "fp16": 2, "bf16": 2}  # bytes of a number
 FULL = 4
@@ -19,13 +19,13 @@ FULL = 4
 HALF_KEPT = 0.7
 
 
-def weight_bytes(model: Piece, precision: str) -> int:
+def weight_bytes(model: ModelCost, precision: str) -> int:
     """Of what is trained, and of what is exact, four bytes a number; of the rest those of the precision."""
     frozen = FULL if model.exact else WIDTHS[precision]
     return FULL * model.trained + frozen * (model.parameters - model.trained)
 
 
-def activation_bytes(model: Piece, samples: int, precision: str, checkpointing: bool) -> int:
+def activation_bytes(model: ModelCost, samples: int, precision: str, checkpointing: bool) -> int:
     """What waits for the backward pass of so many samples; in half precision also the copies of the weights.
 
     Of a model cut into blocks whose activations are computed twice, one block is open at a time, and the inputs of the
@@ -38,21 +38,21 @@ def activation_bytes(model: Piece, samples: int, precision: str, checkpointing: 
     return round(HALF_KEPT * kept) + WIDTHS[precision] * model.parameters
 
 
-def device_lines(config: Config, work: Workload, cast: ModelInventory) -> tuple[DeviceLine, ...]:
+def device_lines(config: Config, work: Workload, inventory: ModelInventory) -> tuple[DeviceLine, ...]:
     """The devices of a run, those of the server first.
 
     What trains in one process trains in turn: its activations count once, where they are largest. Each worker process
     (`engine.workers`) and each silo has its own.
     """
     sums: dict[str, list[int]] = {}
-    if cast.server:
+    if inventory.server:
         server = sums.setdefault(server_device(config), [0, 0, 0, 0])
-        for model in cast.server:
+        for model in inventory.server:
             _add(server, weight_bytes(model, config.server.precision), model.trained, 2)
-        server[3] += _server_activations(config, work, cast)
+        server[3] += _server_activations(config, work, inventory)
     c = config.clients
     peaks: dict[str, list[int]] = {}
-    for member in cast.clients:
+    for member in inventory.clients:
         own, moments = sums.setdefault(member.device, [0, 0, 0, 0]), _moments(c.training(member.name))
         _add(own, FULL * member.model.parameters, member.model.trained, moments)
         part = math.ceil(c.batch / c.accumulate)
@@ -63,13 +63,13 @@ def device_lines(config: Config, work: Workload, cast: ModelInventory) -> tuple[
     return tuple(DeviceLine(device, *line) for device, line in sums.items())
 
 
-def checkpoint_bytes(config: Config, cast: ModelInventory) -> int:
+def checkpoint_bytes(config: Config, inventory: ModelInventory) -> int:
     """On disk, of a round: the clients' models and moments, and what is trained of the server's."""
     found = 0
-    for member in cast.clients:
+    for member in inventory.clients:
         moments = _moments(config.clients.training(member.name))
         found += FULL * (member.model.parameters + moments * member.model.trained)
-    return found + sum(3 * FULL * model.trained for model in cast.server)
+    return found + sum(3 * FULL * model.trained for model in inventory.server)
 
 
 def _moments(way: dict[str, Any]) -> int:
@@ -89,18 +89,18 @@ def _add(line: list[int], weights: int, trained: int, moments: int) -> None:
         line[i] += more
 
 
-def _server_activations(config: Config, work: Workload, cast: ModelInventory) -> int:
+def _server_activations(config: Config, work: Workload, inventory: ModelInventory) -> int:
     """The largest of tuning the generator, training the judge, and training models of its own."""
     s, found = config.server, [0]
     options = s.generator.latent or s.generator.glide
     twice = bool(getattr(options, "checkpointing", False))
-    for model in cast.drawer.pieces if cast.drawer is not None else ():
+    for model in inventory.generator.models if inventory.generator is not None else ():
         if model.trained:
             found.append(activation_bytes(model, work.generator_batch, s.precision, twice))
     judge = config.evaluation.judge
-    if cast.judge is not None and judge.steps:
-        found.append(activation_bytes(cast.judge, judge.batch, judge.precision, False))
-    for model in cast.learners:
+    if inventory.judge is not None and judge.steps:
+        found.append(activation_bytes(inventory.judge, judge.batch, judge.precision, False))
+    for model in inventory.task_models:
         if model.trained:
             found.append(activation_bytes(model, config.clients.batch, "fp32", False))
     return max(found)

@@ -1,4 +1,4 @@
-"""Who takes part in a run: clients and the server's models, each with its size, its load and its place."""
+"""The models of a run, of clients and server, each with its size, its load and its device."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from fedloom.experiment.checks import reads_captions
 from fedloom.experiment.clients import server_settings
 from fedloom.methods.base import Method
 from fedloom.methods.workload import Workload
-from fedloom.planning.client_models import Words, model_load, model_on_meta
-from fedloom.planning.generators import drawer
+from fedloom.planning.client_models import StandInTokenizer, model_load, model_on_meta
+from fedloom.planning.generators import generator_cost
 from fedloom.planning.server import (
     GeneratorCost,
-    Piece,
-    captioner_piece,
-    clip_piece,
-    features_piece,
-    judge_piece,
-    piece,
+    ModelCost,
+    captioner_cost,
+    clip_cost,
+    features_cost,
+    judge_cost,
+    model_cost,
 )
 from fedloom.tasks import CLIENT_TASKS, ClientTask
 
@@ -36,100 +36,104 @@ class Member:
 
     name: str
     modality: ClientTask
-    model: Piece
+    model: ModelCost
     device: str
 
 
 @dataclass(frozen=True)
 class ModelInventory:
-    """Everybody. drawer: the generator; captioner, clip, judge, features: None where the run has no use for one."""
+    """The models of a run. task_models: the server's own. generator and all after it: None where the run needs none."""
 
     clients: tuple[Member, ...]
-    learners: tuple[Piece, ...] = ()
-    drawer: GeneratorCost | None = None
-    captioner: Piece | None = None
-    clip: Piece | None = None
-    judge: Piece | None = None
-    features: Piece | None = None
+    task_models: tuple[ModelCost, ...] = ()
+    generator: GeneratorCost | None = None
+    captioner: ModelCost | None = None
+    clip: ModelCost | None = None
+    judge: ModelCost | None = None
+    features: ModelCost | None = None
 
     @property
-    def server(self) -> tuple[Piece, ...]:
+    def server(self) -> tuple[ModelCost, ...]:
         """The server's models."""
-        drawing = self.drawer.pieces if self.drawer is not None else ()
+        drawing = self.generator.models if self.generator is not None else ()
         rest = (self.captioner, self.clip, self.judge, self.features)
-        return (*drawing, *(p for p in rest if p is not None), *self.learners)
+        return (*drawing, *(p for p in rest if p is not None), *self.task_models)
 
 
-def cast_of(config: Config, method: Method, settings: Any, work: Workload, scene: DataSizes) -> ModelInventory:
+def inventory_of(config: Config, method: Method, settings: Any, work: Workload, scene: DataSizes) -> ModelInventory:
     """The models of a run whose configuration is complete (`resolve.completed`), as `build` would load them."""
-    words = Words(config.server.vocabulary, config.server.tokens)
+    tokenizer = StandInTokenizer(config.server.vocabulary, config.server.tokens)
     uses = method.needs(settings)
-    clients = _clients(config, method, settings, scene, words) if method.tasks else ()
-    learners = _own_learners(config, work, scene, words) if "learners" in uses else ()
+    clients = _clients(config, method, settings, scene, tokenizer) if method.tasks else ()
+    task_models = _server_task_models(config, work, scene, tokenizer) if "models" in uses else ()
     if "generator" not in uses:
-        return ModelInventory(clients, learners)
+        return ModelInventory(clients, task_models)
     network = config.evaluation.features
-    features = features_piece(network) if network else None
-    clip, tower = clip_piece(config, scene, words)
+    features = features_cost(network) if network else None
+    clip, tower = clip_cost(config, scene, tokenizer)
     wanted = "captioner" in uses and reads_captions(config, method, settings)
     return ModelInventory(
         clients,
-        learners,
-        drawer(config, words, scene, tower, work.generator_steps > 0),
-        captioner_piece(config, scene, words) if wanted else None,
+        task_models,
+        generator_cost(config, tokenizer, scene, tower, work.generator_steps > 0),
+        captioner_cost(config, scene, tokenizer) if wanted else None,
         clip,
-        judge_piece(config, scene),
+        judge_cost(config, scene),
         features,
     )
 
 
-def _clients(config: Config, method: Method, settings: Any, scene: DataSizes, words: Words) -> tuple[Member, ...]:
-    known: dict[tuple[str, str], Piece] = {}
+def _clients(
+    config: Config, method: Method, settings: Any, scene: DataSizes, tokenizer: StandInTokenizer
+) -> tuple[Member, ...]:
+    known: dict[tuple[str, str], ModelCost] = {}
     found: list[Member] = []
     for modality in CLIENT_TASKS:
-        for name, own in zip(config.clients.names(modality), config.clients.learners(modality)):
+        for name, own in zip(config.clients.names(modality), config.clients.models(modality)):
             key = (modality, own.model_dump_json())
             if key not in known:
-                known[key] = _learner(f"{modality} client", own, scene, words, modality, method, settings)
+                known[key] = _task_model(f"{modality} client", own, scene, tokenizer, modality, method, settings)
             device = config.clients.devices[len(found) % len(config.clients.devices)]
             found.append(Member(name, modality, known[key], device))
     return tuple(found)
 
 
-def _learner(
+def _task_model(
     role: str,
     own: ModelSettings,
     scene: DataSizes,
-    words: Words,
+    tokenizer: StandInTokenizer,
     modality: ClientTask,
     method: Method | None = None,
     settings: Any = None,
-) -> Piece:
-    """A task model as a piece; with a method, with what that puts on it."""
+) -> ModelCost:
+    """What a task model costs; with a method, with the parts that it adds."""
     from fedloom.models.clients.client_model import towers
 
     model: nn.Module = model_on_meta(
-        own, scene, words, f"clients.{modality}", modality == ClientTask.MULTIMODAL_CLASSIFICATION
+        own, scene, tokenizer, f"clients.{modality}", modality == ClientTask.MULTIMODAL_CLASSIFICATION
     )
     if method is not None:
         with torch.device("meta"):
             model = method.wrap_model(model, settings)
-    load = model_load(model, own, scene, words)
-    made = piece(role, model, own.pretrained, load, trained=True)
+    load = model_load(model, own, scene, tokenizer)
+    made = model_cost(role, model, own.pretrained, load, trained=True)
     kind = "+".join(type(getattr(tower, "backbone", tower)).__name__ for tower in towers(model))
     return replace(made, kind=kind if own.tune == "all" else f"{kind}, {own.tune}")
 
 
-def _own_learners(config: Config, work: Workload, scene: DataSizes, words: Words) -> tuple[Piece, ...]:
+def _server_task_models(
+    config: Config, work: Workload, scene: DataSizes, tokenizer: StandInTokenizer
+) -> tuple[ModelCost, ...]:
     """The task models on the server; what it only keeps the mean in is not trained."""
     found = []
     for modality in CLIENT_TASKS:
-        if modality == ClientTask.RETRIEVAL or not config.clients.learners(modality):
+        if modality == ClientTask.RETRIEVAL or not config.clients.models(modality):
             continue
         try:
             own = server_settings(config, modality)
         except BadInput:
             continue  # a method that needs it will say so
-        made = _learner(f"server's {modality} model", own, scene, words, modality)
+        made = _task_model(f"server's {modality} model", own, scene, tokenizer, modality)
         found.append(made if work.server_steps else replace(made, trained=0))
     return tuple(found)

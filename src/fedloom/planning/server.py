@@ -12,7 +12,7 @@ from fedloom.config import Config
 from fedloom.config.models import EMBEDDED
 from fedloom.data.sizes import DataSizes
 from fedloom.errors import BadInput
-from fedloom.planning.client_models import Words, from_shape
+from fedloom.planning.client_models import StandInTokenizer, from_shape
 from fedloom.planning.load import NO_LOAD, Load, count, measured
 from fedloom.tasks import ClientTask
 from fedloom.weights.shapes import INCEPTION, shape_of
@@ -21,8 +21,8 @@ TEXT_TOKENS = 77  # of the texts that CLIP's towers read, Stable Diffusion's too
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A model, or a part of one.
+class ModelCost:
+    """What a model, or a part of one, costs.
 
     count: how many there are.  exact: whether its weights stay fp32 whatever the precision.  blocks: how many it is cut
     into where activations are computed twice.
@@ -39,7 +39,7 @@ class Piece:
     count: int = 1
 
 
-def piece(
+def model_cost(
     role: str,
     module: nn.Module,
     source: str | None,
@@ -47,11 +47,11 @@ def piece(
     *,
     trained: bool = False,
     exact: bool = False,
-) -> Piece:
-    """A module as a piece. trained: its parameters that ask for gradients are; otherwise none."""
+) -> ModelCost:
+    """What a module costs. trained: its parameters that ask for gradients are; otherwise none."""
     lists = [len(m) for m in module.modules() if isinstance(m, nn.ModuleList)]
     own = count(module, trained=True) if trained else 0
-    return Piece(role, type(module).__name__, count(module), own, source, load, exact, max([*lists, 1]))
+    return ModelCost(role, type(module).__name__, count(module), own, source, load, exact, max([*lists, 1]))
 
 
 def zeros(*shape: int, of: torch.dtype = torch.float32) -> Tensor:
@@ -62,7 +62,7 @@ def zeros(*shape: int, of: torch.dtype = torch.float32) -> Tensor:
 # ----------------------------------------------------------------------------------------------------- what looks on
 
 
-def clip_piece(config: Config, scene: DataSizes, words: Words) -> tuple[Piece, nn.Module]:
+def clip_cost(config: Config, scene: DataSizes, tokenizer: StandInTokenizer) -> tuple[ModelCost, nn.Module]:
     """CLIP, whose load is that of one picture."""
     s = config.server.clip
     if s.pretrained:
@@ -71,17 +71,17 @@ def clip_piece(config: Config, scene: DataSizes, words: Words) -> tuple[Piece, n
         from fedloom.models.evaluators.clip import build_clip
 
         with torch.device("meta"):
-            model = build_clip(s, words, scene.side).model
+            model = build_clip(s, tokenizer, scene.side).model
     side = model.config.vision_config.image_size
 
     def run(n: int) -> Tensor:
         out: Tensor = model.get_image_features(pixel_values=zeros(n, 3, side, side)).pooler_output
         return out
 
-    return piece("CLIP", model, s.pretrained, measured(model, run), exact=True), model
+    return model_cost("CLIP", model, s.pretrained, measured(model, run), exact=True), model
 
 
-def captioner_piece(config: Config, scene: DataSizes, words: Words) -> Piece:
+def captioner_cost(config: Config, scene: DataSizes, tokenizer: StandInTokenizer) -> ModelCost:
     """BLIP, whose load is that of one caption: the picture once, then each token through the text half."""
     s = config.server.captioner
     if s.pretrained:
@@ -90,15 +90,15 @@ def captioner_piece(config: Config, scene: DataSizes, words: Words) -> Piece:
         from fedloom.models.evaluators.captioner import build_captioner
 
         with torch.device("meta"):
-            model = build_captioner(s, words, scene.side).model
+            model = build_captioner(s, tokenizer, scene.side).model
     side = model.config.vision_config.image_size
     vision = model.vision_model
     seen = measured(vision, lambda n: vision(pixel_values=zeros(n, 3, side, side)).last_hidden_state)
     said = 2.0 * s.max_tokens * count(model.text_decoder)
-    return piece("captioner", model, s.pretrained, Load(seen.forward + said, 3 * (seen.forward + said), seen.kept))
+    return model_cost("captioner", model, s.pretrained, Load(seen.forward + said, 3 * (seen.forward + said), seen.kept))
 
 
-def judge_piece(config: Config, scene: DataSizes) -> Piece:
+def judge_cost(config: Config, scene: DataSizes) -> ModelCost:
     """The judge of the GAN-test."""
     s = config.evaluation.judge
     if s.pretrained:
@@ -113,15 +113,15 @@ def judge_piece(config: Config, scene: DataSizes) -> Piece:
         with torch.device("meta"):
             judge = Judge(s, scene.classes)
         load = measured(judge, lambda n: judge(zeros(n, 3, scene.side, scene.side)))
-    return piece("judge", judge, s.pretrained, load, exact=True)
+    return model_cost("judge", judge, s.pretrained, load, exact=True)
 
 
-def features_piece(name: str) -> Piece:
+def features_cost(name: str) -> ModelCost:
     """The network whose features FID and IS are made of."""
     shape = _expected(name, "evaluation.features", INCEPTION)
     forward = float(shape.config["forward"])
     parameters = int(shape.config["parameters"])
-    return Piece("FID network", "Inception-v3", parameters, 0, name, Load(forward, 3 * forward), exact=True)
+    return ModelCost("FID network", "Inception-v3", parameters, 0, name, Load(forward, 3 * forward), exact=True)
 
 
 def _expected(name: str, key: str, kind: str) -> Any:
@@ -136,18 +136,18 @@ def _expected(name: str, key: str, kind: str) -> Any:
 
 @dataclass(frozen=True)
 class GeneratorCost:
-    """The generator: its pieces, and FLOP of one picture drawn and of one sample tuned on."""
+    """The generator: its models, and FLOP of one picture drawn and of one sample tuned on."""
 
-    pieces: tuple[Piece, ...]
+    models: tuple[ModelCost, ...]
     drawing: float
     tuning: float
     side: int
 
 
-def with_bridge(pieces: list[Piece], width: int, text: int, tuned: bool) -> tuple[Piece, ...]:
+def with_bridge(models: list[ModelCost], width: int, text: int, tuned: bool) -> tuple[ModelCost, ...]:
     """And the map W_r from representations to the text's width, trained with the UNet."""
     size = width * text
-    return (*pieces, Piece("generator: W_r", "Linear", size, size if tuned else 0, None, exact=True))
+    return (*models, ModelCost("generator: W_r", "Linear", size, size if tuned else 0, None, exact=True))
 
 
 def text_load(model: Any, tokens: int) -> Load:
@@ -155,16 +155,18 @@ def text_load(model: Any, tokens: int) -> Load:
     return measured(model, lambda n: model(input_ids=zeros(n, tokens, of=torch.int64)).last_hidden_state, train=False)
 
 
-def pixel_drawer(config: Config, words: Words, scene: DataSizes, clip: Any, tuned: bool) -> GeneratorCost:
+def pixel_generator_cost(
+    config: Config, tokenizer: StandInTokenizer, scene: DataSizes, clip: Any, tuned: bool
+) -> GeneratorCost:
     """The embedded generator."""
     from fedloom.models.evaluators.clip import Clip
     from fedloom.models.generators.pixel import build_generator
 
     with torch.device("meta"):
         built = build_generator(
-            config.server.generator, Clip(clip, words), scene.side, config.clients.width, torch.device("meta")
+            config.server.generator, Clip(clip, tokenizer), scene.side, config.clients.width, torch.device("meta")
         )
-    return pixel_parts(config, built.unet, built.text_encoder, words.model_max_length, scene.side, tuned)
+    return pixel_parts(config, built.unet, built.text_encoder, tokenizer.model_max_length, scene.side, tuned)
 
 
 def pixel_parts(config: Config, unet: Any, text: Any, tokens: int, side: int, tuned: bool) -> GeneratorCost:
@@ -181,15 +183,15 @@ def pixel_parts(config: Config, unet: Any, text: Any, tokens: int, side: int, tu
     load, said = measured(unet, run), text_load(text, tokens)
     steps = s.sampling_steps or EMBEDDED["sampling_steps"]
     guidance = EMBEDDED["guidance"] if s.guidance is None else s.guidance
-    pieces = [
-        piece("generator: UNet", unet, None, load, trained=tuned),
-        piece("generator: text encoder", text, None, said),
+    models = [
+        model_cost("generator: UNet", unet, None, load, trained=tuned),
+        model_cost("generator: text encoder", text, None, said),
     ]
     drawing = steps * (2 if guidance != 1 else 1) * load.forward + said.forward
-    return GeneratorCost(with_bridge(pieces, config.clients.width, wide, tuned), drawing, load.training, side)
+    return GeneratorCost(with_bridge(models, config.clients.width, wide, tuned), drawing, load.training, side)
 
 
-def of_source(drawer: GeneratorCost, source: str | None) -> GeneratorCost:
+def of_source(cost: GeneratorCost, source: str | None) -> GeneratorCost:
     """The same, its weights from `source`; W_r begins at zero and has none."""
-    named = tuple(p if p.role.endswith("W_r") else replace(p, source=source) for p in drawer.pieces)
-    return replace(drawer, pieces=named)
+    named = tuple(p if p.role.endswith("W_r") else replace(p, source=source) for p in cost.models)
+    return replace(cost, models=named)

@@ -26,8 +26,8 @@ def round_on_the_wire(config: Config, method: Method, work: Workload, scene: Dat
     if (formula := work.formula) is None:
         return Wire(None, None, None)
     found = formula.count(
-        image_clients=len(config.clients.learners(ClientTask.IMAGE_CLASSIFICATION)),
-        text_clients=len(config.clients.learners(ClientTask.TEXT_CLASSIFICATION)),
+        image_clients=len(config.clients.models(ClientTask.IMAGE_CLASSIFICATION)),
+        text_clients=len(config.clients.models(ClientTask.TEXT_CLASSIFICATION)),
         classes=scene.classes,
         width=config.clients.width,
         image_bytes=3 * scene.side**2 if work.synthetic else 0,

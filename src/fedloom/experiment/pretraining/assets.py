@@ -51,7 +51,7 @@ def prepare(
         BadInput: the scene lacks what a model would learn from, or given weights cannot be read.
         FedloomError: a model cannot be built or written. A bug in a building process is a RuntimeError.
     """
-    backbones = sorted({backbone_name(x) for x in _random_learners(config)}) if "backbones" in needs else []
+    backbones = sorted({backbone_name(x) for x in _random_models(config)}) if "backbones" in needs else []
     if backbones and scene.public is not None and not telling_words(scene.public.captions or scene.public.texts):
         watch.filled(NOTHING_TO_LEARN.format(scene.name))
         log(NOTHING_TO_LEARN.format(scene.name))
@@ -81,19 +81,19 @@ def _reads_texts(config: Config, needs: frozenset[str]) -> bool:
     server = config.server
     models = [server.clip] * ("generator" in needs) + [server.captioner] * ("captioner" in needs)
     every = [x for x in (server.image, server.text) if x is not None]
-    every += [x for m in CLIENT_TASKS for x in config.clients.learners(m)]
+    every += [x for m in CLIENT_TASKS for x in config.clients.models(m)]
     readers = [tower for x in every if (tower := x.text_tower) is not None]
     return any(not x.pretrained for x in (*models, *readers))
 
 
-def _random_learners(config: Config) -> list[ModelSettings]:
-    """The learners that start from a public backbone: not those with weights of their own."""
+def _random_models(config: Config) -> list[ModelSettings]:
+    """The models that start from a public backbone: not those with weights of their own."""
     every = [x for x in (config.server.image, config.server.text) if x is not None]
     if config.clients.public_steps:
         every += [
-            x for m in CLIENT_TASKS if m != ClientTask.MULTIMODAL_CLASSIFICATION for x in config.clients.learners(m)
+            x for m in CLIENT_TASKS if m != ClientTask.MULTIMODAL_CLASSIFICATION for x in config.clients.models(m)
         ]
     elif not config.server.public_steps:
         return []
-    parts = [tower for learner in every for tower in learner.towers()]
+    parts = [tower for model in every for tower in model.towers()]
     return [x for x in parts if x.pretrained is None and not spec_of(x.arch).frozen]

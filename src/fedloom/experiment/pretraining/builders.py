@@ -146,9 +146,9 @@ def _backbone(name: str, config: Config, scene: FederatedDataset, folder: Path, 
     tokenizer, seed = load_tokenizer(tokenizer_folder(config, scene)), config.server.seed
     size = scene.public.images.shape[1]
     with global_torch_stream(seed, name, "weights"):
-        learner = build_client_model(settings, classes=scene.classes, image_size=size, tokenizer=tokenizer)
+        model = build_client_model(settings, classes=scene.classes, image_size=size, tokenizer=tokenizer)
     pretrain_backbone(
-        learner,
+        model,
         ClientTask.TEXT_CLASSIFICATION if settings.text_tower else ClientTask.IMAGE_CLASSIFICATION,
         tokenizer,
         scene.public,
@@ -158,7 +158,7 @@ def _backbone(name: str, config: Config, scene: FederatedDataset, folder: Path, 
         seed=seed,
         tick=tick,
     )
-    body = {k: v.contiguous() for k, v in learner.state_dict().items() if not k.startswith("head.")}
+    body = {k: v.contiguous() for k, v in model.state_dict().items() if not k.startswith("head.")}
     save_file(body, folder / "backbone.safetensors")
 
 

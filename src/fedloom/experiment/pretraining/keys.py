@@ -43,14 +43,14 @@ _FIELDS: Mapping[str, frozenset[str]] = {
 }
 
 
-def model_key(learner: ModelSettings) -> dict[str, Any]:
+def model_key(model: ModelSettings) -> dict[str, Any]:
     """What a client's model is named by; settings that mean nothing to it are left out."""
-    return learner.model_dump(mode="json", include=set(_FIELDS["model"]))
+    return model.model_dump(mode="json", include=set(_FIELDS["model"]))
 
 
-def backbone_name(learner: ModelSettings) -> str:
-    """The asset that a learner without pretrained weights starts from."""
-    return "backbone-" + learner.model_dump_json(include=set(_FIELDS["model"] - {"pretrained"}))
+def backbone_name(model: ModelSettings) -> str:
+    """The asset that a model without pretrained weights starts from."""
+    return "backbone-" + model.model_dump_json(include=set(_FIELDS["model"] - {"pretrained"}))
 
 
 def real_pictures(scene: FederatedDataset) -> ImageSet:
@@ -129,7 +129,7 @@ def fingerprint(*parts: Any) -> str:
 
 
 def weights_print(pretrained: str) -> str:
-    """A digest of what a learner's `pretrained` is read from: names and bytes of files, wherever they lie.
+    """A digest of what a model's `pretrained` is read from: names and bytes of files, wherever they lie.
 
     Args:
         pretrained: a folder (one of diffusers with its parts' folders), a MobileNet's NAME.npz (or NAME) with NAME.json

@@ -267,8 +267,8 @@ def load_exported(folder: str | Path, pretrained: str | Path) -> tuple[FeatureCl
         raise BadInput(f"{folder} was trained on {about['trunk']}, whose arrays are not those of {pretrained}")
     names = tuple(about["class_names"])
     unit = about.get("unit", False)
-    learner = FeatureClientModel(trunk, len(names) or 1, about["width"], about["side"], unit=unit)
+    model = FeatureClientModel(trunk, len(names) or 1, about["width"], about["side"], unit=unit)
     if not names:  # of `export_rows`
-        learner.head = nn.Identity()  # type: ignore[assignment]
-    learner.load_state_dict(load_file(Path(folder) / "model.safetensors"))
-    return learner.eval(), names
+        model.head = nn.Identity()  # type: ignore[assignment]
+    model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+    return model.eval(), names

@@ -11,8 +11,8 @@ import pytest
 from fedloom.config import load_config
 from fedloom.data.sizes import DataSizes
 from fedloom.errors import BadInput
-from fedloom.planning.client_models import Words
-from fedloom.planning.generators import drawer
+from fedloom.planning.client_models import StandInTokenizer
+from fedloom.planning.generators import generator_cost
 from latent_counts import counts, folder_configs
 
 WIDTH = 16
@@ -50,7 +50,7 @@ def planned(given: str, side: int, tuned: bool = True, **more: object) -> Any:
     keys = {"server.generator.pretrained": given, "clients.image": "[]"}
     keys |= {"clients.text": f"[{{arch: bert, width: {WIDTH}}}]", **more}
     config = load_config(overrides=[f"{k}={v}" for k, v in keys.items()])
-    return drawer(config, Words(50, 7), DataSizes(3, side, {}), None, tuned)
+    return generator_cost(config, StandInTokenizer(50, 7), DataSizes(3, side, {}), None, tuned)
 
 
 @pytest.fixture(scope="module")
@@ -67,37 +67,37 @@ def drawn(stable):
 
 def test_stable_diffusion(stable, drawn):
     known = counts(folder_configs(stable))
-    assert {p.role: (p.parameters, p.trained) for p in drawn.pieces} == {
+    assert {p.role: (p.parameters, p.trained) for p in drawn.models} == {
         "generator: UNet": (known["unet"], known["unet"]),
         "generator: VAE": (known["vae"], 0),
         "generator: text encoder": (known["text_encoder"], 0),
         "generator: W_r": (WIDTH * 12, WIDTH * 12),
     }
     assert drawn.side == 16
-    assert [p.exact for p in drawn.pieces] == [False, True, False, True]
+    assert [p.exact for p in drawn.models] == [False, True, False, True]
 
 
 def test_steps_and_guidance_are_what_drawing_costs(drawn):
-    unet, vae, text, _ = drawn.pieces
+    unet, vae, text, _ = drawn.models
     assert drawn.drawing == 5 * 2 * unet.load.forward + vae.load.forward + text.load.forward
 
 
 def test_lora(stable, drawn):
     found = planned(stable, 16, **{"server.generator.latent": "{train: lora, rank: 3}"})
-    assert found.pieces[0].trained == counts(folder_configs(stable), lora=3)["lora"]
+    assert found.models[0].trained == counts(folder_configs(stable), lora=3)["lora"]
     assert found.tuning < drawn.tuning
-    assert found.pieces[0].load.kept < drawn.pieces[0].load.kept
+    assert found.models[0].load.kept < drawn.models[0].load.kept
 
 
 def test_glide(tmp_path):
     given = folder(tmp_path / "glide", "GlidePipeline", GLIDE)
     found = planned(given, 16)
-    assert [p.role for p in found.pieces] == [
+    assert [p.role for p in found.models] == [
         "generator: UNet",
         "generator: text encoder",
         "generator: W_r",
     ]
-    unet, text, _ = found.pieces
+    unet, text, _ = found.models
     assert found.drawing == 100 * 2 * unet.load.forward + text.load.forward
     assert unet.source == given
     with pytest.raises(BadInput, match="draws 16 pixels, the data's pictures have 32; allowed: up to 16"):
@@ -112,8 +112,8 @@ def test_an_earlier_runs_generator(tmp_path):
     given = folder(tmp_path / "own", "PixelTextToImagePipeline", {"unet": unet, "text_encoder": text})
     found = planned(given, 24)
     assert found.side == 24
-    assert found.pieces[0].source == given
-    assert found.tuning > 2 * found.pieces[0].load.forward
+    assert found.models[0].source == given
+    assert found.tuning > 2 * found.models[0].load.forward
 
 
 def test_other_pipelines(tmp_path):

@@ -60,6 +60,7 @@ def plan(
     unknown = [] if declared else [f"{config.method} does not declare its work: what it does in a round is not counted"]
     inventory = inventory_of(config, method, settings, work, scene)
     parts = phases(config, work, inventory, scene)
+    notes = [*_learned_words(config, inventory), *_passes(config, work.private_steps, scene), *unknown]
     rates = _rates(parts, on)
     wire = round_on_the_wire(config, method, work, scene)
     return Plan(
@@ -76,13 +77,7 @@ def plan(
         config.checkpoints.keep,
         rates,
         share,
-        (
-            *fitted,
-            *scene.notes,
-            *_learned_words(config, inventory),
-            *_passes(config, work.private_steps, scene),
-            *unknown,
-        ),
+        (*fitted, *scene.notes, *notes),
     )
 
 

@@ -62,7 +62,6 @@ def plan(
     parts = phases(config, work, inventory, scene)
     notes = [*_learned_words(config, inventory), *_passes(config, work.private_steps, scene), *unknown]
     rates = _rates(parts, on)
-    wire = round_on_the_wire(config, method, work, scene)
     return Plan(
         config.method,
         config.data.name,
@@ -71,7 +70,7 @@ def plan(
         _model_lines(config, inventory),
         device_lines(config, work, inventory),
         tuple(_timed(p, rates, share) for p in parts),
-        *wire,
+        *round_on_the_wire(config, method, work, scene),
         checkpoint_bytes(config, inventory),
         config.checkpoints.every,
         config.checkpoints.keep,

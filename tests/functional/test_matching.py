@@ -11,6 +11,7 @@ from torch import Tensor
 from fedloom.functional.matching import (
     PairMatching,
     class_spread,
+    margin_cross_entropy,
     match_logits,
     match_probability,
     matching_loss,
@@ -182,3 +183,16 @@ def test_spread_is_finite_for_large_weights() -> None:
     class_spread(w).backward()
     assert w.grad is not None
     assert w.grad.isfinite().all()
+
+
+def test_margin_by_hand_against_the_slow_reference_and_without_it() -> None:
+    """Logits (1, 0), the first is right: at a margin of 1 both are 0, log 2."""
+    assert margin_cross_entropy(torch.tensor([[1.0, 0.0]]), torch.tensor([0]), 1.0).item() == pytest.approx(math.log(2))
+    torch.manual_seed(0)
+    logits, labels = 3 * torch.randn(5, 4, dtype=torch.float64), torch.tensor([0, 3, 1, 1, 2])
+    expected = slow.margin(logits.tolist(), labels.tolist(), 4.0)
+    assert margin_cross_entropy(logits, labels, 4.0).item() == pytest.approx(expected, rel=1e-9)
+    plain = torch.nn.functional.cross_entropy(logits, labels)
+    assert margin_cross_entropy(logits, labels, 0.0).item() == plain.item()
+    shifted = margin_cross_entropy(logits + 7.0, labels, 4.0)
+    assert shifted.item() == pytest.approx(expected, rel=1e-9)

@@ -12,8 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedloom.functional.contrast import contrast_weights
 from fedloom.functional.distillation import softened
+from fedloom.functional.ensemble import grouped
 from fedloom.functional.infiltration import confidence
+from fedloom.functional.matching import class_spread, margin_cross_entropy
+from fedloom.functional.norms import unit
+from fedloom.functional.similarity import distillation_distance
+from fedloom.methods.creamfl import inter_contrast, intra_contrast
 from fedloom.methods.feddat import dual_loss
 from fedloom.methods.fedmd import distance
 from fedloom.methods.fedproto import class_prototypes, prototype_loss
@@ -175,3 +181,76 @@ def test_fedmds_digest() -> None:
     assert loss.item() == pytest.approx(1.15045077, abs=1e-8)
     t = 1 / 12
     close(scores.grad, [[-t, t, t, -t], [-t, t, t, -t], [-t, t, -t, -t]])
+
+
+def test_creamfls_private_loss() -> None:
+    """FLAIR-THU/CreamFL 264252cf, ClientTrainer.tra: the margin of 4 (inter_distance), and half of center_loss."""
+    logits, weight = leaf(wave(4, 3)), leaf(wave(3, 5, phase=0.4, scale=1.0))
+    known = margin_cross_entropy(logits, torch.tensor([0, 2, 1, 1]), 4.0)
+    apart = class_spread(weight)
+    (known + apart).backward()
+    assert known.item() == pytest.approx(5.88744517, abs=1e-8)
+    assert apart.item() == pytest.approx(0.52129761 / 2, abs=1e-8)
+    close(
+        logits.grad,
+        [
+            [-0.24941929, 0.23040086, 0.01901844],
+            [0.01337653, 0.22891665, -0.24229318],
+            [0.0105823, -0.24977176, 0.23918945],
+            [0.1869955, -0.24977354, 0.06277804],
+        ],
+    )
+    close(
+        weight.grad,
+        [
+            [-0.01270475, -0.08226957, 0.0, 0.0, -0.09166876],
+            [-0.04040229, 0.0, 0.0, -0.1298684, 0.05048175],
+            [0.0, 0.02380547, -0.14565668, 0.0, 0.0],
+        ],
+    )
+
+
+def test_creamfls_contrasts() -> None:
+    """The same, loss_inter and loss_moon: logits of unit vectors over 0.5, weighed 0.5."""
+    z = leaf(wave(3, 4))
+    texts, pictures, old = wave(5, 4, phase=0.7), wave(5, 4, phase=1.3), wave(3, 4, phase=0.2)
+    own = torch.tensor([4, 0, 2])
+    inter, intra = inter_contrast(z, texts, own, 0.5), intra_contrast(z, pictures[own], old, 0.5)
+    (0.5 * (inter + intra)).backward()
+    assert (inter.item(), intra.item()) == pytest.approx((1.99744984, 2.16983242), abs=1e-8)
+    close(
+        z.grad,
+        [
+            [0.07204265, -0.0006361, -0.07187873, 0.01915845],
+            [-0.00385, 0.00256027, 0.00319025, -0.00338237],
+            [-0.03483229, 0.07922138, 0.01441781, -0.08293669],
+        ],
+    )
+
+
+AGGREGATE = [
+    [0.42379227, 0.36071815, -0.51674537],
+    [-0.31834675, 0.61970243, 0.15865626],
+    [-0.56294726, 0.02461696, 0.55660373],
+    [-0.06025661, -0.69564802, 0.23951745],
+]
+
+
+def test_creamfls_ensemble_and_distillation() -> None:
+    """The same, MMFL.aggregation (con_w; P = 4) and the mean squared error to it: not brought back to unit length."""
+    z = torch.stack([unit(wave(4, 3, phase=p)) for p in (0.0, 0.8, 2.1)])
+    found = grouped(z, contrast_weights(z, unit(wave(4, 3, phase=0.5)), 1.0, include_self=True))
+    close(found, AGGREGATE)
+    server = leaf(unit(wave(4, 3, phase=1.9)))
+    loss = distillation_distance(server, found)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.33624291, abs=1e-8)
+    close(
+        server.grad,
+        [
+            [0.04744976, -0.11533855, -0.01772828],
+            [0.14082591, -0.01471639, -0.13703366],
+            [0.02349277, 0.14350568, -0.0604726],
+            [-0.10850208, 0.12193727, 0.07708019],
+        ],
+    )

@@ -30,3 +30,11 @@ def class_spread(w: list[Vector], coefficient: float) -> float:
     v = [[max(x, 0.0) for x in row] for row in w]
     each = [log_sum_exp([dot(own, other) for other in v]) - dot(own, own) for own in v]
     return coefficient * math.fsum(each) / len(each)
+
+
+def margin(logits: list[Vector], labels: list[int], margin: float) -> float:
+    each = []
+    for row, y in zip(logits, labels, strict=True):
+        lowered = [x - margin if c == y else x for c, x in enumerate(row)]
+        each.append(log_sum_exp(lowered) - lowered[y])
+    return math.fsum(each) / len(each)

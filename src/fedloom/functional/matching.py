@@ -1,4 +1,5 @@
-"""Which picture belongs to which text, and how far classes lie apart: FedAFD's task losses (arXiv 2603.04890).
+"""Which picture belongs to which text, and how far classes lie apart: CreamFL's and FedAFD's task losses
+(arXiv 2302.08888, 2603.04890).
 
 The matching loss is PCME's soft contrastive one (arXiv 2101.05068) with one sample an item, as CreamFL's code has it.
 """
@@ -77,6 +78,20 @@ class PairMatching(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Loss of paired rows (B, D): a scalar."""
         return matching_loss(x, y, self.scale, self.shift)
+
+
+def margin_cross_entropy(logits: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """CE(logits - margin at the true class, labels), in nats: right by more than the margin, or it costs (CreamFL).
+
+    Args:
+        logits: (B, C), with gradient.
+        labels: (B,).
+        margin: what the true class's logit is lowered by in training; CreamFL's code has 4. 0: plain cross-entropy.
+
+    Returns:
+        Scalar, mean over the batch.
+    """
+    return F.cross_entropy(logits - margin * F.one_hot(labels, logits.shape[1]), labels)
 
 
 def class_spread(class_weights: Tensor, coefficient: float = 0.5) -> Tensor:

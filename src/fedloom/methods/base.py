@@ -83,7 +83,15 @@ class Client(Stateful):
 
     def train(self, message: TrainOrder, *, round: int) -> Done:
         """Private steps only."""
-        return Done(self.context.train_private(message.steps, round) or 0.0)
+        return Done(self.train_private(message.steps, round) or 0.0)
+
+    def train_private(self, steps: int, *names: object) -> float | None:
+        """`steps` steps of `task_loss` on the site's own data; mean loss."""
+        return self.context.fit(self.context.private, steps, self.task_loss, *names, "private")
+
+    def task_loss(self, inputs: Inputs, index: Tensor) -> Tensor:
+        """The loss of the client's own task on private samples `index` (B,), seen as `inputs`."""
+        return self.context.task_loss(inputs, index)
 
     def export(self, folder: Path) -> None:
         """Write the model into `folder`, where the context knows how."""

@@ -4,26 +4,34 @@
     up    representations (and, for a generator, labels)
     down  two global representations of each sample, one of its picture and one of its text
 
-After its code FLAIR-THU/CreamFL. Clients: private data, then on shared samples an inter-modal contrast (towards the
-global representation of the other modality) and an intra-modal one (towards that of their own, away from what they said
-themselves before). Server: clients weighed by how well they pick the sample's other modality among all samples.
+Clients: private data, then on shared samples an inter-modal contrast (towards the global representation of the other
+modality) and an intra-modal one (towards that of their own, away from what they said themselves before):
 
-With a public set the server has an encoder for each modality, trained on its pairs by contrast and towards the weighted
-representations; what it then sees is global. With synthetic samples, which are new in each round, the weighted
-representations themselves are, and the clients of the other modality, on average, what they are weighed against.
+    L_own = CE(o - m at the true class, y) + c CE(V V^T, own class),    V = relu(W) of the head
+    L = L_own + 0.5 (L_inter + L_intra)
+
+Server: clients weighed by how well they pick the sample's other modality among all samples. With a public set the
+server has an encoder for each modality, trained on its pairs by contrast and towards the weighted representations; what
+it then sees is global. With synthetic samples, which are new in each round, the weighted representations themselves
+are, and the clients of the other modality, on average, what they are weighed against.
+
+The paper's: both contrasts, the weights, the distillation. The code's (FLAIR-THU/CreamFL): the margin m = 4 and the
+spread of the classes c = 0.5, which the paper does not name; temperatures 0.5 and 1, weights 0.5 and 0.3; j = k in the
+scores' denominator.
 
 Ours: both contrasts and the private loss in the same steps (`together`). The code passes over private and shared data
 in turns, five times a round and at far smaller rates; forty contrast steps in a row at our rate let representations run
-away from the head (accuracy fell from 0.67 to 0.30 in the first round). Cosines throughout; a pass over shared samples
-is `retrain_steps` steps on the pool; with one modality there is no inter-modal term, and clients are weighed against
-their own mean.
+away from the head (accuracy fell from 0.67 to 0.30 in the first round). Cosines, where the code has vectors of unit
+length, and the distance at the server is between representations as they are; the head's own weights are left as they
+are, where the code sets negative ones to 0 before each batch; a pass over shared samples is `retrain_steps` steps on
+the pool; with one modality there is no inter-modal term, and clients are weighed against their own mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -38,6 +46,7 @@ from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.contrast import contrast_weights, symmetric_infonce
 from fedloom.functional.ensemble import grouped
 from fedloom.functional.fusion import mean_over
+from fedloom.functional.matching import class_spread, margin_cross_entropy
 from fedloom.functional.norms import unit
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.context import ClientContext, Inputs, rows
@@ -70,6 +79,8 @@ Array = NDArray[Any]
 class CreamFLSettings(SharedSettings):
     """Weights and temperatures of both sides."""
 
+    margin: float = Field(4.0, ge=0, description="m, what the true class's logit is lowered by in private batches")
+    spread: float = Field(0.5, ge=0, description="c, weight of the term that spreads the classes' weights")
     contrast_weight: float = Field(0.5, ge=0, description="of L_inter + L_intra at the clients")
     contrast_temperature: float = Field(0.5, gt=0, description="of both")
     together: bool = Field(
@@ -139,11 +150,18 @@ class CreamFLClient(SharedClient):
 
     def local_update(self, round: int) -> float | None:
         """Private steps first."""
-        self.context.train_private(self.settings.private_steps, round)
+        self.train_private(self.settings.private_steps, round)
         return self.on_shared(round)
 
+    def task_loss(self, inputs: Inputs, index: Tensor) -> Tensor:
+        """L_own."""
+        s, context, model = self.settings, self.context, cast(Any, self.context.model)
+        logits = model(**context.ready(inputs))
+        apart = class_spread(model.head.weight, s.spread)
+        return margin_cross_entropy(logits, context.private_labels[index], s.margin) + apart
+
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
-        """CE on private data + 0.5 (L_inter + L_intra); without `together` the contrasts alone."""
+        """L_own + 0.5 (L_inter + L_intra); without `together` the contrasts alone."""
         s, context = self.settings, self.context
         z = context.model.encode(**views)  # type: ignore[operator]
         loss: Tensor = z.sum() * 0.0

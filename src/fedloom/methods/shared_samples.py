@@ -95,7 +95,7 @@ class SharedClient(Client):
     def local_update(self, round: int) -> float | None:
         """The steps of a round: shared samples first, then private ones."""
         loss = self.on_shared(round)
-        self.context.train_private(self.settings.private_steps, round)
+        self.train_private(self.settings.private_steps, round)
         return loss
 
     def on_shared(self, round: int) -> float | None:
@@ -116,7 +116,7 @@ class SharedClient(Client):
         """The loss of the client's own task on n private samples, beside a step on shared ones."""
         context = self.context
         i = torch.from_numpy(self._private.integers(0, len(context.private_labels), n))
-        return context.task_loss(rows(context.private, i), i)
+        return self.task_loss(rows(context.private, i), i)
 
 
 INPUTS = frozenset({"pixel_values", "features", "input_ids", "attention_mask"})

@@ -6,15 +6,13 @@ import ast
 import json
 import pickle
 from collections.abc import Iterator
-from pathlib import Path
 
-import fedloom
 from fedloom.config import ClientsSettings
 from fedloom.data.containers import CONTAINERS
 from fedloom.seeding import stream_seed
 from fedloom.tasks import CLIENT_TASKS, MODALITIES, TASKS, ClientTask, Modality
+from sources import PACKAGE, trees
 
-SOURCE = Path(fedloom.__file__).parent
 NAMES = {"image", "text", "pair", "joint", "audio"}
 # Where one of these words is something else than a task or a modality.
 ALLOWED = {
@@ -48,10 +46,10 @@ def comparisons(tree: ast.AST) -> Iterator[ast.AST]:
 
 def test_no_dispatch_on_string_literals() -> None:
     found = {
-        f"{path.relative_to(SOURCE).as_posix()}:{node.lineno}"  # type: ignore[attr-defined]
-        for path in SOURCE.rglob("*.py")
-        if path.relative_to(SOURCE).as_posix() not in ALLOWED
-        for node in comparisons(ast.parse(path.read_text(encoding="utf-8")))
+        f"{path.relative_to(PACKAGE).as_posix()}:{node.lineno}"  # type: ignore[attr-defined]
+        for path, tree in trees().items()
+        if path.relative_to(PACKAGE).as_posix() not in ALLOWED
+        for node in comparisons(tree)
     }
     assert not found, f"compare with fedloom.tasks.ClientTask or Modality: {sorted(found)}"
 

@@ -11,6 +11,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 torch.set_num_threads(1)
 
+from made_up_study import kept, made_up, script, study  # noqa: E402, F401
+
 
 @pytest.fixture(scope="session")
 def all_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -12,12 +12,10 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 
@@ -76,55 +74,6 @@ def test_rounds_of_no_method(call: Call, capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit):
         call("rounds", "--methods", "fedmkd")
     assert "'fedmkd', allowed: fedmd, fedmekt, creamfl" in capsys.readouterr().err
-
-
-def test_orderings(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Every arm is a configuration, as it is put together there; the tables of two seeds of made-up runs."""
-    import orderings
-
-    from fedloom.config import load_config
-
-    def run(command: list[str], **how: Any) -> Any:
-        assert command[1:4] == ["-m", "fedloom.cli", "run"]
-        place = Path(command[command.index("--out") + 1])
-        overrides = [b for a, b in pairwise(command) if a == "--set"]
-        config = load_config(preset=command[command.index("--preset") + 1], overrides=overrides)
-        _write_run(place, config.seed)
-        return SimpleNamespace(returncode=0, stderr="")
-
-    monkeypatch.setattr(orderings.subprocess, "run", run)
-    words = ("--out", tmp_path / "runs", "--seeds", "0,1", "--preset", "smoke")
-    said = call("orderings", "run", *words, "--jobs", 1)
-    assert said.count(": done\n") == 2 * len(orderings.ARMS)
-    assert "0: there already" in call("orderings", "run", *words, "--arms", "fedmmkt")
-    table = call("orderings", "table", *words)
-    assert f"| FedMMKT minus {list(orderings.ARMS)[-1]} |" in table
-    assert "nan" not in table
-    one = call("orderings", "table", *words[:2], "--seeds", 0)
-    assert "nan" not in one
-    assert "±" not in one
-    with pytest.raises(SystemExit, match="not every seed of 0,7 has a finished run fedmmkt-SEED"):
-        call("orderings", "table", *words[:2], "--seeds", "0,7")
-
-
-def _write_run(place: Path, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    scores = ("image_accuracy", "text_accuracy", "t2i_accuracy", "clip_score")
-    keys = ("prompt", "voted", "kept", "dropped")
-    rows = [
-        {
-            "round": t,
-            **{name: rng.random() for name in scores},
-            "labels": {f"{key}_accuracy": rng.random() for key in keys} | {"kept_share": 0.5} if t else None,
-            "bytes_up": 10,
-            "bytes_down": 20,
-        }
-        for t in range(3)
-    ]
-    place.mkdir(parents=True)
-    ends = {name: {"before": rows[0][name], "after": rows[-1][name]} for name in scores}
-    (place / "summary.json").write_text(json.dumps(ends))
-    (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @pytest.fixture(scope="module")
@@ -409,23 +358,6 @@ def test_engine_on_flower(call: Call, where: str, tmp_path: Path) -> None:
         tmp_path / "kept",
     )
     assert call("engine", "bare,fedloom", "--where", where, *words).count(f"| {where} |") == 9
-
-
-@pytest.mark.conformance
-def test_orderings_by_real_runs(tmp_path: Path) -> None:
-    script = [sys.executable, str(BENCHMARKS / "orderings.py")]
-    run = partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True, check=True)
-    words = [
-        "--seeds",
-        "0,1",
-        "--preset",
-        "smoke",
-        "--arms",
-        "fedmmkt,standalone",
-        "--set",
-        "settings.gamma=0.2",
-    ]
-    assert run([*script, "run", *words]).stdout.count(" done\n") >= 2
 
 
 def test_smoke_figures(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,183 @@
+"""A study, as `benchmarks/studies/NAME.yaml` declares it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from evidence.rows import FIRST, LABELS
+from fedloom.config.models import Frozen
+from fedloom.config.trees import read_tree, validate
+from fedloom.errors import BadInput, unknown
+from fedloom.runs.folder import flatten
+
+STUDIES = Path(__file__).resolve().parents[1] / "studies"
+SCORES = ("image_accuracy", "text_accuracy", "t2i_accuracy", "clip_score", "fid", "inception_score")
+BEFORE = " (before)"  # the pseudo arm of what an arm was before its first round
+
+
+class Claim(Frozen):
+    """A headline claim: `arm` is above (below) `reference` in `score`, by `at_least` in the mean."""
+
+    arm: str
+    reference: str = Field(description="another arm, `ARM (before)`, or the same arm with another reference_score")
+    score: str
+    reference_score: str | None = Field(None, description="of the reference; null: the same score")
+    direction: Literal["above", "below"] = "above"
+    at_least: float = Field(0.0, ge=0, description="smallest mean difference that is worth a claim")
+
+    @property
+    def text(self) -> str:
+        """`fedmmkt above standalone in image_accuracy, by 0.02 or more`."""
+        other = f"'s {self.reference_score}" if self.reference_score else ""
+        by = f", by {self.at_least:g} or more" if self.at_least else ""
+        return f"{self.arm} {self.direction} {self.reference}{other} in {self.score}{by}"
+
+
+class Extract(Frozen):
+    """A short table of means: names of rows by arm (or `ARM (before)`), and scores by column."""
+
+    rows: dict[str, str]
+    scores: dict[str, str]
+
+
+class Study(Frozen):
+    """Arms x seeds. Settings are dotted keys, or trees."""
+
+    name: str
+    title: str = ""
+    preset: str | None = None
+    base: dict[str, Any] = Field(default_factory=dict, description="settings of every run")
+    others: dict[str, Any] = Field(default_factory=dict, description="settings of every arm but `main`")
+    seeded: tuple[str, ...] = Field(
+        ("seed", "server.seed", "data.options.seed"), description="settings that take the seed's number"
+    )
+    main: str = Field(description="the arm that differences are to")
+    arms: dict[str, dict[str, Any]]
+    without_clients: tuple[str, ...] = Field((), description="arms that need no client")
+    bounds: tuple[str, ...] = Field((), description="arms that know what no method may: oracle bounds")
+    scores: dict[str, str] = Field(
+        default_factory=lambda: {s: s.replace("_", " ") for s in SCORES},
+        description="scores of summary.json -> heading",
+    )
+    claims: tuple[Claim, ...] = ()
+    tables: dict[str, Extract] = Field(default_factory=dict, description="short tables by name")
+
+    @field_validator("base", "others", "scores", mode="before")
+    @classmethod
+    def _flat(cls, given: Any) -> Any:
+        return flat(given) if isinstance(given, Mapping) else given
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _flat_arms(cls, given: Any) -> Any:
+        return {arm: flat(settings or {}) for arm, settings in given.items()} if isinstance(given, Mapping) else given
+
+    @model_validator(mode="after")
+    def _whole(self) -> Study:
+        named = [("main", self.main)]
+        named += [(key, arm) for key in ("without_clients", "bounds") for arm in getattr(self, key)]
+        for claim in self.claims:
+            named += [("claims", name.removesuffix(BEFORE)) for name in (claim.arm, claim.reference)]
+            allowed = {*self.scores, *(f"{s}_before" for s in self.scores), *LABEL_SCORES}
+            for score in filter(None, (claim.score, claim.reference_score)):
+                if score not in allowed:
+                    raise ValueError(f"claims: unknown score {score!r}. Allowed: {', '.join(sorted(allowed))}.")
+        named += [("tables", arm.removesuffix(BEFORE)) for table in self.tables.values() for arm in table.rows]
+        for where, arm in named:
+            if arm not in self.arms:
+                raise ValueError(f"{where}: unknown arm {arm!r}. Allowed: {', '.join(self.arms)}.")
+        if taken := [key for arm in self.arms.values() for key in (*self.base, *arm) if key in self.seeded]:
+            raise ValueError(
+                f"{taken[0]} takes the seed's number and cannot be set; leave it out of `seeded` to set it"
+            )
+        return self
+
+    def settings(self, arm: str, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Those of an arm, without what takes the seed's number: base, `others`, arm, `extra`; later ones win.
+
+        An arm with another method keeps no `settings.` key of the base: they are of the base's method.
+        """
+        own, base = self.arms[arm], {**self.base, **({} if arm == self.main else self.others)}
+        if "method" in own:
+            base = {key: value for key, value in base.items() if not key.startswith("settings.")}
+        return {**base, **own, **(extra or {})}
+
+    def settings_text(self, arm: str, extra: Mapping[str, Any] | None = None) -> str:
+        """Preset and settings in one line, as a row keeps them."""
+        parts = [f"{key}={compact(value)}" for key, value in sorted(self.settings(arm, extra).items())]
+        return "; ".join([*([f"preset={self.preset}"] if self.preset else []), *parts])
+
+    def options(self, arm: str, seed: int, extra: Mapping[str, Any] | None = None) -> list[str]:
+        """The words after `fedloom run`; $NAME is an environment variable's value."""
+        pairs = {**self.settings(arm, extra), **dict.fromkeys(self.seeded, seed)}
+        words = ["--preset", self.preset] if self.preset else []
+        return [*words, *(w for k, v in pairs.items() for w in ("--set", f"{k}={_expanded(compact(v))}"))]
+
+
+LABEL_SCORES = tuple(f"{label}_{when}" for label in LABELS for when in ("round1", "mean"))
+
+
+def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Trees as dotted keys; lists stay whole."""
+    return dict(flatten(settings))
+
+
+def compact(value: Any) -> str:
+    """A value as YAML reads it, in one line."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _expanded(text: str) -> str:
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise BadInput(f"{text!r} needs ${match[1]}, which is not set in the environment")
+        return os.environ[match[1]]
+
+    return re.sub(r"\$(\w+)", value, text)
+
+
+def load(name: str | Path) -> Study:
+    """The study of a name, or of a file.
+
+    Raises:
+        BadInput: there is none, or it is not valid; one line.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = STUDIES / f"{name}.yaml"
+        if not path.is_file():
+            raise unknown("study", str(name), names())
+    study: Study = validate(Study, {**read_tree(path, "study"), "name": path.stem})
+    return study
+
+
+def names() -> list[str]:
+    """The studies that are there."""
+    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
+
+
+def chosen_arms(study: Study, arms: str) -> list[str]:
+    """Arms by name, comma between; all for ''. Raises BadInput for one that the study has not."""
+    wanted = [arm.strip() for arm in arms.split(",") if arm.strip()]
+    for arm in wanted:
+        if arm not in study.arms:
+            raise unknown("arm", arm, study.arms)
+    return wanted or list(study.arms)
+
+
+def overrides(given: Iterable[str]) -> dict[str, Any]:
+    """`--set key=value` of the command line. Raises BadInput for one without a `=`, or that is a row's own."""
+    out = {}
+    for text in given:
+        key, sign, value = text.partition("=")
+        if not sign or not key or key in FIRST:
+            raise BadInput(f"--set {text}: expected KEY=VALUE, KEY a setting other than {', '.join(FIRST)}")
+        out[key] = value
+    return out

@@ -1,0 +1,90 @@
+"""Studies whose evidence is kept: runs, tables, and the parts of README and docs that are made of them.
+
+    python benchmarks/study.py run flora --seeds 0-9 --jobs 2      # rows go to benchmarks/results/flora.csv
+    python benchmarks/study.py table flora [claims]                # Markdown
+    python benchmarks/study.py docs                                # README and docs/results; --check: exit code 1
+
+A study is a file of benchmarks/studies. Rows that are there are not made again (`--again` does). docs/guide/evidence.md
+has the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from evidence import blocks, rows, tables
+from evidence.running import Job, Runner, do, missing
+from evidence.studies import chosen_arms, load, overrides
+
+from fedloom.cli.compare import seed_list
+from fedloom.errors import FedloomError
+
+
+def run(given: argparse.Namespace) -> int:
+    """The runs that have no row yet, seed by seed."""
+    study, extra = load(given.study), overrides(given.set)
+    arms = chosen_arms(study, given.arms)
+    path = rows.file_of(study.name, given.results)
+    jobs = [Job(arm, seed) for seed in seed_list(given.seeds) or [] for arm in arms]
+    todo = jobs if given.again else missing(study, path, jobs, extra)
+    if len(todo) < len(jobs):
+        print(f"{len(jobs) - len(todo)} of {len(jobs)} rows are there already", flush=True)
+    failed = do(Runner(study, extra, given.keep), todo, path, given.jobs, lambda line: print(line, flush=True))
+    return int(failed > 0)
+
+
+def table(given: argparse.Namespace) -> int:
+    """One table, or all of them."""
+    study = load(given.study)
+    found = tables.kept(study, given.results, overrides(given.set))
+    for name in [given.table] if given.table else tables.tables(study):
+        print(f"{'' if given.table else f'## {name}{chr(10) * 2}'}{tables.text(found, name)}\n")
+    return 0
+
+
+def docs(given: argparse.Namespace) -> int:
+    """README and docs/results, made anew from the rows."""
+    found = blocks.outdated(blocks.pages(), given.results, write=not given.check)
+    for path in found:
+        print(f"{path.relative_to(blocks.ROOT)}: {'differs from the rows' if given.check else 'written'}")
+    return int(bool(found) and given.check)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = made.add_subparsers(dest="command", required=True)
+    running, printing, writing = (commands.add_parser(name) for name in ("run", "table", "docs"))
+    for command in (running, printing):
+        command.add_argument("study", help="a name of benchmarks/studies, or a YAML file")
+        command.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="over every arm's settings"
+        )
+    for command in (running, printing, writing):
+        command.add_argument("--results", type=Path, help="folder of the rows; default: benchmarks/results")
+    running.add_argument("--seeds", default="0", help="such as 0,1,2 or 0-9")
+    running.add_argument("--arms", default="", help="names, comma between; default: all")
+    running.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    running.add_argument("--keep", type=Path, help="a folder to leave run folders in")
+    running.add_argument("--again", action="store_true", help="also what has a row; the later row counts")
+    printing.add_argument("table", nargs="?", help="default: all")
+    writing.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is out of date")
+    return made
+
+
+def main() -> int:
+    """Exit code 1: a run failed, or a page is out of date; 2: bad input."""
+    given = parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the runs that go on, too
+    try:
+        return {"run": run, "table": table, "docs": docs}[given.command](given)
+    except FedloomError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

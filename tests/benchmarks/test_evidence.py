@@ -1,0 +1,217 @@
+"""Kept rows, studies and the runner: rows, machine, harvest, studies, running of evidence/, and study."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evidence import harvest, machine, rows, running, studies
+from made_up_study import STUDY, Script, row, write_run
+
+from fedloom.config import load_config
+from fedloom.errors import BadInput
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+# ------------------------------------------------------------------------------------------------- rows
+
+
+def test_rows_are_appended_and_read(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "s.csv"
+    rows.append(path, row())
+    rows.append(path, row(seed="1", processor='He said "8, cores"\n'))
+    assert [r["seed"] for r in rows.read(path)] == ["0", "1"]
+    assert rows.read(path)[1]["processor"] == 'He said "8, cores"'
+    assert rows.read(path)[0] == row()
+    rows.append(path, {**row(seed="2"), "new": "7"})  # a column more
+    assert [r["new"] for r in rows.read(path)] == ["", "", "7"]
+    rows.append(path, row(seed="3"))  # and one less
+    assert [r["seed"] for r in rows.read(path)] == ["0", "1", "2", "3"]
+    with path.open("a") as handle:
+        handle.write("s,a,4,cut sho")
+    assert len(rows.read(path)) == 4
+    rows.append(path, row(seed="5"))
+    assert [r["seed"] for r in rows.read(path)][-1] == "5"
+
+
+def _append(path: Path, seed: int) -> None:
+    for n in range(10):
+        rows.append(path, row(seed=str(seed), arm=str(n)))
+
+
+def test_several_processes_append(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        pool.starmap(_append, [(path, seed) for seed in range(4)])
+    assert len({rows.key_of(r) for r in rows.read(path)}) == 40
+
+
+def test_what_is_no_file_of_rows(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(BadInput, match="no column 'study'"):
+        rows.read(path)
+    path.write_text("study,arm,seed,settings\n1,2\n")
+    with pytest.raises(BadInput, match="line 2: 2 fields, expected 4"):
+        rows.read(path)
+
+
+def test_the_machine_with_most_seeds() -> None:
+    found = [row(processor="Q"), row(), row(seed="1"), row(processor="Q", arm="b"), row(processor="Q", arm="c")]
+    assert rows.chosen_machine(found) == ("P", "AVX2", "2.0")
+    assert rows.chosen_machine([]) is None
+    assert len(rows.latest([row(image_accuracy="0.1"), row(image_accuracy="0.2"), row(simd="AVX512")])) == 2
+    assert rows.latest([row(), row(image_accuracy="0.2")])[0]["image_accuracy"] == "0.2"
+
+
+def test_the_machine_and_the_commit(tmp_path: Path) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text("processor\t: 0\nmodel name\t: Some  CPU\ncpu family\t: 6\nmodel\t\t: 85\n\nmodel name\t: Other\n")
+    assert machine.processor(info) == "Some CPU (family 6, model 85)"
+    assert machine.processor(tmp_path / "none")
+    assert set(machine.machine()) == {"processor", "simd", "cores"}
+    assert machine.commit(tmp_path) == "unknown"
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a").write_text("a")
+    for words in (["init", "-q"], ["add", "src"], ["commit", "-qm", "a"]):
+        subprocess.run([*git, *words], check=True)
+    clean = machine.commit(tmp_path)
+    assert re.fullmatch(r"[0-9a-f]{10}", clean)
+    (tmp_path / "README.md").write_text("not code")
+    assert machine.commit(tmp_path) == clean
+    (tmp_path / "src" / "b").write_text("b")
+    assert machine.commit(tmp_path) == f"{clean}-dirty"
+
+
+# ------------------------------------------------------------------------------------------------- studies, runs
+
+
+@pytest.mark.parametrize("name", studies.names())
+def test_studies_that_come_with_it_are_configurations(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("FOOD101_RECIPES", "MOBILENET"):
+        monkeypatch.setenv(variable, "/data")
+    found = studies.load(name)
+    for arm in found.arms:
+        words = found.options(arm, 3)
+        load_config(preset=found.preset, overrides=[b for a, b in pairwise(words) if a == "--set"])
+
+
+def test_settings_of_an_arm(study: studies.Study) -> None:
+    assert study.settings("full") == {"settings.gamma": 0.2}
+    assert (
+        study.settings_text("less") == "preset=smoke; evaluation.every=1000; settings.gamma=0.2; settings.labvote=false"
+    )
+    assert study.settings("alone") == {"evaluation.every": 1000, "method": "standalone"}  # gamma is FedMMKT's
+    assert study.settings_text("full", {"rounds": "1"}) == "preset=smoke; rounds=1; settings.gamma=0.2"
+    assert study.options("full", 4)[:4] == ["--preset", "smoke", "--set", "settings.gamma=0.2"]
+    assert {"seed=4", "server.seed=4", "data.options.seed=4"} <= set(study.options("full", 4))
+
+
+def test_variables_in_settings(study: studies.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"data.root": "$THERE/x"}
+    assert "data.root=$THERE/x" in study.settings_text("full", extra)  # rows are of no machine's folders
+    with pytest.raises(BadInput, match="THERE, which is not set"):
+        study.options("full", 0, extra)
+    monkeypatch.setenv("THERE", "/here")
+    assert "data.root=/here/x" in study.options("full", 0, extra)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("bounds: [alone]", "bounds: [alnoe]", "bounds: unknown arm 'alnoe'. Allowed: full, less, alone"),
+        ("score: t2i_accuracy", "score: t2i", "claims: unknown score 't2i'"),
+        ("base: {settings.gamma: 0.2}", "base: {seed: 1}", "seed takes the seed's number"),
+        ("title: T", "titel: T", "titel"),
+    ],
+)
+def test_wrong_studies(tmp_path: Path, old: str, new: str, said: str) -> None:
+    (tmp_path / "wrong.yaml").write_text(STUDY.replace(old, new))
+    with pytest.raises(BadInput, match=re.escape(said)):
+        studies.load(tmp_path / "wrong.yaml")
+
+
+def test_a_row_of_a_run(study: studies.Study, tmp_path: Path) -> None:
+    write_run(tmp_path / "run", "full", 3)
+    found = harvest.row_of(study, "full", 3, tmp_path / "run", settings="s", cpu_seconds=2.5, commit="abc")
+    assert list(found) == rows.columns(list(study.scores))
+    assert found["curve"].startswith("image_accuracy=0.53/0.56008/0.59016; t2i_accuracy=")
+    assert found["curve"].endswith("metrics.mine=0/1/2")
+    assert (found["image_accuracy_before"], found["image_accuracy"], found["metrics.mine"]) == ("0.53", "0.59016", "2")
+    assert (found["voted_accuracy_round1"], found["kept_accuracy_mean"], found["kept_share_mean"]) == (
+        "0.63",
+        "",
+        "0.5",
+    )
+    assert (found["bytes_up"], found["bytes_down"]) == ("10", "21.5")  # of rounds 1 and 2
+    assert (found["seconds"], found["cpu_seconds"], found["torch"], found["date"]) == (
+        "9.0",
+        "2.5",
+        "2.0",
+        "2026-01-02",
+    )
+
+
+def test_a_study_is_run_and_resumed(script: Script, made_up: dict[str, Any], tmp_path: Path) -> None:
+    words = ("run", tmp_path / "tiny.yaml", "--results", tmp_path / "kept", "--seeds", "0-2")
+    made_up["fail"] = [("less", 1)]
+    said = script("study", *words, "--jobs", 2)
+    assert said.startswith("1\n")
+    assert "less seed 1: failed: exit code 2: error: no disk; " in said
+    assert re.search(r"9/9 \S+ seed \d: .* \(9 s\); 0 s left", said)
+    made_up["fail"] = ()
+    said = script("study", *words)
+    assert said.startswith("0\n8 of 9 rows are there already\n1/1 less seed 1: image_accuracy 0.5")
+    assert len(rows.read(tmp_path / "kept" / "tiny.csv")) == 9
+    assert script("study", *words).startswith("0\n9 of 9 rows")
+    assert "1/1 full seed 0" in script("study", *words[:4], "--seeds", 0, "--arms", "full", "--again")
+    assert "1/1 full seed 0" in script("study", *words[:4], "--arms", "full", "--set", "rounds=1")  # other settings
+    keep = tmp_path / "folders"
+    script("study", *words[:4], "--seeds", 7, "--arms", "full", "--keep", keep)
+    assert (keep / "full-7" / "summary.json").exists()
+
+
+def test_what_cannot_be_run(script: Script, tmp_path: Path, study: studies.Study) -> None:
+    assert script("study", "run", "flroa").startswith("2\nerror: unknown study 'flroa'. Did you mean 'flora'?")
+    assert "unknown arm 'ful'" in script("study", "run", tmp_path / "tiny.yaml", "--arms", "ful")
+    assert "--set rounds: expected KEY=VALUE" in script("study", "run", tmp_path / "tiny.yaml", "--set", "rounds")
+    assert "'x' is no seed" in script("study", "run", tmp_path / "tiny.yaml", "--seeds", "x")
+
+
+def test_processes_of_runs(study: studies.Study, tmp_path: Path) -> None:
+    """Their processor time is theirs, what they say last is told, and they end when the study is stopped."""
+    runner = running.Runner(study)
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    assert 0.3 <= runner._finish([sys.executable, "-c", busy], tmp_path / "out") < 5
+    with pytest.raises(running.RunFailed, match="exit code 3: bad"):
+        runner._finish([sys.executable, "-c", "print('bad'); raise SystemExit(3)"], tmp_path / "out")
+    jobs = [running.Job("full", 0), running.Job("full", 1)]
+    begun = time.monotonic()
+    runner.row = lambda job: runner._finish(  # type: ignore[method-assign, assignment, return-value]
+        [sys.executable, "-c", f"import time; time.sleep({100 * job.seed})"], tmp_path / f"out{job.seed}"
+    )
+    doing = runner.rows(jobs, 2)
+    assert next(doing)[0].seed == 0
+    doing.close()  # as a signal does
+    assert time.monotonic() - begun < 50
+    assert running.time_text(45) == "45 s"
+    assert running.time_text(11_100) == "3 h 05 min"
+
+
+@pytest.mark.conformance
+def test_a_study_by_real_runs(tmp_path: Path, study: studies.Study) -> None:
+    words = [tmp_path / "tiny.yaml", "--seeds", "0-1", "--arms", "full,alone", "--results", tmp_path]
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "study.py", "run", *words], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(rows.read(tmp_path / "tiny.csv")) == 4

@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedloom.functional.adversarial import discriminator_loss, encoder_loss
 from fedloom.functional.contrast import contrast_weights
 from fedloom.functional.distillation import softened
 from fedloom.functional.ensemble import grouped
 from fedloom.functional.infiltration import confidence
-from fedloom.functional.matching import class_spread, margin_cross_entropy
+from fedloom.functional.matching import class_spread, margin_cross_entropy, matching_loss
 from fedloom.functional.norms import unit
-from fedloom.functional.similarity import distillation_distance
+from fedloom.functional.similarity import distillation_distance, similarity_ensemble
 from fedloom.methods.creamfl import inter_contrast, intra_contrast
 from fedloom.methods.feddat import dual_loss
 from fedloom.methods.fedmd import distance
@@ -26,6 +27,7 @@ from fedloom.methods.fedproto import class_prototypes, prototype_loss
 from fedloom.methods.ogm_ge import coefficients, stream_scores
 from fedloom.methods.pmr import prototype_scores
 from fedloom.models.clients.multimodal import MultimodalClassifier
+from fedloom.models.granularity import GranularityFusion
 from fedloom.tasks import Modality
 
 
@@ -253,4 +255,70 @@ def test_creamfls_ensemble_and_distillation() -> None:
             [0.02349277, 0.14350568, -0.0604726],
             [-0.10850208, 0.12193727, 0.07708019],
         ],
+    )
+
+
+def test_fedafds_ensemble() -> None:
+    """Chao2433/FedAFD e320b5fc, MMFL_fedafd.py, aggregation (SED): CreamFL's arithmetic on the own kind's bank."""
+    z = torch.stack([unit(wave(4, 3, phase=p)) for p in (0.0, 0.8, 2.1)])
+    close(similarity_ensemble(z, unit(wave(4, 3, phase=0.5))).representations, AGGREGATE)
+
+
+def test_fedafds_adversaries() -> None:
+    """The same, ClientTrainer_fedafd.tra: losses of outputs of `Discriminator`, which ends in a sigmoid."""
+    local, far = leaf(wave(6)), wave(6, phase=0.6)
+    found = discriminator_loss(far, local.detach(), legacy_double_sigmoid=True)
+    loss = encoder_loss(local, legacy_double_sigmoid=True)
+    loss.backward()
+    assert (found.item(), loss.item()) == pytest.approx((1.48060349, 0.4545405), abs=1e-8)
+    close(local.grad, [-0.01573086, -0.00519924, -0.01591101, -0.00911071, -0.01072317, -0.00707944])
+
+
+def test_fedafds_fusion() -> None:
+    """The same, iAFF(channels=8): weights wave(shape, phase 0.1 k, scale 0.5) in the order of its parameters."""
+    fusion = GranularityFusion(8, 4, legacy_share_global=True).double()
+    (first, second), (shared, unused) = fusion.local_branches, fusion.global_branches
+    ordered = [p for branch in (first, shared, second, unused) for p in branch.parameters()]
+    for k, p in enumerate(ordered):
+        p.data = wave(*p.shape, phase=0.1 * k, scale=0.5)
+    x = leaf(unit(wave(4, 8)))
+    found = fusion(x, unit(wave(4, 8, phase=0.7)))
+    (found.square() * torch.arange(1.0, 9.0, dtype=torch.float64)).sum().backward()
+    close(
+        found[0],
+        [0.09022894, 0.4090949, -0.35376074, -0.40965585, 0.31851158, 0.23054093, -0.48036028, -0.171806],
+    )
+    close(
+        found[3],
+        [-0.18202538, -0.41499284, 0.24360269, 0.43766539, -0.35943055, -0.27463461, 0.45534192, 0.16666805],
+    )
+    assert x.grad is not None
+    close(
+        x.grad[0],
+        [0.10642723, 0.55885762, -0.52360172, -2.27260618, 2.32594032, 1.05673987, -1.6933676, -1.53784346],
+    )
+    close(
+        x.grad[3],
+        [-0.14439437, -0.51652583, 0.82602131, 2.70180744, -1.81611275, -1.55855315, 2.37112038, 1.30342235],
+    )
+
+
+def test_matching_of_clients_of_pairs() -> None:
+    """CreamFL's criterions/probemb.py, MCSoftContrastiveLoss with one sample an item, as FedAFD has it too."""
+    x, y = leaf(unit(wave(3, 4))), unit(wave(3, 4, phase=0.3))
+    scale, shift = (torch.tensor(15.0, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    loss = matching_loss(x, y, scale, shift)
+    loss.backward()
+    assert loss.item() == pytest.approx(119.33823687, abs=1e-6)
+    assert scale.grad is not None
+    assert shift.grad is not None
+    assert (shift.grad.item(), scale.grad.item()) == pytest.approx((19.84136371, -11.91240144), abs=1e-6)
+    close(
+        x.grad,
+        [
+            [36.69697795, -18.74244476, -31.86725632, 26.95428581],
+            [-15.8408089, -17.29832965, 20.29839797, 12.067656],
+            [-52.65095381, 66.05337684, 35.62972594, -75.23476488],
+        ],
+        abs=1e-6,
     )

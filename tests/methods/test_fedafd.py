@@ -134,7 +134,7 @@ def test_fusion_learns_at_its_own_rate_and_can_begin_anew():
     assert (
         after["local_branches.0.1.num_batches_tracked"],
         before["local_branches.0.1.num_batches_tracked"],
-    ) == (0, 2)
+    ) == (0, 4)
     assert not any(p in anew.context.optimizer.state for p in anew.fusion.parameters())
     assert all(p in anew.context.optimizer.state for p in anew.context.model.parameters())
 
@@ -189,7 +189,7 @@ def test_a_pass_moves_both_sides(adversary):
     half, bank = taught("pair-0", adversary=adversary)
     before, d = weights(half), adversaries(half)
     lesson = dataclasses.replace(_lesson(bank), progress=0.5)
-    half._align(lesson, bank, 2, 0)
+    half._align(lesson, bank, half.server.views("private"), 2, 0)
     assert all(not np.array_equal(v, d[k]) for k, v in adversaries(half).items())
     assert all(not np.array_equal(v, before[k]) for k, v in weights(half).items() if "body" in k)
     steps = {int(v["step"]) for v in half.adversary.state_dict()["state"].values()}
@@ -236,17 +236,17 @@ def test_adversarial_losses_by_hand(name):
 
 def test_a_collapse_pauses_the_encoder_and_not_the_discriminators():
     half, bank = taught("pair-0", stop_collapse=True)
-    half.told_apart = 0.995
+    half.told_apart, g = 0.995, half.server.views("private")
     before, d = half.context.state()[0], adversaries(half)
-    half._align(_lesson(bank), bank, 2, 0)
+    assert half._align(_lesson(bank), bank, g, 2, 0) == 0  # private batches: they come alone, behind
     assert same(before, half.context.state()[0])
     assert all(not np.array_equal(v, d[k]) for k, v in adversaries(half).items())
     assert half.told_apart < 0.99  # nobody tells them apart after so few steps
-    half._align(_lesson(bank), bank, 2, 1)
+    assert half._align(_lesson(bank), bank, g, 2, 1) == 2
     assert not same(before, half.context.state()[0])
     go_on, bank = taught("pair-0", stop_collapse=False)
     go_on.told_apart, before = 0.995, weights(go_on)
-    go_on._align(_lesson(bank), bank, 2, 0)
+    go_on._align(_lesson(bank), bank, go_on.server.views("private"), 2, 0)
     assert not same(before, weights(go_on))
 
 
@@ -282,18 +282,20 @@ def test_with_all_parts_off_a_client_is_what_private_steps_make_of_it(name):
     alone = client(name, ONE_EACH[name], "fedafd", {**OFF, "spread": 0.0, "public": PAIRS})
     assert same(weights(alone), state)
     for t in (1, 2):
-        alone.context.fit(alone.context.private, 2, alone.context.task_loss, t, 0, "private")
+        alone.context.fit(alone.context.private, 4, alone.context.task_loss, t, 0, "private")
     assert same(alone.context.state()[0], toy.half(name).context.state()[0])
     assert same(d, adversaries(toy.half(name)))
 
 
+@pytest.mark.parametrize(("beside", "encoder", "fusion"), [(True, 8, 8), (False, 11, 8)])
 @pytest.mark.parametrize("name", CLIENT_TASKS)
-def test_turns_share_the_steps_of_a_round(name):
-    half, _ = taught(name, local_epochs=2, private_steps=5, shared_steps=3)
+def test_turns_share_the_steps_of_a_round(name, beside, encoder, fusion):
+    """8 private batches either way, 3 of them with alignment in the same step, or that in steps of its own."""
+    half, _ = taught(name, local_epochs=2, private_steps=5, shared_steps=3, beside=beside)
     taken = half.context.optimizer.state_dict()["state"]
-    assert taken[0]["step"] == 8
+    assert taken[0]["step"] == encoder
     assert {int(v["step"]) for v in half.adversary.state_dict()["state"].values()} == {3}
-    assert half.context.optimizer.state[next(iter(half.fusion.parameters()))]["step"] == 5
+    assert half.context.optimizer.state[next(iter(half.fusion.parameters()))]["step"] == fusion
 
 
 def test_spread_is_a_part_of_the_task_of_classifiers():

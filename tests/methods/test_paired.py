@@ -362,7 +362,7 @@ def test_fedmd_is_the_mean_and_has_nothing_to_say_at_first(scene):
     one = server("r-fedmd")
     assert one.targets("image-0", "image", bank) == GlobalRepresentations(one.name)
     target, entropy = one.ensemble("image", z, present, bank)
-    torch.testing.assert_close(target, unit(z.mean(0)))
+    torch.testing.assert_close(target, z.mean(0))
     assert entropy == pytest.approx(np.log(3))
     assert np.array_equal(one.targets("image-0", "image", bank).image, target.numpy())
     assert one.targets("image-0", "image", bank).text is None
@@ -390,10 +390,9 @@ def test_fedgems_believes_who_is_right_where_the_server_is_wrong():
     target, entropy = one.ensemble("image", z, torch.ones(3, WIDTH, dtype=torch.bool), bank)
     assert target.any(1).nonzero().flatten().tolist() == [1]
     nats = [torch.special.entr((10 * z[k, 1]).softmax(0)).sum() for k in (0, 1)]
-    expected = unit(z[0, 1] / nats[0] + z[1, 1] / nats[1])
-    torch.testing.assert_close(target[1], expected)
     share = torch.stack([1 / n for n in nats])
     share = share / share.sum()
+    torch.testing.assert_close(target[1], share[0] * z[0, 1] + share[1] * z[1, 1])
     assert entropy == pytest.approx(float(weight_entropy(share[:, None])) / WIDTH, rel=1e-5)
 
 
@@ -414,14 +413,14 @@ def test_fed_et_weighs_by_variance(scene):
     z, present, bank = scene
     target, _ = server("r-fed-et").ensemble("image", z, present, bank)
     weights = (z @ bank["text"].T).var(-1, correction=0)
-    torch.testing.assert_close(target, unit((z * (weights / weights.sum(0))[..., None]).sum(0)))
+    torch.testing.assert_close(target, (z * (weights / weights.sum(0))[..., None]).sum(0))
 
 
 def test_creamfl_weighs_by_the_partner_among_all(scene):
     z, present, bank = scene
     target, _ = server("r-creamfl", tau=0.3).ensemble("image", z, present, bank)
     scores = ((z @ bank["text"].T) / 0.3).log_softmax(-1).diagonal(dim1=1, dim2=2)  # (K, P)
-    torch.testing.assert_close(target, unit((z * scores.softmax(0)[..., None]).sum(0)))
+    torch.testing.assert_close(target, (z * scores.softmax(0)[..., None]).sum(0))
 
 
 @pytest.mark.parametrize("method", ["r-fedmd", "r-creamfl"])
@@ -462,6 +461,54 @@ def test_standalone_takes_as_many_steps_as_the_others():
         optimizers = [toy.server.optimizer, *(toy.half(k).context.optimizer for k in ONE_EACH)]
         taken = {int(o.state_dict()["state"][0]["step"]) for o in optimizers}
         assert taken <= ({2, 4} if method == "r-fedgems" else {4}), method
+
+
+FAIR = [
+    *((m, {}) for m in PAIRED),
+    *((AFD, s) for s in ({"baa": False}, {"beside": False}, {"gff": False}, {"baa_warmup_rounds": 1}, {"sed": False})),
+]
+
+
+@pytest.mark.parametrize(("method", "settings"), FAIR, ids=str)
+def test_all_rows_of_a_comparison_have_the_same_private_batches_and_the_same_loss(method, settings):
+    """Four batches of eight a round, whatever is left out, and the classes spread in all of them."""
+    toy = Toy(None, method, clients=ONE_EACH, **settings)
+    name = "_task_loss" if method == AFD else "task_loss"
+    seen = {k: [] for k in ONE_EACH}
+    for k in ONE_EACH:
+        half = toy.half(k)
+        setattr(half, name, _counted(getattr(half, name), seen[k]))
+    toy.run(1)
+    assert seen == dict.fromkeys(ONE_EACH, [8] * 4)
+    plain = Toy(None, method, clients=ONE_EACH, **settings, spread=0.0)
+    plain.run(1)
+    same_head = [same(*(x.clients()[k] for x in (toy, plain))) for k in ("image-0", "text-0")]
+    assert same_head == [False, False]
+
+
+def _counted(loss, seen):
+    def counted(views, index, *more):
+        seen.append(len(index))
+        return loss(views, index, *more)
+
+    return counted
+
+
+def test_creamfls_clients_of_pairs_add_both_directions_between_kinds():
+    """Its code sums loss_1_inter and loss_2_inter, and takes one mean over both kinds' rows within."""
+    half = Toy(None, "r-creamfl", clients=ONE_EACH).half("pair-0")
+    torch.manual_seed(0)
+    z, bank, half.said = ({m: unit(torch.randn(PAIRS, WIDTH)) for m in ("image", "text")} for _ in range(3))
+    i, parts = torch.arange(3), {}
+    for m, other in (("image", "text"), ("text", "image")):
+        x = z[m][:3]
+        between = torch.nn.functional.cross_entropy(x @ bank[other].T / 0.5, i)
+        both = torch.stack([(x * bank[m][:3]).sum(1), (x * half.said[m][:3]).sum(1)], 1) / 0.5
+        parts[m] = between, -both.log_softmax(1)[:, 0].mean()
+    inter = parts["image"][0] + parts["text"][0]
+    intra = (parts["image"][1] + parts["text"][1]) / 2
+    found = half.shared_loss({m: v[:3] for m, v in z.items()}, i, bank)
+    torch.testing.assert_close(found, 0.5 * (inter + intra))
 
 
 # ---------------------------------------------------------------------------------------------------------- memory

@@ -12,13 +12,15 @@ Clients classify pictures, classify texts, or find pictures by texts; each has a
 
 Discriminators, fusion and client encoders never leave. The frozen server encoder is needed at test time too.
 
-After the paper and, where it is silent, its code; defects of the code are switches, off by default: a second sigmoid
-after the discriminator's (`legacy_double_sigmoid`), one global branch in both levels of the fusion
+After the paper and, where it is silent, its code (Chao2433/FedAFD); defects of the code are switches, off by default:
+a second sigmoid after the discriminator's (`legacy_double_sigmoid`), one global branch in both levels of the fusion
 (`legacy_share_global`), a fusion begun anew in every round (`gff_reset_each_round`); noisy views are not offered.
 
-Ours: encoders go down once whole and then as changes in half precision (`encoders`; "whole" is the paper's way); g is
-of the sample as it is, x of its training view; the optimiser keeps its moments between rounds; a client logs how well
-its discriminators tell the two apart, and BAA can pause on their collapse (`stop_collapse`).
+Ours: alignment steps have a private batch beside, L_task + beta L_adv, as the paper prints it and the compared methods
+have theirs; in the code alignment comes alone and private steps behind (`beside=False`, as many more of these).
+Encoders go down once whole, then as changes in half precision (`encoders`; "whole" is the paper's way); g is of the
+sample as it is, x of its training view; the optimiser keeps its moments between rounds; a client logs how well its
+discriminators tell the two apart, and BAA can pause on their collapse (`stop_collapse`).
 """
 
 from __future__ import annotations
@@ -30,7 +32,6 @@ from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -39,7 +40,6 @@ from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.federation.messages import Tensors
 from fedloom.functional import adversarial
-from fedloom.functional.matching import class_spread
 from fedloom.functional.similarity import similarity_ensemble, weight_entropy
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
@@ -81,7 +81,7 @@ class FedAFDSettings(RetrievalSettings):
     gff_norm: Norm = Field("batch", description="layer: does not depend on the other samples of a batch")
     gff_ratio: int = Field(4, ge=1, description="r, bottleneck of the fusion")
     gff_reset_each_round: bool = False
-    spread: float = Field(0.5, ge=0, description="weight of the term that spreads the classes' weights")
+    beside: bool = Field(True, description="alignment steps also have a private batch; false: alone, as in the code")
     tau: float = Field(1.0, gt=0, description="tau of the similarity-guided weights")
     encoders: Sending = Field("changes", description="whole: all weights in single precision every round")
     encoder_share: float = Field(1.0, gt=0, le=1, description="share of weights, those that moved most, of a change")
@@ -130,7 +130,7 @@ class FedAFDClient(RetrievalClient):
             self._join_fusion()
 
     def local_update(self, message: FedAFDTargets, round: int) -> float | None:
-        """E turns of the public pass and the private one."""
+        """E turns of the public pass and the private one; as many private batches whatever is left out."""
         s, context = self.settings, self.context
         if s.gff:
             if message.encoders is not None:
@@ -145,35 +145,39 @@ class FedAFDClient(RetrievalClient):
             return self._task_loss(views, i, g)
 
         for turn in range(s.local_epochs):
-            if s.baa and round > s.baa_warmup_rounds:
-                self._align(message, bank, round, turn)
             self.fusion.train()
-            steps = _part(s.private_steps, turn, s.local_epochs)
+            steps = _part(s.private_steps, turn, s.local_epochs) + _part(s.shared_steps, turn, s.local_epochs)
+            if s.baa and round > s.baa_warmup_rounds:
+                steps -= self._align(message, bank, g, round, turn)
             losses.append(context.fit(context.private, steps, task, round, turn, "private"))
-        known = [loss for loss in losses if loss is not None]
-        return sum(known) / len(known) if known else None
+        return sum(known) / len(known) if (known := [x for x in losses if x is not None]) else None
 
-    def _align(self, message: FedAFDTargets, bank: Bank, round: int, turn: int) -> None:
-        """Discriminators' step, then the encoder's against them; both on the same public batch."""
+    def _align(self, message: FedAFDTargets, bank: Bank, g: Bank, round: int, turn: int) -> int:
+        """Discriminators' step, then the encoder's against them, on the same public batch; private batches beside."""
         s = self.settings
         steps = _part(s.shared_steps, turn, s.local_epochs)
         if s.stop_collapse and self.told_apart > 0.99:
             self._discriminate_only(bank, steps, round, turn)
-            return
+            return 0
         turned = adversarial.reversal_coefficient(message.progress)
-        accuracies: list[float] = []
+        accuracies, private = list[float](), self.private_beside(round, turn)
 
         def loss(z: Bank, i: Tensor) -> Tensor:
+            task = self._task_loss(*private(len(i)), g) if s.beside else 0.0
+            return task + s.beta * adversary(z, i)
+
+        def adversary(z: Bank, i: Tensor) -> Tensor:
             accuracies.append(self._accuracy(bank, z, i))
             if s.adversary == "grl":
                 self._land()
-                return s.beta * self._apart(bank, {m: adversarial.reverse_gradient(x, turned) for m, x in z.items()}, i)
+                return self._apart(bank, {m: adversarial.reverse_gradient(x, turned) for m, x in z.items()}, i)
             self._step(bank, {m: x.detach() for m, x in z.items()}, i, round)
-            return s.beta * self._against(z)
+            return self._against(z)
 
         self.on_public(steps, loss, round, turn)
         self._land()
         self._remember_accuracy(accuracies, round)
+        return steps if s.beside else 0
 
     def _discriminate_only(self, bank: Bank, steps: int, round: int, turn: int) -> None:
         """A pass in which the encoder is left alone, so that discriminators do not get further ahead."""
@@ -204,10 +208,9 @@ class FedAFDClient(RetrievalClient):
             log.info("%s, round %d: discriminators right in %.3f", self.context.name, round, self.told_apart)
 
     @property
-    def losses(self) -> tuple[Literal["minimax", "nonsat"], bool]:
+    def losses(self) -> tuple[adversarial.Adversary, bool]:
         """Which loss, and whether with the second sigmoid."""
-        mode: Literal["minimax", "nonsat"] = "minimax" if self.settings.adversary == "minimax" else "nonsat"
-        return mode, self.settings.legacy_double_sigmoid
+        return "minimax" if self.settings.adversary == "minimax" else "nonsat", self.settings.legacy_double_sigmoid
 
     def _told_apart(self, bank: Bank, z: Bank, i: Tensor) -> list[tuple[Discriminator, Tensor, Tensor]]:
         """Each discriminator with global representations, of z's own modality or of the other, and local ones."""
@@ -217,9 +220,8 @@ class FedAFDClient(RetrievalClient):
     def _apart(self, bank: Bank, z: Bank, i: Tensor) -> Tensor:
         """L_in + L_cr of the discriminators."""
         each = self._told_apart(bank, z, i)
-        return torch.stack(
-            [adversarial.discriminator_loss(d(far), d(near), *self.losses) for d, far, near in each]
-        ).sum()
+        apart = [adversarial.discriminator_loss(d(far), d(near), *self.losses) for d, far, near in each]
+        return torch.stack(apart).sum()
 
     def _against(self, z: Bank) -> Tensor:
         """L_adv of the encoder; both discriminators are held."""
@@ -241,9 +243,7 @@ class FedAFDClient(RetrievalClient):
             return context.match(fused[Modality.IMAGE], fused[Modality.TEXT])
         z = model.encode(**views)
         logits = model.classify(self._fuse(z, g[Modality(context.modality)][i] if g else None))
-        return F.cross_entropy(logits, context.private_labels[i]) + class_spread(
-            model.head.weight, self.settings.spread
-        )
+        return self.class_loss(logits, i)
 
     def _fuse(self, x: Tensor, g: Tensor | None) -> Tensor:
         """x~, of unit representations x and g; without g, x."""

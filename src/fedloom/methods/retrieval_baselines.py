@@ -17,6 +17,10 @@ own paper:
 A sample's scores are the cosines of its representation with the server's P representations of the other kind: what
 logits over classes are in the papers. Each step on public pairs also has a private batch, as CreamFL's have here (see
 `creamfl`, `together`): the same number of steps for all.
+
+CreamFL's code, on this very scene: the margin of 4 of clients that classify, a sum of both directions' L_inter at
+clients of pairs beside the mean L_intra, the weights, the targets. It counts the distillation twice where there are
+clients of pairs (0.6 in all); here it is `gamma` once, as in the paper.
 """
 
 from __future__ import annotations
@@ -34,10 +38,9 @@ from torch import Tensor
 from fedloom.federation.base import Federation
 from fedloom.functional.contrast import contrast_weights
 from fedloom.functional.ensemble import grouped
-from fedloom.functional.norms import unit
 from fedloom.functional.similarity import score_facts, weight_entropy
 from fedloom.methods.base import Done, Info, Method, ServerContext, TrainOrder
-from fedloom.methods.context import ClientContext, rows
+from fedloom.methods.context import ClientContext
 from fedloom.methods.creamfl import inter_contrast, intra_contrast
 from fedloom.methods.replies import Clock
 from fedloom.methods.retrieval_messages import (
@@ -67,6 +70,7 @@ class RetrievalBaselineSettings(RetrievalSettings):
 class RetrievalCreamFLSettings(RetrievalSettings):
     """CreamFL's own numbers."""
 
+    margin: float = Field(4.0, ge=0, description="what the true class's logit is lowered by in training")
     gamma: float = Field(0.3, ge=0, description="weight of the distillation")
     contrast_weight: float = Field(0.5, ge=0, description="of L_inter + L_intra at the clients")
     contrast_temperature: float = Field(0.5, gt=0, description="of both")
@@ -81,15 +85,13 @@ class _Client(RetrievalClient):
 
     def local_update(self, message: GlobalRepresentations, round: int) -> float | None:
         """The own task's mean loss comes from the private steps."""
-        s, context = self.settings, self.context
-        loss = context.train_private(s.private_steps, round)
+        s = self.settings
+        loss = self.train_private(s.private_steps, round)
         targets = {m: torch.from_numpy(z) for m in MODALITIES if (z := getattr(message, m)) is not None}
-        rng, draws = context.rng(round, "beside"), context.draws(round, "beside", "views")
+        private = self.private_beside(round)
 
         def objective(z: Mapping[Modality, Tensor], i: Tensor) -> Tensor:
-            own = torch.from_numpy(rng.integers(0, len(context.private_labels), len(i)))
-            task = context.task_loss(context.views(rows(context.private, own), draws), own)
-            return task + self.shared_loss(z, i, targets)
+            return self.task_loss(*private(len(i))) + self.shared_loss(z, i, targets)
 
         self.on_public(s.shared_steps, objective, round)
         return loss
@@ -129,15 +131,11 @@ class ContrastiveClient(_Client):
         return super().local_update(message, round)
 
     def shared_loss(self, z: Mapping[Modality, Tensor], i: Tensor, targets: Mapping[Modality, Tensor]) -> Tensor:
-        """0.5 (L_inter + L_intra), mean over the client's kinds."""
-        s, terms = self.settings, []
-        for m, x in z.items():
-            other = targets[partner(m)]
-            terms.append(
-                inter_contrast(x, other, i, s.contrast_temperature)
-                + intra_contrast(x, targets[m][i], self.said[m][i], s.contrast_temperature)
-            )
-        return s.contrast_weight * torch.stack(terms).mean()
+        """0.5 (L_inter + L_intra): the first summed over the client's kinds, the second their mean."""
+        s, t = self.settings, self.settings.contrast_temperature
+        inter = [inter_contrast(x, targets[partner(m)], i, t) for m, x in z.items()]
+        intra = [intra_contrast(x, targets[m][i], self.said[m][i], t) for m, x in z.items()]
+        return s.contrast_weight * (torch.stack(inter).sum() + torch.stack(intra).mean())
 
 
 # ---------------------------------------------------------------------------------------------------- the server
@@ -237,13 +235,13 @@ class RetrievalCreamFL(_Server):
         """softmax over clients of the log-softmax at the sample's partner."""
         other = bank[partner(m)]
         weights = contrast_weights(z, other, self.settings.tau, True, present)
-        return unit(grouped(z, weights)), float(weight_entropy(weights).mean())
+        return grouped(z, weights), float(weight_entropy(weights).mean())
 
 
 def _weighed(z: Tensor, weights: Tensor) -> tuple[Tensor, float]:
-    """Unit rows (P, D) of the weighted sum of z (K, P, D), zero where all weights (K, P) are; mean entropy (nats)."""
+    """The weighted mean (P, D) of z (K, P, D), zero where all weights (K, P) are; their mean entropy (nats)."""
     share = weights / weights.sum(0).clamp(min=1e-12)
-    return unit(grouped(z, share)), float(weight_entropy(share).mean())
+    return grouped(z, share), float(weight_entropy(share).mean())
 
 
 # ---------------------------------------------------------------------------------------------------- the methods

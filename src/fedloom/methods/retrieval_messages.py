@@ -32,6 +32,10 @@ class RetrievalSettings(Frozen):
         True,
         description="each distillation step is a matching step too; false: distillation alone, as in the papers",
     )
+    spread: float = Field(
+        0.5, ge=0, description="weight of the term that spreads the classes' weights, at clients that classify"
+    )
+    margin: float = Field(0.0, ge=0, description="what the true class's logit is lowered by in training, there")
     distance: Distance = Field(
         "mse", description="of the distillation: mse over all elements (the authors' code), or l2 a sample"
     )

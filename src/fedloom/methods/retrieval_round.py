@@ -7,6 +7,12 @@ The scene of CreamFL and FedAFD. Clients classify pictures, classify texts, or f
 same classes. The server has a picture and a text encoder, trained by matching on the public pairs, and learns from the
 clients' representations by distillation. All representations that cross have unit length.
 
+All methods train classifiers by the same loss, CE + 0.5 CE(V V^T, own class) with V = relu(W) of the head, as FedAFD's
+code has it in the method and in its Local; CreamFL's has a margin besides. Distillation targets are weighted means of
+the clients' unit rows, not brought back to unit length, in all of them: so CreamFL's and FedAFD's code. A round has
+`private_steps` + `shared_steps` private batches and `shared_steps` public ones, and as many steps of the client's
+optimiser as private batches.
+
 One optimiser for matching and distillation, as in the authors' code: gamma then weighs the one against the other. (With
 an AdamW of its own distillation took full steps whatever its weight, and ruined the server's retrieval.) Ours, because
 the papers are silent: steps in place of epochs, so that methods can be compared at equal numbers of them; the client
@@ -27,13 +33,13 @@ from torch import Tensor
 
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
-from fedloom.functional.matching import PairMatching
+from fedloom.functional.matching import PairMatching, class_spread, margin_cross_entropy
 from fedloom.functional.norms import unit
 from fedloom.functional.similarity import distillation_distance
 from fedloom.methods.base import Client, Done, Info, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.replies import Clock
-from fedloom.methods.retrieval_context import of_kind
+from fedloom.methods.retrieval_context import RetrievalContext, of_kind
 from fedloom.methods.retrieval_messages import MODALITIES, PublicSet, RetrievalSettings, Views, kinds_of
 from fedloom.methods.shared_samples import length, public_samples
 from fedloom.methods.state import Kept
@@ -79,6 +85,29 @@ class RetrievalClient(Client):
     def local_update(self, message: Any, round: int) -> float | None:
         """The steps of a round; mean loss of the own task."""
         raise NotImplementedError
+
+    def task_loss(self, inputs: Inputs, index: Tensor) -> Tensor:
+        """Matching of pairs, or `class_loss`."""
+        if isinstance(self.context, RetrievalContext):
+            return super().task_loss(inputs, index)
+        return self.class_loss(self.context.model(**self.context.ready(inputs)), index)
+
+    def class_loss(self, logits: Tensor, index: Tensor) -> Tensor:
+        """Cross-entropy of private samples `index` (B,) with the margin, and the spread of the classes."""
+        model: Any = self.context.model
+        known = margin_cross_entropy(logits, self.context.private_labels[index], self.settings.margin)
+        return known + class_spread(model.head.weight, self.settings.spread)
+
+    def private_beside(self, *names: object) -> Callable[[int], tuple[Inputs, Tensor]]:
+        """Gives training views of n private samples drawn at random, and which they are: for steps on public ones."""
+        context = self.context
+        rng, draws = context.rng(*names, "beside"), context.draws(*names, "beside", "views")
+
+        def take(n: int) -> tuple[Inputs, Tensor]:
+            own = torch.from_numpy(rng.integers(0, len(context.private_labels), n))
+            return context.views(rows(context.private, own), draws), own
+
+        return take
 
     def spoken(self) -> dict[Modality, Tensor]:
         """The raw encoders' unit representations (P, D) of the public set, by kind."""

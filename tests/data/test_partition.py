@@ -12,7 +12,8 @@ from fedloom.data.partition import Split, partition, shards
 from fedloom.errors import BadInput
 
 LABELS = np.random.default_rng(0).integers(0, 7, 500)
-SCHEMES = ["iid", "dirichlet", "pathological"]
+SCHEMES = ["iid", "dirichlet", "dirichlet-uncapped", "dirichlet-hsu", "pathological"]
+DIRICHLET = [s for s in SCHEMES if s.startswith("dirichlet")]
 
 
 def check(split: Split, n: int, clients: int, minimum: int) -> None:
@@ -32,15 +33,17 @@ def test_disjoint_exhaustive_and_at_least_the_minimum(scheme: str, clients: int,
         check(split, 500, clients, minimum)
 
 
+@pytest.mark.parametrize("scheme", DIRICHLET)
 @pytest.mark.parametrize("alpha", [1e-300, 1e-3, 0.1, 1.0, 1e3, 1e300])
-def test_dirichlet_ends_at_any_alpha(alpha: float) -> None:
+def test_dirichlet_ends_at_any_alpha(alpha: float, scheme: str) -> None:
     for seed in range(5):
-        check(partition(LABELS, 25, "dirichlet", alpha=alpha, minimum=20, seed=seed), 500, 25, 20)
-        check(partition(LABELS, 3, "dirichlet", alpha=alpha, seed=seed), 500, 3, 2)
+        check(partition(LABELS, 25, scheme, alpha=alpha, minimum=20, seed=seed), 500, 25, 20)
+        check(partition(LABELS, 3, scheme, alpha=alpha, seed=seed), 500, 3, 2)
 
 
-def test_alpha_sets_the_skew() -> None:
-    skew = [partition(LABELS, 5, alpha=a, seed=1).describe()["skew"] for a in (1e-3, 0.5, 1e3)]
+@pytest.mark.parametrize("scheme", DIRICHLET)
+def test_alpha_sets_the_skew(scheme: str) -> None:
+    skew = [partition(LABELS, 5, scheme, alpha=a, seed=1).describe()["skew"] for a in (1e-3, 0.5, 1e4)]
     assert skew[0] > skew[1] > skew[2]
     assert skew[2] < 0.05
 
@@ -89,7 +92,7 @@ def test_pathological_repair_stays_within_the_classes() -> None:
     assert ((split.counts(3) > 0).sum(1) <= 2).all()
 
 
-@pytest.mark.parametrize("scheme", ["iid", "dirichlet"])
+@pytest.mark.parametrize("scheme", ["iid", *DIRICHLET])
 def test_per_class_minimum(scheme: str) -> None:
     split = partition(LABELS, 6, scheme, alpha=1e-3, per_class_minimum=5, minimum=60)
     check(split, 500, 6, 60)
@@ -214,3 +217,26 @@ def test_the_cap_of_dirichlet() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(usual.indices, named.indices))
     with pytest.raises(BadInput, match=r"cap=0.9, allowed: a number from 1"):
         partition(LABELS, 5, cap=0.9)
+
+
+def test_without_a_cap_one_client_may_have_nearly_all() -> None:
+    """Each class whole to a client drawn at random: one of few clients often has several."""
+    labels = np.repeat(np.arange(10), 60)
+    sizes = [
+        partition(labels, 10, "dirichlet-uncapped", alpha=1e-6, minimum=0, seed=s).describe()["sizes"] for s in range(5)
+    ]
+    assert all(n % 60 == 0 for each in sizes for n in each)
+    assert max(max(each) for each in sizes) >= 180
+
+
+def test_hsus_clients_are_of_equal_size_and_the_first_ones_mix_is_a_dirichlet_draw() -> None:
+    """Many clients of large data: each one's shares have the mean p and the variance p (1 - p) / (alpha + 1)."""
+    labels = np.repeat([0, 1, 2], [30_000, 20_000, 10_000])
+    first = np.stack([partition(labels, 100, "dirichlet-hsu", alpha=2.0, seed=s).counts(3)[:10] for s in range(40)])
+    share, p = first.reshape(-1, 3) / 600, np.array([3, 2, 1]) / 6
+    assert (first.sum(2) == 600).all()
+    assert np.abs(share.mean(0) - p).max() < 0.04  # five standard errors
+    assert share.var(0) == pytest.approx(p * (1 - p) / 3, rel=0.2)
+    one = partition(labels, 7, "dirichlet-hsu", alpha=1e-6, seed=0)
+    assert sorted(one.describe()["sizes"]) == [8571] * 4 + [8572] * 3
+    assert (one.counts(3)[0] > 0).sum() == 1

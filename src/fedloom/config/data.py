@@ -17,8 +17,10 @@ class DataSettings(Frozen):
     name: Annotated[str, AfterValidator(DATASETS.lenient)] = "flora"
     root: str | None = Field(None, description="folder of a data set that is not embedded")
     options: dict[str, Any] = Field(default_factory=dict, description="what the data set's reader takes besides")
-    partition: Literal["iid", "dirichlet", "pathological"] = "dirichlet"
-    alpha: float = Field(0.5, gt=0, description="Dirichlet concentration; small is skewed")
+    partition: Literal["iid", "dirichlet", "dirichlet-uncapped", "dirichlet-hsu", "pathological"] = Field(
+        "dirichlet", description="dirichlet: with the cap of CreamFL and FedAFD; -uncapped: without; -hsu: Hsu et al.'s"
+    )
+    alpha: float = Field(0.5, gt=0, description="Dirichlet concentration; small is skewed (-hsu: sum over classes)")
     classes_per_client: int = Field(2, ge=1, description="for the pathological split")
     minimum: int = Field(8, ge=1, description="fewest samples of a client")
     multi_ratio: float = Field(

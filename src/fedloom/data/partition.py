@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.data.containers import Labels
+from fedloom.data.dirichlet import Index, by_class, by_client, joined
 from fedloom.errors import BadInput, unknown
 from fedloom.seeding import numpy_stream
 
-Scheme = Literal["iid", "dirichlet", "pathological"]
-Index = NDArray[np.int64]
+Scheme = Literal["iid", "dirichlet", "dirichlet-uncapped", "dirichlet-hsu", "pathological"]
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,12 @@ def partition(
         labels: int (N,).
         clients: K.
         scheme: 'iid': a random permutation in equal cuts. 'dirichlet': for each class a draw from Dirichlet(alpha) over
-            the clients that have fewer than cap x N/K samples yet (CreamFL, FedAFD). 'pathological': each client has
-            `classes_per_client` classes, every class is held, as evenly as can be.
-        alpha: concentration; near 0 one client a class, large like iid.
+            the clients that have fewer than cap x N/K samples yet (CreamFL, FedAFD). 'dirichlet-uncapped': over all
+            clients (Yurochkin et al., arXiv 1905.12022). 'dirichlet-hsu': equal sizes, each client's classes from a
+            draw of its own from Dirichlet(alpha p), p the classes' shares (Hsu et al., arXiv 1909.06335).
+            'pathological': each client has `classes_per_client` classes, every class is held, as evenly as can be.
+        alpha: concentration; near 0 one client a class (Hsu: one class a client), large like iid. Hsu's parameters
+            sum to alpha, so that it is as skewed as alpha / C of the others.
         minimum: of samples of every client; clients short of it are given samples of the largest.
         seed: the split is a function of seed and labels.
         per_class_minimum: samples of every class that every client gets first (pathological: of its classes).
@@ -110,8 +113,11 @@ def partition(
     reserved, pools = _reserve(pools, present, holders, per_class_minimum)
     if scheme == "iid":
         parts = np.array_split(rng.permutation(np.concatenate(pools)), clients)
-    elif scheme == "dirichlet":
-        parts = _dirichlet(pools, alpha, np.inf if cap is None else cap * len(labels) / clients, reserved, rng)
+    elif scheme == "dirichlet-hsu":
+        parts = by_client(pools, alpha, clients, rng)
+    elif scheme != "pathological":
+        most = np.inf if cap is None or scheme == "dirichlet-uncapped" else cap * len(labels) / clients
+        parts = by_class(pools, alpha, most, reserved, rng)
     else:
         parts = _among_holders(pools, holders)
     may = np.zeros((clients, int(present[-1]) + 1), dtype=bool)
@@ -229,33 +235,7 @@ def _reserve(
         for j, k in enumerate(own):
             mine[k].append(pool[j * each : (j + 1) * each])
         rest.append(pool[each * len(own) :])
-    return [_join(m) for m in mine], rest
-
-
-def _join(arrays: list[Index]) -> Index:
-    return np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int64)
-
-
-def _dirichlet(
-    pools: list[Index], alpha: float, cap: float, reserved: list[Index], rng: np.random.Generator
-) -> list[Index]:
-    """Cut each class by proportions from Dirichlet(alpha) over the clients below `cap` samples.
-
-    Drawing over those clients alone is the references' rule "set the full clients' proportions to zero,
-    renormalise" (a Dirichlet's renormalised part is a Dirichlet), without its dead end: all proportions zero.
-    """
-    parts: list[list[Index]] = [[] for _ in reserved]
-    sizes = np.array([len(own) for own in reserved], dtype=np.float64)
-    for pool in pools:
-        if not len(pool):
-            continue
-        room = np.flatnonzero(sizes < cap)  # never empty while a sample is left: the caps add up to N
-        share = rng.dirichlet(np.full(len(room), alpha))
-        cuts = np.round(np.cumsum(share)[:-1] * len(pool)).astype(np.int64)
-        for k, part in zip(room, np.split(pool, cuts)):
-            parts[k].append(part)
-            sizes[k] += len(part)
-    return [_join(part) for part in parts]
+    return [joined(m) for m in mine], rest
 
 
 def _among_holders(pools: list[Index], holders: NDArray[np.bool_]) -> list[Index]:
@@ -265,7 +245,7 @@ def _among_holders(pools: list[Index], holders: NDArray[np.bool_]) -> list[Index
         own = np.flatnonzero(holders[:, c])
         for k, part in zip(own, np.array_split(pool, len(own))):
             parts[k].append(part)
-    return [_join(part) for part in parts]
+    return [joined(part) for part in parts]
 
 
 def _repair(

@@ -20,7 +20,7 @@ WHAT = {
     "seed": "of split, clients and method",
     "rounds": "0 only scores the start",
     "data.name": "see `fedloom datasets`",
-    "data.partition": "or iid, pathological",
+    "data.partition": "or iid, dirichlet-uncapped, dirichlet-hsu, pathological",
     "clients.image": "groups of clients of pictures: arch, count, sizes, or pretrained weights",
     "clients.text": "groups of clients of texts",
     "clients.batch": "samples of a step",

@@ -3,6 +3,14 @@
     labels (N,) --partition--> Split.indices: K arrays, disjoint, together all of 0..N-1
     N           --shards-----> the same, of samples without labels (pictures with captions)
 
+    iid                 a random permutation in equal cuts
+    dirichlet           for each class a draw from Dirichlet(alpha) over the clients that have fewer than cap x N/K
+                        samples yet: CreamFL's and FedAFD's
+    dirichlet-uncapped  the same over all clients: Yurochkin et al., arXiv 1905.12022
+    dirichlet-hsu       equal sizes; each client's classes from a draw of its own from Dirichlet(alpha p), p being
+                        the classes' shares of the data: Hsu et al., arXiv 1909.06335
+    pathological        each client has `classes_per_client` classes, every class is held, as evenly as can be
+
 What cannot be served is an error that names the client and the label.
 """
 
@@ -83,15 +91,9 @@ def partition(
     """Share N labelled samples out among K clients.
 
     Args:
-        labels: int (N,).
-        clients: K.
-        scheme: 'iid': a random permutation in equal cuts. 'dirichlet': for each class a draw from Dirichlet(alpha) over
-            the clients that have fewer than cap x N/K samples yet (CreamFL, FedAFD). 'dirichlet-uncapped': over all
-            clients (Yurochkin et al., arXiv 1905.12022). 'dirichlet-hsu': equal sizes, each client's classes from a
-            draw of its own from Dirichlet(alpha p), p the classes' shares (Hsu et al., arXiv 1909.06335).
-            'pathological': each client has `classes_per_client` classes, every class is held, as evenly as can be.
-        alpha: concentration; near 0 one client a class (Hsu: one class a client), large like iid. Hsu's parameters
-            sum to alpha, so that it is as skewed as alpha / C of the others.
+        labels: int (N,).  clients: K.
+        scheme: see above.
+        alpha: concentration, near 0 apart, large like iid; Hsu's parameters sum to it, as if of alpha / C otherwise.
         minimum: of samples of every client; clients short of it are given samples of the largest.
         seed: the split is a function of seed and labels.
         per_class_minimum: samples of every class that every client gets first (pathological: of its classes).

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from evidence import rows, tables
 from evidence.agreement import checks, judged
-from evidence.running import Job, RunFailed, Runner
+from evidence.running import RunFailed, Runner, in_order
 from evidence.studies import chosen_arms, load
+from study import positive
 
 from fedloom.cli.compare import seed_list
 from fedloom.errors import BadInput, FedloomError
@@ -35,7 +36,7 @@ def reproduce(given: argparse.Namespace) -> int:
     if missing := [arm for arm in arms if arm not in there]:
         raise BadInput(f"arm {missing[0]} has no kept rows; those that have: {', '.join(there)}")
     print(f"kept: {kept.note}", flush=True)
-    jobs = [Job(arm, seed) for seed in seed_list(given.seeds) or [] for arm in arms]
+    jobs = in_order(arms, seed_list(given.seeds) or [], given.jobs)
     found, failed = [], 0
     for job, row in Runner(study, keep=given.keep).rows(jobs, given.jobs):
         if isinstance(row, RunFailed):
@@ -58,7 +59,7 @@ def main() -> int:
     parser.add_argument("--study", default="flora", help="a name of benchmarks/studies, or a YAML file")
     parser.add_argument("--seeds", default="0", help="such as 0,1,2 or 0-9")
     parser.add_argument("--arms", default="", help="names, comma between; default: all that have kept rows")
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    parser.add_argument("--jobs", type=positive, default=1, help="runs side by side")
     parser.add_argument("--keep", type=Path, help="a folder to leave run folders in")
     parser.add_argument("--keep-rows", action="store_true", help="add the new rows to the kept ones")
     parser.add_argument("--results", type=Path, help="folder of the rows; default: benchmarks/results")

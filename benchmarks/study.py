@@ -4,8 +4,8 @@
     python benchmarks/study.py table flora [claims]                # Markdown
     python benchmarks/study.py docs                                # README and docs/results; --check: exit code 1
 
-A study is a file of benchmarks/studies. Rows that are there are not made again (`--again` does). docs/guide/evidence.md
-has the rest.
+A study is a file of benchmarks/studies. Rows that are there are not made again; `--again`
+makes those of another commit anew. docs/guide/evidence.md has the rest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 
 from evidence import blocks, rows, tables
-from evidence.running import Job, Runner, do, missing
+from evidence.machine import commit
+from evidence.running import Runner, do, in_order, missing
 from evidence.studies import chosen_arms, load, overrides
 
 from fedloom.cli.compare import seed_list
@@ -24,12 +25,12 @@ from fedloom.errors import FedloomError
 
 
 def run(given: argparse.Namespace) -> int:
-    """The runs that have no row yet, seed by seed."""
+    """The runs that have no row yet."""
     study, extra = load(given.study), overrides(given.set)
     arms = chosen_arms(study, given.arms)
     path = rows.file_of(study.name, given.results)
-    jobs = [Job(arm, seed) for seed in seed_list(given.seeds) or [] for arm in arms]
-    todo = jobs if given.again else missing(study, path, jobs, extra)
+    jobs = in_order(arms, seed_list(given.seeds) or [], given.jobs)
+    todo = missing(study, path, jobs, extra, commit() if given.again else None)
     if len(todo) < len(jobs):
         print(f"{len(jobs) - len(todo)} of {len(jobs)} rows are there already", flush=True)
     failed = do(Runner(study, extra, given.keep), todo, path, given.jobs, lambda line: print(line, flush=True))
@@ -53,6 +54,13 @@ def docs(given: argparse.Namespace) -> int:
     return int(bool(found) and given.check)
 
 
+def positive(text: str) -> int:
+    """A number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -67,9 +75,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--results", type=Path, help="folder of the rows; default: benchmarks/results")
     running.add_argument("--seeds", default="0", help="such as 0,1,2 or 0-9")
     running.add_argument("--arms", default="", help="names, comma between; default: all")
-    running.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    running.add_argument("--jobs", type=positive, default=1, help="runs side by side")
     running.add_argument("--keep", type=Path, help="a folder to leave run folders in")
-    running.add_argument("--again", action="store_true", help="also what has a row; the later row counts")
+    running.add_argument("--again", action="store_true", help="also what has rows of other commits only")
     printing.add_argument("table", nargs="?", help="default: all")
     writing.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is out of date")
     return made

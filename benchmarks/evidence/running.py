@@ -109,18 +109,32 @@ class Runner:
             pool.shutdown(cancel_futures=True)
 
 
-def missing(study: Study, path: Path, jobs: Iterable[Job], extra: Mapping[str, Any]) -> list[Job]:
-    """The jobs that have no row with these settings on this kind of machine."""
+def missing(
+    study: Study, path: Path, jobs: Iterable[Job], extra: Mapping[str, Any], code: str | None = None
+) -> list[Job]:
+    """The jobs that have no row with these settings on this kind of machine.
+
+    Args:
+        code: count rows of this commit only; those of a `-dirty` one never.
+    """
     from fedloom.runs.environment import describe_environment
 
     here = {**machine(), "torch": describe_environment()["packages"]["torch"]}
-    there = {rows.key_of(row) for row in rows.read(path)}
+    found = (row for row in rows.read(path) if code is None or row["commit"] == code)
+    there = {rows.key_of(row) for row in found if code is None or not code.endswith("-dirty")}
 
     def key(job: Job) -> tuple[str, ...]:
         own = (study.name, job.arm, str(job.seed), study.settings_text(job.arm, extra))
         return (*own, *rows.machine_of(here))
 
     return [job for job in jobs if key(job) not in there]
+
+
+def in_order(arms: Sequence[str], seeds: Sequence[int], at_once: int) -> list[Job]:
+    """All arms of the first seeds, then of the next: `at_once` seeds in turn, as runs of one seed wait for the one
+    pretraining that they share."""
+    groups = [seeds[i : i + at_once] for i in range(0, len(seeds), at_once)]
+    return [Job(arm, seed) for group in groups for arm in arms for seed in group]
 
 
 def do(runner: Runner, jobs: Sequence[Job], path: Path, at_once: int, say: Callable[[str], None] = print) -> int:

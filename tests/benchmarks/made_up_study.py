@@ -89,7 +89,7 @@ def write_run(place: Path, arm: str, seed: int, shift: float = 0.0) -> None:
 @pytest.fixture
 def made_up(monkeypatch: pytest.MonkeyPatch, study: studies.Study) -> dict[str, Any]:
     """Runs take no time: their configuration is put together, and their folder written. `shift` moves all scores."""
-    how: dict[str, Any] = {"shift": 0.0, "fail": ()}
+    how: dict[str, Any] = {"shift": 0.0, "fail": (), "commit": "abc"}
 
     def finish(self: running.Runner, command: list[str], output: Path) -> float:
         config = load_config(preset="smoke", overrides=[b for a, b in pairwise(command) if a == "--set"])

@@ -161,7 +161,11 @@ def test_a_row_of_a_run(study: studies.Study, tmp_path: Path) -> None:
     )
 
 
-def test_a_study_is_run_and_resumed(script: Script, made_up: dict[str, Any], tmp_path: Path) -> None:
+def test_a_study_is_run_and_resumed(
+    script: Script, made_up: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("study", "evidence.running"):
+        monkeypatch.setattr(f"{module}.commit", lambda: made_up["commit"])
     words = ("run", tmp_path / "tiny.yaml", "--results", tmp_path / "kept", "--seeds", "0-2")
     made_up["fail"] = [("less", 1)]
     said = script("study", *words, "--jobs", 2)
@@ -173,7 +177,12 @@ def test_a_study_is_run_and_resumed(script: Script, made_up: dict[str, Any], tmp
     assert said.startswith("0\n8 of 9 rows are there already\n1/1 less seed 1: image_accuracy 0.5")
     assert len(rows.read(tmp_path / "kept" / "tiny.csv")) == 9
     assert script("study", *words).startswith("0\n9 of 9 rows")
-    assert "1/1 full seed 0" in script("study", *words[:4], "--seeds", 0, "--arms", "full", "--again")
+    assert script("study", *words, "--again").startswith("0\n9 of 9 rows")  # of this commit
+    made_up["commit"] = "def"
+    assert "2/2 full seed 1" in script("study", *words[:4], "--seeds", "0-1", "--arms", "full", "--again")
+    assert "\n7/7 " in script("study", *words, "--again")  # where it was
+    made_up["commit"] = "def-dirty"
+    assert "\n9/9 " in script("study", *words, "--again")
     assert "1/1 full seed 0" in script("study", *words[:4], "--arms", "full", "--set", "rounds=1")  # other settings
     keep = tmp_path / "folders"
     script("study", *words[:4], "--seeds", 7, "--arms", "full", "--keep", keep)
@@ -185,6 +194,11 @@ def test_what_cannot_be_run(script: Script, tmp_path: Path, study: studies.Study
     assert "unknown arm 'ful'" in script("study", "run", tmp_path / "tiny.yaml", "--arms", "ful")
     assert "--set rounds: expected KEY=VALUE" in script("study", "run", tmp_path / "tiny.yaml", "--set", "rounds")
     assert "'x' is no seed" in script("study", "run", tmp_path / "tiny.yaml", "--seeds", "x")
+
+
+def test_runs_side_by_side_share_no_pretraining() -> None:
+    jobs = running.in_order(["a", "b"], [0, 1, 2], 2)
+    assert [f"{job.arm}{job.seed}" for job in jobs] == ["a0", "a1", "b0", "b1", "a2", "b2"]
 
 
 def test_processes_of_runs(study: studies.Study, tmp_path: Path) -> None:

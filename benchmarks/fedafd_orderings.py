@@ -2,8 +2,8 @@
 
     python benchmarks/fedafd_orderings.py runs/compare-fedafd-flora --target 0.7
 
-Lines are as in checklist.py. I, X: image and text accuracy; P: mean R@1 of clients of pairs; S: the server's sum of R@1
-both ways, in [0, 2].
+Lines are as in checklist.py. I, X: image and text accuracy; P: mean R@1 of image-text clients; S: the server's sum of
+R@1 both ways, in [0, 2].
 """
 
 from __future__ import annotations

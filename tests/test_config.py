@@ -117,9 +117,9 @@ JOINT = {"arch": "audio-resnet+resnet", "hidden": 32, "width": 64}
     [
         (
             [JOINT, JOINT | {"hidden": 64}],
-            "joint clients need one model, 2 given: what they share are parameters",
+            "multimodal clients need one model, 2 given: what they share are parameters",
         ),
-        ([JOINT, JOINT | {"fusion": "film"}], "joint clients need one model, 2 given"),
+        ([JOINT, JOINT | {"fusion": "film"}], "multimodal clients need one model, 2 given"),
         (
             [JOINT | {"unit": True}],
             "joint: unit = True: fusion heads read features as they are, allowed: False",

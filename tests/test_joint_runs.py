@@ -1,4 +1,4 @@
-"""Whole runs of joint clients: the same numbers with workers and after a stop; what the folder holds; bad input."""
+"""Runs of multimodal clients: the same numbers with workers and after a stop; what the folder holds; bad input."""
 
 from __future__ import annotations
 
@@ -81,17 +81,17 @@ def test_exports_of_every_client(whole: fedloom.Run) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("method=disentafl", "settings=null", "settings={}"), "disentafl has no part for joint clients"),
+        (("method=disentafl", "settings=null", "settings={}"), "disentafl has no part for multimodal clients"),
         (
             ("method=ogm-ge", "settings=null", "settings={}", "clients.optimizer=adamw"),
             "clients.optimizer = 'adamw': ogm-ge",
         ),
-        (('clients.image=[{"arch":"vit","hidden":8,"width":8}]',), "fedcmi is for joint clients"),
+        (('clients.image=[{"arch":"vit","hidden":8,"width":8}]',), "fedcmi is for multimodal clients"),
         (("data.multi_ratio=1.5",), "data.multi_ratio = 1.5"),
         (("data.corruption.wrong_label=-1",), "data.corruption.wrong_label = -1"),
         (("settings.warmup=-1",), "settings.warmup = -1"),
         (('clients.joint=[{"arch":"resnet+bert"}]',), "reads image and text, duet has audio and image"),
-        (("data.options.per_class=2", "data.minimum=8"), "joint clients"),
+        (("data.options.per_class=2", "data.minimum=8"), "multimodal clients"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(given: tuple[str, ...], said: str, tmp_path: Path) -> None:

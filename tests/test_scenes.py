@@ -40,7 +40,7 @@ def test_pairs_come_back_from_disk(tmp_path: Path) -> None:
 
 
 def heard_and_read(n: int = 5) -> FederatedDataset:
-    """Joint samples of sound and text; the second has no sound, the third no text."""
+    """Multimodal samples of sound and text; the second has no sound, the third no text."""
     rng = np.random.default_rng(0)
     sounds = rng.normal(size=(n, 3, 4)).astype(np.float16)
     sounds[1] = 0
@@ -107,10 +107,10 @@ def test_other_clients_of_a_scene_of_joint_samples_are_told_what_fits() -> None:
     with pytest.raises(BadInput) as raised:
         split_scene(heard_and_read(), DataSettings(), 4, "image", 0)
     assert str(raised.value) == (
-        "made has no image samples for 4 image clients; its samples are of two kinds at once: take the preset fedcmi, "
+        "made has no pictures for 4 image clients; its samples are of two kinds at once: take the preset fedcmi, "
         "or set clients.joint in their place"
     )
-    with pytest.raises(BadInput, match=r"has no joint samples for 2 joint clients; set clients\.joint=\[\]$"):
+    with pytest.raises(BadInput, match=r"has no multimodal samples for 2 multimodal clients; set clients\.joint=\[\]$"):
         split_scene(SCENE, DataSettings(), 2, "joint", 0)
 
 
@@ -173,9 +173,9 @@ def test_pairs_are_dealt_whole() -> None:
 
 @pytest.mark.parametrize("scheme", ["iid", "dirichlet"])
 def test_too_few_pairs(scheme: Any) -> None:
-    with pytest.raises(BadInput, match=r"^pair clients: 50 samples cannot give 5 clients 11 each"):
+    with pytest.raises(BadInput, match=r"^image-text clients: 50 samples cannot give 5 clients 11 each"):
         split_scene(SCENE, DataSettings(partition=scheme, minimum=11), 5, "pair", 0)
-    with pytest.raises(BadInput, match=r"has no pair samples for 2 pair clients; set clients.pair=\[\]"):
+    with pytest.raises(BadInput, match=r"has no pairs for 2 image-text clients; set clients.pair=\[\]"):
         split_scene(load(**FEW), DataSettings(), 2, "pair", 0)
 
 

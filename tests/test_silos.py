@@ -382,7 +382,7 @@ def test_damaged_public_files_are_named(server, tmp_path):
 
 @pytest.fixture(scope="module")
 def paired(tmp_path_factory):
-    """The server's side of FedAFD: image clients of ten classes, text clients of five, clients of pairs."""
+    """The server's side of FedAFD: image clients of ten classes, text clients of five, image-text clients."""
     few = {"size": SIDE, **dict.fromkeys(("images", "texts", "test"), 40), "generic": 60, "reference": 20}
     options = {**few, "pairs": 24, "test_pairs": 10, "text_labels": "family"}
     values = {
@@ -557,7 +557,7 @@ def test_one_line_for_what_a_silo_of_pairs_lacks(server, paired, tmp_path):
     (root / "test.parquet").unlink()
     with pytest.raises(BadInput, match=r"no test pairs \(part train, and part test or val\)"):
         build(paired, silo("pair", root, name="caption_parquet"))
-    with pytest.raises(BadInput, match="fedmmkt has no part for clients of pairs"):
+    with pytest.raises(BadInput, match="fedmmkt has no part for image-text clients"):
         build(server, silo("pair", root, name="caption_parquet"))
     with pytest.raises(BadInput, match="'vit' is no pair model, allowed: vit\\+bert"):
         describe_silo(silo("pair", model={"arch": "vit"}))
@@ -589,7 +589,7 @@ DUET = {"classes": 3, "per_class": 8, "test_per_class": 4, "size": SIDE, "bands"
 
 
 def joint_server(place, data, model, method="fedcmi", **clients):
-    """The server's side of a run of two joint clients."""
+    """The server's side of a run of two multimodal clients."""
     values = {
         "method": method,
         "data": {"partition": "iid", "minimum": 1, **data},
@@ -741,7 +741,9 @@ def test_what_a_run_offers_its_joint_silos(server, duet, tweets):
     assert describe_silo(joint_silo(duet)) == {"name": "clinic", "modality": "joint", "model": None}
     assert "holds" not in describe_silo(joint_silo(duet, holds="audio"))
     flora = duet.config.model_copy(update={"data": server.config.data})
-    with pytest.raises(BadInput, match=r"data.name = 'flora' has no joint samples, and there are joint clients"):
+    with pytest.raises(
+        BadInput, match=r"data.name = 'flora' has no multimodal samples, and there are multimodal clients"
+    ):
         joint_offer(flora)
     named = duet.offer["joint"] | {"model": MODELS["joint"] | {"pretrained": "hub/a+hub/b"}}
     with pytest.raises(BadInput, match="a silo loads no weights of the server's naming"):
@@ -750,7 +752,7 @@ def test_what_a_run_offers_its_joint_silos(server, duet, tweets):
 
 def test_one_model_for_all_joint_silos(duet):
     assert same(build(duet, joint_silo(duet, MODELS["joint"])), build(duet, joint_silo(duet)))
-    with pytest.raises(BadInput, match=r"model.hidden = 32, allowed: 16, as of all the run's joint clients"):
+    with pytest.raises(BadInput, match=r"model.hidden = 32, allowed: 16, as of all the run's multimodal clients"):
         build(duet, joint_silo(duet, MODELS["joint"] | {"hidden": 32}))
     with pytest.raises(BadInput, match=r"model.arch = 'audio-resnet\+vit', allowed: 'audio-resnet\+resnet'"):
         build(duet, joint_silo(duet, MODELS["joint"] | {"arch": "audio-resnet+vit"}))
@@ -792,15 +794,17 @@ def test_texts_of_joint_samples_are_exported_with_their_tokenizer(tweets, tmp_pa
 
 
 def test_one_line_for_what_a_joint_silo_lacks(server, duet, tweets, tmp_path):
-    with pytest.raises(BadInput, match="fedmmkt has no part for joint clients"):
+    with pytest.raises(BadInput, match="fedmmkt has no part for multimodal clients"):
         build(server, joint_silo(duet))
-    with pytest.raises(BadInput, match="modality = 'joint': the run has no joint clients"):
+    with pytest.raises(BadInput, match="modality = 'joint': the run has no multimodal clients"):
         build(server, joint_silo(duet), method="fedavg")
-    with pytest.raises(BadInput, match="modality = 'image': fedcmi is for joint clients only"):
+    with pytest.raises(BadInput, match="modality = 'image': fedcmi is for multimodal clients only"):
         build(duet, silo("image", pictures(tmp_path)))
     with pytest.raises(BadInput, match="the run has no pictures"):
         build(duet, joint_silo(duet), image_size=0)
-    with pytest.raises(BadInput, match=r"no training joint samples; data sets of joint samples: duet, audio_visual"):
+    with pytest.raises(
+        BadInput, match=r"no training multimodal samples; data sets of multimodal samples: duet, audio_visual"
+    ):
         build(duet, joint_silo(duet, name="flora", options={}))
     with pytest.raises(BadInput, match="data 'duet': samples of audio and image, allowed: of image and text"):
         build(tweets, joint_silo(duet))

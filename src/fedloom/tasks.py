@@ -60,10 +60,16 @@ TASKS: Mapping[ClientTask, TaskSpec] = {
     ClientTask.IMAGE_CLASSIFICATION: TaskSpec("image clients", "pictures", (Modality.IMAGE,), "image_accuracy"),
     ClientTask.TEXT_CLASSIFICATION: TaskSpec("text clients", "texts", (Modality.TEXT,), "text_accuracy"),
     ClientTask.RETRIEVAL: TaskSpec(
-        "clients of pairs", "pairs", (Modality.IMAGE, Modality.TEXT), "pair_recall", labelled=False
+        "image-text clients", "pairs", (Modality.IMAGE, Modality.TEXT), "pair_recall", labelled=False
     ),
-    ClientTask.MULTIMODAL_CLASSIFICATION: TaskSpec("joint clients", "joint samples", (), "joint_accuracy"),
+    ClientTask.MULTIMODAL_CLASSIFICATION: TaskSpec("multimodal clients", "multimodal samples", (), "joint_accuracy"),
 }
 CLIENT_TASKS = tuple(ClientTask)
 SINGLE_MODALITY = (ClientTask.IMAGE_CLASSIFICATION, ClientTask.TEXT_CLASSIFICATION)
 MODALITIES = tuple(Modality)
+
+
+def client_word(task: str) -> str:
+    """What a client of that task is called: "image-text" for "pair". What is no task's name stays as it is."""
+    known = task in list(ClientTask)
+    return ClientTask(task).spec.clients.removesuffix(" clients") if known else task

@@ -152,13 +152,13 @@ def test_joint_clients_have_columns_of_their_own():
         w.begin(JOINT)
         w.round(joint_row(0))
         w.round(joint_row(1))
-    assert said[0].startswith("fedmmkt on flora, 2 joint clients")
+    assert said[0].startswith("fedmmkt on flora, 2 multimodal clients")
     columns = "Shared model 20.0%  Sound, own 50.0%  Picture, own 25.0%"
-    assert said[1] == f"before  Joint clients 10.0%  {columns}"
+    assert said[1] == f"before  Multimodal clients 10.0%  {columns}"
     names = [line.split("  ")[0].strip() for line in drawn(watch).splitlines()]
-    assert [n for n in names if n][-4:] == ["Joint clients", "Shared model", "Sound, own", "Picture, own"]
+    assert [n for n in names if n][-4:] == ["Multimodal clients", "Shared model", "Sound, own", "Picture, own"]
     lines.round({"round": 2, **dict.fromkeys(joint_row(0))})  # a round that was not scored
-    assert "Joint clients –" in said[-1]
+    assert "Multimodal clients –" in said[-1]
     assert "Image clients" not in said[-1]
 
 
@@ -175,7 +175,7 @@ def test_recalls_are_shown_where_they_are():
         w.begin(FACTS)
         for t in (0, 1):
             w.round(row(t, pair_recall=0.1 + t / 10, server_recall=0.5 + t / 10))
-    assert "Text clients –  Pair clients 20.0%  Server recall sum 60.00  T2I accuracy 25.0%" in said[-1]
+    assert "Text clients –  Image-text clients 20.0%  Server recall sum 60.00  T2I accuracy 25.0%" in said[-1]
     shown = drawn(watch)
     assert "Server recall sum" in shown
     assert "+10.00" in shown

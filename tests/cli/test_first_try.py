@@ -114,14 +114,14 @@ def test_streams_of_joint_clients_follow_the_data():
         (
             "fedmmkt",
             "duet",
-            "fedmmkt takes pictures and texts, duet has joint samples: allowed are --data flora",
+            "fedmmkt takes pictures and texts, duet has multimodal samples: allowed are --data flora",
         ),
         (
             "fedcmi",
             "flora",
-            "fedcmi takes joint samples, flora has pictures and texts: allowed are --data duet",
+            "fedcmi takes multimodal samples, flora has pictures and texts: allowed are --data duet",
         ),
-        ("ogm-ge", "digits", "ogm-ge takes joint samples, digits has pictures"),
+        ("ogm-ge", "digits", "ogm-ge takes multimodal samples, digits has pictures"),
     ],
 )
 def test_what_does_not_fit_is_one_line(method, data, said):
@@ -230,7 +230,7 @@ def test_a_comparison_has_one_scene(methods, data, there):
 
 
 def test_methods_without_a_common_scene():
-    with pytest.raises(BadInput, match="no scene fits all methods: fedcmi takes joint samples; fedmmkt takes pic"):
+    with pytest.raises(BadInput, match="no scene fits all methods: fedcmi takes multimodal samples; fedmmkt takes pic"):
         make_cells(read_plan(methods=["fedcmi", "fedmmkt"]), {}, [])
 
 
@@ -252,7 +252,7 @@ def test_partition_says_what_it_took(cli, mine):
     shown = cli("partition", "--method", "fedcmi", "--preset", "smoke", "--json")
     assert (shown.json["data"], shown.err) == (
         "duet",
-        "fedcmi: data set duet and 4 joint clients (preset fedcmi)\n",
+        "fedcmi: data set duet and 4 multimodal clients (preset fedcmi)\n",
     )
 
 

@@ -139,7 +139,7 @@ def test_silos_of_pairs_beside_the_others() -> None:
 @pytest.mark.parametrize(
     ("odd", "method", "told"),
     [
-        (says("x", "pair"), "fedmmkt", "modality = 'pair': fedmmkt has no part for clients of pairs"),
+        (says("x", "pair"), "fedmmkt", "modality = 'pair': fedmmkt has no part for image-text clients"),
         (says("x", "pair", arch="vit"), "fedafd", "'vit' is no pair model, allowed: vit+bert"),
         (says("x", "image", arch="vit+bert"), "fedafd", "'vit+bert' is no image model"),
         (says("x", "pair", patch=5), "fedafd", "model.patch = 5 does not divide the side of the run's"),
@@ -193,7 +193,7 @@ def test_joint_silos_take_the_runs_model() -> None:
         (
             says("x", "joint", hidden=32),
             {},
-            "model.hidden = 32, allowed: 16, as of all the run's joint clients",
+            "model.hidden = 32, allowed: 16, as of all the run's multimodal clients",
         ),
         (says("x", "joint", arch="vit"), {}, "model.arch = 'vit', allowed: 'audio-resnet+resnet'"),
         (says("x", "joint", arch=["vit"]), {}, "model.arch = "),
@@ -204,8 +204,8 @@ def test_joint_silos_take_the_runs_model() -> None:
             {},
             "model = vit, allowed: `arch` and sizes",
         ),
-        (says("x", "image"), {}, "modality = 'image': fedcmi is for joint clients only"),
-        (says("x", "pair"), {}, "modality = 'pair': fedcmi is for joint clients only"),
+        (says("x", "image"), {}, "modality = 'image': fedcmi is for multimodal clients only"),
+        (says("x", "pair"), {}, "modality = 'pair': fedcmi is for multimodal clients only"),
     ],
 )
 def test_a_silo_that_does_not_fit_joint_ones(
@@ -222,10 +222,10 @@ def test_a_silo_that_does_not_fit_joint_ones(
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (config(method="fedavg"), "the run names no model for joint clients; set clients.joint"),
+        (config(method="fedavg"), "the run names no model for multimodal clients; set clients.joint"),
         (
             config("clients.joint=[{arch: audio-resnet+resnet, width: 16}]", method="fedmmkt"),
-            "modality = 'joint': fedmmkt has no part for joint clients",
+            "modality = 'joint': fedmmkt has no part for multimodal clients",
         ),
     ],
 )

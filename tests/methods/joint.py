@@ -1,4 +1,4 @@
-"""Small joint clients (two linear streams, a fusion head), and a federation of them with real messages.
+"""Small multimodal clients (two linear streams, a fusion head), and a federation of them with real messages.
 
 Clients of pictures or of texts, `toy_sites`' own, may be among them. A method is named by what the catalogue would say,
 "module:attribute", so that it need not be listed there.
@@ -47,7 +47,7 @@ class Tower(nn.Module):
 
 
 def learner(fusion: str = "concat") -> MultimodalClassifier:
-    """The same weights each time: joint clients start alike."""
+    """The same weights each time: multimodal clients start alike."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         towers = Tower(BANDS * TIMES), Tower(3 * SIDE**2)
@@ -134,7 +134,7 @@ def _fail(message: Any, *, round: int) -> Any:
 
 
 def server_learner(modality: str) -> MultimodalContext:
-    """What joint clients start from, without data."""
+    """What multimodal clients start from, without data."""
     nothing = joint_set("none").subset([])
     return MultimodalContext(
         name="server-joint",
@@ -148,7 +148,7 @@ def server_learner(modality: str) -> MultimodalContext:
 
 
 class Joint:
-    """A server and its joint clients.
+    """A server and its multimodal clients.
 
     Args:
         method: "module:attribute".

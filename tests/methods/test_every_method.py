@@ -33,7 +33,7 @@ KEPT = -(-SAMPLES // 8)  # a bit a sample
 
 
 def test_every_method_is_tried_here():
-    """Those for joint clients alone are below."""
+    """Those for multimodal clients alone are below."""
     joint = {m for m in CATALOGUE if load_method(m)[0].tasks == {"joint"}}
     assert {CATALOGUE[m].item for m in set(CATALOGUE) - joint} == {CATALOGUE[m].item for m in QUICK}
 

@@ -68,7 +68,7 @@ def test_an_embedded_run_is_planned_as_it_is_built():
     assert planned == built
 
 
-# One that tunes the generator, one that has none, one of pairs and one of joint clients; all by `make conformance`.
+# One that tunes the generator, one without, one of image-text and one of multimodal clients; all by `make conformance`.
 FEW = ("fedmmkt", "fedavg", "fedafd", "fedcmi")
 
 

@@ -112,7 +112,7 @@ def row(round: int, seed: int, text: bool = True) -> dict[str, Any]:
 
 
 def with_recalls(row: dict[str, Any]) -> dict[str, Any]:
-    """The row of a run with pair clients and a server that is scored by retrieval, and without a generator."""
+    """The row of a run with image-text clients and a server that is scored by retrieval, and without a generator."""
     gain, found = 1 - np.exp(-0.6 * row["round"]), {}
     for n, name in enumerate((*PAIR, "server")):
         first = 0.08 + 0.05 * n + 0.15 * gain
@@ -132,7 +132,7 @@ def with_recalls(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_streams(row: dict[str, Any], kinds: tuple[str, str] = ("audio", "image")) -> dict[str, Any]:
-    """The row of a run with joint clients alone, the first kind of whose data is the strong one."""
+    """The row of a run with multimodal clients alone, the first kind of whose data is the strong one."""
     t = row["round"]
     gain = 1 - np.exp(-0.6 * t)
     first, second = 0.1 + 0.7 * gain, 0.1 + 0.3 * gain
@@ -184,8 +184,8 @@ def make_run(
     """Write a run folder at `path`.
 
     Args:
-        pairs: with pair clients and a server's recalls.
-        joint: with joint clients alone.
+        pairs: with image-text clients and a server's recalls.
+        joint: with multimodal clients alone.
     """
     config = {
         "method": "fedmmkt",

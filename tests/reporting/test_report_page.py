@@ -259,7 +259,7 @@ def score(key: str) -> Score:
 def test_recalls_as_people_say_them() -> None:
     pairs, server = score("pair_recall"), score("server_recall")
     assert pairs.say(0.2168) == "21.7%"
-    assert pairs.heading == "Pair clients R@1, %"
+    assert pairs.heading == "Image-text clients R@1, %"
     assert server.say(0.60163) == "60.16"  # as FedAFD prints it
     assert server.say_change(0.55, 0.60163) == "+5.16"
     assert server.improved(0.55, 0.60163) is True
@@ -275,18 +275,18 @@ def test_pair_clients_and_the_server(tmp_path: Path, run_path: Path) -> None:
     page = read(write_report([make_run(tmp_path / "a", 0, pairs=True)]))
     check_self_contained(page)
     for expected in (
-        "2 pair clients",
+        "2 image-text clients",
         "Server recall sum 56.95 from 32.40",
         "Not measured in this run: T2I accuracy, CLIP score.",
         "Retrieval After round 4.",
         "pair-1 26.64 55.94 71.93 21.31 47.95 63.93 47.95 500 1",
         "server 31.64 66.44 85.43 25.31 56.95 75.93 56.95 100 5",
         "pair-1 pair 11.7% 24.0%",
-        "Of pair clients: R@1 of retrieval",
+        "Of image-text clients: R@1 of retrieval",
     ):
         assert expected in page.text, expected
     both = read(write_report([run_path, tmp_path / "a"], tmp_path / "both.html"))
-    assert "Pair clients Server recall sum T2I accuracy" in both.text
+    assert "Image-text clients Server recall sum T2I accuracy" in both.text
     text = text_of(summary_table(load_run(tmp_path / "a").summary))
     assert re.search(r"Server recall sum\W+32\.40\W+56\.95\W+24\.55", text)
     assert "T2I" not in text
@@ -294,8 +294,8 @@ def test_pair_clients_and_the_server(tmp_path: Path, run_path: Path) -> None:
 
 def test_runs_without_pairs_are_as_ever(run_path: Path) -> None:
     page = read(write_report([run_path], run_path.parent / "r.html"))
-    others = ("What each kind", "Class spread", "Shared model", "Joint clients", "joint")
-    for word in ("Retrieval", "Server recall", "Pair clients", "pair-", *others):
+    others = ("What each kind", "Class spread", "Shared model", "Multimodal clients", "joint")
+    for word in ("Retrieval", "Server recall", "Image-text clients", "pair-", *others):
         assert word not in page.text, word
     assert "Not measured" not in page.text
 

@@ -1,4 +1,4 @@
-"""What the report says of the model that joint clients share."""
+"""What the report says of the model that multimodal clients share."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_page_of_a_run_with_joint_clients(tmp_path: Path) -> None:
     check_self_contained(page)
     assert sum(tag == "img" for tag, _ in page.tags) == 5  # curves, kinds, classes, split, bytes
     for expected in (
-        "2 joint clients",
+        "2 multimodal clients",
         "Shared model 82.7% from 10.0%",
         "Picture, own 37.3%",
         "What each kind of data can do",
@@ -49,7 +49,7 @@ def test_the_page_of_a_run_with_joint_clients(tmp_path: Path) -> None:
         "Batches led by sounds 75%",
         "odd <b> 2.00",
         "joint-1 joint 10.0% 55.5%",
-        "Of joint clients: by the kinds of data",
+        "Of multimodal clients: by the kinds of data",
     ):
         assert expected in page.text, expected
     for absent in ("Not measured", "Picture, filled", "Sound, probe", "Changes of the lead", "Image clients"):
@@ -137,7 +137,7 @@ def test_curves_leave_the_kinds_to_their_own_picture(figures: list[Any]) -> None
 
     plots.curves(ROWS, BytesIO(), clients={"joint": JOINT})
     plots.compare_curves({"a": ROWS, "b": ROWS}, BytesIO())
-    shared = ["Joint clients accuracy, %", "Shared model accuracy, %", "Class spread, % (lower is better)"]
+    shared = ["Multimodal clients accuracy, %", "Shared model accuracy, %", "Class spread, % (lower is better)"]
     assert titles(figures[0]) == shared
     assert len(figures[0].axes[0].lines) == 1 + len(JOINT)
     assert titles(figures[1]) == [*shared, "Sound, own accuracy, %", "Picture, own accuracy, %"]

@@ -36,7 +36,7 @@ def datasets(json: JsonOption = False) -> None:
     show(
         grid(COLUMNS, rows, numbers=(3,)),
         "Use one with: fedloom run --data NAME --root FOLDER\n",
-        "Sets of captioned pictures, for clients of pairs and as public sets:",
+        "Sets of captioned pictures, for image-text clients and as public sets:",
         grid(PAIR_COLUMNS, [(d.name, d.summary, d.layout, d.source) for d in captioned]),
         "Use one in the data set mixed (data.options.pair, data.options.public), or as the data of a silo",
     )

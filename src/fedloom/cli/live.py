@@ -11,6 +11,7 @@ from fedloom.cli.screen import LiveView
 from fedloom.formatting import second_text
 from fedloom.progress import Observer
 from fedloom.reporting.scores import OWN, RECALLS, SCORES, USUAL, Score, number, wanted
+from fedloom.tasks import client_word
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -95,7 +96,7 @@ class Tracker(Observer):
     def heading(self) -> str:
         """Method, data, clients and folder in a line."""
         groups: Mapping[str, Sequence[str]] = self.facts.get("clients") or {}
-        clients = " + ".join(f"{len(names)} {modality}" for modality, names in groups.items() if names)
+        clients = " + ".join(f"{len(names)} {client_word(task)}" for task, names in groups.items() if names)
         what = f"{self.facts.get('method', '')} on {self.facts.get('data', '')}"
         return f"{what}, {clients + ' clients' if clients else 'no clients'}, folder {self.folder}"
 

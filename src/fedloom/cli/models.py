@@ -19,7 +19,7 @@ OF_TWO = (
         "tiny from a configuration, or pretrained: IMAGE+TEXT, either may be empty",
     ),
     (
-        "joint client",
+        "multimodal client",
         "ONE+OTHER",
         "fedloom.models.clients.multimodal.MultimodalClassifier: "
         "sound+image, sound+text or image+text, as audio-resnet+resnet, under a "
@@ -52,7 +52,7 @@ def models(json: JsonOption = False) -> None:
     for modality, role in {
         Modality.IMAGE: "image client",
         Modality.TEXT: "text client",
-        Modality.AUDIO: "audio of joint clients",
+        Modality.AUDIO: "audio of multimodal clients",
     }.items():
         rows += [(role, name, spec_of(name).behind, spec_of(name).weights) for name in archs(modality)]
         if modality != Modality.AUDIO:

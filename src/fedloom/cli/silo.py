@@ -96,7 +96,7 @@ def up(
 def _data(where: str | None, modality: str | None) -> dict[str, Any] | None:
     """A data set by its name; else a CSV file of texts, a folder of class folders, or a folder that holds both.
 
-    For modality "pair": a folder of parquet files with captioned pictures. Joint samples have a reader for each set.
+    For modality "pair": parquet files with captioned pictures. Multimodal samples have a reader for each set.
     """
     from fedloom.data.registry import DATASETS, PAIR_SETS
     from fedloom.errors import BadInput, nearest
@@ -116,7 +116,7 @@ def _data(where: str | None, modality: str | None) -> dict[str, Any] | None:
         from fedloom.experiment.silo_data import joint_sets
 
         raise BadInput(
-            f"--data {where}: each data set of joint samples has its own reader, so in place of --data: "
+            f"--data {where}: each data set of multimodal samples has its own reader, so in place of --data: "
             f"--set data.name=NAME --set data.root={where}; allowed for NAME: {', '.join(joint_sets())}"
         )
     if modality == ClientTask.RETRIEVAL:

@@ -87,7 +87,7 @@ def make_cells(
 
 
 def fitting_scores(plan: ComparisonPlan, cells: Sequence[ComparisonCell]) -> tuple[str, ...]:
-    """The plan's scores; where it has the usual ones and all clients are joint, those of joint clients instead.
+    """The plan's scores; where it has the usual ones and all clients are joint, those of multimodal clients instead.
 
     Metrics that were added to the runs come last.
     """

@@ -43,7 +43,7 @@ _MORE = (
     Measure(
         "average_accuracy",
         "All clients",
-        "mean of image, text and joint clients, or of those there are; recall of pair clients is not in it",
+        "mean of image, text and multimodal clients, or of those there are; recall of image-text clients is not in it",
     ),
     Measure(TO_TARGET, "Rounds to target", "until a score is as good as the plan's target", 1, True, True),
     Measure("bytes_up", "Bytes up", "from all clients, mean of a round", 1, True, True),

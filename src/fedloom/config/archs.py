@@ -78,7 +78,7 @@ def canonical(arch: str) -> str:
     single = ", ".join([*archs(Modality.IMAGE), *archs(Modality.TEXT), PAIR])
     raise ValueError(
         f"allowed{close}: {single}, or IMAGE+TEXT, a dual encoder of two of them ('resnet+gru'); "
-        "of joint clients also audio-resnet+IMAGE, audio-resnet+TEXT; or package.module:SPEC"
+        "of multimodal clients also audio-resnet+IMAGE, audio-resnet+TEXT; or package.module:SPEC"
     )
 
 

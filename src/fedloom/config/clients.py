@@ -79,8 +79,8 @@ class ClientsSettings(Frozen):
     clip: float | None = Field(1.0, gt=0, description="largest norm of a step's gradient; null: any")
     augment: bool = Field(
         True,
-        description="shift, flip and noise private pictures in training; drop words of texts; of joint samples also "
-        "move sounds in time",
+        description="shift, flip and noise private pictures in training; drop words of texts; of multimodal samples "
+        "also move sounds in time",
     )
     devices: tuple[str, ...] = Field(
         ("cpu",),
@@ -113,7 +113,7 @@ class ClientsSettings(Frozen):
             raise ValueError("there is no client")
         unlike = {g.model_dump_json(exclude=_OF_GROUP) for g in self.joint}
         if len(unlike) > 1:
-            raise ValueError(f"joint clients need one model, {len(unlike)} given: what they share are parameters")
+            raise ValueError(f"multimodal clients need one model, {len(unlike)} given: what they share are parameters")
         if any(g.unit for g in self.joint):
             raise ValueError("joint: unit = True: fusion heads read features as they are, allowed: False")
         if len({g.width for g in self.groups}) > 1:
@@ -125,7 +125,7 @@ class ClientsSettings(Frozen):
 
     @property
     def groups(self) -> tuple[ClientGroup, ...]:
-        """All groups: of pictures, of texts, of pairs, of joint samples."""
+        """All groups: of pictures, of texts, of pairs, of multimodal samples."""
         return (*self.image, *self.text, *self.pair, *self.joint)
 
     def training(self, name: str | None = None) -> dict[str, Any]:

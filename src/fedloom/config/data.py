@@ -27,7 +27,7 @@ class DataSettings(Frozen):
         1.0,
         ge=0,
         le=1,
-        description="share of the joint clients that hold both kinds of data; of the rest half hold the first kind "
-        "only, half the second",
+        description="share of the multimodal clients that hold both kinds of data; of the rest half hold the first "
+        "kind only, half the second",
     )
     corruption: Corruption = Corruption()

@@ -16,7 +16,7 @@ from fedloom.config.preset_files import preset_tree
 from fedloom.config.trees import merged, validate
 from fedloom.errors import BadInput
 from fedloom.registry import DATASETS, METHODS
-from fedloom.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask, Modality
+from fedloom.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask, Modality, client_word
 
 Tree = dict[str, Any]
 
@@ -164,7 +164,7 @@ def _scene(names: Sequence[str], own: Defaults, say: Say) -> Tree:
             tree, groups = _sized(tree, groups, own, preset)
             for name in names:
                 tree["clients"] |= METHODS.about(name).training
-        counts = [f"{sum(g.get('count', 1) for g in groups[m])} {m}" for m in groups]
+        counts = [f"{sum(g.get('count', 1) for g in groups[m])} {client_word(m)}" for m in groups]
         who = names[0] if len(names) == 1 else f"{len(names)} methods"
         say(f"{who}: data set {_data_name(tree)} and {', '.join(counts)} clients (preset {preset})")
         return tree
@@ -232,7 +232,7 @@ def _with_clients(tree: Tree, own: Defaults, names: Sequence[str], have: Sequenc
         filled |= _scene_clients(tree, own, names, have, common, say)
     elif dropped := [m for m in CLIENT_TASKS if filled.get(m) == [] and not any(said.values())]:
         why = f"{_data_name(tree)} has no {dropped[0].spec.samples}" if dropped[0] not in have else _why(names)
-        say(f"{why}: no {dropped[0]} clients")
+        say(f"{why}: no {dropped[0].spec.clients}")
     training = filled.pop("training", {})
     return merged(merged({"clients": training}, tree), {"clients": filled}) if filled else tree
 
@@ -249,7 +249,7 @@ def _scene_clients(
     common: Sequence[ClientTask],
     say: Say,
 ) -> Tree:
-    """Joint clients, or clients of pairs, with the training that their preset has. Raises BadInput for neither."""
+    """Multimodal or image-text clients, with the training that their preset has. Raises BadInput for neither."""
     data = _data_name(tree)
     found = next((m for m in common if m in SCENES), None)
     if found is None and common:
@@ -272,6 +272,6 @@ def _scene_clients(
         for group in groups:
             group["arch"] = "+".join(model[kind] for kind in kinds)
     count = sum(group.get("count", 1) for group in groups)
-    say(f"{data} has {_words((found,))}: {count} {found} clients, {groups[0]['arch']} (preset {SCENES[found]})")
+    say(f"{data} has {_words((found,))}: {count} {found.spec.clients}, {groups[0]['arch']} (preset {SCENES[found]})")
     training = {k: v for k, v in scene.items() if k not in CLIENT_TASKS}
     return {found: groups, "training": {} if own.clients else training}

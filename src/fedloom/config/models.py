@@ -33,7 +33,8 @@ class ModelSettings(Frozen):
     pair is a ViT and a BERT with one head, for clients of either modality: its `pretrained` names both, "VIT+BERT".
     IMAGE+TEXT ("resnet+gru") is a dual encoder of pairs, without head: its `pretrained` is "IMAGE+TEXT" too, where
     either may be empty.
-    Of joint clients AUDIO+IMAGE ("audio-resnet+resnet"), AUDIO+TEXT or IMAGE+TEXT are two streams under one `fusion`.
+    Of multimodal clients: AUDIO+IMAGE ("audio-resnet+resnet"), AUDIO+TEXT or IMAGE+TEXT are two streams under one
+    `fusion`.
     ResNet-18 is `stages` (2, 2, 2, 2) at `hidden` 512.
     """
 
@@ -62,7 +63,7 @@ class ModelSettings(Frozen):
         "up to `hidden`",
     )
     fusion: Literal["concat", "sum", "film", "gated"] = Field(
-        "concat", description="how the two streams of a joint client become scores"
+        "concat", description="how the two streams of a multimodal client become scores"
     )
 
     @field_validator("arch")

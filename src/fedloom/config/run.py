@@ -34,7 +34,8 @@ class EvaluationSettings(Frozen):
     every: int = Field(1, ge=1, description="score every so many rounds; first and last are always scored")
     probe: bool = Field(
         True,
-        description="linear probes on the model that joint clients share: a pass over all training samples each time",
+        description="linear probes on the model that multimodal clients share: a pass over all training samples "
+        "each time",
     )
     prompts_per_class: int = Field(12, ge=1, description="pictures a class for T2I accuracy, CLIP score, FID and IS")
     grid: int = Field(4, ge=1, description="pictures a class in the sample grids")

@@ -57,9 +57,9 @@ class SiloSettings(Frozen):
 
     name: str = Field(description="letters, digits, '_', '-', '.'; the client's name in every result")
     modality: ClientTask
-    model: ModelSettings | None = Field(None, description="null: the run's; of joint silos only")
+    model: ModelSettings | None = Field(None, description="null: the run's; of multimodal silos only")
     holds: Modality | None = Field(
-        None, description="of joint samples the one kind of data to use; null: what is there"
+        None, description="of multimodal samples the one kind of data to use; null: what is there"
     )
     data: SiloData = SiloData()
     server: str = Field(f"127.0.0.1:{PORT}", description="the server's host:port")

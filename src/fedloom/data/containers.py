@@ -96,8 +96,8 @@ class PublicData:
 class FederatedDataset:
     """A whole data set. Modalities are the keys of `train` and `test`; a data set may lack some of them.
 
-    Pictures, texts and joint samples have labels, of one label space unless `text_class_names` says otherwise; pairs
-    have none.
+    Pictures, texts and multimodal samples have labels, of one label space unless `text_class_names` says otherwise;
+    pairs have none.
     """
 
     name: str

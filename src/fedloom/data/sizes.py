@@ -16,7 +16,7 @@ _UNKNOWN_CLASSES = 100  # heads and prompts are counted with so many where only 
 class DataSizes(NamedTuple):
     """classes: C; side: of pictures, pixels; samples: modality -> (clients' part, test part), where known.
 
-    frames: of a joint sample; spectrogram: its bands and steps.
+    frames: of a multimodal sample; spectrogram: its bands and steps.
     """
 
     classes: int

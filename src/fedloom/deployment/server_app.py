@@ -137,7 +137,7 @@ def with_roster(config: Config, said: list[dict[str, Any]], side: int = 0) -> Co
 
     A silo is left out, with a line in the log, when its description is invalid, its name is taken, its representations
     have another width than those of most silos, its patches do not tile the run's pictures of `side` pixels
-    (0: unknown), the method has no part for such a client, or its model is not that of the run's joint clients.
+    (0: unknown), the method has no part for such a client, or its model is not that of the run's multimodal clients.
 
     Raises FedloomError when fewer are left than the run waits for, with the reason for the first that was left out.
     """
@@ -177,7 +177,7 @@ def _group(
 ) -> tuple[ClientTask, dict[str, Any]]:
     """(modality, client group) from a silo's description of itself, which is untrusted. Raises BadInput.
 
-    unit: whether the method needs representations of unit length; joint: the run's own models of joint clients.
+    unit: whether the method needs representations of unit length; joint: the run's own models of multimodal clients.
     """
     about = header.get("about")
     if not isinstance(about, dict) or about.get("modality") not in CLIENT_TASKS:
@@ -220,9 +220,9 @@ def _check_installed(model: dict[str, Any]) -> None:
 
 
 def _joint_group(name: str, model: dict[str, Any] | None, run: Sequence[ModelSettings]) -> dict[str, Any]:
-    """The run's model for a joint silo that describes its own as `model`. Raises BadInput where they differ."""
+    """The run's model for a multimodal silo that describes its own as `model`. Raises BadInput where they differ."""
     if not run:
-        raise BadInput("modality = 'joint': the run names no model for joint clients; set clients.joint")
+        raise BadInput("modality = 'joint': the run names no model for multimodal clients; set clients.joint")
     own = None
     if model is not None:
         _check_installed(model)

@@ -18,7 +18,7 @@ from fedloom.tasks import ClientTask
 def check_scene(config: Config, method: Method, settings: Any, scene: FederatedDataset) -> None:
     """Raises BadInput when the method's clients need the same classes and those of pictures and texts differ.
 
-    And when there is one class; when the model of joint clients reads other kinds of data than the scene has; when
+    And when there is one class; when the model of multimodal clients reads other kinds of data than the scene has; when
     pictures cannot be cut up.
     """
     for m in scene.train if method.tasks else ():

@@ -219,7 +219,7 @@ def private_samples(config: Config, scene: FederatedDataset, modality: ClientTas
 
 
 def held_kinds(kinds: tuple[Modality, Modality], multi_ratio: float, clients: int, index: int) -> tuple[Modality, ...]:
-    """The kinds that joint client `index` of `clients` holds: the first ones both, then those of the first kind."""
+    """The modalities that multimodal client `index` of `clients` holds: of the first both, of the next the first."""
     both = int(multi_ratio * clients + 0.5)
     first = both + (clients - both + 1) // 2
     return kinds if index < both else kinds[:1] if index < first else kinds[1:]

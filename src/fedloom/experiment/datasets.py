@@ -45,11 +45,12 @@ def split_scene(scene: FederatedDataset, data: DataSettings, clients: int, modal
 
     Pairs have no labels: pictures, each with all its captions, are dealt by `iid`, else in shards of neighbours.
     """
+    modality = ClientTask(modality)
     if modality not in scene.train:
         hint = f"set clients.{modality}=[]"
         if set(scene.train) == {ClientTask.MULTIMODAL_CLASSIFICATION}:
             hint = "its samples are of two kinds at once: take the preset fedcmi, or set clients.joint in their place"
-        raise BadInput(f"{scene.name} has no {modality} samples for {clients} {modality} clients; {hint}")
+        raise BadInput(f"{scene.name} has no {modality.spec.samples} for {clients} {modality.spec.clients}; {hint}")
     stream = stream_seed(seed, "split", modality)  # modalities are split apart
     held = scene.train[modality]
     n = len(held)
@@ -69,7 +70,7 @@ def split_scene(scene: FederatedDataset, data: DataSettings, clients: int, modal
             seed=stream,
         )
     except BadInput as error:
-        raise BadInput(f"{modality} clients: {error}") from None
+        raise BadInput(f"{modality.spec.clients}: {error}") from None
 
 
 def _save(scene: FederatedDataset, folder: Path) -> None:

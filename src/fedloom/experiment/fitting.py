@@ -131,7 +131,7 @@ def with_counts(config: Config, there: Mapping[str, int], say: Say = silent) -> 
         clients = clients.model_copy(update={modality: fewer})
         clients.model_fields_set.discard(modality)
         say(
-            f"{config.data.name}: {most} {modality} clients instead of {count}; its {there[modality]} training "
+            f"{config.data.name}: {most} {modality.spec.clients} instead of {count}; its {there[modality]} training "
             f"{modality.spec.samples} do not give more of them data.minimum = {config.data.minimum} each"
         )
     return config if clients is config.clients else config.model_copy(update={"clients": clients})

@@ -60,7 +60,7 @@ class Scorer:
         self.real_accuracy: float | None = None
         self.clip_accuracy: tuple[float, int] | None = None  # on real test pictures, and on how many
         self.generic_features: Any = None
-        self.joint: Any = None  # joint samples of training and test part, as a site stores them
+        self.joint: Any = None  # multimodal samples of training and test part, as a site stores them
         self.metrics: list[Metric] = [METRICS.find(name) for name in config.evaluation.metrics]
         if assets.judge is not None:
             self._meet(assets.judge)
@@ -112,7 +112,7 @@ class Scorer:
         return features, judged if known is None else known, judged
 
     def clients(self, federation: Federation) -> dict[str, Any]:
-        """The score of every client that answers, and the mean of each modality; recalls of clients of pairs."""
+        """The score of every client that answers, and the mean of each modality; recalls of image-text clients."""
         if not federation.clients:
             return {"per_client": {}, "image_accuracy": None, "text_accuracy": None}
         asked = federation.ask("evaluate", Empty(), timeout=self.config.engine.timeout)
@@ -149,7 +149,7 @@ class Scorer:
             }
 
     def shared(self, site: Any, row: dict[str, Any]) -> None:
-        """Add to a round's row how well the model that joint clients share tells classes.
+        """Add to a round's row how well the model that multimodal clients share tells classes.
 
         By both kinds of data and by either, of each class; and what a linear probe makes of each stream's features,
         fitted on the training samples of all clients, as they were before anything was corrupted.

@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 def describe_silo(silo: Mapping[str, Any]) -> dict[str, Any]:
     """What a silo tells the server at joining, ready for JSON: `name`, `modality`, `model`. No path leaves.
 
-    `model` is None where a joint silo takes the run's.
+    `model` is None where a multimodal silo takes the run's.
 
     Raises:
         BadInput: `silo` is no `SiloSettings`.
@@ -207,7 +207,7 @@ def _check(silo: SiloSettings, offer: Offer) -> None:
         raise BadInput(f"model.width = {silo.model.width}, allowed: {offer.width}, as the federation's")
     check_part(offer.method, silo.modality)
     if silo.modality == ClientTask.MULTIMODAL_CLASSIFICATION and offer.joint is None:
-        raise BadInput("modality = 'joint': the run has no joint clients")
+        raise BadInput("modality = 'joint': the run has no multimodal clients")
     if Modality.IMAGE in reads(silo.modality, offer.streams_of(silo.modality)) and not offer.image_size:
         raise BadInput(f"modality = {silo.modality!r}: the run has no pictures, allowed: 'text'")
 

@@ -41,12 +41,12 @@ def own_samples(
         class_names: the federation's C names for that modality; labels become indices into them. Pairs have none.
         image_size: side in pixels that pictures come out with.
         seed: of the run: what a `share` is drawn from.
-        streams: the two kinds of data of the run's joint samples.
+        streams: the two kinds of data of the run's multimodal samples.
         sounds: F bands and T steps of their spectrograms.
 
     Raises:
-        BadInput: nothing of the modality, a class that the federation does not know, joint samples of other kinds or
-            shapes, or what the reader finds.
+        BadInput: nothing of the modality, a class that the federation does not know, multimodal samples of other kinds
+            or shapes, or what the reader finds.
     """
     data, modality = silo.data, silo.modality
     where = f"data {data.name!r}{f' in {data.root}' if data.root else ''}"
@@ -102,13 +102,13 @@ def _tell(told: Sequence[str], where: str) -> None:
 
 
 def _many(modality: ClientTask) -> str:
-    return "joint samples" if modality == ClientTask.MULTIMODAL_CLASSIFICATION else f"{modality}s"
+    return "multimodal samples" if modality == ClientTask.MULTIMODAL_CLASSIFICATION else f"{modality}s"
 
 
 def _hint(data: SiloData, modality: ClientTask) -> str:
-    """What to do about pairs, or joint samples, that are not there."""
+    """What to do about pairs, or multimodal samples, that are not there."""
     if modality == ClientTask.MULTIMODAL_CLASSIFICATION:
-        return f"; data sets of joint samples: {', '.join(joint_sets())}"
+        return f"; data sets of multimodal samples: {', '.join(joint_sets())}"
     if modality != ClientTask.RETRIEVAL:
         return ""
     if data.name == "flora":
@@ -119,7 +119,7 @@ def _hint(data: SiloData, modality: ClientTask) -> str:
 
 
 def joint_sets() -> list[str]:
-    """The data sets of joint samples."""
+    """The data sets of multimodal samples."""
     return [name for name, info in DATASETS.items() if ClientTask.MULTIMODAL_CLASSIFICATION in info.tasks]
 
 

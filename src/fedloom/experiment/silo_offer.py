@@ -41,7 +41,7 @@ class Training(Frozen):
 
 
 class JointOffer(Frozen):
-    """What a run's joint clients have in common: what they share are parameters.
+    """What a run's multimodal clients have in common: what they share are parameters.
 
     sounds: F bands and T steps of a spectrogram, None where there are no sounds. How many frames a clip has is free:
     they are averaged.
@@ -84,7 +84,7 @@ class Offer(Frozen):
     server: dict[ClientTask, ModelSettings] = Field(
         default_factory=dict, description="the server's models, where a method sends them to clients"
     )
-    joint: JointOffer | None = Field(None, description="what joint clients share; None: the run has none")
+    joint: JointOffer | None = Field(None, description="what multimodal clients share; None: the run has none")
 
     @field_validator("method")
     @classmethod
@@ -112,7 +112,7 @@ class Offer(Frozen):
         return (modality == ClientTask.TEXT_CLASSIFICATION and self.text_class_names) or self.class_names
 
     def streams_of(self, modality: ClientTask) -> tuple[Modality, ...]:
-        """The two kinds of data of joint samples; of another modality none."""
+        """The two kinds of data of multimodal samples; of another modality none."""
         return self.joint.streams if modality == ClientTask.MULTIMODAL_CLASSIFICATION and self.joint is not None else ()
 
 
@@ -203,17 +203,17 @@ def server_models(config: Config) -> dict[ClientTask, ModelSettings]:
 
 
 def joint_offer(config: Config) -> JointOffer | None:
-    """What the run's joint clients have in common: their model, and samples like the server's; None: it has none.
+    """What the run's multimodal clients have in common: their model, and samples like the server's; None: it has none.
 
     Raises:
-        BadInput: the server's data set has no joint samples, so that nobody knows what the silos' are to be like.
+        BadInput: the server's data set has no multimodal samples, so that nobody knows what the silos' are to be like.
     """
     if not config.clients.joint:
         return None
     scene, model = cached_dataset(config.data), config.clients.models(ClientTask.MULTIMODAL_CLASSIFICATION)[0]
     like = next((s for s in (*scene.train.values(), *scene.test.values()) if isinstance(s, MultimodalSamples)), None)
     if like is None:
-        raise BadInput(f"data.name = {scene.name!r} has no joint samples, and there are joint clients")
+        raise BadInput(f"data.name = {scene.name!r} has no multimodal samples, and there are multimodal clients")
     audio = like.parts.get(Modality.AUDIO)
     return JointOffer(
         model=model.model_copy(update={"pretrained": at_the_silo(model.arch, model.pretrained)}),
@@ -223,7 +223,7 @@ def joint_offer(config: Config) -> JointOffer | None:
 
 
 def joint_model(own: ModelSettings | None, run: ModelSettings) -> ModelSettings:
-    """The model of a joint silo: its own, which must be the run's, or the run's where it names none.
+    """The model of a multimodal silo: its own, which must be the run's, or the run's where it names none.
 
     Weights to start from are files of each silo's, of the run's streams that start from some.
 
@@ -232,7 +232,9 @@ def joint_model(own: ModelSettings | None, run: ModelSettings) -> ModelSettings:
     """
     if own is None:
         if run.pretrained:
-            raise BadInput("model = None: the run's joint clients start from weights: name them in model.pretrained")
+            raise BadInput(
+                "model = None: the run's multimodal clients start from weights: name them in model.pretrained"
+            )
         return run
     for key in ModelSettings.model_fields:
         mine, wanted = (getattr(x, key) for x in (own, run))
@@ -240,6 +242,7 @@ def joint_model(own: ModelSettings | None, run: ModelSettings) -> ModelSettings:
             mine, wanted = (at_the_silo(x.arch, x.pretrained) for x in (own, run))
         if mine != wanted:
             raise BadInput(
-                f"model.{key} = {mine!r}, allowed: {wanted!r}, as of all the run's joint clients (or leave out `model`)"
+                f"model.{key} = {mine!r}, allowed: {wanted!r}, as of all the run's multimodal clients "
+                "(or leave out `model`)"
             )
     return own

@@ -172,7 +172,7 @@ class Server(Stateful):
         return None
 
     def shared_model(self) -> ClientContext | None:
-        """A site without data around the model that all joint clients share, to be scored; None: they share none."""
+        """A client without data around the model that multimodal clients share, to be scored; None: they share none."""
         return None
 
 

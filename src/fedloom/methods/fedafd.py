@@ -76,7 +76,7 @@ class FedAFDSettings(RetrievalSettings):
         False,
         description="leave the encoder alone in rounds after one whose discriminators were right in 99 %",
     )
-    gff_rate: float = Field(5e-3, gt=0, description="rate of the fusion (the paper's 1e-4 at clients of pairs)")
+    gff_rate: float = Field(5e-3, gt=0, description="rate of the fusion (the paper's 1e-4 at image-text clients)")
     gff_decay: float = Field(0.01, ge=0)
     gff_norm: Norm = Field("batch", description="layer: does not depend on the other samples of a batch")
     gff_ratio: int = Field(4, ge=1, description="r, bottleneck of the fusion")

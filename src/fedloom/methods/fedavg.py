@@ -8,7 +8,7 @@ Ours: clients of different architectures have nothing to average, so each averag
 parameters have the same names and shapes, by number of samples. Optimisers keep their moments. What is sent besides
 weights are the running statistics of normalisation layers.
 
-Joint clients (two streams and a fusion head, one architecture) exchange the streams of the kinds of data that they hold
+Multimodal clients (two streams, a fusion head, one architecture) exchange the streams of the modalities that they hold
 and the fusion head (FedCMI, arXiv 2401.00894): each parameter is averaged over those who have it. They all start from
 the weights that the server starts from (unless clients.warm_steps has them train alone first).
 """
@@ -36,7 +36,7 @@ from fedloom.methods.workload import Workload
 from fedloom.models.clients.multimodal import group_of
 from fedloom.tasks import ClientTask
 
-JOINT = "joint"  # the group of all joint clients, whichever streams they have
+JOINT = "joint"  # the group of all multimodal clients, whichever streams they have
 
 
 class FedAvgSettings(Frozen):
@@ -162,7 +162,7 @@ class FedAvgServer(Server):
     settings: FedAvgSettings
     groups: Kept[dict[str, Arrays]]  # averages, by what the architecture is known by
     members: Kept[dict[str, str]]  # client -> its group
-    owned: Kept[dict[str, list[str]]]  # joint client -> the streams that it has sent, "" the fusion head
+    owned: Kept[dict[str, list[str]]]  # multimodal client -> the streams that it has sent, "" the fusion head
 
     @classmethod
     def workload(cls, settings: FedAvgSettings, batch: int) -> Workload:
@@ -221,7 +221,7 @@ class FedAvgServer(Server):
         return FedAvgAverage(known)
 
     def shared_model(self) -> ClientContext | None:
-        """The joint clients' average; before the first round the weights that they all start from."""
+        """The multimodal clients' average; before the first round the weights that they all start from."""
         if ClientTask.MULTIMODAL_CLASSIFICATION not in self.context.modalities or self.context.models is None:
             return None
         if self._model is None:

@@ -112,7 +112,7 @@ class FedMSplitServer(fedavg.FedAvgServer):
         return found
 
     def _beginning(self) -> Arrays:
-        """The weights that all joint clients start from, of what is trained."""
+        """The weights that all multimodal clients start from, of what is trained."""
         if self._start is None:
             assert self.context.models is not None  # METHOD.uses
             model = self.context.models(ClientTask.MULTIMODAL_CLASSIFICATION).model

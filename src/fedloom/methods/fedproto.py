@@ -8,8 +8,8 @@ share parameters; each is drawn towards everybody's:
 
     L = CE + lambda mean over (i, m) of |h_m(x_i) - C_m[y_i]|^2 / d,    C_m[j] = mean over k of C_km[j]
 
-A joint client has prototypes of each kind of data it holds (features h_m, of the samples that have it), and the means
-over m add up; any other client has those of its representations z, which are averaged within a modality. A sample
+A multimodal client has prototypes of each kind of data it holds (features h_m, of the samples that have it), and the
+means over m add up; any other client has those of its representations z, which are averaged within a modality. A sample
 whose class nobody has adds 0 to the mean, and is counted in it. `parameters` averages parameters besides, as works on
 several kinds of data do; without it models are personal, as in the paper, and no model is shared.
 

@@ -58,7 +58,7 @@ class RetrievalContext(ClientContext):
         return {"accuracy": whole.total() / 2, "samples": len(pairs), "recalls": figures(whole), **more}
 
     def task_loss(self, inputs: Inputs, index: Tensor) -> Tensor:
-        """Matching of the batch's pictures and captions, a sample's share (FedAFD's clients of pairs)."""
+        """Matching of the batch's pictures and captions, a sample's share (FedAFD's image-text clients)."""
         model: Any = self.model
         images, texts = (model.encode(**of_kind(inputs, m)) for m in (Modality.IMAGE, Modality.TEXT))
         return self.match(images, texts)

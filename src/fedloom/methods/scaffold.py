@@ -14,8 +14,8 @@ Ours: means are by number of samples, as FedAvg's here, of x and of c alike, or 
 cancel (with equal numbers they are the paper's); clients that have never been heard of have no part in c. A step of SGD
 with momentum m moves eta / (1 - m) in total, so that this is eta above: exact once the velocity is steady, too little
 in the first steps. The weight decay is part of g_i; what is clipped is the corrected gradient. Running statistics of
-normalisation layers are averaged as FedAvg does. Joint clients have control variates of what they own, and the N of
-each parameter is its owners. The first round's x is the mean itself: nobody knows yet what to step from.
+normalisation layers are averaged as FedAvg does. Multimodal clients have control variates of what they own, and the N
+of each parameter is its owners. The first round's x is the mean itself: nobody knows yet what to step from.
 """
 
 from __future__ import annotations

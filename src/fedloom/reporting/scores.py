@@ -75,7 +75,7 @@ KIND_NAMES: Mapping[Modality, tuple[str, str]] = {  # one, and many
     Modality.IMAGE: ("picture", "pictures"),
     Modality.TEXT: ("text", "texts"),
 }
-STREAM_VIEWS = {  # of the model that joint clients share
+STREAM_VIEWS = {  # of the model that multimodal clients share
     "own": "by the shared model's classifier of that kind alone, of",
     "zeros": "by the fused classifier with zeros in the other's place, of",
     "filled": "by the fused classifier with the method's substitute in the other's place, of",
@@ -86,7 +86,7 @@ SCORES = (
     Score("text_accuracy", "Text clients", "accuracy on held-out texts, mean over clients", True, what=_ACC),
     Score(
         "pair_recall",
-        "Pair clients",
+        "Image-text clients",
         "R@1 of retrieval on held-out pairs, mean of both directions and over clients",
         percent=True,
         what="R@1",
@@ -99,7 +99,7 @@ SCORES = (
     ),
     Score(
         "joint_accuracy",
-        "Joint clients",
+        "Multimodal clients",
         "accuracy by what a client holds, mean over clients",
         True,
         what=_ACC,
@@ -143,7 +143,7 @@ RECALLS = ("pair_recall", "server_recall")  # shown where they are, else not spo
 OWN = tuple(f"{kind}_own" for kind in MODALITIES)
 KIND_SCORES = tuple(f"{kind}_{view}" for kind in MODALITIES for view in STREAM_VIEWS)
 DETAILS = frozenset(KIND_SCORES).difference(OWN)  # drawn in pictures of their own, not told with the others
-STREAMS = ("joint_accuracy", "server_accuracy", "server_spread", *KIND_SCORES)  # of runs with joint clients
+STREAMS = ("joint_accuracy", "server_accuracy", "server_spread", *KIND_SCORES)  # of runs with multimodal clients
 
 
 TOLD = tuple(score for score in SCORES if score.key not in DETAILS)

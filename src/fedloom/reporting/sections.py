@@ -26,7 +26,7 @@ from fedloom.reporting.scores import (
 )
 from fedloom.reporting.streams import streams
 from fedloom.runs import RunFiles
-from fedloom.tasks import ClientTask
+from fedloom.tasks import ClientTask, client_word
 
 STRIP = 12  # pictures in the strip of rounds
 SERVER = "server"  # its name among those of the clients
@@ -94,7 +94,8 @@ def change(score: Score, before: float | None, after: float | None) -> Cell:
 
 def head(run: RunFiles) -> dict[str, Any]:
     """Title, what it was, and the scores before and after."""
-    clients = [f"{len(names)} {end} client{'s' * (len(names) != 1)}" for end, names in clients_of(run).items()]
+    groups = clients_of(run).items()
+    clients = [f"{len(names)} {client_word(task)} client{'s' * (len(names) != 1)}" for task, names in groups]
     done, planned = rounds_done(run), number(run.config.get("rounds"))
     rounds = f"{done} round{'s' * (done != 1)}"
     if planned is not None and done < planned:

@@ -1,4 +1,4 @@
-"""What the report shows of the model that joint clients share: what each kind of data can do, alone and together."""
+"""The report on the model that multimodal clients share: what each kind of data can do, alone and together."""
 
 from __future__ import annotations
 

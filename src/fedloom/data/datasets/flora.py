@@ -9,7 +9,7 @@
 - Captions describe petals, centre, colour and background, never the name; each may leave out a detail, so some texts
   stay ambiguous. They say more than the label.
 - Image and text samples are drawn independently; only the public part is paired.
-- With `pairs` there are clients of pairs too, and everything is of a richer world, where pictures and captions can be
+- With `pairs` there are image-text clients too, and everything is of a richer world, where pictures and captions can be
   told apart (see flora_pairs). Texts may have a label space of their own (`text_labels`).
 """
 

@@ -1,7 +1,7 @@
 """Several data sets as one: pictures of one, texts of another, pairs of a third, and a public set of pairs.
 
-This is the setting of CreamFL and FedAFD: CIFAR-100 at image clients, AG News at text clients, Flickr30k at clients of
-pairs, MS-COCO in public. Each part is read by the reader of its set; here they are only put side by side.
+This is the setting of CreamFL and FedAFD: CIFAR-100 at image clients, AG News at text clients, Flickr30k at image-text
+clients, MS-COCO in public. Each part is read by the reader of its set; here they are only put side by side.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A model of joint samples: a stream of each kind of data, and a fusion head over both.
+"""A model of multimodal samples: a stream of each kind of data, and a fusion head over both.
 
 What FedCMI and the methods it is compared with train (arXiv 2401.00894): a ResNet on log-spectrograms beside a ResNet
 on frames, or a picture model beside a text model. A sample may lack either kind.

@@ -19,8 +19,8 @@ logits over classes are in the papers. Each step on public pairs also has a priv
 `creamfl`, `together`): the same number of steps for all.
 
 CreamFL's code, on this very scene: the margin of 4 of clients that classify, a sum of both directions' L_inter at
-clients of pairs beside the mean L_intra, the weights, the targets. It counts the distillation twice where there are
-clients of pairs (0.6 in all); here it is `gamma` once, as in the paper.
+image-text clients beside the mean L_intra, the weights, the targets. It counts the distillation twice where there are
+image-text clients (0.6 in all); here it is `gamma` once, as in the paper.
 """
 
 from __future__ import annotations

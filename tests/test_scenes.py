@@ -24,8 +24,10 @@ SCENE = load(pairs=50, captions=2, test_pairs=10, text_labels="family", **FEW)
 def test_pairs_come_back_from_disk(tmp_path: Path) -> None:
     assert SCENE.public is not None
     longer = replace(SCENE.public, texts=("as it was written", "", "größer"))
-    _save(replace(SCENE, public=longer), tmp_path)
+    _save(replace(SCENE, public=longer, also_named={SCENE.class_names[1]: "Rosa"}), tmp_path)
     again = _load(tmp_path)
+    assert again.prompts[1] == f"A picture of {SCENE.class_names[1]}, also named Rosa."
+    assert again.prompts[0] == SCENE.prompts[0]
     for part in ("train", "test"):
         kept, read = (getattr(scene, part) for scene in (SCENE, again))
         assert set(kept) == set(read) == {"image", "text", "pair"}

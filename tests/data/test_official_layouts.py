@@ -11,6 +11,7 @@ import pytest
 from conftest import picture, truncate
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.datasets.flowers102 import NAMES
+from fedloom.data.datasets.flowers102_latin import LATIN
 from fedloom.data.registry import load_dataset
 from fedloom.errors import BadInput
 
@@ -142,6 +143,15 @@ def test_flowers(flowers: Path) -> None:
         "blackberry lily",
     ]
     assert dataset.train["text"].texts[2] == "petals of picture 2 seen in way 0"  # type: ignore[union-attr]
+
+
+def test_flowers_prompts_with_latin_names(flowers: Path) -> None:
+    plain = load_dataset("flowers102", flowers, size=16, generic_share=0)
+    assert plain.prompt(NAMES.index("rose")) == "A picture of rose."
+    latin = load_dataset("flowers102", flowers, size=16, generic_share=0, latin=True)
+    assert latin.prompt(NAMES.index("rose")) == "A picture of rose, also named Rosa."
+    assert latin.prompt(NAMES.index("magnolia")) == "A picture of magnolia."  # Latin already
+    assert LATIN.keys() <= set(NAMES)
 
 
 def test_flowers_swapped_capped_and_generic(flowers: Path) -> None:

@@ -110,6 +110,7 @@ class FederatedDataset:
     text_class_names: tuple[str, ...] = ()  # the label space of texts where it is not the pictures'
     public_test: ImageTextPairs | None = None  # pairs that a server's own retrieval is scored on, trained on by nobody
     digest: str = ""  # of all samples, where they come from the cache: what a run that is resumed must find again
+    also_named: Mapping[str, str] = field(default_factory=dict)  # class name -> the second name its prompt has
 
     def __post_init__(self) -> None:
         for part, sets in (("train", self.train), ("test", self.test)):
@@ -174,8 +175,10 @@ class FederatedDataset:
         return sets[modality]
 
     def prompt(self, label: int) -> str:
-        """The class prompt of FedMMKT's examples: `A picture of NAME.`"""
-        return f"A picture of {self.class_names[label]}."
+        """The class prompt of FedMMKT's appendix A: `A picture of NAME.`, or `A picture of NAME, also named LATIN.`"""
+        name = self.class_names[label]
+        also = self.also_named.get(name)
+        return f"A picture of {name}, also named {also}." if also else f"A picture of {name}."
 
     @property
     def prompts(self) -> tuple[str, ...]:

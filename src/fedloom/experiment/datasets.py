@@ -114,6 +114,9 @@ def _save(scene: FederatedDataset, folder: Path) -> None:
         "class_names": scene.class_names,
         "text_class_names": scene.text_class_names,
         "texts": texts,
+        **(
+            {"also_named": dict(scene.also_named)} if scene.also_named else {}
+        ),  # absent, it leaves digests as they were
     }
     facts = {**content, "notes": dict(scene.notes), "digest": _digest(arrays, content)}
     (folder / "scene.json").write_text(json.dumps(facts, default=str))
@@ -189,4 +192,5 @@ def _load(folder: Path) -> FederatedDataset:
         tuple(facts["text_class_names"]),
         public_test if isinstance(public_test, ImageTextPairs) else None,
         facts["digest"],
+        facts.get("also_named", {}),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from fedloom.data.assemble import Listing, Reading, assemble
 from fedloom.data.containers import FederatedDataset
+from fedloom.data.datasets.flowers102_latin import LATIN
 from fedloom.data.io.files import folders, need_file, need_folder, read_lines
 from fedloom.data.options import takes
 from fedloom.data.registry import Counts, Dataset
@@ -120,6 +122,7 @@ def load(
     *,
     swap_train_test: bool = False,
     captions: int = 10,
+    latin: bool = False,
     reading: Reading,
 ) -> FederatedDataset:
     """Read Flowers-102: images, and their captions as texts.
@@ -129,6 +132,7 @@ def load(
         swap_train_test: train on the official test part (6149) and test on train + validation (2040), as many works on
             image synthesis do; otherwise the other way round.
         captions: at most so many a picture, 1 to 10; 0: images alone, text_c10/ is not needed.
+        latin: prompts have the Latin name too, `A picture of rose, also named Rosa.` (FedMMKT, appendix A).
         reading: a public picture carries one of its own captions, and none of its captions is left to the clients.
 
     Raises:
@@ -150,7 +154,8 @@ def load(
         written, notes = _written(folder / "text_c10"), {"images_without_captions": 0}
         for part, images in zip(parts, (train, test)):
             part[ClientTask.TEXT_CLASSIFICATION] = _captions(images, written, captions, notes)
-    return assemble("flowers102", NAMES, parts[0], parts[1], reading, shorten=False, notes=notes)
+    read = assemble("flowers102", NAMES, parts[0], parts[1], reading, shorten=False, notes=notes)
+    return replace(read, also_named=LATIN) if latin else read
 
 
 def _samples(options: Mapping[str, Any]) -> Counts:

@@ -11,9 +11,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from evidence.comparisons import study_tree
 from evidence.rows import FIRST, LABELS
 from fedloom.config.models import Frozen
 from fedloom.config.trees import read_tree, validate
+from fedloom.config.yaml_core import Tree
 from fedloom.errors import BadInput, unknown
 from fedloom.runs.folder import flatten
 
@@ -144,7 +146,7 @@ def _expanded(text: str) -> str:
 
 
 def load(name: str | Path) -> Study:
-    """The study of a name, or of a file.
+    """The study of a name, or of a file; laid over the comparison that it is `like`, its arms added.
 
     Raises:
         BadInput: there is none, or it is not valid; one line.
@@ -154,7 +156,13 @@ def load(name: str | Path) -> Study:
         path = STUDIES / f"{name}.yaml"
         if not path.is_file():
             raise unknown("study", str(name), names())
-    study: Study = validate(Study, {**read_tree(path, "study"), "name": path.stem})
+    tree = read_tree(path, "study")
+    if (like := tree.pop("like", None)) is not None:
+        below = study_tree(like)
+        arms = {**below["arms"], **(tree.get("arms") or {})}
+        tree = Tree({**below, **tree, "arms": arms}, places=tree.places)
+    tree["name"] = path.stem
+    study: Study = validate(Study, tree)
     return study
 
 

@@ -15,8 +15,12 @@ import pytest
 from evidence import harvest, machine, rows, running, studies
 from made_up_study import STUDY, Script, row, write_run
 
+from fedloom.comparison.cells import make_cells
+from fedloom.comparison.plan import read_plan
 from fedloom.config import load_config
 from fedloom.errors import BadInput
+from fedloom.experiment.resolve import completed
+from fedloom.runs.folder import flatten
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -229,3 +233,33 @@ def test_a_study_by_real_runs(tmp_path: Path, study: studies.Study) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert len(rows.read(tmp_path / "tiny.csv")) == 4
+
+
+@pytest.mark.parametrize("name", ["fedafd", "fedcmi", "table-1", "table-3"])
+def test_a_study_like_a_comparison_has_its_cells(name: str) -> None:
+    """The same configurations, but for what takes the seed's number."""
+    plan = read_plan(preset=name, seeds=[3])
+    found = studies.load(name)
+    column = found.title.rpartition("; ")[2]
+    cells = {cell.row: cell.config for cell in make_cells(plan, {}, []) if cell.column == column}
+    assert list(found.arms) == list(cells)
+    for arm, config in cells.items():
+        words = found.options(arm, 3)
+        own = load_config(preset=found.preset, overrides=[b for a, b in pairwise(words) if a == "--set"])
+        ours, theirs = (flatten(completed(c)[0].model_dump(mode="json")) for c in (own, config))
+        others = {key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key)}
+        assert others <= {"data.options.seed", "data.options", "server.seed"}, arm
+
+
+@pytest.mark.parametrize(
+    ("like", "said"),
+    [
+        ("{comparison: tabel-3}", "unknown comparison 'tabel-3'. Did you mean 'table-3'?"),
+        ("{comparison: table-3, column: x}", "unknown column 'x'"),
+        ("table-3", "like = 'table-3': expected {comparison: NAME, column: NAME}"),
+    ],
+)
+def test_wrong_likes(tmp_path: Path, like: str, said: str) -> None:
+    (tmp_path / "wrong.yaml").write_text(f"like: {like}\nmain: FedMMKT\n")
+    with pytest.raises(BadInput, match=re.escape(said)):
+        studies.load(tmp_path / "wrong.yaml")

@@ -95,7 +95,7 @@ def test_keys_that_cannot_be_made(refused, args, told):
 
 def test_keys_that_are_there(refused, site):
     pki.issue(site / "pki", "one")
-    refused("pki", "init", told=("pki holds an authority already",))
+    refused("pki", "init", told=("pki already has an authority",))
     refused("pki", "issue", "one", told=("pki/silos/one is there already", "revoke 'one' first"))
     refused("pki", "issue", "a/b", told=("silo name 'a/b'", "letters, digits"))
     refused("pki", "revoke", "won", told=("unknown silo 'won'", "Did you mean 'one'?"))

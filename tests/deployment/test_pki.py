@@ -128,10 +128,10 @@ def test_a_host_the_certificate_is_not_good_for_is_told_before_silos_find_out(ke
 
 def test_an_authority_is_not_replaced(keys: Path) -> None:
     before = {p: p.read_bytes() for p in keys.iterdir()}
-    with pytest.raises(BadInput, match="holds an authority already"):
+    with pytest.raises(BadInput, match="already has an authority"):
         pki.init(keys, [])
     (keys / "ca.key").rename(keys.parent / "in a safe")
-    with pytest.raises(BadInput, match=r"holds an authority already \(it has ca.crt\)"):
+    with pytest.raises(BadInput, match=r"already has an authority \(ca.crt\)"):
         pki.init(keys, [])
     assert all(p.read_bytes() == data for p, data in before.items() if p.exists())
 
@@ -230,7 +230,7 @@ def test_a_certificate_of_tomorrow_is_told_with_its_date(keys: Path, monkeypatch
 def test_a_key_that_is_kept_elsewhere(keys: Path) -> None:
     """It is put back, not made; what it signed is listed without it."""
     (keys / "ca.key").unlink()
-    with pytest.raises(BadInput, match=r"has no ca.key, which signs; put it back from where it is kept"):
+    with pytest.raises(BadInput, match=r"has no ca.key, the signing key; restore it from where it is kept"):
         pki.issue(keys, "clinic")
     assert main(["pki", "list", "--folder", str(keys)]) == 0
 

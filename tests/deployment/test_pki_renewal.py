@@ -318,7 +318,7 @@ def test_what_cannot_be_renewed_is_left_as_it_is(keys: Path, name: str, capsys: 
 
 def test_renewing_needs_the_authoritys_key(keys: Path) -> None:
     (keys / "ca.key").rename(keys.parent / "in a safe")
-    with pytest.raises(BadInput, match=r"has no ca.key, which signs; put it back"):
+    with pytest.raises(BadInput, match=r"has no ca.key, the signing key; restore it"):
         renewal.renew_server(keys, 1000)
     pki.init(keys.parent / "other", [])
     shutil.copy(keys.parent / "other" / "ca.key", keys / "ca.key")

@@ -137,7 +137,7 @@ def test_who_is_refused(federation: Federation, tmp_path: Path) -> None:
     )
     assert all("\n" not in line for line in refused.values())
     mine = "refused a silo at 127.0.0.1: its key is not registered; `fedloom pki issue NAME` gives a silo one"
-    turned = "a client turned away: it does not trust this server's certificate (unknown ca)"
+    turned = "refused a client: it does not trust this server's certificate (unknown ca)"
     until(lambda: {mine, turned} <= set(federation.said), TOO_LONG)
     assert {row["name"] for row in federation.link.silos()} == {"silo-0", "silo-1"}
 
@@ -181,7 +181,7 @@ def test_a_killed_silo_is_missed_and_comes_back(federation: Federation, tmp_path
     assert says().count(": text-1 (text)") == 2
     said = "\n".join(federation.said[told:])
     assert "silo silo-1: the worker's process" in said
-    assert "the server still holds it to be connected" in said
+    assert "the server still counts it as connected" in said
 
 
 @pytest.mark.conformance  # in ordinary tests: killed, it leaves no process; a killed server goes on

@@ -64,10 +64,10 @@ def test_a_group_of_one_for_each_silo_under_its_own_name() -> None:
 @pytest.mark.parametrize(
     ("odd", "told"),
     [
-        ({"silo": "x"}, "it says None of itself"),
-        ({"silo": "x", "about": None}, "it says None of itself"),
-        ({"silo": "x", "about": "image"}, "it says image of itself"),
-        ({"silo": "x", "about": []}, "it says"),
+        ({"silo": "x"}, "its description is None"),
+        ({"silo": "x", "about": None}, "its description is None"),
+        ({"silo": "x", "about": "image"}, "its description is image"),
+        ({"silo": "x", "about": []}, "its description is"),
         (
             {"silo": "x", "about": {"name": "x", "modality": "smell", "model": {}}},
             "a modality and a model are needed",
@@ -92,7 +92,7 @@ def test_a_group_of_one_for_each_silo_under_its_own_name() -> None:
             says("x", hidden=8192, layers=100),
             "model.hidden = 8192, model.layers = 100: about 8.1e+10 weights",
         ),
-        (says("clinic"), "another silo is called 'clinic'"),
+        (says("clinic"), "another silo is named 'clinic'"),
         (says("x", width=32), "model.width = 32, allowed: 16, as the others'"),
         ({"about": {}}, "silo 'None' is left out"),
         ({"silo": {"a": ["b"]}, "about": 3}, "silo"),
@@ -251,9 +251,9 @@ def test_most_silos_decide_on_the_width_and_the_run_when_it_is_even() -> None:
 
 
 def test_nobody_there_can_take_part() -> None:
-    with pytest.raises(FedloomError, match="0 of 1 silos can take part: silo 'x' is left out: it says None"):
+    with pytest.raises(FedloomError, match="0 of 1 silos can take part: silo 'x' is left out: its description is None"):
         with_roster(config(), [{"silo": "x"}])
-    with pytest.raises(FedloomError, match="0 of 1 silos can take part: no more came"):
+    with pytest.raises(FedloomError, match="0 of 1 silos can take part: no more joined"):
         with_roster(config(), [])
 
 
@@ -409,7 +409,7 @@ def test_a_silo_of_another_version_is_left_out_with_a_line(
 ) -> None:
     monkeypatch.setattr("fedloom.federation.engines.silo.host.PROTOCOL", 99)
     job = Job(config(silos=2).model_dump(mode="json"))
-    with pytest.raises(FedloomError, match="0 of 2 silos can take part; `fedloom logs` says what the others lack"):
+    with pytest.raises(FedloomError, match="0 of 2 silos can take part; see `fedloom logs` for the others"):
         carry_out(sites.grid, job, tmp_path / "server")
 
 

@@ -13,7 +13,7 @@ def test_a_silo_that_was_never_let_in_ends_with_one_line(silo: Silo) -> None:
     silo.orders["supernode"] = f"say {REFUSED.replace(chr(10), '|')}\nexit 1"
     silo.supervisor.start()
     silo.check(lambda: silo.supervisor.state == "waiting")
-    assert silo.said[-1].endswith("; once more in 10 s: a server that starts admits its silos last")
+    assert silo.said[-1].endswith("; retrying in 10 s: a starting server admits its silos last")
     silo.now += supervisor.PAUSE
     with pytest.raises(FedloomError) as error:
         silo.check(lambda: False)
@@ -37,7 +37,7 @@ def test_one_that_was_let_in_before_waits_and_says_so_once(up: Silo) -> None:
         assert up.count("supernode") == tries - 1
         up.now += 0.2
         up.check(lambda tries=tries: up.count("supernode") == tries and up.supervisor.node is None)
-    line = "silo clinic: the server still holds it to be connected, or revoked its key; trying again every 10 s"
+    line = "silo clinic: the server still counts it as connected, or revoked its key; retrying every 10 s"
     assert up.said == [line]
     assert up.file()["state"] == "waiting"
     up.orders["supernode"] = f"say {ID}"
@@ -84,7 +84,7 @@ def test_a_server_whose_certificate_changed_is_waited_for(up: Silo) -> None:
     up.hear(MISTRUST)
     up.started[1][1].process.kill()
     up.check(lambda: up.supervisor.state == "refused")
-    assert up.said[0].endswith("; trying again every 10 s")
+    assert up.said[0].endswith("; retrying every 10 s")
     up.now += 11
     up.check(lambda: up.count("supernode") == 2 and up.supervisor.node is None)
     assert len(up.said) == 1
@@ -94,7 +94,7 @@ def test_a_supernode_that_crashes_is_started_again_and_why_is_told(silo: Silo) -
     silo.orders["supernode"] = "say starting|OSError: cannot assign requested address\nexit 2"
     silo.supervisor.start()
     silo.check(lambda: silo.said)
-    assert "ended with status 2 (OSError: cannot assign requested address); it is started again in 10 s" in silo.said[0]
+    assert "ended with status 2 (OSError: cannot assign requested address); restarting it in 10 s" in silo.said[0]
     silo.now += 11
     silo.supervisor.check()
     assert silo.count("supernode") == 2

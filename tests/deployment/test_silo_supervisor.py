@@ -114,7 +114,7 @@ def test_a_worker_that_dies_is_started_again_after_a_growing_pause(silo: Silo) -
         dead = silo.started[-1 if tries > 1 else 0][1]
         assert silo.said[-1] == (
             f"silo clinic: the worker's process {dead.pid} ended with status 3 (MemoryError: no room); "
-            f"it is started again in {pause:g} s"
+            f"restarting it in {pause:g} s"
         )
         silo.now += pause - 0.1
         silo.supervisor.check()
@@ -132,7 +132,7 @@ def test_a_worker_that_has_run_for_a_while_is_started_again_at_once(up: Silo) ->
     up.supervisor.check()
     up.started[0][1].process.kill()
     up.check(lambda: up.said)
-    assert "was killed by signal 9 (Killed) (its log is empty); it is started again in 0.5 s" in up.said[0]
+    assert "was killed by signal 9 (Killed) (its log is empty); restarting it in 0.5 s" in up.said[0]
 
 
 def test_why_it_cannot_join_is_told_here_though_the_server_is_not_told(up: Silo) -> None:

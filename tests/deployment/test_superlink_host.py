@@ -147,7 +147,7 @@ def test_kits_are_admitted_also_later_and_revoked_ones_taken_out(link: Pretended
     pki.revoke(link.pki, "one")
     link.told.clear()
     link.admit()
-    assert link.told == ["silo one is not admitted any more: its key was revoked"]
+    assert link.told == ["silo one is no longer admitted: its key was revoked"]
     assert [row["name"] for row in link.silos()] == ["two"]  # and not a nameless row for the one that is out
 
 
@@ -184,7 +184,7 @@ def test_a_kit_that_was_issued_anew_has_another_key(link: Pretended) -> None:
     pki.issue(link.pki, "one")
     link.told.clear()
     link.admit()
-    assert link.told == ["silo one is not admitted any more: its key was revoked", "silo one is admitted"]
+    assert link.told == ["silo one is no longer admitted: its key was revoked", "silo one is admitted"]
     assert link.nodes["800"] == ""
 
 

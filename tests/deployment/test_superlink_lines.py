@@ -55,7 +55,7 @@ def test_why_a_silo_is_refused(log: Log) -> None:
         "refused a silo at 127.0.0.1: its key is not registered; `fedloom pki issue NAME` gives a silo one"
     ]
     assert log.read(HELD, answered(412, "10.1.2.3:4")) == [
-        "refused a silo at 10.1.2.3: it is held to be connected already; one that crashed is, for up to a minute"
+        "refused a silo at 10.1.2.3: it is connected already; a crashed silo counts as connected for up to a minute"
     ]
     assert log.read(answered(401, "10.1.2.3:5", "pull-messages")) == [
         "refused a silo at 10.1.2.3: its signature is not that of a silo that is admitted"
@@ -70,13 +70,13 @@ def test_a_reason_is_not_given_to_the_next_one_too(log: Log) -> None:
 
 def test_a_client_that_does_not_trust_the_certificate(log: Log) -> None:
     assert log.read("fedloom: TLS handshake failed: TLSV1_ALERT_UNKNOWN_CA") == [
-        "a client turned away: it does not trust this server's certificate (unknown ca)"
+        "refused a client: it does not trust this server's certificate (unknown ca)"
     ]
 
 
 def test_a_client_that_does_not_speak_tls(log: Log) -> None:
     assert log.read("fedloom: TLS handshake failed: HTTP_REQUEST") == [
-        "a client turned away: it does not speak TLS, as a silo with --insecure does not"
+        "refused a client without TLS, such as a silo with --insecure"
     ]
     assert log.read("fedloom: TLS handshake failed: UNEXPECTED_EOF") == []
 
@@ -88,7 +88,7 @@ def test_what_is_no_matter_of_silos_is_passed_over(log: Log) -> None:
 
 def test_an_order_from_elsewhere(log: Log) -> None:
     assert log.read('... INFO [uvicorn.access] 10.0.0.1:3 - "POST /v1/control/start-run HTTP/1.1" 403') == [
-        "refused an order from 10.0.0.1: this server takes orders from its own machine alone"
+        "refused a command from 10.0.0.1: this server takes commands from its own machine only"
     ]
 
 

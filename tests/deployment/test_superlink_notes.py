@@ -66,7 +66,7 @@ def test_a_note_that_a_crash_prevented_is_made_up_for(tmp_path: Path, two: dict[
 def test_when_all_notes_are_lost_the_remedy_is_told(tmp_path: Path, two: dict[str, str]) -> None:
     """Whose key a node has, Flower does not say: to guess could let a revoked silo stay."""
     nodes = {"1": (two["a"], "registered"), "2": (two["b"], "registered")}
-    with pytest.raises(FedloomError, match=r"nodes\.json does not say which of 2 nodes .* are a, b; .* admitted anew"):
+    with pytest.raises(FedloomError, match=r"nodes\.json does not say which of 2 nodes .* are a, b; .* admitted again"):
         Ledger(tmp_path, {}, nodes).begin()
     assert [status for _, status in nodes.values()] == ["registered"] * 2  # to unregister would lock them out
 

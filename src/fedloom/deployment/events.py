@@ -114,7 +114,7 @@ def follow(
             elif event in ("stage", "at", "notes", "begin", "phase", "round", "end"):
                 getattr(observer, event)(*line["arguments"])
         if gone and not lines:
-            raise FedloomError(f"the run's process {pid} has died; what it last said is in {run_log(path)}")
+            raise FedloomError(f"the run's process {pid} has died; its last output is in {run_log(path)}")
         gone = bool(pid) and not alive(pid)  # looked at once more: it may have written just before it ended
         if not pid and time.monotonic() - begun > start:
             raise FedloomError(f"the run did not begin within {start:g} s")

@@ -1,4 +1,4 @@
-"""A run handed to a server: what to do and where its events are written."""
+"""A run submitted to a server: what to do and where its events are written."""
 
 from __future__ import annotations
 

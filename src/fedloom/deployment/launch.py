@@ -24,7 +24,7 @@ def launch(
     """
     if config.engine.mode == "deployment":
         raise BadInput(
-            "engine.mode = 'deployment' is a run on silos that have joined a server: `fedloom submit` hands it over. "
+            "engine.mode = 'deployment' is a run on silos that have joined a server: start it with `fedloom submit`. "
             "Allowed here: loopback, simulation"
         )
     clients = len(config.clients.everyone())

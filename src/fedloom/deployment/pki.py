@@ -55,11 +55,11 @@ class Holder(NamedTuple):
 def init(folder: Path, hosts: Sequence[str], days: int = 825) -> None:
     """Makes the authority and the server's certificate, good for `hosts` and this machine, for `days` days.
 
-    Raises BadInput: the folder holds an authority already, or a host is none.
+    Raises BadInput: the folder already has an authority, or a host is none.
     """
     if there := [name for name in OWN if (folder / name).exists()]:
         raise BadInput(
-            f"{folder} holds an authority already (it has {there[0]}); kits of one are worthless with another"
+            f"{folder} already has an authority ({there[0]}); kits of one authority are refused under another"
         )
     names = [*dict.fromkeys([*hosts, *LOCAL])]
     alternatives = [alternative(name) for name in names]
@@ -87,7 +87,7 @@ def issue(folder: Path, name: str, days: int = 825) -> Path:
     if kit.exists():
         raise BadInput(
             f"{kit} is there already; revoke {name!r} first, or name another silo "
-            f"(`fedloom pki renew {name}` makes it good for longer)"
+            f"(`fedloom pki renew {name}` extends it)"
         )
     until = min(now() + dt.timedelta(days=days), read_certificate(folder / "ca.crt").not_valid_after_utc)
     own, local = local_chain(name, until)
@@ -158,7 +158,7 @@ def listing(folder: Path) -> list[Holder]:
 
 
 def check(folder: Path) -> None:
-    """Raises BadInput unless `folder` holds an authority whose certificates are good now."""
+    """Raises BadInput unless `folder` has an authority whose certificates are valid now."""
     complete(folder, OWN, "fedloom pki init")
     check_current(folder / "ca.crt", "`fedloom pki renew --authority` makes a new one")
     check_current(folder / "server.crt", "`fedloom pki renew --server` makes a new one")
@@ -180,8 +180,8 @@ def check_host(folder: Path, host: str) -> None:
     good = [str(name.value).lower() for name in hosts_of(read_certificate(file))]
     if not {host.lower(), f"*.{host.lower().partition('.')[2]}"} & set(good):
         raise BadInput(
-            f"host {host!r}: {file} is not good for it, allowed: {', '.join(good)}; "
-            f"`fedloom pki init --host {host}` makes one that is"
+            f"host {host!r}: {file} does not cover it, allowed: {', '.join(good)}; "
+            f"`fedloom pki init --host {host}` makes one that does"
         )
 
 
@@ -190,6 +190,6 @@ def complete(folder: Path, names: Sequence[str], command: str) -> None:
     with explained("read", folder):
         missing = [name for name in names if not (folder / name).is_file()]
     if missing == ["ca.key"]:  # kept elsewhere, as it should be
-        raise BadInput(f"{folder} has no ca.key, which signs; put it back from where it is kept")
+        raise BadInput(f"{folder} has no ca.key, the signing key; restore it from where it is kept")
     if missing:
         raise BadInput(f"{folder} has no {missing[0]}; `{command}` makes it")

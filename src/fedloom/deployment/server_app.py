@@ -128,7 +128,7 @@ def roster(grid: Any, config: Config) -> list[dict[str, Any]]:
             log.warning("%s", breach)
     found.sort(key=lambda said: str(said.get("silo")))
     if len(found) < wanted:
-        raise FedloomError(f"{len(found)} of {wanted} silos can take part; `fedloom logs` says what the others lack")
+        raise FedloomError(f"{len(found)} of {wanted} silos can take part; see `fedloom logs` for the others")
     return found
 
 
@@ -154,7 +154,7 @@ def with_roster(config: Config, said: list[dict[str, Any]], side: int = 0) -> Co
             modality, group = _group(header, side, unit, config.clients.models(ClientTask.MULTIMODAL_CLASSIFICATION))
             check_part(config.method, modality)
             if group["name"] in there:
-                raise BadInput(f"another silo is called {group['name']!r}")
+                raise BadInput(f"another silo is named {group['name']!r}")
             there[group["name"]] = modality, group
         except BadInput as error:
             left_out.append(f"silo {silo!r} is left out: {words(error)}")
@@ -166,7 +166,7 @@ def with_roster(config: Config, said: list[dict[str, Any]], side: int = 0) -> Co
     for line in left_out:
         log.warning("%s", line)
     if len(there) < (wanted := config.engine.silos or 1):
-        raise FedloomError(f"{len(there)} of {wanted} silos can take part: {(left_out or ['no more came'])[0]}")
+        raise FedloomError(f"{len(there)} of {wanted} silos can take part: {(left_out or ['no more joined'])[0]}")
     groups = {m: [group for modality, group in there.values() if modality == m] for m in CLIENT_TASKS}
     clients = config.clients.model_dump(mode="json") | groups
     return config.model_copy(update={"clients": validate(type(config.clients), clients, "clients")})
@@ -181,7 +181,7 @@ def _group(
     """
     about = header.get("about")
     if not isinstance(about, dict) or about.get("modality") not in CLIENT_TASKS:
-        raise BadInput(f"it says {words(about)[:100]} of itself; a modality and a model are needed")
+        raise BadInput(f"its description is {words(about)[:100]}; a modality and a model are needed")
     name, model = about.get("name"), about.get("model")
     if not isinstance(name, str) or not RUN_NAME.fullmatch(name):
         raise BadInput(f"name = {words(name)[:100]}, allowed: at most 128 letters, digits, '_', '-', '.'")

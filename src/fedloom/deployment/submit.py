@@ -35,7 +35,7 @@ def hand_over(link: Host, job: Job) -> str:
 
 
 def jobs(server: Path) -> list[dict[str, Any]]:
-    """All jobs handed to a server, the oldest first: id, flower, folder and what `events.run_status` says.
+    """All jobs submitted to a server, the oldest first: id, flower, folder and what `events.run_status` says.
 
     One whose files are damaged has the state "unreadable", and `error` says why.
     """
@@ -66,9 +66,9 @@ def event_path(server: Path, job: str) -> Path:
     known = sorted(path.stem for path in (server / "jobs").glob("[!.]*.json"))
     found = [name for name in known if name.startswith(job)]
     if not known:
-        raise BadInput(f"job {job!r}: no run has been handed to {server}")
+        raise BadInput(f"job {job!r}: no run was submitted to {server}")
     if not found:
         raise unknown("job", job, known)
     if len(found) > 1:
-        raise BadInput(f"job {job!r} may be any of {', '.join(found[:8])}: give more of its name")
+        raise BadInput(f"job {job!r} may be any of {', '.join(found[:8])}: use a longer prefix")
     return event_file(server, found[0])

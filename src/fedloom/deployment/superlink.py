@@ -159,7 +159,7 @@ class SuperLink(Host):
         for name in [name for name, entry in known.items() if holders.get(name) != entry["key"]]:
             self.flwr("supernode", "unregister", known.pop(name)["node"])
             self._keep(known)
-            self.say(f"silo {name} is not admitted any more: its key was revoked")
+            self.say(f"silo {name} is no longer admitted: its key was revoked")
         for name, key in holders.items():
             if name not in known and self._unfit.get(name) != key:
                 node, why = self._register(name)
@@ -216,7 +216,7 @@ class SuperLink(Host):
         else:
             raise FedloomError(
                 f"{self.folder / 'nodes.json'} does not say which of {len(lost)} nodes in flower/state.db beside it "
-                f"are {', '.join(taken)}; with both files removed, all silos are admitted anew"
+                f"are {', '.join(taken)}; with both files removed, all silos are admitted again"
             )
 
     def _start(self) -> None:

@@ -38,7 +38,7 @@ class Reader:
         if "No SuperNode found with the given public key" in line:
             self._refusal = "its key is not registered; `fedloom pki issue NAME` gives a silo one"
         elif "could not be activated" in line:
-            self._refusal = "it is held to be connected already; one that crashed is, for up to a minute"
+            self._refusal = "it is connected already; a crashed silo counts as connected for up to a minute"
         elif "Run is finished" in line:
             self._refusal = _LATE
         elif line.startswith(HANDSHAKE):
@@ -55,14 +55,14 @@ class Reader:
                 why = "its signature is not that of a silo that is admitted"
             self._say(f"refused a silo at {found[1]}: {why or f'status {found[3]}'}")
         elif (found := _ORDER.search(line)) is not None:
-            self._say(f"refused an order from {found[1]}: this server takes orders from its own machine alone")
+            self._say(f"refused a command from {found[1]}: this server takes commands from its own machine only")
 
     def _handshake(self, why: str) -> None:
         if why in _PLAIN:
-            self._say("a client turned away: it does not speak TLS, as a silo with --insecure does not")
+            self._say("refused a client without TLS, such as a silo with --insecure")
         elif "ALERT_" in why:
             alert = why.rpartition("ALERT_")[2].replace("_", " ").lower()
-            self._say(f"a client turned away: it does not trust this server's certificate ({alert})")
+            self._say(f"refused a client: it does not trust this server's certificate ({alert})")
 
     def _say(self, line: str) -> None:
         """Says what may come again with every try, once in a while."""

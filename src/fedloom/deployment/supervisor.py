@@ -26,9 +26,9 @@ from fedloom.processes.child import Child
 from fedloom.runs.disk import explained, json_text, locked, read_object, write_atomic
 
 INITIALISER = "fedloom.experiment.clients:settle_worker"  # of workers
-PAUSE = 10.0  # seconds between tries to connect; a crashed silo is held to be connected for up to 60
-_LONGEST = 30.0  # seconds at most before a worker that keeps dying is started again
-_STEADY = 60.0  # seconds after which a worker that runs is held to be well
+PAUSE = 10.0  # seconds between tries to connect; a crashed silo counts as connected for up to 60
+_LONGEST = 30.0  # seconds at most before a worker that keeps dying is restarted
+_STEADY = 60.0  # seconds after which a running worker counts as healthy
 _SLOW = 15.0  # seconds after which a server that does not answer is spoken of
 _FAILED = re.compile(r"[\d:]{8} ((?:join|rewind|finish): .*)")  # in the worker's log
 _GRACE = 4.0  # seconds to end in; a SuperNode whose server is gone would take leave of it for longer
@@ -124,7 +124,7 @@ class SiloSupervisor:
             ended, last = self.worker.exit_reason(), self.worker.last_words()
             self.worker.stop()
             waits = self._worker_waits
-            self.say(f"silo {self.name}: the worker's {ended} ({last}); it is started again in {waits:g} s")
+            self.say(f"silo {self.name}: the worker's {ended} ({last}); restarting it in {waits:g} s")
             self._worker_due = now + self._worker_waits
             self._worker_waits = min(_LONGEST, 2 * self._worker_waits)
         elif now >= self._worker_due:
@@ -161,8 +161,8 @@ class SiloSupervisor:
             if self.kit is None and not self._failing and speaks_tls(self.server):
                 self._set_state("refused")  # Flower would try for ever, and does not say why
                 raise FedloomError(
-                    f"silo {self.name}: the server at {self.server} wants TLS and a key, and this silo has neither: "
-                    f"give it a kit in place of --insecure"
+                    f"silo {self.name}: the server at {self.server} requires TLS and a key, and this silo has neither: "
+                    f"use a kit instead of --insecure"
                 )
             self._failing = self._failing or now
         elif line.startswith(REFUSED):
@@ -182,12 +182,12 @@ class SiloSupervisor:
         if found is None:
             self._set_state("connecting")
             ended = f"{node.exit_reason()} ({node.last_words()})"
-            self.say(f"silo {self.name}: the SuperNode's {ended}; it is started again in {PAUSE:g} s")
+            self.say(f"silo {self.name}: the SuperNode's {ended}; restarting it in {PAUSE:g} s")
         elif not known and found.may_pass and not self._refusals:
             self._refusals += 1
             self._set_state("waiting")
             self.say(
-                f"silo {self.name}: {found.line}; once more in {PAUSE:g} s: a server that starts admits its silos last"
+                f"silo {self.name}: {found.line}; retrying in {PAUSE:g} s: a starting server admits its silos last"
             )
         elif not known:
             self._set_state("refused")
@@ -195,12 +195,12 @@ class SiloSupervisor:
         elif found.may_pass:
             self._set_state("waiting")
             self._once(
-                f"silo {self.name}: the server still holds it to be connected, or revoked its key; "
-                f"trying again every {PAUSE:g} s"
+                f"silo {self.name}: the server still counts it as connected, or revoked its key; "
+                f"retrying every {PAUSE:g} s"
             )
         else:
             self._set_state("refused")
-            self._once(f"silo {self.name}: {found.line}; trying again every {PAUSE:g} s")
+            self._once(f"silo {self.name}: {found.line}; retrying every {PAUSE:g} s")
 
     def _start_worker(self) -> None:
         self._worker_due, self._worker_began = 0.0, time.monotonic()

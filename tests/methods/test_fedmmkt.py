@@ -155,10 +155,12 @@ def test_absent_client(fault, error, verbs, tiny_generator, jumping_clock):
 
 
 @pytest.mark.parametrize("variant", ["full", "l"])
-def test_a_whole_modality_is_absent(variant, tiny_generator):
+def test_a_whole_modality_is_absent(variant, tiny_generator, caplog):
     broken = {name: {"fault": "raise infer"} for name in TEXTS}
     toy = Toy(tiny_generator, broken=broken, variant=variant)
-    infos = toy.run()
+    with caplog.at_level("WARNING", logger="fedloom.methods.fedmmkt"):
+        infos = toy.run()
+    assert ("round 1: no text client answered; eq. 33" in caplog.text) == (variant == "full")
     assert all(i.labels.kept.any() for i in infos)
     assert {m.client for m in toy.federation.missing} == set(TEXTS)
 

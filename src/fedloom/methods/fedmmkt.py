@@ -8,7 +8,9 @@ The paper's formulas were not available to us in print, only their description: 
 because the paper is silent: the function from entropy to weight (`confidence`), the quorum's value (`gamma`), what the
 cross-attention attends to (`attention`), whether the sample itself stands in the contrast's denominator
 (`include_self`), how representations enter the generator (`condition`), what the KL term is computed on (`align_*`),
-and a pool of kept samples that the generator and clients go on training on (`replay_rounds`).
+a pool of kept samples that the generator and clients go on training on (`replay_rounds`), and a round in which one of
+two modalities is silent: eq. 33, whose anchor is then the mean of the representations themselves, as no views of
+augmented samples were asked for (a warning says so).
 
 The ablations are settings: -LabVote `labvote=false`; -MultiRepFusion `fusion=false`; -T2I_Rep `omit=1`;
 -Client_Rep `kl_weight=0`.
@@ -16,6 +18,7 @@ The ablations are settings: -LabVote `labvote=false`; -MultiRepFusion `fusion=fa
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -55,6 +58,7 @@ from fedloom.seeding import global_torch_stream
 from fedloom.tasks import ClientTask
 
 Array = NDArray[Any]
+log = logging.getLogger(__name__)
 
 
 class FedMMKTSettings(RoundSettings):
@@ -266,6 +270,9 @@ class FedMMKTServer(SharedServer):
         contrast: dict[str, Any] = {"temperature": s.contrast_temperature, "include_self": s.include_self}
         images = torch.tensor([m == ClientTask.IMAGE_CLASSIFICATION for m in o.modalities])
         if s.variant == "u" or images.all() or not images.any():
+            if o.augmented is None:  # asked as one of two modalities, they sent no views
+                silent = "text" if images.all() else "image"
+                log.warning("round %d: no %s client answered; eq. 33 with representations in place of views", t, silent)
             views = o.augmented[:, kept] if o.augmented is not None else z
             return fuse_views(z, views, present=present, **contrast).representation
         if self.attention is not None:  # one pass a round, over samples that both modalities have answered

@@ -32,9 +32,7 @@ def load(
     text_share: float = 0.3,
     seed: int = 0,
 ) -> FederatedDataset:
-    """Read the parts and put them together.
-
-    Each of the four is a mapping: `name` of the set, `root` if it reads a folder, and options of its reader.
+    """Read the parts, each a mapping of `name`, `root` if it reads a folder, and its reader's options; join them.
 
     Args:
         image, text: data sets, all of whose training samples are the clients'. Each keeps its own label space.
@@ -71,6 +69,7 @@ def load(
         notes={part: own.notes for part, own in parts},
         text_class_names=names[1] if len(names) == 2 else (),
         public_test=shared[_held_out(shared)],
+        also_named=next(iter(read.values())).also_named if read else {},
     )
 
 

@@ -16,7 +16,7 @@ from fedloom.functional.adversarial import discriminator_loss, encoder_loss
 from fedloom.functional.contrast import contrast_weights
 from fedloom.functional.distillation import softened
 from fedloom.functional.ensemble import grouped
-from fedloom.functional.infiltration import confidence
+from fedloom.functional.infiltration import class_temperatures, confidence, infiltration_loss
 from fedloom.functional.matching import class_spread, margin_cross_entropy, matching_loss
 from fedloom.functional.norms import unit
 from fedloom.functional.similarity import distillation_distance, similarity_ensemble
@@ -321,4 +321,25 @@ def test_matching_of_clients_of_pairs() -> None:
             [-52.65095381, 66.05337684, 35.62972594, -75.23476488],
         ],
         abs=1e-6,
+    )
+
+
+def test_fedcmis_temperatures_and_lesson() -> None:
+    """fanyunfeng-bit/Balanced-Modality-Selection-in-MFL 14c762c, client/FedCMI.py, _train: class_wise_temp, loss_rd."""
+    first, second = (torch.tensor(v, dtype=torch.float64) for v in ([0.9, 0.6, 0.5, 0.8], [0.3, 0.5, 0.4, 0.7]))
+    tau = class_temperatures(first, second)
+    close(tau.double(), [0.45499224, 1.0, 1.0, 1.0], abs=2e-7)
+    close(class_temperatures(second, first).double(), [0.39786469, 1.0, 1.0, 1.0], abs=2e-7)
+    student = leaf(wave(3, 4))
+    loss = infiltration_loss(student, wave(3, 4, phase=0.9), torch.tensor([0, 2, 1]), tau)
+    loss.backward()
+    assert loss.item() == pytest.approx(2.02603367, abs=2e-7)
+    close(
+        student.grad,
+        [
+            [-0.54662068, 0.54898568, 0.00267935, -0.00504435],
+            [-0.13099772, 0.16662542, 0.00550998, -0.04113767],
+            [0.01736709, 0.07316492, -0.0003502, -0.09018182],
+        ],
+        abs=2e-7,
     )

@@ -12,10 +12,12 @@ feature in another:
 A class in which the weak kind lags more than on average is taught more sharply (class-wise temperature). Parameters are
 averaged by groups, over those who own them. Where a kind is missing, the other's infiltration feature stands in for it.
 
-Taken from what the paper says in its abstract and from a module that its first author left in a later repository; its
-tables were not at hand. Ours: `dominance` of a client's whole data or of all clients (there by batch); temperatures
-never below 0.1, and 1 where a class is absent; samples that lack a kind, of clients that hold both, are treated as a
-client's that holds one; the proximal term stands, as the abstract names it (there behind a switch that is off).
+Taken from what the paper says in its abstract and from a module that its first author left in a later repository
+(fanyunfeng-bit/Balanced-Modality-Selection-in-MFL, client/FedCMI.py: temperatures and lesson are its, to the digit);
+the paper's tables were not at hand. Ours: `dominance` of a client's whole data or of all clients (there by batch);
+temperatures never below 0.1, and 1 where a class is absent; samples that lack a kind, of clients that hold both, are
+treated as a client's that holds one; the proximal term stands, as the abstract names it (there behind a switch that is
+off).
 """
 
 from __future__ import annotations

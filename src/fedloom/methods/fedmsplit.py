@@ -15,11 +15,11 @@ With a large T all clients are alike, and this is FedAvg; with a small one each 
 of a round; one that is away finds its blocks as they were. The paper has no model that all share: `shared_model`,
 which is scored like the other methods', is FedAvg's mean of the clients' blocks, and no client trains it.
 
-The paper's text was not at hand: taken from its abstract, and from what others' experiments make of it. Ours: cosines
-of what blocks have learned since the weights theta_0 that all start from (weights themselves hardly differ; inner
-products, as others take, grow with a block), of trained parameters only; the samples n_l; statistics of normalisation
-are mixed as the block that they are of. `mu` holds a client near the blocks that it was given. The server keeps every
-client's blocks: as many times the model as there are clients.
+Neither the paper's text nor code of the authors' was at hand: taken from its abstract, and from what others'
+experiments make of it. Ours: cosines of what blocks have learned since the weights theta_0 that all start from (weights
+themselves hardly differ; inner products, as others take, grow with a block), of trained parameters only; the samples
+n_l; statistics of normalisation are mixed as the block that they are of. `mu` holds a client near the blocks that it
+was given. The server keeps every client's blocks: as many times the model as there are clients.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 FedAvg whose clients pay for the distance to the average that they began with: + mu / 2 ||w - w_average||^2. The halves
 and messages are FedAvg's, which takes mu = 0. Clients take equal numbers of steps here, so that the original's partial
-work (a tolerance on inexact solutions) has no part.
+work (a tolerance on inexact solutions) has no part. Its code (litian96/FedProx) adds mu (w - w_average) to each
+gradient: the same.
 """
 
 from __future__ import annotations

@@ -7,9 +7,11 @@ Every client holds the same model of both modalities: a ViT and a BERT under one
 client trains W + B A, B zero at first, and its own head, which stays at home; whatever its modality, the server
 averages all factors over all clients. That it loses by this is what the paper shows.
 
-Ours: ViT and BERT instead of ViLT, each as large as the first configured client's model; a client's absent modality is
-one blank, so that its factors there are trained on nothing but that; alpha = rank. It begins with the same number of
-private steps before round 1 as every method, taken on factors and head.
+FedDAT's code has it as a baseline: factors of query and value, rank 16, heads at home.
+
+Ours: rank 8; ViT and BERT instead of ViLT, each as large as the first configured client's model; a client's absent
+modality is one blank, so that its factors there are trained on nothing but that; alpha = rank. It begins with the same
+number of private steps before round 1 as every method, taken on factors and head.
 """
 
 from __future__ import annotations

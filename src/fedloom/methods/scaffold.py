@@ -10,12 +10,13 @@ its own usual direction c_i, plus the usual direction c of all (option II of the
     y_i <- y_i - eta (g_i(y_i) - c_i + c),       K times
     c_i+ = c_i - c + (x - y_i) / (K eta),        x <- x + eta_g mean_i (y_i - x),    c <- c + |S|/N mean_i (c_i+ - c_i)
 
-Ours: means are by number of samples, as FedAvg's here, of x and of c alike, or the corrections of a round would not
-cancel (with equal numbers they are the paper's); clients that have never been heard of have no part in c. A step of SGD
-with momentum m moves eta / (1 - m) in total, so that this is eta above: exact once the velocity is steady, too little
-in the first steps. The weight decay is part of g_i; what is clipped is the corrected gradient. Running statistics of
-normalisation layers are averaged as FedAvg does. Multimodal clients have control variates of what they own, and the N
-of each parameter is its owners. The first round's x is the mean itself: nobody knows yet what to step from.
+No code of the authors' was found. Ours: means are by number of samples, as FedAvg's here, of x and of c alike, or the
+corrections of a round would not cancel (with equal numbers they are the paper's); clients that have never been heard of
+have no part in c. A step of SGD with momentum m moves eta / (1 - m) in total, so that this is eta above: exact once the
+velocity is steady, too little in the first steps. The weight decay is part of g_i; what is clipped is the corrected
+gradient. Running statistics of normalisation layers are averaged as FedAvg does. Multimodal clients have control
+variates of what they own, and the N of each parameter is its owners. The first round's x is the mean itself: nobody
+knows yet what to step from.
 """
 
 from __future__ import annotations

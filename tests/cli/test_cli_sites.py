@@ -234,7 +234,7 @@ def test_a_run_that_cannot_be_handed_over(refused, cli, args, told):
 
 def test_logs_of_a_job_that_nobody_knows(refused, cli, server):
     refused("logs", "4", told=("unknown job '4'", "Allowed: 3f2a00000001, 3f2b00000001"))
-    refused("logs", "3f2", told=("job '3f2' may be any of 3f2a00000001, 3f2b00000001", "more of its name"))
+    refused("logs", "3f2", told=("job '3f2' may be any of 3f2a00000001, 3f2b00000001", "a longer prefix"))
     refused("logs", "*", told=("unknown job '*'",))
     refused("logs", "/3f2a", told=("unknown job '/3f2a'",))
     refused("logs", "../jobs/3f2a", told=("unknown job",))

@@ -224,3 +224,17 @@ def test_only_sgd_has_steps_of_one_length():
     assert METHOD.optimizers == ("sgd",)
     assert METHOD.tasks == {"image", "text", "joint"}
     assert ScaffoldSettings().global_rate == 1.0
+
+
+def test_the_fact_does_not_depend_on_the_order_of_parameters():
+    """A checkpoint may have them in another one than the run that wrote it."""
+    server, values = server_of(), np.random.default_rng(0).lognormal(0, 6, 40).astype(np.float32)
+    found = set()
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(40)
+        server.controls = {
+            "a": {str(i): values[[i]] for i in order[:20]},
+            "b": {str(i): values[[i]] for i in order[20:]},
+        }
+        found.add(server.observe({})["control"])
+    assert len(found) == 1

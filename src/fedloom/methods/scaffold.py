@@ -21,6 +21,7 @@ knows yet what to step from.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -159,7 +160,7 @@ class ScaffoldServer(fedavg.FedAvgServer):
     def observe(self, updates: Mapping[str, ScaffoldUpdate]) -> dict[str, float | None]:
         """||c||, over all architectures."""
         squares = [float(np.square(v, dtype=np.float64).sum()) for c in self.controls.values() for v in c.values()]
-        return {"control": float(np.sqrt(sum(squares)))}
+        return {"control": math.sqrt(math.fsum(squares))}  # exact, whatever order a checkpoint has them in
 
 
 def _step(x: NDArray[Any], mean: NDArray[Any], eta: float) -> NDArray[Any]:

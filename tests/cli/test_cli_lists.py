@@ -39,6 +39,7 @@ def test_sets_of_pairs_are_told_from_data_sets(cli):
     assert {name for name, row in rows.items() if row["kind"] == "pairs"} == set(PAIR_SETS)
     assert {name for name, row in rows.items() if row["kind"] == "dataset"} == set(DATASETS)
     assert all(rows[name]["tasks"] == ["pair"] and rows[name]["layout"] for name in PAIR_SETS)
+    assert all(row["licence"] for row in rows.values())
     shown = cli("datasets").out
     assert shown.index("mixed") < shown.index("Sets of captioned pictures") < shown.index("flickr8k")
 

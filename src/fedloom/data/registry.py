@@ -36,9 +36,9 @@ class Dataset:
     load: the reader; its parameters are the options, `root` among them if it reads a folder. tasks: which clients it
     has samples for; classes: C, None if that depends on the data; layout: what the root folder must hold, '' if none
     is needed; source: where it comes from; modalities: of its multimodal samples; captioned: whether it is a set of
-    captioned pictures, whose reader returns Pairs; licence: '' if not known or left to its source; samples: of the
-    official parts, before the public share is taken, or from all options to those of the parts; find_tasks: from root
-    and options to the tasks, if these decide.
+    captioned pictures, whose reader returns Pairs; licence: as publicly stated; samples: of the official
+    parts, before the public share is taken, or from all options to those of the parts; find_tasks: from root and
+    options to the tasks, if these decide.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Dataset:
     source: str = ""
     modalities: tuple[Modality, ...] = ()
     captioned: bool = False
-    licence: str = ""
+    licence: str = "see its source"
     samples: Counts | Callable[[Mapping[str, Any]], Counts] = field(default_factory=dict)
     find_tasks: Callable[[str | None, Mapping[str, Any]], tuple[ClientTask, ...]] | None = None
 

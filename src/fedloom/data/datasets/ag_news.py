@@ -116,6 +116,6 @@ DATASET = Dataset(
     classes=4,
     layout=LAYOUT,
     source="http://groups.di.unipi.it/~gulli/AG_corpus_of_news_articles.html (Zhang et al. 2015)",
-    licence="non-commercial use",
+    licence="non-commercial use: see the data set's page",
     samples={ClientTask.TEXT_CLASSIFICATION: (120000, 7600)},
 )

@@ -161,5 +161,5 @@ DATASET = Dataset(
     modalities=(Modality.AUDIO, Modality.IMAGE),
     layout=LAYOUT,
     source="Free Spoken Digit Dataset and MNIST, paired",
-    licence="CC BY-SA 4.0 (sounds), CC BY-SA 3.0 (pictures)",
+    licence="CC BY-SA 4.0 (sounds); pictures: see the data set's page",
 )

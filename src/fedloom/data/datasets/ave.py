@@ -142,4 +142,5 @@ DATASET = Dataset(
     modalities=(Modality.AUDIO, Modality.IMAGE),
     layout=LAYOUT,
     source="https://github.com/YapengTian/AVE-ECCV18 (Tian et al. 2018)",
+    licence="see the data set's page",
 )

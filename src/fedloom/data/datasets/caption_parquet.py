@@ -122,4 +122,5 @@ DATASET = Dataset(
     captioned=True,
     layout="{train,val,test}.parquet (or shards, or files named by an option) with columns image and captions",
     source="yours",
+    licence="yours",
 )

@@ -182,5 +182,6 @@ DATASET = Dataset(
     classes=100,
     layout=LAYOUT,
     source="https://www.cs.toronto.edu/~kriz/cifar.html",
+    licence="see the data set's page",
     samples={ClientTask.IMAGE_CLASSIFICATION: (50000, 10000)},
 )

@@ -128,5 +128,5 @@ DATASET = Dataset(
     captioned=True,
     layout=LAYOUT,
     source="Chen et al. 2015",
-    licence="CC BY 4.0 (captions)",
+    licence="CC BY 4.0 (captions); pictures: see the data set's page",
 )

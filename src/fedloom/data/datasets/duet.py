@@ -290,5 +290,6 @@ DATASET = Dataset(
     tasks=(ClientTask.MULTIMODAL_CLASSIFICATION,),
     modalities=(Modality.AUDIO, Modality.IMAGE),
     source="synthesised from a seed by this package",
+    licence="Apache-2.0, as fedloom",
     samples=_samples,
 )

@@ -94,6 +94,7 @@ FLICKR30K = Dataset(
     captioned=True,
     layout=LAYOUT_30K,
     source="Young et al. 2014; splits: Karpathy and Fei-Fei 2015",
+    licence="see the data set's page",
 )
 
 
@@ -105,4 +106,5 @@ FLICKR8K = Dataset(
     captioned=True,
     layout=LAYOUT_8K,
     source="Hodosh et al. 2013",
+    licence="see the data set's page",
 )

@@ -178,5 +178,6 @@ DATASET = Dataset(
     classes=102,
     layout=LAYOUT,
     source="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/ (captions: Reed et al. 2016)",
+    licence="see the data set's page",
     samples=_samples,
 )

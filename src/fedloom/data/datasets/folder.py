@@ -180,5 +180,6 @@ DATASET = Dataset(
     tasks=(ClientTask.IMAGE_CLASSIFICATION, ClientTask.TEXT_CLASSIFICATION),
     layout=f"{LAYOUT}; or no root and the paths as options",
     source="yours",
+    licence="yours",
     find_tasks=tasks_in,
 )

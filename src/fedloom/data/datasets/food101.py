@@ -73,5 +73,6 @@ DATASET = Dataset(
     classes=101,
     layout=LAYOUT,
     source="https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
+    licence="see the data set's page",
     samples={ClientTask.IMAGE_CLASSIFICATION: (75750, 25250)},
 )

@@ -41,4 +41,5 @@ DATASET = Dataset(
     classes=20,
     layout="images_{train,test}.parquet, recipes_{train,test}.csv, labels.json",
     source="Food-101 and github.com/dpapathanasiou/recipes, labels by title",
+    licence="see the data set's page",
 )

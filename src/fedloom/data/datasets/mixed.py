@@ -145,5 +145,6 @@ DATASET = Dataset(
     load=load,
     tasks=(ClientTask.IMAGE_CLASSIFICATION, ClientTask.TEXT_CLASSIFICATION, ClientTask.RETRIEVAL),
     source="the sets named by its options",
+    licence="those of its parts",
     find_tasks=lambda root, options: tuple(task for task in CLIENT_TASKS if options.get(task)),
 )

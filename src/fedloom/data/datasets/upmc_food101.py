@@ -82,6 +82,7 @@ DATASET = Dataset(
     classes=101,
     layout=LAYOUT,
     source="Wang et al., Recipe recognition with large multimodal food dataset, 2015",
+    licence="see the data set's page",
     # The rows of the two lists, as they are usually distributed; pictures that cannot be read make it fewer.
     samples={ClientTask.IMAGE_CLASSIFICATION: (67988, 22716), ClientTask.TEXT_CLASSIFICATION: (67988, 22716)},
 )

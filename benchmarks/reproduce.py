@@ -11,13 +11,12 @@ beside. Exit code 1: more are outside than chance explains, or a run failed.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
 from evidence import rows, tables
 from evidence.agreement import checks, judged
-from evidence.running import RunFailed, Runner, in_order
+from evidence.running import RunFailed, Runner, end_by_signals, in_order
 from evidence.studies import chosen_arms, load
 from study import positive
 
@@ -63,7 +62,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="a folder to leave run folders in")
     parser.add_argument("--keep-rows", action="store_true", help="add the new rows to the kept ones")
     parser.add_argument("--results", type=Path, help="folder of the rows; default: benchmarks/results")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the runs that go on, too
+    end_by_signals()
     try:
         return reproduce(parser.parse_args())
     except FedloomError as error:

@@ -11,13 +11,12 @@ makes those of another commit anew. docs/guide/evidence.md has the rest.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
 from evidence import blocks, rows, tables
 from evidence.machine import commit
-from evidence.running import Runner, do, in_order, missing
+from evidence.running import Runner, do, end_by_signals, in_order, missing
 from evidence.studies import chosen_arms, load, overrides
 
 from fedloom.cli.compare import seed_list
@@ -86,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Exit code 1: a run failed, or a page is out of date; 2: bad input."""
     given = parser().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the runs that go on, too
+    end_by_signals()
     try:
         return {"run": run, "table": table, "docs": docs}[given.command](given)
     except FedloomError as error:

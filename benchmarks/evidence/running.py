@@ -153,6 +153,13 @@ def do(runner: Runner, jobs: Sequence[Job], path: Path, at_once: int, say: Calla
     return failed
 
 
+def end_by_signals() -> None:
+    """SIGTERM and a closed terminal end this process as Ctrl-C does, and with it the runs that go on."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, lambda n, _: sys.exit(128 + n))
+
+
 def time_text(seconds: float) -> str:
     """`40 s`, `12 min`, `3 h 05 min`."""
     if seconds < 90:

@@ -53,7 +53,7 @@ def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     def main(name: str, *words: object) -> str:
         module = __import__(name)
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, words)])
-        monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+        monkeypatch.setattr(module, "end_by_signals", lambda: None)
         capsys.readouterr()
         code = module.main()
         said = capsys.readouterr()

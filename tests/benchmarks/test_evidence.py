@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -221,8 +222,18 @@ def test_processes_of_runs(study: studies.Study, tmp_path: Path) -> None:
     assert next(doing)[0].seed == 0
     doing.close()  # as a signal does
     assert time.monotonic() - begun < 50
-    assert running.time_text(45) == "45 s"
-    assert running.time_text(11_100) == "3 h 05 min"
+    assert [running.time_text(n) for n in (45, 11_100)] == ["45 s", "3 h 05 min"]
+
+
+def test_a_closed_terminal_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: dict[int, Any] = {}
+    monkeypatch.setattr(running.signal, "signal", taken.__setitem__)
+    monkeypatch.setattr(running.signal, "getsignal", lambda n: signal.SIG_IGN if n == signal.SIGHUP else None)
+    running.end_by_signals()
+    assert list(taken) == [signal.SIGTERM]  # nohup keeps the other
+    with pytest.raises(SystemExit) as ended:
+        taken[signal.SIGTERM](signal.SIGTERM, None)
+    assert ended.value.code == 143
 
 
 @pytest.mark.conformance

@@ -149,8 +149,7 @@ class RetrievalStandalone(RetrievalServer):
     @classmethod
     def workload(cls, settings: RetrievalSettings, batch: int) -> Workload:
         """As many steps as the others, on private data alone."""
-        work = super().workload(settings, batch)
-        return replace(work, private_steps=work.private_steps + work.shared_steps, shared_steps=0)
+        return replace(super().workload(settings, batch), shared_steps=0)
 
     def round(self, federation: Federation) -> Info:
         """Steps on both sides."""

@@ -143,10 +143,10 @@ class RetrievalServer(Server):
 
     @classmethod
     def workload(cls, settings: RetrievalSettings, batch: int) -> Workload:
-        """Private and public steps of the clients, matching and distillation of the server."""
+        """Private batches, also those beside public ones, and public ones; the server's matching and distillation."""
         s = settings
-        steps = s.server_steps + s.distill_steps
-        return Workload(private_steps=s.private_steps, shared_steps=s.shared_steps, server_steps=steps)
+        own, steps = s.private_steps + s.shared_steps, s.server_steps + s.distill_steps
+        return Workload(private_steps=own, shared_steps=s.shared_steps, server_steps=steps)
 
     def __init__(self, context: ServerContext, settings: RetrievalSettings) -> None:
         super().__init__(context, settings)

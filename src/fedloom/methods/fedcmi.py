@@ -18,6 +18,12 @@ the paper's tables were not at hand. Ours: `dominance` of a client's whole data 
 temperatures never below 0.1, and 1 where a class is absent; samples that lack a kind, of clients that hold both, are
 treated as a client's that holds one; the proximal term stands, as the abstract names it (there behind a switch that is
 off).
+
+Whoever teaches has been trained on the very samples that it is asked about, and says of them little that the label does
+not. `teacher` offers two others, ours: a moving average of the models received; and, out of fold, F models that travel
+beside. A client's samples are cut into F folds; model f learns each kind's cross-entropy from all folds but f, at every
+client, and teaches the samples of fold f alone. Cost: F - 1 more passes a sample, F more pairs of streams each way.
+(Leave `clients.clip` out with them: a norm over all gradients would let a fold's samples touch its own teacher's step.)
 """
 
 from __future__ import annotations
@@ -45,9 +51,9 @@ from fedloom.functional.infiltration import (
     weak_of,
 )
 from fedloom.methods import fedavg
-from fedloom.methods.context import Inputs
+from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.multimodal_context import MultimodalContext
-from fedloom.methods.state import Kept
+from fedloom.methods.state import Arrays, Kept
 from fedloom.models.clients.multimodal import MultimodalClassifier
 from fedloom.models.infiltration import Infiltrated
 from fedloom.tasks import ClientTask, Modality
@@ -81,6 +87,12 @@ class FedCMISettings(fedavg.FedAvgSettings):
         False, description="infiltration projectors and classifiers stay with the client"
     )
     layers: Literal[0, 1, 3] = Field(1, description="linear layers of a projector; 0: none, the identity")
+    teacher: Literal["received", "average", "out-of-fold"] = Field(
+        "received",
+        description="who teaches: the model received, a moving average of those, models that never saw the sample",
+    )
+    teacher_decay: float = Field(0.8, ge=0, lt=1, description="weight of the past in the moving average of teachers")
+    folds: int = Field(2, ge=2, description="F, parts of a client's samples, where teachers are out of fold")
 
 
 @dataclass(frozen=True)
@@ -113,11 +125,18 @@ class FedCMIClient(fedavg.FedAvgClient):
     """Trains with infiltration from the model that it was sent."""
 
     settings: FedCMISettings
+    average: Kept[Arrays]  # of the parameters received, where that teaches
+
+    def __init__(self, context: ClientContext, settings: FedCMISettings) -> None:
+        super().__init__(context, settings)
+        self.average = {}
 
     def fit(self, message: FedCMITargets | Empty, *, round: int) -> FedCMIUpdate:  # type: ignore[override]
         """A round's private steps."""
         if isinstance(message, FedCMITargets):
             self.take(message.parameters)
+            if self.settings.teacher == "average":
+                self._average(message.parameters)
         teaches = round > self.settings.warmup
         known = self._self_knowledge() if teaches else None
         rho = message.rho if isinstance(message, FedCMITargets) else None
@@ -126,6 +145,23 @@ class FedCMIClient(fedavg.FedAvgClient):
         first, second = known.means if known is not None else (None, None)
         samples = len(self.context.private_labels)
         return FedCMIUpdate(self.parameters(), samples, loss, first, second, objective.led, objective.flips)
+
+    def _average(self, parameters: Mapping[str, NDArray[Any]]) -> None:
+        """a <- beta a + (1 - beta) w of what is held; the first w as it is."""
+        beta = np.float32(self.settings.teacher_decay)
+        new = {k: np.array(v) for k, v in parameters.items() if self.holds(k)}
+        self.average = {k: beta * self.average[k] + (1 - beta) * v if k in self.average else v for k, v in new.items()}
+
+    def teacher(self) -> Infiltrated:
+        """Who teaches this round, out of training and without gradient."""
+        found = copy.deepcopy(cast(Infiltrated, self.context.model)).eval().requires_grad_(False)
+        found.load_state_dict({k: torch.from_numpy(v) for k, v in self.average.items()}, strict=False)
+        return found
+
+    def fold_of(self) -> Tensor:
+        """(N,) which fold each private sample is in: at random, the same in every round."""
+        n = len(self.context.private_labels)
+        return torch.from_numpy(self.context.rng("folds").permutation(n) % self.settings.folds)
 
     def shares(self, name: str) -> bool:
         """All that the client holds; not the infiltration's parts, where these are personal."""
@@ -175,7 +211,8 @@ class _Objective:
             self.rho = rho if self.s.dominance == "global" and rho is not None else own
         self.teacher: Infiltrated | None = None
         if known is not None and self.s.lambda_d:
-            self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
+            self.teacher = client.teacher()
+        self.fold_of = client.fold_of() if len(self.model.folds) else None
         self.dominant: list[Modality] = []
 
     def __call__(self, inputs: Inputs, index: Tensor) -> Tensor:
@@ -186,12 +223,31 @@ class _Objective:
         p = model.project(h)
         loss = F.cross_entropy(model.classify(model.fuse(p, present)), labels)
         both = present.all(1)
+        folds = self.fold_of[index] if self.fold_of is not None else None
         if both.any():
-            loss = loss + self._imbalance(inputs, h, p.infiltrated, labels, both)
+            loss = loss + self._imbalance(inputs, h, p.infiltrated, labels, both, folds)
+        if folds is not None:
+            loss = loss + self.model.folds.loss(inputs, labels, folds)
         return loss if self.distance is None else loss + self.distance()
 
+    def _lesson(self, inputs: Inputs, kind: Modality, folds: Tensor | None) -> Tensor:
+        """What the teacher says of samples by one kind alone: logits (B, C), without gradient."""
+        assert self.teacher is not None
+        seen = {**inputs, "present": inputs["present"].clone()}
+        seen["present"][:, 1 - self.model.kinds.index(kind)] = False  # it need not look at the other
+        with torch.no_grad():
+            if folds is None:
+                return self.teacher.own(kind, self.teacher.features(**seen)[kind])
+            return self.teacher.folds.own(seen, kind, folds)
+
     def _imbalance(
-        self, inputs: Inputs, h: Mapping[Any, Tensor], u: Mapping[Any, Tensor], labels: Tensor, both: Tensor
+        self,
+        inputs: Inputs,
+        h: Mapping[Any, Tensor],
+        u: Mapping[Any, Tensor],
+        labels: Tensor,
+        both: Tensor,
+        folds: Tensor | None = None,
     ) -> Tensor:
         """What the samples that have both kinds add: each kind's own loss, and the weak kind's infiltration."""
         s, model, y = self.s, self.model, labels[both]
@@ -206,10 +262,7 @@ class _Objective:
             total = total + s.lambda_s * torch.stack([F.cross_entropy(own[k], y) for k in counted]).sum()
         if self.teacher is not None and self.known is not None:
             seen = {k: v[both] for k, v in inputs.items()}
-            seen["present"] = seen["present"].clone()
-            seen["present"][:, model.kinds.index(weak)] = False  # the teacher need not look at it
-            with torch.no_grad():
-                taught = self.teacher.own(dominant, self.teacher.features(**seen)[dominant])
+            taught = self._lesson(seen, dominant, None if folds is None else folds[both])
             student = model.classifiers[weak](u[weak][both])
             total = total + s.lambda_d * infiltration_loss(
                 student, taught, y, self.known.tau, weights=self.known.weights, scale_tau2=s.scale_tau2
@@ -268,7 +321,9 @@ def wrap_model(model: nn.Module, settings: FedCMISettings) -> nn.Module:
     from fedloom.seeding import global_torch_stream
 
     with global_torch_stream(0, "fedcmi"):
-        return Infiltrated(cast(MultimodalClassifier, model), settings.layers, self_projector=settings.self_projector)
+        folds = settings.folds if settings.teacher == "out-of-fold" else 0
+        bare, own = cast(MultimodalClassifier, model), settings.self_projector
+        return Infiltrated(bare, settings.layers, self_projector=own, folds=folds)
 
 
 def _verbs(settings: FedCMISettings) -> dict[str, tuple[Any, Any]]:

@@ -7,10 +7,12 @@ o   = F([z_1; z_2]); where a sample lacks kind m, u of the other kind takes the 
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedloom.models.clients.multimodal import Features, MultimodalClassifier, export_streams
@@ -34,6 +36,49 @@ def projector(width: int, layers: int) -> nn.Module:
     return nn.Sequential(*parts[:-1])
 
 
+class FoldTeacher(nn.Module):
+    """Both streams and a linear classifier on each: what teaches the samples of a fold that it has not seen.
+
+    Its first weights are those of the model beside it. It has no fusion head: only one kind at a time teaches.
+    """
+
+    def __init__(self, bare: MultimodalClassifier, classifiers: nn.ModuleDict) -> None:
+        super().__init__()
+        self.net, self.classifiers = copy.deepcopy(bare), copy.deepcopy(classifiers)
+        self.net.fusion = nn.Identity()
+
+    def own(self, present: Tensor, **inputs: Tensor) -> Features:
+        """Logits (B, C) by each kind alone; meaningless where the sample lacks it."""
+        return {kind: self.classifiers[kind](h) for kind, h in self.net.features(present, **inputs).items()}
+
+
+class FoldTeachers(nn.ModuleList):
+    """F of them: number f learns from samples of all folds but f, and teaches those of fold f. folds: int64 (B,)."""
+
+    def loss(self, inputs: dict[str, Tensor], labels: Tensor, folds: Tensor) -> Tensor:
+        """Each kind's cross-entropy, summed over teachers and kinds, of each teacher's mean over what it may see."""
+        total = torch.zeros(())
+        for f, teacher in enumerate(self):
+            seen = {k: v[folds != f] for k, v in inputs.items()}
+            if not len(seen["present"]):
+                continue
+            for i, logits in enumerate(cast(FoldTeacher, teacher).own(**seen).values()):
+                there = seen["present"][:, i]
+                if there.any():
+                    total = total + F.cross_entropy(logits[there], labels[folds != f][there])
+        return total
+
+    def own(self, inputs: dict[str, Tensor], kind: Modality, folds: Tensor) -> Tensor:
+        """Logits (B, C) by that kind, of each sample by its fold's teacher."""
+        said = [
+            (at, cast(FoldTeacher, teacher).own(**{k: v[at] for k, v in inputs.items()})[kind])
+            for f, teacher in enumerate(self)
+            if len(at := torch.nonzero(folds == f)[:, 0])
+        ]
+        at, logits = (torch.cat(part) for part in zip(*said))
+        return logits[at.argsort()]
+
+
 class Infiltrated(nn.Module):
     """A multimodal classifier with projectors and classifiers. `bare` keeps its names.
 
@@ -41,18 +86,21 @@ class Infiltrated(nn.Module):
         bare: the model.
         layers: linear layers of a projector.
         self_projector: False: S_m is the identity of X_m: pure imitation, one projector for both (an ablation).
-        personal: X_m and G_m stay with the client.
+        folds: how many `FoldTeacher` there are besides.
     """
 
     fills = True
 
-    def __init__(self, bare: MultimodalClassifier, layers: int = 1, *, self_projector: bool = True) -> None:
+    def __init__(
+        self, bare: MultimodalClassifier, layers: int = 1, *, self_projector: bool = True, folds: int = 0
+    ) -> None:
         super().__init__()
         d, kinds = bare.width, bare.kinds
         self.bare, self.kinds, self.width, self.classes = bare, kinds, d, bare.classes
         self.infiltration = nn.ModuleDict({k: projector(d, layers) for k in kinds})
         self.self_projectors = nn.ModuleDict({k: projector(d, layers) for k in kinds} if self_projector else {})
         self.classifiers = nn.ModuleDict({k: nn.Linear(d, bare.classes) for k in kinds})
+        self.folds = FoldTeachers(FoldTeacher(bare, self.classifiers) for _ in range(folds))
 
     def features(self, present: Tensor, **inputs: Tensor) -> Features:
         """h (B, d) of each stream; zeros where the sample lacks that kind."""

@@ -253,7 +253,7 @@ def test_a_study_like_a_comparison_has_its_cells(name: str) -> None:
     found = studies.load(name)
     column = found.title.rpartition("; ")[2]
     cells = {cell.row: cell.config for cell in make_cells(plan, {}, []) if cell.column == column}
-    assert list(found.arms) == list(cells)
+    assert [arm for arm in found.arms if arm in cells] == list(cells)  # a study may have more
     for arm, config in cells.items():
         words = found.options(arm, 3)
         own = load_config(preset=found.preset, overrides=[b for a, b in pairwise(words) if a == "--set"])

@@ -63,7 +63,7 @@ def server(tmp_path_factory):
     """The server's side: configuration, scene, offer, and its public files as a silo has them."""
     config = load_config(preset="smoke", values={"data": {"partition": "iid", "minimum": 1}})
     scene = cached_dataset(config.data)
-    assets = prepare(config, scene, frozenset({"backbones"}), Observer(), lambda line: None)
+    assets = prepare(config, scene, frozenset({"backbones"}), Observer(), lambda line: None)[0]
     public = tmp_path_factory.mktemp("silo") / "public"
     files = pack_public(assets)
     unpack_public(files, public)
@@ -394,7 +394,7 @@ def paired(tmp_path_factory):
     }
     config, _, _ = completed(load_config(preset="smoke", values=values))
     scene = cached_dataset(config.data)
-    assets = prepare(config, scene, frozenset({"backbones"}), Observer(), lambda line: None)
+    assets = prepare(config, scene, frozenset({"backbones"}), Observer(), lambda line: None)[0]
     public = tmp_path_factory.mktemp("paired") / "public"
     unpack_public(pack_public(assets), public)
     offer = json.loads(json.dumps(make_offer(config, scene.class_names, SIDE, scene.text_class_names)))
@@ -597,7 +597,7 @@ def joint_server(place, data, model, method="fedcmi", **clients):
     }
     config, _, _ = completed(load_config(preset="fedcmi", values=values))
     scene = cached_dataset(config.data)
-    assets = prepare(config, scene, frozenset(), Observer(), lambda line: None)
+    assets = prepare(config, scene, frozenset(), Observer(), lambda line: None)[0]
     unpack_public(pack_public(assets), place)
     offer = json.loads(json.dumps(make_offer(config, scene.class_names, SIDE)))
     return SimpleNamespace(config=config, scene=scene, assets=assets, public=place, offer=offer)

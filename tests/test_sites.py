@@ -42,7 +42,7 @@ def smoke(smoke_run):
     """The configuration of the smoke run, its scene, and the assets that it has left in the cache."""
     config = load_config(preset="smoke")
     scene = cached_dataset(config.data)
-    return config, scene, prepare(config, scene, frozenset({"backbones"}), Observer(), lambda line: None)
+    return config, scene, prepare(config, scene, frozenset({"backbones"}), Observer(), lambda line: None)[0]
 
 
 def specs_of(smoke, method="standalone"):
@@ -117,7 +117,7 @@ def test_public_steps_of_the_server_alone(smoke):
             "server": {"public_steps": 2, **own},
         },
     )
-    assets = prepare(config, scene, frozenset({"backbones"}), Observer(), lambda line: None)
+    assets = prepare(config, scene, frozenset({"backbones"}), Observer(), lambda line: None)[0]
     names = {m: backbone_name(getattr(config.server, m)) for m in own}
     assert set(assets.backbones) == set(names.values())
     for modality, name in names.items():
@@ -131,7 +131,7 @@ def test_public_steps_of_the_server_alone(smoke):
     bare = builder_of(config, scene, "image", 0, "").model()
     assert all(torch.equal(v, bare.state_dict()[k]) for k, v in client.context.model.state_dict().items())
     nobody = config.model_copy(update={"server": config.server.model_copy(update={"public_steps": 0})})
-    assert not prepare(nobody, scene, frozenset({"backbones"}), Observer(), print).backbones
+    assert not prepare(nobody, scene, frozenset({"backbones"}), Observer(), print)[0].backbones
 
 
 def test_the_servers_own_models_are_as_said_or_as_the_largest_clients():

@@ -13,16 +13,18 @@ from fedloom.errors import BadInput
 
 
 def test_counts_and_shapes() -> None:
-    dataset = load(size=16)
+    dataset, truth = load(size=16), load(size=16, confusion=0.0, confusion_spread=0.0).public
     assert dataset.class_names == NAMES
+    assert truth is not None
     assert list(dataset.train) == list(dataset.test) == ["image"]
     assert (len(dataset.train["image"]), len(dataset.test["image"])) == (797, 500)
     assert np.bincount(dataset.test["image"].labels).tolist() == [50] * 10
     assert dataset.public is not None
     assert dataset.public.images.shape == (500, 16, 16, 3)
-    wrong = dataset.public.names != dataset.public.labels
+    wrong = dataset.public.names != truth.names
     assert wrong.mean() == pytest.approx(0.4)
-    assert (dataset.public.names[wrong] == SIBLING[dataset.public.labels[wrong]]).all()
+    assert (dataset.public.names[wrong] == SIBLING[truth.names[wrong]]).all()
+    assert sorted({round(float(wrong[truth.names == c].mean()), 2) for c in range(10)}) == [0, 0.2, 0.4, 0.6, 0.8]
     assert (SIBLING[SIBLING] == np.arange(10)).all()
 
 

@@ -83,7 +83,7 @@ def test_four_sets_as_one_dataset(captioned: Set, news: Set, food: Path) -> None
     assert at == sorted(set(at))  # drawn without repetition, in the order of the file
     assert len(at) == 20
     assert np.array_equal(generic.images, whole.images[whole.owner[at]])
-    assert not generic.labels.any()
+    assert not generic.names.any()
     other = load(public=parts_of(captioned), size=12, public_pairs=20, seed=2).public
     assert other is not None
     assert other.captions != generic.captions

@@ -59,6 +59,22 @@ def test_confuse_exact_share() -> None:
         confuse(labels, np.array([1, 0]), 1.5, np.random.default_rng(0))
 
 
+def test_confusion_may_differ_by_pair() -> None:
+    """So no majority of the names is right for all classes, and none is wrong for all."""
+    labels, siblings = np.repeat(np.arange(6), 100), np.arange(6) ^ 1
+    names = confuse(labels, siblings, 0.5, np.random.default_rng(0), spread=0.4)
+    wrong = [int((names[labels == c] != c).sum()) for c in range(6)]
+    assert wrong[::2] == wrong[1::2]  # of both siblings as many
+    assert sorted(wrong[::2]) == [10, 50, 90]
+    assert set(names[labels == 2]) <= {2, 3}
+    orders = {
+        tuple((confuse(labels, siblings, 0.5, np.random.default_rng(s), 0.4) != labels).tolist()) for s in range(9)
+    }
+    assert len(orders) > 1  # which pair is confused most is drawn
+    with pytest.raises(BadInput, match=r"confusion_spread=0\.4, allowed with confusion=0\.3: 0 to 0\.3"):
+        confuse(labels, siblings, 0.3, np.random.default_rng(0), spread=0.4)
+
+
 def test_condenser_drops_common_words_and_the_name() -> None:
     shorter = Condenser(texts(), NAMES, words=3)
     caption = shorter("Serve with bake crust cinnamon apples extra1 and an unknown word", 0)
@@ -75,15 +91,15 @@ def test_colour_caption_is_true() -> None:
 def test_unpaired_split() -> None:
     left, generic = split_public({"image": images(), "text": texts()}, NAMES, share=0.3, seed=1)
     assert generic is not None
-    assert (len(left["image"]), len(left["text"]), len(generic.labels)) == (28, 28, 12)
+    assert (len(left["image"]), len(left["text"]), len(generic)) == (28, 28, 12)
     assert len(generic.captions) == 12
-    for caption, label in zip(generic.captions, generic.labels):
+    for n, caption in enumerate(generic.captions):
         assert len(caption.split()) <= 12
-        assert not set(caption.split()) & set(NAMES[label].split())
+        assert not set(caption.split()) & set(NAMES[n // 3].split())
     assert "salsa" in generic.captions[3]
     assert len(generic.texts) == 12  # whole, for the tokenizer and for text backbones; no client holds them
     assert not {*generic.texts} & {*left["text"].texts}  # type: ignore[union-attr]
-    assert (generic.names != generic.labels).sum() == 4  # round(0.4 * 3) in each class
+    assert (generic.names != np.repeat(np.arange(4), 3)).sum() == 4  # round(0.4 * 3) in each class
 
 
 def test_paired_texts_go_with_their_pictures() -> None:
@@ -92,7 +108,7 @@ def test_paired_texts_go_with_their_pictures() -> None:
     pairs = {"image": keys, "text": [f"p{i // 2}" for i in range(80)]}
     left, generic = split_public({"image": images(), "text": words}, NAMES, keys=pairs, shorten=False)
     assert generic is not None
-    assert (len(left["image"]), len(left["text"]), len(generic.labels)) == (20, 40, 20)
+    assert (len(left["image"]), len(left["text"]), len(generic)) == (20, 40, 20)
     assert generic.texts == ()  # the captions are whole
     taken = set(generic.captions)
     assert len(taken) == 20

@@ -11,7 +11,15 @@ import torch
 from fedloom.errors import BadInput
 from fedloom.functional.attention import LearnedCrossAttention, cross_attention
 from fedloom.functional.contrast import contrast_weights
-from fedloom.functional.fusion import balanced, fuse, fuse_logits, fuse_modalities, fuse_views, mean_over
+from fedloom.functional.fusion import (
+    balanced,
+    fuse,
+    fuse_logits,
+    fuse_modalities,
+    fuse_views,
+    mean_over,
+    weight_entropy,
+)
 from reference import fusion as slow
 
 A = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
@@ -222,3 +230,35 @@ def test_clients_without_finite_logits_are_absent() -> None:
     torch.testing.assert_close(got, fuse_logits(logits, ["image", "text", "text"], present=present))
     with pytest.raises(ValueError, match="K = 2"):
         fuse_logits(logits, ["image", "text"])
+
+
+def noisy(clients: int = 3, n: int = 120, d: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    """Representations of samples that image and text clients see alike, but for the last text client: noise."""
+    torch.manual_seed(0)
+    z = torch.randn(n, d)
+    image, text = (z + 0.3 * torch.randn(clients, n, d) for _ in range(2))
+    text[-1] = torch.randn(n, d)
+    return image, text
+
+
+def test_a_client_that_sends_noise_weighs_next_to_nothing() -> None:
+    """Scored as sent, at a temperature that lets scores differ: less than a tenth of an even share."""
+    image, text = noisy()
+    weights = fuse_modalities(image, text, scored="raw", temperature=0.1).weights
+    assert weights[-1].mean() < 0.1 / 6
+    assert weights[:-1].mean(1).min() > 0.5 / 6
+    even = fuse_modalities(image, text).weights  # attention puts the anchor into all that is scored
+    assert even[-1].mean() > 0.5 / 6
+
+
+def test_weight_entropy() -> None:
+    assert weight_entropy(torch.full((4, 3), 0.25)) == pytest.approx(1.0)
+    assert weight_entropy(torch.eye(4)) == 0.0
+    assert weight_entropy(torch.tensor([[0.5], [0.5], [0.0], [0.0]])) == pytest.approx(0.5)
+    assert weight_entropy(torch.ones(1, 3)) is None
+    assert weight_entropy(torch.ones(2, 0)) is None
+    image, text = noisy()
+    entropies = [weight_entropy(fuse_modalities(image, text, **more).weights) for more in ({}, {"temperature": 0.1})]
+    assert entropies[0] is not None
+    assert entropies[1] is not None
+    assert entropies[0] > 0.99 > entropies[1]

@@ -9,7 +9,7 @@ import torch
 
 from fedloom.errors import BadInput
 from fedloom.functional.confidence import confidence, entropy
-from fedloom.functional.voting import label_vote, quorum_filter
+from fedloom.functional.voting import knowing, label_vote, quorum_filter
 from reference import labels as slow
 
 
@@ -149,3 +149,15 @@ def test_quorum_outside_its_range() -> None:
     for gamma in (-0.1, 1.1, math.nan):
         with pytest.raises(BadInput, match="gamma"):
             quorum_filter(torch.ones(1), 2, gamma)
+
+
+def test_a_quorum_of_those_who_know_the_class() -> None:
+    """A class that two of eight clients hold can be kept by these two; of all eight it never could."""
+    known = torch.ones(8, 3, dtype=torch.bool)
+    known[2:, 1] = False
+    labels, counts = torch.tensor([0, 1, 1, -1]), torch.tensor([4, 2, 1, 0])
+    voters = knowing(labels, known)
+    assert voters.tolist() == [8, 2, 2, 0]
+    assert quorum_filter(counts, voters, 0.5).tolist() == [True, True, True, False]
+    assert quorum_filter(counts, voters, 1.0).tolist() == [False, True, False, False]
+    assert quorum_filter(counts, 8, 0.5).tolist() == [True, False, False, False]

@@ -64,14 +64,14 @@ def test_two_rounds_on_a_public_set(method, tiny_generator):
 def test_a_public_set_is_of_pairs(tiny_generator):
     """Whole texts that belong to no picture, of which there may be fewer, have no part in it."""
     generic = public_set(10)
-    more = PublicData(generic.images, generic.captions, generic.labels, generic.names, ("a text", "another"))
+    more = PublicData(generic.images, generic.captions, generic.names, ("a text", "another"))
     toy = Toy(tiny_generator, "fedmd", tools={"public": more}, **{**PUBLIC, "public": 6})
     toy.run(1)
     drawn = toy.server.draw(1, toy.federation)
     assert len(drawn) == 6
     for image, text, label in zip(drawn.images, drawn.texts, drawn.labels):
         (i,) = np.flatnonzero((generic.images == image).all((1, 2, 3)))
-        assert (text, label) == (generic.captions[i], generic.labels[i])
+        assert (text, label) == (generic.captions[i], generic.names[i])
 
 
 @pytest.mark.parametrize("settings", [{}, PUBLIC], ids=["synthetic", "public"])

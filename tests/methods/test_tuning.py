@@ -1,48 +1,109 @@
-"""The replay pool, and the texts that lie in it."""
+"""What keeps a generator wide while it is tuned on its own pictures, and what it hears of R."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from toy_sites import PROMPTS, Toy, public_set, same
 
 from fedloom.errors import BadInput
-from fedloom.methods.base import load_method
-from fedloom.methods.tuning import ReplayPool
+from fedloom.methods.tuning import class_means
 
 
-def part(n, *keys):
-    return {key: torch.arange(n) for key in keys}
+def tuned(folder, rounds=2, **settings):
+    toy = Toy(folder, **settings)
+    toy.run(rounds)
+    return toy
 
 
-def test_pool_keeps_the_last_rounds():
-    pool = ReplayPool(2)
-    assert pool.samples() == {}
-    for n in (3, 4, 5):
-        pool.add(part(n, "labels"))
-    assert pool.samples()["labels"].tolist() == [*range(4), *range(5)]
-    pool.add(part(0, "labels"))  # a round that kept nothing pushes an old one out all the same
-    assert pool.samples()["labels"].tolist() == list(range(5))
+def generator(toy):
+    return {k: v for k, v in toy.server.state()[0].items() if k.startswith("tuner/trained/")}
 
 
-def test_pool_leaves_out_what_a_round_lacks():
-    pool = ReplayPool(3)
-    pool.add(part(2, "labels", "fused"))
-    pool.add(part(3, "labels"))
-    assert set(pool.samples()) == {"labels"}
-    pool.add(part(0, "labels"))
-    assert set(pool.samples()) == {"labels"}
+def test_public_pictures_take_a_share_of_each_batch(tiny_generator, monkeypatch):
+    """Under their captions, and without a representation; of the batch's size nothing changes."""
+    toy, heard = Toy(tiny_generator, public_share=0.5, tune_batch=4, omit=0.0, drop_text=0.0), []
+    loss = toy.server.tuner.generator.loss
+
+    def listen(images, texts, draws, r, leave_out):
+        heard.append((len(images), list(texts), r, leave_out))
+        return loss(images, texts, draws, r, leave_out)
+
+    monkeypatch.setattr(toy.server.tuner.generator, "loss", listen)
+    toy.run(1)
+    assert heard
+    for n, texts, r, leave_out in heard:
+        assert (n, len(texts), len(r)) == (4, 4, 4)
+        assert all(text in PROMPTS for text in texts[:2])
+        assert set(texts[2:]) <= set(public_set().captions)
+        assert leave_out.tolist() == [False, False, True, True]
+        assert not r[2:].any()
+    assert toy.settings.tools("generator") == {"generator", "public"}
 
 
-def test_pool_taken_up_again():
-    pool, again = ReplayPool(3), ReplayPool(3)
-    for n in (2, 0, 3):
-        pool.add(part(n, "labels", "fused"))
-    again.load_state(*pool.state())
-    assert [{k: v.tolist() for k, v in p.items()} for p in again.parts] == [
-        {k: v.tolist() for k, v in p.items()} for p in pool.parts
+def test_public_pictures_are_needed_where_they_are_asked_for(tiny_generator):
+    with pytest.raises(BadInput, match=r"settings.public_share = 0.5: the data has no public part, allowed: 0"):
+        Toy(tiny_generator, public_share=0.5, tools={"public": None})
+    assert Toy(tiny_generator, tools={"public": None}).server.tuner.public_batch == 0
+    assert Toy(tiny_generator).server.tuner.public_batch == Toy(tiny_generator).settings.tune_batch // 2
+
+
+def test_a_pull_keeps_weights_near_where_they_began(tiny_generator):
+    start = generator(Toy(tiny_generator))
+    moved = [
+        sum(
+            float(np.abs(v - start[k]).sum())
+            for k, v in generator(tuned(tiny_generator, pull=pull)).items()
+            if "unet" in k
+        )
+        for pull in (0.0, 500.0, 1e6)
     ]
+    assert moved[0] > moved[1] > moved[2] > 0  # the last step's gradient comes after the last pull
 
 
-def test_unknown_method():
-    with pytest.raises(BadInput, match="Did you mean 'standalone'"):
-        load_method("standalon")
+def test_lora_factors_alone_are_tuned_and_merged_when_saved(tiny_generator, tmp_path):
+    toy = tuned(tiny_generator, lora_rank=2)
+    names = {k.removeprefix("tuner/trained/") for k in generator(toy)}
+    assert all("lora_" in name or name == "bridge.weight" for name in names)
+    assert len(names) > 2
+    made = toy.server.tuner.generator
+    made.save(tmp_path / "saved")
+    from fedloom.models.generators.pixel import load_generator
+
+    again = load_generator(tmp_path / "saved", made.bridge.in_features)
+    pictures = [g.synthesize(["a picture of a rose"] * 2, torch.Generator().manual_seed(0)) for g in (made, again)]
+    assert np.abs(pictures[0].astype(int) - pictures[1].astype(int)).max() <= 1  # merging rounds
+    made.check_finite(torch.zeros(1))
+    with pytest.raises(BadInput, match=r"settings.lora_rank = 2: this generator is tuned by LoRA already"):
+        made.only_lora(2, 0)
+
+
+def test_w_r_may_learn_faster_than_the_rest(tiny_generator):
+    slow, fast = (generator(tuned(tiny_generator, bridge_rate=rate, omit=0.0)) for rate in (1.0, 100.0))
+    size = [float(np.abs(g["tuner/trained/bridge.weight"]).sum()) for g in (slow, fast)]
+    assert size[1] > 10 * size[0] > 0
+
+
+def test_within_class_what_r_says_of_the_class_is_gone():
+    z, labels = torch.randn(30, 4), torch.arange(30) % 3
+    left = z - class_means(z, labels)
+    for c in range(3):
+        torch.testing.assert_close(left[labels == c].mean(0), torch.zeros(4), rtol=0, atol=1e-6)
+        torch.testing.assert_close(class_means(z, labels)[labels == c][0], z[labels == c].mean(0))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"public_share": 0.5}, {"pull": 10.0}, {"lora_rank": 2}, {"heard": "within-class"}, {"bridge_rate": 5.0}],
+    ids=lambda s: next(iter(s)),
+)
+def test_resumed_to_the_same_bits(settings, tiny_generator):
+    whole, first = tuned(tiny_generator, 3, **settings), tuned(tiny_generator, 1, **settings)
+    second = Toy(tiny_generator, **settings)
+    second.server.load_state(*first.server.state())
+    for name in second.federation.clients:
+        second.half(name).load_state(*first.half(name).state())
+    second.federation.round = 1
+    second.run(2)
+    assert same(generator(whole), generator(second))

@@ -34,7 +34,7 @@ def test_text_backbones_read_whole_texts_where_there_are_some(
     texts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captions = ("red", "blue") * 4
-    generic = PublicData(np.zeros((8, 4, 4, 3), np.uint8), captions, np.arange(8) % 2, np.arange(8) % 2, texts)
+    generic = PublicData(np.zeros((8, 4, 4, 3), np.uint8), captions, np.arange(8) % 2, texts)
     tokenizer = train_tokenizer([*captions, *texts], 200, 8)
     settings = ModelSettings(arch="bert", hidden=16, layers=1, heads=2, width=16)
     learner = build_client_model(settings, classes=2, tokenizer=tokenizer)
@@ -56,7 +56,7 @@ def test_text_backbones_read_whole_texts_where_there_are_some(
 
 def test_nothing_to_tell_apart_leaves_the_learner_as_it_is() -> None:
     captions, none = ("a grey picture",) * 8, np.zeros(8, np.int64)
-    generic = PublicData(np.zeros((8, 12, 12, 3), np.uint8), captions, none, none)
+    generic = PublicData(np.zeros((8, 12, 12, 3), np.uint8), captions, none)
     learner = build_client_model(ModelSettings(arch="resnet", hidden=8, width=8), classes=2, image_size=12)
     before = {k: v.clone() for k, v in learner.state_dict().items()}
     assert pretrain_backbone(learner, "image", None, generic, steps=2, batch=4, rate=1e-3, seed=0) is None
@@ -65,7 +65,7 @@ def test_nothing_to_tell_apart_leaves_the_learner_as_it_is() -> None:
 
 def test_texts_alone_are_the_lesson_where_there_are_no_captions() -> None:
     texts, none = ("a red thing", "a blue thing") * 8, np.zeros(0, np.int64)
-    generic = PublicData(np.zeros((0, 1, 1, 3), np.uint8), (), none, none, texts)
+    generic = PublicData(np.zeros((0, 1, 1, 3), np.uint8), (), none, texts)
     tokenizer = train_tokenizer(texts, 100, 8)
     settings = ModelSettings(arch="gru", hidden=8, width=8)
     learner = build_client_model(settings, classes=2, image_size=0, tokenizer=tokenizer)

@@ -12,10 +12,7 @@ from pydantic import (
 
 from fedloom.config.clients import ClientsSettings
 from fedloom.config.data import DataSettings
-from fedloom.config.models import (
-    Frozen,
-    JudgeSettings,
-)
+from fedloom.config.models import ClipSettings, Frozen, JudgeSettings
 from fedloom.config.server import ServerSettings
 from fedloom.errors import BadInput, nearest
 from fedloom.registry import ENGINES, METHODS, METRICS
@@ -26,6 +23,12 @@ class EvaluationSettings(Frozen):
     """How a run is scored."""
 
     judge: JudgeSettings = JudgeSettings()
+    clip: ClipSettings | None = Field(
+        None,
+        exclude_if=lambda clip: clip is None,
+        description="the CLIP that scores, which learns true names from pictures that no model of the server sees; "
+        "null: of the sizes, or of the pretrained weights, of server.clip",
+    )
     fold: int | None = Field(
         None,
         ge=2,

@@ -79,17 +79,20 @@ CONTAINERS: Mapping[ClientTask, type[ClientData]] = {
 class PublicData:
     """Pictures and captions that no client has, for pretraining the server's models.
 
-    images uint8 (N, H, W, 3); captions: N descriptions that do not name the class; labels (N,): the true class; names
-    (N,): the class each picture is *said* to show, some of them wrong: the imperfect class knowledge of a real
-    generator (FedMMKT, Fig. 3); texts: the whole texts that captions are cut down from, what the clients' texts read
-    like. A public set of pairs has no classes: labels and names are zeros.
+    images uint8 (N, H, W, 3); captions: N descriptions that do not name the class; names (N,): the class each picture
+    is *said* to show, some of them wrong: the imperfect class knowledge of a real generator (FedMMKT, Fig. 3). What it
+    does show stands nowhere: a server must not know. texts: the whole texts that captions are cut down from, what the
+    clients' texts read like. A public set of pairs has no classes: names are zeros.
     """
 
     images: NDArray[np.uint8]
     captions: tuple[str, ...]
-    labels: Labels
     names: Labels
     texts: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()  # besides, that a public tokenizer knows, as a hub's knows a language
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ class FederatedDataset:
     train: Mapping[ClientTask, ClientData]  # what clients share out among themselves
     test: Mapping[ClientTask, ClientData]  # never trained or tuned on
     public: PublicData | None = None
-    reference: ImageSet | None = None  # real pictures for judge and FID where there are more than the clients' own
+    reference: ImageSet | None = None  # real pictures for what scores, where there are more than the clients' own
+    reference_captions: tuple[str, ...] = ()  # of these, where there are any: the scoring CLIP learns them
     notes: Mapping[str, Any] = field(default_factory=dict)  # counts of skipped files and the like, for people
     text_class_names: tuple[str, ...] = ()  # the label space of texts where it is not the pictures'
     public_test: ImageTextPairs | None = None  # pairs that a server's own retrieval is scored on, trained on by nobody

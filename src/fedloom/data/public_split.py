@@ -73,14 +73,30 @@ def look_alikes(images: ImageSet, classes: int) -> Labels:
     return sibling
 
 
-def confuse(labels: Labels, siblings: Labels, share: float, rng: np.random.Generator) -> Labels:
-    """`labels` with a `share` of every class, to the nearest whole sample, replaced by its sibling."""
+def confuse(labels: Labels, siblings: Labels, share: float, rng: np.random.Generator, spread: float = 0.0) -> Labels:
+    """`labels` with a `share` of every class, to the nearest whole sample, replaced by its sibling.
+
+    With a spread the share of each pair of siblings differs, evenly from `share - spread` to `share + spread` in an
+    order that is drawn. Where one share of less than a half holds for all, whoever learns the names learns the truth
+    from the majority.
+
+    Raises:
+        BadInput: a share, with its spread, outside [0, 1].
+    """
     if not 0 <= share <= 1:
         raise BadInput(f"confusion={share}, allowed: 0 to 1")
-    names = labels.copy()
-    for c in np.unique(labels):
+    if not 0 <= spread <= min(share, 1 - share) + 1e-9:
+        raise BadInput(f"confusion_spread={spread}, allowed with confusion={share}: 0 to {min(share, 1 - share):g}")
+    names, present = labels.copy(), np.unique(labels)
+    pairs = np.unique([min(c, siblings[c]) for c in present])
+    shares = (
+        share + spread * np.linspace(-1, 1, len(pairs)) if spread and len(pairs) > 1 else np.full(len(pairs), share)
+    )
+    shares = rng.permutation(shares) if spread else shares
+    for c in present:
         own = rng.permutation(np.flatnonzero(labels == c))
-        names[own[: round(share * len(own))]] = siblings[c]
+        of = shares[np.searchsorted(pairs, min(c, siblings[c]))]
+        names[own[: round(float(of) * len(own))]] = siblings[c]
     return names
 
 
@@ -196,7 +212,7 @@ def split_public(
     captions = _captions(world, own, public_texts, class_names, shorten, numpy_stream(seed, "generic captions"))
     names = confuse(world.labels, siblings, confusion, numpy_stream(seed, "generic names"))
     whole = public_texts.texts if public_texts is not None and shorten else ()
-    return left, PublicData(world.images, captions, world.labels, names, whole)
+    return left, PublicData(world.images, captions, names, whole)
 
 
 def _split_texts(
@@ -225,5 +241,5 @@ def _texts_alone(
     if not len(going):
         return dict(train), None
     none = np.zeros(0, dtype=np.int64)
-    whole = PublicData(np.zeros((0, 1, 1, 3), dtype=np.uint8), (), none, none, texts.subset(going).texts)
+    whole = PublicData(np.zeros((0, 1, 1, 3), dtype=np.uint8), (), none, texts.subset(going).texts)
     return {**train, ClientTask.TEXT_CLASSIFICATION: texts.subset(kept)}, whole

@@ -14,7 +14,7 @@ from fedloom.experiment.checks import own_data, reads_captions
 from fedloom.experiment.client_builder import picture_side
 from fedloom.experiment.clients import client_specs, server_model, settle_worker
 from fedloom.experiment.datasets import split_scene
-from fedloom.experiment.pretraining import Assets, prepare, weights_print
+from fedloom.experiment.pretraining import Assets, Evaluators, prepare, weights_print
 from fedloom.federation.base import Federation
 from fedloom.federation.engines.base import EngineContext
 from fedloom.federation.ledger import Ledger
@@ -47,14 +47,14 @@ def pretrained_models(
     scene: FederatedDataset,
     watch: Observer,
     log: Callable[[str], None],
-) -> Assets:
+) -> tuple[Assets, Evaluators]:
     """The models that the method, or the scoring of its run, starts from; see `prepare`."""
     uses = method.needs(settings)
     needs: set[str] = {"generator", "captioner"} & uses
     if not reads_captions(config, method, settings):
         needs -= {"captioner"}
     if "generator" in uses:
-        needs |= {"judge"}
+        needs |= {"evaluators"}
     if method.tasks and (config.clients.image or config.clients.text or config.clients.pair):
         needs |= {"backbones"}
     return prepare(config, scene, frozenset(needs), watch, log)
@@ -67,7 +67,7 @@ def server_tools(
     from fedloom.models.device import device_of
 
     uses = method.needs(settings)
-    generator = captioner = features = None
+    generator = captioner = features = classify = None
     if assets.generator is not None:
         from fedloom.models.generators.families import load_family, locate
 
@@ -83,10 +83,11 @@ def server_tools(
 
         most, precision = config.server.captioner.max_tokens, config.server.precision
         captioner = load_captioner(assets.captioner, most, device_of(config.server.device), precision)
-    if "features" in uses and assets.clip is not None:
+    if uses & {"features", "classify"} and assets.clip is not None:
         from fedloom.models.evaluators.clip import load_clip
 
-        features = load_clip(assets.clip, device_of(config.server.device)).embed_pictures
+        clip = load_clip(assets.clip, device_of(config.server.device))
+        features, classify = clip.embed_pictures, partial(clip.classify, prompts=scene.prompts)
 
     real = scene.train.get(ClientTask.IMAGE_CLASSIFICATION) if "real" in uses else None
     return ServerContext(
@@ -100,6 +101,7 @@ def server_tools(
         generator=generator,
         captioner=captioner,
         features=features,
+        classify=classify,
         real=real if isinstance(real, ImageSet) else None,
         public=scene.public if "public" in uses else None,
         modalities=tuple(m for m in CLIENT_TASKS if config.clients.models(m)),

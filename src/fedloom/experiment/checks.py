@@ -121,8 +121,9 @@ def check_scoring(config: Config, method: Method, settings: Any) -> None:
         check_captioner(server.captioner.pretrained)
     if "generator" not in uses:
         return
-    if server.clip.pretrained:
-        check_clip(server.clip.pretrained)
+    for own in (server.clip, scored.clip):
+        if own is not None and own.pretrained:
+            check_clip(own.pretrained)
     if scored.features:
         check_features(scored.features)
     if scored.judge.pretrained:

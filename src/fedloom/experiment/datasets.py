@@ -103,10 +103,11 @@ def _save(scene: FederatedDataset, folder: Path) -> None:
         put("public test", scene.public_test)
     if scene.reference is not None:
         put("reference", scene.reference)
+        texts["reference captions"] = scene.reference_captions
     if scene.public is not None:
-        put("generic", ImageSet(scene.public.images, scene.public.labels))
-        arrays["generic.names"], texts["generic"] = scene.public.names, scene.public.captions
-        texts["generic texts"] = scene.public.texts
+        put("generic", ImageSet(scene.public.images, scene.public.names))
+        texts["generic"], texts["generic texts"] = scene.public.captions, scene.public.texts
+        texts["generic words"] = scene.public.words
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
     content = {
@@ -182,12 +183,13 @@ def _load(folder: Path) -> FederatedDataset:
             generic.images,
             tuple(facts["texts"]["generic"]),
             generic.labels,
-            array("generic.names"),
             tuple(facts["texts"]["generic texts"]),
+            tuple(facts["texts"]["generic words"]),
         )
         if isinstance(generic, ImageSet)
         else None,
         reference if isinstance(reference, ImageSet) else None,
+        tuple(facts["texts"].get("reference captions", ())),
         facts["notes"],
         tuple(facts["text_class_names"]),
         public_test if isinstance(public_test, ImageTextPairs) else None,

@@ -38,6 +38,9 @@ def side_rules(config: Config, method: Method, settings: Any) -> dict[str, int]:
         rules["server.generator.unshuffle"] = server.generator.unshuffle
     if {"generator", "features"} & uses and not server.clip.pretrained:
         rules["server.clip.patch"] = server.clip.patch
+    scoring = config.evaluation.clip
+    if "generator" in uses and scoring is not None and not scoring.pretrained:
+        rules["evaluation.clip.patch"] = scoring.patch
     if "captioner" in uses and not server.captioner.pretrained:
         rules["server.captioner.patch"] = server.captioner.patch
     return rules

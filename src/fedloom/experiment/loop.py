@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,12 @@ class _Experiment:
         config, method, scene = self.config, self.method, self.scene
         settle_process(config.engine.threads)
         start = time.perf_counter()
-        assets = pretrained_models(config, method, self.settings, scene, self.watch, self.folder.log)
+        assets, evaluators = pretrained_models(config, method, self.settings, scene, self.watch, self.folder.log)
         tools = server_tools(config, method, self.settings, scene, assets)
+        scorer = Scorer(config, scene, evaluators, tools.generator.synthesize if tools.generator else None)
+        if method.oracle:
+            tools = replace(tools, truth=scorer.true_labels)
         server = method.server(tools, self.settings)
-        scorer = Scorer(config, scene, assets, tools.generator.synthesize if tools.generator else None)
         self.watch.stage("clients: building and warm start")
         self._record_split()
         ledger = Ledger(self.folder.ledger, uncounted=UNCOUNTED | ENGINE_VERBS)

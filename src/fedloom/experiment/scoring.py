@@ -22,7 +22,7 @@ from fedloom.data.containers import FederatedDataset, ImageSet
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.errors import FedloomError
 from fedloom.experiment.checks import own_data
-from fedloom.experiment.pretraining import Assets
+from fedloom.experiment.pretraining import Evaluators
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty
 from fedloom.methods.retrieval_context import figures, scored
@@ -49,7 +49,7 @@ class Scorer:
     """Scores a generator and a federation; never trains, never sees what it scores before it scores it."""
 
     def __init__(
-        self, config: Config, scene: FederatedDataset, assets: Assets, synthesize: Callable[..., Any] | None
+        self, config: Config, scene: FederatedDataset, folders: Evaluators, synthesize: Callable[..., Any] | None
     ) -> None:
         self.config, self.scene, self.synthesize = config, scene, synthesize
         self.prompts = scene.prompts
@@ -62,10 +62,10 @@ class Scorer:
         self.generic_features: Any = None
         self.joint: Any = None  # multimodal samples of training and test part, as a site stores them
         self.metrics: list[Metric] = [METRICS.find(name) for name in config.evaluation.metrics]
-        if assets.judge is not None:
-            self._meet(assets.judge)
-        if assets.clip is not None and synthesize is not None:
-            self.clip = load_clip(assets.clip, device_of(config.server.device))
+        if folders.judge is not None:
+            self._meet(folders.judge)
+        if folders.clip is not None and synthesize is not None:
+            self.clip = load_clip(folders.clip, device_of(config.server.device))
             with torch.no_grad():
                 self.prompt_vectors = self.clip.embed_texts(self.prompts)
             self._try_clip()
@@ -227,8 +227,8 @@ class Scorer:
         if not n or generic is None or self.synthesize is None or self.judge is None:
             return {}
         seed = self.config.server.seed
-        n = min(n, len(generic.labels))
-        pick = np.sort(numpy_stream(seed, "evaluation", "generic").permutation(len(generic.labels))[:n])
+        n = min(n, len(generic))
+        pick = np.sort(numpy_stream(seed, "evaluation", "generic").permutation(len(generic))[:n])
         captions = [generic.captions[i] for i in pick]
         images = self.synthesize(captions, torch_stream(seed, "evaluation", "generic noise"))
         if self.generic_features is None:
@@ -243,6 +243,13 @@ class Scorer:
                 said = self.clip.embed_pictures(images), self.clip.embed_texts(captions)
             scores["generic_clip_score"] = float(clip_score(*said))
         return scores
+
+    def true_labels(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """What pictures (N, H, W, 3) show, by the judge: (N,). For bounds, which are told so."""
+        assert self.judge is not None
+        _, p = self.judge.look(images)
+        assert p is not None
+        return p.argmax(1).numpy()
 
     def labels(self, info: Any) -> tuple[dict[str, Any] | None, NDArray[np.int64] | None]:
         """Label diagnostics of a round, and the judge's labels (S,)."""

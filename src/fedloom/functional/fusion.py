@@ -5,6 +5,7 @@ In all of it an absent client (`present` false) has no part in means, scores or 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Literal, NamedTuple
 
@@ -42,6 +43,17 @@ def mean_over(representations: Tensor, present: Tensor | None = None) -> Tensor:
             f"present {tuple(present.shape)} must be (K, N) of representations {tuple(representations.shape)}"
         )
     return _only(representations, present).sum(0) / present.sum(0).clamp(min=1)[:, None]
+
+
+def weight_entropy(weights: Tensor) -> float | None:
+    """Mean over samples of the entropy of alpha (K, M), as a share of log K: 1 where fusion is a plain mean.
+
+    None without a sample, or with one client.
+    """
+    if weights.shape[1] == 0 or len(weights) < 2:
+        return None
+    spread = -torch.special.xlogy(weights, weights).sum(0) / math.log(len(weights))
+    return float(spread.mean())
 
 
 def fuse(representations: Tensor, weights: Tensor) -> Tensor:
@@ -86,6 +98,7 @@ def fuse_modalities(
     temperature: float = 1.0,
     include_self: bool = False,
     anchor: Literal["raw", "enhanced"] = "raw",
+    scored: Literal["raw", "enhanced"] = "enhanced",
     balance: bool = False,
 ) -> Fused:
     """One representation a sample from clients of two modalities (FedMMKT, eqs. 6-10, in that order).
@@ -97,6 +110,7 @@ def fuse_modalities(
         module: for mode `mha`: queries (K, M, D), context (M, D) -> (K, M, D).
         temperature: tau of eq. 8, as `include_self` is its.
         anchor: what eq. 8 compares with: means of what clients sent (`raw`) or of what attention made of it.
+        scored: what it compares with that, likewise; what attention made holds the anchor, so all score alike.
         balance: give both modalities equal say however many clients each has.
 
     Returns:
@@ -106,27 +120,28 @@ def fuse_modalities(
         ValueError: shapes disagree, or a modality has no client (then `fuse_views` applies).
         BadInput: an unknown option, or mode `mha` without a module.
     """
-    _check_pair(image, text)
-    if anchor not in ("raw", "enhanced"):
-        raise unknown("anchor", anchor, ("raw", "enhanced"))
+    _check_pair(image, text, anchor=anchor, scored=scored)
     attend = _attention(mode, attention_temperature, heads, module)
     image_here, text_here = (_or_all(z, p) for z, p in ((image, image_present), (text, text_present)))
     mean_image, mean_text = mean_over(image, image_here), mean_over(text, text_here)  # (M, D) each
-    image, text = _only(image, image_here), _only(text, text_here)
+    asked = torch.cat([image := _only(image, image_here), text := _only(text, text_here)])
     image, text = attend(image, mean_text), attend(text, mean_image)  # eqs. 6, 7
     if anchor == "enhanced":
         mean_image, mean_text = mean_over(image, image_here), mean_over(text, text_here)
     both, here = torch.cat([image, text]), torch.cat([image_here, text_here])  # (K, M, D), (K, M)
-    anchors = [mean_text] * len(image) + [mean_image] * len(text)
-    scores = stacked_scores(both, anchors, temperature, include_self)  # eq. 8
+    anchors, asked = [mean_text] * len(image) + [mean_image] * len(text), both if scored == "enhanced" else asked
+    scores = stacked_scores(asked, anchors, temperature, include_self)  # eq. 8
     if balance:
         scores = balanced(scores, [0] * len(image) + [1] * len(text), here)
     weights = client_weights(scores, here)  # eq. 9
     return Fused(fuse(both, weights), weights)  # eq. 10
 
 
-def _check_pair(image: Tensor, text: Tensor) -> None:
-    """ValueError unless there are (K_I, M, D) and (K_T, M, D), with a client each."""
+def _check_pair(image: Tensor, text: Tensor, **options: str) -> None:
+    """ValueError unless there are (K_I, M, D) and (K_T, M, D), with a client each. BadInput for an unknown option."""
+    for option, value in options.items():
+        if value not in ("raw", "enhanced"):
+            raise unknown(option, value, ("raw", "enhanced"))
     if not len(image) or not len(text) or image.shape[1:] != text.shape[1:]:
         raise ValueError(
             f"image {tuple(image.shape)} and text {tuple(text.shape)} must be (K, M, D), each with a client"

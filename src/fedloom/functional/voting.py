@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -64,12 +63,12 @@ def label_vote(predicted: Tensor, weights: Tensor, classes: int, drawn: Tensor |
     return Vote(labels.masked_fill(votes == 0, -1), votes)
 
 
-def quorum_filter(counts: Tensor, clients: int, gamma: float) -> Tensor:
+def quorum_filter(counts: Tensor, clients: int | Tensor, gamma: float) -> Tensor:
     """Which samples enough clients agree on (FedMMKT, eq. 5): v_i >= ceil(gamma N), and at least one voter.
 
     Args:
         counts: (S,) raw votes for the winning label.
-        clients: N, all clients of the federation, absent ones too.
+        clients: N, all clients of the federation, absent ones too; or (S,), how many of them could have cast this vote.
         gamma: the share of clients needed, in [0, 1]; 0 keeps every sample with a voter.
 
     Returns:
@@ -81,7 +80,20 @@ def quorum_filter(counts: Tensor, clients: int, gamma: float) -> Tensor:
     if not 0.0 <= gamma <= 1.0:
         raise BadInput(f"gamma is {gamma}; the share of clients that must agree lies in [0, 1]")
     # Less 1e-9, so that 0.3 * 10 = 3.0000000000000004 asks for 3 votes, not 4.
-    return counts >= max(1, math.ceil(gamma * clients - 1e-9))
+    return counts >= torch.as_tensor(gamma * clients - 1e-9, dtype=torch.float64).ceil().clamp(min=1)
+
+
+def knowing(labels: Tensor, known: Tensor) -> Tensor:
+    """How many clients know the class of each label.
+
+    Args:
+        labels: (S,), -1 where there is none.
+        known: bool (K, C), the classes that each client has samples of.
+
+    Returns:
+        int64 (S,); 0 where there is no label.
+    """
+    return known.sum(0)[labels.clamp(min=0)].masked_fill(labels < 0, 0)
 
 
 def _check(predicted: Tensor, weights: Tensor, classes: int) -> None:

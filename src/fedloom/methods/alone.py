@@ -1,7 +1,8 @@
 """What FedMMKT is compared with at either end: clients that learn alone, generators that are tuned without clients.
 
-Standalone: each client trains on its own data only. Self-fine-tuning: the generator is tuned on its own pictures, all
-of them, with the labels it was asked for (three kinds of data). Centralised: the generator is tuned on the pooled real
+Standalone: each client trains on its own data only. Self-fine-tuning: the generator is tuned on its own pictures, with
+the labels it was asked for (three kinds of data), or with those that the server's own CLIP gives them: whatever a
+federation adds must be above this. Centralised: the generator is tuned on the pooled real
 pictures of the clients, which no federation would allow: an upper bound. Nothing crosses a wire in any of them.
 """
 
@@ -12,7 +13,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from torch import Tensor
 
 from fedloom.config.models import Frozen
 from fedloom.errors import BadInput
@@ -56,6 +59,16 @@ class SelfFinetuneSettings(TuningSettings):
         "prompt",
         description="text: class prompt or caption; or class prompt and a frozen picture encoder's vector",
     )
+    labels: Literal["drawn", "clip"] = Field(
+        "drawn", description="classes of the pictures: as prompted, or as the server's own CLIP sees them"
+    )
+    unsure: float = Field(0.0, ge=0, lt=1, description="share of the pictures left out: CLIP is least sure of them")
+
+    @model_validator(mode="after")
+    def _sure(self) -> SelfFinetuneSettings:
+        if self.unsure and self.labels == "drawn":
+            raise ValueError(f"unsure = {self.unsure} goes by the server's CLIP, allowed with labels = drawn: 0")
+        return self
 
 
 class _TunedServer(Server):
@@ -63,7 +76,7 @@ class _TunedServer(Server):
 
 
 class SelfFinetuneServer(_TunedServer):
-    """A generator tuned on what it draws itself: no votes, no filter, no clients."""
+    """A generator tuned on what it draws itself, with no client: labels by its prompts, or by the server's own CLIP."""
 
     settings: SelfFinetuneSettings
 
@@ -93,10 +106,19 @@ class SelfFinetuneServer(_TunedServer):
                 raise BadInput(
                     f"the picture encoder gives {vectors.shape[1]} numbers, the clients' width is {context.width}"
                 )
-        self.tuner.add(images, torch.from_numpy(drawn), captions, vectors)
+        labels, kept = self._labels(images, torch.from_numpy(drawn))
+        said = [captions[i] for i in torch.where(kept)[0]] if captions else ()
+        self.tuner.add(images[kept.numpy()], labels[kept], said, None if vectors is None else vectors[kept])
         loss = self.tuner.tune(t)
-        kept = np.ones(len(drawn), dtype=np.bool_)
-        return Info(LabelInfo(images, tuple(captions), drawn, drawn, kept), {"generator": loss})
+        return Info(LabelInfo(images, tuple(captions), drawn, labels.numpy(), kept.numpy()), {"generator": loss})
+
+    def _labels(self, images: NDArray[np.uint8], drawn: Tensor) -> tuple[Tensor, Tensor]:
+        """The classes (S,) that the pictures go by, and bool (S,), which are tuned on."""
+        if self.settings.labels == "drawn":
+            return drawn, torch.ones_like(drawn, dtype=torch.bool)
+        assert self.context.classify is not None  # by `needs`
+        sure, labels = self.context.classify(images).max(1)
+        return labels, sure >= sure.quantile(self.settings.unsure)
 
 
 class CentralisedServer(_TunedServer):
@@ -140,7 +162,7 @@ SELF_FINETUNE = Method(
     Client,
     SelfFinetuneServer,
     _no_verbs,
-    frozenset({"generator", "captioner", "features"}),
+    lambda settings: settings.tools("generator", "captioner", "features", "classify"),
     tasks=frozenset(),
 )
 CENTRALISED = Method(
@@ -149,6 +171,6 @@ CENTRALISED = Method(
     Client,
     CentralisedServer,
     _no_verbs,
-    frozenset({"generator", "real"}),
+    lambda settings: settings.tools("generator", "real"),
     tasks=frozenset(),
 )

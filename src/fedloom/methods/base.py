@@ -113,6 +113,10 @@ class ServerContext:
     generator: Any = None
     captioner: Any = None
     features: Callable[[NDArray[np.uint8]], Tensor] | None = None  # a frozen picture encoder's vectors (N, D)
+    classify: Callable[[NDArray[np.uint8]], Tensor] | None = None  # zero-shot, by the server's CLIP: (N, C)
+    truth: Callable[[NDArray[np.uint8]], NDArray[np.int64]] | None = (
+        None  # the judge's labels (N,): of `oracle` methods
+    )
     real: Any = None  # labelled real pictures: for the centralised upper bound only
     public: Any = None  # pairs of picture and text that no client holds
     modalities: tuple[ClientTask, ...] = ()  # of the clients
@@ -136,6 +140,7 @@ class LabelInfo:
     drawn: NDArray[np.int64]  # (S,) the class each was prompted with
     voted: NDArray[np.int64]  # (S,)
     kept: NDArray[np.bool_]  # (S,)
+    votes: NDArray[np.int64] | None = None  # (S,) raw votes for the voted label
 
 
 @dataclass(frozen=True)
@@ -185,12 +190,13 @@ class Method:
     client: type[Client]
     server: type[Server]
     verbs: Callable[[Any], Mapping[str, tuple[Any, Any]]]
-    # Tools beyond the federation, of generator, captioner, features, real, public, models; or a function of the
-    # settings that says which.
+    # Tools beyond the federation, of generator, captioner, features, classify, real, public, models; or a function of
+    # the settings that says which.
     uses: frozenset[str] | Callable[[Any], frozenset[str]] = frozenset()
     tasks: frozenset[ClientTask] = frozenset(SINGLE_MODALITY)  # of its clients; none: a server on its own
     # Whether clients of pictures and of texts need the same classes, or each task may have its own.
     label_space: Literal["shared", "per task"] = "shared"
+    oracle: bool = False  # a bound, no method: its server is told what pictures truly show
     optimizers: tuple[str, ...] = ("adamw", "sgd")  # of the clients
     client_uses: frozenset[str] = frozenset()  # what a client half is given besides; server: models like the server's
     resolve: Callable[[Any, Sequence[str]], Any] = lambda settings, modalities: (

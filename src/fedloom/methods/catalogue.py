@@ -63,11 +63,19 @@ CATALOGUE: Mapping[str, MethodEntry] = {
     ),
     "self-finetune": MethodEntry(
         "fedloom.methods.alone:SELF_FINETUNE",
-        "the generator is tuned on its own pictures, without clients (settings.data: prompt, caption, representation)",
+        "the generator is tuned on its own pictures, without clients (settings.data, settings.labels)",
         _FEDMMKT,
         "server only",
         _NOTHING,
         _NOTHING,
+    ),
+    "oracle-vote": MethodEntry(
+        "fedloom.methods.oracle_vote:METHOD",
+        "FedMMKT with true labels in place of the vote: an upper bound, no federation could run it",
+        _FEDMMKT,
+        "image, text",
+        "synthetic samples; true labels, fused representations",
+        "representations, labels, entropies",
     ),
     "centralised": MethodEntry(
         "fedloom.methods.alone:CENTRALISED",

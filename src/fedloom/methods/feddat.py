@@ -236,7 +236,7 @@ class FedDATServer(fedavg.FedAvgServer):
             return loss
 
         assert self.optimizer is not None  # made with the decoder
-        batches = index_batches(len(generic.labels), s.tune_batch, s.tune_steps, rng)
+        batches = index_batches(len(generic), s.tune_batch, s.tune_steps, rng)
         return fit(self.optimizer, batches, objective, name=f"decoder, round {t}")
 
     def rebuild(self, attribute: str) -> Any:

@@ -5,12 +5,10 @@
     down  which samples are kept, their voted labels, their fused representations (l: labels only)
 
 The paper's formulas were not available to us in print, only their description: the settings name every reading. Ours,
-because the paper is silent: the function from entropy to weight (`confidence`), the quorum's value (`gamma`), what the
-cross-attention attends to (`attention`), whether the sample itself stands in the contrast's denominator
-(`include_self`), how representations enter the generator (`condition`), what the KL term is computed on (`align_*`),
-a pool of kept samples that the generator and clients go on training on (`replay_rounds`), and a round in which one of
-two modalities is silent: eq. 33, whose anchor is then the mean of the representations themselves, as no views of
-augmented samples were asked for (a warning says so).
+because the paper is silent: from entropy to weight (`confidence`), the quorum (`gamma`, `quorum_of`), what attends to
+what (`attention`), what eq. 8 scores (`scored`, `include_self`), how representations enter the generator (`condition`),
+what KL is computed on (`align_*`), a pool of kept samples that all go on training on (`replay_rounds`), and a round in
+which a modality is silent: eq. 33 with the representations themselves, as no views were asked for.
 
 The ablations are settings: -LabVote `labvote=false`; -MultiRepFusion `fusion=false`; -T2I_Rep `omit=1`;
 -Client_Rep `kl_weight=0`.
@@ -37,8 +35,9 @@ from fedloom.functional.attention import LearnedCrossAttention, train_cross_atte
 from fedloom.functional.augment import drop_tokens, simclr_views
 from fedloom.functional.confidence import confidence, entropy
 from fedloom.functional.distillation import align_loss
-from fedloom.functional.fusion import fuse_logits, fuse_modalities, fuse_views, mean_over
-from fedloom.functional.voting import label_vote, quorum_filter
+from fedloom.functional.fusion import Fused, fuse_logits, fuse_modalities, fuse_views, mean_over, weight_entropy
+from fedloom.functional.spaces import common_space
+from fedloom.functional.voting import knowing, label_vote, quorum_filter
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.context import Inputs
 from fedloom.methods.replies import ClientOutputs
@@ -69,15 +68,20 @@ class FedMMKTSettings(RoundSettings):
     labvote: bool = Field(True, description="off: keep the drawn labels and every sample (-LabVote)")
     confidence: Literal["inv", "exp", "lin"] = Field("inv", description="weight as a function of entropy, eq. 3")
     entropy_floor: float = Field(0.01, gt=0, description="H_min in nats")
-    gamma: float = Field(0.5, ge=0, le=1, description="share of clients that must agree, eq. 5")
+    gamma: float = Field(0.25, ge=0, le=1, description="share of clients that must agree, eq. 5")
+    quorum_of: Literal["all", "knowing"] = Field(
+        "all", description="gamma's clients: all, or those that know the class"
+    )
     # eqs. 6-10, 28-30, 33
     fusion: bool = Field(True, description="off: no representations anywhere (-MultiRepFusion)")
     attention: Literal["paired", "batch", "chunk", "mha"] = Field("paired", description="cross-attention, eqs. 6-7")
     attention_temperature: float = Field(0.1, gt=0, description="tau_a of mode `batch`")
     attention_heads: int = Field(8, ge=1, description="heads of modes `chunk` and `mha`")
-    contrast_temperature: float = Field(1.0, gt=0, description="tau of eq. 8")
+    contrast_temperature: float = Field(0.1, gt=0, description="tau of eq. 8")
     include_self: bool = Field(False, description="keep j = i in the denominator of eq. 8")
     anchor: Literal["raw", "enhanced"] = Field("raw", description="means that eq. 8 compares with")
+    scored: Literal["raw", "enhanced"] = Field("raw", description="representations that eq. 8 compares with them")
+    spaces: Literal["sent", "common"] = Field("sent", description="common: turned onto one another, as in round 1")
     balance: bool = Field(False, description="give both modalities equal say however many clients each has")
     # eq. 13
     kl_weight: float = Field(1.0, ge=0, description="lambda of eq. 13; 0 is -Client_Rep")
@@ -108,21 +112,19 @@ class FedMMKTCaptions:
 
 @dataclass(frozen=True)
 class FedMMKTOutputs:
-    """M2: r_i, argmax label (-1: no finite answer) and entropy in nats."""
+    """M2: r_i, argmax label (-1: no finite answer), entropy in nats; for `quorum_of` the classes that it knows."""
 
     representations: Annotated[Array, Wire("float32", ("S", "D"))]
     labels: Annotated[Array, Wire("int32", ("S",))]
     entropies: Annotated[Array, Wire("float32", ("S",))]
+    known: Annotated[Array, Wire("bool", ("C",))] | None = None
 
 
 @dataclass(frozen=True)
-class FedMMKTViewedOutputs:
-    """M2 of u-FedMMKT: as `Opinion`, with r'_i of an augmented view."""
+class FedMMKTViewedOutputs(FedMMKTOutputs):
+    """M2 of u-FedMMKT: with r'_i of an augmented view."""
 
-    representations: Annotated[Array, Wire("float32", ("S", "D"))]
-    augmented: Annotated[Array, Wire("float32", ("S", "D"))]
-    labels: Annotated[Array, Wire("int32", ("S",))]
-    entropies: Annotated[Array, Wire("float32", ("S",))]
+    augmented: Annotated[Array, Wire("float32", ("S", "D"))] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class FedMMKTLogits:
     """M2 of l-FedMMKT. A row that is not finite is no answer."""
 
     logits: Annotated[Array, Wire("float32", ("S", "C"), finite=False)]
+    known: Annotated[Array, Wire("bool", ("C",))] | None = None
 
 
 @dataclass(frozen=True)
@@ -152,16 +155,18 @@ class FedMMKTClient(SharedClient):
 
     def answer(self, message: FedMMKTPictures | FedMMKTCaptions, z: Tensor, logits: Tensor) -> Any:
         """C1: representations, labels and entropies of the synthetic samples (eq. 3 begins here)."""
+        known = None
+        if self.settings.quorum_of == "knowing":
+            known = np.bincount(self.context.private_labels, minlength=logits.shape[1]) > 0
         if self.settings.variant == "l":
-            return FedMMKTLogits(logits.numpy())
-        spread = entropy(logits)
-        labels = labels_of(logits)
-        spread, z = torch.nan_to_num(spread, nan=0.0).float(), torch.nan_to_num(z)
+            return FedMMKTLogits(logits.numpy(), known)
+        labels, z = labels_of(logits), torch.nan_to_num(z)
+        spread = torch.nan_to_num(entropy(logits), nan=0.0).float()
         if self.settings.variant == "u":
             view = self._augment(self.context.raw(shown(message)), message.view_seed)
             z_view = torch.nan_to_num(self.context.look(view)[0])
-            return FedMMKTViewedOutputs(z.numpy(), z_view.numpy(), labels, spread.numpy())
-        return FedMMKTOutputs(z.numpy(), labels, spread.numpy())
+            return FedMMKTViewedOutputs(z.numpy(), labels, spread.numpy(), known, z_view.numpy())
+        return FedMMKTOutputs(z.numpy(), labels, spread.numpy(), known)
 
     def _augment(self, probe: Inputs, seed: int) -> Inputs:
         """SimCLR views of pictures, token dropout on texts (eq. 33), from the seed that the server sent."""
@@ -177,10 +182,9 @@ class FedMMKTClient(SharedClient):
 
     def targets(self, message: FedMMKTTargets, kept: Tensor) -> dict[str, Tensor]:
         """Voted labels, and R_i where there are any."""
-        found = {"labels": torch.from_numpy(message.labels).long()}
-        if message.representations is not None:
-            found["fused"] = torch.from_numpy(message.representations)
-        return found
+        fused = message.representations
+        found = {} if fused is None else {"fused": torch.from_numpy(fused)}
+        return found | {"labels": torch.from_numpy(message.labels).long()}
 
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """L_syn: cross-entropy to the voted label, plus lambda times the distance to the fused representation."""
@@ -206,6 +210,7 @@ class FedMMKTServer(SharedServer):
 
     settings: FedMMKTSettings
     attention: Kept[LearnedCrossAttention | None]
+    maps: Kept[dict[str, Tensor]]  # client -> (D, D) into the common space
     learn_verb = "retrain"
 
     @classmethod
@@ -221,7 +226,8 @@ class FedMMKTServer(SharedServer):
 
     def __init__(self, context: ServerContext, settings: FedMMKTSettings) -> None:
         super().__init__(context, settings)
-        self.attention = None
+        self.attention, self.maps = None, {}
+        self._contrast: Any = {"temperature": settings.contrast_temperature, "include_self": settings.include_self}
         if settings.attention == "mha" and settings.variant == "full":
             with global_torch_stream(context.seed, "server", "attention"):
                 self.attention = LearnedCrossAttention(context.width, settings.attention_heads)
@@ -239,49 +245,65 @@ class FedMMKTServer(SharedServer):
 
     def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
         """S2 and S3, from M2 to M3: which samples are kept, their labels, and R."""
-        s, drawn, clients = self.settings, torch.from_numpy(samples.labels), len(federation.clients)
-        fused = None
-        if s.variant == "l":
-            labels, kept = self._vote_by_logits(outputs, drawn, clients)
-        else:
-            labels, kept = self._vote(outputs, drawn, clients)
-            fused = self._fuse(outputs, kept, t) if s.fusion and kept.any() else None
-        told = None if fused is None else fused.numpy()
-        targets = FedMMKTTargets(kept.numpy(), labels[kept].to(torch.int32).numpy(), told)
-        return Aggregate(labels, dict.fromkeys(answered(outputs), targets), fused, kept=kept)
+        s, drawn = self.settings, torch.from_numpy(samples.labels)
+        labels, votes = self._vote(outputs, drawn)
+        kept = torch.ones_like(labels, dtype=torch.bool)
+        if s.labvote:
+            known = outputs.known if s.quorum_of == "knowing" else None
+            voters = len(federation.clients) if known is None else knowing(labels, known)
+            kept = quorum_filter(votes, voters, s.gamma)
+        fused: Fused | None = None
+        if s.fusion and s.variant != "l" and kept.any():
+            if s.spaces == "common" and not set(answered(outputs)) <= set(self.maps):
+                self.maps = dict(zip(answered(outputs), common_space(outputs.representations, outputs.present)))
+            fused = self._fuse(outputs, kept, t)
+        targets = {k: self._targets(k, labels, kept, fused) for k in answered(outputs)}
+        r, facts = (fused.representation, {"weight_entropy": weight_entropy(fused.weights)}) if fused else (None, {})
+        return Aggregate(labels, targets, r, kept=kept, votes=votes, facts=facts)
 
-    def _vote(self, o: ClientOutputs, drawn: Tensor, clients: int) -> tuple[Tensor, Tensor]:
-        """LabVote, eqs. 3-5: labels (S,) with -1 where nobody voted, kept (S,) bool."""
+    def _vote(self, o: ClientOutputs, drawn: Tensor) -> tuple[Tensor, Tensor]:
+        """LabVote, eqs. 3-4 (l-: eqs. 28-31): labels (S,) with -1 where nobody voted, and raw votes for them (S,)."""
         s = self.settings
+        if s.variant == "l" and not len(o.logits):
+            return torch.full_like(drawn, -1), torch.zeros_like(drawn)
         if not s.labvote:
-            return drawn, torch.ones(len(drawn), dtype=torch.bool)
-        weights = confidence(
-            o.entropies, mode=s.confidence, floor=s.entropy_floor, classes=len(self.context.class_names)
-        )
-        vote = label_vote(o.labels, weights, len(self.context.class_names), drawn)
-        return vote.labels, quorum_filter(vote.counts, clients, s.gamma)
+            return drawn, (o.labels == drawn).sum(0)
+        if s.variant == "l":
+            logits = fuse_logits(o.logits, o.modalities, present=o.present, **self._contrast)
+            labels = logits.argmax(1).masked_fill(~o.present.any(0), -1)
+            return labels, ((o.labels == labels) & o.present).sum(0)
+        classes = len(self.context.class_names)
+        weights = confidence(o.entropies, mode=s.confidence, floor=s.entropy_floor, classes=classes)
+        return label_vote(o.labels, weights, classes, drawn)
 
-    def _fuse(self, o: ClientOutputs, kept: Tensor, t: int) -> Tensor | None:
+    def _targets(self, client: str, labels: Tensor, kept: Tensor, fused: Fused | None) -> FedMMKTTargets:
+        """M3, R in the client's own space."""
+        told = FedMMKTTargets(kept.numpy(), labels[kept].to(torch.int32).numpy())
+        if fused is None:
+            return told
+        r = fused.representation @ self.maps[client].T if client in self.maps else fused.representation
+        return replace(told, representations=r.contiguous().numpy())
+
+    def _fuse(self, o: ClientOutputs, kept: Tensor, t: int) -> Fused | None:
         """MultiRepFusion, eqs. 6-10, over retained samples and present clients; eq. 33 with one modality."""
         s, present = self.settings, o.present[:, kept]
         if not present.any():
             return None
         z = o.representations[:, kept]  # (K, M, D)
-        contrast: dict[str, Any] = {"temperature": s.contrast_temperature, "include_self": s.include_self}
+        views = z if o.augmented is None else o.augmented[:, kept]
+        if self.maps:
+            turn = torch.stack([self.maps[k] for k in answered(o)])
+            z, views = z @ turn, views @ turn
         images = torch.tensor([m == ClientTask.IMAGE_CLASSIFICATION for m in o.modalities])
         if s.variant == "u" or images.all() or not images.any():
             if o.augmented is None:  # asked as one of two modalities, they sent no views
                 silent = "text" if images.all() else "image"
                 log.warning("round %d: no %s client answered; eq. 33 with representations in place of views", t, silent)
-            views = o.augmented[:, kept] if o.augmented is not None else z
-            return fuse_views(z, views, present=present, **contrast).representation
+            return fuse_views(z, views, present=present, **self._contrast)
         if self.attention is not None:  # one pass a round, over samples that both modalities have answered
-            context, paired = (
-                mean_over(z[~images], present[~images]),
-                present[images] & present[~images].any(0),
-            )
-            train_cross_attention(self.attention, z[images], context, paired)
-        fused = fuse_modalities(
+            context = mean_over(z[~images], present[~images])
+            train_cross_attention(self.attention, z[images], context, present[images] & present[~images].any(0))
+        return fuse_modalities(
             z[images],
             z[~images],
             image_present=present[images],
@@ -290,29 +312,11 @@ class FedMMKTServer(SharedServer):
             attention_temperature=s.attention_temperature,
             heads=s.attention_heads,
             anchor=s.anchor,
+            scored=s.scored,
             balance=s.balance,
             module=self.attention,
-            **contrast,
+            **self._contrast,
         )
-        return fused.representation
-
-    def _vote_by_logits(self, o: ClientOutputs, drawn: Tensor, clients: int) -> tuple[Tensor, Tensor]:
-        """l-FedMMKT, eqs. 28-31, then the filter on the clients' own answers."""
-        if not len(o.logits):
-            return torch.full_like(drawn, -1), torch.zeros(len(drawn), dtype=torch.bool)
-        if not self.settings.labvote:
-            return drawn, torch.ones(len(drawn), dtype=torch.bool)
-        s = self.settings
-        logits = fuse_logits(
-            o.logits,
-            o.modalities,
-            temperature=s.contrast_temperature,
-            include_self=s.include_self,
-            present=o.present,
-        )
-        labels = logits.argmax(1).masked_fill(~o.present.any(0), -1)
-        counts = ((o.labels == labels) & o.present).sum(0)
-        return labels, quorum_filter(counts, clients, s.gamma)
 
 
 # ---------------------------------------------------------------------------------------------------- the method
@@ -341,6 +345,6 @@ METHOD = Method(
     FedMMKTClient,
     FedMMKTServer,
     _verbs,
-    frozenset({"generator", "captioner"}),
+    lambda settings: settings.tools("generator", "captioner"),
     resolve=_resolve,
 )

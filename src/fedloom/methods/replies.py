@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 
 class ClientOutputs:
-    """The replies stacked over clients: labels, entropies (K, S), representations (K, S, D), logits (K, S, C).
+    """The replies stacked over clients: labels, entropies (K, S), representations (K, S, D), logits (K, S, C), and the
+    classes that they know, bool (K, C).
 
     A reply about another number of samples, or of another width, is left out and logged: its client is absent. A label
     outside 0..C-1, or a row of logits that is not finite, leaves the client out for that sample. So does a zero vector
@@ -32,6 +33,7 @@ class ClientOutputs:
             "labels": (samples,),
             "entropies": (samples,),
             "logits": (samples, classes),
+            "known": (classes,),
         }
         self.replies = [r for r in replies if _fits(r, shapes)]
         self.modalities = tuple(r.modality for r in self.replies)
@@ -39,7 +41,7 @@ class ClientOutputs:
         stack = {
             key: torch.stack([torch.from_numpy(getattr(m, key)) for m in said])
             for key in shapes
-            if said and hasattr(said[0], key)
+            if said and all(getattr(m, key, None) is not None for m in said)
         }
         self.logits: Tensor = stack.get("logits", torch.zeros(0, samples, classes))
         finite = torch.isfinite(self.logits).all(-1)
@@ -49,6 +51,7 @@ class ClientOutputs:
         self.entropies: Tensor = stack.get("entropies", torch.zeros(0, samples))
         self.representations: Tensor = stack.get("representations", torch.zeros(0, samples, width))
         self.augmented: Tensor | None = stack.get("augmented")
+        self.known: Tensor | None = stack.get("known")
         self.present = self.labels >= 0
         if "representations" in stack and "labels" not in stack:
             self.present = self.representations.any(-1)

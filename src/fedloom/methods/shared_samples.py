@@ -12,7 +12,7 @@ samples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -137,7 +137,7 @@ def length(inputs: Inputs) -> int:
 
 @dataclass(frozen=True)
 class SharedSamples:
-    """A round's shared samples. labels: the classes they were drawn for, of a public set the true ones."""
+    """A round's shared samples. labels: the classes they were drawn for; of a public set its names."""
 
     images: NDArray[np.uint8]
     texts: tuple[str, ...]
@@ -155,9 +155,9 @@ def public_samples(context: ServerContext, n: int) -> SharedSamples:
     generic = context.public
     if generic is None:
         raise BadInput("this data set has no generic part to draw a public set from")
-    pick = np.sort(context.rng("public set").permutation(len(generic.labels))[:n])
+    pick = np.sort(context.rng("public set").permutation(len(generic))[:n])
     captions = tuple(generic.captions[i] for i in pick)  # `texts`, where there are any, belong to no picture
-    return SharedSamples(generic.images[pick], captions, generic.labels[pick])
+    return SharedSamples(generic.images[pick], captions, generic.names[pick])
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,8 @@ class Aggregate:
 
     labels: (S,), -1 where it has none; targets: client -> message to learn from; fused: R (M, D) of the samples that
     are kept, or None where the generator is tuned by text alone; losses: of what the server trained besides; kept:
-    bool (S,), on which the generator is tuned; None: all that have a label.
+    bool (S,), on which the generator is tuned; None: all that have a label. votes: (S,), raw ones for the label, where
+    clients vote; facts: of the method's inner life, for people.
     """
 
     labels: Tensor
@@ -174,6 +175,8 @@ class Aggregate:
     fused: Tensor | None = None
     losses: Mapping[str, float | None] | None = None
     kept: Tensor | None = None
+    votes: Tensor | None = None
+    facts: Mapping[str, float | None] = field(default_factory=dict)
 
 
 class SharedServer(Server):
@@ -223,13 +226,14 @@ class SharedServer(Server):
         losses, labels = dict(found.losses or {}), None
         if self.tuner is not None:
             kept = found.labels >= 0 if found.kept is None else found.kept
-            labels = LabelInfo(samples.images, samples.texts, samples.labels, found.labels.numpy(), kept.numpy())
+            votes = None if found.votes is None else found.votes.numpy()
+            labels = LabelInfo(samples.images, samples.texts, samples.labels, found.labels.numpy(), kept.numpy(), votes)
             with clock("generator"):
                 losses["generator"] = self._tune(self.tuner, t, samples, found, kept)
         with clock("retraining"):
             trained = {r.client: r.message.loss for r in learning if r.ok}
             losses["clients"] = float(np.mean([trained[k] for k in sorted(trained)])) if trained else None
-        return Info(labels, losses, clock.seconds, self.paper_bytes(federation, len(samples)))
+        return Info(labels, losses, clock.seconds, self.paper_bytes(federation, len(samples)), found.facts)
 
     def _tune(self, tuner: Tuner, t: int, samples: SharedSamples, found: Aggregate, kept: Tensor) -> float | None:
         """The kept samples into the generator's pool, and its steps; mean loss."""
@@ -302,7 +306,7 @@ class SharedServer(Server):
 
 def needs(settings: SharedSettings) -> frozenset[str]:
     """The tools: a generator and its captioner, or the public set."""
-    return frozenset({"public"}) if settings.shared == "public" else frozenset({"generator", "captioner"})
+    return frozenset({"public"}) if settings.shared == "public" else settings.tools("generator", "captioner")
 
 
 def majority(outputs: ClientOutputs, classes: int, drawn: NDArray[np.int64]) -> Tensor:

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedloom.config.models import Frozen
+from fedloom.errors import BadInput
 from fedloom.functional.omission import omit
 from fedloom.methods.base import ServerContext
 from fedloom.methods.state import Kept, Stateful
@@ -35,16 +36,30 @@ class TuningSettings(Frozen):
     tune_accumulate: int = Field(
         1, ge=1, description="parts that a batch of them is computed in: less memory, the same step"
     )
-    tune_rate: float = Field(2e-4, gt=0, description="Adam's rate, cosine-annealed over all rounds")
+    tune_rate: float = Field(1e-3, gt=0, description="Adam's rate, cosine-annealed over all rounds")
     passes: int = Field(
         20,
         ge=1,
         description="most passes over the pool a round, whatever the steps: few samples are not overlearned",
     )
     condition: Literal["add", "token", "pooled"] = Field("add", description="how R joins the text, eq. 11")
-    omit: float = Field(0.2, ge=0, le=1, description="p, share of samples whose R is left out, eq. 12; 1 is -T2I_Rep")
+    omit: float = Field(0.5, ge=0, le=1, description="p, share of samples whose R is left out, eq. 12; 1 is -T2I_Rep")
+    heard: Literal["fused", "within-class"] = Field(
+        "within-class", description="R less its class's mean, so that the text alone says the class; or all of R"
+    )
     drop_text: float = Field(0.1, ge=0, lt=1, description="share of samples with empty text (guidance)")
     train_text: Literal["prompt", "caption", "both"] = Field("prompt", description="text the generator is tuned on")
+    # What keeps the generator as wide as it was: its own pictures are narrower than those it has learned from.
+    public_share: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="share of each batch that is public pictures under their captions, names unsaid; null: half, where "
+        "the data has a public part",
+    )
+    pull: float = Field(0.0, ge=0, description="decay towards the untouched generator's weights, as AdamW's is to zero")
+    lora_rank: int = Field(0, ge=0, description="tune LoRA factors of this rank on the attention only; 0: all of it")
+    bridge_rate: float = Field(1.0, gt=0, description="rate of W_r, by which the generator hears R, over tune_rate")
 
     def workload(self) -> Workload:
         """A round of synthesis, of tuning on the pool, and of private steps."""
@@ -56,6 +71,10 @@ class TuningSettings(Frozen):
             generator_steps=steps,
             generator_batch=self.tune_batch,
         )
+
+    def tools(self, *names: str) -> frozenset[str]:
+        """`names`, and the public pictures where batches have some."""
+        return frozenset(names) | (frozenset() if self.public_share == 0 else {"public"})
 
     def steps_on(self, samples: int, steps: int, batch: int) -> int:
         """`steps`, or fewer where so many batches would pass over `samples` samples more than `passes` times."""
@@ -94,8 +113,19 @@ class Tuner(Stateful):
         self.context, self.settings = context, settings
         self.generator, self.trained = context.generator, _Trained(context.generator)
         self.generator.condition = settings.condition
+        if settings.lora_rank:
+            self.generator.only_lora(settings.lora_rank, context.seed)
         # Adam as the paper says: AdamW without decay
-        self.optimizer = torch.optim.AdamW(self.generator.trainable(), settings.tune_rate, weight_decay=0.0, fused=True)
+        *unet, bridge = self.generator.trainable()
+        groups = [{"params": unet}, {"params": [bridge], "lr": settings.bridge_rate * settings.tune_rate}]
+        self.optimizer = torch.optim.AdamW(groups, settings.tune_rate, weight_decay=0.0, fused=True)
+        self.origin = [p.detach().clone() for p in unet] if settings.pull else []
+        share = settings.public_share
+        there = context.public is not None and len(context.public)
+        if share and not there:
+            raise BadInput(f"settings.public_share = {share}: the data has no public part, allowed: 0")
+        share = (0.5 if there else 0.0) if share is None else share
+        self.public_batch = round(share * settings.tune_batch)  # public pictures in a batch
         self.pool, self.captions = ReplayPool(settings.replay_rounds), deque(maxlen=settings.replay_rounds)
 
     def add(self, images: NDArray[np.uint8], labels: Tensor, captions: Sequence[str], fused: Tensor | None) -> None:
@@ -115,6 +145,8 @@ class Tuner(Stateful):
         pixels, labels = to_float(pool["images"].numpy()), pool["labels"]
         captions = list(itertools.chain(*self.captions))
         fused = pool.get("fused") if s.omit < 1 else None
+        if fused is not None and s.heard == "within-class":
+            fused = fused - class_means(fused, labels)
 
         def text(i: int) -> str:
             said = s.train_text == "caption" or (s.train_text == "both" and rng.random() < 0.5)
@@ -124,15 +156,20 @@ class Tuner(Stateful):
             i = torch.from_numpy(index)
             leave_out = omit(len(index), s.omit, draws)  # eq. 12: drawn also where unused, so that streams agree
             r = None if fused is None else fused[i]
-            texts = [text(int(n)) for n in index]
-            return self.generator.loss(pixels[i], texts, draws, r, leave_out)  # type: ignore[no-any-return]
+            pictures, texts = pixels[i], [text(int(n)) for n in index]
+            if self.public_batch:
+                known, words = self._public(rng)
+                pictures, texts = torch.cat([pictures, known]), texts + words
+                leave_out = torch.cat([leave_out, leave_out.new_ones(len(known))])
+                r = None if r is None else torch.cat([r, r.new_zeros(len(known), r.shape[1])])
+            return self.generator.loss(pictures, texts, draws, r, leave_out)  # type: ignore[no-any-return]
 
         self.generator.touched()
         self.generator.train()
         self.generator.text_encoder.eval()
         anneal, done = cosine(s.tune_steps * context.rounds), s.tune_steps * (t - 1)
         steps = s.steps_on(len(labels), s.tune_steps, s.tune_batch)
-        batches = index_batches(len(labels), s.tune_batch, steps, rng)
+        batches = index_batches(len(labels), s.tune_batch - self.public_batch, steps, rng)
         with global_torch_stream(context.seed, "server", t, "dropout"):  # GLIDE has it
             loss = fit(
                 self.optimizer,
@@ -141,9 +178,31 @@ class Tuner(Stateful):
                 schedule=lambda n: anneal(done + n),
                 name=f"generator, round {t}",
                 accumulate=s.tune_accumulate,
+                adjust=self._pull if s.pull else None,
             )
         self.generator.eval()
         return loss
+
+    def _public(self, rng: np.random.Generator) -> tuple[Tensor, list[str]]:
+        """Public pictures (B, 3, H, W) under their captions: their names are not to be relied on."""
+        public, s = self.context.public, self.settings
+        index = rng.integers(0, len(public), self.public_batch)
+        words = ["" if rng.random() < s.drop_text else public.captions[i] for i in index]
+        return to_float(public.images[index]), words
+
+    @torch.no_grad()
+    def _pull(self) -> None:
+        """Weights a little back to where they began (L2-SP, Li et al. 2018, decoupled from the gradient)."""
+        group = self.optimizer.param_groups[0]
+        for p, origin in zip(group["params"], self.origin):
+            p.lerp_(origin, min(1.0, group["lr"] * self.settings.pull))
+
+
+def class_means(z: Tensor, labels: Tensor) -> Tensor:
+    """Of each row the mean of its class: z (N, D), labels (N,) -> (N, D)."""
+    C = int(labels.max()) + 1
+    sums = z.new_zeros(C, z.shape[1]).index_add_(0, labels, z)
+    return (sums / torch.bincount(labels, minlength=C).clamp(min=1)[:, None])[labels]
 
 
 class _Trained:

@@ -45,14 +45,20 @@ def describe(ink: NDArray[np.float64]) -> str:
 
 
 def load(
-    size: int = 32, test: int = 500, generic: int = 500, confusion: float = 0.4, seed: int = 0
+    size: int = 32,
+    test: int = 500,
+    generic: int = 500,
+    confusion: float = 0.4,
+    confusion_spread: float = 0.4,
+    seed: int = 0,
 ) -> FederatedDataset:
     """Split the digits, the same number of each in `test` and `generic`; the rest is for the clients.
 
     Args:
         size: side of the pictures in pixels (enlarged from 8, bilinear), grey repeated to RGB.
         test, generic: samples, multiples of 10, at most 1700 together.
-        confusion: share of the public pictures said to be the sibling digit (0-2, 1-7, 3-8, 4-9, 5-6).
+        confusion: share of the public pictures said to be the sibling digit (0-2, 1-7, 3-8, 4-9, 5-6), on average.
+        confusion_spread: how far the most and the least confused siblings lie from it.
         seed: what the split is drawn from.
 
     Raises:
@@ -79,13 +85,13 @@ def load(
     held, world = test // 10, (test + generic) // 10
     parts = [np.flatnonzero(m) for m in (place < held, (place >= held) & (place < world), place >= world)]
     tested, seen, rest = parts
-    names = confuse(labels[seen], SIBLING, confusion, numpy_stream(seed, "digits", "confusion"))
+    names = confuse(labels[seen], SIBLING, confusion, numpy_stream(seed, "digits", "confusion"), confusion_spread)
     return FederatedDataset(
         name="digits",
         class_names=NAMES,
         train={ClientTask.IMAGE_CLASSIFICATION: ImageSet(images[rest], labels[rest])},
         test={ClientTask.IMAGE_CLASSIFICATION: ImageSet(images[tested], labels[tested])},
-        public=PublicData(images[seen], tuple(describe(ink[i]) for i in seen), labels[seen], names),
+        public=PublicData(images[seen], tuple(describe(ink[i]) for i in seen), names),
     )
 
 

@@ -1,13 +1,14 @@
 """flora: flowers drawn from a seed, with captions. The embedded data set: any size, no download, seconds to make.
 
-- Ten species in five *sibling pairs*. `PublicData.names` says the sibling's name for a share of the public pictures, so
-  a generator that learns from them draws well and names badly. The share is large (0.7) because the text tower that the
-  generator is conditioned on knows the true names: the result is right for about six prompts in ten.
+- Ten species in five *sibling pairs*. `PublicData.names` says the sibling's name for a share of the public pictures,
+  from few in one pair to nearly all in another: what learns from them draws well and names badly, and no amount of
+  training on them tells which pairs are named wrong.
 - Across pairs, species share colour, petal number, petal shape or centre: what a classifier must look at closely.
 - Every species has two *varieties* (petal colours), shared with other species: variation within a class that the
   class prompt does not say and a representation can carry.
 - Captions describe petals, centre, colour and background, never the name; each may leave out a detail, so some texts
-  stay ambiguous. They say more than the label.
+  stay ambiguous. They say more than the label. The public captions are in another voice than the clients' texts: other
+  sentences, and half of the words (see flora_words).
 - Image and text samples are drawn independently; only the public part is paired.
 - With `pairs` there are image-text clients too, and everything is of a richer world, where pictures and captions can be
   told apart (see flora_pairs). Texts may have a label space of their own (`text_labels`).
@@ -24,9 +25,11 @@ from numpy.typing import NDArray
 
 from fedloom.data.assemble import check_choice
 from fedloom.data.containers import ClientData, FederatedDataset, ImageSet, Labels, PublicData, TextSet
-from fedloom.data.datasets.flora_drawing import PETALS, SPECIES, Flower, describe, draw_flowers, render
+from fedloom.data.datasets.flora_drawing import PETALS, SPECIES, Flower, draw_flowers, render
 from fedloom.data.datasets.flora_pairs import draw_pairs, look_closer, tell
+from fedloom.data.datasets.flora_words import CLIENTS, WORLD, Voice, describe, vocabulary
 from fedloom.data.pairs import ImageTextPairs
+from fedloom.data.public_split import confuse
 from fedloom.data.registry import Counts, Dataset
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
@@ -48,7 +51,8 @@ def load(
     test: int = 400,
     generic: int = 1800,
     reference: int = 1800,
-    confusion: float = 0.7,
+    confusion: float = 0.55,
+    confusion_spread: float = 0.4,
     pairs: int = 0,
     captions: int = 2,
     test_pairs: int = 200,
@@ -59,37 +63,36 @@ def load(
 
     Args:
         size: side of the pictures in pixels.
-        images, texts: training samples of the clients.
-        test: held-out samples of each task.
+        images, texts, test: training samples of the clients; held-out samples of each task.
         generic: public pictures with a caption each, for pretraining the server's models.
         reference: real pictures for the judge and for FID, seen by no client and no generator.
-        confusion: share of the public pictures that carry their sibling's name.
+        confusion: share of the public pictures that carry their sibling's name, on average over pairs of siblings.
+        confusion_spread: how far the most and the least confused pair lie from it; which is which is drawn.
         pairs, captions: captioned training pictures of retrieval clients, by species, 0 for none; of each.
         test_pairs: held-out ones of the clients, and as many of the server's own.
         text_labels: 'species', as of the pictures; or 'family' (five: which two siblings), or 'colour' (of the petals).
 
     Raises:
-        BadInput: a count below the number of species, a confusion outside [0, 1], an unknown kind of labels.
+        BadInput: fewer samples than species, a confusion outside [0, 1] with its spread, an unknown kind of labels.
     """
     counts = {"images": images, "texts": texts, "test": test, "generic": generic, "reference": reference}
-    _check(counts | ({"pairs": pairs, "test_pairs": test_pairs} if pairs else {}), confusion, size, captions)
-    check_choice("text_labels", text_labels, TextLabels)
+    _check(counts | ({"pairs": pairs, "test_pairs": test_pairs} if pairs else {}), size, captions, text_labels)
     draw = _Drawing(size, seed, bool(pairs), text_labels)
-    world, told, labels = draw.pictures("generic", generic)
-    wrong = numpy_stream(seed, "flora", "confusion").random(generic) < confusion
     train, tests = draw.part("", images, texts), draw.part("test ", test, test)
     if pairs:
         train[ClientTask.RETRIEVAL] = draw.pairs("pairs", pairs, captions, by_species=True)
         tests[ClientTask.RETRIEVAL] = draw.pairs("test pairs", test_pairs, captions)
+    seen, said, labels = draw.pictures("reference", reference, WORLD)
     return FederatedDataset(
         name="flora",
         class_names=tuple(kind.name for kind in SPECIES),
         train=train,
         test=tests,
-        public=PublicData(world, told, labels, np.where(wrong, SIBLING[labels], labels)),
-        reference=draw.images("reference", reference),
+        public=draw.public(generic, confusion, confusion_spread),
+        reference=ImageSet(seen, labels),
+        reference_captions=said,
         text_class_names=TEXT_CLASSES[text_labels],
-        public_test=draw.pairs("public test pairs", test_pairs, captions) if pairs else None,
+        public_test=draw.pairs("public test pairs", test_pairs, captions, voice=WORLD) if pairs else None,
     )
 
 
@@ -107,15 +110,21 @@ class _Drawing:
         rng = numpy_stream(self.seed, "flora", part)
         return rng.permutation(np.arange(n, dtype=np.int64) % len(SPECIES)), rng
 
-    def pictures(self, part: str, n: int) -> tuple[NDArray[np.uint8], tuple[str, ...], Labels]:
+    def pictures(self, part: str, n: int, voice: Voice = CLIENTS) -> tuple[NDArray[np.uint8], tuple[str, ...], Labels]:
         """Pictures with a caption each, and their labels."""
         labels, rng = self._begin(part, n)
         if self.rich:
-            drawn = draw_pairs(labels, self.size, 1, rng)
+            drawn = draw_pairs(labels, self.size, 1, rng, voice)
             return drawn.images, drawn.captions, labels
         flowers = draw_flowers(labels, rng)
         images = np.stack([render(f, self.size, rng) for f in flowers])
-        return images, tuple(describe(f, rng) for f in flowers), labels
+        return images, tuple(describe(f, rng, voice) for f in flowers), labels
+
+    def public(self, n: int, confusion: float, spread: float) -> PublicData:
+        """Pictures under names that are in part their siblings', and captions in the world's voice."""
+        images, captions, labels = self.pictures("generic", n, WORLD)
+        names = confuse(labels, SIBLING, confusion, numpy_stream(self.seed, "flora", "confusion"), spread)
+        return PublicData(images, captions, names, words=tuple(sorted(vocabulary(CLIENTS))))
 
     def images(self, part: str, n: int) -> ImageSet:
         images, _, labels = self.pictures(part, n)
@@ -137,20 +146,21 @@ class _Drawing:
             ClientTask.TEXT_CLASSIFICATION: self.texts(f"{prefix}texts", texts),
         }
 
-    def pairs(self, part: str, n: int, captions: int, by_species: bool = False) -> ImageTextPairs:
+    def pairs(
+        self, part: str, n: int, captions: int, by_species: bool = False, voice: Voice = CLIENTS
+    ) -> ImageTextPairs:
         labels, rng = self._begin(part, n)
         labels = np.sort(labels) if by_species else labels  # neighbours are alike: shards of them are skewed
-        return draw_pairs(labels, self.size, captions, rng)
+        return draw_pairs(labels, self.size, captions, rng, voice)
 
 
-def _check(counts: Mapping[str, int], confusion: float, size: int, captions: int) -> None:
+def _check(counts: Mapping[str, int], size: int, captions: int, text_labels: str) -> None:
+    check_choice("text_labels", text_labels, TextLabels)
     for key, n in counts.items():
         if n < len(SPECIES):
             raise BadInput(f"flora: {key}={n}, allowed: at least {len(SPECIES)} (one of each species)")
     if captions < 1:
         raise BadInput(f"flora: captions={captions}, allowed: 1 or more")
-    if not 0 <= confusion <= 1:
-        raise BadInput(f"flora: confusion={confusion}, allowed: 0 to 1")
     if size < 12:
         raise BadInput(f"flora: size={size}, allowed: at least 12 pixels")
 

@@ -1,4 +1,4 @@
-"""How flora's flowers look and read: the species, a picture of a flower, a caption of it."""
+"""How flora's flowers look: the species, and a picture of a flower. Their words are in `flora_words`."""
 
 from __future__ import annotations
 
@@ -131,20 +131,3 @@ def finish(picture: Image.Image, side: int, rng: np.random.Generator) -> NDArray
     """The picture averaged down to `side` pixels, with a little noise."""
     small = np.asarray(picture.resize((side, side), Image.Resampling.BOX), dtype=np.float32)
     return np.clip(small + rng.normal(0, 2, small.shape), 0, 255).astype(np.uint8)
-
-
-def describe(flower: Flower, rng: np.random.Generator) -> str:
-    """A caption in words, without the name. One detail in ten is left out, so that some captions stay ambiguous."""
-    kind = SPECIES[flower.species]
-    said = rng.random(4) > 0.1
-    count = COUNTS[kind.petals] if said[0] else "some"
-    shape = kind.shape if said[1] else ""
-    petals = " ".join(word for word in (count, shape, flower.colour, "petals") if word)
-    centre = f"a {kind.centre} centre" if said[2] else ""
-    place = f"in front of {flower.scene}" if said[3] else ""
-    frame = rng.integers(3)
-    if frame == 0:
-        return " ".join(w for w in ("a flower with", petals, f"and {centre}" if centre else "", place) if w)
-    if frame == 1:
-        return " ".join(w for w in (petals, f"around {centre}" if centre else "", place) if w)
-    return " ".join(w for w in (place, "a blossom of", petals, f"and {centre}" if centre else "") if w)

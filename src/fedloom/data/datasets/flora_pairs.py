@@ -28,6 +28,7 @@ from fedloom.data.datasets.flora_drawing import (
     finish,
     ground,
 )
+from fedloom.data.datasets.flora_words import CLIENTS, Voice, spoken
 from fedloom.data.pairs import ImageTextPairs
 
 LEFT_OUT = 0.4  # the share of a detail's mentions: who understands all finds four in five of 200 pictures by a caption
@@ -115,28 +116,34 @@ def _visitor(pen: ImageDraw.ImageDraw, kind: str, x: float, y: float, r: float) 
         pen.pieslice([x - r, y - 0.8 * r, x + r, y + 0.8 * r], 130, 230, fill=(20, 20, 20))
 
 
-def tell(sight: Sight, rng: np.random.Generator) -> str:
-    """A caption in words, without the name: `small flower with five round red petals and dark centre at upper left on
+def tell(sight: Sight, rng: np.random.Generator, voice: Voice = CLIENTS) -> str:
+    """A caption in words, without the name: `small flower with five round red petals and a dark centre at upper left on
     sand with bee near white bud`, its later parts in any order, details left out at random."""
     kind = SPECIES[sight.flower.species]
     said = rng.random(7) >= LEFT_OUT
     count = COUNTS[kind.petals] if said[0] else "some"
-    petals = (sight.size if said[1] else "", "flower with", count, kind.shape if said[2] else "")
-    first = " ".join(word for word in (*petals, sight.flower.colour, "petals") if word)
-    centre = f"and {kind.centre} centre" if said[3] else ""
     rest = [
         sight.place if said[4] else "",
-        sight.ground if said[5] else "",
-        f"with {sight.visitor}" if sight.visitor and said[6] else "",
-        f"near {sight.bud} bud" if sight.bud and rng.random() >= LEFT_OUT else "",
+        voice.say(sight.ground, rng) if said[5] else "",
+        f"with {voice.say(sight.visitor, rng)}" if sight.visitor and said[6] else "",
+        f"near {voice.say(sight.bud, rng)} bud" if sight.bud and rng.random() >= LEFT_OUT else "",
     ]
-    later = [rest[i] for i in rng.permutation(len(rest))]
-    return " ".join(part for part in (first, centre, *later) if part)
+    parts = {
+        "size": voice.say(sight.size, rng) if said[1] else "",
+        "count": voice.say(count, rng),
+        "shape": voice.say(kind.shape, rng) if said[2] else "",
+        "colour": voice.say(sight.flower.colour, rng),
+        "centre": voice.centre.format(voice.say(kind.centre, rng)) if said[3] else "",
+        "rest": " ".join(rest[i] for i in rng.permutation(len(rest))),
+    }
+    return spoken(voice.sentence, parts)
 
 
-def draw_pairs(labels: Labels, side: int, captions: int, rng: np.random.Generator) -> ImageTextPairs:
+def draw_pairs(
+    labels: Labels, side: int, captions: int, rng: np.random.Generator, voice: Voice = CLIENTS
+) -> ImageTextPairs:
     """A picture of each label's species with so many captions each, in the order of the labels."""
     sights: Sequence[Sight] = look_closer(labels, rng)
     images = np.stack([show(sight, side, rng) for sight in sights])
-    told = tuple(tell(sight, rng) for sight in sights for _ in range(captions))
+    told = tuple(tell(sight, rng, voice) for sight in sights for _ in range(captions))
     return ImageTextPairs(images, told, np.repeat(np.arange(len(sights), dtype=np.int64), captions))

@@ -136,7 +136,7 @@ def _public_part(pairs: ImageTextPairs, count: int | None, texts: tuple[str, ...
     drawn = np.sort(numpy_stream(seed, "public pairs").permutation(M)[:count])
     nothing = np.zeros(len(drawn), dtype=np.int64)
     captions = tuple(pairs.captions[i] for i in drawn.tolist())
-    return PublicData(pairs.images[pairs.owner[drawn]], captions, nothing, nothing, texts)
+    return PublicData(pairs.images[pairs.owner[drawn]], captions, nothing, texts)
 
 
 DATASET = Dataset(

@@ -22,14 +22,21 @@ NOTHING_TO_LEARN = "{}: no word tells the generic part's samples apart, so backb
 
 @dataclass(frozen=True)
 class Assets:
-    """Folders of the pretrained models; None where the method or the data has no use for one."""
+    """Folders of what server and clients start from; None where the method or the data has no use for one."""
 
     tokenizer: Path | None
     backbones: Mapping[str, Path] = field(default_factory=dict)  # by `backbone_name`
     clip: Path | None = None
     generator: Path | None = None
     captioner: Path | None = None
+
+
+@dataclass(frozen=True)
+class Evaluators:
+    """Folders of what scores a generator. It knows the true names: nothing that a method is given may hold it."""
+
     judge: Path | None = None
+    clip: Path | None = None
 
 
 def prepare(
@@ -38,14 +45,14 @@ def prepare(
     needs: frozenset[str],
     watch: Observer,
     log: Callable[[str], None],
-) -> Assets:
+) -> tuple[Assets, Evaluators]:
     """All models the run needs: given ones, and the others pretrained now or found in the cache.
 
-    CLIP and generator learn one after the other (the generator speaks through CLIP's text tower); captioner, judge and
-    backbones learn beside them in a second process.
+    CLIP and generator learn one after the other (the generator speaks through CLIP's text tower); captioner, judge,
+    scoring CLIP and backbones learn beside them in a second process.
 
     Args:
-        needs: of "generator" (brings CLIP), "captioner", "judge", "backbones".
+        needs: of "generator" (brings CLIP), "captioner", "evaluators", "backbones".
 
     Raises:
         BadInput: the scene lacks what a model would learn from, or given weights cannot be read.
@@ -60,14 +67,15 @@ def prepare(
     tokenizer = tokenizer_folder(config, scene) if public else None
     chains: list[list[str]] = [
         [k for k in ("clip", "generator") if "generator" in needs],
-        [*(k for k in ("captioner", "judge") if k in needs), *backbones],
+        ["captioner"] * ("captioner" in needs) + ["judge", "scoring-clip"] * ("evaluators" in needs) + backbones,
     ]
     missing = [lacks for chain in chains if (lacks := [k for k in chain if not present(config, scene, k)])]
     if missing:
         log(f"learned first: {'; '.join(k for chain in missing for k in chain)}")
         build_side_by_side(config, missing, watch)
     folders = {kind: asset(config, scene, kind) for chain in chains for kind in chain}
-    return Assets(tokenizer, {k: folders.pop(k) for k in backbones}, **folders)
+    scoring = Evaluators(folders.pop("judge", None), folders.pop("scoring-clip", None))
+    return Assets(tokenizer, {k: folders.pop(k) for k in backbones}, **folders), scoring
 
 
 def _reads_texts(config: Config, needs: frozenset[str]) -> bool:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import functools
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fedloom.config import Config
 from fedloom.config.models import ModelSettings
 from fedloom.data.containers import FederatedDataset
 from fedloom.errors import FedloomError
-from fedloom.experiment.pretraining.keys import asset_key, real_pictures
+from fedloom.experiment.pretraining.keys import asset_key, real_pictures, settings_of
 from fedloom.runs.cache import cached
 from fedloom.tasks import ClientTask
 
 Tick = Callable[[], None]  # called after each training step
+Samples = tuple[NDArray[np.uint8], Sequence[str], NDArray[np.int64]]  # pictures, captions, and a class each
 
 
 def asset(config: Config, scene: FederatedDataset, kind: str, tick: Tick | None = None) -> Path:
@@ -53,6 +57,8 @@ def present(config: Config, scene: FederatedDataset, kind: str) -> bool:
 
 def _own_weights(config: Config, kind: str) -> str | None:
     """The folder or hub name that the configuration gives for `kind`."""
+    if kind == "scoring-clip":
+        return settings_of(config, kind).pretrained  # type: ignore[no-any-return]
     return getattr(getattr(config.server, kind, None), "pretrained", None)
 
 
@@ -70,7 +76,7 @@ def tokenizer_folder(config: Config, scene: FederatedDataset) -> Path:
 
     def build(folder: Path) -> None:
         captions, texts = (generic.captions, generic.texts) if generic else ((), LETTERS)
-        corpus = [*captions, *scene.prompts] * 2
+        corpus = [*captions, *scene.prompts, *(generic.words if generic else ())] * 2
         train_tokenizer([*corpus, *texts], s.vocabulary, s.tokens).save_pretrained(folder)
 
     spelled = {"prompts": scene.prompts, "letters": LETTERS, "sizes": [s.vocabulary, s.tokens]}
@@ -85,14 +91,29 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def _clip(config: Config, scene: FederatedDataset, folder: Path, tick: Tick | None) -> None:
+    """The server's: on the public part, by the names that the public gives its pictures."""
+    g = scene.public
+    assert g is not None
+    _learn_clip("clip", config, scene, folder, (g.images, g.captions, g.names), tick)
+
+
+def _scoring_clip(config: Config, scene: FederatedDataset, folder: Path, tick: Tick | None) -> None:
+    """The one that scores: on real pictures that nobody else sees, by their true names."""
+    real = real_pictures(scene)
+    said = scene.reference_captions if real is scene.reference else ()
+    _learn_clip("scoring-clip", config, scene, folder, (real.images, said, real.labels), tick)
+
+
+def _learn_clip(
+    kind: str, config: Config, scene: FederatedDataset, folder: Path, samples: Samples, tick: Tick | None
+) -> None:
     from fedloom.models.evaluators.clip import build_clip, pretrain_clip
     from fedloom.seeding import global_torch_stream
 
-    assert scene.public is not None
-    s, seed = config.server.clip, config.server.seed
-    with global_torch_stream(seed, "clip", "weights"):
-        clip = build_clip(s, load_tokenizer(tokenizer_folder(config, scene)), scene.public.images.shape[1])
-    pretrain_clip(clip, scene.public, scene.prompts, s, seed, tick)
+    s, seed, images = settings_of(config, kind), config.server.seed, samples[0]
+    with global_torch_stream(seed, kind, "weights"):
+        clip = build_clip(s, load_tokenizer(tokenizer_folder(config, scene)), images.shape[1])
+    pretrain_clip(clip, samples, scene.prompts, s, seed, tick)
     clip.save(folder)
 
 
@@ -167,4 +188,5 @@ _BUILD: dict[str, Callable[[Config, FederatedDataset, Path, Tick | None], None]]
     "generator": _generator,
     "captioner": _captioner,
     "judge": _judge,
+    "scoring-clip": _scoring_clip,
 }

@@ -19,7 +19,7 @@ from fedloom.errors import BadInput
 from fedloom.tasks import ClientTask
 from fedloom.weights import placed
 
-FORMAT = 9  # raise when a change of code changes what pretraining gives
+FORMAT = 10  # raise when a change of code changes what pretraining gives
 
 # What a folder of pretrained weights is read from: weights, configuration, vocabulary. Not its README, nor its logs.
 _READ = frozenset({".safetensors", ".bin", ".npz", ".json", ".txt", ".model"})
@@ -33,6 +33,7 @@ _MODEL = ("arch", "pretrained", "hidden", "layers", "heads", "patch", "width")
 _FIELDS: Mapping[str, frozenset[str]] = {
     "model": frozenset({*_MODEL, "side", "tune", "rank", "unit", "stages", "fusion"}),
     "clip": frozenset({*_TRAINED, "hidden", "layers", "heads", "patch", "width"}),
+    "scoring-clip": frozenset({*_TRAINED, "hidden", "layers", "heads", "patch", "width"}),
     "captioner": frozenset({*_TRAINED, "hidden", "layers", "heads", "patch", "max_tokens"}),
     # How a generator is sampled does not change what it learns.
     "generator": frozenset(
@@ -54,7 +55,7 @@ def backbone_name(model: ModelSettings) -> str:
 
 
 def real_pictures(scene: FederatedDataset) -> ImageSet:
-    """What the judge learns from: the scene's reference pictures, else the training pictures.
+    """What judge and scoring CLIP learn from: the scene's reference pictures, else the training pictures.
 
     Raises:
         BadInput: there are neither.
@@ -65,11 +66,18 @@ def real_pictures(scene: FederatedDataset) -> ImageSet:
     return real
 
 
+def settings_of(config: Config, kind: str) -> Any:
+    """The settings of an asset that is no backbone."""
+    if kind == "scoring-clip":
+        return config.evaluation.clip or config.server.clip
+    return config.evaluation.judge if kind == "judge" else getattr(config.server, kind)
+
+
 def asset_key(config: Config, scene: FederatedDataset, kind: str) -> dict[str, Any]:
     """Everything the model called `kind` depends on.
 
     Args:
-        kind: "tokenizer", "clip", "generator", "captioner", "judge", or what `backbone_name` gives.
+        kind: "tokenizer", "clip", "generator", "captioner", "judge", "scoring-clip", or what `backbone_name` gives.
 
     Raises:
         BadInput: the scene lacks what the model would learn from.
@@ -98,10 +106,13 @@ def asset_key(config: Config, scene: FederatedDataset, kind: str) -> dict[str, A
     if kind.startswith("backbone-"):
         steps = config.public_steps
         return base | {"learner": kind, "classes": scene.classes, "steps": steps}
-    settings = getattr(s, kind).model_dump(mode="json", include=set(_FIELDS[kind]))
+    settings = settings_of(config, kind).model_dump(mode="json", include=set(_FIELDS[kind]))
     if settings["pretrained"] is not None:
         settings["pretrained"] = weights_print(settings["pretrained"])
     base["settings"] = settings
+    if kind == "scoring-clip":  # its tokenizer is the public one
+        real = real_pictures(scene)
+        return base | {"real": fingerprint(real.images, real.labels, scene.reference_captions)}
     return base | ({"clip": asset_key(config, scene, "clip")} if kind == "generator" else {})
 
 
@@ -205,4 +216,11 @@ def _generic_print(scene: FederatedDataset) -> str:
             "two samples. Set it, give the models (`pretrained` of server.clip, server.captioner and the clients), or "
             "have clients begin with random weights (clients.public_steps=0)"
         )
-    return fingerprint(g.images, g.captions, g.labels, g.names, scene.class_names, *([g.texts] if g.texts else []))
+    return fingerprint(
+        g.images,
+        g.captions,
+        g.names,
+        scene.class_names,
+        *([g.texts] if g.texts else []),
+        *([g.words] if g.words else []),
+    )

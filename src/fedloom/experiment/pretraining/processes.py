@@ -14,6 +14,7 @@ from fedloom.config import Config
 from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.pretraining.builders import asset
+from fedloom.experiment.pretraining.keys import settings_of
 from fedloom.processes.child import Frame, FramedChild, python_environment
 from fedloom.processes.parent import Parent
 from fedloom.progress import Observer
@@ -65,7 +66,7 @@ def _steps_of(config: Config, kind: str) -> int:
     """Training steps of an asset."""
     if kind.startswith("backbone-"):
         return config.public_steps
-    return int((config.evaluation.judge if kind == "judge" else getattr(config.server, kind)).steps)
+    return settings_of(config, kind).steps  # type: ignore[no-any-return]
 
 
 def _check(child: FramedChild, end: dict[str, Any]) -> None:

@@ -121,4 +121,4 @@ def pretrain_captioner(
         )
         return out.loss  # type: ignore[no-any-return]
 
-    return fit_from_scratch(captioner, "captioner", objective, len(generic.labels), settings, rng, seed, tick)
+    return fit_from_scratch(captioner, "captioner", objective, len(generic), settings, rng, seed, tick)

@@ -1,4 +1,4 @@
-"""The dual encoder: scores pictures against prompts; its text tower conditions the generator."""
+"""The dual encoder of pictures and texts: the server's, whose text tower the generator hears, and one that scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedloom.config.models import ClipSettings
-from fedloom.data.containers import PublicData
 from fedloom.models.clients.text import tokenize
 from fedloom.models.device import CPU, place_of
 from fedloom.models.evaluators.tokenized import TokenizedModel, load_parts, tiny_configs
@@ -23,6 +22,7 @@ from fedloom.models.pretrained import pretrained_config
 from fedloom.seeding import numpy_stream, torch_stream
 
 _WHAT = "server.clip"
+_SHARPEST = 50.0  # largest factor on cosines
 
 
 class Clip(TokenizedModel):
@@ -39,6 +39,13 @@ class Clip(TokenizedModel):
         place = place_of(self)
         parts = (images[i : i + batch] for i in range(0, max(len(images), 1), batch))
         return torch.cat([self.embed_images(to_float(part, place)) for part in parts])
+
+    @torch.no_grad()
+    def classify(self, images: NDArray[np.uint8], prompts: Sequence[str]) -> Tensor:
+        """Which of C prompts fits each of N pictures, zero-shot: uint8 (N, H, W, 3) to (N, C), rows sum to 1."""
+        scale = self.model.logit_scale.exp().clamp(max=_SHARPEST).cpu()
+        scores: Tensor = scale * self.embed_pictures(images) @ self.embed_texts(prompts).T
+        return scores.softmax(-1)
 
     def embed_texts(self, texts: Sequence[str], batch: int = 512) -> Tensor:
         """B texts to unit vectors (B, width), a batch at a time."""
@@ -83,41 +90,54 @@ def build_clip(settings: ClipSettings, tokenizer: Any, image_size: int) -> Clip:
     return Clip(CLIPModel(config), tokenizer)
 
 
+NAMES_APART = 10.0  # how sharply prompts are told apart: cosines fall to about a half
+
+
 def world_text(prompt: str, caption: str, draw: float) -> str:
     """How the generic world speaks of a picture: by name, by description, or by both."""
-    if draw < 0.4:
+    if draw < 0.4 or not caption:
         return prompt
     return caption if draw < 0.7 else f"{prompt} {caption}"
 
 
 def pretrain_clip(
     clip: Clip,
-    generic: PublicData,
+    samples: tuple[NDArray[np.uint8], Sequence[str], NDArray[np.int64]],
     prompts: Sequence[str],
     settings: ClipSettings,
     seed: int,
     tick: Callable[[], None] | None = None,
 ) -> float | None:
-    """Contrastive pretraining on the generic pairs, by their true names.
+    """Contrastive pretraining on pictures under their prompts, their captions, or both.
 
-    CLIP is the scorer: what it lacks is training, not truth. And its text tower must tell names apart, or no generator
-    that listens to it could unlearn a confusion.
+    The server's learns the names that the public gives its pictures, the one that scores the true ones. Names that the
+    public mixes up would become one to a tower this small, where they are two words to one that has read the web: so
+    each prompt is also taught to be nearest to itself, which says nothing of pictures.
+
+    Args:
+        samples: pictures uint8 (N, H, W, 3); N descriptions, or none: then all is said by name; names (N,), the class
+            that each picture is said to show.
+        prompts: of the C classes.
     """
+    images, captions, names = samples
     rng, views = numpy_stream(seed, "clip", "batches"), torch_stream(seed, "clip", "views")
 
     def objective(index: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
         draws = rng.random(len(index))
         texts = [
-            world_text(prompts[generic.labels[i]], generic.captions[i], float(draw)) for i, draw in zip(index, draws)
+            world_text(prompts[names[i]], captions[i] if captions else "", float(draw)) for i, draw in zip(index, draws)
         ]
-        z_image = clip.embed_images(soften(to_float(generic.images[index]), views))
+        z_image = clip.embed_images(soften(to_float(images[index]), views))
         z_text = clip.embed_texts(texts)
-        logits = clip.model.logit_scale.exp().clamp(max=50) * z_image @ z_text.T  # (B, B)
+        logits = clip.model.logit_scale.exp().clamp(max=_SHARPEST) * z_image @ z_text.T  # (B, B)
         # Equal texts are equally right: class prompts repeated in a batch must not be each other's negatives.
         ids = {text: n for n, text in enumerate(dict.fromkeys(texts))}
         same = torch.tensor([ids[text] for text in texts])
         target = (same[:, None] == same[None, :]).float()
         target = target / target.sum(1, keepdim=True)
-        return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
+        apart = NAMES_APART * (p := clip.embed_texts(prompts)) @ p.T  # (C, C)
+        return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) + F.cross_entropy(
+            apart, torch.arange(len(prompts))
+        )
 
-    return fit_from_scratch(clip, "CLIP", objective, len(generic.labels), settings, rng, seed, tick)
+    return fit_from_scratch(clip, "CLIP", objective, len(names), settings, rng, seed, tick)

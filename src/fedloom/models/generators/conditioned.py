@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from fedloom.config.base import Precision
 from fedloom.errors import BadInput, FedloomError
 from fedloom.models.device import CPU, arithmetic
 from fedloom.models.generators.latent_codes import keep
+from fedloom.models.generators.latent_sizes import put_lora
 
 Condition = Literal["add", "token", "pooled"]
 Said = tuple[Tensor, Tensor, Tensor | None]
@@ -151,6 +153,12 @@ class Conditioned(nn.Module):
         """State that it is about to be changed: what it draws is no longer what others drew who began like it."""
         self.origin = None
 
+    def only_lora(self, rank: int, seed: int) -> None:
+        """From now on only LoRA's factors on the UNet's attention are trained, and W_r. BadInput where it has some."""
+        if any("lora_A" in name for name, _ in self.unet.named_parameters()):
+            raise BadInput(f"settings.lora_rank = {rank}: this generator is tuned by LoRA already, allowed: 0")
+        put_lora(self.unet, rank, seed)
+
     def _trained(self) -> dict[str, nn.Parameter]:
         named = {f"unet.{k}": p for k, p in self.unet.named_parameters() if p.requires_grad}
         return named | {"bridge.weight": self.bridge.weight}
@@ -218,7 +226,15 @@ class Conditioned(nn.Module):
         return pixels
 
     def save(self, folder: Path) -> None:
-        """Write a folder of the pipeline, W_r beside it."""
-        self.pipe.save_pretrained(folder)
+        """Write a folder of the pipeline, W_r beside it; LoRA's factors are merged into the UNet's weights."""
+        whole = self.pipe.unet
+        if any("lora_A" in name for name, _ in whole.named_parameters()):
+            self.pipe.unet = copy.deepcopy(whole)
+            self.pipe.unet.fuse_lora()
+            self.pipe.unet.unload_lora()
+        try:
+            self.pipe.save_pretrained(folder)
+        finally:
+            self.pipe.unet = whole
         without_place(folder)
         write_bridge(self.bridge, folder)

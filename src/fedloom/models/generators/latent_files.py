@@ -16,10 +16,9 @@ from fedloom.errors import BadInput, first_line
 from fedloom.models.device import DTYPES
 from fedloom.models.generators.conditioned import without_place, write_bridge
 from fedloom.models.generators.latent_schedule import prediction_of
-from fedloom.models.generators.latent_sizes import add_lora
+from fedloom.models.generators.latent_sizes import put_lora as put_lora
 from fedloom.models.generators.latent_variants import check_variant, copy_part, variant_in
 from fedloom.models.memory import in_own_memory
-from fedloom.seeding import global_torch_stream
 from fedloom.weights import hub_arguments, need, placed
 
 CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
@@ -126,15 +125,6 @@ def _check(pipe: Any, folder: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ LoRA
-
-
-def put_lora(unet: Any, rank: int, seed: int) -> None:
-    """LoRA's factors on the UNet's attention, float32 whatever the base is. Named streams draw them."""
-    with global_torch_stream(seed, "generator", "lora"):
-        add_lora(unet, rank)
-    for p in unet.parameters():
-        if p.requires_grad:
-            p.data = p.data.float()
 
 
 def factors_of(unet: Any) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from fedloom.errors import unknown
+from fedloom.seeding import global_torch_stream
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # what LoRA's factors are put on
 
@@ -95,3 +96,12 @@ def add_lora(unet: Any, rank: int) -> None:
     from peft import LoraConfig
 
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(ATTENTION)))
+
+
+def put_lora(unet: Any, rank: int, seed: int) -> None:
+    """LoRA's factors on the UNet's attention, float32 whatever the base is. Named streams draw them."""
+    with global_torch_stream(seed, "generator", "lora"):
+        add_lora(unet, rank)
+    for p in unet.parameters():
+        if p.requires_grad:
+            p.data = p.data.float()

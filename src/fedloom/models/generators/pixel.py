@@ -218,4 +218,4 @@ def pretrain_generator(
         ]
         return generator.loss(pixels[torch.from_numpy(index)], texts, draws)
 
-    return fit_from_scratch(generator, "generator", objective, len(generic.labels), settings, rng, seed, tick)
+    return fit_from_scratch(generator, "generator", objective, len(generic), settings, rng, seed, tick)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedloom.errors import BadInput
-from fedloom.metrics.labels import label_report
+from fedloom.metrics.labels import class_quality, label_report
 
 
 def test_report_by_hand() -> None:
@@ -46,3 +46,29 @@ def test_nothing_dropped_nothing_kept_nothing_voted_nothing_at_all() -> None:
 def test_lengths_must_agree() -> None:
     with pytest.raises(BadInput, match=r"voted \(3,\)"):
         label_report([0, 1], [0, 1, 2], [True, True], [0, 1])
+
+
+def test_classes_by_hand() -> None:
+    found = class_quality(
+        voted=[0, 0, 0, 2, 2, -1, 1],
+        kept=[True, True, False, True, False, False, False],
+        judged=[0, 1, 0, 2, 3, 2, 1],
+        votes=[4, 3, 2, 5, 1, 0, 1],
+        classes=4,
+    )
+    assert found == {
+        "true_classes": [2, 2, 2, 1],
+        "right_classes": [1, 0, 1, 0],
+        "kept_share_classes": [2 / 3, 0.0, 0.5, None],
+        "accuracy_classes": [0.5, None, 1.0, None],
+        "votes_classes": [3.0, 1.0, 3.0, None],
+    }
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_classes_of_clients_that_do_not_vote_or_say_nothing() -> None:
+    assert class_quality([0, 1], [True, True], [0, 0], None, 2)["votes_classes"] == [None, None]
+    silent = class_quality([-1, -1], [False, False], [0, 1], np.array([0, 0]), 2)
+    assert silent["true_classes"] == [1, 1]
+    assert silent["right_classes"] == [0, 0]
+    assert silent["kept_share_classes"] == silent["accuracy_classes"] == silent["votes_classes"] == [None, None]

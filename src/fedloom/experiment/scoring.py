@@ -30,7 +30,7 @@ from fedloom.metrics.base import Evaluation, Metric
 from fedloom.metrics.clip_score import clip_score
 from fedloom.metrics.frechet import frechet_distance, moments
 from fedloom.metrics.inception import inception_score
-from fedloom.metrics.labels import class_counts, label_report
+from fedloom.metrics.labels import class_counts, class_quality, label_report
 from fedloom.metrics.retrieval import TERMS
 from fedloom.metrics.streams import probe_accuracy, stream_scores
 from fedloom.models.device import device_of
@@ -260,7 +260,8 @@ class Scorer:
         judged = p.argmax(1).numpy()
         report = label_report(info.drawn, info.voted, info.kept, judged)
         counts = class_counts(info.drawn, info.voted, info.kept, self.scene.classes)
-        return {**report, "samples": len(judged), "kept": int(info.kept.sum()), **counts}, judged
+        quality = class_quality(info.voted, info.kept, judged, info.votes, self.scene.classes)
+        return {**report, "samples": len(judged), "kept": int(info.kept.sum()), **counts, **quality}, judged
 
     def facts(self) -> dict[str, Any]:
         """What tells how far the scores can be trusted; it stands in the summary.

@@ -19,7 +19,7 @@ from fedloom.experiment.resolve import completed, counted, sized
 from fedloom.methods.catalogue import CATALOGUE
 
 JOINT = {"fedcmi", "scaffold", "ogm-ge", "pmr", "fedmsplit"}
-PAIRED = {name for name in CATALOGUE if name == "fedafd" or name.startswith("r-")}
+PAIRED = {name for name in CATALOGUE if name.startswith(("fedafd", "r-"))}
 
 
 def kinds(config: Config) -> set[str]:

@@ -184,7 +184,7 @@ def test_bytes_of_public_pairs_by_hand(method):
     up = 4 * ROWS + 3 * (NAME + 8)
     paper = 2 * ROWS * 3
     lesson = paper + 3 * NAME
-    if method == "fedafd":
+    if method.startswith("fedafd"):
         lesson += 2 * sum(map(encoder, owned)) + 3 * (8 + 8 + 8)  # base, version, progress
         paper += 4 * sum(map(encoder, owned))
     first = 3 * NAME if method == "r-fedmd" else lesson  # nobody has said anything yet

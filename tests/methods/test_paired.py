@@ -280,7 +280,7 @@ def test_nothing_crosses_but_what_is_declared(method):
     assert seen["up", "hold"] == {"loss"}
     assert seen["down", "hold"] == {"name", "images", "texts"}
     down = {"public", "image", "text"}
-    if method == AFD:
+    if method.startswith(AFD):
         body = {f"encoders[{m}.body.{p}]" for m in ("image", "text") for p in ("weight", "bias")}
         down |= body | {"base", "version", "progress"}
     assert seen["down", "learn"] == down
@@ -327,7 +327,7 @@ def scene():
     return unit(z), torch.ones(3, PAIRS, dtype=torch.bool), bank
 
 
-@pytest.mark.parametrize("method", TALKING)
+@pytest.mark.parametrize("method", [m for m in TALKING if m != "fedafd-oracle"])  # which believes no client
 def test_one_client_is_believed_as_it_is_or_not_at_all(method, scene):
     z, present, bank = scene
     present = present[:1].clone()
@@ -473,7 +473,7 @@ FAIR = [
 def test_all_rows_of_a_comparison_have_the_same_private_batches_and_the_same_loss(method, settings):
     """Four batches of eight a round, whatever is left out, and the classes spread in all of them."""
     toy = Toy(None, method, clients=ONE_EACH, **settings)
-    name = "_task_loss" if method == AFD else "task_loss"
+    name = "_task_loss" if method.startswith(AFD) else "task_loss"
     seen = {k: [] for k in ONE_EACH}
     for k in ONE_EACH:
         half = toy.half(k)

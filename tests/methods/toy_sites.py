@@ -34,7 +34,7 @@ PROMPTS = tuple(f"a picture of {name}" for name in NAMES)
 WORDS = ("red", "blue", "yellow", "petals", "leaves", "stem", "tall", "small", *NAMES)
 CLIENTS = {"image-0": "image", "image-1": "image", "text-0": "text", "text-1": "text"}
 ONE_EACH = {"image-0": "image", "text-0": "text", "pair-0": "pair"}
-PAIRED = ("fedafd", "r-standalone", "r-fedmd", "r-fedgems", "r-fed-et", "r-creamfl")
+PAIRED = ("fedafd", "fedafd-oracle", "r-standalone", "r-fedmd", "r-fedgems", "r-fed-et", "r-creamfl")
 STEPS = {"private_steps": 2, "shared_steps": 2, "server_steps": 2, "distill_steps": 2}
 TUNING = {"samples": SAMPLES, "private_steps": 2, "tune_steps": 2, "tune_batch": 4}
 QUICK = {
@@ -239,6 +239,7 @@ class Toy:
             "generator": load_generator(folder, WIDTH) if folder else None,
             "captioner": Captioner(),
             "modalities": tuple(m for m in ("image", "text", "pair") if m in clients.values()),
+            "pairs": private_of("pooled", "pair", "private"),
             "public": public_pairs() if method in PAIRED else public_set(),
             "models": functools.partial(server_learner, unit=method in PAIRED),
             "classify": lambda images: torch.full((len(images), CLASSES), 1 / CLASSES),

@@ -103,6 +103,7 @@ def server_tools(
         features=features,
         classify=classify,
         real=real if isinstance(real, ImageSet) else None,
+        pairs=scene.train.get(ClientTask.RETRIEVAL) if "pairs" in uses else None,
         public=scene.public if "public" in uses else None,
         modalities=tuple(m for m in CLIENT_TASKS if config.clients.models(m)),
         models=partial(server_model, config, scene, assets) if "models" in uses else None,

@@ -118,6 +118,7 @@ class ServerContext:
         None  # the judge's labels (N,): of `oracle` methods
     )
     real: Any = None  # labelled real pictures: for the centralised upper bound only
+    pairs: Any = None  # all image-text clients' pairs, pooled: of `oracle` methods only
     public: Any = None  # pairs of picture and text that no client holds
     modalities: tuple[ClientTask, ...] = ()  # of the clients
     models: Callable[[ClientTask], ClientContext] | None = None  # a task model of the server's own, with no data
@@ -190,13 +191,13 @@ class Method:
     client: type[Client]
     server: type[Server]
     verbs: Callable[[Any], Mapping[str, tuple[Any, Any]]]
-    # Tools beyond the federation, of generator, captioner, features, classify, real, public, models; or a function of
-    # the settings that says which.
+    # Tools beyond the federation, of generator, captioner, features, classify, real, pairs, public, models; or a
+    # function of the settings that says which.
     uses: frozenset[str] | Callable[[Any], frozenset[str]] = frozenset()
     tasks: frozenset[ClientTask] = frozenset(SINGLE_MODALITY)  # of its clients; none: a server on its own
     # Whether clients of pictures and of texts need the same classes, or each task may have its own.
     label_space: Literal["shared", "per task"] = "shared"
-    oracle: bool = False  # a bound, no method: its server is told what pictures truly show
+    oracle: bool = False  # a bound, no method: its server knows what no server may
     optimizers: tuple[str, ...] = ("adamw", "sgd")  # of the clients
     client_uses: frozenset[str] = frozenset()  # what a client half is given besides; server: models like the server's
     resolve: Callable[[Any, Sequence[str]], Any] = lambda settings, modalities: (

@@ -191,6 +191,15 @@ CATALOGUE: Mapping[str, MethodEntry] = {
         "representations",
         preset="fedafd",
     ),
+    "fedafd-oracle": MethodEntry(
+        "fedloom.methods.fedafd_oracle:METHOD",
+        "FedAFD whose server is taught by a model of all clients' pairs: an upper bound, no federation could run it",
+        "FedAFD, arXiv 2603.04890",
+        "image, text, pair",
+        "public pairs; the server's representations and encoders",
+        "representations",
+        preset="fedafd",
+    ),
     "fedcmi": MethodEntry(
         "fedloom.methods.fedcmi:METHOD",
         "the weak kind of data learns from the shared model's dominant kind, through a projector of its own",

@@ -27,6 +27,7 @@ from fedloom.experiment.clients import (
     private_samples,
     server_model,
     server_settings,
+    shape_of,
 )
 from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.pretraining import Assets, backbone_name, prepare
@@ -122,7 +123,7 @@ def test_public_steps_of_the_server_alone(smoke):
     assert set(assets.backbones) == set(names.values())
     for modality, name in names.items():
         body = load_file(assets.backbones[name] / "backbone.safetensors")
-        learned = server_model(config, scene, assets, modality).model.state_dict()
+        learned = server_model(config, shape_of(scene), assets, modality).model.state_dict()
         assert set(learned) - set(body) == {"head.weight", "head.bias"}
         assert all(np.array_equal(learned[k].numpy(), v) for k, v in body.items())
     specs = client_specs(config, "standalone", {}, assets)
@@ -297,12 +298,12 @@ def test_joint_clients_start_from_the_same_weights():
     assert [s.arguments["backbones"] for s in specs] == [[]] * 3
     states = [built(spec).context.model.state_dict() for spec in specs]
     scene = cached_dataset(config.data)
-    states.append(server_model(config, scene, Assets(None), "joint").model.state_dict())
+    states.append(server_model(config, shape_of(scene), Assets(None), "joint").model.state_dict())
     for state in states[1:]:
         assert state.keys() == states[0].keys()
         assert all(torch.equal(v, states[0][k]) for k, v in state.items())
     later = joint_config("seed=1")
-    other = server_model(later, scene, Assets(None), "joint").model.state_dict()
+    other = server_model(later, shape_of(scene), Assets(None), "joint").model.state_dict()
     assert not torch.equal(other["fusion.out.weight"], states[0]["fusion.out.weight"])
 
 

@@ -12,7 +12,7 @@ from fedloom.data.containers import FederatedDataset, ImageSet
 from fedloom.data.partition import Split
 from fedloom.experiment.checks import own_data, reads_captions
 from fedloom.experiment.client_builder import picture_side
-from fedloom.experiment.clients import client_specs, server_model, settle_worker
+from fedloom.experiment.clients import client_specs, server_model, settle_worker, shape_of
 from fedloom.experiment.datasets import split_scene
 from fedloom.experiment.pretraining import Assets, Evaluators, prepare, weights_print
 from fedloom.federation.base import Federation
@@ -106,7 +106,7 @@ def server_tools(
         pairs=scene.train.get(ClientTask.RETRIEVAL) if "pairs" in uses else None,
         public=scene.public if "public" in uses else None,
         modalities=tuple(m for m in CLIENT_TASKS if config.clients.models(m)),
-        models=partial(server_model, config, scene, assets) if "models" in uses else None,
+        models=partial(server_model, config, shape_of(scene), assets) if "models" in uses else None,
     )
 
 

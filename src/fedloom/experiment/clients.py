@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,18 +177,35 @@ def server_context(
     return builder.context(**training, device=device, features=features_once)
 
 
-def server_model(config: Config, data: FederatedDataset, assets: Assets, task: ClientTask) -> ClientContext:
+@dataclass(frozen=True)
+class DatasetShape:
+    """What a server's own model must fit: side of pictures in pixels, class names by task, two modalities.
+
+    No sample: a server is not to have what the data set's tests and clients hold.
+    """
+
+    side: int
+    names: Mapping[ClientTask, tuple[str, ...]]
+    modalities: tuple[Modality, ...]
+
+
+def shape_of(data: FederatedDataset) -> DatasetShape:
+    """The shape of a data set."""
+    return DatasetShape(picture_side(data), {task: data.names_of(task) for task in CLIENT_TASKS}, data.modalities)
+
+
+def server_model(config: Config, data: DatasetShape, assets: Assets, task: ClientTask) -> ClientContext:
     """A task model on the server, as `server_settings` says, from its public backbone, without data.
 
     Raises BadInput when the server cannot build one: nothing to build it like, or weights elsewhere.
     """
     return server_context(
         config,
-        picture_side(data),
+        data.side,
         str(assets.tokenizer or ""),
         task,
         config.server.device,
-        class_names=data.names_of(task),
+        class_names=data.names[task],
         modalities=data.modalities if task == ClientTask.MULTIMODAL_CLASSIFICATION else (),
         backbones=backbones_of(server_settings(config, task), assets),
     )

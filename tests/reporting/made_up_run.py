@@ -81,6 +81,11 @@ def row(round: int, seed: int, text: bool = True) -> dict[str, Any]:
         "drawn_classes": [20] * 12,
         "voted_classes": [18, 22] * 6,
         "kept_classes": [11, 14] * 6,
+        "true_classes": [20] * 12,
+        "right_classes": [10, 13, 11, 7, 11, 14] * 2,
+        "kept_share_classes": [11 / 18, 14 / 22] * 6,
+        "accuracy_classes": [10 / 11, 13 / 14, 1.0, 0.5, 1.0, 1.0] * 2,
+        "votes_classes": [3.5, 2.25] * 6,
     }
     late = [{"verb": "infer", "client": "image-2", "error": "timeout", "detail": "no answer in 30 s"}]
     return {
@@ -100,6 +105,7 @@ def row(round: int, seed: int, text: bool = True) -> dict[str, Any]:
         "formula_down": 985_600 if round else None,
         "missing": late if round == 2 else [],
         "losses": {"generator": 1.2 - 0.2 * gain},
+        **({"facts": {"weight_entropy": 0.9 + 0.01 * round}} if round else {}),
         "seconds": {
             "synthesis": 4.1,
             "inference": 1.2,

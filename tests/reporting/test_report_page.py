@@ -85,7 +85,7 @@ def test_the_report_of_a_run_is_one_page_that_needs_nothing_else(run_path: Path,
     assert "url(" not in source
     assert "@import" not in source
     assert "http" not in source
-    assert sum(tag == "img" for tag, _ in page.tags) == 2 + 5 + 1 + 1 + 1 + 1 + 1
+    assert sum(tag == "img" for tag, _ in page.tags) == 2 + 5 + 1 + 1 + 2 + 1 + 1 + 1
     for expected in (
         "fedmmkt on flora, seed 0",
         "finished",
@@ -110,6 +110,10 @@ def test_the_report_of_a_run_is_one_page_that_needs_nothing_else(run_path: Path,
         "fedloom run --config",
         "quorum: 3",
         "Time",
+        "Class by class, after round 4",
+        "The worst class",
+        "What the method reports",
+        "Entropy of the fusion weights 0.940",
     ):
         assert expected in page.text, expected
 

@@ -92,6 +92,11 @@ def losses(run: Parts, *values: float) -> None:
         r["losses"] = {"clients": value}
 
 
+def entropies(run: Parts, *values: float | None) -> None:
+    for r, value in zip(run["rows"][1:], values, strict=True):
+        r["facts"] = {"weight_entropy": value}
+
+
 def absent(run: Parts) -> None:
     for t in (1, 3):
         run["rows"][t]["missing"] = [{"client": "text-1", "verb": v, "error": "timeout"} for v in ("infer", "retrain")]
@@ -166,6 +171,11 @@ CASES: dict[str, tuple[str, str, Callable[[Parts], Any]]] = {
         "61% of 984 labels by vote are poppy; 8% were drawn for it",
         lambda r: labels(r, voted_classes=[150, *[9, 8] * 5, 11]),
     ),
+    "plain mean": (
+        "fusion-plain-mean",
+        "at least 0.9960 of the highest possible in all rounds",
+        lambda r: entropies(r, 0.996, 0.9999, 1.0, 0.997),
+    ),
     "smoke": (
         "too-few-steps",
         "judge 4, generator 4, CLIP 4, clients 105 (of 8 samples)",
@@ -197,6 +207,8 @@ def test_a_warning_is_there(sound: Parts, case: str) -> None:
         lambda r: labels(r, kept_classes=[14, 1, *[13] * 10]),
         lambda r: labels(r, voted_classes=[100, *[12, 13] * 5, 15]),
         lambda r: losses(r, 1.0, 1.2, 1.3, 1.1),
+        lambda r: entropies(r, 0.996, 0.995, 1.0, 0.997),
+        lambda r: entropies(r, None, None, None, None),
         lambda r: r["rows"][2].update(labels=r["rows"][2]["labels"] | {"kept": 240}),
         lambda r: (labels(r, kept=240), r["config"]["settings"].pop("labvote")),  # keeps all by design
     ],
@@ -204,6 +216,15 @@ def test_a_warning_is_there(sound: Parts, case: str) -> None:
 def test_what_is_no_reason(sound: Parts, spoil: Callable[[Parts], Any]) -> None:
     spoil(sound)
     assert names(sound) == []
+
+
+def test_a_plain_mean_is_told_what_to_set(sound: Parts) -> None:
+    entropies(sound, 1.0, 1.0, 1.0, 1.0)
+    sound["config"]["settings"] = FEDMMKT | {"scored": "enhanced", "contrast_temperature": 0.5}
+    lower = "Lower settings.contrast_temperature, now 0.5"
+    assert warnings_of(**sound)[0].advice == f"{lower}, or set settings.scored=raw."
+    sound["config"]["settings"]["scored"] = "raw"
+    assert warnings_of(**sound)[0].advice == f"{lower}."
 
 
 def test_serious_ones_come_first(sound: Parts) -> None:

@@ -67,6 +67,42 @@ def class_picture(
     _draw(shown, rows, [names[i] for i in order], title, path, limits=(0, 100))
 
 
+def vote_picture(
+    columns_of: Mapping[str, Sequence[float | None]],
+    rows: Sequence[tuple[str, str, float]],
+    class_names: Sequence[str],
+    path: Target,
+) -> None:
+    """What the vote did to each class: a row a figure, a column a class; the class least of which was kept is first.
+
+    Counts share one scale of colours, shares are coloured from 0 to 100 %, and mean votes by the highest.
+
+    Args:
+        columns_of: C numbers by key, None for a class that has none; a list may be empty.
+        rows: key, name and factor of each row.
+        class_names: C names; of another number, classes are numbered.
+        path: the PNG to write.
+    """
+    present = [(name, factor, columns_of[key]) for key, name, factor in rows if columns_of[key]]
+    c = len(present[0][2])
+    names = class_names if len(class_names) == c else [str(i) for i in range(c)]
+    values = np.array([[np.nan if v is None else factor * v for v in held] for _, factor, held in present])
+    kept = np.array([np.nan if v is None else v for v in columns_of["kept_share_classes"] or [0.0] * c])
+    order = np.argsort(np.nan_to_num(kept, nan=-1.0), kind="stable")
+    counts = [name in ("drawn", "voted", "kept") for name, *_ in present]
+    most = np.nanmax(values[counts])
+    tops = [100.0 if f == 100 else most if n else np.nanmax(v) for (_, f, _), n, v in zip(present, counts, values)]
+    shades = 100 * values / np.maximum(tops, 1e-9)[:, None]
+    title = "What the vote did to each class; the class least of which was kept is at the left"
+    shown = np.ma.masked_invalid(shades[:, order])
+    written = [
+        ["" if np.isnan(v) else f"{v:.1f}" if name == "mean votes" else f"{v:.0f}" for v in held]
+        for (name, *_), held in zip(present, values[:, order])
+    ]
+    row_names = [name for name, *_ in present]
+    _draw(shown, row_names, [names[i] for i in order], title, path, limits=(0, 100), figures=written)
+
+
 def _draw(
     table: Any,
     row_names: Sequence[str],
@@ -75,8 +111,12 @@ def _draw(
     path: Target,
     limits: tuple[float, float],
     totals: ArrayLike | None = None,
+    figures: Sequence[Sequence[str]] | None = None,
 ) -> None:
-    """Squares of a masked array (K, C), darker is more between `limits`; with the `totals` (K,) of rows beside them."""
+    """Squares of a masked array (K, C), darker is more between `limits`; with the `totals` (K,) of rows beside them.
+
+    figures: what stands in the squares, where it is not the numbers that colour them.
+    """
     k, c = table.shape
     names = [clean(name, 24) for name in column_names]
     longest = max(map(columns, names))
@@ -91,7 +131,8 @@ def _draw(
         look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8.5 if c <= 20 else 7}
         for i, j in zip(*np.nonzero(~np.ma.getmaskarray(table))):
             colour = "white" if table[i, j] > 0.55 * high else INK
-            axis.text(j + 0.5, i + 0.5, f"{table[i, j]:.0f}", color=colour, **look)
+            text = f"{table[i, j]:.0f}" if figures is None else figures[i][j]
+            axis.text(j + 0.5, i + 0.5, text, color=colour, **look)
     axis.invert_yaxis()
     middles = np.arange(k) + 0.5
     axis.set_yticks(middles, [clean(name, 28) for name in row_names], fontsize=8.5)

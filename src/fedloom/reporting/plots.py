@@ -123,6 +123,28 @@ def compare_curves(runs: Mapping[str, Sequence[Row]], path: Target) -> None:
     save(figure, path)
 
 
+def class_curves(rows: Sequence[Row], path: Target) -> None:
+    """Kept share and accuracy of the kept, of all synthetic pictures and of the worst class, over rounds.
+
+    Args:
+        rows: with `round`, `labels` as in `metrics.jsonl`, and `worst`: `kept_share` and `accuracy` of the worst class.
+    """
+    figure, axes = panels(2)
+    for axis, key, total, title in (
+        (axes[0], "kept_share", "kept_share", "Pictures kept, %"),
+        (axes[1], "accuracy", "kept_accuracy", "Right labels among kept pictures, %"),
+    ):
+        _line(axis, rows, ("labels", total), label="all pictures", color=BLUE, marker="o")
+        _line(axis, rows, ("worst", key), label="worst class", color=VERMILLION, linestyle="--", marker="v")
+        if not axis.lines:
+            empty(axis, "no such pictures")
+            continue
+        style(axis, title)
+        axis.set_ylim(-4, 104)
+        legend(axis, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    save(figure, path)
+
+
 def label_curves(rows: Sequence[Row], path: Target) -> None:
     """How true the labels of synthetic pictures are, before and after the vote; how many are kept."""
     figure, (left, right) = panels(2, height=3.2, width_ratios=(1.7, 1))

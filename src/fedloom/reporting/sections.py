@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.reporting.accounts import missing, origin, time, wire
+from fedloom.reporting.facts import method_facts
 from fedloom.reporting.health import run_warnings
 from fedloom.reporting.heatmaps import split_picture
 from fedloom.reporting.pages import Cell, Image, Table, drawn, picture_file, warning_name
@@ -19,12 +20,14 @@ from fedloom.reporting.scores import (
     before_after,
     client_score,
     end_of,
+    kinds_of,
     number,
     series,
     told,
     wanted,
 )
 from fedloom.reporting.streams import streams
+from fedloom.reporting.votes import class_votes
 from fedloom.runs import RunFiles
 from fedloom.tasks import ClientTask, client_word
 
@@ -46,6 +49,8 @@ def report_facts(run: RunFiles) -> dict[str, Any]:
         if run.label_panels
         else None,
         "label_curves": _label_curves(run),
+        "votes": class_votes(run),
+        "method_facts": [] if kinds_of(run.rounds) else method_facts(run.rounds),
         "curves": _curves(run),
         "streams": streams(run),
         "retrieval": retrieved,

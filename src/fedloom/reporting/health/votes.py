@@ -1,4 +1,4 @@
-"""What the vote does to labels where it does not do what it is for."""
+"""What vote and fusion do where they do not do what they are for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedloom.reporting.health.facts import Facts, RunWarning, listing, percent
-from fedloom.reporting.scores import number
+from fedloom.reporting.scores import number, series
 
 # A filter that lets all but one sample in fifty pass removes nothing that training would notice.
 KEEPS_ALL = 0.98
@@ -16,6 +16,8 @@ CLASS_DRAWN = 5  # samples drawn of a class; with fewer, none may be kept by bad
 # Of the votes. Classes are drawn evenly: half of the votes for one of three or more is a collapse. With two classes
 # half is what it should be, so also half as much again as was drawn of it.
 ONE_CLASS, ONE_CLASS_OF_DRAWN = 0.5, 1.5
+# Of the entropy of fusion weights over that of equal ones: of ten clients each has between 0.07 and 0.13 of the say.
+PLAIN_MEAN = 0.995
 
 
 def vote_keeps_nothing(f: Facts) -> RunWarning | None:
@@ -85,6 +87,22 @@ def vote_one_class(f: Facts) -> RunWarning | None:
     )
 
 
+def fusion_plain_mean(f: Facts) -> RunWarning | None:
+    """Weights of fusion that weigh nothing: all clients have the same say in each round."""
+    told = series(f.rows, "facts", "weight_entropy")[1]
+    if not told or min(told) <= PLAIN_MEAN:
+        return None
+    now = number(f.setting("settings.contrast_temperature"))
+    advice = "Lower settings.contrast_temperature" + (f", now {now:g}" if now is not None else "")
+    advice += ", or set settings.scored=raw" if f.setting("settings.scored") != "raw" else ""
+    return RunWarning(
+        "fusion-plain-mean",
+        f"fusion is a plain mean of the clients' representations: the entropy of its weights is at least "
+        f"{min(told):.4f} of the highest possible in all rounds",
+        f"{advice}.",
+    )
+
+
 def _sum(rows: Sequence[Any], key: str) -> float:
     return sum(number(row.get(key)) or 0.0 for row in rows)
 
@@ -95,4 +113,4 @@ def _counts(f: Facts, key: str) -> list[int]:
     return [sum(int(number(n) or 0) for n in column) for column in zip(*told)]
 
 
-CHECKS = (vote_keeps_nothing, vote_one_class, vote_drops_class, vote_keeps_everything)
+CHECKS = (vote_keeps_nothing, vote_one_class, vote_drops_class, vote_keeps_everything, fusion_plain_mean)

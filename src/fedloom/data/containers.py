@@ -76,6 +76,20 @@ CONTAINERS: Mapping[ClientTask, type[ClientData]] = {
 
 
 @dataclass(frozen=True)
+class Attribute:
+    """Something that pictures show besides their class. values: V words; labels int64 (N,) of N pictures, in 0..V-1."""
+
+    values: tuple[str, ...]
+    labels: Labels
+
+    @classmethod
+    def of(cls, shown: Sequence[str], values: Sequence[str]) -> Attribute:
+        """From a word for each picture."""
+        number = {value: n for n, value in enumerate(values)}
+        return cls(tuple(values), np.array([number[word] for word in shown], dtype=np.int64))
+
+
+@dataclass(frozen=True)
 class PublicData:
     """Pictures and captions that no client has, for pretraining the server's models.
 
@@ -115,8 +129,13 @@ class FederatedDataset:
     public_test: ImageTextPairs | None = None  # pairs that a server's own retrieval is scored on, trained on by nobody
     digest: str = ""  # of all samples, where they come from the cache: what a run that is resumed must find again
     also_named: Mapping[str, str] = field(default_factory=dict)  # class name -> the second name its prompt has
+    attributes: Mapping[str, Attribute] = field(
+        default_factory=dict
+    )  # of the reference pictures; only scores read them
 
     def __post_init__(self) -> None:
+        for name, attribute in self.attributes.items():
+            _check(attribute.labels, 0 if self.reference is None else len(self.reference), f"attribute {name!r}")
         for part, sets in (("train", self.train), ("test", self.test)):
             for modality, held in sets.items():
                 if modality not in CLIENT_TASKS:

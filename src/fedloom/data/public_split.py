@@ -83,10 +83,7 @@ def confuse(labels: Labels, siblings: Labels, share: float, rng: np.random.Gener
     Raises:
         BadInput: a share, with its spread, outside [0, 1].
     """
-    if not 0 <= share <= 1:
-        raise BadInput(f"confusion={share}, allowed: 0 to 1")
-    if not 0 <= spread <= min(share, 1 - share) + 1e-9:
-        raise BadInput(f"confusion_spread={spread}, allowed with confusion={share}: 0 to {min(share, 1 - share):g}")
+    _check_confusion(share, spread)
     names, present = labels.copy(), np.unique(labels)
     pairs = np.unique([min(c, siblings[c]) for c in present])
     shares = (
@@ -98,6 +95,38 @@ def confuse(labels: Labels, siblings: Labels, share: float, rng: np.random.Gener
         of = shares[np.searchsorted(pairs, min(c, siblings[c]))]
         names[own[: round(float(of) * len(own))]] = siblings[c]
     return names
+
+
+def confuse_within(
+    labels: Labels, families: Labels, share: float, rng: np.random.Generator, spread: float = 0.0
+) -> Labels:
+    """`confuse` for families of any size: a share of every class carries the name of one of its siblings, drawn evenly.
+
+    Args:
+        families: int (C,), the family of each class. A class without siblings keeps its name.
+        share, spread: as of `confuse`, over families.
+
+    Raises:
+        BadInput: as `confuse`.
+    """
+    _check_confusion(share, spread)
+    names, kinds = labels.copy(), np.unique(families)
+    shares = rng.permutation(share + spread * (np.linspace(-1, 1, len(kinds)) if len(kinds) > 1 else np.zeros(1)))
+    for c in np.unique(labels):
+        siblings = np.flatnonzero((families == families[c]) & (np.arange(len(families)) != c))
+        if not len(siblings):
+            continue
+        own = rng.permutation(np.flatnonzero(labels == c))
+        own = own[: round(float(shares[np.searchsorted(kinds, families[c])]) * len(own))]
+        names[own] = siblings[(np.arange(len(own)) + int(rng.integers(len(siblings)))) % len(siblings)]
+    return names
+
+
+def _check_confusion(share: float, spread: float) -> None:
+    if not 0 <= share <= 1:
+        raise BadInput(f"confusion={share}, allowed: 0 to 1")
+    if not 0 <= spread <= min(share, 1 - share) + 1e-9:
+        raise BadInput(f"confusion_spread={spread}, allowed with confusion={share}: 0 to {min(share, 1 - share):g}")
 
 
 class Condenser:

@@ -24,6 +24,7 @@ _OWN_FILE = (
 )
 BUILTIN: Mapping[str, str] = {  # name -> where it is declared
     **{name: f"fedloom.data.datasets.{name}:DATASET" for name in _OWN_FILE},
+    "flora-102": "fedloom.data.datasets.flora102:DATASET",
     "flickr30k": "fedloom.data.datasets.flickr:FLICKR30K",
     "flickr8k": "fedloom.data.datasets.flickr:FLICKR8K",
 }

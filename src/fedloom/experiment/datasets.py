@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.config import DataSettings
-from fedloom.data.containers import ClientData, FederatedDataset, ImageSet, PublicData, TextSet
+from fedloom.data.containers import Attribute, ClientData, FederatedDataset, ImageSet, PublicData, TextSet
 from fedloom.data.fingerprint import fingerprint
 from fedloom.data.joint import MultimodalSamples, Part
 from fedloom.data.pairs import ImageTextPairs
@@ -108,7 +108,8 @@ def _save(scene: FederatedDataset, folder: Path) -> None:
         put("generic", ImageSet(scene.public.images, scene.public.names))
         texts["generic"], texts["generic texts"] = scene.public.captions, scene.public.texts
         texts["generic words"] = scene.public.words
-    for name, array in arrays.items():
+    of_pictures = {f"attribute.{name}": attribute.labels for name, attribute in scene.attributes.items()}
+    for name, array in {**arrays, **of_pictures}.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
     content = {
         "name": scene.name,
@@ -119,7 +120,8 @@ def _save(scene: FederatedDataset, folder: Path) -> None:
             {"also_named": dict(scene.also_named)} if scene.also_named else {}
         ),  # absent, it leaves digests as they were
     }
-    facts = {**content, "notes": dict(scene.notes), "digest": _digest(arrays, content)}
+    values = {name: attribute.values for name, attribute in scene.attributes.items()}  # no part of the samples' digest
+    facts = {**content, "notes": dict(scene.notes), "attributes": values, "digest": _digest(arrays, content)}
     (folder / "scene.json").write_text(json.dumps(facts, default=str))
 
 
@@ -195,4 +197,8 @@ def _load(folder: Path) -> FederatedDataset:
         public_test if isinstance(public_test, ImageTextPairs) else None,
         facts["digest"],
         facts.get("also_named", {}),
+        {
+            name: Attribute(tuple(values), array(f"attribute.{name}"))
+            for name, values in facts.get("attributes", {}).items()
+        },
     )

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.data.assemble import check_choice
-from fedloom.data.containers import ClientData, FederatedDataset, ImageSet, Labels, PublicData, TextSet
-from fedloom.data.datasets.flora_drawing import PETALS, SPECIES, Flower, draw_flowers, render
+from fedloom.data.containers import Attribute, ClientData, FederatedDataset, ImageSet, Labels, PublicData, TextSet
+from fedloom.data.datasets.flora_drawing import CENTRES, COUNTS, PETALS, SPECIES, Flower, draw_flowers, render
 from fedloom.data.datasets.flora_pairs import draw_pairs, look_closer, tell
 from fedloom.data.datasets.flora_words import CLIENTS, WORLD, Voice, describe, vocabulary
 from fedloom.data.pairs import ImageTextPairs
@@ -93,6 +93,7 @@ def load(
         reference_captions=said,
         text_class_names=TEXT_CLASSES[text_labels],
         public_test=draw.pairs("public test pairs", test_pairs, captions, voice=WORLD) if pairs else None,
+        attributes=draw.attributes("reference", reference),
     )
 
 
@@ -119,6 +120,18 @@ class _Drawing:
         flowers = draw_flowers(labels, rng)
         images = np.stack([render(f, self.size, rng) for f in flowers])
         return images, tuple(describe(f, rng, voice) for f in flowers), labels
+
+    def attributes(self, part: str, n: int) -> dict[str, Attribute]:
+        """What the pictures of a part show: the draws of `pictures` once more, without drawing."""
+        labels, rng = self._begin(part, n)
+        flowers = [s.flower for s in look_closer(labels, rng)] if self.rich else draw_flowers(labels, rng)
+        kinds = [SPECIES[f.species] for f in flowers]
+        return {
+            "colour": Attribute.of([f.colour for f in flowers], tuple(PETALS)),
+            "petals": Attribute.of([COUNTS[k.petals] for k in kinds], tuple(COUNTS.values())),
+            "shape": Attribute.of([k.shape for k in kinds], sorted({k.shape for k in SPECIES})),
+            "centre": Attribute.of([k.centre for k in kinds], tuple(CENTRES)),
+        }
 
     def public(self, n: int, confusion: float, spread: float) -> PublicData:
         """Pictures under names that are in part their siblings', and captions in the world's voice."""

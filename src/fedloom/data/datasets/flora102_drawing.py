@@ -170,7 +170,7 @@ def _rings(shape: str, petals: int) -> NDArray[np.complex128]:
         y = half * np.sin(t) ** 0.7 * (1 - 0.45 * np.cos(t)) / 1.2
         x = np.where(t > 2.9, 0.72, x)
     outline = np.concatenate([x + 1j * y, (x - 1j * y)[::-1]])
-    return np.exp(2j * math.pi * np.arange(petals) / petals)[:, None] * outline
+    return np.asarray(np.exp(2j * math.pi * np.arange(petals) / petals)[:, None] * outline)
 
 
 def describe(flower: Flower102, rng: np.random.Generator, voice: Voice = CLIENTS_102) -> str:

@@ -82,18 +82,15 @@ def load(
     if pairs:
         train[ClientTask.RETRIEVAL] = draw.pairs("pairs", pairs, captions, by_species=True)
         tests[ClientTask.RETRIEVAL] = draw.pairs("test pairs", test_pairs, captions)
-    seen, said, labels = draw.pictures("reference", reference, WORLD)
     return FederatedDataset(
         name="flora",
         class_names=tuple(kind.name for kind in SPECIES),
         train=train,
         test=tests,
         public=draw.public(generic, confusion, confusion_spread),
-        reference=ImageSet(seen, labels),
-        reference_captions=said,
         text_class_names=TEXT_CLASSES[text_labels],
         public_test=draw.pairs("public test pairs", test_pairs, captions, voice=WORLD) if pairs else None,
-        attributes=draw.attributes("reference", reference),
+        **draw.reference(reference),
     )
 
 
@@ -120,6 +117,12 @@ class _Drawing:
         flowers = draw_flowers(labels, rng)
         images = np.stack([render(f, self.size, rng) for f in flowers])
         return images, tuple(describe(f, rng, voice) for f in flowers), labels
+
+    def reference(self, n: int) -> dict[str, Any]:
+        """What scores are learnt from: pictures, their captions and what they show."""
+        images, said, labels = self.pictures("reference", n, WORLD)
+        shown = self.attributes("reference", n)
+        return {"reference": ImageSet(images, labels), "reference_captions": said, "attributes": shown}
 
     def attributes(self, part: str, n: int) -> dict[str, Attribute]:
         """What the pictures of a part show: the draws of `pictures` once more, without drawing."""

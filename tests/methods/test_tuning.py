@@ -107,3 +107,17 @@ def test_resumed_to_the_same_bits(settings, tiny_generator):
     second.federation.round = 1
     second.run(2)
     assert same(generator(whole), generator(second))
+
+
+def test_diagnostics_are_reported_and_change_nothing(tiny_generator):
+    plain, watched = Toy(tiny_generator), Toy(tiny_generator, diagnostics=True)
+    infos = [plain.run(2), watched.run(2)]
+    assert same(plain.server.state()[0], watched.server.state()[0])
+    keys = {"alignment_error", "client_drift", "gradient_variance"}
+    assert not keys & set(infos[0][-1].facts)
+    facts = infos[1][-1].facts
+    assert set(facts) == keys | {"weight_entropy"}
+    assert all(facts[key] > 0 for key in keys)
+    norms = watched.server.tuner.norms
+    assert len(norms) > 1
+    assert facts["gradient_variance"] == pytest.approx(np.var(norms))

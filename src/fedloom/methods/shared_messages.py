@@ -21,6 +21,9 @@ class RoundSettings(TuningSettings):
         "stratified", description="how the classes c_i of synthetic samples are drawn"
     )
     retrain_steps: int = Field(40, ge=0, description="client steps on shared samples a round (E_syn)")
+    diagnostics: bool = Field(
+        False, description="report alignment error, client drift and gradient variance in `facts`; no figure changes"
+    )
 
     @property
     def public_pairs(self) -> int:

@@ -23,6 +23,7 @@ from torch import Tensor
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
+from fedloom.functional.diagnostics import alignment_error, client_drift, gradient_variance
 from fedloom.methods.base import Client, Done, Info, LabelInfo, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.replies import ClientOutputs, Clock
@@ -207,7 +208,7 @@ class SharedServer(Server):
 
     def __init__(self, context: ServerContext, settings: RoundSettings) -> None:
         super().__init__(context, settings)
-        self.tuner = None if settings.public_pairs else Tuner(context, settings)
+        self.tuner = None if settings.public_pairs else Tuner(context, settings, watch=settings.diagnostics)
         self.holders = set()
 
     def round(self, federation: Federation) -> Info:
@@ -233,7 +234,18 @@ class SharedServer(Server):
         with clock("retraining"):
             trained = {r.client: r.message.loss for r in learning if r.ok}
             losses["clients"] = float(np.mean([trained[k] for k in sorted(trained)])) if trained else None
-        return Info(labels, losses, clock.seconds, self.paper_bytes(federation, len(samples)), found.facts)
+        facts = {**found.facts, **(self._diagnostics(outputs) if self.settings.diagnostics else {})}
+        return Info(labels, losses, clock.seconds, self.paper_bytes(federation, len(samples)), facts)
+
+    def _diagnostics(self, outputs: ClientOutputs) -> dict[str, float | None]:
+        """What FedMMKT's convergence analysis bounds, of representations as they were sent; after the tuning."""
+        image, z = [m == ClientTask.IMAGE_CLASSIFICATION for m in outputs.modalities], outputs.representations
+        sent = len(z) > 0
+        return {
+            "alignment_error": alignment_error(z, image, outputs.present) if sent else None,
+            "client_drift": client_drift(z, outputs.present) if sent else None,
+            "gradient_variance": None if self.tuner is None else gradient_variance(self.tuner.norms),
+        }
 
     def _tune(self, tuner: Tuner, t: int, samples: SharedSamples, found: Aggregate, kept: Tensor) -> float | None:
         """The kept samples into the generator's pool, and its steps; mean loss."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fedloom.config.models import Frozen
 from fedloom.errors import BadInput
+from fedloom.functional.diagnostics import gradient_norm
 from fedloom.functional.omission import omit
 from fedloom.methods.base import ServerContext
 from fedloom.methods.state import Kept, Stateful
@@ -109,8 +110,9 @@ class Tuner(Stateful):
     pool: Kept[ReplayPool]
     captions: Kept[deque[tuple[str, ...]]]  # of the pool's samples, where there are any
 
-    def __init__(self, context: ServerContext, settings: TuningSettings) -> None:
-        self.context, self.settings = context, settings
+    def __init__(self, context: ServerContext, settings: TuningSettings, *, watch: bool = False) -> None:
+        self.context, self.settings, self.watch = context, settings, watch
+        self.norms: list[float] = []  # of the gradient at each step of the last round, if watched
         self.generator, self.trained = context.generator, _Trained(context.generator)
         self.generator.condition = settings.condition
         if settings.lora_rank:
@@ -138,6 +140,7 @@ class Tuner(Stateful):
 
     def tune(self, t: int) -> float | None:
         """The steps of round t; mean loss."""
+        self.norms = []
         s, context, pool = self.settings, self.context, self.pool.samples()
         if not pool or not s.tune_steps:
             return None
@@ -178,7 +181,7 @@ class Tuner(Stateful):
                 schedule=lambda n: anneal(done + n),
                 name=f"generator, round {t}",
                 accumulate=s.tune_accumulate,
-                adjust=self._pull if s.pull else None,
+                adjust=self._adjust if s.pull or self.watch else None,
             )
         self.generator.eval()
         return loss
@@ -189,6 +192,13 @@ class Tuner(Stateful):
         index = rng.integers(0, len(public), self.public_batch)
         words = ["" if rng.random() < s.drop_text else public.captions[i] for i in index]
         return to_float(public.images[index]), words
+
+    def _adjust(self) -> None:
+        """Between a step's gradients and the step: their norm where it is watched, and the pull."""
+        if self.watch:
+            self.norms.append(gradient_norm(p for group in self.optimizer.param_groups for p in group["params"]))
+        if self.settings.pull:
+            self._pull()
 
     @torch.no_grad()
     def _pull(self) -> None:

@@ -44,6 +44,22 @@ FACTS = {
         "clients: 1 is a plain mean, 0 a single client's representation.",
         digits=".3f",
     ),
+    "alignment_error": Fact(
+        "Alignment error",
+        "Squared distance between the mean picture representation and the mean text representation, mean over "
+        "synthetic samples.",
+        digits=".3g",
+    ),
+    "client_drift": Fact(
+        "Client drift",
+        "Squared distance of a client's representations from the mean over clients, mean over samples and clients.",
+        digits=".3g",
+    ),
+    "gradient_variance": Fact(
+        "Gradient variance",
+        "Variance over the round's mini-batches of the norm of the generator's gradient, before clipping.",
+        digits=".3g",
+    ),
 }
 
 

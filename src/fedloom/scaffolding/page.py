@@ -26,7 +26,7 @@ WHAT = {
     "clients.batch": "samples of a step",
     "clients.optimizer": "or sgd",
     "clients.decay": "weight decay",
-    "server.clip": "dual encoder: text tower of the generator, CLIP score",
+    "server.clip": "dual encoder: text tower of the generator",
     "server.captioner": "describes pictures for clients of texts",
     "server.generator": "the text-to-image model that is trained with the clients",
     "evaluation.judge": "recognises generated pictures",

@@ -61,9 +61,9 @@ def clip_unreliable(f: Facts) -> RunWarning | None:
         return None
     return RunWarning(
         "clip-unreliable",
-        f"CLIP is right on {percent(right)} of {samples:.0f} real test pictures (chance: {percent(chance)}); "
-        "do not trust the CLIP score",
-        "Raise server.clip.steps or set server.clip.pretrained.",
+        f"the scoring CLIP is right on {percent(right)} of {samples:.0f} real test pictures "
+        f"(chance: {percent(chance)}); do not trust the CLIP score",
+        "Raise evaluation.clip.steps or set evaluation.clip.pretrained.",
         "serious",
     )
 

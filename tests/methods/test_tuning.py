@@ -121,3 +121,10 @@ def test_diagnostics_are_reported_and_change_nothing(tiny_generator):
     norms = watched.server.tuner.norms
     assert len(norms) > 1
     assert facts["gradient_variance"] == pytest.approx(np.var(norms))
+
+
+def test_diagnostics_of_logits_alone(tiny_generator):
+    """Nothing to take distances of; the generator's gradients are there, with a pull too."""
+    facts = Toy(tiny_generator, variant="l", diagnostics=True, pull=1.0).run(1)[-1].facts
+    assert (facts["alignment_error"], facts["client_drift"]) == (None, None)
+    assert facts["gradient_variance"] > 0

@@ -2,6 +2,7 @@
 
     python benchmarks/study.py run flora --seeds 0-9 --jobs 2      # rows go to benchmarks/results/flora.csv
     python benchmarks/study.py table flora [claims]                # Markdown
+    python benchmarks/study.py figure map                          # docs/images/map.png, of a study with a grid
     python benchmarks/study.py docs                                # README and docs/results; --check: exit code 1
 
 A study is a file of benchmarks/studies. Rows that are there are not made again; `--again`
@@ -53,6 +54,16 @@ def docs(given: argparse.Namespace) -> int:
     return int(bool(found) and given.check)
 
 
+def figure(given: argparse.Namespace) -> int:
+    """The map of a study with a grid."""
+    from evidence.figures import draw_map
+
+    study = load(given.study)
+    path = given.out or blocks.ROOT / "docs" / "images" / f"{study.name}.png"
+    print(draw_map(tables.kept(study, given.results, overrides(given.set)), path))
+    return 0
+
+
 def positive(text: str) -> int:
     """A number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
@@ -64,13 +75,13 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = made.add_subparsers(dest="command", required=True)
-    running, printing, writing = (commands.add_parser(name) for name in ("run", "table", "docs"))
-    for command in (running, printing):
+    running, printing, drawing, writing = (commands.add_parser(name) for name in ("run", "table", "figure", "docs"))
+    for command in (running, printing, drawing):
         command.add_argument("study", help="a name of benchmarks/studies, or a YAML file")
         command.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE", help="over every arm's settings"
         )
-    for command in (running, printing, writing):
+    for command in (running, printing, drawing, writing):
         command.add_argument("--results", type=Path, help="folder of the rows; default: benchmarks/results")
     running.add_argument("--seeds", default="0", help="such as 0,1,2 or 0-9")
     running.add_argument("--arms", default="", help="names, comma between; default: all")
@@ -78,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--keep", type=Path, help="a folder to leave run folders in")
     running.add_argument("--again", action="store_true", help="also what has rows of other commits only")
     printing.add_argument("table", nargs="?", help="default: all")
+    drawing.add_argument("--out", type=Path, help="default: docs/images/STUDY.png")
     writing.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is out of date")
     return made
 
@@ -87,7 +99,7 @@ def main() -> int:
     given = parser().parse_args()
     end_by_signals()
     try:
-        return {"run": run, "table": table, "docs": docs}[given.command](given)
+        return {"run": run, "table": table, "figure": figure, "docs": docs}[given.command](given)
     except FedloomError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

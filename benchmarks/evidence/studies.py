@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from fedloom.runs.folder import flatten
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
 SCORES = ("image_accuracy", "text_accuracy", "t2i_accuracy", "clip_score", "fid", "inception_score")
+AT = " @ "  # ARM @ the cell of a grid
 BEFORE = " (before)"  # the pseudo arm of what an arm was before its first round
 
 
@@ -49,6 +51,13 @@ class Extract(Frozen):
     scores: dict[str, str]
 
 
+class Map(Frozen):
+    """The gain of the main arm over `reference` in `score`, cell by cell."""
+
+    reference: str
+    score: str
+
+
 class Study(Frozen):
     """Arms x seeds. Settings are dotted keys, or trees."""
 
@@ -70,11 +79,23 @@ class Study(Frozen):
     )
     claims: tuple[Claim, ...] = ()
     tables: dict[str, Extract] = Field(default_factory=dict, description="short tables by name")
+    grid: dict[str, dict[str, dict[str, Any]]] = Field(
+        default_factory=dict, description="axis -> value -> its settings; every arm is run in every cell"
+    )
+    map: Map | None = Field(None, description="of a study with a grid: what its figure shows")
 
     @field_validator("base", "others", "scores", mode="before")
     @classmethod
     def _flat(cls, given: Any) -> Any:
         return flat(given) if isinstance(given, Mapping) else given
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _named_values(cls, given: Any) -> Any:
+        """YAML's numbers as the names of values."""
+        if not isinstance(given, Mapping):
+            return given
+        return {axis: {str(v): s for v, s in values.items()} for axis, values in given.items()}
 
     @field_validator("arms", mode="before")
     @classmethod
@@ -92,8 +113,10 @@ class Study(Frozen):
                 if score not in allowed:
                     raise ValueError(f"claims: unknown score {score!r}. Allowed: {', '.join(sorted(allowed))}.")
         named += [("tables", arm.removesuffix(BEFORE)) for table in self.tables.values() for arm in table.rows]
+        named += [("map", self.map.reference)] if self.map else []
+        there = {*self.arms, *map(bare, self.arms)}
         for where, arm in named:
-            if arm not in self.arms:
+            if arm not in there:
                 raise ValueError(f"{where}: unknown arm {arm!r}. Allowed: {', '.join(self.arms)}.")
         if taken := [key for arm in self.arms.values() for key in (*self.base, *arm) if key in self.seeded]:
             raise ValueError(
@@ -106,7 +129,7 @@ class Study(Frozen):
 
         An arm with another method keeps no `settings.` key of the base: they are of the base's method.
         """
-        own, base = self.arms[arm], {**self.base, **({} if arm == self.main else self.others)}
+        own, base = self.arms[arm], {**self.base, **({} if bare(arm) == self.main else self.others)}
         if "method" in own:
             base = {key: value for key, value in base.items() if not key.startswith("settings.")}
         return {**base, **own, **(extra or {})}
@@ -124,6 +147,37 @@ class Study(Frozen):
 
 
 LABEL_SCORES = tuple(f"{label}_{when}" for label in LABELS for when in ("round1", "mean"))
+
+
+def bare(arm: str) -> str:
+    """An arm's name without its cell of the grid."""
+    return arm.partition(AT)[0]
+
+
+def cells(grid: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Every cell of a grid by its name, `classes=10 alpha=0.1`: the value of each axis."""
+    values = itertools.product(*(map(str, axis) for axis in grid.values()))
+    found = [dict(zip(grid, cell)) for cell in values]
+    return {" ".join(f"{axis}={value}" for axis, value in cell.items()): cell for cell in found}
+
+
+def over_grid(arms: Mapping[str, Any], grid: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Every arm in every cell, `ARM @ CELL`: with the settings of the cell, and its own over them.
+
+    Raises:
+        BadInput: the grid is no axes of values with settings.
+    """
+    axes = {}
+    for name, axis in grid.items():
+        if not isinstance(axis, Mapping) or not axis or not all(isinstance(v, Mapping) for v in axis.values()):
+            raise BadInput(f"grid: {name} = {axis!r}, expected a value or more, each with its settings")
+        axes[name] = {str(value): flat(settings) for value, settings in axis.items()}
+    found: dict[str, dict[str, Any]] = {}
+    for cell, values in cells(axes).items():
+        below = {key: v for axis, value in values.items() for key, v in axes[axis][value].items()}
+        for arm, own in arms.items():
+            found[f"{arm}{AT}{cell}"] = {**below, **flat(own or {})}
+    return found
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,6 +216,8 @@ def load(name: str | Path) -> Study:
         arms = {**below["arms"], **(tree.get("arms") or {})}
         tree = Tree({**below, **tree, "arms": arms}, places=tree.places)
     tree["name"] = path.stem
+    if tree.get("grid"):
+        tree["arms"] = over_grid(tree.get("arms") or {}, tree["grid"])
     study: Study = validate(Study, tree)
     return study
 
@@ -172,12 +228,18 @@ def names() -> list[str]:
 
 
 def chosen_arms(study: Study, arms: str) -> list[str]:
-    """Arms by name, comma between; all for ''. Raises BadInput for one that the study has not."""
-    wanted = [arm.strip() for arm in arms.split(",") if arm.strip()]
-    for arm in wanted:
-        if arm not in study.arms:
-            raise unknown("arm", arm, study.arms)
-    return wanted or list(study.arms)
+    """Arms by name, comma between, of a grid also all of an arm or of a cell; all for ''.
+
+    Raises:
+        BadInput: one that the study has not.
+    """
+    found: dict[str, None] = {}
+    for wanted in filter(None, (arm.strip() for arm in arms.split(","))):
+        fitting = [arm for arm in study.arms if wanted in (arm, bare(arm), arm.partition(AT)[2])]
+        if not fitting:
+            raise unknown("arm", wanted, study.arms)
+        found |= dict.fromkeys(fitting)
+    return list(found or study.arms)
 
 
 def overrides(given: Iterable[str]) -> dict[str, Any]:

@@ -191,7 +191,12 @@ CLIENT_MODELS = Registry(
     "fedloom.models.clients.spec:ClientModelSpec",
     "fedloom.models.clients:BUILT_IN",
 )
-METRICS = Registry("metric", "metrics", "fedloom.metrics.base:Metric")
+METRICS = Registry(
+    "metric",
+    "metrics",
+    "fedloom.metrics.base:Metric",
+    {name: f"fedloom.metrics.{name}:METRIC" for name in ("variety_coverage", "attribute_accuracy")},
+)
 ENGINES = Registry(
     "engine",
     "engines",

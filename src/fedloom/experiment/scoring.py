@@ -21,6 +21,7 @@ from fedloom.config import Config
 from fedloom.data.containers import FederatedDataset, ImageSet
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.errors import FedloomError
+from fedloom.experiment.attributes import AttributeScores
 from fedloom.experiment.checks import own_data
 from fedloom.experiment.pretraining import Evaluators
 from fedloom.federation.base import Federation
@@ -62,6 +63,9 @@ class Scorer:
         self.generic_features: Any = None
         self.joint: Any = None  # multimodal samples of training and test part, as a site stores them
         self.metrics: list[Metric] = [METRICS.find(name) for name in config.evaluation.metrics]
+        self.attributes: AttributeScores | None = None
+        if folders.attributes is not None:
+            self.attributes = AttributeScores(config.evaluation.judge, scene, folders.attributes)
         if folders.judge is not None:
             self._meet(folders.judge)
         if folders.clip is not None and synthesize is not None:
@@ -209,6 +213,8 @@ class Scorer:
             evaluation = replace(
                 evaluation, images=images, prompts=prompts, labels=labels, class_names=self.scene.class_names
             )
+            if self.attributes is not None:
+                evaluation = replace(evaluation, attributes=self.attributes.shown(images))
         found = {}
         for metric in self.metrics:
             try:
@@ -268,7 +274,8 @@ class Scorer:
 
         test_sets: `samples`, `classes` and the level of `chance` of what clients (by modality), `server` and
         `generator` are scored on; without samples where silos test on data of their own. judge, clip: their accuracy
-        on real test pictures, on how many, and chance. class_names.
+        on real test pictures, on how many, and chance; `NAME_accuracy`: how often an attribute is seen right.
+        class_names.
         """
         levels: dict[str, Any] = {m: level for m in self.scene.test if (level := self._level(m)) is not None}
         sets = dict(levels)
@@ -290,6 +297,8 @@ class Scorer:
             "chance": levels[ClientTask.IMAGE_CLASSIFICATION]["chance"],
         }
         found["judge"] = {"real_test_accuracy": self.real_accuracy, **real}
+        if self.attributes is not None:
+            found["judge"] |= {f"{name}_accuracy": share for name, share in self.attributes.accuracy.items()}
         if self.clip_accuracy is not None:
             right, tried = self.clip_accuracy
             found["clip"] = {**real, "real_test_accuracy": right, "real_test_samples": tried}

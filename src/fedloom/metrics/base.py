@@ -11,7 +11,30 @@ from numpy.typing import NDArray
 
 from fedloom.tasks import ClientTask
 
-Need = Literal["clients", "generator"]
+Need = Literal["clients", "generator", "attributes"]
+
+
+@dataclass(frozen=True)
+class ShownAttribute:
+    """An attribute with V values. real (C, V): its shares in real pictures of each class, zeros of one without any;
+    drawn int (N,): its value in each generated picture, as a network of its own sees it.
+    """
+
+    values: tuple[str, ...]
+    real: NDArray[np.float64]
+    drawn: NDArray[np.int64]
+
+    @property
+    def varies(self) -> bool:
+        """Whether it varies within a class."""
+        return bool(((self.real > 0).sum(1) > 1).any())
+
+
+def shares(values: NDArray[np.int64], labels: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Shares (C, V) of the values (N,) of samples of each class; zeros of a class without any."""
+    counts = np.zeros(shape)
+    np.add.at(counts, (labels, values), 1.0)
+    return counts / np.maximum(counts.sum(1, keepdims=True), 1.0)
 
 
 @dataclass(frozen=True)
@@ -20,7 +43,8 @@ class Evaluation:
 
     per_client: each client's score on its test set (accuracy; R@1 of retrieval), of those that answered. images:
     generated pictures uint8 (N, H, W, 3), the same noise at every round, of `prompts` (N) for classes `labels` (N,) of
-    `class_names` (C); None where the method has no generator.
+    `class_names` (C); None where the method has no generator. attributes: by name, where a metric needs them and the
+    data set has them.
     """
 
     round: int
@@ -30,6 +54,7 @@ class Evaluation:
     prompts: tuple[str, ...] = ()
     labels: NDArray[np.int64] | None = None
     class_names: tuple[str, ...] = ()
+    attributes: Mapping[str, ShownAttribute] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,7 +75,11 @@ class Metric:
 
     def value(self, evaluation: Evaluation) -> float | None:
         """The value, of an evaluation that has what is needed; else None."""
-        there = {"clients": bool(evaluation.per_client), "generator": evaluation.images is not None}
+        there = {
+            "clients": bool(evaluation.per_client),
+            "generator": evaluation.images is not None,
+            "attributes": bool(evaluation.attributes),
+        }
         if not all(there[need] for need in self.needs):
             return None
         found = self.compute(evaluation)

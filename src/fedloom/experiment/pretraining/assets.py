@@ -15,6 +15,7 @@ from fedloom.experiment.pretraining.builders import asset, present, tokenizer_fo
 from fedloom.experiment.pretraining.keys import backbone_name
 from fedloom.experiment.pretraining.processes import build_side_by_side
 from fedloom.progress import Observer
+from fedloom.registry import METRICS
 from fedloom.tasks import CLIENT_TASKS, ClientTask
 
 NOTHING_TO_LEARN = "{}: no word tells the generic part's samples apart, so backbones begin with random weights"
@@ -37,6 +38,7 @@ class Evaluators:
 
     judge: Path | None = None
     clip: Path | None = None
+    attributes: Path | None = None
 
 
 def prepare(
@@ -67,15 +69,23 @@ def prepare(
     tokenizer = tokenizer_folder(config, scene) if public else None
     chains: list[list[str]] = [
         [k for k in ("clip", "generator") if "generator" in needs],
-        ["captioner"] * ("captioner" in needs) + ["judge", "scoring-clip"] * ("evaluators" in needs) + backbones,
+        ["captioner"] * ("captioner" in needs) + _evaluators(config, scene, needs) + backbones,
     ]
     missing = [lacks for chain in chains if (lacks := [k for k in chain if not present(config, scene, k)])]
     if missing:
         log(f"learned first: {'; '.join(k for chain in missing for k in chain)}")
         build_side_by_side(config, missing, watch)
     folders = {kind: asset(config, scene, kind) for chain in chains for kind in chain}
-    scoring = Evaluators(folders.pop("judge", None), folders.pop("scoring-clip", None))
+    scoring = Evaluators(folders.pop("judge", None), folders.pop("scoring-clip", None), folders.pop("attributes", None))
     return Assets(tokenizer, {k: folders.pop(k) for k in backbones}, **folders), scoring
+
+
+def _evaluators(config: Config, scene: FederatedDataset, needs: frozenset[str]) -> list[str]:
+    """What scores a generator; what sees attributes only where a metric needs it and the data set has some."""
+    if "evaluators" not in needs:
+        return []
+    asked = any("attributes" in METRICS.find(name).needs for name in config.evaluation.metrics)
+    return ["judge", "scoring-clip"] + ["attributes"] * bool(asked and scene.attributes)
 
 
 def _reads_texts(config: Config, needs: frozenset[str]) -> bool:

@@ -155,6 +155,16 @@ def _judge(config: Config, scene: FederatedDataset, folder: Path, tick: Tick | N
     save_file({k: v.cpu().contiguous() for k, v in judge.state_dict().items()}, folder / "judge.safetensors")
 
 
+def _attributes(config: Config, scene: FederatedDataset, folder: Path, tick: Tick | None) -> None:
+    from safetensors.torch import save_file
+
+    from fedloom.models.evaluators.attribute_judge import train_attribute_judge
+
+    settings, real = config.evaluation.judge, real_pictures(scene)
+    judge = train_attribute_judge(settings, real.images, scene.attributes, config.server.seed, tick)
+    save_file({k: v.contiguous() for k, v in judge.state_dict().items()}, folder / "attributes.safetensors")
+
+
 def _backbone(name: str, config: Config, scene: FederatedDataset, folder: Path, tick: Tick | None) -> None:
     from safetensors.torch import save_file
 
@@ -188,5 +198,6 @@ _BUILD: dict[str, Callable[[Config, FederatedDataset, Path, Tick | None], None]]
     "generator": _generator,
     "captioner": _captioner,
     "judge": _judge,
+    "attributes": _attributes,
     "scoring-clip": _scoring_clip,
 }

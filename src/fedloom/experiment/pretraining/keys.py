@@ -41,6 +41,7 @@ _FIELDS: Mapping[str, frozenset[str]] = {
         | {"latent", "glide"}
     ),
     "judge": frozenset({*_TRAINED, "precision", "channels"}),
+    "attributes": frozenset({*_TRAINED, "channels"}),
 }
 
 
@@ -70,14 +71,15 @@ def settings_of(config: Config, kind: str) -> Any:
     """The settings of an asset that is no backbone."""
     if kind == "scoring-clip":
         return config.evaluation.clip or config.server.clip
-    return config.evaluation.judge if kind == "judge" else getattr(config.server, kind)
+    return config.evaluation.judge if kind in ("judge", "attributes") else getattr(config.server, kind)
 
 
 def asset_key(config: Config, scene: FederatedDataset, kind: str) -> dict[str, Any]:
     """Everything the model called `kind` depends on.
 
     Args:
-        kind: "tokenizer", "clip", "generator", "captioner", "judge", "scoring-clip", or what `backbone_name` gives.
+        kind: "tokenizer", "clip", "generator", "captioner", "judge", "attributes", "scoring-clip", or
+            what `backbone_name` gives.
 
     Raises:
         BadInput: the scene lacks what the model would learn from.
@@ -90,6 +92,11 @@ def asset_key(config: Config, scene: FederatedDataset, kind: str) -> dict[str, A
         "threads": config.engine.threads,
         "torch": version("torch"),
     }
+    if kind == "attributes":
+        real = real_pictures(scene)
+        shown = [part for name, a in scene.attributes.items() for part in ([name], a.values, a.labels)]
+        settings = config.evaluation.judge.model_dump(mode="json", include=set(_FIELDS[kind]))
+        return base | {"real": fingerprint(real.images), "shown": fingerprint(*shown), "settings": settings}
     if kind == "judge":
         real = real_pictures(scene)
         settings = config.evaluation.judge.model_dump(mode="json", include=set(_FIELDS[kind]))

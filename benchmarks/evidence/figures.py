@@ -1,0 +1,65 @@
+"""The map of a study with a grid: where its main arm gains, as heat maps."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from evidence.studies import cells
+from evidence.tables import NONE, Kept, gains
+from fedloom.comparison.statistics import ABOVE, BELOW
+from fedloom.errors import BadInput
+
+
+def draw_map(found: Kept, path: Path) -> str:
+    """Draws the gains, and says where to.
+
+    The first axis of the grid goes down, the second to the right, others make panels. A cell has the mean difference
+    over paired seeds; a star where it is shown (Holm over all cells, 5 %), NONE where there are no rows.
+
+    Raises:
+        BadInput: the study has no map, or its grid fewer than two axes.
+    """
+    from matplotlib.figure import Figure
+
+    study = found.study
+    if study.map is None or len(study.grid) < 2:
+        raise BadInput(f"study {study.name}: has no map; expected `map` and a `grid` of two axes or more")
+    (down, rows), (right, columns), *others = ((axis, list(values)) for axis, values in study.grid.items())
+    panels = [dict(zip([a for a, _ in others], cell)) for cell in itertools.product(*(v for _, v in others))]
+    by_place = {tuple(cell.values()): gain for cell, gain in zip(cells(study.grid).values(), gains(found).values())}
+    reach = max((abs(d["mean"]) for d in by_place.values() if d["n"]), default=0.0) or 0.01
+    wide = min(4, len(panels))
+    high = -(-len(panels) // wide)
+    size = ((0.9 * len(columns) + 1.2) * wide + 1, (0.6 * len(rows) + 1.1) * high + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(high, wide, squeeze=False)
+    drawn: Any = None
+    for ax, panel in itertools.zip_longest(axes.flat, panels):
+        if panel is None:
+            ax.set_axis_off()
+            continue
+        there = [[by_place[(row, column, *panel.values())] for column in columns] for row in rows]
+        means = [[d["mean"] if d["n"] else float("nan") for d in line] for line in there]
+        drawn = ax.imshow(means, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")
+        for (y, line), x in itertools.product(enumerate(there), range(len(columns))):
+            dark = abs(line[x]["mean"] or 0) > 0.6 * reach
+            ax.text(x, y, _text(line[x]), ha="center", va="center", fontsize=8, color="white" if dark else "black")
+        ax.set_xticks(range(len(columns)), columns)
+        ax.set_yticks(range(len(rows)), rows)
+        ax.set_xlabel(right)
+        ax.set_ylabel(down)
+        ax.set_title(", ".join(f"{axis} {value}" for axis, value in panel.items()), fontsize=9)
+    score = study.scores.get(study.map.score, study.map.score)
+    figure.colorbar(drawn, ax=axes, label=f"{score}: {study.main} minus {study.map.reference}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    return f"{path}: {sum(d['n'] > 0 for d in by_place.values())} of {len(by_place)} cells. {found.note}"
+
+
+def _text(gain: dict[str, Any]) -> str:
+    """`+0.031*`."""
+    if not gain["n"]:
+        return NONE
+    return f"{gain['mean']:+.3f}" + "*" * (gain.get("verdict") in (ABOVE, BELOW))

@@ -54,7 +54,8 @@ def draw_map(found: Kept, path: Path) -> str:
     score = study.scores.get(study.map.score, study.map.score)
     figure.colorbar(drawn, ax=axes, label=f"{score}: {study.main} minus {study.map.reference}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    with path.open("wb") as file:
+        figure.savefig(file, format="png", dpi=130)
     return f"{path}: {sum(d['n'] > 0 for d in by_place.values())} of {len(by_place)} cells. {found.note}"
 
 

@@ -89,14 +89,6 @@ class Study(Frozen):
     def _flat(cls, given: Any) -> Any:
         return flat(given) if isinstance(given, Mapping) else given
 
-    @field_validator("grid", mode="before")
-    @classmethod
-    def _named_values(cls, given: Any) -> Any:
-        """YAML's numbers as the names of values."""
-        if not isinstance(given, Mapping):
-            return given
-        return {axis: {str(v): s for v, s in values.items()} for axis, values in given.items()}
-
     @field_validator("arms", mode="before")
     @classmethod
     def _flat_arms(cls, given: Any) -> Any:
@@ -156,25 +148,31 @@ def bare(arm: str) -> str:
 
 def cells(grid: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """Every cell of a grid by its name, `classes=10 alpha=0.1`: the value of each axis."""
-    values = itertools.product(*(map(str, axis) for axis in grid.values()))
+    values = itertools.product(*grid.values())
     found = [dict(zip(grid, cell)) for cell in values]
     return {" ".join(f"{axis}={value}" for axis, value in cell.items()): cell for cell in found}
 
 
-def over_grid(arms: Mapping[str, Any], grid: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Every arm in every cell, `ARM @ CELL`: with the settings of the cell, and its own over them.
+def axes_of(grid: Any) -> dict[str, dict[str, dict[str, Any]]]:
+    """The axes of a grid as a file has them, each a list of {value, set}: axis -> value -> its settings.
 
     Raises:
-        BadInput: the grid is no axes of values with settings.
+        BadInput: it is something else.
     """
     axes = {}
-    for name, axis in grid.items():
-        if not isinstance(axis, Mapping) or not axis or not all(isinstance(v, Mapping) for v in axis.values()):
-            raise BadInput(f"grid: {name} = {axis!r}, expected a value or more, each with its settings")
-        axes[name] = {str(value): flat(settings) for value, settings in axis.items()}
+    for name, values in grid.items() if isinstance(grid, Mapping) else [("grid", grid)]:
+        whole = isinstance(values, list) and all(isinstance(v, Mapping) and set(v) == {"value", "set"} for v in values)
+        if not whole or not values or not all(isinstance(v["set"], Mapping) for v in values):
+            raise BadInput(f"grid: {name} = {values!r}, expected a list of {{value: NAME, set: SETTINGS}}")
+        axes[name] = {str(v["value"]): flat(v["set"]) for v in values}
+    return axes
+
+
+def over_grid(arms: Mapping[str, Any], grid: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Every arm in every cell, `ARM @ CELL`: with the settings of the cell, and its own over them."""
     found: dict[str, dict[str, Any]] = {}
-    for cell, values in cells(axes).items():
-        below = {key: v for axis, value in values.items() for key, v in axes[axis][value].items()}
+    for cell, values in cells(grid).items():
+        below = {key: v for axis, value in values.items() for key, v in grid[axis][value].items()}
         for arm, own in arms.items():
             found[f"{arm}{AT}{cell}"] = {**below, **flat(own or {})}
     return found
@@ -217,6 +215,7 @@ def load(name: str | Path) -> Study:
         tree = Tree({**below, **tree, "arms": arms}, places=tree.places)
     tree["name"] = path.stem
     if tree.get("grid"):
+        tree["grid"] = axes_of(tree["grid"])
         tree["arms"] = over_grid(tree.get("arms") or {}, tree["grid"])
     study: Study = validate(Study, tree)
     return study

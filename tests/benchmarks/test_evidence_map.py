@@ -17,9 +17,9 @@ main: full
 others: {evaluation: {every: 1000}}
 arms: {full: {}, less: {settings.gamma: 0.5, data.alpha: 3}}
 grid:
-  S: {10: {settings.samples: 10}, 20: {settings: {samples: 20}}}
-  alpha: {0.1: {data.alpha: 0.1}, 5: {data.alpha: 5}}
-  clients: {weak: {clients.warm_steps: 1}, strong: {clients.warm_steps: 9}}
+  S: [{value: 10, set: {settings.samples: 10}}, {value: 20, set: {settings: {samples: 20}}}]
+  alpha: [{value: 0.1, set: {data.alpha: 0.1}}, {value: 5, set: {data.alpha: 5}}]
+  clients: [{value: weak, set: {clients.warm_steps: 1}}, {value: strong, set: {clients.warm_steps: 9}}]
 map: {reference: less, score: t2i_accuracy}
 scores: {t2i_accuracy: G}
 """
@@ -48,6 +48,7 @@ def test_every_arm_is_in_every_cell(study: studies.Study) -> None:
         studies.chosen_arms(study, "more")
 
 
+@pytest.mark.drawn
 def test_the_gain_of_each_cell(study: studies.Study, tmp_path: Path) -> None:
     for arm in study.arms:
         if "S=10" in arm:
@@ -81,7 +82,7 @@ def test_what_is_no_grid(tmp_path: Path) -> None:
     path.write_text("main: a\narms: {a: {}}\ngrid: {S: [1, 2]}\n")
     with pytest.raises(BadInput, match="grid: S = "):
         studies.load(path)
-    path.write_text("main: b\narms: {a: {}}\ngrid: {S: {1: {settings.samples: 1}}}\n")
+    path.write_text("main: b\narms: {a: {}}\ngrid: {S: [{value: 1, set: {settings.samples: 1}}]}\n")
     with pytest.raises(BadInput, match="unknown arm 'b'"):
         studies.load(path)
     path.write_text("main: a\narms: {a: {}}\n")

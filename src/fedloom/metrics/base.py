@@ -34,7 +34,7 @@ def shares(values: NDArray[np.int64], labels: NDArray[np.int64], shape: tuple[in
     """Shares (C, V) of the values (N,) of samples of each class; zeros of a class without any."""
     counts = np.zeros(shape)
     np.add.at(counts, (labels, values), 1.0)
-    return counts / np.maximum(counts.sum(1, keepdims=True), 1.0)
+    return np.asarray(counts / np.maximum(counts.sum(1, keepdims=True), 1.0))
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class AttributeJudge(Judge):
 
     def by_attribute(self, logits: Tensor) -> dict[str, Tensor]:
         """Logits (B, sum of V) as (B, V) of each attribute."""
-        return dict(zip(self.sizes, logits.split(list(self.sizes.values()), dim=1)))
+        return dict(zip(self.sizes, torch.split(logits, list(self.sizes.values()), dim=1)))
 
     @torch.no_grad()
     def see(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]]:

@@ -64,7 +64,7 @@ def arrange(point, at):
         before(generator.Generator, "synthesize", lambda *a, **k: now[0] == at)
     elif point == "training":  # of the third client, between its synthetic and its private steps
         third = "text-0", (at,)
-        before(base.ClientContext, "train_private", lambda self, steps, *names: (self.name, names) == third)
+        before(base.Client, "train_private", lambda self, steps, *names: (self.context.name, names) == third)
     elif point == "saving":  # half of the clients are in the new checkpoint
         before(host.ClientHost, "save", lambda self, folder, tag: self.spec.name == "text-0" and tag["round"] == at)
     elif point == "sealing":  # all files are there, but the checkpoint is not

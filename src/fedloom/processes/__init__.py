@@ -20,9 +20,11 @@ import warnings
 def settle_process(threads: int = 1) -> None:
     """Fix torch's threads (results are defined for one value) and silence progress bars of the model libraries.
 
+    diffusers' bars are silenced where it is loaded (`families.quiet`): its import takes a second that few need.
     On an accelerator the order of sums is fixed too: the same seed gives the same numbers, on the same kind of device.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -36,9 +38,7 @@ def settle_process(threads: int = 1) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
         # nobody reads what nobody wrote
         deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
+    from transformers.utils import logging
 
-    for log in (transformers_logging, diffusers_logging):
-        log.set_verbosity_error()
-        log.disable_progress_bar()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -198,8 +198,17 @@ def load_family(
     return generator
 
 
+def quiet() -> None:
+    """diffusers without progress bars of its own, like all libraries in a run."""
+    from diffusers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 def _loaded(settings: GeneratorSettings, family: str, folder: str | Path, width: int, seed: int, **where: Any) -> Any:
     """where: side, device, precision."""
+    quiet()
     if family == "latent":
         from fedloom.models.generators.stable_diffusion import load_latent
 
@@ -215,6 +224,7 @@ def _loaded(settings: GeneratorSettings, family: str, folder: str | Path, width:
 
 def load_pipeline(folder: str | Path) -> Any:
     """The diffusers pipeline in a folder that a run exported, on the CPU."""
+    quiet()
     family = family_of(folder)
     if family == "latent":
         from fedloom.models.generators import latent_files

@@ -156,7 +156,7 @@ def measure(method: str, rounds: int, ledger: Path | None, preset: str | None = 
     config = config.model_copy(update={"settings": settings.model_dump(mode="json")})
     scene = cached_dataset(config.data)
     settle_process(1)
-    assets = pretrained_models(config, kind, settings, scene, Observer(), print)
+    assets, _ = pretrained_models(config, kind, settings, scene, Observer(), print)
     server = kind.server(server_tools(config, kind, settings, scene, assets), settings)
     federation = build_federation(
         config, kind, settings, assets, Ledger(ledger, uncounted=UNCOUNTED), Link(None, "", scene)

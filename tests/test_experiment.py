@@ -159,13 +159,13 @@ def test_digits(smoke_run, monkeypatch, tmp_path):
     assert run.summary["t2i_accuracy"]["after"] is not None
     assert run.rounds[1]["labels"]["kept"] > 0
     sent = {f["name"] for r in run.ledger if r["verb"] == "infer" and r["direction"] == "up" for f in r["fields"]}
-    assert sent == {"representations", "augmented", "labels", "entropies"}
+    assert sent == {"representations", "augmented", "labels", "entropies", "known"}  # null, but with quorum_of=knowing
     assert rows_of(fedloom.run(Config(**tree), out=tmp_path / "again")) == rows_of(run)
 
 
 def test_texts_without_texts(smoke_run, tmp_path):
     data = {"name": "digits", "options": {"size": 12, "test": 40, "generic": 60}}
-    with pytest.raises(BadInput, match=r"digits has no text samples for 2 text clients; set clients\.text=\[\]"):
+    with pytest.raises(BadInput, match=r"digits has no texts for 2 text clients; set clients\.text=\[\]"):
         fedloom.run(Config(**smallest(data=data)), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -117,9 +117,9 @@ def test_fedcmi_orderings(call: Call, comparison: Path) -> None:
     assert call("fedcmi_orderings", comparison).startswith("| ordering |")
     scores = ("image_own", "image_filled", "image_zeros")
     made = {("FedCMI", "a", score): {0: 0.5 + i / 10, 1: 0.6 + i / 10} for i, score in enumerate(scores)}
-    made["FedAvg", "a", "image_own"] = {0: 0.4, 1: 0.45}
+    made |= {(row, "a", "image_probe"): {0: x, 1: x + 0.05} for row, x in (("FedCMI", 0.5), ("FedAvg", 0.4))}
     said = list(fedcmi_orderings.lines(made))
-    assert [what for what, _, _ in said] == ["1: FedCMI V > FedAvg V, a", "4: FedCMI V, filled > FedCMI V, zeros, a"]
+    assert [what for what, _, _ in said] == ["1: FedCMI pV > FedAvg pV, a", "4: FedCMI V, filled > FedCMI V, zeros, a"]
 
 
 # ------------------------------------------------------------------------------------------------- of the kernels

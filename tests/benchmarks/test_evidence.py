@@ -1,4 +1,4 @@
-"""Kept rows, studies and the runner: rows, machine, harvest, studies, running of evidence/, and study."""
+"""Kept rows, studies and the runner: rows, machine, harvest, studies, comparisons, running of evidence/, and study."""
 
 from __future__ import annotations
 

@@ -72,9 +72,10 @@ def test_a_round_passes_through_the_files_that_are_listed(monkeypatch, tmp_path)
 
 
 def test_what_the_path_calls_decides_nothing():
-    """Equations, networks, random streams and the cache: not methods, engines or commands."""
+    """Equations, networks, data, random streams and the cache: not methods, engines or commands."""
     path, calls = listed()
     assert {file.partition("/")[0] for file in calls} == {
+        "data",
         "functional",
         "models",
         "runs",

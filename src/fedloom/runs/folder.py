@@ -189,7 +189,9 @@ class RunFolder:
             if foreign:
                 raise BadInput(f"{self.path} is not empty and holds no run (it has {foreign[0]}). Name another folder.")
         elif not overwrite:
-            raise BadInput(f"{self.path} holds a run already. Resume it, overwrite it, or name another folder.")
+            raise BadInput(
+                f"{self.path} holds a run already: go on with it (--resume), replace it (--overwrite), or name another folder (--out)"
+            )
         self._remove_own()
 
     def _remove_own(self) -> None:

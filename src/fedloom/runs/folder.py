@@ -190,7 +190,8 @@ class RunFolder:
                 raise BadInput(f"{self.path} is not empty and holds no run (it has {foreign[0]}). Name another folder.")
         elif not overwrite:
             raise BadInput(
-                f"{self.path} holds a run already: go on with it (--resume), replace it (--overwrite), or name another folder (--out)"
+                f"{self.path} holds a run already: go on with it (--resume), replace it (--overwrite), "
+                "or name another folder (--out)"
             )
         self._remove_own()
 

@@ -76,7 +76,7 @@ def _module(place: str, kind: str, reference: str) -> ModuleType:
         return import_module(place)
     except FedloomError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = " ".join(str(error).split())
         raise BadInput(f"{kind} {reference!r} cannot be imported: {type(error).__name__}: {said}") from error
 
@@ -118,7 +118,7 @@ def _script(place: str, kind: str) -> ModuleType:
         pass
     except BaseException as error:
         del sys.modules[name]
-        if isinstance(error, FedloomError) or not isinstance(error, Exception):
+        if isinstance(error, FedloomError) or not isinstance(error, Exception | SystemExit):
             raise
         said = " ".join(str(error).split())
         raise BadInput(f"{kind} {place} cannot be imported: {type(error).__name__}: {said}") from error

@@ -45,8 +45,25 @@ def test_public_pictures_take_a_share_of_each_batch(tiny_generator, monkeypatch)
 def test_public_pictures_are_needed_where_they_are_asked_for(tiny_generator):
     with pytest.raises(BadInput, match=r"settings.public_share = 0.5: the data has no public part, allowed: 0"):
         Toy(tiny_generator, public_share=0.5, tools={"public": None})
+    with pytest.raises(BadInput, match=r"public_share = 0.9 of settings.tune_batch = 4 leaves no synthetic sample"):
+        Toy(tiny_generator, public_share=0.9, tune_batch=4)
+    with pytest.raises(ValueError, match="finite number"):
+        Toy(tiny_generator, pull=float("inf"))
     assert Toy(tiny_generator, tools={"public": None}).server.tuner.public_batch == 0
     assert Toy(tiny_generator).server.tuner.public_batch == Toy(tiny_generator).settings.tune_batch // 2
+
+
+def test_parts_of_a_batch_have_their_part_of_public_pictures(tiny_generator, monkeypatch):
+    toy, seen = Toy(tiny_generator, public_share=0.5, tune_batch=8, tune_accumulate=2), []
+    loss = toy.server.tuner.generator.loss
+
+    def listen(images, *more):
+        seen.append(len(images))
+        return loss(images, *more)
+
+    monkeypatch.setattr(toy.server.tuner.generator, "loss", listen)
+    toy.run(1)
+    assert set(seen) == {4}  # two synthetic ones and two public ones
 
 
 def test_a_pull_keeps_weights_near_where_they_began(tiny_generator):

@@ -37,7 +37,9 @@ class TuningSettings(Frozen):
     tune_accumulate: int = Field(
         1, ge=1, description="parts that a batch of them is computed in: less memory, the same step"
     )
-    tune_rate: float = Field(1e-3, gt=0, description="Adam's rate, cosine-annealed over all rounds")
+    tune_rate: float = Field(
+        1e-3, gt=0, allow_inf_nan=False, description="Adam's rate, cosine-annealed over all rounds"
+    )
     passes: int = Field(
         20,
         ge=1,
@@ -58,9 +60,16 @@ class TuningSettings(Frozen):
         description="share of each batch that is public pictures under their captions, names unsaid; null: half, where "
         "the data has a public part",
     )
-    pull: float = Field(0.0, ge=0, description="decay towards the untouched generator's weights, as AdamW's is to zero")
+    pull: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="decay towards the untouched generator's weights, as AdamW's is to zero",
+    )
     lora_rank: int = Field(0, ge=0, description="tune LoRA factors of this rank on the attention only; 0: all of it")
-    bridge_rate: float = Field(1.0, gt=0, description="rate of W_r, by which the generator hears R, over tune_rate")
+    bridge_rate: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="rate of W_r, by which the generator hears R, over tune_rate"
+    )
 
     def workload(self) -> Workload:
         """A round of synthesis, of tuning on the pool, and of private steps."""
@@ -128,6 +137,11 @@ class Tuner(Stateful):
             raise BadInput(f"settings.public_share = {share}: the data has no public part, allowed: 0")
         share = (0.5 if there else 0.0) if share is None else share
         self.public_batch = round(share * settings.tune_batch)  # public pictures in a batch
+        if self.public_batch == settings.tune_batch:
+            raise BadInput(
+                f"settings.public_share = {share} of settings.tune_batch = {settings.tune_batch} leaves no synthetic "
+                f"sample in a batch, allowed: below {1 - 0.5 / settings.tune_batch:g}"
+            )
         self.pool, self.captions = ReplayPool(settings.replay_rounds), deque(maxlen=settings.replay_rounds)
 
     def add(self, images: NDArray[np.uint8], labels: Tensor, captions: Sequence[str], fused: Tensor | None) -> None:
@@ -161,7 +175,7 @@ class Tuner(Stateful):
             r = None if fused is None else fused[i]
             pictures, texts = pixels[i], [text(int(n)) for n in index]
             if self.public_batch:
-                known, words = self._public(rng)
+                known, words = self._public(rng, len(index))
                 pictures, texts = torch.cat([pictures, known]), texts + words
                 leave_out = torch.cat([leave_out, leave_out.new_ones(len(known))])
                 r = None if r is None else torch.cat([r, r.new_zeros(len(known), r.shape[1])])
@@ -186,10 +200,12 @@ class Tuner(Stateful):
         self.generator.eval()
         return loss
 
-    def _public(self, rng: np.random.Generator) -> tuple[Tensor, list[str]]:
-        """Public pictures (B, 3, H, W) under their captions: their names are not to be relied on."""
+    def _public(self, rng: np.random.Generator, own: int) -> tuple[Tensor, list[str]]:
+        """Public pictures (B, 3, H, W) for a batch's `own` synthetic ones, or for a part's, under their captions: their
+        names are not to be relied on."""
         public, s = self.context.public, self.settings
-        index = rng.integers(0, len(public), self.public_batch)
+        n = round(own * self.public_batch / (s.tune_batch - self.public_batch))
+        index = rng.integers(0, len(public), n)
         words = ["" if rng.random() < s.drop_text else public.captions[i] for i in index]
         return to_float(public.images[index]), words
 

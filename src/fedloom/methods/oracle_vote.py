@@ -1,8 +1,8 @@
 """FedMMKT whose vote is always right: the bound of what better votes could bring. No federation could run it.
 
 The judge that scores the generator gives every synthetic sample its label, and all samples are kept; all else is
-FedMMKT's (`labvote`, `gamma` and `quorum_of` have no effect). The gap from FedMMKT's scores to these is due to wrong and
-missing labels, the gap from these to 1 to all the rest.
+FedMMKT's (`labvote`, `gamma` and `quorum_of` have no effect). The gap from FedMMKT's scores to these is due to wrong
+and missing labels, the gap from these to 1 to all the rest.
 """
 
 from __future__ import annotations

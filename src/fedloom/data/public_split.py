@@ -126,7 +126,8 @@ def _check_confusion(share: float, spread: float) -> None:
     if not 0 <= share <= 1:
         raise BadInput(f"confusion={share}, allowed: 0 to 1")
     if not 0 <= spread <= min(share, 1 - share) + 1e-9:
-        raise BadInput(f"confusion_spread={spread}, allowed with confusion={share}: 0 to {min(share, 1 - share):g}")
+        most = min(share, 1 - share)
+        raise BadInput(f"confusion_spread={spread}, allowed with confusion={share}: 0 to {most:g}; set both")
 
 
 class Condenser:

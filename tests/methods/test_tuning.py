@@ -96,6 +96,30 @@ def test_lora_factors_alone_are_tuned_and_merged_when_saved(tiny_generator, tmp_
         made.only_lora(2, 0)
 
 
+def test_samples_of_the_untouched_generator_are_those_of_before_round_1(tiny_generator):
+    """Whatever it has learned meanwhile, which it keeps."""
+    toy, draws = Toy(tiny_generator, drawn_by="untouched"), lambda: torch.Generator().manual_seed(0)
+    tuner = toy.server.tuner
+    first = tuner.draw(PROMPTS, draws())
+    source = tuner.generator.origin
+    toy.run(2)
+    learned = generator(toy)
+    assert np.array_equal(tuner.draw(PROMPTS, draws()), first)
+    assert not np.array_equal(tuner.generator.synthesize(PROMPTS, draws()), first)
+    assert same(generator(toy), learned)
+    assert tuner.source == source
+    assert tuner.generator.origin is None  # what it draws from here on is its own
+
+
+def test_samples_may_be_drawn_in_more_steps(tiny_generator, monkeypatch):
+    toy, taken = Toy(tiny_generator, draw_steps=3), []
+    pipe = type(toy.server.tuner.generator.pipe)
+    call = pipe.__call__
+    monkeypatch.setattr(pipe, "__call__", lambda *a, **k: taken.append(k["num_inference_steps"]) or call(*a, **k))
+    toy.server.tuner.draw(PROMPTS, torch.Generator().manual_seed(0))
+    assert set(taken) == {3}
+
+
 def test_w_r_may_learn_faster_than_the_rest(tiny_generator):
     slow, fast = (generator(tuned(tiny_generator, bridge_rate=rate, omit=0.0)) for rate in (1.0, 100.0))
     size = [float(np.abs(g["tuner/trained/bridge.weight"]).sum()) for g in (slow, fast)]
@@ -112,7 +136,7 @@ def test_within_class_what_r_says_of_the_class_is_gone():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"public_share": 0.5}, {"pull": 10.0}, {"lora_rank": 2}, {"heard": "within-class"}, {"bridge_rate": 5.0}],
+    [{"public_share": 0.5}, {"pull": 10.0}, {"lora_rank": 2}, {"heard": "within-class"}, {"drawn_by": "untouched"}],
     ids=lambda s: next(iter(s)),
 )
 def test_resumed_to_the_same_bits(settings, tiny_generator):

@@ -95,7 +95,7 @@ class SelfFinetuneServer(_TunedServer):
         t, s, context = federation.round, self.settings, self.context
         classes = len(context.class_names)
         drawn = context.rng(t, "classes").permutation(np.arange(s.samples) % classes).astype(np.int64)
-        images = context.generator.synthesize([context.prompts[c] for c in drawn], context.draws(t, "synthesis"))
+        images = self.tuner.draw([context.prompts[c] for c in drawn], context.draws(t, "synthesis"))
         captions = context.captioner.caption(images) if s.data == "caption" else ()
         vectors = None
         if s.data == "representation":

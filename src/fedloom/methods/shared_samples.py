@@ -264,7 +264,8 @@ class SharedServer(Server):
         else:  # as FedMMKT draws them, so that all methods see the same samples in the same round
             whole = np.concatenate([rng.permutation(classes) for _ in range(-(-n // classes))])[:n]
             drawn = rng.permutation(whole).astype(np.int64)
-        images = context.generator.synthesize([context.prompts[c] for c in drawn], context.draws(t, "synthesis"))
+        assert self.tuner is not None  # synthetic samples
+        images = self.tuner.draw([context.prompts[c] for c in drawn], context.draws(t, "synthesis"))
         read = federation.clients_of(ClientTask.TEXT_CLASSIFICATION) or s.train_text != "prompt"
         return SharedSamples(images, tuple(context.captioner.caption(images)) if read else (), drawn)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -30,9 +31,13 @@ class TuningSettings(Frozen):
     """How the generator is tuned, and how much of everything a round takes."""
 
     samples: int = Field(150, ge=1, description="S, synthetic samples a round")
+    drawn_by: Literal["tuned", "untouched"] = Field(
+        "tuned", description="the generator that draws them: as tuned so far, or as it was before round 1"
+    )
+    draw_steps: int | None = Field(None, ge=1, description="sampling steps they are drawn in; null: as all pictures")
     replay_rounds: int = Field(6, ge=1, description="rounds whose kept samples are trained on; 1: this round's only")
     private_steps: int = Field(10, ge=0, description="client steps on private data a round (E_loc)")
-    tune_steps: int = Field(40, ge=0, description="generator steps a round (E_T2I)")
+    tune_steps: int = Field(80, ge=0, description="generator steps a round (E_T2I)")
     tune_batch: int = Field(24, ge=1)
     tune_accumulate: int = Field(
         1, ge=1, description="parts that a batch of them is computed in: less memory, the same step"
@@ -130,7 +135,9 @@ class Tuner(Stateful):
         *unet, bridge = self.generator.trainable()
         groups = [{"params": unet}, {"params": [bridge], "lr": settings.bridge_rate * settings.tune_rate}]
         self.optimizer = torch.optim.AdamW(groups, settings.tune_rate, weight_decay=0.0, fused=True)
-        self.origin = [p.detach().clone() for p in unet] if settings.pull else []
+        untouched = settings.pull or settings.drawn_by == "untouched"
+        self.origin = [p.detach().clone() for p in unet] if untouched else []
+        self.source = self.generator.origin
         share = settings.public_share
         there = context.public is not None and len(context.public)
         if share and not there:
@@ -143,6 +150,28 @@ class Tuner(Stateful):
                 f"sample in a batch, allowed: below {1 - 0.5 / settings.tune_batch:g}"
             )
         self.pool, self.captions = ReplayPool(settings.replay_rounds), deque(maxlen=settings.replay_rounds)
+
+    def draw(self, prompts: Sequence[str], draws: torch.Generator) -> NDArray[np.uint8]:
+        """The round's synthetic pictures, uint8 (N, H, W, 3), one a prompt (eq. 2)."""
+        s = self.settings
+        with self._untouched() if s.drawn_by == "untouched" else nullcontext():
+            return self.generator.synthesize(prompts, draws, steps=s.draw_steps)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def _untouched(self) -> Iterator[None]:
+        """The generator as it was before round 1; what it draws is found in the cache once it has been drawn."""
+        self._exchange()
+        tuned, self.generator.origin = self.generator.origin, self.source
+        try:
+            yield
+        finally:
+            self._exchange()
+            self.generator.origin = tuned
+
+    def _exchange(self) -> None:
+        """The UNet's weights for those it began with, and back; W_r says nothing where there is no R."""
+        for p, origin in zip(self.generator.trainable(), self.origin):
+            p.data, origin.data = origin.data, p.data
 
     def add(self, images: NDArray[np.uint8], labels: Tensor, captions: Sequence[str], fused: Tensor | None) -> None:
         """Add a round's samples: uint8 (M, H, W, 3), labels (M,), M captions or none, R (M, D) or None."""

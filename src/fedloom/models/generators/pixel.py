@@ -56,20 +56,28 @@ class Generator(Conditioned):
         """Side of the pictures in pixels."""
         return int(self.unet.config.sample_size * self.pipe.config.unshuffle)
 
-    def synthesize(self, prompts: Sequence[str], draws: torch.Generator, batch: int = 64) -> Pictures:
+    def synthesize(
+        self,
+        prompts: Sequence[str],
+        draws: torch.Generator,
+        batch: int = 64,
+        steps: int | None = None,
+    ) -> Pictures:
         """One picture a prompt, uint8 (N, H, W, 3), without any representation (eq. 2).
 
-        What an unchanged generator draws is kept in the cache: all methods of a comparison begin with the same.
+        steps: of sampling; by default the pipeline's own. What an unchanged generator draws is kept in the cache: all
+        methods of a comparison begin with the same.
         """
         config = self.unet.config
         noise = torch.randn((len(prompts), config.in_channels, config.sample_size, config.sample_size), generator=draws)
 
         def some(first: int, end: int) -> Pictures:
-            return self._draw(prompts[first:end], noise[first:end])
+            return self._draw(prompts[first:end], noise[first:end], taken)
 
+        taken = steps or self.pipe.config.sampling_steps
         if self.origin is None:
             return in_batches(len(prompts), batch, some, self.size)
-        sampling = [self.pipe.config.guidance, self.pipe.config.sampling_steps]
+        sampling = [self.pipe.config.guidance, taken]
         key = {
             "generator": self.origin,
             "prompts": list(prompts),
@@ -83,11 +91,11 @@ class Generator(Conditioned):
 
         return in_cache(len(prompts), batch, some, self.size, key)
 
-    def _draw(self, prompts: Sequence[str], noise: Tensor) -> Pictures:
+    def _draw(self, prompts: Sequence[str], noise: Tensor, steps: int) -> Pictures:
         self.eval()
         self.pipe.set_progress_bar_config(disable=True)
         with self._arithmetic():
-            pixels = self.pipe(list(prompts), noise=noise, output_type="pt")
+            pixels = self.pipe(list(prompts), noise=noise, output_type="pt", num_inference_steps=steps)
         return to_uint8(self.check_finite(pixels))
 
     def loss(

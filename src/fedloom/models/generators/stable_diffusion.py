@@ -60,6 +60,7 @@ class LatentGenerator(LatentModel):
         batch: int | None = None,
         side: int | None = None,
         folder: str | Path | None = None,
+        steps: int | None = None,
     ) -> Pictures:
         """One picture a prompt, uint8 (N, side, side, 3), without any representation (eq. 2).
 
@@ -70,13 +71,14 @@ class LatentGenerator(LatentModel):
             side: in pixels, at most the pipeline's own; by default `size`.
             folder: keeps finished batches; the same call goes on where a killed one was. Without one, what an unchanged
                 generator draws is kept in the cache, where a killed synthesis goes on as well.
+            steps: of sampling; by default the settings'.
         """
         s, seeds = self.settings, picture_seeds(len(prompts), draws)
-        batch, side = batch or s.batch, self._side(side)
+        batch, side, taken = batch or s.batch, self._side(side), steps or s.sampling_steps
         key: dict[str, Any] = {
             "prompts": list(prompts),
             "seeds": seeds,
-            "sampling": [s.sampler, s.sampling_steps, s.guidance, batch, side],
+            "sampling": [s.sampler, taken, s.guidance, batch, side],
             # merged factors round otherwise than those that stand beside their base
             "arithmetic": [
                 s.train,
@@ -92,7 +94,7 @@ class LatentGenerator(LatentModel):
         }
 
         def some(first: int, end: int) -> Pictures:
-            return self._draw(prompts[first:end], seeds[first:end], side)
+            return self._draw(prompts[first:end], seeds[first:end], side, taken)
 
         if folder is not None:
             key |= {"weights": self.weights_print()}
@@ -102,20 +104,20 @@ class LatentGenerator(LatentModel):
         return in_cache(len(prompts), batch, some, side, key | {"generator": self.origin})
 
     @torch.no_grad()
-    def _draw(self, prompts: Sequence[str], seeds: Sequence[int], side: int) -> Pictures:
+    def _draw(self, prompts: Sequence[str], seeds: Sequence[int], side: int, steps: int) -> Pictures:
         """The stock pipeline's pictures from noise of these seeds."""
         self.eval()
         s, config = self.settings, self.unet.config
         streams = [torch.Generator().manual_seed(seed) for seed in seeds]
         shape = (config.in_channels, config.sample_size, config.sample_size)
         noise = torch.stack([torch.randn(shape, generator=stream) for stream in streams])  # (B, c, h, w)
-        self.pipe.scheduler = sampler(s.sampler, self.own_scheduler, s.sampling_steps)
+        self.pipe.scheduler = sampler(s.sampler, self.own_scheduler, steps)
         try:
             pixels = drawn(
                 self.pipe,
                 prompts,
                 self._arithmetic(),
-                num_inference_steps=s.sampling_steps,
+                num_inference_steps=steps,
                 guidance_scale=s.guidance,
                 latents=noise.to(self.device, self._base),
                 generator=streams,

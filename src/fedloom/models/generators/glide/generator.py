@@ -65,22 +65,29 @@ class GlideGenerator(Conditioned):
         """Side in pixels of the pictures that are handed out."""
         return self._side
 
-    def synthesize(self, prompts: Sequence[str], draws: torch.Generator, batch: int | None = None) -> Pictures:
+    def synthesize(
+        self,
+        prompts: Sequence[str],
+        draws: torch.Generator,
+        batch: int | None = None,
+        steps: int | None = None,
+    ) -> Pictures:
         """One picture a prompt, uint8 (N, side, side, 3), without any representation (eq. 2).
 
-        What an unchanged generator draws is kept in the cache, where a killed synthesis goes on as well. All noise of a
-        picture follows from what it starts from.
+        steps: of sampling; by default the settings'. What an unchanged generator draws is kept in the cache, where a
+        killed synthesis goes on as well. All noise of a picture follows from what it starts from.
         """
         s, batch = self.settings, batch or self.settings.batch
         noise = torch.randn((len(prompts), 3, self.native, self.native), generator=draws)
 
         def some(first: int, end: int) -> Pictures:
-            return self._draw(prompts[first:end], noise[first:end])
+            return self._draw(prompts[first:end], noise[first:end], taken)
 
+        config = self.pipe.config
+        taken = steps or config.sampling_steps
         if self.origin is None:
             return in_batches(len(prompts), batch, some, self.size)
-        config = self.pipe.config
-        sampling = [config.guidance, config.sampling_steps, batch, self.size]
+        sampling = [config.guidance, taken, batch, self.size]
         key: dict[str, Any] = {
             "generator": self.origin,
             "prompts": list(prompts),
@@ -92,10 +99,11 @@ class GlideGenerator(Conditioned):
         }
         return in_cache(len(prompts), batch, some, self.size, key)
 
-    def _draw(self, prompts: Sequence[str], noise: Tensor) -> Pictures:
+    def _draw(self, prompts: Sequence[str], noise: Tensor, steps: int) -> Pictures:
         self.eval()
+        how = {"num_inference_steps": steps, "upsample": self.settings.upsample}
         with self._arithmetic():
-            pixels = self.pipe(list(prompts), noise=noise, upsample=self.settings.upsample, output_type="pt")
+            pixels = self.pipe(list(prompts), noise=noise, output_type="pt", **how)
         return to_uint8(resized(self.check_finite(pixels), self.size))
 
     def loss(

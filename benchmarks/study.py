@@ -55,12 +55,13 @@ def docs(given: argparse.Namespace) -> int:
 
 
 def figure(given: argparse.Namespace) -> int:
-    """The map of a study with a grid."""
-    from evidence.figures import draw_map
+    """The map of a study with a grid, or its scores along an axis."""
+    from evidence.figures import draw_lines, draw_map
 
     study = load(given.study)
+    draw = draw_map if study.map else draw_lines
     path = given.out or blocks.ROOT / "docs" / "images" / f"{study.name}.png"
-    print(draw_map(tables.kept(study, given.results, overrides(given.set)), path))
+    print(draw(tables.kept(study, given.results, overrides(given.set)), path))
     return 0
 
 

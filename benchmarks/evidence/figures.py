@@ -1,4 +1,4 @@
-"""The map of a study with a grid: where its main arm gains, as heat maps."""
+"""Figures of a study with a grid: the gains of its main arm as heat maps, or its scores along an axis."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from evidence.studies import cells
+from evidence.studies import AT, cells
 from evidence.tables import NONE, Kept, gains
-from fedloom.comparison.statistics import ABOVE, BELOW
+from fedloom.comparison.statistics import ABOVE, BELOW, spread
 from fedloom.errors import BadInput
 
 
@@ -57,6 +57,44 @@ def draw_map(found: Kept, path: Path) -> str:
     with path.open("wb") as file:
         figure.savefig(file, format="png", dpi=130)
     return f"{path}: {sum(d['n'] > 0 for d in by_place.values())} of {len(by_place)} cells. {found.note}"
+
+
+def draw_lines(found: Kept, path: Path) -> str:
+    """Draws the main arm's scores, and says where to: a panel a score, the last axis to the right, the other a line.
+
+    Means over seeds, with standard deviations as bars.
+
+    Raises:
+        BadInput: the study has no `lines`, or its grid other than two axes.
+    """
+    from matplotlib.figure import Figure
+
+    study = found.study
+    if len(study.grid) != 2 or not study.lines:
+        raise BadInput(
+            f"study {study.name}: has no figure; expected `map` and a `grid`, or `lines` and a `grid` of two axes"
+        )
+    (line, lines), (right, points) = ((axis, list(values)) for axis, values in study.grid.items())
+    figure = Figure(figsize=(3.0 * len(study.lines), 2.9), layout="constrained")
+    axes = figure.subplots(1, len(study.lines), squeeze=False)[0]
+    drawn = 0
+    for ax, (score, heading) in zip(axes, study.lines.items()):
+        for value in lines:
+            spreads = [spread(found.values(f"{study.main}{AT}{line}={value} {right}={x}", score)) for x in points]
+            there = [(i, s["mean"], s["sd"] or 0.0) for i, s in enumerate(spreads) if s["n"]]
+            drawn += len(there)
+            if there:
+                x, means, bars = zip(*there)
+                ax.errorbar(x, means, bars, marker="o", capsize=3, label=f"{line} {value}")
+        ax.set_xticks(range(len(points)), points)
+        ax.set_xlabel(right)
+        ax.set_ylabel(heading)
+        ax.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        figure.savefig(file, format="png", dpi=130)
+    return f"{path}: {drawn} of {len(lines) * len(points) * len(study.lines)} points. {found.note}"
 
 
 def _text(gain: dict[str, Any]) -> str:

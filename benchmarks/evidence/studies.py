@@ -83,6 +83,9 @@ class Study(Frozen):
         default_factory=dict, description="axis -> value -> its settings; every arm is run in every cell"
     )
     map: Map | None = Field(None, description="of a study with a grid: what its figure shows")
+    lines: dict[str, str] = Field(
+        default_factory=dict, description="the same without a map: scores, or labels' scores -> heading of a panel"
+    )
 
     @field_validator("base", "others", "scores", mode="before")
     @classmethod
@@ -104,6 +107,9 @@ class Study(Frozen):
             for score in filter(None, (claim.score, claim.reference_score)):
                 if score not in allowed:
                     raise ValueError(f"claims: unknown score {score!r}. Allowed: {', '.join(sorted(allowed))}.")
+        if odd := [score for score in self.lines if score not in (*self.scores, *LABEL_SCORES)]:
+            allowed = sorted({*self.scores, *LABEL_SCORES})
+            raise ValueError(f"lines: unknown score {odd[0]!r}. Allowed: {', '.join(allowed)}.")
         named += [("tables", arm.removesuffix(BEFORE)) for table in self.tables.values() for arm in table.rows]
         named += [("map", self.map.reference)] if self.map else []
         there = {*self.arms, *map(bare, self.arms)}

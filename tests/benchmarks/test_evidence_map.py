@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from evidence import rows, studies, tables
-from evidence.figures import draw_map
+from evidence.figures import draw_lines, draw_map
 from made_up_study import row
 
 from fedloom.errors import BadInput
@@ -77,6 +77,24 @@ def test_a_map_of_no_rows_is_drawn(study: studies.Study, tmp_path: Path) -> None
     assert "0 of 8 cells" in draw_map(tables.kept(study, tmp_path / "none"), tmp_path / "map.png")
 
 
+@pytest.mark.drawn
+def test_scores_along_an_axis(tmp_path: Path) -> None:
+    (tmp_path / "lines.yaml").write_text(
+        "main: a\narms: {a: {}}\nscores: {t2i_accuracy: G}\nlines: {t2i_accuracy: G, kept_share_mean: kept}\n"
+        "grid:\n  alpha: [{value: 0.1, set: {data.alpha: 0.1}}, {value: 5, set: {data.alpha: 5}}]\n"
+        "  gamma: [{value: 0, set: {settings.gamma: 0}}, {value: 0.5, set: {settings.gamma: 0.5}}]\n"
+    )
+    study = studies.load(tmp_path / "lines.yaml")
+    for arm in study.arms:
+        made = {"study": "lines", "arm": arm, "settings": study.settings_text(arm), "commit": "c"}
+        for seed in range(2 if "alpha=5" in arm else 0):
+            kept = {**row(), **made, "seed": str(seed), "t2i_accuracy": f"0.{seed}", "kept_share_mean": "0.5"}
+            rows.append(rows.file_of("lines", tmp_path), kept)
+    said = draw_lines(tables.kept(study, tmp_path), tmp_path / "lines.png")
+    assert "4 of 8 points" in said
+    assert (tmp_path / "lines.png").stat().st_size > 1000
+
+
 def test_what_is_no_grid(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text("main: a\narms: {a: {}}\ngrid: {S: [1, 2]}\n")
@@ -88,3 +106,8 @@ def test_what_is_no_grid(tmp_path: Path) -> None:
     path.write_text("main: a\narms: {a: {}}\n")
     with pytest.raises(BadInput, match="has no map"):
         draw_map(tables.kept(studies.load(path), tmp_path), tmp_path / "map.png")
+    with pytest.raises(BadInput, match="has no figure"):
+        draw_lines(tables.kept(studies.load(path), tmp_path), tmp_path / "lines.png")
+    path.write_text("main: a\narms: {a: {}}\nlines: {size: S}\n")
+    with pytest.raises(BadInput, match="lines: unknown score 'size'"):
+        studies.load(path)

@@ -23,7 +23,14 @@ MethodsOption = Annotated[
     typer.Option(metavar="A,B,...", help="Methods, one row each; of a preset or plan, the rows to keep."),
 ]
 SeedsOption = Annotated[str | None, typer.Option(metavar="0,1,...", help="Seeds (default: 0).")]
-PresetOption = Annotated[str | None, typer.Option(metavar="NAME", help="A comparison that comes with fedloom.")]
+PresetOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="A comparison that comes with fedloom, such as table-1 or smoke, with rows of its own; not a preset of "
+        "`fedloom run`.",
+    ),
+]
 PlanOption = Annotated[
     Path | None,
     typer.Option(
@@ -72,6 +79,9 @@ def compare(
 
     All rows have the same data, split, models, warm start and number of rounds. Runs go on side by side; one that is
     done is never done again, so the same command goes on where it was stopped.
+
+    To compare methods on a preset of `fedloom run`, give --methods and a --config FILE that says
+    `base: {preset: NAME}`.
 
     A run that fails leaves a dash in the table, and the command ends with exit code 1.
 

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fedloom.comparison.measures import MEASURES, TARGETS, TO_TARGET
 from fedloom.comparison.plan_tree import comparisons, plan_tree
+from fedloom.config import presets
 from fedloom.config.models import Frozen
 from fedloom.config.trees import merged, validate
 from fedloom.errors import BadInput, nearest, unknown
@@ -176,7 +177,7 @@ def read_plan(
     if preset is not None and file is not None:
         raise BadInput("give a preset or a plan, not both")
     if preset is not None and preset not in comparisons():
-        raise unknown("comparison", preset, comparisons())
+        raise _no_comparison(preset)
     given = {k: list(v) for k, v in (("seeds", seeds), ("scores", scores)) if v is not None}
     source = comparisons()[preset] if preset is not None else file
     if source is None:
@@ -186,10 +187,25 @@ def read_plan(
         plan: ComparisonPlan = validate(ComparisonPlan, {"rows": rows, **given})
     else:
         plan = validate(ComparisonPlan, merged(plan_tree(source, methods), given))
-        plan = _only_rows(plan, methods) if methods else plan
+        plan = _only_rows(plan, methods, preset) if methods else plan
     if reference is not None:
         plan = with_plan(plan, reference=_row_called(plan, reference))
     return plan
+
+
+def _no_comparison(preset: str) -> BadInput:
+    """The error for a name that no comparison has; it may be that of a preset of runs."""
+    if preset in presets():
+        return BadInput(f"{preset!r} is no comparison but a preset of `fedloom run`: {_over(preset)}")
+    return unknown("comparison", preset, comparisons())
+
+
+def _over(preset: str) -> str:
+    """How methods are compared on a preset of runs."""
+    return (
+        f"to compare methods on the run preset {preset!r}, put `base: {{preset: {preset}}}` in a file and give it as "
+        "--config, with --methods"
+    )
 
 
 def with_plan(plan: ComparisonPlan, **changes: Any) -> ComparisonPlan:
@@ -198,13 +214,19 @@ def with_plan(plan: ComparisonPlan, **changes: Any) -> ComparisonPlan:
     return changed
 
 
-def _only_rows(plan: ComparisonPlan, wanted: Sequence[str]) -> ComparisonPlan:
-    """The rows of these names or methods. A reference that is left out is no reference any more."""
+def _only_rows(plan: ComparisonPlan, wanted: Sequence[str], preset: str | None) -> ComparisonPlan:
+    """The rows of these names or methods. A reference that is left out is no reference any more.
+
+    preset: the comparison that they are of, if it is one of fedloom's.
+    """
     names = {row.name for row in plan.rows}
     wanted = [name if name in names else METHODS.lenient(name) for name in wanted]
     for name in wanted:
         if not any(name in (row.name, row.method) for row in plan.rows):
-            raise unknown("row", name, {n for row in plan.rows for n in (row.name, row.method)})
+            error = unknown("row", name, {n for row in plan.rows for n in (row.name, row.method)})
+            if preset not in presets():
+                raise error
+            raise BadInput(f"{error} Here {preset!r} is a comparison with rows of its own; {_over(preset)}")
     rows = [r.model_dump(mode="json") for r in plan.rows if r.name in wanted or r.method in wanted]
     kept = plan.reference if any(r["name"] == plan.reference for r in rows) else None
     return with_plan(plan, rows=rows, reference=kept)

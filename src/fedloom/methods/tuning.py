@@ -31,10 +31,12 @@ class TuningSettings(Frozen):
     """How the generator is tuned, and how much of everything a round takes."""
 
     samples: int = Field(150, ge=1, description="S, synthetic samples a round")
-    drawn_by: Literal["tuned", "untouched"] = Field(
-        "tuned", description="the generator that draws them: as tuned so far, or as it was before round 1"
+    drawn_by: Literal["untouched", "tuned"] = Field(
+        "untouched", description="the generator that draws them: as it was before round 1, or as tuned so far"
     )
-    draw_steps: int | None = Field(None, ge=1, description="sampling steps they are drawn in; null: as all pictures")
+    draw_steps: int | None = Field(
+        None, ge=1, description="sampling steps they are drawn in; null: 24, or what another generator always takes"
+    )
     replay_rounds: int = Field(6, ge=1, description="rounds whose kept samples are trained on; 1: this round's only")
     private_steps: int = Field(10, ge=0, description="client steps on private data a round (E_loc)")
     tune_steps: int = Field(80, ge=0, description="generator steps a round (E_T2I)")
@@ -153,9 +155,9 @@ class Tuner(Stateful):
 
     def draw(self, prompts: Sequence[str], draws: torch.Generator) -> NDArray[np.uint8]:
         """The round's synthetic pictures, uint8 (N, H, W, 3), one a prompt (eq. 2)."""
-        s = self.settings
-        with self._untouched() if s.drawn_by == "untouched" else nullcontext():
-            return self.generator.synthesize(prompts, draws, steps=s.draw_steps)  # type: ignore[no-any-return]
+        steps = self.settings.draw_steps or self.generator.steps_to_learn_from
+        with self._untouched() if self.settings.drawn_by == "untouched" else nullcontext():
+            return self.generator.synthesize(prompts, draws, steps=steps)  # type: ignore[no-any-return]
 
     @contextmanager
     def _untouched(self) -> Iterator[None]:

@@ -119,6 +119,7 @@ class Conditioned(nn.Module):
     """
 
     keep_texts: float = math.inf  # most texts whose encodings are kept
+    steps_to_learn_from: int | None = None  # sampling steps of pictures that are learned from; None: as always
 
     def __init__(
         self,

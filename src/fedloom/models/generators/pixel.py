@@ -38,6 +38,7 @@ class Generator(Conditioned):
     """
 
     family = "pixel"
+    steps_to_learn_from = 24  # few steps blur what is drawn, and the blur would be learned
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -144,6 +145,35 @@ def test_what_cannot_be_is_one_line(overrides, said, no_weights, monkeypatch):
     with pytest.raises(BadInput, match=said) as error:
         fedloom.plan(preset="smoke,mix/images", overrides=overrides)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["evaluation.metrics=[nowhere:METRIC]"], "metric 'nowhere:METRIC' cannot be imported"),
+        (["evaluation.metrics=[json:dumps]"], "is a function, expected a Metric"),
+        (["data.options.flowers=1"], "data set 'flora' has no option 'flowers'"),
+        (["data.options.images=-3"], "flora: images=-3, allowed: at least 10"),
+        (["data.options.confusion=3"], "confusion=3.0, allowed: 0 to 1"),
+        (["data.name=digits", "data.options.test=15", "clients.text=[]"], "digits: test=15, allowed: a multiple of 10"),
+        (["preset", "data.options.classes=5"], "flora-102: classes=5, allowed: 10 to 102"),
+        (["data.name=folder", "data.root=.", "data.options.on_bad=drop"], "on_bad='drop', allowed: 'error'"),
+        (["data.name=duet", "data.options.skew=2", "method=fedcmi"], "duet: skew=2.0, allowed: 0 to 1"),
+    ],
+)
+def test_refused_as_the_run_would_be(overrides, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("images_train").mkdir()
+    given = {"preset": "flora-102"} if "preset" in overrides else {}
+    given["overrides"] = [text for text in overrides if text != "preset"]
+    lines = []
+    for begin in (fedloom.plan, fedloom.run):
+        with pytest.raises(BadInput) as error:
+            begin(**given)
+        lines.append(str(error.value))
+    assert said in lines[0]
+    assert lines[0] == lines[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["images_train"]
 
 
 def test_a_share_is_a_share():

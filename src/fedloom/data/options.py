@@ -23,7 +23,8 @@ def takes(
         defaults: where they are others than the group's.
 
     Returns:
-        A decorator. The reader may also be called with `reading` itself.
+        A decorator. The reader may also be called with `reading` itself; its `check` raises what the group says of
+        a mapping of all options.
     """
     fixed = fixed or {}
     flat = {key: (kind, defaults.get(key, default)) for key, kind, default in _flat(group) if key not in fixed}
@@ -42,6 +43,11 @@ def takes(
         shown += [
             inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=d, annotation=t) for k, (t, d) in flat.items()
         ]
+
+        def check(options: Mapping[str, Any]) -> None:
+            _build(group, {**{key: options[key] for key in flat}, **fixed})
+
+        vars(reader)["check"] = check
         vars(reader)["__signature__"] = inspect.Signature(shown, return_annotation=types["return"])
         reader.__annotations__ = {**{p.name: p.annotation for p in shown}, "return": types["return"]}
         return reader

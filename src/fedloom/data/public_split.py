@@ -83,7 +83,7 @@ def confuse(labels: Labels, siblings: Labels, share: float, rng: np.random.Gener
     Raises:
         BadInput: a share, with its spread, outside [0, 1].
     """
-    _check_confusion(share, spread)
+    check_confusion(share, spread)
     names, present = labels.copy(), np.unique(labels)
     pairs = np.unique([min(c, siblings[c]) for c in present])
     shares = (
@@ -109,7 +109,7 @@ def confuse_within(
     Raises:
         BadInput: as `confuse`.
     """
-    _check_confusion(share, spread)
+    check_confusion(share, spread)
     names, kinds = labels.copy(), np.unique(families)
     shares = rng.permutation(share + spread * (np.linspace(-1, 1, len(kinds)) if len(kinds) > 1 else np.zeros(1)))
     for c in np.unique(labels):
@@ -122,7 +122,8 @@ def confuse_within(
     return names
 
 
-def _check_confusion(share: float, spread: float) -> None:
+def check_confusion(share: float, spread: float) -> None:
+    """Raise BadInput unless names can be confused so, see `confuse`."""
     if not 0 <= share <= 1:
         raise BadInput(f"confusion={share}, allowed: 0 to 1")
     if not 0 <= spread <= min(share, 1 - share) + 1e-9:

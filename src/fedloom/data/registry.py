@@ -39,7 +39,8 @@ class Dataset:
     is needed; source: where it comes from; modalities: of its multimodal samples; captioned: whether it is a set of
     captioned pictures, whose reader returns Pairs; licence: as publicly stated; samples: of the official
     parts, before the public share is taken, or from all options to those of the parts; find_tasks: from root and
-    options to the tasks, if these decide.
+    options to the tasks, if these decide; check: raises BadInput for options (all of them, defaults too) that `load`
+    would refuse before it reads anything.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Dataset:
     licence: str = "see its source"
     samples: Counts | Callable[[Mapping[str, Any]], Counts] = field(default_factory=dict)
     find_tasks: Callable[[str | None, Mapping[str, Any]], tuple[ClientTask, ...]] | None = None
+    check: Callable[[Mapping[str, Any]], None] | None = None
 
     def __post_init__(self) -> None:
         for key, kind in (("tasks", ClientTask), ("modalities", Modality)):
@@ -70,6 +72,12 @@ class Dataset:
     def tasks_of(self, root: str | None, options: Mapping[str, Any]) -> tuple[ClientTask, ...]:
         """The clients that it has samples for with that root and those options."""
         return self.find_tasks(root, options) if self.find_tasks else self.tasks
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raises BadInput where an option is out of range, as far as that can be told unread. options: all of them."""
+        for check in (getattr(self.load, "check", None), self.check):  # of a group of options, see `options.takes`
+            if check is not None:
+                check(options)
 
     def samples_of(self, options: Mapping[str, Any]) -> Counts:
         """Training and test samples by task, {} if that is known only when it is read. options: all, defaults too."""

@@ -32,12 +32,13 @@ class DataSizes(NamedTuple):
 
 
 def data_sizes(data: DataSettings) -> DataSizes:
-    """The sizes of a data set, of which nothing is read. Raises BadInput for an unknown name or option."""
+    """The sizes of a data set, of which nothing is read. Raises BadInput for an unknown name, or a wrong option."""
     known = DATASETS.get(data.name)
     load, fitted = loader_of(data.name, "." if known is not None and known.layout else None, data.options)
     assert known is not None  # loader_of refuses others
     options: dict[str, Any] = {k: p.default for k, p in inspect.signature(load).parameters.items()}
     options |= fitted
+    known.check_options(options)
     notes: list[str] = []
     given = options.get("classes")
     classes = len(given) if isinstance(given, list | tuple) else given if isinstance(given, int) else None

@@ -12,7 +12,7 @@ from fedloom.errors import BadInput
 from fedloom.experiment.checks import own_data
 from fedloom.experiment.fitting import samples, side_rules, with_counts, with_side
 from fedloom.methods.base import Method, load_method
-from fedloom.registry import METHODS
+from fedloom.registry import METHODS, METRICS
 from fedloom.tasks import CLIENT_TASKS, ClientTask
 
 
@@ -20,13 +20,16 @@ def resolve(config: Config) -> tuple[Method, Any]:
     """The method and its settings: what its name fixes, then what the configuration says, fitted to the modalities.
 
     Raises:
-        BadInput: a setting is unknown, wrong, or against what the name fixes; or the quorum exceeds the clients.
+        BadInput: a setting is unknown, wrong, or against what the name fixes; a metric cannot be loaded; or the
+            quorum exceeds the clients.
     """
     method, fixed = load_method(config.method)
     for key, value in fixed.items():
         if config.settings.get(key, value) != value:
             raise BadInput(f"settings.{key} = {config.settings[key]!r}: {config.method} is defined by {value!r}")
     settings = validate(method.settings, {**config.settings, **fixed}, "settings")
+    for metric in config.evaluation.metrics:
+        METRICS.find(metric)
     modalities = list(config.clients.everyone().values())
     _check_tasks(config, method)
     if wrong := [o for o in config.clients.optimizers() if o not in method.optimizers]:

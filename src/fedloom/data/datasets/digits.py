@@ -6,7 +6,9 @@ as scikit-learn has it: ink uint8 (1797, 8, 8), 0 to 16; labels uint8 (1797,).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from PIL import Image
 
 from fedloom.data.containers import FederatedDataset, ImageSet, PublicData
 from fedloom.data.io.decode import check_size
-from fedloom.data.public_split import confuse
+from fedloom.data.public_split import check_confusion, confuse
 from fedloom.data.registry import Dataset
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
@@ -64,12 +66,7 @@ def load(
     Raises:
         BadInput: a size or count out of range.
     """
-    check_size(size)
-    for key, n in (("test", test), ("generic", generic)):
-        if n < 10 or n % 10:
-            raise BadInput(f"digits: {key}={n}, allowed: a multiple of 10, at least 10")
-    if (test + generic) // 10 >= SMALLEST:
-        raise BadInput(f"digits: test={test} + generic={generic} leave nothing to train on, allowed: up to 1700")
+    _check(locals())  # all options
     with np.load(Path(__file__).with_suffix(".npz"), allow_pickle=False) as data:
         ink, labels = data["ink"].astype(np.float64), data["labels"].astype(np.int64)
     grey = (ink * (255 / 16)).round().astype(np.uint8)
@@ -95,6 +92,17 @@ def load(
     )
 
 
+def _check(options: Mapping[str, Any]) -> None:
+    test, generic = options["test"], options["generic"]
+    check_size(options["size"])
+    for key, n in (("test", test), ("generic", generic)):
+        if n < 10 or n % 10:
+            raise BadInput(f"digits: {key}={n}, allowed: a multiple of 10, at least 10")
+    if (test + generic) // 10 >= SMALLEST:
+        raise BadInput(f"digits: test={test} + generic={generic} leave nothing to train on, allowed: up to 1700")
+    check_confusion(options["confusion"], options["confusion_spread"])
+
+
 DATASET = Dataset(
     name="digits",
     summary="1797 real handwritten digits of 8 x 8 pixels, enlarged",
@@ -103,4 +111,5 @@ DATASET = Dataset(
     classes=10,
     source="UCI optical recognition of handwritten digits, test part (Alpaydin and Kaynak 1998)",
     licence="CC BY 4.0",
+    check=_check,
 )

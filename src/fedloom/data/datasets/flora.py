@@ -29,7 +29,7 @@ from fedloom.data.datasets.flora_drawing import CENTRES, COUNTS, PETALS, SPECIES
 from fedloom.data.datasets.flora_pairs import draw_pairs, look_closer, tell
 from fedloom.data.datasets.flora_words import CLIENTS, WORLD, Voice, describe, vocabulary
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.public_split import confuse
+from fedloom.data.public_split import check_confusion, confuse
 from fedloom.data.registry import Counts, Dataset
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
@@ -75,8 +75,7 @@ def load(
     Raises:
         BadInput: fewer samples than species, a confusion outside [0, 1] with its spread, an unknown kind of labels.
     """
-    counts = {"images": images, "texts": texts, "test": test, "generic": generic, "reference": reference}
-    _check(counts | ({"pairs": pairs, "test_pairs": test_pairs} if pairs else {}), size, captions, text_labels)
+    _check(locals())  # all options
     draw = _Drawing(size, seed, bool(pairs), text_labels)
     train, tests = draw.part("", images, texts), draw.part("test ", test, test)
     if pairs:
@@ -170,15 +169,17 @@ class _Drawing:
         return draw_pairs(labels, self.size, captions, rng, voice)
 
 
-def _check(counts: Mapping[str, int], size: int, captions: int, text_labels: str) -> None:
-    check_choice("text_labels", text_labels, TextLabels)
-    for key, n in counts.items():
-        if n < len(SPECIES):
+def _check(options: Mapping[str, Any]) -> None:
+    check_choice("text_labels", options["text_labels"], TextLabels)
+    pairs = ("pairs", "test_pairs") if options["pairs"] else ()
+    for key in ("images", "texts", "test", "generic", "reference", *pairs):
+        if (n := options[key]) < len(SPECIES):
             raise BadInput(f"flora: {key}={n}, allowed: at least {len(SPECIES)} (one of each species)")
-    if captions < 1:
+    if (captions := options["captions"]) < 1:
         raise BadInput(f"flora: captions={captions}, allowed: 1 or more")
-    if size < 12:
+    if (size := options["size"]) < 12:
         raise BadInput(f"flora: size={size}, allowed: at least 12 pixels")
+    check_confusion(options["confusion"], options["confusion_spread"])
 
 
 def _text_labels(flowers: Sequence[Flower], kind: TextLabels) -> Labels:
@@ -211,4 +212,5 @@ DATASET = Dataset(
     source="drawn from a seed by this package",
     samples=_samples,
     find_tasks=_tasks,
+    check=_check,
 )

@@ -22,7 +22,7 @@ from fedloom.data.datasets.flora102_drawing import CLIENTS_102, WORLD_102, Flowe
 from fedloom.data.datasets.flora102_species import DETAILS, SPECIES_COUNT, all_species
 from fedloom.data.datasets.flora_drawing import PETALS
 from fedloom.data.datasets.flora_words import Voice, vocabulary
-from fedloom.data.public_split import confuse_within
+from fedloom.data.public_split import check_confusion, confuse_within
 from fedloom.data.registry import Counts, Dataset
 from fedloom.errors import BadInput
 from fedloom.seeding import numpy_stream
@@ -55,7 +55,7 @@ def load(
     Raises:
         BadInput: a number that is not allowed, a confusion outside [0, 1] with its spread.
     """
-    _check(classes, size, {"images": images, "texts": texts, "test": test, "generic": generic, "reference": reference})
+    _check(locals())  # all options
     draw = _Drawing(classes, size, seed)
     seen, said, labels = draw.pictures("reference", reference, WORLD_102)
     return FederatedDataset(
@@ -116,14 +116,15 @@ def _attributes(flowers: list[Flower102]) -> dict[str, Attribute]:
     return found
 
 
-def _check(classes: int, size: int, counts: Mapping[str, int]) -> None:
-    if not 10 <= classes <= SPECIES_COUNT:
+def _check(options: Mapping[str, Any]) -> None:
+    if not 10 <= (classes := options["classes"]) <= SPECIES_COUNT:
         raise BadInput(f"flora-102: classes={classes}, allowed: 10 to {SPECIES_COUNT}")
-    if size < 12:
+    if (size := options["size"]) < 12:
         raise BadInput(f"flora-102: size={size}, allowed: at least 12 pixels")
-    for key, n in counts.items():
-        if n < 1:
+    for key in ("images", "texts", "test", "generic", "reference"):
+        if (n := options[key]) < 1:
             raise BadInput(f"flora-102: {key}={n}, allowed: 1 or more of each class")
+    check_confusion(options["confusion"], options["confusion_spread"])
 
 
 def _samples(options: Mapping[str, Any]) -> Counts:
@@ -142,4 +143,5 @@ DATASET = Dataset(
     classes=SPECIES_COUNT,
     source="drawn from a seed by this package",
     samples=_samples,
+    check=_check,
 )

@@ -54,7 +54,7 @@ def inspect(run: RunArgument, json: JsonOption = False) -> None:
     show(
         ledger_table(loaded.ledger),
         grid(names, lines, numbers=range(1, len(names))),
-        f"up: {DIRECTIONS['up']}; down: {DIRECTIONS['down']}; dim lines are not counted",
+        f"up: {DIRECTIONS['up']}; down: {DIRECTIONS['down']}; the totals leave out what is not counted",
     )
 
 

@@ -70,7 +70,7 @@ def warning_lines(warnings: Sequence[RunWarning]) -> list[Text]:
 def ledger_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """What left each client, and what came to it: a line for each client, direction, verb and field.
 
-    Messages that the totals leave out (set-up, which the papers do not count) are dim.
+    Messages that the totals leave out (set-up, which the papers do not count) say so, and are dim.
     """
     from rich.table import Table
     from rich.text import Text
@@ -80,6 +80,7 @@ def ledger_table(rows: Iterable[Mapping[str, Any]]) -> Table:
         table.add_column(column, overflow="fold")
     for column in ("messages", "bytes"):
         table.add_column(column, justify="right")
+    table.add_column("counted")
     last = ""
     for flow in flows(rows):
         if last and flow.client != last:
@@ -96,6 +97,7 @@ def ledger_table(rows: Iterable[Mapping[str, Any]]) -> Table:
             flow.shape,
             str(flow.messages),
             byte_text(flow.bytes),
+            "yes" if flow.counted else "no",
         ]
         table.add_row(*map(Text, cells), style=None if flow.counted else "dim")
         last = flow.client

@@ -89,6 +89,9 @@ def test_inspect(cli, smoke_run):
     shown, listed = cli("inspect", smoke_run.path), cli("inspect", smoke_run.path, "--json").json
     assert "leaves the client" in shown.out
     assert "representations" in shown.out
+    cells = [line.split("│") for line in shown.out.splitlines() if "│" in line]
+    counted = {cell[3].strip(): cell[-2].strip() for cell in cells}
+    assert (counted["infer"], counted["evaluate"]) == ("yes", "no")
     # A run's own figures are those of the encoded messages, headers included.
     assert listed["total"]["encoded_up"] == smoke_run.summary["bytes_up"]
     assert listed["total"]["encoded_down"] == smoke_run.summary["bytes_down"]
@@ -171,6 +174,20 @@ def test_interrupted_in_a_round(cli, monkeypatch, done):
         assert "Nothing to resume yet: give the same command again" in shown.err
         assert not Path("here").exists()
         assert cli(*QUICK, "--out", "here", "--quiet").code == 0
+
+
+def test_interrupted_before_the_report(cli, monkeypatch):
+    """Both ways to the report work: that which is said, and a resume."""
+    with monkeypatch.context() as patch:
+        patch.setattr("fedloom.reporting.html.write_report", interrupt)
+        shown = cli("run", "--preset", "smoke", "--method", "standalone", "--rounds", 0, "--out", "here")
+    assert (shown.code, shown.out) == (130, "")
+    assert "interrupted. The run is finished, its scores are in here/summary.json; " in shown.err
+    assert shown.err.endswith("write its report with: fedloom report here\n")
+    for command in (("report", "here"), ("run", "--resume", "here")):
+        Path("here/report.html").unlink(missing_ok=True)
+        assert cli(*command).code == 0
+        assert Path("here/report.html").is_file()
 
 
 def test_a_bug_in_pretraining_keeps_its_traceback(cli, monkeypatch):

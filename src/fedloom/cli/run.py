@@ -81,7 +81,10 @@ def run(
     if fetch:
         _fetch(chosen, resume)
     finished = _carry_out(chosen, out, resume, overwrite, quiet, notes, track or ())
-    conclude(finished, json)
+    try:
+        conclude(finished, json)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted. {_without_report(finished.path)}") from None
 
 
 def _check_plan(plan: bool, on: str | None, resume: Path | None) -> None:
@@ -148,10 +151,18 @@ def watcher(stack: ExitStack, quiet: bool) -> Tracker:
 def _how_to_go_on(watch: Tracker, resumed: Path | None) -> str:
     """The command that goes on with the run; `resumed`: the folder that it was resumed in, if it was."""
     folder = resumed or watch.folder
+    if folder is not None and (Path(folder) / "summary.json").is_file():
+        return _without_report(Path(folder))
     # A run that is stopped before round 0 is scored leaves no folder, or none with a config.yaml.
     if folder is None or not (Path(folder) / "config.yaml").is_file():
         return "Nothing to resume yet: give the same command again, what was pretrained stays in the cache"
     return f"What is done is kept; go on with: fedloom run --resume {folder}"
+
+
+def _without_report(folder: Path) -> str:
+    """What there is of a run that has its scores and perhaps no report yet, and the command that writes that."""
+    scores = folder / "summary.json"
+    return f"The run is finished, its scores are in {scores}; write its report with: fedloom report {folder}"
 
 
 def conclude(run: Run, json: bool) -> None:

@@ -43,7 +43,7 @@ def refused(shown, *told: str) -> None:
         (["--set", "clients.bach=3"], ["'clients.bach'", "Did you mean 'clients.batch'?"]),
         (["--set", "settings.gama=0.1"], ["'settings.gama'", "Did you mean 'settings.gamma'?"]),
         (["--set", "data.options.sice=20"], ["'sice'", "Did you mean 'size'?"]),
-        (["--set", "settings.gamma=2"], ["settings.gamma = 2", "less than or equal to 1"]),
+        (["--set", "settings.gamma=2"], ["settings.gamma = 2", "allowed: at most 1"]),
         (["--set", "rounds"], ["'rounds'", "key=value"]),
         (["--data", "folder"], ["root"]),
         (["--data", "folder", "--root", "nowhere"], ["nowhere", "there is no such folder"]),

@@ -155,7 +155,7 @@ def test_a_port_that_is_taken(cli, site):
         (["--data", "nowhere"], ["--data nowhere", "no such file or folder", "Data sets: flora"]),
         (["--data", "flra"], ["--data flra", "Did you mean 'flora'?"]),
         (["--kit", "nokit"], ["nokit has no ca.crt", "`fedloom pki issue NAME` makes it"]),
-        (["--set", "model.width=1"], ["model.width = 1", "greater than or equal to 2"]),
+        (["--set", "model.width=1"], ["model.width = 1", "allowed: 2 or more"]),
         (["--set", "model.widht=16"], ["'model.widht'", "Did you mean 'model.width'?"]),
         (["--set", "data.share=3/3"], ["data.share = '3/3'", "INDEX below OF"]),
         (["--set", "data.share=half"], ["data.share = 'half'", "expected INDEX/OF"]),

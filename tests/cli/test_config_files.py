@@ -151,7 +151,7 @@ def test_truth_in_words():
 
 
 def test_options_are_taken_by_their_kind():
-    with pytest.raises(BadInput, match=r"data.options.size = 'large': input should be a valid integer"):
+    with pytest.raises(BadInput, match=r"data.options.size = 'large': expected an integer"):
         load_dataset("flora", size="large")
     config = load_config(overrides=("data.options.size='24'",))
     assert data_sizes(config.data).side == 24

@@ -243,7 +243,7 @@ def test_one_that_died_and_one_that_ended_while_we_looked(path: Path, monkeypatc
         (b'{"event": "begin", "arguments": [[]]}', "the argument of 'begin' is a list"),
         (
             b'{"event": "over", "folder": 3, "error": null, "bad_input": false}',
-            "folder = '3': input should be a valid string",
+            "folder = '3': expected text",
         ),
     ],
 )

@@ -85,7 +85,7 @@ def test_a_group_of_one_for_each_silo_under_its_own_name() -> None:
         (says("x", "text", arch="vit"), "'vit' is no text model, allowed: bert, distilbert, roberta"),
         (says("x", colour="red"), r"unknown key 'model.colour'"),
         (says("x", count=10_000), "10000 clients cannot all be called"),
-        (says("x", count=1_000_000), "less than or equal to 10000"),
+        (says("x", count=1_000_000), "allowed: at most 10000"),
         (says("x", hidden="many"), "model.hidden = 'many'"),
         (says("x", hidden=7), "model.hidden = 7"),
         (

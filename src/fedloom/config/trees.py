@@ -112,30 +112,57 @@ def _one_line(kind: type[BaseModel], error: ErrorDetails, where: str) -> str:
 
 def _complaint(key: str, error: ErrorDetails) -> str:
     """Key, value, and what is allowed."""
-    message, value = error["msg"].removeprefix("Value error, "), error["input"]
+    message, value = plainly(error), error["input"]
     if not key:
         return message
     if error["type"] == "missing":
         return f"{key}: required, and not given"
-    if error["type"] in _KINDS:
-        return f"{key} = {reprlib.repr(value)}: expected {_KINDS[error['type']]}"
-    if isinstance(value, Mapping):  # a whole group: which of its values is at fault, the message says
+    if isinstance(value, Mapping) and error["type"] in (
+        "value_error",
+        "assertion_error",
+    ):  # a whole group: which of its values is at fault, the message says
         return f"{key}: {message}"
     if error["type"] == "literal_error" and isinstance(value, str):
         hint = nearest(value, re.findall(r"'([^']*)'", error["ctx"]["expected"]))
         message = f"allowed: {error['ctx']['expected']}" + (f".{hint}" if hint else "")
-    if error["type"].startswith("bool_"):
-        message = "expected true or false"
     if error["type"] == "string_type" and (value is None or isinstance(value, bool | int | float)):
         said = "null" if value is None else str(value).lower()
         message = f"expected a word; in quotes it is one: '{said}'"
-    return f"{key} = {reprlib.repr(value)}: {message[0].lower() + message[1:]}"
+    return f"{key} = {reprlib.repr(value)}: {message}"
+
+
+def plainly(error: ErrorDetails) -> str:
+    """What is expected or allowed, in plain words for the common kinds of error; else as pydantic says it."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind in _KINDS:
+        return f"expected {_KINDS[kind]}"
+    if kind in _BOUNDS:
+        return _BOUNDS[kind].format(**context)
+    if kind in ("literal_error", "enum"):
+        return f"allowed: {context['expected']}"
+    message = error["msg"].removeprefix("Value error, ")
+    return message if kind in ("value_error", "assertion_error") else message[0].lower() + message[1:]
 
 
 _GROUP = "keys and values, such as {name: value}"
 _KINDS = {"dict_type": _GROUP, "model_type": _GROUP, "model_attributes_type": _GROUP} | dict.fromkeys(
     ("tuple_type", "list_type"), "a list, in brackets, such as [a, b] or, of groups, [{name: value}]"
 )
+_KINDS |= dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "an integer")
+_KINDS |= dict.fromkeys(("float_type", "float_parsing"), "a number")
+_KINDS |= dict.fromkeys(("bool_type", "bool_parsing"), "true or false")
+_KINDS |= {"finite_number": "a finite number", "string_type": "text", "int_parsing_size": "an integer of fewer digits"}
+_BOUNDS = {
+    "greater_than_equal": "allowed: {ge} or more",
+    "greater_than": "allowed: above {gt}",
+    "less_than_equal": "allowed: at most {le}",
+    "less_than": "allowed: below {lt}",
+    "too_short": "expected at least {min_length} entries, not {actual_length}",
+    "too_long": "expected at most {max_length} entries, not {actual_length}",
+    "string_too_short": "expected at least {min_length} characters",
+    "string_too_long": "expected at most {max_length} characters",
+    "string_pattern_mismatch": "expected a text that matches {pattern}",
+}
 
 
 def _fields_at(kind: type[BaseModel], path: Sequence[str]) -> list[str]:

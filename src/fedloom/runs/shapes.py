@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic's own; that of Python 3.11 cannot be checked
 
+from fedloom.config.trees import plainly
 from fedloom.errors import BadInput
 
 OPEN = ConfigDict(extra="allow", strict=True)
@@ -162,7 +163,7 @@ def check(kind: Any, value: dict[str, Any], place: str) -> None:
         first = error.errors()[0]
         key = ".".join(str(part)[:60] for part in first["loc"])
         wrong = "" if first["type"] == "missing" else f" = {str(first['input'])[:60]!r}"
-        raise BadInput(f"{place}: {key}{wrong}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+        raise BadInput(f"{place}: {key}{wrong}: {plainly(first)}") from None
 
 
 def check_split(split: dict[str, Any], place: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fedloom.config import load_config
@@ -66,6 +68,19 @@ def test_two_devices_add_up():
     assert first.total == first.weights + first.gradients + first.moments + first.activations
     assert (second.weights, second.gradients, second.moments) == (2000, 1600, 3200)
     assert second.activations == training
+
+
+def test_an_untouched_generator_is_kept_beside_the_tuned_one():
+    inventory = ModelInventory(members("cuda:0"), generator=GENERATOR)
+    (plain,), (kept,) = (device_lines(config(), replace(WORK, untouched=u), inventory) for u in (False, True))
+    assert kept.weights == plain.weights + 4000  # fp32, of what is trained
+
+
+def test_samples_to_learn_from_may_take_more_sampling_steps():
+    cost = replace(GENERATOR, drawing=5000, steps=8, step=600)
+    assert cost.sample(None) == 5000
+    assert cost.sample(10) == 5000 + 2 * 600
+    assert replace(cost, steps_to_learn_from=24).sample(None) == 5000 + 16 * 600
 
 
 def test_checkpoints_hold_weights_and_moments():

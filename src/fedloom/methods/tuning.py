@@ -84,9 +84,11 @@ class TuningSettings(Frozen):
         return Workload(
             private_steps=self.private_steps,
             synthetic=self.samples,
+            sampling_steps=self.draw_steps,
             captions=self.train_text != "prompt",
             generator_steps=steps,
             generator_batch=self.tune_batch,
+            untouched=bool(self.pull) or self.drawn_by == "untouched",
         )
 
     def tools(self, *names: str) -> frozenset[str]:

@@ -29,18 +29,21 @@ class Workload:
     """A round. Steps of clients are those of each client, in batches of its own size.
 
     private_steps: on its own data. shared_steps: on samples that all clients see. answers: forward passes of such
-    samples. synthetic: samples that the generator draws. captions: whether the server reads their captions whatever
-    clients there are. generator_steps, generator_batch: of tuning the generator. server_steps: of the server's own task
-    models. formula: None where no paper gives one.
+    samples. synthetic: samples that the generator draws, in sampling_steps each; None: those it has for what is learned
+    from. captions: whether the server reads their captions whatever clients there are. generator_steps,
+    generator_batch: of tuning the generator. untouched: whether its weights of before round 1 are kept beside.
+    server_steps: of the server's own task models. formula: None where no paper gives one.
     """
 
     private_steps: int = 0
     shared_steps: int = 0
     answers: int = 0
     synthetic: int = 0
+    sampling_steps: int | None = None
     captions: bool = False
     generator_steps: int = 0
     generator_batch: int = 1
+    untouched: bool = False
     server_steps: int = 0
     formula: Formula | None = None
 

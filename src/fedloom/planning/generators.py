@@ -74,13 +74,14 @@ def _latent(config: Config, shape: Shape, tuned: bool) -> GeneratorCost:
         *(model_cost(f"generator: {n.replace('_', ' ')}", part, None, texts[n]) for n, part in parts.items()),
     ]
     said = sum(x.forward for x in texts.values())
-    drawing = steps * (2 if guidance > 1 else 1) * load.forward + shown.forward + said
+    step = (2 if guidance > 1 else 1) * load.forward
+    drawing = steps * step + shown.forward + said
     # XL hears a second, pooled text, and W_r speaks to both.
     pooled = parts["text_encoder_2"].config.projection_dim if "text_encoder_2" in parts else 0
     text = unet.config.cross_attention_dim + pooled
     bridged = with_bridge(models, config.clients.width, text, tuned)
     side = unet.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1)
-    return GeneratorCost(bridged, drawing, load.training + seen.forward, side)
+    return GeneratorCost(bridged, drawing, load.training + seen.forward, side, steps, step)
 
 
 def _latent_loads(unet: Any, vae: Any, options: LatentOptions) -> tuple[Load, Load, Load]:
@@ -147,15 +148,15 @@ def _glide(config: Config, shape: Shape, tuned: bool) -> GeneratorCost:
         role = "UNet" if name == "unet" else name.replace("_", " ")
         models.append(model_cost(f"generator: {role}", modules[name], None, loads[name], trained=trained))
     base = modules["unet"].config
-    steps, twice = s.sampling_steps or _GLIDE_STEPS, 1 if s.guidance == 1 else 2
-    drawing = steps * twice * loads["unet"].forward + loads["text_encoder"].forward
+    steps, step = s.sampling_steps or _GLIDE_STEPS, (1 if s.guidance == 1 else 2) * loads["unet"].forward
+    drawing = steps * step + loads["text_encoder"].forward
     side = base.sample_size
     if options.upsample and "upsampler" in loads:
         more = options.upsampling_steps
         drawing += (more if isinstance(more, int) else _FAST27) * loads["upsampler"].forward
         side = modules["upsampler"].config.sample_size
     bridged = with_bridge(models, config.clients.width, base.cross_attention_dim, tuned)
-    return GeneratorCost(bridged, drawing, loads["unet"].training, side)
+    return GeneratorCost(bridged, drawing, loads["unet"].training, side, steps, step)
 
 
 def _glide_load(module: Any, length: int, train: bool) -> Load:

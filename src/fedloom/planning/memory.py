@@ -49,6 +49,8 @@ def device_lines(config: Config, work: Workload, inventory: ModelInventory) -> t
         server = sums.setdefault(server_device(config), [0, 0, 0, 0])
         for model in inventory.server:
             _add(server, weight_bytes(model, config.server.precision), model.trained, 2)
+        if inventory.generator is not None and work.untouched:
+            server[0] += FULL * sum(model.trained for model in inventory.generator.models)
         server[3] += _server_activations(config, work, inventory)
     c = config.clients
     peaks: dict[str, list[int]] = {}

@@ -136,12 +136,22 @@ def _expected(name: str, key: str, kind: str) -> Any:
 
 @dataclass(frozen=True)
 class GeneratorCost:
-    """The generator: its models, and FLOP of one picture drawn and of one sample tuned on."""
+    """The generator: its models, and FLOP of one picture drawn and of one sample tuned on.
+
+    steps: of sampling, in `drawing`. step: FLOP of one of them. steps_to_learn_from: as the generator declares them.
+    """
 
     models: tuple[ModelCost, ...]
     drawing: float
     tuning: float
     side: int
+    steps: int = 1
+    step: float = 0.0
+    steps_to_learn_from: int | None = None
+
+    def sample(self, steps: int | None) -> float:
+        """FLOP of one picture to learn from, in so many sampling steps, or in those that the generator has for it."""
+        return self.drawing + ((steps or self.steps_to_learn_from or self.steps) - self.steps) * self.step
 
 
 def with_bridge(models: list[ModelCost], width: int, text: int, tuned: bool) -> tuple[ModelCost, ...]:
@@ -171,6 +181,8 @@ def pixel_generator_cost(
 
 def pixel_parts(config: Config, unet: Any, text: Any, tokens: int, side: int, tuned: bool) -> GeneratorCost:
     """A generator of the embedded kind from its two parts."""
+    from fedloom.models.generators.pixel import Generator
+
     s = config.server.generator
     wide, pooled = unet.config.cross_attention_dim, unet.config.projection_class_embeddings_input_dim
     shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
@@ -187,8 +199,10 @@ def pixel_parts(config: Config, unet: Any, text: Any, tokens: int, side: int, tu
         model_cost("generator: UNet", unet, None, load, trained=tuned),
         model_cost("generator: text encoder", text, None, said),
     ]
-    drawing = steps * (2 if guidance != 1 else 1) * load.forward + said.forward
-    return GeneratorCost(with_bridge(models, config.clients.width, wide, tuned), drawing, load.training, side)
+    step = (2 if guidance != 1 else 1) * load.forward
+    bridged = with_bridge(models, config.clients.width, wide, tuned)
+    more = Generator.steps_to_learn_from
+    return GeneratorCost(bridged, steps * step + said.forward, load.training, side, steps, step, more)
 
 
 def of_source(cost: GeneratorCost, source: str | None) -> GeneratorCost:

@@ -59,7 +59,9 @@ def _rounds(config: Config, work: Workload, inventory: ModelInventory) -> Iterat
     """What is done in every round."""
     c, s, rounds, place = config.clients, config.server, config.rounds, server_device(config)
     if inventory.generator is not None:
-        yield Phase("synthesis", place, s.precision, rounds, work.synthetic * inventory.generator.drawing)
+        yield Phase(
+            "synthesis", place, s.precision, rounds, work.synthetic * inventory.generator.sample(work.sampling_steps)
+        )
         if inventory.captioner is not None:
             yield Phase("captions", place, s.precision, rounds, work.synthetic * inventory.captioner.load.forward)
     for device, flop in _by_device(inventory, lambda m: work.answers * m.model.load.forward):

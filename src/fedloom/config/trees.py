@@ -137,7 +137,8 @@ def plainly(error: ErrorDetails) -> str:
     if kind in _KINDS:
         return f"expected {_KINDS[kind]}"
     if kind in _BOUNDS:
-        return _BOUNDS[kind].format(**context)
+        numbers = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
+        return _BOUNDS[kind].format(**numbers)
     if kind in ("literal_error", "enum"):
         return f"allowed: {context['expected']}"
     message = error["msg"].removeprefix("Value error, ")

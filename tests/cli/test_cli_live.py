@@ -58,8 +58,8 @@ def test_lines():
     assert said[0] == "pretraining (10 steps)"
     assert said[1] == "  4/10  12 s  18 s left"
     assert "fedmmkt on flora, 2 image + 1 text clients, folder runs/[x]" in said
-    assert said[-3] == "before  Image clients 50.0%  Text clients –  T2I accuracy 25.0%  CLIP score 21.50"
-    assert said[-1].startswith("round 2/3  30 s  Image clients 70.0%  Text clients –")
+    assert said[-3] == "before  Image clients 0.500  Text clients –  T2I accuracy 0.250  CLIP score 21.500"
+    assert said[-1].startswith("round 2/3  30 s  Image clients 0.700  Text clients –")
     assert said[-1].endswith("kept 61%  30 s left")
 
 
@@ -98,7 +98,7 @@ def test_picture():
     assert "runs/[x]" in shown
     assert "2/3 30 s left round 3" in shown
     assert "Image clients" in shown
-    assert "+20.0 pts" in shown
+    assert "+0.200" in shown
     assert "Labels kept" in shown
     assert "pretraining" not in shown
 
@@ -153,8 +153,8 @@ def test_joint_clients_have_columns_of_their_own():
         w.round(joint_row(0))
         w.round(joint_row(1))
     assert said[0].startswith("fedmmkt on flora, 2 multimodal clients")
-    columns = "Shared model 20.0%  Sound, own 50.0%  Picture, own 25.0%"
-    assert said[1] == f"before  Multimodal clients 10.0%  {columns}"
+    columns = "Shared model 0.200  Sound, own 0.500  Picture, own 0.250"
+    assert said[1] == f"before  Multimodal clients 0.100  {columns}"
     names = [line.split("  ")[0].strip() for line in drawn(watch).splitlines()]
     assert [n for n in names if n][-4:] == ["Multimodal clients", "Shared model", "Sound, own", "Picture, own"]
     lines.round({"round": 2, **dict.fromkeys(joint_row(0))})  # a round that was not scored
@@ -175,7 +175,7 @@ def test_recalls_are_shown_where_they_are():
         w.begin(FACTS)
         for t in (0, 1):
             w.round(row(t, pair_recall=0.1 + t / 10, server_recall=0.5 + t / 10))
-    assert "Text clients –  Image-text clients 20.0%  Server recall sum 60.00  T2I accuracy 25.0%" in said[-1]
+    assert "Text clients –  Image-text clients 0.200  Server recall sum 0.600  T2I accuracy 0.250" in said[-1]
     shown = drawn(watch)
     assert "Server recall sum" in shown
-    assert "+10.00" in shown
+    assert "+0.100" in shown

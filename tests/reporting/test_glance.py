@@ -24,7 +24,7 @@ def test_printed(run_path):
     assert lines[0] == "fedmmkt on flora, seed 0: finished, 4 rounds"
     assert lines[-1] == f"folder {run_path}"
     assert len(lines) < 15
-    assert re.fullmatch(r"  Image clients +\d+\.\d% → +\d+\.\d%  [+−]\d+\.\d pts", lines[1])
+    assert re.fullmatch(r"  Image clients +\d\.\d{3} → +\d\.\d{3}  [+−]\d\.\d{3}", lines[1])
     assert repr(run) == f"<Run fedmmkt on flora, seed 0: {run_path}>"
 
 

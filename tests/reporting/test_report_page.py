@@ -89,9 +89,9 @@ def test_the_report_of_a_run_is_one_page_that_needs_nothing_else(run_path: Path,
     for expected in (
         "fedmmkt on flora, seed 0",
         "finished",
-        "60.2%",
-        "from 42.0%",
-        "▲ +18.2 pts",
+        "0.602",
+        "from 0.420",
+        "▲ +0.182",
         "▼ −18.19",
         "Round 0 (before)",
         "Round 4",
@@ -152,8 +152,8 @@ def test_several_runs_are_compared(run_path: Path, tmp_path: Path) -> None:
     check_self_contained(page)
     assert "2 runs compared" in page.text
     assert "seed 1" in page.text
-    assert "70.0%<br>" in out.read_text()  # not bold: one run is no evidence
-    assert "65.1% ± 6.94" in page.text  # mean and deviation over the two seeds
+    assert "0.700<br>" in out.read_text()  # not bold: one run is no evidence
+    assert "0.651 ± 0.069" in page.text  # mean and deviation over the two seeds
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
@@ -209,10 +209,10 @@ def text_of(table: object) -> str:
 def test_the_summary_table(run_path: Path) -> None:
     run = load_run(run_path)
     text = text_of(summary_table(run.summary))
-    assert re.search(r"Image clients\W+42\.0%\W+60\.2%\W+18\.2 pts", text)
+    assert re.search(r"Image clients\W+0\.420\W+0\.602\W+0\.182", text)
     assert "fedmmkt flora, seed 0" in text
     assert "Inception" not in text
-    assert "60.2%" in text_of(summary_table({}, run.rounds))
+    assert "0.602" in text_of(summary_table({}, run.rounds))
     assert text_of(summary_table({}))
 
 
@@ -262,13 +262,13 @@ def score(key: str) -> Score:
 
 def test_recalls_as_people_say_them() -> None:
     pairs, server = score("pair_recall"), score("server_recall")
-    assert pairs.say(0.2168) == "21.7%"
-    assert pairs.heading == "Image-text clients R@1, %"
-    assert server.say(0.60163) == "60.16"  # as FedAFD prints it
-    assert server.say_change(0.55, 0.60163) == "+5.16"
+    assert pairs.say(0.2168) == "0.217"
+    assert pairs.heading == "Image-text clients R@1"
+    assert server.say(0.60163) == "0.602"
+    assert server.say_change(0.55, 0.60163) == "+0.052"
     assert server.improved(0.55, 0.60163) is True
-    assert server.heading == "Server recall sum, %"
-    assert score("image_accuracy").heading == "Image clients accuracy, %"
+    assert server.heading == "Server recall sum"
+    assert score("image_accuracy").heading == "Image clients accuracy"
     assert score("fid").heading == "FID (lower is better)"
     assert (client_score("pair"), client_score("text")) == ("pair_recall", "text_accuracy")
     assert end_of("pair-1", {}) == "pair"
@@ -280,19 +280,19 @@ def test_pair_clients_and_the_server(tmp_path: Path, run_path: Path) -> None:
     check_self_contained(page)
     for expected in (
         "2 image-text clients",
-        "Server recall sum 56.95 from 32.40",
+        "Server recall sum 0.570 from 0.324",
         "Not measured in this run: T2I accuracy, CLIP score.",
         "Retrieval After round 4.",
-        "pair-1 26.64 55.94 71.93 21.31 47.95 63.93 47.95 500 1",
-        "server 31.64 66.44 85.43 25.31 56.95 75.93 56.95 100 5",
-        "pair-1 pair 11.7% 24.0%",
+        "pair-1 0.266 0.559 0.719 0.213 0.480 0.639 0.480 500 1",
+        "server 0.316 0.664 0.854 0.253 0.570 0.759 0.570 100 5",
+        "pair-1 pair 0.117 0.240",
         "Of image-text clients: R@1 of retrieval",
     ):
         assert expected in page.text, expected
     both = read(write_report([run_path, tmp_path / "a"], tmp_path / "both.html"))
     assert "Image-text clients Server recall sum T2I accuracy" in both.text
     text = text_of(summary_table(load_run(tmp_path / "a").summary))
-    assert re.search(r"Server recall sum\W+32\.40\W+56\.95\W+24\.55", text)
+    assert re.search(r"Server recall sum\W+0\.324\W+0\.570\W+0\.246", text)
     assert "T2I" not in text
 
 
@@ -312,7 +312,7 @@ def test_retrieval_is_of_the_last_round_that_has_it(tmp_path: Path) -> None:
     table, when = retrieval(run)
     assert when == "After round 1"
     text = [" ".join(cell.text for cell in row) for row in table.rows]
-    assert text == ["<b> 50.00 – – – – – – – 1", "server 50.00 – – 25.00 – – 75.00 10 1"]
+    assert text == ["<b> 0.500 – – – – – – – 1", "server 0.500 – – 0.250 – – 0.750 10 1"]
     del run.rounds[1]["retrieval"]
     assert retrieval(run)[0].rows == []
 

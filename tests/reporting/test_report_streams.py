@@ -41,14 +41,14 @@ def test_the_page_of_a_run_with_joint_clients(tmp_path: Path) -> None:
     assert sum(tag == "img" for tag, _ in page.tags) == 5  # curves, kinds, classes, split, bytes
     for expected in (
         "2 multimodal clients",
-        "Shared model 82.7% from 10.0%",
-        "Picture, own 37.3%",
+        "Shared model 0.827 from 0.100",
+        "Picture, own 0.373",
         "What each kind of data can do",
         "Class by class, after round 4",
         "Dominance 1.50 How sure the shared model is of the right class by sounds, over how sure it is by pictures",
         "Batches led by sounds 75%",
         "odd <b> 2.00",
-        "joint-1 joint 10.0% 55.5%",
+        "joint-1 joint 0.100 0.555",
         "Of multimodal clients: by the kinds of data",
     ):
         assert expected in page.text, expected
@@ -96,9 +96,9 @@ def test_kinds_on_their_own_and_alone(figures: list[Any]) -> None:
     for kind in ("sound", "picture"):
         assert len({c for name, c in colours.items() if name.startswith(kind)}) == 1
     assert len(set(colours.values())) == 3
-    np.testing.assert_allclose(left["picture, own"].get_ydata(), [100 * r["image_own"] for r in ROWS])
+    np.testing.assert_allclose(left["picture, own"].get_ydata(), [r["image_own"] for r in ROWS])
     filled, zeros = right["picture alone, with substitute"], right["picture alone, with zeros"]
-    np.testing.assert_allclose(filled.get_ydata() - zeros.get_ydata(), 3)
+    np.testing.assert_allclose(filled.get_ydata() - zeros.get_ydata(), 0.03)
     assert filled.get_linestyle() != zeros.get_linestyle()
 
 
@@ -137,10 +137,10 @@ def test_curves_leave_the_kinds_to_their_own_picture(figures: list[Any]) -> None
 
     plots.curves(ROWS, BytesIO(), clients={"joint": JOINT})
     plots.compare_curves({"a": ROWS, "b": ROWS}, BytesIO())
-    shared = ["Multimodal clients accuracy, %", "Shared model accuracy, %", "Class spread, % (lower is better)"]
+    shared = ["Multimodal clients accuracy", "Shared model accuracy", "Class spread (lower is better)"]
     assert titles(figures[0]) == shared
     assert len(figures[0].axes[0].lines) == 1 + len(JOINT)
-    assert titles(figures[1]) == [*shared, "Sound, own accuracy, %", "Picture, own accuracy, %"]
+    assert titles(figures[1]) == [*shared, "Sound, own accuracy", "Picture, own accuracy"]
 
 
 def test_kinds_and_what_is_missed() -> None:

@@ -27,14 +27,12 @@ class Measure:
     cost: bool = False
 
 
-_SHARES = {s.key for s in SCORES if s.scale != 1}  # and sums of them, here as they are: not in percent
-_NOTES = {"server_recall": "R@1 image to text plus R@1 text to image of the server's model; 2 at most"}
 _OF_RUNS = [
     Measure(
         s.key,
         s.name,
-        _NOTES.get(s.key, s.note),
-        3 if s.key in _SHARES or s.key == "clip_score" else 2,
+        s.note,
+        s.decimals,
         s.lower_is_better,
     )
     for s in SCORES

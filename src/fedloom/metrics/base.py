@@ -62,7 +62,7 @@ class Metric:
     """A metric that is added to a run by `evaluation.metrics`.
 
     compute: gives the value, or None where there is none. needs: what must be there for it to be computed; where it is
-    not, its value is null. unit: "%" for a share, which is shown in percent; else shown after the title.
+    not, its value is null. unit: "%" for a share, from 0 to 1; else shown after the title.
     """
 
     name: str

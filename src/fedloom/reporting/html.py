@@ -110,7 +110,7 @@ def _seeds_table(runs: Sequence[RunFiles], shown: Sequence[Score]) -> Table | No
         row: list[object] = [name, len(group)]
         for score in shown:
             values = [v for run in group if (v := before_after(score, run.summary, run.rounds)[1]) is not None]
-            spread = f" ± {score.scale * stdev(values):.2f}" if len(values) > 1 else ""
+            spread = f" ± {stdev(values):.{score.decimals}f}" if len(values) > 1 else ""
             row.append(score.say(mean(values) if values else None) + spread)
         rows.append(row)
     head = ["Method", "Seeds", *(score.name for score in shown)]

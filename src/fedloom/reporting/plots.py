@@ -77,13 +77,13 @@ def curves(rows: Sequence[Row], path: Target, *, clients: Mapping[str, Sequence[
     figure, axes = panels(len(present))
     names = dict.fromkeys(name for row in rows for name in row.get("per_client") or ())
     for axis, score in zip(axes, present):
-        look: dict[str, Any] = {"color": COLOURS[score.key], "scale": score.scale}
+        look: dict[str, Any] = {"color": COLOURS[score.key], "scale": 1}
         for name in names:
             if client_score(end_of(name, clients or {})) == score.key:
                 _line(axis, rows, ("per_client", name), alpha=0.3, linewidth=1.1, **look)
         x, values = _line(axis, rows, (score.key,), linewidth=2.4, marker="o", **look).get_data()
         axis.annotate(
-            f"{values[-1]:.{1 if score.percent else 2}f}",
+            f"{values[-1]:.{score.decimals}f}",
             (x[-1], values[-1]),
             xytext=(6, 0),
             textcoords="offset points",
@@ -113,7 +113,7 @@ def compare_curves(runs: Mapping[str, Sequence[Row]], path: Target) -> None:
     for axis, score in zip(axes, present):
         for number, (name, rows) in enumerate(runs.items()):
             x, y = series(rows, score.key)
-            (handles[name],) = axis.plot(x, np.multiply(y, score.scale), **line_look(number))
+            (handles[name],) = axis.plot(x, y, **line_look(number))
         style(axis, score.heading)
         axis.margins(x=0.06, y=0.15)
     if present:
@@ -197,7 +197,7 @@ def stream_curves(rows: Sequence[Row], path: Target) -> None:
     """
     figure, (left, right) = panels(2, height=3.6, sharey=True)
     for axis in (left, right):
-        _line(axis, rows, ("server_accuracy",), label="both kinds", color=INK, linewidth=2.6)
+        _line(axis, rows, ("server_accuracy",), label="both kinds", scale=1, color=INK, linewidth=2.6)
     for kind in kinds_of(rows):
         name, colour = KIND_NAMES[kind][0], KIND_COLOURS[kind]
         for axis, view, label, look in (
@@ -206,9 +206,9 @@ def stream_curves(rows: Sequence[Row], path: Target) -> None:
             (right, "filled", f"{name} alone, with substitute", {"marker": "o"}),
             (right, "zeros", f"{name} alone, with zeros", {"linestyle": ":"}),
         ):
-            _line(axis, rows, (f"{kind}_{view}",), label=label, color=colour, **look)
-    style(left, "Accuracy of each kind on its own, %")
-    style(right, "Accuracy of the fused model where a kind is missing, %")
+            _line(axis, rows, (f"{kind}_{view}",), label=label, color=colour, scale=1, **look)
+    style(left, "Accuracy of each kind on its own")
+    style(right, "Accuracy of the fused model where a kind is missing")
     for axis in (left, right):
         axis.tick_params(labelleft=True)
         axis.margins(x=0.04, y=0.1)

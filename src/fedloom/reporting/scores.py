@@ -15,16 +15,14 @@ Row = Mapping[str, Any]
 class Score:
     """A score: its key in `summary.json` and `metrics.jsonl`, its name, and how to say it.
 
-    percent: a share, said in percent. summed: shares added up, said in percent without the sign, as papers print a
-    sum of recalls (60.16). what: of the values, for the heading of a plot.
+    share: a share, or a sum of shares, said with three decimals. what: of the values, for the heading of a plot.
     """
 
     key: str
     name: str
     note: str
-    percent: bool = False
+    share: bool = False
     lower_is_better: bool = False
-    summed: bool = False
     what: str = ""
     group: str = ""  # the mapping of summary and rows that has the key; "": these themselves
 
@@ -34,33 +32,30 @@ class Score:
         return (self.group, self.key) if self.group else (self.key,)
 
     @property
-    def scale(self) -> float:
-        """What a value is multiplied by to be said."""
-        return 100.0 if self.percent or self.summed else 1.0
+    def decimals(self) -> int:
+        """Of the value as it is said."""
+        return 3 if self.share or self.group or self.key == "clip_score" else 2
 
     @property
     def heading(self) -> str:
-        """`Image clients accuracy, %`."""
+        """`Image clients accuracy`."""
         parts = (
             f" {self.what}" if self.what else "",
-            ", %" if self.scale != 1 else "",
             " (lower is better)" if self.lower_is_better else "",
         )
         return self.name + "".join(parts)
 
     def say(self, value: float | None) -> str:
-        """The value as text: accuracies in percent; an en dash where there is none."""
+        """The value as text; an en dash where there is none."""
         if value is None:
             return "–"
-        return f"{100 * value:.1f}%" if self.percent else f"{self.scale * value:.2f}"
+        return f"{value:.{self.decimals}f}"
 
     def say_change(self, before: float | None, after: float | None) -> str:
-        """The change with its sign; accuracies in percentage points."""
+        """The change with its sign."""
         if before is None or after is None:
             return "–"
-        change = (after - before) * self.scale
-        text = f"{change:+.1f} pts" if self.percent else f"{change:+.2f}"
-        return text.replace("-", "−")
+        return f"{after - before:+.{self.decimals}f}".replace("-", "−")
 
     def improved(self, before: float | None, after: float | None) -> bool | None:
         """Whether `after` is better than `before`; None where they are equal as said or one is missing."""
@@ -88,14 +83,14 @@ SCORES = (
         "pair_recall",
         "Image-text clients",
         "R@1 of retrieval on held-out pairs, mean of both directions and over clients",
-        percent=True,
+        share=True,
         what="R@1",
     ),
     Score(
         "server_recall",
         "Server recall sum",
-        "R@1 image to text plus R@1 text to image of the server's model; 200 at most",
-        summed=True,
+        "R@1 image to text plus R@1 text to image of the server's model; 2 at most",
+        share=True,
     ),
     Score(
         "joint_accuracy",
@@ -115,11 +110,11 @@ SCORES = (
         "server_spread",
         "Class spread",
         "standard deviation of the shared model's accuracies of classes; lower is better",
-        percent=True,
+        share=True,
         lower_is_better=True,
     ),
     *(
-        Score(f"{kind}_{view}", f"{one.capitalize()}, {view}", f"{note} {many}", percent=True, what=_ACC)
+        Score(f"{kind}_{view}", f"{one.capitalize()}, {view}", f"{note} {many}", share=True, what=_ACC)
         for kind, (one, many) in KIND_NAMES.items()
         for view, note in STREAM_VIEWS.items()
     ),

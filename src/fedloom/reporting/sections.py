@@ -216,6 +216,6 @@ def _recalls(name: str, recalls: Mapping[str, Any]) -> list[object]:
     shares = [number(recalls.get(key)) for key in RECALLS]
     total = None if shares[0] is None or shares[3] is None else shares[0] + shares[3]
     images, folds = number(recalls.get("images")), number(recalls.get("folds")) or 1.0
-    texts = ["–" if share is None else f"{100 * share:.2f}" for share in (*shares, total)]
+    texts = ["–" if share is None else f"{share:.3f}" for share in (*shares, total)]
     gallery = "–" if images is None else f"{images / folds:.0f}"
     return [name, *texts[:-1], Cell(texts[-1], bold=True), gallery, f"{folds:.0f}"]

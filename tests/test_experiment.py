@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fedloom
-from fedloom.config import Config
+from fedloom.config import Config, load_config
 from fedloom.errors import BadInput, FedloomError
+from fedloom.experiment.checks import check_scene
+from fedloom.experiment.datasets import cached_dataset
+from fedloom.experiment.resolve import completed
 from fedloom.progress import Observer
 from whole_runs import ROUNDS, assert_equal, last, rows_of, smallest, weights_of
 
@@ -294,6 +298,14 @@ def test_settings_that_do_not_fit(settings, told, tmp_path):
     with pytest.raises(BadInput, match=told):
         fedloom.run(preset="smoke", overrides=(*method, settings), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_public_pictures_that_are_not_there_are_refused_unpretrained():
+    config = load_config(preset="smoke", overrides=["settings.public_share=0.25"])
+    scene = cached_dataset(config.data)
+    check_scene(*completed(config), scene)
+    with pytest.raises(BadInput, match=r"settings.public_share = 0.25: the data has no public part, allowed: 0"):
+        check_scene(*completed(config), replace(scene, public=None))
 
 
 def test_what_the_generator_forgets_is_scored_where_asked(smoke_run, tmp_path):

@@ -11,6 +11,7 @@ from fedloom.errors import BadInput
 from fedloom.experiment.client_builder import picture_side
 from fedloom.experiment.fitting import check_side, side_rules
 from fedloom.methods.base import Method, load_method
+from fedloom.methods.tuning import TuningSettings
 from fedloom.registry import METHODS
 from fedloom.tasks import ClientTask
 
@@ -19,7 +20,7 @@ def check_scene(config: Config, method: Method, settings: Any, scene: FederatedD
     """Raises BadInput when the method's clients need the same classes and those of pictures and texts differ.
 
     And when there is one class; when the model of multimodal clients reads other kinds of data than the scene has; when
-    pictures cannot be cut up.
+    pictures cannot be cut up; when public pictures are to be tuned on and there are none.
     """
     for m in scene.train if method.tasks else ():
         if config.clients.models(m) and len(names := scene.names_of(m)) == 1:
@@ -32,6 +33,7 @@ def check_scene(config: Config, method: Method, settings: Any, scene: FederatedD
                 f"clients.joint: {model.arch} reads {' and '.join(model.kinds())}, {scene.name} has "
                 f"{' and '.join(scene.modalities)}"
             )
+    _check_public_share(settings, scene)
     uses = method.needs(settings) & {"generator", "public"}
     if uses and not _shows(scene):
         for_what = "for its generator" if "generator" in uses else "in a public set"
@@ -47,6 +49,13 @@ def check_scene(config: Config, method: Method, settings: Any, scene: FederatedD
             f"({', '.join(scene.class_names[:3])}, ...) and {len(scene.text_class_names)} "
             f"({', '.join(scene.text_class_names[:3])}, ...). Leave one of clients.image and clients.text empty"
         )
+
+
+def _check_public_share(settings: Any, scene: FederatedDataset) -> None:
+    """Raises BadInput where a generator is to be tuned on public pictures and there are none."""
+    share = settings.public_share if isinstance(settings, TuningSettings) else None
+    if share and not (scene.public is not None and len(scene.public)):
+        raise BadInput(f"settings.public_share = {share}: the data has no public part, allowed: 0")
 
 
 def _shows(scene: FederatedDataset) -> bool:

@@ -11,9 +11,11 @@ from typing import Any
 
 from fedloom.data.assemble import Listing, Reading, assemble
 from fedloom.data.containers import FederatedDataset
+from fedloom.data.io.decode import Source, decode_all
 from fedloom.data.io.image_folder import read_image_folder
 from fedloom.data.io.layout import LAYOUT, locate
 from fedloom.data.io.parquet import read_parquet
+from fedloom.data.io.pixels import Met
 from fedloom.data.io.raw import Raw
 from fedloom.data.io.tables import read_columns
 from fedloom.data.labels import classes_of, encode
@@ -60,17 +62,27 @@ def _texts(path: Path, text: str, label: str) -> Raw:
     )
 
 
-def _parts(listings: Mapping[str, Listing], kind: str, share: float, seed: int) -> tuple[Listing, Listing]:
+def _parts(listings: Mapping[str, Listing], kind: str, share: float, reading: Reading) -> tuple[Listing, Listing]:
     """The training and the test part; without a test part a share of every class is held out."""
     train = listings[f"{kind}_train"]
     if f"{kind}_val" in listings:
         train = train.joined(listings[f"{kind}_val"], "val")
     if f"{kind}_test" in listings:
         return train, listings[f"{kind}_test"]
-    held_out, rest = stratified(train.labels, share, numpy_stream(seed, "hold out", kind))
+    held_out, rest = stratified(train.labels, share, numpy_stream(reading.seed, "hold out", kind))
     if not len(held_out):
+        if kind == "images":
+            _check_readable(train, reading)
         raise BadInput(f"{kind}: no class has two samples, so no test part can be held out; give a test part")
     return train.take(rest.tolist()), train.take(held_out.tolist())
+
+
+def _check_readable(pictures: Listing, reading: Reading) -> None:
+    """Raises BadInput where a picture cannot be read; with on_bad 'skip' where none can. It names the first."""
+    sources: list[Source] = [s for s in pictures.items if not isinstance(s, str)]
+    _, kept, bad = decode_all(sources, pictures.places, reading.size, reading.on_bad, Met(reading.range))
+    if not len(kept):
+        raise BadInput(f"none of the {len(bad)} pictures can be read, the first is {bad[0]}")
 
 
 def tasks_in(root: str | Path | None, options: Mapping[str, Any]) -> tuple[ClientTask, ...]:
@@ -130,7 +142,7 @@ def load(
     train, test = {}, {}
     for task, kind in KINDS:
         if f"{kind}_train" in listings:
-            train[task], test[task] = _parts(listings, kind, test_share, reading.seed)
+            train[task], test[task] = _parts(listings, kind, test_share, reading)
             if f"{kind}_test" not in listings:
                 notes.setdefault("held_out", {})[task] = test_share
     return assemble(name, names, train, test, reading, notes=notes | _told(raws, numbers, reading))

@@ -144,14 +144,14 @@ def test_missing_things_are_named(silo: Path, tmp_path: Path) -> None:
 
 def test_a_broken_picture_is_told_before_too_few(tmp_path: Path) -> None:
     for name in ("adder", "boa"):
-        (tmp_path / "images_train" / name).mkdir(parents=True)
-        (tmp_path / "images_train" / name / "p.jpg").write_bytes(b"no picture")
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "p.jpg").write_bytes(b"no picture")
     with pytest.raises(BadInput, match=r"cannot read picture .*adder/p\.jpg: no picture"):
         load(tmp_path, size=8)
     with pytest.raises(BadInput, match=r"none of the 2 pictures can be read, the first is .*adder/p\.jpg"):
         load(tmp_path, size=8, on_bad="skip")
-    picture(tmp_path / "images_train" / "adder" / "p.jpg", 0, 0)
-    picture(tmp_path / "images_train" / "boa" / "p.jpg", 1, 0)
+    picture(tmp_path / "images" / "adder" / "p.jpg", 0, 0)
+    picture(tmp_path / "images" / "boa" / "p.jpg", 1, 0)
     with pytest.raises(BadInput, match="no class has two samples"):
         load(tmp_path, size=8)
 

@@ -118,7 +118,7 @@ COMMANDS = {
     "compare": (
         ("compare", "--methods", "standalone", "--quiet"),
         "fedloom.comparison.compare",
-        "interrupted. Nothing was begun: give the same command again",
+        "interrupted. Nothing was started: give the same command again",
     ),
     "fetch": (
         ("fetch", "google-bert/bert-base-uncased", "--json"),

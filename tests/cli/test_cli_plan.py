@@ -13,7 +13,7 @@ def test_tables(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["run", "--preset", "smoke", "--plan"]) == 0
     said = capsys.readouterr().out
-    for word in ("generator: UNet", "activations (estimate)", "43,200 up", "synthesis", "all in all"):
+    for word in ("generator: UNet", "activations (estimate)", "43,200 up", "synthesis", "total: "):
         assert word in said
     assert list(tmp_path.iterdir()) == []
 
@@ -29,7 +29,7 @@ def test_json(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--plan", "--resume", "x"], "--plan is for a run that has not begun"),
+        (["--plan", "--resume", "x"], "--plan is for a run that has not started"),
         (["--on", "H200"], "--on H200 is for --plan"),
         (["--plan", "--on", "H2000"], "unknown accelerator 'H2000'. Did you mean 'H200'"),
     ],

@@ -184,7 +184,7 @@ def test_a_share_is_a_share():
 def test_at_a_glance():
     found = fedloom.plan(preset="smoke")
     lines = str(found).splitlines()
-    assert lines[0] == "fedmmkt on flora, 4 clients, 2 rounds. Nothing is begun."
+    assert lines[0] == "fedmmkt on flora, 4 clients, 2 rounds. Nothing is started."
     assert {line.split()[0] for line in lines[1:]} == {"models", "memory", "wire", "work", "time", "disk"}
     assert repr(found).startswith("<Plan fedmmkt on flora, 4 clients, 2 rounds: ")
     html = replace(found, notes=("a <b>",), formula=None, bytes_up=None)._repr_html_()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MethodsOption = Annotated[
     str | None,
-    typer.Option(metavar="A,B,...", help="Methods, one row each; of a preset or plan, the rows to keep."),
+    typer.Option(metavar="A,B,...", help="Methods, one row each; with a preset or plan, the rows to keep."),
 ]
 SeedsOption = Annotated[str | None, typer.Option(metavar="0,1,...", help="Seeds (default: 0).")]
 PresetOption = Annotated[
@@ -77,8 +77,8 @@ def compare(
 ) -> None:
     """Compare methods over seeds, on one footing.
 
-    All rows have the same data, split, models, warm start and number of rounds. Runs go on side by side; one that is
-    done is never done again, so the same command goes on where it was stopped.
+    All rows have the same data, split, models, warm start and number of rounds. Runs go side by side, and a finished
+    one is never repeated, so the same command resumes where it stopped.
 
     To compare methods on a preset of `fedloom run`, give --methods and a --config FILE that says
     `base: {preset: NAME}`.
@@ -131,7 +131,7 @@ def seed_list(text: str | None) -> list[int] | None:
     for part in listed(text) or []:
         found = re.fullmatch(r"([0-9]{1,18})(?:-([0-9]{1,18}))?", part)
         if not found:
-            raise BadInput(f"--seeds {text!r}: {part!r} is no seed, expected numbers such as 0,1,2 or 0-4")
+            raise BadInput(f"--seeds {text!r}: {part!r} is not a seed, expected numbers such as 0,1,2 or 0-4")
         first, last = int(found[1]), int(found[2] or found[1])
         if last < first:
             raise BadInput(f"--seeds {text!r}: {part!r} ends before it begins")
@@ -156,7 +156,7 @@ def watcher(stack: ExitStack, quiet: bool) -> Watch:
 
 def _how_to_go_on(watch: Watch) -> str:
     if not watch.folder:
-        return "Nothing was begun: give the same command again"
+        return "Nothing was started: give the same command again"
     return f"What is done is kept; go on with: fedloom compare --resume {watch.folder}"
 
 

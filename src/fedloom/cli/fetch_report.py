@@ -111,7 +111,7 @@ def show_check(targets: Sequence[FetchTarget], found: Mapping[str, list[str]]) -
     for target in targets:
         faults = found[target.source.name]
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        fine = "sound" if target.state == "ready" else "as far as is known, sound: no lock says more"
+        fine = "sound" if target.state == "ready" else "looks complete, but has no lock to check it against"
         rows.append((target.source.name, target.state, faults[0] + more if faults else fine))
     show(grid(("weights", "state", "found"), rows))
 

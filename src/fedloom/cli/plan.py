@@ -22,10 +22,10 @@ def show_plan(config: Config, on: str | None, json: bool) -> None:
         return
     show(
         f"{found.method} on {found.data}: {found.clients} clients, {found.rounds} rounds. "
-        "Nothing is read, loaded or begun.",
+        "Nothing is read, loaded or started.",
         _models(found),
         _memory(found),
-        f"On disk: {size(found.checkpoint)} a checkpoint, one {_often(found.checkpoint_every)}; "
+        f"On disk: {size(found.checkpoint)} per checkpoint, one {_often(found.checkpoint_every)}; "
         f"the newest {found.checkpoint_keep} are kept.\n",
         _wire(found),
         _work(found),
@@ -34,7 +34,7 @@ def show_plan(config: Config, on: str | None, json: bool) -> None:
 
 
 def _often(rounds: int) -> str:
-    return "a round" if rounds == 1 else f"every {rounds} rounds"
+    return "every round" if rounds == 1 else f"every {rounds} rounds"
 
 
 def _models(plan: Plan) -> Any:
@@ -90,9 +90,9 @@ def _remarks(plan: Plan) -> list[str]:
     ]
     lines += [f"  {device}: {rate / 1e12:,.4g} TFLOP/s, {said}" for device, (rate, said) in plan.rates.items()]
     if plan.seconds is None:
-        lines.append("  a device is not here: name an accelerator for its rate, such as --on H200")
+        lines.append("  a device is missing here: name an accelerator to estimate times for, such as --on H200")
     else:
-        lines.append(f"  all in all {time(plan.seconds)}")
+        lines.append(f"  total: {time(plan.seconds)}")
     lines += [f"Note: {note}" for note in plan.notes]
     if plan.missing:
         lines.append(f"Not here yet, `fedloom fetch` downloads them: {', '.join(plan.missing)}")

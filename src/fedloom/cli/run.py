@@ -91,7 +91,7 @@ def _check_plan(plan: bool, on: str | None, resume: Path | None) -> None:
     from fedloom.errors import BadInput
 
     if plan and resume is not None:
-        raise BadInput("--plan is for a run that has not begun: leave out --resume")
+        raise BadInput("--plan is for a run that has not started: leave out --resume")
     if on is not None and not plan:
         raise BadInput(f"--on {on} is for --plan: a run takes the devices of its configuration")
 

@@ -43,10 +43,12 @@ def data_sizes(data: DataSettings) -> DataSizes:
     given = options.get("classes")
     classes = len(given) if isinstance(given, list | tuple) else given if isinstance(given, int) else None
     if classes is None and known.classes is None:
-        notes.append(f"{data.name}: its classes are known when it is read, counted as {_UNKNOWN_CLASSES}")
+        notes.append(f"{data.name}: its classes are known only once it is read; the plan assumes {_UNKNOWN_CLASSES}")
     samples = known.samples_of(options)
     if not samples:
-        notes.append(f"{data.name}: its samples are counted when it is read, so scoring the clients is left out")
+        notes.append(
+            f"{data.name}: its samples are counted only once it is read, so the plan leaves out scoring the clients"
+        )
     side, bands, steps = (options.get(key) for key in ("size", "bands", "steps"))
     return DataSizes(
         classes or known.classes or _UNKNOWN_CLASSES,

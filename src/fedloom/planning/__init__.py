@@ -123,7 +123,8 @@ def _learned_words(config: Config, inventory: ModelInventory) -> list[str]:
     if all(model is None or model.source for model in readers):
         return []
     return [
-        f"the public vocabulary is learned from the data: counted with its most, {config.server.vocabulary} entries"
+        "the public vocabulary is learned from the data; it is counted at its largest, "
+        f"{config.server.vocabulary} entries"
     ]
 
 
@@ -137,7 +138,7 @@ def _passes(config: Config, steps: int, scene: DataSizes) -> list[str]:
         if clients and train and steps:
             held = train / clients
             found.append(
-                f"{steps} private steps of {batch} a round are {steps * batch / held:.2f} passes over the {held:.0f} "
-                f"{modality} samples that a client holds on average"
+                f"{steps} private steps a round, in batches of {batch}, pass {steps * batch / held:.2f} times over "
+                f"the {held:.0f} {modality} samples of an average client"
             )
     return found

@@ -33,14 +33,14 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("wire", wire),
         ("work", flop(sum(p.times * p.flop for p in plan.phases))),
         ("time", f"{time(plan.seconds)} (estimate)" if plan.seconds is not None else "not known"),
-        ("disk", f"{size(plan.checkpoint)} a checkpoint, {plan.checkpoint_keep} are kept"),
+        ("disk", f"{size(plan.checkpoint)} per checkpoint, {plan.checkpoint_keep} kept"),
     ]
     return [*facts, ("missing", ", ".join(plan.missing))] if plan.missing else facts
 
 
 def plan_text(plan: Plan) -> str:
     """What it takes: a line each."""
-    return "\n".join([f"{_name(plan)}. Nothing is begun.", *(f"  {key:<8}{said}" for key, said in _facts(plan))])
+    return "\n".join([f"{_name(plan)}. Nothing is started.", *(f"  {key:<8}{said}" for key, said in _facts(plan))])
 
 
 def plan_html(plan: Plan) -> str:
@@ -52,4 +52,4 @@ def plan_html(plan: Plan) -> str:
         Table(("Model", "Class", "n", "Parameters", "Trained", "Device", "Weights from"), models),
         Table(("Work", "Device", "Times", "Of all", "Time (estimate)"), work),
     ]
-    return notebook(_name(plan), ". Nothing is begun.", tables=tables, lines=list(plan.notes), lines_title="Notes")
+    return notebook(_name(plan), ". Nothing is started.", tables=tables, lines=list(plan.notes), lines_title="Notes")

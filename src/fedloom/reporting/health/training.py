@@ -75,7 +75,7 @@ def one_seed(f: Facts) -> RunWarning | None:
     with_method = f" --methods {method},standalone" if isinstance(method, str) and method != "standalone" else ""
     return RunWarning(
         "one-seed",
-        "one seed is no evidence that one method is better than another",
+        "one seed cannot show that one method is better than another",
         f"fedloom compare{with_method} --seeds 0-4",
     )
 
@@ -123,7 +123,7 @@ def loss_flat(f: Facts) -> RunWarning | None:
     return RunWarning(
         "loss-flat",
         f"training losses do not move: {listing(told)}",
-        "Nothing is learned in the rounds, or all was before them: raise the rate or the method's steps.",
+        "The rounds teach nothing, or everything was learned before them: raise the rate or the method's steps.",
     )
 
 

@@ -67,7 +67,7 @@ class FedMMKTSettings(RoundSettings):
     # eqs. 3-5
     labvote: bool = Field(True, description="off: keep the drawn labels and every sample (-LabVote)")
     confidence: Literal["inv", "exp", "lin"] = Field("inv", description="weight as a function of entropy, eq. 3")
-    entropy_floor: float = Field(0.01, gt=0, description="H_min in nats")
+    entropy_floor: float = Field(0.3, gt=0, description="H_min in nats: below it all are as sure")
     gamma: float = Field(0.25, ge=0, le=1, description="share of clients that must agree, eq. 5")
     quorum_of: Literal["all", "knowing"] = Field(
         "all", description="gamma's clients: all, or those that know the class"

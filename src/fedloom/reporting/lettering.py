@@ -60,20 +60,30 @@ def fonts() -> Iterator[list[str]]:
     """Within, new text is set in our own font, and in others what that lacks; gives these families."""
     families = [OWN, *(entry.name for entry in _others() if entry.name in _in_use)]
     settings: dict[str, Any] = {"font.family": families, "text.usetex": False, "text.parse_math": True}
-    with mpl.rc_context(settings), _quiet():
-        yield families
+    before = {name: mpl.rcParams[name] for name in settings}  # `rc_context` copies all, which takes longer than a text
+    mpl.rcParams.update(settings)
+    try:
+        with _quiet():
+            yield families
+    finally:
+        mpl.rcParams.update(before)
+
+
+class _Errors(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """matplotlib does not tell that a family has no bold."""
     log = logging.getLogger("matplotlib.font_manager")
-    before = log.level
-    log.setLevel(logging.ERROR)
+    errors = _Errors()  # another level would clear what every logger of this process has found out about itself
+    log.addFilter(errors)
     try:
         yield
     finally:
-        log.setLevel(before)
+        log.removeFilter(errors)
 
 
 @lru_cache(maxsize=65536)

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import time
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ FORMAT = 10  # raise when a change of code changes what pretraining gives
 # What a folder of pretrained weights is read from: weights, configuration, vocabulary. Not its README, nor its logs.
 _READ = frozenset({".safetensors", ".bin", ".npz", ".json", ".txt", ".model"})
 _FRESH = 2 * 10**9  # nanoseconds
+_version = functools.cache(metadata.version)  # which reads a file each time
 
 
 # The settings that name a model in caches and random streams. One that is added later joins its list, and is left out
@@ -90,7 +91,7 @@ def asset_key(config: Config, scene: FederatedDataset, kind: str) -> dict[str, A
         "format": FORMAT,
         "seed": s.seed,
         "threads": config.engine.threads,
-        "torch": version("torch"),
+        "torch": _version("torch"),
     }
     if kind == "attributes":
         real = real_pictures(scene)

@@ -300,11 +300,14 @@ def test_settings_that_do_not_fit(settings, told, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_public_pictures_that_are_not_there_are_refused_unpretrained():
-    config = load_config(preset="smoke", overrides=["settings.public_share=0.25"])
+@pytest.mark.parametrize(
+    ("key", "value", "told"), [("settings.public_share", 0.25, "no public part"), ("evaluation.generic", 20, "forgets")]
+)
+def test_public_pictures_that_are_not_there_are_refused_unpretrained(key, value, told):
+    config = load_config(preset="smoke", overrides=[f"{key}={value}"])
     scene = cached_dataset(config.data)
     check_scene(*completed(config), scene)
-    with pytest.raises(BadInput, match=r"settings.public_share = 0.25: the data has no public part, allowed: 0"):
+    with pytest.raises(BadInput, match=rf"{key} = {value}: .*{told}.* allowed: 0"):
         check_scene(*completed(config), replace(scene, public=None))
 
 

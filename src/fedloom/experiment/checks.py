@@ -33,7 +33,7 @@ def check_scene(config: Config, method: Method, settings: Any, scene: FederatedD
                 f"clients.joint: {model.arch} reads {' and '.join(model.kinds())}, {scene.name} has "
                 f"{' and '.join(scene.modalities)}"
             )
-    _check_public_share(settings, scene)
+    _check_public(config, settings, scene)
     uses = method.needs(settings) & {"generator", "public"}
     if uses and not _shows(scene):
         for_what = "for its generator" if "generator" in uses else "in a public set"
@@ -51,10 +51,17 @@ def check_scene(config: Config, method: Method, settings: Any, scene: FederatedD
         )
 
 
-def _check_public_share(settings: Any, scene: FederatedDataset) -> None:
-    """Raises BadInput where a generator is to be tuned on public pictures and there are none."""
+def _check_public(config: Config, settings: Any, scene: FederatedDataset) -> None:
+    """Raises BadInput where a generator is to be tuned or scored on public pictures and there are none."""
+    if scene.public is not None and len(scene.public):
+        return
+    if generic := config.evaluation.generic:
+        raise BadInput(
+            f"evaluation.generic = {generic}: the data has no public part (data.options.generic_share), so that what a "
+            "generator forgets cannot be scored; allowed: 0"
+        )
     share = settings.public_share if isinstance(settings, TuningSettings) else None
-    if share and not (scene.public is not None and len(scene.public)):
+    if share:
         raise BadInput(f"settings.public_share = {share}: the data has no public part, allowed: 0")
 
 

@@ -23,6 +23,7 @@ COMMANDS = (
     "models",
     "partition",
     "generate",
+    "runs",
     "inspect",
     "report",
     "fetch",
@@ -128,15 +129,17 @@ def test_a_failure_is_one_line_and_exit_code_1(cli, monkeypatch):
     assert shown.err.startswith("error: the disk is full.")
 
 
-def test_an_interruption_says_how_to_go_on(cli, monkeypatch, smoke_run):
+def test_an_interruption_says_how_to_go_on(cli, monkeypatch, tmp_path):
+    (tmp_path / "config.yaml").write_text("rounds: 2\n")
+
     def run(*args, observer, **kwargs):
-        observer.begin({"folder": smoke_run.path, "rounds": 2})
+        observer.begin({"folder": tmp_path, "rounds": 2})
         raise KeyboardInterrupt
 
     monkeypatch.setattr("fedloom.api.run", run)
     shown = cli("run", "--quiet")
     assert (shown.code, shown.out) == (130, "")
-    assert f"fedloom run --resume {smoke_run.path}" in shown.err
+    assert f"fedloom run --resume {tmp_path}" in shown.err
 
 
 def test_an_interruption_before_anything_is_done(cli, monkeypatch):

@@ -26,6 +26,7 @@ from fedloom.cli.partition import partition
 from fedloom.cli.pki import pki
 from fedloom.cli.report import report
 from fedloom.cli.run import run
+from fedloom.cli.runs import runs
 from fedloom.cli.server import server
 from fedloom.cli.silo import silo
 from fedloom.cli.status import status
@@ -44,7 +45,7 @@ app = typer.Typer(
     suggest_commands=False,  # the error of an unknown command has the nearest one already
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-HERE = (run, init, compare, methods, datasets, models, partition, generate, inspect, report, fetch, doctor)
+HERE = (run, init, compare, methods, datasets, models, partition, generate, runs, inspect, report, fetch, doctor)
 for panel, commands in ((None, HERE), (SITES, (submit, status, logs))):
     for command in commands:
         app.command(rich_help_panel=panel)(command)

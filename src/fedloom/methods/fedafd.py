@@ -77,16 +77,16 @@ class FedAFDSettings(RetrievalSettings):
         description="leave the encoder alone in rounds after one whose discriminators were right in 99 %",
     )
     gff_rate: float = Field(5e-3, gt=0, description="rate of the fusion (the paper's 1e-4 at image-text clients)")
-    gff_decay: float = Field(0.01, ge=0)
+    gff_decay: float = Field(0.01, ge=0, description="weight decay of the fusion")
     gff_norm: Norm = Field("batch", description="layer: does not depend on the other samples of a batch")
     gff_ratio: int = Field(4, ge=1, description="r, bottleneck of the fusion")
-    gff_reset_each_round: bool = False
+    gff_reset_each_round: bool = Field(False, description="begin the fusion anew in each round")
     beside: bool = Field(True, description="alignment steps also have a private batch; false: alone, as in the code")
     tau: float = Field(1.0, gt=0, description="tau of the similarity-guided weights")
     encoders: Sending = Field("changes", description="whole: all weights in single precision every round")
     encoder_share: float = Field(1.0, gt=0, le=1, description="share of weights, those that moved most, of a change")
-    legacy_double_sigmoid: bool = False
-    legacy_share_global: bool = False
+    legacy_double_sigmoid: bool = Field(False, description="a second sigmoid after the discriminator's")
+    legacy_share_global: bool = Field(False, description="one global branch in both levels of the fusion")
 
 
 @dataclass(frozen=True)

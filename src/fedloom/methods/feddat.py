@@ -61,7 +61,7 @@ class FedDATSettings(fedavg.FedAvgSettings):
     temperature: float = Field(3.0, gt=0, description="of the KL between teacher and shared adapter")
     decoder: bool = Field(True, description="set the shared adapters into the server's generator")
     tune_steps: int = Field(40, ge=0, description="steps of the maps around them a round")
-    tune_batch: int = Field(24, ge=1)
+    tune_batch: int = Field(24, ge=1, description="samples of a step")
     tune_rate: float = Field(2e-4, gt=0, description="Adam's rate")
 
 

@@ -85,7 +85,7 @@ class FedMMKTSettings(RoundSettings):
     balance: bool = Field(False, description="give both modalities equal say however many clients each has")
     # eq. 13
     kl_weight: float = Field(1.0, ge=0, description="lambda of eq. 13; 0 is -Client_Rep")
-    align: Literal["kl", "mse", "cos"] = "kl"
+    align: Literal["kl", "mse", "cos"] = Field("kl", description="distance of z to R in eq. 13")
     align_direction: Literal["forward", "reverse"] = Field("forward", description="forward: teacher first")
     align_temperature: float = Field(1.0, gt=0, description="tau_r of eq. 13")
     mix: bool = Field(False, description="add a private batch to each synthetic one instead of private steps after")

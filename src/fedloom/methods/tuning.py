@@ -40,7 +40,7 @@ class TuningSettings(Frozen):
     replay_rounds: int = Field(6, ge=1, description="rounds whose kept samples are trained on; 1: this round's only")
     private_steps: int = Field(10, ge=0, description="client steps on private data a round (E_loc)")
     tune_steps: int = Field(80, ge=0, description="generator steps a round (E_T2I)")
-    tune_batch: int = Field(24, ge=1)
+    tune_batch: int = Field(24, ge=1, description="samples of a generator step, public ones among them")
     tune_accumulate: int = Field(
         1, ge=1, description="parts that a batch of them is computed in: less memory, the same step"
     )

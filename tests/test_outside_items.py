@@ -93,8 +93,9 @@ def test_by_modules(local: Run, importable: tuple[str, ...], tmp_path: Path) -> 
     assert_same(run, local)
 
 
-def test_worker_processes(local: Run, importable: tuple[str, ...], tmp_path: Path) -> None:
-    engine = {"name": "local", "workers": 2}
+def test_a_worker_process(local: Run, importable: tuple[str, ...], tmp_path: Path) -> None:
+    """One, which has been told nothing; two give the same: `test_experiment`."""
+    engine = {"name": "local", "workers": 1}
     assert_same(fedloom.run(**tree("", "", importable), engine=engine, out=tmp_path / "run"), local)
 
 

@@ -260,12 +260,12 @@ from fedloom.metrics.base import Metric
 METHOD = replace(alone.STANDALONE, name="of-a-script")
 WORST = fedloom.register_metric(Metric("worst", "Worst", lambda evaluation: min(evaluation.per_client.values())))
 given = {"preset": "smoke", "rounds": 1, "evaluation": {"metrics": ["worst"]}, "settings": {"private_steps": 2}}
-run = fedloom.run(method=METHOD, engine={"name": "local", "workers": 2}, out="run", **given)
+run = fedloom.run(method=METHOD, engine={"name": "local", "workers": 1}, out="run", **given)
 print(run.summary["method"], run.config["method"], run.summary["metrics"]["worst"]["after"] is not None)
 """
 
 
-def test_a_script_without_a_guard_has_worker_processes(tmp_path):
+def test_a_script_without_a_guard_has_a_worker_process(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

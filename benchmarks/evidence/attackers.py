@@ -1,6 +1,6 @@
 """FedMMKT where one client of eight, image-0, answers something else than what it sees; else it is an honest client.
 
-The arms of studies name these methods as `method: evidence.attackers:NOISE`; `settings.variant: l` makes them l-FedMMKT.
+Arms of studies name these methods as `method: evidence.attackers:NOISE`; `settings.variant: l` makes them l-FedMMKT.
 """
 
 from __future__ import annotations

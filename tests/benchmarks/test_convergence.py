@@ -27,5 +27,5 @@ def test_a_panel_a_quantity(tmp_path: Path) -> None:
 
 
 def test_a_run_without_them(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="settings.diagnostics=true"):
+    with pytest.raises(BadInput, match=r"settings\.diagnostics=true"):
         convergence.curves(run(tmp_path, {"weight_entropy": 2.0}))

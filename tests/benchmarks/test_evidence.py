@@ -198,7 +198,7 @@ def test_what_cannot_be_run(script: Script, tmp_path: Path, study: studies.Study
     assert script("study", "run", "flroa").startswith("2\nerror: unknown study 'flroa'. Did you mean 'flora'?")
     assert "unknown arm 'ful'" in script("study", "run", tmp_path / "tiny.yaml", "--arms", "ful")
     assert "--set rounds: expected KEY=VALUE" in script("study", "run", tmp_path / "tiny.yaml", "--set", "rounds")
-    assert "'x' is no seed" in script("study", "run", tmp_path / "tiny.yaml", "--seeds", "x")
+    assert "'x' is not a seed" in script("study", "run", tmp_path / "tiny.yaml", "--seeds", "x")
 
 
 def test_runs_side_by_side_share_no_pretraining() -> None:

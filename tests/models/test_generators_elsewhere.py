@@ -74,12 +74,13 @@ def test_the_same_numbers_as_on_the_cpu(kind, made):
         there = worked(settings, folder, DEVICE)
     assert np.array_equal(here["before"], there["before"])
     assert there["loss"] == pytest.approx(here["loss"], rel=1e-5)
-    assert np.abs(here["after"].astype(int) - there["after"]).max() <= 1
+    # Two of Adam's steps are 2e-3, also where a gradient is no more than what rounding leaves of nothing: on some
+    # processors a few pixels differ by more than a level.
+    assert (np.abs(here["after"].astype(int) - there["after"]) > 1).mean() < 0.01
     assert not np.array_equal(here["before"], here["after"])
     assert here["bridge.weight"].any()
     assert here.keys() == there.keys()
     for key in here.keys() - {"loss", "before", "after"}:
-        # Two of Adam's steps are 2e-3, also where a gradient is no more than what rounding leaves of nothing.
         assert (here[key] - there[key]).abs().mean() < 5e-4, key
 
 

@@ -203,11 +203,11 @@ def dying(monkeypatch, after):
     """Drawing that is killed at its call number `after`; the list of what was drawn."""
     plain, done = LatentGenerator._draw, []
 
-    def some(self, prompts, seeds, side):
+    def some(self, prompts, seeds, side, steps):
         if len(done) == after:
             raise Killed
         done.append(list(prompts))
-        return plain(self, prompts, seeds, side)
+        return plain(self, prompts, seeds, side, steps)
 
     monkeypatch.setattr(LatentGenerator, "_draw", some)
     return done

@@ -83,7 +83,6 @@ def tree(data: Path, models: dict[str, str], **evaluation: Any) -> dict[str, Any
             "features": models["vit"],
             "prompts_per_class": 1,
             "grid": 1,
-            "generic": 4,
             **evaluation,
         },
         "settings": {"samples": 6, "retrain_steps": 1, "private_steps": 1, "tune_steps": 1, "tune_batch": 4},

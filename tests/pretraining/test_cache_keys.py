@@ -28,7 +28,7 @@ RECORDED: dict[str | None, str] = {
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> FederatedDataset:
     """Two pictures that nobody holds, and the same torch everywhere."""
-    monkeypatch.setattr(keys, "version", lambda name: "2.0")
+    monkeypatch.setattr(keys, "_version", lambda name: "2.0")
     images, labels = np.zeros((2, 4, 4, 3), np.uint8), np.zeros(2, np.int64)
     public = PublicData(images, ("one", "two"), labels)
     train = {ClientTask.IMAGE_CLASSIFICATION: ImageSet(images, labels)}

@@ -47,9 +47,7 @@ def label_vote(predicted: Tensor, weights: Tensor, classes: int, drawn: Tensor |
     weights = torch.where(present, weights.double(), 0.0)
     _check(predicted, weights, classes)
 
-    index = predicted.clamp(min=0).long().T  # (S, K)
-    sums = weights.new_zeros(s, classes).scatter_add_(1, index, weights.T)  # (S, C)
-    counts = index.new_zeros(s, classes).scatter_add_(1, index, present.T.long())  # (S, C)
+    sums, counts = vote_sums(predicted, weights, classes), vote_sums(predicted, present.long(), classes)  # (S, C)
 
     best = sums.amax(1, keepdim=True) if k else sums
     tied = (sums >= best - TOLERANCE * best) & (counts > 0)
@@ -61,6 +59,13 @@ def label_vote(predicted: Tensor, weights: Tensor, classes: int, drawn: Tensor |
     labels = preference.argmax(1)  # the first of equals, hence the lowest index
     votes = counts.gather(1, labels[:, None])[:, 0]
     return Vote(labels.masked_fill(votes == 0, -1), votes)
+
+
+def vote_sums(predicted: Tensor, weights: Tensor, classes: int) -> Tensor:
+    """The weight of the votes for each class, (S, C): of labels (K, S), -1 where absent, and their weights (K, S)."""
+    index = predicted.clamp(min=0).long().T  # (S, K)
+    votes = torch.where(predicted >= 0, weights, 0).T
+    return weights.new_zeros(len(index), classes).scatter_add_(1, index, votes)
 
 
 def quorum_filter(counts: Tensor, clients: int | Tensor, gamma: float) -> Tensor:

@@ -8,10 +8,10 @@ The paper's formulas were not available to us in print, only their description: 
 because the paper is silent: from entropy to weight (`confidence`), the quorum (`gamma`, `quorum_of`), what attends to
 what (`attention`), what eq. 8 scores (`scored`, `include_self`), how representations enter the generator (`condition`),
 what KL is computed on (`align_*`), a pool of kept samples that all go on training on (`replay_rounds`), and a round in
-which a modality is silent: eq. 33 with the representations themselves, as no views were asked for.
+which a modality is silent: eq. 33 with the representations themselves, as no views were asked for. Ours beyond the
+paper: eq. 4 as a first guess, which who takes which class for which then corrects (`vote`).
 
-The ablations are settings: -LabVote `labvote=false`; -MultiRepFusion `fusion=false`; -T2I_Rep `omit=1`;
--Client_Rep `kl_weight=0`.
+Ablations: -LabVote `labvote=false`; -MultiRepFusion `fusion=false`; -T2I_Rep `omit=1`; -Client_Rep `kl_weight=0`.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.attention import LearnedCrossAttention, train_cross_attention
 from fedloom.functional.augment import drop_tokens, simclr_views
 from fedloom.functional.confidence import confidence, entropy
+from fedloom.functional.confusion import learned_vote
 from fedloom.functional.distillation import align_loss
 from fedloom.functional.fusion import Fused, fuse_logits, fuse_modalities, fuse_views, mean_over, weight_entropy
 from fedloom.functional.spaces import common_space
-from fedloom.functional.voting import knowing, label_vote, quorum_filter
+from fedloom.functional.voting import knowing, label_vote, quorum_filter, vote_sums
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.context import Inputs
 from fedloom.methods.replies import ClientOutputs
@@ -66,12 +67,13 @@ class FedMMKTSettings(RoundSettings):
     variant: Literal["full", "u", "l"] = Field("full", description="all of it, one modality (u-), or logits (l-)")
     # eqs. 3-5
     labvote: bool = Field(True, description="off: keep the drawn labels and every sample (-LabVote)")
+    vote: Literal["weighted", "confusion"] = Field(
+        "confusion", description="weighted: eq. 4; confusion: what each client takes for what, learned from there"
+    )
     confidence: Literal["inv", "exp", "lin"] = Field("inv", description="weight as a function of entropy, eq. 3")
     entropy_floor: float = Field(0.3, gt=0, description="H_min in nats: below it all are as sure")
     gamma: float = Field(0.25, ge=0, le=1, description="share of clients that must agree, eq. 5")
-    quorum_of: Literal["all", "knowing"] = Field(
-        "all", description="gamma's clients: all, or those that know the class"
-    )
+    quorum_of: Literal["all", "knowing"] = Field("all", description="gamma's clients: all, or who knows the class")
     # eqs. 6-10, 28-30, 33
     fusion: bool = Field(True, description="off: no representations anywhere (-MultiRepFusion)")
     attention: Literal["paired", "batch", "chunk", "mha"] = Field("paired", description="cross-attention, eqs. 6-7")
@@ -160,8 +162,7 @@ class FedMMKTClient(SharedClient):
             known = np.bincount(self.context.private_labels, minlength=logits.shape[1]) > 0
         if self.settings.variant == "l":
             return FedMMKTLogits(logits.numpy(), known)
-        labels, z = labels_of(logits), torch.nan_to_num(z)
-        spread = torch.nan_to_num(entropy(logits), nan=0.0).float()
+        labels, z, spread = labels_of(logits), torch.nan_to_num(z), torch.nan_to_num(entropy(logits), nan=0.0).float()
         if self.settings.variant == "u":
             view = self._augment(self.context.raw(shown(message)), message.view_seed)
             z_view = torch.nan_to_num(self.context.look(view)[0])
@@ -263,17 +264,19 @@ class FedMMKTServer(SharedServer):
 
     def _vote(self, o: ClientOutputs, drawn: Tensor) -> tuple[Tensor, Tensor]:
         """LabVote, eqs. 3-4 (l-: eqs. 28-31): labels (S,) with -1 where nobody voted, and raw votes for them (S,)."""
-        s = self.settings
-        if s.variant == "l" and not len(o.logits):
-            return torch.full_like(drawn, -1), torch.zeros_like(drawn)
+        s, classes = self.settings, len(self.context.class_names)
         if not s.labvote:
             return drawn, (o.labels == drawn).sum(0)
+        learned = s.vote == "confusion" and len(o.labels) > 2  # of two, none can say which is wrong
         if s.variant == "l":
             logits = fuse_logits(o.logits, o.modalities, present=o.present, **self._contrast)
+            if learned:
+                return learned_vote(o.labels, logits.softmax(1), drawn)
             labels = logits.argmax(1).masked_fill(~o.present.any(0), -1)
             return labels, ((o.labels == labels) & o.present).sum(0)
-        classes = len(self.context.class_names)
         weights = confidence(o.entropies, mode=s.confidence, floor=s.entropy_floor, classes=classes)
+        if learned:
+            return learned_vote(o.labels, vote_sums(o.labels, weights, classes), drawn)
         return label_vote(o.labels, weights, classes, drawn)
 
     def _targets(self, client: str, labels: Tensor, kept: Tensor, fused: Fused | None) -> FedMMKTTargets:
@@ -332,11 +335,8 @@ def _resolve(settings: FedMMKTSettings, modalities: Sequence[str]) -> FedMMKTSet
     """With one modality there is nothing to attend across: u-FedMMKT (eq. 33) takes the place of eqs. 6-7."""
     if settings.variant == "u" and len(set(modalities)) > 1:
         raise BadInput("settings.variant = 'u' is for clients of one modality; set clients.image=[] or clients.text=[]")
-    return (
-        settings.model_copy(update={"variant": "u"})
-        if settings.variant == "full" and len(set(modalities)) == 1
-        else settings
-    )
+    alone = settings.variant == "full" and len(set(modalities)) == 1
+    return settings.model_copy(update={"variant": "u"}) if alone else settings
 
 
 METHOD = Method(

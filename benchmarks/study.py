@@ -40,7 +40,7 @@ def run(given: argparse.Namespace) -> int:
 def table(given: argparse.Namespace) -> int:
     """One table, or all of them."""
     study = load(given.study)
-    found = tables.kept(study, given.results, overrides(given.set))
+    found = tables.kept(study, given.results, overrides(given.set)).only(seed_list(given.seeds) or None)
     for name in [given.table] if given.table else tables.tables(study):
         print(f"{'' if given.table else f'## {name}{chr(10) * 2}'}{tables.text(found, name)}\n")
     return 0
@@ -90,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--keep", type=Path, help="a folder to leave run folders in")
     running.add_argument("--again", action="store_true", help="also what has rows of other commits only")
     printing.add_argument("table", nargs="?", help="default: all")
+    printing.add_argument("--seeds", default="", help="of these alone, such as 2-9; default: all")
     drawing.add_argument("--out", type=Path, help="default: docs/images/STUDY.png")
     writing.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is out of date")
     return made

@@ -18,7 +18,7 @@ from whole_runs import rows_of
 
 ON_BOTH = (f"clients.devices=['{DEVICE}','{OTHER}']", "clients.augment=false", "rounds=1")
 # Methods whose clients do more with parameters than step along gradients; all by `make conformance`.
-FEW = ("fedmmkt", "scaffold", "ogm-ge")
+FEW = ("fedmmkt", "scaffold")
 
 
 def near(one: Any, two: Any) -> bool:

@@ -24,6 +24,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> fedloom.Run:
     return fedloom.run(preset="smoke", method="fedcmi", overrides=GIVEN, out=out)
 
 
+@pytest.mark.conformance
 def test_a_worker(whole: fedloom.Run, tmp_path: Path) -> None:
     """All clients in another process; in two: `test_experiment`, and all methods by `make conformance`."""
     given = (*GIVEN, "engine.workers=1")

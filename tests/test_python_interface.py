@@ -106,6 +106,7 @@ def script(tmp_path: Path, text: str, way: str, cache: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.conformance  # in ordinary tests: a script of its own method (test_registry)
 def test_a_script_without_a_guard(tmp_path, smoke_run, fedloom_cache):
     """It pretrains in processes, and its client lives in another; the weights are those of pretraining in this one."""
     cache = tmp_path / "cache"

@@ -1,6 +1,6 @@
 """Tables and figures in README and docs/results that are made of kept rows, between markers.
 
-    <!-- rows: STUDY TABLE -->              a table, as `study.py table STUDY` has it
+    <!-- rows: STUDY TABLE -->              a table, as `study.py table STUDY` has it; `STUDY TABLE 2-9`: of those seeds
     ...
     <!-- end rows -->
 
@@ -19,11 +19,12 @@ from pathlib import Path
 from evidence.machine import ROOT
 from evidence.studies import BEFORE, load
 from evidence.tables import NONE, Kept, difference_text, kept, spread_text, tables, tested, text
+from fedloom.cli.compare import seed_list
 from fedloom.comparison.statistics import spread, verdict_text
 from fedloom.errors import BadInput, unknown
 from fedloom.runs.disk import write_atomic
 
-BLOCK = re.compile(r"(<!-- rows: *(\S+) +(\S+) *-->\n)(.*?)(\n?<!-- end rows -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- rows: *(\S+) +(\S+)(?: +([\d,-]+))? *-->\n)(.*?)(\n?<!-- end rows -->)", re.DOTALL)
 INLINE = re.compile(r"(<!-- row: *([^>\n]+?) *-->)(.*?)(<!-- end -->)", re.DOTALL)
 
 FIGURES: Mapping[str, Callable[[Kept, str, str], str]] = {
@@ -31,8 +32,8 @@ FIGURES: Mapping[str, Callable[[Kept, str, str], str]] = {
     "spread": lambda found, arm, score: spread_text(found.values(arm, score)),
     "n": lambda found, arm, score: str(len(found.values(arm, score))),
     # of the main arm minus this one
-    "difference": lambda found, arm, score: difference_text(tested(found, score)[arm]),
-    "verdict": lambda found, arm, score: verdict_text(tested(found, score)[arm]),
+    "difference": lambda found, arm, score: difference_text(d) if (d := tested(found, score).get(arm)) else NONE,
+    "verdict": lambda found, arm, score: verdict_text(d) if (d := tested(found, score).get(arm)) else NONE,
 }
 
 
@@ -56,7 +57,9 @@ def renewed(page: str, results: Path | None = None) -> str:
         found = rows_of(match[2])
         if match[3] not in tables(found.study):
             raise unknown("table", match[3], tables(found.study))
-        return match[0] if found.machine is None else f"{match[1]}{text(found, match[3])}\n{match[5].lstrip()}"
+        if found.machine is None:
+            return match[0]
+        return f"{match[1]}{text(found.only(seed_list(match[4] or '') or None), match[3])}\n{match[6].lstrip()}"
 
     def inline(match: re.Match[str]) -> str:
         words = [word.strip() for word in match[2].split(",")]

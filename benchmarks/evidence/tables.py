@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
@@ -31,6 +31,10 @@ class Kept:
     rows: tuple[Row, ...]
     stale: int
     elsewhere: Mapping[tuple[str, ...], int]
+
+    def only(self, seeds: Collection[int] | None) -> Kept:
+        """The rows of these seeds; of all for None."""
+        return self if seeds is None else replace(self, rows=tuple(r for r in self.rows if int(r["seed"]) in seeds))
 
     def values(self, arm: str, score: str) -> Values:
         """A column of an arm, by seed; of `ARM (before)` the score before the first round."""

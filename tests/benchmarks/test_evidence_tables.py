@@ -41,6 +41,8 @@ def test_tables(script: Script, kept: Path, tmp_path: Path) -> None:
     assert "unknown table 'scroes'" in table("scroes")
     assert "nan" not in table()
     assert "No rows are kept yet" in table("scores", "--set", "rounds=9")
+    assert "3 seeds (2-4) on " in table("scores", "--seeds", "2-4")
+    assert "'x' is not a seed" in table("scores", "--seeds", "x")
 
 
 def test_claims(study: studies.Study, tmp_path: Path) -> None:
@@ -82,6 +84,8 @@ Mean <!-- row: tiny, full, image_accuracy, mean -->?<!-- end -->,
 <!-- row: tiny, alone, t2i_accuracy, mean --><!-- end -->.
 <!-- rows: tiny short -->
 <!-- end rows -->
+<!-- rows: tiny short 1,2-3 -->
+<!-- end rows -->
 End.
 """
 
@@ -100,6 +104,8 @@ def test_pages_are_made_of_rows(kept: Path, tmp_path: Path, monkeypatch: pytest.
     assert "spread -->0.520 ± 0.016<!-- end -->" in text
     assert "t2i_accuracy, mean -->–<!-- end -->." in text
     assert text.endswith("<!-- end rows -->\nEnd.\n")
+    assert text.count("5 seeds (0-4) on ") == 2
+    assert text.count("3 seeds (1-3) on ") == 1
     assert blocks.outdated([page], kept) == []
     assert blocks.renewed(PAGE, tmp_path / "empty") == PAGE  # no rows: as it is
     for wrong, said in (

@@ -49,6 +49,7 @@ def test_the_formula_of_fusion_is_what_torch_counts() -> None:
     assert counted == pytest.approx(gpu_fusion.flops(4, 300, 16), rel=0.01)
 
 
+@pytest.mark.conformance
 def test_limits_of_the_clients_are_six_flop_a_weight_and_token() -> None:
     vit, bert = gpu_limits.clients()
     assert vit["flop"] == pytest.approx(6 * 87.5e6 * 32 * 50, rel=0.03)

@@ -95,6 +95,7 @@ def test_methods_give_the_local_numbers(federation: Federation, tmp_path: Path) 
     assert [ping(silo)["pid"] for silo in federation.silos] == before
 
 
+@pytest.mark.conformance  # in ordinary tests: a server killed under a local run (test_resume)
 def test_a_killed_server_goes_on_to_the_unbroken_numbers(federation: Federation, tmp_path: Path) -> None:
     """kill -9 of the run's process in round 2; the silos are further on than its checkpoint, and go back."""
     unbroken = local_run("fedmmkt", tmp_path / "unbroken")

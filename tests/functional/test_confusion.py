@@ -33,30 +33,23 @@ def right(labels: Tensor, truth: Tensor) -> float:
 def test_by_hand() -> None:
     """Two samples, two classes, one voter: one step is worked out on paper."""
     told, belief = torch.tensor([[0, 1]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    probable, matrices = confusion_vote(told, belief, smoothing=1.0, iterations=0)
+    assert torch.equal(confusion_vote(told, belief, smoothing=1.0, iterations=0), belief.double())
     # One answer of each class, and half a one of either for smoothing: 1.5 of 2, 0.5 of 2.
-    assert torch.allclose(matrices, torch.tensor([[[0.75, 0.25], [0.25, 0.75]]], dtype=torch.float64))
-    assert torch.equal(probable, belief.double())
-    probable, _ = confusion_vote(told, belief, smoothing=1.0, iterations=1)
+    probable = confusion_vote(told, belief, smoothing=1.0, iterations=1)
     assert torch.allclose(probable, torch.tensor([[0.75, 0.25], [0.25, 0.75]], dtype=torch.float64))
 
 
 def test_noise_counts_for_nothing() -> None:
     truth, told = votes(0.7, 0.6, 0.6, 0.0, 0.0, 0.0)
-    probable, matrices = confusion_vote(told, start(told))
-    alone, _ = confusion_vote(told[:3], start(told[:3]))
+    probable, alone = confusion_vote(told, start(told)), confusion_vote(told[:3], start(told[:3]))
     assert right(probable.argmax(1), truth) >= right(alone.argmax(1), truth) - 0.03
     assert right(probable.argmax(1), truth) > right(start(told).argmax(1), truth) + 0.05
-    assert matrices.shape == (6, CLASSES, CLASSES)
-    assert torch.allclose(matrices.sum(2), torch.ones(6, CLASSES, dtype=torch.float64))
-    spread = matrices.std(1).mean(1)  # how much an answer depends on the class
-    assert spread[3:].max() < spread[:3].min() / 3
 
 
 def test_one_that_always_errs_in_the_same_way_helps() -> None:
     truth, told = votes(0.6, 0.6, 0.6)
     flipped = torch.cat([told, ((truth + 1) % CLASSES)[None]])
-    probable, _ = confusion_vote(flipped, start(told))
+    probable = confusion_vote(flipped, start(told))
     assert right(probable.argmax(1), truth) > 0.97
 
 
@@ -72,7 +65,7 @@ def test_a_prompt_that_confuses_names_helps() -> None:
 def test_who_is_absent_says_nothing() -> None:
     truth, told = votes(0.7, 0.7, 0.7)
     absent = torch.cat([told, torch.full((1, SAMPLES), -1)])
-    assert torch.equal(confusion_vote(absent, start(told))[0], confusion_vote(told, start(told))[0])
+    assert torch.equal(confusion_vote(absent, start(told)), confusion_vote(told, start(told)))
     told[:, 7] = -1
     found = learned_vote(told, start(told), truth)  # the prompt alone is no vote
     assert found.labels[7] == -1
@@ -88,14 +81,24 @@ def test_nobody_votes() -> None:
 
 def test_the_order_of_clients_does_not_matter() -> None:
     _, told = votes(0.7, 0.5, 0.3, 0.1)
-    there, back = confusion_vote(told, start(told))[0], confusion_vote(told.flip(0), start(told))[0]
+    there, back = confusion_vote(told, start(told)), confusion_vote(told.flip(0), start(told))
     assert torch.allclose(there, back, atol=1e-9)
+
+
+def test_many_classes_take_no_square_of_them() -> None:
+    """Hundred clients, 10 000 classes: the matrices would take 80 GB."""
+    rng = np.random.default_rng(0)
+    told = torch.from_numpy(rng.integers(0, 10_000, (100, 8)))
+    probable = confusion_vote(told, torch.ones(8, 10_000), iterations=2)
+    assert torch.allclose(probable.sum(1), torch.ones(8, dtype=torch.float64))
 
 
 def test_what_is_refused() -> None:
     told = torch.zeros(2, 3, dtype=torch.int64)
     with pytest.raises(BadInput, match="label is 5; allowed: 0 to 4"):
         confusion_vote(torch.full((2, 3), 5), torch.ones(3, CLASSES))
+    with pytest.raises(BadInput, match="finite and not negative"):
+        confusion_vote(told, torch.full((3, CLASSES), torch.nan))
     with pytest.raises(BadInput, match="smoothing is 0"):
         confusion_vote(told, torch.ones(3, CLASSES), smoothing=0)
     with pytest.raises(ValueError, match=r"\(2, 3\)"):

@@ -13,13 +13,12 @@ from fedloom.errors import BadInput
 from fedloom.functional.voting import Vote
 
 
-def confusion_vote(
-    predicted: Tensor, start: Tensor, *, smoothing: float = 1.0, iterations: int = 50
-) -> tuple[Tensor, Tensor]:
-    """The probability of each class, and each voter's confusion matrix, by expectation maximisation.
+def confusion_vote(predicted: Tensor, start: Tensor, *, smoothing: float = 1.0, iterations: int = 50) -> Tensor:
+    """The probability of each class, given what each voter takes for what: both by expectation maximisation.
 
-    A voter that answers at random ends with equal rows, and counts for nothing; one that always names the wrong class
-    counts for the right one. What makes it find the truth rather than a renaming of it is where it starts.
+    A voter that answers at random ends with the same answers for every class, and counts for nothing; one that always
+    names the wrong class counts for the right one. What makes it find the truth rather than a renaming of it is where
+    it starts. Of a voter's C x C matrix only rows of labels that it gave are made: time and memory are O(S C) a voter.
 
     Args:
         predicted: (V, S) integer, the label by each voter, -1 where it is absent.
@@ -29,40 +28,38 @@ def confusion_vote(
         iterations: of expectation maximisation.
 
     Returns:
-        Probabilities (S, C) and matrices (V, C, C), [v, c, l] = P(v says l | the class is c); float64.
+        (S, C) float64, rows of sum 1.
 
     Raises:
         ValueError: shapes disagree.
-        BadInput: a label is neither -1 nor below C; smoothing is not above 0.
+        BadInput: a label is neither -1 nor below C, `start` is negative or not finite, or smoothing is not above 0.
     """
     if predicted.ndim != 2 or start.ndim != 2 or predicted.shape[1] != len(start):
         raise ValueError(f"predicted {tuple(predicted.shape)} must be (V, S), and start {tuple(start.shape)} (S, C)")
     classes = start.shape[1]
-    if ((predicted < -1) | (predicted >= classes)).any():
-        raise BadInput(f"a label is {int(predicted.max())}; allowed: 0 to {classes - 1}, or -1")
+    if (wrong := predicted[(predicted < -1) | (predicted >= classes)]).numel():
+        raise BadInput(f"a label is {int(wrong[0])}; allowed: 0 to {classes - 1}, or -1")
+    if not (torch.isfinite(start) & (start >= 0)).all():
+        raise BadInput("what is believed of classes before the vote must be finite and not negative")
     if not smoothing > 0:
         raise BadInput(f"smoothing is {smoothing}; it must be above 0")
-    present = predicted >= 0  # (V, S)
-    said = predicted.clamp(min=0).long()
-    q = start.double() / start.double().sum(1, keepdim=True).clamp(min=1e-300)
-    q[~start.any(1)] = 1 / classes
 
-    def matrices(q: Tensor) -> Tensor:
-        """(V, l, c), from the classes that samples are believed to have."""
-        found = [
-            torch.zeros(classes, classes, dtype=torch.float64, device=q.device).index_add_(0, labels[here], q[here])
-            for labels, here in zip(said, present)
-        ]
-        counts = torch.stack(found) if found else q.new_zeros(0, classes, classes)
-        counts = counts + smoothing / classes
-        return counts / counts.sum(1, keepdim=True)
-
+    q = start.double()
+    q = torch.where(q.any(1, keepdim=True), q, 1.0)
+    q = q / q.sum(1, keepdim=True)
+    voters = []  # the samples (s,) that each has a label of, and which of its labels U that is (s,)
+    for labels in predicted:
+        here = torch.where(labels >= 0)[0]
+        voters.append((here, torch.unique(labels[here], return_inverse=True)[1]))
     for _ in range(iterations):
-        share = (q.sum(0) + 1) / (len(q) + classes)
-        of_votes = matrices(q).log()  # (V, l, c)
-        seen = torch.stack([m[labels] * here[:, None] for m, labels, here in zip(of_votes, said, present)] or [0 * q])
-        q = (share.log() + seen.sum(0)).softmax(1)
-    return q, matrices(q).transpose(1, 2)
+        log_p = ((q.sum(0) + 1) / (len(q) + classes)).log().expand_as(q).clone()
+        for here, said in voters:
+            own = q[here]
+            counts = q.new_zeros(len(here), classes).index_add_(0, said, own)  # (U, C), and rows that are not looked at
+            shares = (counts + smoothing / classes) / (own.sum(0) + smoothing)  # P(the voter says this | class)
+            log_p.index_add_(0, here, shares.log()[said])
+        q = log_p.softmax(1)
+    return q
 
 
 def learned_vote(predicted: Tensor, start: Tensor, drawn: Tensor) -> Vote:
@@ -79,7 +76,7 @@ def learned_vote(predicted: Tensor, start: Tensor, drawn: Tensor) -> Vote:
     """
     classes = start.shape[1]
     prompt = drawn.long().masked_fill((drawn < 0) | (drawn >= classes), -1)
-    probable, _ = confusion_vote(torch.cat([predicted.long(), prompt[None]]), start)
+    probable = confusion_vote(torch.cat([predicted.long(), prompt[None]]), start)
     voted = (predicted >= 0).any(0)
     labels = probable.argmax(1).masked_fill(~voted, -1)
-    return Vote(labels, ((predicted == labels) & (predicted >= 0)).sum(0))
+    return Vote(labels, ((predicted == labels) & voted).sum(0))

@@ -107,14 +107,19 @@ def latest(found: Iterable[Row]) -> list[Row]:
     return list({key_of(row): row for row in found}.values())
 
 
-def chosen_machine(found: Iterable[Row]) -> tuple[str, ...] | None:
-    """The machine that tables are of: the one with most seeds, then with most rows, then the first in the file."""
+def chosen_machine(found: Iterable[Row], main: str = "") -> tuple[str, ...] | None:
+    """The machine that tables are of: with most seeds of the main arm, then of any, then with most rows, then the first
+    in the file. A main arm in the cells of a grid is `MAIN @ CELL`."""
     there = list(found)
     seeds: dict[tuple[str, ...], set[str]] = {}
+    of_main: dict[tuple[str, ...], set[str]] = {}
     for row in there:
-        seeds.setdefault(machine_of(row), set()).add(row["seed"])
+        machine = machine_of(row)
+        seeds.setdefault(machine, set()).add(row["seed"])
+        if row["arm"].partition(" @ ")[0] == main:
+            of_main.setdefault(machine, set()).add(row["seed"])
     count = Counter(map(machine_of, there))
-    return max(seeds, key=lambda m: (len(seeds[m]), count[m]), default=None)
+    return max(seeds, key=lambda m: (len(of_main.get(m, ())), len(seeds[m]), count[m]), default=None)
 
 
 def number(row: Row, name: str) -> float | None:

@@ -83,7 +83,7 @@ def kept(study: Study, folder: Path | None = None, extra: Mapping[str, Any] | No
     found = rows.read(rows.file_of(study.name, folder))
     now = {arm: study.settings_text(arm, extra) for arm in study.arms}
     current = rows.latest(r for r in found if now.get(r["arm"]) == r["settings"])
-    machine = rows.chosen_machine(current)
+    machine = rows.chosen_machine(current, study.main)
     elsewhere: dict[tuple[str, ...], int] = {}
     for row in current:
         if (other := rows.machine_of(row)) != machine:

@@ -72,6 +72,7 @@ def test_what_is_no_file_of_rows(tmp_path: Path) -> None:
 def test_the_machine_with_most_seeds() -> None:
     found = [row(processor="Q"), row(), row(seed="1"), row(processor="Q", arm="b"), row(processor="Q", arm="c")]
     assert rows.chosen_machine(found) == ("P", "AVX2", "2.0")
+    assert rows.chosen_machine(found, "b") == ("Q", "AVX2", "2.0")  # it alone has the main arm
     assert rows.chosen_machine([]) is None
     assert len(rows.latest([row(image_accuracy="0.1"), row(image_accuracy="0.2"), row(simd="AVX512")])) == 2
     assert rows.latest([row(), row(image_accuracy="0.2")])[0]["image_accuracy"] == "0.2"

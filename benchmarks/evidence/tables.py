@@ -228,12 +228,12 @@ def costs(found: Kept) -> str:
 
 
 def extract(found: Kept, name: str) -> str:
-    """One of the study's short tables."""
+    """One of the study's short tables, without arms that have no rows."""
     chosen, n = found.study.tables[name], len(found.seeds)
     lines = [
         [title, *(spread_text(found.values(arm, s), n) for s in chosen.scores)] for arm, title in chosen.rows.items()
     ]
-    return table(["", *chosen.scores.values()], lines)
+    return table(["", *chosen.scores.values()], [line for line in lines if any(line[1:])])
 
 
 def gains(found: Kept) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ from fedloom.deployment import pki
 from fedloom.deployment.flower_cli import FlowerCli
 from fedloom.deployment.offline import engine_environment
 from fedloom.deployment.superlink import Host, SuperLink
-from fedloom.deployment.superlink_process import LocalOrders
+from fedloom.deployment.superlink_process import LocalOrders, guarded
 from fedloom.errors import BadInput, FedloomError
 from fedloom.runs.disk import locked
 
@@ -60,6 +61,17 @@ def test_others_may_speak_as_silos() -> None:
 
 def test_a_servers_own_start_is_no_order() -> None:
     assert asked("", None, kind="lifespan") == "in"
+
+
+def test_who_asks_again_and_again_keeps_no_server_up() -> None:
+    """Flower's SuperExec never closes its connection; a server that was told to end waited for it for ever."""
+    import uvicorn
+
+    given: list[Any] = []
+    guarded(lambda app, **named: given.append((type(app), named)))("app", port=1, forwarded_allow_ips="*")
+    ours = {"forwarded_allow_ips": "127.0.0.1", "timeout_graceful_shutdown": 3}
+    assert given == [(LocalOrders, {"port": 1, **ours})]
+    assert ours.keys() <= inspect.signature(uvicorn.run).parameters.keys()
 
 
 # -------------------------------------------------------------------------------------- finding one that is up

@@ -1,4 +1,4 @@
-"""Flower's SuperLink, with two things added.
+"""Flower's SuperLink, with three things added.
 
     python -m fedloom.deployment.superlink_process ARGUMENTS OF flower-superlink
 
@@ -7,6 +7,8 @@ connections without a word. The reason is seen by an SSLObject of our own, for w
 
 And it takes orders from its own machine only. Silos and whoever hands over runs reach Flower at one port, and who hands
 over a run is asked for no key: without this, everybody who reaches the port could have the server run their code.
+
+And it ends when it is told to: Flower's server waits for connections to close, and its own SuperExec never closes one.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ from fedloom.federation.engines.flower.patches import patch
 
 HANDSHAKE = "fedloom: TLS handshake failed: "  # what `superlink_log` looks for; then OpenSSL's name of the reason
 FOR_ALL = "/v1/fleet/"  # what silos ask for, with their keys; everything else is for this machine
+# Only a proxy on this machine may say who it speaks for, whatever the environment says; and who asks again and again for
+# work keeps no server up that was told to end (seconds).
+SERVED: Mapping[str, Any] = {"forwarded_allow_ips": "127.0.0.1", "timeout_graceful_shutdown": 3}
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -54,6 +59,11 @@ def _from_here(scope: Mapping[str, Any]) -> bool:
     return bool((mapped or address).is_loopback or (server and client[0] == server[0]))
 
 
+def guarded(run: Callable[..., None]) -> Callable[..., None]:
+    """`uvicorn.run` of an app that others cannot give orders to."""
+    return lambda app, **named: run(LocalOrders(app), **{**named, **SERVED})
+
+
 class _Telling(ssl.SSLObject):
     """Tells why a handshake fails. Clients that merely hang up, as scanners of ports do, are no news."""
 
@@ -83,12 +93,8 @@ def main() -> None:
 
         return context
 
-    def guarded(run: Callable[..., None]) -> Callable[..., None]:
-        # Only a proxy on this machine may say who it speaks for, whatever the environment says.
-        return lambda app, **named: run(LocalOrders(app), **{**named, "forwarded_allow_ips": "127.0.0.1"})
-
     patch(uvicorn.config, "create_ssl_context", telling)
-    patch(uvicorn, "run", guarded, parameters=("forwarded_allow_ips",), for_safety=True)
+    patch(uvicorn, "run", guarded, parameters=SERVED, for_safety=True)
     # Its SuperExec stays in our process group, so that whoever ends the group leaves none behind.
     patch(flower, "get_popen_detach_kwargs", lambda old: dict)
     sys.argv[0] = "flower-superlink"

@@ -24,8 +24,8 @@ from fedloom.federation.engines.flower.patches import patch
 
 HANDSHAKE = "fedloom: TLS handshake failed: "  # what `superlink_log` looks for; then OpenSSL's name of the reason
 FOR_ALL = "/v1/fleet/"  # what silos ask for, with their keys; everything else is for this machine
-# Only a proxy on this machine may say who it speaks for, whatever the environment says; and who asks again and again for
-# work keeps no server up that was told to end (seconds).
+# Only a proxy on this machine may say who it speaks for, whatever the environment says. And who asks again and again
+# for work keeps no server up that was told to end (seconds).
 SERVED: Mapping[str, Any] = {"forwarded_allow_ips": "127.0.0.1", "timeout_graceful_shutdown": 3}
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
 

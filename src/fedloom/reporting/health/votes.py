@@ -10,6 +10,7 @@ from fedloom.reporting.scores import number, series
 
 # A filter that lets all but one sample in fifty pass removes nothing that training would notice.
 KEEPS_ALL = 0.98
+MOSTLY_RIGHT = 0.9  # of the kept labels: where that many are right, there is little that a filter should drop
 # With fewer kept samples than one in fifty of those that were drawn for it, a class is as good as absent.
 CLASS_DROPPED = 0.02
 CLASS_DRAWN = 5  # samples drawn of a class; with fewer, none may be kept by bad luck
@@ -43,6 +44,8 @@ def vote_keeps_everything(f: Facts) -> RunWarning | None:
     if not samples or kept < KEEPS_ALL * samples:
         return None
     right = number(f.labels[-1].get("kept_accuracy"))
+    if right is not None and right >= MOSTLY_RIGHT:
+        return None
     judged = f"; by the judge {percent(right)} of their labels are right" if right is not None else ""
     gamma = number(f.setting("settings.gamma"))
     now = f", now {gamma:g}" if gamma is not None else ""

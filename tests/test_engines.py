@@ -80,8 +80,7 @@ def assert_same(run: Run, local: Run) -> None:
 
 
 # Ordinary tests take two methods by the hardest way, silos that are begun anew for every message, and one by three
-# silos; two workers are those of test_experiment. All methods by all ways: `make
-# conformance`.
+# silos; two workers are those of test_experiment. All methods by all ways: `make conformance`.
 FEW = ("fedmmkt",)
 KINDS = (*FEW, "fedcmi")
 

@@ -53,6 +53,21 @@ def test_public_pictures_are_needed_where_they_are_asked_for(tiny_generator):
     assert Toy(tiny_generator).server.tuner.public_batch == Toy(tiny_generator).settings.tune_batch // 2
 
 
+def test_public_captions_are_encoded_many_at_a_time(tiny_generator, monkeypatch):
+    toy, asked = Toy(tiny_generator, public_share=0.5, tune_batch=4, drop_text=0.0), []
+    inner, encode = toy.server.tuner.generator, toy.server.tuner.generator._encode
+    monkeypatch.setattr(inner, "_encode", lambda texts: asked.append(list(texts)) or encode(texts))
+    toy.run(2)
+    together, *alone = asked
+    assert together == list(dict.fromkeys(public_set().captions))
+    assert {text for (text,) in alone} <= set(PROMPTS)
+    inner.keep_texts = 1024  # what is forgotten and read anew, beside others, would have other bits after a resume
+    inner._texts.clear()
+    asked.clear()
+    toy.server.tuner.tune(3)
+    assert {len(texts) for texts in asked} == {1}
+
+
 def test_parts_of_a_batch_have_their_part_of_public_pictures(tiny_generator, monkeypatch):
     toy, seen = Toy(tiny_generator, public_share=0.5, tune_batch=8, tune_accumulate=2), []
     loss = toy.server.tuner.generator.loss

@@ -26,6 +26,8 @@ from fedloom.models.fit import cosine, fit, index_batches
 from fedloom.models.pictures import to_float
 from fedloom.seeding import global_torch_stream
 
+READ_AHEAD = 8  # texts that are encoded in a batch in the time of one alone
+
 
 class TuningSettings(Frozen):
     """How the generator is tuned, and how much of everything a round takes."""
@@ -214,6 +216,7 @@ class Tuner(Stateful):
                 r = None if r is None else torch.cat([r, r.new_zeros(len(known), r.shape[1])])
             return self.generator.loss(pictures, texts, draws, r, leave_out)  # type: ignore[no-any-return]
 
+        self._read_public()
         self.generator.touched()
         self.generator.train()
         self.generator.text_encoder.eval()
@@ -232,6 +235,18 @@ class Tuner(Stateful):
             )
         self.generator.eval()
         return loss
+
+    def _read_public(self) -> None:
+        """Encode the public captions ahead, many at a time, where that is fewer encodings than the steps will ask for.
+
+        All of them in one order, and only where none is forgotten again: a run that was resumed has the same bits.
+        """
+        generator, public, s = self.generator, self.context.public, self.settings
+        if not self.public_batch or not math.isinf(generator.keep_texts):
+            return
+        asked = self.context.rounds * s.tune_steps * self.public_batch
+        if READ_AHEAD * asked >= len(public):
+            generator.read(public.captions)
 
     def _public(self, rng: np.random.Generator, own: int) -> tuple[Tensor, list[str]]:
         """Public pictures (B, 3, H, W) for a batch's `own` synthetic ones, or for a part's, under their captions: their

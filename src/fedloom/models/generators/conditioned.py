@@ -199,9 +199,7 @@ class Conditioned(nn.Module):
 
     @torch.no_grad()
     def read(self, texts: Sequence[str], batch: int = 64) -> None:
-        """Encode texts ahead, many at a time. For pretraining: in its last bits a text read so differs from one read
-        alone, as `embed` reads it.
-        """
+        """Encode texts ahead, many at a time: their last bits then hang on those beside them, unlike in `embed`."""
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         for i in range(0, len(new), batch):
             part = new[i : i + batch]

@@ -6,8 +6,9 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from evidence.maps import gains
 from evidence.studies import AT, cells
-from evidence.tables import NONE, Kept, gains
+from evidence.tables import NONE, Kept
 from fedloom.comparison.statistics import ABOVE, BELOW, spread
 from fedloom.errors import BadInput
 
@@ -15,8 +16,8 @@ from fedloom.errors import BadInput
 def draw_map(found: Kept, path: Path) -> str:
     """Draws the gains, and says where to.
 
-    The first axis of the grid goes down, the second to the right, others make panels. A cell has the mean difference
-    over paired seeds; a star where it is shown (Holm over all cells, 5 %), NONE where there are no rows.
+    The first axis of the grid goes down, the second to the right, others make panels; a score a row of panels. A cell
+    has the mean difference over paired seeds; a star where it is shown (Holm over all), NONE where there are no rows.
 
     Raises:
         BadInput: the study has no map, or its grid fewer than two axes.
@@ -26,37 +27,41 @@ def draw_map(found: Kept, path: Path) -> str:
     study = found.study
     if study.map is None or len(study.grid) < 2:
         raise BadInput(f"study {study.name}: has no map; expected `map` and a `grid` of two axes or more")
-    (down, rows), (right, columns), *others = ((axis, list(values)) for axis, values in study.grid.items())
+    (_, rows), (_, columns), *others = ((axis, list(values)) for axis, values in study.grid.items())
     panels = [dict(zip([a for a, _ in others], cell)) for cell in itertools.product(*(v for _, v in others))]
-    by_place = {tuple(cell.values()): gain for cell, gain in zip(cells(study.grid).values(), gains(found).values())}
-    reach = max((abs(d["mean"]) for d in by_place.values() if d["n"]), default=0.0) or 0.01
-    wide = min(4, len(panels))
-    high = -(-len(panels) // wide)
+    made = gains(found)
+    wide, high = len(panels), len(study.map.scores)
     size = ((0.9 * len(columns) + 1.2) * wide + 1, (0.6 * len(rows) + 1.1) * high + 0.9)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(high, wide, squeeze=False)
-    drawn: Any = None
-    for ax, panel in itertools.zip_longest(axes.flat, panels):
-        if panel is None:
-            ax.set_axis_off()
-            continue
-        there = [[by_place[(row, column, *panel.values())] for column in columns] for row in rows]
-        means = [[d["mean"] if d["n"] else float("nan") for d in line] for line in there]
-        drawn = ax.imshow(means, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")
-        for (y, line), x in itertools.product(enumerate(there), range(len(columns))):
-            dark = abs(line[x]["mean"] or 0) > 0.6 * reach
-            ax.text(x, y, _text(line[x]), ha="center", va="center", fontsize=8, color="white" if dark else "black")
-        ax.set_xticks(range(len(columns)), columns)
-        ax.set_yticks(range(len(rows)), rows)
-        ax.set_xlabel(right)
-        ax.set_ylabel(down)
-        ax.set_title(", ".join(f"{axis} {value}" for axis, value in panel.items()), fontsize=9)
-    score = study.scores.get(study.map.score, study.map.score)
-    figure.colorbar(drawn, ax=axes, label=f"{score}: {study.main} minus {study.map.reference}")
+    for line, score in zip(axes, study.map.scores):
+        by_place = {tuple(cell.values()): made[score, name] for name, cell in cells(study.grid).items()}
+        reach = max((abs(d["mean"]) for d in by_place.values() if d["n"]), default=0.0) or 0.01
+        drawn = [_heat(ax, by_place, list(study.grid.items()), panel, reach) for ax, panel in zip(line, panels)]
+        label = f"{study.scores[score]}: {study.main}\nminus {study.map.reference}"
+        figure.colorbar(drawn[-1], ax=list(line), label=label)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         figure.savefig(file, format="png", dpi=130)
-    return f"{path}: {sum(d['n'] > 0 for d in by_place.values())} of {len(by_place)} cells. {found.note}"
+    there = {cell for (_, cell), d in made.items() if d["n"]}
+    return f"{path}: {len(there)} of {len(cells(study.grid))} cells. {found.note}"
+
+
+def _heat(ax: Any, by_place: Any, grid: list[Any], panel: dict[str, str], reach: float) -> Any:
+    """One panel: its cells, with the gain in each."""
+    (down, rows), (right, columns) = grid[:2]
+    there = [[by_place[(row, column, *panel.values())] for column in columns] for row in rows]
+    means = [[d["mean"] if d["n"] else float("nan") for d in line] for line in there]
+    drawn = ax.imshow(means, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")
+    for (y, line), x in itertools.product(enumerate(there), range(len(columns))):
+        dark = abs(line[x]["mean"] or 0) > 0.6 * reach
+        ax.text(x, y, _text(line[x]), ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_xlabel(right)
+    ax.set_ylabel(down)
+    ax.set_title(", ".join(f"{axis} {value}" for axis, value in panel.items()), fontsize=9)
+    return drawn
 
 
 def draw_lines(found: Kept, path: Path) -> str:

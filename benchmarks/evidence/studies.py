@@ -52,10 +52,10 @@ class Extract(Frozen):
 
 
 class Map(Frozen):
-    """The gain of the main arm over `reference` in `score`, cell by cell."""
+    """The gain of the main arm over `reference` in some of the study's scores, cell by cell."""
 
     reference: str
-    score: str
+    scores: tuple[str, ...] = Field(min_length=1)
 
 
 class Study(Frozen):
@@ -111,7 +111,10 @@ class Study(Frozen):
             allowed = sorted({*self.scores, *LABEL_SCORES})
             raise ValueError(f"lines: unknown score {odd[0]!r}. Allowed: {', '.join(allowed)}.")
         named += [("tables", arm.removesuffix(BEFORE)) for table in self.tables.values() for arm in table.rows]
-        named += [("map", self.map.reference)] if self.map else []
+        if self.map:
+            named.append(("map", self.map.reference))
+            if odd := [score for score in self.map.scores if score not in self.scores]:
+                raise ValueError(f"map: unknown score {odd[0]!r}. Allowed: {', '.join(self.scores)}.")
         there = {*self.arms, *map(bare, self.arms)}
         for where, arm in named:
             if arm not in there:

@@ -11,7 +11,7 @@ from typing import Any
 
 from evidence import rows
 from evidence.rows import Row
-from evidence.studies import AT, BEFORE, Study, cells
+from evidence.studies import BEFORE, Study
 from fedloom.comparison.statistics import corrected, p_text, paired, spread, verdict_text
 from fedloom.errors import unknown
 
@@ -236,33 +236,15 @@ def extract(found: Kept, name: str) -> str:
     return table(["", *chosen.scores.values()], [line for line in lines if any(line[1:])])
 
 
-def gains(found: Kept) -> dict[str, dict[str, Any]]:
-    """Of each cell of the grid the main arm minus the map's reference, corrected over all cells with rows."""
-    study = found.study
-    assert study.map is not None
-    ends = (study.main, study.map.reference)
-    out = {}
-    for cell in cells(study.grid):
-        values, reference = (found.values(f"{arm}{AT}{cell}", study.map.score) for arm in ends)
-        out[cell] = paired(values, reference)
-    corrected(d for d in out.values() if d["n"])
-    return out
-
-
-def map_table(found: Kept) -> str:
-    """The gains of `gains`, a cell a line."""
-    study = found.study
-    assert study.map is not None
-    lines = [[cell, *_tests(d)] for cell, d in gains(found).items() if d["n"]]
-    return table([f"{study.map.score}: {study.main} minus {study.map.reference}", *_HEAD], lines)
-
-
 def tables(study: Study) -> dict[str, Callable[[Kept], str]]:
     """Every table of a study by its name."""
     made: dict[str, Callable[[Kept], str]] = {"scores": scores, "labels": labels, "rounds": by_round, "costs": costs}
     made |= {f"differences-{s}": lambda found, s=s: differences(found, s) for s in study.scores}  # type: ignore[misc]
     made |= {"claims": claims} if study.claims else {}
-    made |= {"map": map_table} if study.map else {}
+    if study.map:
+        from evidence.maps import MAPS
+
+        made |= MAPS
     made |= {name: lambda found, name=name: extract(found, name) for name in study.tables}  # type: ignore[misc]
     return made
 

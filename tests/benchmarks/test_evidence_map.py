@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from evidence import rows, studies, tables
+from evidence import maps, rows, studies, tables
 from evidence.figures import draw_lines, draw_map
 from made_up_study import row
 
@@ -20,8 +20,8 @@ grid:
   S: [{value: 10, set: {settings.samples: 10}}, {value: 20, set: {settings: {samples: 20}}}]
   alpha: [{value: 0.1, set: {data.alpha: 0.1}}, {value: 5, set: {data.alpha: 5}}]
   clients: [{value: weak, set: {clients.warm_steps: 1}}, {value: strong, set: {clients.warm_steps: 9}}]
-map: {reference: less, score: t2i_accuracy}
-scores: {t2i_accuracy: G}
+map: {reference: less, scores: [t2i_accuracy, clip_score]}
+scores: {t2i_accuracy: G, clip_score: CS}
 """
 
 
@@ -57,17 +57,24 @@ def test_the_gain_of_each_cell(study: studies.Study, tmp_path: Path) -> None:
             gain = 0.1 + 0.01 * seed if arm == "full @ S=20 alpha=0.1 clients=weak" else 0.001 * (-1) ** seed
             value = 0.5 + 0.05 * seed + gain * arm.startswith("full")
             made = {"study": "grid", "arm": arm, "seed": str(seed), "settings": study.settings_text(arm)}
-            kept = {**row(), **made, "t2i_accuracy": f"{value:.6f}", "commit": "c"}
+            kept = {**row(), **made, "t2i_accuracy": f"{value:.6f}", "clip_score": "0.5", "commit": "c"}
             rows.append(rows.file_of("grid", tmp_path), kept)
     found = tables.kept(study, tmp_path)
-    gains = tables.gains(found)
-    assert gains["S=20 alpha=0.1 clients=weak"]["mean"] == pytest.approx(0.115)
-    assert gains["S=20 alpha=0.1 clients=weak"]["verdict"] == "above"
-    assert gains["S=20 alpha=5 clients=weak"]["verdict"] == "not shown"
-    assert gains["S=10 alpha=5 clients=weak"]["n"] == 0
+    gains = maps.gains(found)
+    assert gains["t2i_accuracy", "S=20 alpha=0.1 clients=weak"]["mean"] == pytest.approx(0.115)
+    assert gains["t2i_accuracy", "S=20 alpha=0.1 clients=weak"]["verdict"] == "above"
+    assert gains["t2i_accuracy", "S=20 alpha=5 clients=weak"]["verdict"] == "not shown"
+    assert gains["t2i_accuracy", "S=10 alpha=5 clients=weak"]["n"] == 0
+    assert gains["clip_score", "S=20 alpha=0.1 clients=weak"]["mean"] == 0
     text = tables.text(found, "map")
     assert text.count("\n| S=20") == 4
     assert "S=10" not in text
+    assert "| S=20 alpha=0.1 clients=weak | 4 | **+0.115 [" in text
+    levels = maps.by_level(found)
+    assert levels["t2i_accuracy", "S=20"]["n"] == 4
+    assert levels["t2i_accuracy", "S=20"]["mean"] == pytest.approx(0.115 / 4, abs=1e-3)
+    assert levels["t2i_accuracy", ""]["n"] == 0  # cells are missing
+    assert "| S=20 | 4 | " in tables.text(found, "map-levels")
     said = draw_map(found, tmp_path / "images" / "map.png")
     assert "4 of 8 cells" in said
     assert (tmp_path / "images" / "map.png").stat().st_size > 1000
@@ -110,4 +117,7 @@ def test_what_is_no_grid(tmp_path: Path) -> None:
         draw_lines(tables.kept(studies.load(path), tmp_path), tmp_path / "lines.png")
     path.write_text("main: a\narms: {a: {}}\nlines: {size: S}\n")
     with pytest.raises(BadInput, match="lines: unknown score 'size'"):
+        studies.load(path)
+    path.write_text("main: a\narms: {a: {}, b: {}}\nmap: {reference: b, scores: [size]}\n")
+    with pytest.raises(BadInput, match="map: unknown score 'size'"):
         studies.load(path)

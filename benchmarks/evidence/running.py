@@ -1,11 +1,12 @@
-"""Runs of a study: each an ordinary `fedloom run` in a process and a scratch folder of its own."""
+"""Runs of a study: each an ordinary run in a scratch folder of its own, in processes that do one after another."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -20,6 +21,7 @@ from evidence import rows
 from evidence.harvest import row_of
 from evidence.machine import commit, machine
 from evidence.studies import Study
+from fedloom.processes.child import Frame, FramedChild, python_environment
 
 BENCHMARKS = Path(__file__).resolve().parents[1]
 
@@ -33,7 +35,37 @@ class Job:
 
 
 class RunFailed(Exception):
-    """What a run said last before it ended with another exit code than 0."""
+    """Why a run came to no end."""
+
+
+class Worker(FramedChild):
+    """A process that does runs, one at a time. `code`: the commit that it has loaded."""
+
+    what = "the run's process"
+
+    def __init__(self, folder: Path, module: str = "evidence.worker") -> None:
+        self.said: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self.code = commit()
+        # Where an arm's method may be: evidence.attackers
+        known = python_environment(1)
+        known["PYTHONPATH"] = os.pathsep.join((str(BENCHMARKS), known["PYTHONPATH"]))
+        log = folder / f"worker-{time.monotonic_ns()}.txt"
+        super().__init__(["-m", module], self.said, env=known, log=log, own_group=True)
+
+    def do(self, order: Mapping[str, Any]) -> float:
+        """Has a run done; its processor seconds.
+
+        Raises:
+            RunFailed: it failed, or the process died.
+        """
+        with contextlib.suppress(OSError):  # a dead one says so in its last frame
+            self.send(order)
+        _, answer, *_ = self.said.get()
+        if answer is None:
+            raise RunFailed(f"{self.exit_reason()}: {self.last_words()}")
+        if answer["reason"]:
+            raise RunFailed(answer["reason"])
+        return float(answer["cpu_seconds"])
 
 
 @dataclass
@@ -47,55 +79,62 @@ class Runner:
     study: Study
     extra: Mapping[str, Any] = field(default_factory=dict)
     keep: Path | None = None
-    _children: set[int] = field(default_factory=set)
+    _idle: list[Worker] = field(default_factory=list)
+    _all: list[Worker] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _scratch: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="fedloom-study-")))
     _ended: bool = False
 
     def row(self, job: Job) -> dict[str, str]:
         """Does the run; its row.
 
         Raises:
-            RunFailed: it ended with another exit code than 0.
+            RunFailed: it came to no end.
         """
-        scratch = Path(tempfile.mkdtemp(prefix="fedloom-study-"))
-        folder = (self.keep / f"{job.arm}-{job.seed}") if self.keep else scratch / "run"
+        name = f"{job.arm}-{job.seed}"
+        folder = self.keep / name if self.keep else Path(tempfile.mkdtemp(dir=self._scratch)) / "run"
+        order = {"folder": str(folder), "preset": self.study.preset, "keep": self.keep is not None}
+        order["overrides"] = self.study.overrides(job.arm, job.seed, self.extra)
         try:
-            before = commit()
-            command = [sys.executable, "-m", "fedloom.cli", "run", "--quiet", "--overwrite", "--out", str(folder)]
-            command += self.study.options(job.arm, job.seed, self.extra)
-            cpu = self._finish(command, scratch / "output.txt")
-            after = commit()
-            code = after if after == before else f"{before.removesuffix('-dirty')}-dirty"  # it changed meanwhile
+            cpu, code = self._done(order)
             text = self.study.settings_text(job.arm, self.extra)
             return row_of(self.study, job.arm, job.seed, folder, settings=text, cpu_seconds=cpu, commit=code)
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            if self.keep is None:
+                shutil.rmtree(folder.parent, ignore_errors=True)
 
-    def _finish(self, command: Sequence[str], output: Path) -> float:
-        """Runs a command to its end; processor seconds of it and of the processes that it waited for."""
-        known = os.pathsep.join(filter(None, (str(BENCHMARKS), os.environ.get("PYTHONPATH"))))  # evidence.attackers
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": known}
-        with output.open("wb") as handle:
+    def _done(self, order: Mapping[str, Any]) -> tuple[float, str]:
+        """Has a run done by a worker that is idle, or a new one; its processor seconds and its commit."""
+        worker = self._worker()
+        try:
+            seconds = worker.do(order)
+        finally:
             with self._lock:
-                if self._ended:
-                    raise RunFailed("stopped")
-                child = subprocess.Popen(command, stdout=handle, stderr=subprocess.STDOUT, env=environment)
-                self._children.add(child.pid)
-            _, status, usage = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(status)  # already waited for: Popen must not
-            with self._lock:
-                self._children.discard(child.pid)
-        if child.returncode:
-            said = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
-            raise RunFailed(f"exit code {child.returncode}: {said[-1] if said else 'it said nothing'}")
-        return usage.ru_utime + usage.ru_stime
+                if worker.alive():
+                    self._idle.append(worker)
+        same = commit() == worker.code  # else it changed meanwhile
+        return seconds, worker.code if same else f"{worker.code.removesuffix('-dirty')}-dirty"
+
+    def _worker(self) -> Worker:
+        """One that is idle and has the code as it is now."""
+        with self._lock:
+            if self._ended:
+                raise RunFailed("stopped")
+            while self._idle:
+                worker = self._idle.pop()
+                if worker.code == commit():
+                    return worker
+                worker.stop()
+            self._all.append(Worker(self._scratch))
+            return self._all[-1]
 
     def stop(self) -> None:
         """Ends the runs that go on, and lets no other begin."""
         with self._lock:
             self._ended = True
-            for pid in self._children:
-                os.kill(pid, signal.SIGTERM)
+            for worker in self._all:
+                worker.stop(0.0)
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
     def rows(self, jobs: Iterable[Job], at_once: int) -> Iterator[tuple[Job, dict[str, str] | RunFailed]]:
         """The rows of jobs as they are done, `at_once` side by side; a failure stops no other."""

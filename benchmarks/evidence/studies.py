@@ -140,11 +140,10 @@ class Study(Frozen):
         parts = [f"{key}={compact(value)}" for key, value in sorted(self.settings(arm, extra).items())]
         return "; ".join([*([f"preset={self.preset}"] if self.preset else []), *parts])
 
-    def options(self, arm: str, seed: int, extra: Mapping[str, Any] | None = None) -> list[str]:
-        """The words after `fedloom run`; $NAME is an environment variable's value."""
+    def overrides(self, arm: str, seed: int, extra: Mapping[str, Any] | None = None) -> list[str]:
+        """All settings of a run over the preset, `KEY=VALUE`; $NAME is an environment variable's value."""
         pairs = {**self.settings(arm, extra), **dict.fromkeys(self.seeded, seed)}
-        words = ["--preset", self.preset] if self.preset else []
-        return [*words, *(w for k, v in pairs.items() for w in ("--set", f"{k}={_expanded(compact(v))}"))]
+        return [f"{key}={_expanded(compact(value))}" for key, value in pairs.items()]
 
 
 LABEL_SCORES = tuple(f"{label}_{when}" for label in LABELS for when in ("round1", "mean"))

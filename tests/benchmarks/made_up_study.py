@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,17 +90,18 @@ def made_up(monkeypatch: pytest.MonkeyPatch, study: studies.Study) -> dict[str, 
     """Runs take no time: their configuration is put together, and their folder written. `shift` moves all scores."""
     how: dict[str, Any] = {"shift": 0.0, "fail": (), "commit": "abc"}
 
-    def finish(self: running.Runner, command: list[str], output: Path) -> float:
-        config = load_config(preset="smoke", overrides=[b for a, b in pairwise(command) if a == "--set"])
+    def done(self: running.Runner, order: Mapping[str, Any]) -> tuple[float, str]:
+        config = load_config(preset=order["preset"], overrides=order["overrides"])
+        assert order["preset"] == "smoke"
         assert config.seed == config.server.seed == config.data.options["seed"]
         arm = "alone" if config.method == "standalone" else "full" if config.settings.get("labvote", True) else "less"
         assert config.evaluation.every == (1 if arm == "full" else 1000)
         if (arm, config.seed) in how["fail"]:
-            raise running.RunFailed("exit code 2: error: no disk")
-        write_run(Path(command[command.index("--out") + 1]), arm, config.seed, how["shift"])
-        return 3.0
+            raise running.RunFailed("no disk")
+        write_run(Path(order["folder"]), arm, config.seed, how["shift"])
+        return 3.0, how["commit"]
 
-    monkeypatch.setattr(running.Runner, "_finish", finish)
+    monkeypatch.setattr(running.Runner, "_done", done)
     torch = {"packages": {"torch": "2.0"}}
     monkeypatch.setattr("fedloom.runs.environment.describe_environment", lambda: torch)
     return how

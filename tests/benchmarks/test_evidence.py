@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,7 @@ def test_studies_that_come_with_it_are_configurations(name: str, monkeypatch: py
         monkeypatch.setenv(variable, "/data")
     found = studies.load(name)
     for arm in found.arms:
-        words = found.options(arm, 3)
-        load_config(preset=found.preset, overrides=[b for a, b in pairwise(words) if a == "--set"])
+        load_config(preset=found.preset, overrides=found.overrides(arm, 3))
 
 
 def test_settings_of_an_arm(study: studies.Study) -> None:
@@ -118,17 +117,16 @@ def test_settings_of_an_arm(study: studies.Study) -> None:
     )
     assert study.settings("alone") == {"evaluation.every": 1000, "method": "standalone"}  # gamma is FedMMKT's
     assert study.settings_text("full", {"rounds": "1"}) == "preset=smoke; rounds=1; settings.gamma=0.2"
-    assert study.options("full", 4)[:4] == ["--preset", "smoke", "--set", "settings.gamma=0.2"]
-    assert {"seed=4", "server.seed=4", "data.options.seed=4"} <= set(study.options("full", 4))
+    assert study.overrides("full", 4) == ["settings.gamma=0.2", "seed=4", "server.seed=4", "data.options.seed=4"]
 
 
 def test_variables_in_settings(study: studies.Study, monkeypatch: pytest.MonkeyPatch) -> None:
     extra = {"data.root": "$THERE/x"}
     assert "data.root=$THERE/x" in study.settings_text("full", extra)  # rows are of no machine's folders
     with pytest.raises(BadInput, match="THERE, which is not set"):
-        study.options("full", 0, extra)
+        study.overrides("full", 0, extra)
     monkeypatch.setenv("THERE", "/here")
-    assert "data.root=/here/x" in study.options("full", 0, extra)
+    assert "data.root=/here/x" in study.overrides("full", 0, extra)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +174,7 @@ def test_a_study_is_run_and_resumed(
     made_up["fail"] = [("less", 1)]
     said = script("study", *words, "--jobs", 2)
     assert said.startswith("1\n")
-    assert "less seed 1: failed: exit code 2: error: no disk; " in said
+    assert "less seed 1: failed: no disk; " in said
     assert re.search(r"9/9 \S+ seed \d: .* \(9 s\); 0 s left", said)
     made_up["fail"] = ()
     said = script("study", *words)
@@ -207,22 +205,67 @@ def test_runs_side_by_side_share_no_pretraining() -> None:
     assert [f"{job.arm}{job.seed}" for job in jobs] == ["a0", "a1", "b0", "b1", "a2", "b2"]
 
 
-def test_processes_of_runs(study: studies.Study, tmp_path: Path) -> None:
-    """Their processor time is theirs, what they say last is told, and they end when the study is stopped."""
-    runner = running.Runner(study)
-    busy = "import time\nwhile time.process_time() < 0.3: pass"
-    assert 0.3 <= runner._finish([sys.executable, "-c", busy], tmp_path / "out") < 5
-    with pytest.raises(running.RunFailed, match="exit code 3: bad"):
-        runner._finish([sys.executable, "-c", "print('bad'); raise SystemExit(3)"], tmp_path / "out")
-    jobs = [running.Job("full", 0), running.Job("full", 1)]
+WORKER = """
+import sys, time
+from fedloom.processes.parent import Parent
+parent = Parent()
+while True:
+    order, _ = parent.receive()
+    if order["does"] == "die":
+        print("bad luck", file=sys.stderr)
+        sys.exit(3)
+    time.sleep(100 if order["does"] == "sleep" else 0)
+    parent.send({"reason": "no disk" * (order["does"] == "fail"), "cpu_seconds": 2.5})
+"""
+
+
+@pytest.fixture
+def runner(study: studies.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[running.Runner]:
+    """Its processes do what the order says, and its rows are how long that took."""
+    (tmp_path / "obedient.py").write_text(WORKER)
+    monkeypatch.syspath_prepend(tmp_path)
+    inner = running.Worker
+    monkeypatch.setattr(running, "Worker", lambda folder: inner(folder, "obedient"))
+    monkeypatch.setattr(running, "commit", lambda: "abc")
+    made = running.Runner(study)
+    yield made
+    made.stop()
+
+
+def test_processes_of_runs(runner: running.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One does run after run, also after one that failed; for a dead one, or one of other code, there is a new one."""
+    assert runner._done({"does": "run"}) == (2.5, "abc")
+    first = runner._all[0].pid
+    with pytest.raises(running.RunFailed, match=r"^no disk$"):
+        runner._done({"does": "fail"})
+    assert runner._done({"does": "run"})[1] == "abc"
+    assert [w.pid for w in runner._all] == [first]
+    with pytest.raises(running.RunFailed, match=r"the run's process .* status 3.*: bad luck"):
+        runner._done({"does": "die"})
+    assert runner._done({"does": "run"})[1] == "abc"
+    assert len(runner._all) == 2
+    monkeypatch.setattr(running, "commit", lambda: "def")
+    assert runner._done({"does": "run"})[1] == "def"
+    assert not runner._all[1].alive()
+    said = iter(["def", "ghi"])
+    monkeypatch.setattr(running, "commit", lambda: next(said))
+    assert runner._done({"does": "run"})[1] == "def-dirty"  # it changed while the run was made
+
+
+def test_a_study_that_is_stopped_ends_its_processes(runner: running.Runner) -> None:
     begun = time.monotonic()
-    runner.row = lambda job: runner._finish(  # type: ignore[method-assign, assignment, return-value]
-        [sys.executable, "-c", f"import time; time.sleep({100 * job.seed})"], tmp_path / f"out{job.seed}"
-    )
-    doing = runner.rows(jobs, 2)
+    runner.row = lambda job: runner._done({"does": "sleep" if job.seed else "run"})  # type: ignore[method-assign]
+    doing = runner.rows([running.Job("full", 0), running.Job("full", 1)], 2)
     assert next(doing)[0].seed == 0
     doing.close()  # as a signal does
     assert time.monotonic() - begun < 50
+    assert not any(worker.alive() for worker in runner._all)
+    assert not runner._scratch.exists()
+    with pytest.raises(running.RunFailed, match="stopped"):
+        runner._done({"does": "run"})
+
+
+def test_times() -> None:
     assert [running.time_text(n) for n in (45, 11_100)] == ["45 s", "3 h 05 min"]
 
 
@@ -256,8 +299,7 @@ def test_a_study_like_a_comparison_has_its_cells(name: str) -> None:
     cells = {cell.row: cell.config for cell in make_cells(plan, {}, []) if cell.column == column}
     assert [arm for arm in found.arms if arm in cells] == list(cells)  # a study may have more
     for arm, config in cells.items():
-        words = found.options(arm, 3)
-        own = load_config(preset=found.preset, overrides=[b for a, b in pairwise(words) if a == "--set"])
+        own = load_config(preset=found.preset, overrides=found.overrides(arm, 3))
         ours, theirs = (flatten(completed(c)[0].model_dump(mode="json")) for c in (own, config))
         others = {key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key)}
         assert others <= {"data.options.seed", "data.options", "server.seed"}, arm

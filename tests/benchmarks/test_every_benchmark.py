@@ -17,13 +17,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 
 HERE = Path(__file__).resolve()
 ROOT = HERE.parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 sys.path.append(str(BENCHMARKS / "bare_flower" / "app"))
-sys.path.append(str(HERE.parents[1] / "comparison"))  # stub_runs
 
 Call = Callable[..., str]
 
@@ -74,52 +72,6 @@ def test_rounds_of_no_method(call: Call, capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit):
         call("rounds", "--methods", "fedmkd")
     assert "'fedmkd', allowed: fedmd, fedmekt, creamfl" in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A comparison of stubs, whose rows have the names that the lists of orderings look for."""
-    from fedloom.comparison import compare
-
-    place = tmp_path_factory.mktemp("comparison")
-    rows = [{"name": "Standalone", "method": "standalone"}, {"name": "Local", "method": "standalone"}]
-    rows += [{"name": "FedMD", "method": "fedmd"}, {"name": "FedMMKT", "method": "fedmekt"}]
-    rows += [{"name": "FedAFD", "method": "fedmekt", "set": {"clients": {"batch": 4}}}]
-    (place / "plan.yaml").write_text(yaml.safe_dump({"rows": rows, "seeds": [0, 1]}))
-    size = {"options": {"size": 12, "images": 40, "texts": 40, "test": 10, "generic": 10, "reference": 10}}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fedloom.comparison.plots.write_plots", lambda found: {})
-        compare(plan=place / "plan.yaml", out=place / "out", run="stub_runs:run", data=size, rounds=1, jobs=1)
-    return place / "out"
-
-
-def test_checklist(call: Call, comparison: Path) -> None:
-    said = call("checklist", comparison)
-    (line,) = (line for line in said.splitlines() if line.startswith("| FedMMKT > FedMD in I |"))
-    assert line.startswith("| FedMMKT > FedMD in I | +0.100 [+0.100, +0.100] |")
-    assert line.endswith(" | 0.000 | holds |")  # two seeds, differences nearly the same
-    assert "| FedMD > Standalone in X |" in said
-
-
-def test_fedafd_orderings(call: Call, comparison: Path) -> None:
-    import fedafd_orderings
-
-    said = call("fedafd_orderings", comparison, "--target", 0.5)
-    assert "| 1: FedAFD > Local in I,  | +0.2" in said
-    assert "| FedAFD |  | -, - |" in said
-    made = {(row, "non-IID", "server_recall"): {0: x, 1: x + 0.1} for row, x in (("FedAFD", 0.7), ("CreamFL", 0.6))}
-    assert [what for what, _, _ in fedafd_orderings.lines(made)] == ["3: FedAFD > CreamFL in S, non-IID"]
-
-
-def test_fedcmi_orderings(call: Call, comparison: Path) -> None:
-    import fedcmi_orderings
-
-    assert call("fedcmi_orderings", comparison).startswith("| ordering |")
-    scores = ("image_own", "image_filled", "image_zeros")
-    made = {("FedCMI", "a", score): {0: 0.5 + i / 10, 1: 0.6 + i / 10} for i, score in enumerate(scores)}
-    made |= {(row, "a", "image_probe"): {0: x, 1: x + 0.05} for row, x in (("FedCMI", 0.5), ("FedAvg", 0.4))}
-    said = list(fedcmi_orderings.lines(made))
-    assert [what for what, _, _ in said] == ["1: FedCMI pV > FedAvg pV, a", "4: FedCMI V, filled > FedCMI V, zeros, a"]
 
 
 # ------------------------------------------------------------------------------------------------- of the kernels

@@ -103,7 +103,7 @@ def test_the_machine_and_the_commit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", studies.names())
 def test_studies_that_come_with_it_are_configurations(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("FOOD101_RECIPES", "MOBILENET"):
+    for variable in ("FOOD101_RECIPES", "MOBILENET", "AG_NEWS", "FLICKR8K", "COCO_MINI", "AUDIO_VISUAL_DIGITS"):
         monkeypatch.setenv(variable, "/data")
     found = studies.load(name)
     for arm in found.arms:
@@ -290,10 +290,11 @@ def test_a_study_by_real_runs(tmp_path: Path, study: studies.Study) -> None:
     assert len(rows.read(tmp_path / "tiny.csv")) == 4
 
 
-@pytest.mark.parametrize("name", ["fedafd", "fedcmi", "table-1", "table-3"])
-def test_a_study_like_a_comparison_has_its_cells(name: str) -> None:
+@pytest.mark.parametrize("name", ["fedafd", "fedcmi", "fedcmi-half", "fedcmi-digits", "table-1", "table-3"])
+def test_a_study_like_a_comparison_has_its_cells(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same configurations, but for what takes the seed's number."""
-    plan = read_plan(preset=name, seeds=[3])
+    monkeypatch.setenv("AUDIO_VISUAL_DIGITS", "/data")
+    plan = read_plan(preset=name.removesuffix("-half"), seeds=[3])
     found = studies.load(name)
     column = found.title.rpartition("; ")[2]
     cells = {cell.row: cell.config for cell in make_cells(plan, {}, []) if cell.column == column}

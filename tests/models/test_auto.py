@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import numpy as np
@@ -101,6 +102,29 @@ def test_a_model_without_a_classifier_is_pooled(tokenizer, pictures, tmp_path):
             pooled = base(**inputs).pooler_output
         assert torch.allclose(pooled @ head["weight"].T + head["bias"], logits, atol=1e-5)
     assert len(blocks(model)) == 1
+
+
+def test_a_sentence_transformer_is_the_mean_of_its_tokens(tokenizer, tmp_path):
+    """Also where it has a pooled output; the folder that is exported says so again."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": len(tokenizer), "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    base = hf.BertModel(hf.BertConfig(hidden_size=16, **sizes)).eval()
+    base.save_pretrained(tmp_path / "a")
+    tokenizer.save_pretrained(tmp_path / "a")
+    rows = tokenize(tokenizer, ["a red flower", "iris"])
+    plain = built("auto-text", str(tmp_path / "a"), tokenizer, tune="head")
+    (tmp_path / "a" / "1_Pooling").mkdir()
+    modes = {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
+    (tmp_path / "a" / "1_Pooling" / "config.json").write_text(json.dumps(modes))
+    model = built("auto-text", str(tmp_path / "a"), tokenizer, tune="head")
+    with torch.no_grad():
+        h, mask = base(**rows).last_hidden_state, rows["attention_mask"][..., None]
+        mean = (h * mask).sum(1) / mask.sum(1)
+        assert torch.allclose(model.frozen_features(**rows), mean, atol=1e-6)
+        assert not torch.allclose(plain.frozen_features(**rows), mean, atol=1e-2)
+        model.export(tmp_path / "out", NAMES)
+    again = built("auto-text", str(tmp_path / "out"), tokenizer, tune="head")
+    assert torch.allclose(again.frozen_features(**rows), mean, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,12 @@ def reads(arch: str) -> tuple[Modality, ...]:
     return tuple(spec_of(tower).modality for tower in towers_of(arch))
 
 
+def reads_at_side(arch: str) -> bool:
+    """Whether the setting `side` says at how many pixels that tower sees pictures."""
+    spec = spec_of(arch)
+    return spec.frozen or spec.sided
+
+
 def is_dual(arch: str) -> bool:
     """Whether it is IMAGE+TEXT."""
     return arch != PAIR and reads(arch) == (Modality.IMAGE, Modality.TEXT)

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from fedloom.config.archs import PAIR, canonical, reads, spec_of, towers_of
+from fedloom.config.archs import PAIR, canonical, reads, reads_at_side, spec_of, towers_of
 from fedloom.config.base import Frozen as Frozen
 from fedloom.config.glide import GlideOptions
 from fedloom.config.stable_diffusion import LatentOptions
@@ -48,7 +48,7 @@ class ModelSettings(Frozen):
     heads: int = Field(4, ge=1)
     patch: int = Field(8, ge=1, description="side of a patch in pixels (ViT, DeiT, BEiT, Swin)")
     width: int = Field(64, ge=2, description="d, the representation width all clients share; a projector bridges")
-    side: int = Field(96, ge=32, description="pixels to which frozen-mobilenet resizes pictures")
+    side: int = Field(96, ge=32, description="pixels to which frozen-mobilenet and efficientnet-lite resize pictures")
     tune: Literal["all", "lora", "bias", "adapters", "head"] = Field(
         "all",
         description="what is trained besides the head: all, or a part beside a frozen backbone; head: but a projector, "
@@ -111,7 +111,7 @@ class ModelSettings(Frozen):
             self.model_copy(
                 update=bare
                 | {"arch": arch, "pretrained": weights or None}
-                | ({} if spec_of(arch).frozen else {"side": 96})
+                | ({} if reads_at_side(arch) else {"side": 96})
             )
             for arch, weights in zip(archs, own)
         )
@@ -130,7 +130,7 @@ class ModelSettings(Frozen):
     def _telling(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leaves out what means nothing here."""
         fields: dict[str, Any] = dump(self)
-        if not spec_of(towers_of(self.arch)[0]).frozen:
+        if not reads_at_side(towers_of(self.arch)[0]):
             fields.pop("side", None)
         if self.tune == "all":
             fields.pop("tune", None)

@@ -43,7 +43,8 @@ def from_shape(shape: Shape, modality: str, classes: int) -> Any:
     """
     import transformers as hf
 
-    import fedloom.models.clients.gru_network  # noqa: F401  makes its class known
+    import fedloom.models.clients.efficientnet_lite
+    import fedloom.models.clients.gru_network  # noqa: F401  they make their classes known
 
     known = {k: v for k, v in shape.config.items() if k not in ("model_type", "id2label", "label2id", "architectures")}
     config = hf.AutoConfig.for_model(shape.kind, **known, **({"num_labels": classes} if modality else {}))
@@ -119,6 +120,6 @@ def _tower_load(tower: Any, settings: ModelSettings, scene: DataSizes, tokenizer
         shape = (1, *scene.spectrogram)
     else:
         config = getattr(tower.backbone, "config", None)
-        side = side_of(config, _SIDE if settings.pretrained else scene.side)
+        side = settings.side if spec.sided else side_of(config, _SIDE if settings.pretrained else scene.side)
         shape = (getattr(config, "num_channels", 3), side, side)
     return measured(tower, lambda n: tower.encode(pixel_values=torch.zeros(n, *shape, device=place)))

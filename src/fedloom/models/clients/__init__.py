@@ -6,6 +6,7 @@ BUILT_IN: dict[str, str] = {
     "beit": "fedloom.models.clients.vit:BEIT",
     "resnet": "fedloom.models.clients.resnet:RESNET",
     "frozen-mobilenet": "fedloom.models.clients.frozen_mobilenet:SPEC",
+    "efficientnet-lite": "fedloom.models.clients.lite:SPEC",
     "deit": "fedloom.models.clients.vit:DEIT",
     "swin": "fedloom.models.clients.swin:SPEC",
     "convnext": "fedloom.models.clients.resnet:CONVNEXT",

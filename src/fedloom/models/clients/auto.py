@@ -1,6 +1,7 @@
 """Any pretrained image or text model that transformers' Auto classes load.
 
-A classifier is cut before its last linear layer; a model without a classifier is pooled (`pooled.Pooled`).
+A classifier is cut before its last linear layer; a model without a classifier, or one of sentence-transformers, is
+pooled (`pooled.Pooled`).
 """
 
 from __future__ import annotations
@@ -71,15 +72,16 @@ def _load(spec: ClientModelSpec, source: str, data: DataShape, blank: Any) -> An
     import torch
     from transformers import AutoModel
 
-    from fedloom.models.clients.pooled import Pooled
+    from fedloom.models.clients.pooled import Pooled, pools_by_mean
     from fedloom.models.pretrained import load_pretrained, pretrained_config
+    from fedloom.weights import placed
 
     what = f"{spec.name}: pretrained ="
     config = pretrained_config(what, source)
     try:
-        auto = auto_class(spec, config)
-        if auto is AutoModel:
-            backbone: Any = Pooled(load_pretrained(what, source, auto), data.classes)
+        auto, mean = auto_class(spec, config), pools_by_mean(placed(source))
+        if mean or auto is AutoModel:
+            backbone: Any = Pooled(load_pretrained(what, source, AutoModel), data.classes, mean)
         else:
             backbone = load_pretrained(what, source, auto, num_labels=data.classes, ignore_mismatched_sizes=True)
         find_head(backbone)

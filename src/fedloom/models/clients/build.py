@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -75,7 +76,7 @@ def _tower(s: ModelSettings, data: DataShape, unit: bool, kind: type[ClientModel
         backbone = published(s, data)
     else:
         backbone = _backbone(s, data)
-        preprocessor = _preprocessor(spec, s.pretrained, backbone, data.image_size)
+        preprocessor = _preprocessor(spec, s, backbone, data.image_size)
     return kind(also_of_one(backbone), s.arch, data.classes, s.width, unit=unit, preprocessor=preprocessor)
 
 
@@ -109,9 +110,10 @@ def pretrained_backbone(spec: ClientModelSpec, classifier: Any, source: str, cla
     return load_pretrained(what, source, classifier, num_labels=classes, ignore_mismatched_sizes=True)
 
 
-def _preprocessor(spec: ClientModelSpec, source: str | None, backbone: Any, side: int) -> ImagePreprocessor | None:
+def _preprocessor(spec: ClientModelSpec, s: ModelSettings, backbone: Any, side: int) -> ImagePreprocessor | None:
     """How pretrained weights read images."""
-    if not source or spec.modality != Modality.IMAGE:
+    if not s.pretrained or spec.modality != Modality.IMAGE:
         return None
     own = side_of(getattr(backbone, "config", None), side)
-    return read_preprocessor(placed(source), own, **hub_arguments(source))
+    found = read_preprocessor(placed(s.pretrained), own, **hub_arguments(s.pretrained))
+    return replace(found, side=s.side, resized=s.side) if spec.sided else found

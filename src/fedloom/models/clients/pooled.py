@@ -11,18 +11,24 @@ import torch
 from torch import Tensor, nn
 
 from fedloom.errors import BadInput
+from fedloom.runs.disk import read_object
 
 HOW = "logits = weight @ p + bias, p being the pooled output of this folder's model, or the mean of its hidden states"
+MEAN = "logits = weight @ p + bias, p being the mean of the hidden states of this folder's model, without padding"
+POOLING = "1_Pooling/config.json"  # of sentence-transformers
+_MODE = "pooling_mode_"
 
 
 class Pooled(nn.Module):
     """logits = classifier(p): p (B, F) is the model's pooled output where it has one, else the mean of its last hidden
     states over positions, without padding.
+
+    mean: the mean, also where there is a pooled output, as models of sentence-transformers were trained.
     """
 
-    def __init__(self, model: Any, classes: int) -> None:
+    def __init__(self, model: Any, classes: int, mean: bool = False) -> None:
         super().__init__()
-        self.model, self.config = model, model.config
+        self.model, self.config, self.mean = model, model.config, mean
         self.config.num_labels = classes
         width = getattr(self.config, "hidden_size", None) or (getattr(self.config, "hidden_sizes", None) or [0])[-1]
         if not width:
@@ -37,7 +43,7 @@ class Pooled(nn.Module):
     def forward(self, **inputs: Tensor) -> Any:
         """An output with `logits` (B, C)."""
         out = self.model(**inputs)
-        pooled = getattr(out, "pooler_output", None)
+        pooled = None if self.mean else getattr(out, "pooler_output", None)
         if pooled is None:
             h = out.last_hidden_state  # (B, L, F), or maps (B, F, H, W)
             if h.ndim == 4:
@@ -57,5 +63,22 @@ class Pooled(nn.Module):
         self.model.save_pretrained(folder)
         tensors = {name: value.contiguous() for name, value in self.classifier.state_dict().items()}
         save_file(tensors, Path(folder) / "head.safetensors")
-        about = {"classes": list(self.config.id2label.values()), "how": HOW}
+        about = {"classes": list(self.config.id2label.values()), "how": MEAN if self.mean else HOW}
         (Path(folder) / "head.json").write_text(json.dumps(about, indent=2) + "\n")
+        if self.mean:
+            file = Path(folder) / POOLING
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(json.dumps({_MODE + "mean_tokens": True}) + "\n")
+
+
+def pools_by_mean(folder: str | Path) -> bool:
+    """Whether a folder says, as sentence-transformers does, that a text is the mean of its tokens and nothing else.
+
+    Raises:
+        FedloomError: the file is no JSON.
+    """
+    file = Path(folder) / POOLING
+    if not file.is_file():
+        return False
+    said = read_object(file)
+    return [k for k, v in said.items() if k.startswith(_MODE) and v is True] == [f"{_MODE}mean_tokens"]

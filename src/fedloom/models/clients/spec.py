@@ -51,6 +51,7 @@ class ClientModelSpec:
         block_widths: of the configuration, the width of each block's output; None: its hidden_size or dim.
         patched: whether `patch` must divide the side of images.
         frozen: whether its trunk is never trained, so that features of samples are computed once.
+        sided: whether `side` says at how many pixels it sees pictures; so it does where `frozen`.
         needs: what `pretrained` must be, where there is no random initialisation.
         local: whether `pretrained` is always a path, never a hub name, and alone says how large the model is.
         flops: forward FLOP and activation bytes of a backbone for a text of N tokens, where torch cannot count them.
@@ -72,6 +73,7 @@ class ClientModelSpec:
     block_widths: Callable[[Any], Sequence[int]] | None = None
     patched: bool = False
     frozen: bool = False
+    sided: bool = False
     needs: str = ""
     local: bool = False
     flops: Callable[[Any, int], tuple[float, float]] | None = None

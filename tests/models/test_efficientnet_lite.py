@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from fedloom.models.clients.efficientnet_lite import (
     SameConv,
     convert_published,
 )
+from fedloom.models.evaluators.image_network import load_classifier
 
 NAMES = ("a", "b", "c")
 # Two stages of equal width would look like one in published weights.
@@ -121,6 +123,12 @@ def test_a_client_on_its_features(converted: Path, tmp_path: Path) -> None:
     model.export(tmp_path / "out", NAMES)
     out = EfficientNetLiteForImageClassification.from_pretrained(tmp_path / "out").eval()
     torch.testing.assert_close(out(seen).logits, model(pixel_values=pixels))
+
+
+def test_a_judge_on_its_features(converted: Path) -> None:
+    judge = load_classifier("evaluation.judge", converted, len(NAMES), side=48)
+    assert (judge.preprocessor.side, judge.preprocessor.resized) == (48, 48)
+    assert judge.look(np.zeros((2, 24, 24, 3), np.uint8))[0].shape == (2, 32)
 
 
 def test_settings_of_it() -> None:

@@ -103,6 +103,28 @@ def test_a_pretrained_judge_learns_and_is_kept(precision, vit, real, tmp_path):
     assert not any(w.requires_grad for w in again.parameters())
 
 
+def test_a_judge_on_frozen_features(vit, real, tmp_path):
+    """Only its last layer is trained; what is saved is the same judge."""
+    from safetensors.torch import save_file
+
+    settings = JudgeSettings(pretrained=str(vit), tune="head", steps=60, batch=12, rate=3e-2)
+    judge = train_judge(settings, real, CLASSES, seed=0)
+    stock = load_classifier("judge", str(vit), None)
+    for name, value in stock.backbone.state_dict().items():
+        assert torch.equal(judge.backbone.state_dict()[name], value)
+    features, p = judge.look(real.images)
+    assert p is not None
+    assert (p.argmax(1).numpy() == real.labels).mean() > 0.9
+    save_file(judge.state_dict(), tmp_path / "judge.safetensors")
+    assert torch.equal(load_judge(settings, CLASSES, tmp_path).look(real.images)[0], features)
+    assert settings.model_dump()["tune"] == "head"
+    assert {"tune", "side"}.isdisjoint(JudgeSettings().model_dump())
+    with pytest.raises(ValueError, match=r"set evaluation\.judge\.pretrained"):
+        JudgeSettings(tune="head")
+    with pytest.raises(BadInput, match=r"evaluation\.judge\.side = 48: a vit does not see pictures of it"):
+        build_judge(JudgeSettings(pretrained=str(vit), side=48), CLASSES)
+
+
 def test_a_judge_that_is_not_there():
     with pytest.raises(BadInput, match=r"evaluation\.judge 'nobody/nothing': no such folder"):
         build_judge(JudgeSettings(pretrained="nobody/nothing"), CLASSES)

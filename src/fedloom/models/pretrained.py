@@ -44,6 +44,8 @@ def pretrained_config(what: str, name: str | Path, kinds: Collection[str] = ()) 
     """
     from transformers import AutoConfig
 
+    import fedloom.models.clients.efficientnet_lite  # noqa: F401  makes its classes known
+
     config = load_pretrained(what, name, AutoConfig)
     if kinds and config.model_type not in kinds:
         raise BadInput(f"{what} {name}: holds a {config.model_type}, allowed: {', '.join(kinds)}")

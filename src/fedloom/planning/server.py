@@ -105,7 +105,7 @@ def judge_cost(config: Config, scene: DataSizes) -> ModelCost:
         judge: Any = from_shape(
             shape_of(s.pretrained, "evaluation.judge"), ClientTask.IMAGE_CLASSIFICATION, scene.classes
         )
-        side = getattr(judge.config, "image_size", None) or 224
+        side = s.side or getattr(judge.config, "image_size", None) or 224
         load = measured(judge, lambda n: judge(pixel_values=zeros(n, 3, side, side)).logits)
     else:
         from fedloom.models.evaluators.judge import Judge

@@ -41,7 +41,7 @@ _FIELDS: Mapping[str, frozenset[str]] = {
         {*_TRAINED, "unshuffle", "channels", "layers", "heads", "prediction", "level_shift", "level_floor", "drop_text"}
         | {"latent", "glide"}
     ),
-    "judge": frozenset({*_TRAINED, "precision", "channels"}),
+    "judge": frozenset({*_TRAINED, "precision", "channels", "tune", "side"}),
     "attributes": frozenset({*_TRAINED, "channels"}),
 }
 

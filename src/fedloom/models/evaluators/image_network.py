@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +81,15 @@ def load_backbone(what: str, name: str | Path) -> ImageNetwork:
     return ImageNetwork(backbone, None, _preprocessor(name, config), _called(name, config))
 
 
-def load_classifier(what: str, name: str | Path, classes: int | None) -> ImageNetwork:
+def load_classifier(what: str, name: str | Path, classes: int | None, side: int | None = None) -> ImageNetwork:
     """The image classifier in a folder or of a hub name.
 
     Args:
         classes: C, of a new last layer; None keeps the one that is there. Draws from torch's global stream.
+        side: pixels at which it sees pictures; None: what its folder says.
 
     Raises:
-        BadInput: it cannot be loaded, or its last layer is not linear.
+        BadInput: it cannot be loaded, its last layer is not linear, or it is bound to another side.
     """
     from transformers import AutoModelForImageClassification
 
@@ -100,7 +102,16 @@ def load_classifier(what: str, name: str | Path, classes: int | None) -> ImageNe
         raise BadInput(f"{what} {name}: a {config.model_type} whose last layer is not linear cannot be used")
     where, head = last[0]
     model.set_submodule(where, nn.Identity())
-    return ImageNetwork(model, head, _preprocessor(name, config), _called(name, config))
+    looks = _preprocessor(name, config)
+    if side is None:
+        return ImageNetwork(model, head, looks, _called(name, config))
+    found = ImageNetwork(model, head, replace(looks, side=side, resized=side), _called(name, config))
+    try:
+        with torch.no_grad():
+            found.eval().features(torch.zeros(1, 3, side, side))
+    except (ValueError, RuntimeError) as error:
+        raise BadInput(f"{what}.side = {side}: a {config.model_type} does not see pictures of it: {error}") from None
+    return found
 
 
 def _preprocessor(name: str | Path, config: Any) -> ImagePreprocessor:

@@ -1,6 +1,7 @@
 """The judge of the GAN-test: a classifier trained on real pictures only, and never a client.
 
-Small and convolutional by default; at real size a pretrained image classifier, fine-tuned.
+Small and convolutional by default; at real size a pretrained image classifier, fine-tuned, or a linear layer on its
+frozen features.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from fedloom.models.evaluators.image_network import load_classifier
 from fedloom.models.fit import adamw, cosine, fit, index_batches
 from fedloom.models.pictures import soften, to_float
 from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
+
+VIEWS = 4  # of each picture, where the features of a frozen network are computed once
 
 
 class Judge(FeatureExtractor):
@@ -62,7 +65,9 @@ def build_judge(settings: JudgeSettings, classes: int) -> FeatureExtractor:
     """
     if settings.pretrained is None:
         return Judge(settings, classes)
-    judge = load_classifier("evaluation.judge", settings.pretrained, classes)
+    judge = load_classifier("evaluation.judge", settings.pretrained, classes, settings.side)
+    if settings.tune == "head":
+        judge.backbone.requires_grad_(False)
     judge.name = f"judge, a {judge.name}"
     return judge
 
@@ -89,23 +94,25 @@ def train_judge(
     They have the side of what the generator hands out, so resolution is no cue either. A batch at a time goes to the
     device and becomes floating-point numbers there.
     """
-    from fedloom.functional.augment import shift_flip
-
     rng, draws = numpy_stream(seed, "judge", "batches"), torch_stream(seed, "judge", "views")
     labels = torch.from_numpy(real.labels)
 
     def objective(index: NDArray[np.int64]) -> Tensor:
-        views = soften(shift_flip(to_float(real.images[index], device), draws), draws)
-        with arithmetic(device, settings.precision):
-            logits = judge(views)
-        return F.cross_entropy(logits.float(), labels[index].to(device), label_smoothing=0.05)
+        if settings.tune == "head":
+            logits = judge.logits(seen[index].to(device))
+        else:
+            with arithmetic(device, settings.precision):
+                logits = judge(_views(real.images[index], draws, device))
+        assert logits is not None
+        return F.cross_entropy(logits.float(), labels[index % len(real)].to(device), label_smoothing=0.05)
 
     with global_torch_stream(seed, "judge", "training"):
         judge = build_judge(settings, classes).to(device)
+        seen = _features(judge, real, draws, device) if settings.tune == "head" else torch.empty(0)
         judge.train()
-        batches = index_batches(len(real), settings.batch, settings.steps, rng)
+        batches = index_batches(len(seen) or len(real), settings.batch, settings.steps, rng)
         fit(
-            adamw(judge.parameters(), settings.rate),
+            adamw((p for p in judge.parameters() if p.requires_grad), settings.rate),
             batches,
             objective,
             schedule=cosine(settings.steps),
@@ -113,3 +120,20 @@ def train_judge(
             tick=tick,
         )
     return judge.eval()
+
+
+def _views(images: NDArray[np.uint8], draws: torch.Generator, device: torch.device) -> Tensor:
+    """Pictures shifted, flipped and softened, float (B, 3, H, W) in [-1, 1]."""
+    from fedloom.functional.augment import shift_flip
+
+    return soften(shift_flip(to_float(images, device), draws), draws)
+
+
+@torch.no_grad()
+def _features(judge: FeatureExtractor, real: ImageSet, draws: torch.Generator, device: torch.device) -> Tensor:
+    """What a frozen judge's last layer reads of `VIEWS` views of each of N pictures: (VIEWS * N, F), on the CPU."""
+    judge.eval()
+    parts = [slice(i, i + judge.batch) for i in range(0, len(real), judge.batch)]
+    return torch.cat(
+        [judge.features(_views(real.images[part], draws, device)).cpu() for _ in range(VIEWS) for part in parts]
+    )

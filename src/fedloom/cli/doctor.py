@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import typer
 
-from fedloom.cli.options import JsonOption
+from fedloom.cli.options import ConfigOption, JsonOption, PresetOption, SetOption, configuration
 from fedloom.cli.screen import grid, show, show_json
 
 PYTHON = (3, 11)
@@ -25,14 +25,19 @@ class Finding:
     remedy: str = ""
 
 
-def doctor(json: JsonOption = False) -> None:
+def doctor(
+    preset: PresetOption = None, config: ConfigOption = None, set_: SetOption = None, json: JsonOption = False
+) -> None:
     """Say what is missing, and the command that fixes it.
 
     Python, packages, device, memory, cache, disk, the embedded data and what the Flower engine needs are examined.
-    Exit code 1 if something that every run needs is broken.
+    With a configuration, the gates that it sets instead: whether judge, generator and captioner are good enough for a
+    run (what is not pretrained yet is). Exit code 1 if something is broken, or a gate missed.
 
-    Example: fedloom doctor --json
+    Example: fedloom doctor --preset food
     """
+    if preset or config or set_:
+        return _gates(configuration(preset=preset, file=config, overrides=set_), json)
     found = examine()
     broken = [f for f in found if f.state == "broken"]
     if json:
@@ -41,6 +46,27 @@ def doctor(json: JsonOption = False) -> None:
         show(grid(("", "state", "found", "what to do"), [(f.name, f.state, f.value, f.remedy) for f in found]))
         show(f"{len(broken)} broken" if broken else "All that a run needs is here.")
     if broken:
+        raise typer.Exit(1)
+
+
+def _gates(config: Any, json: bool) -> None:
+    from contextlib import ExitStack
+
+    from fedloom.cli.run import watcher
+    from fedloom.experiment.gates import gates_of
+
+    with ExitStack() as stack:
+        gates = gates_of(config, watcher(stack, quiet=json))
+    if json:
+        show_json({"ok": all(g.passed for g in gates), "gates": [asdict(g) | {"passed": g.passed} for g in gates]})
+    elif gates:
+        rows = [(g.name, "passed" if g.passed else "missed", f"{g.value:.3f}", f"{g.wanted:g}") for g in gates]
+        show(grid(("gate", "state", "right", "wanted"), rows, numbers=(2, 3)))
+        for gate in gates:
+            show(gate.text)
+    else:
+        show("This configuration sets no gates (evaluation.gates).")
+    if not all(g.passed for g in gates):
         raise typer.Exit(1)
 
 

@@ -28,6 +28,9 @@ TrackOption = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Tracker to report rounds to. Can be repeated.")
 ]
 FetchOption = Annotated[bool, typer.Option("--fetch", help="First download missing weights, as `fedloom fetch` does.")]
+UngatedOption = Annotated[
+    bool, typer.Option("--ungated", help="Go on where the server's models miss a gate of the configuration.")
+]
 PlanOption = Annotated[bool, typer.Option("--plan", help="Estimate what the run will take, and start nothing.")]
 OnOption = Annotated[
     str | None,
@@ -50,6 +53,7 @@ def run(
     resume: ResumeOption = None,
     track: TrackOption = None,
     fetch: FetchOption = False,
+    ungated: UngatedOption = False,
     plan: PlanOption = False,
     on: OnOption = None,
     json: options.JsonOption = False,
@@ -67,6 +71,7 @@ def run(
     options.check_resume(resume, out, overwrite)
     _check_plan(plan, on, resume)
     given: dict[str, Any] = {"method": method, "data": data, "root": root, "preset": preset, "file": config}
+    set_ = [*(set_ or []), "evaluation.ungated=true"] if ungated else set_
     given |= {"overrides": set_, "seed": seed, "rounds": rounds, "engine": engine}
     notes: list[str] = []
     if resume is None:

@@ -19,6 +19,16 @@ from fedloom.registry import ENGINES, METHODS, METRICS
 from fedloom.tasks import SINGLE_MODALITY
 
 
+class GateSettings(Frozen):
+    """How often each must be right before round 1; null: it need not be."""
+
+    judge: float | None = Field(None, gt=0, le=1, description="the judge, on real test pictures")
+    generator: float | None = Field(None, gt=0, le=1, description="the generator, by the judge")
+    captions: float | None = Field(
+        None, gt=0, le=1, description="captions of real test pictures, by a classifier of the clients' texts"
+    )
+
+
 class EvaluationSettings(Frozen):
     """How a run is scored."""
 
@@ -51,6 +61,14 @@ class EvaluationSettings(Frozen):
         0,
         ge=0,
         description="pictures of generic captions, to see what the generator forgets; 0: none, else >= 2",
+    )
+    gates: GateSettings | None = Field(
+        None,
+        exclude_if=lambda gates: gates is None,
+        description="what a run asks of the server's models before its first round; null: nothing",
+    )
+    ungated: bool = Field(
+        False, exclude_if=lambda ungated: not ungated, description="go on where a gate is missed, and say so"
     )
     metrics: tuple[str, ...] = Field(
         (),

@@ -21,6 +21,7 @@ from fedloom.runs.folder import RunFolder
 FREE_ON_RESUME = (
     *("engine.workers", "engine.timeout", "engine.silos", "engine.quorum", "engine.patience"),
     *("engine.cpus", "engine.gpus", "engine.address", "checkpoints.every", "checkpoints.keep"),
+    "evaluation.ungated",
 )
 
 

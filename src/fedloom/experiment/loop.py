@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from fedloom.experiment.checks import check_scene, own_data
 from fedloom.experiment.client_builder import picture_side
 from fedloom.experiment.clients import client_names
 from fedloom.experiment.datasets import cached_dataset
+from fedloom.experiment.gates import check, measured
 from fedloom.experiment.pretraining import Assets, pretrained_weights
 from fedloom.experiment.scoring import Scorer
 from fedloom.experiment.summary import summarise
@@ -129,6 +130,8 @@ class _Experiment:
         assets, evaluators = pretrained_models(config, method, self.settings, scene, self.watch, self.folder.log)
         tools = server_tools(config, method, self.settings, scene, assets)
         scorer = Scorer(config, scene, evaluators, tools.generator.synthesize if tools.generator else None)
+        gates = measured(config, scene, scorer, tools)
+        check(gates, config.evaluation.ungated, self.watch)
         if method.oracle:
             tools = replace(tools, truth=scorer.true_labels)
         server = method.server(tools, self.settings)
@@ -149,6 +152,8 @@ class _Experiment:
         seconds = {"setup": setup, "total": time.perf_counter() - start}
         summary = summarise(config, self.names, rows, seconds, scorer.facts(), scorer.networks)
         summary["data_notes"] = data_notes(scene)
+        if gates:
+            summary["gates"] = [asdict(gate) | {"passed": gate.passed, "text": gate.text} for gate in gates]
         self.folder.write_summary(summary)
         if not self.keep:  # only now: until the summary is there, the run may have to go on
             shutil.rmtree(self.folder.checkpoints, ignore_errors=True)

@@ -20,12 +20,14 @@ CLASSIFIERS = {  # with the 1000 classes of ImageNet, as torchvision's and timm'
     "google/vit-base-patch16-224": 86_567_656,
     "microsoft/beit-base-patch16-224": 86_530_984,
     "microsoft/resnet-18": 11_689_512,
+    "efficientnet/lite0": 4_652_008,
 }
 WHOLE = {  # sum over AutoModel.from_pretrained(name).parameters()
     "google-bert/bert-base-uncased": 109_482_240,
     "distilbert/distilbert-base-uncased": 66_362_880,
     "FacebookAI/roberta-base": 124_645_632,
     "openai/clip-vit-base-patch32": 151_277_313,
+    "sentence-transformers/all-MiniLM-L6-v2": 22_713_216,
 }
 
 

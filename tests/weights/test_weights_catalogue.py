@@ -9,6 +9,7 @@ import pytest
 
 from fedloom.references import load_reference
 from fedloom.weights.catalogue import MAIN, source_of, sources
+from fedloom.weights.packages import parse_address
 from fedloom.weights.place import is_hub_name
 
 NAMED = (
@@ -16,6 +17,7 @@ NAMED = (
     *("microsoft/resnet-18", "google-bert/bert-base-uncased", "distilbert/distilbert-base-uncased"),
     *("FacebookAI/roberta-base", "Salesforce/blip-image-captioning-base", "openai/clip-vit-base-patch32"),
     *("stable-diffusion-v1-5/stable-diffusion-v1-5", "openai/glide", "fid/inception-v3"),
+    *("sentence-transformers/all-MiniLM-L6-v2", "efficientnet/lite0"),
 )
 
 
@@ -31,6 +33,9 @@ def test_entries(source):
     assert source.evidence != source_of("no/such").evidence
     assert all(f.sha256 is None or re.fullmatch("[0-9a-f]{64}", f.sha256) for f in source.files)
     assert source.made_by is None or callable(load_reference(source.made_by, "converter"))
+    if source.packaged:
+        assert all(parse_address(str(f.url)).sha256 and f.bytes and f.sha256 for f in source.files)
+        return
     if source.kind == "files":
         assert all(str(f.url).startswith("https://") for f in source.files)
         return
@@ -50,8 +55,9 @@ def test_stable_diffusion_is_its_parts_alone():
     assert folders == {"model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler"}
 
 
-def test_the_inception_file_is_named_by_its_digest():
-    (file,) = sources()["fid/inception-v3"].files
+@pytest.mark.parametrize("name", ["fid/inception-v3", "efficientnet/lite0"])
+def test_files_that_are_named_by_their_digest(name):
+    (file,) = sources()[name].files
     assert str(file.sha256)[:8] in file.path
 
 

@@ -44,7 +44,7 @@ def fill(name, *files):
 )
 def test_states(files, state):
     folder = fill(BERT, *files)
-    assert state_of(BERT, folder) == state
+    assert state_of(sources()[BERT], folder) == state
     assert placed(BERT) == (str(folder) if state in ("ready", "by hand") else BERT)
 
 

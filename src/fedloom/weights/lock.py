@@ -10,7 +10,7 @@ from fedloom.errors import FedloomError
 from fedloom.runs.disk import json_text, read_object, write_atomic
 from fedloom.weights.catalogue import Source
 from fedloom.weights.order import Download, RemoteFile, digest
-from fedloom.weights.place import LOCK, MARK, state_of
+from fedloom.weights.place import LOCK, MARK, lock_table, state_of
 
 
 def facts_of(root: Path, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -21,14 +21,15 @@ def facts_of(root: Path, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
 def write_lock(
     folder: Path, source: Source, order: Download, files: Mapping[str, Any], made_from: Mapping[str, Any]
 ) -> None:
-    """Write the lock, then take the mark away."""
+    """Write the lock, then take the mark away. What was fetched of the same package before stays in it."""
+    before = {key: lock_table(folder, key) if source.address else {} for key in ("from", "files")}
     content = {
         "format": 1,
         "name": source.name,
         "revision": order.revision,
         "licence": source.licence,
-        "from": {file.path: file.url for file in order.files},
-        "files": dict(files),
+        "from": before["from"] | {file.path: file.url for file in order.files},
+        "files": before["files"] | dict(files),
     }
     if made_from:
         content["made_from"] = dict(made_from)
@@ -50,7 +51,7 @@ def faults(source: Source, folder: Path) -> list[str]:
 
     A folder placed by hand has no lock: it is compared with what the catalogue knows of its files.
     """
-    state = state_of(source.name, folder)
+    state = state_of(source, folder)
     if state in ("missing", "unfinished"):
         return [f"is {state}"]
     if state == "ready":

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from fedloom.config.archs import spec_of
 from fedloom.config.models import ModelSettings
 from fedloom.errors import BadInput
+from fedloom.weights.packages import is_address, parse_address
 from fedloom.weights.place import is_hub_name
 
 if TYPE_CHECKING:
@@ -22,13 +23,16 @@ def named_weights(config: Config) -> dict[str, list[str]]:
     """The weights that must be fetched for a configuration, each with the keys that name it. Paths here are left out.
 
     Raises:
-        BadInput: a key names a path that is not here.
+        BadInput: a key names a path that is not here, or a malformed address in a package.
     """
     found: dict[str, list[str]] = {}
     for key, name, arch in _named(config, ""):
         if Path(name).exists():
             continue
-        if _is_local(arch) or not is_hub_name(name):
+        packed = is_address(name)
+        if packed:
+            parse_address(name)
+        if _is_local(arch) or not (packed or is_hub_name(name)):
             raise BadInput(f"{key} = {name!r}: no such path here{_or_hub(arch)}")
         found.setdefault(name, []).append(key)
     return found

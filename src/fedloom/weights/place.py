@@ -2,19 +2,23 @@
 
 A folder under `weights_root()` counts where it is whole: `fedloom fetch` writes a lock into it when all is there and
 verified, and marks it as unfinished until then. One that a person filled has neither lock nor mark: it counts where it
-holds weights and their configuration, and is left alone from then on.
+holds weights and their configuration, and is left alone from then on. The folder of a Python package counts for each
+file of it that its lock lists.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any, Literal
 
-from fedloom.errors import BadInput
+from fedloom.errors import BadInput, FedloomError
 from fedloom.runs.cache import cache_root
-from fedloom.weights.catalogue import source_of
+from fedloom.runs.disk import read_object
+from fedloom.weights.catalogue import Source, source_of
+from fedloom.weights.packages import is_address, same_file
 
 VARIABLE = "FEDLOOM_WEIGHTS"
 LOCK = "fedloom.lock.json"  # last of a fetch: what is there, with sizes and digests
@@ -32,20 +36,33 @@ def weights_root() -> Path:
     return Path(os.path.expanduser(chosen)) if chosen else cache_root() / "weights"
 
 
-def state_of(name: str, folder: Path) -> State:
-    """How the folder for `name` is: ready (locked by a fetch), by hand (whole without one), unfinished or missing."""
+def state_of(source: Source, folder: Path) -> State:
+    """How the folder of a source is: ready (locked by a fetch), by hand (whole without one), unfinished or missing."""
     if (folder / LOCK).is_file():
-        return "ready"
+        return "ready" if source.address is None or _lists(folder, source) else "unfinished"
     if not folder.is_dir() or not any(folder.iterdir()):
         return "missing"
     if next(folder.rglob(f"*{PART}"), None) is not None:
         return "unfinished"
-    source = source_of(name)
-    configured = any((folder / file).is_file() for file in _CONFIGS)
+    configured = source.address is None and any((folder / file).is_file() for file in _CONFIGS)
     whole = configured and any(file.suffix in _WEIGHTS for file in folder.rglob("*"))
     if source.kind == "files" and source.made_by is None:
         whole |= all((folder / file.path).is_file() for file in source.files)
     return "by hand" if whole else "unfinished"
+
+
+def lock_table(folder: Path, key: str) -> dict[str, Any]:
+    """A table of a folder's lock, {} where there is none that can be read: `from` has the address of each file."""
+    try:
+        found = read_object(folder / LOCK).get(key)
+    except FedloomError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _lists(folder: Path, source: Source) -> bool:
+    known = lock_table(folder, "from")
+    return all(same_file(str(file.url), str(known.get(file.path))) for file in source.files)
 
 
 def placed(name: str) -> str:
@@ -55,8 +72,9 @@ def placed(name: str) -> str:
     """
     if Path(name).exists():
         return name
-    folder = weights_root() / name
-    return str(folder) if state_of(name, folder) in ("ready", "by hand") else name
+    source = source_of(name)
+    folder = weights_root() / source.name
+    return str(folder) if state_of(source, folder) in ("ready", "by hand") else name
 
 
 def offline() -> bool:
@@ -88,10 +106,11 @@ def found_here(name: str) -> Path | None:
 
 def need(what: str, name: str) -> None:
     """Raises BadInput where `name` is that of weights, and they are not here: with the command that downloads them."""
-    if "/" in name and not Path(name).is_absolute() and is_hub_name(name) and found_here(name) is None:
+    named = is_address(name) or ("/" in name and not Path(name).is_absolute() and is_hub_name(name))
+    if named and found_here(name) is None:
         raise BadInput(
-            f"{what} {name!r}: no such folder, and no weights of that name on this machine; `fedloom fetch {name}` "
-            "downloads them"
+            f"{what} {name!r}: no such folder, and no weights of that name on this machine; "
+            f"`fedloom fetch {shlex.quote(name)}` downloads them"
         )
 
 

@@ -151,7 +151,14 @@ def test_within_class_what_r_says_of_the_class_is_gone():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"public_share": 0.5}, {"pull": 10.0}, {"lora_rank": 2}, {"heard": "within-class"}, {"drawn_by": "tuned"}],
+    [
+        {"public_share": 0.5},
+        {"pull": 10.0},
+        {"lora_rank": 2},
+        {"heard": "within-class"},
+        {"drawn_by": "tuned"},
+        {"rollback": 0.01},
+    ],
     ids=lambda s: next(iter(s)),
 )
 def test_resumed_to_the_same_bits(settings, tiny_generator):

@@ -92,9 +92,9 @@ def losses(run: Parts, *values: float) -> None:
         r["losses"] = {"clients": value}
 
 
-def entropies(run: Parts, *values: float | None) -> None:
+def entropies(run: Parts, *values: float | None, fact: str = "weight_entropy") -> None:
     for r, value in zip(run["rows"][1:], values, strict=True):
-        r["facts"] = {"weight_entropy": value}
+        r["facts"] = {fact: value}
 
 
 def absent(run: Parts) -> None:
@@ -175,6 +175,11 @@ CASES: dict[str, tuple[str, str, Callable[[Parts], Any]]] = {
         "fusion-plain-mean",
         "at least 0.9960 of the highest possible in all rounds",
         lambda r: entropies(r, 0.996, 0.9999, 1.0, 0.997),
+    ),
+    "undone": (
+        "tuning-undone",
+        "collapsed in round 2, 4, and was put back",
+        lambda r: entropies(r, 0.0, 1.0, 0.0, 1.0, fact="rolled_back"),
     ),
     "smoke": (
         "too-few-steps",

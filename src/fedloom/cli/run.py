@@ -71,18 +71,14 @@ def run(
     options.check_resume(resume, out, overwrite)
     _check_plan(plan, on, resume)
     given: dict[str, Any] = {"method": method, "data": data, "root": root, "preset": preset, "file": config}
-    set_ = [*(set_ or []), "evaluation.ungated=true"] if ungated else set_
-    given |= {"overrides": set_, "seed": seed, "rounds": rounds, "engine": engine}
+    given |= {"overrides": _also(set_, ungated), "seed": seed, "rounds": rounds, "engine": engine}
     notes: list[str] = []
     if resume is None:
         chosen: Config | None = options.configuration(**given, notes=notes)
     else:
         chosen = options.configuration_of(resume, **given)
     if plan and chosen is not None:
-        from fedloom.cli.plan import show_plan
-
-        show_plan(chosen, on, json)
-        return options.tell(notes)
+        return _plan(chosen, on, json, notes)
     if fetch:
         _fetch(chosen, resume)
     finished = _carry_out(chosen, out, resume, overwrite, quiet, notes, track or ())
@@ -90,6 +86,17 @@ def run(
         conclude(finished, json)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted. {_without_report(finished.path)}") from None
+
+
+def _plan(config: Config, on: str | None, json: bool, notes: list[str]) -> None:
+    from fedloom.cli.plan import show_plan
+
+    show_plan(config, on, json)
+    options.tell(notes)
+
+
+def _also(overrides: list[str] | None, ungated: bool) -> list[str] | None:
+    return [*(overrides or ()), "evaluation.ungated=true"] if ungated else overrides
 
 
 def _check_plan(plan: bool, on: str | None, resume: Path | None) -> None:

@@ -51,22 +51,14 @@ from fedloom.functional.norms import unit
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.shared_client import SharedClient
 from fedloom.methods.shared_messages import (
     ASKED,
     LabelledRepresentations,
     SharedRepresentations,
     SharedSettings,
 )
-from fedloom.methods.shared_samples import (
-    Aggregate,
-    SharedClient,
-    SharedSamples,
-    SharedServer,
-    answered,
-    labels_of,
-    majority,
-    needs,
-)
+from fedloom.methods.shared_samples import Aggregate, SharedSamples, SharedServer, answered, labels_of, majority, needs
 from fedloom.methods.state import Kept
 from fedloom.methods.workload import Workload
 from fedloom.models.fit import adamw, fit, index_batches

@@ -29,15 +29,9 @@ from fedloom.functional.ensemble import weighted_consensus
 from fedloom.methods.base import Done, Method
 from fedloom.methods.context import Inputs
 from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.shared_client import SharedClient
 from fedloom.methods.shared_messages import ASKED, SharedLogits, SharedSettings
-from fedloom.methods.shared_samples import (
-    Aggregate,
-    SharedClient,
-    SharedSamples,
-    SharedServer,
-    answered,
-    needs,
-)
+from fedloom.methods.shared_samples import Aggregate, SharedSamples, SharedServer, answered, needs
 
 
 class FedETSettings(SharedSettings):

@@ -35,8 +35,9 @@ from fedloom.functional.ensemble import grouped, knowing_weights
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.shared_client import INPUTS, SharedClient
 from fedloom.methods.shared_messages import ASKED, SharedLogits, SharedSettings
-from fedloom.methods.shared_samples import INPUTS, Aggregate, SharedClient, SharedSamples, SharedServer, needs
+from fedloom.methods.shared_samples import Aggregate, SharedSamples, SharedServer, needs
 from fedloom.methods.state import Kept
 from fedloom.methods.tuning import ReplayPool
 from fedloom.methods.workload import Workload

@@ -37,22 +37,14 @@ from fedloom.functional.fusion import mean_over
 from fedloom.methods.base import Done, Method
 from fedloom.methods.context import Inputs
 from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.shared_client import SharedClient
 from fedloom.methods.shared_messages import (
     ASKED,
     LabelledRepresentations,
     SharedRepresentations,
     SharedSettings,
 )
-from fedloom.methods.shared_samples import (
-    Aggregate,
-    SharedClient,
-    SharedSamples,
-    SharedServer,
-    answered,
-    labels_of,
-    majority,
-    needs,
-)
+from fedloom.methods.shared_samples import Aggregate, SharedSamples, SharedServer, answered, labels_of, majority, needs
 
 
 class FedMEKTSettings(SharedSettings):

@@ -42,16 +42,9 @@ from fedloom.functional.voting import knowing, label_vote, quorum_filter, vote_s
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.context import Inputs
 from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.shared_client import SharedClient, shown
 from fedloom.methods.shared_messages import RoundSettings
-from fedloom.methods.shared_samples import (
-    Aggregate,
-    SharedClient,
-    SharedSamples,
-    SharedServer,
-    answered,
-    labels_of,
-    shown,
-)
+from fedloom.methods.shared_samples import Aggregate, SharedSamples, SharedServer, answered, labels_of
 from fedloom.methods.state import Kept
 from fedloom.methods.workload import Workload
 from fedloom.seeding import global_torch_stream

@@ -41,7 +41,8 @@ from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.replies import Clock
 from fedloom.methods.retrieval_context import RetrievalContext, of_kind
 from fedloom.methods.retrieval_messages import MODALITIES, PublicSet, RetrievalSettings, Views, kinds_of
-from fedloom.methods.shared_samples import length, public_samples
+from fedloom.methods.shared_client import length
+from fedloom.methods.shared_samples import public_samples
 from fedloom.methods.state import Kept
 from fedloom.methods.workload import Workload
 from fedloom.models.fit import adamw, fit, index_batches

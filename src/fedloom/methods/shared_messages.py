@@ -24,6 +24,14 @@ class RoundSettings(TuningSettings):
     diagnostics: bool = Field(
         False, description="report alignment error, client drift and gradient variance in `facts`; no figure changes"
     )
+    rollback: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="undo a round of tuning after which clients recognise less of what is drawn for each class, or it "
+        "differs less, by more than this share; null: never",
+    )
+    check_each: int = Field(4, ge=2, description="pictures a class that are drawn each round to see that")
 
     @property
     def public_pairs(self) -> int:

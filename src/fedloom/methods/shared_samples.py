@@ -1,12 +1,10 @@
-"""What methods have in common that learn from samples which everybody sees: which, who was shown them, the pool.
+"""What methods have in common that learn from samples which everybody sees: which, and the server's round.
 
 The samples are the round's synthetic ones, as FedMMKT draws them (then the server tunes its generator on what the
 method makes of them), or a public set of P pairs of picture and text that each client is sent once (no generator).
 Which of the two is the setting `shared`; a method is compared with FedMMKT under either (its Tables I, III to V).
 
-Ours, because the papers are silent: the public set is drawn from the generic part of the data, which no client holds;
-a pool of the last rounds' synthetic samples, as FedMMKT's clients have it, so that all take as many steps on as many
-samples.
+Ours, because the papers are silent: the public set is drawn from the generic part of the data, which no client holds.
 """
 
 from __future__ import annotations
@@ -24,116 +22,16 @@ from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
 from fedloom.functional.diagnostics import alignment_error, client_drift, gradient_variance
-from fedloom.methods.base import Client, Done, Info, LabelInfo, Server, ServerContext
-from fedloom.methods.context import ClientContext, Inputs, rows
+from fedloom.methods.base import Info, LabelInfo, Server, ServerContext
+from fedloom.methods.collapse import CollapseGuard, facts_of, kept_state
 from fedloom.methods.replies import ClientOutputs, Clock
 from fedloom.methods.shared_messages import RoundSettings, SharedAgain, SharedPictures, SharedSettings, SharedTexts
 from fedloom.methods.state import Kept
-from fedloom.methods.tuning import ReplayPool, Tuner
+from fedloom.methods.tuning import Tuner
 from fedloom.methods.workload import Workload, formula, paper_bytes
 from fedloom.tasks import ClientTask
 
 Array = NDArray[Any]
-
-
-# ---------------------------------------------------------------------------------------------------- the client
-
-
-class SharedClient(Client):
-    """Keeps the samples it is shown, answers about them (`answer`), and learns from what comes back (`objective`).
-
-    Methods define `answer`, `targets` and `objective`; and `local_update` where they take their steps in another order.
-    """
-
-    settings: RoundSettings
-    samples: Kept[Inputs | None]  # as shown: a public set, or between `infer` and `learn` the round's
-    pool: Kept[ReplayPool]
-    stream = "shared"  # the random streams of steps on shared samples, and of private samples beside them
-    private_stream: tuple[str, ...] = ("shared", "private")
-
-    def __init__(self, context: ClientContext, settings: RoundSettings) -> None:
-        super().__init__(context, settings)
-        self.samples = None
-        self.pool = ReplayPool(1 if settings.public_pairs else settings.replay_rounds)
-
-    def infer(self, message: Any, *, round: int) -> Any:
-        """An answer about the shared samples."""
-        context = self.context
-        if isinstance(message, SharedAgain):
-            held = 0 if self.samples is None else length(self.samples)
-            if held != message.samples:
-                raise ValueError(f"round {round}: asked about {message.samples} samples, and holds {held}")
-        else:
-            self.samples = context.inputs(shown(message))
-        assert self.samples is not None
-        wanted = getattr(message, "wanted", None)
-        asked = self.samples if wanted is None else rows(self.samples, torch.from_numpy(wanted))
-        return self.answer(message, *context.look(asked))
-
-    def answer(self, message: Any, z: Tensor, logits: Tensor) -> Any:
-        """The reply, of representations (S, D) and logits (S, C) of what was asked about."""
-        raise NotImplementedError
-
-    def learn(self, message: Any, *, round: int) -> Done:
-        """Steps on the shared samples with their new targets, then private ones. `message.kept` says which samples."""
-        if self.samples is None or len(message.kept) != length(self.samples):
-            raise ValueError(f"round {round}: asked to learn from {len(message.kept)} samples it was not shown")
-        kept = torch.from_numpy(message.kept)
-        learned = rows(self.samples, kept) | self.targets(message, kept)
-        if not self.settings.public_pairs:
-            self.samples = None  # a public set is sent once
-        self.pool.add(learned)
-        return Done(self.local_update(round) or 0.0)
-
-    def targets(self, message: Any, kept: Tensor) -> dict[str, Tensor]:
-        """What the kept samples are to be learned with, first axis M."""
-        raise NotImplementedError
-
-    def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
-        """The loss on training views of the pool's samples i (B,); the pool also holds their `targets`."""
-        raise NotImplementedError
-
-    def local_update(self, round: int) -> float | None:
-        """The steps of a round: shared samples first, then private ones."""
-        loss = self.on_shared(round)
-        self.train_private(self.settings.private_steps, round)
-        return loss
-
-    def on_shared(self, round: int) -> float | None:
-        """`retrain_steps` steps on the pool; mean loss, None for an empty pool."""
-        context, s, pool = self.context, self.settings, self.pool.samples()
-        if not pool:
-            return None
-        inputs = {key: pool[key] for key in pool if key in INPUTS}
-        self._private = context.rng(round, *self.private_stream)
-
-        def loss(views: Inputs, index: Tensor) -> Tensor:
-            return self.objective(views, pool, index)
-
-        steps = s.steps_on(length(inputs), s.retrain_steps, context.batch)
-        return context.fit(inputs, steps, loss, round, self.stream)
-
-    def private_loss(self, n: int) -> Tensor:
-        """The loss of the client's own task on n private samples, beside a step on shared ones."""
-        context = self.context
-        i = torch.from_numpy(self._private.integers(0, len(context.private_labels), n))
-        return self.task_loss(rows(context.private, i), i)
-
-
-INPUTS = frozenset({"pixel_values", "features", "input_ids", "attention_mask"})
-
-
-def shown(message: Any) -> Any:
-    """The pictures or the texts of a message."""
-    return message.images if hasattr(message, "images") else message.texts
-
-
-def length(inputs: Inputs) -> int:
-    """N of a model's inputs."""
-    return len(next(iter(inputs.values())))
-
-
-# ---------------------------------------------------------------------------------------------------- the server
 
 
 @dataclass(frozen=True)
@@ -186,6 +84,7 @@ class SharedServer(Server):
     settings: RoundSettings
     tuner: Kept[Tuner | None]
     holders: Kept[set[str]]  # clients that hold the public set
+    guard: Kept[CollapseGuard | None]
     formula: str | None = None  # its name in `metrics.communication`
     learn_verb = "learn"
 
@@ -210,10 +109,17 @@ class SharedServer(Server):
         super().__init__(context, settings)
         self.tuner = None if settings.public_pairs else Tuner(context, settings, watch=settings.diagnostics)
         self.holders = set()
+        self.guard = None
+        if self.tuner is not None and settings.rollback is not None:
+            self.guard = CollapseGuard(settings.rollback)
 
     def round(self, federation: Federation) -> Info:
         """Shared samples out, answers in, targets out; then the generator, on synthetic samples."""
         t, context, clock = federation.round, self.context, Clock()
+        before = kept_state(self.tuner) if self.guard and self.tuner else None
+        if self.guard and not self.guard.best:
+            with clock("check"):
+                self.guard.begin(*self._checked(federation))
         with clock("synthesis"):
             samples = self.draw(t, federation)
         with clock("inference"):
@@ -235,7 +141,21 @@ class SharedServer(Server):
             trained = {r.client: r.message.loss for r in learning if r.ok}
             losses["clients"] = float(np.mean([trained[k] for k in sorted(trained)])) if trained else None
         facts = {**found.facts, **(self._diagnostics(outputs) if self.settings.diagnostics else {})}
+        if self.guard and self.tuner and before:
+            with clock("check"):  # only now: clients hold what they were asked about last
+                measured = self.guard.measure(*self._checked(federation))
+                facts |= facts_of(measured, self.guard.undo(measured, self.tuner, before))
         return Info(labels, losses, clock.seconds, self.paper_bytes(federation, len(samples)), facts)
+
+    def _checked(self, federation: Federation) -> tuple[NDArray[np.uint8], NDArray[np.int64], ClientOutputs]:
+        """Pictures of every class as the generator draws them now, the classes, and what clients say of them."""
+        context = self.context
+        labels = np.repeat(np.arange(len(context.class_names)), self.settings.check_each)
+        prompts = [context.prompts[c] for c in labels]
+        images = context.generator.synthesize(prompts, context.draws("check"))  # the same noise each time
+        read = federation.clients_of(ClientTask.TEXT_CLASSIFICATION)
+        texts = tuple(context.captioner.caption(images)) if read else ()
+        return images, labels, SharedServer.ask(self, federation, SharedSamples(images, texts, labels))  # of all
 
     def _diagnostics(self, outputs: ClientOutputs) -> dict[str, float | None]:
         """What FedMMKT's convergence analysis bounds, of representations as they were sent; after the tuning."""

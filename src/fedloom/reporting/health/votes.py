@@ -106,6 +106,20 @@ def fusion_plain_mean(f: Facts) -> RunWarning | None:
     )
 
 
+def tuning_undone(f: Facts) -> RunWarning | None:
+    """Rounds after which the clients no longer knew what the generator drew, or it drew less: they were undone."""
+    t, undone = series(f.rows, "facts", "rolled_back")
+    where = [str(round) for round, value in zip(t, undone) if value]
+    if not where:
+        return None
+    return RunWarning(
+        "tuning-undone",
+        f"the generator collapsed in round {listing(where)}, and was put back to where it was before",
+        "Lower settings.tune_rate or settings.tune_steps, or raise settings.public_share.",
+        "serious" if len(where) == len(t) else "caution",
+    )
+
+
 def _sum(rows: Sequence[Any], key: str) -> float:
     return sum(number(row.get(key)) or 0.0 for row in rows)
 
@@ -116,4 +130,4 @@ def _counts(f: Facts, key: str) -> list[int]:
     return [sum(int(number(n) or 0) for n in column) for column in zip(*told)]
 
 
-CHECKS = (vote_keeps_nothing, vote_one_class, vote_drops_class, vote_keeps_everything, fusion_plain_mean)
+CHECKS = (vote_keeps_nothing, vote_one_class, vote_drops_class, vote_keeps_everything, fusion_plain_mean, tuning_undone)

@@ -1,0 +1,85 @@
+"""A generator that collapses is seen by the clients, and the round is undone."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from toy_sites import CLASSES, Toy, same
+
+from fedloom.methods.collapse import CollapseGuard, variation
+
+
+def generator(toy):
+    return {k: v for k, v in toy.server.state()[0].items() if k.startswith("tuner/")}
+
+
+def outputs(labels):
+    """What K clients say of N pictures; -1: nothing."""
+    labels = torch.tensor(labels)
+    return SimpleNamespace(labels=labels, present=labels >= 0)
+
+
+def test_measures_by_hand():
+    images = np.zeros((4, 2, 2, 3), np.uint8)
+    images[0] += 20  # class 0: 20 and 0, class 1 alike
+    labels = np.array([0, 0, 1, 1])
+    assert variation(images, labels) == pytest.approx(5.0)
+    guard = CollapseGuard(0.1)
+    guard.begin(images, labels, outputs([[0, 0, 1, 0], [0, 1, 0, -1]]))
+    # 3 of 4 answers for class 0, 1 of 3 for class 1
+    assert guard.best == pytest.approx({"check_agreement": 4 / 7, "check_classes": 0.5, "check_diversity": 1.0})
+    images[0] -= 10
+    found = guard.measure(images, labels, outputs([[0, 0, 1, 1], [0, 0, 1, 1]]))
+    assert found == pytest.approx({"check_agreement": 1.0, "check_classes": 1.0, "check_diversity": 0.5})
+
+
+def test_what_has_fallen_is_undone_and_the_best_is_kept():
+    undone = []
+    tuner = SimpleNamespace(generator=SimpleNamespace(touched=lambda: None), load_state=lambda *s: undone.append(s))
+    guard = CollapseGuard(0.1)
+    guard.best = {"check_agreement": 0.5, "check_diversity": 1.0}
+    assert not guard.undo({"check_agreement": 0.8, "check_diversity": 0.95}, tuner, ({}, {}))
+    assert guard.best == {"check_agreement": 0.8, "check_diversity": 1.0}
+    assert guard.undo({"check_agreement": 0.69, "check_diversity": 1.2}, tuner, ({}, {"a": 1}))
+    assert guard.undo({"check_agreement": 0.9, "check_diversity": 0.89}, tuner, ({}, {"a": 2}))
+    assert undone == [({}, {"a": 1}), ({}, {"a": 2})]
+    assert guard.best == {"check_agreement": 0.8, "check_diversity": 1.0}
+
+
+@pytest.mark.parametrize("method", ["fedmmkt", "fedgems", "creamfl", "fedmd"])
+def test_a_round_that_ruins_the_generator_is_undone(method, tiny_generator, monkeypatch):
+    toy = Toy(tiny_generator, method=method, rollback=0.1, check_each=2)
+    before, guard = generator(toy), toy.server.guard
+    measured = iter([{"check_agreement": 0.8}, {"check_agreement": 0.75}, {"check_agreement": 0.3}])
+    asked = []
+
+    def measure(images, labels, outputs):
+        assert (len(images), labels.tolist()) == (2 * CLASSES, [0, 0, 1, 1, 2, 2])
+        assert outputs.labels.shape == (len(toy.federation.clients), 2 * CLASSES)
+        asked.append(outputs)
+        return next(measured)
+
+    monkeypatch.setattr(guard, "measure", measure)
+    first = toy.run(1)[-1]
+    once = generator(toy)
+    assert not same(before, once)
+    assert first.facts["rolled_back"] == 0
+    second = toy.run(1)[-1]
+    assert second.facts == {**second.facts, "rolled_back": 1.0, "check_agreement": 0.3}
+    assert same(generator(toy), once)  # weights, optimizer and pool
+    assert toy.server.tuner.generator.origin is None
+    assert len(asked) == 3
+
+
+def test_without_it_nobody_is_asked_more(tiny_generator):
+    plain, watched = Toy(tiny_generator), Toy(tiny_generator, rollback=0.99)
+    infos = plain.run(2), watched.run(2)
+    assert plain.server.guard is None
+    assert "rolled_back" not in infos[0][-1].facts
+    assert infos[1][-1].facts["rolled_back"] == 0
+    assert same(generator(plain), generator(watched))  # what is drawn for the check disturbs nothing
+    with pytest.raises(ValueError, match="less than 1"):
+        Toy(tiny_generator, rollback=1.5)

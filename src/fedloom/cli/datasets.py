@@ -5,8 +5,8 @@ from __future__ import annotations
 from fedloom.cli.options import JsonOption, tell_broken
 from fedloom.cli.screen import grid, show, show_json
 
-COLUMNS = ("data", "summary", "tasks", "classes", "layout", "source")
-PAIR_COLUMNS = ("pairs", "summary", "layout", "source")
+COLUMNS = ("data", "summary", "tasks", "classes", "layout", "source", "licence")
+PAIR_COLUMNS = ("pairs", "summary", "layout", "source", "licence")
 
 
 def datasets(json: JsonOption = False) -> None:
@@ -30,13 +30,13 @@ def datasets(json: JsonOption = False) -> None:
         )
         return
     rows = [
-        (d.name, d.summary, ", ".join(d.tasks), d.classes or "any", d.layout or "(embedded)", d.source)
+        (d.name, d.summary, ", ".join(d.tasks), d.classes or "any", d.layout or "(embedded)", d.source, d.licence)
         for d in declared
     ]
     show(
         grid(COLUMNS, rows, numbers=(3,)),
         "Use one with: fedloom run --data NAME --root FOLDER\n",
         "Sets of captioned pictures, for image-text clients and as public sets:",
-        grid(PAIR_COLUMNS, [(d.name, d.summary, d.layout, d.source) for d in captioned]),
+        grid(PAIR_COLUMNS, [(d.name, d.summary, d.layout, d.source, d.licence) for d in captioned]),
         "Use one in the data set mixed (data.options.pair, data.options.public), or as the data of a silo",
     )

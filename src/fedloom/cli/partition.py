@@ -73,16 +73,19 @@ def partition(
 def _table(clients: list[dict[str, Any]], dataset: FederatedDataset) -> Any:
     """A row for each client."""
     held = _held_columns(clients)
+    grouped = ("group",) if any("group" in c for c in clients) else ()
     head = ("client", "model", "samples", *("held" if key == "samples" else key for key in held), "classes", "most of")
+    head = (*head[:2], *grouped, *head[2:])
     rows = [
         (
-            *(c["client"], c["model"].replace("+", " + "), c["samples"]),  # so that it folds there
+            *(c["client"], c["model"].replace("+", " + ")),  # so that it folds there
+            *(c.get(key, "-") for key in (*grouped, "samples")),
             *(c.get("held", {}).get(key, "-") for key in held),
             *(_classes(c), _most(c, dataset)),
         )
         for c in clients
     ]
-    return grid(head, rows, numbers=range(2, 4 + len(held)))
+    return grid(head, rows, numbers=range(2 + len(grouped), 4 + len(grouped) + len(held)))
 
 
 def describe(config: Config, dataset: FederatedDataset) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -94,7 +97,7 @@ def describe(config: Config, dataset: FederatedDataset) -> tuple[list[dict[str, 
     """
     from fedloom.config.corruption import Corruption
     from fedloom.experiment.clients import client_names, private_samples
-    from fedloom.experiment.datasets import split_scene
+    from fedloom.experiment.datasets import group_of, split_scene
 
     light = _hollow(dataset)
     clients: list[dict[str, Any]] = []
@@ -110,6 +113,8 @@ def describe(config: Config, dataset: FederatedDataset) -> tuple[list[dict[str, 
         for k, (name, model) in enumerate(zip(names[task], models)):
             facts: dict[str, Any] = {"client": name, "modality": task, "model": model.arch}
             facts |= {"samples": sum(counts[k]), "counts": counts[k]}
+            if (group := group_of(dataset, config.data, task, k)) is not None:
+                facts["group"] = group
             if task == ClientTask.MULTIMODAL_CLASSIFICATION or config.data.corruption != Corruption():
                 facts["held"] = _count(private_samples(config, light, task, k))
             if task == ClientTask.RETRIEVAL:

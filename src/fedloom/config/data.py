@@ -22,6 +22,11 @@ class DataSettings(Frozen):
     )
     alpha: float = Field(0.5, gt=0, description="Dirichlet concentration; small is skewed (-hsu: sum over classes)")
     classes_per_client: int = Field(2, ge=1, description="for the pathological split")
+    by_group: bool = Field(
+        False,
+        description="a client holds, and is tested on, samples of one group alone, of data that have groups "
+        "(emoji: styles of pictures, languages of texts)",
+    )
     minimum: int = Field(8, ge=1, description="fewest samples of a client")
     multi_ratio: float = Field(
         1.0,

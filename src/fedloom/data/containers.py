@@ -132,11 +132,16 @@ class FederatedDataset:
     attributes: Mapping[str, Attribute] = field(
         default_factory=dict
     )  # of the reference pictures; only scores read them
+    # "train" and "test" -> whose kind each sample of a task is, such as a vendor's style or a language: what
+    # `data.by_group` keeps apart. Absent where a task has no groups.
+    groups: Mapping[str, Mapping[ClientTask, Attribute]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, attribute in self.attributes.items():
             _check(attribute.labels, 0 if self.reference is None else len(self.reference), f"attribute {name!r}")
         for part, sets in (("train", self.train), ("test", self.test)):
+            for modality, group in self.groups.get(part, {}).items():
+                _check(group.labels, len(sets[modality]), f"groups of {part} {modality}")
             for modality, held in sets.items():
                 if modality not in CLIENT_TASKS:
                     raise unknown("modality", str(modality), CLIENT_TASKS)

@@ -16,7 +16,7 @@ from PIL import __version__ as pillow
 
 from fedloom.data.io.parquet import referred
 from fedloom.data.io.walk import walk
-from fedloom.data.registry import DATASETS, PAIR_SETS
+from fedloom.data.registry import DATASETS, PAIR_SETS, Dataset
 
 PACKAGE = Path(__file__).parent
 OURS = (PACKAGE.parent / "experiment" / "datasets.py", PACKAGE.parent / "seeding.py")  # they decide on what is kept too
@@ -27,9 +27,9 @@ def fingerprint(name: str, root: str | None, options: Mapping[str, Any]) -> dict
     """A digest of the files and one of the code that the data set called `name` is read from; strict JSON.
 
     Files: all below `root`, below every `root` inside `options` (as `mixed` has them) and below every option that names
-    a file or folder; links are followed. Of each its name, size, inode and both times, so that a file put in the place
-    of one with the same size and time is another. Code: all of fedloom's readers, and the source of a reader from
-    elsewhere with the modules of its own that it imports.
+    a file or folder, and what the data set declares besides (`Dataset.files`); links are followed. Of each its name,
+    size, inode and both times, so that a file put in the place of one with the same size and time is another. Code: all
+    of fedloom's readers, and the source of a reader from elsewhere with the modules of its own that it imports.
     """
     whole = {"name": name, "root": root, **options}
     files = hashlib.sha256()
@@ -44,8 +44,8 @@ def _places(options: Mapping[str, Any], root: str | None = None) -> set[str]:
     """The existing files and folders that options name, at any depth."""
     own = options.get("root")
     root = str(own) if isinstance(own, (str, os.PathLike)) else root
-    sure = _path_options(options.get("name"))
-    found: set[str] = set()
+    sure, declared = _path_options(options.get("name")), _declared(options.get("name"))
+    found = {os.path.abspath(p) for p in declared.files(options)} if declared and declared.files else set[str]()
     for key, value in options.items():
         if isinstance(value, Mapping):
             found |= _places(value, root)
@@ -65,8 +65,12 @@ def _path_options(name: Any) -> set[str]:
 
 def _reader(name: Any) -> Callable[..., Any] | None:
     """The reader of the data set of that name, if there is one."""
-    declared = (DATASETS.get(name) or PAIR_SETS.get(name)) if isinstance(name, str) else None
+    declared = _declared(name)
     return None if declared is None else declared.load
+
+
+def _declared(name: Any) -> Dataset | None:
+    return (DATASETS.get(name) or PAIR_SETS.get(name)) if isinstance(name, str) else None
 
 
 def _texts(value: Any) -> Iterator[str]:

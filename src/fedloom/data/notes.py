@@ -123,6 +123,8 @@ _OWN: Mapping[str, Any] = {
     ],
     "not_read": lambda v: [f"Also there, not read: {_names(v)}"],
     "deep_pictures": _deep,
+    "licences": lambda v: [f"Licence: {line}" for line in v],
+    "not_in_font": lambda v: [f"Emoji that {font} lacks, left out: {n}" for font, n in v.items()],
     "range_unused": lambda v: [f"range={v} has no effect: no picture has more than 8 bits"],
     "brightest_value": lambda v: [f"Nearly black: no pixel of any picture is brighter than {v} of 255"],
 }

@@ -22,10 +22,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fedloom.data.containers import Labels
+from fedloom.data.containers import Attribute, Labels
 from fedloom.data.dirichlet import Index, by_class, by_client, joined
 from fedloom.errors import BadInput, unknown
-from fedloom.seeding import numpy_stream
+from fedloom.seeding import numpy_stream, stream_seed
 
 Scheme = Literal["iid", "dirichlet", "dirichlet-uncapped", "dirichlet-hsu", "pathological"]
 
@@ -126,6 +126,37 @@ def partition(
     may[:, present] = holders
     _repair(parts, reserved, labels, may, minimum, rng)
     return Split(labels, tuple(np.sort(np.concatenate(both)) for both in zip(reserved, parts)))
+
+
+def partition_by_group(
+    labels: Labels, clients: int, scheme: Scheme = "dirichlet", *, groups: Attribute, seed: int = 0, **options: Any
+) -> Split:
+    """Share N labelled samples out among K clients that have one group each: client k the k-th of G, modulo G.
+
+    Args:
+        labels, clients, scheme, options: as of `partition`, which shares a group's samples out among its clients.
+        groups: of N samples, with the groups' names.
+        seed: of which each group has a stream of its own.
+
+    Raises:
+        BadInput: fewer clients than groups, or what `partition` says of a group.
+    """
+    labels = np.asarray(labels, dtype=np.int64)
+    names, own = groups.values, [np.flatnonzero(groups.labels == g) for g in range(len(groups.values))]
+    if clients < len(names):
+        many = f"{len(names)} groups apart ({', '.join(names)})"
+        raise BadInput(f"{clients} clients cannot hold {many}; allowed: at least {len(names)} clients, or fewer groups")
+    indices: list[Index] = [np.zeros(0, dtype=np.int64)] * clients
+    for g, name in enumerate(names):
+        holders = range(g, clients, len(names))
+        stream = stream_seed(seed, "group", name)
+        try:
+            split = partition(labels[own[g]], len(holders), scheme, seed=stream, **options)
+        except BadInput as error:
+            raise BadInput(f"group {name}: {error}") from None
+        for k, part in zip(holders, split.indices):
+            indices[k] = own[g][part]
+    return Split(labels, tuple(indices))
 
 
 def shards(n: int, clients: int, shards: int = 200, seed: int = 0, minimum: int = 0) -> Split:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Counts = Mapping[ClientTask, tuple[int, int]]  # training and test samples
 _OWN_FILE = (
     *("flora", "digits", "flowers102", "food101", "cifar100", "upmc_food101", "food101_recipes", "ag_news", "duet"),
-    *("audio_visual_digits", "cremad", "ave", "crisismmd", "mixed", "folder", "coco", "caption_parquet"),
+    *("audio_visual_digits", "cremad", "ave", "crisismmd", "mixed", "folder", "coco", "caption_parquet", "emoji"),
 )
 BUILTIN: Mapping[str, str] = {  # name -> where it is declared
     **{name: f"fedloom.data.datasets.{name}:DATASET" for name in _OWN_FILE},
@@ -40,7 +40,8 @@ class Dataset:
     captioned pictures, whose reader returns Pairs; licence: as publicly stated; samples: of the official
     parts, before the public share is taken, or from all options to those of the parts; find_tasks: from root and
     options to the tasks, if these decide; check: raises BadInput for options (all of them, defaults too) that `load`
-    would refuse before it reads anything.
+    would refuse before it reads anything; files: from the options given to the files that are read besides those
+    which options name, such as another package's.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Dataset:
     samples: Counts | Callable[[Mapping[str, Any]], Counts] = field(default_factory=dict)
     find_tasks: Callable[[str | None, Mapping[str, Any]], tuple[ClientTask, ...]] | None = None
     check: Callable[[Mapping[str, Any]], None] | None = None
+    files: Callable[[Mapping[str, Any]], Iterable[Path]] | None = None
 
     def __post_init__(self) -> None:
         for key, kind in (("tasks", ClientTask), ("modalities", Modality)):

@@ -19,7 +19,7 @@ from fedloom.data.joint import MultimodalSamples
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.client_builder import ClientBuilder, backbones_of, features_once, picture_side
-from fedloom.experiment.datasets import cached_dataset, split_scene
+from fedloom.experiment.datasets import cached_dataset, own_test, split_scene
 from fedloom.experiment.pretraining import Assets, fingerprint, model_key, weights_print
 from fedloom.federation.host import ClientSpec
 from fedloom.runs.cache import cached
@@ -120,7 +120,7 @@ def build_client(
         settings,
         lambda context: _warm_start(context, run, private, builder),
         private,
-        dataset.test[modality],
+        own_test(dataset, run.data, task, index),
         **run.clients.training(name),
         **run.clients.arithmetic(),
         device=device,

@@ -17,7 +17,7 @@ from fedloom.data.containers import Attribute, ClientData, FederatedDataset, Ima
 from fedloom.data.fingerprint import fingerprint
 from fedloom.data.joint import MultimodalSamples, Part
 from fedloom.data.pairs import ImageTextPairs
-from fedloom.data.partition import Split, partition, shards
+from fedloom.data.partition import Split, partition, partition_by_group, shards
 from fedloom.data.registry import load_dataset
 from fedloom.errors import BadInput
 from fedloom.runs.cache import cached
@@ -60,7 +60,8 @@ def split_scene(scene: FederatedDataset, data: DataSettings, clients: int, modal
                 return partition(np.zeros(n, dtype=np.int64), clients, "iid", minimum=data.minimum, seed=stream)
             pieces = max(clients, min(SHARDS, n // 2))  # of few pictures ours: shards of two or three
             return shards(n, clients, pieces, stream, data.minimum)
-        return partition(
+        grouped = partial(partition_by_group, groups=_groups(scene, "train", modality)) if data.by_group else None
+        return (grouped or partition)(
             held.labels,
             clients,
             data.partition,
@@ -73,9 +74,34 @@ def split_scene(scene: FederatedDataset, data: DataSettings, clients: int, modal
         raise BadInput(f"{modality.spec.clients}: {error}") from None
 
 
+def own_test(scene: FederatedDataset, data: DataSettings, modality: ClientTask, index: int) -> ClientData:
+    """What client `index` of the modality is tested on: with `data.by_group` the test samples of its own group."""
+    held = scene.test[modality]
+    if not data.by_group:
+        return held
+    groups = _groups(scene, "test", modality)
+    return held.subset(np.flatnonzero(groups.labels == index % len(groups.values)))
+
+
+def group_of(scene: FederatedDataset, data: DataSettings, modality: ClientTask, index: int) -> str | None:
+    """The group that client `index` of the modality holds alone; None where clients hold all of them."""
+    if not data.by_group:
+        return None
+    values = _groups(scene, "train", modality).values
+    return values[index % len(values)]
+
+
+def _groups(scene: FederatedDataset, part: str, modality: ClientTask) -> Attribute:
+    found = scene.groups.get(part, {}).get(modality)
+    if found is None:
+        raise BadInput(f"data.by_group = true: {scene.name} has no groups of {modality.spec.samples}; allowed: false")
+    return found
+
+
 def _save(scene: FederatedDataset, folder: Path) -> None:
-    arrays: dict[str, NDArray[Any]] = {}
-    texts: dict[str, Any] = {}
+    groups = _named_groups(scene)
+    arrays: dict[str, NDArray[Any]] = {name: group.labels for name, group in groups.items()}
+    texts: dict[str, Any] = {name: group.values for name, group in groups.items()}
 
     def put(name: str, held: ClientData) -> None:
         if isinstance(held, ImageTextPairs):
@@ -116,13 +142,27 @@ def _save(scene: FederatedDataset, folder: Path) -> None:
         "class_names": scene.class_names,
         "text_class_names": scene.text_class_names,
         "texts": texts,
-        **(
-            {"also_named": dict(scene.also_named)} if scene.also_named else {}
-        ),  # absent, it leaves digests as they were
+        **({"also_named": dict(scene.also_named)} if scene.also_named else {}),  # absent, digests are as they were
     }
     values = {name: attribute.values for name, attribute in scene.attributes.items()}  # no part of the samples' digest
     facts = {**content, "notes": dict(scene.notes), "attributes": values, "digest": _digest(arrays, content)}
     (folder / "scene.json").write_text(json.dumps(facts, default=str))
+
+
+def _named_groups(scene: FederatedDataset) -> dict[str, Attribute]:
+    """The groups of all parts and tasks, by what they are kept as."""
+    return {f"{part}.{task}.groups": group for part, own in scene.groups.items() for task, group in own.items()}
+
+
+def _load_groups(folder: Path, texts: Mapping[str, Any]) -> dict[str, dict[ClientTask, Attribute]]:
+    return {
+        part: {
+            task: Attribute(tuple(texts[name]), _array(folder, name))
+            for task in CLIENT_TASKS
+            if (name := f"{part}.{task}.groups") in texts
+        }
+        for part in ("train", "test")
+    }
 
 
 def _digest(arrays: dict[str, NDArray[Any]], content: dict[str, Any]) -> str:
@@ -201,4 +241,5 @@ def _load(folder: Path) -> FederatedDataset:
             name: Attribute(tuple(values), array(f"attribute.{name}"))
             for name, values in facts.get("attributes", {}).items()
         },
+        _load_groups(folder, facts["texts"]),
     )

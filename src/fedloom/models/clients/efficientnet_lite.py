@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageClassification, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import ImageClassifierOutput
+from transformers.utils import logging
 
 from fedloom.errors import BadInput
 from fedloom.models.clients.preprocessing import FILE
@@ -143,6 +144,7 @@ def convert_published(source: Path, out: Path) -> None:
         model.load_state_dict(named)
     except (KeyError, ValueError, RuntimeError, AttributeError) as error:
         raise BadInput(f"{files[0]}: holds no EfficientNet-lite: {str(error).splitlines()[0]}") from error
+    logging.disable_progress_bar()  # of one file
     model.save_pretrained(out)
     side = {"height": model.config.image_size, "width": model.config.image_size}
     looks = {"image_processor_type": "ViTImageProcessor", "size": side, "resample": 3}

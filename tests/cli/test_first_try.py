@@ -74,7 +74,7 @@ WANTED = {  # method and modalities of each data set, where neither is said
     **{name: ("fedcmi", {"joint"}) for name, info in DATASETS.items() if info.tasks == ("joint",)},
     **{name: ("fedmmkt", {"image"}) for name in ("digits", "food101", "cifar100")},
     **{name: ("fedmmkt", {"image", "text"}) for name in ("flora", "flora-102", "flowers102", "upmc_food101")},
-    **{name: ("fedmmkt", {"image", "text"}) for name in ("food101_recipes", "folder")},
+    **{name: ("fedmmkt", {"image", "text"}) for name in ("food101_recipes", "folder", "emoji")},
     "ag_news": ("fedavg", {"text"}),
 }
 

@@ -24,6 +24,7 @@ class DataSettings(Frozen):
     classes_per_client: int = Field(2, ge=1, description="for the pathological split")
     by_group: bool = Field(
         False,
+        exclude_if=lambda by_group: not by_group,
         description="a client holds, and is tested on, samples of one group alone, of data that have groups "
         "(emoji: styles of pictures, languages of texts)",
     )

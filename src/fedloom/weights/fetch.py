@@ -16,11 +16,11 @@ from fedloom.formatting import byte_text
 from fedloom.references import load_reference
 from fedloom.runs.disk import explained, locked
 from fedloom.weights.catalogue import Source
-from fedloom.weights.hub import NO_ROOM, download
+from fedloom.weights.hub import NO_ROOM, NoConnection, download
 from fedloom.weights.lock import facts_of, write_lock
 from fedloom.weights.order import Download, RemoteFile, written_order
-from fedloom.weights.packages import Wheels, is_address, same_file
-from fedloom.weights.place import PART, State, lock_table, state_of
+from fedloom.weights.packages import INBOX, Wheels, is_address, same_file
+from fedloom.weights.place import MARK, PART, State, lock_table, state_of
 
 PUBLISHED = "published"  # where files lie that the folder is converted from
 _CONVERTING = ".making"
@@ -112,11 +112,17 @@ def fetch(target: FetchTarget, order: Download, announce: Announce = lambda path
         if target.here:
             return
         _check_other(target)
+        new = not target.folder.exists()
         order.write(target.folder)
-        with Wheels(target.downloads, (remote.url for remote in order.files)) as wheels:
-            for remote in order.files:
-                announce(remote.path, remote.bytes)
-                _get(remote, target.downloads / remote.path, f"{target.source.name}/{remote.path}", wheels)
+        try:
+            with Wheels(target.downloads, (remote.url for remote in order.files)) as wheels:
+                for remote in order.files:
+                    announce(remote.path, remote.bytes)
+                    _get(remote, target.downloads / remote.path, f"{target.source.name}/{remote.path}", wheels)
+        except FedloomError as error:
+            if new and not isinstance(error, NoConnection):
+                _forget(target)
+            raise
         found = facts_of(target.downloads, (remote.path for remote in order.files))
         if target.source.made_by is None:
             write_lock(target.folder, target.source, order, found, {})
@@ -124,6 +130,12 @@ def fetch(target: FetchTarget, order: Download, announce: Announce = lambda path
         made = _convert(target, target.source.made_by)
         write_lock(target.folder, target.source, order, facts_of(target.folder, made), found)
         shutil.rmtree(target.downloads, ignore_errors=True)
+
+
+def _forget(target: FetchTarget) -> None:
+    """Take the folder away again where nothing came: what was asked for is not there, under that name."""
+    if not any(p.is_file() for p in target.folder.rglob("*") if p.name != MARK and p.parent.name != INBOX):
+        shutil.rmtree(target.folder, ignore_errors=True)
 
 
 def _check_other(target: FetchTarget) -> None:

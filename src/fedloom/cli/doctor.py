@@ -34,7 +34,7 @@ def doctor(
     With a configuration, the gates that it sets instead: whether judge, generator and captioner are good enough for a
     run (what is not pretrained yet is). Exit code 1 if something is broken, or a gate missed.
 
-    Example: fedloom doctor --preset food
+    Example: fedloom doctor --set "evaluation.gates={judge: 0.9}"
     """
     if preset or config or set_:
         return _gates(configuration(preset=preset, file=config, overrides=set_), json)

@@ -7,8 +7,6 @@ become alike, the tuner is put back to where it was before the round. Ours: the 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,8 +66,3 @@ def kept_state(tuner: Tuner) -> State:
     """A copy of the tuner's state, which later steps do not change."""
     arrays, rest = tuner.state()
     return {name: value.copy() for name, value in arrays.items()}, rest
-
-
-def facts_of(found: dict[str, float], undone: bool) -> dict[str, Any]:
-    """For people: the measures, and whether the round was undone."""
-    return {**found, "rolled_back": float(undone)}

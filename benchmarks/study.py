@@ -30,7 +30,7 @@ def run(given: argparse.Namespace) -> int:
     arms = chosen_arms(study, given.arms)
     path = rows.file_of(study.name, given.results)
     jobs = in_order(arms, seed_list(given.seeds) or [], given.jobs)
-    todo = missing(study, path, jobs, extra, commit() if given.again else None)
+    todo = missing(study, path, jobs, extra, commit() if given.again else None, given.anywhere)
     if len(todo) < len(jobs):
         print(f"{len(jobs) - len(todo)} of {len(jobs)} rows are there already", flush=True)
     failed = do(Runner(study, extra, given.keep), todo, path, given.jobs, lambda line: print(line, flush=True))
@@ -89,6 +89,9 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--jobs", type=positive, default=1, help="runs side by side")
     running.add_argument("--keep", type=Path, help="a folder to leave run folders in")
     running.add_argument("--again", action="store_true", help="also what has rows of other commits only")
+    running.add_argument(
+        "--anywhere", action="store_true", help="only seeds that no machine has all these arms of (see the guide)"
+    )
     printing.add_argument("table", nargs="?", help="default: all")
     printing.add_argument("--seeds", default="", help="of these alone, such as 2-9; default: all")
     drawing.add_argument("--out", type=Path, help="default: docs/images/STUDY.png")

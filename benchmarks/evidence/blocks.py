@@ -57,7 +57,7 @@ def renewed(page: str, results: Path | None = None) -> str:
         found = rows_of(match[2])
         if match[3] not in tables(found.study):
             raise unknown("table", match[3], tables(found.study))
-        if found.machine is None:
+        if not found.rows:
             return match[0]
         return f"{match[1]}{text(found.only(seed_list(match[4] or '') or None), match[3])}\n{match[6].lstrip()}"
 
@@ -71,7 +71,7 @@ def renewed(page: str, results: Path | None = None) -> str:
             raise unknown("figure", what, FIGURES)
         if (name := arm.removesuffix(BEFORE)) not in found.study.arms:
             raise unknown("arm", name, found.study.arms)
-        if found.machine is None:
+        if not found.rows:
             return match[0]
         there = bool(found.values(arm, score))
         return f"{match[1]}{FIGURES[what](found, arm, score) if there else NONE}{match[4]}"

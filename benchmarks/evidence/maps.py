@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from statistics import fmean
 from typing import Any
 
-from evidence.studies import AT, cells
+from evidence.rows import AT
+from evidence.studies import cells
 from evidence.tables import Kept, Values, difference_text, table
 from fedloom.comparison.statistics import ABOVE, BELOW, corrected, paired
 

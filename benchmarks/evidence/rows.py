@@ -1,7 +1,7 @@
 """One row a finished run, in `benchmarks/results/STUDY.csv`: appended whole, read back, told apart.
 
 A row's key is study, arm, settings, seed and machine. Where a key is there twice, the later row counts. Rows of
-machines that compute other figures stay beside one another: nothing here ever averages over two of them.
+machines that compute other figures stay beside one another: no difference is ever between two of them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from fedloom.runs.disk import append_line, locked, read_regular, write_atomic
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 Row = Mapping[str, str]
 
+AT = " @ "  # ARM @ the cell of a grid
 FIRST = ("study", "arm", "seed", "settings")
 LABELS = ("prompt_accuracy", "voted_accuracy", "kept_accuracy", "dropped_accuracy", "kept_share")
 COSTS = ("bytes_up", "bytes_down", "seconds", "setup_seconds", "cpu_seconds")  # bytes: mean of a round
@@ -107,19 +108,31 @@ def latest(found: Iterable[Row]) -> list[Row]:
     return list({key_of(row): row for row in found}.values())
 
 
-def chosen_machine(found: Iterable[Row], main: str = "") -> tuple[str, ...] | None:
-    """The machine that tables are of: with most seeds of the main arm, then of any, then with most rows, then the first
-    in the file. A main arm in the cells of a grid is `MAIN @ CELL`."""
+def chosen(found: Iterable[Row], main: str = "") -> list[Row]:
+    """The rows that tables are made of. A seed's are all of one machine (in a grid a seed's of a cell, `ARM @ CELL`),
+    so that no difference is between machines: that with the main arm there, then with most arms there, then with most
+    rows in all, then the first in the file."""
     there = list(found)
-    seeds: dict[tuple[str, ...], set[str]] = {}
-    of_main: dict[tuple[str, ...], set[str]] = {}
+    total = Counter(map(machine_of, there))
+    arms: dict[tuple[str, str], dict[tuple[str, ...], set[str]]] = {}
     for row in there:
-        machine = machine_of(row)
-        seeds.setdefault(machine, set()).add(row["seed"])
-        if row["arm"].partition(" @ ")[0] == main:
-            of_main.setdefault(machine, set()).add(row["seed"])
-    count = Counter(map(machine_of, there))
-    return max(seeds, key=lambda m: (len(of_main.get(m, ())), len(seeds[m]), count[m]), default=None)
+        machines = arms.setdefault(block_of(row), {})
+        machines.setdefault(machine_of(row), set()).add(row["arm"].partition(AT)[0])
+    best = {
+        block: max(machines, key=lambda m: (main in machines[m], len(machines[m]), total[m]))
+        for block, machines in arms.items()
+    }
+    return [row for row in there if machine_of(row) == best[block_of(row)]]
+
+
+def block_of(row: Row) -> tuple[str, str]:
+    """The cell of a grid ('' without one) and the seed: what is compared within one machine."""
+    return row["arm"].partition(AT)[2], row["seed"]
+
+
+def by_machine(found: Iterable[Row]) -> Counter[tuple[str, ...]]:
+    """How many rows each machine has, most first."""
+    return Counter(dict(Counter(map(machine_of, found)).most_common()))
 
 
 def number(row: Row, name: str) -> float | None:

@@ -152,24 +152,37 @@ class Runner:
 
 
 def missing(
-    study: Study, path: Path, jobs: Iterable[Job], extra: Mapping[str, Any], code: str | None = None
+    study: Study,
+    path: Path,
+    jobs: Sequence[Job],
+    extra: Mapping[str, Any],
+    code: str | None = None,
+    anywhere: bool = False,
 ) -> list[Job]:
     """The jobs that have no row with these settings on this kind of machine.
 
     Args:
         code: count rows of this commit only; those of a `-dirty` one never.
+        anywhere: leave out a seed (in a grid a seed of a cell) that another kind of machine has all jobs of, too.
     """
     from fedloom.runs.environment import describe_environment
 
-    here = {**machine(), "torch": describe_environment()["packages"]["torch"]}
-    found = (row for row in rows.read(path) if code is None or row["commit"] == code)
+    here = rows.machine_of({**machine(), "torch": describe_environment()["packages"]["torch"]})
+    found = [row for row in rows.read(path) if code is None or row["commit"] == code]
     there = {rows.key_of(row) for row in found if code is None or not code.endswith("-dirty")}
 
-    def key(job: Job) -> tuple[str, ...]:
-        own = (study.name, job.arm, str(job.seed), study.settings_text(job.arm, extra))
-        return (*own, *rows.machine_of(here))
+    def key(job: Job, on: tuple[str, ...]) -> tuple[str, ...]:
+        return (study.name, job.arm, str(job.seed), study.settings_text(job.arm, extra), *on)
 
-    return [job for job in jobs if key(job) not in there]
+    def block(job: Job) -> tuple[str, str]:
+        return rows.block_of({"arm": job.arm, "seed": str(job.seed)})
+
+    whole = set()
+    for asked in {block(job) for job in jobs} if anywhere else ():
+        wanted = [job for job in jobs if block(job) == asked]
+        if any(all(key(job, on) in there for job in wanted) for on in set(map(rows.machine_of, found))):
+            whole.add(asked)
+    return [job for job in jobs if key(job, here) not in there and block(job) not in whole]
 
 
 def in_order(arms: Sequence[str], seeds: Sequence[int], at_once: int) -> list[Job]:

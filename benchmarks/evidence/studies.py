@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from evidence.comparisons import study_tree
-from evidence.rows import FIRST, LABELS
+from evidence.rows import AT, FIRST, LABELS
 from fedloom.config.models import Frozen
 from fedloom.config.trees import read_tree, validate
 from fedloom.config.yaml_core import Tree
@@ -22,7 +22,6 @@ from fedloom.runs.folder import flatten
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
 SCORES = ("image_accuracy", "text_accuracy", "t2i_accuracy", "clip_score", "fid", "inception_score")
-AT = " @ "  # ARM @ the cell of a grid
 BEFORE = " (before)"  # the pseudo arm of what an arm was before its first round
 
 

@@ -1,4 +1,4 @@
-"""Tables of a study's kept rows, in Markdown. One machine's rows make a table, and it says which."""
+"""Tables of a study's kept rows, in Markdown. A seed's rows are of one machine, and the note says of which."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ Values = dict[int, float]  # by seed
 class Kept:
     """The rows of a study that its tables are made of, and what was left out.
 
-    stale: rows of settings that the study has no more. elsewhere: rows of other machines, by machine.
+    stale: rows of settings that the study has no more. beside: rows of other machines than their seed's.
     """
 
     study: Study
-    machine: tuple[str, ...] | None
     rows: tuple[Row, ...]
     stale: int
-    elsewhere: Mapping[tuple[str, ...], int]
+    beside: tuple[Row, ...]
 
     def only(self, seeds: Collection[int] | None) -> Kept:
         """The rows of these seeds; of all for None."""
@@ -65,16 +64,21 @@ class Kept:
     @property
     def note(self) -> str:
         """Seeds, machine, commits, and what is not in the tables."""
-        if self.machine is None:
+        if not self.rows:
             return "No rows are kept yet."
         commits = sorted({r["commit"] for r in self.rows})
-        n = len(self.seeds)
-        text = f"{n} seed{'s' * (n > 1)} ({ranges(self.seeds)}) on {rows.machine_text(self.machine)}; "
-        text += f"commit{'s' * (len(commits) > 1)} {', '.join(commits)}."
-        for machine, count in self.elsewhere.items():
-            text += f" Not in it: {count} row{'s' * (count > 1)} on {rows.machine_text(machine)}."
+        text = f"{counted(len(self.seeds), 'seed')} ({ranges(self.seeds)})"
+        here = rows.by_machine(self.rows)
+        if len(here) == 1:
+            text += f" on {rows.machine_text(*here)}"
+        else:
+            cell = " of a cell" if self.study.grid else ""
+            text += f"; all rows of a seed{cell} are of one machine: {_counts(here)}"
+        text += f"; commit{'s' * (len(commits) > 1)} {', '.join(commits)}."
+        if self.beside:
+            text += f" Not in it: {_counts(rows.by_machine(self.beside))}."
         if self.stale:
-            text += f" Not in it: {self.stale} row{'s' * (self.stale > 1)} of other settings."
+            text += f" Not in it: {counted(self.stale, 'row')} of other settings."
         return text
 
 
@@ -83,13 +87,19 @@ def kept(study: Study, folder: Path | None = None, extra: Mapping[str, Any] | No
     found = rows.read(rows.file_of(study.name, folder))
     now = {arm: study.settings_text(arm, extra) for arm in study.arms}
     current = rows.latest(r for r in found if now.get(r["arm"]) == r["settings"])
-    machine = rows.chosen_machine(current, study.main)
-    elsewhere: dict[tuple[str, ...], int] = {}
-    for row in current:
-        if (other := rows.machine_of(row)) != machine:
-            elsewhere[other] = elsewhere.get(other, 0) + 1
-    here = tuple(r for r in current if rows.machine_of(r) == machine)
-    return Kept(study, machine, here, len(rows.latest(found)) - len(current), elsewhere)
+    here = rows.chosen(current, study.main)
+    beside = tuple(row for row in current if row not in here)
+    return Kept(study, tuple(here), len(rows.latest(found)) - len(current), beside)
+
+
+def _counts(machines: Mapping[tuple[str, ...], int]) -> str:
+    """`191 rows on A; 145 rows on B`."""
+    return "; ".join(f"{counted(n, 'row')} on {rows.machine_text(m)}" for m, n in machines.items())
+
+
+def counted(n: int, word: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{n} {word}{'s' * (n != 1)}"
 
 
 def ranges(seeds: Sequence[int]) -> str:

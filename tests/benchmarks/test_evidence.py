@@ -69,11 +69,23 @@ def test_what_is_no_file_of_rows(tmp_path: Path) -> None:
         rows.read(path)
 
 
-def test_the_machine_with_most_seeds() -> None:
-    found = [row(processor="Q"), row(), row(seed="1"), row(processor="Q", arm="b"), row(processor="Q", arm="c")]
-    assert rows.chosen_machine(found) == ("P", "AVX2", "2.0")
-    assert rows.chosen_machine(found, "b") == ("Q", "AVX2", "2.0")  # it alone has the main arm
-    assert rows.chosen_machine([]) is None
+def test_a_seed_is_of_one_machine() -> None:
+    p, q = row(), row(processor="Q")
+    assert rows.chosen([p, q]) == [p]  # as many arms and rows: the first in the file
+    more = [p, q, row(processor="Q", arm="b"), row(seed="1"), row(seed="2", processor="Q")]
+    assert rows.chosen(more) == [q, *more[2:]]  # seed 0 on Q, with two arms, seed 1 on P, seed 2 on Q
+    assert rows.chosen([*more, row(arm="main")], "main") == [p, more[3], more[4], row(arm="main")]
+    assert rows.chosen([]) == []
+    grid = [
+        row(arm="a @ x=1"),
+        row(arm="a @ x=2"),
+        row(arm="b @ x=1", processor="Q"),
+        row(arm="a @ x=1", processor="Q"),
+    ]
+    assert rows.chosen(grid) == [grid[1], *grid[2:]]  # cell by cell
+
+
+def test_what_counts_once_for_a_key() -> None:
     assert len(rows.latest([row(image_accuracy="0.1"), row(image_accuracy="0.2"), row(simd="AVX512")])) == 2
     assert rows.latest([row(), row(image_accuracy="0.2")])[0]["image_accuracy"] == "0.2"
 
@@ -191,6 +203,21 @@ def test_a_study_is_run_and_resumed(
     keep = tmp_path / "folders"
     script("study", *words[:4], "--seeds", 7, "--arms", "full", "--keep", keep)
     assert (keep / "full-7" / "summary.json").exists()
+
+
+def test_seeds_that_another_machine_has(script: Script, made_up: dict[str, Any], tmp_path: Path) -> None:
+    words = ("run", tmp_path / "tiny.yaml", "--results", tmp_path / "kept", "--seeds", "0-1")
+    script("study", *words)
+    path = tmp_path / "kept" / "tiny.csv"
+    there = [{**r, "processor": "Other"} for r in rows.read(path)]
+    path.unlink()
+    for other in there:
+        if (other["seed"], other["arm"]) != ("1", "less"):
+            rows.append(path, other)
+    assert "\n3/3 " in script("study", *words, "--anywhere")  # seed 1 whole, as no machine has all of it
+    assert script("study", *words, "--anywhere").startswith("0\n6 of 6 rows")
+    assert "\n3/3 " in script("study", *words)
+    assert len(rows.read(path)) == 11
 
 
 def test_what_cannot_be_run(script: Script, tmp_path: Path, study: studies.Study) -> None:

@@ -104,12 +104,11 @@ def jumping_clock() -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _pretrained_here() -> Iterator[None]:
-    """Models are pretrained in this process, not in two that import all libraries first. The weights are the same:
-    `test_python_interface` compares them, `tests/pretraining` has the processes end as they may.
-    """
+def _unsynced() -> Iterator[None]:
+    """Nothing waits for the disk: what is written survives a killed process all the same, and no test cuts the power.
+    Whether and when it is told to write, tests of `runs` look at themselves."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fedloom.experiment.pretraining.assets.build_side_by_side", lambda config, chains, watch: None)
+        patch.setattr("os.fsync", lambda handle: None)
         yield
 
 

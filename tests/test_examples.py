@@ -19,8 +19,9 @@ def test_all_examples_are_tested():
     assert tuple(sorted(p.name for p in EXAMPLES.glob("*.py"))) == SCRIPTS
 
 
-# Two that pretrain models of their own, a minute of a processor, run with `make conformance`.
-LONG = ("compare_two_methods.py", "own_data.py")
+# Two that pretrain models of their own, and one much like the others, half a minute of a processor or more each, run
+# with `make conformance`.
+LONG = ("add_a_metric.py", "compare_two_methods.py", "own_data.py")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.conformance if n in LONG else ()) for n in SCRIPTS])

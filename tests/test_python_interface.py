@@ -110,7 +110,8 @@ def script(tmp_path: Path, text: str, way: str, cache: Path) -> str:
 def test_a_script_without_a_guard(tmp_path, smoke_run, fedloom_cache):
     """It pretrains in processes, and its client lives in another; the weights are those of pretraining in this one."""
     cache = tmp_path / "cache"
-    said = script(tmp_path, SCRIPT.replace("WORKERS", "1"), "file", cache)
+    in_processes = "from fedloom.experiment.pretraining import processes; processes.FEW = 0\n"
+    said = script(tmp_path, in_processes + SCRIPT.replace("WORKERS", "1"), "file", cache)
     assert "standalone on flora, seed 0: finished, 0 rounds" in said
     made = [file.relative_to(cache) for file in cache.rglob("*.safetensors")]
     both = [file for file in made if (fedloom_cache / file).is_file()]

@@ -40,5 +40,7 @@ def global_torch_stream(seed: int, *names: object) -> Iterator[None]:
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(seed, *names))
+        # manual_seed notes the stack for each kind of accelerator that there could be: milliseconds, and many calls
+        seeded = torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed
+        seeded(stream_seed(seed, *names))
         yield

@@ -83,10 +83,8 @@ CASES = {
 }
 
 
-# Stable Diffusion with all that scores; GLIDE, and every class of client, by `make conformance`.
-@pytest.mark.parametrize(
-    "preset", [pytest.param(p, marks=() if "-sd" in p else pytest.mark.conformance) for p in CASES]
-)
+@pytest.mark.conformance
+@pytest.mark.parametrize("preset", CASES)
 def test_from_folders_to_exports(preset: str, weights: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     data, side, family = CASES[preset]
     if "sd" in preset:  # what scores FID in the presets, once

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedloom.experiment.pretraining.processes import build_side_by_side
-
 
 def test_run_prints_scores_and_report(cli, smoke_overrides):
     overrides = [part for text in smoke_overrides for part in ("--set", text)]
@@ -191,7 +189,7 @@ def test_interrupted_before_the_report(cli, monkeypatch):
 
 
 def test_a_bug_in_pretraining_keeps_its_traceback(cli, monkeypatch):
-    monkeypatch.setattr("fedloom.experiment.pretraining.assets.build_side_by_side", build_side_by_side)
+    monkeypatch.setattr("fedloom.experiment.pretraining.processes.FEW", 0)
     monkeypatch.setenv("FEDLOOM_CACHE", str(Path("cache").resolve()))
     bug = "from fedloom.experiment.pretraining import processes as p; p._build = lambda *a: 1 / 0; p.work()"
     monkeypatch.setattr("fedloom.experiment.pretraining.processes._CHILD", ["-c", bug])

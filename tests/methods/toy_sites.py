@@ -51,6 +51,7 @@ QUICK = {
     **{name: {**TUNING, "retrain_steps": 2} for name in ("fedmd", "fed-et", "fedmekt")},
     **{name: {**TUNING, "retrain_steps": 2, "server_steps": 2} for name in ("fedgems", "creamfl")},
     **{name: {**STEPS, "public": PAIRS} for name in PAIRED},
+    "fedafd-oracle": {**STEPS, "public": PAIRS, "oracle_steps": 10},
 }
 
 

@@ -85,7 +85,7 @@ def test_the_same_numbers_as_on_the_cpu(kind, made):
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=pytest.mark.conformance if k == "xl-lora" else ()) for k in MODALITIES]
+    "kind", [pytest.param(k, marks=pytest.mark.conformance if k in ("xl-lora", "glide") else ()) for k in MODALITIES]
 )
 def test_in_bf16(kind, made):
     """Of GLIDE the base alone: where a processor has no instructions for bf16, larger pictures take very long."""

@@ -9,6 +9,13 @@ from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.pretraining.processes import build_side_by_side
 from fedloom.progress import Observer
 
+
+@pytest.fixture(autouse=True)
+def _few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few steps would be trained in this process."""
+    monkeypatch.setattr("fedloom.experiment.pretraining.processes.FEW", 0)
+
+
 CHILD = """
 import os
 from fedloom.errors import BadInput, FedloomError

@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 LEVEL = 0.05  # of a corrected p
@@ -87,6 +92,7 @@ def sign_flip(differences: Sequence[float]) -> float:
     return (reached + more) / (len(sums) + more)
 
 
+@lru_cache(4096)
 def effect_size(
     d: float, n: int, confidence: float = CONFIDENCE
 ) -> tuple[float, float, float] | tuple[None, None, None]:
@@ -99,12 +105,11 @@ def effect_size(
     import numpy as np
     from scipy.optimize import brentq
     from scipy.special import ndtr
-    from scipy.stats import chi2
 
     f, t = n - 1, d * math.sqrt(n)
     correction = math.exp(math.lgamma(f / 2) - math.lgamma((f - 1) / 2)) / math.sqrt(f / 2)
     # P(T <= t) of noncentrality c is the mean of Phi(t sqrt(chi2 / f) - c); scipy's nct.cdf is NaN far from t.
-    grid = t * np.sqrt(chi2.ppf((np.arange(_GRID) + 0.5) / _GRID, f) / f)
+    grid = t * _spread_of_chi(f)
 
     def bound(share: float) -> float:
         """The noncentrality with P(T <= t) = share."""
@@ -113,6 +118,15 @@ def effect_size(
     tail = (1 - confidence) / 2
     low, high = (bound(share) / math.sqrt(n) for share in (1 - tail, tail))
     return correction * d, correction * low, correction * high
+
+
+@lru_cache
+def _spread_of_chi(f: int) -> NDArray[np.float64]:
+    """_GRID equally likely values of the square root of chi squared over its f degrees of freedom."""
+    import numpy as np
+    from scipy.stats import chi2
+
+    return np.sqrt(chi2.ppf((np.arange(_GRID) + 0.5) / _GRID, f) / f)  # type: ignore[no-any-return]
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:

@@ -37,7 +37,10 @@ class TuningSettings(Frozen):
         "untouched", description="the generator that draws them: as it was before round 1, or as tuned so far"
     )
     draw_steps: int | None = Field(
-        None, ge=1, description="sampling steps they are drawn in; null: 24, or what another generator always takes"
+        None,
+        ge=1,
+        description="sampling steps they are drawn in; null: three times the embedded generator's, "
+        "or what another generator always takes",
     )
     replay_rounds: int = Field(6, ge=1, description="rounds whose kept samples are trained on; 1: this round's only")
     private_steps: int = Field(10, ge=0, description="client steps on private data a round (E_loc)")

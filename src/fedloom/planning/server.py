@@ -181,7 +181,7 @@ def pixel_generator_cost(
 
 def pixel_parts(config: Config, unet: Any, text: Any, tokens: int, side: int, tuned: bool) -> GeneratorCost:
     """A generator of the embedded kind from its two parts."""
-    from fedloom.models.generators.pixel import Generator
+    from fedloom.models.generators.pixel import TO_LEARN_FROM
 
     s = config.server.generator
     wide, pooled = unet.config.cross_attention_dim, unet.config.projection_class_embeddings_input_dim
@@ -201,8 +201,15 @@ def pixel_parts(config: Config, unet: Any, text: Any, tokens: int, side: int, tu
     ]
     step = (2 if guidance != 1 else 1) * load.forward
     bridged = with_bridge(models, config.clients.width, wide, tuned)
-    more = Generator.steps_to_learn_from
-    return GeneratorCost(bridged, steps * step + said.forward, load.training, side, steps, step, more)
+    return GeneratorCost(
+        bridged,
+        steps * step + said.forward,
+        load.training,
+        side,
+        steps,
+        step,
+        steps_to_learn_from=TO_LEARN_FROM * steps,
+    )
 
 
 def of_source(cost: GeneratorCost, source: str | None) -> GeneratorCost:

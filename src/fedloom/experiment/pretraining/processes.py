@@ -22,10 +22,13 @@ from fedloom.signals import leave_to_parent
 
 _CHILD = ["-m", "fedloom.experiment.pretraining.processes"]
 _PACE = 0.2  # seconds between two looks, and two counts
+FEW = 200  # training steps that take less time than a process takes to import torch and the model libraries
 
 
 def build_side_by_side(config: Config, chains: Sequence[Sequence[str]], watch: Observer) -> None:
-    """Build every chain in a process of its own. Whatever ends the wait ends the processes too.
+    """Build every chain in a process of its own, of FEW steps in all in this one: the weights are the same.
+
+    Whatever ends the wait ends the processes too.
 
     Args:
         chains: kinds of assets, as for `asset`; within a chain one is built after the other.
@@ -38,6 +41,17 @@ def build_side_by_side(config: Config, chains: Sequence[Sequence[str]], watch: O
     total = sum(_steps_of(config, kind) for chain in chains for kind in chain)
     families = dict.fromkeys(k.partition("-")[0] for chain in chains for k in chain)
     watch.stage("pretraining " + ", ".join(families), total)
+    if total <= FEW:
+        try:
+            _build(config, [kind for chain in chains for kind in chain], watch.at)
+        except FedloomError as error:
+            raise _failed(str(error), isinstance(error, BadInput)) from error
+    else:
+        _in_processes(config, chains, watch)
+    watch.at(total)
+
+
+def _in_processes(config: Config, chains: Sequence[Sequence[str]], watch: Observer) -> None:
     frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
     with ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -59,7 +73,6 @@ def build_side_by_side(config: Config, chains: Sequence[Sequence[str]], watch: O
             watch.at(sum(done.values()))
         for child in children:
             _check(child, ends[child])
-    watch.at(total)
 
 
 def _steps_of(config: Config, kind: str) -> int:
@@ -78,7 +91,11 @@ def _check(child: FramedChild, end: dict[str, Any]) -> None:
         log = child.logged(1_000_000).strip()
         raise RuntimeError(f"pretraining failed in a child process (exit status {status}), which said:\n{log}")
     if end["failed"] is not None:
-        raise (BadInput if end["bad_input"] else FedloomError)(f"pretraining failed: {end['failed']}")
+        raise _failed(end["failed"], end["bad_input"])
+
+
+def _failed(why: str, bad_input: bool) -> FedloomError:
+    return (BadInput if bad_input else FedloomError)(f"pretraining failed: {' '.join(why.split())}")
 
 
 def work() -> None:
@@ -86,21 +103,22 @@ def work() -> None:
 
     An error that a person can mend is sent to the parent; a bug ends this process with its traceback.
     """
+    from fedloom.processes import settle_process
+
     leave_to_parent()
     parent = Parent()
     order, _ = parent.receive()
     failed, bad_input = None, False
     try:
-        _build(Config(**order["config"]), order["kinds"], lambda done: parent.send({"done": done}))
+        config = Config(**order["config"])
+        settle_process(config.engine.threads)
+        _build(config, order["kinds"], lambda done: parent.send({"done": done}))
     except FedloomError as error:
-        failed, bad_input = " ".join(str(error).split()), isinstance(error, BadInput)
+        failed, bad_input = str(error), isinstance(error, BadInput)
     parent.send({"failed": failed, "bad_input": bad_input})
 
 
 def _build(config: Config, kinds: Sequence[str], tell: Callable[[int], None]) -> None:
-    from fedloom.processes import settle_process
-
-    settle_process(config.engine.threads)
     scene = cached_dataset(config.data)
     done, told = 0, time.monotonic()
 

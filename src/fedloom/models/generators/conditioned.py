@@ -119,7 +119,6 @@ class Conditioned(nn.Module):
     """
 
     keep_texts: float = math.inf  # most texts whose encodings are kept
-    steps_to_learn_from: int | None = None  # sampling steps of pictures that are learned from; None: as always
 
     def __init__(
         self,
@@ -141,6 +140,11 @@ class Conditioned(nn.Module):
         self.bridge.to(device)
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
         self.origin: str | None = None  # what it was loaded from, by content, as long as nothing has changed it
+
+    @property
+    def steps_to_learn_from(self) -> int | None:
+        """Sampling steps of pictures that are learned from; None: as always."""
+        return None
 
     def train(self, mode: bool = True) -> Self:
         """Training mode for what is trained; the frozen parts stay as they are."""

@@ -29,6 +29,7 @@ from fedloom.models.pictures import to_float, to_uint8
 from fedloom.seeding import numpy_stream, torch_stream
 
 FORMAT = 2  # raise when a change of code changes what a generator draws
+TO_LEARN_FROM = 3  # as many sampling steps: few blur what is drawn, and the blur would be learned
 
 
 class Generator(Conditioned):
@@ -38,7 +39,6 @@ class Generator(Conditioned):
     """
 
     family = "pixel"
-    steps_to_learn_from = 24  # few steps blur what is drawn, and the blur would be learned
 
     def __init__(
         self,
@@ -51,6 +51,10 @@ class Generator(Conditioned):
         pipe.unet.to(memory_format=torch.channels_last)
         super().__init__(pipe, width, condition, device, precision)
         pipe.to(device)
+
+    @property
+    def steps_to_learn_from(self) -> int:
+        return TO_LEARN_FROM * int(self.pipe.config.sampling_steps)
 
     @property
     def size(self) -> int:

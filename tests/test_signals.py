@@ -256,7 +256,7 @@ def until(look: Callable[[], Any], seconds: float = 120) -> None:
 def test_a_batch_system_ends_a_run_while_it_pretrains(tmp_path: Path) -> None:
     """SIGTERM to all processes of the run, twice: no folder, no process, one line."""
     environment = {**os.environ, "FEDLOOM_CACHE": str(tmp_path / "cache")}
-    argv = [sys.executable, "-m", "fedloom.cli", *QUICK, "--out", "run"]
+    argv = [sys.executable, "-m", "fedloom.cli", *QUICK, "--set", "clients.public_steps=999", "--out", "run"]
     started = subprocess.Popen(
         argv, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from fedloom.config import Config
+from fedloom.deployment.offline import require_flower, require_ray
 from fedloom.errors import BadInput
 from fedloom.progress import Observer
 from fedloom.runs.folder import RunFolder, new_run
@@ -27,6 +28,7 @@ def launch(
             "engine.mode = 'deployment' is a run on silos that have joined a server: start it with `fedloom submit`. "
             "Allowed here: loopback, simulation"
         )
+    (require_ray if config.engine.mode == "simulation" else require_flower)()  # before anything is written
     clients = len(config.clients.everyone())
     silos = min(config.engine.silos or clients, clients)
     tree = config.model_dump(mode="json")

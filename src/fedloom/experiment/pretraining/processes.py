@@ -43,7 +43,7 @@ def build_side_by_side(config: Config, chains: Sequence[Sequence[str]], watch: O
     watch.stage("pretraining " + ", ".join(families), total)
     if total <= FEW:
         try:
-            _build(config, [kind for chain in chains for kind in chain], watch.at)
+            _train(config, [kind for chain in chains for kind in chain], watch.at)
         except FedloomError as error:
             raise _failed(str(error), isinstance(error, BadInput)) from error
     else:
@@ -103,22 +103,25 @@ def work() -> None:
 
     An error that a person can mend is sent to the parent; a bug ends this process with its traceback.
     """
-    from fedloom.processes import settle_process
-
     leave_to_parent()
     parent = Parent()
     order, _ = parent.receive()
     failed, bad_input = None, False
     try:
-        config = Config(**order["config"])
-        settle_process(config.engine.threads)
-        _build(config, order["kinds"], lambda done: parent.send({"done": done}))
+        _build(Config(**order["config"]), order["kinds"], lambda done: parent.send({"done": done}))
     except FedloomError as error:
         failed, bad_input = str(error), isinstance(error, BadInput)
     parent.send({"failed": failed, "bad_input": bad_input})
 
 
 def _build(config: Config, kinds: Sequence[str], tell: Callable[[int], None]) -> None:
+    from fedloom.processes import settle_process
+
+    settle_process(config.engine.threads)
+    _train(config, kinds, tell)
+
+
+def _train(config: Config, kinds: Sequence[str], tell: Callable[[int], None]) -> None:
     scene = cached_dataset(config.data)
     done, told = 0, time.monotonic()
 

@@ -1,78 +1,20 @@
+"""The local engine: the same replies however many workers there are, errors as values, deadlines, checkpoints."""
+
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from toy_clients import CONTRACT, Blob, Empty, Probe, Wish
+from toy_clients import CONTRACT, Blob, Empty, Wish
+from toy_federations import NAMES, PROBE, by_client, federation, specs, three_rounds, words
 
 from fedloom.errors import BadInput, FedloomError
-from fedloom.federation import ClientSpec, ContractBreach, Federation, Ledger, LocalFederation, Reply
+from fedloom.federation import ContractBreach, Ledger, LocalFederation
 from fedloom.federation.codec import encode
-from fedloom.federation.engines.workers.pool import WorkerPool
-
-NAMES = ("image-0", "image-1", "text-0")
-PROBE = Probe(np.arange(2 * 48, dtype=np.uint8).reshape(2, 4, 4, 3))
-
-
-def specs(names: Sequence[str] = NAMES) -> list[ClientSpec]:
-    return [ClientSpec(n, n.split("-")[0], "toy_clients:make", {"seed": 5}) for n in names]
-
-
-@contextmanager
-def federation(workers: int, names: Sequence[str] = NAMES, **options: Any) -> Iterator[LocalFederation]:
-    with LocalFederation(specs(names), CONTRACT, workers=workers, **options) as made:
-        yield made
-
-
-def by_client(replies: Iterator[Reply]) -> dict[str, Reply]:
-    found = {reply.client: reply for reply in replies}
-    return {name: found[name] for name in sorted(found)}
-
-
-def words(replies: Iterator[Reply]) -> dict[str, str]:
-    """What each client said, or its error."""
-    return {name: reply.message.what if reply.ok else reply.error for name, reply in by_client(replies).items()}
-
-
-def pids(of: Federation) -> dict[str, int]:
-    replies = by_client(of.ask("retrain", Wish("")))
-    return {name: int(reply.message.seconds) for name, reply in replies.items() if reply.ok}
-
-
-def kill(pid: int) -> None:
-    """Returns once the child is dead, and leaves it for its owner to wait for."""
-    os.kill(pid, signal.SIGKILL)
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def three_rounds(workers: int, names: Sequence[str] = NAMES) -> dict[tuple[int, str], bytes]:
-    said = {}
-    with federation(workers, names) as f:
-        for f.round in (1, 2, 3):
-            for reply in f.ask("infer", PROBE):
-                said[f.round, reply.client] = encode(reply.message)
-            lessons = {c: Wish(f"for {c}") for c in f.clients_of("image")}
-            assert set(words(f.ask("retrain", lessons))) == {"image-0", "image-1"}
-            for reply in f.ask("evaluate", Empty()):
-                said[-f.round, reply.client] = encode(reply.message)
-    return said
 
 
 @pytest.fixture(scope="module")
@@ -186,57 +128,6 @@ def test_several_asks_at_once_are_not_confused(workers: int) -> None:
         assert len([r for r in f.ledger.rows() if r["direction"] == "up"]) == 11
 
 
-def test_killed_worker_is_lost_then_restored(tmp_path: Path) -> None:
-    with federation(2) as f:  # image-0 and text-0 share a process
-        f.round = 1
-        before = pids(f)
-        f.checkpoint(tmp_path / "part")
-        (tmp_path / "part").rename(tmp_path / "round_1")
-        f.checkpoint_moved(tmp_path / "round_1")
-        f.round = 2
-        asked = f.ask("retrain", Wish(f"wait image-0 {tmp_path / 'never'}"))
-        kill(before["image-0"])
-        assert words(asked) == {"image-0": "lost", "image-1": "image-1 2 2", "text-0": "lost"}
-        assert "signal 9" in f.missing[0].detail
-        f.round = 3
-        # One call at the checkpoint, and this is the second; image-1 has lost nothing.
-        assert words(f.ask("retrain", Wish(""))) == {
-            "image-0": "image-0 3 2",
-            "image-1": "image-1 3 3",
-            "text-0": "text-0 3 2",
-        }
-        assert [m[:4] for m in f.missing[2:]] == [
-            (3, "restart", "image-0", "lost"),
-            (3, "restart", "text-0", "lost"),
-        ]
-        assert str(tmp_path / "round_1") in f.missing[2].detail
-
-
-def test_worker_killed_between_rounds_begins_again_where_there_is_no_checkpoint(tmp_path: Path) -> None:
-    with federation(3) as f:
-        before = pids(f)
-        kill(before["image-1"])
-        f.checkpoint(tmp_path)  # must hold every client, so the dead one is rebuilt
-        after = words(f.ask("retrain", Wish("")))
-        assert after == {"image-0": "image-0 0 2", "image-1": "image-1 0 1", "text-0": "text-0 0 2"}
-        assert [m.verb for m in f.missing] == ["restart"]
-        assert "its first state" in f.missing[0].detail
-
-
-def test_client_that_cannot_be_rebuilt_is_lost_and_the_rest_go_on(tmp_path: Path) -> None:
-    marker = tmp_path / "model"
-    marker.touch()
-    made = [*specs(("image-0",)), ClientSpec("x", "text", "toy_clients:once", {"marker": str(marker)})]
-    with LocalFederation(made, CONTRACT, workers=1) as f:
-        f.checkpoint(tmp_path / "c")
-        marker.unlink()
-        kill(pids(f)["x"])
-        for f.round in (1, 2):
-            replies = by_client(f.ask("retrain", Wish("")))
-            assert [r.error for r in replies.values()] == [None, "lost"]
-            assert "the model has gone" in replies["x"].detail
-
-
 @pytest.mark.parametrize(("workers", "then"), [(0, 2), (2, 0)])
 def test_restored_federation_goes_on_as_if_unbroken(
     tmp_path: Path, workers: int, then: int, expected: dict[tuple[int, str], bytes]
@@ -269,96 +160,11 @@ def test_bad_checkpoints_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_client_that_cannot_be_built_is_named(workers: int) -> None:
-    made = [*specs(("image-0",)), ClientSpec("b", "text", "toy_clients:broken")]
-    with pytest.raises(FedloomError, match="client 'b' cannot be built: OSError: no model"):
-        LocalFederation(made, CONTRACT, workers=workers)
-    made = [*specs(("image-0",)), ClientSpec("b", "text", "toy_clients:absent")]
-    with pytest.raises(BadInput, match="client 'b'"):
-        LocalFederation(made, CONTRACT, workers=workers)
-
-
-def test_start_timeout_names_the_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that jumps past the limit once the other one is there."""
-    accept, clock, late = WorkerPool._accept, time.monotonic, [0.0]
-
-    def accepted(*args: Any) -> None:
-        accept(*args)
-        late.append(1000.0)
-
-    monkeypatch.setattr(WorkerPool, "_accept", accepted)
-    monkeypatch.setattr(time, "monotonic", lambda: clock() + sum(late))
-    made = [*specs(("image-0",)), ClientSpec("b", "text", "toy_clients:slow", {"seconds": 900.0})]
-    with pytest.raises(FedloomError, match="clients b cannot be built: worker did not answer within 900 s"):
-        LocalFederation(made, CONTRACT, workers=2, start_timeout=900.0)
-
-
-def test_no_process_is_left_behind() -> None:
-    left: set[int] = set()
-    with suppress(KeyboardInterrupt), federation(2) as f:
-        left.update(pids(f).values())
-        f.ask("retrain", Wish("sleep", 900.0))
-        raise KeyboardInterrupt
-    assert len(left) == 2
-    assert not any(map(alive, left))
-    f.close()
-    with pytest.raises(FedloomError, match="closed"):
-        f.ask("rest", Empty())
-
-
-def test_workers_die_with_their_parent() -> None:
-    script = (
-        "import os, sys, time; from fedloom.federation import *; from toy_clients import *\n"
-        "f = LocalFederation([ClientSpec('a', 'x', 'toy_clients:make')], CONTRACT, workers=1)\n"
-        "print(int(next(f.ask('retrain', Wish(''))).message.seconds), flush=True)\n"
-        "f.ask('retrain', Wish('sleep', 900.0))\n"
-        "time.sleep(900)"
-    )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=env)
-    assert parent.stdout is not None
-    with parent:
-        worker = int(parent.stdout.readline())
-        assert alive(worker)
-        parent.kill()
-    end = time.monotonic() + 300
-    while alive(worker) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert not alive(worker)
-
-
-def test_workers_take_their_threads_and_ignore_what_is_printed_and_ctrl_c() -> None:
-    with federation(1, initialiser="toy_clients:limit_threads", threads=2) as f:
-        before = pids(f)
-        assert all(reply.ok for reply in f.ask("retrain", Wish("print")))
-        os.kill(before["text-0"], signal.SIGINT)
-        assert pids(f) == before
-        environ = Path(f"/proc/{before['text-0']}/environ")
-        if environ.exists():
-            assert b"OMP_NUM_THREADS=2" in environ.read_bytes()
-
-
-@pytest.mark.parametrize("workers", [0, 2])
 def test_large_messages(workers: int) -> None:
     blob = Blob(np.random.default_rng(0).integers(0, 256, 20_000_000, dtype=np.uint8))
     with federation(workers) as f:
         for reply in f.ask("echo", blob):
             np.testing.assert_array_equal(reply.message.data, blob.data)
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_interrupted_ask_leaves_nothing_to_wait_for(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    with federation(workers) as f:
-
-        def interrupt(requests: Any) -> None:
-            raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(f, "_post", interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                f.ask("rest", Empty())
-        f.settle()
-        assert all(reply.ok for reply in f.ask("rest", Empty()))
 
 
 @pytest.mark.parametrize(

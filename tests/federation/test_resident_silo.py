@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_local_federation import PROBE, alive
 from toy_clients import CONTRACT, Opinion, Wish
+from toy_federations import PROBE, alive
 
 from fedloom.federation import ClientSpec
 from fedloom.federation.codec import decode, encode

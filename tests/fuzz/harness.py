@@ -26,9 +26,8 @@ from random import Random
 from types import FrameType
 from typing import Any
 
-import numpy as np
-
 from fedloom.errors import FedloomError
+from fuzz.differences import short, unlike
 from fuzz.inputs import Input, Special, write
 from fuzz.mutate import damaged, damaged_files
 
@@ -159,7 +158,7 @@ def judge(surface: Surface, given: Input, whole: bool, folder: Path) -> tuple[bo
         return (
             True,
             "accepted",
-            f"a right reader refuses it: {type(error).__name__} {error} | found {_short(found)}",
+            f"a right reader refuses it: {type(error).__name__} {error} | found {short(found)}",
         )
     if difference := unlike(found, expected):
         return True, "other contents", f"{difference[0]} | {difference[1]}"
@@ -192,36 +191,6 @@ def _where(frames: traceback.StackSummary) -> str:
     ours = [f for f in frames if "/fedloom/" in f.filename]
     shown = ours[-1:] or list(frames[-1:])
     return " ".join(f"{Path(f.filename).name}:{f.name}" for f in shown)
-
-
-def unlike(found: Any, expected: Any, place: str = "") -> tuple[str, str] | None:
-    """Where two values differ and how, or None; types count, NaN equals NaN."""
-    if isinstance(expected, np.ndarray) or isinstance(found, np.ndarray):
-        a, b = np.asarray(found), np.asarray(expected)
-        same = a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
-        return None if same else (place or "array", f"{a.dtype} {a.shape} against {b.dtype} {b.shape}")
-    if isinstance(expected, dict) and isinstance(found, dict):
-        if list(found) != list(expected):
-            return f"{place} keys", f"{_short(list(found))} against {_short(list(expected))}"
-        pairs: Any = [(key, found[key], expected[key]) for key in expected]
-    elif isinstance(expected, list | tuple) and isinstance(found, list | tuple):
-        if len(found) != len(expected):
-            return f"{place} length", f"{_short(found)} against {_short(expected)}"
-        pairs = [("", a, b) for a, b in zip(found, expected)]
-    else:
-        same = type(found) is type(expected) and (found == expected or (found != found and expected != expected))
-        return None if same else (place or "value", f"{_short(found)} against {_short(expected)}")
-    for key, a, b in pairs:
-        if difference := unlike(a, b, f"{place}[{str(key)[:20]}]" if len(place) < 60 else place):
-            return difference
-    return None
-
-
-def _short(value: Any) -> str:
-    try:
-        return ascii(value)[:160]
-    except Exception as error:  # noqa: BLE001
-        return type(error).__name__
 
 
 # ------------------------------------------------------------------------------------------------ processes

@@ -30,6 +30,7 @@ MODALITIES = ("audio", "image")
 BOTH, SOUND, SIGHT = ["audio", "image"], ["audio"], ["image"]
 CLIENTS = {"a": BOTH, "b": BOTH, "c": SOUND, "d": SIGHT}
 FEDAVG = "fedloom.methods.fedavg:METHOD"
+FEDCMI = "fedloom.methods.fedcmi:METHOD"
 STEPS = {"private_steps": 3, "extra_steps": 0}
 
 

@@ -1,12 +1,14 @@
-"""One thread, and the smallest tokenizer, CLIP and generator."""
+"""One thread, and the smallest tokenizer, CLIP, generator and stored MobileNet."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny_mobilenet import tiny, write
 
 from fedloom.config.models import ClipSettings, GeneratorSettings
 from fedloom.models.clients.text import train_tokenizer
@@ -40,3 +42,8 @@ def generator(clip: Clip) -> Generator:
 @pytest.fixture(scope="session")
 def pictures() -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.random.default_rng(0).integers(0, 256, (6, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    return write(tmp_path / "tiny_0.5_16", *tiny())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_mobilenet import tiny, write
+from tiny_mobilenet import tiny, write
 
 from fedloom.config.archs import is_dual
 from fedloom.config.models import ModelSettings

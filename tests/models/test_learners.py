@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
-from test_mobilenet import tiny, write
+from tiny_mobilenet import tiny, write
 
 from fedloom.config.models import ModelSettings
 from fedloom.errors import BadInput

@@ -102,7 +102,6 @@ def effect_size(
     """
     if n < 3:
         return None, None, None
-    import numpy as np
     from scipy.optimize import brentq
     from scipy.special import ndtr
 

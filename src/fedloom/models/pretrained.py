@@ -44,12 +44,17 @@ def pretrained_config(what: str, name: str | Path, kinds: Collection[str] = ()) 
     """
     from transformers import AutoConfig
 
-    import fedloom.models.clients.efficientnet_lite  # noqa: F401  makes its classes known
-
+    know_own_classes()
     config = load_pretrained(what, name, AutoConfig)
     if kinds and config.model_type not in kinds:
         raise BadInput(f"{what} {name}: holds a {config.model_type}, allowed: {', '.join(kinds)}")
     return config
+
+
+def know_own_classes() -> None:
+    """Has transformers' Auto classes know the networks of ours that are saved and loaded as its own are."""
+    import fedloom.models.clients.efficientnet_lite
+    import fedloom.models.clients.gru_network  # noqa: F401
 
 
 def pretrained_model(what: str, name: str | Path, kind: Any, *, fresh: tuple[str, ...] = (), **more: Any) -> Any:

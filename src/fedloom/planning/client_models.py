@@ -43,9 +43,9 @@ def from_shape(shape: Shape, modality: str, classes: int) -> Any:
     """
     import transformers as hf
 
-    import fedloom.models.clients.efficientnet_lite
-    import fedloom.models.clients.gru_network  # noqa: F401  they make their classes known
+    from fedloom.models.pretrained import know_own_classes
 
+    know_own_classes()
     known = {k: v for k, v in shape.config.items() if k not in ("model_type", "id2label", "label2id", "architectures")}
     config = hf.AutoConfig.for_model(shape.kind, **known, **({"num_labels": classes} if modality else {}))
     classifiers: dict[str, Any] = {

@@ -30,7 +30,8 @@ from fedloom.federation.engines.silo.store import SiloStore
 from fedloom.methods.base import load_method
 from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input
-from fuzz.mutate import ODD_TEXTS, change_tree, json_bytes
+from fuzz.mutate import change_tree, json_bytes
+from fuzz.odd_values import ODD_TEXTS
 from fuzz.surfaces.silos import Echo
 from fuzz.truth import json_object, same_number, same_truth
 

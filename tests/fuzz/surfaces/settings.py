@@ -18,7 +18,8 @@ from fedloom.deployment.submit import jobs
 from fedloom.errors import BadInput
 from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input
-from fuzz.mutate import ODD_TEXTS, change_tree
+from fuzz.mutate import change_tree
+from fuzz.odd_values import ODD_TEXTS
 from fuzz.truth import core_yaml, same_number, same_truth
 
 _RUN = {

@@ -22,7 +22,8 @@ from fedloom.federation.messages import Tensor, Tensors, check_finite
 from fedloom.processes.frames import read_frame, write_frame
 from fuzz.harness import Refused, Surface
 from fuzz.inputs import Input
-from fuzz.mutate import ODD_TEXTS, change_tree
+from fuzz.mutate import change_tree
+from fuzz.odd_values import ODD_TEXTS
 from fuzz.truth import strict_json
 
 

@@ -1,7 +1,5 @@
 """A method of your own in one file: clients are drawn towards everybody's class prototypes. python write_a_method.py"""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -47,6 +45,8 @@ class PrototypeClient(Client):
 class PrototypeServer(Server):
     def round(self, federation) -> Info:
         sent = [reply.message for reply in federation.ask("prototypes", Empty()) if reply.ok]
+        if not sent:  # nobody answered
+            return Info()
         counts = np.sum([m.counts for m in sent], axis=0)
         means = np.sum([m.means * m.counts[:, None] for m in sent], axis=0) / np.maximum(counts, 1)[:, None]
         replies = federation.ask("fit", Prototypes(means.astype(np.float32), counts))

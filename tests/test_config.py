@@ -60,7 +60,7 @@ def test_it_cannot_be_changed():
         ("engine.name=flwr", "engine.name = 'flwr'"),
         ("clients.image=[{arch: bert}]", "'bert' is no image model, allowed: vit, beit, resnet"),
         ("clients.text=[{arch: vit}]", "'vit' is no text model, allowed: bert, distilbert, roberta"),
-        ("clients.text=[{arch: bert, width: 32}]", "all clients need one representation width"),
+        ("clients.text=[{arch: bert, width: 32}]", "representations need one `width` for all clients, given: "),
         ("evaluation.fold=1", "evaluation.fold = 1: allowed: 2 or more"),
         ("server.public_steps=-1", "server.public_steps = -1: allowed: 0 or more"),
         (
@@ -128,7 +128,7 @@ JOINT = {"arch": "audio-resnet+resnet", "hidden": 32, "width": 64}
             [JOINT | {"unit": True}],
             "joint: unit = True: fusion heads read features as they are, allowed: False",
         ),
-        ([JOINT | {"width": 32}], "all clients need one representation width"),
+        ([JOINT | {"width": 32}], "representations need one `width` for all clients, given: "),
     ],
 )
 def test_joint_clients_that_could_not_share_parameters(groups, said):

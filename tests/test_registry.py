@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from fedloom import registry
 from fedloom.config import Config, load_config
 from fedloom.errors import BadInput
 from fedloom.experiment.silo_client import prepare_run
+from fedloom.federation.messages import Empty
+from fedloom.methods.base import load_method
 from fedloom.metrics.base import Evaluation, Metric
 from fedloom.progress import Observer
 from fedloom.references import load_reference, reference_of
@@ -60,6 +63,27 @@ def test_names_of_built_in_items(given):
     assert METHODS.canonical(given) == "fed-et"
     assert Config(method=given).method == "fed-et"
     assert METHODS.find(given) is METHODS.find("fed-et")
+
+
+@pytest.mark.parametrize("given", ["mine", "mine.py"])
+def test_a_file_without_what_stands_in_it(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("METHOD = 1")
+    with pytest.raises(
+        BadInput, match=rf"^unknown method '{given}': of one that stands in mine\.py, give mine\.py:NAME$"
+    ):
+        METHODS.find(given)
+
+
+def test_a_method_whose_client_lacks_a_verb():
+    method = replace(load_method("fedavg")[0], verbs=lambda settings: {"dance": (Empty, Empty)})
+    with pytest.raises(BadInput, match=r"method fedavg: verb 'dance' needs a method FedAvgClient\.dance\("):
+        method.contract(None)
+
+
+def test_a_metric_that_needs_what_there_is_not():
+    with pytest.raises(BadInput, match=r"unknown need of metric 'm' 'generatr'\. Did you mean 'generator'"):
+        Metric("m", "M", lambda evaluation: 1.0, needs=frozenset({"generatr"}))
 
 
 def test_an_unknown_name_is_refused_once_with_the_nearest():

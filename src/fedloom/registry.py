@@ -7,6 +7,7 @@ another process, or a later resume, finds it by: the name of a built-in or insta
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -91,7 +92,7 @@ class Registry:
             return absolute(given)
         name = self._known(given)
         if name is None:
-            raise unknown(self.kind, given, self.names())
+            raise self._unknown(given)
         if name in self._registered:
             return reference_of(self._registered[name], self.kind)
         return name
@@ -122,9 +123,16 @@ class Registry:
         elif is_reference(given):
             item = load_reference(given, self.kind)
         else:
-            raise unknown(self.kind, given, self.names())
+            raise self._unknown(given)
         self._check(item, repr(given))
         return item
+
+    def _unknown(self, given: str) -> BadInput:
+        """The error for an unknown name; of a file that lies here, how what stands in it is written."""
+        file = given if given.endswith(".py") else f"{given}.py"
+        if os.path.isfile(file):
+            return BadInput(f"unknown {self.kind} {given!r}: of one that stands in {file}, give {file}:NAME")
+        return unknown(self.kind, given, self.names())
 
     def about(self, given: str) -> Any:
         """What is known of an item: of a built-in one what its list says, without importing it; else the item."""

@@ -135,7 +135,7 @@ def test_the_serious_one_speaks() -> None:
     mild = {**judge("caution"), "message": "mild"}
     records = [record("standalone", 0, 0.5, mild), record("standalone", 1, 0.5, judge())]
     (warning,) = doubts_of(plan, records, table_of(plan, records))
-    assert (warning["level"], warning["message"]) == ("serious", judge()["message"])
+    assert (warning["level"], warning["message"]) == ("serious", f"standalone, seed 1: {judge()['message']}")
     assert warning["where"][0]["seeds"] == [0, 1]
     assert place_text(warning, 2) == "all 2 runs"
 

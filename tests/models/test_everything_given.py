@@ -144,7 +144,7 @@ def test_it_scores(run, models):
         (
             "server.captioner",
             "{pretrained: null, patch: 4}",
-            "no generic part to pretrain .* give the models",
+            "no public part to pretrain .* or the models",
         ),
         ("server.device", "cuda:77", "device 'cuda:77'"),
     ],

@@ -56,7 +56,7 @@ def names(run: Parts) -> list[str]:
 
 def test_a_sound_run(sound: Parts) -> None:
     assert [w.name for w in warnings_of(**sound)] == ["one-seed"]
-    assert "fedloom compare --methods fedmmkt,standalone --seeds 0-4" in warnings_of(**sound)[0].advice
+    assert "fedloom compare --methods standalone,fedmmkt --seeds 0-4" in warnings_of(**sound)[0].advice
 
 
 def test_sound_runs_of_other_clients() -> None:
@@ -183,7 +183,7 @@ CASES: dict[str, tuple[str, str, Callable[[Parts], Any]]] = {
     ),
     "smoke": (
         "too-few-steps",
-        "judge 4, generator 4, CLIP 4, clients 105 (of 8 samples)",
+        "judge 4, generator 4, CLIP 4, clients 105 (batches of 8)",
         smoke,
     ),
     "missing": ("clients-missing", "text-1 in 2 of 4 rounds", absent),

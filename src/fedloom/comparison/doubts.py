@@ -36,19 +36,27 @@ def doubts_of(
 
 
 def _of_runs(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """The warnings on runs by name; level and message are those of the first that is serious, or else the first."""
+    """The warnings on runs by name; level and message are those of the first that is serious, or else the first.
+
+    Where runs have different messages, it says whose it is.
+    """
     done: dict[tuple[str, str], int] = {}
     found: dict[str, dict[str, Any]] = {}
     for record in records:
         place = (record["row"], record["column"])
         done[place] = done.get(place, 0) + bool(record["scores"])
         for w in record.get("warnings") or ():
-            entry = found.setdefault(w["name"], {**w, "seeds": {}})
+            whose = f"{_named(*place)}, seed {record['seed']}"
+            entry = found.setdefault(w["name"], {**w, "seeds": {}, "said": set(), "whose": whose})
             if w["level"] == "serious" and entry["level"] != "serious":
-                entry |= w
+                entry |= {**w, "whose": whose}
             entry["seeds"].setdefault(place, []).append(record["seed"])
+            entry["said"].add(w["message"])
+    for w in found.values():
+        if len(w["said"]) > 1:
+            w["message"] = f"{w['whose']}: {w['message']}"
     return [
-        {k: v for k, v in w.items() if k != "seeds"}
+        {k: v for k, v in w.items() if k not in ("seeds", "said", "whose")}
         | {
             "where": [
                 {"row": row, "column": column, "seeds": seeds, "of": done[row, column]}
@@ -77,7 +85,7 @@ def _no_effect(plan: ComparisonPlan, table: Sequence[Mapping[str, Any]]) -> RunW
     held = [e for e in known if e["difference"]["verdict"] == NOT_SHOWN]
     if not held:
         return None
-    names = [" / ".join(x for x in (e["row"], e["column"], MEASURES[e["score"]].name) if x) for e in held]
+    names = [" / ".join((_named(e["row"], e["column"]), MEASURES[e["score"]].name)) for e in held]
     return RunWarning(
         "difference-not-shown",
         f"{len(held)} of {len(known)} differences to {plan.reference} may be none, p >= 0.05 after correction (Holm): "
@@ -99,5 +107,10 @@ def place_text(warning: Mapping[str, Any], cells: int) -> str:
 
 
 def _place(where: Mapping[str, Any]) -> str:
-    name = ", ".join(x for x in (where["row"], where["column"]) if x)
+    name = _named(where["row"], where["column"])
     return f"{name} {len(where['seeds'])} of {where['of']} seed{'s' * (where['of'] > 1)}"
+
+
+def _named(row: str, column: str) -> str:
+    """`FedMMKT / images alone`; the row alone where there is one column."""
+    return " / ".join(x for x in (row, column) if x)

@@ -15,6 +15,7 @@ from fedloom.comparison.watch import Watch
 from fedloom.processes.child import Frame, FramedChild, python_environment
 
 RUN = "fedloom.api:run"
+_WORK = "from fedloom.comparison.worker import main; main()"  # -m would load it twice: this package imports it too
 _GLANCE = 0.25  # seconds between two looks at the clock
 
 
@@ -26,7 +27,7 @@ class CellWorker(FramedChild):
     def __init__(self, run: str, log: Path, frames: queue.SimpleQueue[Frame]) -> None:
         self.cell: ComparisonCell | None = None
         self.last: ComparisonCell | None = None
-        words = ["-m", "fedloom.comparison.worker", run]
+        words = ["-c", _WORK, run]
         super().__init__(words, frames, env=python_environment(1), log=log, own_group=True)
 
     def give(self, cell: ComparisonCell, folder: Path) -> None:

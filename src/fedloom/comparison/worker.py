@@ -119,7 +119,3 @@ def _answer(
     except Exception as error:  # noqa: BLE001 - a bug fails its cell, not the comparison
         traceback.print_exc()  # to the log
         return {"how": "failed", "reason": one_line(error)}
-
-
-if __name__ == "__main__":
-    main()

@@ -116,8 +116,9 @@ class ClientsSettings(Frozen):
             raise ValueError(f"multimodal clients need one model, {len(unlike)} given: what they share are parameters")
         if any(g.unit for g in self.joint):
             raise ValueError("joint: unit = True: fusion heads read features as they are, allowed: False")
-        if len({g.width for g in self.groups}) > 1:
-            raise ValueError("all clients need one representation width (`width`)")
+        if len(widths := {g.width: g for g in self.groups}) > 1:
+            given = ", ".join(f"{g.arch} {width}" for width, g in widths.items())
+            raise ValueError(f"representations need one `width` for all clients, given: {given}")
         names = [name for modality in CLIENT_TASKS for name in self.names(modality)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two clients are called {twice[0]!r}")

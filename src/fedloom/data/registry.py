@@ -133,6 +133,13 @@ def load_dataset(name: str, root: str | Path | None = None, **options: Any) -> F
         BadInput: an unknown name or option, a root that is missing or not wanted, or what the reader finds wrong.
     """
     found: FederatedDataset = _load(name, root, options, DATASETS)
+    declared = DATASETS[name]
+    if (
+        declared.embedded
+        and "classes" not in declared.options
+        and declared.classes not in (None, len(found.class_names))
+    ):
+        raise BadInput(f"{name}: its reader gives {len(found.class_names)} classes, declared: {declared.classes}")
     return found
 
 

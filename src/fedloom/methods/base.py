@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fedloom.config import ClientsSettings
 from fedloom.config.models import Frozen
-from fedloom.errors import FedloomError
+from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract
 from fedloom.federation.messages import Empty
@@ -225,8 +225,14 @@ class Method:
         return ", ".join(task for task in ClientTask if task in self.tasks) or "server only"
 
     def contract(self, settings: Any) -> WireContract:
-        """What may cross the wire."""
-        return WireContract(verbs={**COMMON_VERBS, **self.verbs(settings)})
+        """What may cross the wire. Raises BadInput for a verb that its clients have no method for."""
+        verbs = self.verbs(settings)
+        for verb in verbs if self.tasks else ():
+            if not callable(getattr(self.client, verb, None)):
+                raise BadInput(
+                    f"method {self.name}: verb {verb!r} needs a method {self.client.__name__}.{verb}(message, *, round)"
+                )
+        return WireContract(verbs={**COMMON_VERBS, **verbs})
 
 
 def load_method(name: str) -> tuple[Method, dict[str, Any]]:

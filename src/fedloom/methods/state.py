@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedloom.errors import FedloomError
+from fedloom.methods.undeclared import changed, marks, own_names
 
 T = TypeVar("T")
 Kept = Annotated[T, "kept"]
@@ -60,9 +61,25 @@ class Stateful:
         return super().__new__(cls)
 
     def state(self) -> State:
-        """Arrays by name, and the rest as JSON."""
+        """Arrays by name, and the rest as JSON.
+
+        Raises:
+            FedloomError: a class that is not ours has changed an attribute that is not declared since the last call.
+        """
+        self._nothing_undeclared()
         arrays: Arrays = {}
         return arrays, _save(type(self), self, "", arrays)
+
+    def _nothing_undeclared(self) -> None:
+        if not (names := own_names(type(self))):
+            return
+        now = marks(self, names - kept(type(self)).keys())
+        if lost := changed(vars(self).setdefault("_undeclared", now), now):
+            raise FedloomError(
+                f"{type(self).__name__}.{lost[0]} changes as the run goes on and is no declared state: a resumed run "
+                f"would go on without it. Declare it in the class, `{lost[0]}: Kept[TYPE]` (fedloom.methods.state), or "
+                f"call it `_{lost[0]}` if no number depends on it"
+            )
 
     def load_state(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
         """Take up `state()` again. FedloomError where it is the state of another class, or of another version."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedloom.errors import unknown
 from fedloom.tasks import ClientTask
 
 Need = Literal["clients", "generator", "attributes"]
@@ -72,6 +73,11 @@ class Metric:
     unit: str = ""
     higher_is_better: bool = True
     note: str = ""
+
+    def __post_init__(self) -> None:
+        for need in self.needs:
+            if need not in get_args(Need):
+                raise unknown(f"need of metric {self.name!r}", need, get_args(Need))
 
     def value(self, evaluation: Evaluation) -> float | None:
         """The value, of an evaluation that has what is needed; else None."""

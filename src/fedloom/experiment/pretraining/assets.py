@@ -18,7 +18,8 @@ from fedloom.progress import Observer
 from fedloom.registry import METRICS
 from fedloom.tasks import CLIENT_TASKS, ClientTask
 
-NOTHING_TO_LEARN = "{}: no word tells the generic part's samples apart, so backbones begin with random weights"
+NOTHING_TO_LEARN = "{}: no word tells the public part's samples apart, so backbones begin with random weights"
+NO_PUBLIC_PART = "{}: there is no public part to pretrain on, so backbones begin with random weights"
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ def prepare(
         FedloomError: a model cannot be built or written. A bug in a building process is a RuntimeError.
     """
     backbones = sorted({backbone_name(x) for x in _random_models(config)}) if "backbones" in needs else []
-    if backbones and scene.public is not None and not telling_words(scene.public.captions or scene.public.texts):
-        watch.filled(NOTHING_TO_LEARN.format(scene.name))
-        log(NOTHING_TO_LEARN.format(scene.name))
+    if backbones and (lack := _no_lesson(scene)):
+        watch.filled(lack)
+        log(lack)
         backbones = []
     public = bool(backbones) or _reads_texts(config, needs)
     tokenizer = tokenizer_folder(config, scene) if public else None
@@ -78,6 +79,14 @@ def prepare(
     folders = {kind: asset(config, scene, kind) for chain in chains for kind in chain}
     scoring = Evaluators(folders.pop("judge", None), folders.pop("scoring-clip", None), folders.pop("attributes", None))
     return Assets(tokenizer, {k: folders.pop(k) for k in backbones}, **folders), scoring
+
+
+def _no_lesson(scene: FederatedDataset) -> str:
+    """Why backbones can learn nothing from the public part; '' where they can."""
+    if scene.public is None:
+        return NO_PUBLIC_PART.format(scene.name)
+    told = telling_words(scene.public.captions or scene.public.texts)
+    return "" if told else NOTHING_TO_LEARN.format(scene.name)
 
 
 def _evaluators(config: Config, scene: FederatedDataset, needs: frozenset[str]) -> list[str]:

@@ -220,9 +220,9 @@ def _generic_print(scene: FederatedDataset) -> str:
     g = scene.public
     if g is None:
         raise BadInput(
-            f"{scene.name} has no generic part to pretrain models on: data.options.generic_share is 0, or no class has "
-            "two samples. Set it, give the models (`pretrained` of server.clip, server.captioner and the clients), or "
-            "have clients begin with random weights (clients.public_steps=0)"
+            f"{scene.name} has no public part to pretrain models on (its reader gives none, data.options.generic_share "
+            "is 0, or no class has two samples). Give it one, or the models (`pretrained` of server.clip, "
+            "server.captioner and the clients), or have clients begin with random weights (clients.public_steps=0)"
         )
     return fingerprint(
         g.images,

@@ -42,7 +42,7 @@ def too_few_steps(f: Facts) -> RunWarning | None:
             short.append(f"{name} {steps:.0f}")
     steps, batch = _client_steps(f), number(f.setting("clients.batch"))
     if steps is not None and batch is not None and steps * batch < FEW_SAMPLES:
-        short.append(f"clients {steps:.0f} (of {batch:.0f} samples)")
+        short.append(f"clients {steps:.0f} (batches of {batch:.0f})")
     if not short:
         return None
     return RunWarning(
@@ -62,9 +62,13 @@ def _client_steps(f: Facts) -> float | None:
         return None
     if not groups or any(isinstance(g, Mapping) and g.get("pretrained") for g in groups):
         return None
-    if "private_steps" not in settings:  # a method that trains clients in another way
+    if "private_steps" in settings:
+        own = [k for k in CLIENT_STEPS if k in settings]
+    else:  # one that names them otherwise, such as a method from outside
+        own = [k for k in settings if isinstance(k, str) and (k == "steps" or k.endswith("_steps"))]
+    if not own:
         return None
-    return sum(v or 0.0 for v in warm) + rounds * sum(number(settings.get(k)) or 0.0 for k in CLIENT_STEPS)
+    return sum(v or 0.0 for v in warm) + rounds * sum(number(settings[k]) or 0.0 for k in own)
 
 
 def one_seed(f: Facts) -> RunWarning | None:
@@ -72,7 +76,8 @@ def one_seed(f: Facts) -> RunWarning | None:
     if not f.rows:
         return None
     method = f.setting("method")
-    with_method = f" --methods {method},standalone" if isinstance(method, str) and method != "standalone" else ""
+    other = "METHOD" if method == "standalone" else method
+    with_method = f" --methods standalone,{other}" if isinstance(method, str) else ""
     return RunWarning(
         "one-seed",
         "one seed cannot show that one method is better than another",
@@ -89,10 +94,12 @@ def clients_missing(f: Facts) -> RunWarning | None:
         return None
     whole = max((int(number(row.get("round")) or 0) for row in f.rows), default=0)
     told = [f"{name} in {n} of {max(whole, n)} rounds" for name, n in rounds.most_common()]
+    nobody = sum(len(names) for names in f.clients.values()) == sum(n >= whole for n in rounds.values())
     return RunWarning(
         "clients-missing",
         f"clients did not answer: {listing(told)}",
         "Reasons are in the report; scores are means over the clients that answered.",
+        "serious" if nobody else "caution",
     )
 
 

@@ -129,7 +129,7 @@ CASES: dict[str, tuple[str, str, Callable[[Parts], Any]]] = {
     ),
     "a client": (
         "clients-at-chance",
-        "1 of 5 clients are no better than chance (image 10%): image-1",
+        "1 of 5 clients no better than chance (image 10%): image-1",
         lambda r: at_chance(r, ["image-1"]),
     ),
     "all texts": ("clients-at-chance", "2 of 5", lambda r: at_chance(r, TEXT)),

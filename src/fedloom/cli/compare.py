@@ -176,4 +176,4 @@ def _failures(found: Comparison) -> str:
 
     lines, n = failures(found), len(found.cells)
     shown = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
-    return f"{len(lines)} of {n} cells failed: {shown}. Tracebacks are in {found.path / 'log.txt'}"
+    return f"{len(lines)} of {n} cells failed: {shown.rstrip('.')}. Tracebacks are in {found.path / 'log.txt'}"

@@ -116,7 +116,8 @@ def _device() -> Finding:
         return Finding(
             "torch works", "broken", f"{type(error).__name__}: {error}", "pip install --force-reinstall torch"
         )
-    said = [f"cpu: {torch.get_num_threads()} threads"]
+    n = torch.get_num_threads()
+    said = [f"cpu: {n} thread{'s' * (n > 1)}"]
     for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         facts = torch.cuda.get_device_properties(number)
         said.append(f"cuda:{number}: {facts.name}, {byte_text(facts.total_memory)}")

@@ -97,7 +97,7 @@ def clients_at_chance(f: Facts) -> RunWarning | None:
     clients = sum(map(len, f.clients.values()))
     return RunWarning(
         "clients-at-chance",
-        f"{len(low)} of {clients} clients are no better than chance ({', '.join(levels)}): {listing(low)}",
+        f"{len(low)} of {clients} clients no better than chance ({', '.join(levels)}): {listing(low)}",
         "Raise clients.public_steps, clients.warm_steps or rounds, split less skewed (data.alpha), or give more data.",
         "serious" if whole else "caution",
     )

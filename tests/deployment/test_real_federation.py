@@ -179,7 +179,7 @@ def test_a_killed_silo_is_missed_and_comes_back(federation: Federation, tmp_path
     # It goes on with what it had: states are numbered on, and the client was built once before and once after.
     states = [p.name for p in (victim.folder / "state" / "runs").glob("*/clients/text-1/*")]
     assert rows[-1]["round"] in {int(name.split("-")[0]) for name in states}
-    assert says().count(": text-1 (text)") == 2
+    assert says().count("text-1 (text)") == 2
     said = "\n".join(federation.said[told:])
     assert "silo silo-1: the worker's process" in said
     assert "the server still counts it as connected" in said

@@ -22,12 +22,12 @@ FEW = ("fedmmkt", "scaffold")
 
 
 def near(one: Any, two: Any) -> bool:
-    """Whether two rows say the same, numbers to a relative 1e-4: a small FID is the difference of large sums."""
+    """Whether two rows say the same, numbers to a relative 1e-4, or 1e-5: a small FID is the difference of large sums."""
     if isinstance(one, dict):
         return one.keys() == two.keys() and all(near(one[k], two[k]) for k in one)
     if isinstance(one, list):
         return len(one) == len(two) and all(map(near, one, two))
-    return bool(one == pytest.approx(two, rel=1e-4)) if isinstance(one, float) else one == two
+    return bool(one == pytest.approx(two, rel=1e-4, abs=1e-5)) if isinstance(one, float) else one == two
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,21 @@ def autocast(device_type: str, dtype: Any = None, enabled: bool = True, cache_en
     return _autocast(device_type, dtype, enabled, cache_enabled)
 
 
+_load = torch.nn.Module.load_state_dict
+
+
+def load_state_dict(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """Parameters are swapped; a GRU holds weak references to its own, with which they cannot be."""
+    recurrent = [m for m in self.modules() if isinstance(m, torch.nn.RNNBase)]
+    for m in recurrent:
+        m._flat_weight_refs = []
+    try:
+        return _load(self, *args, **kwargs)
+    finally:
+        for m in recurrent:
+            m._init_flat_weights()
+
+
 @contextmanager
 def pretended() -> Iterator[None]:
     """Torch believes in two accelerators, `DEVICE` and `OTHER`, in this thread."""
@@ -147,6 +162,7 @@ def pretended() -> Iterator[None]:
             fused = optimizer._get_fused_kernels_supported_devices
             names = lambda: [*fused(), "lazy"]  # noqa: E731
             stack.enter_context(mock.patch.object(optimizer, "_get_fused_kernels_supported_devices", names))
+            stack.enter_context(mock.patch.object(torch.nn.Module, "load_state_dict", load_state_dict))
             stack.enter_context(Called())
             stack.enter_context(Dispatched())
             yield

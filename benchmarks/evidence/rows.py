@@ -130,9 +130,9 @@ def block_of(row: Row) -> tuple[str, str]:
     return row["arm"].partition(AT)[2], row["seed"]
 
 
-def by_machine(found: Iterable[Row]) -> Counter[tuple[str, ...]]:
+def by_machine(found: Iterable[Row]) -> dict[tuple[str, ...], int]:
     """How many rows each machine has, most first."""
-    return Counter(dict(Counter(map(machine_of, found)).most_common()))
+    return dict(Counter(map(machine_of, found)).most_common())
 
 
 def number(row: Row, name: str) -> float | None:

@@ -174,15 +174,13 @@ def missing(
     def key(job: Job, on: tuple[str, ...]) -> tuple[str, ...]:
         return (study.name, job.arm, str(job.seed), study.settings_text(job.arm, extra), *on)
 
-    def block(job: Job) -> tuple[str, str]:
-        return rows.block_of({"arm": job.arm, "seed": str(job.seed)})
-
-    whole = set()
-    for asked in {block(job) for job in jobs} if anywhere else ():
-        wanted = [job for job in jobs if block(job) == asked]
-        if any(all(key(job, on) in there for job in wanted) for on in set(map(rows.machine_of, found))):
-            whole.add(asked)
-    return [job for job in jobs if key(job, here) not in there and block(job) not in whole]
+    blocks: dict[tuple[str, str], list[Job]] = {}
+    for job in jobs:
+        blocks.setdefault(rows.block_of({"arm": job.arm, "seed": str(job.seed)}), []).append(job)
+    machines = set(map(rows.machine_of, found)) if anywhere else set()
+    there_whole = (b for b in blocks.values() if any(all(key(job, on) in there for job in b) for on in machines))
+    whole = {job for b in there_whole for job in b}
+    return [job for job in jobs if key(job, here) not in there and job not in whole]
 
 
 def in_order(arms: Sequence[str], seeds: Sequence[int], at_once: int) -> list[Job]:

@@ -88,7 +88,8 @@ def kept(study: Study, folder: Path | None = None, extra: Mapping[str, Any] | No
     now = {arm: study.settings_text(arm, extra) for arm in study.arms}
     current = rows.latest(r for r in found if now.get(r["arm"]) == r["settings"])
     here = rows.chosen(current, study.main)
-    beside = tuple(row for row in current if row not in here)
+    counts = set(map(id, here))
+    beside = tuple(row for row in current if id(row) not in counts)
     return Kept(study, tuple(here), len(rows.latest(found)) - len(current), beside)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,10 @@ def test_a_group_of_options_is_shown_and_taken_one_by_one() -> None:
         clips("x", generic_share=0.5)
     with pytest.raises(BadInput, match="frames=0"):
         clips("x", frames=0)
+
+
+def test_a_reader_gives_as_many_classes_as_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(REGISTRY, "_registered", {})
+    register_dataset(replace(DATASETS["flora"], name="short", classes=7, load=lambda: load_dataset("flora")))
+    with pytest.raises(BadInput, match=r"^short: its reader gives 10 classes, declared: 7$"):
+        load_dataset("short")

@@ -8,26 +8,12 @@ import numpy as np
 import pytest
 from grid_silos import Silos
 from toy_clients import Blob, Empty, Wish
-from toy_federations import NAMES, PROBE, three_rounds, words
+from toy_federations import NAMES, PROBE, rounds, three_rounds, words
 
 from fedloom.errors import FedloomError
-from fedloom.federation.codec import encode
-from fedloom.federation.engines.flower.grid import GridFederation
 from fedloom.federation.engines.flower.records import unpack
 from fedloom.federation.engines.silo.host import SiloHost
 from fedloom.federation.engines.silo.store import SiloStore
-
-
-def rounds(f: GridFederation, numbers: tuple[int, ...] = (1, 2, 3)) -> dict[tuple[int, str], bytes]:
-    said = {}
-    for f.round in numbers:
-        for reply in f.ask("infer", PROBE):
-            said[f.round, reply.client] = encode(reply.message)
-        lessons = {c: Wish(f"for {c}") for c in f.clients_of("image")}
-        assert set(words(f.ask("retrain", lessons))) == {"image-0", "image-1"}
-        for reply in f.ask("evaluate", Empty()):
-            said[-f.round, reply.client] = encode(reply.message)
-    return said
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -57,14 +57,19 @@ def alive(pid: int) -> bool:
     return True
 
 
-def three_rounds(workers: int, names: Sequence[str] = NAMES) -> dict[tuple[int, str], bytes]:
+def rounds(f: Federation, numbers: Sequence[int] = (1, 2, 3)) -> dict[tuple[int, str], bytes]:
+    """What clients say in these rounds, encoded, by round and client; scores under minus the round."""
     said = {}
-    with federation(workers, names) as f:
-        for f.round in (1, 2, 3):
-            for reply in f.ask("infer", PROBE):
-                said[f.round, reply.client] = encode(reply.message)
-            lessons = {c: Wish(f"for {c}") for c in f.clients_of("image")}
-            assert set(words(f.ask("retrain", lessons))) == {"image-0", "image-1"}
-            for reply in f.ask("evaluate", Empty()):
-                said[-f.round, reply.client] = encode(reply.message)
+    for f.round in numbers:
+        for reply in f.ask("infer", PROBE):
+            said[f.round, reply.client] = encode(reply.message)
+        lessons = {c: Wish(f"for {c}") for c in f.clients_of("image")}
+        assert set(words(f.ask("retrain", lessons))) == {"image-0", "image-1"}
+        for reply in f.ask("evaluate", Empty()):
+            said[-f.round, reply.client] = encode(reply.message)
     return said
+
+
+def three_rounds(workers: int, names: Sequence[str] = NAMES) -> dict[tuple[int, str], bytes]:
+    with federation(workers, names) as f:
+        return rounds(f)

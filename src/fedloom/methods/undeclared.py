@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from types import CodeType
 from typing import Any
@@ -48,6 +49,6 @@ def _mark(value: Any) -> Any:
         return id(value), [(id(t), t._version) for t in (*value.parameters(), *value.buffers())]
     if isinstance(value, Mapping):
         return [(repr(key), _mark(item)) for key, item in value.items()]
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
         return [_mark(item) for item in value]
     return id(value)

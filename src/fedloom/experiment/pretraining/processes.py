@@ -22,7 +22,7 @@ from fedloom.signals import leave_to_parent
 
 _CHILD = ["-m", "fedloom.experiment.pretraining.processes"]
 _PACE = 0.2  # seconds between two looks, and two counts
-FEW = 200  # training steps that take less time than a process takes to import torch and the model libraries
+FEW = 200  # training steps of models of the embedded sizes: a process takes as long to import torch and its libraries
 
 
 def build_side_by_side(config: Config, chains: Sequence[Sequence[str]], watch: Observer) -> None:

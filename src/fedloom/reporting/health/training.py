@@ -94,7 +94,8 @@ def clients_missing(f: Facts) -> RunWarning | None:
         return None
     whole = max((int(number(row.get("round")) or 0) for row in f.rows), default=0)
     told = [f"{name} in {n} of {max(whole, n)} rounds" for name, n in rounds.most_common()]
-    nobody = sum(len(names) for names in f.clients.values()) == sum(n >= whole for n in rounds.values())
+    silent = sum(n >= whole for n in rounds.values())
+    nobody = 0 < silent >= sum(map(len, f.clients.values()))
     return RunWarning(
         "clients-missing",
         f"clients did not answer: {listing(told)}",

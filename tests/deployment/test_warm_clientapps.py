@@ -11,18 +11,21 @@ from supervised_silo import until
 
 from fedloom.processes.child import alive
 
-# Stands for the SuperExec: has two commands run, each of which says what it is; then sleeps.
+# Stands for the SuperExec: has three commands run, each of which says what it is in a file of its own (what
+# several processes print to one file at once may overwrite one another); then sleeps.
 EXEC = """
 import os, sys, time
 from fedloom.deployment.superexec_process import Warm
 warm = Warm()
 if warm.command is not None:
-    print(os.getpid(), os.getppid(), *warm.command, flush=True)
+    own = f"{sys.argv[1]}/{warm.command[-1]}"
+    with open(own + ".part", "w") as out:
+        print(os.getpid(), os.getppid(), *warm.command, file=out)
+    os.replace(own + ".part", own)
     if warm.command[-1] == "raise":
         raise SystemExit(3)
     time.sleep(float(warm.command[-1]))
 else:
-    print("exec", os.getpid(), flush=True)
     for last in ("raise", "0", "900"):
         warm.start(["flwr-clientapp", "--token", last])
     time.sleep(900)
@@ -32,13 +35,12 @@ else:
 def test_each_runs_in_a_fork_of_its_own_and_who_stands_by_ends_with_its_starter(
     tmp_path: Path,
 ) -> None:
-    log = tmp_path / "log"
-    with log.open("wb") as out:
-        started = subprocess.Popen([sys.executable, "-c", EXEC], stdout=out, stderr=out)
+    last = ("0", "900", "raise")
+    started = subprocess.Popen([sys.executable, "-c", EXEC, str(tmp_path)], stderr=subprocess.DEVNULL)
     try:
-        lines = until(lambda: log.read_text().splitlines() if log.read_text().count("\n") == 4 else None)
-        words = sorted((line.split() for line in lines if line[:4] != "exec"), key=lambda found: found[-1])
-        assert [found[2:] for found in words] == [["flwr-clientapp", "--token", last] for last in ("0", "900", "raise")]
+        until(lambda: all((tmp_path / name).exists() for name in last))
+        words = [(tmp_path / name).read_text().split() for name in last]
+        assert [found[2:] for found in words] == [["flwr-clientapp", "--token", name] for name in last]
         assert len({found[0] for found in words}) == 3
         (waiting,) = {int(found[1]) for found in words}  # all have one parent, which is not the SuperExec
         assert waiting != started.pid

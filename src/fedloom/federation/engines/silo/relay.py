@@ -29,14 +29,14 @@ def relay(envelope: Envelope, path: str, token: Path, *, patience: float = 120.0
         connection = _connect(path, patience)
         if connection is None:
             return Envelope({"failed": f"the silo's worker cannot be reached for {patience:g} s", "lost": True})
-        with connection, connection.makefile("rwb") as stream:
-            try:
+        try:  # around the stream too: closing one whose buffer was not sent fails again
+            with connection, connection.makefile("rwb") as stream:
                 stream.write(token.read_bytes())
                 write_frame(stream, envelope.header, *envelope.payloads)
                 if (frame := read_frame(stream)) is not None:
                     return Envelope(*frame)
-            except OSError as error:
-                log.warning("the worker hung up: %s", error)
+        except OSError as error:
+            log.warning("the worker hung up: %s", error)
         log.warning("the worker died over an envelope (%d of %d)", attempt, TRIES)
     return Envelope({"failed": f"the silo's worker died {TRIES} times over this request", "lost": True})
 

@@ -214,11 +214,23 @@ def test_resuming_on_other_weights(tmp_path):
     from fedloom.runs.folder import RunFolder
 
     folder = RunFolder.create(tmp_path / "run", {"method": "fedmd"})
-    folder.pin_inputs("a" * 64, {})  # of an earlier version, which wrote no weights down
-    folder.pin_inputs("a" * 64, {"clients.image.0.pretrained": "b" * 64})
-    folder.pin_inputs("a" * 64, {"clients.image.0.pretrained": "b" * 64})
+    folder.pin_inputs("a" * 64, {}, {})  # of an earlier version, which wrote no weights down
+    folder.pin_inputs("a" * 64, {"clients.image.0.pretrained": "b" * 64}, {})
+    folder.pin_inputs("a" * 64, {"clients.image.0.pretrained": "b" * 64}, {})
     with pytest.raises(BadInput, match=r"the weights of clients\.image\.0\.pretrained have changed since it began"):
-        folder.pin_inputs("a" * 64, {"clients.image.0.pretrained": "c" * 64})
+        folder.pin_inputs("a" * 64, {"clients.image.0.pretrained": "c" * 64}, {})
+
+
+def test_resuming_with_other_code(tmp_path, monkeypatch):
+    """A method of one's own that was edited would go on to numbers that no unbroken run has."""
+    own = tmp_path / "own.py"
+    source = Path(__file__).parent.parent / "examples" / "write_a_method.py"
+    own.write_text(source.read_text())
+    fedloom.run(method=f"{own}:METHOD", preset="smoke", rounds=1, out=tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    own.write_text(source.read_text() + "\n# other\n")
+    with pytest.raises(BadInput, match=r"the code of .*own\.py:METHOD have changed since it began"):
+        fedloom.run(resume=tmp_path / "run")
 
 
 def test_data_that_change_while_a_run_begins(unbroken):

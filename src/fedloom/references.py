@@ -81,6 +81,22 @@ def _module(place: str, kind: str, reference: str) -> ModuleType:
         raise BadInput(f"{kind} {reference!r} cannot be imported: {type(error).__name__}: {said}") from error
 
 
+def code_digest(reference: str) -> str | None:
+    """SHA-256 of the file that a reference points into, in hex; None where there is no such file to be found."""
+    place = absolute(reference).rpartition(":")[0]
+    file: str | None = place
+    if not place.endswith(".py"):
+        try:
+            spec = importlib.util.find_spec(place)
+        except (ImportError, ValueError):
+            spec = None
+        file = getattr(sys.modules.get(place), "__file__", None) or (spec.origin if spec else None)
+    if file is None or not os.path.isfile(file):
+        return None
+    with open(file, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
 class _Ended(BaseException):
     """A script that is loaded for what it defines has come to the call that would begin a run."""
 

@@ -15,7 +15,7 @@ from importlib import import_module, metadata
 from typing import Any
 
 from fedloom.errors import BadInput, listed, unknown
-from fedloom.references import absolute, is_reference, load_reference, reference_of
+from fedloom.references import absolute, code_digest, is_reference, load_reference, reference_of
 
 
 class Registry:
@@ -51,7 +51,7 @@ class Registry:
 
     def names(self) -> list[str]:
         """All names: built in, installed, registered."""
-        return list(dict.fromkeys([*self.builtin(), *_installed(self.group), *self._registered]))
+        return list(dict.fromkeys([*self.builtin(), *self.installed(), *self._registered]))
 
     def usable(self) -> list[str]:
         """The names whose items can be loaded: what to go through where every item is looked at."""
@@ -61,13 +61,17 @@ class Registry:
     def broken(self) -> dict[str, BadInput]:
         """The names of installed items that cannot be loaded, each with the error that says why."""
         found = {}
-        for name in _installed(self.group):
+        for name in self.installed():
             if name not in self._registered and name not in self.builtin():
                 try:
                     self.find(name)
                 except BadInput as error:
                     found[name] = error
         return found
+
+    def installed(self) -> Mapping[str, metadata.EntryPoint]:
+        """The entry points of installed packages, by name."""
+        return _installed(self.group)
 
     def builtin(self) -> Mapping[str, Any]:
         """What is known of the built-in items, by name."""
@@ -146,7 +150,7 @@ class Registry:
 
     def check_installed(self, given: str) -> str:
         """`given`, if it is built in or installed: all that a silo takes from a server. Raises BadInput otherwise."""
-        allowed = [*self.builtin(), *_installed(self.group)]
+        allowed = [*self.builtin(), *self.installed()]
         if not self.has(given):
             raise unknown(self.kind, given, allowed)
         if is_reference(given) or self._known(given) not in allowed:
@@ -165,7 +169,7 @@ class Registry:
         return self._expected in {f"{kind.__module__}:{kind.__qualname__}" for kind in type(item).__mro__}
 
     def _load(self, name: str) -> Any:
-        point = _installed(self.group)[name]
+        point = self.installed()[name]
         try:
             return point.load()
         except (Exception, SystemExit) as error:  # whatever the package does when it is imported
@@ -239,6 +243,22 @@ def referenced(value: Any, key: str = "") -> Any:
     return {"name": given} if key in ("data", "engine") else given
 
 
+def outside_code(value: Any) -> dict[str, str]:
+    """The digest of the file of each item in a configuration tree that is not built in, by its name or reference.
+
+    Of a module the file is looked at, and not what that imports.
+    """
+    if isinstance(value, Mapping | list | tuple):
+        parts = value.values() if isinstance(value, Mapping) else value
+        return {name: digest for part in parts for name, digest in outside_code(part).items()}
+    if not isinstance(value, str):
+        return {}
+    installed = (registry.installed().get(value) for registry in REGISTRIES)
+    reference = value if is_reference(value) else next((point.value for point in installed if point), "")
+    digest = code_digest(reference) if is_reference(reference) else None
+    return {value: digest} if digest else {}
+
+
 def _same(a: Any, b: Any) -> bool:
     """Whether two items are one, or the same one of a module that was loaded twice."""
     return a is b or (type(a).__qualname__ == type(b).__qualname__ and _name_of(a) == _name_of(b))
@@ -254,5 +274,4 @@ def _plain(name: str) -> str:
 
 @cache
 def _installed(group: str) -> dict[str, metadata.EntryPoint]:
-    """The entry points of installed packages, by name."""
     return {point.name: point for point in metadata.entry_points(group=group)}

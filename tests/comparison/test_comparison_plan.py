@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -90,6 +92,17 @@ def test_identical_configurations_share_a_folder():
     assert head == "fedmd-flora-0"
     assert len(digest) == 8
     assert make_cells(plan(rows=rows), {}, ["clients.batch=7"])[0].folder != cells[0].folder
+
+
+def test_a_method_whose_code_has_changed_has_another_folder(tmp_path):
+    """What was done with the old code is not taken for what the new code does."""
+    own = tmp_path / "own.py"
+    own.write_text(Path("examples/write_a_method.py").read_text())
+    rows = [{"method": f"{own}:METHOD"}]
+    (before,) = make_cells(plan(rows=rows), {}, ())
+    assert make_cells(plan(rows=rows), {}, ())[0].folder == before.folder
+    own.write_text(own.read_text() + "\n# other\n")
+    assert make_cells(plan(rows=rows), {}, ())[0].folder != before.folder
 
 
 @pytest.mark.parametrize(

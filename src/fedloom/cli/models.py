@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from fedloom.cli.options import JsonOption, tell_broken
 from fedloom.cli.screen import grid, show, show_json
+from fedloom.cli.settings import SETTING, field_rows, setting_table
 
 COLUMNS = ("role", "name", "class", "weights")
 EITHER = "tiny from a configuration, or pretrained: folder or hub name"
@@ -36,17 +41,24 @@ SERVER = {
 }
 
 
-def models(json: JsonOption = False) -> None:
+NameArgument = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help="A client model, to show with its settings (default: list all).")
+]
+
+
+def models(name: NameArgument = None, json: JsonOption = False) -> None:
     """List the models of clients and server.
 
-    Each with the library class behind it.
+    Each with the library class behind it. With a NAME, show the settings of that client model.
 
-    Example: fedloom models --json
+    Example: fedloom models vit
     """
     from fedloom.config.archs import archs, spec_of
     from fedloom.registry import CLIENT_MODELS
     from fedloom.tasks import Modality
 
+    if name is not None:
+        return _one(CLIENT_MODELS.canonical(name), json)
     tell_broken(CLIENT_MODELS)
     rows = []
     for modality, role in {
@@ -64,5 +76,27 @@ def models(json: JsonOption = False) -> None:
     else:
         show(
             grid(COLUMNS, rows),
+            "Show the settings of a client model with: fedloom models NAME",
             "Choose with: clients.image, clients.text, clients.pair, clients.joint and server in the configuration",
         )
+
+
+def _one(name: str, json: bool) -> None:
+    """What is known of a client model of one modality, and the settings that mean something to it."""
+    from fedloom.config.archs import reads_at_side, spec_of
+    from fedloom.config.models import ModelSettings
+    from fedloom.tasks import Modality
+
+    spec = spec_of(name)
+    silent = {"arch", "fusion"} | ({"side"} if not reads_at_side(name) else set())
+    silent |= {"patch"} if spec.modality != Modality.IMAGE else set()
+    silent |= {"tune", "rank"} if tuple(spec.tune) == ("all",) else set()
+    rows = field_rows(ModelSettings, {}, silent)
+    rows = [(key, default, ", ".join(spec.tune) if key == "tune" else say, does) for key, default, say, does in rows]
+    about = {"reads": spec.modality, "class": spec.behind, "weights": spec.needs or spec.weights}
+    if json:
+        return show_json({"model": name, **about, "settings": [dict(zip(SETTING, row)) for row in rows]})
+    group = "joint" if spec.modality == Modality.AUDIO else spec.modality
+    arch = f"{name}+resnet" if spec.modality == Modality.AUDIO else name
+    show(f"{name}: {spec.behind}", f"reads: {about['reads']}", f"weights: {about['weights']}", setting_table(rows))
+    show(f"Use it with: clients.{group}: [{{arch: {arch}, count: 2}}] in the configuration")

@@ -17,7 +17,7 @@ from fedloom.config import Config, load_config
 from fedloom.config.defaults import Say, fill_in, said_where, silent
 from fedloom.config.trees import merged, nested, override
 from fedloom.errors import BadInput
-from fedloom.registry import DATASETS, METHODS, METRICS
+from fedloom.registry import DATASETS, METHODS, METRICS, outside_code
 from fedloom.runs.folder import flatten
 
 # One thread a run: the cells are what runs side by side, and results are defined for one number of threads.
@@ -173,8 +173,9 @@ def folder_name(config: Config) -> str:
     """`METHOD-DATA-SEED-DIGEST`: the digest is of all that results depend on."""
     from fedloom.experiment.begin import FREE_ON_RESUME
 
-    flat = flatten(config.model_dump(mode="json"))
-    telling = {key: value for key, value in flat.items() if key not in FREE_ON_RESUME}
+    tree = config.model_dump(mode="json")
+    telling = {key: value for key, value in flatten(tree).items() if key not in FREE_ON_RESUME}
+    telling |= {f"code of {name}": digest for name, digest in outside_code(tree).items()}
     digest = hashlib.sha256(json.dumps(telling, sort_keys=True).encode()).hexdigest()[:8]
     data = Path(DATASETS.label(config.data.name)).name
     return re.sub(r"[^\w.]+", "-", f"{METHODS.label(config.method)}-{data}-{config.seed}-{digest}").strip("-.")

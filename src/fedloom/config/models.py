@@ -42,10 +42,10 @@ class ModelSettings(Frozen):
         description="a model of one modality, pair, or two towers: IMAGE+TEXT, AUDIO+IMAGE, AUDIO+TEXT; of one's own "
         "package.module:SPEC"
     )
-    pretrained: str | None = None
+    pretrained: str | None = Field(None, description="folder or hub name; null: a small one of the sizes given here")
     hidden: int = Field(64, ge=8, description="width of the backbone")
-    layers: int = Field(2, ge=1)
-    heads: int = Field(4, ge=1)
+    layers: int = Field(2, ge=1, description="of a transformer or GRU")
+    heads: int = Field(4, ge=1, description="of attention")
     patch: int = Field(8, ge=1, description="side of a patch in pixels (ViT, DeiT, BEiT, Swin)")
     width: int = Field(64, ge=2, description="d, the representation width all clients share; a projector bridges")
     side: int = Field(96, ge=32, description="pixels to which frozen-mobilenet and efficientnet-lite resize pictures")

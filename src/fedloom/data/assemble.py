@@ -69,10 +69,15 @@ class Listing:
 class Reading:
     """The options that every reader of real data has.
 
-    size: side of the pictures in pixels; classes: names of those to keep, in that order, None for all; per_class: at
-    most so many samples of a class in each part, chosen by a hash of their ids (of pairs: keys); generic_share,
-    confusion: see split_public; on_bad: 'error' or 'skip' for pictures that cannot be read; seed: of all choices;
-    range: black and white of pictures of more than 8 bits, None for the full scale of 16.
+    Attributes:
+        size: side of the pictures in pixels.
+        classes: names of those to keep, in that order; None for all.
+        per_class: at most so many samples of a class in each part, chosen by a hash of their ids (of pairs: keys).
+        generic_share: of every class's training samples that is public instead; 0: there is no public part.
+        confusion: share of the public pictures that carry the name of the class that looks most alike.
+        on_bad: 'error' or 'skip' for pictures that cannot be read.
+        seed: of all choices.
+        range: black and white of pictures of more than 8 bits; None for the full scale of 16.
     """
 
     size: int = 32

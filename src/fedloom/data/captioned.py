@@ -55,9 +55,14 @@ Listed = Mapping[Part, Sequence[Captioned]]
 class PairReading:
     """The options that every reader of captioned pictures has.
 
-    parts: which of 'train', 'val', 'test' to read, None for all there are; most: at most so many pictures of each part,
-    chosen by a hash of their names, in the order of the file; captions_per_image: the first so many are kept (the
-    retrieval protocols count five), None for all; size, on_bad, seed, range: see Reading.
+    Attributes:
+        size: side of the pictures in pixels.
+        parts: which of 'train', 'val', 'test' to read; None for all there are.
+        most: at most so many pictures of each part, chosen by a hash of their names, in the order of the file.
+        captions_per_image: the first so many are kept (the retrieval protocols count five); None for all.
+        on_bad: 'error' or 'skip' for pictures that cannot be read.
+        seed: of all choices.
+        range: black and white of pictures of more than 8 bits; None for the full scale of 16.
     """
 
     size: int = 64

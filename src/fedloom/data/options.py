@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 T = TypeVar("T")
+_ENTRY = re.compile(r" {4}(\w+(?:, \w+)*): (.*)")
 UNSHARED: Mapping[str, Any] = {"generic_share": 0.0, "confusion": 0.0}  # of readers that make no public part
 
 
@@ -48,6 +50,7 @@ def takes(
             _build(group, {**{key: options[key] for key in flat}, **fixed})
 
         vars(reader)["check"] = check
+        vars(reader)["groups"] = (group,)
         vars(reader)["__signature__"] = inspect.Signature(shown, return_annotation=types["return"])
         reader.__annotations__ = {**{p.name: p.annotation for p in shown}, "return": types["return"]}
         return reader
@@ -68,3 +71,30 @@ def _build(group: Any, values: Mapping[str, Any]) -> Any:
         f.name: _build(types[f.name], values) if is_dataclass(types[f.name]) else values[f.name] for f in fields(group)
     }
     return group(**own)
+
+
+def described(reader: Callable[..., Any]) -> dict[str, str]:
+    """What the docstrings of a reader and of its groups of options say of each option, by name; of some nothing."""
+    said: dict[str, str] = {}
+    for part in (*getattr(reader, "groups", ()), reader):
+        said |= _entries(inspect.getdoc(part) or "")
+        for nested in get_type_hints(part).values() if isinstance(part, type) else ():
+            said |= _entries(inspect.getdoc(nested) or "") if is_dataclass(nested) else {}
+    return {name: text.rstrip().removesuffix(".") for name, text in said.items()}
+
+
+def _entries(doc: str) -> dict[str, str]:
+    """The entries below `Args:` or `Attributes:`: `name, other: text`, over several lines."""
+    found: dict[str, str] = {}
+    names: list[str] = []
+    inside = False
+    for line in doc.splitlines():
+        if not line.startswith(" "):
+            inside = line.strip() in ("Args:", "Attributes:") or (inside and not line.strip())
+            continue
+        if inside and (entry := _ENTRY.match(line)):
+            names = entry[1].split(", ")
+            found |= dict.fromkeys(names, entry[2])
+        elif inside:
+            found |= {name: f"{found[name]} {line.strip()}" for name in names}
+    return found

@@ -33,7 +33,7 @@ from fedloom.federation.ledger import Ledger
 from fedloom.methods.base import UNCOUNTED, Info, Method, Server, ServerContext
 from fedloom.processes import settle_process
 from fedloom.progress import Observer
-from fedloom.registry import DATASETS, METHODS
+from fedloom.registry import DATASETS, METHODS, outside_code
 from fedloom.reporting.pictures import label_panel, sample_grid
 from fedloom.reporting.scores import SCORES
 from fedloom.runs.checkpoint import CheckpointStore
@@ -89,7 +89,7 @@ def carry_out(
     resumed = prepared.folder is not None
     place = nullcontext(prepared.folder) if prepared.folder else new_run(out, tree, overwrite=overwrite)
     with place as folder, folder.exclusive():
-        folder.pin_inputs(scene.digest, pretrained_weights(tree), FREE_ON_RESUME)
+        folder.pin_inputs(scene.digest, pretrained_weights(tree), outside_code(tree), FREE_ON_RESUME)
         for line in prepared.notes:
             watch.filled(line)
             folder.log(line)

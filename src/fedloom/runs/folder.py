@@ -227,31 +227,29 @@ class RunFolder:
         """What silos know this run by, also after a resume and in another place."""
         return str(read_object(self.path / "environment.json", Environment).get("run", self.path.name))
 
-    def pin_inputs(self, data: str, weights: Mapping[str, str], may_differ: Iterable[str] = ()) -> None:
+    def pin_inputs(
+        self, data: str, weights: Mapping[str, str], code: Mapping[str, str], may_differ: Iterable[str] = ()
+    ) -> None:
         """Write down what the run is made of, once; from then on it goes on with the same only.
 
         Args:
-            data: digest of the data set.
-            weights: of given weights the digest, by the setting that names them.
+            data, weights, code: digests, of given weights by their setting, of the files of items not built in by name.
             may_differ: of its configuration the keys that do not count, as in `same_config`.
 
         Raises:
-            BadInput: it began on other data or weights, or its config.yaml has been edited since.
+            BadInput: it began on other data, weights or code, or its config.yaml has been edited since.
         """
-        config = self._config_digest(tuple(may_differ))
         file = self.path / "environment.json"
         facts = read_object(file)
-        began = {"its settings in config.yaml": facts.get("config"), "its data": facts.get("data")}
-        began |= {f"the weights of {key}": digest for key, digest in (facts.get("weights") or {}).items()}
-        now = {"its settings in config.yaml": config, "its data": data}
-        now |= {f"the weights of {key}": digest for key, digest in weights.items()}
-        for what, digest in now.items():
+        now = {"config": self._config_digest(tuple(may_differ)), "data": data, "weights": weights, "code": code}
+        began = _pinned(facts)
+        for what, digest in _pinned(now).items():
             if began.get(what) not in (None, digest):
                 raise BadInput(
                     f"{self.path}: {what} have changed since it began (digest {str(began[what])[:12]} in "
                     f"environment.json, now {digest[:12]}). Put back the files it began with, or begin a new run"
                 )
-        write_atomic(file, json_text({**facts, "config": config, "data": data, "weights": dict(weights)}))
+        write_atomic(file, json_text({**facts, **now}))
 
     def _config_digest(self, may_differ: tuple[str, ...]) -> str:
         told = {key: value for key, value in flatten(self.config).items() if not _is_free(key, may_differ)}
@@ -339,6 +337,12 @@ class RunFolder:
         """Add a line with the time to `log.txt`."""
         with explained("write", self.log_file), self.log_file.open("a", encoding="utf-8") as handle:
             handle.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}\n")
+
+
+def _pinned(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What `pin_inputs` wrote down, each digest by what it is of."""
+    of = {f"the {kind} of {k}": d for kind in ("weights", "code") for k, d in (facts.get(kind) or {}).items()}
+    return {"its settings in config.yaml": facts.get("config"), "its data": facts.get("data")} | of
 
 
 def _is_free(key: str, names: tuple[str, ...]) -> bool:

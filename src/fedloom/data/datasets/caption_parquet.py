@@ -25,9 +25,11 @@ Files = Mapping[Part, str | Sequence[str]]
 def load(root: str | Path, *, files: Files | None = None, reading: PairReading) -> Pairs:
     """Read captioned pictures from parquet files, rows in order.
 
-    root: the folder that holds them (LAYOUT); files: the names of each part's files, such as
-    `{train: [train.parquet, val.parquet], test: extra.parquet}`, where they are not called after their parts. The
-    other options: see PairReading. Images are uint8 (N, size, size, 3). Pairs.notes: see captioned.
+    Args:
+        root: the folder that holds them (LAYOUT).
+        files: names of each part's files, such as `{train: [train.parquet, val.parquet], test: extra.parquet}`, where
+            they are not called after their parts.
+        reading: the other options; images are uint8 (N, size, size, 3). Pairs.notes: see captioned.
 
     Raises:
         BadInput: a folder, file or picture is missing or broken; what read_caption_parquet finds.

@@ -76,13 +76,17 @@ THINGS: dict[str, tuple[Sound, Look]] = {
 class Duet:
     """The options.
 
-    classes: C, the first of the things; siblings stand next to each other. per_class: training samples of a thing; with
-    `skew` of the most frequent one; test_per_class: held-out samples of each. frames, size: M pictures a clip, of that
-    many pixels a side; bands, steps: F and T of the log-spectrogram of half a second. audio_snr: power of the sound
-    over that of the white noise in it, in dB; image_snr: variance of the clean frames over that of the white noise in
-    each channel of a pixel, in dB. skew: class imbalance of the training part, 0: none, 1: from the rarest thing
-    (drawn) to the most frequent one ten times the samples, in equal ratios. seed: of everything; other SNRs give the
-    same data under the same noise, louder or softer.
+    Attributes:
+        classes: C, the first of the things; siblings stand next to each other.
+        per_class: training samples of a thing; with `skew` of the most frequent one.
+        test_per_class: held-out samples of each.
+        frames, size: M pictures a clip, of that many pixels a side.
+        bands, steps: F and T of the log-spectrogram of half a second.
+        audio_snr: power of the sound over that of the white noise in it, in dB.
+        image_snr: variance of the clean frames over that of the white noise in each channel of a pixel, in dB.
+        skew: class imbalance of the training part, 0: none, 1: from the rarest thing (drawn) to the most frequent one
+            ten times the samples, in equal ratios.
+        seed: of everything; other SNRs give the same data under the same noise, louder or softer.
     """
 
     classes: int = 8

@@ -57,16 +57,17 @@ def load(
     """Draw the pictures and gather the words.
 
     Args:
-        classes: the first so many of CLASSES, or their names.
+        classes: the first so many of the 14, or their names.
         size: side of the pictures in pixels.
         most: emoji of a class, drawn from the seed; of those that a font draws alike one is kept.
         fonts: 'openmoji', paths, names of fonts of the system; None: OpenMoji, and Noto Color Emoji where it is there.
         styles: of each font: 'color', 'outline', 'grey'; None: 'color', of one font alone all three.
-        languages: of the texts, see LANGUAGES.
-        annotations: folder of CLDR's annotation files, whose keywords are added, see read_keywords.
+        languages: of the texts: ar, de, en, es, fa, fr, id, it, ja, ko, pt, ru, tr, zh.
+        annotations: folder of CLDR's annotation files, whose keywords are added.
         copies: pictures of each emoji in each style, but of a test emoji one: the first as drawn, others a little
             smaller, moved, turned and tinted.
-        test_share, generic_share, reference_share: of each class's emoji; the clients train on the rest.
+        test_share, generic_share, reference_share: of each class's emoji for tests, for the server and for its judge;
+            the clients train on the rest.
         confusion: share of the public pictures that carry the name of the class that looks most alike, on average.
         confusion_spread: how far the most and the least confused pair of classes lie from it.
         seed: of all draws.

@@ -71,6 +71,7 @@ def load(
         pairs, captions: captioned training pictures of retrieval clients, by species, 0 for none; of each.
         test_pairs: held-out ones of the clients, and as many of the server's own.
         text_labels: 'species', as of the pictures; or 'family' (five: which two siblings), or 'colour' (of the petals).
+        seed: of all that is drawn.
 
     Raises:
         BadInput: fewer samples than species, a confusion outside [0, 1] with its spread, an unknown kind of labels.

@@ -51,6 +51,7 @@ def load(
         reference: real pictures of each class for what scores, seen by no client and no generator.
         confusion: share of the public pictures that carry a sibling's name, on average over families.
         confusion_spread: how far the most and the least confused family lie from it; which is which is drawn.
+        seed: of all that is drawn.
 
     Raises:
         BadInput: a number that is not allowed, a confusion outside [0, 1] with its spread.

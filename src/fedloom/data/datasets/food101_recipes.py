@@ -17,7 +17,8 @@ def load(root: str | Path, *, text_column: str = "text_masked", reading: Reading
     """Read images_{train,test}.parquet and recipes_{train,test}.csv in `root`, with labels.json; see
     folder.load.
 
-    text_column: 'text_masked' hides the dish's name, which 'title' gives away.
+    Args:
+        text_column: 'text_masked' hides the dish's name, which 'title' gives away.
     """
     return folder.load(
         root,

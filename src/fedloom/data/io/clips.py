@@ -40,8 +40,12 @@ class MediaClip:
 
 @dataclass(frozen=True)
 class ClipReading:
-    """How to read clips: frames: M pictures of each, evenly over it; fps: how many a second of a video these are chosen
-    from; sound: a clip shorter than its `seconds` is repeated."""
+    """How to read clips; one shorter than the sound's `seconds` is repeated.
+
+    Attributes:
+        frames: M pictures of each, evenly over it.
+        fps: how many a second of a video these are chosen from.
+    """
 
     options: Reading
     sound: SoundReading

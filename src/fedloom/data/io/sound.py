@@ -36,8 +36,11 @@ class Unreadable(BadInput):
 class SoundReading:
     """How to hear a clip.
 
-    rate: samples a second; seconds: length, to which a clip is repeated and cut; nperseg, noverlap: samples of a
-    window of the spectrogram, and how many of them the next window shares.
+    Attributes:
+        rate: samples a second.
+        seconds: length, to which a clip is repeated and cut.
+        nperseg: samples of a window of the spectrogram.
+        noverlap: how many of them the next window shares.
     """
 
     rate: int = 16000

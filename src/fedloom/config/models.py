@@ -165,9 +165,21 @@ class ClipSettings(Frozen):
 
 
 class CaptionerSettings(Frozen):
-    """The image-to-text model (BLIP)."""
+    """The image-to-text model (BLIP), or the words of what looks most alike."""
 
     pretrained: str | None = None
+    retrieve: str | None = Field(
+        None,
+        exclude_if=lambda name: name is None,
+        description="folder or hub name of an image model: a picture gets the caption of the public picture whose "
+        "features by that model are nearest, and nothing is trained; null: BLIP writes captions",
+    )
+    side: int | None = Field(
+        None,
+        ge=32,
+        exclude_if=lambda side: side is None,
+        description="pixels at which `retrieve` sees pictures; null: what its folder says",
+    )
     hidden: int = Field(64, ge=8)
     layers: int = Field(2, ge=1)
     heads: int = Field(4, ge=1)
@@ -176,6 +188,19 @@ class CaptionerSettings(Frozen):
     batch: int = Field(64, ge=2)
     rate: float = Field(3e-3, gt=0)
     max_tokens: int = Field(24, ge=2, description="longest caption, in tokens")
+
+    @model_validator(mode="after")
+    def _one(self) -> CaptionerSettings:
+        if self.retrieve is not None and self.pretrained is not None:
+            raise ValueError("pretrained names a captioner and retrieve an image model, allowed: one of them")
+        if self.retrieve is None and self.side is not None:
+            raise ValueError("side is for retrieve: set server.captioner.retrieve")
+        return self
+
+    @property
+    def trained(self) -> int:
+        """Training steps."""
+        return self.steps if self.retrieve is None else 0
 
     @model_validator(mode="after")
     def _heads(self) -> CaptionerSettings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedloom.config import Config
@@ -79,10 +80,7 @@ def server_tools(
         generator = load_family(g, folder, config.clients.width, side, s.seed, s.device, s.precision)
         generator.origin = weights_print(str(folder)) if given else folder.name
     if assets.captioner is not None:
-        from fedloom.models.evaluators.captioner import load_captioner
-
-        most, precision = config.server.captioner.max_tokens, config.server.precision
-        captioner = load_captioner(assets.captioner, most, device_of(config.server.device), precision)
+        captioner = _captioner(config, assets.captioner)
     if uses & {"features", "classify"} and assets.clip is not None:
         from fedloom.models.evaluators.clip import load_clip
 
@@ -108,6 +106,17 @@ def server_tools(
         modalities=tuple(m for m in CLIENT_TASKS if config.clients.models(m)),
         models=partial(server_model, config, shape_of(scene), assets) if "models" in uses else None,
     )
+
+
+def _captioner(config: Config, folder: Path) -> Any:
+    from fedloom.models.device import device_of
+    from fedloom.models.evaluators.captioner import load_captioner
+    from fedloom.models.evaluators.retrieval_captioner import load_retrieval
+
+    s, device = config.server.captioner, device_of(config.server.device)
+    if s.retrieve is not None:
+        return load_retrieval(s, folder, device)
+    return load_captioner(folder, s.max_tokens, device, config.server.precision)
 
 
 class Link(NamedTuple):

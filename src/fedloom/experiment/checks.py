@@ -133,8 +133,11 @@ def check_scoring(config: Config, method: Method, settings: Any) -> None:
         *(config.clients.devices if method.tasks and not own_data(config) else ()),
     ):
         device_of(device)
-    if "captioner" in uses and server.captioner.pretrained and reads_captions(config, method, settings):
-        check_captioner(server.captioner.pretrained)
+    if "captioner" in uses and reads_captions(config, method, settings):
+        if server.captioner.pretrained:
+            check_captioner(server.captioner.pretrained)
+        if server.captioner.retrieve:
+            pretrained_config("server.captioner.retrieve", server.captioner.retrieve)
     if "generator" not in uses:
         return
     for own in (server.clip, scored.clip):

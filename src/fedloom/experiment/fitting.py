@@ -41,7 +41,7 @@ def side_rules(config: Config, method: Method, settings: Any) -> dict[str, int]:
     scoring = config.evaluation.clip
     if "generator" in uses and scoring is not None and not scoring.pretrained:
         rules["evaluation.clip.patch"] = scoring.patch
-    if "captioner" in uses and not server.captioner.pretrained:
+    if "captioner" in uses and not (server.captioner.pretrained or server.captioner.retrieve):
         rules["server.captioner.patch"] = server.captioner.patch
     return rules
 

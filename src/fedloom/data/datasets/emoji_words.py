@@ -19,16 +19,11 @@ from fedloom.data.io.emoji_fonts import package_folder
 from fedloom.errors import BadInput, first_line
 
 CLASSES: Mapping[str, tuple[str, ...]] = {
-    "mammal": ("animal-mammal",),
-    "bird": ("animal-bird",),
+    "animal": tuple(f"animal-{kind}" for kind in ("mammal", "bird", "bug", "marine", "reptile", "amphibian")),
+    "plant": ("plant-flower", "plant-other", "food-fruit", "food-vegetable"),
     "vehicle": ("transport-ground", "transport-water", "transport-air"),
-    "sky": ("sky & weather",),
     "clothing": ("clothing",),
-    "meal": ("food-prepared", "food-asian"),
-    "fruit": ("food-fruit", "food-vegetable"),
-    "drink": ("drink",),
-    "heart": ("heart",),
-    "sport": ("sport",),
+    "food": ("food-prepared", "food-asian", "food-sweet", "food-marine"),
     "building": ("place-building", "place-religious"),
     "flag": ("country-flag",),
     "clock": ("time",),
@@ -39,7 +34,22 @@ CLASSES: Mapping[str, tuple[str, ...]] = {
             *("concerned", "negative", "costume"),
         )
     ),
+    "person": (
+        "person",
+        *(f"person-{kind}" for kind in ("activity", "fantasy", "gesture", "role", "sport", "symbol")),
+    ),
+    "hand": (
+        *("hands", "hand-prop", "hand-single-finger"),
+        *(f"hand-fingers-{kind}" for kind in ("closed", "open", "partial")),
+    ),
+    "sign": ("arrow", "av-symbol", "alphanum", "transport-sign"),
+    # With few emoji each, which look like those of other classes: by name only.
+    "sky": ("sky & weather",),
+    "drink": ("drink",),
+    "heart": ("heart",),
+    "sport": ("sport",),
 }
+USUAL = 12  # of them, in this order
 LANGUAGES = ("ar", "de", "en", "es", "fa", "fr", "id", "it", "ja", "ko", "pt", "ru", "tr", "zh")
 TELLING = 0.4  # a word in more than this share of a class's names, and in few others, is the class's own name
 JOINER = "200D"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fedloom.config import Config
 from fedloom.config.archs import spec_of
@@ -106,7 +107,8 @@ def _reads_texts(config: Config, needs: frozenset[str]) -> bool:
     if alone and config.engine.name == "flower" and config.engine.mode == "deployment":
         return True
     server = config.server
-    models = [server.clip] * ("generator" in needs) + [server.captioner] * ("captioner" in needs)
+    models: list[Any] = [server.clip] * ("generator" in needs)
+    models += [server.captioner] * ("captioner" in needs and server.captioner.retrieve is None)
     every = [x for x in (server.image, server.text) if x is not None]
     every += [x for m in CLIENT_TASKS for x in config.clients.models(m)]
     readers = [tower for x in every if (tower := x.text_tower) is not None]

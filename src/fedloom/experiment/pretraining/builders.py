@@ -132,11 +132,15 @@ def _generator(config: Config, scene: FederatedDataset, folder: Path, tick: Tick
 
 
 def _captioner(config: Config, scene: FederatedDataset, folder: Path, tick: Tick | None) -> None:
+    from fedloom.models.device import device_of
     from fedloom.models.evaluators.captioner import build_captioner, pretrain_captioner
+    from fedloom.models.evaluators.retrieval_captioner import build_retrieval
     from fedloom.seeding import global_torch_stream
 
     assert scene.public is not None
     s, seed = config.server.captioner, config.server.seed
+    if s.retrieve is not None:
+        return build_retrieval(s, scene.public, device_of(config.server.device)).save(folder)
     with global_torch_stream(seed, "captioner", "weights"):
         captioner = build_captioner(s, load_tokenizer(tokenizer_folder(config, scene)), scene.public.images.shape[1])
     pretrain_captioner(captioner, scene.public, s, seed, tick)

@@ -36,6 +36,7 @@ _FIELDS: Mapping[str, frozenset[str]] = {
     "clip": frozenset({*_TRAINED, "hidden", "layers", "heads", "patch", "width"}),
     "scoring-clip": frozenset({*_TRAINED, "hidden", "layers", "heads", "patch", "width"}),
     "captioner": frozenset({*_TRAINED, "hidden", "layers", "heads", "patch", "max_tokens"}),
+    "retrieval": frozenset({"retrieve", "side"}),  # captioners that train nothing
     # How a generator is sampled does not change what it learns.
     "generator": frozenset(
         {*_TRAINED, "unshuffle", "channels", "layers", "heads", "prediction", "level_shift", "level_floor", "drop_text"}
@@ -114,10 +115,12 @@ def asset_key(config: Config, scene: FederatedDataset, kind: str) -> dict[str, A
     if kind.startswith("backbone-"):
         steps = config.public_steps
         return base | {"learner": kind, "classes": scene.classes, "steps": steps}
-    settings = settings_of(config, kind).model_dump(mode="json", include=set(_FIELDS[kind]))
-    if settings["pretrained"] is not None:
-        settings["pretrained"] = weights_print(settings["pretrained"])
-    base["settings"] = settings
+    own = settings_of(config, kind)
+    fields = _FIELDS["retrieval" if getattr(own, "retrieve", None) else kind]
+    base["settings"] = settings = own.model_dump(mode="json", include=set(fields))
+    for name in ("pretrained", "retrieve"):
+        if settings.get(name) is not None:
+            settings[name] = weights_print(settings[name])
     if kind == "scoring-clip":  # its tokenizer is the public one
         real = real_pictures(scene)
         return base | {"real": fingerprint(real.images, real.labels, scene.reference_captions)}
@@ -181,7 +184,7 @@ def pretrained_weights(config: Mapping[str, Any]) -> dict[str, str]:
         rows = tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list) else ()
         for key, value in rows:
             where = f"{place}.{key}" if place else str(key)
-            if key in ("pretrained", "features") and isinstance(value, str):
+            if key in ("pretrained", "features", "retrieve") and isinstance(value, str):
                 found[where] = weights_print(value)
             else:
                 look(value, where)

@@ -79,7 +79,8 @@ def _steps_of(config: Config, kind: str) -> int:
     """Training steps of an asset."""
     if kind.startswith("backbone-"):
         return config.public_steps
-    return settings_of(config, kind).steps  # type: ignore[no-any-return]
+    settings = settings_of(config, kind)
+    return settings.trained if kind == "captioner" else settings.steps  # type: ignore[no-any-return]
 
 
 def _check(child: FramedChild, end: dict[str, Any]) -> None:

@@ -64,17 +64,21 @@ def _pooled(output: Any) -> Tensor:
     return torch.flatten(pooled, 1)
 
 
-def load_backbone(what: str, name: str | Path) -> ImageNetwork:
+def load_backbone(what: str, name: str | Path, side: int | None = None) -> ImageNetwork:
     """The image model in a folder or of a hub name: with its classifier where it has one, else bare.
 
+    side: pixels at which a classifier sees pictures; None: what its folder says.
+
     Raises:
-        BadInput: it cannot be loaded, or is no image model.
+        BadInput: it cannot be loaded, or is no image model, or is bound to another side.
     """
     from transformers import AutoModel
 
     config = pretrained_config(what, name)
     if any(str(a).endswith("ForImageClassification") for a in config.architectures or ()):
-        return load_classifier(what, name, None)
+        return load_classifier(what, name, None, side)
+    if side is not None:
+        raise BadInput(f"{what}.side = {side}: a {config.model_type} without classifier sees its own, allowed: null")
     backbone = pretrained_model(what, name, AutoModel)
     if backbone.main_input_name != "pixel_values" and not hasattr(backbone, "get_image_features"):
         raise BadInput(f"{what} {name}: a {config.model_type} reads no pictures")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from fedloom.config import ClientsSettings, Config, load_config, presets
+from fedloom.config.base import Frozen
 from fedloom.config.trees import validate
 from fedloom.errors import BadInput
+from fedloom.registry import METHODS
 
 
 def test_what_overrides_what(tmp_path):
@@ -82,6 +86,13 @@ def test_it_cannot_be_changed():
         ("clients.momentum=-0.1", "clients.momentum = -0.1: allowed: 0 or more"),
         ("clients.clip=0", "clients.clip = 0: allowed: above 0"),
         ("clients.clip=none", "clients.clip = 'none': expected a number"),
+        ("seed=9007199254740992", "seed = 9007199254740992: allowed: below 9007199254740992"),
+        ("server.seed=9007199254740992", "server.seed = 9007199254740992: allowed: below 9007199254740992"),
+        ("clients.rate=.inf", "clients.rate = inf: expected a finite number"),
+        ("clients.text=[{arch: bert, decay: 1e999}]", "clients.text.0.decay = inf: expected a finite number"),
+        ("data.alpha=-.inf", "data.alpha = -inf: expected a finite number"),
+        ("evaluation.gates.judge=.nan", "evaluation.gates.judge = nan: expected a finite number"),
+        ("engine.timeout=.inf", "engine.timeout = inf: expected a finite number"),
         ("data.multi_ratio=1.5", "data.multi_ratio = 1.5: allowed: at most 1"),
         (
             "data.corruption.wrong_labels=0.2",
@@ -150,6 +161,30 @@ def test_optimiser():
     config = load_config(overrides=("clients.optimizer=sgd", "clients.momentum=0", "clients.clip=null"))
     assert (config.clients.optimizer, config.clients.momentum, config.clients.clip) == ("sgd", 0, None)
     assert (Config().clients.optimizer, Config().clients.clip) == ("adamw", 1.0)
+
+
+def settings_classes(kind=Frozen):
+    """All classes of settings, those of methods too."""
+    for one in kind.__subclasses__():
+        yield one
+        yield from settings_classes(one)
+
+
+def test_no_class_of_settings_takes_infinities():
+    for name in METHODS.names():
+        METHODS.find(name)
+    found = list(settings_classes())
+    assert len(found) > 30
+    assert [kind for kind in found if kind.model_config.get("allow_inf_nan") is not False] == []
+    settings = METHODS.find("fedmmkt").settings
+    for value, said in ((math.nan, "nan"), (math.inf, "inf")):
+        with pytest.raises(BadInput, match=f"^settings.gamma = {said}: expected a finite number$"):
+            validate(settings, {"gamma": value}, "settings")
+
+
+def test_the_largest_seed():
+    config = load_config(overrides=(f"seed={2**53 - 1}", f"server.seed={2**53 - 1}"))
+    assert config.seed == config.server.seed == 2**53 - 1
 
 
 def kinds(model, path=""):

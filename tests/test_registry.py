@@ -142,6 +142,28 @@ def test_references_to_nothing(outside, tmp_path, given, said):
         fedloom.run(preset="smoke", method=given.format(outside))
 
 
+def test_what_is_called_as_a_built_in_item(tmp_path):
+    own = tmp_path / "own.py"
+    scores = "".join(f'M{i} = Metric("{n}", "", min)\n' for i, n in enumerate(("image_accuracy", "Variety-Coverage")))
+    own.write_text(OUTSIDE.replace('"mine"', '"Fed_MD"') + f"from fedloom.metrics.base import Metric\n{scores}")
+    for one, name, item in (
+        (METHODS, "Fed_MD", "METHOD"),
+        (METRICS, "image_accuracy", "M0"),
+        (METRICS, "Variety-Coverage", "M1"),
+    ):
+        with pytest.raises(
+            BadInput, match=rf"own\.py:{item}': its name '{name}' is one of fedloom's own; give it anoth"
+        ):
+            one.find(f"{own}:{item}")
+
+
+def test_built_in_items_by_reference():
+    for one in registry.REGISTRIES:
+        for name, entry in one.builtin().items():
+            reference = entry if isinstance(entry, str) else entry.item
+            assert one.find(reference) is one.find(name)
+
+
 def test_an_object_of_no_file():
     with pytest.raises(BadInput, match="metric 'half' is at the top of no file, so other processes, and a resumed run"):
         fedloom.run(preset="smoke", evaluation={"metrics": [Metric("half", "Half", lambda evaluation: 0.5)]})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.clients import build_client, client_specs
 from fedloom.experiment.pretraining import Assets
 from fedloom.results import Run
-from whole_runs import ROUNDS, assert_equal, rows_of, smallest
+from whole_runs import ROUNDS, assert_equal, smallest
 
 pytestmark = pytest.mark.drawn
 
@@ -144,93 +143,6 @@ def test_resuming_with_another_configuration(other, unbroken, smoke_overrides):
     with pytest.raises(BadInput, match=f"another configuration: {key}: the run has"):
         fedloom.run(resume=unbroken.path, preset="smoke", overrides=(*same, other))
     fedloom.run(resume=unbroken.path, preset="smoke", overrides=(*same, "engine.workers=2"))  # no result depends on it
-
-
-def test_resuming_on_other_data(unbroken, tmp_path):
-    """The files of a data set were changed while a run was stopped."""
-    folder = tmp_path / "run"
-    shutil.copytree(unbroken.path, folder)
-    (folder / "summary.json").unlink()
-    facts = json.loads((folder / "environment.json").read_text())
-    assert len(facts["data"]) == 64
-    (folder / "environment.json").write_text(json.dumps({**facts, "data": "0" * 64}))
-    with pytest.raises(BadInput, match=r"its data have changed since it began \(digest 000000000000 "):
-        fedloom.run(resume=folder)
-
-
-def _without_a_row(folder):
-    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (folder / "metrics.jsonl").write_text("".join(lines[:1] + lines[2:]))
-
-
-def _cut_short(name, size):
-    def cut(folder):
-        data = (folder / name).read_bytes()[:size]
-        (folder / name).write_bytes(data[: data.rfind(b"\n") + 1])
-
-    return cut
-
-
-def _edited(folder):
-    text = (folder / "config.yaml").read_text()
-    (folder / "config.yaml").write_text(text.replace("\nseed: 0\n", "\nseed: 1\n"))
-
-
-@pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        (_without_a_row, r"metrics.jsonl: holds the rounds 0, 2, 3, expected 0 to 3"),
-        (_cut_short("metrics.jsonl", -30), r"metrics.jsonl: holds the rounds 0, 1, 2, expected 0 to 3"),
-        (_cut_short("metrics.jsonl", 0), r"metrics.jsonl: holds the rounds none"),
-        (lambda folder: (folder / "ledger.jsonl").unlink(), r"ledger.jsonl: of round 1 it holds 0 bytes up"),
-        (_cut_short("ledger.jsonl", 4000), r"ledger.jsonl: of round 1 it holds \d+ bytes"),
-        (_edited, "its settings in config.yaml have changed since it began"),
-    ],
-)
-def test_resuming_with_damaged_files(damage, said, unbroken, tmp_path):
-    """What would be trained on, or counted, otherwise than in an unbroken run: refused, and nothing is lost."""
-    folder = tmp_path / "run"
-    shutil.copytree(unbroken.path, folder)
-    (folder / "summary.json").unlink()
-    damage(folder)
-    files = {file: file.read_bytes() for file in folder.rglob("*.*") if file.suffix in (".jsonl", ".safetensors")}
-    with pytest.raises(BadInput, match=said):
-        fedloom.run(resume=folder)
-    assert {file: file.read_bytes() for file in files} == files
-
-
-def test_resuming_without_the_folders_of_pictures_and_exports(unbroken, tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(unbroken.path, folder)
-    (folder / "summary.json").unlink()
-    for part in ("samples", "export"):
-        shutil.rmtree(folder / part)
-    assert rows_of(fedloom.run(resume=folder)) == rows_of(unbroken)
-    assert (folder / "export").exists()
-
-
-def test_resuming_on_other_weights(tmp_path):
-    """They lie where they lay, and are others."""
-    from fedloom.runs.folder import RunFolder
-
-    folder = RunFolder.create(tmp_path / "run", {"method": "fedmd"})
-    folder.pin_inputs("a" * 64, {}, {})  # of an earlier version, which wrote no weights down
-    folder.pin_inputs("a" * 64, {"clients.image.0.pretrained": "b" * 64}, {})
-    folder.pin_inputs("a" * 64, {"clients.image.0.pretrained": "b" * 64}, {})
-    with pytest.raises(BadInput, match=r"the weights of clients\.image\.0\.pretrained have changed since it began"):
-        folder.pin_inputs("a" * 64, {"clients.image.0.pretrained": "c" * 64}, {})
-
-
-def test_resuming_with_other_code(tmp_path, monkeypatch):
-    """A method of one's own that was edited would go on to numbers that no unbroken run has."""
-    own = tmp_path / "own.py"
-    source = Path(__file__).parent.parent / "examples" / "write_a_method.py"
-    own.write_text(source.read_text())
-    fedloom.run(method=f"{own}:METHOD", preset="smoke", rounds=1, out=tmp_path / "run")
-    (tmp_path / "run" / "summary.json").unlink()
-    own.write_text(source.read_text() + "\n# other\n")
-    with pytest.raises(BadInput, match=r"the code of .*own\.py:METHOD have changed since it began"):
-        fedloom.run(resume=tmp_path / "run")
 
 
 def test_data_that_change_while_a_run_begins(unbroken):

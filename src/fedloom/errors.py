@@ -24,6 +24,10 @@ class BadInput(FedloomError, ValueError):
     """Something given from outside is wrong (exit code 2): one line with the thing, its value and what is allowed."""
 
 
+class OutOfTime(FedloomError):
+    """The time that was given for training is over; what is done is kept."""
+
+
 def first_line(error: Exception) -> str:
     """What a library says, on one line; its kind where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -27,10 +27,14 @@ class Registry:
         expected: "module:Class" that items are instances of; "" for anything callable.
         builtin: a mapping name -> what is known of a built-in item without importing it, itself a "module:attribute"
             or something that has such a field `item`, else the item; or the "module:NAME" of such a mapping.
+        taken: the "module:NAME" of more names that no item from outside may have.
     """
 
-    def __init__(self, kind: str, key: str, expected: str = "", builtin: str | Mapping[str, Any] = "") -> None:
+    def __init__(
+        self, kind: str, key: str, expected: str = "", builtin: str | Mapping[str, Any] = "", taken: str = ""
+    ) -> None:
         self.kind, self.group, self._expected, self._builtin = kind, f"fedloom.{key}", expected, builtin
+        self._taken = taken
         self._registered: dict[str, Any] = {}
 
     def register(self, item: Any, name: str | None = None) -> Any:
@@ -77,11 +81,7 @@ class Registry:
         """What is known of the built-in items, by name."""
         if not self._builtin:
             return {}
-        if not isinstance(self._builtin, str):
-            return self._builtin
-        module, _, name = self._builtin.partition(":")
-        found: Mapping[str, Any] = getattr(import_module(module), name)
-        return found
+        return _named(self._builtin) if isinstance(self._builtin, str) else self._builtin
 
     def canonical(self, given: Any) -> str:
         """What stands for an item in a configuration; see the module's docstring.
@@ -110,7 +110,8 @@ class Registry:
         """The item that a name or a reference stands for; an item stands for itself.
 
         Raises:
-            BadInput: an unknown name (offers the nearest), or a reference to nothing, or to something else.
+            BadInput: an unknown name (offers the nearest), or a reference to nothing, or to something else, or to
+                an item from outside that is called as a built-in one.
         """
         if not isinstance(given, str):
             self._check(given, repr(given)[:80])
@@ -129,6 +130,7 @@ class Registry:
         else:
             raise self._unknown(given)
         self._check(item, repr(given))
+        self._check_name(item, given)
         return item
 
     def _unknown(self, given: str) -> BadInput:
@@ -194,6 +196,14 @@ class Registry:
         elif not callable(item):
             raise BadInput(f"{self.kind} {shown}: is a {type(item).__name__}, expected something to call")
 
+    def _check_name(self, item: Any, given: str) -> None:
+        """Raises BadInput where an item from outside is called as a built-in one: no table could tell them apart."""
+        name, builtin = _name_of(item), self.builtin()
+        own = {_plain(n): n for n in (*(_named(self._taken) if self._taken else ()), *builtin)}
+        same = own.get(_plain(name))
+        if same is not None and not (same in builtin and self.find(same) is item):
+            raise BadInput(f"{self.kind} {given!r}: its name {name!r} is one of fedloom's own; give it another")
+
 
 METHODS = Registry("method", "methods", "fedloom.methods.base:Method", "fedloom.methods.catalogue:CATALOGUE")
 DATASETS = Registry("data set", "datasets", "fedloom.data.registry:Dataset", "fedloom.data.registry:BUILTIN")
@@ -208,6 +218,7 @@ METRICS = Registry(
     "metrics",
     "fedloom.metrics.base:Metric",
     {name: f"fedloom.metrics.{name}:METRIC" for name in ("variety_coverage", "attribute_accuracy")},
+    taken="fedloom.comparison.measures:MEASURES",
 )
 ENGINES = Registry(
     "engine",
@@ -262,6 +273,13 @@ def outside_code(value: Any) -> dict[str, str]:
 def _same(a: Any, b: Any) -> bool:
     """Whether two items are one, or the same one of a module that was loaded twice."""
     return a is b or (type(a).__qualname__ == type(b).__qualname__ and _name_of(a) == _name_of(b))
+
+
+def _named(reference: str) -> Mapping[str, Any]:
+    """The mapping of fedloom that "module:NAME" stands for."""
+    module, _, name = reference.partition(":")
+    found: Mapping[str, Any] = getattr(import_module(module), name)
+    return found
 
 
 def _name_of(item: Any) -> str:

@@ -112,3 +112,11 @@ def test_generating_from_a_run_without_generator(cli, smoke_run, tmp_path):
     shutil.copytree(smoke_run.path, tmp_path / "half", ignore=shutil.ignore_patterns("summary.json", "export"))
     shown = cli("generate", "half", "--prompt", "A picture of iris.")
     refused(shown, "half is unfinished", "fedloom run --resume half")
+
+
+@pytest.mark.parametrize("name", ["split.xyz", "split", "split.jpg"])
+def test_partition_draws_png_alone(cli, name):
+    refused(
+        cli("partition", "--preset", "smoke", "--plot", name), f"--plot {name!r}", "allowed: a name that ends in .png"
+    )
+    assert not Path(name).exists()

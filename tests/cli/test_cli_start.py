@@ -18,6 +18,7 @@ COMMANDS = (
     "run",
     "init",
     "compare",
+    "pretrain",
     "methods",
     "datasets",
     "models",

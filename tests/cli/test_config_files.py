@@ -150,7 +150,25 @@ def test_truth_in_words():
         load_dataset("ag_news", "x", cleaned="nope")
 
 
+@pytest.mark.parametrize("nothing", ["", " ", "null", "~"])
+def test_nothing_is_no_value_in_files_and_in_overrides(tmp_path, nothing):
+    file = tmp_path / "mine.yaml"
+    keys = ("engine.timeout", "data.root", "settings.a")
+    file.write_text("".join(f"{key}: {nothing}\n" for key in keys))
+    for config in (load_config(file=file), load_config(overrides=[f"{key}={nothing}" for key in keys])):
+        assert (config.engine.timeout, config.data.root, config.settings) == (None, None, {"a": None})
+    assert "rounds = None: expected an integer" in refusal(overrides=(f"rounds={nothing}",))
+
+
+def test_an_empty_text_is_written_in_quotes():
+    assert load_config(overrides=("settings.a=''",)).settings == {"a": ""}
+
+
 def test_options_are_taken_by_their_kind():
+    for value, said in (("large", "'large': expected a number"), (".inf", "inf: expected a finite number")):
+        options = load_config(overrides=(f"data.options.confusion={value}",)).data.options
+        with pytest.raises(BadInput, match=rf"data.options.confusion = {said}"):
+            load_dataset("flora", **options)
     with pytest.raises(BadInput, match=r"data.options.size = 'large': expected an integer"):
         load_dataset("flora", size="large")
     config = load_config(overrides=("data.options.size='24'",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -115,12 +116,14 @@ def test_a_method_whose_code_has_changed_has_another_folder(tmp_path):
         ({"rows": [{**ROWS[0], "only": ["z"]}], "columns": [{"name": "a"}]}, ["column 'z'", "Allowed: a"]),
         ({"columns": [{"name": "a"}, {}]}, ["a column has no name"]),
         ({"seeds": [0, 1, 0]}, ["seed 0 is given twice"]),
-        ({"seeds": [-1]}, ["seed -1"]),
+        ({"seeds": [-1]}, ["seeds.0 = -1: allowed: 0 or more"]),
+        ({"seeds": [0, 2**53]}, [f"seeds.1 = {2**53}: allowed: below {2**53}"]),
         ({"seeds": list(range(1001))}, ["1,001 seeds: allowed are at most 1,000"]),
         ({"seeds": []}, ["there is no seed"]),
         ({"scores": ["image_acuracy"]}, ["'image_acuracy'", "Did you mean 'image_accuracy'?"]),
         ({"scores": ["rounds_to_target"]}, ["rounds_to_target needs a target"]),
         ({"target": {"score": "bytes_up", "value": 1}}, ["unknown score 'bytes_up'", "server_recall"]),
+        ({"target": {"score": "image_accuracy", "value": math.nan}}, ["target.value = nan: expected a finite number"]),
         ({"reference": "md"}, ["row 'md'", "Allowed: standalone, MD"]),
         ({"base": {"engine": {"workers": 2}}}, ["base.engine cannot be set"]),
         ({"rows": [{**ROWS[0], "set": {"seed": 1}}]}, ["rows.standalone.set.seed cannot be set"]),
@@ -132,6 +135,15 @@ def test_plans_that_are_refused(changes, told):
     for text in told:
         assert text in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_row_called_as_a_built_in_method(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text(Path("examples/write_a_method.py").read_text().replace('"prototypes"', '"fedmmkt"'))
+    with pytest.raises(
+        BadInput, match=r"own\.py:METHOD': its name 'fedmmkt' is one of fedloom's own; give it another$"
+    ):
+        read_plan(methods=[f"{own}:METHOD", "fedmmkt"])
 
 
 @pytest.mark.parametrize(

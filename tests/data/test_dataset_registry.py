@@ -8,10 +8,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fedloom.config import load_config
 from fedloom.config.defaults import held
+from fedloom.data.containers import FederatedDataset, ImageSet, PublicData
 from fedloom.data.fingerprint import fingerprint
 from fedloom.data.io.clips import ClipReading
 from fedloom.data.options import UNSHARED, takes
@@ -151,3 +153,43 @@ def test_a_reader_gives_as_many_classes_as_declared(monkeypatch: pytest.MonkeyPa
     register_dataset(replace(DATASETS["flora"], name="short", classes=7, load=lambda: load_dataset("flora")))
     with pytest.raises(BadInput, match=r"^short: its reader gives 10 classes, declared: 7$"):
         load_dataset("short")
+
+
+def given(monkeypatch: pytest.MonkeyPatch, found: object, **declared: object) -> None:
+    """A data set of that name whose reader returns `found`."""
+    monkeypatch.setattr(REGISTRY, "_registered", {})
+    register_dataset(Dataset("given", "", lambda: found, ("image",), **declared))  # type: ignore[arg-type]
+
+
+def test_a_reader_that_returns_something_else_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, None)
+    with pytest.raises(BadInput, match=r"^given: its reader returned None, expected a FederatedDataset$"):
+        load_dataset("given")
+    given(monkeypatch, {"train": 1}, captioned=True)
+    with pytest.raises(BadInput, match=r"^given: its reader returned \{'train': 1\}, expected a Pairs$"):
+        load_pairs("given")
+
+
+def pictures(side: int, n: int = 3) -> ImageSet:
+    return ImageSet(np.zeros((n, side, side, 3), np.uint8), np.arange(n) % 3)
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ({"class_names": ("a", "a", "b")}, "class name 'a' occurs twice, expected a name of its own for each class"),
+        ({"class_names": ("a", 7, "b")}, "class name 7 is a int, expected text"),
+        ({"text_class_names": ("good", "good")}, "class name 'good' occurs twice"),
+        ({"test": {"image": pictures(18)}}, "test image pictures of 18 x 18 pixels, train image of 12 x 12"),
+        ({"reference": pictures(18)}, "reference pictures of 18 x 18 pixels, train image of 12 x 12"),
+        (
+            {"public": PublicData(np.zeros((1, 12, 18, 3), np.uint8), ("one",), np.zeros(1, np.int64))},
+            "public pictures of 12 x 18 pixels, train image of 12 x 12: give one size",
+        ),
+    ],
+)
+def test_names_are_told_apart_and_pictures_of_one_size(parts: dict[str, object], says: str) -> None:
+    whole = {"class_names": ("a", "b", "c"), "train": {"image": pictures(12)}, "test": {"image": pictures(18, n=0)}}
+    FederatedDataset("given", **whole)  # type: ignore[arg-type]  # where there are no pictures their size is no matter
+    with pytest.raises(BadInput, match=f"^given: {says}"):
+        FederatedDataset("given", **{**whole, **parts})  # type: ignore[arg-type]

@@ -54,7 +54,7 @@ def test_only_the_last_replies_are_remembered() -> None:
         ("retrain", encode(Wish("lie a")), "refused", "message is Empty; declared Wish"),
         ("retrain", encode(Wish("nan a")), "refused", "Wish.seconds is float nan"),
         ("retrain", PROBE, "refused", "Probe"),
-        ("state", encode(Empty()), "refused", "unknown verb 'state'"),
+        ("state", encode(Empty()), "refused", "has no verb 'state'"),
         ("infer", PROBE[:-1], "refused", "bytes"),
     ],
 )

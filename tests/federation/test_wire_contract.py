@@ -28,7 +28,7 @@ def test_declared_messages_pass() -> None:
 @pytest.mark.parametrize(
     ("verb", "message", "direction", "says"),
     [
-        ("infr", PROBE, "down", "unknown verb 'infr'. Did you mean 'infer'?"),
+        ("infr", PROBE, "down", "the contract has no verb 'infr', allowed: infer, "),
         ("infer", PROBE, "up", "message is Probe; declared Opinion"),
         ("echo", PROBE, "down", "message is Probe; declared Blob or Empty"),
         ("infer", {"images": 1}, "down", "message is dict"),
@@ -55,6 +55,17 @@ def test_breaches_are_one_line_that_names_all(verb: str, message: Any, direction
     assert says in str(caught.value)
     assert repr(verb) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_verb_of_every_client_is_none_that_the_method_declares() -> None:
+    """Asked with another message than its own it was meant for a verb that is missing; an answer is judged as any."""
+    contract = WireContract({"train": (Wish, Empty), "fit": (Probe, Empty)}, common=["train"])
+    contract.check("train", Wish("more"), "down")
+    for verb in ("train", "fitt"):
+        with pytest.raises(ContractBreach, match=f"^the contract has no verb '{verb}', allowed: fit$"):
+            contract.check(verb, Empty(), "down")
+    with pytest.raises(ContractBreach, match="message is Wish; declared Empty"):
+        contract.check("train", Wish("more"), "up")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from toy_sites import CLIENTS, ONE_EACH, PAIRED, QUICK, Toy, same
 
-from fedloom.errors import FedloomError
+from fedloom.errors import BadInput, FedloomError
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.methods.state import Kept, Stateful, read_state, write_state
 from fedloom.models.pictures import to_float
@@ -159,9 +159,16 @@ def test_a_key_that_would_make_two_names_alike_is_refused():
         whole.state()
 
 
-def test_the_state_of_another_class_is_refused():
-    with pytest.raises(FedloomError, match="the saved state of Part holds nothing, expected number"):
+def test_the_state_of_another_version_is_refused(monkeypatch):
+    """Of a class from outside it is its own file that has changed, and not fedloom."""
+    with pytest.raises(BadInput, match=f"^the saved state of Part lacks number: {__file__} has changed since"):
         Part(1).load_state({}, {})
+    with pytest.raises(BadInput, match="of Part lacks number and holds count, no longer declared: "):
+        Part(1).load_state({}, {"count": 1})
+    monkeypatch.setattr(Part, "__module__", "fedloom.methods.base")
+    with pytest.raises(FedloomError, match="of Part holds nothing, expected number: another version of fedloom") as old:
+        Part(1).load_state({}, {})
+    assert not isinstance(old.value, BadInput)
 
 
 def test_what_is_not_built_yet_and_cannot_be_is_named():

@@ -23,6 +23,7 @@ from fedloom.models.evaluators.clip import build_clip
 from fedloom.models.evaluators.judge import Judge
 from fedloom.models.generators.pixel import build_generator
 from fedloom.planning.load import Load, count
+from fedloom.planning.work import scorings
 
 VIT = "google/vit-base-patch32-224-in21k"
 PRESETS = {
@@ -174,6 +175,14 @@ def test_refused_as_the_run_would_be(overrides, said, tmp_path, monkeypatch):
     assert said in lines[0]
     assert lines[0] == lines[1]
     assert [path.name for path in tmp_path.iterdir()] == ["images_train"]
+
+
+def test_rounds_that_are_scored():
+    for rounds in range(9):
+        for every in range(1, 11):
+            scored = {t for t in range(rounds + 1) if t % every == 0 or t in (0, rounds)}
+            assert scorings(rounds, every) == len(scored), (rounds, every)
+    assert scorings(10**30, 3) == 10**30 // 3 + 2  # not counted one by one
 
 
 def test_a_share_is_a_share():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,3 +77,15 @@ def test_a_new_setting_changes_no_key(scene: FederatedDataset) -> None:
     later = config.model_copy(update={"evaluation": evaluation, "server": server})
     for kind in ("clip", "judge"):
         assert keys.asset_key(later, scene, kind) == keys.asset_key(config, scene, kind)
+
+
+def test_a_backbone_from_outside_is_named_by_its_file_too(scene: FederatedDataset, tmp_path: Path) -> None:
+    """Another file under the same name is another model; of what is built in no file counts."""
+    mine = tmp_path / "mine.py"
+    shutil.copy(Path(__file__).parents[2] / "examples" / "bring_a_model.py", mine)
+    name = keys.backbone_name(ModelSettings(arch=f"{mine}:SMALL_CNN"))
+    before = keys.asset_key(Config(), scene, name)
+    assert keys.asset_key(Config(), scene, name) == before
+    mine.write_text(mine.read_text().replace("nn.ReLU()", "nn.GELU()"))
+    assert keys.asset_key(Config(), scene, name) != before
+    assert "code" not in keys.asset_key(Config(), scene, keys.backbone_name(ModelSettings(arch="vit")))

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+import shutil
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from pathlib import Path
 
@@ -15,6 +21,7 @@ from fedloom.errors import BadInput, FedloomError
 from fedloom.results import load_run
 from fedloom.runs import RunFolder, new_run_path
 from fedloom.runs.disk import append_line, is_held, locked, plain, read_lines, read_object, write_atomic
+from fedloom.runs.folder import new_run
 
 CONFIG = {
     "method": "fedmmkt",
@@ -77,9 +84,10 @@ def test_a_run_without_a_checkpoint_is_discarded(tmp_path: Path) -> None:
         (folder.checkpoints / ".round_0000-part").mkdir()
     (tmp_path / "shared" / "notes.txt").write_text("mine")
     (tmp_path / "begun" / "checkpoints" / "round_0000").mkdir()
+    with folder.exclusive(), pytest.raises(BadInput, match="another process"):
+        RunFolder(tmp_path / "begun").discard_unless_begun()
     for name in ("empty", "shared", "begun"):
-        with RunFolder(tmp_path / name).exclusive():
-            RunFolder(tmp_path / name).discard_unless_begun()
+        RunFolder(tmp_path / name).discard_unless_begun()
     assert not (tmp_path / "empty").exists()
     assert [p.name for p in (tmp_path / "shared").iterdir()] == ["notes.txt"]
     assert RunFolder.open(tmp_path / "begun").config == CONFIG
@@ -174,6 +182,62 @@ def test_only_one_process_writes(tmp_path: Path) -> None:
         pass
 
 
+def test_a_run_that_is_written_is_not_replaced(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "a", CONFIG)
+    folder.append_round({"round": 0})
+    with folder.exclusive(), pytest.raises(BadInput, match="another process is writing to this run"):
+        RunFolder.create(tmp_path / "a", CONFIG, overwrite=True)
+    assert folder.config == CONFIG
+    assert folder.read_rounds() == [{"round": 0}]
+    with new_run(tmp_path / "a", CONFIG, overwrite=True) as again:
+        again.append_round({"round": 7})
+        with pytest.raises(BadInput, match="another process"), new_run(tmp_path / "a", CONFIG, overwrite=True):
+            pass  # also while the run's own process is not up yet
+        with RunFolder.open(tmp_path / "a").exclusive():  # this may be that process
+            pass
+    assert again.read_rounds() == [{"round": 7}]
+
+
+def test_of_runs_that_begin_at_once_one_goes_on(tmp_path: Path) -> None:
+    ready, over = threading.Barrier(6, timeout=30), threading.Barrier(6, timeout=30)
+
+    def begin(number: int) -> str:
+        ready.wait()
+        try:
+            with new_run(tmp_path / "a", {"method": str(number)}, overwrite=number % 2 > 0) as folder:
+                over.wait()
+                return str(folder.config["method"])
+        except FedloomError as error:
+            over.wait()
+            return str(error)
+
+    with ThreadPoolExecutor(6) as pool:
+        said = list(pool.map(begin, range(6)))
+    (winner,) = (text for text in said if text.isdigit())
+    assert RunFolder.open(tmp_path / "a").config == {"method": winner}
+    others = [text for text in said if text != winner]
+    assert [text for text in others if "another process" not in text and "holds a run already" not in text] == []
+
+
+def test_what_a_run_ends_by_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where there is no folder to clean up."""
+
+    def lose(folder: RunFolder) -> None:
+        shutil.rmtree(folder.path)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), new_run(tmp_path / "gone", CONFIG) as folder:
+        lose(folder)
+
+    def refuse(*given: object, **more: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    for begin in (lambda: RunFolder.create("tm/r", CONFIG), lambda: new_run("tm/r", CONFIG).__enter__()):
+        with pytest.raises(FedloomError, match=r"^cannot make the run folder tm/r: Read-only file system\.$"):
+            begin()
+
+
 def test_split_is_checked(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "a", CONFIG)
     folder.write_split(np.array([[1, 2], [3, 4]]), ["a", "b"], ["x", "y"])
@@ -261,3 +325,21 @@ def test_a_lock_file_tells_whether_somebody_is_up(tmp_path: Path) -> None:
     with locked(tmp_path / ".lock"):
         assert is_held(tmp_path / ".lock")
     assert not is_held(tmp_path / ".lock")
+
+
+def test_a_lock_file_that_is_removed_locks_nobody_out_or_in(tmp_path: Path) -> None:
+    """Who waited for it locks the file that is there now, as whoever comes later does."""
+    waiting = threading.Event()
+
+    def wait() -> bool:
+        waiting.set()
+        with locked(tmp_path / ".lock"):
+            return is_held(tmp_path / ".lock")
+
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path / ".lock"):
+            held = pool.submit(wait)
+            waiting.wait()
+            time.sleep(0.1)  # it has opened the file
+            (tmp_path / ".lock").unlink()
+        assert held.result()

@@ -24,6 +24,7 @@ from fedloom.cli.methods import methods
 from fedloom.cli.models import models
 from fedloom.cli.partition import partition
 from fedloom.cli.pki import pki
+from fedloom.cli.pretrain import pretrain
 from fedloom.cli.report import report
 from fedloom.cli.run import run
 from fedloom.cli.runs import runs
@@ -45,7 +46,11 @@ app = typer.Typer(
     suggest_commands=False,  # the error of an unknown command has the nearest one already
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-HERE = (run, init, compare, methods, datasets, models, partition, generate, runs, inspect, report, fetch, doctor)
+
+HERE = (
+    *(run, init, compare, pretrain, methods, datasets, models, partition, generate, runs, inspect, report, fetch),
+    doctor,
+)
 for panel, commands in ((None, HERE), (SITES, (submit, status, logs))):
     for command in commands:
         app.command(rich_help_panel=panel)(command)
@@ -77,12 +82,16 @@ def fedloom(
 
 @cache
 def command_tree() -> Any:
-    """The command line as click runs it, with the help of arguments: typer 0.20 loses it with click 8.4 and newer."""
+    """The command line as click runs it, with the help of arguments: typer 0.20 loses it with click 8.4 and newer.
+
+    The lines of a help text are broken by the terminal, and not as in the file that it stands in.
+    """
     tree = typer.main.get_command(app)
     leaves: list[Any] = [tree]
     while leaves:
         command = leaves.pop()
         leaves += getattr(command, "commands", {}).values()
+        command.help = "\n\n".join(" ".join(text.split()) for text in (command.help or "").split("\n\n"))
         if lost := [parameter for parameter in command.params if not parameter.help]:
             hints = get_type_hints(command.callback, include_extras=True)
             for parameter in lost:

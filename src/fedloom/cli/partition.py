@@ -10,7 +10,7 @@ import typer
 
 from fedloom.cli import options
 from fedloom.cli.screen import grid, show, show_json
-from fedloom.tasks import CLIENT_TASKS, ClientTask, Modality
+from fedloom.tasks import CLIENT_TASKS, ClientTask
 
 if TYPE_CHECKING:
     from fedloom.config import Config
@@ -42,6 +42,7 @@ def partition(
     from fedloom.experiment.resolve import counted, sized
     from fedloom.methods.base import load_method
 
+    _check_picture(plot)
     notes: list[str] = []
     chosen = options.configuration(
         method=method, data=data, root=root, preset=preset, file=config, overrides=set_, seed=seed, notes=notes
@@ -68,6 +69,14 @@ def partition(
     show(_table(clients, dataset), *(_figures(task, figures) for task, figures in splits.items()))
     show(*([HELD] if _held_columns(clients) else []), *(f"data: {line}" for line in about_data))
     show(*([] if plot is None else [f"picture {plot}"]))
+
+
+def _check_picture(plot: Path | None) -> None:
+    """Raises BadInput for a file that would be no PNG by its name."""
+    from fedloom.errors import BadInput
+
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise BadInput(f"--plot {str(plot)!r}: expected a picture, allowed: a name that ends in .png")
 
 
 def _table(clients: list[dict[str, Any]], dataset: FederatedDataset) -> Any:
@@ -125,26 +134,19 @@ def describe(config: Config, dataset: FederatedDataset) -> tuple[list[dict[str, 
 
 
 def _hollow(dataset: FederatedDataset) -> FederatedDataset:
-    """The data set with multimodal training samples of one value each, so that no sounds and frames are read.
+    """The data set with multimodal training samples without bands, frames and words, so that none are read.
 
     What is taken from a client depends on labels and on which modalities are there alone.
     """
     from dataclasses import replace
-
-    import numpy as np
 
     from fedloom.data.joint import MultimodalSamples
 
     samples = dataset.train.get(ClientTask.MULTIMODAL_CLASSIFICATION)
     if not isinstance(samples, MultimodalSamples):
         return dataset
-    N = len(samples)
-    blanks: dict[Any, Any] = {
-        Modality.AUDIO: np.zeros((N, 1, 1), dtype=np.float32),
-        Modality.IMAGE: np.zeros((N, 1, 1, 1, 3), dtype=np.uint8),
-        Modality.TEXT: ("",) * N,
-    }
-    hollow = MultimodalSamples({m: blanks[m] for m in samples.modalities}, samples.labels, samples.present)
+    parts = {m: ("",) * len(part) if isinstance(part, tuple) else part[:, :0] for m, part in samples.parts.items()}
+    hollow = MultimodalSamples(parts, samples.labels, samples.present)
     return replace(dataset, train={**dataset.train, ClientTask.MULTIMODAL_CLASSIFICATION: hollow})
 
 

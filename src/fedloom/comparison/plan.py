@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from fedloom.comparison.measures import MEASURES, TARGETS, TO_TARGET
 from fedloom.comparison.plan_tree import comparisons, plan_tree
 from fedloom.config import presets
+from fedloom.config.base import Seed
 from fedloom.config.models import Frozen
 from fedloom.config.trees import merged, validate
 from fedloom.errors import BadInput, nearest, unknown
@@ -63,7 +64,7 @@ class ComparisonPlan(Frozen):
 
     title: str = ""
     note: str = ""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     reference: str | None = Field(None, description="row that the others are paired with, seed by seed")
     scores: tuple[str, ...] = DEFAULT_SCORES
     target: TargetScore | None = None
@@ -109,8 +110,6 @@ class ComparisonPlan(Frozen):
                 raise ValueError(f"{what} {most!r} is given twice")
         if len(self.seeds) > MOST_SEEDS:
             raise ValueError(f"{len(self.seeds):,} seeds: allowed are at most {MOST_SEEDS:,}")
-        if min(self.seeds) < 0:
-            raise ValueError(f"seed {min(self.seeds)}: allowed are 0 and above")
         columns = [column.name for column in self.columns]
         if len(columns) > 1 and "" in columns:
             raise ValueError("a column has no name")

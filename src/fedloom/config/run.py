@@ -10,6 +10,7 @@ from pydantic import (
     model_validator,
 )
 
+from fedloom.config.base import Seed
 from fedloom.config.clients import ClientsSettings
 from fedloom.config.data import DataSettings
 from fedloom.config.models import ClipSettings, Frozen, JudgeSettings
@@ -22,13 +23,12 @@ from fedloom.tasks import SINGLE_MODALITY
 class GateSettings(Frozen):
     """How often each must be right before round 1; null: it need not be."""
 
-    judge: float | None = Field(None, gt=0, le=1, allow_inf_nan=False, description="the judge, on real test pictures")
-    generator: float | None = Field(None, gt=0, le=1, allow_inf_nan=False, description="the generator, by the judge")
+    judge: float | None = Field(None, gt=0, le=1, description="the judge, on real test pictures")
+    generator: float | None = Field(None, gt=0, le=1, description="the generator, by the judge")
     captions: float | None = Field(
         None,
         gt=0,
         le=1,
-        allow_inf_nan=False,
         description="captions of real test pictures, by a classifier of the clients' texts",
     )
 
@@ -134,7 +134,7 @@ class Config(Frozen):
     """A run."""
 
     method: str = "fedmmkt"
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     rounds: int = Field(4, ge=0)
     data: DataSettings = DataSettings()
     clients: ClientsSettings = ClientsSettings()

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from fedloom.config.archs import PAIR, allowed, resolved, serves
-from fedloom.config.base import Precision
+from fedloom.config.base import Precision, Seed
 from fedloom.config.models import (
     CaptionerSettings,
     ClipSettings,
@@ -46,7 +46,7 @@ class ServerSettings(Frozen):
     clip: ClipSettings = ClipSettings()
     captioner: CaptionerSettings = CaptionerSettings()
     generator: GeneratorSettings = GeneratorSettings()
-    seed: int = Field(0, ge=0, description="seed of the pretraining; runs with other seeds share the server's models")
+    seed: Seed = Field(0, description="seed of the pretraining; runs with other seeds share the server's models")
 
     @model_validator(mode="before")
     @classmethod

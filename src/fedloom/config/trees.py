@@ -87,13 +87,13 @@ def fitting(kind: Any, value: Any, key: str) -> Any:
         BadInput: no truth value, number or word where one is expected.
     """
     try:
-        made = TypeAdapter(kind, config={"coerce_numbers_to_str": True}).validate_python(value)
+        made = TypeAdapter(kind, config={"coerce_numbers_to_str": True, "allow_inf_nan": False}).validate_python(value)
         if (found := _not_a_number(value, made)) is None:
             return made
         raise BadInput(f"{'.'.join(map(str, (key, *found)))} = {str(_at(value, found)).lower()}: expected a number")
     except ValidationError as error:
         first = error.errors()[0]
-        if not first["type"].startswith(("bool_", "int_", "float_", "string_")):
+        if not first["type"].startswith(("bool_", "int_", "float_", "finite_", "string_")):
             return value
         path = ".".join(map(str, first["loc"])) if isinstance(value, list | tuple | Mapping) else ""
         raise BadInput(_complaint(f"{key}.{path}" if path else key, first)) from None
@@ -248,7 +248,7 @@ def _said(value: Any) -> str:
 
 
 def override(text: str) -> Tree:
-    """The tree that a `key=value` says, value being YAML. Raises BadInput."""
+    """The tree that a `key=value` says, value being YAML: nothing is null, as in a file. Raises BadInput."""
     key, equals, raw = text.partition("=")
     key, shown = key.strip(" "), f"{text[:_SHOWN]}..." if len(text) > _SHOWN else text
     if not equals or not key:
@@ -256,8 +256,7 @@ def override(text: str) -> Tree:
     if not key.isprintable():
         raise BadInput(f"--set {shown!r}: expected words with dots between before the =, such as clients.batch")
     try:
-        value: Any = parse(raw) if raw.strip(" ") else ""
-        return nested({key: value})
+        return nested({key: parse(raw)})
     except YamlProblem as problem:
         raise BadInput(f"--set {shown!r}: {raw[:_SHOWN]!r} is no YAML value ({problem})") from None
     except BadInput as error:

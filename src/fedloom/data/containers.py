@@ -25,6 +25,16 @@ def _check(labels: Labels, n: int, what: str) -> None:
         raise BadInput(f"{what}: label {int(labels.min())} is negative")
 
 
+def _check_names(names: Sequence[str], what: str) -> None:
+    seen = set()
+    for name in names:
+        if not isinstance(name, str):
+            raise BadInput(f"{what}: class name {name!r} is a {type(name).__name__}, expected text")
+        if name in seen:
+            raise BadInput(f"{what}: class name {name!r} occurs twice, expected a name of its own for each class")
+        seen.add(name)
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """Pictures of one size. images uint8 (N, H, W, 3); labels int64 (N,)."""
@@ -137,6 +147,8 @@ class FederatedDataset:
     groups: Mapping[str, Mapping[ClientTask, Attribute]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for names in (self.class_names, self.text_class_names):
+            _check_names(names, self.name)
         for name, attribute in self.attributes.items():
             _check(attribute.labels, 0 if self.reference is None else len(self.reference), f"attribute {name!r}")
         for part, sets in (("train", self.train), ("test", self.test)):
@@ -155,6 +167,25 @@ class FederatedDataset:
                         f"{self.name}: {part} {modality} label {int(held.labels.max())} is out of range, "
                         f"allowed 0..{C - 1}"
                     )
+        self._check_sides()
+
+    def _check_sides(self) -> None:
+        """BadInput for pictures of two sizes: one network sees all of them."""
+        sets = {f"{part} {task}": held for part in ("train", "test") for task, held in getattr(self, part).items()}
+        sets |= {"public": self.public, "reference": self.reference, "public test": self.public_test}
+        sizes = {}
+        for what, held in sets.items():
+            pictures = held.parts.get(Modality.IMAGE) if isinstance(held, MultimodalSamples) else held
+            images = getattr(pictures, "images", pictures)
+            if isinstance(images, np.ndarray) and len(images):
+                sizes[what] = images.shape[-3:-1]
+        first = next(iter(sizes), "")
+        for what, size in sizes.items():
+            if size != sizes[first]:
+                (h, w), (h0, w0) = size, sizes[first]
+                raise BadInput(
+                    f"{self.name}: {what} pictures of {h} x {w} pixels, {first} of {h0} x {w0}: give one size"
+                )
 
     @property
     def classes(self) -> int:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from fedloom.config.trees import fitting
 from fedloom.errors import BadInput, nearest, unknown
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fedloom.data.containers import FederatedDataset
     from fedloom.data.pairs import Pairs
 
+T = TypeVar("T")
 Counts = Mapping[ClientTask, tuple[int, int]]  # training and test samples
 _OWN_FILE = (
     *("flora", "digits", "flowers102", "food101", "cifar100", "upmc_food101", "food101_recipes", "ag_news", "duet"),
@@ -132,7 +133,9 @@ def load_dataset(name: str, root: str | Path | None = None, **options: Any) -> F
     Raises:
         BadInput: an unknown name or option, a root that is missing or not wanted, or what the reader finds wrong.
     """
-    found: FederatedDataset = _load(name, root, options, DATASETS)
+    from fedloom.data.containers import FederatedDataset
+
+    found = _load(name, root, options, DATASETS, FederatedDataset)
     declared = DATASETS[name]
     if (
         declared.embedded
@@ -145,13 +148,19 @@ def load_dataset(name: str, root: str | Path | None = None, **options: Any) -> F
 
 def load_pairs(name: str, root: str | Path | None = None, **options: Any) -> Pairs:
     """Load a set of captioned pictures by name: a key of PAIR_SETS. Otherwise as load_dataset."""
-    found: Pairs = _load(name, root, options, PAIR_SETS)
-    return found
+    from fedloom.data.pairs import Pairs
+
+    return _load(name, root, options, PAIR_SETS, Pairs)
 
 
-def _load(name: str, root: str | Path | None, options: Mapping[str, Any], among: Mapping[str, Dataset]) -> Any:
+def _load(
+    name: str, root: str | Path | None, options: Mapping[str, Any], among: Mapping[str, Dataset], kind: type[T]
+) -> T:
     load, options = loader_of(name, root, options, among)
-    return load(**options) if among[name].embedded else load(root=root, **options)
+    found = load(**options) if among[name].embedded else load(root=root, **options)
+    if not isinstance(found, kind):
+        raise BadInput(f"{name}: its reader returned {found!r:.80}, expected a {kind.__name__}")
+    return found
 
 
 def loader_of(

@@ -48,6 +48,7 @@ def pretrained_models(
     scene: FederatedDataset,
     watch: Observer,
     log: Callable[[str], None],
+    seconds: float | None = None,
 ) -> tuple[Assets, Evaluators]:
     """The models that the method, or the scoring of its run, starts from; see `prepare`."""
     uses = method.needs(settings)
@@ -58,7 +59,7 @@ def pretrained_models(
         needs |= {"evaluators"}
     if method.tasks and (config.clients.image or config.clients.text or config.clients.pair):
         needs |= {"backbones"}
-    return prepare(config, scene, frozenset(needs), watch, log)
+    return prepare(config, scene, frozenset(needs), watch, log, seconds)
 
 
 def server_tools(

@@ -22,6 +22,7 @@ from fedloom.experiment.client_builder import ClientBuilder, backbones_of, featu
 from fedloom.experiment.datasets import cached_dataset, own_test, split_scene
 from fedloom.experiment.pretraining import Assets, fingerprint, model_key, weights_print
 from fedloom.federation.host import ClientSpec
+from fedloom.registry import outside_code
 from fedloom.runs.cache import cached
 from fedloom.seeding import numpy_stream
 from fedloom.tasks import CLIENT_TASKS, ClientTask, Modality
@@ -272,6 +273,7 @@ def _warm_start(context: ClientContext, config: Config, private: ClientData, bui
         "seed": config.seed,
         "threads": config.engine.threads,
         "frozen": "+".join(weights_print(w) if w else "" for w in own) if any(own) else None,
+        **({"code": code} if (code := outside_code(model.arch.split("+"))) else {}),
     }
 
     from fedloom.methods.state import read_state, write_state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from fedloom.config import Config
 from fedloom.data.containers import FederatedDataset, ImageSet, TextSet
 from fedloom.errors import BadInput, FedloomError
-from fedloom.experiment.begin import prepare
+from fedloom.experiment.begin import Prepared, prepare
 from fedloom.experiment.build import pretrained_models, server_tools
 from fedloom.experiment.datasets import cached_dataset
+from fedloom.experiment.pretraining import Assets, Evaluators
 from fedloom.experiment.scoring import Scorer
 from fedloom.processes import settle_process
 from fedloom.progress import Observer
@@ -118,18 +120,41 @@ def check(found: Sequence[Gate], ungated: bool, watch: Observer) -> None:
         raise FedloomError(f"gate missed, {'; '.join(missed)}. What follows would say little; --ungated goes on")
 
 
+def pretrained(config: Config, watch: Observer, seconds: float | None = None) -> dict[str, Path]:
+    """The folders of the models that a run of a configuration begins with, pretrained now or before, by name.
+
+    Raises:
+        BadInput: the configuration is refused.
+        OutOfTime: more `seconds` are needed; what is done is kept.
+    """
+    assets, evaluators = _begun(config, watch, seconds)[-2:]
+    found = {"tokenizer": assets.tokenizer, "clip": assets.clip, "generator": assets.generator}
+    found |= {"captioner": assets.captioner, **assets.backbones}
+    found |= {"judge": evaluators.judge, "scoring-clip": evaluators.clip, "attributes": evaluators.attributes}
+    return {name: folder for name, folder in found.items() if folder is not None}
+
+
+def _begun(
+    config: Config, watch: Observer, seconds: float | None = None
+) -> tuple[Prepared, FederatedDataset, Assets, Evaluators]:
+    """What comes before the first round of a run, without clients: a refused configuration raises BadInput."""
+    prepared = prepare(config, None)
+    prepared.check_weights()
+    scene = cached_dataset(prepared.config.data)
+    prepared = prepared.counted(scene)
+    settle_process(prepared.config.engine.threads)
+    had = (prepared.config, prepared.method, prepared.settings)
+    return prepared, scene, *pretrained_models(*had, scene, watch, lambda line: None, seconds)
+
+
 def gates_of(config: Config, watch: Observer) -> list[Gate]:
     """The gates of a configuration, without any client or round; what is pretrained for it stays in the cache.
 
     Raises:
         BadInput: it is refused, or a gate cannot be measured.
     """
-    prepared = prepare(config, None)
-    scene = cached_dataset(prepared.config.data)
-    prepared = prepared.counted(scene)
+    prepared, scene, assets, evaluators = _begun(config, watch)
     config, method, settings = prepared.config, prepared.method, prepared.settings
-    settle_process(config.engine.threads)
-    assets, evaluators = pretrained_models(config, method, settings, scene, watch, lambda line: None)
     tools = server_tools(config, method, settings, scene, assets)
     scorer = Scorer(config, scene, evaluators, tools.generator.synthesize if tools.generator else None)
     return measured(config, scene, scorer, tools)

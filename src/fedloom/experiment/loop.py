@@ -17,7 +17,7 @@ from fedloom.config import Config
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.notes import data_notes
 from fedloom.data.partition import Split
-from fedloom.experiment.begin import FREE_ON_RESUME, Prepared, prepare
+from fedloom.experiment.begin import FREE_ON_RESUME, Prepared, prepare, refuse_another
 from fedloom.experiment.build import ENGINE_VERBS, Link, build_federation, pretrained_models, server_tools, split_data
 from fedloom.experiment.checkpoints import restore, write_checkpoint
 from fedloom.experiment.checks import check_scene, own_data
@@ -30,7 +30,7 @@ from fedloom.experiment.scoring import Scorer
 from fedloom.experiment.summary import summarise
 from fedloom.federation.base import Federation
 from fedloom.federation.ledger import Ledger
-from fedloom.methods.base import UNCOUNTED, Info, Method, Server, ServerContext
+from fedloom.methods.base import UNCOUNTED, Info, Method, Server, ServerContext, one_round
 from fedloom.processes import settle_process
 from fedloom.progress import Observer
 from fedloom.registry import DATASETS, METHODS, outside_code
@@ -89,6 +89,8 @@ def carry_out(
     resumed = prepared.folder is not None
     place = nullcontext(prepared.folder) if prepared.folder else new_run(out, tree, overwrite=overwrite)
     with place as folder, folder.exclusive():
+        if resumed:
+            refuse_another(folder, config)  # while the data were read, --overwrite may have put another run there
         folder.pin_inputs(scene.digest, pretrained_weights(tree), outside_code(tree), FREE_ON_RESUME)
         for line in prepared.notes:
             watch.filled(line)
@@ -206,7 +208,7 @@ class _Experiment:
             federation.round = len(rows)
             federation.refresh_clients()
             self.watch.phase(federation.round, "round")
-            info = server.round(federation)
+            info = one_round(server, federation, self.method.name)
             rows.append(self._finish_round(store, server, federation, scorer, info, rows[-1]))
 
     def _finish_round(

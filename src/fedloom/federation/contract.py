@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
-from fedloom.errors import BadInput, unknown
+from fedloom.errors import BadInput
 from fedloom.federation.messages import ContractBreach, check_finite, check_structure, fields_of
 from fedloom.references import load_reference, reference_of
 
@@ -16,11 +16,13 @@ RESERVED = ("state", "load_state")
 class WireContract:
     """`verbs`: verb -> (request type or tuple of request types, reply type), each a message class.
 
-    A verb is the name of the client's method that answers it. Raises BadInput for a verb that is not a
-    public method name and for a message class that is not well declared.
+    `common`: those of them that every client answers, which a method has not declared. A verb is the name of the
+    client's method that answers it. Raises BadInput for a verb that is not a public method name and for a message
+    class that is not well declared.
     """
 
-    def __init__(self, verbs: Mapping[str, tuple[type | tuple[type, ...], type]]) -> None:
+    def __init__(self, verbs: Mapping[str, tuple[type | tuple[type, ...], type]], common: Collection[str] = ()) -> None:
+        self._own = tuple(verb for verb in verbs if verb not in common)
         self._types: dict[str, dict[Direction, tuple[type, ...]]] = {}
         for verb, (request, reply) in verbs.items():
             if not verb.isidentifier() or verb.startswith("_") or verb in RESERVED:
@@ -42,13 +44,15 @@ class WireContract:
     def types(self, verb: str, direction: Direction) -> tuple[type, ...]:
         """The message classes declared for a verb, down to a client or up from it. Raises ContractBreach."""
         if verb not in self._types:
-            raise ContractBreach(str(unknown("verb", verb, self._types)))
+            raise self._lacks(verb)
         return self._types[verb][direction]
 
     def check(self, verb: str, message: Any, direction: Direction) -> None:
         """Raises ContractBreach unless `message` is of a declared type and each field is as declared."""
         allowed = self.types(verb, direction)
         if type(message) not in allowed:
+            if direction == "down" and verb not in self._own:  # meant for a verb that the method forgot to declare
+                raise self._lacks(verb)
             names = " or ".join(t.__name__ for t in allowed)
             raise ContractBreach(f"verb {verb!r} {direction}: message is {type(message).__name__}; declared {names}")
         try:
@@ -56,6 +60,9 @@ class WireContract:
             check_finite(message)
         except ContractBreach as breach:
             raise ContractBreach(f"verb {verb!r} {direction}: {breach}") from None
+
+    def _lacks(self, verb: str) -> ContractBreach:
+        return ContractBreach(f"the contract has no verb {verb!r}, allowed: {', '.join(self._own) or 'none'}")
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """What may cross, for people: (verb, direction, message, field, declared)."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fedloom.config import ClientsSettings
 from fedloom.config.models import Frozen
-from fedloom.errors import BadInput, FedloomError
+from fedloom.errors import LONGEST, BadInput, FedloomError
 from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract
 from fedloom.federation.messages import Empty
@@ -143,16 +143,50 @@ class LabelInfo:
     kept: NDArray[np.bool_]  # (S,)
     votes: NDArray[np.int64] | None = None  # (S,) raw votes for the voted label
 
+    def __post_init__(self) -> None:
+        S = len(self.images)
+        for name in ("drawn", "voted", "kept", "votes"):
+            shape = getattr(getattr(self, name), "shape", None)
+            if shape != (S,) and not (name == "votes" and self.votes is None):
+                raise BadInput(f"LabelInfo.{name} has the shape {shape}, expected ({S},), one value a picture")
+
 
 @dataclass(frozen=True)
 class Info:
-    """What a reader of the run wants to know of a round."""
+    """What a reader of the run wants to know of a round. BadInput for what is no number: no folder could hold it."""
 
     labels: LabelInfo | None = None
     losses: Mapping[str, float | None] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     formula: tuple[int, int] | None = None  # the paper's bytes up and down, where it gives a formula
     facts: Mapping[str, float | None] = field(default_factory=dict)  # of the method's inner life, for people
+
+    def __post_init__(self) -> None:
+        for group in ("losses", "seconds", "facts"):
+            given = getattr(self, group)
+            if not isinstance(given, Mapping):
+                raise BadInput(f"Info.{group} = {_shown(given)}, expected a mapping of names to numbers")
+            numbers = {name: _number(value, f"Info.{group}[{name!r}]") for name, value in given.items()}
+            object.__setattr__(self, group, numbers)
+        if self.formula is not None:
+            if not isinstance(self.formula, Sequence) or len(self.formula) != 2:
+                raise BadInput(f"Info.formula = {_shown(self.formula)}, expected two numbers, bytes up and down")
+            up, down = (_number(value, "Info.formula") for value in self.formula)
+            object.__setattr__(self, "formula", (up, down))
+        if not isinstance(self.labels, LabelInfo | None):
+            raise BadInput(f"Info.labels = {_shown(self.labels)}, expected a LabelInfo")
+
+
+def _number(value: Any, place: str) -> float | None:
+    """A number of Python's, NumPy's or torch's as Python's."""
+    plain = value.tolist() if isinstance(value, np.generic | np.ndarray | Tensor) else value
+    if isinstance(plain, bool) or not isinstance(plain, int | float | None):
+        raise BadInput(f"{place} = {_shown(value)}, expected a number")
+    return plain
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:LONGEST]
 
 
 class Server(Stateful):
@@ -180,6 +214,21 @@ class Server(Stateful):
     def shared_model(self) -> ClientContext | None:
         """A client without data around the model that multimodal clients share, to be scored; None: they share none."""
         return None
+
+
+def one_round(server: Server, federation: Federation, method: str) -> Info:
+    """A server's `round`; method: its name.
+
+    Raises:
+        FedloomError: it does or returns what it may not. The run has begun, so no BadInput leaves this.
+    """
+    try:
+        info: Any = server.round(federation)
+    except BadInput as error:
+        raise FedloomError(f"method {method}: {error}") from error
+    if not isinstance(info, Info):
+        raise FedloomError(f"method {method}: {type(server).__name__}.round returned {_shown(info)}, expected Info")
+    return info
 
 
 @dataclass(frozen=True)
@@ -232,7 +281,7 @@ class Method:
                 raise BadInput(
                     f"method {self.name}: verb {verb!r} needs a method {self.client.__name__}.{verb}(message, *, round)"
                 )
-        return WireContract(verbs={**COMMON_VERBS, **verbs})
+        return WireContract({**COMMON_VERBS, **verbs}, common=COMMON_VERBS.keys() - verbs.keys())
 
 
 def load_method(name: str) -> tuple[Method, dict[str, Any]]:

@@ -15,9 +15,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import sys
 import types
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -26,8 +27,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedloom.errors import FedloomError
-from fedloom.methods.undeclared import changed, marks, own_names
+from fedloom.errors import BadInput, FedloomError
+from fedloom.methods.undeclared import OURS, changed, marks, own_names
 
 T = TypeVar("T")
 Kept = Annotated[T, "kept"]
@@ -243,16 +244,25 @@ def _load_in_place(thing: Any, told: Mapping[str, Any], name: str, arrays: Mappi
         return
     hints = kept(type(thing))
     if told.keys() != hints.keys():
-        raise FedloomError(
-            f"the saved state of {type(thing).__name__} holds {', '.join(sorted(told)) or 'nothing'}, expected "
-            f"{', '.join(sorted(hints)) or 'nothing'}: another version of fedloom has saved it"
-        )
+        raise _of_another_class(type(thing), told, hints)
     for key, hint in hints.items():
         current = getattr(thing, key)
         if current is None and told[key] is not None and _in_place(_bare(hint)):
             current = thing.rebuild(key)
         setattr(thing, key, _load(hint, told[key], _under(name, key), arrays, current))
     thing.restored()
+
+
+def _of_another_class(kind: type, told: Collection[str], declared: Collection[str]) -> FedloomError:
+    """The error for a saved state that has other attributes than the class declares."""
+    what = f"the saved state of {kind.__name__}"
+    if kind.__module__.partition(".")[0] in OURS:
+        held, expected = (", ".join(sorted(names)) or "nothing" for names in (told, declared))
+        return FedloomError(f"{what} holds {held}, expected {expected}: another version of fedloom has saved it")
+    lacking, more = (", ".join(sorted({*a} - {*b})) for a, b in ((declared, told), (told, declared)))
+    differs = " and ".join([f"lacks {lacking}"] * bool(lacking) + [f"holds {more}, no longer declared"] * bool(more))
+    file = getattr(sys.modules.get(kind.__module__), "__file__", kind.__module__)
+    return BadInput(f"{what} {differs}: {file} has changed since. Put it back, or begin a new run")
 
 
 # -------------------------------------------------------------------------------------- modules and optimizers

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from fedloom.config.models import CaptionerSettings, ClipSettings, GeneratorSettings
 from fedloom.errors import FedloomError
+from fedloom.models.unfinished import current
 from fedloom.seeding import global_torch_stream
 
 Batch = TypeVar("Batch")
@@ -122,16 +125,43 @@ def cosine(steps: int, floor: float = 0.05) -> Callable[[int], float]:
     return lambda step: floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(step, steps) / max(steps, 1)))
 
 
+@dataclass
+class Draws:
+    """All random numbers of a training: of batches, of noise, and torch's global ones. order: what is left of an epoch.
+
+    streams: torch generators that the objective draws from.
+    """
+
+    rng: np.random.Generator
+    streams: Sequence[torch.Generator] = ()
+    order: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    def state(self) -> dict[str, Any]:
+        """What `load` puts back."""
+        streams = [torch.get_rng_state(), *(stream.get_state() for stream in self.streams)]
+        numbers = json.dumps(self.rng.bit_generator.state)
+        return {"numpy": numbers, "torch": streams, "order": torch.from_numpy(self.order.copy())}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on as at `state`."""
+        self.rng.bit_generator.state = json.loads(state["numpy"])
+        torch.set_rng_state(state["torch"][0])
+        for stream, saved in zip(self.streams, state["torch"][1:]):
+            stream.set_state(saved)
+        self.order = state["order"].numpy()
+
+    def batches(self, n: int, batch: int, steps: int) -> Iterator[NDArray[np.int64]]:
+        """`steps` batches of indices below n: epochs in random order, cut anew at each epoch's end."""
+        for _ in range(steps if n else 0):
+            while len(self.order) < min(batch, n):
+                self.order = np.concatenate([self.order, self.rng.permutation(n)])
+            taken, self.order = self.order[:batch], self.order[batch:]
+            yield taken
+
+
 def index_batches(n: int, batch: int, steps: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     """`steps` batches of indices below n: epochs in random order, cut anew at each epoch's end."""
-    if n == 0:
-        return
-    order: NDArray[np.int64] = np.empty(0, dtype=np.int64)
-    for _ in range(steps):
-        while len(order) < min(batch, n):
-            order = np.concatenate([order, rng.permutation(n)])
-        yield order[:batch]
-        order = order[batch:]
+    return Draws(rng).batches(n, batch, steps)
 
 
 def adamw(parameters: Iterable[nn.Parameter], rate: float, decay: float = 0.01) -> torch.optim.AdamW:
@@ -145,24 +175,45 @@ def fit_from_scratch(
     objective: Callable[[NDArray[np.int64]], Tensor],
     n: int,
     settings: CaptionerSettings | ClipSettings | GeneratorSettings,
-    rng: np.random.Generator,
+    draws: Draws,
     seed: int,
     tick: Callable[[], None] | None = None,
 ) -> float | None:
     """Pretrain what needs gradients of a part of the server, and leave it in evaluation mode; the mean loss.
 
+    Where a place for its state is set (`unfinished.kept_in`) it goes on from what was done there before.
+
     Args:
         name: of the part; in lower case, of torch's global stream too.
         settings: how long and how fast.
         objective: indices (B,) below n -> scalar loss.
-        rng: draws the batches.
+        draws: of the batches, and what the objective draws from.
+
+    Raises:
+        OutOfTime: the time set there is over.
     """
+    steps, kept = settings.steps, current()
     with global_torch_stream(seed, name.lower(), "training"):
         module.train()
         optimizer = adamw((p for p in module.parameters() if p.requires_grad), settings.rate)
-        batches = index_batches(n, settings.batch, settings.steps, rng)
-        schedule = cosine(settings.steps)
-        loss = fit(optimizer, batches, objective, schedule=schedule, name=f"{name} pretraining", tick=tick)
+        first = done = kept.resume(module, optimizer, draws) if kept else 0
+
+        def after() -> None:
+            nonlocal done
+            done += 1
+            if kept:
+                kept.after_step(done, steps, name, module, optimizer, draws)
+            if tick:
+                tick()
+
+        for _ in range(first):
+            (tick or int)()  # what was done before counts
+        batches, rate = draws.batches(n, settings.batch, steps - first), cosine(steps)
+
+        def schedule(step: int) -> float:
+            return rate(first + step)
+
+        loss = fit(optimizer, batches, objective, schedule=schedule, name=f"{name} pretraining", tick=after)
     module.eval()
     return loss
 

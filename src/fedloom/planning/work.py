@@ -78,9 +78,9 @@ def _rounds(config: Config, work: Workload, inventory: ModelInventory) -> Iterat
 
 
 def _scoring(config: Config, inventory: ModelInventory, scene: DataSizes) -> Iterator[Phase]:
-    """Round 0, the last, and every so many between."""
+    """What is done in each round that is scored."""
     e = config.evaluation
-    times = 1 + sum(t % e.every == 0 or t == config.rounds for t in range(1, config.rounds + 1))
+    times = scorings(config.rounds, e.every)
     for device, flop in _by_device(inventory, lambda m: scene.test(m.modality) * m.model.load.forward):
         yield Phase("scoring the clients", device, config.clients.precision, times, flop)
     if inventory.generator is not None:
@@ -88,6 +88,11 @@ def _scoring(config: Config, inventory: ModelInventory, scene: DataSizes) -> Ite
         looked = sum(m.load.forward for m in (inventory.judge, inventory.clip, inventory.features) if m is not None)
         yield Phase("scoring: pictures", place, config.server.precision, times, drawn * inventory.generator.drawing)
         yield Phase("scoring: judge, CLIP, FID", place, "fp32", times, drawn * looked)
+
+
+def scorings(rounds: int, every: int) -> int:
+    """How many rounds are scored: round 0, the last, and every so many between."""
+    return 1 + rounds // every + (rounds % every != 0)
 
 
 def _training(model: ModelCost, checkpointing: bool) -> float:

@@ -59,8 +59,7 @@ def cached(
     """
     if not kind or kind.startswith(".") or not all(c.isalnum() or c in "-_." for c in kind):
         raise BadInput(f"cache kind {kind!r}: allowed are letters, digits, '-', '_' and '.'")
-    canonical = json.dumps(key, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    digest = digest_of(key)
     folder = cache_root() / kind
     entry = folder / digest
     if _problem(entry) is None:
@@ -80,6 +79,12 @@ def cached(
             f"Set {VARIABLE} to a folder that can be written and has room."
         ) from error
     return entry
+
+
+def digest_of(key: Mapping[str, Any]) -> str:
+    """What the folder of a key is called: SHA-256 in hex."""
+    canonical = json.dumps(key, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _problem(entry: Path) -> str | None:

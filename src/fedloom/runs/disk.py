@@ -227,14 +227,25 @@ def locked(path: Path, *, wait: bool = True, busy: str = "") -> Iterator[None]:
     """
     import fcntl
 
-    with path.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait and not busy else fcntl.LOCK_NB))
-        except BlockingIOError:
-            if busy:
-                raise BadInput(busy) from None
-            raise
-        try:
-            yield
-        finally:
-            fcntl.flock(handle, fcntl.LOCK_UN)
+    while True:
+        with path.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait and not busy else fcntl.LOCK_NB))
+            except BlockingIOError:
+                if busy:
+                    raise BadInput(busy) from None
+                raise
+            try:
+                if not _lies_at(path, handle.fileno()):
+                    continue  # removed since it was opened: whoever comes next would lock another file
+                yield
+                return
+            finally:
+                fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+def _lies_at(path: Path, handle: int) -> bool:
+    """Whether that open file is the one at `path` still."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(handle), path.stat())
+    return False

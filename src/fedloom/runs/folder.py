@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fedloom.config.trees import read_tree
 from fedloom.config.yaml_core import dump
-from fedloom.errors import BadInput, is_text
+from fedloom.errors import BadInput, FedloomError, is_text
 from fedloom.registry import DATASETS, METHODS
 from fedloom.runs.disk import (
     append_line,
@@ -29,12 +27,15 @@ from fedloom.runs.disk import (
     write_atomic,
 )
 from fedloom.runs.environment import describe_environment
+from fedloom.runs.inputs import config_digest, differences, refuse_changed
 from fedloom.runs.shapes import Environment, LedgerRow, RoundRow
 
 OWN = (
     "config.yaml", "environment.json", "metrics.jsonl", "ledger.jsonl", "summary.json", "split.json",
-    "log.txt", "report.html", "samples", "checkpoints", "export", "federation", ".lock",
+    "log.txt", "report.html", "samples", "checkpoints", "export", "federation",
 )  # fmt: skip
+_PART = re.compile(r"\..*\.part")  # left by a writer that was killed
+LOCKS = (".lock", ".claim")  # held by the process that writes the run; by the call that began it, until it is over
 
 
 def new_run_path(method: str, data: str, seed: int, root: Path | str = "runs") -> Path:
@@ -68,18 +69,19 @@ def new_run(out: Path | str | None, config: Mapping[str, Any], *, overwrite: boo
     Raises:
         BadInput, FedloomError: as `RunFolder.create`.
     """
-    place = Path(out) if out else new_run_path(config["method"], config["data"]["name"], config["seed"])
+    folder = RunFolder(Path(out) if out else new_run_path(config["method"], config["data"]["name"], config["seed"]))
     try:
-        folder = RunFolder.create(place, config, overwrite=overwrite)
+        with folder._claimed(config, overwrite, {}):
+            try:
+                yield folder
+            except BaseException:  # an interrupt too
+                with suppress(FedloomError):  # what the run ended by is what is to be told
+                    folder.discard_unless_begun()
+                raise
     except BaseException:
         if not out:
             with suppress(OSError):
-                place.rmdir()
-        raise
-    try:
-        yield folder
-    except BaseException:
-        folder.discard_unless_begun()
+                folder.path.rmdir()
         raise
 
 
@@ -141,35 +143,44 @@ class RunFolder:
             environment: facts to add to `environment.json`, such as the accelerator.
 
         Raises:
-            BadInput: its name is not UTF-8; it holds a run and `overwrite` is off, or something that is no run.
+            BadInput: its name is not UTF-8; it holds a run and `overwrite` is off, or something that is no run;
+                another process is writing to it.
             FedloomError: it cannot be written.
         """
         folder = cls(Path(path))
-        if not is_text(str(folder.path.absolute())):
-            raise BadInput(f"{folder.path}: the name is not UTF-8, which a run's models cannot be saved under")
-        with explained("make the run folder", folder.path):
-            if folder.path.is_dir() and any(folder.path.iterdir()):
-                folder._clear(overwrite)
-            elif folder.path.exists() and not folder.path.is_dir():
-                raise BadInput(f"{folder.path} is a file; a run needs a folder.")
-        try:
-            folder._write_first(config, environment or {})
-        except BaseException:  # an interrupt too
-            folder.discard_unless_begun()
-            raise
-        return folder
+        with folder._claimed(config, overwrite, environment or {}):
+            return folder
+
+    @contextmanager
+    def _claimed(self, config: Mapping[str, Any], overwrite: bool, environment: Mapping[str, Any]) -> Iterator[None]:
+        """Make the run here, as `create`; within, no other call can begin one here, whether it overwrites or not."""
+        if not is_text(str(self.path.absolute())):
+            raise BadInput(f"{self.path}: the name is not UTF-8, which a run's models cannot be saved under")
+        with ExitStack() as claim:
+            with explained("make the run folder", self.path):
+                self._refuse_other(overwrite)  # before a lock file is put among somebody's own
+                self.path.mkdir(parents=True, exist_ok=True)
+                claim.enter_context(self._hold(".claim"))
+                with self.exclusive():
+                    self._refuse_other(overwrite)  # another process may have made a run meanwhile
+                    self._remove_own()
+                    self._write_first(config, environment)
+            yield
 
     def _write_first(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        with explained("make the run folder", self.path):
+        try:
+            engine = config.get("engine") or {}
+            facts = {"run": uuid.uuid4().hex, **describe_environment(), "threads": engine.get("threads")}
             for part in (self.samples, self.checkpoints, self.export):
-                part.mkdir(parents=True, exist_ok=True)
-        engine = config.get("engine") or {}
-        facts = {"run": uuid.uuid4().hex, **describe_environment(), "threads": engine.get("threads")}
-        facts |= environment
-        write_atomic(self.path / "environment.json", json_text(facts))
-        write_atomic(self.metrics, "")
-        text = dump(plain(config, keep_nonfinite=True))
-        write_atomic(self.path / "config.yaml", text)  # last: its presence says that the folder is a run
+                part.mkdir()
+            write_atomic(self.path / "environment.json", json_text({**facts, **environment}))
+            write_atomic(self.metrics, "")
+            text = dump(plain(config, keep_nonfinite=True))
+            write_atomic(self.path / "config.yaml", text)  # last: its presence says that the folder is a run
+        except BaseException:  # an interrupt too
+            with suppress(OSError):
+                self._discard()
+            raise
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:
@@ -181,23 +192,26 @@ class RunFolder:
         read_config(Path(path))
         return cls(Path(path))
 
-    def _clear(self, overwrite: bool) -> None:
-        for part in self.path.glob(".*.part"):  # left by a writer that was killed
-            part.unlink()
-        foreign = sorted(entry.name for entry in self.path.iterdir() if entry.name not in OWN)
+    def _refuse_other(self, overwrite: bool) -> None:
+        """Raises BadInput where no new run may be made: it is a file, holds somebody's own files, or a run to keep."""
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise BadInput(f"{self.path} is a file; a run needs a folder.")
         if not (self.path / "config.yaml").exists():
-            if foreign:
+            names = (entry.name for entry in self.path.iterdir())
+            if foreign := sorted(name for name in names if name not in (*OWN, *LOCKS) and not _PART.fullmatch(name)):
                 raise BadInput(f"{self.path} is not empty and holds no run (it has {foreign[0]}). Name another folder.")
         elif not overwrite:
             raise BadInput(
                 f"{self.path} holds a run already: go on with it (--resume), replace it (--overwrite), "
                 "or name another folder (--out)"
             )
-        self._remove_own()
 
     def _remove_own(self) -> None:
-        (self.path / "config.yaml").unlink(missing_ok=True)  # first: from here on it is no run
-        for name in OWN:
+        """All but the lock files, which this process holds."""
+        parts = [entry.name for entry in self.path.iterdir() if _PART.fullmatch(entry.name)]
+        for name in (*OWN, *parts):  # config.yaml first: from here on it is no run
             entry = self.path / name
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
@@ -208,14 +222,23 @@ class RunFolder:
         """Remove a run that has no checkpoint to go on from: its own files, and the folder where nothing else is in it.
 
         Raises:
+            BadInput: another process is writing to it.
             FedloomError: something cannot be removed.
         """
-        if any(self.checkpoints.glob("round_*")):
+        with explained("remove", self.path), self.exclusive():
+            self._discard()
+
+    def _discard(self) -> None:
+        if self._has_checkpoints():
             return
-        with explained("remove", self.path):
-            self._remove_own()
-            if not any(self.path.iterdir()):
-                self.path.rmdir()
+        self._remove_own()
+        for name in LOCKS:
+            (self.path / name).unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def _has_checkpoints(self) -> bool:
+        return any(self.checkpoints.glob("round_*"))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -237,33 +260,26 @@ class RunFolder:
             may_differ: of its configuration the keys that do not count, as in `same_config`.
 
         Raises:
-            BadInput: it began on other data, weights or code, or its config.yaml has been edited since.
+            BadInput: it began on other data, weights or code, or its config.yaml has been edited since; it has
+                rounds, and environment.json lacks what they were made of.
         """
         file = self.path / "environment.json"
-        facts = read_object(file)
-        now = {"config": self._config_digest(tuple(may_differ)), "data": data, "weights": weights, "code": code}
-        began = _pinned(facts)
-        for what, digest in _pinned(now).items():
-            if began.get(what) not in (None, digest):
-                raise BadInput(
-                    f"{self.path}: {what} have changed since it began (digest {str(began[what])[:12]} in "
-                    f"environment.json, now {digest[:12]}). Put back the files it began with, or begin a new run"
-                )
+        config = config_digest(flatten(self.config), tuple(may_differ))
+        facts, now = read_object(file), {"config": config, "data": data, "weights": weights, "code": code}
+        has_rounds = self.metrics.exists() and self.metrics.stat().st_size > 0
+        refuse_changed(file, facts, now, begun=has_rounds or self._has_checkpoints())
         write_atomic(file, json_text({**facts, **now}))
 
-    def _config_digest(self, may_differ: tuple[str, ...]) -> str:
-        told = {key: value for key, value in flatten(self.config).items() if not _is_free(key, may_differ)}
-        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
-
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> AbstractContextManager[None]:
         """Be the only process that writes to this folder.
 
         Raises:
             BadInput: another process is writing to it.
         """
-        with locked(self.path / ".lock", busy=f"{self.path}: another process is writing to this run."):
-            yield
+        return self._hold(".lock")
+
+    def _hold(self, lock: str) -> AbstractContextManager[None]:
+        return locked(self.path / lock, busy=f"{self.path}: another process is writing to this run.")
 
     def same_config(self, config: Mapping[str, Any], may_differ: Iterable[str] = ()) -> list[str]:
         """How `config` differs from the run's own: one line a key, empty when it may be resumed with it.
@@ -272,16 +288,7 @@ class RunFolder:
             may_differ: dotted keys that do not change results (`engine.workers`); one that names a group
                 (`engine`) stands for all in it.
         """
-        free = tuple(may_differ)
-        ours, theirs = flatten(self.config), flatten(plain(config, keep_nonfinite=True))
-        lines = []
-        for key in [*ours, *(key for key in theirs if key not in ours)]:
-            if _is_free(key, free):
-                continue
-            a, b = ours.get(key, "(absent)"), theirs.get(key, "(absent)")
-            if a != b and repr(a) != repr(b):  # repr: a NaN is the same as a NaN
-                lines.append(f"{key}: the run has {a!r}, now {b!r}")
-        return lines
+        return differences(flatten(self.config), flatten(plain(config, keep_nonfinite=True)), tuple(may_differ))
 
     def append_round(self, row: Mapping[str, Any]) -> None:
         """Add a round's line to `metrics.jsonl`; it is on disk on return. NaN and infinity become null."""
@@ -337,14 +344,3 @@ class RunFolder:
         """Add a line with the time to `log.txt`."""
         with explained("write", self.log_file), self.log_file.open("a", encoding="utf-8") as handle:
             handle.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}\n")
-
-
-def _pinned(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What `pin_inputs` wrote down, each digest by what it is of."""
-    of = {f"the {kind} of {k}": d for kind in ("weights", "code") for k, d in (facts.get(kind) or {}).items()}
-    return {"its settings in config.yaml": facts.get("config"), "its data": facts.get("data")} | of
-
-
-def _is_free(key: str, names: tuple[str, ...]) -> bool:
-    """Whether a dotted key is one of the names, or lies in a group that is."""
-    return any(key == name or key.startswith(f"{name}.") for name in names)

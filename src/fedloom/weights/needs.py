@@ -12,7 +12,7 @@ from fedloom.config.archs import spec_of
 from fedloom.config.models import ModelSettings
 from fedloom.errors import BadInput
 from fedloom.weights.packages import is_address, parse_address
-from fedloom.weights.place import is_hub_name
+from fedloom.weights.place import is_hub_name, shipped
 
 if TYPE_CHECKING:
     from fedloom.config import Config
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 
 def named_weights(config: Config) -> dict[str, list[str]]:
-    """The weights that must be fetched for a configuration, each with the keys that name it. Paths here are left out.
+    """The weights that must be fetched for a configuration, each with the keys that name it. Paths here, and
+    weights that come with the package, are left out.
 
     Raises:
         BadInput: a key names a path that is not here, or a malformed address in a package.
     """
     found: dict[str, list[str]] = {}
     for key, name, arch in _named(config, ""):
-        if Path(name).exists():
+        if Path(name).exists() or shipped(name):
             continue
         packed = is_address(name)
         if packed:

@@ -21,6 +21,7 @@ from fedloom.weights.catalogue import Source, source_of
 from fedloom.weights.packages import is_address, same_file
 
 VARIABLE = "FEDLOOM_WEIGHTS"
+SHIPPED = Path(__file__).with_name("shipped")  # what comes with the package, as `fedloom/NAME`
 LOCK = "fedloom.lock.json"  # last of a fetch: what is there, with sizes and digests
 MARK = "fedloom.incomplete"  # first of a fetch: what is to come
 PART = ".incomplete"  # suffix of a file of which a part is there; huggingface_hub uses it too
@@ -34,6 +35,13 @@ def weights_root() -> Path:
     """The folder that holds fetched weights as OWNER/NAME: `$FEDLOOM_WEIGHTS`, or one in the cache."""
     chosen = os.environ.get(VARIABLE)
     return Path(os.path.expanduser(chosen)) if chosen else cache_root() / "weights"
+
+
+def shipped(name: str) -> Path | None:
+    """The folder of weights that come with the package, `fedloom/NAME`; None of others."""
+    owner, _, own = name.partition("/")
+    folder = SHIPPED / own
+    return folder if owner == "fedloom" and own.isidentifier() and folder.is_dir() else None
 
 
 def state_of(source: Source, folder: Path) -> State:
@@ -68,10 +76,14 @@ def _lists(folder: Path, source: Source) -> bool:
 def placed(name: str) -> str:
     """What to load `name` from: itself where it is a path here, else its whole folder of weights, else the hub name.
 
+    `fedloom/NAME` is what comes with the package.
+
     A folder that a fetch has not finished is no place to load from: the hub name is returned then.
     """
     if Path(name).exists():
         return name
+    if (own := shipped(name)) is not None:
+        return str(own)
     source = source_of(name)
     folder = weights_root() / source.name
     return str(folder) if state_of(source, folder) in ("ready", "by hand") else name

@@ -188,7 +188,7 @@ def true_set(folder: Path, given: Input) -> Any:
     key, equals, value = text.partition(b"=")
     if not equals or not key or b"\0" in text:
         raise BadInput("no key=value")
-    tree: Any = core_yaml(value) if value.strip(b" ") else ""
+    tree: Any = core_yaml(value)
     for part in reversed(key.decode().strip(" ").split(".")):
         tree = {part: tree}
     return tree

@@ -23,7 +23,16 @@ from PIL import Image
 from fedloom.data.assemble import check_choice, chosen_classes
 from fedloom.data.captions import colour_caption
 from fedloom.data.containers import Attribute, FederatedDataset, ImageSet, Labels, PublicData, TextSet
-from fedloom.data.datasets.emoji_words import CLASSES, LANGUAGES, USUAL, Names, emoji_of, listing, name_files, read_keywords
+from fedloom.data.datasets.emoji_words import (
+    CLASSES,
+    LANGUAGES,
+    USUAL,
+    Names,
+    emoji_of,
+    listing,
+    name_files,
+    read_keywords,
+)
 from fedloom.data.io.decode import check_size
 from fedloom.data.io.emoji_fonts import EmojiFont, Style, find_font, framed, licences, usual_fonts
 from fedloom.data.public_split import check_confusion, confuse, look_alikes

@@ -49,6 +49,7 @@ def prepare(
     needs: frozenset[str],
     watch: Observer,
     log: Callable[[str], None],
+    seconds: float | None = None,
 ) -> tuple[Assets, Evaluators]:
     """All models the run needs: given ones, and the others pretrained now or found in the cache.
 
@@ -57,8 +58,10 @@ def prepare(
 
     Args:
         needs: of "generator" (brings CLIP), "captioner", "evaluators", "backbones".
+        seconds: to pretrain for; None: until all is done.
 
     Raises:
+        OutOfTime: they were not enough; what is done is kept, and the next call goes on.
         BadInput: the scene lacks what a model would learn from, or given weights cannot be read.
         FedloomError: a model cannot be built or written. A bug in a building process is a RuntimeError.
     """
@@ -76,7 +79,7 @@ def prepare(
     missing = [lacks for chain in chains if (lacks := [k for k in chain if not present(config, scene, k)])]
     if missing:
         log(f"learned first: {'; '.join(k for chain in missing for k in chain)}")
-        build_side_by_side(config, missing, watch)
+        build_side_by_side(config, missing, watch, seconds)
     folders = {kind: asset(config, scene, kind) for chain in chains for kind in chain}
     scoring = Evaluators(folders.pop("judge", None), folders.pop("scoring-clip", None), folders.pop("attributes", None))
     return Assets(tokenizer, {k: folders.pop(k) for k in backbones}, **folders), scoring

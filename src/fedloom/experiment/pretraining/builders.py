@@ -16,25 +16,42 @@ from fedloom.config.models import ModelSettings
 from fedloom.data.containers import FederatedDataset
 from fedloom.errors import FedloomError
 from fedloom.experiment.pretraining.keys import asset_key, real_pictures, settings_of
-from fedloom.runs.cache import cached
+from fedloom.runs.cache import cache_root, cached, digest_of
 from fedloom.tasks import ClientTask
 
 Tick = Callable[[], None]  # called after each training step
 Samples = tuple[NDArray[np.uint8], Sequence[str], NDArray[np.int64]]  # pictures, captions, and a class each
 
 
-def asset(config: Config, scene: FederatedDataset, kind: str, tick: Tick | None = None) -> Path:
+def asset(
+    config: Config, scene: FederatedDataset, kind: str, tick: Tick | None = None, end: float | None = None
+) -> Path:
     """The folder of the asset `kind`: the user's own weights, else from the cache, else built now.
+
+    One whose building was ended goes on where it was, but for the last minute.
 
     Args:
         kind: as for `asset_key`, but not the tokenizer.
         tick: called after each training step.
+        end: when to stop training, as `time.monotonic` has it.
+
+    Raises:
+        OutOfTime: `end` has come before CLIP, captioner or generator was trained; its state is kept.
     """
     if (own := _own_weights(config, kind)) is not None:
         return Path(own)
+    from fedloom.models.unfinished import Unfinished, kept_in
+
     family = kind.partition("-")[0]
-    build = functools.partial(_backbone, kind) if family == "backbone" else _BUILD[kind]
-    return cached(family, asset_key(config, scene, kind), lambda folder: build(config, scene, folder, tick))
+    make = functools.partial(_backbone, kind) if family == "backbone" else _BUILD[kind]
+    key = asset_key(config, scene, kind)
+    state = cache_root() / "unfinished" / f"{family}-{digest_of(key)[:32]}.pt"
+
+    def build(folder: Path) -> None:
+        with kept_in(Unfinished(state, end)):
+            make(config, scene, folder, tick)
+
+    return cached(family, key, build)
 
 
 def present(config: Config, scene: FederatedDataset, kind: str) -> bool:

@@ -16,6 +16,7 @@ from fedloom.config import Config
 from fedloom.config.models import ModelSettings
 from fedloom.data.containers import FederatedDataset, ImageSet
 from fedloom.errors import BadInput
+from fedloom.registry import outside_code
 from fedloom.tasks import ClientTask
 from fedloom.weights import placed
 
@@ -113,8 +114,8 @@ def asset_key(config: Config, scene: FederatedDataset, kind: str) -> dict[str, A
     if kind == "tokenizer":
         return base
     if kind.startswith("backbone-"):
-        steps = config.public_steps
-        return base | {"learner": kind, "classes": scene.classes, "steps": steps}
+        steps, code = config.public_steps, outside_code(_settings(kind).arch)
+        return base | {"learner": kind, "classes": scene.classes, "steps": steps} | ({"code": code} if code else {})
     own = settings_of(config, kind)
     fields = _FIELDS["retrieval" if getattr(own, "retrieve", None) else kind]
     base["settings"] = settings = own.model_dump(mode="json", include=set(fields))
@@ -129,7 +130,12 @@ def asset_key(config: Config, scene: FederatedDataset, kind: str) -> dict[str, A
 
 def _reads(backbone: str) -> bool:
     """Whether a backbone is one of texts."""
-    return ModelSettings.model_validate_json(backbone.removeprefix("backbone-")).text_tower is not None
+    return _settings(backbone).text_tower is not None
+
+
+def _settings(backbone: str) -> ModelSettings:
+    """The model that `backbone_name` gave this name."""
+    return ModelSettings.model_validate_json(backbone.removeprefix("backbone-"))
 
 
 def _check_pictures(scene: FederatedDataset) -> None:

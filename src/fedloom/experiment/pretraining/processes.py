@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.config import Config
-from fedloom.errors import BadInput, FedloomError
+from fedloom.errors import BadInput, FedloomError, OutOfTime
 from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.pretraining.builders import asset
 from fedloom.experiment.pretraining.keys import settings_of
@@ -25,7 +25,9 @@ _PACE = 0.2  # seconds between two looks, and two counts
 FEW = 200  # training steps of models of the embedded sizes: a process takes as long to import torch and its libraries
 
 
-def build_side_by_side(config: Config, chains: Sequence[Sequence[str]], watch: Observer) -> None:
+def build_side_by_side(
+    config: Config, chains: Sequence[Sequence[str]], watch: Observer, seconds: float | None = None
+) -> None:
     """Build every chain in a process of its own, of FEW steps in all in this one: the weights are the same.
 
     Whatever ends the wait ends the processes too.
@@ -33,8 +35,10 @@ def build_side_by_side(config: Config, chains: Sequence[Sequence[str]], watch: O
     Args:
         chains: kinds of assets, as for `asset`; within a chain one is built after the other.
         watch: told the training steps done, of all chains together.
+        seconds: to train for; None: until all is done.
 
     Raises:
+        OutOfTime: they were not enough; what is done is kept.
         FedloomError: what the child raised, on one line; or a signal ended the child.
         RuntimeError: a bug in the child; holds all that it wrote to stderr, its traceback included.
     """
@@ -43,15 +47,17 @@ def build_side_by_side(config: Config, chains: Sequence[Sequence[str]], watch: O
     watch.stage("pretraining " + ", ".join(families), total)
     if total <= FEW:
         try:
-            _train(config, [kind for chain in chains for kind in chain], watch.at)
+            _train(config, [kind for chain in chains for kind in chain], watch.at, seconds)
+        except OutOfTime:
+            raise
         except FedloomError as error:
             raise _failed(str(error), isinstance(error, BadInput)) from error
     else:
-        _in_processes(config, chains, watch)
+        _in_processes(config, chains, watch, seconds)
     watch.at(total)
 
 
-def _in_processes(config: Config, chains: Sequence[Sequence[str]], watch: Observer) -> None:
+def _in_processes(config: Config, chains: Sequence[Sequence[str]], watch: Observer, seconds: float | None) -> None:
     frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
     with ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -61,7 +67,7 @@ def _in_processes(config: Config, chains: Sequence[Sequence[str]], watch: Observ
             stack.callback(child.stop, 0.0)
             children.append(child)
             with suppress(OSError):  # dead already: its frames end
-                child.send({"config": config.model_dump(mode="json"), "kinds": list(chain)})
+                child.send({"config": config.model_dump(mode="json"), "kinds": list(chain), "seconds": seconds})
         done, ends = dict.fromkeys(children, 0), dict[FramedChild, dict[str, Any]]()
         while len(ends) < len(children):
             with suppress(queue.Empty):
@@ -73,6 +79,8 @@ def _in_processes(config: Config, chains: Sequence[Sequence[str]], watch: Observ
             watch.at(sum(done.values()))
         for child in children:
             _check(child, ends[child])
+        if paused := [str(end["paused"]) for end in ends.values() if end["paused"]]:
+            raise OutOfTime("; ".join(paused))
 
 
 def _steps_of(config: Config, kind: str) -> int:
@@ -107,22 +115,25 @@ def work() -> None:
     leave_to_parent()
     parent = Parent()
     order, _ = parent.receive()
-    failed, bad_input = None, False
+    failed, bad_input, paused = None, False, None
     try:
-        _build(Config(**order["config"]), order["kinds"], lambda done: parent.send({"done": done}))
+        _build(Config(**order["config"]), order["kinds"], lambda done: parent.send({"done": done}), order["seconds"])
+    except OutOfTime as error:
+        paused = str(error)
     except FedloomError as error:
         failed, bad_input = str(error), isinstance(error, BadInput)
-    parent.send({"failed": failed, "bad_input": bad_input})
+    parent.send({"failed": failed, "bad_input": bad_input, "paused": paused})
 
 
-def _build(config: Config, kinds: Sequence[str], tell: Callable[[int], None]) -> None:
+def _build(config: Config, kinds: Sequence[str], tell: Callable[[int], None], seconds: float | None) -> None:
     from fedloom.processes import settle_process
 
     settle_process(config.engine.threads)
-    _train(config, kinds, tell)
+    _train(config, kinds, tell, seconds)
 
 
-def _train(config: Config, kinds: Sequence[str], tell: Callable[[int], None]) -> None:
+def _train(config: Config, kinds: Sequence[str], tell: Callable[[int], None], seconds: float | None) -> None:
+    end = None if seconds is None else time.monotonic() + seconds
     scene = cached_dataset(config.data)
     done, told = 0, time.monotonic()
 
@@ -134,7 +145,7 @@ def _train(config: Config, kinds: Sequence[str], tell: Callable[[int], None]) ->
             tell(done)
 
     for kind in kinds:
-        asset(config, scene, kind, tick)
+        asset(config, scene, kind, tick, end)
 
 
 if __name__ == "__main__":

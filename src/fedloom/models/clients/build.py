@@ -19,6 +19,7 @@ from fedloom.models.clients.preprocessing import ImagePreprocessor, read_preproc
 from fedloom.models.clients.spec import ClientModelSpec, DataShape
 from fedloom.models.clients.text import tokenize
 from fedloom.models.pretrained import load_pretrained, pretrained_config
+from fedloom.registry import CLIENT_MODELS
 from fedloom.tasks import Modality
 from fedloom.weights import hub_arguments, placed
 
@@ -69,15 +70,32 @@ def build_client_model(
 
 def _tower(s: ModelSettings, data: DataShape, unit: bool, kind: type[ClientModel], published: BackboneOf | None) -> Any:
     spec = spec_of(s.arch)
+    outside = s.arch not in CLIENT_MODELS.builtin()
     if spec.client_model is not None:
-        return spec.client_model(s, data, unit)
+        whole = spec.client_model(s, data, unit)
+        if outside and not all(callable(getattr(whole, name, None)) for name in ("encode", "classify", "export")):
+            raise BadInput(f"client model {spec.name}: it is {whole!r:.80}, expected encode, classify and export")
+        return whole
     preprocessor = None
     if published is not None and s.pretrained and not spec.local:
         backbone = published(s, data)
     else:
         backbone = _backbone(s, data)
         preprocessor = _preprocessor(spec, s, backbone, data.image_size)
-    return kind(also_of_one(backbone), s.arch, data.classes, s.width, unit=unit, preprocessor=preprocessor)
+    model = also_of_one(kind(backbone, s.arch, data.classes, s.width, unit=unit, preprocessor=preprocessor))
+    countable = published is None or not (s.pretrained or spec.flops)  # a plan's stand-in need not run
+    if outside and countable and (batch := _tiny_batch(spec, data)):
+        model.check_backbone(**batch)
+    return model
+
+
+def _tiny_batch(spec: ClientModelSpec, data: DataShape) -> dict[str, torch.Tensor]:
+    """Two samples as the model will be shown them, {} where what they look like is not known here."""
+    if spec.modality == Modality.IMAGE and data.image_size:
+        return {"pixel_values": torch.full((2, 3, data.image_size, data.image_size), BLANK_PIXEL)}
+    if spec.modality == Modality.TEXT and data.tokenizer is not None:
+        return tokenize(data.tokenizer, ["a text", "another"])
+    return {}  # spectrograms are as the data set makes them
 
 
 def _backbone(s: ModelSettings, data: DataShape) -> Any:

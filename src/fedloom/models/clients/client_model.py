@@ -9,7 +9,9 @@ there, what comes out is float32 on the CPU again. All else, here and in the met
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,11 +20,12 @@ from torch import Tensor, nn
 
 from fedloom.config.archs import spec_of
 from fedloom.config.base import Precision
-from fedloom.errors import BadInput
+from fedloom.errors import BadInput, unknown
 from fedloom.functional.norms import unit as of_unit_length
 from fedloom.models.clients.preprocessing import ImagePreprocessor
 from fedloom.models.device import CPU, arithmetic, place_of
 from fedloom.models.pictures import ready
+from fedloom.registry import outside_code
 
 # A linear head of usual weights on rows of length 1 gives logits within about 1: cross-entropy stays far from 0. 16 is
 # the length that layer-normalised rows have at the papers' width, sqrt(256).
@@ -61,7 +64,7 @@ class ClientModel(Classifier):
         preprocessor: how pretrained weights read images; None: as they come.
 
     Raises:
-        BadInput: the last layer is not linear.
+        BadInput: the backbone is no module, or has no linear layer of C outputs where its last one should be.
     """
 
     def __init__(
@@ -77,12 +80,8 @@ class ClientModel(Classifier):
         super().__init__()
         self.arch, self.unit, self.width, self.preprocessor = arch, unit, width, preprocessor
         self.precision: Precision = "fp32"
-        head = spec_of(arch).head
-        self._last = head if isinstance(head, str) else head(backbone)
-        last = backbone.get_submodule(self._last)
-        if not isinstance(last, nn.Linear):
-            raise BadInput(f"{arch}: {self._last} is a {type(last).__name__}, expected a Linear layer")
-        own = last.in_features
+        self._last, last = _last_layer(backbone, arch, classes)
+        self.features = own = last.in_features
         backbone.set_submodule(self._last, nn.Identity())
         self.backbone = backbone
         self.projector: nn.Module = nn.Linear(own, width) if own != width else nn.Identity()
@@ -100,13 +99,43 @@ class ClientModel(Classifier):
 
     def backbone_features(self, **inputs: Tensor) -> Tensor:
         """The backbone's output, float32 (B, F) on the CPU."""
+        out: Tensor = self._answer(inputs).logits
+        return out.float().to(out.device if out.device.type == "meta" else CPU)  # a plan counts, without numbers
+
+    def _answer(self, inputs: Mapping[str, Tensor]) -> Any:
+        """What the backbone says, where it is."""
         device = place_of(self.backbone)
         there = {name: value.to(device) for name, value in inputs.items()}
         if "pixel_values" in there and self.preprocessor is not None:
             there["pixel_values"] = self.preprocessor(there["pixel_values"])
         with arithmetic(device, self.precision):
-            out: Tensor = self.backbone(**there).logits
-        return out.float().to(device if device.type == "meta" else CPU)  # a plan counts, without numbers
+            return self.backbone(**there)
+
+    @torch.no_grad()
+    def check_backbone(self, **inputs: Tensor) -> None:
+        """Raises BadInput where a backbone from outside does not take these inputs, or gives them no `logits` (B, F).
+
+        It and torch's random stream are left as they were.
+        """
+        who = f"client model {spec_of(self.arch).name}: {type(self.backbone).__name__}.forward"
+        try:
+            inspect.signature(self.backbone.forward).bind(**inputs)
+        except TypeError as error:
+            raise BadInput(f"{who} is called with {', '.join(inputs)}: {error}") from None
+        modes = {part: part.training for part in self.backbone.modules()}
+        self.backbone.eval()  # no statistics of a batch are kept
+        with torch.random.fork_rng(devices=[]):
+            out = self._answer(inputs)
+        for part, mode in modes.items():
+            part.training = mode
+        logits, wanted = getattr(out, "logits", None), (len(next(iter(inputs.values()))), self.features)
+        if not isinstance(logits, Tensor):
+            raise BadInput(f"{who} returned a {type(out).__name__}, expected an output that has logits, a tensor")
+        if logits.shape != wanted:
+            raise BadInput(
+                f"{who}, without its last layer {self._last!r}, returned logits {tuple(logits.shape)}, expected "
+                f"{wanted}: what that layer reads"
+            )
 
     def encode(self, **inputs: Tensor) -> Tensor:
         """Representations z (B, D)."""
@@ -192,6 +221,7 @@ class FrozenClientModel(ClientModel):
     def features_key(self) -> str:
         """What its frozen features depend on besides the samples."""
         digest = hashlib.sha256(f"{self.arch} {self.preprocessor} {self.precision}".encode())
+        digest.update("".join(outside_code(self.arch).values()).encode())  # none of what is built in
         digest.update(place_of(self.backbone).type.encode())
         for name, value in self.backbone.state_dict().items():
             digest.update(name.encode())
@@ -212,6 +242,26 @@ class FrozenClientModel(ClientModel):
             with torch.no_grad():
                 features = self.backbone_features(**inputs)
         return self.project(features)
+
+
+def _last_layer(backbone: Any, arch: str, classes: int) -> tuple[str, nn.Linear]:
+    """Where the last layer of what a spec has built is, and the layer."""
+    spec = spec_of(arch)
+    who = f"client model {spec.name}:"
+    if not isinstance(backbone, nn.Module):
+        raise BadInput(f"{who} backbone returned {backbone!r:.80}, expected a torch.nn.Module that answers with logits")
+    what = type(backbone).__name__
+    place = spec.head if isinstance(spec.head, str) else spec.head(backbone)
+    try:
+        last = backbone.get_submodule(place)
+    except AttributeError:
+        linear = [name for name, part in backbone.named_modules() if isinstance(part, nn.Linear)]
+        raise BadInput(f"{who} {what}: {unknown('head', place, linear)}") from None
+    if not isinstance(last, nn.Linear):
+        raise BadInput(f"{who} {what}.{place} is a {type(last).__name__}, expected a Linear layer")
+    if last.out_features != classes:
+        raise BadInput(f"{who} {what}.{place} has {last.out_features} outputs, expected {classes}, one a class")
+    return place, last
 
 
 def _write_head(folder: Path, head: nn.Linear, class_names: tuple[str, ...]) -> None:

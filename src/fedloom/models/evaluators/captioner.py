@@ -18,7 +18,7 @@ from fedloom.models.clients.preprocessing import ImagePreprocessor
 from fedloom.models.clients.text import tokenize
 from fedloom.models.device import CPU, arithmetic, place_of
 from fedloom.models.evaluators.tokenized import TokenizedModel, load_parts, tiny_configs
-from fedloom.models.fit import fit_from_scratch
+from fedloom.models.fit import Draws, fit_from_scratch
 from fedloom.models.pictures import soften, to_float
 from fedloom.models.pretrained import pretrained_config
 from fedloom.seeding import numpy_stream, torch_stream
@@ -121,4 +121,4 @@ def pretrain_captioner(
         )
         return out.loss  # type: ignore[no-any-return]
 
-    return fit_from_scratch(captioner, "captioner", objective, len(generic), settings, rng, seed, tick)
+    return fit_from_scratch(captioner, "captioner", objective, len(generic), settings, Draws(rng, [draws]), seed, tick)

@@ -16,7 +16,7 @@ from fedloom.config.models import ClipSettings
 from fedloom.models.clients.text import tokenize
 from fedloom.models.device import CPU, place_of
 from fedloom.models.evaluators.tokenized import TokenizedModel, load_parts, tiny_configs
-from fedloom.models.fit import fit_from_scratch
+from fedloom.models.fit import Draws, fit_from_scratch
 from fedloom.models.pictures import soften, to_float
 from fedloom.models.pretrained import pretrained_config
 from fedloom.seeding import numpy_stream, torch_stream
@@ -140,4 +140,4 @@ def pretrain_clip(
             apart, torch.arange(len(prompts))
         )
 
-    return fit_from_scratch(clip, "CLIP", objective, len(names), settings, rng, seed, tick)
+    return fit_from_scratch(clip, "CLIP", objective, len(names), settings, Draws(rng, [views]), seed, tick)

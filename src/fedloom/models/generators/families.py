@@ -14,6 +14,7 @@ from fedloom.config.glide import GlideOptions, GlideSettings
 from fedloom.config.models import EMBEDDED, GeneratorSettings
 from fedloom.config.stable_diffusion import LatentOptions, LatentSettings
 from fedloom.errors import BadInput, first_line
+from fedloom.weights.place import shipped
 
 FAMILIES = {
     "PixelTextToImagePipeline": "pixel",
@@ -62,6 +63,8 @@ def _sampling(settings: GeneratorSettings) -> dict[str, Any]:
 def locate(settings: GeneratorSettings) -> Path:
     """The folder that `pretrained` is, that was fetched under this name, or that the hub's cache has for it."""
     assert settings.pretrained is not None
+    if (own := shipped(settings.pretrained)) is not None:
+        return own
     if Path(settings.pretrained).is_dir():
         return Path(settings.pretrained)
     from fedloom.models.generators.latent_files import resolve

@@ -19,7 +19,7 @@ from fedloom.data.containers import PublicData
 from fedloom.errors import BadInput
 from fedloom.models.device import CPU, device_of, kind_of
 from fedloom.models.evaluators.clip import Clip, world_text
-from fedloom.models.fit import fit_from_scratch
+from fedloom.models.fit import Draws, fit_from_scratch
 from fedloom.models.generators import pixel_pipeline as pipeline_file
 from fedloom.models.generators.conditioned import Condition, Conditioned, check_training, read_bridge
 from fedloom.models.generators.latent_batches import Pictures, in_batches, in_cache
@@ -231,4 +231,4 @@ def pretrain_generator(
         ]
         return generator.loss(pixels[torch.from_numpy(index)], texts, draws)
 
-    return fit_from_scratch(generator, "generator", objective, len(generic), settings, rng, seed, tick)
+    return fit_from_scratch(generator, "generator", objective, len(generic), settings, Draws(rng, [draws]), seed, tick)

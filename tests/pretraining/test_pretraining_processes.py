@@ -20,7 +20,7 @@ CHILD = """
 import os
 from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.pretraining import processes
-def build(config, kinds, tell):
+def build(config, kinds, tell, seconds):
     {}
 processes._build = build
 processes.work()

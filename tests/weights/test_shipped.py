@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,20 +59,3 @@ def test_it_draws_from_half_precision() -> None:
     drawn = generator.synthesize(["A picture of flag."] * 2, torch.Generator().manual_seed(0), steps=2)
     assert drawn.shape == (2, 32, 32, 3)
     assert np.ptp(drawn) > 50
-
-
-def test_halving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-    import shipped as benchmark
-    from safetensors.torch import load_file, save_file
-
-    made = tmp_path / "made"
-    (made / "unet").mkdir(parents=True)
-    save_file({"w": torch.ones(3), "n": torch.tensor([1])}, made / "unet" / "model.safetensors")
-    save_file({"weight": torch.zeros(2, 2)}, made / "bridge.safetensors")
-    (made / "model_index.json").write_text("{}")
-    benchmark.halve(made, tmp_path / "half")
-    half = load_file(tmp_path / "half" / "unet" / "model.safetensors")
-    assert (half["w"].dtype, half["n"].dtype) == (torch.float16, torch.int64)
-    assert sorted(f.name for f in (tmp_path / "half").rglob("*")) == ["model.safetensors", "model_index.json", "unet"]
-    sys.modules.pop("shipped", None)

@@ -102,6 +102,12 @@ def test_a_folder_that_holds_something(cli, smoke_run, tmp_path):
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "dear"
 
 
+def test_generate_writes_png_alone(cli):
+    shown = cli("generate", "nowhere", "--prompt", "x", "--out", "x.jpg")
+    assert shown.code == 2
+    assert "--out 'x.jpg': expected a picture, allowed: a name that ends in .png" in shown.err
+
+
 @pytest.mark.parametrize("command", ["inspect", "report", "generate"])
 def test_no_run(cli, command):
     more = ["--prompt", "x"] if command == "generate" else []

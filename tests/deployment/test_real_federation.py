@@ -207,11 +207,14 @@ def test_interrupted_it_leaves_no_process_and_goes_on_to_the_local_numbers(fedlo
     assert {p.name for p in (out / "federation").iterdir()} == {"server", "logs"}
 
 
+OTHERS = [method for method in WITH_CLIENTS if method != "fedmmkt"]
+
+
 @pytest.mark.parametrize(
     "methods",
     [
         pytest.param(("fedmmkt",), id="fedmmkt"),
-        pytest.param(tuple(m for m in WITH_CLIENTS if m != "fedmmkt"), id="all-others"),
+        *(pytest.param(tuple(OTHERS[third::3]), id=f"a third, {third}") for third in range(3)),  # each a run of Ray
     ],
 )
 @pytest.mark.conformance  # Ray alone takes a minute of two processors to come up

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedloom.cli.options import RunArgument
+from fedloom.cli.options import RunArgument, check_png
 from fedloom.cli.screen import show
 
 if TYPE_CHECKING:
@@ -33,13 +33,11 @@ def generate(
 
     Example: fedloom generate runs/fedmmkt-flora-0 --prompt "A picture of iris." --n 8 --out iris.png
     """
-    from fedloom.errors import BadInput
     from fedloom.reporting.pictures import sample_grid
     from fedloom.results import load_run
     from fedloom.runs.disk import explained
 
-    if out.suffix.lower() != ".png":
-        raise BadInput(f"--out {str(out)!r}: expected a picture, allowed: a name that ends in .png")
+    check_png("--out", out)
     drawn = load_run(run)
     pipeline = _pipeline(drawn)
     images = _draw(pipeline, drawn, [text for text in prompt for _ in range(n)], seed, steps, guidance)

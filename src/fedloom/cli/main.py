@@ -46,11 +46,8 @@ app = typer.Typer(
     suggest_commands=False,  # the error of an unknown command has the nearest one already
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-HERE = (
-    *(run, init, compare, pretrain, methods, datasets, models, partition, generate, runs, inspect, report, fetch),
-    doctor,
-)
+LISTS = (methods, datasets, models)
+HERE = (run, init, compare, pretrain, *LISTS, partition, generate, runs, inspect, report, fetch, doctor)
 for panel, commands in ((None, HERE), (SITES, (submit, status, logs))):
     for command in commands:
         app.command(rich_help_panel=panel)(command)

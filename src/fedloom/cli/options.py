@@ -95,6 +95,14 @@ def check_resume(resume: Path | None, out: Path | None, overwrite: bool) -> None
         raise BadInput("--resume goes on in the run's own folder: leave out --out and --overwrite")
 
 
+def check_png(option: str, picture: Path | None) -> None:
+    """Raises BadInput for a file that would be no PNG by its name."""
+    from fedloom.errors import BadInput
+
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise BadInput(f"{option} {str(picture)!r}: expected a picture, allowed: a name that ends in .png")
+
+
 def tell_broken(registry: Registry) -> None:
     """A line for each installed item that cannot be loaded, and so is not listed."""
     tell(f"not listed: {error}" for error in registry.broken().values())

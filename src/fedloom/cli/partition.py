@@ -42,7 +42,7 @@ def partition(
     from fedloom.experiment.resolve import counted, sized
     from fedloom.methods.base import load_method
 
-    _check_picture(plot)
+    options.check_png("--plot", plot)
     notes: list[str] = []
     chosen = options.configuration(
         method=method, data=data, root=root, preset=preset, file=config, overrides=set_, seed=seed, notes=notes
@@ -69,14 +69,6 @@ def partition(
     show(_table(clients, dataset), *(_figures(task, figures) for task, figures in splits.items()))
     show(*([HELD] if _held_columns(clients) else []), *(f"data: {line}" for line in about_data))
     show(*([] if plot is None else [f"picture {plot}"]))
-
-
-def _check_picture(plot: Path | None) -> None:
-    """Raises BadInput for a file that would be no PNG by its name."""
-    from fedloom.errors import BadInput
-
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise BadInput(f"--plot {str(plot)!r}: expected a picture, allowed: a name that ends in .png")
 
 
 def _table(clients: list[dict[str, Any]], dataset: FederatedDataset) -> Any:

@@ -45,10 +45,16 @@ def row_of(
 
 
 def _ends(summary: Mapping[str, Any], score: str) -> Mapping[str, Any]:
-    """Before and after of a score, or of a metric that was added (`metrics.NAME`)."""
-    group, _, name = score.rpartition(".")
-    found = (summary.get(group) or {} if group else summary).get(name)
+    """Before and after of a score, an added metric (`metrics.NAME`) or a group (`by_group.image.NAME`)."""
+    found = _at(summary, score)
     return found if isinstance(found, Mapping) else {}
+
+
+def _at(tree: Any, path: str) -> Any:
+    """What a tree has at a dotted path, None where there is nothing."""
+    for name in path.split("."):
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
+    return tree
 
 
 def labels_of(rounds: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -66,8 +72,7 @@ def curve_of(rounds: Sequence[Mapping[str, Any]], scores: Sequence[str]) -> str:
     """`clip_score=0.41/0.7/0.76; ...`: each score round by round, round 0 first, a dash where it was not scored."""
     parts = []
     for score in scores:
-        group, _, name = score.rpartition(".")
-        values = [(r.get(group) or {} if group else r).get(name) for r in rounds]
+        values = [_at(r, score) for r in rounds]
         texts = [f"{v:.6g}" if isinstance(v, int | float) else "-" for v in values]
         if set(texts) != {"-"}:
             parts.append(f"{score}={'/'.join(texts)}")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +51,30 @@ def pictures() -> np.ndarray[Any, np.dtype[np.uint8]]:
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
     return write(tmp_path / "tiny_0.5_16", *tiny())
+
+
+STRANGER = """
+import sys, numpy, torch
+from diffusers import DiffusionPipeline
+torch.set_num_threads(1)
+folder, out = sys.argv[1:]
+pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
+draws = torch.Generator().manual_seed(2)
+numpy.save(out, pipe(["a picture of iris"] * 2, generator=draws, output_type="np").images)
+assert not any(name.split(".")[0] == "fedloom" for name in sys.modules)
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Callable[[Path], Any]:
+    """What a saved generator draws where there is no fedloom: the code that was saved with it is enough."""
+
+    def drawn(folder: Path) -> Any:
+        out = tmp_path / "pictures.npy"
+        away = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        away |= {"HF_MODULES_CACHE": str(tmp_path / "modules"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        command = [sys.executable, "-P", "-c", STRANGER, str(folder), str(out)]
+        subprocess.run(command, env=away, cwd=tmp_path, check=True, capture_output=True)
+        return np.load(out)
+
+    return drawn

@@ -272,7 +272,7 @@ def test_pictures_of_any_size_are_resized():
     generator = load("one", keep_latents=0)
     flat = torch.full((1, 3, 64, 48), 0.25)
     assert torch.allclose(generator.encode(flat), generator.encode(flat[..., :32, :32]), atol=1e-5)
-    assert not generator._latents
+    assert not generator._codes.known
 
 
 def test_what_draws_only_says_so():

@@ -53,6 +53,23 @@ def planned(given: str, side: int, tuned: bool = True, **more: object) -> Any:
     return generator_cost(config, StandInTokenizer(50, 7), DataSizes(3, side, {}), None, tuned)
 
 
+def test_a_generator_with_an_autoencoder(tmp_path):
+    """Of an exported one the side of pictures is 8 times that of latents, and the autoencoder is one of its models."""
+    own = UNET | {"in_channels": 4, "out_channels": 4, "sample_size": 4, "projection_class_embeddings_input_dim": 12}
+    parts = {"unet": own | {"class_embed_type": "projection"}, "text_encoder": TEXT | {"projection_dim": 12}}
+    coder = {"_class_name": "PooledTinyAutoencoder", "latent_channels": 4, "width": 8}
+    given = folder(tmp_path / "with", "PixelTextToImagePipeline", parts | {"autoencoder": coder})
+    cost = planned(given, 32)
+    names = [model.role for model in cost.models]
+    assert (cost.side, "generator: autoencoder" in names) == (32, True)
+    pixels = folder(
+        tmp_path / "without", "PixelTextToImagePipeline", {**parts, "unet": parts["unet"] | {"in_channels": 3}}
+    )
+    plain = planned(pixels, 4)
+    assert "generator: autoencoder" not in [model.role for model in plain.models]
+    assert cost.drawing > plain.drawing
+
+
 @pytest.fixture(scope="module")
 def stable(tmp_path_factory):
     parts = {"unet": UNET, "vae": VAE, "text_encoder": TEXT}

@@ -17,7 +17,7 @@ NAMED = (
     *("microsoft/resnet-18", "google-bert/bert-base-uncased", "distilbert/distilbert-base-uncased"),
     *("FacebookAI/roberta-base", "Salesforce/blip-image-captioning-base", "openai/clip-vit-base-patch32"),
     *("stable-diffusion-v1-5/stable-diffusion-v1-5", "openai/glide", "fid/inception-v3"),
-    *("sentence-transformers/all-MiniLM-L6-v2", "efficientnet/lite0"),
+    *("sentence-transformers/all-MiniLM-L6-v2", "efficientnet/lite0", "madebyollin/taef2"),
 )
 
 

@@ -215,12 +215,21 @@ EMBEDDED: dict[str, Any] = {"sampling_steps": 8, "guidance": 1.5}
 class GeneratorSettings(Frozen):
     """The server's text-to-image model: diffusers' conditional UNet on pixel-unshuffled pictures, or a given one.
 
+    With `autoencoder` the UNet diffuses its latents instead, which are computed once: pictures of 64 pixels and more.
     What the folder `pretrained` holds is read from its model_index.json: such a model, Stable Diffusion, or GLIDE. Then
     sizes and pretraining say nothing, and `latent` or `glide` says how it is run.
     """
 
     pretrained: str | None = Field(None, description="folder or hub name")
-    unshuffle: int = Field(3, ge=1, description="side of the pixel block that becomes channels (lossless)")
+    autoencoder: str | None = Field(
+        None,
+        exclude_if=lambda name: name is None,
+        description="folder or hub name of a small image autoencoder (diffusers' AutoencoderTiny, or TAEF2's "
+        "encoder.safetensors and decoder.safetensors) whose latents are diffused; null: pixels are",
+    )
+    unshuffle: int = Field(
+        3, ge=1, description="side of the block of pixels (or of latents: 1) that becomes channels (lossless)"
+    )
     channels: tuple[int, ...] = (24, 48)
     layers: int = Field(1, ge=1, description="residual blocks a level")
     heads: int = Field(4, ge=1)
@@ -240,6 +249,9 @@ class GeneratorSettings(Frozen):
     level_shift: float = Field(2.0, gt=0, description="above 1: train more at high noise, where the subject is decided")
     level_floor: float = Field(0.25, gt=0, description="noise level below which the velocity error weighs no more")
     drop_text: float = Field(0.1, ge=0, lt=1, description="share of training samples with empty text (guidance)")
+    mirror: bool = Field(
+        False, exclude_if=lambda on: not on, description="half of what it is pretrained on is flipped left to right"
+    )
     latent: LatentOptions | None = Field(None, description="of Stable Diffusion; null: all as by default")
     glide: GlideOptions | None = Field(None, description="of GLIDE; null: all as by default")
 
@@ -256,6 +268,8 @@ class GeneratorSettings(Frozen):
         groups = [name for name in ("latent", "glide") if getattr(self, name) is not None]
         if groups and self.pretrained is None:
             raise ValueError(f"{groups[0]} is for a given generator: set server.generator.pretrained")
+        if self.pretrained is not None and self.autoencoder is not None:
+            raise ValueError("pretrained names a whole generator, autoencoder included: allowed: one of them")
         if len(groups) == 2:
             raise ValueError("latent is for Stable Diffusion and glide for GLIDE, allowed: one of them")
         return self

@@ -125,6 +125,7 @@ def check_scoring(config: Config, method: Method, settings: Any) -> None:
     from fedloom.models.evaluators.captioner import check_captioner
     from fedloom.models.evaluators.clip import check_clip
     from fedloom.models.evaluators.features import check_features
+    from fedloom.models.generators.autoencoder import check_autoencoder
     from fedloom.models.pretrained import pretrained_config
 
     uses, server, scored = method.needs(settings), config.server, config.evaluation
@@ -140,6 +141,8 @@ def check_scoring(config: Config, method: Method, settings: Any) -> None:
             pretrained_config("server.captioner.retrieve", server.captioner.retrieve)
     if "generator" not in uses:
         return
+    if server.generator.autoencoder:
+        check_autoencoder(server.generator.autoencoder)
     for own in (server.clip, scored.clip):
         if own is not None and own.pretrained:
             check_clip(own.pretrained)

@@ -83,6 +83,12 @@ def own_test(scene: FederatedDataset, data: DataSettings, modality: ClientTask, 
     return held.subset(np.flatnonzero(groups.labels == index % len(groups.values)))
 
 
+def test_groups(scene: FederatedDataset, data: DataSettings, modality: ClientTask) -> Attribute | None:
+    """What groups the common test samples of the modality are of; None: of none or one, or clients hold one alone."""
+    found = None if data.by_group else scene.groups.get("test", {}).get(modality)
+    return found if found is not None and len(found.values) > 1 else None
+
+
 def group_of(scene: FederatedDataset, data: DataSettings, modality: ClientTask, index: int) -> str | None:
     """The group that client `index` of the modality holds alone; None where clients hold all of them."""
     if not data.by_group:

@@ -17,6 +17,7 @@ from fedloom.config.models import ModelSettings
 from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput
 from fedloom.methods.base import Method
+from fedloom.models.generators.autoencoder import FACTOR
 from fedloom.tasks import CLIENT_TASKS, SINGLE_MODALITY
 
 Rules = Mapping[str, int]  # key of the configuration -> what the side of pictures must be a multiple of
@@ -35,7 +36,10 @@ def side_rules(config: Config, method: Method, settings: Any) -> dict[str, int]:
         if own is not None and "models" in uses:
             rules |= {f"server.{name}.patch": p for p in _patches(own)}
     if "generator" in uses and not server.generator.pretrained:
-        rules["server.generator.unshuffle"] = server.generator.unshuffle
+        if server.generator.autoencoder:
+            rules["server.generator.autoencoder"] = FACTOR * server.generator.unshuffle
+        else:
+            rules["server.generator.unshuffle"] = server.generator.unshuffle
     if {"generator", "features"} & uses and not server.clip.pretrained:
         rules["server.clip.patch"] = server.clip.patch
     scoring = config.evaluation.clip

@@ -7,7 +7,7 @@ computed in fp32, a batch of pictures at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,7 @@ class Scorer:
         joint = ClientTask.MULTIMODAL_CLASSIFICATION
         for modality in (*SINGLE_MODALITY, *([joint] if federation.clients_of(joint) else [])):
             out[f"{modality}_accuracy"] = _mean([each[k] for k in federation.clients_of(modality) if k in each])
+            out |= self._by_group(modality, [said[k].groups for k in federation.clients_of(modality) if k in said], out)
         if federation.clients_of(ClientTask.RETRIEVAL):
             found = [k for k in federation.clients_of(ClientTask.RETRIEVAL) if k in each]
             out["pair_recall"] = _mean([each[k] for k in found])
@@ -133,6 +134,14 @@ class Scorer:
             for k in found:
                 out["retrieval"] |= _recall_rows(k, said[k])
         return out
+
+    def _by_group(self, task: ClientTask, said: Sequence[Any], before: Mapping[str, Any]) -> dict[str, Any]:
+        """Accuracy by group of a task's test samples, mean over clients; added to what there is of others."""
+        known, told = self.scene.groups.get("test", {}).get(task), [groups for groups in said if groups is not None]
+        if known is None or not told:
+            return {}
+        means = dict(zip(known.values, np.mean(told, axis=0).tolist()))
+        return {"by_group": {**before.get("by_group", {}), str(task): means}}
 
     def server(self, embed: Callable[[Modality, Any], Any], row: dict[str, Any]) -> None:
         """Add to a round's row how well a server's own model finds pictures by captions and captions by pictures."""

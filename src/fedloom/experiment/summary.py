@@ -58,6 +58,7 @@ def summarise(
         "rounds": config.rounds,
         "clients": clients,
         **scores,
+        **({"by_group": _by_group(first, last)} if last.get("by_group") else {}),
         **({"retrieval": last["retrieval"]} if last.get("retrieval") else {}),
         **({"metrics": _added(config, first, last)} if config.evaluation.metrics else {}),
         "labels": last["labels"],
@@ -72,6 +73,15 @@ def summarise(
     }
     warnings = warnings_of(config.model_dump(mode="json"), plain(rows), plain(found))  # as the files hold them
     return {**found, "warnings": [warning.tree() for warning in warnings]}
+
+
+def _by_group(first: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
+    """Accuracy of each group of test samples, by task: before and after."""
+    ends = {"before": first.get("by_group") or {}, "after": last["by_group"]}
+    return {
+        task: {name: {end: (by.get(task) or {}).get(name) for end, by in ends.items()} for name in groups}
+        for task, groups in last["by_group"].items()
+    }
 
 
 def _added(config: Config, first: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:

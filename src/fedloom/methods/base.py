@@ -37,6 +37,7 @@ class Scores:
 
     accuracy: of a classifier; of a client of pairs the mean of R@1 both ways. recalls: of a client of pairs, those of
     `metrics.retrieval.TERMS` on all pictures; folded: the same on folds of `fold` pictures, where there are such.
+    groups: accuracy by group (G,) where the test set has such, NaN of one without samples.
     """
 
     accuracy: float
@@ -44,6 +45,7 @@ class Scores:
     recalls: Annotated[NDArray[Any], Wire("float64", (6,))] | None = None
     folded: Annotated[NDArray[Any], Wire("float64", (6,))] | None = None
     fold: int | None = None
+    groups: Annotated[NDArray[Any], Wire("float64", ("G",))] | None = None
 
 
 @dataclass(frozen=True)

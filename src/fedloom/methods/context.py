@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedloom.config.base import Precision
-from fedloom.data.containers import ImageSet, Samples
+from fedloom.data.containers import Attribute, ImageSet, Samples
 from fedloom.functional.augment import drop_tokens, shift_flip
 from fedloom.methods.state import Kept, Stateful
 from fedloom.models.clients.client_model import towers
@@ -57,11 +57,13 @@ class ClientContext(Stateful):
         checkpointing: bool = False,
         features: Callable[[Any, Inputs], Tensor] | None = None,
         server: Callable[[ClientTask], ClientContext] | None = None,
+        groups: Attribute | None = None,
     ) -> None:
         self.name, self.modality, self.seed, self.batch = name, modality, seed, batch
         self.model, self.tokenizer, self.augment, self.clip = model, tokenizer, augment, clip
         self.export: Callable[[Path], None] | None = None  # writes the model as a folder of its library
         self.features = features  # gives what a frozen trunk makes of samples that are the same in every run
+        self.groups = groups  # of the test samples: their styles, or languages
         self.server = server  # a model like the server's of that modality, with weights that are yet to come
         self.side = int(private.images.shape[2]) if hasattr(private, "images") else 0  # of pictures, in pixels
         self.accumulate, self.device = accumulate, device_of(device)
@@ -141,10 +143,14 @@ class ClientContext(Stateful):
         return torch.cat([self.model.encode(**part) for part in parts])  # type: ignore[operator]
 
     def score(self, z: Tensor) -> dict[str, Any]:
-        """What `Scores` holds, of representations z (N, D) of the test samples: accuracy."""
+        """What `Scores` holds, of representations z (N, D) of the test samples: accuracy, in all and by group."""
         with torch.no_grad():
-            right = (self.model.classify(z).argmax(1) == self.test_labels).float().mean().item()  # type: ignore[operator]
-        return {"accuracy": right, "samples": len(self.test_labels)}
+            right = (self.model.classify(z).argmax(1) == self.test_labels).float()  # type: ignore[operator]
+        found = {"accuracy": right.mean().item(), "samples": len(self.test_labels)}
+        if self.groups is None:
+            return found
+        each = [right.numpy()[self.groups.labels == g] for g in range(len(self.groups.values))]
+        return found | {"groups": np.array([part.mean() if len(part) else np.nan for part in each], np.float64)}
 
     def views(self, inputs: Inputs, draws: torch.Generator) -> Inputs:
         """A training view: pictures shifted, flipped and softened; one word in ten of a text hidden."""

@@ -13,6 +13,7 @@ from fedloom.config.glide import GlideOptions
 from fedloom.config.stable_diffusion import LatentOptions, LatentSettings
 from fedloom.data.sizes import DataSizes
 from fedloom.errors import BadInput
+from fedloom.models.generators.autoencoder import FACTOR
 from fedloom.planning.client_models import StandInTokenizer
 from fedloom.planning.load import Load, measured
 from fedloom.planning.server import (
@@ -113,8 +114,10 @@ def _pixel(config: Config, shape: Shape, tuned: bool) -> GeneratorCost:
 
     unet = part_on_meta("unet", shape.parts["unet"])
     text = part_on_meta("text_encoder_2", shape.parts["text_encoder"])  # the one with a projection
-    side = unet.config.sample_size * round((unet.config.in_channels / 3) ** 0.5)
-    return pixel_parts(config, unet, text, text.config.max_position_embeddings, side, tuned)
+    coder = part_on_meta("autoencoder", shape.parts["autoencoder"]) if "autoencoder" in shape.parts else None
+    codes = 3 if coder is None else coder.config.latent_channels
+    side = unet.config.sample_size * round((unet.config.in_channels / codes) ** 0.5) * (FACTOR if coder else 1)
+    return pixel_parts(config, unet, text, text.config.max_position_embeddings, side, tuned, coder)
 
 
 def _told(unet: Any) -> Any:

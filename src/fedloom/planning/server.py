@@ -12,6 +12,7 @@ from fedloom.config import Config
 from fedloom.config.models import EMBEDDED
 from fedloom.data.sizes import DataSizes
 from fedloom.errors import BadInput
+from fedloom.models.generators.autoencoder import FACTOR
 from fedloom.planning.client_models import StandInTokenizer, from_shape
 from fedloom.planning.load import NO_LOAD, Load, count, measured
 from fedloom.tasks import ClientTask
@@ -184,11 +185,20 @@ def pixel_generator_cost(
         built = build_generator(
             config.server.generator, Clip(clip, tokenizer), scene.side, config.clients.width, torch.device("meta")
         )
-    return pixel_parts(config, built.unet, built.text_encoder, tokenizer.model_max_length, scene.side, tuned)
+    tokens = tokenizer.model_max_length
+    return pixel_parts(config, built.unet, built.text_encoder, tokens, scene.side, tuned, built.autoencoder)
 
 
-def pixel_parts(config: Config, unet: Any, text: Any, tokens: int, side: int, tuned: bool) -> GeneratorCost:
-    """A generator of the embedded kind from its two parts."""
+def _showing(coder: Any, side: int) -> Load:
+    """Of an autoencoder showing a picture. It reads each once, which counts for little beside the steps it is in."""
+    shape = (coder.config.latent_channels, side // FACTOR, side // FACTOR)
+    return measured(coder, lambda n: coder.decode(zeros(n, *shape)).sample, train=False)
+
+
+def pixel_parts(
+    config: Config, unet: Any, text: Any, tokens: int, side: int, tuned: bool, coder: Any = None
+) -> GeneratorCost:
+    """A generator of the embedded kind from its parts. coder: its autoencoder, if it has one."""
     from fedloom.models.generators.pixel import TO_LEARN_FROM
 
     s = config.server.generator
@@ -201,17 +211,19 @@ def pixel_parts(config: Config, unet: Any, text: Any, tokens: int, side: int, tu
         return out
 
     load, said = measured(unet, run), text_load(text, tokens)
+    shown = NO_LOAD if coder is None else _showing(coder, side)
     steps = s.sampling_steps or EMBEDDED["sampling_steps"]
     guidance = EMBEDDED["guidance"] if s.guidance is None else s.guidance
     models = [
         model_cost("generator: UNet", unet, None, load, trained=tuned),
         model_cost("generator: text encoder", text, None, said),
+        *([] if coder is None else [model_cost("generator: autoencoder", coder, s.autoencoder, shown, exact=True)]),
     ]
     step = (2 if guidance != 1 else 1) * load.forward
     bridged = with_bridge(models, config.clients.width, wide, tuned)
     return GeneratorCost(
         bridged,
-        steps * step + said.forward,
+        steps * step + said.forward + shown.forward,
         load.training,
         side,
         steps,

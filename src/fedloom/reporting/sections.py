@@ -193,8 +193,20 @@ def _clients(run: RunFiles) -> dict[str, Any]:
         "pairs": ClientTask.RETRIEVAL in ends,
         "joint": ClientTask.MULTIMODAL_CLASSIFICATION in ends,
         "table": table,
+        "groups": _by_group(run, score),
         "split": picture,
     }
+
+
+def _by_group(run: RunFiles, score: Score) -> Table | None:
+    """Accuracy on each group of test samples, mean over clients; None where test samples have no groups."""
+    rows = []
+    for task, each in (run.summary.get("by_group") or {}).items():
+        for name, ends in each.items():
+            before, after = number(ends.get("before")), number(ends.get("after"))
+            rows.append((name, client_word(task), score.say(before), score.say(after), change(score, before, after)))
+    head = ("Test samples of", "Clients", "Before", "After", "Change")
+    return Table(head, rows, numbers=(2, 3, 4)) if rows else None
 
 
 def retrieval(run: RunFiles) -> tuple[Table, str]:

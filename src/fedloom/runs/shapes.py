@@ -48,6 +48,7 @@ class RoundRow(TypedDict, total=False):
     tested: dict[str, Count] | None
     seconds: Numbers
     facts: Numbers
+    by_group: dict[str, Numbers] | None
     retrieval: dict[str, Numbers] | None
     missing: list[Missed] | None
 
@@ -121,6 +122,7 @@ class Summary(TypedDict, total=False):
     class_names: list[str]
     test_sets: dict[str, TestSet] | None
     warnings: list[Warned]
+    by_group: dict[str, dict[str, Ends]] | None
     retrieval: dict[str, Numbers] | None
     bytes_up: Count
     bytes_down: Count

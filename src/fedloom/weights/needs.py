@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from fedloom.data.registry import Dataset
 
 
+GIVEN = ("pretrained", "retrieve", "autoencoder")  # fields that name weights
+
+
 def named_weights(config: Config) -> dict[str, list[str]]:
     """The weights that must be fetched for a configuration, each with the keys that name it. Paths here, and
     weights that come with the package, are left out.
@@ -60,7 +63,7 @@ def _named(node: object, key: str) -> Iterator[tuple[str, str, str | None]]:
     elif isinstance(node, BaseModel):
         for field in type(node).model_fields:
             value, inner = getattr(node, field), f"{key}.{field}" if key else field
-            if (field in ("pretrained", "retrieve") or inner == "evaluation.features") and isinstance(value, str):
+            if (field in GIVEN or inner == "evaluation.features") and isinstance(value, str):
                 yield inner, value, None
             else:
                 yield from _named(value, inner)

@@ -13,7 +13,7 @@ from fedloom.weights.place import found_here
 LATENT, GLIDE, INCEPTION, PIXEL = "stable-diffusion", "glide", "inception", "pixel"
 
 
-_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "upsampler", "upsampler_text_encoder")
+_PARTS = ("unet", "vae", "autoencoder", "text_encoder", "text_encoder_2", "upsampler", "upsampler_text_encoder")
 _PIPELINES = {
     "StableDiffusionPipeline": LATENT,
     "StableDiffusionXLPipeline": LATENT,

@@ -19,6 +19,7 @@ from fedloom.errors import BadInput
 from fedloom.registry import outside_code
 from fedloom.tasks import ClientTask
 from fedloom.weights import placed
+from fedloom.weights.needs import GIVEN
 
 FORMAT = 10  # raise when a change of code changes what pretraining gives
 
@@ -41,7 +42,7 @@ _FIELDS: Mapping[str, frozenset[str]] = {
     # How a generator is sampled does not change what it learns.
     "generator": frozenset(
         {*_TRAINED, "unshuffle", "channels", "layers", "heads", "prediction", "level_shift", "level_floor", "drop_text"}
-        | {"latent", "glide"}
+        | {"latent", "glide", "autoencoder", "mirror"}
     ),
     "judge": frozenset({*_TRAINED, "precision", "channels", "tune", "side"}),
     "attributes": frozenset({*_TRAINED, "channels"}),
@@ -119,7 +120,7 @@ def asset_key(config: Config, scene: FederatedDataset, kind: str) -> dict[str, A
     own = settings_of(config, kind)
     fields = _FIELDS["retrieval" if getattr(own, "retrieve", None) else kind]
     base["settings"] = settings = own.model_dump(mode="json", include=set(fields))
-    for name in ("pretrained", "retrieve"):
+    for name in GIVEN:
         if settings.get(name) is not None:
             settings[name] = weights_print(settings[name])
     if kind == "scoring-clip":  # its tokenizer is the public one
@@ -190,7 +191,7 @@ def pretrained_weights(config: Mapping[str, Any]) -> dict[str, str]:
         rows = tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list) else ()
         for key, value in rows:
             where = f"{place}.{key}" if place else str(key)
-            if key in ("pretrained", "features", "retrieve") and isinstance(value, str):
+            if key in (*GIVEN, "features") and isinstance(value, str):
                 found[where] = weights_print(value)
             else:
                 look(value, where)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -21,6 +22,31 @@ def resized(images: Tensor, side: int) -> Tensor:
     if images.shape[-2:] == (side, side):
         return images
     return F.interpolate(images, (side, side), mode="bicubic", antialias=True)
+
+
+class Codes:
+    """What an encoder makes of pictures, kept for the last `most` distinct ones.
+
+    encode: pictures (1, 3, H, W) to (1, ...), on any device.
+    """
+
+    def __init__(self, encode: Callable[[Tensor], Tensor], most: float) -> None:
+        self.encode, self.most = encode, most
+        self.known: dict[bytes, Tensor] = {}
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Codes float32 (B, ...) of pictures (B, 3, H, W), on the CPU."""
+        codes = []
+        for image in images:
+            raw = image.detach().cpu().contiguous()
+            name = hashlib.blake2b(raw.numpy().tobytes() + str(tuple(raw.shape)).encode()).digest()
+            code = self.known.get(name)
+            if code is None:  # alone: what stands beside it changes the last bits
+                code = self.encode(raw[None].float())[0].cpu()
+                keep(self.known, name, code, self.most)
+            codes.append(code)
+        return torch.stack(codes)
 
 
 def encoded(vae: Any, pixels: Tensor) -> Tensor:

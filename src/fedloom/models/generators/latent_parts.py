@@ -15,7 +15,7 @@ from fedloom.errors import BadInput
 from fedloom.models.device import device_of, settle
 from fedloom.models.generators import latent_files as files
 from fedloom.models.generators.conditioned import Condition, Conditioned
-from fedloom.models.generators.latent_codes import encode_texts, encoded, keep, resized
+from fedloom.models.generators.latent_codes import Codes, encode_texts, encoded, resized
 from fedloom.models.generators.latent_schedule import prediction_of, sampler, training_levels
 
 
@@ -42,7 +42,7 @@ class LatentModel(Conditioned):
         self.prediction = prediction_of(pipe.scheduler)
         self.levels = training_levels(pipe.scheduler)  # alpha-bar (T,)
         self.own_scheduler = pipe.scheduler
-        self._latents: dict[bytes, Tensor] = {}
+        self._codes = Codes(self._read, settings.keep_latents)
         sampler(settings.sampler, self.own_scheduler, settings.sampling_steps)  # fails now, not after an hour
         self.native = int(self.unet.config.sample_size * pipe.vae_scale_factor)  # side in pixels
         self._side(None)
@@ -96,23 +96,15 @@ class LatentModel(Conditioned):
             out = self.unet(noisy.to(self._base), t, tokens, encoder_attention_mask=mask, added_cond_kwargs=added)
         return out.sample.float()  # type: ignore[no-any-return]
 
-    @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Pictures float (B, 3, H, W) in [-1, 1] of any size to latents (B, c, h, w), float32 on the CPU.
 
         Resized to the pipeline's own size. Each distinct picture is read once, as long as `keep_latents` has room.
         """
-        codes = []
-        for image in images:
-            raw = image.detach().cpu().contiguous()
-            name = hashlib.blake2b(raw.numpy().tobytes() + str(tuple(raw.shape)).encode()).digest()
-            code = self._latents.get(name)
-            if code is None:  # alone: what stands beside it changes the last bits
-                pixels = resized(raw[None].float().to(self.device), self.native).clamp(-1, 1)
-                code = encoded(self.vae, pixels)[0].cpu()
-                keep(self._latents, name, code, self.settings.keep_latents)
-            codes.append(code)
-        return torch.stack(codes)
+        return self._codes(images)
+
+    def _read(self, picture: Tensor) -> Tensor:
+        return encoded(self.vae, resized(picture.to(self.device), self.native).clamp(-1, 1))
 
     def save(self, folder: Path, merge: bool = True) -> None:
         """Write a folder that `StableDiffusionPipeline.from_pretrained` (or XL's) loads, W_r beside it.

@@ -82,6 +82,12 @@ def part_on_meta(part: str, config: Mapping[str, Any]) -> Any:
     with torch.device("meta"):
         if part == "unet":
             return UNet2DConditionModel.from_config(dict(config))
+        if part == "autoencoder":
+            import diffusers
+
+            from fedloom.models.generators import pixel_pipeline as known  # noqa: F401  makes its class one of diffusers
+
+            return getattr(diffusers, str(config["_class_name"])).from_config(dict(config))
         if part == "vae":
             return AutoencoderKL.from_config(dict(config))
         shape = CLIPTextConfig(**{k: v for k, v in config.items() if k != "dtype"})

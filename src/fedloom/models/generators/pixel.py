@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,19 +22,22 @@ from fedloom.models.device import CPU, device_of, kind_of
 from fedloom.models.evaluators.clip import Clip, world_text
 from fedloom.models.fit import Draws, fit_from_scratch
 from fedloom.models.generators import pixel_pipeline as pipeline_file
+from fedloom.models.generators.autoencoder import FACTOR, load_autoencoder
 from fedloom.models.generators.conditioned import Condition, Conditioned, check_training, read_bridge
 from fedloom.models.generators.latent_batches import Pictures, in_batches, in_cache
+from fedloom.models.generators.latent_codes import Codes
 from fedloom.models.generators.pixel_pipeline import PixelTextToImagePipeline
 from fedloom.models.memory import in_own_memory
 from fedloom.models.pictures import to_float, to_uint8
 from fedloom.seeding import numpy_stream, torch_stream
 
 FORMAT = 2  # raise when a change of code changes what a generator draws
+KEPT = 50_000  # pictures whose latents are kept, 8 KiB each at 64 pixels
 TO_LEARN_FROM = 3  # as many sampling steps: few blur what is drawn, and the blur would be learned
 
 
 class Generator(Conditioned):
-    """The embedded generator, pictures diffused as pixels.
+    """The embedded generator, pictures diffused as pixels or as latents, each of which is computed once.
 
     Without a representation, and as long as W_r is zero, outputs are those of the pipeline alone, bit for bit.
     """
@@ -50,7 +54,13 @@ class Generator(Conditioned):
     ) -> None:
         pipe.unet.to(memory_format=torch.channels_last)
         super().__init__(pipe, width, condition, device, precision)
+        self.autoencoder = pipe.autoencoder
+        self._codes = Codes(self._read, KEPT)
         pipe.to(device)
+
+    def _read(self, picture: Tensor) -> Tensor:
+        codes: Tensor = self.pipe.codes(picture.to(self.device))
+        return codes
 
     @property
     def steps_to_learn_from(self) -> int:
@@ -59,7 +69,7 @@ class Generator(Conditioned):
     @property
     def size(self) -> int:
         """Side of the pictures in pixels."""
-        return int(self.unet.config.sample_size * self.pipe.config.unshuffle)
+        return int(self.unet.config.sample_size * self.pipe.config.unshuffle) * (FACTOR if self.autoencoder else 1)
 
     def synthesize(
         self,
@@ -122,7 +132,7 @@ class Generator(Conditioned):
         if torch.is_grad_enabled():
             check_training(self.precision)
         tokens, pooled, mask = self.conditioned(texts, representation, leave_out)
-        x0 = self._blocks(F.pixel_unshuffle(images, self.pipe.config.unshuffle))
+        x0 = self._blocks(self.pipe.codes(images) if self.autoencoder is None else self._codes(images))
         noise = self._blocks(torch.randn(x0.shape, generator=draws))
         level, shift = torch.rand(len(x0), generator=draws), self.pipe.config.level_shift
         level = (shift * level / (1 + (shift - 1) * level)).to(self.device)
@@ -165,24 +175,24 @@ def build_generator(
 ) -> Generator:
     """A tiny random generator around a CLIP's text tower. Draws from torch's global stream."""
     from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModelWithProjection
 
-    if size % (settings.unshuffle * 2 ** (len(settings.channels) - 1)):
+    autoencoder, side, latents = None, size, 3
+    if settings.autoencoder is not None:
+        autoencoder = load_autoencoder(settings.autoencoder, weights=device != torch.device("meta"))
+        side, latents = size // FACTOR, autoencoder.config.latent_channels
+    if side % (settings.unshuffle * 2 ** (len(settings.channels) - 1)) or (autoencoder and size % FACTOR):
+        what = f"the autoencoder's {FACTOR}, " if autoencoder else ""
         raise BadInput(
-            f"generator: unshuffle {settings.unshuffle} and {len(settings.channels)} levels do not divide side {size}"
+            f"generator: {what}unshuffle {settings.unshuffle} and {len(settings.channels)} levels do not divide side "
+            f"{size}"
         )
-    shape = clip.model.config.text_config
-    shape.projection_dim = clip.model.config.projection_dim
-    text = CLIPTextModelWithProjection(shape)
-    text.text_model.load_state_dict(clip.model.text_model.state_dict())
-    text.text_projection.load_state_dict(clip.model.text_projection.state_dict())
-    levels = len(settings.channels)
+    text, levels = _text_tower(clip), len(settings.channels)
     assert settings.guidance is not None  # the embedded generator's stand in its configuration
     assert settings.sampling_steps is not None
     unet = UNet2DConditionModel(
-        sample_size=size // settings.unshuffle,
-        in_channels=3 * settings.unshuffle**2,
-        out_channels=3 * settings.unshuffle**2,
+        sample_size=side // settings.unshuffle,
+        in_channels=latents * settings.unshuffle**2,
+        out_channels=latents * settings.unshuffle**2,
         block_out_channels=settings.channels,
         layers_per_block=settings.layers,
         down_block_types=("DownBlock2D",) * (levels - 1) + ("CrossAttnDownBlock2D",),
@@ -199,6 +209,7 @@ def build_generator(
         text,
         clip.tokenizer,
         FlowMatchEulerDiscreteScheduler(),
+        autoencoder,
         settings.unshuffle,
         settings.guidance,
         settings.sampling_steps,
@@ -207,6 +218,17 @@ def build_generator(
         settings.level_floor,
     )
     return Generator(pipe, width, device=device)
+
+
+def _text_tower(clip: Clip) -> Any:
+    from transformers import CLIPTextModelWithProjection
+
+    shape = clip.model.config.text_config
+    shape.projection_dim = clip.model.config.projection_dim
+    text = CLIPTextModelWithProjection(shape)
+    text.text_model.load_state_dict(clip.model.text_model.state_dict())
+    text.text_projection.load_state_dict(clip.model.text_projection.state_dict())
+    return text
 
 
 def pretrain_generator(
@@ -219,7 +241,7 @@ def pretrain_generator(
 ) -> float | None:
     """Denoising pretraining on the generic part, by the names the world gives its pictures (some wrong)."""
     rng, draws = numpy_stream(seed, "generator", "batches"), torch_stream(seed, "generator", "noise")
-    pixels = to_float(generic.images)
+    pixels, mirrored = to_float(generic.images), torch_stream(seed, "generator", "mirror")
     named = [(prompts[name], caption) for name, caption in zip(generic.names, generic.captions)]
     generator.read([world_text(*words, draw) for draw in (0.0, 0.5, 1.0) for words in named])
 
@@ -229,6 +251,11 @@ def pretrain_generator(
             "" if dropped else world_text(named[i][0], named[i][1], float(draw))
             for i, draw, dropped in zip(index, say, drop)
         ]
-        return generator.loss(pixels[torch.from_numpy(index)], texts, draws)
+        shown = pixels[torch.from_numpy(index)]
+        if settings.mirror:
+            turned = torch.rand(len(index), generator=mirrored) < 0.5
+            shown = torch.where(turned.view(-1, 1, 1, 1), shown.flip(-1), shown)
+        return generator.loss(shown, texts, draws)
 
-    return fit_from_scratch(generator, "generator", objective, len(generic), settings, Draws(rng, [draws]), seed, tick)
+    drawn = Draws(rng, [draws, mirrored] if settings.mirror else [draws])
+    return fit_from_scratch(generator, "generator", objective, len(generic), settings, drawn, seed, tick)

@@ -149,6 +149,18 @@ class ClipSettings(Frozen):
     """The dual encoder that scores pictures and whose text tower conditions the generator."""
 
     pretrained: str | None = None
+    towers: str | None = Field(
+        None,
+        exclude_if=lambda names: names is None,
+        description="of evaluation.clip: IMAGE+TEXT, folders or hub names of a frozen image model and a frozen text "
+        "model; a linear map of each into the shared space is all that is trained; null: towers of these sizes",
+    )
+    side: int | None = Field(
+        None,
+        ge=32,
+        exclude_if=lambda side: side is None,
+        description="pixels at which the image model of `towers` sees pictures; null: what its folder says",
+    )
     hidden: int = Field(64, ge=8)
     layers: int = Field(2, ge=1)
     heads: int = Field(4, ge=1)
@@ -157,6 +169,14 @@ class ClipSettings(Frozen):
     steps: int = Field(400, ge=0, description="pretraining steps on the generic part")
     batch: int = Field(64, ge=2)
     rate: float = Field(3e-3, gt=0)
+
+    @model_validator(mode="after")
+    def _towers(self) -> ClipSettings:
+        if self.towers is None and self.side is not None:
+            raise ValueError("side is for towers: set evaluation.clip.towers")
+        if self.towers is not None and (self.pretrained is not None or self.towers.count("+") != 1):
+            raise ValueError(f"towers = {self.towers!r}: expected 'IMAGE+TEXT' and no `pretrained`")
+        return self
 
     @model_validator(mode="after")
     def _heads(self) -> ClipSettings:

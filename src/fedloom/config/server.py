@@ -56,6 +56,12 @@ class ServerSettings(Frozen):
         return written | {str(task): resolved(written[task], task) for task in SINGLE_MODALITY if task in written}
 
     @model_validator(mode="after")
+    def _clip(self) -> ServerSettings:
+        if self.clip.towers is not None:
+            raise ValueError("clip.towers is for evaluation.clip: a generator hears a CLIP's text tower")
+        return self
+
+    @model_validator(mode="after")
     def _archs(self) -> ServerSettings:
         for task in SINGLE_MODALITY:
             own = getattr(self, task)

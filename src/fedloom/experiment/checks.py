@@ -125,6 +125,7 @@ def check_scoring(config: Config, method: Method, settings: Any) -> None:
     from fedloom.models.evaluators.captioner import check_captioner
     from fedloom.models.evaluators.clip import check_clip
     from fedloom.models.evaluators.features import check_features
+    from fedloom.models.evaluators.frozen_towers import check_towers
     from fedloom.models.generators.autoencoder import check_autoencoder
     from fedloom.models.pretrained import pretrained_config
 
@@ -146,6 +147,8 @@ def check_scoring(config: Config, method: Method, settings: Any) -> None:
     for own in (server.clip, scored.clip):
         if own is not None and own.pretrained:
             check_clip(own.pretrained)
+    if scored.clip is not None and scored.clip.towers:
+        check_towers(scored.clip.towers)
     if scored.features:
         check_features(scored.features)
     if scored.judge.pretrained:

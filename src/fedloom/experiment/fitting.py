@@ -43,7 +43,7 @@ def side_rules(config: Config, method: Method, settings: Any) -> dict[str, int]:
     if {"generator", "features"} & uses and not server.clip.pretrained:
         rules["server.clip.patch"] = server.clip.patch
     scoring = config.evaluation.clip
-    if "generator" in uses and scoring is not None and not scoring.pretrained:
+    if "generator" in uses and scoring is not None and not (scoring.pretrained or scoring.towers):
         rules["evaluation.clip.patch"] = scoring.patch
     if "captioner" in uses and not (server.captioner.pretrained or server.captioner.retrieve):
         rules["server.captioner.patch"] = server.captioner.patch

@@ -35,9 +35,10 @@ from fedloom.metrics.labels import class_counts, class_quality, label_report
 from fedloom.metrics.retrieval import TERMS
 from fedloom.metrics.streams import probe_accuracy, stream_scores
 from fedloom.models.device import device_of
-from fedloom.models.evaluators.clip import Clip, load_clip
+from fedloom.models.evaluators.clip import Clip
 from fedloom.models.evaluators.feature_extractor import FeatureExtractor
 from fedloom.models.evaluators.features import load_features
+from fedloom.models.evaluators.frozen_towers import FrozenTowers, load_scoring_clip
 from fedloom.models.evaluators.judge import load_judge
 from fedloom.registry import METRICS
 from fedloom.seeding import numpy_stream, torch_stream
@@ -57,7 +58,7 @@ class Scorer:
         self.judge: FeatureExtractor | None = None
         self.viewer: FeatureExtractor | None = None  # the feature network of FID
         self.networks: dict[str, str] = {}  # what FID and Inception score are taken on
-        self.clip: Clip | None = None
+        self.clip: Clip | FrozenTowers | None = None
         self.real_accuracy: float | None = None
         self.clip_accuracy: tuple[float, int] | None = None  # on real test pictures, and on how many
         self.generic_features: Any = None
@@ -69,7 +70,9 @@ class Scorer:
         if folders.judge is not None:
             self._meet(folders.judge)
         if folders.clip is not None and synthesize is not None:
-            self.clip = load_clip(folders.clip, device_of(config.server.device))
+            self.clip = load_scoring_clip(config.evaluation.clip, folders.clip, device_of(config.server.device))
+            if isinstance(self.clip, FrozenTowers):
+                self.networks["clip_score"] = self.clip.name
             with torch.no_grad():
                 self.prompt_vectors = self.clip.embed_texts(self.prompts)
             self._try_clip()
@@ -99,7 +102,7 @@ class Scorer:
             self.viewer = load_features(evaluation.features, device)
             features, known = self.viewer.look(test.images)
         self.real = moments(features)
-        self.networks = {
+        self.networks |= {
             "fid": self.viewer.name,
             "inception_score": (self.judge if known is None else self.viewer).name,
         }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fedloom.data.registry import Dataset
 
 
-GIVEN = ("pretrained", "retrieve", "autoencoder")  # fields that name weights
+GIVEN = ("pretrained", "retrieve", "autoencoder", "towers")  # fields that name weights
 
 
 def named_weights(config: Config) -> dict[str, list[str]]:
@@ -64,7 +64,7 @@ def _named(node: object, key: str) -> Iterator[tuple[str, str, str | None]]:
         for field in type(node).model_fields:
             value, inner = getattr(node, field), f"{key}.{field}" if key else field
             if (field in GIVEN or inner == "evaluation.features") and isinstance(value, str):
-                yield inner, value, None
+                yield from ((inner, part, None) for part in (value.split("+") if field == "towers" else [value]))
             else:
                 yield from _named(value, inner)
 

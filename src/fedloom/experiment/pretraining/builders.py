@@ -118,7 +118,16 @@ def _scoring_clip(config: Config, scene: FederatedDataset, folder: Path, tick: T
     """The one that scores: on real pictures that nobody else sees, by their true names."""
     real = real_pictures(scene)
     said = scene.reference_captions if real is scene.reference else ()
-    _learn_clip("scoring-clip", config, scene, folder, (real.images, said, real.labels), tick)
+    samples, s, seed = (real.images, said, real.labels), settings_of(config, "scoring-clip"), config.server.seed
+    if s.towers is None:
+        return _learn_clip("scoring-clip", config, scene, folder, samples, tick)
+    from fedloom.models.evaluators.frozen_towers import build_towers, pretrain_towers
+    from fedloom.seeding import global_torch_stream
+
+    with global_torch_stream(seed, "scoring-clip", "weights"):
+        towers = build_towers(s)
+    pretrain_towers(towers, samples, scene.prompts, s, seed, tick)
+    towers.save(folder)
 
 
 def _learn_clip(

@@ -36,7 +36,7 @@ _MODEL = ("arch", "pretrained", "hidden", "layers", "heads", "patch", "width")
 _FIELDS: Mapping[str, frozenset[str]] = {
     "model": frozenset({*_MODEL, "side", "tune", "rank", "unit", "stages", "fusion"}),
     "clip": frozenset({*_TRAINED, "hidden", "layers", "heads", "patch", "width"}),
-    "scoring-clip": frozenset({*_TRAINED, "hidden", "layers", "heads", "patch", "width"}),
+    "scoring-clip": frozenset({*_TRAINED, "hidden", "layers", "heads", "patch", "width", "towers", "side"}),
     "captioner": frozenset({*_TRAINED, "hidden", "layers", "heads", "patch", "max_tokens"}),
     "retrieval": frozenset({"retrieve", "side"}),  # captioners that train nothing
     # How a generator is sampled does not change what it learns.

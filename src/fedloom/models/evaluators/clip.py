@@ -22,7 +22,8 @@ from fedloom.models.pretrained import pretrained_config
 from fedloom.seeding import numpy_stream, torch_stream
 
 _WHAT = "server.clip"
-_SHARPEST = 50.0  # largest factor on cosines
+SHARPEST = 50.0  # largest factor on cosines
+Samples = tuple[NDArray[np.uint8], Sequence[str], NDArray[np.int64]]  # pictures, captions (or none), a class each
 
 
 class Clip(TokenizedModel):
@@ -43,7 +44,7 @@ class Clip(TokenizedModel):
     @torch.no_grad()
     def classify(self, images: NDArray[np.uint8], prompts: Sequence[str]) -> Tensor:
         """Which of C prompts fits each of N pictures, zero-shot: uint8 (N, H, W, 3) to (N, C), rows sum to 1."""
-        scale = self.model.logit_scale.exp().clamp(max=_SHARPEST).cpu()
+        scale = self.model.logit_scale.exp().clamp(max=SHARPEST).cpu()
         scores: Tensor = scale * self.embed_pictures(images) @ self.embed_texts(prompts).T
         return scores.softmax(-1)
 
@@ -100,9 +101,22 @@ def world_text(prompt: str, caption: str, draw: float) -> str:
     return caption if draw < 0.7 else f"{prompt} {caption}"
 
 
+def contrast(scale: Tensor, z_image: Tensor, z_text: Tensor, texts: Sequence[str]) -> Tensor:
+    """CLIP's loss on unit vectors (B, d) of B pictures and their texts, cosines times `scale`: a scalar.
+
+    Equal texts are equally right: class prompts repeated in a batch must not be each other's negatives.
+    """
+    logits = scale * z_image @ z_text.T  # (B, B)
+    ids = {text: n for n, text in enumerate(dict.fromkeys(texts))}
+    same = torch.tensor([ids[text] for text in texts])
+    target = (same[:, None] == same[None, :]).float()
+    target = target / target.sum(1, keepdim=True)
+    return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
+
+
 def pretrain_clip(
     clip: Clip,
-    samples: tuple[NDArray[np.uint8], Sequence[str], NDArray[np.int64]],
+    samples: Samples,
     prompts: Sequence[str],
     settings: ClipSettings,
     seed: int,
@@ -129,15 +143,8 @@ def pretrain_clip(
         ]
         z_image = clip.embed_images(soften(to_float(images[index]), views))
         z_text = clip.embed_texts(texts)
-        logits = clip.model.logit_scale.exp().clamp(max=_SHARPEST) * z_image @ z_text.T  # (B, B)
-        # Equal texts are equally right: class prompts repeated in a batch must not be each other's negatives.
-        ids = {text: n for n, text in enumerate(dict.fromkeys(texts))}
-        same = torch.tensor([ids[text] for text in texts])
-        target = (same[:, None] == same[None, :]).float()
-        target = target / target.sum(1, keepdim=True)
+        scale = clip.model.logit_scale.exp().clamp(max=SHARPEST)
         apart = NAMES_APART * (p := clip.embed_texts(prompts)) @ p.T  # (C, C)
-        return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) + F.cross_entropy(
-            apart, torch.arange(len(prompts))
-        )
+        return contrast(scale, z_image, z_text, texts) + F.cross_entropy(apart, torch.arange(len(prompts)))
 
     return fit_from_scratch(clip, "CLIP", objective, len(names), settings, Draws(rng, [views]), seed, tick)

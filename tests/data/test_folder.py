@@ -296,3 +296,25 @@ def test_real_recipes_in_full(recipes: Path) -> None:
     assert {m: len(s) for m, s in dataset.test.items()} == {"image": 2000, "text": 984}
     assert (np.bincount(dataset.train["image"].labels) == 400).all()
     assert np.bincount(dataset.train["text"].labels)[[0, 2, 19]].tolist() == [100, 320, 99]
+
+
+def test_dishes_are_pairs_of_one_dish(recipes: Path) -> None:
+    from fedloom.data.registry import load_dataset
+    from fedloom.tasks import ClientTask
+
+    few = {"classes": ["tacos", "hummus", "macaroni and cheese"], "per_class": 40}
+    apart = load_dataset("food101_recipes", recipes, size=32, generic_share=0, confusion=0, **few)
+    dataset, again, other = (load_dataset("dishes", recipes, size=32, seed=seed, **few) for seed in (0, 0, 1))
+    assert dataset.modalities == ("image", "text")
+    assert dataset.public is None
+    for part, n in (("train", 120), ("test", 105)):
+        pairs, images, texts = (getattr(s, part) for s in (dataset, apart, apart))
+        pairs = pairs[ClientTask.MULTIMODAL_CLASSIFICATION]
+        label = {picture.tobytes(): c for picture, c in zip(images["image"].images, images["image"].labels)}
+        of = dict(zip(texts["text"].texts, texts["text"].labels))
+        shown, said = pairs.parts["image"], pairs.parts["text"]
+        assert shown.shape == (n, 1, 32, 32, 3)
+        assert [label[picture[0].tobytes()] for picture in shown] == pairs.labels.tolist() == [of[t] for t in said]
+        assert len({picture.tobytes() for picture in shown}) == len(set(said)) == n
+        assert said == getattr(again, part)[ClientTask.MULTIMODAL_CLASSIFICATION].parts["text"]
+        assert said != getattr(other, part)[ClientTask.MULTIMODAL_CLASSIFICATION].parts["text"]

@@ -21,7 +21,18 @@ T = TypeVar("T")
 Counts = Mapping[ClientTask, tuple[int, int]]  # training and test samples
 _OWN_FILE = (
     *("flora", "digits", "flowers102", "food101", "cifar100", "upmc_food101", "food101_recipes", "ag_news", "duet"),
-    *("audio_visual_digits", "cremad", "ave", "crisismmd", "mixed", "folder", "coco", "caption_parquet", "emoji"),
+    *(
+        "audio_visual_digits",
+        "cremad",
+        "ave",
+        "crisismmd",
+        "dishes",
+        "mixed",
+        "folder",
+        "coco",
+        "caption_parquet",
+        "emoji",
+    ),
 )
 BUILTIN: Mapping[str, str] = {  # name -> where it is declared
     **{name: f"fedloom.data.datasets.{name}:DATASET" for name in _OWN_FILE},

@@ -75,26 +75,33 @@ class FrozenTowers(nn.Module):
         self.image.eval(), self.text.eval()
         return self
 
-    def mapped(self, features: Tensor, which: str) -> Tensor:
-        """Features (B, F) of pictures or texts to unit vectors (B, width)."""
-        own = self.image_map if which == "image" else self.text_map
-        return F.normalize(own(features.to(own.weight.device)), dim=-1).cpu()
+    def of_pictures(self, features: Tensor) -> Tensor:
+        """The image model's features (B, F), of length 1, to unit vectors (B, width)."""
+        return _mapped(self.image_map, features)
+
+    def of_texts(self, features: Tensor) -> Tensor:
+        """The text model's features (B, F), of length 1, to unit vectors (B, width)."""
+        return _mapped(self.text_map, features)
 
     @torch.no_grad()
     def embed_pictures(self, images: NDArray[np.uint8], batch: int | None = None) -> Tensor:
         """uint8 (N, H, W, 3), of any side, to unit vectors (N, width)."""
-        return self.mapped(F.normalize(self.image.look(images, batch)[0], dim=-1), "image")
+        return self.of_pictures(F.normalize(self.image.look(images, batch)[0], dim=-1))
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """N texts to unit vectors (N, width)."""
-        return self.mapped(self.text.look(texts), "text")
+        return self.of_texts(self.text.look(texts))
 
     def save(self, folder: Path) -> None:
         """Write the maps; the models are not written."""
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items() if k.startswith(_LEARNED)}
         save_file(tensors, folder / _MAPS)
         (folder / "towers.json").write_text(json.dumps({"of": self.name, "width": self.image_map.out_features}) + "\n")
+
+
+def _mapped(own: nn.Linear, features: Tensor) -> Tensor:
+    return F.normalize(own(features.to(own.weight.device)), dim=-1).cpu()
 
 
 _LEARNED = ("image_map.", "text_map.", "scale")
@@ -169,8 +176,8 @@ def pretrain_towers(
     def objective(index: NDArray[np.int64]) -> Tensor:
         draws, view = rng.random(len(index)), rng.integers(0, VIEWS, len(index))
         texts = [world_text(words[i][0], words[i][1], float(draw)) for i, draw in zip(index, draws)]
-        z_image = towers.mapped(seen[torch.from_numpy(view), torch.from_numpy(index)], "image")
-        z_text = towers.mapped(said[[place[text] for text in texts]], "text")
+        z_image = towers.of_pictures(seen[torch.from_numpy(view), torch.from_numpy(index)])
+        z_text = towers.of_texts(said[[place[text] for text in texts]])
         return contrast(towers.scale.exp().clamp(max=SHARPEST).cpu(), z_image, z_text, texts)
 
     return fit_from_scratch(towers, "CLIP", objective, len(names), settings, Draws(rng, [views]), seed, tick)

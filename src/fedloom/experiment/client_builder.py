@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -232,13 +233,37 @@ def _picture_processor(preprocessor: ImagePreprocessor) -> Any:
     return kind[facts.pop("image_processor_type")](**facts)
 
 
+_TRUNKS: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+_SHARED: dict[tuple[str, str], Any] = {}
+LATEST = 8  # sets of shared samples whose features a process keeps
+
+
+def _features_key(model: Any, inputs: Mapping[str, Any]) -> tuple[str, str]:
+    """What frozen features depend on: the trunk, which is hashed once, and the samples."""
+    if model not in _TRUNKS:
+        _TRUNKS[model] = model.features_key
+    samples = fingerprint(*(part for k, v in sorted(inputs.items()) for part in ([k], v.numpy())))
+    return _TRUNKS[model], samples
+
+
+def features_shared(model: Any, inputs: Mapping[str, Any]) -> Any:
+    """The frozen features (N, F) of N samples that several clients get: a process's clients on one trunk look once."""
+    key = _features_key(model, inputs)
+    if key not in _SHARED:
+        _SHARED[key] = model.frozen_features(**inputs)
+        while len(_SHARED) > LATEST:
+            del _SHARED[next(iter(_SHARED))]
+    return _SHARED[key].clone()
+
+
 def features_once(model: Any, inputs: Mapping[str, Any]) -> Any:
     """The frozen features (N, F) of N samples as the model takes them, computed once for all runs."""
     import torch
 
+    trunk, samples = _features_key(model, inputs)
     key = {
-        "trunk": model.features_key,
-        "samples": fingerprint(*(part for k, v in sorted(inputs.items()) for part in ([k], v.numpy()))),
+        "trunk": trunk,
+        "samples": samples,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

@@ -18,7 +18,7 @@ from fedloom.data.corruption import corrupt
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.errors import BadInput, FedloomError
-from fedloom.experiment.client_builder import ClientBuilder, backbones_of, features_once, picture_side
+from fedloom.experiment.client_builder import ClientBuilder, backbones_of, features_once, features_shared, picture_side
 from fedloom.experiment.datasets import cached_dataset, own_test, split_scene, test_groups
 from fedloom.experiment.pretraining import Assets, fingerprint, model_key, weights_print
 from fedloom.federation.host import ClientSpec
@@ -126,6 +126,7 @@ def build_client(
         **run.clients.arithmetic(),
         device=device,
         features=features_once,
+        shared=features_shared,
         groups=test_groups(dataset, run.data, task),
         server=server if "server" in kind.client_uses else None,
         **({"fold": run.evaluation.fold} if task == ClientTask.RETRIEVAL else {}),

@@ -56,6 +56,7 @@ class ClientContext(Stateful):
         accumulate: int = 1,
         checkpointing: bool = False,
         features: Callable[[Any, Inputs], Tensor] | None = None,
+        shared: Callable[[Any, Inputs], Tensor] | None = None,
         server: Callable[[ClientTask], ClientContext] | None = None,
         groups: Attribute | None = None,
     ) -> None:
@@ -63,6 +64,7 @@ class ClientContext(Stateful):
         self.model, self.tokenizer, self.augment, self.clip = model, tokenizer, augment, clip
         self.export: Callable[[Path], None] | None = None  # writes the model as a folder of its library
         self.features = features  # gives what a frozen trunk makes of samples that are the same in every run
+        self.shared = shared  # the same of samples that other clients get, too
         self.groups = groups  # of the test samples: their styles, or languages
         self.server = server  # a model like the server's of that modality, with weights that are yet to come
         self.side = int(private.images.shape[2]) if hasattr(private, "images") else 0  # of pictures, in pixels
@@ -96,7 +98,7 @@ class ClientContext(Stateful):
 
     def inputs(self, samples: Samples | NDArray[np.uint8] | Sequence[str]) -> Inputs:
         """Pictures uint8 (N, H, W, 3) or N texts as the model's inputs."""
-        return self._seen(self.raw(samples))
+        return self._seen(self.raw(samples), self.shared)
 
     def _seen(self, raw: Inputs, features: Callable[[Any, Inputs], Tensor] | None = None) -> Inputs:
         """A model on frozen features looks at each sample once, unless samples are augmented.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.config import Config
+from fedloom.config.run import EvaluationSettings
 from fedloom.data.containers import FederatedDataset, ImageSet, TextSet
 from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.begin import Prepared, prepare
@@ -48,37 +49,28 @@ class Gate:
 
 
 def measured(config: Config, scene: FederatedDataset, scorer: Scorer, tools: ServerContext) -> list[Gate]:
-    """The gates that `evaluation.gates` sets, each with its figure.
-
-    Raises:
-        BadInput: one cannot be measured with this method and these data.
-    """
-    wanted, found = config.evaluation.gates, []
+    """The gates that `evaluation.gates` sets, each with its figure, of parts that this method and these data have."""
+    wanted = config.evaluation.gates
+    found: list[tuple[str, str, float | None, float]] = []
     if wanted is None:
         return []
     images = scene.test.get(ClientTask.IMAGE_CLASSIFICATION)
     if wanted.judge is not None:
-        found.append(Gate("judge", _real(images), _there("judge", scorer.real_accuracy), wanted.judge))
+        found.append(("judge", _real(images), scorer.real_accuracy, wanted.judge))
     if wanted.generator is not None:
-        right = _there("generator", scorer.generator()[0]["t2i_accuracy"])
+        right = scorer.generator()[0]["t2i_accuracy"]
         drawn = scene.classes * config.evaluation.prompts_per_class
         what = f"the judge sees the class in {{}} of {drawn} pictures that are drawn for it"
-        found.append(Gate("generator", what, right, wanted.generator))
+        found.append(("generator", what, right, wanted.generator))
     if wanted.captions is not None:
         described = right_captions(scene, tools.captioner)
         what = "a classifier of real texts finds the class in {} of captions of real test pictures"
-        found.append(Gate("captions", what, _there("captions", described), wanted.captions))
-    return found
+        found.append(("captions", what, described, wanted.captions))
+    return [Gate(name, what, value, least) for name, what, value, least in found if value is not None]
 
 
 def _real(images: Any) -> str:
     return f"right on {{}} of {len(images) if images is not None else 0} real test pictures"
-
-
-def _there(name: str, value: float | None) -> float:
-    if value is None:
-        raise BadInput(f"evaluation.gates.{name}: cannot be measured with this method and these data, allowed: null")
-    return value
 
 
 def right_captions(scene: FederatedDataset, captioner: Any) -> float | None:
@@ -107,16 +99,19 @@ def _read(texts: Sequence[str], labels: NDArray[np.int64], asked: Sequence[str])
     return reader.fit(list(texts), labels).predict(list(asked))  # type: ignore[no-any-return]
 
 
-def check(found: Sequence[Gate], ungated: bool, watch: Observer) -> None:
-    """Say how each gate is.
+def check(found: Sequence[Gate], evaluation: EvaluationSettings, watch: Observer) -> None:
+    """Say how each gate is, and which there is nothing to measure for.
 
     Raises:
         FedloomError: one is missed, and the run is not to go on without.
     """
     for gate in found:
         watch.filled(f"gate {'passed' if gate.passed else 'MISSED'}, {gate.text}")
+    asked = evaluation.gates.model_dump(exclude_none=True) if evaluation.gates else {}
+    for name in asked.keys() - {gate.name for gate in found}:
+        watch.filled(f"gate {name}: nothing to measure with this method and these data")
     missed = [gate.text for gate in found if not gate.passed]
-    if missed and not ungated:
+    if missed and not evaluation.ungated:
         raise FedloomError(f"gate missed, {'; '.join(missed)}. What follows would say little; --ungated goes on")
 
 
@@ -151,10 +146,13 @@ def gates_of(config: Config, watch: Observer) -> list[Gate]:
     """The gates of a configuration, without any client or round; what is pretrained for it stays in the cache.
 
     Raises:
-        BadInput: it is refused, or a gate cannot be measured.
+        BadInput: it is refused, or none of its gates can be measured.
     """
     prepared, scene, assets, evaluators = _begun(config, watch)
     config, method, settings = prepared.config, prepared.method, prepared.settings
     tools = server_tools(config, method, settings, scene, assets)
     scorer = Scorer(config, scene, evaluators, tools.generator.synthesize if tools.generator else None)
-    return measured(config, scene, scorer, tools)
+    found = measured(config, scene, scorer, tools)
+    if config.evaluation.gates is not None and not found:
+        raise BadInput("evaluation.gates: none can be measured with this method and these data, allowed: null")
+    return found

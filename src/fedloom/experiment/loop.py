@@ -133,7 +133,7 @@ class _Experiment:
         tools = server_tools(config, method, self.settings, scene, assets)
         scorer = Scorer(config, scene, evaluators, tools.generator.synthesize if tools.generator else None)
         gates = measured(config, scene, scorer, tools)
-        check(gates, config.evaluation.ungated, self.watch)
+        check(gates, config.evaluation, self.watch)
         if method.oracle:
             tools = replace(tools, truth=scorer.true_labels)
         server = method.server(tools, self.settings)

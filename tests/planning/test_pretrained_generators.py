@@ -68,6 +68,9 @@ def test_a_generator_with_an_autoencoder(tmp_path):
     plain = planned(pixels, 4)
     assert "generator: autoencoder" not in [model.role for model in plain.models]
     assert cost.drawing > plain.drawing
+    other = folder(tmp_path / "other", "PixelTextToImagePipeline", parts | {"autoencoder": {"_class_name": "Kernel"}})
+    with pytest.raises(BadInput, match="autoencoder: 'Kernel', allowed: AutoencoderTiny"):
+        planned(other, 32)
 
 
 @pytest.fixture(scope="module")

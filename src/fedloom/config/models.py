@@ -174,7 +174,9 @@ class ClipSettings(Frozen):
     def _towers(self) -> ClipSettings:
         if self.towers is None and self.side is not None:
             raise ValueError("side is for towers: set evaluation.clip.towers")
-        if self.towers is not None and (self.pretrained is not None or self.towers.count("+") != 1):
+        if self.towers is not None and (
+            self.pretrained is not None or [*map(bool, self.towers.split("+"))] != [True, True]
+        ):
             raise ValueError(f"towers = {self.towers!r}: expected 'IMAGE+TEXT' and no `pretrained`")
         return self
 

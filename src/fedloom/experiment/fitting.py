@@ -37,7 +37,7 @@ def side_rules(config: Config, method: Method, settings: Any) -> dict[str, int]:
             rules |= {f"server.{name}.patch": p for p in _patches(own)}
     if "generator" in uses and not server.generator.pretrained:
         if server.generator.autoencoder:
-            rules["server.generator.autoencoder"] = FACTOR * server.generator.unshuffle
+            rules[f"server.generator.unshuffle x {FACTOR} of its autoencoder"] = FACTOR * server.generator.unshuffle
         else:
             rules["server.generator.unshuffle"] = server.generator.unshuffle
     if {"generator", "features"} & uses and not server.clip.pretrained:

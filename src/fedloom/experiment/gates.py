@@ -108,7 +108,8 @@ def check(found: Sequence[Gate], evaluation: EvaluationSettings, watch: Observer
     for gate in found:
         watch.filled(f"gate {'passed' if gate.passed else 'MISSED'}, {gate.text}")
     asked = evaluation.gates.model_dump(exclude_none=True) if evaluation.gates else {}
-    for name in asked.keys() - {gate.name for gate in found}:
+    there = {gate.name for gate in found}
+    for name in (name for name in asked if name not in there):
         watch.filled(f"gate {name}: nothing to measure with this method and these data")
     missed = [gate.text for gate in found if not gate.passed]
     if missed and not evaluation.ungated:

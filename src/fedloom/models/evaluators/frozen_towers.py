@@ -109,16 +109,8 @@ _LEARNED = ("image_map.", "text_map.", "scale")
 
 def check_towers(names: str) -> None:
     """Raises BadInput where `names`, "IMAGE+TEXT", are not two models that are here."""
-    for name in split(names):
+    for name in names.split("+"):
         pretrained_config(_WHAT, name)
-
-
-def split(names: str) -> tuple[str, str]:
-    """The two of "IMAGE+TEXT". Raises BadInput for anything else."""
-    image, plus, text = names.partition("+")
-    if not (image and plus and text) or "+" in text:
-        raise BadInput(f"{_WHAT} = {names!r}, expected two models as 'IMAGE+TEXT'")
-    return image, text
 
 
 def build_towers(settings: ClipSettings) -> FrozenTowers:
@@ -130,7 +122,7 @@ def build_towers(settings: ClipSettings) -> FrozenTowers:
     from transformers import AutoModel, AutoTokenizer
 
     assert settings.towers is not None
-    image, text = split(settings.towers)
+    image, text = settings.towers.split("+")
     encoder = pretrained_model(_WHAT, text, AutoModel)
     if not hasattr(encoder.config, "hidden_size") or encoder.main_input_name != "input_ids":
         raise BadInput(f"{_WHAT} {text}: a {encoder.config.model_type} reads no texts")

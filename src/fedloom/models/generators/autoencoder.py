@@ -18,6 +18,18 @@ _PAIR = tuple(f"{part}.safetensors" for part in PARTS)
 _KEY = "server.generator.autoencoder"
 
 
+def shape_of_config(config: Mapping[str, Any]) -> Any:
+    """The autoencoder of a configuration, on torch's present default device. Raises BadInput for another class."""
+    import diffusers
+
+    from fedloom.models.generators import pixel_pipeline as known_here  # noqa: F401  makes its class one of diffusers
+
+    kind = config.get("_class_name")
+    if kind not in _CLASSES:
+        raise BadInput(f"generator's autoencoder: {kind!r}, allowed: {', '.join(_CLASSES)}")
+    return getattr(diffusers, str(kind)).from_config(dict(config))
+
+
 def check_autoencoder(name: str) -> None:
     """BadInput where `name` is none, before anything is begun."""
     _class_of(_folder(name), name)

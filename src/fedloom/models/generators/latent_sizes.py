@@ -83,11 +83,9 @@ def part_on_meta(part: str, config: Mapping[str, Any]) -> Any:
         if part == "unet":
             return UNet2DConditionModel.from_config(dict(config))
         if part == "autoencoder":
-            import diffusers
+            from fedloom.models.generators.autoencoder import shape_of_config
 
-            from fedloom.models.generators import pixel_pipeline as known  # noqa: F401  makes its class one of diffusers
-
-            return getattr(diffusers, str(config["_class_name"])).from_config(dict(config))
+            return shape_of_config(config)
         if part == "vae":
             return AutoencoderKL.from_config(dict(config))
         shape = CLIPTextConfig(**{k: v for k, v in config.items() if k != "dtype"})

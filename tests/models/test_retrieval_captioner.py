@@ -66,3 +66,24 @@ def test_a_run_with_it(network: str, tmp_path: Path) -> None:
     keys = {"server.captioner.retrieve": network, "server.captioner.side": 32, "rounds": 1}
     run = fedloom.run(preset="smoke", out=tmp_path / "run", **keys)
     assert run.rounds[-1]["round"] == 1
+
+
+def test_the_caption_that_neighbours_have_in_common(network: str, tmp_path: Path) -> None:
+    """Of three look-alikes, the one in the middle is said, though another one looks nearest; ties go to the nearest."""
+    images = np.zeros((4, 16, 16, 3), dtype=np.uint8)
+    images[1], images[2], images[3] = 2, 4, 255
+    said = ("sugar apple", "apple cinnamon crust", "cinnamon crust pie", "rice and beans")
+    public = PublicData(images, said, np.zeros(4, dtype=np.int64))
+    settings = CaptionerSettings(retrieve=network, side=32, neighbours=3)
+    made = build_retrieval(settings, public)
+    assert made.caption(images[:1]) == ("apple cinnamon crust",)
+    made.save(tmp_path)
+    assert load_retrieval(settings, tmp_path).caption(images[:1]) == ("apple cinnamon crust",)
+    alone = build_retrieval(settings.model_copy(update={"neighbours": 1}), public)
+    assert alone.caption(images[:1]) == ("sugar apple",)
+    two = build_retrieval(settings.model_copy(update={"neighbours": 2}), public)
+    assert two.caption(images[:1]) == ("sugar apple",)
+    many = build_retrieval(settings.model_copy(update={"neighbours": 99}), public)  # all there are
+    assert many.caption(images[3:]) == ("apple cinnamon crust",)
+    with pytest.raises(BadInput, match="neighbours is for retrieve"):
+        load_config(values={"server": {"captioner": {"neighbours": 4}}})

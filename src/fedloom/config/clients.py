@@ -71,6 +71,12 @@ class ClientsSettings(Frozen):
         description="steps in which random backbones learn from the generic part, once; 0: stay random",
     )
     warm_steps: int = Field(150, ge=0, description="private steps before round 1 (E_0 of FedMMKT)")
+    tokens: int | None = Field(
+        None,
+        ge=4,
+        exclude_if=lambda tokens: tokens is None,
+        description="longest text, in tokens, of text clients with pretrained weights; null: server.tokens",
+    )
     batch: int = Field(32, ge=1)
     optimizer: Literal["adamw", "sgd"] = "adamw"
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")

@@ -193,8 +193,14 @@ class CaptionerSettings(Frozen):
     retrieve: str | None = Field(
         None,
         exclude_if=lambda name: name is None,
-        description="folder or hub name of an image model: a picture gets the caption of the public picture whose "
-        "features by that model are nearest, and nothing is trained; null: BLIP writes captions",
+        description="folder or hub name of an image model: a picture gets the caption of a public picture whose "
+        "features by that model are near, and nothing is trained; null: BLIP writes captions",
+    )
+    neighbours: int = Field(
+        1,
+        ge=1,
+        exclude_if=lambda count: count == 1,
+        description="of `retrieve`: nearest public pictures, of whose captions the one most like the others is taken",
     )
     side: int | None = Field(
         None,
@@ -215,8 +221,9 @@ class CaptionerSettings(Frozen):
     def _one(self) -> CaptionerSettings:
         if self.retrieve is not None and self.pretrained is not None:
             raise ValueError("pretrained names a captioner and retrieve an image model, allowed: one of them")
-        if self.retrieve is None and self.side is not None:
-            raise ValueError("side is for retrieve: set server.captioner.retrieve")
+        for name, plain in (("side", None), ("neighbours", 1)):
+            if self.retrieve is None and getattr(self, name) != plain:
+                raise ValueError(f"{name} is for retrieve: set server.captioner.retrieve")
         return self
 
     @property
@@ -321,6 +328,12 @@ class JudgeSettings(Frozen):
     )
     side: int | None = Field(
         None, ge=32, description="pixels at which `pretrained` sees pictures; null: what its folder says"
+    )
+    soften: bool = Field(
+        True,
+        exclude_if=lambda on: on,
+        description="also learn from blurred and noisy views of the real pictures, as generated ones are softer; "
+        "frozen features of small sharp pictures lose by it",
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of its training; it judges in fp32")
     channels: tuple[int, ...] = (24, 48, 96)

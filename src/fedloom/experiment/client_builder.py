@@ -266,7 +266,7 @@ def features_once(model: Any, inputs: Mapping[str, Any]) -> Any:
         "samples": samples,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-    }
+    } | ({"texts": "each to its own length"} if "attention_mask" in inputs else {})
 
     def build(folder: Path) -> None:
         np.save(folder / "features.npy", model.frozen_features(**inputs).numpy(), allow_pickle=False)

@@ -88,7 +88,7 @@ def builder_of(
         image_size=picture_side(data),
         modalities=data.modalities if task == ClientTask.MULTIMODAL_CLASSIFICATION else (),
         tokenizer=tokenizer,
-        tokens=config.server.tokens,
+        tokens=config.clients.tokens or config.server.tokens,
         backbones=backbones,
     )
 
@@ -173,7 +173,7 @@ def server_context(
         seed=config.seed,
         image_size=image_size,
         tokenizer=tokenizer,
-        tokens=config.server.tokens,
+        tokens=config.clients.tokens or config.server.tokens,
         **more,
     )
     training = config.clients.training() | config.clients.arithmetic()

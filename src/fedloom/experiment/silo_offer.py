@@ -146,7 +146,7 @@ def make_offer(
         class_names=tuple(class_names),
         text_class_names=tuple(text_class_names),
         image_size=image_size,
-        tokens=config.server.tokens,
+        tokens=config.clients.tokens or config.server.tokens,
         training=Training(**config.clients.training(), warm_steps=config.clients.warm_steps),
         unit=unit_demanded(method, settings),
         fold=config.evaluation.fold,

@@ -92,10 +92,16 @@ def _clients(
         for name, own in zip(config.clients.names(modality), config.clients.models(modality)):
             key = (modality, own.model_dump_json())
             if key not in known:
-                known[key] = _task_model(f"{modality} client", own, scene, tokenizer, modality, method, settings)
+                words = _words(config) if own.pretrained else tokenizer
+                known[key] = _task_model(f"{modality} client", own, scene, words, modality, method, settings)
             device = config.clients.devices[len(found) % len(config.clients.devices)]
             found.append(Member(name, modality, known[key], device))
     return tuple(found)
+
+
+def _words(config: Config) -> StandInTokenizer:
+    """The tokenizer that comes with pretrained weights, as far as a plan needs it."""
+    return StandInTokenizer(config.server.vocabulary, config.clients.tokens or config.server.tokens)
 
 
 def _task_model(
@@ -134,6 +140,7 @@ def _server_task_models(
             own = server_settings(config, modality)
         except BadInput:
             continue  # a method that needs it will say so
-        made = _task_model(f"server's {modality} model", own, scene, tokenizer, modality)
+        words = _words(config) if own.pretrained else tokenizer
+        made = _task_model(f"server's {modality} model", own, scene, words, modality)
         found.append(made if work.server_steps else replace(made, trained=0))
     return tuple(found)

@@ -44,8 +44,8 @@ _FIELDS: Mapping[str, frozenset[str]] = {
         {*_TRAINED, "unshuffle", "channels", "layers", "heads", "prediction", "level_shift", "level_floor", "drop_text"}
         | {"latent", "glide", "autoencoder", "mirror"}
     ),
-    "judge": frozenset({*_TRAINED, "precision", "channels", "tune", "side"}),
-    "attributes": frozenset({*_TRAINED, "channels"}),
+    "judge": frozenset({*_TRAINED, "precision", "channels", "tune", "side", "soften"}),
+    "attributes": frozenset({*_TRAINED, "channels", "soften"}),
 }
 
 

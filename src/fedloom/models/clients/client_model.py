@@ -23,6 +23,7 @@ from fedloom.config.base import Precision
 from fedloom.errors import BadInput, unknown
 from fedloom.functional.norms import unit as of_unit_length
 from fedloom.models.clients.preprocessing import ImagePreprocessor
+from fedloom.models.clients.text import own_lengths
 from fedloom.models.device import CPU, arithmetic, place_of
 from fedloom.models.pictures import ready
 from fedloom.registry import outside_code
@@ -232,6 +233,17 @@ class FrozenClientModel(ClientModel):
     def frozen_features(self, **inputs: Tensor) -> Tensor:
         """Frozen features (N, F) of inputs as `encode` takes them, or of pictures as they are stored, uint8."""
         self.backbone.eval()
+        if not len(next(iter(inputs.values()))):  # of no samples: as wide as of one
+            return self._looked_at({k: v.new_zeros((1, *v.shape[1:])) for k, v in inputs.items()})[:0]
+        mask = inputs.get("attention_mask")
+        if mask is None:
+            return self._looked_at(inputs)
+        lengths = own_lengths(mask)
+        groups = [torch.nonzero(lengths == length).flatten() for length in lengths.unique()]
+        seen = [self._looked_at({k: v[own, : lengths[own[0]]] for k, v in inputs.items()}) for own in groups]
+        return torch.cat(seen)[torch.cat(groups).argsort()]
+
+    def _looked_at(self, inputs: Mapping[str, Tensor]) -> Tensor:
         starts = range(0, len(next(iter(inputs.values()))), FEATURES_BATCH)
         parts = ({k: v[i : i + FEATURES_BATCH] for k, v in inputs.items()} for i in starts)
         return torch.cat([self.backbone_features(**ready(part, place_of(self.backbone))) for part in parts])

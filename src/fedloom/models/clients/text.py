@@ -70,3 +70,20 @@ def tokenize(tokenizer: Any, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         return_tensors="pt",
     )
     return {"input_ids": rows["input_ids"], "attention_mask": rows["attention_mask"]}
+
+
+def own_lengths(mask: torch.Tensor) -> torch.Tensor:
+    """To how many tokens each text is worth reading: the smallest of 8, 16, 32, ... that holds it, at most L.
+
+    It depends on that text alone, so what it is read as does not depend on which texts share a batch.
+
+    Args:
+        mask: attention mask, int (B, L), B at least 1; texts begin on the left.
+
+    Returns:
+        int64 (B,).
+    """
+    full = mask.shape[1]
+    last = (mask.bool() * torch.arange(1, full + 1, device=mask.device)).amax(dim=1)
+    steps = torch.tensor([8 << i for i in range(max(full.bit_length() - 2, 1))], device=mask.device)
+    return steps[torch.bucketize(last, steps)].clamp(max=full)

@@ -80,7 +80,7 @@ def train_attribute_judge(
 
     def objective(index: NDArray[np.int64]) -> Tensor:
         at = own[index]
-        logits = judge.by_attribute(judge(soften(shift_flip(to_float(images[at]), draws), draws)))
+        logits = judge.by_attribute(judge(seen_views(images[at], s.soften, draws)))
         return torch.stack([F.cross_entropy(logits[name], labels[at]) for name, labels in truth.items()]).mean()
 
     with global_torch_stream(seed, "attributes", "training"):

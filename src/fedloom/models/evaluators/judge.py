@@ -89,7 +89,7 @@ def train_judge(
     tick: Callable[[], None] | None = None,
     device: torch.device = CPU,
 ) -> FeatureExtractor:
-    """Train a judge on real pictures, shifted, flipped and softened so that a generator's blur is no cue.
+    """Train a judge on real pictures, shifted, flipped and, with `soften`, softened so that a generator's blur is no cue.
 
     They have the side of what the generator hands out, so resolution is no cue either. A batch at a time goes to the
     device and becomes floating-point numbers there.
@@ -102,13 +102,13 @@ def train_judge(
             logits = judge.logits(seen[index].to(device))
         else:
             with arithmetic(device, settings.precision):
-                logits = judge(_views(real.images[index], draws, device))
+                logits = judge(seen_views(real.images[index], settings.soften, draws, device))
         assert logits is not None
         return F.cross_entropy(logits.float(), labels[index % len(real)].to(device), label_smoothing=0.05)
 
     with global_torch_stream(seed, "judge", "training"):
         judge = build_judge(settings, classes).to(device)
-        seen = _features(judge, real, draws, device) if settings.tune == "head" else torch.empty(0)
+        seen = _features(judge, settings, real, draws, device) if settings.tune == "head" else torch.empty(0)
         judge.train()
         batches = index_batches(len(seen) or len(real), settings.batch, settings.steps, rng)
         fit(
@@ -122,18 +122,25 @@ def train_judge(
     return judge.eval()
 
 
-def _views(images: NDArray[np.uint8], draws: torch.Generator, device: torch.device) -> Tensor:
-    """Pictures shifted, flipped and softened, float (B, 3, H, W) in [-1, 1]."""
+def seen_views(images: NDArray[np.uint8], softened: bool, draws: torch.Generator, device: torch.device = CPU) -> Tensor:
+    """Pictures shifted, flipped and, if so asked, softened, float (B, 3, H, W) in [-1, 1]."""
     from fedloom.functional.augment import shift_flip
 
-    return soften(shift_flip(to_float(images, device), draws), draws)
+    views = shift_flip(to_float(images, device), draws)
+    return soften(views, draws) if softened else views
 
 
 @torch.no_grad()
-def _features(judge: FeatureExtractor, real: ImageSet, draws: torch.Generator, device: torch.device) -> Tensor:
+def _features(
+    judge: FeatureExtractor, settings: JudgeSettings, real: ImageSet, draws: torch.Generator, device: torch.device
+) -> Tensor:
     """What a frozen judge's last layer reads of `VIEWS` views of each of N pictures: (VIEWS * N, F), on the CPU."""
     judge.eval()
     parts = [slice(i, i + judge.batch) for i in range(0, len(real), judge.batch)]
     return torch.cat(
-        [judge.features(_views(real.images[part], draws, device)).cpu() for _ in range(VIEWS) for part in parts]
+        [
+            judge.features(seen_views(real.images[part], settings.soften, draws, device)).cpu()
+            for _ in range(VIEWS)
+            for part in parts
+        ]
     )

@@ -1,5 +1,7 @@
-"""A captioner that is not trained: the caption of the public picture that looks most alike.
+"""A captioner that is not trained: the caption of a public picture that looks alike.
 
+Of several look-alikes it says the consensus caption, the one that has most in common with the others' (Devlin et al.,
+"Exploring nearest neighbor approaches for image captioning", arXiv 1505.04467, with tf-idf similarity of words).
 It says nothing that nobody wrote, and cannot collapse to a few sentences, as a small BLIP trained on hundreds of
 pictures does; it cannot describe what the public part does not show either.
 """
@@ -8,7 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,17 +37,34 @@ class RetrievalCaptioner:
         network: what pictures are compared by.
         known: its features of the public pictures, float (N, F), of length 1.
         captions: theirs, N.
+        neighbours: public pictures that a picture is compared with; 1: the nearest one's caption is taken.
     """
 
-    def __init__(self, network: FeatureExtractor, known: Tensor, captions: Sequence[str]) -> None:
+    def __init__(self, network: FeatureExtractor, known: Tensor, captions: Sequence[str], neighbours: int = 1) -> None:
         self.network, self.known, self.captions = network, known, tuple(captions)
+        self.neighbours = min(neighbours, len(self.captions))
 
     def caption(self, images: NDArray[np.uint8], batch: int | None = None) -> tuple[str, ...]:
         """uint8 (N, H, W, 3), of any side, to N captions; of equally near public pictures the first one's."""
         if not len(images):
             return ()
-        nearest = (features_of(self.network, images, batch) @ self.known.T).argmax(1)
-        return tuple(self.captions[i] for i in nearest.tolist())
+        alike = features_of(self.network, images, batch) @ self.known.T  # (N, public)
+        if self.neighbours == 1:
+            return tuple(self.captions[i] for i in alike.argmax(1).tolist())
+        near = alike.topk(self.neighbours, dim=1).indices.numpy()  # nearest first
+        return tuple(self.captions[own[self._consensus(own)]] for own in near)
+
+    def _consensus(self, near: NDArray[np.int64]) -> int:
+        """The place of the caption most similar to all others of `near`; of equals the nearest picture's."""
+        words = self._words[near]
+        return int(np.asarray((words @ words.T).sum(axis=1)).ravel().round(6).argmax())
+
+    @cached_property
+    def _words(self) -> Any:
+        """A sparse row of unit length for each public caption: tf-idf of its words."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        return TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+").fit_transform(self.captions)
 
     def save(self, folder: Path) -> None:
         """Write features and captions; the network is not written."""
@@ -63,13 +84,14 @@ def build_retrieval(settings: CaptionerSettings, public: PublicData, device: tor
         BadInput: that cannot be loaded, or does not see pictures of `settings.side` pixels.
     """
     network = _network(settings, device)
-    return RetrievalCaptioner(network, features_of(network, public.images), public.captions)
+    return RetrievalCaptioner(network, features_of(network, public.images), public.captions, settings.neighbours)
 
 
 def load_retrieval(settings: CaptionerSettings, folder: Path, device: torch.device = CPU) -> RetrievalCaptioner:
     """The captioner that was saved in `folder`. Raises BadInput as `build_retrieval`."""
     captions = json.loads((folder / "captions.json").read_text(encoding="utf-8"))
-    return RetrievalCaptioner(_network(settings, device), load_file(folder / "known.safetensors")["features"], captions)
+    known = load_file(folder / "known.safetensors")["features"]
+    return RetrievalCaptioner(_network(settings, device), known, captions, settings.neighbours)
 
 
 def _network(settings: CaptionerSettings, device: torch.device) -> FeatureExtractor:

@@ -239,7 +239,7 @@ class FrozenClientModel(ClientModel):
         if mask is None:
             return self._looked_at(inputs)
         lengths = own_lengths(mask)
-        groups = [torch.nonzero(lengths == length).flatten() for length in lengths.unique()]
+        groups = [torch.nonzero(lengths == length).flatten() for length in torch.unique(lengths)]
         seen = [self._looked_at({k: v[own, : lengths[own[0]]] for k, v in inputs.items()}) for own in groups]
         return torch.cat(seen)[torch.cat(groups).argsort()]
 

@@ -16,10 +16,8 @@ from torch import Tensor
 
 from fedloom.config.models import JudgeSettings
 from fedloom.data.containers import Attribute
-from fedloom.functional.augment import shift_flip
-from fedloom.models.evaluators.judge import Judge
+from fedloom.models.evaluators.judge import Judge, seen_views
 from fedloom.models.fit import adamw, cosine, fit, index_batches
-from fedloom.models.pictures import soften, to_float
 from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
 
 HELD_OUT = 5  # of so many reference pictures one is not trained on, and tells how well attributes are seen

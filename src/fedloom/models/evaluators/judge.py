@@ -89,7 +89,7 @@ def train_judge(
     tick: Callable[[], None] | None = None,
     device: torch.device = CPU,
 ) -> FeatureExtractor:
-    """Train a judge on real pictures, shifted, flipped and, with `soften`, softened so that a generator's blur is no cue.
+    """Train a judge on real pictures, shifted, flipped and softened (`soften`), so that a generator's blur is no cue.
 
     They have the side of what the generator hands out, so resolution is no cue either. A batch at a time goes to the
     device and becomes floating-point numbers there.

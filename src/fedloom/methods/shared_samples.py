@@ -101,6 +101,7 @@ class SharedServer(Server):
         return replace(
             Workload(private_steps=s.private_steps) if p else s.workload(),
             answers=answers,
+            checked=s.check_each if s.rollback is not None and not p else 0,
             shared_steps=s.steps_on(pool, s.retrain_steps, batch),
             formula=formula(name, answers, p or None) if name else None,
         )

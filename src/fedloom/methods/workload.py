@@ -29,15 +29,17 @@ class Workload:
     """A round. Steps of clients are those of each client, in batches of its own size.
 
     private_steps: on its own data. shared_steps: on samples that all clients see. answers: forward passes of such
-    samples. synthetic: samples that the generator draws, in sampling_steps each; None: those it has for what is learned
-    from. captions: whether the server reads their captions whatever clients there are. generator_steps,
-    generator_batch: of tuning the generator. untouched: whether its weights of before round 1 are kept beside.
-    server_steps: of the server's own task models. formula: None where no paper gives one.
+    samples. checked: pictures a class that are drawn and asked about besides, to see whether tuning helped.
+    synthetic: samples that the generator draws, in sampling_steps each; None: those it has for what is learned from.
+    captions: whether the server reads their captions whatever clients there are. generator_steps, generator_batch: of
+    tuning the generator. untouched: whether its weights of before round 1 are kept beside. server_steps: of the
+    server's own task models. formula: None where no paper gives one.
     """
 
     private_steps: int = 0
     shared_steps: int = 0
     answers: int = 0
+    checked: int = 0
     synthetic: int = 0
     sampling_steps: int | None = None
     captions: bool = False

@@ -28,6 +28,7 @@ def phases(config: Config, work: Workload, inventory: ModelInventory, scene: Dat
     every = [
         *_before(config, inventory),
         *_rounds(config, work, inventory),
+        *_checks(config, work, inventory, scene),
         *_scoring(config, inventory, scene),
     ]
     return [p for p in every if p.times and p.flop]
@@ -75,6 +76,19 @@ def _rounds(config: Config, work: Workload, inventory: ModelInventory) -> Iterat
             yield Phase(name, device, c.precision, rounds, steps * flop)
     flop = work.server_steps * c.batch * sum(m.load.training for m in inventory.task_models if m.trained)
     yield Phase("server's own models", place, "fp32", rounds, flop)
+
+
+def _checks(config: Config, work: Workload, inventory: ModelInventory, scene: DataSizes) -> Iterator[Phase]:
+    """What `rollback` takes: pictures of every class, before the first round and after each, and answers about them."""
+    drawn, times, place = work.checked * scene.classes, config.rounds + 1, server_device(config)
+    if inventory.generator is None or not drawn:
+        return
+    flop = drawn * inventory.generator.drawing
+    if inventory.captioner is not None:
+        flop += drawn * inventory.captioner.load.forward
+    yield Phase("checks: pictures", place, config.server.precision, times, flop)
+    for device, answered in _by_device(inventory, lambda m: drawn * m.model.load.forward):
+        yield Phase("checks: clients' answers", device, config.clients.precision, times, answered)
 
 
 def _scoring(config: Config, inventory: ModelInventory, scene: DataSizes) -> Iterator[Phase]:

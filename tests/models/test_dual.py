@@ -9,7 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tiny_mobilenet import tiny, write
+from transformers import AutoTokenizer
 
+import given_models
 from fedloom.config.archs import is_dual
 from fedloom.config.models import ModelSettings
 from fedloom.data.pairs import ImageTextPairs
@@ -188,6 +190,37 @@ def test_a_site_of_pairs_without_augmentation_looks_at_each_picture_once(tokeniz
     assert set(again.stored(captions)) == words
 
 
+def test_frozen_towers_of_a_site_look_at_pictures_and_texts_once(tmp_path, monkeypatch):
+    """What is learned are two projectors, on features of both, as on the pictures and texts themselves."""
+    monkeypatch.setenv("FEDLOOM_CACHE", str(tmp_path / "cache"))
+    folders = [str(given_models.resnet(tmp_path / "resnet")), str(given_models.bert(tmp_path / "bert"))]
+    words = AutoTokenizer.from_pretrained(folders[1])
+    words.model_max_length = 12
+    images = np.random.default_rng(2).integers(0, 256, (6, 12, 12, 3), dtype=np.uint8)
+    captions = tuple(f"{text} {n % 5}" for n, text in enumerate(TEXTS * 2))
+    pairs = ImageTextPairs(images, captions, np.arange(12) // 2)
+
+    def site():
+        model = dual_of(words, "resnet+bert", pretrained="+".join(folders), tune="head")
+        given = {"private": pairs, "test": pairs, "seed": 0, "batch": 8, "augment": False, "features": features_once}
+        return RetrievalContext(fold=4, name="pair-0", modality="pair", model=model, tokenizer=words, **given)
+
+    once, plain = site(), site()
+    assert set(once.private) == {"text_features", "picture"}
+    assert set(once.test) == {"features", "text_features"}
+    pixels, texts = {"pixel_values": to_float(images)}, tokenize(words, captions)
+    plain.pictures, plain.test = pixels, {**pixels, **texts}
+    plain.private = {**texts, "picture": plain.private["picture"]}
+    losses = [s.train_private(6, 1) for s in (once, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    for (name, one), two in zip(once.model.named_parameters(), plain.model.parameters()):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
+        assert one.requires_grad != (".backbone." in name)
+    torch.testing.assert_close(once.encode(once.test), plain.encode(plain.test), rtol=1e-3, atol=1e-4)
+    once.model.export(tmp_path / "out")
+    assert (tmp_path / "out" / "text" / "config.json").is_file()
+
+
 def test_half_of_it_from_word_vectors(inputs, tmp_path):
     path = tmp_path / "v.txt"
     path.write_text("a 1 2 3\nflower 4 5 6\n")
@@ -243,7 +276,13 @@ def test_settings_of_towers(given, want):
         ("vit+", {}, "allowed: vit"),
         ("gpt", {}, "allowed: vit"),
         ("vit+gru", {"pretrained": "a"}, "expected 'IMAGE\\+TEXT', either may be empty"),
-        ("vit+gru", {"tune": "bias"}, "vit\\+gru: tune = 'bias', allowed: all"),
+        ("vit+gru", {"tune": "bias"}, "vit\\+gru: tune = 'bias', allowed: all, head"),
+        (
+            "resnet+bert",
+            {"tune": "head"},
+            "resnet\\+bert: tune = 'head' keeps both towers as pretrained, and resnet cannot",
+        ),
+        ("resnet+gru", {"tune": "head", "pretrained": "a+b"}, "and gru cannot be"),
         ("vit+gru", {"hidden": 18, "heads": 4}, "4 heads do not divide the width 18"),
         ("resnet+gru", {"hidden": 17}, "hidden = 17"),
         ("frozen-mobilenet+gru", {"pretrained": "+x"}, "frozen-mobilenet needs `pretrained`"),

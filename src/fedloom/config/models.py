@@ -24,6 +24,12 @@ def _check_heads(hidden: int, heads: int) -> None:
         raise ValueError(f"{heads} heads do not divide the width {hidden}")
 
 
+def _frozen(tower: ModelSettings) -> bool:
+    """Whether a tower has weights that it can be left with, beside a projector."""
+    spec = spec_of(tower.arch)
+    return spec.frozen or ("head" in spec.tune and tower.pretrained is not None)
+
+
 class ModelSettings(Frozen):
     """A client model. With `pretrained` (folder or hub name) the sizes come from there.
 
@@ -84,9 +90,11 @@ class ModelSettings(Frozen):
         if len(towers) == 2 and self.pretrained and self.pretrained.count("+") != 1:
             wanted = "a ViT and a BERT as 'VIT+BERT'" if self.arch == PAIR else "'IMAGE+TEXT', either may be empty"
             raise ValueError(f"{self.arch}: pretrained = {self.pretrained!r}, expected {wanted}")
-        tune = spec_of(towers[0]).tune if len(towers) == 1 or self.arch == PAIR else ("all",)
+        tune = spec_of(towers[0]).tune if len(towers) == 1 or self.arch == PAIR else ("all", "head")
         if self.tune not in tune:
             raise ValueError(f"{self.arch}: tune = {self.tune!r}, allowed: {', '.join(tune)}")
+        if len(towers) == 2 and self.tune == "head" and (bare := [t.arch for t in self.towers() if not _frozen(t)]):
+            raise ValueError(f"{self.arch}: tune = 'head' keeps both towers as pretrained, and {bare[0]} cannot be")
         if self.arch == PAIR and self.unit:
             raise ValueError("pair: unit = True: its two halves are added as they are, allowed: False")
         for tower in self.towers():

@@ -105,10 +105,14 @@ class ClientContext(Stateful):
 
         features: gives what `model.frozen_features` does, from model and inputs: where it is known already.
         """
-        eye: Any = getattr(self.model, "image", self.model) if "pixel_values" in raw else self.model
-        if self.augment or not hasattr(eye, "frozen_features"):
+        tower = self._tower(raw)
+        if self.augment or not hasattr(tower, "frozen_features"):
             return raw
-        return {"features": features(eye, raw) if features else eye.frozen_features(**raw)}
+        return {"features": features(tower, raw) if features else tower.frozen_features(**raw)}
+
+    def _tower(self, raw: Inputs) -> Any:
+        """What looks at these inputs."""
+        return self.model
 
     def raw(self, samples: Samples | NDArray[np.uint8] | Sequence[str]) -> Inputs:
         """Pictures or texts as inputs that can be augmented."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.metrics.retrieval import TERMS, Recalls, recalls
-from fedloom.models.clients.text import tokenize
+from fedloom.models.clients.dual_encoder import IMAGE_INPUTS, TEXT_FEATURES, TEXT_INPUTS
 from fedloom.tasks import Modality
 
 
@@ -30,10 +31,18 @@ class RetrievalContext(ClientContext):
         self.samples = {"private": private, "test": test}
         self.pictures = self.stored(private.images)
         owner = torch.from_numpy(private.owner.astype(np.int64))
-        self.private = {**tokenize(self.tokenizer, private.captions), "picture": owner}
+        self.private = {**self.stored(private.captions), "picture": owner}
         self.private_labels = torch.zeros(len(owner), dtype=torch.int64)
-        self.test = {**self.stored(test.images), **tokenize(self.tokenizer, test.captions)}
+        self.test = {**self.stored(test.images), **self.stored(test.captions)}
         self.test_labels = torch.zeros(len(test), dtype=torch.int64)
+
+    def _tower(self, raw: Inputs) -> Any:
+        return getattr(self.model, "image" if "pixel_values" in raw else "text")
+
+    def _seen(self, raw: Inputs, features: Callable[[Any, Inputs], Tensor] | None = None) -> Inputs:
+        """As of other clients; what a frozen text tower makes of texts has a name of its own."""
+        seen = super()._seen(raw, features)
+        return {TEXT_FEATURES: seen["features"]} if "input_ids" in raw and "features" in seen else seen
 
     def views(self, inputs: Inputs, draws: torch.Generator) -> Inputs:
         """Training views of both; pictures that are named by number are looked up."""
@@ -67,10 +76,6 @@ class RetrievalContext(ClientContext):
         """Matching loss of paired rows (B, D), divided by B, so that it does not outgrow what it is added to."""
         loss: Tensor = self.model.matching(images, texts)  # type: ignore[operator]
         return loss / len(images)
-
-
-IMAGE_INPUTS = ("pixel_values", "features")
-TEXT_INPUTS = ("input_ids", "attention_mask")
 
 
 def of_kind(inputs: Inputs, modality: Modality) -> Inputs:

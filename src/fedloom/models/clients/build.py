@@ -58,8 +58,8 @@ def build_client_model(
     if dual:
         from fedloom.models.clients.dual_encoder import DualEncoder
 
-        model = DualEncoder(built[0], built[1])
-    elif settings.arch == PAIR:
+        return DualEncoder(built[0], built[1])
+    if settings.arch == PAIR:
         from fedloom.models.clients.shared_head import SharedHeadModel
 
         side = side_of(built[0].backbone.config, image_size)

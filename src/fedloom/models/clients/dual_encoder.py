@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from fedloom.functional.matching import PairMatching
 from fedloom.functional.norms import unit
 
-_PICTURES, _TEXTS = ("pixel_values", "features"), ("input_ids", "attention_mask")
+IMAGE_INPUTS = ("pixel_values", "features")
+TEXT_FEATURES = "text_features"  # of a frozen text tower, beside those of pictures
+TEXT_INPUTS = ("input_ids", "attention_mask", TEXT_FEATURES)
 
 
 class DualEncoder(nn.Module):
@@ -38,16 +40,20 @@ class DualEncoder(nn.Module):
         self.matching = PairMatching()
 
     def encode(self, **inputs: Tensor) -> Tensor:
-        """Rows (B, D) of pixel_values (B, 3, H, W), of features, or of input_ids and attention_mask (B, L).
+        """Rows (B, D) of pixel_values (B, 3, H, W), or of input_ids and attention_mask (B, L).
+
+        Of towers that are frozen also of what they made of these: `features` (B, F) of pictures, `text_features`.
 
         Raises:
             ValueError: inputs of both modalities, or of neither.
         """
-        of_pictures = any(name in inputs for name in _PICTURES)
-        if of_pictures == any(name in inputs for name in _TEXTS):
+        of_pictures = any(name in inputs for name in IMAGE_INPUTS)
+        if of_pictures == any(name in inputs for name in TEXT_INPUTS):
             given = ", ".join(sorted(inputs)) or "nothing"
             raise ValueError(f"a dual encoder reads pictures or texts, one at a time: given {given}")
         tower: Any = self.image if of_pictures else self.text
+        if TEXT_FEATURES in inputs:
+            inputs = {"features": inputs[TEXT_FEATURES]}
         return unit(tower.encode(**inputs))
 
     def forward(self, **inputs: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from evidence.machine import ROOT
 from evidence.studies import BEFORE, load
-from evidence.tables import NONE, Kept, difference_text, kept, spread_text, tables, tested, text
+from evidence.tables import NONE, Kept, claimed, difference_text, kept, spread_text, tables, tested, text
 from fedloom.cli.compare import seed_list
 from fedloom.comparison.statistics import spread, verdict_text
 from fedloom.errors import BadInput, unknown
@@ -34,7 +34,21 @@ FIGURES: Mapping[str, Callable[[Kept, str, str], str]] = {
     # of the main arm minus this one
     "difference": lambda found, arm, score: difference_text(d) if (d := tested(found, score).get(arm)) else NONE,
     "verdict": lambda found, arm, score: verdict_text(d) if (d := tested(found, score).get(arm)) else NONE,
+    "claim": lambda found, arm, score: _claim(found, arm, score),
 }
+
+
+def _claim(found: Kept, reference: str, score: str) -> str:
+    """What became of the claim that the main arm differs from this one in that score.
+
+    Raises:
+        BadInput: the study does not claim that.
+    """
+    main = found.study.main
+    for claim, d in claimed(found):
+        if (claim.arm, claim.reference, claim.score, claim.reference_score) == (main, reference, score, None):
+            return verdict_text(d) if d["n"] else NONE
+    raise BadInput(f"{found.study.name} claims nothing of {main} and {reference} in {score}")
 
 
 def pages(root: Path = ROOT) -> list[Path]:

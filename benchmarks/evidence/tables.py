@@ -11,7 +11,7 @@ from typing import Any
 
 from evidence import rows
 from evidence.rows import Row
-from evidence.studies import BEFORE, Study
+from evidence.studies import BEFORE, Claim, Study
 from fedloom.comparison.statistics import corrected, p_text, paired, spread, verdict_text
 from fedloom.errors import unknown
 
@@ -175,15 +175,20 @@ def differences(found: Kept, score: str) -> str:
     return table([f"{found.study.scores[score]}: {found.study.main} minus", "kind", *_HEAD], lines)
 
 
-def claims(found: Kept) -> str:
-    """The headline claims, corrected over all of them."""
+def claimed(found: Kept) -> list[tuple[Claim, dict[str, Any]]]:
+    """The study's claims, each with its test, corrected over all of them."""
     results = []
     for claim in found.study.claims:
         left = found.values(claim.arm, claim.score)
         results.append(paired(left, found.values(claim.reference, claim.reference_score or claim.score)))
     corrected(d for d in results if d["n"])
+    return list(zip(found.study.claims, results))
+
+
+def claims(found: Kept) -> str:
+    """The headline claims."""
     lines = []
-    for claim, d in zip(found.study.claims, results):
+    for claim, d in claimed(found):
         if not d["n"]:
             lines.append([claim.text, "0", *[NONE] * 5, "no rows"])
             continue

@@ -80,6 +80,7 @@ old
 <!-- end rows -->
 Mean <!-- row: tiny, full, image_accuracy, mean -->?<!-- end -->,
 <!-- row: tiny, less, image_accuracy, verdict --><!-- end -->,
+<!-- row: tiny, less, image_accuracy, claim --><!-- end -->,
 <!-- row: tiny, full (before), image_accuracy, spread -->?<!-- end -->,
 <!-- row: tiny, alone, t2i_accuracy, mean --><!-- end -->.
 <!-- rows: tiny short -->
@@ -101,6 +102,7 @@ def test_pages_are_made_of_rows(kept: Path, tmp_path: Path, monkeypatch: pytest.
     assert "| full |  | 0.580 ± 0.016 |" in text
     assert "mean -->0.580<!-- end -->," in text
     assert "verdict -->above (p < 0.001)<!-- end -->," in text
+    assert "claim -->above (p < 0.001)<!-- end -->," in text
     assert "spread -->0.520 ± 0.016<!-- end -->" in text
     assert "t2i_accuracy, mean -->–<!-- end -->." in text
     assert text.endswith("<!-- end rows -->\nEnd.\n")
@@ -113,6 +115,10 @@ def test_pages_are_made_of_rows(kept: Path, tmp_path: Path, monkeypatch: pytest.
         ("<!-- rows: tiny scores -->\n", "not closed"),
         ("<!-- row: tiny, full, mean -->?<!-- end -->", "expected STUDY, ARM, SCORE, WHAT"),
         ("<!-- row: tiny, full, image_accuracy, mode -->?<!-- end -->", "unknown figure 'mode'"),
+        (
+            "<!-- row: tiny, full, clip_score, claim -->?<!-- end -->",
+            "tiny claims nothing of full and full in clip_score",
+        ),
         ("<!-- row: tiny, ful, image_accuracy, mean -->?<!-- end -->", "unknown arm 'ful'"),
         ("<!-- rows: tinny scores -->\n<!-- end rows -->", "unknown study 'tinny'"),
     ):

@@ -116,8 +116,8 @@ def test_pages_are_made_of_rows(kept: Path, tmp_path: Path, monkeypatch: pytest.
         ("<!-- row: tiny, full, mean -->?<!-- end -->", "expected STUDY, ARM, SCORE, WHAT"),
         ("<!-- row: tiny, full, image_accuracy, mode -->?<!-- end -->", "unknown figure 'mode'"),
         (
-            "<!-- row: tiny, full, clip_score, claim -->?<!-- end -->",
-            "tiny claims nothing of full and full in clip_score",
+            "<!-- row: tiny, alone, image_accuracy, claim -->?<!-- end -->",
+            "tiny claims nothing of full and alone in image_accuracy",
         ),
         ("<!-- row: tiny, ful, image_accuracy, mean -->?<!-- end -->", "unknown arm 'ful'"),
         ("<!-- rows: tinny scores -->\n<!-- end rows -->", "unknown study 'tinny'"),

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 HERE = Path(__file__).resolve()
 ROOT = HERE.parents[2]
@@ -52,6 +53,28 @@ def test_every_file_has_a_test() -> None:
     told = "".join(path.read_text() for path in HERE.parent.glob("*.py"))
     names = {path.stem for path in BENCHMARKS.rglob("*.py")} - {"__init__"}
     assert {name for name in names if name not in told} == set()
+
+
+def test_picture(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Labels, first and last grid, side by side; a run that has drawn but once is named."""
+    samples = tmp_path / "run" / "samples"
+    samples.mkdir(parents=True)
+    for name, size in (("labels_0001", (30, 20)), ("round_0000", (10, 40))):
+        Image.new("RGB", size, "red").save(samples / f"{name}.png")
+    with pytest.raises(SystemExit):
+        call("picture", tmp_path / "run", "out.png")
+    assert "found 1" in capsys.readouterr().err
+    Image.new("RGB", (10, 40), "blue").save(samples / "round_0002.png")
+    Image.new("RGB", (10, 40), "green").save(samples / "round_0001.png")
+    call("picture", tmp_path / "run", "out.png")
+    sheet = Image.open(tmp_path / "out.png")
+    assert sheet.size == (30 + 12 + 10 + 12 + 10, 40)
+    assert [sheet.getpixel(at) for at in ((0, 0), (45, 0), (73, 39), (0, 39))] == [
+        (255, 0, 0),
+        (255, 0, 0),
+        (0, 0, 255),
+        (255, 255, 255),
+    ]
 
 
 # ------------------------------------------------------------------------------------------------- of the methods

@@ -39,7 +39,8 @@ class SecondJudge:
         self.eye = FeatureClientModel(trunk, 2, 8, 160)
         scene = cached_dataset(data)
         real, test = (part[ClientTask.IMAGE_CLASSIFICATION] for part in (scene.train, scene.test))
-        assert isinstance(real, ImageSet) and isinstance(test, ImageSet)
+        assert isinstance(real, ImageSet)
+        assert isinstance(test, ImageSet)
         key = {"trunk": self.eye.features_key, "data": scene.digest, "torch": torch.__version__}
 
         def look(folder: Path) -> None:

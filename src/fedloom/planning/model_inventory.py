@@ -64,8 +64,8 @@ def inventory_of(config: Config, method: Method, settings: Any, work: Workload, 
     """The models of a run whose configuration is complete (`resolve.completed`), as `build` would load them."""
     tokenizer = StandInTokenizer(config.server.vocabulary, config.server.tokens)
     uses = method.needs(settings)
-    clients = _clients(config, method, settings, scene, tokenizer) if method.tasks else ()
-    task_models = _server_task_models(config, work, scene, tokenizer) if "models" in uses else ()
+    clients = _clients(config, method, settings, scene) if method.tasks else ()
+    task_models = _server_task_models(config, work, scene) if "models" in uses else ()
     if "generator" not in uses:
         return ModelInventory(clients, task_models)
     network = config.evaluation.features
@@ -83,25 +83,24 @@ def inventory_of(config: Config, method: Method, settings: Any, work: Workload, 
     )
 
 
-def _clients(
-    config: Config, method: Method, settings: Any, scene: DataSizes, tokenizer: StandInTokenizer
-) -> tuple[Member, ...]:
+def _clients(config: Config, method: Method, settings: Any, scene: DataSizes) -> tuple[Member, ...]:
     known: dict[tuple[str, str], ModelCost] = {}
     found: list[Member] = []
     for modality in CLIENT_TASKS:
         for name, own in zip(config.clients.names(modality), config.clients.models(modality)):
             key = (modality, own.model_dump_json())
             if key not in known:
-                words = _words(config) if own.pretrained else tokenizer
+                words = _words(config, own)
                 known[key] = _task_model(f"{modality} client", own, scene, words, modality, method, settings)
             device = config.clients.devices[len(found) % len(config.clients.devices)]
             found.append(Member(name, modality, known[key], device))
     return tuple(found)
 
 
-def _words(config: Config) -> StandInTokenizer:
-    """The tokenizer that comes with pretrained weights, as far as a plan needs it."""
-    return StandInTokenizer(config.server.vocabulary, config.clients.tokens or config.server.tokens)
+def _words(config: Config, own: ModelSettings) -> StandInTokenizer:
+    """The public tokenizer, or the one that comes with pretrained weights, as far as a plan needs it."""
+    longest = config.clients.tokens if own.pretrained else None
+    return StandInTokenizer(config.server.vocabulary, longest or config.server.tokens)
 
 
 def _task_model(
@@ -128,9 +127,7 @@ def _task_model(
     return replace(made, kind=kind if own.tune == "all" else f"{kind}, {own.tune}")
 
 
-def _server_task_models(
-    config: Config, work: Workload, scene: DataSizes, tokenizer: StandInTokenizer
-) -> tuple[ModelCost, ...]:
+def _server_task_models(config: Config, work: Workload, scene: DataSizes) -> tuple[ModelCost, ...]:
     """The task models on the server; what it only keeps the mean in is not trained."""
     found = []
     for modality in CLIENT_TASKS:
@@ -140,7 +137,7 @@ def _server_task_models(
             own = server_settings(config, modality)
         except BadInput:
             continue  # a method that needs it will say so
-        words = _words(config) if own.pretrained else tokenizer
+        words = _words(config, own)
         made = _task_model(f"server's {modality} model", own, scene, words, modality)
         found.append(made if work.server_steps else replace(made, trained=0))
     return tuple(found)

@@ -31,7 +31,7 @@ run: install  ## run FedMMKT on the embedded flowers and write its report
 
 test: install  ## check everything: format, lint, types, tests
 	$(BIN)/ruff format --check $(CHECKED)
-	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff check --no-cache $(CHECKED)
 	@echo "$(BIN)/mypy; meanwhile tests are compiled"
 	@$(BIN)/mypy & types=$$!; $(COMPILED) $(BIN)/python -m pytest --collect-only -q >/dev/null 2>&1; wait $$types
 	$(COMPILED) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -46,7 +46,7 @@ fuzz: install  ## damaged and hostile inputs for everything that is read (INPUTS
 	cd tests && ../$(BIN)/python -m fuzz --inputs $(INPUTS) --seed $(SEED)
 
 lint: install  ## lint and types only
-	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff check --no-cache $(CHECKED)
 	$(BIN)/mypy
 
 format: install  ## put the code in form

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_mobilenet import tiny, write
 
 from fedloom.config.models import ClipSettings, GeneratorSettings
 from fedloom.models.clients.text import train_tokenizer
 from fedloom.models.evaluators.clip import Clip, build_clip
 from fedloom.models.generators.pixel import Generator, build_generator
+from tiny_mobilenet import tiny, write
 
 torch.set_num_threads(1)
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_mobilenet import tiny, write
 from transformers import AutoTokenizer
 
 import given_models
@@ -24,6 +23,7 @@ from fedloom.models.clients.dual_encoder import DualEncoder
 from fedloom.models.clients.mobilenet import FeatureClientModel, load_exported
 from fedloom.models.clients.text import tokenize
 from fedloom.models.pictures import to_float
+from tiny_mobilenet import tiny, write
 
 TEXTS = ["a red flower", "iris", "a blue flower", "round petals", "a picture of iris", "red petals"]
 SIZES = {"hidden": 16, "layers": 1, "heads": 2, "patch": 6, "width": 10}

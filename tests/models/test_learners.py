@@ -8,7 +8,6 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
-from tiny_mobilenet import tiny, write
 
 from fedloom.config.models import ModelSettings
 from fedloom.errors import BadInput
@@ -17,6 +16,7 @@ from fedloom.models.clients.client_model import UNIT_SCALE, ClientModel
 from fedloom.models.clients.mobilenet import load_exported
 from fedloom.models.clients.text import tokenize
 from fedloom.models.pictures import to_float
+from tiny_mobilenet import tiny, write
 
 IMAGE = ("vit", "beit", "resnet", "deit", "swin", "convnext")
 TEXT = ("bert", "distilbert", "roberta", "albert")

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_mobilenet import pictures, tiny, write
 
 from fedloom.errors import BadInput
 from fedloom.models.clients.mobilenet import load_mobilenet
 from fedloom.models.pictures import to_float
 from reference.mobilenet import forward
+from tiny_mobilenet import pictures, tiny, write
 
 DATA = Path(os.environ.get("FEDLOOM_TEST_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data"))
 

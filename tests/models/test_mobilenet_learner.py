@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_mobilenet import CLASSES, SIDE, WIDTH, learner_on, pictures, tiny, write
 
 from fedloom.config import ClientGroup, Config
 from fedloom.config.models import ModelSettings
@@ -22,6 +21,7 @@ from fedloom.methods.context import ClientContext
 from fedloom.models.clients.build import build_client_model
 from fedloom.models.clients.mobilenet import FeatureClientModel, load_exported
 from fedloom.models.pictures import to_float
+from tiny_mobilenet import CLASSES, SIDE, WIDTH, learner_on, pictures, tiny, write
 
 
 def test_only_projector_and_head_learn(stored: Path) -> None:

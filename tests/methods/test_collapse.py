@@ -10,7 +10,7 @@ import torch
 from toy_sites import CLASSES, Toy, same
 
 from fedloom.config import load_config
-from fedloom.methods.collapse import CollapseGuard, variation
+from fedloom.methods.collapse import CollapseGuard, fallen, means, variation
 from fedloom.planning import plan
 
 
@@ -28,34 +28,52 @@ def test_measures_by_hand():
     images = np.zeros((4, 2, 2, 3), np.uint8)
     images[0] += 20  # class 0: 20 and 0, class 1 alike
     labels = np.array([0, 0, 1, 1])
-    assert variation(images, labels) == pytest.approx(5.0)
+    assert variation(images, labels).tolist() == [10, 0]
     guard = CollapseGuard(0.1)
-    guard.begin(images, labels, outputs([[0, 0, 1, 0], [0, 1, 0, -1]]))
-    # 3 of 4 answers for class 0, 1 of 3 for class 1
-    assert guard.best == pytest.approx({"check_agreement": 4 / 7, "check_classes": 0.5, "check_diversity": 1.0})
+    guard.begin(images, labels, outputs([[0, 0, 1, -1], [0, 1, 0, -1]]))
+    best = guard.best
+    # nobody says anything of the last; 3 of 4 answers are right for class 0, 1 of 2 for class 1
+    assert np.array_equal(best["check_agreement"], [1, 0.5, 0.5, np.nan], equal_nan=True)
+    assert best["check_classes"].tolist() == [1, 0]
+    assert best["check_diversity"].tolist() == [2, 0]
+    assert means(best) == pytest.approx({"check_agreement": 2 / 3, "check_classes": 0.5, "check_diversity": 1})
     images[0] -= 10
     found = guard.measure(images, labels, outputs([[0, 0, 1, 1], [0, 0, 1, 1]]))
-    assert found == pytest.approx({"check_agreement": 1.0, "check_classes": 1.0, "check_diversity": 0.5})
+    assert means(found) == pytest.approx({"check_agreement": 1.0, "check_classes": 1.0, "check_diversity": 0.5})
+
+
+def parts(agreement, diversity):
+    return {"check_agreement": np.array(agreement, float), "check_diversity": np.array(diversity, float)}
 
 
 def test_what_has_fallen_is_undone_and_the_best_is_kept():
     undone = []
     tuner = SimpleNamespace(generator=SimpleNamespace(touched=lambda: None), load_state=lambda *s: undone.append(s))
     guard = CollapseGuard(0.1)
-    guard.best = {"check_agreement": 0.5, "check_diversity": 1.0}
-    assert not guard.undo({"check_agreement": 0.8, "check_diversity": 0.95}, tuner, ({}, {}))
-    assert guard.best == {"check_agreement": 0.8, "check_diversity": 1.0}
-    assert guard.undo({"check_agreement": 0.69, "check_diversity": 1.2}, tuner, ({}, {"a": 1}))
-    assert guard.undo({"check_agreement": 0.9, "check_diversity": 0.89}, tuner, ({}, {"a": 2}))
+    guard.best = parts([0.5] * 8, [1, 1, 1])
+    assert not guard.undo(parts([0.8] * 8, [0.95] * 3), tuner, ({}, {}))
+    assert means(guard.best) == pytest.approx({"check_agreement": 0.8, "check_diversity": 1.0})
+    assert guard.undo(parts([0.69] * 8, [1.2] * 3), tuner, ({}, {"a": 1}))
+    assert guard.undo(parts([0.9] * 8, [0.89] * 3), tuner, ({}, {"a": 2}))
     assert undone == [({}, {"a": 1}), ({}, {"a": 2})]
-    assert guard.best == {"check_agreement": 0.8, "check_diversity": 1.0}
+    assert means(guard.best) == pytest.approx({"check_agreement": 0.8, "check_diversity": 1.0})
+
+
+def test_chance_undoes_nothing():
+    """0.25 lower, of eight pictures; the same of eighty is no chance."""
+    best, now = np.array([1, 0, 1, 0, 1, 0, 1, 1.0]), np.array([0, 1, 0, 0, 0, 1, 1, 0.0])
+    assert best.mean() - now.mean() == 0.25
+    assert not fallen(best, now, 0.1)
+    assert fallen(np.tile(best, 10), np.tile(now, 10), 0.1)
+    assert not fallen(np.tile(best, 10), np.tile(now, 10), 0.3)
+    assert not fallen(np.array([np.nan, 1]), np.array([1, np.nan]), 0.1)
 
 
 @pytest.mark.parametrize("method", ["fedmmkt", "fedgems", "creamfl", "fedmd"])
 def test_a_round_that_ruins_the_generator_is_undone(method, tiny_generator, monkeypatch):
     toy = Toy(tiny_generator, method=method, rollback=0.1, check_each=2)
     before, guard = generator(toy), toy.server.guard
-    measured = iter([{"check_agreement": 0.8}, {"check_agreement": 0.75}, {"check_agreement": 0.3}])
+    measured = iter([{"check_agreement": np.full(6, share)} for share in (0.8, 0.75, 0.3)])
     asked = []
 
     def measure(images, labels, outputs):
@@ -70,7 +88,7 @@ def test_a_round_that_ruins_the_generator_is_undone(method, tiny_generator, monk
     assert not same(before, once)
     assert first.facts["rolled_back"] == 0
     second = toy.run(1)[-1]
-    assert second.facts == {**second.facts, "rolled_back": 1.0, "check_agreement": 0.3}
+    assert second.facts == {**second.facts, "rolled_back": 1.0, "check_agreement": pytest.approx(0.3)}
     assert same(generator(toy), once)  # weights, optimizer and pool
     assert toy.server.tuner.generator.origin is None
     assert len(asked) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from fedloom.config.trees import validate
 from fedloom.data.containers import FederatedDataset
 from fedloom.experiment.clients import builder_of
 from fedloom.methods.base import load_method
+from fedloom.methods.given import GIVEN, completed
 from fedloom.models.fit import part_of
 from fedloom.tasks import CLIENT_TASKS
 
@@ -30,5 +32,7 @@ def export_clients(
             builder = builder_of(config, scene, task, index, str(tokenizer or ""))
             model = method.wrap_model(builder.model(), settings)
             state = part_of(load_file(checkpoint / f"{name}.safetensors"), "context/model/")
-            model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in state.items()})
+            told = json.loads((checkpoint / f"{name}.json").read_bytes())["meta"]["context"]["model"]
+            tensors = {k: torch.from_numpy(v.copy()) for k, v in state.items()}
+            model.load_state_dict(completed(model, tensors, told.get(GIVEN, {})))
             builder.write(model, out / name)

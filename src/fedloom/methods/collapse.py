@@ -2,7 +2,8 @@
 
 After each round it draws some pictures of every class, always from the same noise, which clients are asked about like
 any shared samples. Where they name the right class less often, for fewer classes, or where pictures of a class have
-become alike, the tuner is put back to where it was before the round. Ours: the papers let the generator go on.
+become alike, by more than a tolerance and by more than chance, the tuner is put back to where it was before the round.
+Ours: the papers let the generator go on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.state import Kept, State, Stateful
 from fedloom.methods.tuning import Tuner
 
+Parts = dict[str, NDArray[np.float64]]  # a measure's parts: of pictures, or of classes; NaN where nobody answered
 MEASURES = ("check_agreement", "check_classes", "check_diversity")
+CHANCE = 2.0  # standard errors of a mean difference that chance alone may make
 
 
 class CollapseGuard(Stateful):
@@ -24,8 +27,8 @@ class CollapseGuard(Stateful):
         tolerance: how far a measure may fall below its best; all are shares.
     """
 
-    best: Kept[dict[str, float]]
-    widest: Kept[float | None]  # how much pictures of a class differed before the first round
+    best: Kept[Parts]
+    widest: Kept[float | None]  # how much pictures of a class differed before the first round, mean over classes
 
     def __init__(self, tolerance: float) -> None:
         self.tolerance = tolerance
@@ -33,33 +36,50 @@ class CollapseGuard(Stateful):
 
     def begin(self, images: NDArray[np.uint8], labels: NDArray[np.int64], outputs: ClientOutputs) -> None:
         """Take what is drawn before the first round as what is not to be lost."""
-        self.widest = variation(images, labels)
+        self.widest = float(variation(images, labels).mean())
         self.best = self.measure(images, labels, outputs)
 
-    def measure(self, images: NDArray[np.uint8], labels: NDArray[np.int64], outputs: ClientOutputs) -> dict[str, float]:
-        """The share of answers that name the class (N,) a picture (N, H, W, 3) was drawn for, that of classes of which
-        most answers do, and how much pictures of a class differ, over how much they did at first.
+    def measure(self, images: NDArray[np.uint8], labels: NDArray[np.int64], outputs: ClientOutputs) -> Parts:
+        """For each picture (N, H, W, 3) the share of answers that name the class (N,) it was drawn for; for each class,
+        whether most answers do, and how much its pictures differ, over how much those of a class did at first.
         """
-        right = ((outputs.labels.numpy() == labels) & outputs.present.numpy()).sum(0)  # (N,), of K clients
-        asked = outputs.present.numpy().sum(0)
-        classes = np.unique(labels)
-        seen = [right[labels == c].sum() > asked[labels == c].sum() / 2 for c in classes]
-        shares = (right.sum() / max(asked.sum(), 1), np.mean(seen), variation(images, labels) / (self.widest or 1.0))
-        return dict(zip(MEASURES, map(float, shares)))
+        present = outputs.present.numpy()  # (K, N)
+        right, asked = ((outputs.labels.numpy() == labels) & present).sum(0), present.sum(0)
+        shares = np.divide(right, asked, out=np.full(len(labels), np.nan), where=asked > 0)
+        seen = np.array([right[labels == c].sum() > asked[labels == c].sum() / 2 for c in np.unique(labels)])
+        return dict(zip(MEASURES, (shares, seen.astype(np.float64), variation(images, labels) / (self.widest or 1.0))))
 
-    def undo(self, found: dict[str, float], tuner: Tuner, before: State) -> bool:
+    def undo(self, found: Parts, tuner: Tuner, before: State) -> bool:
         """Put the tuner back to its state `before` where a measure has fallen; else keep the best. Whether it did."""
-        if any(found[name] < best - self.tolerance for name, best in self.best.items()):
+        if any(fallen(best, found[name], self.tolerance) for name, best in self.best.items()):
             tuner.generator.touched()
             tuner.load_state(*before)
             return True
-        self.best = {name: max(found[name], best) for name, best in self.best.items()}
+        self.best = {k: found[k] if np.nanmean(found[k]) > np.nanmean(b) else b for k, b in self.best.items()}
         return False
 
 
-def variation(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
-    """How much pictures (N, H, W, 3) of a class differ: a pixel's standard deviation, mean over pixels and classes."""
-    return float(np.mean([images[labels == c].std(0).mean() for c in np.unique(labels)]))
+def fallen(best: NDArray[np.float64], now: NDArray[np.float64], tolerance: float) -> bool:
+    """Whether the mean of a measure has fallen by more than `tolerance`, and by more than chance.
+
+    Pictures come from the same noise each time, so parts (n,) are compared one with one.
+    """
+    fall = best - now
+    fall = fall[np.isfinite(fall)]
+    if len(fall) < 2:
+        return False
+    error = fall.std(ddof=1) / np.sqrt(len(fall))
+    return bool(fall.mean() > max(tolerance, CHANCE * error))
+
+
+def means(found: Parts) -> dict[str, float]:
+    """A number a measure."""
+    return {name: float(np.nanmean(parts)) if np.isfinite(parts).any() else 0.0 for name, parts in found.items()}
+
+
+def variation(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How much pictures (N, H, W, 3) of each of C classes differ, (C,): a pixel's standard deviation, mean over pixels."""
+    return np.array([images[labels == c].std(0).mean() for c in np.unique(labels)])
 
 
 def kept_state(tuner: Tuner) -> State:

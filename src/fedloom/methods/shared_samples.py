@@ -23,7 +23,7 @@ from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
 from fedloom.functional.diagnostics import alignment_error, client_drift, gradient_variance
 from fedloom.methods.base import Info, LabelInfo, Server, ServerContext
-from fedloom.methods.collapse import CollapseGuard, kept_state
+from fedloom.methods.collapse import CollapseGuard, kept_state, means
 from fedloom.methods.replies import ClientOutputs, Clock
 from fedloom.methods.shared_messages import RoundSettings, SharedAgain, SharedPictures, SharedSettings, SharedTexts
 from fedloom.methods.state import Kept
@@ -145,7 +145,7 @@ class SharedServer(Server):
         if self.guard and self.tuner and before:
             with clock("check"):  # only now: clients hold what they were asked about last
                 measured = self.guard.measure(*self._checked(federation))
-                facts |= {**measured, "rolled_back": float(self.guard.undo(measured, self.tuner, before))}
+                facts |= {**means(measured), "rolled_back": float(self.guard.undo(measured, self.tuner, before))}
         return Info(labels, losses, clock.seconds, self.paper_bytes(federation, len(samples)), facts)
 
     def _checked(self, federation: Federation) -> tuple[NDArray[np.uint8], NDArray[np.int64], ClientOutputs]:

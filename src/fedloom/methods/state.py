@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedloom.errors import BadInput, FedloomError
+from fedloom.methods.given import GIVEN, completed, trained
 from fedloom.methods.undeclared import OURS, changed, marks, own_names
 
 T = TypeVar("T")
@@ -275,8 +276,9 @@ def _save_dict(thing: HasStateDict, name: str, arrays: Arrays) -> dict[str, Any]
         return {}
     state = thing.state_dict()
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
-    arrays |= {f"{name}/{k}": v.detach().cpu().numpy().copy() for k, v in tensors.items()}
-    return {k: v for k, v in state.items() if k not in tensors}
+    saved, given = trained(thing, tensors)
+    arrays |= {f"{name}/{k}": v.detach().cpu().numpy().copy() for k, v in saved.items()}
+    return {k: v for k, v in state.items() if k not in tensors} | ({GIVEN: given} if given else {})
 
 
 def _load_dict(thing: Any, told: Mapping[str, Any], name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -284,7 +286,9 @@ def _load_dict(thing: Any, told: Mapping[str, Any], name: str, arrays: Mapping[s
     if isinstance(thing, torch.optim.Optimizer):
         load_optimizer_state(thing, own)
     else:
-        thing.load_state_dict({**told, **{k: torch.from_numpy(np.array(v)) for k, v in own.items()}})
+        rest, given = {k: v for k, v in told.items() if k != GIVEN}, told.get(GIVEN, {})
+        tensors = {k: torch.from_numpy(np.array(v)) for k, v in own.items()}
+        thing.load_state_dict({**rest, **completed(thing, tensors, given)})
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> Arrays:

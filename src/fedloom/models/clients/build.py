@@ -83,6 +83,8 @@ def _tower(s: ModelSettings, data: DataShape, unit: bool, kind: type[ClientModel
         backbone = _backbone(s, data)
         preprocessor = _preprocessor(spec, s, backbone, data.image_size)
     model = also_of_one(kind(backbone, s.arch, data.classes, s.width, unit=unit, preprocessor=preprocessor))
+    if s.pretrained and published is None and isinstance(model, FrozenClientModel):
+        model.given = model.backbone_digest()
     countable = published is None or not (s.pretrained or spec.flops)  # a plan's stand-in need not run
     if outside and countable and (batch := _tiny_batch(spec, data)):
         model.check_backbone(**batch)

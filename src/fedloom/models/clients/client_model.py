@@ -201,7 +201,13 @@ class FrozenClientModel(ClientModel):
     """A model whose backbone is never trained: only a projector and the head are (`tune = "head"`).
 
     So the features of a sample are computed once, and kept, where samples are not augmented.
+
+    Attributes:
+        given: SHA-256 of the backbone's weights as a library gave them, which are then not saved with every round
+            (`methods.given`); "" of others.
     """
+
+    given = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -224,9 +230,13 @@ class FrozenClientModel(ClientModel):
         digest = hashlib.sha256(f"{self.arch} {self.preprocessor} {self.precision}".encode())
         digest.update("".join(outside_code(self.arch).values()).encode())  # none of what is built in
         digest.update(place_of(self.backbone).type.encode())
-        for name, value in self.backbone.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        _add_weights(digest, self.backbone)
+        return digest.hexdigest()
+
+    def backbone_digest(self) -> str:
+        """SHA-256 of the backbone's weights as they are now."""
+        digest = hashlib.sha256()
+        _add_weights(digest, self.backbone)
         return digest.hexdigest()
 
     @torch.no_grad()
@@ -254,6 +264,12 @@ class FrozenClientModel(ClientModel):
             with torch.no_grad():
                 features = self.backbone_features(**inputs)
         return self.project(features)
+
+
+def _add_weights(digest: Any, backbone: nn.Module) -> None:
+    for name, value in backbone.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
 
 
 def _last_layer(backbone: Any, arch: str, classes: int) -> tuple[str, nn.Linear]:

@@ -78,7 +78,7 @@ def means(found: Parts) -> dict[str, float]:
 
 
 def variation(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How much pictures (N, H, W, 3) of each of C classes differ, (C,): a pixel's standard deviation, mean over pixels."""
+    """How much pictures (N, H, W, 3) of each class differ, (C,): a pixel's standard deviation, mean over pixels."""
     return np.array([images[labels == c].std(0).mean() for c in np.unique(labels)])
 
 

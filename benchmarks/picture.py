@@ -9,30 +9,53 @@ Put together of the run's own `samples/`: nothing is drawn anew, and nothing is 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-GAP = 12
+GAP, TITLE = 12, 40
 
 
 def picture_of(run: Path) -> Image.Image:
-    """The labels of round 1 at the left, the first and the last grid of samples beside them, on white.
+    """The labels of round 1, below them the first grid of samples and the last, on white.
+
+    Many classes stand in two blocks side by side.
 
     Raises:
-        FileNotFoundError: the run has drawn nothing, or was not let finish round 1.
+        FileNotFoundError: the run is not finished, or has drawn nothing.
     """
+    classes = json.loads((run / "summary.json").read_text())["class_names"]
     grids = sorted((run / "samples").glob("round_*.png"))
     if len(grids) < 2:
         raise FileNotFoundError(f"{run / 'samples'}: two grids of samples or more are needed, found {len(grids)}")
-    parts = [Image.open(path).convert("RGB") for path in (run / "samples" / "labels_0001.png", grids[0], grids[-1])]
-    height = max(part.height for part in parts)
-    width = sum(part.width for part in parts) + GAP * (len(parts) - 1)
-    sheet, x = Image.new("RGB", (width, height), "white"), 0
-    for part in parts:
-        sheet.paste(part, (x, 0))
-        x += part.width + GAP
+    labels = Image.open(run / "samples" / "labels_0001.png").convert("RGB")
+    last = int(grids[-1].stem.removeprefix("round_"))
+    named = [("before", Image.open(grids[0])), (f"after round {last}", Image.open(grids[-1]))]
+    parts = 2 if len(classes) >= 8 and len(classes) % 2 == 0 else 1
+    blocks = [(name, grid.convert("RGB").crop(_part(grid, n, parts))) for n in range(parts) for name, grid in named]
+    width = sum(block.width for _, block in blocks) + GAP * (len(blocks) - 1)
+    labels = labels.crop((0, 0, labels.width, _content(labels)))
+    top = labels.height + GAP + TITLE
+    sheet = Image.new("RGB", (max(width, labels.width), top + blocks[0][1].height), "white")
+    sheet.paste(labels, ((sheet.width - labels.width) // 2, 0))
+    draw, font, x = ImageDraw.Draw(sheet), ImageFont.load_default(24), 0
+    for name, block in blocks:
+        draw.text((x + block.width / 2, top - TITLE / 2), name, fill="#333333", font=font, anchor="mm")
+        sheet.paste(block, (x, top))
+        x += block.width + GAP
     return sheet
+
+
+def _part(grid: Image.Image, n: int, parts: int) -> tuple[int, int, int, int]:
+    """The box of the rows of part n of a grid, whose rows are equally high."""
+    return 0, n * grid.height // parts, grid.width, (n + 1) * grid.height // parts
+
+
+def _content(image: Image.Image) -> int:
+    """Height without the white at the bottom."""
+    box = Image.eval(image.convert("L"), lambda value: 255 - value).getbbox()
+    return box[3] if box else image.height
 
 
 def main() -> None:

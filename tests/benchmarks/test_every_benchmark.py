@@ -56,9 +56,10 @@ def test_every_file_has_a_test() -> None:
 
 
 def test_picture(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Labels, first and last grid, side by side; a run that has drawn but once is named."""
+    """Labels above the first grid and the last; a run that has drawn but once is named."""
     samples = tmp_path / "run" / "samples"
     samples.mkdir(parents=True)
+    (tmp_path / "run" / "summary.json").write_text(json.dumps({"class_names": ["a", "b", "c"]}))
     for name, size in (("labels_0001", (30, 20)), ("round_0000", (10, 40))):
         Image.new("RGB", size, "red").save(samples / f"{name}.png")
     with pytest.raises(SystemExit):
@@ -68,13 +69,14 @@ def test_picture(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     Image.new("RGB", (10, 40), "green").save(samples / "round_0001.png")
     call("picture", tmp_path / "run", "out.png")
     sheet = Image.open(tmp_path / "out.png")
-    assert sheet.size == (30 + 12 + 10 + 12 + 10, 40)
-    assert [sheet.getpixel(at) for at in ((0, 0), (45, 0), (73, 39), (0, 39))] == [
-        (255, 0, 0),
-        (255, 0, 0),
-        (0, 0, 255),
-        (255, 255, 255),
-    ]
+    assert sheet.size == (10 + 12 + 10, 20 + 12 + 40 + 40)
+    at = {"labels": (2, 0), "white": (2, 25), "before": (0, 111), "gap": (15, 111), "after": (31, 111)}
+    red, white, blue = (255, 0, 0), (255, 255, 255), (0, 0, 255)
+    seen = {name: sheet.getpixel(place) for name, place in at.items()}
+    assert seen == {"labels": red, "white": white, "before": red, "gap": white, "after": blue}
+    (tmp_path / "run" / "summary.json").write_text(json.dumps({"class_names": list("abcdefgh")}))
+    call("picture", tmp_path / "run", "out.png")
+    assert Image.open(tmp_path / "out.png").size == (4 * 10 + 3 * 12, 20 + 12 + 40 + 20)  # two blocks
 
 
 # ------------------------------------------------------------------------------------------------- of the methods

@@ -2,7 +2,7 @@
 
 After each round it draws some pictures of every class, always from the same noise, which clients are asked about like
 any shared samples. Where they name the right class less often, for fewer classes, or where pictures of a class have
-become alike, by more than a tolerance and by more than chance, the tuner is put back to where it was before the round.
+become alike, by more than a share and by more than chance, the tuner is put back to where it was before the round.
 Ours: the papers let the generator go on.
 """
 
@@ -24,7 +24,7 @@ class CollapseGuard(Stateful):
     """What the best round so far was like.
 
     Args:
-        tolerance: how far a measure may fall below its best; all are shares.
+        tolerance: the share of its best that a measure may lose.
     """
 
     best: Kept[Parts]
@@ -60,16 +60,16 @@ class CollapseGuard(Stateful):
 
 
 def fallen(best: NDArray[np.float64], now: NDArray[np.float64], tolerance: float) -> bool:
-    """Whether the mean of a measure has fallen by more than `tolerance`, and by more than chance.
+    """Whether the mean of a measure has lost more than the share `tolerance` of its best, and more than chance takes.
 
     Pictures come from the same noise each time, so parts (n,) are compared one with one.
     """
-    fall = best - now
-    fall = fall[np.isfinite(fall)]
-    if len(fall) < 2:
+    known = np.isfinite(best) & np.isfinite(now)
+    if known.sum() < 2:
         return False
+    fall = (best - now)[known]
     error = fall.std(ddof=1) / np.sqrt(len(fall))
-    return bool(fall.mean() > max(tolerance, CHANCE * error))
+    return bool(fall.mean() > max(tolerance * best[known].mean(), CHANCE * error))
 
 
 def means(found: Parts) -> dict[str, float]:

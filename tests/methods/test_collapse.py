@@ -10,6 +10,7 @@ import torch
 from toy_sites import CLASSES, Toy, same
 
 from fedloom.config import load_config
+from fedloom.experiment.resolve import resolve
 from fedloom.methods.collapse import CollapseGuard, fallen, means, variation
 from fedloom.planning import plan
 
@@ -103,6 +104,21 @@ def test_without_it_nobody_is_asked_more(tiny_generator):
     assert same(generator(plain), generator(watched))  # what is drawn for the check disturbs nothing
     with pytest.raises(ValueError, match="less than 1"):
         Toy(tiny_generator, rollback=1.5)
+
+
+def test_it_is_on_by_default_on_real_data() -> None:
+    def rollback(**values: object) -> float | None:
+        return resolve(load_config(values=values))[1].rollback  # type: ignore[no-any-return]
+
+    assert rollback(data={"name": "emoji"}) == 0.2
+    assert rollback(data={"name": "folder", "root": "."}) == 0.2
+    assert rollback(data={"name": "emoji"}, settings={"rollback": None}) is None
+    assert rollback(data={"name": "emoji"}, settings={"rollback": 0.3}) == 0.3
+    assert rollback() is None
+    assert rollback(data={"name": "flora-102"}) is None
+    own = {"engine": {"name": "flower", "mode": "deployment"}}
+    assert rollback(**own) == 0.2
+    assert not hasattr(resolve(load_config(values={"method": "standalone"}))[1], "rollback")
 
 
 def test_plans_count_the_checks() -> None:

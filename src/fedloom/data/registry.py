@@ -53,7 +53,8 @@ class Dataset:
     parts, before the public share is taken, or from all options to those of the parts; find_tasks: from root and
     options to the tasks, if these decide; check: raises BadInput for options (all of them, defaults too) that `load`
     would refuse before it reads anything; files: from the options given to the files that are read besides those
-    which options name, such as another package's.
+    which options name, such as another package's; toy: made for tests and demonstrations, so that nothing is by default
+    as careful as with real data.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Dataset:
     find_tasks: Callable[[str | None, Mapping[str, Any]], tuple[ClientTask, ...]] | None = None
     check: Callable[[Mapping[str, Any]], None] | None = None
     files: Callable[[Mapping[str, Any]], Iterable[Path]] | None = None
+    toy: bool = False
 
     def __post_init__(self) -> None:
         for key, kind in (("tasks", ClientTask), ("modalities", Modality)):

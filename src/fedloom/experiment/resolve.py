@@ -8,12 +8,15 @@ from fedloom.config import Config
 from fedloom.config.defaults import Say, silent
 from fedloom.config.trees import validate
 from fedloom.data.containers import FederatedDataset
+from fedloom.data.registry import DATASETS
 from fedloom.errors import BadInput
 from fedloom.experiment.checks import own_data
 from fedloom.experiment.fitting import samples, side_rules, with_counts, with_side
 from fedloom.methods.base import Method, load_method
 from fedloom.registry import METHODS, METRICS
 from fedloom.tasks import CLIENT_TASKS, ClientTask
+
+ROLLBACK = 0.2  # of real data: a generator that was pretrained on little of it is soon worse than it was
 
 
 def resolve(config: Config) -> tuple[Method, Any]:
@@ -41,7 +44,15 @@ def resolve(config: Config) -> tuple[Method, Any]:
         raise BadInput(
             f"engine.quorum = {quorum}: there are {len(modalities)} clients, allowed: 1 to {len(modalities)}"
         )
-    return method, method.resolve(settings, modalities)
+    return method, method.resolve(_guarded(settings, config), modalities)
+
+
+def _guarded(settings: Any, config: Config) -> Any:
+    """With `rollback` on, where it is a setting that nobody has set and the data are real."""
+    declared = None if own_data(config) else DATASETS.get(config.data.name)
+    if "rollback" in config.settings or "rollback" not in type(settings).model_fields or (declared and declared.toy):
+        return settings
+    return settings.model_copy(update={"rollback": ROLLBACK})
 
 
 def _check_tasks(config: Config, method: Method) -> None:

@@ -105,6 +105,7 @@ def _check(options: Mapping[str, Any]) -> None:
 
 DATASET = Dataset(
     name="digits",
+    toy=True,
     summary="1797 real handwritten digits of 8 x 8 pixels, enlarged",
     load=load,
     tasks=(ClientTask.IMAGE_CLASSIFICATION,),

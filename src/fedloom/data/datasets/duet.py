@@ -289,6 +289,7 @@ def _samples(options: Mapping[str, Any]) -> Counts:
 
 DATASET = Dataset(
     name="duet",
+    toy=True,
     summary="things that are heard and seen, one of the two strong and the other weak, as signal-to-noise ratios say",
     load=load,
     tasks=(ClientTask.MULTIMODAL_CLASSIFICATION,),

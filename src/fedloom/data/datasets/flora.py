@@ -206,6 +206,7 @@ def _tasks(root: str | None, options: Mapping[str, Any]) -> tuple[ClientTask, ..
 
 DATASET = Dataset(
     name="flora",
+    toy=True,
     summary="procedurally drawn flowers in sibling pairs, with captions that say more than the label (default)",
     load=load,
     tasks=(ClientTask.IMAGE_CLASSIFICATION, ClientTask.TEXT_CLASSIFICATION, ClientTask.RETRIEVAL),

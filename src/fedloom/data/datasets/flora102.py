@@ -138,6 +138,7 @@ def _samples(options: Mapping[str, Any]) -> Counts:
 
 DATASET = Dataset(
     name="flora-102",
+    toy=True,
     summary="procedurally drawn flowers, up to 102 species in families, with varieties that only captions say",
     load=load,
     tasks=SINGLE_MODALITY,

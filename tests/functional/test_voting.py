@@ -9,7 +9,7 @@ import torch
 
 from fedloom.errors import BadInput
 from fedloom.functional.confidence import confidence, entropy
-from fedloom.functional.voting import knowing, label_vote, quorum_filter
+from fedloom.functional.voting import knowing, label_vote, own_votes, quorum_filter
 from reference import labels as slow
 
 
@@ -161,3 +161,16 @@ def test_a_quorum_of_those_who_know_the_class() -> None:
     assert quorum_filter(counts, voters, 0.5).tolist() == [True, True, True, False]
     assert quorum_filter(counts, voters, 1.0).tolist() == [False, True, False, False]
     assert quorum_filter(counts, 8, 0.5).tolist() == [True, False, False, False]
+
+
+def test_votes_of_a_modality_by_hand():
+    predicted = torch.tensor([[0, 1, 2, -1], [0, 1, 0, 1], [1, 1, 2, -1]])
+    labels, modalities = torch.tensor([0, 1, 2, -1]), ["image", "image", "text"]
+    own = {least: own_votes(predicted, labels, modalities, least) for least in (0, 1, 2)}
+    assert {m: passed.tolist() for m, passed in own[0].items()} == {"image": [True] * 4, "text": [True] * 4}
+    assert {m: passed.tolist() for m, passed in own[1].items()} == {
+        "image": [True, True, True, False],
+        "text": [False, True, True, False],
+    }
+    assert own[2]["image"].tolist() == [True, True, False, False]
+    assert not own[2]["text"].any()  # there is but one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -86,6 +87,23 @@ def quorum_filter(counts: Tensor, clients: int | Tensor, gamma: float) -> Tensor
         raise BadInput(f"gamma is {gamma}; the share of clients that must agree lies in [0, 1]")
     # Less 1e-9, so that 0.3 * 10 = 3.0000000000000004 asks for 3 votes, not 4.
     return counts >= torch.as_tensor(gamma * clients - 1e-9, dtype=torch.float64).ceil().clamp(min=1)
+
+
+def own_votes(predicted: Tensor, labels: Tensor, modalities: Sequence[str], least: int) -> dict[str, Tensor]:
+    """Modality to bool (S,): the samples whose label at least so many of its clients have voted for. Ours.
+
+    A caption may say nothing of what image clients see in the picture; text clients then learn a label from it that no
+    text of that class would have.
+
+    Args:
+        predicted: (K, S) integer, each client's label, -1 where it is absent.
+        labels: (S,) integer, -1 where there is none.
+        modalities: of the K clients.
+        least: 0 passes every sample.
+    """
+    votes = (predicted == labels) & (predicted >= 0)
+    rows = {m: torch.tensor([k for k, own in enumerate(modalities) if own == m]) for m in modalities}
+    return {m: votes[k].sum(0) >= least for m, k in rows.items()}
 
 
 def knowing(labels: Tensor, known: Tensor) -> Tensor:

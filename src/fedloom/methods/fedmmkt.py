@@ -38,7 +38,7 @@ from fedloom.functional.confusion import learned_vote
 from fedloom.functional.distillation import align_loss
 from fedloom.functional.fusion import Fused, fuse_logits, fuse_modalities, fuse_views, mean_over, weight_entropy
 from fedloom.functional.spaces import common_space
-from fedloom.functional.voting import knowing, label_vote, quorum_filter, vote_sums
+from fedloom.functional.voting import knowing, label_vote, own_votes, quorum_filter, vote_sums
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.context import Inputs
 from fedloom.methods.replies import ClientOutputs
@@ -67,6 +67,7 @@ class FedMMKTSettings(RoundSettings):
     entropy_floor: float = Field(0.3, gt=0, description="H_min in nats: below it all are as sure")
     gamma: float = Field(0.25, ge=0, le=1, description="share of clients that must agree, eq. 5")
     quorum_of: Literal["all", "knowing"] = Field("all", description="gamma's clients: all, or who knows the class")
+    own_voters: int = Field(0, ge=0, description="voters of a client's modality without whom it learns no sample")
     # eqs. 6-10, 28-30, 33
     fusion: bool = Field(True, description="off: no representations anywhere (-MultiRepFusion)")
     attention: Literal["paired", "batch", "chunk", "mha"] = Field("paired", description="cross-attention, eqs. 6-7")
@@ -251,7 +252,10 @@ class FedMMKTServer(SharedServer):
             if s.spaces == "common" and not set(answered(outputs)) <= set(self.maps):
                 self.maps = dict(zip(answered(outputs), common_space(outputs.representations, outputs.present)))
             fused = self._fuse(outputs, kept, t)
-        targets = {k: self._targets(k, labels, kept, fused) for k in answered(outputs)}
+        seconded = own_votes(outputs.labels, labels, outputs.modalities, s.own_voters)
+        targets = {
+            k: self._targets(k, labels, kept, seconded[federation.modality(k)], fused) for k in answered(outputs)
+        }
         r, facts = (fused.representation, {"weight_entropy": weight_entropy(fused.weights)}) if fused else (None, {})
         return Aggregate(labels, targets, r, kept=kept, votes=votes, facts=facts)
 
@@ -272,12 +276,14 @@ class FedMMKTServer(SharedServer):
             return learned_vote(o.labels, vote_sums(o.labels, weights, classes), drawn)
         return label_vote(o.labels, weights, classes, drawn)
 
-    def _targets(self, client: str, labels: Tensor, kept: Tensor, fused: Fused | None) -> FedMMKTTargets:
-        """M3, R in the client's own space."""
-        told = FedMMKTTargets(kept.numpy(), labels[kept].to(torch.int32).numpy())
+    def _targets(self, client: str, labels: Tensor, kept: Tensor, own: Tensor, fused: Fused | None) -> FedMMKTTargets:
+        """M3, R in the client's own space; own: the samples that enough of its modality have voted for."""
+        learned = kept & own
+        told = FedMMKTTargets(learned.numpy(), labels[learned].to(torch.int32).numpy())
         if fused is None:
             return told
-        r = fused.representation @ self.maps[client].T if client in self.maps else fused.representation
+        r = fused.representation[own[kept]]
+        r = r @ self.maps[client].T if client in self.maps else r
         return replace(told, representations=r.contiguous().numpy())
 
     def _fuse(self, o: ClientOutputs, kept: Tensor, t: int) -> Fused | None:

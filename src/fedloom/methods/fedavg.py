@@ -11,6 +11,8 @@ weights are the running statistics of normalisation layers.
 Multimodal clients (two streams, a fusion head, one architecture) exchange the streams of the modalities that they hold
 and the fusion head (FedCMI, arXiv 2401.00894): each parameter is averaged over those who have it. They all start from
 the weights that the server starts from (unless clients.warm_steps has them train alone first).
+
+With `settings.secure` the server learns the sums of a group's parameters alone (`secure_average`).
 """
 
 from __future__ import annotations
@@ -27,10 +29,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fedloom.config.models import Frozen
+from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty, Tensors
-from fedloom.methods.base import Client, Info, Method, Server, ServerContext
+from fedloom.methods.base import Info, Method, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
+from fedloom.methods.secure_average import VERBS, SecureClient, secure_means
 from fedloom.methods.state import Arrays, Kept
 from fedloom.methods.workload import Workload
 from fedloom.models.clients.multimodal import group_of
@@ -48,6 +52,7 @@ class FedAvgSettings(Frozen):
     share: float = Field(
         1.0, gt=0, le=1, description="share of the clients that take part in a round, drawn anew each round"
     )
+    secure: bool = Field(False, description="secure sums: the server sees no client's parameters, only their mean")
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class FedAvgUpdate:
     loss: float
 
 
-class FedAvgClient(Client):
+class FedAvgClient(SecureClient):
     """Takes up the average, trains on private data, gives its parameters.
 
     Methods on a part of the parameters define `shares`; those with another loss define `objective`.
@@ -76,11 +81,14 @@ class FedAvgClient(Client):
 
     def fit(self, message: FedAvgAverage | Empty, *, round: int) -> FedAvgUpdate:
         """Private steps from the average."""
-        context = self.context
-        if isinstance(message, FedAvgAverage):
-            self.take(message.parameters)
+        return self.trained_from(message.parameters if isinstance(message, FedAvgAverage) else None, round)
+
+    def trained_from(self, parameters: Mapping[str, NDArray[Any]] | None, round: int) -> FedAvgUpdate:
+        """Private steps from these, or from where the client stands."""
+        if parameters is not None:
+            self.take(parameters)
         loss = self.steps(self.objective(), round)
-        return FedAvgUpdate(self.parameters(), len(context.private_labels), loss)
+        return FedAvgUpdate(self.parameters(), len(self.context.private_labels), loss)
 
     def steps(
         self,
@@ -176,6 +184,8 @@ class FedAvgServer(Server):
 
     def round(self, federation: Federation) -> Info:
         """Averages out, updates in."""
+        if self.settings.secure:
+            return self.secure_round(federation)
         messages = {k: self.message(k, federation.modality(k)) for k in self.chosen(federation)}
         replies = federation.ask("fit", messages, timeout=self.context.timeout, quorum=self.context.quorum)
         updates: dict[str, FedAvgUpdate] = {r.client: r.message for r in replies if r.ok and r.message.samples > 0}
@@ -192,6 +202,21 @@ class FedAvgServer(Server):
         losses = [updates[k].loss for k in sorted(updates)]
         mean = float(np.mean(losses)) if losses else None
         return Info(losses={"clients": mean}, facts=self.observe(updates))
+
+    def secure_round(self, federation: Federation) -> Info:
+        """Averages out, sums in."""
+        messages = {k: self.message(k, federation.modality(k)) for k in self.chosen(federation)}
+        averages = {k: m.parameters if isinstance(m, FedAvgAverage) else None for k, m in messages.items()}
+        found = secure_means(federation, averages, self.context.timeout)
+        joint = {k for k in federation.clients if federation.modality(k) == ClientTask.MULTIMODAL_CLASSIFICATION}
+        if len([mean for mean in found.values() if {*mean.members} & joint]) > 1:
+            raise BadInput("settings.secure = true: multimodal clients of which some lack a modality, allowed: false")
+        for mean in found.values():
+            kind = JOINT if mean.members[0] in joint else known_by(mean.parameters)
+            self.groups[kind] = mean.parameters
+            self.members |= dict.fromkeys(mean.members, kind)
+        losses = [mean.loss for mean in found.values() for _ in mean.members]
+        return Info(losses={"clients": float(np.mean(losses)) if losses else None})
 
     def aggregate(self, kind: str, updates: Mapping[str, Any]) -> Arrays:
         """What replaces the average of the clients called `kind`, of what they sent this round."""
@@ -244,8 +269,9 @@ def known_by(parameters: Mapping[str, NDArray[Any]]) -> str:
     return blake2b(facts.encode(), digest_size=8).hexdigest()
 
 
-def _verbs(settings: FedAvgSettings) -> dict[str, tuple[Any, Any]]:
-    return {"fit": ((FedAvgAverage, Empty), FedAvgUpdate)}
+def _verbs(settings: FedAvgSettings) -> Mapping[str, tuple[Any, Any]]:
+    """With secure sums no verb brings parameters in the clear."""
+    return VERBS if settings.secure else {"fit": ((FedAvgAverage, Empty), FedAvgUpdate)}
 
 
 METHOD = Method(

@@ -62,6 +62,7 @@ from fedloom.tasks import ClientTask, Modality
 class FedCMISettings(fedavg.FedAvgSettings):
     """FedCMI's losses, and how long clients train between averages."""
 
+    secure: Literal[False] = Field(False, description="no: its server needs more than sums")
     lambda_s: float = Field(2.0, ge=0, description="weight of each kind's own cross-entropy")
     lambda_d: float = Field(1.0, ge=0, description="weight of the infiltration")
     mu: float = Field(1.0, ge=0, description="weight of the distance to the average")

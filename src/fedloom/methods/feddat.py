@@ -57,6 +57,7 @@ from fedloom.seeding import global_torch_stream
 class FedDATSettings(fedavg.FedAvgSettings):
     """FedAvg's; the adapters' width; how the decoder's maps are trained."""
 
+    secure: Literal[False] = Field(False, description="no: its server needs more than sums")
     rank: int = Field(8, ge=1, description="width of an adapter's bottleneck")
     temperature: float = Field(3.0, gt=0, description="of the KL between teacher and shared adapter")
     decoder: bool = Field(True, description="set the shared adapters into the server's generator")

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,7 @@ from fedloom.tasks import ClientTask
 class FedMSplitSettings(fedavg.FedAvgSettings):
     """FedAvg's, with the graph's temperature."""
 
+    secure: Literal[False] = Field(False, description="no: its server needs more than sums")
     temperature: float = Field(
         1.0, gt=0, description="T of the similarities: large, all clients count alike; small, each is alone"
     )

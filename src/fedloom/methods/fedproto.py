@@ -48,6 +48,7 @@ from fedloom.tasks import ClientTask
 class FedProtoSettings(fedavg.FedAvgSettings):
     """FedAvg's, with the weight of the prototypes."""
 
+    secure: Literal[False] = Field(False, description="no: its server needs more than sums")
     lambda_p: float = Field(1.0, ge=0, description="weight of the distance to the prototypes (lambda)")
     weigh: Literal["clients", "samples"] = Field(
         "clients", description="clients' say in a prototype: the same for all (the code), or by samples (the paper)"

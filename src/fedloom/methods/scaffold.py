@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ from fedloom.tasks import ClientTask
 class ScaffoldSettings(fedavg.FedAvgSettings):
     """FedAvg's, with the server's step."""
 
+    secure: Literal[False] = Field(False, description="no: its server needs more than sums")
     global_rate: float = Field(1.0, gt=0, description="the server's step towards the mean of the round (eta_g)")
 
 

@@ -1,0 +1,123 @@
+"""FedAvg by secure sums: the same average, and nothing but masked words on the wire."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from toy_sites import CLIENTS, Toy
+
+import fedloom
+from fedloom.config import load_config
+from fedloom.errors import BadInput
+from fedloom.experiment.resolve import resolve
+from whole_runs import assert_equal
+
+METHODS = ("fedavg", "fedprox", "lora-fl", "bias-fl")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_average(method, tiny_generator):
+    """Clients of two architectures over two rounds; 1e-7 in round 1, which training then carries on."""
+    plain, secure = Toy(tiny_generator, method), Toy(tiny_generator, method, secure=True)
+    for toy in (plain, secure):
+        toy.infos = toy.run(2)
+        assert toy.federation.missing == []
+    assert plain.server.members == secure.server.members
+    for kind, group in plain.server.groups.items():
+        assert secure.server.groups[kind].keys() == group.keys()
+        for name, value in group.items():
+            assert secure.server.groups[kind][name].shape == value.shape
+            assert np.allclose(secure.server.groups[kind][name], value, atol=1e-4), name
+    assert secure.infos[-1].losses["clients"] == pytest.approx(plain.infos[-1].losses["clients"], abs=1e-3)
+
+
+def test_no_parameters_cross_in_the_clear(tiny_generator):
+    toy = Toy(tiny_generator, "fedavg", secure=True)
+    kinds = {
+        (direction, field, declared)
+        for _, direction, message, field, declared in toy.federation.contract.rows()
+        if message.startswith("Secure")
+    }
+    up = {declared for direction, _, declared in kinds if direction == "up"}
+    assert up == {"uint8 (64,)", "str", "tuple of str", "uint8 (N, 132)", "uint8 (N, 52)", "uint64 (P,)"}
+    assert "fit" not in toy.federation.contract.verbs
+    seen = []
+    ask = toy.federation.ask
+
+    def heard(verb, said, **how):
+        for reply in ask(verb, said, **how):
+            if verb == "fit_masked":
+                seen.append(reply.message.words)
+            yield reply
+
+    toy.federation.ask = heard
+    toy.run(1)
+    assert len(seen) == len(CLIENTS)
+    for words in seen:  # uniform over 64 bits, whatever the parameters
+        assert abs(words.astype(np.float64).mean() / 2.0**64 - 0.5) < 0.1
+
+
+def test_who_fails_in_training_is_left_out(tiny_generator):
+    clients = {**CLIENTS, "image-2": "image"}
+    toy = Toy(tiny_generator, "fedavg", clients=clients, secure=True)
+    half = toy.half("image-1")
+
+    def lost(parameters, round):
+        raise ValueError("out of memory")
+
+    half.trained_from = lost
+    toy.run(1)
+    assert [(m.client, m.verb) for m in toy.federation.missing] == [("image-1", "fit_masked")]
+    assert {*toy.server.members} == {*clients} - {"image-1"}
+    kept = [toy.half(k) for k in ("image-0", "image-2")]
+    group = toy.server.groups[toy.server.members["image-0"]]
+    for name, value in group.items():
+        mean = sum(half.parameters()[name].astype(np.float64) for half in kept) / 2  # as many samples each
+        assert np.allclose(value, mean, atol=1e-5)
+
+
+def test_a_group_that_has_become_too_small_keeps_its_average(tiny_generator, caplog):
+    toy = Toy(tiny_generator, "fedavg", secure=True)
+    toy.run(1)
+    before = {k: {n: v.copy() for n, v in g.items()} for k, g in toy.server.groups.items()}
+
+    def lost(parameters, round):
+        raise ValueError("out of memory")
+
+    toy.half("image-1").trained_from = lost
+    toy.run(1)
+    images = toy.server.members["image-0"]
+    assert all(np.array_equal(before[images][n], v) for n, v in toy.server.groups[images].items())
+    assert "round 2: no secure sum of image-0, image-1" in caplog.text
+    texts = toy.server.members["text-0"]
+    assert not all(np.array_equal(before[texts][n], v) for n, v in toy.server.groups[texts].items())
+
+
+def test_one_client_alone_is_refused(tiny_generator):
+    toy = Toy(tiny_generator, "fedavg", clients={"image-0": "image", "text-0": "text", "text-1": "text"}, secure=True)
+    with pytest.raises(BadInput, match="image-0 is the only client of its architecture"):
+        toy.run(1)
+
+
+@pytest.mark.parametrize("method", ["scaffold", "fedproto", "fedcmi", "fedmsplit", "feddat"])
+def test_methods_that_need_more_than_sums_refuse_it(method):
+    with pytest.raises(BadInput, match=r"settings\.secure"):
+        resolve(load_config(values={"method": method, "settings": {"secure": True}}))
+
+
+def test_engines_agree_to_the_bit(fedloom_cache, tmp_path):
+    """Masks cancel exactly, so that no figure depends on keys."""
+    clients = {"image": [{"arch": "resnet", "hidden": 8, "count": 2}], "text": []}
+    steps = {"secure": True, "private_steps": 1, "extra_steps": 0}
+    runs = [
+        fedloom.run(
+            preset="smoke",
+            method="fedavg",
+            clients=clients,
+            settings=steps,
+            engine={"workers": workers},
+            out=tmp_path / str(workers),
+        )
+        for workers in (0, 2)
+    ]
+    assert_equal(*runs)

@@ -13,6 +13,7 @@ from fedloom.privacy.secure_sum import (
     REVEALED_BYTES,
     SEALED_BYTES,
     Party,
+    check_installed,
     from_fixed,
     stream,
     threshold_of,
@@ -120,3 +121,10 @@ def test_masks_are_uniform_and_repeat() -> None:
     assert np.array_equal(words, stream(bytes(32), 4000))
     assert abs(words.astype(np.float64).mean() / 2.0**64 - 0.5) < 0.02
     assert stream(b"a" * 32, 1) != stream(b"b" * 32, 1)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_installed()
+    monkeypatch.setattr("fedloom.privacy.secure_sum.find_spec", lambda name: None if name == "flwr" else object())
+    with pytest.raises(BadInput, match=r"need flwr, which is not installed: pip install 'fedloom\[flower\]'"):
+        check_installed()

@@ -38,6 +38,7 @@ from fedloom.methods.secure_average import VERBS, SecureClient, secure_means
 from fedloom.methods.state import Arrays, Kept
 from fedloom.methods.workload import Workload
 from fedloom.models.clients.multimodal import group_of
+from fedloom.privacy.secure_sum import check_installed
 from fedloom.tasks import ClientTask
 
 JOINT = "joint"  # the group of all multimodal clients, whichever streams they have
@@ -179,6 +180,8 @@ class FedAvgServer(Server):
 
     def __init__(self, context: ServerContext, settings: FedAvgSettings) -> None:
         super().__init__(context, settings)
+        if settings.secure:
+            check_installed()
         self.groups, self.members, self.owned = {}, {}, {}
         self._model: ClientContext | None = None
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,13 @@ SEALED_BYTES = 132  # a nonce, two shares of 52 bytes, and the seal
 REVEALED_BYTES = 52
 
 Words = NDArray[np.uint64]
+
+
+def check_installed() -> None:
+    """Raises BadInput where what makes keys and shares is not installed."""
+    for package in ("cryptography", "flwr"):
+        if find_spec(package) is None:
+            raise BadInput(f"secure sums need {package}, which is not installed: pip install 'fedloom[flower]'")
 
 
 def to_fixed(vector: NDArray[np.floating[Any]]) -> Words:

@@ -122,8 +122,8 @@ class ClientsSettings(Frozen):
             raise ValueError(f"multimodal clients need one model, {len(unlike)} given: what they share are parameters")
         if any(g.unit for g in self.joint):
             raise ValueError("joint: unit = True: fusion heads read features as they are, allowed: False")
-        if tuned := [g.tune for g in self.joint if g.tune != "all"]:
-            raise ValueError(f"joint: tune = {tuned[0]!r}: parameters are shared whole, allowed: all")
+        if tuned := [g.tune for g in self.joint if g.tune not in ("all", "head")]:
+            raise ValueError(f"joint: tune = {tuned[0]!r}: parameters are shared whole, allowed: all, head")
         if len(widths := {g.width: g for g in self.groups}) > 1:
             given = ", ".join(f"{g.arch} {width}" for width, g in widths.items())
             raise ValueError(f"representations need one `width` for all clients, given: {given}")

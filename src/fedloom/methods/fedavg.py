@@ -34,6 +34,7 @@ from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods.base import Info, Method, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
+from fedloom.methods.given import prefixes
 from fedloom.methods.secure_average import VERBS, SecureClient, secure_means
 from fedloom.methods.state import Arrays, Kept
 from fedloom.methods.workload import Workload
@@ -128,9 +129,10 @@ class FedAvgClient(SecureClient):
         return self.holds(name)
 
     def holds(self, name: str) -> bool:
-        """Whether it is of a stream that the client has data for, or of none."""
+        """Whether it is of a stream that the client has data for, or of none; no library's weights, which all have."""
         owned = getattr(self.context, "owned", None)
-        return owned is None or (kind := group_of(name)) is None or kind in owned
+        mine = owned is None or (kind := group_of(name)) is None or kind in owned
+        return mine and not name.startswith(prefixes(self.context.model))
 
     def parameters(self) -> Arrays:
         """What is exchanged: of what `shares` says, whatever is a number with a fraction."""

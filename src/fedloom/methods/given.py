@@ -42,6 +42,11 @@ def completed(thing: Any, tensors: Mapping[str, Tensor], digests: Mapping[str, s
     return {**own, **tensors}
 
 
+def prefixes(thing: Any) -> tuple[str, ...]:
+    """What the names of tensors begin with that are a library's weights, the same for everybody."""
+    return tuple(at for at, _ in _parts(thing))
+
+
 def _parts(thing: Any) -> Iterator[tuple[str, Any]]:
     """Backbones with given weights: what the names of their tensors begin with, and the part that knows the digest."""
     if not isinstance(thing, nn.Module):

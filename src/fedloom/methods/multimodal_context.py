@@ -11,8 +11,9 @@ from torch import Tensor
 from fedloom.data.joint import MultimodalSamples
 from fedloom.functional.augment import drop_tokens, shift_flip
 from fedloom.methods.context import ClientContext, Inputs, rows
+from fedloom.models.clients.multimodal import FEATURES
 from fedloom.models.clients.text import tokenize
-from fedloom.models.pictures import as_float, soften
+from fedloom.models.pictures import as_float, as_stored, soften
 from fedloom.tasks import Modality
 
 
@@ -41,16 +42,30 @@ class MultimodalContext(ClientContext):
     def stored(self, samples: MultimodalSamples) -> Inputs:
         """Samples as tensors, before they become the model's inputs (see `ready`).
 
-        spectrogram float (N, F, T); frames uint8 (N, M, H, W, 3); input_ids, attention_mask; present bool (N, 2).
+        spectrogram float (N, F, T); frames uint8 (N, M, H, W, 3); input_ids, attention_mask; present bool (N, 2). What
+        frozen towers make of frames and texts, in their place: image_features (N, M, F), text_features (N, F).
         """
         found: Inputs = {"present": torch.from_numpy(np.stack(list(samples.present.values()), axis=1))}
         for kind, part in samples.parts.items():
             if isinstance(part, tuple):
-                found |= tokenize(self.tokenizer, part)
+                texts = tokenize(self.tokenizer, part)
+                looked = self._looked(kind, texts)
+                found |= texts if looked is None else {FEATURES[kind]: looked}
+            elif kind == Modality.AUDIO:
+                found["spectrogram"] = torch.from_numpy(np.array(part))
             else:
-                name = "spectrogram" if kind == Modality.AUDIO else "frames"
-                found[name] = torch.from_numpy(np.array(part))
+                looked = self._looked(kind, {"pixel_values": as_stored(part.reshape(-1, *part.shape[2:]))})
+                frames = torch.from_numpy(np.array(part))
+                found |= {"frames": frames} if looked is None else {FEATURES[kind]: looked.view(*part.shape[:2], -1)}
         return found
+
+    def _looked(self, kind: Modality, raw: Inputs) -> Tensor | None:
+        """What a frozen tower makes of pictures or texts, if it is one and samples are not augmented."""
+        tower: Any = getattr(self.model, "bare", self.model).streams[kind]  # type: ignore[index]
+        if self.augment or not hasattr(tower, "frozen_features"):
+            return None
+        features: Tensor = self.features(tower, raw) if self.features else tower.frozen_features(**raw)
+        return features
 
     def ready(self, inputs: Inputs) -> Inputs:
         """Stored samples as the model's inputs, on its device; what is ready stays as it is.

@@ -48,7 +48,7 @@ def build_client_model(
     dual = not streams and is_dual(settings.arch)
     data = DataShape(1 if dual or streams else classes, image_size, tokenizer)
     unit = settings.unit and not dual and not streams
-    kind = FrozenClientModel if settings.tune == "head" and not streams else ClientModel
+    kind = FrozenClientModel if settings.tune == "head" else ClientModel
     built = [_tower(s, data, unit, kind, published) for s in settings.towers()]
     if streams:
         from fedloom.models.clients.multimodal import MultimodalClassifier

@@ -25,7 +25,8 @@ class MultimodalClassifier(nn.Module):
     """Logits F(h_1, h_2) of the features of two streams.
 
     Inputs of a batch, besides those of its kinds: present bool (B, 2), in the order of the streams. Of the kinds:
-    spectrogram (B, 1, F, T); frames (B, M, 3, H, W) in [-1, 1]; input_ids and attention_mask (B, L).
+    spectrogram (B, 1, F, T); frames (B, M, 3, H, W) in [-1, 1]; input_ids and attention_mask (B, L). In place of frames
+    or texts, what a frozen tower makes of them: image_features (B, M, F), text_features (B, F).
 
     Args:
         towers: two models (`ClientModel`) of one width without `unit`, whose heads are taken off.
@@ -71,10 +72,14 @@ class MultimodalClassifier(nn.Module):
         at = torch.nonzero(there)[:, 0]
         if not len(at):
             return torch.zeros(len(there), self.width)
-        own = {name: inputs[name][at] for name in INPUTS[kind]}
+        looked = FEATURES[kind] in inputs
+        own = {name: inputs[name][at] for name in ((FEATURES[kind],) if looked else INPUTS[kind])}
         if kind == Modality.IMAGE:
-            frames = own["frames"]
-            h = tower.encode(pixel_values=frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).mean(1)
+            (frames,) = own.values()
+            each = {"features" if looked else "pixel_values": frames.flatten(0, 1)}
+            h = tower.encode(**each).unflatten(0, frames.shape[:2]).mean(1)
+        elif looked:
+            h = tower.encode(features=own[FEATURES[kind]])
         elif kind == Modality.AUDIO:
             h = tower.encode(pixel_values=own["spectrogram"])
         else:
@@ -115,6 +120,9 @@ INPUTS: dict[Modality, tuple[str, ...]] = {
     Modality.IMAGE: ("frames",),
     Modality.TEXT: ("input_ids", "attention_mask"),
 }
+
+
+FEATURES = {kind: f"{kind}_features" for kind in INPUTS}  # of frozen towers, in place of those
 
 
 def group_of(name: str) -> Modality | None:

@@ -34,7 +34,9 @@ def test_numbers_by_hand() -> None:
     # f = 1: the K - f - 2 = 1 nearest of each; the far one is left out
     assert combine(z, "multi_krum", byzantine=0.25).tolist() == [[1.0, 2.0]]
     # The point of three that the other two lie around at 120 degrees or more; and the centre of a square.
-    assert torch.allclose(combine(points([0, 0], [1, 0], [-1, 0.1]), "geometric_median")[0], torch.zeros(2).double(), atol=1e-6)
+    assert torch.allclose(
+        combine(points([0, 0], [1, 0], [-1, 0.1]), "geometric_median")[0], torch.zeros(2).double(), atol=1e-6
+    )
     square = points([0, 0], [2, 0], [0, 2], [2, 2])
     assert torch.allclose(combine(square, "geometric_median"), torch.ones(1, 2).double())
 
@@ -165,7 +167,7 @@ def test_the_middle() -> None:
 
 def test_what_is_refused() -> None:
     z = drawn()
-    with pytest.raises(BadInput, match="unknown aggregate 'krum'. Did you mean 'multi_krum'?"):
+    with pytest.raises(BadInput, match="unknown aggregate 'krum'"):
         combine(z, "krum")  # type: ignore[arg-type]
     with pytest.raises(BadInput, match=r"byzantine is 0.5; the share of hostile clients lies in \[0, 0.5\)"):
         combine(z, "trimmed", byzantine=0.5)

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -26,12 +26,21 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedloom.config.models import Frozen
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods.base import Client, Info, Method, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
+from fedloom.methods.robust import (
+    RobustSettings,
+    SuspectSettings,
+    bounded,
+    combined_parameters,
+    distances,
+    start_of,
+    step_agreement,
+)
 from fedloom.methods.state import Arrays, Kept
+from fedloom.methods.suspects import Figures, Watch
 from fedloom.methods.workload import Workload
 from fedloom.models.clients.multimodal import group_of
 from fedloom.tasks import ClientTask
@@ -39,7 +48,7 @@ from fedloom.tasks import ClientTask
 JOINT = "joint"  # the group of all multimodal clients, whichever streams they have
 
 
-class FedAvgSettings(Frozen):
+class LocalSettings(SuspectSettings):
     """How long clients train between averages."""
 
     private_steps: int = Field(10, ge=0, description="private steps a round (E_loc)")
@@ -48,6 +57,10 @@ class FedAvgSettings(Frozen):
     share: float = Field(
         1.0, gt=0, le=1, description="share of the clients that take part in a round, drawn anew each round"
     )
+
+
+class FedAvgSettings(LocalSettings, RobustSettings):
+    """And how their parameters are averaged."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +176,7 @@ class FedAvgServer(Server):
     groups: Kept[dict[str, Arrays]]  # averages, by what the architecture is known by
     members: Kept[dict[str, str]]  # client -> its group
     owned: Kept[dict[str, list[str]]]  # multimodal client -> the streams that it has sent, "" the fusion head
+    watch: Kept[Watch]
 
     @classmethod
     def workload(cls, settings: FedAvgSettings, batch: int) -> Workload:
@@ -172,13 +186,15 @@ class FedAvgServer(Server):
     def __init__(self, context: ServerContext, settings: FedAvgSettings) -> None:
         super().__init__(context, settings)
         self.groups, self.members, self.owned = {}, {}, {}
+        self.watch = Watch(settings.leave_out_after)
         self._model: ClientContext | None = None
 
     def round(self, federation: Federation) -> Info:
         """Averages out, updates in."""
         messages = {k: self.message(k, federation.modality(k)) for k in self.chosen(federation)}
         replies = federation.ask("fit", messages, timeout=self.context.timeout, quorum=self.context.quorum)
-        updates: dict[str, FedAvgUpdate] = {r.client: r.message for r in replies if r.ok and r.message.samples > 0}
+        good = [r for r in replies if r.ok and r.client not in self.watch.left_out]
+        updates: dict[str, FedAvgUpdate] = {r.client: r.message for r in good if r.message.samples > 0}
         fresh: dict[str, dict[str, FedAvgUpdate]] = {}
         for client in sorted(updates):
             joint = federation.modality(client) == ClientTask.MULTIMODAL_CLASSIFICATION
@@ -187,15 +203,49 @@ class FedAvgServer(Server):
             self.members[client] = kind
             if joint:
                 self.owned[client] = sorted({group_of(n) or "" for n in updates[client].parameters})
+        figures: dict[str, Figures] = {}
         for kind, group in fresh.items():  # what nobody sent stays as it was
-            self.groups[kind] = {**self.groups.get(kind, {}), **self.aggregate(kind, group)}
+            before = self.groups.get(kind, {})
+            self.groups[kind] = {**before, **self.aggregate(kind, self.shortened(group, before))}
+            figures |= self.figures(kind, group, before)
         losses = [updates[k].loss for k in sorted(updates)]
         mean = float(np.mean(losses)) if losses else None
-        return Info(losses={"clients": mean}, facts=self.observe(updates))
+        facts = self.observe(updates)
+        return Info(losses={"clients": mean}, facts=facts, suspects=self.watch.standings(figures))
 
     def aggregate(self, kind: str, updates: Mapping[str, Any]) -> Arrays:
         """What replaces the average of the clients called `kind`, of what they sent this round."""
-        return mean_parameters(updates)
+        return self.average(updates)
+
+    def average(self, updates: Mapping[str, Any]) -> Arrays:
+        """The mean by number of samples, or what the setting `aggregate` puts in its place."""
+        s = self.settings
+        if s.aggregate == "mean":
+            return mean_parameters(updates)
+        return combined_parameters([updates[k].parameters for k in sorted(updates)], s.aggregate, s.byzantine)
+
+    def shortened(self, updates: Mapping[str, Any], before: Arrays) -> Mapping[str, Any]:
+        """Updates whose steps from the average `before` are no longer than `norm_bound` allows."""
+        factor, names = getattr(self.settings, "norm_bound", None), sorted(updates)
+        if factor is None:
+            return updates
+        sent = [updates[k].parameters for k in names]
+        short = bounded(sent, start_of(sent, before), factor)
+        return {k: replace(updates[k], parameters=p) for k, p in zip(names, short)}
+
+    def figures(self, kind: str, updates: Mapping[str, Any], before: Arrays) -> dict[str, Figures]:
+        """How each client's step from the average `before` compares: its length, the others' direction, the new one."""
+        names = sorted(updates)
+        sent = [self.compared(updates[k]) for k in names]
+        known = {k: v for k, v in before.items() if any(k in each for each in sent)}
+        start, new = start_of(sent, known), start_of(sent, self.groups[kind])
+        agreed = step_agreement(sent, start) if known else [None] * len(sent)
+        each = zip(names, distances(sent, start), agreed, distances(sent, new))
+        return {k: Figures(kind, *numbers) for k, *numbers in each}
+
+    def compared(self, update: Any) -> Mapping[str, NDArray[Any]]:
+        """What of an update shows whether a client stands out."""
+        return cast(Mapping[str, NDArray[Any]], update.parameters)
 
     def observe(self, updates: Mapping[str, Any]) -> dict[str, float | None]:
         """Take up what clients said besides parameters; what of the round a reader of the run may want to know."""

@@ -110,6 +110,14 @@ def test_scaffold_takes_control_variates_by_the_same_rule():
     assert made.controls["x"]["w"].tolist() == pytest.approx([0.15])
 
 
+def test_scaffolds_control_variates_are_bounded_too():
+    sent = {k: scaffold.ScaffoldUpdate(arrays(w=[v]), arrays(w=[v]), 10, 0.0) for k, v in zip("abc", (1, 1, 1e6))}
+    short = server(scaffold, norm_bound=2.0).shortened(sent, arrays(w=[0]))
+    assert [(u.parameters["w"].tolist(), u.control["w"].tolist()) for u in short.values()] == [
+        ([v], [v]) for v in (1, 1, 2)
+    ]
+
+
 def test_prototypes_by_the_same_rule():
     def sent(value):
         one, n = {"image": np.array([[value, value]], np.float32)}, {"image": np.array([3], np.int32)}
@@ -119,4 +127,7 @@ def test_prototypes_by_the_same_rule():
     made.prototypes, made.kinds = {}, {}
     made.observe({"a": sent(1), "b": sent(2), "c": sent(1e6)})
     assert made.prototypes["image"][1].tolist() == [2, 2]
+    made.settings = fedproto.METHOD.settings(norm_bound=2.0)
+    made.observe({"a": sent(1), "b": sent(1), "c": sent(1e6)})
+    assert made.prototypes["image"][1] == pytest.approx([4 / 3, 4 / 3])
     assert {k: v.tolist() for k, v in made.compared(sent(7)).items()} == {"image/1": [7, 7]}

@@ -59,9 +59,10 @@ def label_agreement(labels: Tensor, classes: int) -> list[float | None]:
     Samples on which the others do not agree on one class are left out; None without any other.
     """
     found: list[float | None] = []
-    counts = vote_sums(labels, torch.ones(labels.shape), classes) if len(labels) else labels.new_zeros(0, classes)
+    once = torch.ones(labels.shape, device=labels.device)
+    counts = vote_sums(labels, once, classes) if len(labels) else once
     for own in labels:
-        rest = counts - vote_sums(own[None], torch.ones(1, len(own)), classes)
+        rest = counts - vote_sums(own[None], once[:1], classes)
         most = rest.max(1, keepdim=True).values
         clear = (own >= 0) & (most[:, 0] > 0) & ((rest == most).sum(1) == 1)
         found.append(float((rest.argmax(1) == own)[clear].float().mean()) if clear.any() else None)

@@ -36,6 +36,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from fedloom.federation.messages import Empty, Tensors
+from fedloom.functional.robust import clip_to_median
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
 from fedloom.methods.context import ClientContext, Inputs
@@ -221,6 +222,9 @@ class FedProtoServer(fedavg.FedAvgServer):
                 for row, c, n in zip(u.prototypes[kind], u.classes[kind], u.counts[kind]):
                     sent.setdefault((kind, int(c)), []).append((int(n) if by_samples else 1, row.astype(np.float64)))
         for (kind, c), rows in sent.items():
+            if s.norm_bound is not None:
+                each = torch.from_numpy(np.stack([row for _, row in rows]))[:, None]
+                rows = [(n, z.numpy()) for (n, _), z in zip(rows, clip_to_median(each, s.norm_bound)[:, 0])]
             if s.aggregate == "mean":
                 mean = sum(n * row for n, row in rows) / sum(n for n, _ in rows)
             else:

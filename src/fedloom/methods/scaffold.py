@@ -37,7 +37,7 @@ from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
 from fedloom.methods.context import ClientContext
 from fedloom.methods.fedavg import JOINT
-from fedloom.methods.robust import combined_parameters
+from fedloom.methods.robust import bounded, combined_parameters
 from fedloom.methods.state import Arrays, Kept
 from fedloom.models.clients.multimodal import group_of
 from fedloom.tasks import ClientTask
@@ -140,6 +140,15 @@ class ScaffoldServer(fedavg.FedAvgServer):
             return mean
         stepped = self.controls[kind].keys() & x.keys()  # statistics are no place to overshoot
         return {k: _step(x[k], v, eta) if k in stepped else v for k, v in mean.items()}
+
+    def shortened(self, updates: Mapping[str, Any], before: Arrays) -> Mapping[str, Any]:
+        """Changes of control variates are no longer than the bound either."""
+        short, factor = super().shortened(updates, before), self.settings.norm_bound
+        if factor is None:
+            return short
+        names, nothing = sorted(short), {k: np.zeros_like(v) for u in short.values() for k, v in u.control.items()}
+        controls = bounded([short[k].control for k in names], nothing, factor)
+        return {k: replace(short[k], control=c) for k, c in zip(names, controls)}
 
     def _take_up(self, kind: str, updates: Mapping[str, ScaffoldUpdate]) -> None:
         """c <- c + sum over S of n_i (c_i+ - c_i) / sum over N of n_i: it stays the mean of all c_i."""

@@ -11,7 +11,7 @@ from toy_sites import CLIENTS, SAMPLES, Toy
 
 from fedloom.methods.base import Done, Standing, load_method
 from fedloom.methods.catalogue import CATALOGUE
-from fedloom.methods.suspects import Figures, Watch
+from fedloom.methods.suspects import Figures, Suspects
 
 LIAR = "image-0"
 MANY = {f"{m}-{k}": m for m in ("image", "text") for k in range(4)}
@@ -72,10 +72,10 @@ def test_who_stands_out_is_left_out_where_a_setting_says_so(tiny_generator):
     first, second = toy.run(2)
     assert not first.suspects[LIAR].left_out
     assert second.suspects[LIAR] == Standing(None, None, None, left_out=True)
-    assert toy.server.watch.left_out >= {LIAR}
+    assert toy.server.suspects.left_out >= {LIAR}
     again = Toy(tiny_generator, "fedmd", MANY, leave_out_after=1).server
     again.load_state(*toy.server.state())
-    assert again.watch.rounds == toy.server.watch.rounds
+    assert again.suspects.rounds == toy.server.suspects.rounds
 
 
 @pytest.mark.parametrize("method", CATALOGUE)
@@ -94,7 +94,7 @@ def figures(norm, agreement=0.8, distance=1.0, group="image"):
 
 
 def test_the_watch_counts_rounds_and_compares_within_a_group():
-    watch = Watch(2)
+    watch = Suspects(2)
     round_ = {**{f"i{k}": figures(1.0) for k in range(4)}, **{f"t{k}": figures(50.0, group="text") for k in range(3)}}
     assert not any(s.stands_out for s in watch.standings(round_).values())
     round_["i2"] = figures(9.0, 0.1, 9.0)
@@ -104,7 +104,7 @@ def test_the_watch_counts_rounds_and_compares_within_a_group():
     assert not watch.left_out
     watch.standings(round_)
     assert watch.left_out == {"i2"}
-    assert Watch(None).left_out == set()
+    assert Suspects(None).left_out == set()
     del round_["i2"]
     assert watch.standings(round_)["i2"].left_out
 

@@ -117,10 +117,9 @@ def fuse_modalities(
         image_present, text_present: bool (K_I, M) and (K_T, M), or None for all.
         mode: cross-attention, see `cross_attention`, with `attention_temperature` and `heads`.
         module: for mode `mha`: queries (K, M, D), context (M, D) -> (K, M, D).
-        temperature: tau of eq. 8, as `include_self` is its.
+        temperature: tau of eq. 8, as `include_self` is its. balance: both modalities have equal say, of any size.
         anchor: what eq. 8 compares with: means of what clients sent (`raw`) or of what attention made of it.
         scored: what it compares with that, likewise; what attention made holds the anchor, so all score alike.
-        balance: give both modalities equal say however many clients each has.
         together: how clients' rows are put together in means and in eq. 10; None: as the paper has it.
 
     Returns:
@@ -141,8 +140,7 @@ def fuse_modalities(
     both, here = torch.cat([image, text]), torch.cat([image_here, text_here])  # (K, M, D), (K, M)
     anchors, asked = [mean_text] * len(image) + [mean_image] * len(text), both if scored == "enhanced" else asked
     scores = stacked_scores(asked, anchors, temperature, include_self)  # eq. 8
-    if balance:
-        scores = balanced(scores, [0] * len(image) + [1] * len(text), here)
+    scores = balanced(scores, [0] * len(image) + [1] * len(text), here) if balance else scores
     weights = client_weights(scores, here)  # eq. 9
     return Fused((together or fuse)(both, weights), weights)  # eq. 10
 

@@ -40,7 +40,7 @@ from fedloom.methods.robust import (
     step_agreement,
 )
 from fedloom.methods.state import Arrays, Kept
-from fedloom.methods.suspects import Figures, Watch
+from fedloom.methods.suspects import Figures, Suspects
 from fedloom.methods.workload import Workload
 from fedloom.models.clients.multimodal import group_of
 from fedloom.tasks import ClientTask
@@ -176,7 +176,7 @@ class FedAvgServer(Server):
     groups: Kept[dict[str, Arrays]]  # averages, by what the architecture is known by
     members: Kept[dict[str, str]]  # client -> its group
     owned: Kept[dict[str, list[str]]]  # multimodal client -> the streams that it has sent, "" the fusion head
-    watch: Kept[Watch]
+    suspects: Kept[Suspects]
 
     @classmethod
     def workload(cls, settings: FedAvgSettings, batch: int) -> Workload:
@@ -186,14 +186,14 @@ class FedAvgServer(Server):
     def __init__(self, context: ServerContext, settings: FedAvgSettings) -> None:
         super().__init__(context, settings)
         self.groups, self.members, self.owned = {}, {}, {}
-        self.watch = Watch(settings.leave_out_after)
+        self.suspects = Suspects(settings.leave_out_after)
         self._model: ClientContext | None = None
 
     def round(self, federation: Federation) -> Info:
         """Averages out, updates in."""
         messages = {k: self.message(k, federation.modality(k)) for k in self.chosen(federation)}
         replies = federation.ask("fit", messages, timeout=self.context.timeout, quorum=self.context.quorum)
-        good = [r for r in replies if r.ok and r.client not in self.watch.left_out]
+        good = [r for r in replies if r.ok and r.client not in self.suspects.left_out]
         updates: dict[str, FedAvgUpdate] = {r.client: r.message for r in good if r.message.samples > 0}
         fresh: dict[str, dict[str, FedAvgUpdate]] = {}
         for client in sorted(updates):
@@ -211,7 +211,7 @@ class FedAvgServer(Server):
         losses = [updates[k].loss for k in sorted(updates)]
         mean = float(np.mean(losses)) if losses else None
         facts = self.observe(updates)
-        return Info(losses={"clients": mean}, facts=facts, suspects=self.watch.standings(figures))
+        return Info(losses={"clients": mean}, facts=facts, suspects=self.suspects.standings(figures))
 
     def aggregate(self, kind: str, updates: Mapping[str, Any]) -> Arrays:
         """What replaces the average of the clients called `kind`, of what they sent this round."""

@@ -51,7 +51,7 @@ from fedloom.methods.retrieval_messages import (
 from fedloom.methods.shared_client import length
 from fedloom.methods.shared_samples import public_samples
 from fedloom.methods.state import Kept
-from fedloom.methods.suspects import Watch, of_views
+from fedloom.methods.suspects import Suspects, of_views
 from fedloom.methods.workload import Workload
 from fedloom.models.fit import adamw, fit, index_batches
 from fedloom.seeding import global_torch_stream
@@ -145,7 +145,7 @@ class RetrievalServer(Server):
     """Two encoders on public pairs. Methods define `targets` (what is sent) and `ensemble` (what is believed)."""
 
     settings: EnsembleSettings
-    watch: Kept[Watch]
+    suspects: Kept[Suspects]
     models: Kept[dict[Modality, ClientContext]]
     matching: Kept[PairMatching]
     optimizer: Kept[torch.optim.Optimizer]
@@ -173,7 +173,7 @@ class RetrievalServer(Server):
         both = [p for own in self.models.values() for p in own.model.parameters()]
         self.optimizer = adamw([*both, *self.matching.parameters()], settings.server_rate)
         self.holders = set()
-        self.watch = Watch(getattr(settings, "leave_out_after", None))  # Standalone's server asks nobody
+        self.suspects = Suspects(getattr(settings, "leave_out_after", None))  # Standalone's server asks nobody
 
     def round(self, federation: Federation) -> Info:
         """The server learns from its pairs; the clients, from the server; the server, from the clients."""
@@ -189,7 +189,7 @@ class RetrievalServer(Server):
         with clock("fusion"):
             losses |= self.distil(t, federation, views, bank)
             kinds = {k: kinds_of(federation.modality(k)) for k in views}
-            suspects = self.watch.standings(of_views(views, kinds))
+            suspects = self.suspects.standings(of_views(views, kinds))
         return Info(losses=losses, seconds=clock.seconds, formula=self.paper_bytes(federation), suspects=suspects)
 
     # ------------------------------------------------------------------------------------------ stage 1, the server
@@ -260,7 +260,9 @@ class RetrievalServer(Server):
         asked = federation.ask("learn", messages, timeout=self.context.timeout, quorum=quorum)
         replies = list(asked)
         self.holders -= {r.client for r in replies if not r.ok}  # it may have lost the set with all else
-        found = {r.client: r.message for r in replies if r.ok and r.client not in self.watch.left_out and self._fits(r)}
+        found = {
+            r.client: r.message for r in replies if r.ok and r.client not in self.suspects.left_out and self._fits(r)
+        }
         return {k: found[k] for k in sorted(found)}
 
     def targets(self, client: str, modality: str, bank: Mapping[Modality, Tensor]) -> Any:

@@ -28,7 +28,7 @@ from fedloom.methods.replies import ClientOutputs, Clock
 from fedloom.methods.robust import combined
 from fedloom.methods.shared_messages import RoundSettings, SharedAgain, SharedPictures, SharedSettings, SharedTexts
 from fedloom.methods.state import Kept
-from fedloom.methods.suspects import Watch, of_outputs
+from fedloom.methods.suspects import Suspects, of_outputs
 from fedloom.methods.tuning import Tuner
 from fedloom.methods.workload import Workload, formula, paper_bytes
 from fedloom.tasks import ClientTask
@@ -87,7 +87,7 @@ class SharedServer(Server):
     tuner: Kept[Tuner | None]
     holders: Kept[set[str]]  # clients that hold the public set
     guard: Kept[CollapseGuard | None]
-    watch: Kept[Watch]
+    suspects: Kept[Suspects]
     formula: str | None = None  # its name in `metrics.communication`
     learn_verb = "learn"
 
@@ -112,7 +112,7 @@ class SharedServer(Server):
     def __init__(self, context: ServerContext, settings: RoundSettings) -> None:
         super().__init__(context, settings)
         self.tuner = None if settings.public_pairs else Tuner(context, settings, watch=settings.diagnostics)
-        self.holders, self.watch = set(), Watch(settings.leave_out_after)
+        self.holders, self.suspects = set(), Suspects(settings.leave_out_after)
         self.guard = None
         if self.tuner is not None and settings.rollback is not None:
             self.guard = CollapseGuard(settings.rollback)
@@ -129,7 +129,7 @@ class SharedServer(Server):
         with clock("inference"):
             outputs = self.ask(federation, samples)
         with clock("fusion"):
-            suspects = self.watch.standings(of_outputs(outputs, len(context.class_names)))
+            suspects = self.suspects.standings(of_outputs(outputs, len(context.class_names)))
             if self.settings.norm_bound is not None:
                 outputs.shorten(self.settings.norm_bound)
             found = self.aggregate(t, federation, samples, outputs)
@@ -229,7 +229,7 @@ class SharedServer(Server):
 
         messages = self.messages(federation, samples, wanted)
         asked = federation.ask("infer", messages, timeout=self.context.timeout, quorum=self.context.quorum)
-        out = self.watch.left_out
+        out = self.suspects.left_out
         replies = sorted((r for r in asked if r.ok and r.client not in out), key=lambda r: r.client)
         if self.settings.public_pairs:
             self.holders = {r.client for r in replies}

@@ -24,7 +24,7 @@ class Figures(NamedTuple):
     distance: float | None
 
 
-class Watch(Stateful):
+class Suspects(Stateful):
     """Counts the rounds in which each client stood out.
 
     Args:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from toy_sites import CLIENTS, SAMPLES, Toy
 
-from fedloom.methods.base import Done, Standing, load_method
+from fedloom.errors import BadInput
+from fedloom.methods.base import Done, Info, Standing, load_method
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.methods.suspects import Figures, Suspects
 
@@ -87,6 +88,12 @@ def test_the_settings_are_there_where_they_mean_something(method):
     rows = {"aggregate", "leave_out_after"}  # of unit length
     want = rows if method.startswith(("r-", "fedafd")) else {*rows, "norm_bound"}
     assert has == (set() if method in alone else few.get(method, want))
+
+
+def test_what_a_round_may_say_of_clients():
+    for wrong in (3, {"a": 3}):
+        with pytest.raises(BadInput, match="expected a Standing by client"):
+            Info(suspects=wrong)
 
 
 def figures(norm, agreement=0.8, distance=1.0, group="image"):

@@ -192,7 +192,8 @@ class Info:
                 raise BadInput(f"Info.formula = {_shown(self.formula)}, expected two numbers, bytes up and down")
             up, down = (_number(value, "Info.formula") for value in self.formula)
             object.__setattr__(self, "formula", (up, down))
-        if not all(isinstance(value, Standing) for value in self.suspects.values()):
+        told = self.suspects.values() if isinstance(self.suspects, Mapping) else [self.suspects]
+        if not all(isinstance(value, Standing) for value in told):
             raise BadInput(f"Info.suspects = {_shown(self.suspects)}, expected a Standing by client")
         if not isinstance(self.labels, LabelInfo | None):
             raise BadInput(f"Info.labels = {_shown(self.labels)}, expected a LabelInfo")

@@ -234,13 +234,20 @@ class FedAvgServer(Server):
         return {k: replace(updates[k], parameters=p) for k, p in zip(names, short)}
 
     def figures(self, kind: str, updates: Mapping[str, Any], before: Arrays) -> dict[str, Figures]:
-        """How each client's step from the average `before` compares: its length, the others' direction, the new one."""
-        names = sorted(updates)
+        """How each client's step from the average `before` compares: its length, the others' direction, the new one.
+
+        Where there was no average yet, nobody knows what clients stepped from: there is the distance alone.
+        """
+        names, now = sorted(updates), self.groups[kind]
         sent = [self.compared(updates[k]) for k in names]
         known = {k: v for k, v in before.items() if any(k in each for each in sent)}
-        start, new = start_of(sent, known), start_of(sent, self.groups[kind])
-        agreed = step_agreement(sent, start) if known else [None] * len(sent)
-        each = zip(names, distances(sent, start), agreed, distances(sent, new))
+        norms: list[float | None] = [None] * len(sent)
+        agreed = list(norms)
+        if known or not now:
+            start = start_of(sent, known)
+            norms = distances(sent, start)
+            agreed = step_agreement(sent, start) if known else agreed
+        each = zip(names, norms, agreed, distances(sent, start_of(sent, now)))
         return {k: Figures(kind, *numbers) for k, *numbers in each}
 
     def compared(self, update: Any) -> Mapping[str, NDArray[Any]]:

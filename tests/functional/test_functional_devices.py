@@ -22,7 +22,9 @@ from fedloom.functional import (
     infiltration,
     matching,
     omission,
+    robust,
     similarity,
+    suspects,
     voting,
 )
 from pretend import DEVICE, pretended
@@ -64,6 +66,10 @@ def fused(mode: str) -> Callable[[dict[str, Tensor]], Any]:
     )  # fmt: skip
 
 
+def together(rule: Any) -> Callable[[dict[str, Tensor]], Tensor]:
+    return lambda x: robust.combine(x["z"], rule, weights=x["weights"], present=x["present"])
+
+
 def taught(x: dict[str, Tensor]) -> Any:
     sure, labels = infiltration.confidence(x["logits"][0], x["labels"]), x["labels"]
     means = [infiltration.class_means(v, labels, C) for v in (sure, infiltration.confidence(x["logits"][1], labels))]
@@ -102,6 +108,13 @@ CASES: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     "similarity": lambda x: similarity.similarity_ensemble(x["z"], x["y"][0], present=x["present"], tile=4),
     "score facts": lambda x: similarity.score_facts(x["z"], x["y"][0], tile=4),
     "distance": lambda x: similarity.distillation_distance(x["z"][0], x["y"][0], "l2"),
+    **{f"robust {rule}": together(rule) for rule in ("median", "trimmed", "geometric_median", "multi_krum")},
+    "norm bound": lambda x: robust.clip_to_median(x["z"], 0.9, x["present"], x["y"][0]),
+    "suspects": lambda x: [
+        suspects.label_agreement(x["votes"], C), suspects.row_agreement(x["z"], x["present"]),
+        suspects.row_distances(x["z"], x["present"]),
+    ],
+    "capped": lambda x: voting.capped(x["weights"], 0.3),
     "vote": lambda x: voting.label_vote(x["votes"], x["weights"], C, x["labels"]),
     "quorum": lambda x: voting.quorum_filter(x["labels"], K, 0.5),
 }  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 
 from fedloom.errors import BadInput
 from fedloom.functional.confidence import confidence, entropy
-from fedloom.functional.voting import knowing, label_vote, own_votes, quorum_filter
+from fedloom.functional.voting import capped, knowing, label_vote, own_votes, quorum_filter
 from reference import labels as slow
 
 
@@ -174,3 +174,26 @@ def test_votes_of_a_modality_by_hand():
     }
     assert own[2]["image"].tolist() == [True, True, False, False]
     assert not own[2]["text"].any()  # there is but one
+
+
+def test_no_client_has_more_than_its_share() -> None:
+    weights = torch.tensor([[10.0, 10.0, 10.0, 0.0], [1.0, 8.0, 1.0, 0.0], [1.0, 1.0, 0.0, 2.0], [1.0, 1.0, 0.0, 0.0]])
+    found = capped(weights, 0.4)
+    # 0.4 of t + 3; twice 0.4 of 2 t + 2; two voters, of whom neither can have 0.4: equal; one voter
+    assert torch.allclose(found[:, 0], torch.tensor([2.0, 1.0, 1.0, 1.0]))
+    assert torch.allclose(found[:, 1], torch.tensor([4.0, 4.0, 1.0, 1.0]))
+    assert found[:, 2:].tolist() == [[1.0, 0.0], [1.0, 0.0], [0.0, 2.0], [0.0, 0.0]]
+    assert torch.equal(capped(weights, 1.0), weights)
+    assert capped(weights[:0], 0.4).shape == (0, 4)
+    with pytest.raises(BadInput, match=r"share of a vote is 0.0; it lies in \(0, 1\]"):
+        capped(weights, 0.0)
+
+
+def test_the_cap_holds_and_touches_the_largest_alone() -> None:
+    weights = torch.rand(8, 200, generator=torch.Generator().manual_seed(0)).pow(4)
+    found = capped(weights, 0.2)
+    assert bool((found.amax(0) <= 0.2 * found.sum(0) * (1 + 1e-5)).all())
+    cut = found < weights
+    assert bool(cut.any())
+    assert torch.equal(found[~cut], weights[~cut])
+    assert torch.allclose(capped(weights[[3, 1, 0, 2, 7, 5, 4, 6]], 0.2), found[[3, 1, 0, 2, 7, 5, 4, 6]])

@@ -19,6 +19,7 @@ from fedloom.methods.fedmmkt import (
     FedMMKTTargets,
     FedMMKTViewedOutputs,
 )
+from fedloom.methods.labvote import LabVote
 from fedloom.metrics.communication import MB
 
 IMAGES = {"image-0": "image", "image-1": "image"}
@@ -347,14 +348,14 @@ def test_samples_that_no_client_of_ones_own_modality_votes_for(tiny_generator, m
     """`own_voters`: each modality learns what its own clients voted for, R with it, in the samples' order."""
     toy = Toy(tiny_generator, own_voters=1)
     said, learned = [], {}
-    vote = toy.server._vote
+    vote = LabVote.__call__
 
-    def voted(outputs, drawn):
-        labels, votes = vote(outputs, drawn)
+    def voted(self, outputs, drawn):
+        labels, votes = vote(self, outputs, drawn)
         said.append((outputs, labels))
         return labels, votes
 
-    monkeypatch.setattr(toy.server, "_vote", voted)
+    monkeypatch.setattr(LabVote, "__call__", voted)
     targets = toy.server._targets
 
     def told(client, *rest):

@@ -121,3 +121,9 @@ def test_engines_agree_to_the_bit(fedloom_cache, tmp_path):
         for workers in (0, 2)
     ]
     assert_equal(*runs)
+
+
+def test_what_looks_at_single_clients_is_refused():
+    for setting in ({"aggregate": "median"}, {"norm_bound": 2.0}, {"leave_out_after": 2}):
+        with pytest.raises(BadInput, match=f"{next(iter(setting))} looks at each client's parameters"):
+            resolve(load_config(values={"method": "fedavg", "settings": {"secure": True, **setting}}))

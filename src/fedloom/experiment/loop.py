@@ -249,6 +249,8 @@ class _Experiment:
         row["losses"] = dict(info.losses)
         if info.facts:
             row["facts"] = dict(info.facts)
+        if info.suspects:
+            row["suspects"] = {name: asdict(standing) for name, standing in info.suspects.items()}
         if broken := not_finite(row):
             row["not_finite"] = broken
         row["seconds"] = {**info.seconds, "evaluation": time.perf_counter() - start}

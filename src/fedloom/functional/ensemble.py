@@ -5,7 +5,7 @@ K clients, N samples, C classes. An absent client (`present` false) has no part 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -105,13 +105,20 @@ def variance_weights(logits: Tensor, group: Sequence[Hashable], present: Tensor)
     return within(spread, group, present)
 
 
-def weighted_consensus(logits: Tensor, group: Sequence[Hashable], present: Tensor) -> Consensus:
+def weighted_consensus(
+    logits: Tensor,
+    group: Sequence[Hashable],
+    present: Tensor,
+    together: Callable[[Tensor, Tensor], Tensor] = grouped,
+) -> Consensus:
     """Consensus logits, labels, and what those think who disagree with the label (Fed-ET, eqs. 2-5).
 
     L = sum alpha_k l_k;  y = argmax L;  L_div = sum over k with argmax l_k != y of alpha_k l_k
+
+    together: how values (K, N, C) with weights (K, N) are put together in L, (N, C); L_div is always the sum.
     """
     weights = variance_weights(logits, group, present)
-    total = grouped(logits, weights)
+    total = together(logits, weights)
     labels = total.argmax(-1)
     differ = (logits.nan_to_num().argmax(-1) != labels) & present
     diversity = grouped(logits, weights.masked_fill(~differ, 0.0))

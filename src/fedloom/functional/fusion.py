@@ -24,6 +24,9 @@ class Fused(NamedTuple):
     weights: Tensor
 
 
+Together = Callable[[Tensor, Tensor], Tensor]  # (K, N, D) and weights (K, N) -> (N, D), in place of a weighted sum
+
+
 def mean_over(representations: Tensor, present: Tensor | None = None) -> Tensor:
     """Mean over the clients present for each sample (K, N, D) -> (N, D); zero where nobody is.
 
@@ -43,6 +46,11 @@ def mean_over(representations: Tensor, present: Tensor | None = None) -> Tensor:
             f"present {tuple(present.shape)} must be (K, N) of representations {tuple(representations.shape)}"
         )
     return _only(representations, present).sum(0) / present.sum(0).clamp(min=1)[:, None]
+
+
+def _centre(representations: Tensor, present: Tensor, together: Together | None) -> Tensor:
+    """The anchor of eq. 8: the mean over the clients present, or what `together` makes of them."""
+    return mean_over(representations, present) if together is None else together(representations, present.float())
 
 
 def weight_entropy(weights: Tensor) -> float | None:
@@ -100,6 +108,7 @@ def fuse_modalities(
     anchor: Literal["raw", "enhanced"] = "raw",
     scored: Literal["raw", "enhanced"] = "enhanced",
     balance: bool = False,
+    together: Together | None = None,
 ) -> Fused:
     """One representation a sample from clients of two modalities (FedMMKT, eqs. 6-10, in that order).
 
@@ -108,10 +117,10 @@ def fuse_modalities(
         image_present, text_present: bool (K_I, M) and (K_T, M), or None for all.
         mode: cross-attention, see `cross_attention`, with `attention_temperature` and `heads`.
         module: for mode `mha`: queries (K, M, D), context (M, D) -> (K, M, D).
-        temperature: tau of eq. 8, as `include_self` is its.
+        temperature: tau of eq. 8, as `include_self` is its. balance: both modalities have equal say, of any size.
         anchor: what eq. 8 compares with: means of what clients sent (`raw`) or of what attention made of it.
         scored: what it compares with that, likewise; what attention made holds the anchor, so all score alike.
-        balance: give both modalities equal say however many clients each has.
+        together: how clients' rows are put together in means and in eq. 10; None: as the paper has it.
 
     Returns:
         R (M, D), and weights (K_I + K_T, M), image clients first; zero where nobody is present. No gradient.
@@ -123,18 +132,17 @@ def fuse_modalities(
     _check_pair(image, text, anchor=anchor, scored=scored)
     attend = _attention(mode, attention_temperature, heads, module)
     image_here, text_here = (_or_all(z, p) for z, p in ((image, image_present), (text, text_present)))
-    mean_image, mean_text = mean_over(image, image_here), mean_over(text, text_here)  # (M, D) each
+    mean_image, mean_text = _centre(image, image_here, together), _centre(text, text_here, together)  # (M, D) each
     asked = torch.cat([image := _only(image, image_here), text := _only(text, text_here)])
     image, text = attend(image, mean_text), attend(text, mean_image)  # eqs. 6, 7
     if anchor == "enhanced":
-        mean_image, mean_text = mean_over(image, image_here), mean_over(text, text_here)
+        mean_image, mean_text = _centre(image, image_here, together), _centre(text, text_here, together)
     both, here = torch.cat([image, text]), torch.cat([image_here, text_here])  # (K, M, D), (K, M)
     anchors, asked = [mean_text] * len(image) + [mean_image] * len(text), both if scored == "enhanced" else asked
     scores = stacked_scores(asked, anchors, temperature, include_self)  # eq. 8
-    if balance:
-        scores = balanced(scores, [0] * len(image) + [1] * len(text), here)
+    scores = balanced(scores, [0] * len(image) + [1] * len(text), here) if balance else scores
     weights = client_weights(scores, here)  # eq. 9
-    return Fused(fuse(both, weights), weights)  # eq. 10
+    return Fused((together or fuse)(both, weights), weights)  # eq. 10
 
 
 def _check_pair(image: Tensor, text: Tensor, **options: str) -> None:
@@ -166,6 +174,7 @@ def fuse_views(
     present: Tensor | None = None,
     temperature: float = 1.0,
     include_self: bool = False,
+    together: Together | None = None,
 ) -> Fused:
     """One representation a sample from clients of one modality (u-FedMMKT: eq. 33, then eqs. 9-10).
 
@@ -176,6 +185,7 @@ def fuse_views(
         augmented: (K, M, D), of the augmented views.
         present: bool (K, M), or None for all.
         temperature: tau of eq. 33, as `include_self` is its.
+        together: as of `fuse_modalities`.
 
     Returns:
         R (M, D) and weights (K, M); zero where nobody is present. No gradient.
@@ -190,8 +200,8 @@ def fuse_views(
     here = _or_all(representations, present)
     with torch.no_grad():
         z = _only(representations, here)
-        weights = contrast_weights(z, mean_over(augmented, here), temperature, include_self, here)
-        return Fused(fuse(z, weights), weights)
+        weights = contrast_weights(z, _centre(augmented, here, together), temperature, include_self, here)
+        return Fused((together or fuse)(z, weights), weights)
 
 
 def fuse_logits(
@@ -202,6 +212,7 @@ def fuse_logits(
     temperature: float = 1.0,
     include_self: bool = False,
     present: Tensor | None = None,
+    together: Together | None = None,
 ) -> Tensor:
     """Consensus logits, whose argmax is the label (l-FedMMKT, eqs. 28-30; 31 is the caller's argmax).
 
@@ -214,6 +225,7 @@ def fuse_logits(
             to its weight. The sum of eq. 30 runs over the logits as sent.
         temperature: tau of eq. 28, as `include_self` is its.
         present: bool (K, M), or None for all.
+        together: as of `fuse_modalities`.
 
     Returns:
         (M, C); zero where nobody is present. No gradient.
@@ -230,9 +242,9 @@ def fuse_logits(
         anchors = {}
         for modality in dict.fromkeys(modality_of_client):
             other = [k for k, m in enumerate(modality_of_client) if m != modality] or list(range(len(logits)))
-            anchors[modality] = mean_over(z[other], here[other])
+            anchors[modality] = _centre(z[other], here[other], together)
         scores = stacked_scores(z, [anchors[m] for m in modality_of_client], temperature, include_self)
-        return fuse(logits, client_weights(scores, here))
+        return (together or fuse)(logits, client_weights(scores, here))
 
 
 def _or_all(z: Tensor, present: Tensor | None) -> Tensor:

@@ -69,6 +69,39 @@ def vote_sums(predicted: Tensor, weights: Tensor, classes: int) -> Tensor:
     return weights.new_zeros(len(index), classes).scatter_add_(1, index, votes)
 
 
+def capped(weights: Tensor, cap: float) -> Tensor:
+    """Weights of which no client's is more than a share `cap` of all on a sample, and the others as they were.
+
+    Where fewer than 1 / cap clients vote, all that do weigh the same.
+
+    Args:
+        weights: (K, S), not negative; 0: no vote.
+        cap: in (0, 1].
+
+    Returns:
+        (K, S).
+
+    Raises:
+        BadInput: a cap outside (0, 1].
+    """
+    if not 0.0 < cap <= 1.0:
+        raise BadInput(f"the cap on a client's share of a vote is {cap}; it lies in (0, 1]")
+    if not len(weights):
+        return weights
+    ranked = weights.double().sort(0, descending=True).values
+    rest = ranked.flip(0).cumsum(0).flip(0)  # (K, S): the j-th largest and all below it
+    j = torch.arange(len(ranked), device=ranked.device)[:, None]
+    # With the j largest cut to one height t: t = cap (j t + the rest), so t = cap rest / (1 - cap j).
+    room = 1.0 - cap * j
+    height = torch.where(room > 0, cap * rest / room.clamp(min=1e-12), 0.0)
+    fits = (ranked <= height * (1 + TOLERANCE)) & (room > 0)  # the j-th is under the height that j cut ones leave
+    first = fits.to(torch.int8).argmax(0, keepdim=True)
+    most = height.gather(0, first)
+    lowest = torch.where(weights > 0, weights.double(), torch.inf).amin(0, keepdim=True)
+    most = torch.where(fits.any(0, keepdim=True) & (most > 0), most, lowest)
+    return torch.minimum(weights.double(), most).to(weights.dtype)
+
+
 def quorum_filter(counts: Tensor, clients: int | Tensor, gamma: float) -> Tensor:
     """Which samples enough clients agree on (FedMMKT, eq. 5): v_i >= ceil(gamma N), and at least one voter.
 

@@ -154,6 +154,22 @@ class LabelInfo:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How one client's answers of a round compare with the others'; None: not measured. It is a hint, no proof.
+
+    norm: of what it sent. agreement: share of its labels that most others give too, or a cosine. distance: from the
+    middle of the others. stands_out: those of the three that are unlike the others'. left_out: its answers are not
+    used any more.
+    """
+
+    norm: float | None
+    agreement: float | None
+    distance: float | None
+    stands_out: tuple[str, ...] = ()
+    left_out: bool = False
+
+
+@dataclass(frozen=True)
 class Info:
     """What a reader of the run wants to know of a round. BadInput for what is no number: no folder could hold it."""
 
@@ -162,6 +178,7 @@ class Info:
     seconds: Mapping[str, float] = field(default_factory=dict)
     formula: tuple[int, int] | None = None  # the paper's bytes up and down, where it gives a formula
     facts: Mapping[str, float | None] = field(default_factory=dict)  # of the method's inner life, for people
+    suspects: Mapping[str, Standing] = field(default_factory=dict)  # by client, of all whose answers were used
 
     def __post_init__(self) -> None:
         for group in ("losses", "seconds", "facts"):
@@ -175,6 +192,9 @@ class Info:
                 raise BadInput(f"Info.formula = {_shown(self.formula)}, expected two numbers, bytes up and down")
             up, down = (_number(value, "Info.formula") for value in self.formula)
             object.__setattr__(self, "formula", (up, down))
+        told = self.suspects.values() if isinstance(self.suspects, Mapping) else [self.suspects]
+        if not all(isinstance(value, Standing) for value in told):
+            raise BadInput(f"Info.suspects = {_shown(self.suspects)}, expected a Standing by client")
         if not isinstance(self.labels, LabelInfo | None):
             raise BadInput(f"Info.labels = {_shown(self.labels)}, expected a LabelInfo")
 

@@ -44,7 +44,6 @@ from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.contrast import contrast_weights, symmetric_infonce
-from fedloom.functional.ensemble import grouped
 from fedloom.functional.fusion import mean_over
 from fedloom.functional.matching import class_spread, margin_cross_entropy
 from fedloom.functional.norms import unit
@@ -222,7 +221,9 @@ class CreamFLServer(SharedServer):
         found = {}
         for m in SINGLE_MODALITY:
             if own := self._of(outputs, m):
-                found[m] = mean_over(outputs.representations[own], outputs.present[own])
+                z, here = outputs.representations[own], outputs.present[own]
+                robust = self.settings.aggregate != "mean"
+                found[m] = self.combined(z, here.float()) if robust else mean_over(z, here)
         return found
 
     def _aggregate(self, outputs: ClientOutputs, anchors: Mapping[ClientTask, Tensor]) -> dict[ClientTask, Tensor]:
@@ -235,7 +236,7 @@ class CreamFLServer(SharedServer):
             z = z.masked_fill(~here[..., None], 0.0)
             against = anchors.get(other, anchors[m])
             weights = contrast_weights(z, against, self.settings.weigh_temperature, True, here)
-            found[m] = grouped(z, weights)
+            found[m] = self.combined(z, weights)
         return found
 
     def _train(

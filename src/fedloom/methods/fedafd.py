@@ -40,13 +40,14 @@ from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.federation.messages import Tensors
 from fedloom.functional import adversarial
-from fedloom.functional.similarity import similarity_ensemble, weight_entropy
+from fedloom.functional.similarity import similarity_weights, weight_entropy
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.delivery import Delivery, Delta, HeldEncoders, Sending, weights_of
 from fedloom.methods.retrieval_context import RetrievalContext, of_kind
-from fedloom.methods.retrieval_messages import MODALITIES, TASKS, PublicSet, RetrievalSettings, Views, kinds_of, partner
+from fedloom.methods.retrieval_messages import MODALITIES, TASKS, EnsembleSettings, PublicSet, Views, kinds_of, partner
 from fedloom.methods.retrieval_round import RetrievalClient, RetrievalServer
+from fedloom.methods.robust import combined, weighed
 from fedloom.methods.state import Arrays, Kept
 from fedloom.models.discriminator import Discriminator
 from fedloom.models.fit import fit, index_batches
@@ -58,7 +59,7 @@ Bank = Mapping[Modality, Tensor]  # representations by modality
 log = logging.getLogger(__name__)
 
 
-class FedAFDSettings(RetrievalSettings):
+class FedAFDSettings(EnsembleSettings):
     """The three parts, each of which can be left out, and the switches of the authors' code."""
 
     baa: bool = Field(True, description="bi-level adversarial alignment")
@@ -318,10 +319,9 @@ class FedAFDServer(RetrievalServer):
     def ensemble(self, m: Modality, z: Tensor, present: Tensor, bank: Bank) -> tuple[Tensor, float | None]:
         """I_agg: clients weighed by how well they pick the sample out among all, against the server's own kind."""
         if not self.settings.sed:
-            share = present.float() / present.sum(0).clamp(min=1)
-            return torch.einsum("kp,kpd->pd", share, z), float(weight_entropy(share).mean())
-        found = similarity_ensemble(z, bank[m], self.settings.tau, present)
-        return found.representations, float(weight_entropy(found.weights).mean())
+            return weighed(self.settings, z, present.float())
+        weights = similarity_weights(z, bank[m], self.settings.tau, present)
+        return combined(self.settings, z, weights), float(weight_entropy(weights).mean())
 
     def paper_bytes(self, federation: Federation) -> tuple[int, int] | None:
         """The paper's way: representations, and whole encoders in single precision, every round."""

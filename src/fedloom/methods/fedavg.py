@@ -19,24 +19,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from fedloom.config.models import Frozen
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods.base import Info, Method, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.given import prefixes
+from fedloom.methods.robust import (
+    RobustSettings,
+    SuspectSettings,
+    bounded,
+    combined_parameters,
+    distances,
+    start_of,
+    step_agreement,
+)
 from fedloom.methods.secure_average import VERBS, SecureClient, secure_means
 from fedloom.methods.state import Arrays, Kept
+from fedloom.methods.suspects import Figures, Suspects
 from fedloom.methods.workload import Workload
 from fedloom.models.clients.multimodal import group_of
 from fedloom.privacy.secure_sum import check_installed
@@ -45,7 +54,7 @@ from fedloom.tasks import ClientTask
 JOINT = "joint"  # the group of all multimodal clients, whichever streams they have
 
 
-class FedAvgSettings(Frozen):
+class LocalSettings(SuspectSettings):
     """How long clients train between averages."""
 
     private_steps: int = Field(10, ge=0, description="private steps a round (E_loc)")
@@ -55,6 +64,19 @@ class FedAvgSettings(Frozen):
         1.0, gt=0, le=1, description="share of the clients that take part in a round, drawn anew each round"
     )
     secure: bool = Field(False, description="secure sums: the server sees no client's parameters, only their mean")
+
+
+class FedAvgSettings(LocalSettings, RobustSettings):
+    """And how their parameters are averaged."""
+
+    @model_validator(mode="after")
+    def _sums_alone(self) -> Self:
+        robust = {"aggregate": "mean", "norm_bound": None, "leave_out_after": None}
+        if self.secure and (unlike := [k for k, value in robust.items() if getattr(self, k) != value]):
+            raise ValueError(
+                f"{unlike[0]} looks at each client's parameters; allowed with secure = true: {robust[unlike[0]]}"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -174,6 +196,7 @@ class FedAvgServer(Server):
     groups: Kept[dict[str, Arrays]]  # averages, by what the architecture is known by
     members: Kept[dict[str, str]]  # client -> its group
     owned: Kept[dict[str, list[str]]]  # multimodal client -> the streams that it has sent, "" the fusion head
+    suspects: Kept[Suspects]
 
     @classmethod
     def workload(cls, settings: FedAvgSettings, batch: int) -> Workload:
@@ -185,6 +208,7 @@ class FedAvgServer(Server):
         if settings.secure:
             check_installed()
         self.groups, self.members, self.owned = {}, {}, {}
+        self.suspects = Suspects(settings.leave_out_after)
         self._model: ClientContext | None = None
 
     def round(self, federation: Federation) -> Info:
@@ -193,7 +217,8 @@ class FedAvgServer(Server):
             return self.secure_round(federation)
         messages = {k: self.message(k, federation.modality(k)) for k in self.chosen(federation)}
         replies = federation.ask("fit", messages, timeout=self.context.timeout, quorum=self.context.quorum)
-        updates: dict[str, FedAvgUpdate] = {r.client: r.message for r in replies if r.ok and r.message.samples > 0}
+        good = [r for r in replies if r.ok and r.client not in self.suspects.left_out]
+        updates: dict[str, FedAvgUpdate] = {r.client: r.message for r in good if r.message.samples > 0}
         fresh: dict[str, dict[str, FedAvgUpdate]] = {}
         for client in sorted(updates):
             joint = federation.modality(client) == ClientTask.MULTIMODAL_CLASSIFICATION
@@ -202,11 +227,15 @@ class FedAvgServer(Server):
             self.members[client] = kind
             if joint:
                 self.owned[client] = sorted({group_of(n) or "" for n in updates[client].parameters})
+        figures: dict[str, Figures] = {}
         for kind, group in fresh.items():  # what nobody sent stays as it was
-            self.groups[kind] = {**self.groups.get(kind, {}), **self.aggregate(kind, group)}
+            before = self.groups.get(kind, {})
+            self.groups[kind] = {**before, **self.aggregate(kind, self.shortened(group, before))}
+            figures |= self.figures(kind, group, before)
         losses = [updates[k].loss for k in sorted(updates)]
         mean = float(np.mean(losses)) if losses else None
-        return Info(losses={"clients": mean}, facts=self.observe(updates))
+        facts = self.observe(updates)
+        return Info(losses={"clients": mean}, facts=facts, suspects=self.suspects.standings(figures))
 
     def secure_round(self, federation: Federation) -> Info:
         """Averages out, sums in."""
@@ -225,7 +254,44 @@ class FedAvgServer(Server):
 
     def aggregate(self, kind: str, updates: Mapping[str, Any]) -> Arrays:
         """What replaces the average of the clients called `kind`, of what they sent this round."""
-        return mean_parameters(updates)
+        return self.average(updates)
+
+    def average(self, updates: Mapping[str, Any]) -> Arrays:
+        """The mean by number of samples, or what the setting `aggregate` puts in its place."""
+        s = self.settings
+        if s.aggregate == "mean":
+            return mean_parameters(updates)
+        return combined_parameters([updates[k].parameters for k in sorted(updates)], s.aggregate, s.byzantine)
+
+    def shortened(self, updates: Mapping[str, Any], before: Arrays) -> Mapping[str, Any]:
+        """Updates whose steps from the average `before` are no longer than `norm_bound` allows."""
+        factor, names = getattr(self.settings, "norm_bound", None), sorted(updates)
+        if factor is None:
+            return updates
+        sent = [updates[k].parameters for k in names]
+        short = bounded(sent, start_of(sent, before), factor)
+        return {k: replace(updates[k], parameters=p) for k, p in zip(names, short)}
+
+    def figures(self, kind: str, updates: Mapping[str, Any], before: Arrays) -> dict[str, Figures]:
+        """How each client's step from the average `before` compares: its length, the others' direction, the new one.
+
+        Where there was no average yet, nobody knows what clients stepped from: there is the distance alone.
+        """
+        names, now = sorted(updates), self.groups[kind]
+        sent = [self.compared(updates[k]) for k in names]
+        known = {k: v for k, v in before.items() if any(k in each for each in sent)}
+        norms: list[float | None] = [None] * len(sent)
+        agreed = list(norms)
+        if known or not now:
+            start = start_of(sent, known)
+            norms = distances(sent, start)
+            agreed = step_agreement(sent, start) if known else agreed
+        each = zip(names, norms, agreed, distances(sent, start_of(sent, now)))
+        return {k: Figures(kind, *numbers) for k, *numbers in each}
+
+    def compared(self, update: Any) -> Mapping[str, NDArray[Any]]:
+        """What of an update shows whether a client stands out."""
+        return cast(Mapping[str, NDArray[Any]], update.parameters)
 
     def observe(self, updates: Mapping[str, Any]) -> dict[str, float | None]:
         """Take up what clients said besides parameters; what of the round a reader of the run may want to know."""

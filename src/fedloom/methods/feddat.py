@@ -198,7 +198,7 @@ class FedDATServer(fedavg.FedAvgServer):
         if not self.settings.decoder or average is None:
             return info
         self._set(average)
-        return Info(losses={**info.losses, "generator": self._tune(federation.round)})
+        return replace(info, losses={**info.losses, "generator": self._tune(federation.round)})
 
     def _shared(self) -> Arrays | None:
         """A_1, averaged: of the architecture that most clients have, should silos bring several."""

@@ -84,7 +84,7 @@ class FedETServer(SharedServer):
 
     def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
         """alpha_k, L, y, L_div."""
-        found = weighted_consensus(outputs.logits, outputs.modalities, outputs.present)
+        found = weighted_consensus(outputs.logits, outputs.modalities, outputs.present, self.combined)
         kept = found.labels >= 0
         targets = FedETConsensus(
             kept.numpy(), found.labels[kept].to(torch.int32).numpy(), found.diversity[kept].numpy()

@@ -31,7 +31,7 @@ from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.distillation import divergence
-from fedloom.functional.ensemble import grouped, knowing_weights
+from fedloom.functional.ensemble import knowing_weights
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.replies import ClientOutputs
@@ -169,7 +169,7 @@ class FedGEMSServer(SharedServer):
         own = [k for k, modality in enumerate(outputs.modalities) if modality == m]
         logits, present = outputs.logits[own], outputs.present[own]
         weights = knowing_weights(logits, labels, present)
-        return grouped(logits, weights), (weights > 0).any(0)
+        return self.combined(logits, weights), (weights > 0).any(0)
 
     def _train(self, m: ClientTask, t: int) -> float | None:
         """The steps of the server's model on its pool."""

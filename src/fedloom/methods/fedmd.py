@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
-from fedloom.functional.ensemble import modality_mean
+from fedloom.functional.ensemble import shares
 from fedloom.methods.base import Done, Method
 from fedloom.methods.context import Inputs
 from fedloom.methods.replies import ClientOutputs
@@ -68,8 +68,8 @@ class FedMDServer(SharedServer):
     formula = "fedmd"
 
     def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
-        """L_i = mean over k of l_i^k."""
-        scores = modality_mean(outputs.logits, outputs.modalities, outputs.present)
+        """L_i = mean over k of l_i^k, or what `aggregate` says in place of the mean."""
+        scores = self.combined(outputs.logits, shares(outputs.modalities, outputs.present))
         kept = outputs.present.any(0)
         targets = FedMDConsensus(kept.numpy(), scores[kept].numpy())
         labels = scores.argmax(1).masked_fill(~kept, -1)

@@ -32,7 +32,7 @@ from torch import Tensor
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.distillation import softened
-from fedloom.functional.ensemble import modality_mean
+from fedloom.functional.ensemble import shares
 from fedloom.functional.fusion import mean_over
 from fedloom.methods.base import Done, Method
 from fedloom.methods.context import Inputs
@@ -97,11 +97,12 @@ class FedMEKTServer(SharedServer):
         present = outputs.present
         if not len(present):
             return Aggregate(torch.full((len(samples),), -1), {})
-        mean = (
-            modality_mean(outputs.representations, outputs.modalities, present)
-            if self.settings.balance
-            else mean_over(outputs.representations, present)
-        )
+        if self.settings.balance:
+            mean = self.combined(outputs.representations, shares(outputs.modalities, present))
+        elif self.settings.aggregate == "mean":
+            mean = mean_over(outputs.representations, present)
+        else:
+            mean = self.combined(outputs.representations, present.float())
         kept = present.any(0)
         labels = majority(outputs, len(self.context.class_names), samples.labels)
         targets = FedMEKTMean(kept.numpy(), mean[kept].numpy())

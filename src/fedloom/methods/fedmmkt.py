@@ -33,14 +33,14 @@ from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.attention import LearnedCrossAttention, train_cross_attention
 from fedloom.functional.augment import drop_tokens, simclr_views
-from fedloom.functional.confidence import confidence, entropy
-from fedloom.functional.confusion import learned_vote
+from fedloom.functional.confidence import entropy
 from fedloom.functional.distillation import align_loss
-from fedloom.functional.fusion import Fused, fuse_logits, fuse_modalities, fuse_views, mean_over, weight_entropy
+from fedloom.functional.fusion import Fused, fuse_modalities, fuse_views, mean_over, weight_entropy
 from fedloom.functional.spaces import common_space
-from fedloom.functional.voting import knowing, label_vote, own_votes, quorum_filter, vote_sums
+from fedloom.functional.voting import knowing, own_votes, quorum_filter
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.context import Inputs
+from fedloom.methods.labvote import LabVote, LabVoteSettings
 from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.shared_client import SharedClient, shown
 from fedloom.methods.shared_messages import RoundSettings
@@ -54,20 +54,11 @@ Array = NDArray[Any]
 log = logging.getLogger(__name__)
 
 
-class FedMMKTSettings(RoundSettings):
+class FedMMKTSettings(RoundSettings, LabVoteSettings):
     """Defaults are those of the specification unless the description says otherwise."""
 
     variant: Literal["full", "u", "l"] = Field("full", description="all of it, one modality (u-), or logits (l-)")
-    # eqs. 3-5
-    labvote: bool = Field(True, description="off: keep the drawn labels and every sample (-LabVote)")
-    vote: Literal["weighted", "confusion"] = Field(
-        "confusion", description="weighted: eq. 4; confusion: what each client takes for what, learned from there"
-    )
-    confidence: Literal["inv", "exp", "lin"] = Field("inv", description="weight as a function of entropy, eq. 3")
-    entropy_floor: float = Field(0.3, gt=0, description="H_min in nats: below it all are as sure")
-    gamma: float = Field(0.25, ge=0, le=1, description="share of clients that must agree, eq. 5")
-    quorum_of: Literal["all", "knowing"] = Field("all", description="gamma's clients: all, or who knows the class")
-    own_voters: int = Field(0, ge=0, description="voters of a client's modality without whom it learns no sample")
+    # eqs. 3-5: `labvote`
     # eqs. 6-10, 28-30, 33
     fusion: bool = Field(True, description="off: no representations anywhere (-MultiRepFusion)")
     attention: Literal["paired", "batch", "chunk", "mha"] = Field("paired", description="cross-attention, eqs. 6-7")
@@ -205,6 +196,7 @@ class FedMMKTServer(SharedServer):
 
     settings: FedMMKTSettings
     attention: Kept[LearnedCrossAttention | None]
+    vote: Kept[LabVote]
     maps: Kept[dict[str, Tensor]]  # client -> (D, D) into the common space
     learn_verb = "retrain"
 
@@ -223,6 +215,8 @@ class FedMMKTServer(SharedServer):
         super().__init__(context, settings)
         self.attention, self.maps = None, {}
         self._contrast: Any = {"temperature": settings.contrast_temperature, "include_self": settings.include_self}
+        self._contrast["together"] = None if settings.aggregate == "mean" else self.combined
+        self.vote = LabVote(settings, len(context.class_names), settings.variant == "l", self._contrast)
         if settings.attention == "mha" and settings.variant == "full":
             with global_torch_stream(context.seed, "server", "attention"):
                 self.attention = LearnedCrossAttention(context.width, settings.attention_heads)
@@ -241,7 +235,7 @@ class FedMMKTServer(SharedServer):
     def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
         """S2 and S3, from M2 to M3: which samples are kept, their labels, and R."""
         s, drawn = self.settings, torch.from_numpy(samples.labels)
-        labels, votes = self._vote(outputs, drawn)
+        labels, votes = self.vote(outputs, drawn)
         kept = torch.ones_like(labels, dtype=torch.bool)
         if s.labvote:
             known = outputs.known if s.quorum_of == "knowing" else None
@@ -258,23 +252,6 @@ class FedMMKTServer(SharedServer):
         }
         r, facts = (fused.representation, {"weight_entropy": weight_entropy(fused.weights)}) if fused else (None, {})
         return Aggregate(labels, targets, r, kept=kept, votes=votes, facts=facts)
-
-    def _vote(self, o: ClientOutputs, drawn: Tensor) -> tuple[Tensor, Tensor]:
-        """LabVote, eqs. 3-4 (l-: eqs. 28-31): labels (S,) with -1 where nobody voted, and raw votes for them (S,)."""
-        s, classes = self.settings, len(self.context.class_names)
-        if not s.labvote:
-            return drawn, (o.labels == drawn).sum(0)
-        learned = s.vote == "confusion" and len(o.labels) > 2  # of two, none can say which is wrong
-        if s.variant == "l":
-            logits = fuse_logits(o.logits, o.modalities, present=o.present, **self._contrast)
-            if learned:
-                return learned_vote(o.labels, logits.softmax(1), drawn)
-            labels = logits.argmax(1).masked_fill(~o.present.any(0), -1)
-            return labels, ((o.labels == labels) & o.present).sum(0)
-        weights = confidence(o.entropies, mode=s.confidence, floor=s.entropy_floor, classes=classes)
-        if learned:
-            return learned_vote(o.labels, vote_sums(o.labels, weights, classes), drawn)
-        return label_vote(o.labels, weights, classes, drawn)
 
     def _targets(self, client: str, labels: Tensor, kept: Tensor, own: Tensor, fused: Fused | None) -> FedMMKTTargets:
         """M3, R in the client's own space; own: the samples that enough of its modality have voted for."""

@@ -41,8 +41,8 @@ from fedloom.models.clients.multimodal import group_of
 from fedloom.tasks import ClientTask
 
 
-class FedMSplitSettings(fedavg.FedAvgSettings):
-    """FedAvg's, with the graph's temperature."""
+class FedMSplitSettings(fedavg.LocalSettings):
+    """FedAvg's without its average, with the graph's temperature."""
 
     secure: Literal[False] = Field(False, description="no: its server needs more than sums")
     temperature: float = Field(
@@ -66,11 +66,11 @@ def similarities(learned: Sequence[NDArray[Any]], temperature: float) -> NDArray
 class FedMSplitServer(fedavg.FedAvgServer):
     """Every client's blocks, and the mean over all, which nobody trains."""
 
-    settings: FedMSplitSettings
+    settings: FedMSplitSettings  # type: ignore[assignment]  # each client has its own mix: there is one average less
     personal: Kept[dict[str, Arrays]]  # client -> its blocks
 
     def __init__(self, context: ServerContext, settings: FedMSplitSettings) -> None:
-        super().__init__(context, settings)
+        super().__init__(context, settings)  # type: ignore[arg-type]
         self.personal = {}
         self._alone: float | None = None  # mean share that clients have in their own blocks
         self._start: Arrays | None = None  # theta_0, of trained parameters

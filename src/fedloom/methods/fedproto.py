@@ -36,10 +36,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from fedloom.federation.messages import Empty, Tensors
+from fedloom.functional.robust import clip_to_median
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
 from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.multimodal_context import MultimodalContext
+from fedloom.methods.robust import combined_parameters
 from fedloom.methods.state import Arrays, Kept
 from fedloom.models.clients.multimodal import MultimodalClassifier
 from fedloom.tasks import ClientTask
@@ -212,7 +214,7 @@ class FedProtoServer(fedavg.FedAvgServer):
 
     def observe(self, updates: Mapping[str, FedProtoUpdate]) -> dict[str, float | None]:
         """Takes up prototypes; how many there are."""
-        by_samples = self.settings.weigh == "samples"
+        s, by_samples = self.settings, self.settings.weigh == "samples"
         sent: dict[tuple[str, int], list[tuple[int, NDArray[Any]]]] = {}
         for client in sorted(updates):
             u = updates[client]
@@ -221,9 +223,20 @@ class FedProtoServer(fedavg.FedAvgServer):
                 for row, c, n in zip(u.prototypes[kind], u.classes[kind], u.counts[kind]):
                     sent.setdefault((kind, int(c)), []).append((int(n) if by_samples else 1, row.astype(np.float64)))
         for (kind, c), rows in sent.items():
-            mean = sum(n * row for n, row in rows) / sum(n for n, _ in rows)
+            if s.norm_bound is not None:
+                each = torch.from_numpy(np.stack([row for _, row in rows]))[:, None]
+                rows = [(n, z.numpy()) for (n, _), z in zip(rows, clip_to_median(each, s.norm_bound)[:, 0])]
+            if s.aggregate == "mean":
+                mean = sum(n * row for n, row in rows) / sum(n for n, _ in rows)
+            else:
+                mean = combined_parameters([{"": row} for _, row in rows], s.aggregate, s.byzantine)[""]
             self.prototypes.setdefault(kind, {})[c] = np.asarray(mean, dtype=np.float32)
         return {"prototypes": float(sum(map(len, self.prototypes.values())))}
+
+    def compared(self, update: FedProtoUpdate) -> Arrays:
+        """Parameters, and prototypes by kind and class."""
+        own = {f"{k}/{c}": row for k, p in update.prototypes.items() for c, row in zip(update.classes[k], p)}
+        return {**update.parameters, **own}
 
     def shared_model(self) -> ClientContext | None:
         """The average, where there is one."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedloom.federation.exchange import Reply
+from fedloom.methods.robust import shortened
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,13 @@ class ClientOutputs:
         if "representations" in stack and "labels" not in stack:
             self.present = self.representations.any(-1)
             self.labels = torch.full(self.present.shape, -1)
+
+    def shorten(self, factor: float) -> None:
+        """Rows that are longer than `factor` times the median of their modality, cut to that, sample by sample."""
+        for key in ("logits", "representations", "augmented"):
+            rows = getattr(self, key)
+            if rows is not None and rows.numel():
+                setattr(self, key, shortened(rows, self.modalities, self.present, factor))
 
     @classmethod
     def scattered(

@@ -37,7 +37,6 @@ from torch import Tensor
 
 from fedloom.federation.base import Federation
 from fedloom.functional.contrast import contrast_weights
-from fedloom.functional.ensemble import grouped
 from fedloom.functional.similarity import score_facts, weight_entropy
 from fedloom.methods.base import Done, Info, Method, ServerContext, TrainOrder
 from fedloom.methods.context import ClientContext
@@ -46,6 +45,7 @@ from fedloom.methods.replies import Clock
 from fedloom.methods.retrieval_messages import (
     MODALITIES,
     TASKS,
+    EnsembleSettings,
     GlobalRepresentations,
     PublicSet,
     RetrievalSettings,
@@ -53,6 +53,7 @@ from fedloom.methods.retrieval_messages import (
     partner,
 )
 from fedloom.methods.retrieval_round import RetrievalClient, RetrievalServer
+from fedloom.methods.robust import combined, weighed
 from fedloom.methods.state import Kept
 from fedloom.methods.workload import Workload
 from fedloom.tasks import Modality
@@ -60,14 +61,14 @@ from fedloom.tasks import Modality
 Array = NDArray[Any]
 
 
-class RetrievalBaselineSettings(RetrievalSettings):
+class RetrievalBaselineSettings(EnsembleSettings):
     """With the weight of the pull at the clients."""
 
     pull: float = Field(1.0, ge=0, description="weight of |z - target|^2 at the clients")
     score_temperature: float = Field(0.1, gt=0, description="of scores in the entropy (FedGEMS)")
 
 
-class RetrievalCreamFLSettings(RetrievalSettings):
+class RetrievalCreamFLSettings(EnsembleSettings):
     """CreamFL's own numbers."""
 
     margin: float = Field(4.0, ge=0, description="what the true class's logit is lowered by in training")
@@ -144,7 +145,7 @@ class ContrastiveClient(_Client):
 class RetrievalStandalone(RetrievalServer):
     """Nothing crosses: the server learns from its pairs, the clients from their data; as many steps as the others."""
 
-    settings: RetrievalSettings
+    settings: RetrievalSettings  # type: ignore[assignment]  # nobody answers
 
     @classmethod
     def workload(cls, settings: RetrievalSettings, batch: int) -> Workload:
@@ -190,7 +191,7 @@ class RetrievalFedMD(RetrievalServer):
         self, m: Modality, z: Tensor, present: Tensor, bank: Mapping[Modality, Tensor]
     ) -> tuple[Tensor, float | None]:
         """Everybody weighs the same."""
-        self.consensus[m], entropy = _weighed(z, present.float())
+        self.consensus[m], entropy = weighed(self.settings, z, present.float())
         return self.consensus[m], entropy
 
 
@@ -207,7 +208,7 @@ class RetrievalFedGEMS(_Server):
         facts = score_facts(z, other, tau)
         own = score_facts(bank[m][None], other, tau).right[0]
         weights = facts.right * present / facts.entropy.clamp(min=1e-6)
-        return _weighed(z, weights * ~own)
+        return weighed(self.settings, z, weights * ~own)
 
 
 class RetrievalFedET(_Server):
@@ -220,7 +221,7 @@ class RetrievalFedET(_Server):
     ) -> tuple[Tensor, float | None]:
         """Weights in proportion to the variance of the scores."""
         facts = score_facts(z, bank[partner(m)], 1.0)
-        return _weighed(z, facts.variance * present)
+        return weighed(self.settings, z, facts.variance * present)
 
 
 class RetrievalCreamFL(_Server):
@@ -234,13 +235,7 @@ class RetrievalCreamFL(_Server):
         """softmax over clients of the log-softmax at the sample's partner."""
         other = bank[partner(m)]
         weights = contrast_weights(z, other, self.settings.tau, True, present)
-        return grouped(z, weights), float(weight_entropy(weights).mean())
-
-
-def _weighed(z: Tensor, weights: Tensor) -> tuple[Tensor, float]:
-    """The weighted mean (P, D) of z (K, P, D), zero where all weights (K, P) are; their mean entropy (nats)."""
-    share = weights / weights.sum(0).clamp(min=1e-12)
-    return grouped(z, share), float(weight_entropy(share).mean())
+        return combined(self.settings, z, weights), float(weight_entropy(weights).mean())
 
 
 # ---------------------------------------------------------------------------------------------------- the methods

@@ -11,6 +11,7 @@ from pydantic import Field
 from fedloom.config.models import Frozen
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.similarity import Distance
+from fedloom.methods.robust import AggregateSettings
 from fedloom.tasks import SINGLE_MODALITY, ClientTask, Modality
 
 Array = NDArray[Any]
@@ -39,6 +40,10 @@ class RetrievalSettings(Frozen):
     distance: Distance = Field(
         "mse", description="of the distillation: mse over all elements (the authors' code), or l2 a sample"
     )
+
+
+class EnsembleSettings(RetrievalSettings, AggregateSettings):
+    """Of the methods that put clients' representations together."""
 
 
 # ------------------------------------------------------------------------------------------------------ messages

@@ -40,10 +40,18 @@ from fedloom.methods.base import Client, Done, Info, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.replies import Clock
 from fedloom.methods.retrieval_context import RetrievalContext, of_kind
-from fedloom.methods.retrieval_messages import MODALITIES, PublicSet, RetrievalSettings, Views, kinds_of
+from fedloom.methods.retrieval_messages import (
+    MODALITIES,
+    EnsembleSettings,
+    PublicSet,
+    RetrievalSettings,
+    Views,
+    kinds_of,
+)
 from fedloom.methods.shared_client import length
 from fedloom.methods.shared_samples import public_samples
 from fedloom.methods.state import Kept
+from fedloom.methods.suspects import Suspects, of_views
 from fedloom.methods.workload import Workload
 from fedloom.models.fit import adamw, fit, index_batches
 from fedloom.seeding import global_torch_stream
@@ -136,7 +144,8 @@ class RetrievalClient(Client):
 class RetrievalServer(Server):
     """Two encoders on public pairs. Methods define `targets` (what is sent) and `ensemble` (what is believed)."""
 
-    settings: RetrievalSettings
+    settings: EnsembleSettings
+    suspects: Kept[Suspects]
     models: Kept[dict[Modality, ClientContext]]
     matching: Kept[PairMatching]
     optimizer: Kept[torch.optim.Optimizer]
@@ -149,7 +158,7 @@ class RetrievalServer(Server):
         own, steps = s.private_steps + s.shared_steps, s.server_steps + s.distill_steps
         return Workload(private_steps=own, shared_steps=s.shared_steps, server_steps=steps)
 
-    def __init__(self, context: ServerContext, settings: RetrievalSettings) -> None:
+    def __init__(self, context: ServerContext, settings: EnsembleSettings) -> None:
         super().__init__(context, settings)
         if context.models is None:
             raise BadInput("a method on public pairs needs encoders on the server, and this run has none")
@@ -164,6 +173,7 @@ class RetrievalServer(Server):
         both = [p for own in self.models.values() for p in own.model.parameters()]
         self.optimizer = adamw([*both, *self.matching.parameters()], settings.server_rate)
         self.holders = set()
+        self.suspects = Suspects(getattr(settings, "leave_out_after", None))  # Standalone's server asks nobody
 
     def round(self, federation: Federation) -> Info:
         """The server learns from its pairs; the clients, from the server; the server, from the clients."""
@@ -178,7 +188,9 @@ class RetrievalServer(Server):
             losses["clients"] = float(np.mean(said)) if said else None
         with clock("fusion"):
             losses |= self.distil(t, federation, views, bank)
-        return Info(losses=losses, seconds=clock.seconds, formula=self.paper_bytes(federation))
+            kinds = {k: kinds_of(federation.modality(k)) for k in views}
+            suspects = self.suspects.standings(of_views(views, kinds))
+        return Info(losses=losses, seconds=clock.seconds, formula=self.paper_bytes(federation), suspects=suspects)
 
     # ------------------------------------------------------------------------------------------ stage 1, the server
 
@@ -248,7 +260,9 @@ class RetrievalServer(Server):
         asked = federation.ask("learn", messages, timeout=self.context.timeout, quorum=quorum)
         replies = list(asked)
         self.holders -= {r.client for r in replies if not r.ok}  # it may have lost the set with all else
-        found = {r.client: r.message for r in replies if r.ok and self._fits(r)}
+        found = {
+            r.client: r.message for r in replies if r.ok and r.client not in self.suspects.left_out and self._fits(r)
+        }
         return {k: found[k] for k in sorted(found)}
 
     def targets(self, client: str, modality: str, bank: Mapping[Modality, Tensor]) -> Any:

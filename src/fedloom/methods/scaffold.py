@@ -36,7 +36,8 @@ from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
 from fedloom.methods.context import ClientContext
-from fedloom.methods.fedavg import JOINT, mean_parameters
+from fedloom.methods.fedavg import JOINT
+from fedloom.methods.robust import bounded, combined_parameters
 from fedloom.methods.state import Arrays, Kept
 from fedloom.models.clients.multimodal import group_of
 from fedloom.tasks import ClientTask
@@ -135,20 +136,37 @@ class ScaffoldServer(fedavg.FedAvgServer):
     def aggregate(self, kind: str, updates: Mapping[str, Any]) -> Arrays:
         """x + eta_g (mean of y_i - x); takes up c on the way."""
         self._take_up(kind, updates)
-        mean, x, eta = mean_parameters(updates), self.groups.get(kind, {}), self.settings.global_rate
+        mean, x, eta = self.average(updates), self.groups.get(kind, {}), self.settings.global_rate
         if eta == 1:
             return mean
         stepped = self.controls[kind].keys() & x.keys()  # statistics are no place to overshoot
         return {k: _step(x[k], v, eta) if k in stepped else v for k, v in mean.items()}
+
+    def shortened(self, updates: Mapping[str, Any], before: Arrays) -> Mapping[str, Any]:
+        """Changes of control variates are no longer than the bound either."""
+        short, factor = super().shortened(updates, before), self.settings.norm_bound
+        if factor is None:
+            return short
+        names, nothing = sorted(short), {k: np.zeros_like(v) for u in short.values() for k, v in u.control.items()}
+        controls = bounded([short[k].control for k in names], nothing, factor)
+        return {k: replace(short[k], control=c) for k, c in zip(names, controls)}
 
     def _take_up(self, kind: str, updates: Mapping[str, ScaffoldUpdate]) -> None:
         """c <- c + sum over S of n_i (c_i+ - c_i) / sum over N of n_i: it stays the mean of all c_i."""
         c = self.controls.setdefault(kind, {})
         before = dict(self.heard)
         self.heard |= {k: updates[k].samples for k in sorted(updates)}
+        s, robust = self.settings, dict[str, NDArray[Any]]()
+        if s.aggregate != "mean":
+            sent = [updates[k].control for k in sorted(updates)]
+            robust = combined_parameters(sent, s.aggregate, s.byzantine)
         for name in dict.fromkeys(n for k in sorted(updates) for n in updates[k].control):
             senders = [updates[k] for k in sorted(updates) if name in updates[k].control]
-            total = sum((u.control[name].astype(np.float64) * u.samples for u in senders), np.float64(0))
+            total: Any
+            if robust:
+                total = np.float64(sum(u.samples for u in senders)) * robust[name]
+            else:
+                total = sum((u.control[name].astype(np.float64) * u.samples for u in senders), np.float64(0))
             if name in c:
                 total = total + c[name].astype(np.float64) * self._samples(kind, name, before)
             c[name] = np.asarray(total / self._samples(kind, name, self.heard), dtype=np.float32)

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fedloom.federation.messages import Tensor as Wire
+from fedloom.methods.robust import RobustSettings
 from fedloom.methods.tuning import TuningSettings
 
 Array = NDArray[Any]
 
 
-class RoundSettings(TuningSettings):
+class RoundSettings(TuningSettings, RobustSettings):
     """How synthetic samples are drawn, and how long clients learn from shared ones."""
 
     classes: Literal["stratified", "uniform"] = Field(

@@ -25,8 +25,10 @@ from fedloom.functional.diagnostics import alignment_error, client_drift, gradie
 from fedloom.methods.base import Info, LabelInfo, Server, ServerContext
 from fedloom.methods.collapse import CollapseGuard, kept_state, means
 from fedloom.methods.replies import ClientOutputs, Clock
+from fedloom.methods.robust import combined
 from fedloom.methods.shared_messages import RoundSettings, SharedAgain, SharedPictures, SharedSettings, SharedTexts
 from fedloom.methods.state import Kept
+from fedloom.methods.suspects import Suspects, of_outputs
 from fedloom.methods.tuning import Tuner
 from fedloom.methods.workload import Workload, formula, paper_bytes
 from fedloom.tasks import ClientTask
@@ -85,6 +87,7 @@ class SharedServer(Server):
     tuner: Kept[Tuner | None]
     holders: Kept[set[str]]  # clients that hold the public set
     guard: Kept[CollapseGuard | None]
+    suspects: Kept[Suspects]
     formula: str | None = None  # its name in `metrics.communication`
     learn_verb = "learn"
 
@@ -109,7 +112,7 @@ class SharedServer(Server):
     def __init__(self, context: ServerContext, settings: RoundSettings) -> None:
         super().__init__(context, settings)
         self.tuner = None if settings.public_pairs else Tuner(context, settings, watch=settings.diagnostics)
-        self.holders = set()
+        self.holders, self.suspects = set(), Suspects(settings.leave_out_after)
         self.guard = None
         if self.tuner is not None and settings.rollback is not None:
             self.guard = CollapseGuard(settings.rollback)
@@ -126,6 +129,9 @@ class SharedServer(Server):
         with clock("inference"):
             outputs = self.ask(federation, samples)
         with clock("fusion"):
+            suspects = self.suspects.standings(of_outputs(outputs, len(context.class_names)))
+            if self.settings.norm_bound is not None:
+                outputs.shorten(self.settings.norm_bound)
             found = self.aggregate(t, federation, samples, outputs)
         # Targets go out before the generator is tuned: clients in other processes learn from them meanwhile.
         with clock("retraining"):  # those in this process learn now
@@ -146,7 +152,7 @@ class SharedServer(Server):
             with clock("check"):  # only now: clients hold what they were asked about last
                 measured = self.guard.measure(*self._checked(federation))
                 facts |= {**means(measured), "rolled_back": float(self.guard.undo(measured, self.tuner, before))}
-        return Info(labels, losses, clock.seconds, self.paper_bytes(federation, len(samples)), facts)
+        return Info(labels, losses, clock.seconds, self.paper_bytes(federation, len(samples)), facts, suspects)
 
     def _checked(self, federation: Federation) -> tuple[NDArray[np.uint8], NDArray[np.int64], ClientOutputs]:
         """Pictures of every class as the generator draws them now, the classes, and what clients say of them."""
@@ -223,10 +229,15 @@ class SharedServer(Server):
 
         messages = self.messages(federation, samples, wanted)
         asked = federation.ask("infer", messages, timeout=self.context.timeout, quorum=self.context.quorum)
-        replies = sorted((r for r in asked if r.ok), key=lambda r: r.client)
+        out = self.suspects.left_out
+        replies = sorted((r for r in asked if r.ok and r.client not in out), key=lambda r: r.client)
         if self.settings.public_pairs:
             self.holders = {r.client for r in replies}
         return replies
+
+    def combined(self, values: Tensor, weights: Tensor) -> Tensor:
+        """Clients' rows (K, S, D) put together with weights (K, S), as the setting `aggregate` says: (S, D)."""
+        return combined(self.settings, values, weights)
 
     def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
         """The method's own: what the answers say, and what each client is to learn."""

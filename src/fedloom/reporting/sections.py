@@ -27,6 +27,7 @@ from fedloom.reporting.scores import (
     wanted,
 )
 from fedloom.reporting.streams import streams
+from fedloom.reporting.suspects import suspects
 from fedloom.reporting.votes import class_votes
 from fedloom.runs import RunFiles
 from fedloom.tasks import ClientTask, client_word
@@ -56,6 +57,7 @@ def report_facts(run: RunFiles) -> dict[str, Any]:
         "retrieval": retrieved,
         "retrieval_when": when,
         "clients": _clients(run),
+        "suspects": suspects(run),
         "wire": wire(run),
         "time": time(run),
         "missing": missing(run),

@@ -17,7 +17,6 @@ With `settings.secure` the server learns the sums of a group's parameters alone 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Self, cast
@@ -43,7 +42,7 @@ from fedloom.methods.robust import (
     start_of,
     step_agreement,
 )
-from fedloom.methods.secure_average import VERBS, SecureClient, secure_means
+from fedloom.methods.secure_average import VERBS, SecureClient, known_by, secure_means
 from fedloom.methods.state import Arrays, Kept
 from fedloom.methods.suspects import Figures, Suspects
 from fedloom.methods.workload import Workload
@@ -330,14 +329,6 @@ class FedAvgServer(Server):
     def wrap_model(self, model: nn.Module) -> nn.Module:
         """The method's own parts on the shared model."""
         return model
-
-
-def known_by(parameters: Mapping[str, NDArray[Any]]) -> str:
-    """What clients of the same architecture have in common: names and shapes."""
-    from hashlib import blake2b
-
-    facts = json.dumps([(k, parameters[k].shape) for k in sorted(parameters)])
-    return blake2b(facts.encode(), digest_size=8).hexdigest()
 
 
 def _verbs(settings: FedAvgSettings) -> Mapping[str, tuple[Any, Any]]:

@@ -16,6 +16,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Annotated, Any, Protocol
 
 import numpy as np
@@ -258,6 +259,11 @@ def _mean(
 def layout_of(parameters: Parameters) -> str:
     """Names and shapes, in the order of names."""
     return json.dumps([(k, list(parameters[k].shape)) for k in sorted(parameters)])
+
+
+def known_by(parameters: Parameters) -> str:
+    """What clients of the same architecture have in common: a digest of names and shapes."""
+    return blake2b(layout_of(parameters).encode(), digest_size=8).hexdigest()
 
 
 def _bytes(data: bytes) -> NDArray[np.uint8]:

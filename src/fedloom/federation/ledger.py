@@ -9,9 +9,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import IO, Any
 
-from fedloom.federation.codec import describe, message_name
+from fedloom.federation.codec import Described
 from fedloom.federation.contract import Direction
-from fedloom.federation.messages import ContractBreach
 from fedloom.runs.disk import read_lines, write_atomic
 from fedloom.runs.shapes import LedgerRow
 
@@ -37,12 +36,14 @@ class Ledger:
                 write_atomic(self.path, _lines(rows))
             self._add(rows)
 
-    def record(self, *, round: int, direction: Direction, client: str, verb: str, payload: bytes) -> None:
-        """Writes the row of one encoded message; bytes that are no message are recorded as unreadable."""
-        try:
-            name, rows = message_name(payload), describe(payload)
-        except ContractBreach:
-            name, rows = "(unreadable)", []
+    def record(
+        self, *, round: int, direction: Direction, client: str, verb: str, payload: bytes, described: Described | None
+    ) -> None:
+        """Writes the row of one encoded message.
+
+        described: what it holds, by `codec.describe` or `receive`; None: it was refused, and is recorded as unreadable.
+        """
+        name, rows = described or ("(unreadable)", ())
         row = {
             "round": round,
             "direction": direction,

@@ -55,7 +55,7 @@ def problem(value: Any, *, names: bool = False) -> str | None:
     """
     if too_deep(value):
         return f"nested too deeply, allowed: {DEEPEST} levels"
-    todo = [value]
+    todo: list[Any] = [value]
     while todo:
         node = todo.pop()
         if isinstance(node, str):

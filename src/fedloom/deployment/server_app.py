@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import os
 from collections import Counter
@@ -52,7 +51,7 @@ def make_server_app() -> ServerApp:
 
     @app.main()  # type: ignore[untyped-decorator]
     def _main(grid: Grid, context: Context) -> None:
-        job = Job(**json.loads(str(context.run_config["job"])))
+        job = Job.read(str(context.run_config["job"]))
         server = Path(os.environ[SERVER_FOLDER])
         end_with_parent()  # without a SuperLink, the run would only wait
         look_often(importlib.import_module("flwr.superlink.grid.http_grid"))

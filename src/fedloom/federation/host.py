@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from fedloom.errors import BadInput, FedloomError
+from fedloom.errors import BadInput, FedloomError, printable
 from fedloom.federation.codec import Described, encode
 from fedloom.federation.contract import WireContract
 from fedloom.federation.messages import Array, ContractBreach
@@ -193,7 +193,7 @@ class ClientHost:
 
         name = self.spec.name
         try:
-            record = parse(_regular(folder / f"{name}.json"), finite=False)
+            record = parse(_regular(folder / f"{name}.json"), finite=False, halves=True, own=True)
             data = _regular(folder / f"{name}.safetensors")
             if zlib.crc32(data) != record["crc32"]:
                 raise ValueError("the .safetensors file is not the one its .json was written for")
@@ -231,5 +231,5 @@ def load_function(name: str) -> Callable[..., Any]:
 
 def one_line(error: BaseException) -> str:
     """An exception as one line: its type and its message."""
-    text = " ".join(str(error).split())
+    text = printable(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

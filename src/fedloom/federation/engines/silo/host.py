@@ -269,7 +269,7 @@ class SiloHost:
 
     def _told(self, error: BaseException) -> str:
         if not self.private_errors or isinstance(error, ContractBreach):
-            return str(error) if isinstance(error, FedloomError) else one_line(error)
+            return " ".join(str(error).split()) if isinstance(error, FedloomError) else one_line(error)
         return f"silo {self.name!r}: {type(error).__name__}; the silo's log says more"
 
 

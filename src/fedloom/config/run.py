@@ -143,7 +143,7 @@ class Config(Frozen):
 
     method: str = "fedmmkt"
     seed: Seed = 0
-    rounds: int = Field(4, ge=0)
+    rounds: int = Field(4, ge=0, lt=2**31)
     data: DataSettings = DataSettings()
     clients: ClientsSettings = ClientsSettings()
     server: ServerSettings = ServerSettings()

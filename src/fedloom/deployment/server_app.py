@@ -17,6 +17,7 @@ from fedloom.config.models import ModelSettings
 from fedloom.config.trees import validate
 from fedloom.deployment.events import EventLog, run_log
 from fedloom.deployment.job import SERVER_FOLDER, Job, event_file
+from fedloom.deployment.shapes import read_nodes
 from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.silo_offer import (
     at_the_silo,
@@ -30,7 +31,6 @@ from fedloom.federation.engines.flower.patches import look_often
 from fedloom.federation.engines.flower.transport import words
 from fedloom.federation.engines.silo.store import RUN_NAME
 from fedloom.processes.parent import end_with_parent
-from fedloom.runs.disk import read_object
 from fedloom.runs.folder import new_run_path
 from fedloom.tasks import CLIENT_TASKS, ClientTask
 
@@ -69,7 +69,7 @@ class NamedGrid:
 
     def silo_names(self) -> dict[int, str]:
         """Node -> silo."""
-        return {int(entry["node"]): name for name, entry in read_object(self._file).items()}
+        return {int(entry["node"]): name for name, entry in read_nodes(self._file).items()}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._grid, name)

@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from fedloom.errors import BadInput, FedloomError
+from fedloom.errors import BadInput, FedloomError, disk_full
 from fedloom.outside import escaped
 from fedloom.runs.shapes import check
 from fedloom.strict_json import parse
@@ -22,11 +22,19 @@ from fedloom.strict_json import parse
 
 @contextmanager
 def explained(action: str, path: Path, hint: str = "") -> Iterator[None]:
-    """Turn an operating system error inside the block into one line: what could not be done, where, why."""
+    """Turn an operating system error inside the block into one line: what could not be done, where, why.
+
+    A full disk too, as a library says it in an error of its own.
+    """
     try:
         yield
-    except OSError as error:
-        raise FedloomError(f"cannot {action} {path}: {error.strerror or error}.{hint and ' ' + hint}") from error
+    except FedloomError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and not disk_full(error):
+            raise
+        why = (error.strerror or error) if isinstance(error, OSError) else os.strerror(errno.ENOSPC)
+        raise FedloomError(f"cannot {action} {path}: {why}.{hint and ' ' + hint}") from error
 
 
 def plain(value: Any, *, keep_nonfinite: bool = False) -> Any:

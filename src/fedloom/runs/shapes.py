@@ -144,6 +144,10 @@ class Environment(TypedDict, total=False):
     command: str
     started: str
     packages: dict[str, str | None]
+    config: str | None
+    data: str | None
+    weights: dict[str, str] | None
+    code: dict[str, str] | None
 
 
 @with_config(OPEN)
@@ -157,7 +161,7 @@ class SplitCounts(TypedDict, total=False):
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # made when first needed: that takes milliseconds
 
 
-def check(kind: Any, value: dict[str, Any], place: str) -> None:
+def check(kind: Any, value: Any, place: str) -> None:
     """Raises BadInput where `value` is no `kind`: one line with place, key, value and what is expected."""
     try:
         if kind not in _ADAPTERS:

@@ -113,7 +113,7 @@ class Federation(ABC):
         for r in requests:
             self._open[r.id] = (ask, r.client)
             if id(r.payload) not in known:
-                known[id(r.payload)] = self.contract.describe(verb, r.payload, "down")
+                known[id(r.payload)] = self.contract.describe(verb, r.payload, "down", own=True)
             self._record(r.round, "down", r.client, verb, r.payload, known[id(r.payload)])
         try:
             self._post(requests)

@@ -86,9 +86,12 @@ def decode(payload: bytes, expected: Types, largest: int = LARGEST) -> Any:
     return receive(payload, expected, largest)[0]
 
 
-def describe(payload: bytes, expected: Types, largest: int = LARGEST) -> Described:
-    """What is in a whole `payload` as declared, of which nothing is made. Raises ContractBreach."""
-    kind, found = _open(payload, expected, largest)
+def describe(payload: bytes, expected: Types, largest: int = LARGEST, *, own: bool = False) -> Described:
+    """What is in a whole `payload` as declared, of which nothing is made. Raises ContractBreach.
+
+    own: it was encoded here, so its check need not be taken again.
+    """
+    kind, found = _open(payload, expected, largest, own=own)
     return _described(kind, found)
 
 
@@ -137,10 +140,10 @@ def _too_large(name: str, header: int, most_header: int, total: int, most: int) 
 # -------------------------------------------------------------------------------------------------------------- opening
 
 
-def _open(payload: bytes, expected: Types, largest: int) -> tuple[type, list[Entry]]:
+def _open(payload: bytes, expected: Types, largest: int, *, own: bool = False) -> tuple[type, list[Entry]]:
     """The class of a whole payload and its header's entries, all as declared. Raises ContractBreach."""
     allowed = {t.__name__: t for t in (expected if isinstance(expected, tuple) else (expected,))}
-    header, start = _whole(payload, max(map(limit_of, allowed.values())), largest)
+    header, start = _whole(payload, max(map(limit_of, allowed.values())), largest, own=own)
     name = str(bytes(header[:200]).partition(b"\n")[0], "utf-8", "replace")
     kind = allowed.get(name)
     if kind is None or bytes(header[len(name.encode()) :][:1]) != b"\n":
@@ -153,7 +156,7 @@ def _open(payload: bytes, expected: Types, largest: int) -> tuple[type, list[Ent
     return kind, list(entries(name, fields, header, at, start))
 
 
-def _whole(payload: bytes, most_header: int | None, largest: int) -> tuple[memoryview, int]:
+def _whole(payload: bytes, most_header: int | None, largest: int, *, own: bool = False) -> tuple[memoryview, int]:
     """The header of an unchanged payload, and where its body begins. Raises ContractBreach."""
     if len(payload) < _START:
         raise ContractBreach(f"payload of {len(payload)} bytes is too short to be a message")
@@ -165,7 +168,7 @@ def _whole(payload: bytes, most_header: int | None, largest: int) -> tuple[memor
     if total > largest or (most_header is not None and header > most_header):
         raise ContractBreach(_too_large("(unread)", header, most_header or 0, total, largest))
     view = memoryview(payload)
-    if _check(view[: _PREFIX.size], view[_START:]) != _CHECK.unpack_from(payload, _PREFIX.size)[0]:
+    if not own and _check(view[: _PREFIX.size], view[_START:]) != _CHECK.unpack_from(payload, _PREFIX.size)[0]:
         raise ContractBreach(f"payload of {total} bytes is corrupt: its checksum does not match")
     lines = view[_START : _START + header]
     if (found := _CONTROL_BYTES.search(lines)) is not None:

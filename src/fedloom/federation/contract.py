@@ -58,9 +58,9 @@ class WireContract:
         self.check(verb, message, direction)
         return message, described
 
-    def describe(self, verb: str, payload: bytes, direction: Direction) -> Described:
-        """What whole bytes of a declared message hold. Raises ContractBreach."""
-        return describe(payload, self.types(verb, direction), self.largest)
+    def describe(self, verb: str, payload: bytes, direction: Direction, *, own: bool = False) -> Described:
+        """What whole bytes of a declared message hold; own: they were encoded here. Raises ContractBreach."""
+        return describe(payload, self.types(verb, direction), self.largest, own=own)
 
     def check(self, verb: str, message: Any, direction: Direction) -> None:
         """Raises ContractBreach unless `message` is of a declared type and each field is as declared."""

@@ -106,7 +106,7 @@ class GridFederation(Federation):
         self.ledger.close()
 
     def _invite(self, nodes: Sequence[int], online: Collection[int]) -> None:
-        described = describe(self._invitation[0], Join)
+        described = describe(self._invitation[0], Join, own=True)
         envelope = Envelope({"op": "join", "run": self._run, "protocol": PROTOCOL}, self._invitation)
         for node, answer in self._transport.exchange(dict.fromkeys(nodes, envelope), self._patience):
             silo = str(answer.header.get("silo", f"node {node}"))[:128]

@@ -229,7 +229,7 @@ class SiloHost:
             outcome = resident.host.outcome(verb, round, key, payload, lambda held: down(described=held))
             outcome = self._kept(run, resident, Record(verb, round, key, ""), payload, outcome)
         if outcome.payload is not None:
-            held = describe_as(verb, outcome.payload, "up")
+            held = describe_as(verb, outcome.payload, "up", own=True)
             record(direction="up", payload=outcome.payload, described=held)
         done = "done" if outcome.error is None else f"{outcome.error}: {outcome.detail}"
         level = logging.INFO if outcome.error is None else logging.WARNING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,16 @@ class BadInput(FedloomError, ValueError):
 
 class OutOfTime(FedloomError):
     """The time that was given for training is over; what is done is kept."""
+
+
+_FULL = re.compile(r"No space left on device|Disk quota exceeded|os error (?:28|122)\b|file write failed")
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether a write failed for want of room; libraries say so in errors of their own."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, Exception) and bool(_FULL.search(str(error)))
 
 
 def first_line(error: Exception) -> str:

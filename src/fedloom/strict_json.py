@@ -7,36 +7,47 @@ import math
 import re
 from typing import Any
 
-_HALF = re.compile(r"\\u[dD][89abAB]")  # half a character (a surrogate) can only come of an escape
+from fedloom.outside import DEEPEST, MOST_BYTES, problem, too_deep
+
+# What texts may hold that they should not: in JSON it can only come of an escape, or is one of these characters.
+_ODD = re.compile(r"[\x7f-\x9f]|\\(?:[bfr]|u(?:00[01789]|[dD][89abAB]))")
 _LONG = re.compile(r"\d{309}")  # of digits a float cannot have so many
+_DEEP = f"nested too deeply, allowed: {DEEPEST} levels"
 _LONGEST = 60  # characters of a value that are shown
 
 
-def parse(content: str | bytes, *, finite: bool = True, halves: bool = False) -> Any:
+def parse(
+    content: str | bytes, *, finite: bool = True, halves: bool = False, own: bool = False, most: int = MOST_BYTES
+) -> Any:
     """The value in a JSON text; bytes are UTF-8, with or without byte-order mark.
 
     Args:
-        finite: refuse NaN, infinity and numbers too large for a float, as the standard does.
-        halves: allow half a character in a text, which is how we write a file name that is not UTF-8.
+        finite: refuse NaN, infinity and numbers with a point that are too large for a float, as the standard does;
+            integers too large for a float are always refused.
+        halves: allow the halves of characters in which a file name that is not UTF-8 is written.
+        own: this process, or one like it, wrote the texts, and they may hold anything.
+        most: bytes.
 
     Raises:
-        ValueError: with one line: no UTF-8, no JSON, a key twice in one object, half a character in a text, nested too
-            deeply, not finite.
+        ValueError: with one line: too long, no UTF-8, no JSON, a key twice in one object, nested too deeply, not
+            finite, a text that holds what none may (`fedloom.outside`).
     """
+    if len(content) > most:
+        raise ValueError(f"{len(content)} bytes, allowed: {most}")
     text = _decoded(content)
     options: dict[str, Any] = {"parse_constant": _refuse, "parse_float": _finite} if finite else {}
-    if finite and _LONG.search(text):
+    if _LONG.search(text):
         options["parse_int"] = _not_too_long
     try:
         value = json.loads(text, object_pairs_hook=_each_once, **options)
-        if not halves and _HALF.search(text):
-            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except UnicodeEncodeError:
-        raise ValueError("a text holds half a character (a lone surrogate)") from None
+        raise ValueError(_DEEP) from None
     except json.JSONDecodeError as error:
         raise ValueError(f"line {error.lineno}: {error.msg}") from None
+    if text.count("[") + text.count("{") > DEEPEST and too_deep(value):
+        raise ValueError(_DEEP)
+    if not own and _ODD.search(text) and (wrong := problem(value, names=halves)):
+        raise ValueError(wrong)
     return value
 
 

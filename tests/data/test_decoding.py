@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +79,17 @@ def test_size_out_of_range(size: object) -> None:
 def test_on_bad_out_of_range() -> None:
     with pytest.raises(BadInput, match="on_bad='ignore'"):
         decode_all([], [], 16, "ignore")  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:Image size")  # Pillow has a limit of its own, at which it warns
+def test_a_picture_too_large_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    """Of a PNG the header alone: there is nothing to decode."""
+    small = encoded(Image.new("L", (9, 9)))
+    header = b"IHDR" + struct.pack(">II", 13_000, 13_000) + small[24:29]
+    path = tmp_path / "large.png"
+    path.write_bytes(small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:])
+    sources, places = [path, encoded(Image.new("L", (9, 9)))], ["large.png", "small.png"]
+    with pytest.raises(BadInput, match=r"large\.png: 13000 x 13000 pixels, allowed: 120,000,000 in all"):
+        decode_all(sources, places, 8)
+    images, kept, bad = decode_all(sources, places, 8, "skip")
+    assert (len(images), kept.tolist(), bad) == (1, [1], ["large.png"])

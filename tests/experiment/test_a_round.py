@@ -78,6 +78,7 @@ def test_what_the_path_calls_decides_nothing():
         "data",
         "functional",
         "models",
+        "outside.py",
         "runs",
         "seeding.py",
         "strict_json.py",

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Message
+from flwr.app import ConfigRecord, Message, RecordDict
 from grid_silos import Silos
-from toy_clients import CONTRACT, Empty, Opinion, Probe, Wish
+from toy_clients import CONTRACT, Blob, Empty, Opinion, Probe, Wish
 from toy_federations import NAMES, PROBE, by_client, specs, words
 
-from fedloom.errors import FedloomError
-from fedloom.federation import ClientSpec, Ledger
+from fedloom.errors import BadInput, FedloomError
+from fedloom.federation import ClientSpec, Ledger, LocalFederation, WireContract
 from fedloom.federation.codec import encode
 from fedloom.federation.engines.flower.client_app import make_client_app
 from fedloom.federation.engines.flower.records import pack, pack_payloads, unpack
@@ -67,6 +67,48 @@ def test_a_letter_that_is_none(silos: Silos) -> None:
             Message(pack({"x": 1}, pack_payloads(())), reply_to=silos.grid.pushed[-1]) if node == 13 else reply
         )
         assert words(f.ask("retrain", Wish("")))["text-0"] == "refused"
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"outcomes": ' + "[" * 70 + "]" * 70 + "}", "nested too deeply"),
+        ('{"outcomes": [{"payload": 0, "error": null, "seconds": 1' + "0" * 400 + "}]}", "too large a number"),
+        ('{"outcomes": [{"payload": 0, "error": null, "seconds": 1' + "0" * 5000 + "}]}", "too large a number"),
+        (r'{"failed": "\ud800"}', "half a character"),
+        (r'{"failed": "\u001b[2J"}', "control character"),
+        ('{"outcomes": [{"payload": 0, "error": null, "seconds": NaN}, {}]}', "no outcome"),
+    ],
+)
+def test_a_hostile_header_is_refused_and_the_run_goes_on(silos: Silos, header: str, says: str) -> None:
+    def tamper(node: int, reply: Message) -> Message:
+        if node != 12:
+            return reply
+        content = RecordDict({"letter": ConfigRecord({"header": header}), "payloads": pack_payloads(())})
+        return Message(content, reply_to=silos.grid.pushed[-1])
+
+    with silos.federation() as f:
+        silos.grid.tamper, f.round = tamper, 1
+        replies = by_client(f.ask("retrain", Wish("")))
+        assert [k for k, r in replies.items() if not r.ok] == ["image-1"]
+        (missing,) = f.missing
+        assert (missing.client, missing.error, missing.round) == ("image-1", "refused", 1)
+        assert says in missing.detail
+        assert "\n" not in missing.detail
+        assert missing.detail.isprintable()
+        silos.grid.tamper, f.round = lambda node, reply: reply, 2
+        assert all(r.ok for r in f.ask("retrain", Wish("")))
+
+
+def test_a_message_above_the_limit_is_refused(silos: Silos) -> None:
+    contract = WireContract({"echo": ((Blob, Empty), Blob)})
+    contract.largest = 1000
+    with LocalFederation([ClientSpec("a", "image", "toy_clients:make")], contract) as f:
+        (reply,) = f.ask("echo", Blob(np.zeros(100, np.uint8)))
+        assert reply.ok
+        with pytest.raises(BadInput, match=r"Blob has \d+ bytes, allowed: 1000"):
+            list(f.ask("echo", Blob(np.zeros(2000, np.uint8))))
 
 
 def test_errors_at_a_silo_are_values(silos: Silos) -> None:

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
-import itertools
-import json
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from toy_clients import Blob, Everything, Opinion, Wish
 
-from fedloom.federation import ContractBreach, Empty
-from fedloom.federation.codec import checked, decode, describe, encode, message_name
-from fedloom.federation.messages import fields_of
+from fedloom.federation import ContractBreach, Empty, Tensor, Tensors
+from fedloom.federation.codec import decode, describe, encode
+from fedloom.federation.header import GROUP_BYTES, limit_of
+from fedloom.federation.messages import fields_of, sendable
 
 
 def opinion(samples: int = 100, width: int = 64) -> Opinion:
@@ -71,7 +72,7 @@ def test_round_trip(message: Any) -> None:
     payload = encode(message)
     assert_same(message, decode(payload, (Empty, Wish, Blob, Opinion, Everything)))
     assert encode(decode(payload, type(message))) == payload
-    assert message_name(payload) == type(message).__name__
+    assert describe(payload, type(message)).message == type(message).__name__
 
 
 def test_arrays_come_back_owned_aligned_and_writable() -> None:
@@ -94,11 +95,11 @@ def test_header_is_small() -> None:
     values = 100 * (64 + 2) * 4
     assert len(payload) - values < 250
     assert len(payload) <= 1.05 * values
-    assert sum(row.bytes for row in describe(payload)) == values
+    assert sum(row.bytes for row in describe(payload, Opinion).values) == values
 
 
 def test_describe_gives_the_bytes_of_each_value() -> None:
-    rows = {row.field: row[1:] for row in describe(encode(everything()))}
+    rows = {row.field: row[1:] for row in describe(encode(everything()), Everything).values}
     assert rows["half"] == ("float16", (11, 3), 66)
     assert rows["mask"] == ("bool", (11,), 2)  # 11 bits
     assert rows["model[a.weight]"] == ("float32", (2, 3), 24)
@@ -128,61 +129,96 @@ def test_any_cut_is_a_breach() -> None:
         decode(payload + b"\0", Opinion)
 
 
-def forge(header: Any, body: bytes = b"") -> bytes:
+def forge(header: str | bytes, body: bytes = b"") -> bytes:
     """A payload with a true length and checksum, and whatever header."""
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    prefix = struct.pack("<4sIQ", b"FLM\x02", len(text), 20 + len(text) + len(body))
-    return prefix + struct.pack("<I", checked(prefix + text + body)) + text + body
+    text = header if isinstance(header, bytes) else header.encode()
+    prefix = struct.pack("<4sIQ", b"FLM\x03", len(text), 20 + len(text) + len(body))
+    return prefix + struct.pack("<I", zlib.crc32(prefix + text + body)) + text + body
 
 
 def test_forge_can_make_a_good_payload() -> None:
-    assert decode(forge(["Blob", [["data", "uint8", [2]]]], b"\1\2"), Blob).data.tolist() == [1, 2]
+    assert decode(forge("Blob\ndata\tuint8\t2\n", b"\1\2"), Blob).data.tolist() == [1, 2]
+    assert encode(Blob(np.array([1, 2], np.uint8))) == forge("Blob\ndata\tuint8\t2\n", b"\1\2")
 
 
 @pytest.mark.parametrize(
     ("header", "body", "says"),
     [
-        (["Blob", [["data", "uint8", [-2]]]], b"", "shape"),
-        (["Blob", [["data", "uint8", [2**70]]]], b"", "too large"),
-        (["Blob", [["data", "uint8", [2**30, 2**30, 0]]]], b"", "too large"),
-        (["Blob", [["data", "uint8", [10**9]]]], b"12", "describes"),
-        (["Blob", [["data", "uint8", [1.0]]]], b"1", "shape"),
-        (["Blob", [["data", "uint8", [True]]]], b"1", "shape"),
-        (["Blob", [["data", "uint8", [1] * 40]]], b"1", "shape"),
-        (["Blob", [["data", "uint8", "x"]]], b"1", "shape"),
-        (["Blob", [["data", "object", [1]]]], b"12345678", "object"),
-        (["Blob", [["data", "complex64", [1]]]], b"12345678", "complex64"),
-        (["Blob", [["data", "int32", [1]]]], b"1234", "declared uint8"),
-        (["Blob", [["data", "uint8", [1, 1]]]], b"1", "declared uint8"),
-        (["Blob", [["data", "none", []]]], b"", "declared uint8"),
-        (["Blob", [["data", "tensors", [["a", "uint8", [1]]]]]], b"1", "group of uint8"),
-        (["Blob", [["data", "uint8", [1]], ["data", "uint8", [1]]]], b"12", "twice"),
-        (["Blob", [["data", "uint8", [1]], ["more", "uint8", [1]]]], b"12", "'more'"),
-        (["Blob", []], b"", "lacks its field 'data'"),
-        (["Blob", [["data", "uint8", [1]]]], b"12", "describes"),
-        (["Stranger", []], b"", "Stranger"),
-        ([["Blob"], []], b"", "name"),
-        (["Blob"], b"", "header"),
-        (["Blob", {"data": 1}], b"", "header"),
-        (["Blob", [["data"]]], b"", "header"),
-        (["Blob", [[1, "uint8", [1]]]], b"1", "header"),
-        (7, b"", "header"),
-        (b"\xff\xfe", b"", "header"),
-        (b"[" * 100_000, b"", "header"),
-        (b'["Blob", [["data", "uint8", [' + b"9" * 5000 + b"]]]]", b"", "header"),
-        (["Wish", [["what", "text", [2]], ["seconds", "float", []]]], b"\xff\xfe" + b"\0" * 8, "utf-8"),
-        (["Wish", [["seconds", "float", []], ["what", "text", [0]]]], b"\0" * 8, "order"),
-        (["Wish", [["what", "text", []], ["seconds", "float", []]]], b"\0" * 8, "header"),
-        (["Wish", [["what", "text", [0]], ["seconds", "float", [3]]]], b"\0" * 8, "header"),
-        (["Wish", [["what", "text", [0]], ["seconds", "float", []]]], struct.pack("<d", np.inf), "inf"),
-        (["Wish", [["what", "uint8", [1]], ["seconds", "float", []]]], b"\0" * 9, "declared str"),
+        ("Blob\ndata\tuint8\t-2\n", b"", "cannot be read"),
+        (f"Blob\ndata\tuint8\t{10**15 - 1}\n", b"", "too large"),
+        (f"Blob\ndata\tuint8\t{2**30},{2**30},0\n", b"", "too large"),
+        ("Blob\ndata\tuint8\t1000000000\n", b"12", "describes"),
+        ("Blob\ndata\tuint8\t1.0\n", b"1", "cannot be read"),
+        ("Blob\ndata\tuint8\t01\n", b"1", "cannot be read"),
+        ("Blob\ndata\tuint8\t\u0661\n", b"1", "cannot be read"),
+        ("Blob\ndata\tuint8\t1" + ",1" * 39 + "\n", b"1", "cannot be read"),
+        ("Blob\ndata\tuint8\tx\n", b"1", "cannot be read"),
+        ("Blob\ndata\tobject\t1\n", b"12345678", "object"),
+        ("Blob\ndata\tint32\t1\n", b"1234", "declared uint8"),
+        ("Blob\ndata\tuint8\t1,1\n", b"1", "declared uint8"),
+        ("Blob\ndata\tuint8\t\n", b"1", "declared uint8"),
+        ("Blob\ndata\tnone\t\n", b"", "declared uint8"),
+        ("Blob\ndata\ttensors\t\n\ta\tuint8\t1\n", b"1", "declared uint8"),
+        ("Blob\n\ta\tuint8\t1\n", b"1", "outside of a group"),
+        ("Blob\ndata\tuint8\t1\n\ta\tuint8\t1\n", b"12", "outside of a group"),
+        ("Blob\ndata\tuint8\t1\ndata\tuint8\t1\n", b"12", "twice"),
+        ("Blob\ndata\tuint8\t1\nmore\tuint8\t1\n", b"12", "'more'"),
+        ("Blob\n", b"", "lacks its field 'data'"),
+        ("Blob\ndata\tuint8\t1\n", b"12", "describes"),
+        ("Blob\ndata\tuint8\t1", b"1", "cannot be read"),
+        ("Stranger\n", b"", "Stranger"),
+        ("Blob", b"", "message is"),
+        ("Empty", b"", "message is"),
+        ("", b"", "message is"),
+        ("Blob\ndata\n", b"", "cannot be read"),
+        (b"\xff\xfe", b"", "not UTF-8"),
+        (b"Blob\ndata\x1b\tuint8\t1\n", b"1", "control character"),
+        (b"Blob\ndata\xc2\x9b\tuint8\t1\n", b"1", "control character"),
+        (b"Blob\ndat\xed\xa0\x80\tuint8\t1\n", b"1", "not UTF-8"),
+        ("[" * 40, b"", "message is"),
+        ("[" * 100_000, b"", "header of 100000 bytes, allowed"),
+        ("Blob\ndata\tuint8\t" + "9" * 40 + "\n", b"", "cannot be read"),
+        ("Wish\nwhat\ttext\t2\nseconds\tfloat\t\n", b"\xff\xfe" + b"\0" * 8, "not UTF-8"),
+        ("Wish\nwhat\ttext\t3\nseconds\tfloat\t\n", b"\xed\xa0\x80" + b"\0" * 8, "not UTF-8"),
+        ("Wish\nwhat\ttext\t2\nseconds\tfloat\t\n", b"a\x1b" + b"\0" * 8, "control character"),
+        ("Wish\nwhat\ttext\t2\nseconds\tfloat\t\n", b"\xc2\x85" + b"\0" * 8, "control character"),
+        ("Wish\nseconds\tfloat\t\nwhat\ttext\t0\n", b"\0" * 8, "order"),
+        ("Wish\nwhat\ttext\t\nseconds\tfloat\t\n", b"\0" * 8, "cannot cross"),
+        ("Wish\nwhat\ttext\t0\nseconds\tfloat\t3\n", b"\0" * 8, "cannot cross"),
+        ("Wish\nwhat\ttext\t0\nseconds\tfloat\t\n", struct.pack("<d", np.inf), "infinite"),
+        ("Wish\nwhat\tuint8\t1\nseconds\tfloat\t\n", b"\0" * 9, "declared str"),
     ],
 )
-def test_hostile_headers_are_refused(header: Any, body: bytes, says: str) -> None:
+def test_hostile_headers_are_refused(header: str | bytes, body: bytes, says: str) -> None:
     with pytest.raises(ContractBreach, match=says) as caught:
         decode(forge(header, body), (Blob, Wish))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+@dataclass(frozen=True)
+class Group:
+    arrays: Annotated[Mapping[str, NDArray[Any]], Tensors("uint8")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "body", "says"),
+    [
+        ("\ta\tuint8\t1\n\ta\tuint8\t1\n", b"12", "two arrays are called 'a'"),
+        ("\ta\tint32\t1\n", b"1234", "group of int32"),
+        ("\ta\ttext\t1\n", b"1", "cannot cross"),
+        (f"\t{'a' * 257}\tuint8\t1\n", b"1", "cannot be read"),
+    ],
+)
+def test_hostile_groups_are_refused(lines: str, body: bytes, says: str) -> None:
+    with pytest.raises(ContractBreach, match=says):
+        decode(forge(f"Group\narrays\ttensors\t\n{lines}", body), Group)
+
+
+@pytest.mark.parametrize("name", ["a\tb", "a\n", "\x1b[2J", "\ud800", "a" * 257])
+def test_an_array_of_such_a_name_is_not_sent(name: str) -> None:
+    with pytest.raises(ContractBreach, match="an array is called"):
+        encode(Group({name: np.zeros(1, np.uint8)}))
 
 
 @dataclass(frozen=True)
@@ -193,7 +229,7 @@ class Texts:
 
 @pytest.mark.parametrize(("lengths", "flag"), [((1, 3), 0), ((2**32 - 1, 2), 0), ((1, 1), 2)])
 def test_hostile_bodies_are_refused(lengths: tuple[int, int], flag: int) -> None:
-    header = ["Texts", [["texts", "texts", [2, 2]], ["flag", "flag", []]]]
+    header = "Texts\ntexts\ttexts\t2,2\nflag\tflag\t\n"
     with pytest.raises(ContractBreach):
         decode(forge(header, struct.pack("<2I", *lengths) + b"ab" + bytes([flag])), Texts)
 
@@ -209,22 +245,32 @@ def test_random_bytes_are_refused() -> None:
         with pytest.raises(ContractBreach):
             decode(draw.bytes(size), Blob)
         with pytest.raises(ContractBreach):
-            describe(b"FLM\x02" + draw.bytes(size))
+            describe(b"FLM\x03" + draw.bytes(size), Blob)
 
 
-@pytest.mark.parametrize("length", [0, 7, 4095, 4096, 4097, 20_000])
-def test_the_check_does_not_depend_on_where_the_bytes_are_cut(length: int) -> None:
-    draw = np.random.default_rng(length)
-    data = draw.bytes(length)
-    whole = checked(data)
-    for _ in range(20):
-        cuts = [0, *sorted(draw.integers(0, length + 1, 5)), length]
-        assert checked(*(data[a:b] for a, b in itertools.pairwise(cuts))) == whole
-    for i in draw.integers(0, length, 50 if length else 0):
-        assert checked(data[:i], bytes([data[i] ^ 1 << draw.integers(8)]), data[i + 1 :]) != whole
+def test_the_most_bytes_are_what_is_said() -> None:
+    payload = encode(opinion())
+    assert_same(decode(payload, Opinion, largest=len(payload)), opinion())
+    line = f"has {len(payload)} bytes, allowed: {len(payload) - 1}"
+    with pytest.raises(ContractBreach, match=line):
+        encode(opinion(), largest=len(payload) - 1)
+    with pytest.raises(ContractBreach, match=line):
+        decode(payload, Opinion, largest=len(payload) - 1)
 
 
-def test_the_check_of_a_block_is_the_crc_of_its_sum() -> None:
-    words = np.arange(1024, dtype="<u8")
-    sums = struct.pack("<2Q", sum(range(512)), sum(range(512, 1024)))
-    assert checked(words.tobytes(), b"end") == zlib.crc32(b"end", zlib.crc32(sums[8:], zlib.crc32(sums[:8])))
+def test_every_header_has_room_within_its_limit() -> None:
+    """Shapes of 15 digits, and names as long as they may be."""
+    long = Everything.__name__ + "\n" + "".join(
+        f"{f.name}\t{'float64'}\t{','.join(['1' * 15] * len(f.spec.shape))}\n" if isinstance(f.spec, Tensor) else
+        f"{f.name}\ttensors\t{'1' * 15},{'1' * 15}\n"
+        for f in fields_of(Everything)
+    )  # fmt: skip
+    assert len(long) <= limit_of(Everything) < len(long) + 2 * GROUP_BYTES
+
+
+def test_what_may_cross_is_made_so() -> None:
+    assert sendable(["a\r\nb", "t\tx", "caf\x92e", "\x1b[2J", "ü 🌼"]) == ("a \nb", "t\tx", "caf e", " [2J", "ü 🌼")
+    for text in ("a\r", "\0", "\x7f", "\x85", "\x1b[2J"):
+        with pytest.raises(ContractBreach, match="what is a text that cannot cross: it holds the control character"):
+            encode(Wish(text))
+    assert decode(encode(Wish("a\n\tb")), Wish).what == "a\n\tb"

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_wire_codec import opinion
-from toy_clients import CONTRACT, Empty, Probe, Wish, make
+from toy_clients import CONTRACT, Empty, Opinion, Probe, Wish, make
 
 from fedloom.errors import BadInput
 from fedloom.federation import ClientSpec, Ledger, LocalFederation, read_ledger
-from fedloom.federation.codec import encode
+from fedloom.federation.codec import describe, encode
 
 SPECS = [ClientSpec(name, "image", f"{make.__module__}:make") for name in ("a", "b")]
 DOWN = 2 * 4 * 4 * 3  # S = 2 images
@@ -66,7 +66,9 @@ def test_truncate_and_continue(tmp_path: Path) -> None:
         ledger.truncate(after_round=1)
         assert ledger.totals() == (2 * UP, 2 * DOWN)
         assert {row["round"] for row in ledger.rows()} == {1}
-        ledger.record(round=2, direction="up", client="a", verb="infer", payload=encode(opinion(2, 5)))
+        payload = encode(opinion(2, 5))
+        row = describe(payload, Opinion)
+        ledger.record(round=2, direction="up", client="a", verb="infer", payload=payload, described=row)
         assert ledger.totals() == (3 * UP, 2 * DOWN)
         assert len(ledger.rows()) == 9
         ledger.close()
@@ -81,7 +83,9 @@ def test_torn_last_line_is_left_out_and_mended(tmp_path: Path) -> None:
     path.write_text(whole[:-9])
     assert len(read_ledger(path)) == 15
     ledger = Ledger(path)
-    ledger.record(round=3, direction="down", client="a", verb="retrain", payload=encode(Wish("x")))
+    payload = encode(Wish("x"))
+    row = describe(payload, Wish)
+    ledger.record(round=3, direction="down", client="a", verb="retrain", payload=payload, described=row)
     ledger.close()
     rows = read_ledger(path)
     assert (len(rows), rows[-1]["payload_bytes"]) == (16, 1 + 8)
@@ -99,5 +103,5 @@ def test_empty_and_absent_files(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_recorded_as_such() -> None:
     ledger = Ledger()
-    ledger.record(round=1, direction="up", client="a", verb="infer", payload=b"gibberish")
+    ledger.record(round=1, direction="up", client="a", verb="infer", payload=b"gibberish", described=None)
     assert (ledger.rows()[0]["message"], ledger.totals(encoded=True)) == ("(unreadable)", (9, 0))

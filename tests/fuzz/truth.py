@@ -20,26 +20,40 @@ class _Object(list[tuple[str, Any]]):
     """The pairs of a JSON object."""
 
 
-def strict_json(data: bytes, *, finite: bool = True, halves: bool = False) -> Any:
-    """The value in UTF-8 JSON with unique keys, whole texts and (unless told otherwise) finite numbers; or Refused."""
+def strict_json(data: bytes, *, finite: bool = True, halves: bool = False, own: bool = False) -> Any:
+    """The value in UTF-8 JSON with unique keys, clean texts and (unless told otherwise) finite numbers; or Refused."""
     try:
-        return _node(json.loads(data.decode("utf-8-sig"), object_pairs_hook=_Object), finite, halves)
+        return _node(json.loads(data.decode("utf-8-sig"), object_pairs_hook=_Object), finite, halves, own, 1)
     except (ValueError, RecursionError) as error:
         raise Refused(f"no strict JSON: {str(error)[:60]}") from None
 
 
-def _node(node: Any, finite: bool, halves: bool) -> Any:
+def _node(node: Any, finite: bool, halves: bool, own: bool, depth: int) -> Any:
+    if isinstance(node, list) and depth > 64:
+        raise ValueError("deep")
+    rest = finite, halves, own, depth + 1
     if isinstance(node, _Object):
         if len({key for key, _ in node}) < len(node):
             raise ValueError("a key twice")
-        return {_node(key, finite, halves): _node(value, finite, halves) for key, value in node}
+        return {_node(key, *rest): _node(value, *rest) for key, value in node}
     if isinstance(node, list):
-        return [_node(item, finite, halves) for item in node]
-    if isinstance(node, str) and not halves and any("\ud800" <= c <= "\udfff" for c in node):
-        raise ValueError("half a character")
-    if isinstance(node, int | float) and finite and not abs(node) <= sys.float_info.max:
+        return [_node(item, *rest) for item in node]
+    if isinstance(node, str) and not own and not whole(node, halves):
+        raise ValueError("half a character, or a control character")
+    if isinstance(node, int) and abs(node) > int(sys.float_info.max):
+        raise ValueError("too large")
+    if isinstance(node, float) and finite and not math.isfinite(node):
         raise ValueError("not finite")
     return node
+
+
+def whole(text: str, halves: bool = False) -> bool:
+    """Whether a text is of whole characters (or of halves for bytes), and no controls but newline and tab."""
+    return not any(
+        (c < " " and c not in "\n\t") or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff"
+        for c in text
+        if not (halves and "\udc80" <= c <= "\udcff")
+    )
 
 
 def json_object(data: bytes) -> dict[str, Any]:
@@ -81,6 +95,8 @@ def _yaml(node: Any, depth: int) -> Any:
         return None
     if depth > 50 or (node.tag not in _KINDS and node.tag != "!"):
         raise Unsure
+    if isinstance(node, yaml.ScalarNode) and not whole(node.value, halves=True):
+        raise Refused("half a character, or a control character")
     if isinstance(node, yaml.SequenceNode):
         return [_yaml(item, depth + 1) for item in node.value]
     if isinstance(node, yaml.MappingNode):
@@ -99,6 +115,8 @@ def _yaml(node: Any, depth: int) -> Any:
         return int(node.value) if node.value.lstrip("+-").isdecimal() else int(node.value, 0)
     if re.fullmatch(r"[-+]?\.inf|\.nan", node.value, re.IGNORECASE):
         return float(node.value.replace(".", ""))
+    if _FLOAT.fullmatch(node.value) and math.isinf(float(node.value)):
+        raise Refused("too large")
     return float(node.value) if _FLOAT.fullmatch(node.value) else node.value
 
 

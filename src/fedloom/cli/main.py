@@ -32,7 +32,7 @@ from fedloom.cli.server import server
 from fedloom.cli.silo import silo
 from fedloom.cli.status import status
 from fedloom.cli.submit import submit
-from fedloom.errors import BadInput, FedloomError
+from fedloom.errors import BadInput, FedloomError, disk_full, first_line, printable
 from fedloom.signals import Interrupted, heard
 
 # Typer brings click along, as a dependency or inside itself; its usage errors are reached by their base class.
@@ -122,6 +122,11 @@ def _called(args: Sequence[str] | None) -> int:
         return _say(f"error: {error}", 2)
     except FedloomError as error:
         return _say(f"error: {error}", 1)
+    except Exception as error:
+        if not disk_full(error):
+            raise
+        place = getattr(error, "filename", None)
+        return _say(f"error: the disk is full{f': {printable(str(place))}' if place else ''} ({first_line(error)})", 1)
     if code == _TYPERS_OWN:
         raise KeyboardInterrupt
     return code if isinstance(code, int) else 0

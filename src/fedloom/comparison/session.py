@@ -156,8 +156,11 @@ def read_order(place: Path) -> ComparisonOrder:
     tree = read_object(place / PLAN)
     if not tree:
         raise BadInput(f"{place} is no folder of a comparison: it has no {PLAN}.")
-    plan: ComparisonPlan = validate(ComparisonPlan, tree["plan"])
-    return ComparisonOrder(tree["name"], plan, tree["values"], tuple(tree["overrides"]), tree["cells"])
+    try:
+        plan: ComparisonPlan = validate(ComparisonPlan, tree["plan"])
+        return ComparisonOrder(tree["name"], plan, tree["values"], tuple(tree["overrides"]), tree["cells"])
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{place / PLAN} is damaged: {type(error).__name__} {error}") from None
 
 
 def _refuse_foreign(place: Path) -> None:
@@ -227,7 +230,7 @@ class _Work:
         """What there is to say now."""
         try:
             before = read_object(self.place / FILE).get("cost", {}).get("sessions", [])
-        except FedloomError:  # it is written again below
+        except (FedloomError, AttributeError):  # it is written again below
             before = []
         session = {
             "seconds": time.monotonic() - self.start,

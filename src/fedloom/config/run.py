@@ -19,6 +19,8 @@ from fedloom.errors import BadInput, nearest
 from fedloom.registry import ENGINES, METHODS, METRICS
 from fedloom.tasks import SINGLE_MODALITY
 
+LARGEST_MESSAGE = 16_000_000_000  # bytes
+
 
 class GateSettings(Frozen):
     """How often each must be right before round 1; null: it need not be."""
@@ -108,6 +110,12 @@ class EngineSettings(Frozen):
     patience: float = Field(
         1800.0, gt=0, description="flower: seconds a silo has to connect, to join, to go back to a round"
     )
+    largest_message: int = Field(
+        LARGEST_MESSAGE,
+        ge=10_000,
+        exclude_if=lambda largest: largest == LARGEST_MESSAGE,
+        description="bytes of one message; a larger one is refused unread",
+    )
     cpus: float = Field(1.0, gt=0, description="simulation: processors of a client")
     gpus: float = Field(0.0, ge=0, description="simulation: share of a GPU of a client")
     address: str | None = Field(None, description="simulation: a Ray cluster's address; null starts one here")
@@ -135,7 +143,7 @@ class Config(Frozen):
 
     method: str = "fedmmkt"
     seed: Seed = 0
-    rounds: int = Field(4, ge=0)
+    rounds: int = Field(4, ge=0, lt=2**31)
     data: DataSettings = DataSettings()
     clients: ClientsSettings = ClientsSettings()
     server: ServerSettings = ServerSettings()

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from fedloom.config.yaml_core import MOST_CHARACTERS, Tree, YamlProblem, parse
 from fedloom.encodings import decode
 from fedloom.errors import BadInput, nearest
+from fedloom.outside import problem
 
 _SHOWN = 200  # characters of an argument
 LITERAL = ("options", "settings")  # groups whose keys are a reader's or a method's own
@@ -23,6 +24,8 @@ def read_settings(
     kind: type[Any], file: str | Path | None, values: Mapping[str, Any], overrides: Sequence[str] = ()
 ) -> Any:
     """Settings of `kind`: defaults, then file, then `values`, then `key=value` overrides. Raises BadInput."""
+    if (wrong := problem(values, names=True)) is not None:
+        raise BadInput(f"settings: {wrong}")
     tree: Mapping[str, Any] = read_tree(Path(file)) if file is not None else {}
     tree = merged(tree, nested(values))
     for text in overrides:

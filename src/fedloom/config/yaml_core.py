@@ -11,11 +11,14 @@ No key is given twice, keys are words, aliases (`*name`) are few. `<<` merges, a
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import yaml
+
+from fedloom.outside import problem
 
 MOST_CHARACTERS = 500_000  # of a text; what a person writes is a hundredth of that
 MOST_NODES = 100_000  # of a text with its aliases written out
@@ -53,7 +56,8 @@ def parse(text: str, name: str | None = None) -> Any:
         name: of the file, for the places of its keys; without one they have none.
 
     Raises:
-        YamlProblem: it is not YAML, a key is given twice or is no word, or it is too large.
+        YamlProblem: it is not YAML, a key is given twice or is no word, it is too large or too deep, or a text holds
+            what none may (`fedloom.outside`).
     """
     if len(text) > MOST_CHARACTERS:
         raise YamlProblem(f"{len(text)} characters, allowed: {MOST_CHARACTERS}")
@@ -68,7 +72,10 @@ def parse(text: str, name: str | None = None) -> Any:
         if node is None:
             return None
         _check(node)
-        return loader.construct_document(node)
+        value = loader.construct_document(node)
+        if (wrong := problem(value, names=True)) is not None:
+            raise YamlProblem(wrong)
+        return value
     except yaml.MarkedYAMLError as error:
         raise YamlProblem(_marked(error, text)) from None
     except RecursionError:
@@ -142,7 +149,10 @@ def _int(loader: _Loader, node: yaml.Node) -> int:
 
 def _float(loader: _Loader, node: yaml.Node) -> float:
     text = _scalar(loader, node, "number", _FLOAT).lower()
-    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+    number = float(text.replace(".inf", "inf").replace(".nan", "nan"))
+    if math.isinf(number) and "inf" not in text:
+        raise yaml.constructor.ConstructorError(None, None, "too large a number", node.start_mark)
+    return number
 
 
 def _list(loader: _Loader, node: yaml.SequenceNode) -> Iterator[list[Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import os
 from collections import Counter
@@ -18,6 +17,7 @@ from fedloom.config.models import ModelSettings
 from fedloom.config.trees import validate
 from fedloom.deployment.events import EventLog, run_log
 from fedloom.deployment.job import SERVER_FOLDER, Job, event_file
+from fedloom.deployment.shapes import read_nodes
 from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.silo_offer import (
     at_the_silo,
@@ -31,7 +31,6 @@ from fedloom.federation.engines.flower.patches import look_often
 from fedloom.federation.engines.flower.transport import words
 from fedloom.federation.engines.silo.store import RUN_NAME
 from fedloom.processes.parent import end_with_parent
-from fedloom.runs.disk import read_object
 from fedloom.runs.folder import new_run_path
 from fedloom.tasks import CLIENT_TASKS, ClientTask
 
@@ -52,7 +51,7 @@ def make_server_app() -> ServerApp:
 
     @app.main()  # type: ignore[untyped-decorator]
     def _main(grid: Grid, context: Context) -> None:
-        job = Job(**json.loads(str(context.run_config["job"])))
+        job = Job.read(str(context.run_config["job"]))
         server = Path(os.environ[SERVER_FOLDER])
         end_with_parent()  # without a SuperLink, the run would only wait
         look_often(importlib.import_module("flwr.superlink.grid.http_grid"))
@@ -70,7 +69,7 @@ class NamedGrid:
 
     def silo_names(self) -> dict[int, str]:
         """Node -> silo."""
-        return {int(entry["node"]): name for name, entry in read_object(self._file).items()}
+        return {int(entry["node"]): name for name, entry in read_nodes(self._file).items()}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._grid, name)

@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NotRequired
+from pathlib import Path
+from typing import Annotated, Any, NotRequired, get_type_hints
 
 from pydantic import Field, with_config
 from typing_extensions import TypedDict  # pydantic's own; that of Python 3.11 cannot be checked
 
 from fedloom.errors import BadInput
-from fedloom.runs.disk import parse_object
-from fedloom.runs.shapes import OPEN, Round, check
+from fedloom.runs.disk import parse_object, read_object
+from fedloom.runs.shapes import OPEN, Count, Round, RoundRow, Summary, check
 
 Pid = Annotated[int, Field(gt=0, lt=2**31)]
+
+
+@with_config(OPEN)
+class SiloRecord(TypedDict, total=False):
+    """silo.json: the processes of a silo, and what was last heard of the server."""
+
+    name: str
+    server: str
+    state: str
+    pid: Pid | None
+    worker_pid: Pid | None
+    supernode_pid: Pid | None
+    kit: str | None
+
+
+@with_config(OPEN)
+class HostRecord(TypedDict):
+    """host.json: where a server is reached."""
+
+    address: str
+    pki: NotRequired[str | None]
+
+
+@with_config(OPEN)
+class Admitted(TypedDict):
+    """Of nodes.json the entry of a silo: its key, and its node as Flower numbers it."""
+
+    key: NotRequired[str]
+    node: Annotated[str, Field(pattern=r"^[0-9]{1,20}$")]
+
 
 # Of `progress.Observer`, with how many arguments.
 TOLD = {"stage": 2, "at": 2, "notes": 1, "begin": 1, "phase": 2, "round": 1, "end": 1}
@@ -58,6 +89,29 @@ class _Over(TypedDict):
     bad_input: NotRequired[bool]
 
 
+@with_config(OPEN)
+class _Stage(TypedDict):
+    name: str
+    total: Count | None
+
+
+@with_config(OPEN)
+class _At(TypedDict):
+    done: Count
+    note: str
+
+
+_FIRST = {"begin": _Begin, "round": RoundRow, "end": Summary, "notes": list[str]}  # what its one argument is
+_BOTH = {"phase": _Phase, "stage": _Stage, "at": _At}  # what its two arguments are
+
+
+def read_nodes(path: Path) -> dict[str, Any]:
+    """nodes.json: `Admitted` by the names of silos. Raises BadInput."""
+    nodes = read_object(path)
+    check(dict[str, Admitted], nodes, str(path))
+    return nodes
+
+
 def read_event(line: bytes, place: str) -> dict[str, Any]:
     """A line of an event file. Raises BadInput, with `place`, where it is none that `events.EventLog` writes."""
     event = parse_object(line, place, _Event)
@@ -68,8 +122,8 @@ def read_event(line: bytes, place: str) -> dict[str, Any]:
         raise BadInput(f"{place}: {len(arguments)} arguments of {name!r}, expected {TOLD[name]}")
     if name in ("begin", "round", "end") and not isinstance(arguments[0], dict):
         raise BadInput(f"{place}: the argument of {name!r} is a {type(arguments[0]).__name__}, expected an object")
-    if name == "begin":
-        check(_Begin, arguments[0], place)
-    if name == "phase":
-        check(_Phase, {"round": arguments[0], "name": arguments[1]}, place)
+    if name in _FIRST:
+        check(_FIRST[name], arguments[0], place)
+    if name in _BOTH:
+        check(_BOTH[name], dict(zip(get_type_hints(_BOTH[name]), arguments)), place)
     return event

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.config.silo import SiloData, SiloSettings
+from fedloom.deployment.shapes import SiloRecord
 from fedloom.deployment.supervisor import INITIALISER, SiloSupervisor
 from fedloom.deployment.validity import KIT, validity
 from fedloom.errors import BadInput
@@ -65,7 +66,7 @@ def silo_status(folder: Path) -> dict[str, Any]:
     with explained("read", folder):
         if not (folder / "silo.json").is_file():
             raise BadInput(f"{folder} is no silo's folder: it has no silo.json. `fedloom silo up` makes it")
-    up, found = is_held(folder / ".lock"), read_object(folder / "silo.json")
+    up, found = is_held(folder / ".lock"), read_object(folder / "silo.json", SiloRecord)
     if found.get("kit") is not None:
         with suppress(BadInput):  # somebody else may not read it
             found["kit_until"] = f"{validity(Path(found['kit']), KIT).until:%Y-%m-%d}"

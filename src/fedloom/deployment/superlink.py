@@ -21,6 +21,7 @@ from fedloom.deployment.flower_cli import FlowerCli
 from fedloom.deployment.job import SERVER_FOLDER
 from fedloom.deployment.offline import engine_environment, require_flower
 from fedloom.deployment.ports import check_port, free_port
+from fedloom.deployment.shapes import HostRecord, read_nodes
 from fedloom.deployment.superlink_log import LISTENING, Reader
 from fedloom.errors import BadInput, FedloomError
 from fedloom.processes.child import Child
@@ -49,7 +50,7 @@ class Host:
             raise BadInput(f"{folder} is no server's folder: it has no host.json. `fedloom server up` makes it")
         if not up or not is_held(place / ".lock"):
             raise BadInput(f"the server of {folder} is not up: `fedloom server up --folder {folder}`")
-        found = read_object(place / "host.json")
+        found = read_object(place / "host.json", HostRecord)
         keys = found.get("pki")
         return cls(place, str(found["address"]), None if keys is None else Path(keys))
 
@@ -92,7 +93,7 @@ class Host:
 
     def _nodes(self) -> dict[str, dict[str, str]]:
         """Name -> key and node of each silo that is admitted."""
-        return read_object(self.folder / "nodes.json")
+        return read_nodes(self.folder / "nodes.json")
 
 
 class SuperLink(Host):

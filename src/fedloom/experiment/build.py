@@ -133,6 +133,7 @@ def build_federation(
 ) -> Federation:
     """The method's clients and what carries its messages to them; a context. Nobody, for a method without clients."""
     contract = method.contract(settings)
+    contract.largest = config.engine.largest_message
     if not method.tasks:
         return Nobody(contract, ledger)
     specs, offer = [], None

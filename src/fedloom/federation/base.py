@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from fedloom.errors import BadInput, FedloomError, unknown
-from fedloom.federation.codec import decode, encode
-from fedloom.federation.contract import WireContract
+from fedloom.federation.codec import Described, encode
+from fedloom.federation.contract import Direction, WireContract
 from fedloom.federation.exchange import Arrival, Missing, Reply, Request
 from fedloom.federation.host import Outcome
 from fedloom.federation.ledger import Ledger
@@ -109,9 +109,12 @@ class Federation(ABC):
             quorum=len(requests) if quorum is None else quorum,
             waiting={request.id: request.client for request in requests},
         )
+        known: dict[int, Described] = {}
         for r in requests:
             self._open[r.id] = (ask, r.client)
-            self.ledger.record(round=r.round, direction="down", client=r.client, verb=verb, payload=r.payload)
+            if id(r.payload) not in known:
+                known[id(r.payload)] = self.contract.describe(verb, r.payload, "down", own=True)
+            self._record(r.round, "down", r.client, verb, r.payload, known[id(r.payload)])
         try:
             self._post(requests)
         except BaseException:
@@ -203,7 +206,7 @@ class Federation(ABC):
             self.modality(client)
             if id(message) not in encoded:
                 self.contract.check(verb, message, "down")
-                encoded[id(message)] = encode(message)
+                encoded[id(message)] = encode(message, self.contract.largest)
             key = str(self._ordinal[1])
             requests.append(Request(next(self._ids), client, verb, self.round, key, encoded[id(message)]))
         return requests
@@ -235,26 +238,32 @@ class Federation(ABC):
         if arrival.id not in self._open:  # its ask was interrupted
             return True
         ask, client = self._open.pop(arrival.id)
-        outcome = arrival.outcome
+        outcome, message = arrival.outcome, None
         if outcome.payload is not None:  # it did cross, also when it came too late to be used
-            self.ledger.record(round=ask.round, direction="up", client=client, verb=ask.verb, payload=outcome.payload)
+            described = None
+            try:
+                message, described = self.contract.receive(ask.verb, outcome.payload, "up")
+            except ContractBreach as breach:
+                outcome = outcome._replace(error="refused", detail=str(breach))
+            self._record(ask.round, "up", client, ask.verb, outcome.payload or b"", described)
         if ask.waiting.pop(arrival.id, None) is not None:
             if ask.deadline is not None and arrival.arrived > ask.deadline:
                 took, allowed = arrival.arrived - ask.begun, ask.deadline - ask.begun
                 late = f"replied after {took:.3g} s, allowed {allowed:g} s"
                 outcome = Outcome(None, "timeout", late, seconds=outcome.seconds)
-            self._put(ask, client, outcome)
+            self._put(ask, client, outcome, message)
         return True
 
-    def _put(self, ask: _Ask, client: str, outcome: Outcome) -> None:
+    def _record(
+        self, round: int, direction: Direction, client: str, verb: str, payload: bytes, described: Described | None
+    ) -> None:
+        self.ledger.record(
+            round=round, direction=direction, client=client, verb=verb, payload=payload, described=described
+        )
+
+    def _put(self, ask: _Ask, client: str, outcome: Outcome, message: Any = None) -> None:
         """Queues the reply of an outcome; a failure is also added to `missing`."""
-        message, error, detail = None, outcome.error, outcome.detail
-        if outcome.payload is not None:
-            try:
-                message = decode(outcome.payload, self.contract.types(ask.verb, "up"))
-                self.contract.check(ask.verb, message, "up")
-            except ContractBreach as breach:
-                message, error, detail = None, "refused", str(breach)
+        error, detail = outcome.error, outcome.detail
         if error is None:
             ask.good += 1
         else:

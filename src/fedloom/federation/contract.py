@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from fedloom.errors import BadInput
+from fedloom.federation.codec import LARGEST, Described, describe, receive
 from fedloom.federation.messages import ContractBreach, check_finite, check_structure, fields_of
 from fedloom.references import load_reference, reference_of
 
@@ -19,7 +20,11 @@ class WireContract:
     `common`: those of them that every client answers, which a method has not declared. A verb is the name of the
     client's method that answers it. Raises BadInput for a verb that is not a public method name and for a message
     class that is not well declared.
+
+    `largest`: bytes that a message may have at most, in either direction; the two ends may differ.
     """
+
+    largest: int = LARGEST
 
     def __init__(self, verbs: Mapping[str, tuple[type | tuple[type, ...], type]], common: Collection[str] = ()) -> None:
         self._own = tuple(verb for verb in verbs if verb not in common)
@@ -46,6 +51,16 @@ class WireContract:
         if verb not in self._types:
             raise self._lacks(verb)
         return self._types[verb][direction]
+
+    def receive(self, verb: str, payload: bytes, direction: Direction) -> tuple[Any, Described]:
+        """The message in bytes that came from the other end, checked, and what it holds. Raises ContractBreach."""
+        message, described = receive(payload, self.types(verb, direction), self.largest)
+        self.check(verb, message, direction)
+        return message, described
+
+    def describe(self, verb: str, payload: bytes, direction: Direction, *, own: bool = False) -> Described:
+        """What whole bytes of a declared message hold; own: they were encoded here. Raises ContractBreach."""
+        return describe(payload, self.types(verb, direction), self.largest, own=own)
 
     def check(self, verb: str, message: Any, direction: Direction) -> None:
         """Raises ContractBreach unless `message` is of a declared type and each field is as declared."""

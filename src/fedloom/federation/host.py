@@ -20,14 +20,15 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from fedloom.errors import BadInput, FedloomError
-from fedloom.federation.codec import decode, encode
+from fedloom.errors import BadInput, FedloomError, printable
+from fedloom.federation.codec import Described, encode
 from fedloom.federation.contract import WireContract
 from fedloom.federation.messages import Array, ContractBreach
 from fedloom.runs.disk import write_atomic
 from fedloom.strict_json import parse
 
 Failure = Literal["raised", "timeout", "lost", "refused"]
+Received = Callable[[Described | None], None]  # None: it was refused
 
 
 class HostedClient(Protocol):
@@ -121,8 +122,8 @@ class ClientHost:
                 raise FedloomError(f"client {self.spec.name!r} cannot be built: {one_line(error)}") from error
         return self._client
 
-    def handle(self, verb: str, round: int, key: str, payload: bytes) -> bytes:
-        """The encoded reply to an encoded request.
+    def handle(self, verb: str, round: int, key: str, payload: bytes, received: Received | None = None) -> bytes:
+        """The encoded reply to an encoded request. received: is told what the request holds, once it was looked at.
 
         A request that repeats (verb, round, key, payload) gets the recorded reply and does not reach the
         client. `key` tells apart requests that only look alike, such as two evaluations in one round. Raises
@@ -133,17 +134,20 @@ class ClientHost:
         if request in self._replies:
             return self._replies[request]
         try:
-            message = decode(payload, self.contract.types(verb, "down"))
-            self.contract.check(verb, message, "down")
+            message, described = self.contract.receive(verb, payload, "down")
         except ContractBreach as breach:
+            if received is not None:
+                received(None)
             raise ClientError("refused", str(breach)) from breach
+        if received is not None:
+            received(described)
         try:
             answer = getattr(self.client, verb)(message, round=round)
         except Exception as error:
             raise ClientError("raised", one_line(error), traceback.format_exc()) from error
         try:
             self.contract.check(verb, answer, "up")
-            reply = encode(answer)
+            reply = encode(answer, self.contract.largest)
         except ContractBreach as breach:
             raise ClientError("refused", str(breach)) from breach
         if self.remember:
@@ -152,11 +156,11 @@ class ClientHost:
                 self._replies.popitem(last=False)
         return reply
 
-    def outcome(self, verb: str, round: int, key: str, payload: bytes) -> Outcome:
+    def outcome(self, verb: str, round: int, key: str, payload: bytes, received: Received | None = None) -> Outcome:
         """`handle` with failures as values, timed."""
         start = time.perf_counter()
         try:
-            outcome = Outcome(self.handle(verb, round, key, payload))
+            outcome = Outcome(self.handle(verb, round, key, payload, received))
         except ClientError as error:
             outcome = Outcome(None, error.kind, error.detail, error.trace)
         return outcome._replace(seconds=time.perf_counter() - start)
@@ -189,7 +193,7 @@ class ClientHost:
 
         name = self.spec.name
         try:
-            record = parse(_regular(folder / f"{name}.json"), finite=False)
+            record = parse(_regular(folder / f"{name}.json"), finite=False, halves=True, own=True)
             data = _regular(folder / f"{name}.safetensors")
             if zlib.crc32(data) != record["crc32"]:
                 raise ValueError("the .safetensors file is not the one its .json was written for")
@@ -227,5 +231,5 @@ def load_function(name: str) -> Callable[..., Any]:
 
 def one_line(error: BaseException) -> str:
     """An exception as one line: its type and its message."""
-    text = " ".join(str(error).split())
+    text = printable(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

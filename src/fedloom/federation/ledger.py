@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from fedloom.federation.codec import describe, message_name
+from fedloom.federation.codec import Described
 from fedloom.federation.contract import Direction
-from fedloom.federation.messages import ContractBreach
-from fedloom.runs.disk import read_lines, write_atomic
+from fedloom.runs.disk import explained, read_lines, write_atomic
 from fedloom.runs.shapes import LedgerRow
 
 
@@ -30,19 +32,21 @@ class Ledger:
         self.uncounted = frozenset(uncounted)
         self._rows: list[dict[str, Any]] = []
         self._sums: Counter[tuple[int, str, bool, str]] = Counter()
-        self._file: IO[str] | None = None
+        self._file: FileIO | None = None
         if self.path is not None and self.path.exists():
             rows = read_ledger(self.path)
             if self.path.read_bytes()[-1:] not in (b"", b"\n"):
                 write_atomic(self.path, _lines(rows))
             self._add(rows)
 
-    def record(self, *, round: int, direction: Direction, client: str, verb: str, payload: bytes) -> None:
-        """Writes the row of one encoded message; bytes that are no message are recorded as unreadable."""
-        try:
-            name, rows = message_name(payload), describe(payload)
-        except ContractBreach:
-            name, rows = "(unreadable)", []
+    def record(
+        self, *, round: int, direction: Direction, client: str, verb: str, payload: bytes, described: Described | None
+    ) -> None:
+        """Writes the row of one encoded message.
+
+        described: what it holds, by `codec.describe` or `receive`; None: it was refused, and is recorded as unreadable.
+        """
+        name, rows = described or ("(unreadable)", ())
         row = {
             "round": round,
             "direction": direction,
@@ -57,11 +61,7 @@ class Ledger:
         if self.path is None:
             self._rows.append(row)
         else:
-            if self._file is None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self.path.open("a", encoding="utf-8")
-            self._file.write(json.dumps(row) + "\n")
-            self._file.flush()
+            self._append(json.dumps(row).encode() + b"\n")
         self._add([row])
 
     def rows(self) -> list[dict[str, Any]]:
@@ -100,6 +100,22 @@ class Ledger:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _append(self, line: bytes) -> None:
+        """Writes a line as a whole: where the disk is full, nothing of it. Raises FedloomError."""
+        assert self.path is not None
+        with explained("write", self.path):
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self.path.open("ab", buffering=0)
+            size = self._file.tell()
+            try:
+                if self._file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                with suppress(OSError):
+                    self._file.truncate(size)
+                raise
 
     def _add(self, rows: Iterable[dict[str, Any]]) -> None:
         for row in rows:

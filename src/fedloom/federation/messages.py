@@ -8,7 +8,8 @@ A message is a frozen dataclass whose annotations are its wire contract:
         labels: Annotated[NDArray[Any], Tensor("int32", ("S",))]
         note: str = ""
 
-Any field may be optional (`... | None`). Nothing else can be declared, so nothing else can cross.
+Any field may be optional (`... | None`). Nothing else can be declared, so nothing else can cross. A text that crosses
+holds whole characters, and of control characters only newline and tab; see `sendable`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.errors import BadInput
+from fedloom.outside import CONTROLS
 
 DTYPES = (
     *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
@@ -110,6 +112,11 @@ class Empty:
     """A message without content."""
 
 
+def sendable(texts: Iterable[str]) -> tuple[str, ...]:
+    """Texts, such as captions of a data set, as they may cross: a control character but newline and tab is a blank."""
+    return tuple(text if text.isprintable() else CONTROLS.sub(" ", text) for text in texts)
+
+
 def fields_of(message_type: type) -> tuple[Field, ...]:
     """The declared fields of a message class, in order.
 
@@ -143,7 +150,7 @@ def check_structure(message: Any) -> None:
         if not _is_kind(field, value):
             raise ContractBreach(f"{owner}.{field.name} is {_show(value)}; declared {field}")
         if isinstance(field.spec, Tensor):
-            _bind(owner, field, field.spec, value.shape, sizes)
+            bind_shape(owner, field, field.spec, value.shape, sizes)
 
 
 def check_finite(message: Any) -> None:
@@ -218,8 +225,13 @@ def _is_kind(field: Field, value: Any) -> bool:
             return isinstance(value, float) and math.isfinite(value)
 
 
-def _bind(owner: str, field: Field, spec: Tensor, shape: tuple[int, ...], sizes: dict[str, tuple[int, str]]) -> None:
-    """Matches a shape with its declaration; `sizes`: each symbol's size and the field that gave it."""
+def bind_shape(
+    owner: str, field: Field, spec: Tensor, shape: tuple[int, ...], sizes: dict[str, tuple[int, str]]
+) -> None:
+    """Raises ContractBreach where a shape is not as declared, or does not agree with those before it.
+
+    sizes: each symbol's size and the field that gave it; what `shape` gives is added.
+    """
     if len(shape) != len(spec.shape):
         raise ContractBreach(f"{owner}.{field.name} has shape {_tuple(shape)}; declared {field}")
     for want, size in zip(spec.shape, shape):

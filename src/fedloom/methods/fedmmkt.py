@@ -31,6 +31,7 @@ from torch import Tensor
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
+from fedloom.federation.messages import sendable
 from fedloom.functional.attention import LearnedCrossAttention, train_cross_attention
 from fedloom.functional.augment import drop_tokens, simclr_views
 from fedloom.functional.confidence import entropy
@@ -228,7 +229,7 @@ class FedMMKTServer(SharedServer):
         seed = int(self.context.rng(federation.round, "views").integers(2**31))
         probes: dict[str, Any] = {
             ClientTask.IMAGE_CLASSIFICATION: FedMMKTPictures(samples.images, seed),
-            ClientTask.TEXT_CLASSIFICATION: FedMMKTCaptions(samples.texts, seed),
+            ClientTask.TEXT_CLASSIFICATION: FedMMKTCaptions(sendable(samples.texts), seed),
         }
         return {k: probes[federation.modality(k)] for k in federation.clients}
 

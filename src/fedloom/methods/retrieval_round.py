@@ -33,6 +33,7 @@ from torch import Tensor
 
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
+from fedloom.federation.messages import sendable
 from fedloom.functional.matching import PairMatching, class_spread, margin_cross_entropy
 from fedloom.functional.norms import unit
 from fedloom.functional.similarity import distillation_distance
@@ -245,7 +246,7 @@ class RetrievalServer(Server):
             return PublicSet(
                 self.name,
                 self.pairs.images if Modality.IMAGE in kinds else None,
-                self.pairs.texts if Modality.TEXT in kinds else None,
+                sendable(self.pairs.texts) if Modality.TEXT in kinds else None,
             )
 
         replies = federation.ask("hold", {k: message(k) for k in new}, timeout=self.context.timeout)

@@ -21,6 +21,7 @@ from torch import Tensor
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
+from fedloom.federation.messages import sendable
 from fedloom.functional.diagnostics import alignment_error, client_drift, gradient_variance
 from fedloom.methods.base import Info, LabelInfo, Server, ServerContext
 from fedloom.methods.collapse import CollapseGuard, kept_state, means
@@ -218,7 +219,7 @@ class SharedServer(Server):
                 return SharedAgain(len(samples), wanted.get(m))
             if m == ClientTask.IMAGE_CLASSIFICATION:
                 return SharedPictures(samples.images, wanted.get(m))
-            return SharedTexts(samples.texts, wanted.get(m))
+            return SharedTexts(sendable(samples.texts), wanted.get(m))
 
         return {k: message(k) for k in federation.clients}
 

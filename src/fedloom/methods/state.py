@@ -30,6 +30,7 @@ from torch import Tensor
 from fedloom.errors import BadInput, FedloomError
 from fedloom.methods.given import GIVEN, completed, trained
 from fedloom.methods.undeclared import OURS, changed, marks, own_names
+from fedloom.strict_json import parse
 
 T = TypeVar("T")
 Kept = Annotated[T, "kept"]
@@ -124,7 +125,7 @@ def read_state(path: Path) -> State:
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
-        meta = json.loads((file.metadata() or {}).get("state", "{}"))
+        meta = parse((file.metadata() or {}).get("state", "{}"), finite=False, halves=True, own=True)
         return {key: file.get_tensor(key) for key in file.keys()}, meta  # noqa: SIM118
 
 

@@ -49,7 +49,7 @@ def read_frame(stream: Readable) -> tuple[dict[str, Any], tuple[bytes, ...]] | N
     if len(head) < head_bytes:
         return None
     try:
-        header, sizes = parse(head, finite=False)
+        header, sizes = parse(head, finite=False, own=True)
         if not isinstance(header, dict) or not all(type(size) is int and size >= 0 for size in sizes):
             return None
         if sum(sizes) != payload_bytes:

@@ -9,6 +9,7 @@ from typing import Any
 from fedloom.tasks import CLIENT_TASKS, MODALITIES, ClientTask, Modality
 
 Row = Mapping[str, Any]
+LARGEST = 1e30  # that is drawn and compared; a loss may be larger
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,10 @@ def client_score(modality: str) -> str:
 
 
 def number(value: Any) -> float | None:
-    """`value` if it is a number, else None."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    """`value` if it is a number, at most LARGEST either way, else None."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    return float(max(-LARGEST, min(LARGEST, value)))
 
 
 def before_after(score: Score, summary: Row, rounds: Sequence[Row]) -> tuple[float | None, float | None]:

@@ -14,41 +14,53 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from fedloom.errors import BadInput, FedloomError
+from fedloom.errors import BadInput, FedloomError, disk_full
+from fedloom.outside import escaped
 from fedloom.runs.shapes import check
 from fedloom.strict_json import parse
 
 
 @contextmanager
 def explained(action: str, path: Path, hint: str = "") -> Iterator[None]:
-    """Turn an operating system error inside the block into one line: what could not be done, where, why."""
+    """Turn an operating system error inside the block into one line: what could not be done, where, why.
+
+    A full disk too, as a library says it in an error of its own.
+    """
     try:
         yield
-    except OSError as error:
-        raise FedloomError(f"cannot {action} {path}: {error.strerror or error}.{hint and ' ' + hint}") from error
+    except FedloomError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and not disk_full(error):
+            raise
+        why = (error.strerror or error) if isinstance(error, OSError) else os.strerror(errno.ENOSPC)
+        raise FedloomError(f"cannot {action} {path}: {why}.{hint and ' ' + hint}") from error
 
 
 def plain(value: Any, *, keep_nonfinite: bool = False) -> Any:
-    """`value` as dicts, lists, strings, numbers and None. Arrays become lists; NaN and infinity None.
+    """`value` as dicts, lists, strings, numbers and None. Arrays become lists; NaN and infinity None; control
+    characters are written out (`\\x1b`), as no reader takes them.
 
     Args:
-        keep_nonfinite: leave NaN and infinity as they are (YAML can say them, JSON cannot).
+        keep_nonfinite: leave NaN, infinity and texts as they are (YAML can say them, JSON cannot).
 
     Raises:
         TypeError: something in `value` has no such form.
     """
 
     def walk(item: Any) -> Any:
-        if item is None or type(item) in (bool, int, str):
+        if item is None or type(item) in (bool, int):
             return item
+        if type(item) is str:
+            return item if keep_nonfinite else escaped(item)
         if isinstance(item, Enum):
             return walk(item.value)
         if isinstance(item, float):
             return float(item) if keep_nonfinite or math.isfinite(item) else None
         if isinstance(item, str):  # a subclass would carry its class into the file
-            return "".join(item)
+            return walk("".join(item))
         if isinstance(item, Mapping):
-            return {str(key): walk(part) for key, part in item.items()}
+            return {walk(str(key)): walk(part) for key, part in item.items()}
         if isinstance(item, (list, tuple)):
             return [walk(part) for part in item]
         if isinstance(item, (set, frozenset)):

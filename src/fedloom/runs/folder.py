@@ -265,7 +265,7 @@ class RunFolder:
         """
         file = self.path / "environment.json"
         config = config_digest(flatten(self.config), tuple(may_differ))
-        facts, now = read_object(file), {"config": config, "data": data, "weights": weights, "code": code}
+        facts, now = read_object(file, Environment), {"config": config, "data": data, "weights": weights, "code": code}
         has_rounds = self.metrics.exists() and self.metrics.stat().st_size > 0
         refuse_changed(file, facts, now, begun=has_rounds or self._has_checkpoints())
         write_atomic(file, json_text({**facts, **now}))

@@ -1,6 +1,6 @@
 """The JSON files of a run, as far as they are counted, drawn or shown; further keys are allowed.
 
-A file is checked where it is read: numbers are finite and of a size that can be drawn, groups are groups.
+A file is checked where it is read: numbers are finite, scores of a size that can be drawn, groups are groups.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ OPEN = ConfigDict(extra="allow", strict=True)
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]  # whole in a float too
 Number = Annotated[float, Field(allow_inf_nan=False, gt=-1e30, lt=1e30)]
+Loss = Annotated[float, Field(allow_inf_nan=False)]  # as large as training makes it: drawn at 1e30 at most
+Losses = dict[str, Loss | None] | None
 Round = Annotated[int, Field(ge=0, lt=2**31)]
 Numbers = dict[str, Number | None] | None
 Figures = dict[str, Number | list[Number | None] | None] | None  # some with a number a class
@@ -44,10 +46,10 @@ class RoundRow(TypedDict, total=False):
     per_client: Numbers
     per_class: dict[str, list[Number | None] | None] | None
     labels: Figures
-    losses: Numbers
+    losses: Losses
     tested: dict[str, Count] | None
     seconds: Numbers
-    facts: Numbers
+    facts: Losses
     by_group: dict[str, Numbers] | None
     retrieval: dict[str, Numbers] | None
     missing: list[Missed] | None
@@ -142,6 +144,10 @@ class Environment(TypedDict, total=False):
     command: str
     started: str
     packages: dict[str, str | None]
+    config: str | None
+    data: str | None
+    weights: dict[str, str] | None
+    code: dict[str, str] | None
 
 
 @with_config(OPEN)
@@ -155,7 +161,7 @@ class SplitCounts(TypedDict, total=False):
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # made when first needed: that takes milliseconds
 
 
-def check(kind: Any, value: dict[str, Any], place: str) -> None:
+def check(kind: Any, value: Any, place: str) -> None:
     """Raises BadInput where `value` is no `kind`: one line with place, key, value and what is expected."""
     try:
         if kind not in _ADAPTERS:

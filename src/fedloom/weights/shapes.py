@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from fedloom.errors import BadInput, nearest
+from fedloom.strict_json import parse
 from fedloom.weights.catalogue import Shape, source_of, sources
 from fedloom.weights.place import found_here
 
@@ -61,7 +61,7 @@ def _in_folder(folder: Path, key: str, published: Shape | None) -> Shape:
 
 def _read(file: Path, key: str) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parse(file.read_bytes(), finite=False)
     except (OSError, ValueError) as error:
         raise BadInput(f"{key}: {file} cannot be read: {getattr(error, 'strerror', None) or 'no JSON'}") from None
     if not isinstance(found, dict):

@@ -255,7 +255,7 @@ def true_karpathy(folder: Path, given: Input) -> Any:
     """Pictures in order of the file, by part."""
     found: dict[str, list[Any]] = {"train": [], "val": [], "test": []}
     seen: set[int] = set()
-    for image in strict_json(given.files["dataset_flickr30k.json"], finite=False)["images"]:  # type: ignore[arg-type]
+    for image in strict_json(given.files["dataset_flickr30k.json"], finite=False, own=True)["images"]:  # type: ignore[arg-type]
         if "filepath" in image:
             raise Unsure
         part = "train" if image["split"] == "restval" else image["split"]
@@ -277,7 +277,7 @@ def true_coco(folder: Path, given: Input) -> Any:
     for part in ("train", "val"):
         if (data := given.files.get(f"annotations/captions_{part}2017.json")) is None:
             continue
-        content = strict_json(data, finite=False)  # type: ignore[arg-type]
+        content = strict_json(data, finite=False, own=True)  # type: ignore[arg-type]
         listed = {image["id"]: (image["file_name"], []) for image in content["images"]}
         for note in content["annotations"]:
             if note["image_id"] in listed:

@@ -163,6 +163,9 @@ def draw_answers(rng: Random) -> Input:
     return Input({**{f"{i}.json": json.dumps(h).encode() for i, h in enumerate(headers)}, "2-0": _SAID})
 
 
+_INVITED = encode(Join("{}", "", "", {}))
+
+
 class _Grid:
     """A grid with one node, whose key is that of silo-0, and which answers what it is told."""
 
@@ -179,7 +182,7 @@ def read_answers(folder: Path, given: Input) -> Any:
     federation: Any = object.__new__(GridFederation)
     federation._transport, federation._silos, federation._homes = mail, {}, {}
     federation._modalities, federation._arrivals, federation.ledger, federation.round = {}, [], Ledger(), 0
-    federation._run, federation._invitation, federation._patience = "r1", (b"x",), 1.0
+    federation._run, federation._invitation, federation._patience = "r1", (_INVITED,), 1.0
     federation.missing, federation._notices, federation._refused = [], {}, set()
     found: list[Any] = []
     for letter in _letters(given):

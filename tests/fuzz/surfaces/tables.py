@@ -128,7 +128,7 @@ def true_texts(folder: Path, given: Input) -> Any:
     if not all(plain(name) and one_space(name) == name for _, name in (*parts["train"], *parts["test"])):
         raise Unsure
     if "labels.json" in given.files:
-        names = strict_json(given.files["labels.json"], halves=True)  # type: ignore[arg-type]
+        names = strict_json(given.files["labels.json"], halves=True, own=True)  # type: ignore[arg-type]
         if not isinstance(names, list) or not all(map(plain, names)):
             raise Unsure
     if any(name.isdecimal() for name in (*names, *(n for full in parts.values() for _, n in full))):
@@ -170,7 +170,7 @@ def true_list(folder: Path, given: Input) -> Any:
         text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
         names: Any = [line.strip() for line in text.rstrip().split("\n")]
     else:
-        names = strict_json(data)
+        names = strict_json(data, own=True)
         if isinstance(names, dict):
             by_number = {k: n for n, k in names.items()} if all(type(v) is int for v in names.values()) else names
             by_number = {int(k): n for k, n in by_number.items()}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import math
 import struct
+import unicodedata
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ from fedloom.federation.messages import Tensor, Tensors, check_finite
 from fedloom.processes.frames import read_frame, write_frame
 from fuzz.harness import Refused, Surface
 from fuzz.inputs import Input
-from fuzz.mutate import change_tree
-from fuzz.odd_values import ODD_TEXTS
+from fuzz.mutate import damaged
+from fuzz.odd_values import ODD_NUMBERS, ODD_TEXTS
 from fuzz.truth import strict_json
 
 
@@ -55,7 +55,7 @@ _TAGS = {  # of each field what it may be; an optional one "none" too
 
 
 def _text(rng: Random) -> str:
-    return rng.choice([t for t in ODD_TEXTS if "\ud800" not in t])[:200]
+    return rng.choice([t for t in ODD_TEXTS if not any(unicodedata.category(c) in ("Cc", "Cs") for c in t)])[:200]
 
 
 def draw_message(rng: Random) -> Everything:
@@ -78,18 +78,9 @@ def draw_message(rng: Random) -> Everything:
     )
 
 
-def _check(prefix: bytes, rest: bytes) -> int:
-    """The checksum as it is described."""
-    data, check = prefix + rest, 0
-    whole = len(data) - len(data) % 4096
-    for at in range(0, whole, 4096):
-        check = zlib.crc32(struct.pack("<Q", sum(struct.unpack("<512Q", data[at : at + 4096])) % 2**64), check)
-    return zlib.crc32(data[whole:], check)
-
-
 def _sealed(header: bytes, body: bytes) -> bytes:
-    prefix = struct.pack("<4sIQ", b"FLM\x02", len(header), _PREFIX.size + len(header) + len(body))
-    return prefix + struct.pack("<I", _check(prefix, header + body)) + header + body
+    prefix = struct.pack("<4sIQ", b"FLM\x03", len(header), _PREFIX.size + len(header) + len(body))
+    return prefix + struct.pack("<I", zlib.crc32(prefix + header + body)) + header + body
 
 
 def _parts(payload: bytes) -> tuple[bytes, bytes]:
@@ -107,12 +98,39 @@ def mend_message(rng: Random, given: Input) -> Input:
 def damage_header(rng: Random, given: Input) -> Input:
     """One thing in the header changed, lengths and checksum right."""
     header, body = _parts(given.files["payload"])  # type: ignore[arg-type]
-    try:
-        tree = json.loads(header)
-    except (ValueError, RecursionError):
-        return given
-    header = json.dumps(change_tree(rng, tree)).encode("utf-8", "surrogatepass")
-    return given.replace("payload", _sealed(header, body))
+    lines = header.split(b"\n")
+    at, other = rng.randrange(len(lines)), rng.randrange(len(lines))
+    cells = lines[at].split(b"\t")
+    match rng.randrange(6):
+        case 0:
+            del lines[at]
+        case 1:
+            lines.insert(other, lines[at])
+        case 2:
+            lines[at], lines[other] = lines[other], lines[at]
+        case 3:
+            cells[rng.randrange(len(cells))] = rng.choice(ODD_TEXTS).encode("utf-8", "surrogatepass")
+            lines[at] = b"\t".join(cells)
+        case 4:
+            cells[rng.randrange(len(cells))] = str(rng.choice(ODD_NUMBERS)).encode()
+            lines[at] = b"\t".join(cells)
+        case _:
+            header = damaged(rng, header, "header.txt")
+            return given.replace("payload", _sealed(header, body))
+    return given.replace("payload", _sealed(b"\n".join(lines), body))
+
+
+def swap_words(rng: Random, given: Input) -> Input:
+    """Words or blocks of the payload in each other's place, or bits flipped, and nothing put right again."""
+    data = bytearray(given.files["payload"])  # type: ignore[arg-type]
+    size = rng.choice((1, 2, 4, 8, 16, 512))
+    if len(data) < 2 * size or rng.random() < 0.3:
+        for _ in range(rng.randrange(1, 9)):
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    else:
+        a, b = sorted(rng.randrange(len(data) // size) * size for _ in range(2))
+        data[a : a + size], data[b : b + size] = data[b : b + size], data[a : a + size]
+    return given.replace("payload", bytes(data))
 
 
 def read_message(folder: Path, given: Input) -> Any:
@@ -131,15 +149,22 @@ def true_message(folder: Path, given: Input) -> Any:
         raise Refused("too short")
     magic, size, total, check = _PREFIX.unpack(payload[: _PREFIX.size])
     header, body = _parts(payload)
-    if (
-        magic != b"FLM\x02"
-        or total != len(payload)
-        or len(header) != size
-        or check != _check(payload[:16], header + body)
-    ):
+    right = zlib.crc32(payload[:16] + header + body) == check
+    if magic != b"FLM\x03" or total != len(payload) or len(header) != size or not right:
         raise Refused("prefix or checksum")
-    name, rows = strict_json(header)
-    if name != "Everything" or [row[0] for row in rows] != list(_TAGS):
+    name, *lines = _clean(header).split("\n")
+    if name != "Everything" or lines[-1:] != [""]:
+        raise Refused("name or end")
+    cells = [line.split("\t") for line in lines[:-1]]
+    rows: list[Any] = []
+    for row in cells:
+        if len(row) == 4 and row[0] == "" and rows and rows[-1][1] == "tensors":
+            rows[-1][2].append((row[1], row[2], _extent(row[3])))
+        elif len(row) == 3 and (row[1] != "tensors" or row[2] == ""):
+            rows.append((row[0], row[1], [] if row[1] == "tensors" else _extent(row[2])))
+        else:
+            raise Refused("a line")
+    if [row[0] for row in rows] != list(_TAGS):
         raise Refused("names")
     source = io.BytesIO(body)
     found = {row[0]: _value(row[0], row[1], row[2], source) for row in rows}
@@ -163,6 +188,13 @@ def true_message(folder: Path, given: Input) -> Any:
     return found
 
 
+def _extent(text: str) -> list[int]:
+    """Sizes as they are usually written, with commas between; none is no size."""
+    if not all(part.isascii() and part.isdecimal() and part == str(int(part[:20])) for part in text.split(",") if text):
+        raise Refused("a shape")
+    return [int(part) for part in text.split(",")] if text else []
+
+
 def _value(field: str, tag: str, extent: list[Any], source: io.BytesIO) -> Any:
     if tag not in _TAGS[field]:
         raise Refused(f"{field} is {tag}")
@@ -179,9 +211,9 @@ def _value(field: str, tag: str, extent: list[Any], source: io.BytesIO) -> Any:
         lengths = struct.unpack(f"<{extent[0]}I", _take(source, 4 * extent[0]))
         if sum(lengths) != extent[1]:
             raise Refused("lengths of texts")
-        return tuple(_decoded(_take(source, n)) for n in lengths)
+        return tuple(_clean(_take(source, n)) for n in lengths)
     if tag == "text":
-        return _decoded(_take(source, extent[0]))
+        return _clean(_take(source, extent[0]))
     if tag in _SIZES:
         if extent != []:
             raise Refused("a number with a shape")
@@ -196,6 +228,8 @@ def _array(dtype: str, shape: list[int], source: io.BytesIO) -> Any:
     count = math.prod(shape)
     if dtype == "bool":
         bits = "".join(f"{byte:08b}" for byte in _take(source, -(-count // 8)))
+        if "1" in bits[count:]:
+            raise Refused("bits behind the last")
         return np.array([bit == "1" for bit in bits[:count]], dtype=bool).reshape(shape)
     return np.frombuffer(_take(source, count * np.dtype(dtype).itemsize), np.dtype(dtype)).reshape(shape)
 
@@ -210,6 +244,14 @@ def _decoded(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         return _refuse("no UTF-8")
+
+
+def _clean(data: bytes) -> str:
+    """A text without control characters but newline and tab."""
+    text = _decoded(data)
+    if any(unicodedata.category(c) == "Cc" and c not in "\n\t" for c in text):
+        return _refuse("a control character")
+    return text
 
 
 def _refuse(why: str) -> Any:
@@ -240,7 +282,7 @@ def true_frames(folder: Path, given: Input) -> Any:
         magic, size, total = struct.unpack("<4sIQ", data[:16])
         head, rest = data[16 : 16 + size], data[16 + size :]
         try:
-            header, sizes = strict_json(head, finite=False)
+            header, sizes = strict_json(head, finite=False, own=True)
             fits = isinstance(header, dict) and all(type(n) is int and n >= 0 for n in sizes)
         except (Refused, ValueError, TypeError):
             break
@@ -261,7 +303,7 @@ SURFACES = (
         lambda rng: Input({"payload": encode(draw_message(rng))}),
         read_message,
         true_message,
-        (damage_header,),
+        (damage_header, swap_words),
         mend_message,
         share=3,
         files_too=False,

@@ -25,6 +25,7 @@ from fedloom.errors import BadInput
 Source = Path | bytes
 OnBad = Literal["error", "skip"]
 T = TypeVar("T")
+MOST_PIXELS = 120_000_000  # of one picture as it lies in its file: 12000 x 10000, half a gigabyte while it is read
 SKIP = "(on_bad='skip' leaves such out)"
 
 # What Pillow raises on broken or hostile files, by format: a truncated JPEG OSError, a broken PNG SyntaxError
@@ -74,7 +75,7 @@ def decode(source: Source, size: int, range: Range | None = None) -> NDArray[np.
     `range`, the values of black and white, which 32-bit values need.
 
     Raises:
-        one of UNREADABLE: the file is missing, truncated or no picture.
+        one of UNREADABLE: the file is missing, truncated, no picture, or one of more than MOST_PIXELS.
     """
     return _decode(source, size, range)[0]
 
@@ -84,6 +85,8 @@ def _decode(source: Source, size: int, range: Range | None) -> tuple[NDArray[np.
     if isinstance(source, Path) and not stat.S_ISREG(os.stat(source).st_mode):
         raise OSError("no file but a folder, pipe or device")  # to open a pipe would hang
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats()) as picture:
+        if picture.width * picture.height > MOST_PIXELS:  # nothing of it is decoded yet
+            raise ValueError(f"{picture.width} x {picture.height} pixels, allowed: {MOST_PIXELS:,} in all")
         picture.draft(None, (2 * size, 2 * size))  # no effect on formats other than JPEG
         raw, white = native(picture)
         check_sign(picture)

@@ -16,6 +16,7 @@ from fedloom.data.io.walk import listing
 from fedloom.data.names import by_name
 from fedloom.encodings import decoded
 from fedloom.errors import BadInput
+from fedloom.outside import DEEPEST, too_deep
 
 
 def need_folder(path: str | Path, layout: str) -> Path:
@@ -96,7 +97,10 @@ def read_json(path: Path) -> Any:
     """A JSON file. BadInput: it is none, or an object has a key twice, of which Python would take the last."""
     text = read_text(path)
     try:
-        return json.loads(text, object_pairs_hook=partial(_once, text))
+        value = json.loads(text, object_pairs_hook=partial(_once, text))
+        if too_deep(value):
+            raise ValueError(f"nested too deeply, allowed: {DEEPEST} levels")
+        return value
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}: not JSON (line {error.lineno}: {error.msg})") from error
     except BadInput as error:

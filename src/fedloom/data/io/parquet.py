@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from fedloom.data.io.files import on_disk
 from fedloom.data.io.raw import Raw
 from fedloom.data.names import alike, blank, by_name, numeric, position, spelled
 from fedloom.errors import BadInput, listed
+from fedloom.strict_json import parse
 
 
 def read_table(
@@ -88,9 +88,9 @@ def _label_names(metadata: dict[bytes, bytes], path: Path) -> tuple[str, ...] | 
     """Class names in the schema's metadata: `huggingface` (its features), or `label_names`, a JSON list."""
     try:
         if b"label_names" in metadata:
-            names = json.loads(metadata[b"label_names"])
+            names = parse(metadata[b"label_names"])
         else:
-            features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+            features = parse(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
             names = features.get("label", {}).get("names")
     except (ValueError, AttributeError, RecursionError) as error:
         raise BadInput(f"{path}: the label names in its metadata cannot be read: {error}") from error

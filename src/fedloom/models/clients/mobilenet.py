@@ -30,6 +30,7 @@ from fedloom.functional.norms import unit as of_unit_length
 from fedloom.models.clients.client_model import UNIT_SCALE
 from fedloom.models.device import CPU
 from fedloom.models.pictures import as_float
+from fedloom.strict_json import parse
 
 _CHUNK = 32  # pictures at a time through the frozen part: more are no faster, and cost memory
 _RELU6 = 3  # TensorFlow Lite's number
@@ -153,7 +154,7 @@ def load_mobilenet(path: str | Path) -> MobileNet:
     try:
         with np.load(npz, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-        return MobileNet(json.loads(text.read_text()), arrays, npz.stem, digest)
+        return MobileNet(parse(text.read_bytes(), finite=False), arrays, npz.stem, digest)
     except KeyError as error:
         raise BadInput(f"MobileNet {prefix}: {error} is missing or not known") from None
     except (BadInput, OSError, EOFError, ValueError, TypeError, IndexError, zipfile.BadZipFile) as error:
@@ -262,7 +263,7 @@ def load_exported(folder: str | Path, pretrained: str | Path) -> tuple[FeatureCl
     """
     from safetensors.torch import load_file
 
-    about, trunk = json.loads((Path(folder) / "config.json").read_text()), load_mobilenet(pretrained)
+    about, trunk = parse((Path(folder) / "config.json").read_bytes(), finite=False), load_mobilenet(pretrained)
     if trunk.digest != about["trunk_sha256"]:
         raise BadInput(f"{folder} was trained on {about['trunk']}, whose arrays are not those of {pretrained}")
     names = tuple(about["class_names"])

@@ -6,7 +6,6 @@ where the model is.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedloom.errors import BadInput
+from fedloom.strict_json import parse
 
 _HALF = (0.5, 0.5, 0.5)
 _BILINEAR = 2  # of Pillow's numbers; whatever else a file names becomes bicubic
@@ -88,7 +88,7 @@ def read_preprocessor(source: str | Path, side: int, **hub: Any) -> ImagePreproc
     if found is None:
         return ImagePreprocessor(side, side)
     try:
-        return _parsed(json.loads(Path(found).read_text(encoding="utf-8")), side)
+        return _parsed(parse(Path(found).read_bytes(), finite=False), side)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{found}: cannot be read as an image processor: {error}") from error
 

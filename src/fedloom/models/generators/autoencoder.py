@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fedloom.errors import BadInput, first_line
+from fedloom.strict_json import parse
 from fedloom.weights.place import found_here, need
 
 FACTOR = 8  # side of a picture over side of its latents, of all that are known here
@@ -129,7 +129,7 @@ def _class_of(folder: Path, name: str) -> str:
             return ""
         raise BadInput(f"{_KEY} = {name!r}: no autoencoder, {allowed}")
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found = parse((folder / "config.json").read_bytes(), finite=False)
     except (OSError, ValueError) as error:
         raise BadInput(f"{_KEY} = {name!r}: config.json: {first_line(error)}") from None
     kind = found.get("_class_name") if isinstance(found, dict) else None

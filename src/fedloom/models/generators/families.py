@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from fedloom.config.glide import GlideOptions, GlideSettings
 from fedloom.config.models import EMBEDDED, GeneratorSettings
 from fedloom.config.stable_diffusion import LatentOptions, LatentSettings
 from fedloom.errors import BadInput, first_line
+from fedloom.strict_json import parse
 from fedloom.weights.place import shipped
 
 FAMILIES = {
@@ -29,7 +29,7 @@ def class_of(folder: str | Path) -> str:
     """The pipeline's class, one of `FAMILIES`. BadInput where the folder is none of a known pipeline."""
     file = Path(folder) / "model_index.json"
     try:
-        index = json.loads(file.read_text(encoding="utf-8"))
+        index = parse(file.read_bytes(), finite=False)
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or "no JSON"
         raise BadInput(f"generator {folder}: expected a diffusers folder, model_index.json: {said}") from None
@@ -77,7 +77,7 @@ def largest_side(folder: Path, family: str, upsample: bool = False) -> int:
 
     def read(part: str) -> dict[str, Any]:
         try:
-            config = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
+            config = parse((folder / part / "config.json").read_bytes(), finite=False)
         except (OSError, ValueError):
             return {}
         return config if isinstance(config, dict) else {}

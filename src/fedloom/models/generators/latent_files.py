@@ -19,6 +19,7 @@ from fedloom.models.generators.latent_schedule import prediction_of
 from fedloom.models.generators.latent_sizes import put_lora as put_lora
 from fedloom.models.generators.latent_variants import check_variant, copy_part, variant_in
 from fedloom.models.memory import in_own_memory
+from fedloom.strict_json import parse
 from fedloom.weights import hub_arguments, need, placed
 
 CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
@@ -89,7 +90,7 @@ def load_pipeline(folder: Path, settings: LatentSettings) -> Any:
 def _index(folder: Path) -> dict[str, Any]:
     file = folder / "model_index.json"
     try:
-        index = json.loads(file.read_text())
+        index = parse(file.read_bytes(), finite=False)
     except (OSError, ValueError) as error:
         raise BadInput(f"{folder}: expected a diffusers folder, model_index.json: {first_line(error)}") from error
     if not isinstance(index, dict) or index.get("_class_name") not in CLASSES:

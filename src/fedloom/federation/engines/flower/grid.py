@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedloom.errors import FedloomError
 from fedloom.federation.base import Federation
-from fedloom.federation.codec import encode
+from fedloom.federation.codec import describe, encode
 from fedloom.federation.contract import WireContract
 from fedloom.federation.engines.flower.records import pack_payloads
 from fedloom.federation.engines.flower.transport import (
@@ -106,12 +106,11 @@ class GridFederation(Federation):
         self.ledger.close()
 
     def _invite(self, nodes: Sequence[int], online: Collection[int]) -> None:
+        described = describe(self._invitation[0], Join, own=True)
         envelope = Envelope({"op": "join", "run": self._run, "protocol": PROTOCOL}, self._invitation)
         for node, answer in self._transport.exchange(dict.fromkeys(nodes, envelope), self._patience):
             silo = str(answer.header.get("silo", f"node {node}"))[:128]
-            self.ledger.record(
-                round=self.round, direction="down", client=silo, verb="join", payload=self._invitation[0]
-            )
+            self._record(self.round, "down", silo, "join", self._invitation[0], described)
             try:
                 self._welcome(node, silo, answer.header, online)
             except ContractBreach as breach:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from fedloom.errors import printable
 from fedloom.federation.engines.silo.envelopes import Envelope
 from fedloom.federation.messages import ContractBreach
 from fedloom.strict_json import parse
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from flwr.app import ArrayRecord, RecordDict
 
 _KIND = "fedloom.message"
+MOST_HEADER = 16 << 20  # bytes
 
 
 def pack_payloads(payloads: tuple[bytes, ...]) -> ArrayRecord:
@@ -36,11 +38,12 @@ def pack(header: dict[str, Any], payloads: ArrayRecord) -> RecordDict:
 def unpack(record: RecordDict) -> Envelope:
     """The envelope in a Flower message. Raises ContractBreach for content that is none."""
     try:
-        header = parse(str(record.config_records["letter"]["header"]), finite=False)
+        header = parse(str(record.config_records["letter"]["header"]), finite=False, most=MOST_HEADER)
         arrays = record.array_records["payloads"]
         payloads = tuple(arrays[str(i)].data for i in range(len(arrays)))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ContractBreach(f"message is not one of fedloom: {type(error).__name__} {error}"[:200]) from error
+        said = printable(f"{type(error).__name__} {error}")
+        raise ContractBreach(f"message is not one of fedloom: {said}"[:200]) from error
     if not isinstance(header, dict):
         raise ContractBreach("message is not one of fedloom: its header is not an object")
     return Envelope(header, payloads)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fedloom.errors import FedloomError
+from fedloom.errors import FedloomError, printable
 from fedloom.federation.engines.flower.records import pack, pack_payloads, unpack
 from fedloom.federation.engines.silo.envelopes import PROTOCOL, Envelope
 from fedloom.federation.host import Failure
@@ -142,4 +142,4 @@ def check_name(silo: str, known: str | None) -> None:
 
 def words(said: Any) -> str:
     """Text from a silo as one line of bounded length."""
-    return " ".join(str(said).split())[:LONGEST]
+    return printable(" ".join(str(said).split()))[:LONGEST]

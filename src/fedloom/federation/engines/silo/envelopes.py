@@ -20,7 +20,7 @@ from typing import Annotated, Any, NamedTuple
 
 from fedloom.federation.messages import Array, Tensors
 
-PROTOCOL = 1  # raise when a silo and a server of different versions would misunderstand each other
+PROTOCOL = 2  # raise when a silo and a server of different versions would misunderstand each other
 
 
 class Envelope(NamedTuple):

@@ -11,6 +11,7 @@ import logging
 import os
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from fedloom import __version__
@@ -215,17 +216,21 @@ class SiloHost:
         resident = self._clients[client]
         if self.store.newest(run, client) != resident.place:  # another process has answered for it meanwhile
             resident = self._clients[client] = self._loaded(run, resident.host)
-        self._ledger.record(round=round, direction="down", client=client, verb=verb, payload=payload)
+        record = partial(self._ledger.record, round=round, client=client, verb=verb)
+        describe_as = resident.host.contract.describe
         # The digest takes as long as the rest together, so it waits until somebody needs it.
         if resident.record[:3] == (verb, round, key) and resident.record.digest == _digest(payload):
             log.info("round %d, %s for %s: answered from the record", round, verb, client)
+            record(direction="down", payload=payload, described=describe_as(verb, payload, "down"))
             outcome = Outcome(resident.reply)
         else:
             log.info("round %d, %s for %s", round, verb, client)  # hours may pass until it is done
-            outcome = resident.host.outcome(verb, round, key, payload)
+            down = partial(record, direction="down", payload=payload)
+            outcome = resident.host.outcome(verb, round, key, payload, lambda held: down(described=held))
             outcome = self._kept(run, resident, Record(verb, round, key, ""), payload, outcome)
         if outcome.payload is not None:
-            self._ledger.record(round=round, direction="up", client=client, verb=verb, payload=outcome.payload)
+            held = describe_as(verb, outcome.payload, "up", own=True)
+            record(direction="up", payload=outcome.payload, described=held)
         done = "done" if outcome.error is None else f"{outcome.error}: {outcome.detail}"
         level = logging.INFO if outcome.error is None else logging.WARNING
         log.log(level, "round %d, %s for %s: %s (%.2f s)%s", round, verb, client, done, outcome.seconds,
@@ -264,7 +269,7 @@ class SiloHost:
 
     def _told(self, error: BaseException) -> str:
         if not self.private_errors or isinstance(error, ContractBreach):
-            return str(error) if isinstance(error, FedloomError) else one_line(error)
+            return " ".join(str(error).split()) if isinstance(error, FedloomError) else one_line(error)
         return f"silo {self.name!r}: {type(error).__name__}; the silo's log says more"
 
 

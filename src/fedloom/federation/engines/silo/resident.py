@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hmac
-import json
 import logging
 import os
 import queue
@@ -30,6 +29,7 @@ from fedloom.federation.host import load_function
 from fedloom.processes.frames import read_frame, write_frame
 from fedloom.processes.parent import end_with_input
 from fedloom.runs.disk import locked
+from fedloom.strict_json import parse
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         with locked(folder / ".lock", wait=False):
-            settings = json.loads(Path(given.settings).read_bytes())
+            settings = parse(Path(given.settings).read_bytes(), finite=False, halves=True)
             serve(host_from(settings, folder), given.socket, Path(given.token).read_bytes())
     except BlockingIOError:
         raise SystemExit(f"{folder} is in use by another worker") from None

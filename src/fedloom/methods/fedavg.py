@@ -31,6 +31,7 @@ from fedloom.federation.base import Federation
 from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods.base import Client, Info, Method, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
+from fedloom.methods.private_steps import of_fedavg
 from fedloom.methods.state import Arrays, Kept
 from fedloom.methods.workload import Workload
 from fedloom.models.clients.multimodal import group_of
@@ -80,7 +81,7 @@ class FedAvgClient(Client):
         if isinstance(message, FedAvgAverage):
             self.take(message.parameters)
         loss = self.steps(self.objective(), round)
-        return FedAvgUpdate(self.parameters(), len(context.private_labels), loss)
+        return FedAvgUpdate(self.parameters(), context.weight(), loss)
 
     def steps(
         self,
@@ -257,4 +258,5 @@ METHOD = Method(
     uses=frozenset({"models"}),
     tasks=frozenset(ClientTask),
     label_space="per task",
+    private_steps=of_fedavg,
 )

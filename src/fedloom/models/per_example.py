@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fedloom.errors import BadInput
 
@@ -49,7 +50,8 @@ def per_example_gradients(
         return torch.func.functional_call(whole, parameters, (one, i))  # type: ignore[no-any-return]
 
     each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0), randomness="different")
-    found: dict[str, Tensor] = each(trained, seen, index)
+    with sdpa_kernel(SDPBackend.MATH):  # the one that torch computes for many samples at once
+        found: dict[str, Tensor] = each(trained, seen, index)
     return {k.removeprefix("model."): torch.nan_to_num(g, posinf=0.0, neginf=0.0) for k, g in found.items()}
 
 

@@ -75,7 +75,7 @@ def test_a_configuration_without_it_says_nothing_of_it() -> None:
 def test_a_run_says_what_each_client_has_spent(tmp_path: Path) -> None:
     tree = smallest(method="standalone", rounds=2, settings={"private_steps": 2, "extra_steps": 0})
     tree["clients"] |= {"privacy": BUDGET, "image": tree["clients"]["image"][:1], "text": []}
-    run = fedloom.run(tree, out=tmp_path / "run", quiet=True)
+    run = fedloom.run(tree, out=tmp_path / "run")
     spent = [row["privacy"]["image-0"] for row in run.rounds]
     assert [told["steps"] for told in spent] == [3, 5, 7]  # the warm start's count
     assert 0 < spent[0]["epsilon"] < spent[1]["epsilon"] < spent[2]["epsilon"] <= 4.0

@@ -36,7 +36,7 @@ class PrivacySettings(Frozen):
     epsilon: float | None = Field(
         None, gt=0, description="budget of each client's private steps, warm start included; null: they are not private"
     )
-    delta: float | None = Field(None, gt=0, lt=1, description="null: 1 / n^1.1 of a client's n samples")
+    delta: float | None = Field(None, gt=0, lt=1, description="null: the power of ten below 1 / n^1.1 of n samples")
     clip: float = Field(1.0, gt=0, description="largest L2 norm of one sample's gradient in a private step")
     answers: AnswerPrivacySettings | None = Field(None, description="noise on what clients answer; null: none")
 

@@ -25,7 +25,7 @@ from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.state import Kept
 from fedloom.models.fit import fit
 from fedloom.models.per_example import add_private_gradient, check_private, per_example_gradients
-from fedloom.privacy.accounting import TERMS, affordable, noise_multiplier, spent
+from fedloom.privacy.accounting import TERMS, affordable, noise_multiplier, spent, usual_delta
 from fedloom.privacy.book import read_book, write_book
 from fedloom.privacy.mechanisms import certainty, noisy_rows, randomised_labels
 from fedloom.privacy.randomness import secret_torch_stream
@@ -61,7 +61,7 @@ class PrivateClientContext(ClientContext):
         self._left: int | None = None  # private terms that this training on shared samples may still take
         n = len(self.private_labels)
         self.sampling = min(1.0, self.batch / max(n, 1))
-        self.delta = privacy.delta or max(n, 2) ** -1.1
+        self.delta = privacy.delta or usual_delta(n)
         self.noise = 0.0
         if privacy.epsilon is not None and n:
             self.noise = noise_multiplier(privacy.epsilon, self.delta, self.sampling, privacy.steps)

@@ -19,6 +19,11 @@ ACCOUNTANT = "rdp"
 TERMS = ("epsilon", "delta", "budget", "steps", "refused", "answers", "answers_epsilon", "answers_delta")
 
 
+def usual_delta(samples: int) -> float:
+    """The largest power of ten up to 1 / n^1.1 of n samples: it is told, and n is to stay at the client."""
+    return float(10.0 ** math.floor(-1.1 * math.log10(max(samples, 2))))
+
+
 @functools.lru_cache(maxsize=256)
 def noise_multiplier(epsilon: float, delta: float, rate: float, times: int) -> float:
     """Standard deviation over sensitivity, with which `times` steps stay within (epsilon, delta).

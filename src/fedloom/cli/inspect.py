@@ -19,15 +19,19 @@ def inspect(run: RunArgument, json: JsonOption = False) -> None:
     Bytes are those of the values, which is what papers count; with headers they are "as sent". Messages of
     evaluation and set-up are listed but not counted.
 
+    Of private clients (clients.privacy) also what each has spent.
+
     Example: fedloom inspect runs/fedmmkt-flora-0 --json
     """
     from fedloom.formatting import byte_text
+    from fedloom.reporting.budgets import HEAD, budget_lines, spent_by_client
     from fedloom.reporting.ledger import DIRECTIONS, flows
     from fedloom.reporting.text import ledger_table
     from fedloom.results import load_run
 
     loaded = load_run(run)
     rounds = per_round(loaded.ledger, loaded.rounds)
+    private = spent_by_client(loaded.rounds)
     total = {key: sum(row[key] for row in rounds) for key in COUNTS}
     if json:
         keys = (
@@ -43,8 +47,11 @@ def inspect(run: RunArgument, json: JsonOption = False) -> None:
             "counted",
         )
         parts = [{key: getattr(flow, key) for key in keys} for flow in flows(loaded.ledger, arrays=True)]
-        show_json({"run": str(loaded.path), "total": total, "rounds": rounds, "flows": parts})
+        told = {"run": str(loaded.path), "total": total, "rounds": rounds, "flows": parts}
+        show_json(told | ({"privacy": private} if private else {}))
         return
+    if private:
+        show(grid(HEAD, budget_lines(loaded.rounds), numbers=range(1, len(HEAD))))
     if not loaded.ledger:
         show(f"Nothing crossed: run {loaded.path} has exchanged no message.")
         return

@@ -15,6 +15,7 @@ from pydantic import (
 from fedloom.config.archs import PAIR, PAIR_OF, allowed, resolved, serves
 from fedloom.config.base import Precision
 from fedloom.config.models import Frozen, ModelSettings
+from fedloom.config.privacy import PrivacySettings
 from fedloom.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask
 
 OWN_TRAINING = ("optimizer", "rate", "decay")  # what a group of clients may say for itself
@@ -87,6 +88,9 @@ class ClientsSettings(Frozen):
         True,
         description="shift, flip and noise private pictures in training; drop words of texts; of multimodal samples "
         "also move sounds in time",
+    )
+    privacy: PrivacySettings | None = Field(
+        None, exclude_if=lambda privacy: privacy is None, description="differential privacy of clients; null: none"
     )
     devices: tuple[str, ...] = Field(
         ("cpu",),

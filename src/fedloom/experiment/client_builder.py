@@ -20,7 +20,7 @@ from fedloom.data.joint import MultimodalSamples
 from fedloom.errors import BadInput
 from fedloom.experiment.pretraining import Assets, backbone_name, fingerprint, load_tokenizer
 from fedloom.runs.cache import cached
-from fedloom.tasks import ClientTask, Modality
+from fedloom.tasks import SINGLE_MODALITY, ClientTask, Modality
 from fedloom.weights import hub_arguments, placed
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class ClientBuilder:
 
     def context(self, private: Any = None, test: Any = None, **training: Any) -> ClientContext:
         """Where the client half works: the model, its samples (None: no samples), what else `ClientContext` takes."""
-        return context_class(self.task)(
+        return context_class(self.task, "privacy" in training)(
             name=self.name,
             modality=self.task,
             model=self.model(),
@@ -161,8 +161,18 @@ def new_client(
     return kind.client(context, own)
 
 
-def context_class(task: ClientTask) -> type[ClientContext]:
-    """What clients of that task work in."""
+def context_class(task: ClientTask, private: bool = False) -> type[ClientContext]:
+    """What clients of that task work in; private: those whose samples are used under a budget.
+
+    Raises:
+        BadInput: there is no such for the task.
+    """
+    if private:
+        from fedloom.methods.private_context import PrivateClientContext
+
+        if task not in SINGLE_MODALITY:
+            raise BadInput(f"clients.privacy: there are no private steps for clients.{task}; allowed: image, text")
+        return PrivateClientContext
     if task == ClientTask.RETRIEVAL:
         from fedloom.methods.retrieval_context import RetrievalContext
 

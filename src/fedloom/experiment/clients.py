@@ -21,6 +21,7 @@ from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.client_builder import ClientBuilder, backbones_of, features_once, features_shared, picture_side
 from fedloom.experiment.datasets import cached_dataset, own_test, split_scene, test_groups
 from fedloom.experiment.pretraining import Assets, fingerprint, model_key, weights_print
+from fedloom.experiment.private import privacy_plan
 from fedloom.federation.host import ClientSpec
 from fedloom.registry import outside_code
 from fedloom.runs.cache import cached
@@ -116,6 +117,7 @@ def build_client(
     builder, device = builder_of(run, dataset, task, index, tokenizer, backbones), device_for(run, modality, index)
     server = partial(server_context, run, builder.image_size, tokenizer, device=device)
     kind, _ = load_method(method)
+    plan = privacy_plan(run, kind, validate(kind.settings, settings, "settings"))
     return builder.client(
         method,
         settings,
@@ -130,6 +132,7 @@ def build_client(
         groups=test_groups(dataset, run.data, task),
         server=server if "server" in kind.client_uses else None,
         **({"fold": run.evaluation.fold} if task == ClientTask.RETRIEVAL else {}),
+        **({"privacy": plan} if plan is not None else {}),
     )
 
 
@@ -275,6 +278,7 @@ def _warm_start(context: ClientContext, config: Config, private: ClientData, bui
         "seed": config.seed,
         "threads": config.engine.threads,
         "frozen": "+".join(weights_print(w) if w else "" for w in own) if any(own) else None,
+        **({"privacy": [c.privacy.clip, getattr(context, "noise", None)]} if c.privacy and c.privacy.epsilon else {}),
         **({"code": code} if (code := outside_code(model.arch.split("+"))) else {}),
     }
 

@@ -120,6 +120,7 @@ class _Experiment:
         keep: bool = True,
     ) -> None:
         self.keep = keep
+        self.ended: set[str] = set()  # clients whose privacy budget is spent
         self.config, self.method, self.settings = config, method, settings
         self.scene, self.splits, self.folder, self.watch = scene, splits, folder, watch
         self.names = client_names(config) if method.tasks else {m: [] for m in CLIENT_TASKS}
@@ -247,6 +248,9 @@ class _Experiment:
             if m.round == t
         ]
         row["losses"] = dict(info.losses)
+        if self.config.clients.privacy is not None:  # private clients tell no loss, and send 0 in its place
+            row["losses"] = {k: v or None for k, v in info.losses.items()}
+            self._note_budgets(row)
         if info.facts:
             row["facts"] = dict(info.facts)
         if info.suspects:
@@ -259,6 +263,13 @@ class _Experiment:
             write_checkpoint(self.folder, store, server, federation, t)
         self.watch.round(row)
         return row
+
+    def _note_budgets(self, row: Mapping[str, Any]) -> None:
+        """Once for each client, in the log: that its private training has ended."""
+        for client, told in (row.get("privacy") or {}).items():
+            if told.get("refused") and client not in self.ended:
+                self.ended.add(client)
+                self.folder.log(f"{client}: its privacy budget is spent; from round {row['round']} on no private steps")
 
     def _grid(self, images: Any, t: int) -> None:
         """The sample grid: the first pictures of every class, which have the same noise at every round."""

@@ -12,6 +12,7 @@ from fedloom.data.registry import DATASETS
 from fedloom.errors import BadInput
 from fedloom.experiment.checks import own_data
 from fedloom.experiment.fitting import samples, side_rules, with_counts, with_side
+from fedloom.experiment.private import check_privacy
 from fedloom.methods.base import Method, load_method
 from fedloom.registry import METHODS, METRICS
 from fedloom.tasks import CLIENT_TASKS, ClientTask
@@ -44,7 +45,9 @@ def resolve(config: Config) -> tuple[Method, Any]:
         raise BadInput(
             f"engine.quorum = {quorum}: there are {len(modalities)} clients, allowed: 1 to {len(modalities)}"
         )
-    return method, method.resolve(_guarded(settings, config), modalities)
+    resolved = method.resolve(_guarded(settings, config), modalities)
+    check_privacy(config, method, resolved)
+    return method, resolved
 
 
 def _guarded(settings: Any, config: Config) -> Any:

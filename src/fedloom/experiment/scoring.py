@@ -40,6 +40,7 @@ from fedloom.models.evaluators.feature_extractor import FeatureExtractor
 from fedloom.models.evaluators.features import load_features
 from fedloom.models.evaluators.frozen_towers import FrozenTowers, load_scoring_clip
 from fedloom.models.evaluators.judge import load_judge
+from fedloom.privacy.accounting import as_row
 from fedloom.registry import METRICS
 from fedloom.seeding import numpy_stream, torch_stream
 from fedloom.tasks import CLIENT_TASKS, SINGLE_MODALITY, ClientTask, Modality
@@ -130,6 +131,8 @@ class Scorer:
         for modality in (*SINGLE_MODALITY, *([joint] if federation.clients_of(joint) else [])):
             out[f"{modality}_accuracy"] = _mean([each[k] for k in federation.clients_of(modality) if k in each])
             out |= self._by_group(modality, [said[k].groups for k in federation.clients_of(modality) if k in said], out)
+        if private := {k: as_row(said[k].privacy) for k in each if said[k].privacy is not None}:
+            out["privacy"] = private
         if federation.clients_of(ClientTask.RETRIEVAL):
             found = [k for k in federation.clients_of(ClientTask.RETRIEVAL) if k in each]
             out["pair_recall"] = _mean([each[k] for k in found])

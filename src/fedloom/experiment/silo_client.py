@@ -112,10 +112,16 @@ def build_silo_client(
         server=partial(_server_like, own, run, Path(public)) if run.server else None,
         **({"fold": run.fold} if own.modality == ClientTask.RETRIEVAL else {}),
         **_training(own, run),
+        **({"privacy": run.privacy, "book": _book(name, Path(public))} if run.privacy else {}),
     )
     client.context.export = partial(export_silo_client, client, builder)
     log.info(describe_data(client, builder.class_names))
     return client
+
+
+def _book(name: str, public: Path) -> Path:
+    """Where a client's spent privacy is kept: beside the run's public files, in no state that is ever set back."""
+    return public.parent / "privacy" / f"{name}.json"
 
 
 def _builder(name: str, silo: SiloSettings, run: Offer, public: Path) -> ClientBuilder:

@@ -12,11 +12,13 @@ from fedloom import __version__
 from fedloom.config import ClientsSettings, Config
 from fedloom.config.archs import allowed, check_installed, serves, towers_of
 from fedloom.config.models import Frozen, ModelSettings
+from fedloom.config.privacy import PrivacyPlan
 from fedloom.config.trees import validate
 from fedloom.data.joint import MultimodalSamples
 from fedloom.errors import BadInput
 from fedloom.experiment.clients import server_settings
 from fedloom.experiment.datasets import cached_dataset
+from fedloom.experiment.private import privacy_plan
 from fedloom.experiment.silo_data import class_positions
 from fedloom.registry import METHODS
 from fedloom.tasks import SINGLE_MODALITY, ClientTask, Modality
@@ -83,6 +85,9 @@ class Offer(Frozen):
     fold: int | None = Field(None, ge=2, description="see `config.EvaluationSettings`")
     server: dict[ClientTask, ModelSettings] = Field(
         default_factory=dict, description="the server's models, where a method sends them to clients"
+    )
+    privacy: PrivacyPlan | None = Field(
+        None, exclude_if=lambda plan: plan is None, description="how clients are private; None: they are not"
     )
     joint: JointOffer | None = Field(None, description="what multimodal clients share; None: the run has none")
 
@@ -151,6 +156,7 @@ def make_offer(
         unit=unit_demanded(method, settings),
         fold=config.evaluation.fold,
         server=server_models(config),
+        privacy=privacy_plan(config, method, settings),
         joint=joint_offer(config),
     ).model_dump(mode="json")
 

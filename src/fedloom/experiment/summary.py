@@ -61,6 +61,7 @@ def summarise(
         **({"by_group": _by_group(first, last)} if last.get("by_group") else {}),
         **({"retrieval": last["retrieval"]} if last.get("retrieval") else {}),
         **({"metrics": _added(config, first, last)} if config.evaluation.metrics else {}),
+        **({"privacy": last["privacy"]} if last.get("privacy") else {}),
         "labels": last["labels"],
         "bytes_up": sum(row["bytes_up"] for row in rows),
         "bytes_down": sum(row["bytes_down"] for row in rows),

@@ -21,6 +21,7 @@ from fedloom.config.models import Frozen
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.methods.base import Client, Info, LabelInfo, Method, Server, ServerContext, TrainOrder
+from fedloom.methods.private_steps import alone
 from fedloom.methods.state import Kept
 from fedloom.methods.tuning import Tuner, TuningSettings
 from fedloom.methods.workload import Workload
@@ -155,6 +156,7 @@ STANDALONE = Method(
     _no_verbs,
     tasks=frozenset(ClientTask),
     label_space="per task",
+    private_steps=alone,
 )
 SELF_FINETUNE = Method(
     "self-finetune",

@@ -38,6 +38,7 @@ class Scores:
     accuracy: of a classifier; of a client of pairs the mean of R@1 both ways. recalls: of a client of pairs, those of
     `metrics.retrieval.TERMS` on all pictures; folded: the same on folds of `fold` pictures, where there are such.
     groups: accuracy by group (G,) where the test set has such, NaN of one without samples.
+    privacy: what a private client has spent, as `privacy.accounting.TERMS` names it, NaN where it has no such budget.
     """
 
     accuracy: float
@@ -46,6 +47,7 @@ class Scores:
     folded: Annotated[NDArray[Any], Wire("float64", (6,))] | None = None
     fold: int | None = None
     groups: Annotated[NDArray[Any], Wire("float64", ("G",))] | None = None
+    privacy: Annotated[NDArray[Any], Wire("float64", (8,), finite=False)] | None = None
 
 
 @dataclass(frozen=True)
@@ -278,6 +280,10 @@ class Method:
     models: Callable[[Any, ClientsSettings], ClientsSettings] = lambda settings, clients: clients
     # The method's own parts on a client's warm-started model.
     wrap_model: Callable[[nn.Module, Any], nn.Module] = lambda model, settings: model
+    # Steps a round that a client takes on private samples at most, of settings and batch, where nothing else is made of
+    # private samples and what is sent is made of the model alone; raises BadInput for settings of which that is not
+    # so. None: it is not so, and `clients.privacy` is refused.
+    private_steps: Callable[[Any, int], int] | None = None
     # What `fedloom methods` lists; of built-in methods the catalogue has it, which imports none.
     summary: str = ""
     paper: str = ""

@@ -205,6 +205,22 @@ class ClientContext(Stateful):
         """`steps` steps of the private objective (FedMMKT, eq. 1): the own task on the site's own data."""
         return self.fit(self.private, steps, self.task_loss, *names, "private")
 
+    def beside(self, objective: Callable[[Inputs, Tensor], Tensor]) -> bool:
+        """Whether this site adds the private term of a step on shared samples by itself, as a private one does."""
+        return False
+
+    def weight(self) -> int:
+        """Of this site in an average: its number of private samples."""
+        return len(self.private_labels)
+
+    def told(self, loss: float | None) -> float:
+        """What may be told of a mean loss on shared samples, 0 for None."""
+        return loss or 0.0
+
+    def release(self, answer: Any, classes: int) -> Any:
+        """What leaves of an answer about shared samples with C classes: here all of it."""
+        return answer
+
     def attach(self, wrap_model: Callable[[nn.Module], nn.Module]) -> None:
         """Put a method's own parts on the model. New parameters join the optimiser; frozen ones stay out of it.
 

@@ -49,6 +49,7 @@ from fedloom.functional.matching import class_spread, margin_cross_entropy
 from fedloom.functional.norms import unit
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.context import ClientContext, Inputs, rows
+from fedloom.methods.private_steps import of_creamfl
 from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.shared_client import SharedClient
 from fedloom.methods.shared_messages import (
@@ -281,4 +282,4 @@ def _needs(settings: CreamFLSettings) -> frozenset[str]:
     return needs(settings) | (frozenset({"models"}) if settings.shared == "public" else frozenset())
 
 
-METHOD = Method("creamfl", CreamFLSettings, CreamFLClient, CreamFLServer, _verbs, _needs)
+METHOD = Method("creamfl", CreamFLSettings, CreamFLClient, CreamFLServer, _verbs, _needs, private_steps=of_creamfl)

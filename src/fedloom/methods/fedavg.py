@@ -33,6 +33,7 @@ from fedloom.federation.messages import Empty, Tensors
 from fedloom.methods.base import Info, Method, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.given import prefixes
+from fedloom.methods.private_steps import of_fedavg
 from fedloom.methods.robust import (
     RobustSettings,
     SuspectSettings,
@@ -111,7 +112,7 @@ class FedAvgClient(SecureClient):
         if parameters is not None:
             self.take(parameters)
         loss = self.steps(self.objective(), round)
-        return FedAvgUpdate(self.parameters(), len(self.context.private_labels), loss)
+        return FedAvgUpdate(self.parameters(), self.context.weight(), loss)
 
     def steps(
         self,
@@ -345,4 +346,5 @@ METHOD = Method(
     uses=frozenset({"models"}),
     tasks=frozenset(ClientTask),
     label_space="per task",
+    private_steps=of_fedavg,
 )

@@ -28,6 +28,7 @@ from fedloom.functional.distillation import divergence
 from fedloom.functional.ensemble import weighted_consensus
 from fedloom.methods.base import Done, Method
 from fedloom.methods.context import Inputs
+from fedloom.methods.private_steps import of_shared
 from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.shared_client import SharedClient
 from fedloom.methods.shared_messages import ASKED, SharedLogits, SharedSettings
@@ -96,4 +97,4 @@ def _verbs(settings: FedETSettings) -> dict[str, tuple[Any, Any]]:
     return {"infer": (ASKED, SharedLogits), "learn": (FedETConsensus, Done)}
 
 
-METHOD = Method("fed-et", FedETSettings, FedETClient, FedETServer, _verbs, needs)
+METHOD = Method("fed-et", FedETSettings, FedETClient, FedETServer, _verbs, needs, private_steps=of_shared)

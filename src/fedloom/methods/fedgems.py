@@ -34,6 +34,7 @@ from fedloom.functional.distillation import divergence
 from fedloom.functional.ensemble import knowing_weights
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
+from fedloom.methods.private_steps import of_shared
 from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.shared_client import INPUTS, SharedClient
 from fedloom.methods.shared_messages import ASKED, SharedLogits, SharedSettings
@@ -198,4 +199,5 @@ METHOD = Method(
     FedGEMSServer,
     _verbs,
     lambda settings: needs(settings) | {"models"},
+    private_steps=of_shared,
 )

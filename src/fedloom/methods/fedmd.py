@@ -27,6 +27,7 @@ from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.ensemble import shares
 from fedloom.methods.base import Done, Method
 from fedloom.methods.context import Inputs
+from fedloom.methods.private_steps import of_shared
 from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.shared_client import SharedClient
 from fedloom.methods.shared_messages import ASKED, SharedLogits, SharedSettings
@@ -80,4 +81,4 @@ def _verbs(settings: SharedSettings) -> dict[str, tuple[Any, Any]]:
     return {"infer": (ASKED, SharedLogits), "learn": (FedMDConsensus, Done)}
 
 
-METHOD = Method("fedmd", SharedSettings, FedMDClient, FedMDServer, _verbs, needs)
+METHOD = Method("fedmd", SharedSettings, FedMDClient, FedMDServer, _verbs, needs, private_steps=of_shared)

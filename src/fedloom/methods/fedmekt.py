@@ -36,6 +36,7 @@ from fedloom.functional.ensemble import shares
 from fedloom.functional.fusion import mean_over
 from fedloom.methods.base import Done, Method
 from fedloom.methods.context import Inputs
+from fedloom.methods.private_steps import beside_shared
 from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.shared_client import SharedClient
 from fedloom.methods.shared_messages import (
@@ -114,4 +115,4 @@ def _verbs(settings: FedMEKTSettings) -> dict[str, tuple[Any, Any]]:
     return {"infer": (ASKED, answer), "learn": (FedMEKTMean, Done)}
 
 
-METHOD = Method("fedmekt", FedMEKTSettings, FedMEKTClient, FedMEKTServer, _verbs, needs)
+METHOD = Method("fedmekt", FedMEKTSettings, FedMEKTClient, FedMEKTServer, _verbs, needs, private_steps=beside_shared)

@@ -10,7 +10,6 @@ what (`attention`), what eq. 8 scores (`scored`, `include_self`), how representa
 what KL is computed on (`align_*`), a pool of kept samples that all go on training on (`replay_rounds`), and a round in
 which a modality is silent: eq. 33 with the representations themselves, as no views were asked for. Ours beyond the
 paper: eq. 4 as a first guess, which who takes which class for which then corrects (`vote`).
-
 Ablations: -LabVote `labvote=false`; -MultiRepFusion `fusion=false`; -T2I_Rep `omit=1`; -Client_Rep `kl_weight=0`.
 """
 
@@ -42,6 +41,7 @@ from fedloom.functional.voting import knowing, own_votes, quorum_filter
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.context import Inputs
 from fedloom.methods.labvote import LabVote, LabVoteSettings
+from fedloom.methods.private_steps import of_fedmmkt
 from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.shared_client import SharedClient, shown
 from fedloom.methods.shared_messages import RoundSettings
@@ -324,4 +324,5 @@ METHOD = Method(
     _verbs,
     lambda settings: settings.tools("generator", "captioner"),
     resolve=_resolve,
+    private_steps=of_fedmmkt,
 )

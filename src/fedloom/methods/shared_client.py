@@ -48,7 +48,8 @@ class SharedClient(Client):
         assert self.samples is not None
         wanted = getattr(message, "wanted", None)
         asked = self.samples if wanted is None else rows(self.samples, torch.from_numpy(wanted))
-        return self.answer(message, *context.look(asked))
+        z, logits = context.look(asked)
+        return context.release(self.answer(message, z, logits), logits.shape[1])
 
     def answer(self, message: Any, z: Tensor, logits: Tensor) -> Any:
         """The reply, of representations (S, D) and logits (S, C) of what was asked about."""
@@ -63,7 +64,7 @@ class SharedClient(Client):
         if not self.settings.public_pairs:
             self.samples = None  # a public set is sent once
         self.pool.add(learned)
-        return Done(self.local_update(round) or 0.0)
+        return Done(self.context.told(self.local_update(round)))
 
     def targets(self, message: Any, kept: Tensor) -> dict[str, Tensor]:
         """What the kept samples are to be learned with, first axis M."""
@@ -96,6 +97,8 @@ class SharedClient(Client):
     def private_loss(self, n: int) -> Tensor:
         """The loss of the client's own task on n private samples, beside a step on shared ones."""
         context = self.context
+        if context.beside(self.task_loss):
+            return torch.zeros(())
         i = torch.from_numpy(self._private.integers(0, len(context.private_labels), n))
         return self.task_loss(rows(context.private, i), i)
 

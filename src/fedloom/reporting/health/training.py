@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedloom.reporting.budgets import spent_by_client
 from fedloom.reporting.health.facts import Facts, RunWarning, listing
 from fedloom.reporting.scores import number, series
 
@@ -104,6 +105,23 @@ def clients_missing(f: Facts) -> RunWarning | None:
     )
 
 
+def privacy_spent(f: Facts) -> RunWarning | None:
+    """Clients whose private training ended before the run did."""
+    told = [f"{name} {left:.0f}" for name, left in _refused(f).items() if left]
+    if not told:
+        return None
+    return RunWarning(
+        "privacy-spent",
+        f"privacy budgets were spent before the end; private steps not taken: {listing(told)}",
+        "Give a larger clients.privacy.epsilon, or plan fewer rounds or private steps.",
+    )
+
+
+def _refused(f: Facts) -> dict[str, float]:
+    """Private steps that were refused, by client, as last told."""
+    return {k: number(v.get("refused")) or 0.0 for k, v in spent_by_client(f.rows).items()}
+
+
 def loss_rose(f: Facts) -> RunWarning | None:
     """Losses that are higher in the last round than in the first."""
     told = []
@@ -144,4 +162,4 @@ def _list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else ()
 
 
-CHECKS = (clients_missing, loss_rose, loss_flat, one_seed)
+CHECKS = (clients_missing, privacy_spent, loss_rose, loss_flat, one_seed)

@@ -1,0 +1,62 @@
+"""What a run with `clients.privacy` plans, and what it may not be."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from typing import Any
+
+from fedloom.config import Config
+from fedloom.config.privacy import PrivacyPlan, plan_of
+from fedloom.errors import BadInput
+from fedloom.methods.base import Method, load_method
+from fedloom.registry import METHODS
+from fedloom.tasks import SINGLE_MODALITY, ClientTask
+
+ROWS = ("representations", "augmented", "logits")
+
+
+def privacy_plan(config: Config, method: Method, settings: Any) -> PrivacyPlan | None:
+    """What each client of the run is to do under its budget; None where clients are not private."""
+    s, clients = config.clients.privacy, config.clients
+    if s is None or not method.tasks:
+        return None
+    check_privacy(config, method, settings)
+    assert method.private_steps is not None
+    steps = clients.warm_steps + config.rounds * method.private_steps(settings, clients.batch)
+    if s.answers is None:
+        return plan_of(s, steps=steps)
+    work = method.server.workload(settings, clients.batch)
+    again = int(work is not None and work.checked > 0)  # asked once more a round, and once before the first
+    fields = {f.name for f in dataclasses.fields(method.verbs(settings)["infer"][1])}
+    rows = sum(name in fields for name in ROWS)
+    answered = config.rounds * (1 + again) + again
+    return plan_of(s, steps=steps, answered=answered, labels=int("labels" in fields), rows=rows)
+
+
+def check_privacy(config: Config, method: Method, settings: Any) -> None:
+    """Raises BadInput where clients cannot be private: by method, tasks, arithmetic, or what is not installed."""
+    clients = config.clients
+    if clients.privacy is None or not method.tasks:
+        return
+    if importlib.util.find_spec("opacus") is None:
+        raise BadInput("clients.privacy needs opacus, which is not installed: pip install 'fedloom[privacy]'")
+    if method.private_steps is None:
+        whole = [m for m in METHODS.usable() if load_method(m)[0].private_steps is not None]
+        raise BadInput(
+            f"clients.privacy: clients of {config.method} use private samples otherwise than in private steps; "
+            f"allowed: {', '.join(whole)}"
+        )
+    for task in (t for t in ClientTask if t not in SINGLE_MODALITY and clients.names(t)):
+        raise BadInput(f"clients.privacy: there are no private steps for clients.{task}; allowed: image, text")
+    if clients.precision == "fp16":
+        raise BadInput("clients.precision = 'fp16': scales losses of whole batches; with clients.privacy: fp32, bf16")
+    if clients.checkpointing:
+        raise BadInput(
+            "clients.checkpointing = True: gives no gradients of single samples; with clients.privacy: False"
+        )
+    if clients.privacy.answers is not None and "infer" not in method.verbs(settings):
+        raise BadInput(
+            f"clients.privacy.answers: clients of {config.method} answer nothing about shared samples; allowed: null"
+        )
+    method.private_steps(settings, clients.batch)

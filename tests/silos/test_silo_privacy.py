@@ -1,0 +1,51 @@
+"""A real silo under the run's privacy: noise that the server cannot compute, and a book of what is spent."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from fedloom.errors import BadInput
+from fedloom.experiment.silo_offer import make_offer
+from fedloom.methods.base import TrainOrder
+from fedloom.privacy.book import read_book
+from small_silos import SIDE, build, pictures, silo
+
+
+@pytest.fixture(scope="module")
+def private(server):
+    """The server's offer of a private run."""
+    clients = server.config.clients.model_validate(
+        server.config.clients.model_dump(mode="json") | {"privacy": {"epsilon": 3.0}}
+    )
+    config = server.config.model_copy(update={"clients": clients, "method": "standalone", "settings": {}})
+    return json.loads(json.dumps(make_offer(config, tuple(server.offer["class_names"]), SIDE)))
+
+
+def test_a_silo_counts_what_a_server_would_have_it_forget(server, private, tmp_path):
+    """The steps of a warm start that is done twice, as after a rewind, count twice; noise is of no seed."""
+    assert private["privacy"]["steps"] == 3 + 2 * 50
+    assert "privacy" not in server.offer
+    names = {"class_names": ["Poppy", "LILY", "iris"]}
+    own = silo("image", pictures(tmp_path / "data"))
+    book = server.public.parent / "privacy" / "clinic.json"
+    book.unlink(missing_ok=True)
+    one = build(server, own, **private | names)
+    assert read_book(book)[0][0][2] == 3
+    two = build(server, own, **private | names)
+    assert read_book(book)[0][0][2] == 6
+    a, b = one.state()[0], two.state()[0]
+    assert any(not np.array_equal(a[k], b[k]) for k in a)
+    two.train(TrainOrder(200), round=1)
+    assert read_book(book)[0][0][2] == 103  # as many as the run plans
+    two.load_state(*one.state())
+    assert two.context.history[0][2] == 103
+    book.unlink()
+
+
+def test_a_model_with_batch_norms_is_refused_where_it_is(server, private, tmp_path):
+    own = silo("image", pictures(tmp_path / "data"), model={"arch": "resnet", "patch": 6})
+    with pytest.raises(BadInput, match="BatchNorm2d makes one sample's gradient depend on others"):
+        build(server, own, **private | {"class_names": ["Poppy", "LILY", "iris"]})

@@ -36,7 +36,7 @@ def context(tmp_path: Path, samples: MultimodalSamples):
     words = AutoTokenizer.from_pretrained(folders[1])
     words.model_max_length = 12
 
-    def made(**more: object) -> MultimodalContext:
+    def made(samples: MultimodalSamples = samples, **more: object) -> MultimodalContext:
         torch.manual_seed(0)
         settings = ModelSettings(arch="resnet+bert", pretrained="+".join(map(str, folders)), tune="head", width=8)
         streams = (Modality.IMAGE, Modality.TEXT)
@@ -67,6 +67,14 @@ def test_they_are_looked_at_once_and_say_the_same(context) -> None:
     assert torch.allclose(one, two, atol=1e-5)
     features = looked.stream_features(looked.test)
     assert not features[Modality.TEXT][N - 1].any()
+
+
+def test_a_site_without_samples(context, samples: MultimodalSamples) -> None:
+    """As the server is."""
+    none = MultimodalSamples({k: v[:0] for k, v in samples.parts.items()}, samples.labels[:0])
+    empty = context(augment=False, samples=none)
+    assert empty.private["image_features"].shape[:2] == (0, 2)
+    assert len(empty.private["text_features"]) == 0
 
 
 @pytest.mark.parametrize("name", ["fedavg", "fedcmi", "scaffold"])

@@ -56,7 +56,11 @@ class MultimodalContext(ClientContext):
             else:
                 looked = self._looked(kind, {"pixel_values": as_stored(part.reshape(-1, *part.shape[2:]))})
                 frames = torch.from_numpy(np.array(part))
-                found |= {"frames": frames} if looked is None else {FEATURES[kind]: looked.view(*part.shape[:2], -1)}
+                found |= (
+                    {"frames": frames}
+                    if looked is None
+                    else {FEATURES[kind]: looked.view(*part.shape[:2], looked.shape[1])}
+                )
         return found
 
     def _looked(self, kind: Modality, raw: Inputs) -> Tensor | None:

@@ -22,8 +22,8 @@ def privacy_plan(config: Config, method: Method, settings: Any) -> PrivacyPlan |
     if s is None or not method.tasks:
         return None
     check_privacy(config, method, settings)
-    assert method.private_steps is not None
-    steps = clients.warm_steps + config.rounds * method.private_steps(settings, clients.batch)
+    assert method.private_work is not None
+    steps = clients.warm_steps + config.rounds * method.private_work(settings, clients.batch)
     if s.answers is None:
         return plan_of(s, steps=steps)
     work = method.server.workload(settings, clients.batch)
@@ -41,8 +41,8 @@ def check_privacy(config: Config, method: Method, settings: Any) -> None:
         return
     if importlib.util.find_spec("opacus") is None:
         raise BadInput("clients.privacy needs opacus, which is not installed: pip install 'fedloom[privacy]'")
-    if method.private_steps is None:
-        whole = [m for m in METHODS.usable() if load_method(m)[0].private_steps is not None]
+    if method.private_work is None:
+        whole = [m for m in METHODS.usable() if load_method(m)[0].private_work is not None]
         raise BadInput(
             f"clients.privacy: clients of {config.method} use private samples otherwise than in private steps; "
             f"allowed: {', '.join(whole)}"
@@ -59,4 +59,4 @@ def check_privacy(config: Config, method: Method, settings: Any) -> None:
         raise BadInput(
             f"clients.privacy.answers: clients of {config.method} answer nothing about shared samples; allowed: null"
         )
-    method.private_steps(settings, clients.batch)
+    method.private_work(settings, clients.batch)

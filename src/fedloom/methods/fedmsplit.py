@@ -137,4 +137,5 @@ METHOD = replace(
     settings=FedMSplitSettings,
     server=FedMSplitServer,
     tasks=frozenset({ClientTask.MULTIMODAL_CLASSIFICATION}),
+    private_steps=None,
 )

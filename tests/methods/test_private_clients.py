@@ -18,6 +18,7 @@ from fedloom.methods.base import TrainOrder, load_method
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.methods.private_context import PrivateClientContext
 from fedloom.methods.shared_messages import SharedPictures
+from fedloom.models.per_example import per_example_gradients
 from fedloom.privacy.accounting import TERMS, spent
 from fedloom.seeding import numpy_stream
 
@@ -210,6 +211,16 @@ def test_answers_alone_leave_training_as_it_is() -> None:
     assert np.isnan(told(client)["epsilon"])
     assert client.context.told(1.0) == 0.0
     assert half("fedmekt").context.told(1.0) == 1.0
+
+
+def test_a_methods_own_private_loss_is_taken_sample_by_sample() -> None:
+    """CreamFL's has a margin, and a term of the head's own weights: the mean of single gradients is the batch's."""
+    client = half("creamfl")
+    context, index = client.context, torch.arange(20)
+    each = per_example_gradients(context.model, client.task_loss, context.private, index)
+    client.task_loss(context.private, index).backward()
+    for name, p in context.model.named_parameters():
+        torch.testing.assert_close(each[name].mean(0), p.grad, rtol=1e-3, atol=1e-5)
 
 
 def test_in_an_average_all_weigh_the_same() -> None:

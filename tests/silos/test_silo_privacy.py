@@ -51,6 +51,18 @@ def test_a_silo_counts_what_a_server_would_have_it_forget(server, private, tmp_p
     book.unlink()
 
 
+def test_attack_a_server_that_offers_privacy_and_asks_for_more_is_refused(server, private, tmp_path):
+    own = silo("image", pictures(tmp_path / "data"))
+    names = {"class_names": ["Poppy", "LILY", "iris"]}
+    for method, settings, said in (
+        ("fedmmkt", {"quorum_of": "knowing"}, "quorum_of = 'knowing'"),
+        ("fedproto", {}, "clients of fedproto use private samples otherwise"),
+    ):
+        asked = {"method": method, "settings": settings, "privacy": private["privacy"]}
+        with pytest.raises(BadInput, match=said):
+            build(server, own, **(names | asked))
+
+
 def test_a_model_with_batch_norms_is_refused_where_it_is(server, private, tmp_path):
     own = silo("image", pictures(tmp_path / "data"), model={"arch": "resnet", "patch": 6})
     with pytest.raises(BadInput, match="BatchNorm2d makes one sample's gradient depend on others"):

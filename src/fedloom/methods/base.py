@@ -260,8 +260,8 @@ class Method:
     models: Callable[[Any, ClientsSettings], ClientsSettings] = lambda settings, clients: clients
     # The method's own parts on a client's warm-started model.
     wrap_model: Callable[[nn.Module, Any], nn.Module] = lambda model, settings: model
-    # The client class that makes nothing of private samples but private steps, and sends what is made of the model alone;
-    # and how many such steps it takes a round at most, of settings and batch (BadInput for settings by which it tells
+    # The client class that uses private samples in private steps only and sends what is made of the model alone; and
+    # how many such steps it takes a round at most, of settings and batch (BadInput for settings by which it tells
     # more). None, or of another class than `client`: `clients.privacy` is refused.
     private_steps: tuple[type[Client], Callable[[Any, int], int]] | None = None
     # What `fedloom methods` lists; of built-in methods the catalogue has it, which imports none.

@@ -18,6 +18,7 @@ from fedloom.methods.base import TrainOrder, load_method
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.methods.private_context import PrivateClientContext
 from fedloom.methods.shared_messages import SharedPictures
+from fedloom.models.per_example import per_example_gradients
 from fedloom.privacy.accounting import TERMS, spent
 from fedloom.seeding import numpy_stream
 
@@ -212,6 +213,16 @@ def test_answers_alone_leave_training_as_it_is() -> None:
     assert half("fedmekt").context.told(1.0) == 1.0
 
 
+def test_a_methods_own_private_loss_is_taken_sample_by_sample() -> None:
+    """CreamFL's has a margin, and a term of the head's own weights: the mean of single gradients is the batch's."""
+    client = half("creamfl")
+    context, index = client.context, torch.arange(20)
+    each = per_example_gradients(context.model, client.task_loss, context.private, index)
+    client.task_loss(context.private, index).backward()
+    for name, p in context.model.named_parameters():
+        torch.testing.assert_close(each[name].mean(0), p.grad, rtol=1e-3, atol=1e-5)
+
+
 def test_in_an_average_all_weigh_the_same() -> None:
     steps = {"private_steps": 1, "extra_steps": 0}
     assert half("fedavg", settings=steps).fit(Empty(), round=1).samples == 1
@@ -220,13 +231,19 @@ def test_in_an_average_all_weigh_the_same() -> None:
 def test_what_would_be_told_besides_is_refused() -> None:
     kind, _ = load_method("fedmmkt")
     with pytest.raises(BadInput, match=r"quorum_of = 'knowing'.*allowed: 'all'"):
-        kind.private_steps(kind.settings(quorum_of="knowing"), 32)
+        kind.private_work(kind.settings(quorum_of="knowing"), 32)
     kind, _ = load_method("fedprox")
     with pytest.raises(BadInput, match=r"settings.mu = 0.01"):
-        kind.private_steps(kind.settings(), 32)
-    whole = {name for name in CATALOGUE if load_method(name)[0].private_steps is not None}
-    assert whole >= {"fedmmkt", "u-fedmmkt", "l-fedmmkt", "standalone", "fedmd", "fedgems", "fed-et", "creamfl"}
-    assert not whole & {"fedproto", "scaffold", "fedcmi", "fedafd", "lora-fl", "feddat", "disentafl", "r-creamfl"}
+        kind.private_work(kind.settings(), 32)
+    whole = {name for name in CATALOGUE if load_method(name)[0].private_work is not None}
+    others = {"fedmmkt", "u-fedmmkt", "l-fedmmkt", "oracle-vote", "standalone", "fedavg", "fedprox"}
+    assert whole == {"fedmd", "fedgems", "fed-et", "creamfl", "fedmekt"} | others
+
+
+def test_attack_a_client_of_ones_own_does_not_inherit_the_declaration() -> None:
+    """A method derived from a whole one may do other things with private samples."""
+    kind, _ = load_method("fedmmkt")
+    assert dataclasses.replace(kind, client=type("Curious", (kind.client,), {})).private_work is None
 
 
 @pytest.mark.parametrize("method", ["fedmmkt", "fedmd", "creamfl", "fedmekt", "standalone", "fedavg"])
@@ -234,7 +251,7 @@ def test_steps_are_counted_as_they_are_taken(method: str) -> None:
     """What a method declares is no less than its clients take."""
     kind, _ = load_method(method)
     known = {k: v for k, v in SETTINGS.items() if k in kind.settings.model_fields}
-    steps = kind.private_steps(
+    steps = kind.private_work(
         kind.settings(**known, **({"extra_steps": 0} if "extra_steps" in kind.settings.model_fields else {})), 32
     )
     assert steps == {"creamfl": 4, "fedmekt": 4}.get(method, 2)

@@ -34,21 +34,10 @@ def inspect(run: RunArgument, json: JsonOption = False) -> None:
     private = spent_by_client(loaded.rounds)
     total = {key: sum(row[key] for row in rounds) for key in COUNTS}
     if json:
-        keys = (
-            "client",
-            "direction",
-            "verb",
-            "message",
-            "name",
-            "dtype",
-            "shape",
-            "messages",
-            "bytes",
-            "counted",
-        )
+        keys = ("client", "direction", "verb", "message", "name", "dtype", "shape", "messages", "bytes", "counted")
         parts = [{key: getattr(flow, key) for key in keys} for flow in flows(loaded.ledger, arrays=True)]
-        told = {"run": str(loaded.path), "total": total, "rounds": rounds, "flows": parts}
-        show_json(told | ({"privacy": private} if private else {}))
+        spent = {"privacy": private} if private else {}
+        show_json({"run": str(loaded.path), "total": total, "rounds": rounds, "flows": parts, **spent})
         return
     if private:
         show(grid(HEAD, budget_lines(loaded.rounds), numbers=range(1, len(HEAD))))

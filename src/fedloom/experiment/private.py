@@ -22,8 +22,8 @@ def privacy_plan(config: Config, method: Method, settings: Any) -> PrivacyPlan |
     if s is None or not method.tasks:
         return None
     check_privacy(config, method, settings)
-    assert method.private_steps is not None
-    steps = clients.warm_steps + config.rounds * method.private_steps(settings, clients.batch)
+    assert method.private_work is not None
+    steps = clients.warm_steps + config.rounds * method.private_work(settings, clients.batch)
     if s.answers is None:
         return plan_of(s, steps=steps)
     work = method.server.workload(settings, clients.batch)
@@ -34,19 +34,28 @@ def privacy_plan(config: Config, method: Method, settings: Any) -> PrivacyPlan |
     return plan_of(s, steps=steps, answered=answered, labels=int("labels" in fields), rows=rows)
 
 
+def check_whole(method: Method, settings: Any, batch: int) -> None:
+    """Raises BadInput where clients of the method, with these settings, tell what no private step makes.
+
+    And where there is no opacus.
+    """
+    if importlib.util.find_spec("opacus") is None:
+        raise BadInput("clients.privacy needs opacus, which is not installed: pip install 'fedloom[privacy]'")
+    if method.private_work is None:
+        whole = [m for m in METHODS.usable() if load_method(m)[0].private_work is not None]
+        raise BadInput(
+            f"clients.privacy: clients of {method.name} use private samples otherwise than in private steps; "
+            f"allowed: {', '.join(whole)}"
+        )
+    method.private_work(settings, batch)
+
+
 def check_privacy(config: Config, method: Method, settings: Any) -> None:
     """Raises BadInput where clients cannot be private: by method, tasks, arithmetic, or what is not installed."""
     clients = config.clients
     if clients.privacy is None or not method.tasks:
         return
-    if importlib.util.find_spec("opacus") is None:
-        raise BadInput("clients.privacy needs opacus, which is not installed: pip install 'fedloom[privacy]'")
-    if method.private_steps is None:
-        whole = [m for m in METHODS.usable() if load_method(m)[0].private_steps is not None]
-        raise BadInput(
-            f"clients.privacy: clients of {config.method} use private samples otherwise than in private steps; "
-            f"allowed: {', '.join(whole)}"
-        )
+    check_whole(method, settings, clients.batch)
     for task in (t for t in ClientTask if t not in SINGLE_MODALITY and clients.names(t)):
         raise BadInput(f"clients.privacy: there are no private steps for clients.{task}; allowed: image, text")
     if clients.precision == "fp16":
@@ -59,4 +68,3 @@ def check_privacy(config: Config, method: Method, settings: Any) -> None:
         raise BadInput(
             f"clients.privacy.answers: clients of {config.method} answer nothing about shared samples; allowed: null"
         )
-    method.private_steps(settings, clients.batch)

@@ -20,6 +20,7 @@ from fedloom.config.silo import SiloSettings
 from fedloom.config.trees import validate
 from fedloom.errors import BadInput
 from fedloom.experiment.client_builder import ClientBuilder, picture_side, reads
+from fedloom.experiment.private import check_whole
 from fedloom.experiment.public_files import pack_public, public_backbone, unpack_public, written_whole
 from fedloom.experiment.silo_data import own_samples
 from fedloom.experiment.silo_offer import Offer, at_the_silo, check_part, joint_model, make_offer
@@ -92,9 +93,14 @@ def build_silo_client(
     Raises:
         BadInput: data or model do not fit the offer, or cannot be read.
     """
+    from fedloom.methods.base import load_method
+
     own: SiloSettings = validate(SiloSettings, silo, "silo")
     run: Offer = validate(Offer, offer, "offer")
     _check(own, run)
+    if run.privacy is not None:  # whatever the server says of the method, this is known here
+        kind, _ = load_method(run.method)
+        check_whole(kind, validate(kind.settings, run.settings, "settings"), run.training.batch)
     builder = _builder(name, own, run, Path(public))
     sounds = run.joint.sounds if run.joint else None
     private, test = own_samples(own, builder.class_names, run.image_size, run.seed, builder.modalities, sounds)

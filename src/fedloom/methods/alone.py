@@ -156,7 +156,7 @@ STANDALONE = Method(
     _no_verbs,
     tasks=frozenset(ClientTask),
     label_space="per task",
-    private_steps=alone,
+    private_steps=(Client, alone),
 )
 SELF_FINETUNE = Method(
     "self-finetune",

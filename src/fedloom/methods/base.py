@@ -280,10 +280,10 @@ class Method:
     models: Callable[[Any, ClientsSettings], ClientsSettings] = lambda settings, clients: clients
     # The method's own parts on a client's warm-started model.
     wrap_model: Callable[[nn.Module, Any], nn.Module] = lambda model, settings: model
-    # Steps a round that a client takes on private samples at most, of settings and batch, where nothing else is made of
-    # private samples and what is sent is made of the model alone; raises BadInput for settings of which that is not
-    # so. None: it is not so, and `clients.privacy` is refused.
-    private_steps: Callable[[Any, int], int] | None = None
+    # The client class that uses private samples in private steps only and sends what is made of the model alone; and
+    # how many such steps it takes a round at most, of settings and batch (BadInput for settings by which it tells
+    # more). None, or of another class than `client`: `clients.privacy` is refused.
+    private_steps: tuple[type[Client], Callable[[Any, int], int]] | None = None
     # What `fedloom methods` lists; of built-in methods the catalogue has it, which imports none.
     summary: str = ""
     paper: str = ""
@@ -295,6 +295,11 @@ class Method:
     def needs(self, settings: Any) -> frozenset[str]:
         """The tools that the server half is given."""
         return self.uses if isinstance(self.uses, frozenset) else self.uses(settings)
+
+    @property
+    def private_work(self) -> Callable[[Any, int], int] | None:
+        """Counts `private_steps`; None where its clients are not those that they were declared for, but derived."""
+        return self.private_steps[1] if self.private_steps and self.private_steps[0] is self.client else None
 
     @property
     def modalities(self) -> str:

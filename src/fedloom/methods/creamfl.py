@@ -282,4 +282,6 @@ def _needs(settings: CreamFLSettings) -> frozenset[str]:
     return needs(settings) | (frozenset({"models"}) if settings.shared == "public" else frozenset())
 
 
-METHOD = Method("creamfl", CreamFLSettings, CreamFLClient, CreamFLServer, _verbs, _needs, private_steps=of_creamfl)
+METHOD = Method(
+    "creamfl", CreamFLSettings, CreamFLClient, CreamFLServer, _verbs, _needs, private_steps=(CreamFLClient, of_creamfl)
+)

@@ -346,5 +346,5 @@ METHOD = Method(
     uses=frozenset({"models"}),
     tasks=frozenset(ClientTask),
     label_space="per task",
-    private_steps=of_fedavg,
+    private_steps=(FedAvgClient, of_fedavg),
 )

@@ -97,4 +97,6 @@ def _verbs(settings: FedETSettings) -> dict[str, tuple[Any, Any]]:
     return {"infer": (ASKED, SharedLogits), "learn": (FedETConsensus, Done)}
 
 
-METHOD = Method("fed-et", FedETSettings, FedETClient, FedETServer, _verbs, needs, private_steps=of_shared)
+METHOD = Method(
+    "fed-et", FedETSettings, FedETClient, FedETServer, _verbs, needs, private_steps=(FedETClient, of_shared)
+)

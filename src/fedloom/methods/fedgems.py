@@ -199,5 +199,5 @@ METHOD = Method(
     FedGEMSServer,
     _verbs,
     lambda settings: needs(settings) | {"models"},
-    private_steps=of_shared,
+    private_steps=(FedGEMSClient, of_shared),
 )

@@ -81,4 +81,6 @@ def _verbs(settings: SharedSettings) -> dict[str, tuple[Any, Any]]:
     return {"infer": (ASKED, SharedLogits), "learn": (FedMDConsensus, Done)}
 
 
-METHOD = Method("fedmd", SharedSettings, FedMDClient, FedMDServer, _verbs, needs, private_steps=of_shared)
+METHOD = Method(
+    "fedmd", SharedSettings, FedMDClient, FedMDServer, _verbs, needs, private_steps=(FedMDClient, of_shared)
+)

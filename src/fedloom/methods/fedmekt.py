@@ -115,4 +115,12 @@ def _verbs(settings: FedMEKTSettings) -> dict[str, tuple[Any, Any]]:
     return {"infer": (ASKED, answer), "learn": (FedMEKTMean, Done)}
 
 
-METHOD = Method("fedmekt", FedMEKTSettings, FedMEKTClient, FedMEKTServer, _verbs, needs, private_steps=beside_shared)
+METHOD = Method(
+    "fedmekt",
+    FedMEKTSettings,
+    FedMEKTClient,
+    FedMEKTServer,
+    _verbs,
+    needs,
+    private_steps=(FedMEKTClient, beside_shared),
+)

@@ -324,5 +324,5 @@ METHOD = Method(
     _verbs,
     lambda settings: settings.tools("generator", "captioner"),
     resolve=_resolve,
-    private_steps=of_fedmmkt,
+    private_steps=(FedMMKTClient, of_fedmmkt),
 )

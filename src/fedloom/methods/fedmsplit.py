@@ -138,4 +138,5 @@ METHOD = replace(
     settings=FedMSplitSettings,
     server=FedMSplitServer,
     tasks=frozenset({ClientTask.MULTIMODAL_CLASSIFICATION}),
+    private_steps=None,
 )

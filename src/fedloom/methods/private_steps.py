@@ -1,6 +1,6 @@
 """How many steps a round a client takes on private samples, of the methods in which nothing else is made of them.
 
-What `Method.private_steps` is; there is one for each way to spend them. A setting by which more is told is refused.
+What `Method.private_steps` counts by. A setting by which more is told is refused.
 """
 
 from __future__ import annotations

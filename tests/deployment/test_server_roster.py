@@ -12,6 +12,7 @@ from fedloom.config import Config
 from fedloom.deployment.server_app import with_roster
 from fedloom.errors import FedloomError
 from fedloom.experiment.resolve import completed
+from fedloom.federation.engines.silo.envelopes import PROTOCOL
 from small_silos import MODELS
 
 
@@ -22,7 +23,7 @@ def says(name: Any = "clinic", modality: Any = "text", **model: Any) -> dict[str
         "modality": modality,
         "model": {**MODELS.get(str(modality), MODELS["text"]), **model},
     }
-    return {"silo": name, "about": about, "protocol": 1, "version": "0.2.0"}
+    return {"silo": name, "about": about, "protocol": PROTOCOL, "version": "0.2.0"}
 
 
 def names(config: Config) -> list[str]:

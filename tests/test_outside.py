@@ -96,7 +96,6 @@ def test_json_that_looks_like_it() -> None:
         ('a: "\\e[2J"', "control character"),
         ('"\\x07": 1', "control character"),
         ('a: "\\ud800"', "half a character|not YAML"),
-        ("a: 1e999", "too large a number"),
         ("a: " + "9" * 400, "too many digits"),
     ],
 )

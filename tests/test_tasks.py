@@ -26,6 +26,7 @@ ALLOWED = {
     "scaffolding/columns.py": "names of columns in tables",
     "scaffolding/place.py": "names of columns in tables",
     "federation/codec.py": "kinds of message fields: `text`",
+    "federation/header.py": "kinds of message fields: `text`",
     "federation/messages.py": "kinds of message fields: `text`",
     "data/datasets/crisismmd.py": "which column of labels is read",
     "data/datasets/audio_visual_digits.py": "names of arrays in a file",

@@ -140,6 +140,7 @@ def half(attack, name=ATTACKER, **more):
         private_labels=labels,
         private={},
         test_labels=labels,
+        weight=lambda: len(labels),
         model=torch.nn.Linear(2, 3),
         task_loss=None,
         fit=lambda *a, **k: 0.5,

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 import pytest
+import xxhash
 from numpy.typing import NDArray
 from toy_clients import Blob, Everything, Opinion, Wish
 
@@ -132,8 +132,8 @@ def test_any_cut_is_a_breach() -> None:
 def forge(header: str | bytes, body: bytes = b"") -> bytes:
     """A payload with a true length and checksum, and whatever header."""
     text = header if isinstance(header, bytes) else header.encode()
-    prefix = struct.pack("<4sIQ", b"FLM\x03", len(text), 20 + len(text) + len(body))
-    return prefix + struct.pack("<I", zlib.crc32(prefix + text + body)) + text + body
+    prefix = struct.pack("<4sIQ", b"FLM\x03", len(text), 24 + len(text) + len(body))
+    return prefix + struct.pack("<Q", xxhash.xxh3_64_intdigest(prefix + text + body)) + text + body
 
 
 def test_forge_can_make_a_good_payload() -> None:

@@ -19,7 +19,6 @@ from fedloom.methods.fedmmkt import (
     FedMMKTTargets,
     FedMMKTViewedOutputs,
 )
-from fedloom.methods.labvote import LabVote
 from fedloom.metrics.communication import MB
 
 IMAGES = {"image-0": "image", "image-1": "image"}
@@ -342,38 +341,3 @@ def test_upload_as_measured(tiny_generator):
     assert sum(r["payload_bytes"] for r in answers) == info.formula[0] == 4 * 100 * (4 * WIDTH + 8)
     losses = 8 * len(CLIENTS)  # the reply to `retrain`, which the paper does not count
     assert toy.ledger.totals(1)[0] == info.formula[0] + losses
-
-
-def test_samples_that_no_client_of_ones_own_modality_votes_for(tiny_generator, monkeypatch):
-    """`own_voters`: each modality learns what its own clients voted for, R with it, in the samples' order."""
-    toy = Toy(tiny_generator, own_voters=1)
-    said, learned = [], {}
-    vote = LabVote.__call__
-
-    def voted(self, outputs, drawn):
-        labels, votes = vote(self, outputs, drawn)
-        said.append((outputs, labels))
-        return labels, votes
-
-    monkeypatch.setattr(LabVote, "__call__", voted)
-    targets = toy.server._targets
-
-    def told(client, *rest):
-        learned[client] = targets(client, *rest)
-        return learned[client]
-
-    monkeypatch.setattr(toy.server, "_targets", told)
-    toy.run(1)
-    (outputs, labels) = said[0]
-    (fused,) = fused_of(toy)
-    for name, modality in CLIENTS.items():
-        rows = [k for k, m in enumerate(outputs.modalities) if m.startswith(modality)]
-        own = ((outputs.labels[rows] == labels) & outputs.present[rows]).any(0).numpy()
-        kept = learned[name].kept
-        assert not (kept & ~own).any()
-        assert learned[name].labels.tolist() == labels[torch.from_numpy(kept)].tolist()
-        assert learned[name].representations.shape == (kept.sum(), WIDTH)
-    assert fused.shape[1] == WIDTH
-    assert len({tuple(told.kept) for told in learned.values()}) == 2  # one a modality, and they differ
-    none = Toy(tiny_generator, own_voters=5)
-    assert none.run(1)[-1].losses["generator"] is not None  # which is tuned on all that are kept

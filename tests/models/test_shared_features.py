@@ -34,6 +34,7 @@ def test_clients_on_one_model_look_once(fedloom_cache: Path, tmp_path: Path, mon
         run = fedloom.run(preset="smoke", method="fedmmkt", clients=clients, settings=FEW, out=tmp_path / name)
         return rows_of(run)
 
+    monkeypatch.setattr(client_builder, "_SHARED", {})  # of other tests on the same samples
     monkeypatch.setattr(FrozenClientModel, "frozen_features", counted)
     once = run("once")
     assert looked.count(SAMPLES) == 2  # rounds

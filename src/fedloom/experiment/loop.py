@@ -247,14 +247,9 @@ class _Experiment:
             for m in federation.missing
             if m.round == t
         ]
-        row["losses"] = dict(info.losses)
-        if self.config.clients.privacy is not None:  # private clients tell no loss, and send 0 in its place
-            row["losses"] = {k: v or None for k, v in info.losses.items()}
+        row |= self._said(info)
+        if self.config.clients.privacy is not None:
             self._note_budgets(row)
-        if info.facts:
-            row["facts"] = dict(info.facts)
-        if info.suspects:
-            row["suspects"] = {name: asdict(standing) for name, standing in info.suspects.items()}
         if broken := not_finite(row):
             row["not_finite"] = broken
         row["seconds"] = {**info.seconds, "evaluation": time.perf_counter() - start}
@@ -262,6 +257,16 @@ class _Experiment:
         if t % self.config.checkpoints.every == 0 or t == self.config.rounds:
             write_checkpoint(self.folder, store, server, federation, t)
         self.watch.round(row)
+        return row
+
+    def _said(self, info: Info) -> dict[str, Any]:
+        """What the method says of the round. Private clients tell no loss, and send 0 in its place."""
+        private = self.config.clients.privacy is not None
+        row: dict[str, Any] = {"losses": {k: (v or None) if private else v for k, v in info.losses.items()}}
+        if info.facts:
+            row["facts"] = dict(info.facts)
+        if info.suspects:
+            row["suspects"] = {name: asdict(standing) for name, standing in info.suspects.items()}
         return row
 
     def _note_budgets(self, row: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Messages as bytes and back, without pickle.
 
-    prefix   20 bytes magic and version, header bytes (u32), total bytes (u64), check (u32)
+    prefix   24 bytes magic and version, header bytes (u32), total bytes (u64), check (u64)
     header   text     a line for each value: name, dtype, shape; see `header`
     body     raw      the values in the header's order: little-endian, C order, no padding
 
@@ -9,7 +9,7 @@ then its UTF-8. So the bytes of the body are the bytes that a paper counts, and 
 
 Size, check and header are looked at first, in this order, and nothing is made of a payload, nor said of it, before all
 three agree with the declared fields; texts are looked at before they are made. A refused payload so takes less memory
-than it has bytes. The check is the CRC-32 of all bytes but itself. It is no signature.
+than it has bytes. The check is XXH3 of all bytes but itself. It is no signature.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import codecs
 import math
 import re
 import struct
-import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import xxhash
 
 from fedloom.federation.header import Entry, entries, limit_of, row
 from fedloom.federation.messages import Array, ContractBreach, Field, check_structure, fields_of
@@ -31,7 +31,7 @@ from fedloom.outside import text_problem
 LARGEST = 16_000_000_000  # bytes of a message, where nothing else is said
 _MAGIC = b"FLM\x03"
 _PREFIX = struct.Struct("<4sIQ")
-_CHECK = struct.Struct("<I")
+_CHECK = struct.Struct("<Q")
 _START = _PREFIX.size + _CHECK.size
 _FORMATS = {"int": struct.Struct("<q"), "float": struct.Struct("<d"), "flag": struct.Struct("<?")}
 _SHOWN = {"text": "utf8", "texts": "utf8", "int": "int64", "float": "float64", "flag": "bool", "none": "none"}
@@ -125,10 +125,10 @@ def verify(payload: bytes) -> None:
 
 
 def _check(*pieces: Any) -> int:
-    check = 0
+    digest = xxhash.xxh3_64()
     for piece in pieces:
-        check = zlib.crc32(piece, check)
-    return check
+        digest.update(piece)
+    return digest.intdigest()
 
 
 def _too_large(name: str, header: int, most_header: int, total: int, most: int) -> str:

@@ -55,7 +55,7 @@ Array = NDArray[Any]
 log = logging.getLogger(__name__)
 
 
-class FedMMKTSettings(RoundSettings, LabVoteSettings):
+class FedMMKTSettings(LabVoteSettings, RoundSettings):
     """Defaults are those of the specification unless the description says otherwise."""
 
     variant: Literal["full", "u", "l"] = Field("full", description="all of it, one modality (u-), or logits (l-)")

@@ -93,8 +93,8 @@ class Ends(TypedDict, total=False):
 class TestSet(TypedDict, total=False):
     """How many samples a score is taken on, and the accuracy of a guess."""
 
-    samples: Count
-    chance: Annotated[float, Field(ge=0, le=1)]
+    samples: Count | None
+    chance: Annotated[float, Field(ge=0, le=1)] | None
 
 
 @with_config(OPEN)

@@ -7,7 +7,6 @@ import io
 import math
 import struct
 import unicodedata
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from random import Random
 from typing import Annotated, Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from fedloom.federation.codec import decode, encode
@@ -45,7 +45,7 @@ class Everything:
     noisy: Annotated[NDArray[Any] | None, Tensor("float32", ("K",), finite=False)] = None
 
 
-_PREFIX = struct.Struct("<4sIQI")
+_PREFIX = struct.Struct("<4sIQQ")
 _SIZES = {"int": 8, "float": 8, "flag": 1}
 _TAGS = {  # of each field what it may be; an optional one "none" too
     "half": ("float16", "float32"), "mask": ("bool",), "scalar": ("float64",), "model": ("tensors",),
@@ -80,7 +80,7 @@ def draw_message(rng: Random) -> Everything:
 
 def _sealed(header: bytes, body: bytes) -> bytes:
     prefix = struct.pack("<4sIQ", b"FLM\x03", len(header), _PREFIX.size + len(header) + len(body))
-    return prefix + struct.pack("<I", zlib.crc32(prefix + header + body)) + header + body
+    return prefix + struct.pack("<Q", xxhash.xxh3_64_intdigest(prefix + header + body)) + header + body
 
 
 def _parts(payload: bytes) -> tuple[bytes, bytes]:
@@ -149,7 +149,7 @@ def true_message(folder: Path, given: Input) -> Any:
         raise Refused("too short")
     magic, size, total, check = _PREFIX.unpack(payload[: _PREFIX.size])
     header, body = _parts(payload)
-    right = zlib.crc32(payload[:16] + header + body) == check
+    right = xxhash.xxh3_64_intdigest(payload[:16] + header + body) == check
     if magic != b"FLM\x03" or total != len(payload) or len(header) != size or not right:
         raise Refused("prefix or checksum")
     name, *lines = _clean(header).split("\n")

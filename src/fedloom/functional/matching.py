@@ -91,7 +91,8 @@ def margin_cross_entropy(logits: Tensor, labels: Tensor, margin: float) -> Tenso
     Returns:
         Scalar, mean over the batch.
     """
-    return F.cross_entropy(logits - margin * F.one_hot(labels, logits.shape[1]), labels)
+    true = labels[:, None] == torch.arange(logits.shape[1])  # one_hot looks at the labels, and of one sample it cannot
+    return F.cross_entropy(logits - margin * true, labels)
 
 
 def class_spread(class_weights: Tensor, coefficient: float = 0.5) -> Tensor:

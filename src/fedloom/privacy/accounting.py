@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from fedloom.errors import BadInput
@@ -38,15 +40,12 @@ def noise_multiplier(epsilon: float, delta: float, rate: float, times: int) -> f
 
     if not times:
         return 0.0
+    how = {"accountant": ACCOUNTANT, "epsilon_tolerance": min(0.01, epsilon / 100)}
     try:
-        found: float = get_noise_multiplier(
-            target_epsilon=epsilon,
-            target_delta=delta,
-            sample_rate=rate,
-            steps=times,
-            accountant=ACCOUNTANT,
-            epsilon_tolerance=min(0.01, epsilon / 100),
-        )
+        with _quiet():
+            found: float = get_noise_multiplier(
+                target_epsilon=epsilon, target_delta=delta, sample_rate=rate, steps=times, **how
+            )
     except ValueError:
         raise BadInput(f"epsilon = {epsilon} at delta = {delta:.2g}: no noise is enough for {times} steps") from None
     return found
@@ -61,7 +60,16 @@ def spent(history: History, delta: float) -> float:
 
     orders = RDPAccountant.DEFAULT_ALPHAS
     rdp = sum(_once(sigma, rate) * times for sigma, rate, times in history)
-    return float(get_privacy_spent(orders=orders, rdp=rdp, delta=delta)[0])
+    with _quiet():
+        return float(get_privacy_spent(orders=orders, rdp=rdp, delta=delta)[0])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without opacus' advice to try more orders: what it finds holds, and is a little more than need be."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Optimal order is")
+        yield
 
 
 @functools.lru_cache(maxsize=256)

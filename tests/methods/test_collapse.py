@@ -54,8 +54,9 @@ def test_what_has_fallen_is_undone_and_the_best_is_kept():
     guard.best = parts([0.5] * 8, [1, 1, 1])
     assert not guard.undo(parts([0.8] * 8, [0.95] * 3), tuner, ({}, {}))
     assert means(guard.best) == pytest.approx({"check_agreement": 0.8, "check_diversity": 1.0})
+    assert not guard.undo(parts([0.8] * 8, [0.55] * 3), tuner, ({}, {}))
     assert guard.undo(parts([0.71] * 8, [1.2] * 3), tuner, ({}, {"a": 1}))
-    assert guard.undo(parts([0.9] * 8, [0.89] * 3), tuner, ({}, {"a": 2}))
+    assert guard.undo(parts([0.9] * 8, [0.49] * 3), tuner, ({}, {"a": 2}))
     assert undone == [({}, {"a": 1}), ({}, {"a": 2})]
     assert means(guard.best) == pytest.approx({"check_agreement": 0.8, "check_diversity": 1.0})
 

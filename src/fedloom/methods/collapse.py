@@ -1,8 +1,8 @@
 """Collapse of a generator that is tuned on what it drew itself: seen by the clients, without judge, and undone.
 
 After each round it draws some pictures of every class, always from the same noise, which clients are asked about like
-any shared samples. Where they name the right class less often, for fewer classes, or where pictures of a class have
-become alike, by more than a share and by more than chance, the tuner is put back to where it was before the round.
+any shared samples. Where they name the right class less often, or for fewer classes, by more than a share and by more
+than chance, or where pictures of a class have become alike, the tuner is put back to where it was before the round.
 Ours: the papers let the generator go on.
 """
 
@@ -18,13 +18,16 @@ from fedloom.methods.tuning import Tuner
 Parts = dict[str, NDArray[np.float64]]  # a measure's parts: of pictures, or of classes; NaN where nobody answered
 MEASURES = ("check_agreement", "check_classes", "check_diversity")
 CHANCE = 2.0  # standard errors of a mean difference that chance alone may make
+# Of how much pictures of a class differ, half may go: they differ less as soon as labels are corrected, since what was
+# drawn for a class before is of several.
+ALIKE = 0.5
 
 
 class CollapseGuard(Stateful):
     """What the best round so far was like.
 
     Args:
-        tolerance: the share of its best that a measure may lose.
+        tolerance: the share of its best that a measure may lose, but for the last of them, which may lose `ALIKE`.
     """
 
     best: Kept[Parts]
@@ -51,7 +54,8 @@ class CollapseGuard(Stateful):
 
     def undo(self, found: Parts, tuner: Tuner, before: State) -> bool:
         """Put the tuner back to its state `before` where a measure has fallen; else keep the best. Whether it did."""
-        if any(fallen(best, found[name], self.tolerance) for name, best in self.best.items()):
+        most = {name: self.tolerance for name in MEASURES} | {MEASURES[-1]: max(self.tolerance, ALIKE)}
+        if any(fallen(best, found[name], most[name]) for name, best in self.best.items()):
             tuner.generator.touched()
             tuner.load_state(*before)
             return True

@@ -54,7 +54,7 @@ class CollapseGuard(Stateful):
 
     def undo(self, found: Parts, tuner: Tuner, before: State) -> bool:
         """Put the tuner back to its state `before` where a measure has fallen; else keep the best. Whether it did."""
-        most = {name: self.tolerance for name in MEASURES} | {MEASURES[-1]: max(self.tolerance, ALIKE)}
+        most = dict.fromkeys(MEASURES, self.tolerance) | {MEASURES[-1]: max(self.tolerance, ALIKE)}
         if any(fallen(best, found[name], most[name]) for name, best in self.best.items()):
             tuner.generator.touched()
             tuner.load_state(*before)

@@ -29,8 +29,8 @@ class RoundSettings(TuningSettings, RobustSettings):
         None,
         gt=0,
         lt=1,
-        description="undo a round of tuning after which clients recognise less of what is drawn, by more than this share "
-        "of the best so far and more than chance, or pictures of a class differ half as much; null: never",
+        description="undo a round of tuning after which clients recognise less of what is drawn, by more than this "
+        "share of the best so far and more than chance, or pictures of a class differ half as much; null: never",
     )
     check_each: int = Field(8, ge=2, description="pictures a class that are drawn each round to see that")
 

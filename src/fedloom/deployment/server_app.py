@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fedloom.config import ClientGroup, Config
 from fedloom.config.archs import allowed, check_installed, serves, spec_of
 from fedloom.config.models import ModelSettings
+from fedloom.config.sizes import check_sizes
 from fedloom.config.trees import validate
 from fedloom.deployment.events import EventLog, run_log
 from fedloom.deployment.job import SERVER_FOLDER, Job, event_file
@@ -201,12 +202,7 @@ def _group(
     patched = any(spec_of(tower.arch).patched for tower in built_here)
     if side and patched and side % group.patch:
         raise BadInput(f"model.patch = {group.patch} does not divide the side of the run's pictures, {side}")
-    size = 12 * group.layers * group.hidden**2
-    if built_here and size > _LARGEST:  # its backbone is trained here
-        raise BadInput(
-            f"model.hidden = {group.hidden}, model.layers = {group.layers}: about {size:.1e} weights, "
-            f"allowed: {_LARGEST:.1e}"
-        )
+    check_sizes(group, _LARGEST)  # its backbone may be trained here
     modality = ClientTask(about["modality"])
     return modality, group.model_dump(mode="json")
 

@@ -33,8 +33,9 @@ def worker_settings(settings: SiloSettings) -> dict[str, Any]:
         "factory": "fedloom.experiment.silo_client:build_silo_client",
         "arguments": {"silo": dump},
         "about": describe_silo(dump),
+        "check": "fedloom.experiment.silo_offer:check_bounds",
     }
-    own = {"private_errors": settings.private_errors, "keep": settings.keep, "recipe": recipe}
+    own = {"private_errors": settings.private_errors, "keep": settings.keep, "recipe": recipe, "bounds": dump["bounds"]}
     return {"name": settings.name, "threads": settings.threads, "initialiser": INITIALISER, **own}
 
 

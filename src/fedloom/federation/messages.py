@@ -41,6 +41,10 @@ class ContractBreach(BadInput):
     """A message, or bytes said to be one, is not what the wire contract declares."""
 
 
+class BoundBreach(ContractBreach):
+    """A server asks more of a silo than the silo's operator allows."""
+
+
 @dataclass(frozen=True)
 class _Typed:
     dtype: str | tuple[str, ...]

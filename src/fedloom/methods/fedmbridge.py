@@ -82,14 +82,14 @@ class FedMBridgeArchitecture:
 class FedMBridgeAdapters:
     """Down: theta_k, block by block: weight and bias of `down`, weight and bias of `up`."""
 
-    values: Annotated[NDArray[Any], Wire("float32", ("P",))]
+    values: Annotated[NDArray[Any], Wire("float32", ("W",))]
 
 
 @dataclass(frozen=True)
 class FedMBridgeUpdate:
     """Up: theta~_k in the same order, and the client's mean loss (nats)."""
 
-    values: Annotated[NDArray[Any], Wire("float32", ("P",))]
+    values: Annotated[NDArray[Any], Wire("float32", ("W",))]
     loss: float
 
 

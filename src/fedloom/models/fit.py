@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fedloom.config.models import CaptionerSettings, ClipSettings, GeneratorSettings
 from fedloom.errors import FedloomError
+from fedloom.limits import one_more_step
 from fedloom.models.unfinished import current
 from fedloom.seeding import global_torch_stream
 
@@ -53,11 +54,13 @@ def fit(
 
     Raises:
         FedloomError: the loss is not finite; names `name` and the step. No parameter has been touched by that step.
+            Or what `limits.before_each_step` was given raises: a silo's bound is reached.
     """
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     total, steps = 0.0, 0
     with _scheduled(optimizer, schedule) as set_rates:
         for batch in batches:
+            one_more_step()
             set_rates(steps)
             optimizer.zero_grad(set_to_none=True)
             total += _gradients(objective, _parts(batch, accumulate), scaler, name, steps)

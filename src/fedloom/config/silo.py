@@ -15,6 +15,7 @@ from fedloom.config.models import Frozen, ModelSettings
 from fedloom.tasks import CLIENT_TASKS, ClientTask, Modality
 
 PORT = 9092  # where silos reach the server, unless said otherwise
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 def _is_here(server: str) -> bool:
@@ -39,6 +40,18 @@ class HostSettings(Frozen):
     pki: str | None = Field("pki", description="folder made by `fedloom pki init`; null only with insecure")
     insecure: bool = Field(False, description="no TLS and no keys: for a closed test network only")
     database: bool = Field(True, description="keep the engine's state in a file, so that a restart forgets no key")
+    clients: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="silo -> clients that it may bring besides the one of its own name; a key is one client otherwise",
+    )
+
+    @field_validator("clients")
+    @classmethod
+    def _client_names(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name in (name for silo, clients in value.items() for name in (silo, *clients)):
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name[:60]!r}: expected at most 128 letters, digits, '_', '-', '.'")
+        return value
 
 
 class SiloData(Frozen):
@@ -92,7 +105,7 @@ class SiloSettings(Frozen):
     @field_validator("name")
     @classmethod
     def _name(cls, value: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", value):
+        if not _NAME.fullmatch(value):
             raise ValueError("expected at most 128 letters, digits, '_', '-', '.'")
         return value
 

@@ -28,9 +28,10 @@ from torch import Tensor, nn
 
 from fedloom.config.models import Frozen
 from fedloom.federation.base import Federation
-from fedloom.federation.messages import Empty, Tensors
+from fedloom.federation.messages import Count, Empty, Tensors
 from fedloom.methods.base import Client, Info, Method, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
+from fedloom.methods.sound import WEIGHTING, Weighting, repeatable, weighed, without_faults
 from fedloom.methods.state import Arrays, Kept
 from fedloom.methods.workload import Workload
 from fedloom.models.clients.multimodal import group_of
@@ -48,6 +49,7 @@ class FedAvgSettings(Frozen):
     share: float = Field(
         1.0, gt=0, le=1, description="share of the clients that take part in a round, drawn anew each round"
     )
+    weighting: Weighting = Field("samples", description=WEIGHTING)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class FedAvgUpdate:
     """Up: a client's parameters, on how many samples, and its mean loss (nats)."""
 
     parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
-    samples: int
+    samples: Count
     loss: float
 
 
@@ -179,6 +181,11 @@ class FedAvgServer(Server):
         messages = {k: self.message(k, federation.modality(k)) for k in self.chosen(federation)}
         replies = federation.ask("fit", messages, timeout=self.context.timeout, quorum=self.context.quorum)
         updates: dict[str, FedAvgUpdate] = {r.client: r.message for r in replies if r.ok and r.message.samples > 0}
+        combine = repeatable(self, lambda some: self.combine(federation, some))
+        return without_faults(federation, "fit", weighed(updates, self.settings.weighting), combine)
+
+    def combine(self, federation: Federation, updates: Mapping[str, FedAvgUpdate]) -> Info:
+        """Updates into averages, which can be sent. Raises ContractBreach where they cannot."""
         fresh: dict[str, dict[str, FedAvgUpdate]] = {}
         for client in sorted(updates):
             joint = federation.modality(client) == ClientTask.MULTIMODAL_CLASSIFICATION
@@ -191,7 +198,10 @@ class FedAvgServer(Server):
             self.groups[kind] = {**self.groups.get(kind, {}), **self.aggregate(kind, group)}
         losses = [updates[k].loss for k in sorted(updates)]
         mean = float(np.mean(losses)) if losses else None
-        return Info(losses={"clients": mean}, facts=self.observe(updates))
+        info = Info(losses={"clients": mean}, facts=self.observe(updates))
+        for client in {(self.members[k], *self.owned.get(k, ())): k for k in sorted(updates)}.values():
+            federation.contract.check("fit", self.message(client, federation.modality(client)), "down")
+        return info
 
     def aggregate(self, kind: str, updates: Mapping[str, Any]) -> Arrays:
         """What replaces the average of the clients called `kind`, of what they sent this round."""

@@ -74,8 +74,8 @@ class FedMBridgeSettings(Frozen):
 class FedMBridgeArchitecture:
     """Up: what a client's model is made of, node by node: `models.hypernetwork.KINDS`, and width."""
 
-    kinds: Annotated[NDArray[Any], Wire("int32", ("V",))]
-    widths: Annotated[NDArray[Any], Wire("int32", ("V",))]
+    kinds: Annotated[NDArray[Any], Wire("int32", ("V",), low=0, high=1_000_000)]
+    widths: Annotated[NDArray[Any], Wire("int32", ("V",), low=0, high=1_000_000)]
 
 
 @dataclass(frozen=True)

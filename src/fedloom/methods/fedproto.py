@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from fedloom.federation.messages import Empty, Tensors
+from fedloom.federation.messages import MOST_CLASSES, Count, Empty, Tensors
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
 from fedloom.methods.context import ClientContext, Inputs
@@ -66,7 +66,7 @@ class FedProtoTargets:
     """Down: of each kind the prototypes (K, d) of classes (K,); mean parameters, where they are averaged."""
 
     prototypes: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
-    classes: Annotated[Mapping[str, NDArray[Any]], Tensors("int32")]
+    classes: Annotated[Mapping[str, NDArray[Any]], Tensors("int32", low=0, high=MOST_CLASSES - 1)]
     parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
 
 
@@ -78,10 +78,10 @@ class FedProtoUpdate:
     """
 
     prototypes: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
-    classes: Annotated[Mapping[str, NDArray[Any]], Tensors("int32")]
-    counts: Annotated[Mapping[str, NDArray[Any]], Tensors("int32")]
+    classes: Annotated[Mapping[str, NDArray[Any]], Tensors("int32", low=0, high=MOST_CLASSES - 1)]
+    counts: Annotated[Mapping[str, NDArray[Any]], Tensors("int32", low=1, high=2**31 - 1)]
     parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
-    samples: int
+    samples: Count
     loss: float
 
 
@@ -217,12 +217,22 @@ class FedProtoServer(fedavg.FedAvgServer):
             u = updates[client]
             self.kinds[client] = sorted(u.prototypes)
             for kind in sorted(u.prototypes):
+                self._fitting(kind, u)
                 for row, c, n in zip(u.prototypes[kind], u.classes[kind], u.counts[kind]):
-                    sent.setdefault((kind, int(c)), []).append((int(n) if by_samples else 1, row.astype(np.float64)))
+                    say = min(int(n), u.samples) if by_samples else 1
+                    sent.setdefault((kind, int(c)), []).append((say, row.astype(np.float64)))
         for (kind, c), rows in sent.items():
             mean = sum(n * row for n, row in rows) / sum(n for n, _ in rows)
             self.prototypes.setdefault(kind, {})[c] = np.asarray(mean, dtype=np.float32)
         return {"prototypes": float(sum(map(len, self.prototypes.values())))}
+
+    def _fitting(self, kind: str, u: FedProtoUpdate) -> None:
+        """Raises ValueError where prototypes, classes and counts are not as many, or of a width of their own."""
+        found = tuple(getattr(group.get(kind), "shape", None) for group in (u.prototypes, u.classes, u.counts))
+        rows, width = (*(found[0] or ()), None, None)[:2]
+        wanted = (rows, width if kind.startswith(_joint("")) else self.context.width), (rows,), (rows,)
+        if found != wanted:
+            raise ValueError(f"prototypes, classes and counts of {kind[:60]!r} have shapes {found}, expected {wanted}")
 
     def shared_model(self) -> ClientContext | None:
         """The average, where there is one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,6 +57,16 @@ class ClientOutputs:
         if "representations" in stack and "labels" not in stack:
             self.present = self.representations.any(-1)
             self.labels = torch.full(self.present.shape, -1)
+
+    def only(self, rows: Sequence[int]) -> ClientOutputs:
+        """The same of some clients alone, by their rows."""
+        some = copy.copy(self)
+        some.replies = [self.replies[i] for i in rows]
+        some.modalities = tuple(r.modality for r in some.replies)
+        for key, value in vars(self).items():
+            if isinstance(value, Tensor) and len(value) == len(self.replies):
+                setattr(some, key, value[list(rows)])
+        return some
 
     @classmethod
     def scattered(

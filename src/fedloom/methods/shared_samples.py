@@ -26,6 +26,7 @@ from fedloom.methods.base import Info, LabelInfo, Server, ServerContext
 from fedloom.methods.collapse import CollapseGuard, kept_state, means
 from fedloom.methods.replies import ClientOutputs, Clock
 from fedloom.methods.shared_messages import RoundSettings, SharedAgain, SharedPictures, SharedSettings, SharedTexts
+from fedloom.methods.sound import without_faults
 from fedloom.methods.state import Kept
 from fedloom.methods.tuning import Tuner
 from fedloom.methods.workload import Workload, formula, paper_bytes
@@ -126,7 +127,7 @@ class SharedServer(Server):
         with clock("inference"):
             outputs = self.ask(federation, samples)
         with clock("fusion"):
-            found = self.aggregate(t, federation, samples, outputs)
+            found = self.sound(t, federation, samples, outputs)
         # Targets go out before the generator is tuned: clients in other processes learn from them meanwhile.
         with clock("retraining"):  # those in this process learn now
             verb, targets = self.learn_verb, dict(found.targets)
@@ -227,6 +228,19 @@ class SharedServer(Server):
         if self.settings.public_pairs:
             self.holders = {r.client for r in replies}
         return replies
+
+    def sound(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
+        """`aggregate`, whose targets can be sent: without the clients whose answers make that impossible."""
+
+        def combine(rows: Mapping[str, int]) -> Aggregate:
+            whole = len(rows) == len(outputs.replies)
+            found = self.aggregate(t, federation, samples, outputs if whole else outputs.only(sorted(rows.values())))
+            for message in {id(m): m for m in found.targets.values()}.values():
+                federation.contract.check(self.learn_verb, message, "down")
+            return found
+
+        rows = {reply.client: row for row, reply in enumerate(outputs.replies)}
+        return without_faults(federation, "infer", rows, combine)
 
     def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
         """The method's own: what the answers say, and what each client is to learn."""

@@ -13,6 +13,7 @@ from fedloom.deployment.supervisor import INITIALISER, SiloSupervisor
 from fedloom.deployment.validity import KIT, validity
 from fedloom.errors import BadInput
 from fedloom.experiment.silo_data import check_data
+from fedloom.registry import METHODS
 from fedloom.runs.disk import explained, is_held, read_object
 
 # Options of the reader `folder` that name files.
@@ -25,6 +26,8 @@ def worker_settings(settings: SiloSettings) -> dict[str, Any]:
     """Settings of that silo's resident worker; see `federation.engines.silo.resident`. Raises BadInput."""
     from fedloom.experiment.silo_client import describe_silo
 
+    for name in settings.bounds.methods or ():
+        METHODS.check_installed(name)
     dump = settings.model_dump(mode="json")
     dump["data"]["root"] = _absolute(settings.data)
     recipe = {

@@ -181,8 +181,12 @@ class FedAvgServer(Server):
         messages = {k: self.message(k, federation.modality(k)) for k in self.chosen(federation)}
         replies = federation.ask("fit", messages, timeout=self.context.timeout, quorum=self.context.quorum)
         updates: dict[str, FedAvgUpdate] = {r.client: r.message for r in replies if r.ok and r.message.samples > 0}
-        combine = repeatable(self, lambda some: self.combine(federation, some))
-        return without_faults(federation, "fit", weighed(updates, self.settings.weighting), combine)
+
+        def combine(some: Mapping[str, FedAvgUpdate]) -> Info:
+            return self.combine(federation, some)
+
+        counted = weighed(updates, self.settings.weighting)
+        return without_faults(federation, "fit", counted, repeatable(self, combine))
 
     def combine(self, federation: Federation, updates: Mapping[str, FedAvgUpdate]) -> Info:
         """Updates into averages, which can be sent. Raises ContractBreach where they cannot."""

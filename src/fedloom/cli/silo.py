@@ -65,8 +65,9 @@ def up(
 ) -> None:
     """Join a federation with local data and a local model, until Ctrl-C, SIGTERM or the end of the terminal.
 
-    Data and model stay here; `bounds` in --config says what a server may have. What leaves is in the folder's state/runs/RUN/ledger.jsonl; the trained model is in
-    state/runs/RUN/export when a run is over. After a crash the silo goes on with its own state.
+    Data and model stay here; `bounds` in --config says what a server may have. What leaves is in the folder's
+    state/runs/RUN/ledger.jsonl; the trained model is in state/runs/RUN/export when a run is over. After a crash the
+    silo goes on with its own state.
 
     Example: fedloom silo up --name hospital-a --kit hospital-a --data scans --modality image --model vit
     """

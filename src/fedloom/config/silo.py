@@ -41,7 +41,7 @@ class HostSettings(Frozen):
     insecure: bool = Field(False, description="no TLS and no keys: for a closed test network only")
     database: bool = Field(True, description="keep the engine's state in a file, so that a restart forgets no key")
     clients: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict,
+        {},
         description="silo -> clients that it may bring besides the one of its own name; a key is one client otherwise",
     )
 

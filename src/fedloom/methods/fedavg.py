@@ -185,8 +185,12 @@ class FedAvgServer(Server):
         def combine(some: Mapping[str, FedAvgUpdate]) -> Info:
             return self.combine(federation, some)
 
-        counted = weighed(updates, self.settings.weighting)
+        counted = weighed(self.fitting(federation, updates), self.settings.weighting)
         return without_faults(federation, "fit", counted, repeatable(self, combine))
+
+    def fitting(self, federation: Federation, updates: dict[str, Any]) -> dict[str, Any]:
+        """The updates that can be averaged with the others; the rest is moved to `federation.missing`."""
+        return updates
 
     def combine(self, federation: Federation, updates: Mapping[str, FedAvgUpdate]) -> Info:
         """Updates into averages, which can be sent. Raises ContractBreach where they cannot."""

@@ -24,6 +24,7 @@ prototype); a class that nobody sent this round keeps its prototype (in the code
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self, cast
@@ -35,6 +36,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from fedloom.federation.base import Federation
 from fedloom.federation.messages import MOST_CLASSES, Count, Empty, Tensors
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
@@ -217,7 +219,6 @@ class FedProtoServer(fedavg.FedAvgServer):
             u = updates[client]
             self.kinds[client] = sorted(u.prototypes)
             for kind in sorted(u.prototypes):
-                self._fitting(kind, u)
                 for row, c, n in zip(u.prototypes[kind], u.classes[kind], u.counts[kind]):
                     say = min(int(n), u.samples) if by_samples else 1
                     sent.setdefault((kind, int(c)), []).append((say, row.astype(np.float64)))
@@ -226,13 +227,26 @@ class FedProtoServer(fedavg.FedAvgServer):
             self.prototypes.setdefault(kind, {})[c] = np.asarray(mean, dtype=np.float32)
         return {"prototypes": float(sum(map(len, self.prototypes.values())))}
 
-    def _fitting(self, kind: str, u: FedProtoUpdate) -> None:
-        """Raises ValueError where prototypes, classes and counts are not as many, or of a width of their own."""
-        found = tuple(getattr(group.get(kind), "shape", None) for group in (u.prototypes, u.classes, u.counts))
-        rows, width = (*(found[0] or ()), None, None)[:2]
-        wanted = (rows, width if kind.startswith(_joint("")) else self.context.width), (rows,), (rows,)
-        if found != wanted:
-            raise ValueError(f"prototypes, classes and counts of {kind[:60]!r} have shapes {found}, expected {wanted}")
+    def fitting(self, federation: Federation, updates: dict[str, Any]) -> dict[str, Any]:
+        """Those with as many classes and counts as prototypes, and these of the width that most of their kind have."""
+        widths: dict[str, Counter[int]] = {}
+        for u in updates.values():
+            for kind, sent in u.prototypes.items():
+                widths.setdefault(kind, Counter())[sent.shape[-1] if sent.ndim else 0] += 1
+        usual = {kind: n.most_common(1)[0][0] for kind, n in widths.items()}
+        usual |= {kind: own for kind, n in widths.items() if n[own := self.context.width] == n[usual[kind]]}
+        found = {}
+        for client, u in updates.items():
+            for kind, sent in u.prototypes.items():
+                rows = (len(sent),) if sent.ndim else ()
+                shapes = [getattr(part.get(kind), "shape", None) for part in (u.prototypes, u.classes, u.counts)]
+                if shapes != [(*rows, usual[kind]), rows, rows]:
+                    why = f"prototypes, classes and counts of {kind[:60]!r} have shapes {shapes}"
+                    federation.reject(client, "fit", f"{why}, expected width {usual[kind]}, and as many of each")
+                    break
+            else:
+                found[client] = u
+        return found
 
     def shared_model(self) -> ClientContext | None:
         """The average, where there is one."""

@@ -56,7 +56,7 @@ class _Work(NamedTuple):
     begun: float
 
 
-class Gate:
+class SiloGate:
     """The bounds of a silo over the run whose counts lie in `file`; None: they are kept in memory alone.
 
     Raises FedloomError where the file cannot be read.

@@ -19,7 +19,7 @@ from fedloom.errors import FedloomError
 from fedloom.federation.codec import decode
 from fedloom.federation.contract import WireContract
 from fedloom.federation.engines.silo.envelopes import PROTOCOL, Envelope, Join
-from fedloom.federation.engines.silo.gate import BEYOND, Gate
+from fedloom.federation.engines.silo.gate import BEYOND, SiloGate
 from fedloom.federation.engines.silo.store import SPENT, Record, SiloStore, StateId, put_aside
 from fedloom.federation.host import ClientHost, ClientSpec, Outcome, Snapshot, load_function, one_line
 from fedloom.federation.ledger import Ledger
@@ -91,7 +91,7 @@ class SiloHost:
         self._run: str | None = None
         self._clients: dict[str, _Resident] = {}
         self._ledger: Ledger | None = None
-        self._gate: Gate | None = None
+        self._gate: SiloGate | None = None
 
     def answer(self, envelope: Envelope) -> Envelope:
         """The answer; failures are values in it."""
@@ -128,7 +128,7 @@ class SiloHost:
 
     def _join(self, run: str, payload: bytes) -> dict[str, Any]:
         if payload != self.store.joined(run):
-            Gate.receive(self.bounds, payload)
+            SiloGate.receive(self.bounds, payload)
             self._allowed(decode(payload, Join))
             self._leave()
             self.store.join(run, payload)
@@ -189,7 +189,7 @@ class SiloHost:
         join = decode(payload, Join)
         self._allowed(join)  # the operator may have changed the bounds since the silo joined
         specs, contract = self._specs(run, join)
-        self._gate = Gate(self.bounds, None if self.bounds is NO_BOUNDS else self.store.folder(run) / SPENT)
+        self._gate = SiloGate(self.bounds, None if self.bounds is NO_BOUNDS else self.store.folder(run) / SPENT)
         self.loads += 1
         with self._gate.work(0):  # a warm start is work too
             for spec in specs:
@@ -262,7 +262,7 @@ class SiloHost:
         (verb, round, key, _), client = asked, resident.host.spec.name
         try:
             with self._gate.work(round):
-                Gate.receive(self.bounds, payload)
+                SiloGate.receive(self.bounds, payload)
                 # The digest takes as long as the rest together, so it waits until somebody needs it.
                 if resident.record[:3] == asked[:3] and resident.record.digest == _digest(payload):
                     log.info("round %d, %s for %s: answered from the record", round, verb, client)

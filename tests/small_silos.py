@@ -55,7 +55,7 @@ def joint_silo(server, model=None, holds=None, options=None, **data):
     return {"name": "clinic", "modality": "joint", "model": model, "holds": holds, "data": data}
 
 
-def build(server, own, name="clinic", **changes):
+def build(server, own, /, name="clinic", **changes):
     return build_silo_client(name=name, silo=own, offer=server.offer | changes, public=str(server.public))
 
 

@@ -22,7 +22,7 @@ TOP_LEVEL_ALLOWED = {
 # Bottom to top: a package imports packages of earlier lines only. What is in one line does not know each other.
 ORDER = (
     ("outside",),
-    ("errors", "seeding", "formatting", "progress", "signals", "strict_json", "tasks"),
+    ("errors", "seeding", "formatting", "limits", "progress", "signals", "strict_json", "tasks"),
     ("encodings", "references"),
     ("processes", "functional", "registry"),
     ("config",),

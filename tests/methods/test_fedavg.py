@@ -8,7 +8,8 @@ import torch
 from toy_sites import CLIENTS, Toy, client, same
 
 from fedloom.federation.messages import Empty
-from fedloom.methods.fedavg import FedAvgAverage, FedAvgUpdate, known_by, mean_parameters
+from fedloom.methods.fedavg import FedAvgAverage, FedAvgUpdate, known_by
+from fedloom.methods.robust import mean_parameters
 
 METHODS = ("fedavg", "fedprox")
 

@@ -10,8 +10,8 @@ from joint import BOTH, CLIENTS, FEDAVG, SIGHT, SOUND, Joint, learned, learner, 
 
 from fedloom.federation.messages import Empty
 from fedloom.methods import fedavg
-from fedloom.methods.fedavg import mean_parameters
 from fedloom.methods.fedmsplit import METHOD, FedMSplitSettings, similarities
+from fedloom.methods.robust import mean_parameters
 from fedloom.models.clients.multimodal import group_of
 
 SPLIT = "fedloom.methods.fedmsplit:METHOD"

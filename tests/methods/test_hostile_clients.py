@@ -10,6 +10,7 @@ import torch
 from toy_sites import CLIENTS, SAMPLES, Toy
 
 from fedloom.errors import BadInput
+from fedloom.federation.messages import LIMIT
 from fedloom.methods.base import Done, Info, Standing, load_method
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.methods.suspects import Figures, Suspects
@@ -23,11 +24,13 @@ AVERAGING = ("fedavg", "fedmd", "fed-et", "fedmekt", "creamfl", "fedmmkt")
 def scaled(value, size):
     if isinstance(value, dict):
         return {k: scaled(v, size) for k, v in value.items()}
-    return value * np.float32(size) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        return value
+    return np.clip(value * np.float32(size), -LIMIT, LIMIT)
 
 
 def corrupt(toy, size=1e6, client=LIAR):
-    """Has the client send all that it sends `size` times as large."""
+    """Has the client send all that it sends `size` times as large, as far as that is let in."""
     half = toy.half(client)
     for verb in ("infer", "fit"):
         if told := getattr(half, verb, None):
@@ -36,7 +39,8 @@ def corrupt(toy, size=1e6, client=LIAR):
                 reply = told(message, round=round)
                 if isinstance(reply, Done):
                     return reply
-                return replace(reply, **{f.name: scaled(getattr(reply, f.name), size) for f in fields(reply)})
+                lies = [f.name for f in fields(reply) if f.name != "entropies"]  # more than 32 nats are refused
+                return replace(reply, **{k: scaled(getattr(reply, k), size) for k in lies})
 
             setattr(half, verb, lie)
     return toy

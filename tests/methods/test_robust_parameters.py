@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from fedloom.methods import fedavg, fedproto, scaffold
-from fedloom.methods.fedavg import FedAvgUpdate, mean_parameters
-from fedloom.methods.robust import bounded, combined_parameters, distances, start_of, step_agreement
+from fedloom.methods.fedavg import FedAvgUpdate
+from fedloom.methods.robust import (
+    bounded,
+    combined_parameters,
+    distances,
+    mean_parameters,
+    start_of,
+    step_agreement,
+)
 
 
 def arrays(**values):

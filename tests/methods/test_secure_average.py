@@ -39,7 +39,7 @@ def test_no_parameters_cross_in_the_clear(tiny_generator):
         if message.startswith("Secure")
     }
     up = {declared for direction, _, declared in kinds if direction == "up"}
-    assert up == {"uint8 (64,)", "str", "tuple of str", "uint8 (N, 132)", "uint8 (N, 52)", "uint64 (P,)"}
+    assert up == {"uint8 (64,)", "str", "tuple of str", "uint8 (K, 132)", "uint8 (K, 52)", "uint64 (W,)"}
     assert "fit" not in toy.federation.contract.verbs
     seen = []
     ask = toy.federation.ask
@@ -124,6 +124,6 @@ def test_engines_agree_to_the_bit(fedloom_cache, tmp_path):
 
 
 def test_what_looks_at_single_clients_is_refused():
-    for setting in ({"aggregate": "median"}, {"norm_bound": 2.0}, {"leave_out_after": 2}):
-        with pytest.raises(BadInput, match=f"{next(iter(setting))} looks at each client's parameters"):
+    for setting in ({"aggregate": "median"}, {"norm_bound": 2.0}, {"leave_out_after": 2}, {"weighting": "equal"}):
+        with pytest.raises(BadInput, match=f"{next(iter(setting))} looks at what each client sends"):
             resolve(load_config(values={"method": "fedavg", "settings": {"secure": True, **setting}}))

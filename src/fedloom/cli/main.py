@@ -100,8 +100,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; `args` default to the process's own.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 bad input, 130 Ctrl-C, 143 SIGTERM, 129 the terminal was closed; each but 0
-        with one line on stderr. A bug keeps its traceback.
+        The exit code: 0 done, 1 failed, 2 bad input, 3 done while clients died, 130 Ctrl-C, 143 SIGTERM, 129 the
+        terminal was closed; 1, 2 and those above 128 with one line on stderr. A bug keeps its traceback.
     """
     _tolerant()
     with heard() as asked:

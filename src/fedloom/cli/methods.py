@@ -16,7 +16,10 @@ NameArgument = Annotated[
 ]
 
 
-def methods(name: NameArgument = None, json: JsonOption = False) -> None:
+WireOption = Annotated[bool, typer.Option("--wire", help="Show, as Markdown, each field that may leave a client.")]
+
+
+def methods(name: NameArgument = None, json: JsonOption = False, wire: WireOption = False) -> None:
     """List the methods, with paper and what crosses the wire.
 
     With a NAME, show that method's settings, each with its default, what is allowed, and what it does.
@@ -25,6 +28,8 @@ def methods(name: NameArgument = None, json: JsonOption = False) -> None:
     """
     from fedloom.registry import METHODS
 
+    if wire:
+        return _wire(name, json)
     if name is not None:
         return _one(METHODS.canonical(name), json)
     tell_broken(METHODS)
@@ -40,6 +45,24 @@ def methods(name: NameArgument = None, json: JsonOption = False) -> None:
             "Run one with: fedloom run --method NAME",
             "Show the settings of one with: fedloom methods NAME",
         )
+
+
+def _wire(name: str | None, json: bool) -> None:
+    """What may leave a client, of one method or of all that are built in."""
+    from fedloom.methods.leaving import leaving, page, securely, table
+    from fedloom.registry import METHODS
+
+    names = list(METHODS.builtin()) if name is None else [METHODS.canonical(name)]
+    if json:
+        rows = {n: leaving(n) for n in names}
+        rows |= {f"{n}, settings.secure=true": secure for n in names if (secure := securely(n))}
+        show_json({n: [row._asdict() for row in found] for n, found in rows.items()})
+    elif name is None:
+        typer.echo(page(names), nl=False)
+    else:
+        secure = securely(names[0])
+        more = ("With settings.secure=true, in place of that:", table(secure)) if secure else ()
+        typer.echo("\n\n".join((table(leaving(names[0])), *more)))
 
 
 def _one(name: str, json: bool) -> None:

@@ -13,6 +13,8 @@ from fedloom.cli import options
 from fedloom.cli.screen import console, show, show_json
 from fedloom.signals import Interrupted
 
+DIED = 3  # the exit code of a run that is done while clients failed up to its last round
+
 if TYPE_CHECKING:
     from fedloom.cli.live import Tracker
     from fedloom.config import Config
@@ -189,3 +191,5 @@ def conclude(run: Run, json: bool) -> None:
     else:
         table, doubts = summary_table(run.summary, run.rounds), warning_lines(run.warnings)
         show(table, *doubts, *notes, f"folder {run.path}", f"report {page}")
+    if any(warning.name == "clients-died" for warning in run.warnings):
+        raise typer.Exit(DIED)

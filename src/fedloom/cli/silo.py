@@ -28,6 +28,10 @@ DataOption = Annotated[
 PretrainedOption = Annotated[
     str | None, typer.Option(metavar="PATH", help="The model's own weights: a folder or a hub name.")
 ]
+MethodsOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="A method to take part in. Can be repeated. Needed unless the server is local."),
+]
 InsecureOption = Annotated[
     bool, typer.Option("--insecure", help="Use neither TLS nor a key: in a closed test network only.")
 ]
@@ -53,6 +57,7 @@ def up(
     modality: Annotated[str | None, typer.Option(metavar="KIND", help="image, text, pair or joint.")] = None,
     model: Annotated[str | None, typer.Option(metavar="ARCH", help="Architecture: see `fedloom models`.")] = None,
     pretrained: PretrainedOption = None,
+    method: MethodsOption = None,
     folder: Annotated[str | None, typer.Option(metavar="DIR", help="The silo's own folder.")] = None,
     insecure: InsecureOption = False,
     set_: SiloSetOption = None,
@@ -60,8 +65,9 @@ def up(
 ) -> None:
     """Join a federation with local data and a local model, until Ctrl-C, SIGTERM or the end of the terminal.
 
-    Data and model stay here. What leaves is in the folder's state/runs/RUN/ledger.jsonl; the trained model is in
-    state/runs/RUN/export when a run is over. After a crash the silo goes on with its own state.
+    Data and model stay here; `bounds` in --config says what a server may have. What leaves is in the folder's
+    state/runs/RUN/ledger.jsonl; the trained model is in state/runs/RUN/export when a run is over. After a crash the
+    silo goes on with its own state.
 
     Example: fedloom silo up --name hospital-a --kit hospital-a --data scans --modality image --model vit
     """
@@ -80,6 +86,7 @@ def up(
         model=given(arch=model, pretrained=pretrained) or None,
         folder=folder,
         insecure=insecure or None,
+        bounds=given(methods=method or None) or None,
     )
     settings: SiloSettings = read_settings(SiloSettings, config, values, set_ or ())
     with until_asked_to_end(), supervise(settings, say) as supervisor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Any, Literal
 
@@ -9,10 +10,21 @@ from pydantic import Field, field_validator, model_validator
 
 from fedloom.config.archs import allowed, resolved, serves
 from fedloom.config.base import Precision
+from fedloom.config.bounds import SiloBounds
 from fedloom.config.models import Frozen, ModelSettings
 from fedloom.tasks import CLIENT_TASKS, ClientTask, Modality
 
 PORT = 9092  # where silos reach the server, unless said otherwise
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+def _is_here(server: str) -> bool:
+    """Whether HOST:PORT is this machine's loopback."""
+    host = server.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class HostSettings(Frozen):
@@ -28,6 +40,18 @@ class HostSettings(Frozen):
     pki: str | None = Field("pki", description="folder made by `fedloom pki init`; null only with insecure")
     insecure: bool = Field(False, description="no TLS and no keys: for a closed test network only")
     database: bool = Field(True, description="keep the engine's state in a file, so that a restart forgets no key")
+    clients: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="silo -> clients that it may bring besides the one of its own name; a key is one client otherwise",
+    )
+
+    @field_validator("clients")
+    @classmethod
+    def _client_names(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name in (name for silo, clients in value.items() for name in (silo, *clients)):
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name[:60]!r}: expected at most 128 letters, digits, '_', '-', '.'")
+        return value
 
 
 class SiloData(Frozen):
@@ -75,12 +99,13 @@ class SiloSettings(Frozen):
         True, description="tell the server only the kind of an error; its text stays in the silo's log"
     )
     keep: int = Field(3, ge=2, description="rounds whose state is kept, to go back when the server does")
+    bounds: SiloBounds = Field(SiloBounds(), description="what the server may have of this silo")
     engine: Literal["flower"] = "flower"
 
     @field_validator("name")
     @classmethod
     def _name(cls, value: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", value):
+        if not _NAME.fullmatch(value):
             raise ValueError("expected at most 128 letters, digits, '_', '-', '.'")
         return value
 
@@ -98,6 +123,15 @@ class SiloSettings(Frozen):
         if not isinstance(written, dict) or "model" not in written or written.get("modality") not in CLIENT_TASKS:
             return written
         return {**written, "model": resolved(written["model"], written["modality"])}
+
+    @model_validator(mode="after")
+    def _allowed_methods(self) -> SiloSettings:
+        if self.bounds.methods is None and not _is_here(self.server):
+            raise ValueError(
+                f"bounds.methods: needed where the server is another machine ({self.server}): the methods that this "
+                "silo takes part in, such as [fedmmkt]"
+            )
+        return self
 
     @model_validator(mode="after")
     def _arch(self) -> SiloSettings:

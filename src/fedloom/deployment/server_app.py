@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from fedloom.config import ClientGroup, Config
 from fedloom.config.archs import allowed, check_installed, serves, spec_of
 from fedloom.config.models import ModelSettings
+from fedloom.config.sizes import check_sizes
 from fedloom.config.trees import validate
 from fedloom.deployment.events import EventLog, run_log
 from fedloom.deployment.job import SERVER_FOLDER, Job, event_file
-from fedloom.deployment.shapes import read_nodes
+from fedloom.deployment.shapes import HostRecord, read_nodes
 from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.silo_offer import (
     at_the_silo,
@@ -31,6 +32,7 @@ from fedloom.federation.engines.flower.patches import look_often
 from fedloom.federation.engines.flower.transport import words
 from fedloom.federation.engines.silo.store import RUN_NAME
 from fedloom.processes.parent import end_with_parent
+from fedloom.runs.disk import read_object
 from fedloom.runs.folder import new_run_path
 from fedloom.tasks import CLIENT_TASKS, ClientTask
 
@@ -56,20 +58,29 @@ def make_server_app() -> ServerApp:
         end_with_parent()  # without a SuperLink, the run would only wait
         look_often(importlib.import_module("flwr.superlink.grid.http_grid"))
         _log_to(run_log(event_file(server, job.id)))
-        carry_out(NamedGrid(grid, server / "nodes.json"), job, server)
+        carry_out(NamedGrid(grid, server), job, server)
 
     return app
 
 
 class NamedGrid:
-    """A Grid that also knows which silo each node was admitted as. file: the server's list of them, if it keeps one."""
+    """A Grid that also knows which silo each node was admitted as, and which clients it may bring.
 
-    def __init__(self, grid: Grid, file: Path) -> None:
-        self._grid, self._file = grid, file
+    server: the server's folder, where `host.json` and `nodes.json` say so.
+    """
 
-    def silo_names(self) -> dict[int, str]:
-        """Node -> silo."""
-        return {int(entry["node"]): name for name, entry in read_nodes(self._file).items()}
+    def __init__(self, grid: Grid, server: Path) -> None:
+        self._grid, self._server = grid, server
+
+    def silo_names(self) -> dict[int, str] | None:
+        """Node -> silo; None where the server asks for no keys."""
+        if read_object(self._server / "host.json", HostRecord).get("pki") is None:
+            return None
+        return {int(entry["node"]): name for name, entry in read_nodes(self._server / "nodes.json").items()}
+
+    def more_clients(self) -> dict[str, list[str]]:
+        """Silo -> clients that it may bring besides its own."""
+        return dict(read_object(self._server / "host.json", HostRecord).get("clients") or {})
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._grid, name)
@@ -121,7 +132,7 @@ def roster(grid: Any, config: Config) -> list[dict[str, Any]]:
         own_name = about.get("name") if isinstance(about, dict) else None
         try:
             for name in (said.get("silo"), own_name):
-                check_name(words(name)[:128], known.get(node))
+                check_name(words(name), node, known)
             found.append(said)
         except ContractBreach as breach:
             log.warning("%s", breach)
@@ -200,12 +211,8 @@ def _group(
     patched = any(spec_of(tower.arch).patched for tower in built_here)
     if side and patched and side % group.patch:
         raise BadInput(f"model.patch = {group.patch} does not divide the side of the run's pictures, {side}")
-    size = 12 * group.layers * group.hidden**2
-    if built_here and size > _LARGEST:  # its backbone is trained here
-        raise BadInput(
-            f"model.hidden = {group.hidden}, model.layers = {group.layers}: about {size:.1e} weights, "
-            f"allowed: {_LARGEST:.1e}"
-        )
+    if built_here:  # its backbone is trained here
+        check_sizes(group, _LARGEST)
     modality = ClientTask(about["modality"])
     return modality, group.model_dump(mode="json")
 

@@ -30,10 +30,11 @@ class SiloRecord(TypedDict, total=False):
 
 @with_config(OPEN)
 class HostRecord(TypedDict):
-    """host.json: where a server is reached."""
+    """host.json: where a server is reached, and which clients each silo may bring besides its own."""
 
     address: str
     pki: NotRequired[str | None]
+    clients: NotRequired[dict[str, list[str]]]
 
 
 @with_config(OPEN)

@@ -14,6 +14,7 @@ from fedloom.deployment.supervisor import INITIALISER, SiloSupervisor
 from fedloom.deployment.validity import KIT, validity
 from fedloom.errors import BadInput
 from fedloom.experiment.silo_data import check_data
+from fedloom.registry import METHODS
 from fedloom.runs.disk import explained, is_held, read_object
 
 # Options of the reader `folder` that name files.
@@ -26,6 +27,8 @@ def worker_settings(settings: SiloSettings) -> dict[str, Any]:
     """Settings of that silo's resident worker; see `federation.engines.silo.resident`. Raises BadInput."""
     from fedloom.experiment.silo_client import describe_silo
 
+    for name in settings.bounds.methods or ():
+        METHODS.check_installed(name)
     dump = settings.model_dump(mode="json")
     dump["data"]["root"] = _absolute(settings.data)
     recipe = {
@@ -34,8 +37,9 @@ def worker_settings(settings: SiloSettings) -> dict[str, Any]:
         "factory": "fedloom.experiment.silo_client:build_silo_client",
         "arguments": {"silo": dump},
         "about": describe_silo(dump),
+        "check": "fedloom.experiment.silo_offer:check_bounds",
     }
-    own = {"private_errors": settings.private_errors, "keep": settings.keep, "recipe": recipe}
+    own = {"private_errors": settings.private_errors, "keep": settings.keep, "recipe": recipe, "bounds": dump["bounds"]}
     return {"name": settings.name, "threads": settings.threads, "initialiser": INITIALISER, **own}
 
 

@@ -246,6 +246,7 @@ class SuperLink(Host):
         self._stack.callback((self.folder / "host.json").unlink, missing_ok=True)
         self._await()
         facts = {"address": self.address, "pid": os.getpid(), "superlink": self._child.pid, "pki": self.pki}
+        facts["clients"] = self.settings.clients
         write_atomic(self.folder / "host.json", json_text(facts))
 
     def _await(self) -> None:

@@ -30,7 +30,8 @@ PAUSE = 10.0  # seconds between tries to connect; a crashed silo counts as conne
 _LONGEST = 30.0  # seconds at most before a worker that keeps dying is restarted
 _STEADY = 60.0  # seconds after which a running worker counts as healthy
 _SLOW = 15.0  # seconds after which a server that does not answer is spoken of
-_FAILED = re.compile(r"[\d:]{8} ((?:join|rewind|finish): .*)")  # in the worker's log
+# In the worker's log: what could not be done, and what was beyond the silo's bounds.
+_FAILED = re.compile(r"[\d:]{8} ((?:join|rewind|finish): .*|round .*: refused: beyond this silo's bounds: .*)")
 _GRACE = 4.0  # seconds to end in; a SuperNode whose server is gone would take leave of it for longer
 
 

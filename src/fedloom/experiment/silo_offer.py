@@ -13,13 +13,17 @@ from fedloom.config import ClientsSettings, Config
 from fedloom.config.archs import allowed, check_installed, serves, towers_of
 from fedloom.config.models import Frozen, ModelSettings
 from fedloom.config.privacy import PrivacyPlan
+from fedloom.config.silo import SiloSettings
+from fedloom.config.sizes import check_sizes
 from fedloom.config.trees import validate
 from fedloom.data.joint import MultimodalSamples
-from fedloom.errors import BadInput
+from fedloom.errors import LONGEST, BadInput
 from fedloom.experiment.clients import server_settings
 from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.private import privacy_plan
 from fedloom.experiment.silo_data import class_positions
+from fedloom.federation.engines.silo.gate import BEYOND
+from fedloom.federation.messages import BoundBreach
 from fedloom.registry import METHODS
 from fedloom.tasks import SINGLE_MODALITY, ClientTask, Modality
 
@@ -119,6 +123,23 @@ class Offer(Frozen):
     def streams_of(self, modality: ClientTask) -> tuple[Modality, ...]:
         """The two kinds of data of multimodal samples; of another modality none."""
         return self.joint.streams if modality == ClientTask.MULTIMODAL_CLASSIFICATION and self.joint is not None else ()
+
+
+def check_bounds(offer: dict[str, Any], *, silo: dict[str, Any]) -> None:
+    """Raises BoundBreach for an `Offer` of more than the bounds in `SiloSettings` allow; BadInput for what is none."""
+    own: SiloSettings = validate(SiloSettings, silo, "silo")
+    bounds, method = own.bounds, str(offer.get("method"))[:LONGEST]
+    if bounds.methods is not None and method not in bounds.methods:
+        allowed = ", ".join(bounds.methods) or "none"
+        raise BoundBreach(f"{BEYOND}the run's method is {method!r}; bounds.methods = {allowed}")
+    run: Offer = validate(Offer, offer, "offer")
+    if run.training.batch < bounds.batch:
+        raise BoundBreach(f"{BEYOND}the run's private batch is {run.training.batch}; bounds.batch = {bounds.batch}")
+    for model in (*run.server.values(), *([run.joint.model] if run.joint else [])):
+        try:
+            check_sizes(model, float("inf") if bounds.parameters is None else bounds.parameters)
+        except BadInput as error:
+            raise BoundBreach(f"{BEYOND}{error}; bounds.parameters = {bounds.parameters}") from None
 
 
 def make_offer(

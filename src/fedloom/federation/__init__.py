@@ -6,7 +6,7 @@ from fedloom.federation.engines.local import LocalFederation
 from fedloom.federation.exchange import Missing, Reply
 from fedloom.federation.host import ClientError, ClientHost, ClientSpec, HostedClient
 from fedloom.federation.ledger import Ledger, read_ledger
-from fedloom.federation.messages import ContractBreach, Empty, Tensor, Tensors
+from fedloom.federation.messages import ContractBreach, Empty, Number, Tensor, Tensors
 
 __all__ = [
     "ClientError",
@@ -19,6 +19,7 @@ __all__ = [
     "Ledger",
     "LocalFederation",
     "Missing",
+    "Number",
     "Reply",
     "Tensor",
     "Tensors",

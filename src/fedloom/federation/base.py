@@ -271,6 +271,10 @@ class Federation(ABC):
         reply = Reply(client, self.modality(client), ask.verb, ask.round, message, error, detail, outcome.seconds)
         ask.ready.append(reply)
 
+    def reject(self, client: str, verb: str, why: str) -> None:
+        """Moves a client whose reply was taken, but turns out not to fit, to `missing`."""
+        self._miss(Missing(self.round, verb, client, "refused", why))
+
     def _miss(self, missing: Missing, trace: str = "") -> None:
         self.missing.append(missing)
         log.warning("round %d, %s: client %s %s: %s%s", *missing[:4], missing.detail, "\n" + trace if trace else "")

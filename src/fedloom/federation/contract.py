@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from fedloom.errors import BadInput
 from fedloom.federation.codec import LARGEST, Described, describe, receive
-from fedloom.federation.messages import ContractBreach, check_finite, check_structure, fields_of
+from fedloom.federation.messages import ContractBreach, check_structure, check_values, fields_of
 from fedloom.references import load_reference, reference_of
 
 Direction = Literal["down", "up"]
@@ -72,7 +72,7 @@ class WireContract:
             raise ContractBreach(f"verb {verb!r} {direction}: message is {type(message).__name__}; declared {names}")
         try:
             check_structure(message)
-            check_finite(message)
+            check_values(message)
         except ContractBreach as breach:
             raise ContractBreach(f"verb {verb!r} {direction}: {breach}") from None
 

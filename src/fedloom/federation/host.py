@@ -22,13 +22,14 @@ import numpy as np
 
 from fedloom.errors import BadInput, FedloomError, printable
 from fedloom.federation.codec import Described, encode
-from fedloom.federation.contract import WireContract
-from fedloom.federation.messages import Array, ContractBreach
+from fedloom.federation.contract import Direction, WireContract
+from fedloom.federation.messages import Array, BoundBreach, ContractBreach
 from fedloom.runs.disk import write_atomic
 from fedloom.strict_json import parse
 
 Failure = Literal["raised", "timeout", "lost", "refused"]
 Received = Callable[[Described | None], None]  # None: it was refused
+Guard = Callable[[WireContract, str, Any, Direction], None]  # (contract, verb, message, direction); raises BoundBreach
 
 
 class HostedClient(Protocol):
@@ -101,12 +102,18 @@ class Snapshot(NamedTuple):
 
 
 class ClientHost:
-    """The client of `spec` behind `contract`, which keeps its last `remember` replies for repeats."""
+    """The client of `spec` behind `contract`, which keeps its last `remember` replies for repeats.
 
-    def __init__(self, spec: ClientSpec, contract: WireContract, *, remember: int = 4) -> None:
+    guard: is shown each request that the contract allows before the client is, and each reply before it is encoded.
+    """
+
+    def __init__(
+        self, spec: ClientSpec, contract: WireContract, *, remember: int = 4, guard: Guard = lambda *shown: None
+    ) -> None:
         self.spec = spec
         self.contract = contract
         self.remember = remember
+        self.guard = guard
         self._client: HostedClient | None = None
         self._replies: OrderedDict[tuple[str, int, str, bytes], bytes] = OrderedDict()
 
@@ -116,6 +123,8 @@ class ClientHost:
         if self._client is None:
             try:
                 self._client = load_function(self.spec.factory)(name=self.spec.name, **self.spec.arguments)
+            except BoundBreach:
+                raise
             except BadInput as error:
                 raise BadInput(f"client {self.spec.name!r}: {error}") from error
             except Exception as error:
@@ -142,11 +151,15 @@ class ClientHost:
         if received is not None:
             received(described)
         try:
+            self.guard(self.contract, verb, message, "down")
             answer = getattr(self.client, verb)(message, round=round)
+        except BoundBreach as breach:
+            raise ClientError("refused", str(breach)) from breach
         except Exception as error:
             raise ClientError("raised", one_line(error), traceback.format_exc()) from error
         try:
             self.contract.check(verb, answer, "up")
+            self.guard(self.contract, verb, answer, "up")
             reply = encode(answer, self.contract.largest)
         except ContractBreach as breach:
             raise ClientError("refused", str(breach)) from breach

@@ -5,11 +5,14 @@ A message is a frozen dataclass whose annotations are its wire contract:
     @dataclass(frozen=True)
     class Opinion:
         representations: Annotated[NDArray[Any], Tensor("float32", ("S", "D"))]
-        labels: Annotated[NDArray[Any], Tensor("int32", ("S",))]
+        labels: Annotated[NDArray[Any], Tensor("int32", ("S",), low=-1, high=99_999)]
+        loss: Annotated[float, Number(low=0)]
         note: str = ""
 
 Any field may be optional (`... | None`). Nothing else can be declared, so nothing else can cross. A text that crosses
 holds whole characters, and of control characters only newline and tab; see `sendable`.
+Numbers with a
+fraction are bounded also where no bound is declared: one value of 1e20 in a mean would reach everybody.
 """
 
 from __future__ import annotations
@@ -43,6 +46,27 @@ class ContractBreach(BadInput):
     """A message, or bytes said to be one, is not what the wire contract declares."""
 
 
+class BoundBreach(ContractBreach):
+    """A server asks more of a silo than the silo's operator allows."""
+
+
+LIMIT = 1e6  # |x| of numbers with a fraction in arrays, where nothing else is declared
+NUMBER_LIMIT = 1e30  # of a single one, such as a loss: far from 0, which may be in good faith, it spoils no mean
+
+
+@dataclass(frozen=True)
+class Number:
+    """What an int or a float may be: low to high, both allowed; None: of a float up to NUMBER_LIMIT, of an int any."""
+
+    low: float | None = None
+    high: float | None = None
+
+
+Count = typing.Annotated[int, Number(low=0, high=2**31 - 1)]  # of samples
+Share = typing.Annotated[float, Number(low=0, high=1)]
+MOST_CLASSES = 100_000
+
+
 @dataclass(frozen=True)
 class _Typed:
     dtype: str | tuple[str, ...]
@@ -62,11 +86,14 @@ class Tensor(_Typed):
     """One array: its dtype (or the dtypes it may have) and its shape.
 
     A name in `shape` is a size that must agree wherever it occurs in one message; an int is fixed.
-    `finite`: refuse NaN and infinity in a float array.
+    `finite`: refuse NaN and infinity in a float array. `low` to `high`, both allowed: what its values may be; None: of
+    floats down to -LIMIT, up to LIMIT, of integers any. In an array that need not be finite, of those that are.
     """
 
     shape: tuple[str | int, ...]
     finite: bool = True
+    low: float | None = None
+    high: float | None = None
 
     def __str__(self) -> str:
         return f"{' or '.join(self.dtypes)} {_tuple(self.shape)}"
@@ -74,9 +101,14 @@ class Tensor(_Typed):
 
 @dataclass(frozen=True)
 class Tensors(_Typed):
-    """A group of arrays by name, of any shapes (a model's parameters): the dtype or dtypes they may have."""
+    """A group of arrays by name, of any shapes (a model's parameters): the dtype or dtypes they may have.
+
+    `finite`, `low`, `high`: as of a Tensor.
+    """
 
     finite: bool = True
+    low: float | None = None
+    high: float | None = None
 
     def __str__(self) -> str:
         return f"{' or '.join(self.dtypes)} arrays by name"
@@ -84,16 +116,34 @@ class Tensors(_Typed):
 
 @dataclass(frozen=True)
 class Field:
-    """One declared field of a message class; `spec` is None for strings and numbers."""
+    """One declared field of a message class; `spec` is None for strings and numbers, `number` for all but numbers."""
 
     name: str
     kind: FieldKind
     optional: bool
     spec: Tensor | Tensors | None = None
+    number: Number | None = None
 
     def __str__(self) -> str:
         text = str(self.spec) if self.spec is not None else _NAMES[self.kind]
         return f"{text} or None" if self.optional else text
+
+    def bounds(self, fraction: bool) -> tuple[float, float]:
+        """The least and the largest value, of numbers with a `fraction` or of integers; infinite: any."""
+        limit = math.inf if not fraction else NUMBER_LIMIT if self.spec is None else LIMIT
+        low, high = (getattr(self.spec or self.number, key, None) for key in ("low", "high"))
+        return -limit if low is None else low, limit if high is None else high
+
+    @property
+    def range(self) -> str:
+        """What values it may have, for people; "": any of its kind."""
+        if self.kind in ("text", "texts", "flag"):
+            return ""
+        fraction = self.kind == "float" or any(d.startswith("float") for d in (self.spec.dtypes if self.spec else ()))
+        low, high = self.bounds(fraction)
+        if math.isinf(low) and math.isinf(high):
+            return ""
+        return f"{low:.10g} to {high:.10g}" + (" or not finite" if self.spec and not self.spec.finite else "")
 
 
 _NAMES: dict[FieldKind, str] = {
@@ -153,30 +203,52 @@ def check_structure(message: Any) -> None:
             bind_shape(owner, field, field.spec, value.shape, sizes)
 
 
-def check_finite(message: Any) -> None:
-    """Raises ContractBreach when a float array declared finite holds NaN or infinity."""
+def check_values(message: Any) -> None:
+    """Raises ContractBreach where a number, or a value of an array, is not finite or beyond what its field declares."""
     owner = type(message).__qualname__
     for field in fields_of(type(message)):
         value = getattr(message, field.name)
-        if value is None or field.spec is None or not field.spec.finite:
+        if value is None or field.kind in ("text", "texts", "flag"):
+            continue
+        if field.spec is None:
+            low, high = field.bounds(field.kind == "float")
+            if not low <= value <= high:
+                raise ContractBreach(f"{owner}.{field.name} is {value:.6g}; declared {low:.10g} to {high:.10g}")
             continue
         named = {f"[{key}]": a for key, a in value.items()} if field.kind == "tensors" else {"": value}
         for key, array in named.items():
-            if not _all_finite(array):
-                bad = int(array.size - np.count_nonzero(np.isfinite(array)))
-                raise ContractBreach(
-                    f"{owner}.{field.name}{key} holds NaN or infinity in {bad} of {array.size} values; declared finite"
-                )
+            _check_array(f"{owner}.{field.name}{key}", array, field)
+
+
+def _check_array(place: str, array: Array, field: Field) -> None:
+    assert field.spec is not None
+    low, high = field.bounds(array.dtype.kind == "f")
+    if array.size == 0 or array.dtype.kind not in "fiu" or (math.isinf(low) and math.isinf(high)):
+        return
+    # The extremes carry any NaN or infinity, and need no temporary as large as the array.
+    least, most = float(array.min()), float(array.max())
+    if math.isfinite(least) and math.isfinite(most):
+        if least < low or most > high:
+            far = least if least < low else most
+            raise ContractBreach(f"{place} holds {far:.6g}; declared {low:.10g} to {high:.10g}")
+        return
+    finite = np.isfinite(array)
+    if field.spec.finite:
+        bad = int(array.size - np.count_nonzero(finite))
+        raise ContractBreach(f"{place} holds NaN or infinity in {bad} of {array.size} values; declared finite")
+    _check_array(place, array[finite], field)
 
 
 def _field(owner: str, field: dataclasses.Field[Any], hint: Any) -> Field:
     hint, optional = _strip_none(hint)
     spec: Tensor | Tensors | None = None
+    number: Number | None = None
     if typing.get_origin(hint) is typing.Annotated:
         hint, *extras = typing.get_args(hint)
         hint, inner = _strip_none(hint)
         optional = optional or inner
         spec = next((e for e in extras if isinstance(e, Tensor | Tensors)), None)
+        number = next((e for e in extras if isinstance(e, Number)), None)
     origin = typing.get_origin(hint) or hint
     is_class = isinstance(origin, type)
     kind: FieldKind | None = None
@@ -186,13 +258,13 @@ def _field(owner: str, field: dataclasses.Field[Any], hint: Any) -> Field:
         kind = "tensors"
     elif spec is None:
         kind = _PLAIN.get(hint)
-    if kind is None or not field.init:
+    if kind is None or not field.init or (number is not None and kind not in ("int", "float")):
         raise BadInput(
             f"field {owner}.{field.name} is declared {hint}, which may not cross. Allowed: an array annotated"
             " with Tensor(...), a mapping of arrays annotated with Tensors(...), str, int, float, bool, "
-            "tuple[str, ...], and each of them | None."
+            "tuple[str, ...], an int or float annotated with Number(...), and each of them | None."
         )
-    return Field(field.name, kind, optional, spec)
+    return Field(field.name, kind, optional, spec, number)
 
 
 def _strip_none(hint: Any) -> tuple[Any, bool]:
@@ -244,13 +316,6 @@ def bind_shape(
                 f"{owner}.{field.name} has {want} = {size} in shape {_tuple(shape)}, but {owner}.{first} has "
                 f"{want} = {other}; declared {field}"
             )
-
-
-def _all_finite(array: Array) -> bool:
-    # The extremes carry any NaN or infinity, and need no temporary as large as the array.
-    if array.dtype.kind != "f" or array.size == 0:
-        return True
-    return math.isfinite(float(array.min())) and math.isfinite(float(array.max()))
 
 
 def _show(value: Any) -> str:

@@ -21,7 +21,7 @@ from fedloom.config.models import Frozen
 from fedloom.errors import LONGEST, BadInput, FedloomError
 from fedloom.federation.base import Federation
 from fedloom.federation.contract import WireContract
-from fedloom.federation.messages import Empty
+from fedloom.federation.messages import Count, Empty, Share
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.state import Kept, Stateful
@@ -41,13 +41,13 @@ class Scores:
     privacy: what a private client has spent, as `privacy.accounting.TERMS` names it, NaN where it has no such budget.
     """
 
-    accuracy: float
-    samples: int
-    recalls: Annotated[NDArray[Any], Wire("float64", (6,))] | None = None
-    folded: Annotated[NDArray[Any], Wire("float64", (6,))] | None = None
-    fold: int | None = None
-    groups: Annotated[NDArray[Any], Wire("float64", ("G",))] | None = None
-    privacy: Annotated[NDArray[Any], Wire("float64", (8,), finite=False)] | None = None
+    accuracy: Share
+    samples: Count
+    recalls: Annotated[NDArray[Any], Wire("float64", (6,), low=0, high=1)] | None = None
+    folded: Annotated[NDArray[Any], Wire("float64", (6,), low=0, high=1)] | None = None
+    fold: Count | None = None
+    groups: Annotated[NDArray[Any], Wire("float64", ("G",), finite=False, low=0, high=1)] | None = None
+    privacy: Annotated[NDArray[Any], Wire("float64", (8,), finite=False, low=0, high=2**31 - 1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Done:
 class TrainOrder:
     """Order to take `steps` steps on private data."""
 
-    steps: int
+    steps: Count
 
 
 # Verbs every method answers. They carry no knowledge and do not count as communication.

@@ -36,9 +36,10 @@ from torch.nn.utils import parameters_to_vector
 from fedloom.config.models import Frozen
 from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
-from fedloom.federation.messages import Empty, Tensors
+from fedloom.federation.messages import Count, Empty, Tensors
 from fedloom.methods.base import Client, Info, Method, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
+from fedloom.methods.sound import WEIGHTING, Weighting, weighed
 from fedloom.methods.state import Arrays, Kept
 from fedloom.methods.workload import Workload
 from fedloom.models.clients.adapters import Bottleneck, put
@@ -60,6 +61,7 @@ class DisentAFLSettings(Frozen):
     mu: float = Field(0.5, ge=0, description="weight of the orthogonality term")
     private_steps: int = Field(10, ge=0, description="private steps a round (E_loc)")
     extra_steps: int = Field(40, ge=0, description="more private steps: what others spend on shared samples")
+    weighting: Weighting = Field("samples", description=WEIGHTING)
 
     @model_validator(mode="after")
     def _once(self) -> DisentAFLSettings:
@@ -85,7 +87,7 @@ class DisentAFLUpdate:
     """Up: a client's adapters of the shared types, on how many samples, and its mean loss (nats)."""
 
     adapters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
-    samples: int
+    samples: Count
     loss: float
 
 
@@ -214,10 +216,11 @@ class DisentAFLServer(Server):
         replies = federation.ask("fit", messages, timeout=self.context.timeout, quorum=self.context.quorum)
         fitting = [r for r in replies if r.ok and r.message.samples > 0 and self._fits(r)]
         fitting.sort(key=lambda r: r.client)  # neither order of arrival nor of listing may matter
+        updates = weighed({r.client: r.message for r in fitting}, self.settings.weighting)
         for kind in self.settings.shared:
             groups: dict[str, list[DisentAFLUpdate]] = {}
             for r in fitting:
-                groups.setdefault(_group(kind, r.modality), []).append(r.message)
+                groups.setdefault(_group(kind, r.modality), []).append(updates[r.client])
             self.averages |= {group: mean_adapter(kind, members) for group, members in groups.items()}
         losses = [r.message.loss for r in fitting]
         return Info(losses={"clients": float(np.mean(losses)) if losses else None})

@@ -37,8 +37,8 @@ from pydantic import Field
 from torch import Tensor
 
 from fedloom.federation.base import Federation
+from fedloom.federation.messages import Share, Tensors
 from fedloom.federation.messages import Tensor as Wire
-from fedloom.federation.messages import Tensors
 from fedloom.functional import adversarial
 from fedloom.functional.similarity import similarity_weights, weight_entropy
 from fedloom.methods.base import Done, Method, ServerContext
@@ -100,7 +100,7 @@ class FedAFDTargets:
     encoders: Annotated[Mapping[str, NDArray[Any]], Tensors(("float16", "float32", "int32"))] | None = None
     base: int = 0
     version: int = 0
-    progress: float = 0.0  # share of the rounds that are done, for the schedule of gradient reversal
+    progress: Share = 0.0  # share of the rounds that are done, for the schedule of gradient reversal
 
 
 # ---------------------------------------------------------------------------------------------------- the client

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
-from fedloom.federation.messages import Empty, Tensors
+from fedloom.federation.messages import Count, Empty, Tensors
 from fedloom.methods.base import Info, Method, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.given import prefixes
@@ -39,13 +39,13 @@ from fedloom.methods.robust import (
     SuspectSettings,
     bounded,
     combined_parameters,
-    distances,
+    mean_parameters,
     start_of,
-    step_agreement,
 )
 from fedloom.methods.secure_average import VERBS, SecureClient, known_by, secure_means
+from fedloom.methods.sound import WEIGHTING, Weighting, repeatable, weighed, without_faults
 from fedloom.methods.state import Arrays, Kept
-from fedloom.methods.suspects import Figures, Suspects
+from fedloom.methods.suspects import Figures, Suspects, of_steps
 from fedloom.methods.workload import Workload
 from fedloom.models.clients.multimodal import group_of
 from fedloom.privacy.secure_sum import check_installed
@@ -63,6 +63,7 @@ class LocalSettings(SuspectSettings):
     share: float = Field(
         1.0, gt=0, le=1, description="share of the clients that take part in a round, drawn anew each round"
     )
+    weighting: Weighting = Field("samples", description=WEIGHTING)
     secure: bool = Field(False, description="secure sums: the server sees no client's parameters, only their mean")
 
 
@@ -71,10 +72,10 @@ class FedAvgSettings(LocalSettings, RobustSettings):
 
     @model_validator(mode="after")
     def _sums_alone(self) -> Self:
-        robust = {"aggregate": "mean", "norm_bound": None, "leave_out_after": None}
+        robust = {"aggregate": "mean", "norm_bound": None, "leave_out_after": None, "weighting": "samples"}
         if self.secure and (unlike := [k for k, value in robust.items() if getattr(self, k) != value]):
             raise ValueError(
-                f"{unlike[0]} looks at each client's parameters; allowed with secure = true: {robust[unlike[0]]}"
+                f"{unlike[0]} looks at what each client sends; allowed with secure = true: {robust[unlike[0]]}"
             )
         return self
 
@@ -91,7 +92,7 @@ class FedAvgUpdate:
     """Up: a client's parameters, on how many samples, and its mean loss (nats)."""
 
     parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
-    samples: int
+    samples: Count
     loss: float
 
 
@@ -171,24 +172,6 @@ class FedAvgClient(SecureClient):
         self.context.model.load_state_dict(given, strict=False)  # counters of batches stay one's own
 
 
-def mean_parameters(updates: Mapping[str, FedAvgUpdate]) -> Arrays:
-    """Mean by number of samples, of each parameter over those who have it, in the order of their names.
-
-    Raises:
-        ValueError: nobody has a sample.
-    """
-    if sum(u.samples for u in updates.values()) <= 0:
-        raise ValueError("an average over no samples")
-    everybody = [updates[k] for k in sorted(updates)]
-    found = {}
-    for name in dict.fromkeys(name for u in everybody for name in u.parameters):
-        owners = [u for u in everybody if name in u.parameters]
-        total = sum(u.samples for u in owners)
-        weighed = (u.parameters[name].astype(np.float64) * (u.samples / total) for u in owners)
-        found[name] = np.asarray(sum(weighed), dtype=np.float32)  # also of numbers without an axis
-    return found
-
-
 class FedAvgServer(Server):
     """An average for each architecture. A client that is away for a round keeps its group's."""
 
@@ -218,7 +201,21 @@ class FedAvgServer(Server):
         messages = {k: self.message(k, federation.modality(k)) for k in self.chosen(federation)}
         replies = federation.ask("fit", messages, timeout=self.context.timeout, quorum=self.context.quorum)
         good = [r for r in replies if r.ok and r.client not in self.suspects.left_out]
-        updates: dict[str, FedAvgUpdate] = {r.client: r.message for r in good if r.message.samples > 0}
+        updates: dict[str, Any] = {r.client: r.message for r in good if r.message.samples > 0}
+
+        def combine(some: Mapping[str, Any]) -> tuple[Info, dict[str, Figures]]:
+            return self.combine(federation, some)
+
+        counted = weighed(self.fitting(federation, updates), self.settings.weighting)
+        info, figures = without_faults(federation, "fit", counted, repeatable(combine, self))
+        return replace(info, suspects=self.suspects.standings(figures))
+
+    def fitting(self, federation: Federation, updates: dict[str, Any]) -> dict[str, Any]:
+        """The updates that can be averaged with the others; the rest is moved to `federation.missing`."""
+        return updates
+
+    def combine(self, federation: Federation, updates: Mapping[str, FedAvgUpdate]) -> tuple[Info, dict[str, Figures]]:
+        """Updates into averages, which can be sent; how clients compare. Raises ContractBreach where they cannot."""
         fresh: dict[str, dict[str, FedAvgUpdate]] = {}
         for client in sorted(updates):
             joint = federation.modality(client) == ClientTask.MULTIMODAL_CLASSIFICATION
@@ -234,8 +231,10 @@ class FedAvgServer(Server):
             figures |= self.figures(kind, group, before)
         losses = [updates[k].loss for k in sorted(updates)]
         mean = float(np.mean(losses)) if losses else None
-        facts = self.observe(updates)
-        return Info(losses={"clients": mean}, facts=facts, suspects=self.suspects.standings(figures))
+        info = Info(losses={"clients": mean}, facts=self.observe(updates))
+        for client in {(self.members[k], *self.owned.get(k, ())): k for k in sorted(updates)}.values():
+            federation.contract.check("fit", self.message(client, federation.modality(client)), "down")
+        return info, figures
 
     def secure_round(self, federation: Federation) -> Info:
         """Averages out, sums in."""
@@ -273,21 +272,9 @@ class FedAvgServer(Server):
         return {k: replace(updates[k], parameters=p) for k, p in zip(names, short)}
 
     def figures(self, kind: str, updates: Mapping[str, Any], before: Arrays) -> dict[str, Figures]:
-        """How each client's step from the average `before` compares: its length, the others' direction, the new one.
-
-        Where there was no average yet, nobody knows what clients stepped from: there is the distance alone.
-        """
-        names, now = sorted(updates), self.groups[kind]
-        sent = [self.compared(updates[k]) for k in names]
-        known = {k: v for k, v in before.items() if any(k in each for each in sent)}
-        norms: list[float | None] = [None] * len(sent)
-        agreed = list(norms)
-        if known or not now:
-            start = start_of(sent, known)
-            norms = distances(sent, start)
-            agreed = step_agreement(sent, start) if known else agreed
-        each = zip(names, norms, agreed, distances(sent, start_of(sent, now)))
-        return {k: Figures(kind, *numbers) for k, *numbers in each}
+        """How each client's step from the average `before` compares."""
+        sent = {k: self.compared(updates[k]) for k in sorted(updates)}
+        return of_steps(kind, sent, before, self.groups[kind])
 
     def compared(self, update: Any) -> Mapping[str, NDArray[Any]]:
         """What of an update shows whether a client stands out."""

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedloom.federation.messages import Empty, Tensors
+from fedloom.federation.messages import Count, Empty, Number, Share, Tensors
 from fedloom.functional.infiltration import (
     class_means,
     class_temperatures,
@@ -101,7 +101,7 @@ class FedCMITargets:
     """Down: mean parameters, and rho over all clients' data where dominance is global."""
 
     parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
-    rho: float | None = None
+    rho: Annotated[float, Number(low=0, high=1e30)] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,12 +114,12 @@ class FedCMIUpdate:
     """
 
     parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
-    samples: int
+    samples: Count
     loss: float
-    first: float | None = None
-    second: float | None = None
-    led: float | None = None
-    flips: float | None = None
+    first: Share | None = None
+    second: Share | None = None
+    led: Share | None = None
+    flips: Share | None = None
 
 
 class FedCMIClient(fedavg.FedAvgClient):

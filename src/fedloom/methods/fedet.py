@@ -23,6 +23,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedloom.federation.base import Federation
+from fedloom.federation.messages import MOST_CLASSES
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.distillation import divergence
 from fedloom.functional.ensemble import weighted_consensus
@@ -46,7 +47,7 @@ class FedETConsensus:
     """Down: which samples somebody answered, the labels of those, and the scores of who disagrees (zero: nobody)."""
 
     kept: Annotated[NDArray[Any], Wire("bool", ("S",))]
-    labels: Annotated[NDArray[Any], Wire("int32", ("M",))]
+    labels: Annotated[NDArray[Any], Wire("int32", ("M",), low=-1, high=MOST_CLASSES - 1)]
     diversity: Annotated[NDArray[Any], Wire("float32", ("M", "C"))]
 
 

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
+from fedloom.federation.messages import MOST_CLASSES
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.distillation import divergence
 from fedloom.functional.ensemble import knowing_weights
@@ -59,7 +60,7 @@ class FedGEMSTargets:
     """Down: the server's scores and the labels of all samples; kept: all."""
 
     kept: Annotated[NDArray[Any], Wire("bool", ("S",))]
-    labels: Annotated[NDArray[Any], Wire("int32", ("M",))]
+    labels: Annotated[NDArray[Any], Wire("int32", ("M",), low=-1, high=MOST_CLASSES - 1)]
     scores: Annotated[NDArray[Any], Wire("float32", ("M", "C"))]
 
 

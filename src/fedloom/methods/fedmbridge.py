@@ -74,22 +74,22 @@ class FedMBridgeSettings(Frozen):
 class FedMBridgeArchitecture:
     """Up: what a client's model is made of, node by node: `models.hypernetwork.KINDS`, and width."""
 
-    kinds: Annotated[NDArray[Any], Wire("int32", ("V",))]
-    widths: Annotated[NDArray[Any], Wire("int32", ("V",))]
+    kinds: Annotated[NDArray[Any], Wire("int32", ("V",), low=0, high=1_000_000)]
+    widths: Annotated[NDArray[Any], Wire("int32", ("V",), low=0, high=1_000_000)]
 
 
 @dataclass(frozen=True)
 class FedMBridgeAdapters:
     """Down: theta_k, block by block: weight and bias of `down`, weight and bias of `up`."""
 
-    values: Annotated[NDArray[Any], Wire("float32", ("P",))]
+    values: Annotated[NDArray[Any], Wire("float32", ("W",))]
 
 
 @dataclass(frozen=True)
 class FedMBridgeUpdate:
     """Up: theta~_k in the same order, and the client's mean loss (nats)."""
 
-    values: Annotated[NDArray[Any], Wire("float32", ("P",))]
+    values: Annotated[NDArray[Any], Wire("float32", ("W",))]
     loss: float
 
 

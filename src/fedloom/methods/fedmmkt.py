@@ -29,8 +29,8 @@ from torch import Tensor
 
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
+from fedloom.federation.messages import MOST_CLASSES, sendable
 from fedloom.federation.messages import Tensor as Wire
-from fedloom.federation.messages import sendable
 from fedloom.functional.attention import LearnedCrossAttention, train_cross_attention
 from fedloom.functional.augment import drop_tokens, simclr_views
 from fedloom.functional.confidence import entropy
@@ -103,8 +103,8 @@ class FedMMKTOutputs:
     """M2: r_i, argmax label (-1: no finite answer), entropy in nats; for `quorum_of` the classes that it knows."""
 
     representations: Annotated[Array, Wire("float32", ("S", "D"))]
-    labels: Annotated[Array, Wire("int32", ("S",))]
-    entropies: Annotated[Array, Wire("float32", ("S",))]
+    labels: Annotated[Array, Wire("int32", ("S",), low=-1, high=MOST_CLASSES - 1)]
+    entropies: Annotated[Array, Wire("float32", ("S",), low=0, high=32)]
     known: Annotated[Array, Wire("bool", ("C",))] | None = None
 
 
@@ -128,7 +128,7 @@ class FedMMKTTargets:
     """M3: which samples were kept, their labels and, except in l-FedMMKT, their fused representations R_i."""
 
     kept: Annotated[Array, Wire("bool", ("S",))]
-    labels: Annotated[Array, Wire("int32", ("M",))]
+    labels: Annotated[Array, Wire("int32", ("M",), low=-1, high=MOST_CLASSES - 1)]
     representations: Annotated[Array, Wire("float32", ("M", "D"))] | None = None
 
 

@@ -35,7 +35,8 @@ from pydantic import Field
 from fedloom.federation.messages import Empty
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
-from fedloom.methods.fedavg import FedAvgAverage, FedAvgUpdate, mean_parameters
+from fedloom.methods.fedavg import FedAvgAverage, FedAvgUpdate
+from fedloom.methods.robust import mean_parameters
 from fedloom.methods.state import Arrays, Kept
 from fedloom.models.clients.multimodal import group_of
 from fedloom.tasks import ClientTask

@@ -24,6 +24,7 @@ prototype); a class that nobody sent this round keeps its prototype (in the code
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self, cast
@@ -35,7 +36,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from fedloom.federation.messages import Empty, Tensors
+from fedloom.federation.base import Federation
+from fedloom.federation.messages import MOST_CLASSES, Count, Empty, Tensors
 from fedloom.functional.robust import clip_to_median
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
@@ -69,7 +71,7 @@ class FedProtoTargets:
     """Down: of each kind the prototypes (K, d) of classes (K,); mean parameters, where they are averaged."""
 
     prototypes: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
-    classes: Annotated[Mapping[str, NDArray[Any]], Tensors("int32")]
+    classes: Annotated[Mapping[str, NDArray[Any]], Tensors("int32", low=0, high=MOST_CLASSES - 1)]
     parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
 
 
@@ -81,10 +83,10 @@ class FedProtoUpdate:
     """
 
     prototypes: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
-    classes: Annotated[Mapping[str, NDArray[Any]], Tensors("int32")]
-    counts: Annotated[Mapping[str, NDArray[Any]], Tensors("int32")]
+    classes: Annotated[Mapping[str, NDArray[Any]], Tensors("int32", low=0, high=MOST_CLASSES - 1)]
+    counts: Annotated[Mapping[str, NDArray[Any]], Tensors("int32", low=1, high=2**31 - 1)]
     parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
-    samples: int
+    samples: Count
     loss: float
 
 
@@ -221,7 +223,8 @@ class FedProtoServer(fedavg.FedAvgServer):
             self.kinds[client] = sorted(u.prototypes)
             for kind in sorted(u.prototypes):
                 for row, c, n in zip(u.prototypes[kind], u.classes[kind], u.counts[kind]):
-                    sent.setdefault((kind, int(c)), []).append((int(n) if by_samples else 1, row.astype(np.float64)))
+                    say = min(int(n), u.samples) if by_samples else 1
+                    sent.setdefault((kind, int(c)), []).append((say, row.astype(np.float64)))
         for (kind, c), rows in sent.items():
             if s.norm_bound is not None:
                 each = torch.from_numpy(np.stack([row for _, row in rows]))[:, None]
@@ -232,6 +235,27 @@ class FedProtoServer(fedavg.FedAvgServer):
                 mean = combined_parameters([{"": row} for _, row in rows], s.aggregate, s.byzantine)[""]
             self.prototypes.setdefault(kind, {})[c] = np.asarray(mean, dtype=np.float32)
         return {"prototypes": float(sum(map(len, self.prototypes.values())))}
+
+    def fitting(self, federation: Federation, updates: dict[str, Any]) -> dict[str, Any]:
+        """Those with as many classes and counts as prototypes, and these of the width that most of their kind have."""
+        widths: dict[str, Counter[int]] = {}
+        for u in updates.values():
+            for kind, sent in u.prototypes.items():
+                widths.setdefault(kind, Counter())[sent.shape[-1] if sent.ndim else 0] += 1
+        usual = {kind: n.most_common(1)[0][0] for kind, n in widths.items()}
+        usual |= {kind: own for kind, n in widths.items() if n[own := self.context.width] == n[usual[kind]]}
+        found = {}
+        for client, u in updates.items():
+            for kind, sent in u.prototypes.items():
+                rows = (len(sent),) if sent.ndim else ()
+                shapes = [getattr(part.get(kind), "shape", None) for part in (u.prototypes, u.classes, u.counts)]
+                if shapes != [(*rows, usual[kind]), rows, rows]:
+                    why = f"prototypes, classes and counts of {kind[:60]!r} have shapes {shapes}"
+                    federation.reject(client, "fit", f"{why}, expected width {usual[kind]}, and as many of each")
+                    break
+            else:
+                found[client] = u
+        return found
 
     def compared(self, update: FedProtoUpdate) -> Arrays:
         """Parameters, and prototypes by kind and class."""

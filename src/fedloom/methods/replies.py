@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,12 +59,26 @@ class ClientOutputs:
             self.present = self.representations.any(-1)
             self.labels = torch.full(self.present.shape, -1)
 
-    def shorten(self, factor: float) -> None:
-        """Rows that are longer than `factor` times the median of their modality, cut to that, sample by sample."""
+    def within(self, factor: float | None) -> ClientOutputs:
+        """Rows that are longer than `factor` times the median of their modality cut to that, sample by sample."""
+        if factor is None:
+            return self
+        short = copy.copy(self)
         for key in ("logits", "representations", "augmented"):
             rows = getattr(self, key)
             if rows is not None and rows.numel():
-                setattr(self, key, shortened(rows, self.modalities, self.present, factor))
+                setattr(short, key, shortened(rows, self.modalities, self.present, factor))
+        return short
+
+    def only(self, rows: Sequence[int]) -> ClientOutputs:
+        """The same of some clients alone, by their rows."""
+        some = copy.copy(self)
+        some.replies = [self.replies[i] for i in rows]
+        some.modalities = tuple(r.modality for r in some.replies)
+        for key, value in vars(self).items():
+            if isinstance(value, Tensor) and len(value) == len(self.replies):
+                setattr(some, key, value[list(rows)])
+        return some
 
     @classmethod
     def scattered(

@@ -72,6 +72,24 @@ def weighed(settings: AggregateSettings, values: Tensor, weights: Tensor) -> tup
     return combined(settings, values, share), float(weight_entropy(share).mean())
 
 
+def mean_parameters(updates: Mapping[str, Any]) -> Arrays:
+    """Mean by number of samples, of each parameter over those who have it, in the order of their names.
+
+    Raises:
+        ValueError: nobody has a sample.
+    """
+    if sum(u.samples for u in updates.values()) <= 0:
+        raise ValueError("an average over no samples")
+    everybody = [updates[k] for k in sorted(updates)]
+    found = {}
+    for name in dict.fromkeys(name for u in everybody for name in u.parameters):
+        owners = [u for u in everybody if name in u.parameters]
+        total = sum(u.samples for u in owners)
+        weighed = (u.parameters[name].astype(np.float64) * (u.samples / total) for u in owners)
+        found[name] = np.asarray(sum(weighed), dtype=np.float32)  # also of numbers without an axis
+    return found
+
+
 def combined_parameters(sent: Sequence[Parameters], rule: Rule, byzantine: float) -> Arrays:
     """Parameters of K clients put together, each over those who have it, in the order of their names.
 

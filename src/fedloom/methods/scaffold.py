@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fedloom.federation.messages import Empty, Tensors
+from fedloom.federation.messages import Count, Empty, Tensors
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
 from fedloom.methods.context import ClientContext
@@ -64,7 +64,7 @@ class ScaffoldUpdate:
 
     parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
     control: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")]
-    samples: int
+    samples: Count
     loss: float
 
 

@@ -56,7 +56,7 @@ class SecureParties:
     """Down: the keys of all whose vectors are added up."""
 
     names: tuple[str, ...]
-    publics: Annotated[NDArray[Any], Tensor("uint8", ("N", PUBLIC_BYTES))]
+    publics: Annotated[NDArray[Any], Tensor("uint8", ("K", PUBLIC_BYTES))]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class SecureShares:
     """Up: sealed shares, one for each of the others."""
 
     names: tuple[str, ...]
-    sealed: Annotated[NDArray[Any], Tensor("uint8", ("N", SEALED_BYTES))]
+    sealed: Annotated[NDArray[Any], Tensor("uint8", ("K", SEALED_BYTES))]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class SecureFit:
     """Down: mean parameters (None: none yet), and the shares that others have sealed for this client."""
 
     names: tuple[str, ...]
-    sealed: Annotated[NDArray[Any], Tensor("uint8", ("N", SEALED_BYTES))]
+    sealed: Annotated[NDArray[Any], Tensor("uint8", ("K", SEALED_BYTES))]
     parameters: Annotated[Mapping[str, NDArray[Any]], Tensors("float32")] | None = None
 
 
@@ -80,7 +80,7 @@ class SecureFit:
 class SecureUpdate:
     """Up: samples, loss and samples times parameters, in fixed point under masks."""
 
-    words: Annotated[NDArray[Any], Tensor("uint64", ("P",))]
+    words: Annotated[NDArray[Any], Tensor("uint64", ("W",))]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class SecureRevealed:
     """Up: of each party a share: of its seed where its words have come, else of its key."""
 
     names: tuple[str, ...]
-    shares: Annotated[NDArray[Any], Tensor("uint8", ("N", REVEALED_BYTES))]
+    shares: Annotated[NDArray[Any], Tensor("uint8", ("K", REVEALED_BYTES))]
 
 
 VERBS: Mapping[str, tuple[Any, Any]] = {
@@ -180,7 +180,8 @@ def secure_means(
 ) -> dict[str, SecureMean]:
     """One exchange of all four verbs: layout -> mean of the clients that have it. averages: client -> what it is sent.
 
-    A group that has become too small to unmask has no mean, which is logged.
+    A group that has become too small to unmask, or whose mean cannot be sent, has none, which is logged: of single
+    clients nothing is known that could be checked.
 
     Raises:
         BadInput: a client is the only one of its layout: its sum would be its own parameters.
@@ -197,7 +198,7 @@ def secure_means(
         )
     publics = {client: keys[client].public.tobytes() for client in keys}
     parties = {k: _parties(members, publics) for members in groups.values() for k in members}
-    given = {r.client: r.message for r in federation.ask("share_secrets", parties, timeout=timeout) if r.ok}
+    given = _shares(federation, parties, timeout)
     orders = {k: _order(k, groups[keys[k].layout], given, averages[k]) for k in given}
     sent = {r.client: r.message.words for r in federation.ask("fit_masked", orders, timeout=timeout) if r.ok}
     senders = {k: SecureSenders(tuple(m for m in groups[keys[k].layout] if m in sent)) for k in sent}
@@ -206,11 +207,23 @@ def secure_means(
     for layout, members in groups.items():
         try:
             mean = _mean(layout, [m for m in members if m in given], sent, opened, publics, len(members))
-        except (FedloomError, ValueError) as error:
+            federation.contract.check("fit_masked", SecureFit(*_rows({}, SEALED_BYTES), mean.parameters), "down")
+        except (FedloomError, ValueError, TypeError) as error:
             log.warning("round %d: no secure sum of %s: %s", federation.round, ", ".join(members), error)
         else:
             found[layout] = mean
     return found
+
+
+def _shares(
+    federation: Federation, parties: Mapping[str, SecureParties], timeout: float | None
+) -> dict[str, SecureShares]:
+    """Client -> the shares that it gives; one that gives not as many as names is left out."""
+    given = {r.client: r.message for r in federation.ask("share_secrets", parties, timeout=timeout) if r.ok}
+    for client in [k for k, shares in given.items() if len(shares.names) != len(shares.sealed)]:
+        told = given.pop(client)
+        federation.reject(client, "share_secrets", f"{len(told.sealed)} shares for {len(told.names)} names")
+    return given
 
 
 def _parties(members: Sequence[str], publics: Mapping[str, bytes]) -> SecureParties:

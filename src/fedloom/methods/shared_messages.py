@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from numpy.typing import NDArray
 from pydantic import Field
 
+from fedloom.federation.messages import MOST_CLASSES, Count
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.methods.robust import RobustSettings
 from fedloom.methods.tuning import TuningSettings
@@ -78,7 +79,7 @@ class SharedTexts:
 class SharedAgain:
     """Down in place of either: the samples that the client was sent before."""
 
-    samples: int
+    samples: Count
     wanted: Annotated[Array, Wire("bool", ("S",))] | None = None
 
 
@@ -104,4 +105,4 @@ class LabelledRepresentations:
     """Up: representations, and the label each client gives (-1: no finite answer); the generator needs labels."""
 
     representations: Annotated[Array, Wire("float32", ("S", "D"))]
-    labels: Annotated[Array, Wire("int32", ("S",))]
+    labels: Annotated[Array, Wire("int32", ("S",), low=-1, high=MOST_CLASSES - 1)]

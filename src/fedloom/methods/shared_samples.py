@@ -28,7 +28,8 @@ from fedloom.methods.collapse import CollapseGuard, kept_state, means
 from fedloom.methods.replies import ClientOutputs, Clock
 from fedloom.methods.robust import combined
 from fedloom.methods.shared_messages import RoundSettings, SharedAgain, SharedPictures, SharedSettings, SharedTexts
-from fedloom.methods.state import Kept
+from fedloom.methods.sound import repeatable, without_faults
+from fedloom.methods.state import Kept, Stateful
 from fedloom.methods.suspects import Suspects, of_outputs
 from fedloom.methods.tuning import Tuner
 from fedloom.methods.workload import Workload, formula, paper_bytes
@@ -130,10 +131,8 @@ class SharedServer(Server):
         with clock("inference"):
             outputs = self.ask(federation, samples)
         with clock("fusion"):
+            found, outputs = self.sound(t, federation, samples, outputs)
             suspects = self.suspects.standings(of_outputs(outputs, len(context.class_names)))
-            if self.settings.norm_bound is not None:
-                outputs.shorten(self.settings.norm_bound)
-            found = self.aggregate(t, federation, samples, outputs)
         # Targets go out before the generator is tuned: clients in other processes learn from them meanwhile.
         with clock("retraining"):  # those in this process learn now
             verb, targets = self.learn_verb, dict(found.targets)
@@ -239,6 +238,25 @@ class SharedServer(Server):
     def combined(self, values: Tensor, weights: Tensor) -> Tensor:
         """Clients' rows (K, S, D) put together with weights (K, S), as the setting `aggregate` says: (S, D)."""
         return combined(self.settings, values, weights)
+
+    def sound(
+        self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs
+    ) -> tuple[Aggregate, ClientOutputs]:
+        """`aggregate`, whose targets can be sent, and the answers that it is of.
+
+        Answers that make that impossible are left out; then norms are bounded.
+        """
+
+        def combine(rows: Mapping[str, int]) -> tuple[Aggregate, ClientOutputs]:
+            some = outputs if len(rows) == len(outputs.replies) else outputs.only(sorted(rows.values()))
+            found = self.aggregate(t, federation, samples, some.within(self.settings.norm_bound))
+            for message in {id(m): m for m in found.targets.values()}.values():
+                federation.contract.check(self.learn_verb, message, "down")
+            return found, some
+
+        rows = {reply.client: row for row, reply in enumerate(outputs.replies)}
+        parts = [part for part in vars(self).values() if isinstance(part, Stateful)]  # such as who has agreed before
+        return without_faults(federation, "infer", rows, repeatable(combine, self, *parts))
 
     def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
         """The method's own: what the answers say, and what each client is to learn."""

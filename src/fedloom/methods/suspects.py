@@ -10,6 +10,7 @@ import torch
 from fedloom.functional.suspects import label_agreement, row_agreement, row_distances, row_norms, stands_out
 from fedloom.methods.base import Standing
 from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.robust import Parameters, distances, start_of, step_agreement
 from fedloom.methods.state import Kept, Stateful
 
 ALIKE = 0.05  # shares of agreement that differ by less are alike
@@ -77,6 +78,23 @@ def of_outputs(outputs: ClientOutputs, classes: int) -> dict[str, Figures]:
             agreement = agreed[k] if agreed is not None else alike
             found[outputs.replies[k].client] = Figures(str(group), norm, agreement, distance)
     return found
+
+
+def of_steps(kind: str, sent: Mapping[str, Parameters], before: Parameters, now: Parameters) -> dict[str, Figures]:
+    """Of parameters by client, as steps from the average `before`: length, the others' direction, the average `now`.
+
+    Where there was no average yet, nobody knows what clients stepped from: there is the distance alone.
+    """
+    each = list(sent.values())
+    known = {k: v for k, v in before.items() if any(k in one for one in each)}
+    norms: list[float | None] = [None] * len(each)
+    agreed = list(norms)
+    if known or not now:
+        start = start_of(each, known)
+        norms = distances(each, start)
+        agreed = step_agreement(each, start) if known else agreed
+    told = zip(sent, norms, agreed, distances(each, start_of(each, now)))
+    return {k: Figures(kind, *numbers) for k, *numbers in told}
 
 
 def of_views(views: Mapping[str, Any], kinds: Mapping[str, Sequence[str]]) -> dict[str, Figures]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fedloom.config.models import CaptionerSettings, ClipSettings, GeneratorSettings
 from fedloom.errors import FedloomError
+from fedloom.limits import one_more_step
 from fedloom.models.unfinished import current
 from fedloom.seeding import global_torch_stream
 
@@ -41,8 +42,7 @@ def fit(
         batches, objective: what the steps are taken on, and batch -> scalar loss.
         schedule: step number -> factor on the optimiser's initial rate.
         clip: largest gradient norm, or None.
-        name: what is trained, for the error.
-        tick: called after every step (progress).
+        name: what is trained, for the error. tick: called after every step (progress).
         adjust: called between the gradients' computation and their clipping; may change them.
         accumulate: parts that each batch, an array, is computed in. The step is that of the whole batch for an
             objective that is a mean over samples; one that compares samples, or normalises by them, sees a part.
@@ -52,13 +52,14 @@ def fit(
         The mean loss, or None when there was no batch.
 
     Raises:
-        FedloomError: the loss is not finite; names `name` and the step. No parameter has been touched by that step.
+        FedloomError: the loss is not finite (names `name` and the step), or a limit is reached. That step is not taken.
     """
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     total, steps = 0.0, 0
     with _scheduled(optimizer, schedule) as set_rates:
         for batch in batches:
             set_rates(steps)
+            one_more_step()
             optimizer.zero_grad(set_to_none=True)
             total += _gradients(objective, _parts(batch, accumulate), scaler, name, steps)
             scaler.unscale_(optimizer)

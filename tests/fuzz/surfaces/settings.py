@@ -31,6 +31,7 @@ _RUN = {
 }  # fmt: skip
 _SILO = {
     "name": "ward-7", "modality": "image", "model": {"arch": "vit", "patch": 4}, "server": "fed.example.org:9092",
+    "bounds": {"methods": ["fedmmkt"], "round": {"steps": 100}},
     "data": {"name": "folder", "root": "scans", "options": {"size": 16}}, "threads": 2, "private_errors": True,
 }  # fmt: skip
 _HOST = {"folder": "here", "host": "0.0.0.0", "port": 9000, "insecure": False}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedloom.reporting.budgets import spent_by_client
-from fedloom.reporting.health.facts import Facts, RunWarning, listing
+from fedloom.reporting.health.facts import Facts, Row, RunWarning, listing
 from fedloom.reporting.scores import number, series
 
 # The embedded server models need hundreds of steps; after fewer than this, random weights have hardly moved.
@@ -24,6 +24,7 @@ CLIENT_STEPS = (
 LOSS_ROSE = 1.2
 # Of their mean: losses of all rounds closer together than this are those of weights that do not move.
 LOSS_FLAT = 0.005
+ELSEWHERE = ("restart", "join", "rewind")  # no requests of the method's
 FLAT_ROUNDS = 3  # two rounds alike may be chance
 
 # What is pretrained, the scores that show that a run had it, and the setting that says how long.
@@ -122,6 +123,32 @@ def _refused(f: Facts) -> dict[str, float]:
     return {k: number(v.get("refused")) or 0.0 for k, v in spent_by_client(f.rows).items()}
 
 
+def clients_died(f: Facts) -> RunWarning | None:
+    """Clients that could not do what they were asked in the last round; who was late, or not waited for, is none."""
+    failed = [_failed(row) for row in f.rows]
+    if not failed or not failed[-1]:
+        return None
+    told = []
+    for name, (verb, why) in failed[-1].items():
+        since = len(failed)
+        while since and name in failed[since - 1]:
+            since -= 1
+        told.append(f"{name} since round {f.rows[since].get('round')} ({verb}: {why})")
+    return RunWarning(
+        "clients-died",
+        f"clients failed up to the last round: {listing(told)}",
+        "Their models learn no more, and scores are those of the others: see the report and the log for the reasons.",
+        "serious",
+    )
+
+
+def _failed(row: Row) -> dict[str, tuple[str, str]]:
+    """client -> what it failed at in a round, and how."""
+    rows = [m for m in _list(row.get("missing")) if isinstance(m, Mapping)]
+    told = [m for m in rows if m.get("error") in ("raised", "refused", "lost") and m.get("verb") not in ELSEWHERE]
+    return {str(m.get("client")): (str(m.get("verb")), str(m.get("error"))) for m in told}
+
+
 def loss_rose(f: Facts) -> RunWarning | None:
     """Losses that are higher in the last round than in the first."""
     told = []
@@ -162,4 +189,4 @@ def _list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else ()
 
 
-CHECKS = (clients_missing, privacy_spent, loss_rose, loss_flat, one_seed)
+CHECKS = (clients_died, clients_missing, privacy_spent, loss_rose, loss_flat, one_seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections import defaultdict, deque
@@ -17,6 +18,7 @@ from fedloom.federation.engines.flower.records import pack_payloads
 from fedloom.federation.engines.flower.transport import (
     LONGEST,
     SLOW,
+    NotListed,
     Transport,
     check_name,
     pause_since,
@@ -24,6 +26,7 @@ from fedloom.federation.engines.flower.transport import (
     words,
 )
 from fedloom.federation.engines.silo.envelopes import PROTOCOL, Envelope, Join
+from fedloom.federation.engines.silo.store import RUN_NAME
 from fedloom.federation.exchange import Arrival, Missing, Request
 from fedloom.federation.host import Failure, Outcome
 from fedloom.federation.ledger import Ledger
@@ -45,7 +48,8 @@ class GridFederation(Federation):
     must join, each step within `patience` seconds; a round begins once `least` clients are connected.
 
     A silo is known by its node: what it answers counts for its own clients, and no two connected nodes may bring a
-    client of the same name. Raises FedloomError.
+    client of the same name. Its clients are those that it was assigned in `join`; else the one of its own name, and
+    those that the server's operator allows it by name. Raises FedloomError.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class GridFederation(Federation):
         self._transport = Transport(grid)
         self._run, self._patience, self._least = run, patience, least
         self._invitation = (encode(join),)
+        self._assigned: dict[str, Any] | None = json.loads(join.assigned) if join.assigned else None
         self._silos: dict[int, str] = {}  # node -> its silo's name
         self._refused: set[int] = set()
         self._homes: dict[str, int] = {}  # client -> node
@@ -109,10 +114,13 @@ class GridFederation(Federation):
         described = describe(self._invitation[0], Join, own=True)
         envelope = Envelope({"op": "join", "run": self._run, "protocol": PROTOCOL}, self._invitation)
         for node, answer in self._transport.exchange(dict.fromkeys(nodes, envelope), self._patience):
-            silo = str(answer.header.get("silo", f"node {node}"))[:128]
+            silo = str(answer.header.get("silo", ""))
+            silo = silo if RUN_NAME.fullmatch(silo) else f"node {node}"
             self._record(self.round, "down", silo, "join", self._invitation[0], described)
             try:
                 self._welcome(node, silo, answer.header, online)
+            except NotListed as breach:
+                self._miss(Missing(self.round, "join", silo, "lost", str(breach)))
             except ContractBreach as breach:
                 self._refused.add(node)
                 self._miss(Missing(self.round, "join", silo, "refused", str(breach)))
@@ -192,12 +200,18 @@ class GridFederation(Federation):
                 self._miss(Missing(self.round, "join", silo, "lost", f"{silo}: {words(header['failed'])}"))
                 return
             raise ContractBreach(f"{silo} cannot take part: {words(header['failed'])}")
-        check_name(silo, self._transport.admitted().get(node))
+        check_name(words(header.get("silo")), node, self._transport.admitted())
         clients = header.get("clients")
         if not isinstance(clients, dict) or not all(
             isinstance(k, str) and v in CLIENT_TASKS for k, v in clients.items()
         ):
-            raise ContractBreach(f"{silo} brings no clients: {words(clients)}")
+            raise ContractBreach(f"{silo} brings no clients: {words(clients)[:100]}")
+        own = self._its_own(silo)
+        if foreign := [client for client in clients if client not in own]:
+            more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+            raise ContractBreach(
+                f"{silo} brings client {foreign[0][:60]!r}{more}, allowed: {', '.join(own[:9]) or 'none'}"
+            )
         for client, modality in clients.items():
             if self._homes.get(client, node) != node and self._homes[client] in online:
                 raise ContractBreach(f"{silo} brings client {client!r}, which {self._silos[self._homes[client]]} has")
@@ -206,6 +220,12 @@ class GridFederation(Federation):
         self._homes |= dict.fromkeys(clients, node)
         self._silos[node] = silo
         log.info("silo %s joined with %s", silo, ", ".join(f"{k} ({v})" for k, v in clients.items()))
+
+    def _its_own(self, silo: str) -> list[str]:
+        """The clients that a silo may bring."""
+        if self._assigned is not None:
+            return [str(spec["name"]) for spec in self._assigned.get(silo, ())]
+        return [silo, *self._transport.more_clients(silo)]
 
     def _open_envelope(self, node: int, asked: Sequence[Request], envelope: Envelope) -> None:
         """Makes an arrival of each request that an envelope answers; the envelope can answer no others."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fedloom.errors import FedloomError, printable
 from fedloom.federation.engines.flower.records import pack, pack_payloads, unpack
 from fedloom.federation.engines.silo.envelopes import PROTOCOL, Envelope
+from fedloom.federation.engines.silo.store import RUN_NAME
 from fedloom.federation.host import Failure
 from fedloom.federation.messages import ContractBreach
 
@@ -44,10 +45,15 @@ class Transport:
         """The nodes that are connected. Raises FedloomError when the SuperLink does not answer."""
         return sorted(self._call(self._grid.get_node_ids))
 
-    def admitted(self) -> dict[int, str]:
-        """Node -> the silo whose key it has, where the server keeps a list (`silo_names` of its grid); else nothing."""
-        names: Callable[[], dict[int, str]] | None = getattr(self._grid, "silo_names", None)
-        return names() if names is not None else {}
+    def admitted(self) -> dict[int, str] | None:
+        """Node -> the silo whose key it has, by the server's list (`silo_names` of its grid); None: it keeps none."""
+        names: Callable[[], dict[int, str] | None] | None = getattr(self._grid, "silo_names", None)
+        return names() if names is not None else None
+
+    def more_clients(self, silo: str) -> Collection[str]:
+        """The clients that a silo may bring besides the one of its own name, as the server's operator says."""
+        allowed: Callable[[], dict[str, Collection[str]]] | None = getattr(self._grid, "more_clients", None)
+        return allowed().get(silo, ()) if allowed is not None else ()
 
     def push(self, envelopes: Mapping[int, tuple[dict[str, Any], ArrayRecord]], group: str) -> dict[str, int]:
         """Posts an envelope to each node; message id -> node."""
@@ -134,9 +140,20 @@ def hello(transport: Transport, nodes: Collection[int], patience: float) -> dict
     return found
 
 
-def check_name(silo: str, known: str | None) -> None:
-    """Raises ContractBreach when a silo bears another name than the one its key was issued for."""
-    if known is not None and silo != known:
+class NotListed(ContractBreach):
+    """The server's list does not say whose key a node has; it may at the next look."""
+
+
+def check_name(silo: str, node: int, admitted: Mapping[int, str] | None) -> None:
+    """Raises ContractBreach for what is no name, or another one than the silo's key was issued for; NotListed."""
+    if not RUN_NAME.fullmatch(silo):
+        raise ContractBreach(f"silo {silo[:60]!r}, allowed: at most 128 letters, digits, '_', '-', '.'")
+    if admitted is None:
+        return
+    if node not in admitted:
+        raise NotListed(f"silo {silo!r} has a key that is not on the server's list")
+    if silo != admitted[node]:
+        known = admitted[node]
         raise ContractBreach(f"silo {silo!r} has the key of {known!r}, and can only take part as {known!r}")
 
 

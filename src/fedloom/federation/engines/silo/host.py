@@ -15,19 +15,25 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from fedloom import __version__
+from fedloom.config.bounds import RoundBounds, RunBounds, SiloBounds
 from fedloom.errors import FedloomError
-from fedloom.federation.codec import decode
+from fedloom.federation.codec import Described, decode
 from fedloom.federation.contract import WireContract
 from fedloom.federation.engines.silo.envelopes import PROTOCOL, Envelope, Join
-from fedloom.federation.engines.silo.store import Record, SiloStore, StateId
-from fedloom.federation.host import ClientHost, ClientSpec, Outcome, Snapshot, load_function, one_line
+from fedloom.federation.engines.silo.gate import BEYOND, SiloGate
+from fedloom.federation.engines.silo.store import SPENT, Record, SiloStore, StateId, put_aside
+from fedloom.federation.host import ClientHost, ClientSpec, Outcome, Received, Snapshot, load_function, one_line
 from fedloom.federation.ledger import Ledger
-from fedloom.federation.messages import ContractBreach
+from fedloom.federation.messages import BoundBreach, ContractBreach
 from fedloom.strict_json import parse
 
 log = logging.getLogger(__name__)
 
 RUNS_KEPT = 8
+_ANY = {"steps": None, "seconds": None, "bytes_up": None, "samples": None, "queries": None}
+NO_BOUNDS = SiloBounds(
+    round=RoundBounds(**_ANY), run=RunBounds(**_ANY), batch=1, public_bytes=None, parameters=None, delete_exports=True
+)
 
 
 class Recipe(NamedTuple):
@@ -36,6 +42,8 @@ class Recipe(NamedTuple):
     prepare(offer, public files, folder for them) gives the wire contract of what is offered, or raises FedloomError.
     factory(name=..., offer=..., public=that folder, warm=whether it starts from nothing, **arguments) gives the client.
     about: what the silo tells of itself before it joins.
+    check(offer, **arguments) raises BoundBreach for an offer beyond the silo's bounds, before anything of it is used;
+    "": none is.
     """
 
     modality: str
@@ -43,6 +51,7 @@ class Recipe(NamedTuple):
     factory: str
     arguments: Mapping[str, Any]
     about: Mapping[str, Any]
+    check: str = ""
 
 
 class _Unjoined(FedloomError):
@@ -65,16 +74,25 @@ class SiloHost:
     With a `recipe` the silo has one client, called like the silo and made by that recipe alone. Without, it makes the
     clients that a run's Join assigns to it: only for silos that one's own process has started.
     `private_errors`: an error's text stays in this process's log, and the server is told its kind alone.
+    `bounds`: what a server may have of the silo; None: whatever it asks, for silos that one's own process has started.
     """
 
     def __init__(
-        self, store: SiloStore, name: str, recipe: Recipe | None = None, *, private_errors: bool = False
+        self,
+        store: SiloStore,
+        name: str,
+        recipe: Recipe | None = None,
+        *,
+        private_errors: bool = False,
+        bounds: SiloBounds | None = None,
     ) -> None:
         self.store, self.name, self.recipe, self.private_errors = store, name, recipe, private_errors
+        self.bounds = bounds or NO_BOUNDS
         self.loads = 0  # how often clients were built: once a run, and once more after a restart
         self._run: str | None = None
         self._clients: dict[str, _Resident] = {}
         self._ledger: Ledger | None = None
+        self._gate: SiloGate | None = None
 
     def answer(self, envelope: Envelope) -> Envelope:
         """The answer; failures are values in it."""
@@ -111,12 +129,18 @@ class SiloHost:
 
     def _join(self, run: str, payload: bytes) -> dict[str, Any]:
         if payload != self.store.joined(run):
-            decode(payload, Join)
+            SiloGate.receive(self.bounds, payload)
+            self._allowed(decode(payload, Join))
             self._leave()
             self.store.join(run, payload)
         self._enter(run)
-        self.store.forget(RUNS_KEPT)
+        self.store.forget(RUNS_KEPT, exports=self.bounds.delete_exports)
         return self._present()
+
+    def _allowed(self, join: Join) -> None:
+        """Raises BoundBreach for an offer beyond the silo's bounds."""
+        if self.recipe is not None and self.recipe.check and join.offer:
+            load_function(self.recipe.check)(parse(join.offer), **self.recipe.arguments)
 
     def _ask(self, run: str, requests: Sequence[Mapping[str, Any]], payloads: Sequence[bytes]) -> Envelope:
         self._enter(run)
@@ -146,7 +170,10 @@ class SiloHost:
         for name, resident in self._clients.items():
             export = getattr(resident.host.client, "export", None)
             if export is not None:
-                export(self.store.folder(run) / "export" / name)
+                place = self.store.folder(run) / "export" / name
+                if not self.bounds.delete_exports:
+                    put_aside(place)
+                export(place)
         log.info("run %s is over; the models are in %s", run, self.store.folder(run) / "export")
         return self._present()
 
@@ -160,17 +187,21 @@ class SiloHost:
         if payload is None:
             raise _Unjoined(f"silo {self.name!r} has not joined run {run!r}")
         self._leave()
-        specs, contract = self._specs(run, decode(payload, Join))
+        join = decode(payload, Join)
+        self._allowed(join)  # the operator may have changed the bounds since the silo joined
+        specs, contract = self._specs(run, join)
+        self._gate = SiloGate(self.bounds, None if self.bounds is NO_BOUNDS else self.store.folder(run) / SPENT)
         self.loads += 1
-        for spec in specs:
-            host = ClientHost(spec, contract, remember=0)
-            newest = self.store.newest(run, spec.name)
-            if newest is None:
-                snapshot, start = host.snapshot(), Record("", 0, "", "")
-                self.store.save(run, snapshot, StateId(0, 0), start, b"")
-                self._clients[spec.name] = _Resident(host, StateId(0, 0), _print(snapshot), start, b"")
-            else:
-                self._clients[spec.name] = self._loaded(run, host)
+        with self._gate.work(0):  # a warm start is work too
+            for spec in specs:
+                host = ClientHost(spec, contract, remember=0, guard=self._gate.check)
+                newest = self.store.newest(run, spec.name)
+                if newest is None:
+                    snapshot, start = host.snapshot(), Record("", 0, "", "")
+                    self.store.save(run, snapshot, StateId(0, 0), start, b"")
+                    self._clients[spec.name] = _Resident(host, StateId(0, 0), _print(snapshot), start, b"")
+                else:
+                    self._clients[spec.name] = self._loaded(run, host)
         self._ledger = Ledger(self.store.folder(run) / "ledger.jsonl")
         self._run = run  # last: only now all is there
         log.info("run %s: %s", run, ", ".join(f"{s.name} ({s.modality})" for s in specs))
@@ -217,25 +248,52 @@ class SiloHost:
         if self.store.newest(run, client) != resident.place:  # another process has answered for it meanwhile
             resident = self._clients[client] = self._loaded(run, resident.host)
         record = partial(self._ledger.record, round=round, client=client, verb=verb)
-        describe_as = resident.host.contract.describe
-        # The digest takes as long as the rest together, so it waits until somebody needs it.
-        if resident.record[:3] == (verb, round, key) and resident.record.digest == _digest(payload):
-            log.info("round %d, %s for %s: answered from the record", round, verb, client)
-            record(direction="down", payload=payload, described=describe_as(verb, payload, "down"))
-            outcome = Outcome(resident.reply)
-        else:
-            log.info("round %d, %s for %s", round, verb, client)  # hours may pass until it is done
-            down = partial(record, direction="down", payload=payload)
-            outcome = resident.host.outcome(verb, round, key, payload, lambda held: down(described=held))
-            outcome = self._kept(run, resident, Record(verb, round, key, ""), payload, outcome)
+        heard: list[Described | None] = []
+
+        def down(held: Described | None) -> None:
+            heard.append(held)
+            record(direction="down", payload=payload, described=held)
+
+        outcome = self._within_bounds(run, resident, Record(verb, round, key, ""), payload, down)
+        if not heard:  # refused before it was read
+            down(None)
         if outcome.payload is not None:
-            held = describe_as(verb, outcome.payload, "up", own=True)
+            held = resident.host.contract.describe(verb, outcome.payload, "up", own=True)
             record(direction="up", payload=outcome.payload, described=held)
         done = "done" if outcome.error is None else f"{outcome.error}: {outcome.detail}"
         level = logging.INFO if outcome.error is None else logging.WARNING
         log.log(level, "round %d, %s for %s: %s (%.2f s)%s", round, verb, client, done, outcome.seconds,
                 "\n" + outcome.trace if outcome.trace else "")  # fmt: skip
         return outcome
+
+    def _within_bounds(
+        self, run: str, resident: _Resident, asked: Record, payload: bytes, received: Received
+    ) -> Outcome:
+        """The outcome of a request; where it is beyond the silo's bounds, the client is as it was before."""
+        assert self._gate is not None
+        (verb, round, key, _), client = asked, resident.host.spec.name
+        try:
+            with self._gate.work(round):
+                SiloGate.receive(self.bounds, payload)
+                # The digest takes as long as the rest together, so it waits until somebody needs it.
+                if resident.record[:3] == asked[:3] and resident.record.digest == _digest(payload):
+                    log.info("round %d, %s for %s: answered from the record", round, verb, client)
+                    received(resident.host.contract.describe(verb, payload, "down"))
+                    self._gate.sent(resident.reply)
+                    return Outcome(resident.reply)
+                log.info("round %d, %s for %s", round, verb, client)  # hours may pass until it is done
+                outcome = resident.host.outcome(verb, round, key, payload, received)
+                if outcome.detail.startswith(BEYOND):
+                    raise BoundBreach(outcome.detail)
+                if outcome.payload is not None:
+                    self._gate.sent(outcome.payload)
+                return self._kept(run, resident, asked, payload, outcome)
+        except BoundBreach as breach:
+            self._gate.refuse()
+            self._clients[client] = self._loaded(run, resident.host)
+            return Outcome(None, "refused", str(breach))
+        except FedloomError as error:  # what is spent cannot be kept
+            return Outcome(None, "raised", str(error))
 
     def _kept(self, run: str, before: _Resident, record: Record, payload: bytes, outcome: Outcome) -> Outcome:
         """Saves the client's state, if it has changed, before its reply is sent."""
@@ -263,7 +321,7 @@ class SiloHost:
 
     def _shown(self, outcome: Outcome) -> str:
         """An outcome's detail as the server may read it."""
-        if not self.private_errors or outcome.error is None:
+        if not self.private_errors or outcome.error is None or outcome.detail.startswith(BEYOND):
             return outcome.detail
         return f"{outcome.detail.partition(':')[0][:60]}; the silo's log says more"
 

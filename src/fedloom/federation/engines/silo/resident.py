@@ -2,9 +2,9 @@
 
     python -m fedloom.federation.engines.silo.resident --folder STATE --socket PATH --token FILE --settings FILE
 
-The settings (JSON): name, threads, initialiser ("module:function", given threads) or null, private_errors, keep, and
-recipe (modality, prepare, factory, arguments, about) or null. Who connects must show the token. The process ends when
-its standard input does, so it never outlives the one that started it.
+The settings (JSON): name, threads, initialiser ("module:function", given threads) or null, private_errors, keep, bounds
+(see `config.bounds`) or null, and recipe (modality, prepare, factory, arguments, about, check) or null. Who connects
+must show the token. The process ends when its standard input does, so it never outlives the one that started it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedloom.config.bounds import SiloBounds
+from fedloom.config.trees import validate
 from fedloom.errors import FedloomError
 from fedloom.federation.engines.silo.envelopes import Envelope
 from fedloom.federation.engines.silo.host import Recipe, SiloHost
@@ -45,7 +47,9 @@ def host_from(settings: dict[str, Any], folder: Path) -> SiloHost:
         load_function(settings["initialiser"])(settings["threads"])
     recipe = Recipe(**settings["recipe"]) if settings.get("recipe") else None
     store = SiloStore(folder, keep=settings.get("keep", 3))
-    return SiloHost(store, settings["name"], recipe, private_errors=settings.get("private_errors", False))
+    bounds = validate(SiloBounds, settings["bounds"], "bounds") if settings.get("bounds") else None
+    private = settings.get("private_errors", False)
+    return SiloHost(store, settings["name"], recipe, private_errors=private, bounds=bounds)
 
 
 def serve(host: SiloHost, path: str, token: bytes) -> None:

@@ -2,6 +2,7 @@
 
     runs/RUN/join.flm                          the message that the silo joined the run with
     runs/RUN/public/                           files the server gave, such as a public vocabulary
+    runs/RUN/spent.json                        what the run has had of the silo; see `gate`
     runs/RUN/clients/CLIENT/000003-000007/     state after request 7, made in round 3, with the reply that went out
 
 A state and the reply of the request that led to it appear together, by renaming a folder, so that after a crash
@@ -11,6 +12,7 @@ a client is either as it was before a request or as it was after it, and then kn
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -23,6 +25,7 @@ from fedloom.federation.codec import verify
 from fedloom.federation.host import ClientHost, Snapshot
 from fedloom.runs.disk import read_object, read_regular, write_atomic
 
+SPENT = "spent.json"
 _NAME = re.compile(r"(\d{6,})-(\d{6,})")
 RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
@@ -112,12 +115,20 @@ class SiloStore:
                 shutil.rmtree(self._client(run, client) / place.name, ignore_errors=True)
         return self.newest(run, client)
 
-    def forget(self, runs: int) -> None:
-        """Drops all but the `runs` runs that were last worked on."""
+    def forget(self, runs: int, *, exports: bool = True) -> None:
+        """Drops all but the `runs` runs that were last worked on.
+
+        exports: whether their exported models go too. If not, what they have had of the silo stays as well: else a
+        server could begin a run anew that has had all it may have.
+        """
         with contextlib.suppress(FileNotFoundError):
             folders = sorted((self.root / "runs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
             for folder in folders[: max(0, len(folders) - runs)]:
-                shutil.rmtree(folder, ignore_errors=True)
+                if exports:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    continue
+                for part in ("clients", "public", "join.flm"):
+                    _drop(folder / part)
 
     def _client(self, run: str, client: str) -> Path:
         return self.folder(run) / "clients" / client
@@ -137,3 +148,15 @@ class SiloStore:
             last[max(place.round, now - self.keep)] = place
         for place in set(self._places(run, client)) - set(last.values()):
             shutil.rmtree(self._client(run, client) / place.name, ignore_errors=True)
+
+
+def put_aside(place: Path) -> None:
+    """Renames the export in `place`, if there is one, to NAME.1, NAME.2, ...: the first that is free."""
+    if place.exists():
+        others = (place.with_name(f"{place.name}.{n}") for n in itertools.count(1))
+        place.rename(next(other for other in others if not other.exists()))
+
+
+def _drop(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)

@@ -160,3 +160,24 @@ def test_logits_are_no_claim(tiny_generator):
     assert voted() == [0]
     assert voted(vote_cap=0.5) == [1]
     assert voted(aggregate="median") == [1]
+
+
+def test_who_spoils_a_round_is_dropped_before_who_agrees_is_counted(tiny_generator):
+    """A round that is made again without a client counts the others' agreement once, and none of that client's."""
+    toy = Toy(tiny_generator, vote="weighted", history=0.5)
+    aggregate, seen = toy.server.aggregate, []
+
+    def spoilt(t, federation, samples, outputs):
+        found = aggregate(t, federation, samples, outputs)
+        seen.append(dict(toy.server.vote.agreed))
+        if LIAR in [r.client for r in outputs.replies]:
+            raise ValueError("spoilt")
+        return found
+
+    toy.server.aggregate = spoilt
+    (info,) = toy.run(1)
+    assert [m.client for m in toy.federation.missing] == [LIAR]
+    assert {*info.suspects} == {*CLIENTS} - {LIAR}
+    assert LIAR in seen[0]
+    assert not {LIAR} & {*toy.server.vote.agreed}
+    assert toy.server.vote.agreed == seen[-1]

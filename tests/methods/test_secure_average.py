@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from toy_sites import CLIENTS, Toy
@@ -10,6 +12,9 @@ import fedloom
 from fedloom.config import load_config
 from fedloom.errors import BadInput
 from fedloom.experiment.resolve import resolve
+from fedloom.federation.engines.silo.gate import samples_of
+from fedloom.methods.secure_average import SecureFit, SecureUpdate
+from fedloom.privacy.secure_sum import SEALED_BYTES
 from whole_runs import assert_equal
 
 METHODS = ("fedavg", "fedprox", "lora-fl", "bias-fl")
@@ -91,6 +96,39 @@ def test_a_group_that_has_become_too_small_keeps_its_average(tiny_generator, cap
     assert "round 2: no secure sum of image-0, image-1" in caplog.text
     texts = toy.server.members["text-0"]
     assert not all(np.array_equal(before[texts][n], v) for n, v in toy.server.groups[texts].items())
+
+
+def test_a_mean_that_could_not_be_sent_is_none(tiny_generator, caplog):
+    """Of whom it is nobody knows: the group keeps what it has, and everybody lives."""
+    toy = Toy(tiny_generator, "fedavg", secure=True)
+    half = toy.half("image-1")
+    told = half.trained_from
+
+    def huge(parameters, round):
+        update = told(parameters, round)
+        return replace(update, parameters={k: np.full_like(v, 1e8) for k, v in update.parameters.items()}, samples=1)
+
+    half.trained_from = huge
+    toy.run(2)
+    assert "no secure sum of image-0, image-1: verb 'fit_masked' down: SecureFit.parameters" in caplog.text
+    assert toy.federation.missing == []
+    assert {*toy.server.members} == {"text-0", "text-1"}
+
+
+def test_shares_without_names_are_left_out(tiny_generator):
+    toy = Toy(tiny_generator, "fedavg", clients={**CLIENTS, "image-2": "image"}, secure=True)
+    half = toy.half("image-1")
+    told = half.share_secrets
+    half.share_secrets = lambda message, *, round: replace(told(message, round=round), names=("image-0",) * 9)
+    toy.run(1)
+    assert [(m.client, m.verb) for m in toy.federation.missing] == [("image-1", "share_secrets")]
+    assert {*toy.server.members} == {*CLIENTS, "image-2"} - {"image-1"}
+
+
+def test_names_of_clients_are_no_samples():
+    """A silo that answers no shared samples may take part."""
+    shares = np.zeros((2, SEALED_BYTES), np.uint8)
+    assert samples_of(SecureFit(("a", "b"), shares)) == samples_of(SecureUpdate(np.zeros(9, np.uint64))) == 0
 
 
 def test_one_client_alone_is_refused(tiny_generator):

@@ -131,6 +131,23 @@ def test_names_of_clients_are_no_samples():
     assert samples_of(SecureFit(("a", "b"), shares)) == samples_of(SecureUpdate(np.zeros(9, np.uint64))) == 0
 
 
+def test_who_is_left_alone_waits_for_the_others(tiny_generator, caplog):
+    """A client that does not answer must not end the run."""
+    toy = Toy(tiny_generator, "fedavg", secure=True)
+
+    def lost(message, round):
+        raise ValueError("restarting")
+
+    half = toy.half("image-1")
+    half.open_sum = lost
+    toy.run(1)
+    assert "round 1: no secure sum of image-0 alone" in caplog.text
+    assert {*toy.server.members} == {"text-0", "text-1"}
+    del half.open_sum
+    toy.run(1)
+    assert {*toy.server.members} == {*CLIENTS}
+
+
 def test_one_client_alone_is_refused(tiny_generator):
     toy = Toy(tiny_generator, "fedavg", clients={"image-0": "image", "text-0": "text", "text-1": "text"}, secure=True)
     with pytest.raises(BadInput, match="image-0 is the only client of its architecture"):

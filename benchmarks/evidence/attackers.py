@@ -1,9 +1,9 @@
 """Methods with clients that lie.
 
 NOISE and FLIP: FedMMKT where one client of eight, image-0, answers something else than what it sees; else it is an
-honest client. FEDMMKT, FEDMD, CREAMFL, FEDAVG, FEDAFD, FEDCMI: those methods with `settings.attack`, `settings.liars`
-and `settings.unscored`. Arms of studies name them as `method: evidence.attackers:NOISE`; `settings.variant: l` makes
-FedMMKT l-FedMMKT.
+honest client. FEDMMKT, FEDMD, CREAMFL, FEDAVG, FEDAFD, FEDCMI, FEDLOOM: those methods with `settings.attack`,
+`settings.liars` and `settings.unscored`. Arms of studies name them as `method: evidence.attackers:NOISE`;
+`settings.variant: l` makes FedMMKT l-FedMMKT.
 """
 
 from __future__ import annotations
@@ -89,6 +89,11 @@ def poisoned(reply: Any, attack: str, rng: np.random.Generator, classes: int) ->
         elif isinstance(value, np.ndarray):
             if field.name == "labels":
                 changed["labels"] = _labels(value, attack, rng, classes)
+            elif field.name == "classes" and hasattr(reply, "shares"):  # the most probable classes, surest first
+                changed["classes"] = _tops(value, attack, rng, classes)
+            elif field.name == "shares" and attack in ("noise", "constant", "certain"):
+                changed["shares"] = np.zeros_like(value)
+                changed["shares"][:, 0] = 255
             elif field.name != "known":
                 changed[field.name] = _floats(value, attack, rng, field.name, labels)
         elif field.name == "samples" and attack == "certain":
@@ -102,6 +107,15 @@ def _labels(labels: Array, attack: str, rng: np.random.Generator, classes: int) 
     if attack in ("flip", "certain"):
         return np.where(labels < 0, labels, (labels + 1) % classes).astype(labels.dtype)
     return np.zeros_like(labels) if attack == "constant" else labels
+
+
+def _tops(tops: Array, attack: str, rng: np.random.Generator, classes: int) -> Array:
+    """Each row names no class twice."""
+    if attack == "noise":
+        return rng.random((len(tops), classes)).argsort(1)[:, : tops.shape[1]].astype(tops.dtype)
+    if attack in ("flip", "certain"):
+        return ((tops + 1) % classes).astype(tops.dtype)
+    return np.broadcast_to(np.arange(tops.shape[1], dtype=tops.dtype), tops.shape) if attack == "constant" else tops
 
 
 def _floats(a: Array, attack: str, rng: np.random.Generator, name: str, labelled: bool) -> Array:
@@ -166,6 +180,5 @@ def with_liars(method: Method) -> Method:
     return replace(method, name=f"{method.name}-poisoned", settings=settings, client=Liar)
 
 
-FEDMMKT, FEDMD, CREAMFL, FEDAVG, FEDAFD, FEDCMI = (
-    with_liars(load_method(name)[0]) for name in ("fedmmkt", "fedmd", "creamfl", "fedavg", "fedafd", "fedcmi")
-)
+_NAMES = ("fedmmkt", "fedmd", "creamfl", "fedavg", "fedafd", "fedcmi", "fedloom")
+FEDMMKT, FEDMD, CREAMFL, FEDAVG, FEDAFD, FEDCMI, FEDLOOM = (with_liars(load_method(name)[0]) for name in _NAMES)

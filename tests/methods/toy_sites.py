@@ -40,6 +40,7 @@ TUNING = {"samples": SAMPLES, "private_steps": 2, "tune_steps": 2, "tune_batch":
 QUICK = {
     "fedmmkt": {**TUNING, "retrain_steps": 2, "gamma": 0.25},
     "oracle-vote": {**TUNING, "retrain_steps": 2},
+    "fedloom": {**TUNING, "retrain_steps": 2, "surest": 0.0},
     "standalone": {"private_steps": 2, "extra_steps": 0},
     "self-finetune": TUNING,
     "centralised": TUNING,

@@ -53,6 +53,14 @@ CATALOGUE: Mapping[str, MethodEntry] = {
         "logits",
         {"variant": "l"},
     ),
+    "fedloom": MethodEntry(
+        "fedloom.methods.fedloom:METHOD",
+        "FedMMKT's loop by posteriors: annotators of unknown reliability, answers of a few bytes",
+        "ours",
+        "image, text",
+        "synthetic samples; probable classes",
+        "probable classes",
+    ),
     "standalone": MethodEntry(
         "fedloom.methods.alone:STANDALONE",
         "each client trains on its own data only",

@@ -54,6 +54,7 @@ class ClientOutputs:
         self.representations: Tensor = stack.get("representations", torch.zeros(0, samples, width))
         self.augmented: Tensor | None = stack.get("augmented")
         self.known: Tensor | None = stack.get("known")
+        self.codes: Tensor | None = None  # (K, S, m), for methods that ask for them apart
         self.present = self.labels >= 0
         if "representations" in stack and "labels" not in stack:
             self.present = self.representations.any(-1)

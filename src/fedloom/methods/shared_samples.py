@@ -70,7 +70,8 @@ class Aggregate:
     labels: (S,), -1 where it has none; targets: client -> message to learn from; fused: R (M, D) of the samples that
     are kept, or None where the generator is tuned by text alone; losses: of what the server trained besides; kept:
     bool (S,), on which the generator is tuned; None: all that have a label. votes: (S,), raw ones for the label, where
-    clients vote; facts: of the method's inner life, for people.
+    clients vote; facts: of the method's inner life, for people; posterior: (S, C), probabilities of the classes, that
+    the generator learns in place of the labels.
     """
 
     labels: Tensor
@@ -80,6 +81,7 @@ class Aggregate:
     kept: Tensor | None = None
     votes: Tensor | None = None
     facts: Mapping[str, float | None] = field(default_factory=dict)
+    posterior: Tensor | None = None
 
 
 class SharedServer(Server):
@@ -177,7 +179,8 @@ class SharedServer(Server):
     def _tune(self, tuner: Tuner, t: int, samples: SharedSamples, found: Aggregate, kept: Tensor) -> float | None:
         """The kept samples into the generator's pool, and its steps; mean loss."""
         texts = [samples.texts[i] for i in torch.where(kept)[0]] if samples.texts else []
-        tuner.add(samples.images[kept.numpy()], found.labels[kept], texts, found.fused)
+        shares = None if found.posterior is None else found.posterior[kept]
+        tuner.add(samples.images[kept.numpy()], found.labels[kept], texts, found.fused, shares)
         return tuner.tune(t) if kept.any() else None
 
     def draw(self, t: int, federation: Federation) -> SharedSamples:
@@ -185,16 +188,20 @@ class SharedServer(Server):
         s, context = self.settings, self.context
         if s.public_pairs:
             return public_samples(context, s.public_pairs)
-        n, classes, rng = s.samples, len(context.class_names), context.rng(t, "classes")
-        if s.classes == "uniform":
-            drawn = rng.integers(0, classes, n)
-        else:  # as FedMMKT draws them, so that all methods see the same samples in the same round
-            whole = np.concatenate([rng.permutation(classes) for _ in range(-(-n // classes))])[:n]
-            drawn = rng.permutation(whole).astype(np.int64)
+        drawn = self.classes(t)
         assert self.tuner is not None  # synthetic samples
         images = self.tuner.draw([context.prompts[c] for c in drawn], context.draws(t, "synthesis"))
         read = federation.clients_of(ClientTask.TEXT_CLASSIFICATION) or s.train_text != "prompt"
         return SharedSamples(images, tuple(context.captioner.caption(images)) if read else (), drawn)
+
+    def classes(self, t: int) -> NDArray[np.int64]:
+        """The class of each sample that round t draws, (S,)."""
+        n, classes, rng = self.settings.samples, len(self.context.class_names), self.context.rng(t, "classes")
+        if self.settings.classes == "uniform":
+            return rng.integers(0, classes, n)
+        # as FedMMKT draws them, so that all methods see the same samples in the same round
+        whole = np.concatenate([rng.permutation(classes) for _ in range(-(-n // classes))])[:n]
+        return rng.permutation(whole).astype(np.int64)
 
     def ask(
         self,

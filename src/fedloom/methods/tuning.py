@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -93,8 +93,13 @@ class TuningSettings(Frozen):
             captions=self.train_text != "prompt",
             generator_steps=steps,
             generator_batch=self.tune_batch,
-            untouched=bool(self.pull) or self.drawn_by == "untouched",
+            untouched=self.keeps_origin,
         )
+
+    @property
+    def keeps_origin(self) -> bool:
+        """Whether the generator's weights of before round 1 are needed later."""
+        return bool(self.pull) or self.drawn_by == "untouched"
 
     def tools(self, *names: str) -> frozenset[str]:
         """`names`, and the public pictures where batches have some."""
@@ -136,6 +141,7 @@ class Tuner(Stateful):
     def __init__(self, context: ServerContext, settings: TuningSettings, *, watch: bool = False) -> None:
         self.context, self.settings, self.watch = context, settings, watch
         self.norms: list[float] = []  # of the gradient at each step of the last round, if watched
+        self.also: Callable[[int, np.random.Generator, torch.Generator], Tensor] | None = None  # a step's further loss
         self.generator, self.trained = context.generator, _Trained(context.generator)
         self.generator.condition = settings.condition
         if settings.lora_rank:
@@ -144,8 +150,7 @@ class Tuner(Stateful):
         *unet, bridge = self.generator.trainable()
         groups = [{"params": unet}, {"params": [bridge], "lr": settings.bridge_rate * settings.tune_rate}]
         self.optimizer = torch.optim.AdamW(groups, settings.tune_rate, weight_decay=0.0, fused=True)
-        untouched = settings.pull or settings.drawn_by == "untouched"
-        self.origin = [p.detach().clone() for p in unet] if untouched else []
+        self.origin = [p.detach().clone() for p in unet] if settings.keeps_origin else []
         self.source = self.generator.origin
         share = settings.public_share
         there = context.public is not None and len(context.public)
@@ -163,11 +168,11 @@ class Tuner(Stateful):
     def draw(self, prompts: Sequence[str], draws: torch.Generator) -> NDArray[np.uint8]:
         """The round's synthetic pictures, uint8 (N, H, W, 3), one a prompt (eq. 2)."""
         steps = self.settings.draw_steps or self.generator.steps_to_learn_from
-        with self._untouched() if self.settings.drawn_by == "untouched" else nullcontext():
+        with self.untouched() if self.settings.drawn_by == "untouched" else nullcontext():
             return self.generator.synthesize(prompts, draws, steps=steps)  # type: ignore[no-any-return]
 
     @contextmanager
-    def _untouched(self) -> Iterator[None]:
+    def untouched(self) -> Iterator[None]:
         """The generator as it was before round 1; what it draws is found in the cache once it has been drawn."""
         self._exchange()
         tuned, self.generator.origin = self.generator.origin, self.source
@@ -182,11 +187,23 @@ class Tuner(Stateful):
         for p, origin in zip(self.generator.trainable(), self.origin):
             p.data, origin.data = origin.data, p.data
 
-    def add(self, images: NDArray[np.uint8], labels: Tensor, captions: Sequence[str], fused: Tensor | None) -> None:
-        """Add a round's samples: uint8 (M, H, W, 3), labels (M,), M captions or none, R (M, D) or None."""
+    def add(
+        self,
+        images: NDArray[np.uint8],
+        labels: Tensor,
+        captions: Sequence[str],
+        fused: Tensor | None,
+        shares: Tensor | None = None,
+    ) -> None:
+        """Add a round's samples: uint8 (M, H, W, 3), labels (M,), M captions or none, R (M, D) or None.
+
+        shares: (M, C), probabilities of the classes, of which each step draws one, in place of the labels.
+        """
         part = {"images": torch.from_numpy(images), "labels": labels}
         if fused is not None:
             part["fused"] = fused
+        if shares is not None:
+            part["shares"] = shares.double().cumsum(1)
         self.pool.add(part)
         self.captions.append(tuple(captions))
 
@@ -198,26 +215,23 @@ class Tuner(Stateful):
             return None
         rng, draws = context.rng(t, "tuning"), context.draws(t, "tuning")
         pixels, labels = to_float(pool["images"].numpy()), pool["labels"]
-        captions = list(itertools.chain(*self.captions))
+        say = self._words(pool, rng)
         fused = pool.get("fused") if s.omit < 1 else None
         if fused is not None and s.heard == "within-class":
             fused = fused - class_means(fused, labels)
-
-        def text(i: int) -> str:
-            said = s.train_text == "caption" or (s.train_text == "both" and rng.random() < 0.5)
-            return "" if rng.random() < s.drop_text else captions[i] if said else context.prompts[int(labels[i])]
 
         def objective(index: NDArray[np.int64]) -> Tensor:
             i = torch.from_numpy(index)
             leave_out = omit(len(index), s.omit, draws)  # eq. 12: drawn also where unused, so that streams agree
             r = None if fused is None else fused[i]
-            pictures, texts = pixels[i], [text(int(n)) for n in index]
+            pictures, texts = pixels[i], [say(int(n)) for n in index]
             if self.public_batch:
                 known, words = self._public(rng, len(index))
                 pictures, texts = torch.cat([pictures, known]), texts + words
                 leave_out = torch.cat([leave_out, leave_out.new_ones(len(known))])
                 r = None if r is None else torch.cat([r, r.new_zeros(len(known), r.shape[1])])
-            return self.generator.loss(pictures, texts, draws, r, leave_out)  # type: ignore[no-any-return]
+            loss: Tensor = self.generator.loss(pictures, texts, draws, r, leave_out)
+            return loss if self.also is None else loss + self.also(len(index), rng, draws)
 
         self._read_public()
         self.generator.touched()
@@ -238,6 +252,20 @@ class Tuner(Stateful):
             )
         self.generator.eval()
         return loss
+
+    def _words(self, pool: Mapping[str, Tensor], rng: np.random.Generator) -> Callable[[int], str]:
+        """What is said of the pool's i-th sample in a step: its prompt, its caption, or nothing."""
+        s, prompts, captions = self.settings, self.context.prompts, list(itertools.chain(*self.captions))
+        labels, shares = pool["labels"], pool.get("shares")
+
+        def label(i: int) -> int:
+            return int(labels[i]) if shares is None else min(int((shares[i] < rng.random()).sum()), len(prompts) - 1)
+
+        def say(i: int) -> str:
+            caption = s.train_text == "caption" or (s.train_text == "both" and rng.random() < 0.5)
+            return "" if rng.random() < s.drop_text else captions[i] if caption else prompts[label(i)]
+
+        return say
 
     def _read_public(self) -> None:
         """Encode the public captions ahead, many at a time, where that is fewer encodings than the steps will ask for.

@@ -24,14 +24,15 @@ from fedloom.errors import BadInput, unknown
 from fedloom.functional.norms import unit as of_unit_length
 from fedloom.models.clients.preprocessing import ImagePreprocessor
 from fedloom.models.clients.text import own_lengths
-from fedloom.models.device import CPU, arithmetic, place_of
+from fedloom.models.device import CPU, arithmetic, parts_of, place_of
 from fedloom.models.pictures import ready
+from fedloom.models.side_by_side import side_by_side
 from fedloom.registry import outside_code
 
 # A linear head of usual weights on rows of length 1 gives logits within about 1: cross-entropy stays far from 0. 16 is
 # the length that layer-normalised rows have at the papers' width, sqrt(256).
 UNIT_SCALE = 16.0
-FEATURES_BATCH = 128  # samples at a time through a frozen backbone
+FEATURES_BATCH = 128  # samples at a time through a frozen backbone, on an accelerator
 UNIT_HOW = "logits = weight @ (scale * z / |z|) + bias, one a class, of z that this folder's model gives as its logits"
 
 
@@ -254,9 +255,12 @@ class FrozenClientModel(ClientModel):
         return torch.cat(seen)[torch.cat(groups).argsort()]
 
     def _looked_at(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        starts = range(0, len(next(iter(inputs.values()))), FEATURES_BATCH)
-        parts = ({k: v[i : i + FEATURES_BATCH] for k, v in inputs.items()} for i in starts)
-        return torch.cat([self.backbone_features(**ready(part, place_of(self.backbone))) for part in parts])
+        place = place_of(self.backbone)
+
+        def look(part: slice) -> Tensor:
+            return self.backbone_features(**ready({k: v[part] for k, v in inputs.items()}, place))
+
+        return torch.cat(side_by_side(look, parts_of(len(next(iter(inputs.values()))), place, FEATURES_BATCH)))
 
     def encode(self, features: Tensor | None = None, **inputs: Tensor) -> Tensor:
         """Representations z (B, D) of inputs, or of what `frozen_features` gave for them."""

@@ -7,14 +7,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedloom.models.device import place_of
+from fedloom.models.device import parts_of, place_of
 from fedloom.models.pictures import to_float
+from fedloom.models.side_by_side import side_by_side
 
 
 class FeatureExtractor(nn.Module):
     """Base of the judge and of the feature networks. It looks in fp32, wherever it lives.
 
-    name: what people know it by. batch: pictures looked at at a time.
+    name: what people know it by. batch: pictures looked at at a time, on an accelerator.
     """
 
     name = "viewer"
@@ -35,8 +36,8 @@ class FeatureExtractor(nn.Module):
         Only `batch` pictures are floating-point numbers at any time.
         """
         self.eval()
-        place, n = place_of(self), batch or self.batch
-        seen = [self.features(to_float(images[i : i + n], place)) for i in range(0, len(images), n)]
-        features = torch.cat(seen)
+        place = place_of(self)
+        parts = parts_of(len(images), place, batch or self.batch)
+        features = torch.cat(side_by_side(lambda part: self.features(to_float(images[part], place)), parts))
         logits = self.logits(features)
         return features.cpu(), None if logits is None else logits.softmax(-1).cpu()

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.errors import BadInput
+from fedloom.models.side_by_side import side_by_side
 from fedloom.runs.cache import cache_root, cached
 from fedloom.runs.disk import explained, write_atomic
 
@@ -27,6 +28,7 @@ def in_batches(
     side: int,
     folder: Path | None = None,
     key: Mapping[str, Any] | None = None,
+    at_once: bool = False,
 ) -> Pictures:
     """n pictures, `batch` at a time; with a folder, batches that lie there are read and not drawn again.
 
@@ -35,6 +37,7 @@ def in_batches(
         side: in pixels.
         folder: takes a file a batch, each written as a whole, and `about.json`, the key.
         key: all that the pictures depend on, strict JSON.
+        at_once: several batches side by side, on as many processors as there are.
 
     Returns:
         uint8 (n, side, side, 3).
@@ -46,26 +49,31 @@ def in_batches(
     spans = [(i, min(i + batch, n)) for i in range(0, n, batch)]
     if folder is not None:
         _claim(folder, json.dumps(key, sort_keys=True, allow_nan=False, indent=1) + "\n")
-    parts = []
-    for first, end in spans:
-        file = None if folder is None else folder / f"batch-{first:07d}.npy"
-        part = None if file is None else _read(file, (end - first, side, side, 3))
-        if part is None:
-            part = draw(first, end)
-            if file is not None:
-                buffer = io.BytesIO()
-                np.save(buffer, part, allow_pickle=False)
-                write_atomic(file, buffer.getvalue())
-        parts.append(part)
+
+    def part(span: tuple[int, int]) -> Pictures:
+        file = None if folder is None else folder / f"batch-{span[0]:07d}.npy"
+        found = None if file is None else _read(file, (span[1] - span[0], side, side, 3))
+        if found is not None:
+            return found
+        drawn = draw(*span)
+        if file is not None:
+            buffer = io.BytesIO()
+            np.save(buffer, drawn, allow_pickle=False)
+            write_atomic(file, buffer.getvalue())
+        return drawn
+
+    parts = side_by_side(part, spans) if at_once else list(map(part, spans))
     return np.concatenate(parts) if parts else np.zeros((0, side, side, 3), np.uint8)
 
 
-def in_cache(n: int, batch: int, draw: Callable[[int, int], Pictures], side: int, key: Mapping[str, Any]) -> Pictures:
+def in_cache(
+    n: int, batch: int, draw: Callable[[int, int], Pictures], side: int, key: Mapping[str, Any], at_once: bool = False
+) -> Pictures:
     """`in_batches`, kept in the cache under `key`, where a killed synthesis goes on as well."""
     begun = cache_root() / "synthesis" / hashlib.sha256(repr(key).encode()).hexdigest()
 
     def build(entry: Path) -> None:
-        np.save(entry / "pictures.npy", in_batches(n, batch, draw, side, begun, key), allow_pickle=False)
+        np.save(entry / "pictures.npy", in_batches(n, batch, draw, side, begun, key, at_once), allow_pickle=False)
 
     pictures: Pictures = np.load(cached("pictures", key, build) / "pictures.npy", allow_pickle=False)
     shutil.rmtree(begun, ignore_errors=True)

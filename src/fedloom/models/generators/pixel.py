@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,6 +26,7 @@ from fedloom.models.generators.conditioned import Condition, Conditioned, check_
 from fedloom.models.generators.latent_batches import Pictures, in_batches, in_cache
 from fedloom.models.generators.latent_codes import Codes
 from fedloom.models.generators.pixel_pipeline import PixelTextToImagePipeline
+from fedloom.models.loss_in_parts import mean_in_parts
 from fedloom.models.memory import in_own_memory
 from fedloom.models.pictures import to_float, to_uint8
 from fedloom.seeding import numpy_stream, torch_stream
@@ -75,13 +75,14 @@ class Generator(Conditioned):
         self,
         prompts: Sequence[str],
         draws: torch.Generator,
-        batch: int = 64,
+        batch: int = 24,
         steps: int | None = None,
     ) -> Pictures:
         """One picture a prompt, uint8 (N, H, W, 3), without any representation (eq. 2).
 
-        steps: of sampling; by default the pipeline's own. What an unchanged generator draws is kept in the cache: all
-        methods of a comparison begin with the same.
+        batch: pictures of a batch; on the CPU batches are drawn side by side. steps: of sampling; by default the
+        pipeline's own. What an unchanged generator draws is kept in the cache: all methods of a comparison begin with
+        the same.
         """
         config = self.unet.config
         noise = torch.randn((len(prompts), config.in_channels, config.sample_size, config.sample_size), generator=draws)
@@ -91,7 +92,7 @@ class Generator(Conditioned):
 
         taken = steps or self.pipe.config.sampling_steps
         if self.origin is None:
-            return in_batches(len(prompts), batch, some, self.size)
+            return in_batches(len(prompts), batch, some, self.size, at_once=self.device == CPU)
         sampling = [self.pipe.config.guidance, taken]
         key = {
             "generator": self.origin,
@@ -104,7 +105,7 @@ class Generator(Conditioned):
             "format": FORMAT,
         }
 
-        return in_cache(len(prompts), batch, some, self.size, key)
+        return in_cache(len(prompts), batch, some, self.size, key, at_once=self.device == CPU)
 
     def _draw(self, prompts: Sequence[str], noise: Tensor, steps: int) -> Pictures:
         self.eval()
@@ -129,6 +130,25 @@ class Generator(Conditioned):
         Raises:
             BadInput: it cannot be trained as it was loaded, in fp16.
         """
+        rows = self._noised(images, texts, draws, representation, leave_out)
+        if self.device != CPU:  # an accelerator takes the whole batch at once
+            return self._error(*rows).mean()
+        trained = [p for p in self.unet.parameters() if p.requires_grad]
+        return mean_in_parts(lambda *part: self._error(*part).mean(), rows, trained)
+
+    def errors(self, images: Tensor, texts: Sequence[str], draws: torch.Generator) -> Tensor:
+        """What `loss` is the mean of, of each picture: (B,)."""
+        return self._error(*self._noised(images, texts, draws))
+
+    def _noised(
+        self,
+        images: Tensor,
+        texts: Sequence[str],
+        draws: torch.Generator,
+        representation: Tensor | None = None,
+        leave_out: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Pictures with noise, what of them the UNet is to say, the level s, and what it hears, all (B, ...)."""
         if torch.is_grad_enabled():
             check_training(self.precision)
         tokens, pooled, mask = self.conditioned(texts, representation, leave_out)
@@ -137,15 +157,21 @@ class Generator(Conditioned):
         level, shift = torch.rand(len(x0), generator=draws), self.pipe.config.level_shift
         level = (shift * level / (1 + (shift - 1) * level)).to(self.device)
         s = level.view(-1, 1, 1, 1)
-        noisy = (1 - s) * x0 + s * noise
+        target = noise - x0 if self._velocity else x0
+        return ((1 - s) * x0 + s * noise, target, level, tokens, pooled, *(() if mask is None else (mask,)))
+
+    def _error(
+        self, noisy: Tensor, target: Tensor, level: Tensor, tokens: Tensor, pooled: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        """Of each row of `_noised`, (B,)."""
         with self._arithmetic():
             said = self.unet(noisy, level * 1000, tokens, class_labels=pooled, encoder_attention_mask=mask)
-        out = said.sample.float()
-        if self.pipe.config.prediction == "velocity":
-            return F.mse_loss(out, noise - x0)
-        error = (out - x0).square().mean(dim=(1, 2, 3))  # (B,)
-        weighed: Tensor = error / level.clamp(min=self.pipe.config.level_floor).square()
-        return weighed.mean()
+        error: Tensor = (said.sample.float() - target).square().mean(dim=(1, 2, 3))
+        return error if self._velocity else error / level.clamp(min=self.pipe.config.level_floor).square()
+
+    @property
+    def _velocity(self) -> bool:
+        return bool(self.pipe.config.prediction == "velocity")
 
     def _blocks(self, pixels: Tensor) -> Tensor:
         return pixels.to(self.device).contiguous(memory_format=torch.channels_last)

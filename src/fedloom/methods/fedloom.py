@@ -17,8 +17,8 @@ What FedMMKT is found to suffer from is what its parts are against, each a setti
 - *generator*: on top of FedMMKT's public pictures, preference tuning (`preference`): towards pictures that clients
   recognised, away from those of the same prompt that they did not.
 - *what to draw*: classes that clients are unreliable about, in part (`focus`).
-- *clients*: answers are calibrated at home (`calibrate`); a client leaves out samples that are farther from its own
-  data than these are from one another (`far`).
+- *clients*: answers are calibrated at home (`calibrate`); a client leaves out the samples that are farthest from its
+  own data (`far`).
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class FedloomSettings(RoundSettings):
     preference_strength: float = Field(20.0, gt=0, allow_inf_nan=False, description="beta of preference tuning")
     focus: float = Field(0.5, ge=0, le=1, description="share of samples drawn where clients are unreliable")
     calibrate: bool = Field(True, description="each client scales its scores by what its own samples ask for")
-    far: float | None = Field(
-        0.95, gt=0, le=1, description="quantile of own distances beyond which a sample is left out"
+    far: float = Field(
+        0.1, ge=0, lt=1, description="share of a round that a client leaves out: the farthest from its own"
     )
     mix: bool = Field(False, description="add a private batch to each synthetic one instead of private steps after")
 
@@ -159,19 +159,22 @@ class FedloomClient(SharedClient):
         assert self.samples is not None
         posterior = from_top(message.classes, message.shares, self.count).float()
         weight = torch.ones(len(posterior))
-        if self.settings.far is not None and len(posterior) and len(self.context.private_labels):
+        if self.settings.far and len(posterior) and len(self.context.private_labels):
             weight = self._near(rows(self.samples, kept))
         self.looked = None
         return {"posterior": posterior, "weight": weight}
 
     def _near(self, inputs: Inputs) -> Tensor:
-        """1.0 (M,) of samples as near to one of the client's class means as `far` of its own are, else 0.0."""
+        """0.0 (M,) of the share `far` of samples that are farthest from the client's class means, 1.0 of the others.
+
+        How far its own are says nothing: it has learned them.
+        """
         context = self.context
         own, z, labels = context.encode(context.private), context.encode(inputs), context.private_labels
         own, z = F.normalize(own, dim=1), F.normalize(z, dim=1)
         means = torch.stack([own[labels == c].mean(0) for c in torch.unique(labels)])
-        limit = torch.cdist(own, means).amin(1).quantile(self.settings.far or 1.0)
-        return (torch.cdist(z, means).amin(1) <= limit).float()
+        distance = torch.cdist(z, means).amin(1)
+        return (distance <= distance.quantile(1 - self.settings.far)).float()
 
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """Cross-entropy to the posterior, mean over the samples that count."""

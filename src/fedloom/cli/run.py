@@ -134,6 +134,7 @@ def _carry_out(
 ) -> Run:
     from fedloom import api
     from fedloom.errors import BadInput, FedloomError
+    from fedloom.runs.stop import Stopped
 
     with ExitStack() as stack:
         watch = watcher(stack, quiet)
@@ -146,6 +147,8 @@ def _carry_out(
             raise Interrupted(f"interrupted. {_how_to_go_on(watch, resume)}") from None
         except BadInput:
             raise
+        except Stopped as end:
+            raise Interrupted(f"{end}. {_how_to_go_on(watch, resume)}") from None
         except FedloomError as error:
             raise FedloomError(f"{str(error).rstrip('.')}. {_how_to_go_on(watch, resume)}") from error
 

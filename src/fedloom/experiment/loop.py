@@ -36,6 +36,7 @@ from fedloom.progress import Observer
 from fedloom.registry import DATASETS, METHODS, outside_code
 from fedloom.reporting.pictures import label_panel, sample_grid
 from fedloom.reporting.scores import SCORES
+from fedloom.runs import stop
 from fedloom.runs.checkpoint import CheckpointStore
 from fedloom.runs.folder import RunFolder, new_run
 from fedloom.runs.load import RunFiles, read_run
@@ -91,6 +92,7 @@ def carry_out(
     with place as folder, folder.exclusive():
         if resumed:
             refuse_another(folder, config)  # while the data were read, --overwrite may have put another run there
+        stop.begin(folder.path)
         folder.pin_inputs(scene.digest, pretrained_weights(tree), outside_code(tree), FREE_ON_RESUME)
         for line in prepared.notes:
             watch.filled(line)
@@ -211,6 +213,16 @@ class _Experiment:
             self.watch.phase(federation.round, "round")
             info = one_round(server, federation, self.method.name)
             rows.append(self._finish_round(store, server, federation, scorer, info, rows[-1]))
+            if len(rows) <= self.config.rounds:
+                self._end_if_asked(store, server, federation)
+
+    def _end_if_asked(self, store: CheckpointStore, server: Server, federation: Federation) -> None:
+        """Raises Stopped where this round was to be the last; it can be gone on from."""
+        t = federation.round
+        if stop.asked(self.folder.path):
+            if t % self.config.checkpoints.every:
+                write_checkpoint(self.folder, store, server, federation, t)
+            raise stop.Stopped(f"stopped after round {t}, as was asked")
 
     def _finish_round(
         self,

@@ -1,0 +1,25 @@
+"""`fedloom stop`: have a run of this machine end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedloom.cli.screen import show
+
+
+def stop(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run that is under way.")],
+    now: Annotated[bool, typer.Option("--now", help="At once, as Ctrl-C does, not after its round.")] = False,
+) -> None:
+    """Have a run of this machine end, after its round or at once. It can be resumed.
+
+    Example: fedloom stop runs/fedmmkt-flora-0
+    """
+    from fedloom.runs.stop import ask_to_stop
+
+    ask_to_stop(run, now)
+    when = "now" if now else "after its round"
+    show(f"{run} ends {when}. Go on with: fedloom run --resume {run}")

@@ -1,4 +1,9 @@
-"""What a run's votes by noisy counts have cost, what they may, and their hard stop: see `privacy.pate`."""
+"""What a run's votes by noisy counts have cost, what they may, and their hard stop: see `privacy.pate`.
+
+How many samples have a label, and what later votes are, follows from earlier outcomes. Costs that hold for any votes
+may be added up along the run all the same, as long as it stops within the budget: a Renyi filter (Feldman and Zrnic
+2021, arXiv 2008.11193); all of them are linear in the order, so one budget holds at every order.
+"""
 
 from __future__ import annotations
 

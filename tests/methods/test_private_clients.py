@@ -236,7 +236,7 @@ def test_what_would_be_told_besides_is_refused() -> None:
     with pytest.raises(BadInput, match=r"settings.mu = 0.01"):
         kind.private_work(kind.settings(), 32)
     whole = {name for name in CATALOGUE if load_method(name)[0].private_work is not None}
-    others = {"fedmmkt", "u-fedmmkt", "l-fedmmkt", "oracle-vote", "standalone", "fedavg", "fedprox"}
+    others = {"fedmmkt", "u-fedmmkt", "l-fedmmkt", "fedmmkt-pate", "oracle-vote", "standalone", "fedavg", "fedprox"}
     assert whole == {"fedmd", "fedgems", "fed-et", "creamfl", "fedmekt"} | others
 
 

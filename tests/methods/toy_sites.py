@@ -39,6 +39,7 @@ STEPS = {"private_steps": 2, "shared_steps": 2, "server_steps": 2, "distill_step
 TUNING = {"samples": SAMPLES, "private_steps": 2, "tune_steps": 2, "tune_batch": 4}
 QUICK = {
     "fedmmkt": {**TUNING, "retrain_steps": 2, "gamma": 0.25},
+    "fedmmkt-pate": {**TUNING, "retrain_steps": 2, "epsilon": 1e9, "sigma_1": 0.01, "sigma_2": 0.01},
     "oracle-vote": {**TUNING, "retrain_steps": 2},
     "fedloom": {**TUNING, "retrain_steps": 2, "surest": 0.0},
     "standalone": {"private_steps": 2, "extra_steps": 0},

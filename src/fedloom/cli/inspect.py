@@ -19,12 +19,12 @@ def inspect(run: RunArgument, json: JsonOption = False) -> None:
     Bytes are those of the values, which is what papers count; with headers they are "as sent". Messages of
     evaluation and set-up are listed but not counted.
 
-    Of private clients (clients.privacy) also what each has spent.
+    Of private clients (clients.privacy) also what each has spent; of noisy votes (fedmmkt-pate) what they have cost.
 
     Example: fedloom inspect runs/fedmmkt-flora-0 --json
     """
     from fedloom.formatting import byte_text
-    from fedloom.reporting.budgets import HEAD, budget_lines, spent_by_client
+    from fedloom.reporting.budgets import HEAD, budget_lines, spent_by_client, spent_on_votes, vote_line
     from fedloom.reporting.ledger import DIRECTIONS, flows
     from fedloom.reporting.text import ledger_table
     from fedloom.results import load_run
@@ -36,11 +36,15 @@ def inspect(run: RunArgument, json: JsonOption = False) -> None:
     if json:
         keys = ("client", "direction", "verb", "message", "name", "dtype", "shape", "messages", "bytes", "counted")
         parts = [{key: getattr(flow, key) for key in keys} for flow in flows(loaded.ledger, arrays=True)]
-        spent = {"privacy": private} if private else {}
+        votes = spent_on_votes(loaded.rounds)
+        spent = ({"privacy": private} if private else {}) | ({"vote_budget": votes} if votes else {})
         show_json({"run": str(loaded.path), "total": total, "rounds": rounds, "flows": parts, **spent})
         return
     if private:
         show(grid(HEAD, budget_lines(loaded.rounds), numbers=range(1, len(HEAD))))
+    head, lines = vote_line(loaded.rounds)
+    if lines:
+        show("Votes:", grid(head, lines, numbers=range(len(head))))
     if not loaded.ledger:
         show(f"Nothing crossed: run {loaded.path} has exchanged no message.")
         return

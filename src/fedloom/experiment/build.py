@@ -106,6 +106,7 @@ def server_tools(
         public=scene.public if "public" in uses else None,
         modalities=tuple(m for m in CLIENT_TASKS if config.clients.models(m)),
         models=partial(server_model, config, shape_of(scene), assets) if "models" in uses else None,
+        secret=own_data(config),
     )
 
 

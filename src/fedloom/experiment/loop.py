@@ -42,6 +42,7 @@ from fedloom.runs.folder import RunFolder, new_run
 from fedloom.runs.load import RunFiles, read_run
 from fedloom.tasks import CLIENT_TASKS, ClientTask
 
+VOTES = ""  # no client is called that
 SCORED = frozenset(score.key for score in SCORES)
 
 
@@ -122,7 +123,7 @@ class _Experiment:
         keep: bool = True,
     ) -> None:
         self.keep = keep
-        self.ended: set[str] = set()  # clients whose privacy budget is spent
+        self.ended: set[str] = set()  # clients whose privacy budget is spent; `VOTES`
         self.config, self.method, self.settings = config, method, settings
         self.scene, self.splits, self.folder, self.watch = scene, splits, folder, watch
         self.names = client_names(config) if method.tasks else {m: [] for m in CLIENT_TASKS}
@@ -260,8 +261,7 @@ class _Experiment:
             if m.round == t
         ]
         row |= self._said(info)
-        if self.config.clients.privacy is not None:
-            self._note_budgets(row)
+        self._note_budgets(row)
         if broken := not_finite(row):
             row["not_finite"] = broken
         row["seconds"] = {**info.seconds, "evaluation": time.perf_counter() - start}
@@ -279,10 +279,15 @@ class _Experiment:
             row["facts"] = dict(info.facts)
         if info.suspects:
             row["suspects"] = {name: asdict(standing) for name, standing in info.suspects.items()}
+        if info.vote_budget:
+            row["vote_budget"] = dict(info.vote_budget)
         return row
 
     def _note_budgets(self, row: Mapping[str, Any]) -> None:
-        """Once for each client, in the log: that its private training has ended."""
+        """Once, in the log: that a client's private training, or the clients' voting, has ended."""
+        if (row.get("vote_budget") or {}).get("refused") and VOTES not in self.ended:
+            self.ended.add(VOTES)
+            self.folder.log(f"the privacy budget of votes is spent; in round {row['round']} voting ends")
         for client, told in (row.get("privacy") or {}).items():
             if told.get("refused") and client not in self.ended:
                 self.ended.add(client)

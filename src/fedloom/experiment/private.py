@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from typing import Any
 
 from fedloom.config import Config
 from fedloom.config.privacy import PrivacyPlan, plan_of
 from fedloom.errors import BadInput
 from fedloom.methods.base import Method, load_method
+from fedloom.privacy.accounting import check_installed
 from fedloom.registry import METHODS
 from fedloom.tasks import SINGLE_MODALITY, ClientTask
 
@@ -39,8 +39,7 @@ def check_whole(method: Method, settings: Any, batch: int) -> None:
 
     And where there is no opacus.
     """
-    if importlib.util.find_spec("opacus") is None:
-        raise BadInput("clients.privacy needs opacus, which is not installed: pip install 'fedloom[privacy]'")
+    check_installed("clients.privacy")
     if method.private_work is None:
         whole = [m for m in METHODS.usable() if load_method(m)[0].private_work is not None]
         raise BadInput(

@@ -118,7 +118,8 @@ def build_silo_client(
         server=partial(_server_like, own, run, Path(public)) if run.server else None,
         **({"fold": run.fold} if own.modality == ClientTask.RETRIEVAL else {}),
         **_training(own, run),
-        **({"privacy": run.privacy, "book": _book(name, Path(public))} if run.privacy else {}),
+        book=_book(name, Path(public)),
+        **({"privacy": run.privacy} if run.privacy else {}),
     )
     client.context.export = partial(export_silo_client, client, builder)
     log.info(describe_data(client, builder.class_names))

@@ -59,7 +59,7 @@ def summarise(
         "clients": clients,
         **scores,
         **({"by_group": _by_group(first, last)} if last.get("by_group") else {}),
-        **{key: last[key] for key in ("retrieval", "privacy") if last.get(key)},
+        **{key: last[key] for key in ("retrieval", "privacy", "vote_budget") if last.get(key)},
         **({"metrics": _added(config, first, last)} if config.evaluation.metrics else {}),
         "labels": last["labels"],
         "bytes_up": sum(row["bytes_up"] for row in rows),

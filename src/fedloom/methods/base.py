@@ -126,6 +126,7 @@ class ServerContext:
     public: Any = None  # pairs of picture and text that no client holds
     modalities: tuple[ClientTask, ...] = ()  # of the clients
     models: Callable[[ClientTask], ClientContext] | None = None  # a task model of the server's own, with no data
+    secret: bool = False  # whether clients are real silos, who may not be able to compute what noise hides
 
     def rng(self, *names: object) -> np.random.Generator:
         """The server's NumPy stream called `names`."""
@@ -181,9 +182,10 @@ class Info:
     formula: tuple[int, int] | None = None  # the paper's bytes up and down, where it gives a formula
     facts: Mapping[str, float | None] = field(default_factory=dict)  # of the method's inner life, for people
     suspects: Mapping[str, Standing] = field(default_factory=dict)  # by client, of all whose answers were used
+    vote_budget: Mapping[str, float | None] = field(default_factory=dict)  # privacy that noisy votes have cost
 
     def __post_init__(self) -> None:
-        for group in ("losses", "seconds", "facts"):
+        for group in ("losses", "seconds", "facts", "vote_budget"):
             given = getattr(self, group)
             if not isinstance(given, Mapping):
                 raise BadInput(f"Info.{group} = {_shown(given)}, expected a mapping of names to numbers")

@@ -61,6 +61,14 @@ CATALOGUE: Mapping[str, MethodEntry] = {
         "synthetic samples; probable classes",
         "probable classes",
     ),
+    "fedmmkt-pate": MethodEntry(
+        "fedloom.methods.fedmmkt_pate:METHOD",
+        "FedMMKT on labels alone, voted with noise under a privacy budget (Confident-GNMax)",
+        "PATE, arXiv 1802.08908, within FedMMKT",
+        "image, text",
+        "synthetic samples; labels",
+        "votes (settings.secure: their noisy sum alone)",
+    ),
     "standalone": MethodEntry(
         "fedloom.methods.alone:STANDALONE",
         "each client trains on its own data only",

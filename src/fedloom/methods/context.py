@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +60,7 @@ class ClientContext(Stateful):
         shared: Callable[[Any, Inputs], Tensor] | None = None,
         server: Callable[[ClientTask], ClientContext] | None = None,
         groups: Attribute | None = None,
+        book: Path | None = None,
     ) -> None:
         self.name, self.modality, self.seed, self.batch = name, modality, seed, batch
         self.model, self.tokenizer, self.augment, self.clip = model, tokenizer, augment, clip
@@ -66,6 +68,7 @@ class ClientContext(Stateful):
         self.features = features  # gives what a frozen trunk makes of samples that are the same in every run
         self.shared = shared  # the same of samples that other clients get, too
         self.groups = groups  # of the test samples: their styles, or languages
+        self.book = book  # file in which a real silo keeps what it has spent of its privacy; None: not at one
         self.server = server  # a model like the server's of that modality, with weights that are yet to come
         self.side = int(private.images.shape[2]) if hasattr(private, "images") else 0  # of pictures, in pixels
         self.accumulate, self.device = accumulate, device_of(device)
@@ -133,6 +136,10 @@ class ClientContext(Stateful):
     def draws(self, *names: object) -> torch.Generator:
         """This client's torch stream called `names`."""
         return torch_stream(self.seed, self.name, *names)
+
+    def noise_stream(self, *names: object) -> np.random.Generator:
+        """For noise that hides something: secret at a real silo, elsewhere the stream called `names`."""
+        return self.rng(*names) if self.book is None else np.random.default_rng(secrets.randbits(128))
 
     @torch.no_grad()
     def look(self, inputs: Inputs, batch: int = 256) -> tuple[Tensor, Tensor]:

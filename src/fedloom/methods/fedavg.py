@@ -42,7 +42,7 @@ from fedloom.methods.robust import (
     mean_parameters,
     start_of,
 )
-from fedloom.methods.secure_average import VERBS, SecureClient, known_by, secure_means
+from fedloom.methods.secure_average import VERBS, SecureAverageClient, known_by, secure_means
 from fedloom.methods.sound import WEIGHTING, Weighting, repeatable, weighed, without_faults
 from fedloom.methods.state import Arrays, Kept
 from fedloom.methods.suspects import Figures, Suspects, of_steps
@@ -96,7 +96,7 @@ class FedAvgUpdate:
     loss: float
 
 
-class FedAvgClient(SecureClient):
+class FedAvgClient(SecureAverageClient):
     """Takes up the average, trains on private data, gives its parameters.
 
     Methods on a part of the parameters define `shares`; those with another loss define `objective`.

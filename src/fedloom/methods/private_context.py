@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +27,7 @@ from fedloom.privacy.accounting import TERMS, affordable, noise_multiplier, spen
 from fedloom.privacy.book import read_book, write_book
 from fedloom.privacy.mechanisms import certainty, noisy_rows, randomised_labels
 from fedloom.privacy.randomness import secret_torch_stream
-from fedloom.seeding import global_torch_stream, numpy_stream, torch_stream
+from fedloom.seeding import global_torch_stream, torch_stream
 
 log = logging.getLogger(__name__)
 ROWS, LABELS, ENTROPIES = ("representations", "augmented", "logits"), "labels", "entropies"
@@ -41,9 +39,8 @@ class PrivateClientContext(ClientContext):
 
     Args:
         privacy: what is allowed, and what the run plans.
-        book: file in which a real silo keeps what is spent; the noise is secret then. None: a run on one machine,
-            where noise is of named streams and can be repeated.
-        common: as of `ClientContext`.
+        common: as of `ClientContext`. With a `book` noise is secret; without, on one machine, it is of named streams
+            and can be repeated.
 
     Raises:
         BadInput: the model has layers that mix samples, or gives no gradients of single ones; or see `accounting`.
@@ -53,9 +50,9 @@ class PrivateClientContext(ClientContext):
     answers: Kept[int]  # given so far
     refused: Kept[int]  # private steps that were not taken, as the budget was spent
 
-    def __init__(self, *, privacy: PrivacyPlan, book: Path | None = None, **common: Any) -> None:
+    def __init__(self, *, privacy: PrivacyPlan, **common: Any) -> None:
         super().__init__(**common)
-        self.privacy, self.book = privacy, book
+        self.privacy = privacy
         self.history, self.answers, self.refused = [], 0, 0
         self._pending: Callable[[Inputs, Tensor], Tensor] | None = None
         self._left: int | None = None  # private terms that this training on shared samples may still take
@@ -222,9 +219,7 @@ class PrivateClientContext(ClientContext):
         self.answers += 1
         self._write()
         prior, each, sigma = self._answering(s, classes)
-        rng = np.random.default_rng(secrets.randbits(128))
-        if self.book is None:
-            rng = numpy_stream(self.seed, self.name, "answers", self.answers)
+        rng = self.noise_stream("answers", self.answers)
         noisy: dict[str, Any] = {k: noisy_rows(given[k], s.clip, sigma, rng) for k in ROWS if k in given}
         if LABELS in given:
             noisy[LABELS] = randomised_labels(given[LABELS], prior, each, rng).astype(given[LABELS].dtype)

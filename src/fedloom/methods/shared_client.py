@@ -57,6 +57,11 @@ class SharedClient(Client):
 
     def learn(self, message: Any, *, round: int) -> Done:
         """Steps on the shared samples with their new targets, then private ones. `message.kept` says which samples."""
+        self.keep(message, round)
+        return Done(self.context.told(self.local_update(round)))
+
+    def keep(self, message: Any, round: int) -> None:
+        """The kept samples with their targets into the pool."""
         if self.samples is None or len(message.kept) != length(self.samples):
             raise ValueError(f"round {round}: asked to learn from {len(message.kept)} samples it was not shown")
         kept = torch.from_numpy(message.kept)
@@ -64,7 +69,6 @@ class SharedClient(Client):
         if not self.settings.public_pairs:
             self.samples = None  # a public set is sent once
         self.pool.add(learned)
-        return Done(self.context.told(self.local_update(round)))
 
     def targets(self, message: Any, kept: Tensor) -> dict[str, Tensor]:
         """What the kept samples are to be learned with, first axis M."""

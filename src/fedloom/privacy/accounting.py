@@ -7,11 +7,15 @@ takes three times as long for a client, and divides by zero on the way where all
 from __future__ import annotations
 
 import functools
+import importlib.util
 import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fedloom.errors import BadInput
 
@@ -55,13 +59,22 @@ def spent(history: History, delta: float) -> float:
     """The epsilon at `delta` of all that was done."""
     if not any(times for _, _, times in history):
         return 0.0
-    from opacus.accountants.analysis.rdp import get_privacy_spent
+    return epsilon_of(sum(_once(sigma, rate) * times for sigma, rate, times in history), delta)
+
+
+def orders() -> NDArray[np.float64]:
+    """The orders (A,) at which Renyi divergences are added up."""
     from opacus.accountants.rdp import RDPAccountant
 
-    orders = RDPAccountant.DEFAULT_ALPHAS
-    rdp = sum(_once(sigma, rate) * times for sigma, rate, times in history)
+    return np.array(RDPAccountant.DEFAULT_ALPHAS)
+
+
+def epsilon_of(rdp: Any, delta: float) -> float:
+    """The epsilon at `delta` of Renyi divergences (A,) at `orders()`."""
+    from opacus.accountants.analysis.rdp import get_privacy_spent
+
     with _quiet():
-        return float(get_privacy_spent(orders=orders, rdp=rdp, delta=delta)[0])
+        return float(get_privacy_spent(orders=orders(), rdp=rdp, delta=delta)[0])
 
 
 @contextmanager
@@ -76,9 +89,14 @@ def _quiet() -> Iterator[None]:
 def _once(sigma: float, rate: float) -> Any:
     """Renyi divergence of one step at each order: what takes the accountant its time."""
     from opacus.accountants.analysis.rdp import compute_rdp
-    from opacus.accountants.rdp import RDPAccountant
 
-    return compute_rdp(q=rate, noise_multiplier=sigma, steps=1, orders=RDPAccountant.DEFAULT_ALPHAS)
+    return compute_rdp(q=rate, noise_multiplier=sigma, steps=1, orders=orders())
+
+
+def check_installed(what: str) -> None:
+    """Raises BadInput where there is no opacus for what is called `what`."""
+    if importlib.util.find_spec("opacus") is None:
+        raise BadInput(f"{what} needs opacus, which is not installed: pip install 'fedloom[privacy]'")
 
 
 def affordable(history: History, sigma: float, rate: float, times: int, epsilon: float, delta: float) -> int:

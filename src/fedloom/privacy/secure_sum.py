@@ -81,6 +81,11 @@ class Party:
         """The keys that all others are to have, `PUBLIC_BYTES` long."""
         return b"".join(key.public_key().public_bytes_raw() for key in (self._channel, self._mask))
 
+    @property
+    def threshold(self) -> int:
+        """How many of the parties of this sum must be there to the end."""
+        return threshold_of(len(self._publics))
+
     def shares(self, publics: Mapping[str, bytes], threshold: int) -> dict[str, bytes]:
         """Sealed shares of the two secrets for each other party; publics: of all parties, one's own among them.
 
@@ -105,7 +110,7 @@ class Party:
             FedloomError: shares that cannot be opened.
         """
         self._held |= {name: self._open(name, data) for name, data in sealed.items() if name != self.name}
-        if len(self._held) < threshold_of(len(self._publics)):
+        if len(self._held) < self.threshold:
             raise FedloomError(f"a secure sum has {len(self._held)} of {len(self._publics)} parties left: too few")
         found = vector + stream(self._seed, len(vector))
         for name in self._held:
@@ -119,10 +124,8 @@ class Party:
         Raises:
             BadInput: it has been asked before, or too few have sent.
         """
-        if self._revealed or len({*survivors} & self._held.keys()) < threshold_of(len(self._publics)):
-            raise BadInput(
-                f"{self.name} reveals shares once, and of {threshold_of(len(self._publics))} senders or more"
-            )
+        if self._revealed or len({*survivors} & self._held.keys()) < self.threshold:
+            raise BadInput(f"{self.name} reveals shares once, and of {self.threshold} senders or more")
         self._revealed = True
         half = REVEALED_BYTES
         return {name: pair[half:] if name in survivors else pair[:half] for name, pair in self._held.items()}

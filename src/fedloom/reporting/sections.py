@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.reporting.accounts import missing, origin, time, wire
-from fedloom.reporting.budgets import budget_table
+from fedloom.reporting.budgets import budget_table, vote_table
 from fedloom.reporting.facts import method_facts
 from fedloom.reporting.health import run_warnings
 from fedloom.reporting.heatmaps import split_picture
@@ -63,6 +63,7 @@ def report_facts(run: RunFiles) -> dict[str, Any]:
         "time": time(run),
         "missing": missing(run),
         "budgets": budget_table(run.rounds),
+        "vote_budget": vote_table(run.rounds),
         "rounds": run.rounds,
         "origin": origin(run),
     }

@@ -50,6 +50,7 @@ class RoundRow(TypedDict, total=False):
     tested: dict[str, Count] | None
     seconds: Numbers
     facts: Losses
+    vote_budget: Losses
     by_group: dict[str, Numbers] | None
     retrieval: dict[str, Numbers] | None
     missing: list[Missed] | None

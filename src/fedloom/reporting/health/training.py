@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedloom.reporting.budgets import spent_by_client
+from fedloom.reporting.budgets import spent_by_client, spent_on_votes
 from fedloom.reporting.health.facts import Facts, Row, RunWarning, listing
 from fedloom.reporting.scores import number, series
 
@@ -123,6 +123,21 @@ def _refused(f: Facts) -> dict[str, float]:
     return {k: number(v.get("refused")) or 0.0 for k, v in spent_by_client(f.rows).items()}
 
 
+def votes_ended(f: Facts) -> RunWarning | None:
+    """Noisy votes whose budget ended before the run did."""
+    told = spent_on_votes(f.rows)
+    asked, refused = (number(told.get(key)) or 0.0 for key in ("asked", "refused"))
+    if not refused:
+        return None
+    return RunWarning(
+        "votes-ended",
+        f"the privacy budget of votes was spent before the end: {asked:.0f} samples asked about, {refused:.0f} not",
+        "Give a larger settings.epsilon or settings.sigma_2, plan fewer samples, or have more clients: noise in votes "
+        "costs less the more of them there are.",
+        "caution" if asked else "serious",
+    )
+
+
 def clients_died(f: Facts) -> RunWarning | None:
     """Clients that could not do what they were asked in the last round; who was late, or not waited for, is none."""
     failed = [_failed(row) for row in f.rows]
@@ -189,4 +204,4 @@ def _list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else ()
 
 
-CHECKS = (clients_died, clients_missing, privacy_spent, loss_rose, loss_flat, one_seed)
+CHECKS = (clients_died, clients_missing, privacy_spent, votes_ended, loss_rose, loss_flat, one_seed)

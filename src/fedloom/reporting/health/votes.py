@@ -31,7 +31,8 @@ def vote_keeps_nothing(f: Facts) -> RunWarning | None:
     return RunWarning(
         "vote-keeps-nothing",
         f"the vote kept no sample in {len(empty)} of {len(known)} rounds, so nothing was learned from them",
-        "Lower the quorum (settings.gamma), or train clients longer before round 1 (clients.warm_steps).",
+        "Lower the quorum (settings.gamma; of fedmmkt-pate settings.threshold), or train clients longer before round 1 "
+        "(clients.warm_steps).",
         "serious" if everywhere else "caution",
     )
 

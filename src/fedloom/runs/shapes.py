@@ -78,6 +78,7 @@ class LedgerRow(TypedDict):
     payload_bytes: Count
     encoded_bytes: Count
     counted: bool
+    kept: NotRequired[str]
 
 
 @with_config(OPEN)

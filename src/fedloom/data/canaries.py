@@ -24,9 +24,7 @@ class Planted:
     inside: NDArray[np.bool_]
 
 
-def plant(
-    held: ImageSet | TextSet, settings: CanarySettings, classes: int, rng: np.random.Generator
-) -> Planted:
+def plant(held: ImageSet | TextSet, settings: CanarySettings, classes: int, rng: np.random.Generator) -> Planted:
     """Canaries among a client's samples.
 
     mislabelled: m of its own samples, each under another class, chosen evenly; the others stay as they are, and there
@@ -46,7 +44,7 @@ def plant(
         canaries = replace(own, labels=(own.labels + rng.integers(1, classes, m)) % classes)
     else:
         rest, canaries = np.arange(n), _drawn(held, m, classes, rng)
-    return Planted(_joined(held.subset(rest), canaries.subset(np.flatnonzero(inside))), canaries, inside)
+    return Planted(joined(held.subset(rest), canaries.subset(np.flatnonzero(inside))), canaries, inside)
 
 
 def _drawn(held: ImageSet | TextSet, m: int, classes: int, rng: np.random.Generator) -> ImageSet | TextSet:
@@ -59,7 +57,8 @@ def _drawn(held: ImageSet | TextSet, m: int, classes: int, rng: np.random.Genera
     return TextSet(tuple(" ".join(rng.choice(words, max(1, rng.choice(lengths)))) for _ in range(m)), labels)
 
 
-def _joined(one: ImageSet | TextSet, two: ImageSet | TextSet) -> ImageSet | TextSet:
+def joined(one: ImageSet | TextSet, two: ImageSet | TextSet) -> ImageSet | TextSet:
+    """The samples of both, in their order."""
     labels = np.concatenate([one.labels, two.labels])
     if isinstance(one, ImageSet) and isinstance(two, ImageSet):
         return ImageSet(np.concatenate([one.images, two.images]), labels)

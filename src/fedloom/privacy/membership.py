@@ -102,7 +102,7 @@ class Told:
             "members": self.members,
             "others": self.others,
             **{k: list(v) for k, v in self.figures.items()},
-            "roc": self.curve,
+            "roc": [list(point) for point in self.curve],
         }
 
 

@@ -49,11 +49,10 @@ class Inverter(nn.Module):
         self.register_buffer("middle", z.mean(0))
         self.register_buffer("spread", z.std(0).clamp_min(1e-6))
         self.register_buffer("mean", pictures.mean(0))
-        self.layers = nn.Sequential(
-            nn.Linear(z.shape[1], HIDDEN), nn.GELU(), nn.Dropout(0.1), nn.Linear(HIDDEN, pictures[0].numel())
-        )
-        nn.init.zeros_(self.layers[-1].weight)
-        nn.init.zeros_(self.layers[-1].bias)
+        last = nn.Linear(HIDDEN, pictures[0].numel())
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(nn.Linear(z.shape[1], HIDDEN), nn.GELU(), nn.Dropout(0.1), last)
 
     def forward(self, z: Tensor) -> Tensor:
         """z (N, D) to pictures (N, 3, H, W)."""

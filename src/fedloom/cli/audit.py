@@ -56,4 +56,5 @@ def audit(
 
 
 def _grid(table: Table) -> Any:
-    return grid(table.head, [[cell.text for cell in row] for row in table.rows], numbers=table.numbers)
+    rows = [[getattr(cell, "text", cell) for cell in row] for row in table.rows]
+    return grid(table.head, rows, numbers=list(table.numbers))

@@ -77,3 +77,15 @@ def test_a_message_that_was_changed_is_one_line(tmp_path):
     exchange.up.write_bytes(exchange.up.read_bytes()[:-1])
     with pytest.raises(FedloomError, match="the message that was kept cannot be read"):
         exchange.read(CONTRACT)
+
+
+def test_flowers_engine_keeps_them_too(tmp_path):
+    from grid_silos import Silos
+
+    with Silos(tmp_path, 3).federation() as f:
+        f.ledger.keep = tmp_path / "messages"
+        said = rounds(f)
+        found = kept_exchanges([r for r in f.ledger.rows() if "kept" in r], tmp_path / "messages", CONTRACT)
+    assert set(found) == set(NAMES)
+    for e in (e for e in found["text-0"] if e.verb == "infer"):
+        assert encode(e.read(CONTRACT).reply) == said[e.round, "text-0"]

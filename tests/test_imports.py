@@ -34,7 +34,7 @@ ORDER = (
     ("metrics",),
     ("methods",),
     ("experiment",),
-    ("planning",),
+    ("planning", "audits"),
     ("deployment",),
     ("results",),
     ("api",),

@@ -12,6 +12,7 @@ from typing import Annotated, Any, cast, get_type_hints
 import typer
 
 from fedloom import __version__
+from fedloom.cli.audit import audit
 from fedloom.cli.compare import compare
 from fedloom.cli.datasets import datasets
 from fedloom.cli.doctor import doctor
@@ -48,7 +49,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 LISTS = (methods, datasets, models)
-HERE = (run, init, compare, pretrain, *LISTS, partition, generate, runs, stop, inspect, report, fetch, doctor)
+HERE = (run, init, compare, pretrain, *LISTS, partition, generate, runs, stop, inspect, audit, report, fetch, doctor)
 for panel, commands in ((None, HERE), (SITES, (submit, status, logs))):
     for command in commands:
         app.command(rich_help_panel=panel)(command)

@@ -11,6 +11,15 @@ from fedloom.config.models import Frozen
 from fedloom.registry import DATASETS
 
 
+class CanarySettings(Frozen):
+    """Samples that stand out, each in a client's training data by the toss of a coin, for `fedloom audit`."""
+
+    count: int = Field(ge=1, le=100_000, description="canaries of a client; mislabelled: at most half of its samples")
+    kind: Literal["mislabelled", "random"] = Field(
+        "mislabelled", description="some of its own samples under another class, or noise under any"
+    )
+
+
 class DataSettings(Frozen):
     """Which data set, and how its training part is split among the clients."""
 
@@ -37,3 +46,8 @@ class DataSettings(Frozen):
         "kind only, half the second",
     )
     corruption: Corruption = Corruption()
+    canaries: CanarySettings | None = Field(
+        None,
+        exclude_if=lambda canaries: canaries is None,
+        description="samples of every client by which a privacy audit bounds epsilon from below; null: none",
+    )

@@ -116,6 +116,12 @@ class EngineSettings(Frozen):
         exclude_if=lambda largest: largest == LARGEST_MESSAGE,
         description="bytes of one message; a larger one is refused unread",
     )
+    keep_messages: bool = Field(
+        False,
+        exclude_if=lambda keep: not keep,
+        description="keep all that crosses in the run's folder, as `fedloom audit` needs it: as many bytes as cross, "
+        "what goes to several clients once",
+    )
     cpus: float = Field(1.0, gt=0, description="simulation: processors of a client")
     gpus: float = Field(0.0, ge=0, description="simulation: share of a GPU of a client")
     address: str | None = Field(None, description="simulation: a Ray cluster's address; null starts one here")

@@ -13,7 +13,7 @@ from fedloom.experiment.fitting import check_side, side_rules
 from fedloom.methods.base import Method, load_method
 from fedloom.methods.tuning import TuningSettings
 from fedloom.registry import METHODS
-from fedloom.tasks import ClientTask
+from fedloom.tasks import SINGLE_MODALITY, ClientTask
 
 
 def check_scene(config: Config, method: Method, settings: Any, scene: FederatedDataset) -> None:
@@ -77,6 +77,16 @@ def _needs_pictures(name: str) -> bool:
     settings = method.settings(**fixed)
     looks = any(group.arch == "pair" for group in method.models(settings, ClientsSettings()).groups)
     return looks or bool(method.needs(settings) & {"generator", "public", "features"})
+
+
+def check_canaries(config: Config) -> None:
+    """Raises BadInput where there are canaries to plant and clients that cannot have any."""
+    if config.data.canaries is None:
+        return
+    if own_data(config):
+        raise BadInput("data.canaries: silos train on data of their own, which nobody adds to; allowed: null")
+    for task in (t for t in ClientTask if t not in SINGLE_MODALITY and config.clients.names(t)):
+        raise BadInput(f"data.canaries: there are none for clients.{task}; allowed: image, text")
 
 
 def check_weights(config: Config, method: Method, settings: Any) -> None:

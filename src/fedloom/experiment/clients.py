@@ -13,7 +13,8 @@ import numpy as np
 from fedloom.config import Config
 from fedloom.config.models import ModelSettings
 from fedloom.config.trees import validate
-from fedloom.data.containers import ClientData, FederatedDataset
+from fedloom.data.canaries import Planted, plant
+from fedloom.data.containers import ClientData, FederatedDataset, ImageSet, TextSet
 from fedloom.data.corruption import corrupt
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.pairs import ImageTextPairs
@@ -227,7 +228,26 @@ def device_for(config: Config, modality: ClientTask, index: int) -> str:
 
 
 def private_samples(config: Config, scene: FederatedDataset, modality: ClientTask, index: int) -> ClientData:
-    """The share of client `index` of that modality, with what `data.multi_ratio` and `data.corruption` take from it."""
+    """The share of client `index` of that modality, with what `data.multi_ratio` and `data.corruption` take from it.
+
+    And with the canaries of `data.canaries` that are in.
+    """
+    held = uncanaried(config, scene, modality, index)
+    if config.data.canaries is None:
+        return held
+    return planted(config, scene, held, modality, index).samples
+
+
+def planted(config: Config, scene: FederatedDataset, held: ClientData, modality: ClientTask, index: int) -> Planted:
+    """The canaries of client `index` of that modality, among the samples that it holds."""
+    assert config.data.canaries is not None
+    assert isinstance(held, ImageSet | TextSet)  # `check_canaries`
+    rng = numpy_stream(config.seed, modality, index, "canaries")
+    return plant(held, config.data.canaries, len(scene.names_of(modality)), rng)
+
+
+def uncanaried(config: Config, scene: FederatedDataset, modality: ClientTask, index: int) -> ClientData:
+    """The share of client `index` without canaries."""
     clients = len(config.clients.models(modality))
     held = scene.train[modality].subset(split_scene(scene, config.data, clients, modality, config.seed).indices[index])
     if isinstance(held, MultimodalSamples):

@@ -143,7 +143,8 @@ class _Experiment:
         server = method.server(tools, self.settings)
         self.watch.stage("clients: building and warm start")
         self._record_split()
-        ledger = Ledger(self.folder.ledger, uncounted=UNCOUNTED | ENGINE_VERBS)
+        keep_in = self.folder.messages if config.engine.keep_messages else None
+        ledger = Ledger(self.folder.ledger, uncounted=UNCOUNTED | ENGINE_VERBS, keep=keep_in)
         link = Link(link, self.folder.run_id, scene)
         with build_federation(config, method, self.settings, assets, ledger, link) as federation:
             keep = config.checkpoints.keep

@@ -10,7 +10,7 @@ from fedloom.config.trees import validate
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.registry import DATASETS
 from fedloom.errors import BadInput
-from fedloom.experiment.checks import own_data
+from fedloom.experiment.checks import check_canaries, own_data
 from fedloom.experiment.fitting import samples, side_rules, with_counts, with_side
 from fedloom.experiment.private import check_privacy
 from fedloom.methods.base import Method, load_method
@@ -47,6 +47,7 @@ def resolve(config: Config) -> tuple[Method, Any]:
         )
     resolved = method.resolve(_guarded(settings, config), modalities)
     check_privacy(config, method, resolved)
+    check_canaries(config)
     return method, resolved
 
 

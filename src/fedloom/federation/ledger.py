@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from hashlib import blake2b
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,16 @@ class Ledger:
     shape, bytes), `payload_bytes` (the values, which is what papers count), `encoded_bytes` (with the
     header), `counted`. Messages of the verbs in `uncounted` are recorded with counted = false. An existing
     file is continued, and mended when its last line is torn.
+
+    keep: a folder that gets the bytes of every message, as they crossed; a row then has `kept`, its file there. One
+    that goes to several clients is one file.
     """
 
-    def __init__(self, path: Path | str | None = None, *, uncounted: Collection[str] = ()) -> None:
+    def __init__(
+        self, path: Path | str | None = None, *, uncounted: Collection[str] = (), keep: Path | None = None
+    ) -> None:
         self.path = None if path is None else Path(path)
+        self.keep = keep
         self.uncounted = frozenset(uncounted)
         self._rows: list[dict[str, Any]] = []
         self._sums: Counter[tuple[int, str, bool, str]] = Counter()
@@ -58,6 +66,8 @@ class Ledger:
             "encoded_bytes": len(payload),
             "counted": verb not in self.uncounted,
         }
+        if self.keep is not None:  # before its row: what has a row is there
+            row["kept"] = _keep(self.keep, round, payload)
         if self.path is None:
             self._rows.append(row)
         else:
@@ -83,6 +93,10 @@ class Ledger:
         """Forgets the rows of later rounds, for a resume; the file is replaced in one step."""
         kept = [row for row in self.rows() if row["round"] <= after_round]
         self.close()
+        if self.keep is not None:
+            for folder in self.keep.glob("round_*"):
+                if int(folder.name.removeprefix("round_")) > after_round:
+                    shutil.rmtree(folder)
         if self.path is None:
             self._rows = kept
         elif self.path.exists():
@@ -121,6 +135,16 @@ class Ledger:
         for row in rows:
             for kind in ("payload_bytes", "encoded_bytes"):
                 self._sums[row["round"], row["direction"], row["counted"], kind] += row[kind]
+
+
+def _keep(folder: Path, round: int, payload: bytes) -> str:
+    """Writes a message's bytes, named by what they are; the file, from `folder`."""
+    name = f"round_{round:04d}/{blake2b(payload, digest_size=16).hexdigest()}.msg"
+    if not (folder / name).exists():
+        with explained("write", folder / name):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / name, payload)
+    return name
 
 
 def read_ledger(path: Path | str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 from fedloom.errors import BadInput
 from fedloom.formatting import byte_text, second_text
 from fedloom.reporting.accounts import phases
+from fedloom.reporting.audits import compared_table
 from fedloom.reporting.pages import Cell, Table, drawn, render
 from fedloom.reporting.plots import compare_curves
 from fedloom.reporting.scores import TOLD, Score, before_after, number, series, told
@@ -74,6 +75,9 @@ def _comparison(runs: Sequence[RunFiles]) -> dict[str, Any]:
         "side_by_side": _runs_table(runs, names, shown),
         "over_seeds": _seeds_table(runs, shown),
         "curves": plot,
+        "audits": compared_table(audits)
+        if (audits := [(n, r.audit) for n, r in zip(names, runs) if r.audit])
+        else None,
         "runs": [(name, report_facts(run)) for name, run in zip(names, runs)],
     }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.reporting.accounts import missing, origin, time, wire
+from fedloom.reporting.audits import audit_facts
 from fedloom.reporting.budgets import budget_table, vote_table
 from fedloom.reporting.facts import method_facts
 from fedloom.reporting.health import run_warnings
@@ -64,6 +65,7 @@ def report_facts(run: RunFiles) -> dict[str, Any]:
         "missing": missing(run),
         "budgets": budget_table(run.rounds),
         "vote_budget": vote_table(run.rounds),
+        "audit": audit_facts(run),
         "rounds": run.rounds,
         "origin": origin(run),
     }

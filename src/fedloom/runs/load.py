@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedloom.runs.disk import read_lines, read_object
 from fedloom.runs.folder import read_config
-from fedloom.runs.shapes import Environment, LedgerRow, RoundRow, Summary, check_split
+from fedloom.runs.shapes import AuditTold, Environment, LedgerRow, RoundRow, Summary, check_split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +73,11 @@ class RunFiles:
         found = (self.path / "samples").glob(f"{kind}_*.png")
         numbered = [path for path in found if path.stem.rpartition("_")[2].isdigit()]
         return sorted(numbered, key=lambda path: int(path.stem.rpartition("_")[2]))
+
+    @cached_property
+    def audit(self) -> dict[str, Any]:
+        """`audit.json`: what `fedloom audit` found, or `{}` where the run has not been audited."""
+        return read_object(self.path / "audit.json", AuditTold)
 
     @cached_property
     def split(self) -> dict[str, Any] | None:

@@ -79,6 +79,7 @@ class LedgerRow(TypedDict):
     payload_bytes: Count
     encoded_bytes: Count
     counted: bool
+    kept: NotRequired[str]
 
 
 @with_config(OPEN)
@@ -135,6 +136,57 @@ class Summary(TypedDict, total=False):
     judge: Numbers
     networks: dict[str, str] | None
     version: str
+
+
+Interval = Annotated[list[Number], Field(min_length=3, max_length=3)]  # a figure and its interval
+Part = Annotated[float, Field(ge=0, le=1)]  # a share
+
+
+@with_config(OPEN)
+class Attack(TypedDict, total=False):
+    """What a membership attack reached. roc: false and true positives."""
+
+    auc: Interval
+    advantage: Interval
+    tpr_1: Interval
+    tpr_01: Interval
+    roc: list[Annotated[list[Part], Field(min_length=2, max_length=2)]]
+
+
+@with_config(OPEN)
+class Membership(TypedDict, total=False):
+    """Membership inference on a client."""
+
+    loss: Attack
+    ratio: Attack
+
+
+@with_config(OPEN)
+class GuessedShares(TypedDict, total=False):
+    """Label inference on a client."""
+
+    l1: Number
+    truth: list[Part]
+    estimate: list[Part]
+
+
+@with_config(OPEN)
+class AttackedClient(TypedDict, total=False):
+    """What the attacks on a client found."""
+
+    membership: Membership
+    reconstruction: dict[str, Number | str | None]
+    labels: GuessedShares
+
+
+@with_config(OPEN)
+class AuditTold(TypedDict, total=False):
+    """audit.json."""
+
+    format: Count
+    mechanisms: list[str]
+    clients: dict[str, AttackedClient]
+    canaries: dict[str, Number | str | None]
 
 
 @with_config(OPEN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -104,6 +105,7 @@ def main(args: Sequence[str] | None = None) -> int:
         terminal was closed; 1, 2 and those above 128 with one line on stderr. A bug keeps its traceback.
     """
     _tolerant()
+    os.environ["MPLBACKEND"] = "agg"  # plots are files; a notebook's own backend need not be installed here
     with heard() as asked:
         try:
             return _called(args)

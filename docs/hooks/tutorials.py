@@ -55,8 +55,9 @@ def text(notebook: Any) -> str:
         if cell.cell_type == "markdown":
             parts.append(cell.source)
         elif cell.cell_type == "code":
-            parts.append(f"```python\n{cell.source}\n```")
-            told = ("stdout", "stderr") if cell.source.startswith("%%bash") else ("stdout",)
+            shell = cell.source.startswith("%%bash\n")
+            parts.append(f"```bash\n{cell.source[7:]}\n```" if shell else f"```python\n{cell.source}\n```")
+            told = ("stdout", "stderr") if shell else ("stdout",)
             parts += [shown for output in cell.outputs if (shown := _output(output, told))]
     return "\n\n".join(parts)
 

@@ -34,7 +34,7 @@ class Tracker(Observer):
         self.stage_start = self.mark = clock()
         self.round_number, self.phase_name = 0, ""
         self.steps_done, self.steps_total, self.doing = 0, 0, ""  # of the round that goes on
-        self.start: float | None = None  # when the first stage, or the first round, began
+        self.start = clock() or None  # a clock that follows events begins with the first of them
         self.first: Mapping[str, Any] = {}
         self.last: Mapping[str, Any] = {}
         self.paces: list[float] = []  # seconds of each round done in this process

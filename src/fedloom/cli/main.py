@@ -12,7 +12,6 @@ from typing import Annotated, Any, cast, get_type_hints
 
 import typer
 
-from fedloom import __version__
 from fedloom.cli.compare import compare
 from fedloom.cli.datasets import datasets
 from fedloom.cli.doctor import doctor
@@ -33,6 +32,7 @@ from fedloom.cli.server import server
 from fedloom.cli.silo import silo
 from fedloom.cli.status import status
 from fedloom.cli.submit import submit
+from fedloom.cli.version import version_text
 from fedloom.errors import BadInput, FedloomError, disk_full, first_line, printable
 from fedloom.signals import Interrupted, heard
 
@@ -42,7 +42,6 @@ _TYPERS_OWN = 130  # the code that typer makes of KeyboardInterrupt, without a w
 SITES = "Real sites"  # the heading of these commands in the help
 
 app = typer.Typer(
-    add_completion=False,
     pretty_exceptions_enable=False,
     suggest_commands=False,  # the error of an unknown command has the nearest one already
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -58,7 +57,7 @@ for name, group in (("server", server), ("silo", silo), ("pki", pki)):
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"fedloom {__version__}")
+        typer.echo(version_text())
         raise typer.Exit
 
 
@@ -67,7 +66,7 @@ def fedloom(
     context: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True),
+        typer.Option("--version", help="Show versions and devices, and exit.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
     """Clients of different data and models, and a text-to-image server, teach one another.

@@ -27,7 +27,7 @@ class Pace:
 
     def heard(self, verb: str, replies: int, asked: int) -> None:
         """Clients were asked, or one has answered."""
-        self.doing = f"{verb}, {replies} of {asked} clients"
+        self.doing = f"{verb}, {replies} of {asked} clients answered" if replies else f"{verb}, {asked} clients"
         self._tell()
 
     def _tell(self) -> None:

@@ -4,18 +4,20 @@ PIP_FLAGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-CHECKED := $(wildcard src tests examples benchmarks)
+SITE := $(VENV)/.site
+CHECKED := $(wildcard src tests examples benchmarks docs)
 # Compiled code is kept, whatever the user's shell says: tests start many processes.
 COMPILED := env -u PYTHONDONTWRITEBYTECODE
 
+RELEASE ?= Unreleased
 INPUTS ?= 20000
 SEED ?= 0
 
-.PHONY: help install run test conformance docs-check fuzz lint format clean
+.PHONY: help install run test conformance docs docs-serve docs-check package-check release-notes fuzz lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## make .venv with fedloom and its tools (PYTHON=python3.12 picks a Python)
 
@@ -39,8 +41,24 @@ test: install  ## check everything: format, lint, types, tests
 conformance: install  ## every method on every real engine: equal numbers (long)
 	$(BIN)/python -m pytest -m conformance
 
-docs-check: install  ## every command in README and guide, run at smoke size (long)
+$(SITE): $(STAMP)
+	$(BIN)/python -m pip install --quiet --progress-bar off --disable-pip-version-check $(PIP_FLAGS) -e '.[dev,docs]'
+	@touch $@
+
+docs: $(SITE)  ## the documentation as a site, build/site/index.html; strict, with the tutorials executed (minutes)
+	FEDLOOM_TUTORIALS=run NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+docs-serve: $(SITE)  ## the same while you write, with what `make docs` has executed last
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
+docs-check: docs  ## the site, and every command in README and guide, run at smoke size (long)
 	$(COMPILED) $(BIN)/python -m pytest -m docs tests/test_guide.py
+
+package-check: install  ## wheel and sdist, tried in an empty environment (downloads; part of conformance)
+	$(BIN)/python -m pytest -m conformance tests/test_package.py
+
+release-notes:  ## a version's part of CHANGELOG.md (RELEASE=0.2.0; without: what is not released yet)
+	@awk -v version="$(RELEASE)" '/^## /{on = $$2 == version} on' CHANGELOG.md
 
 fuzz: install  ## damaged and hostile inputs for everything that is read (INPUTS=20000 SEED=0; minutes)
 	cd tests && ../$(BIN)/python -m fuzz --inputs $(INPUTS) --seed $(SEED)

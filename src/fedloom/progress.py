@@ -27,6 +27,12 @@ class Observer:
     def phase(self, round: int, name: str) -> None:
         """Round `round` is in the phase `name`."""
 
+    def within(self, done: int, total: int, doing: str) -> None:
+        """A round goes on: training steps taken in this process, of about `total` (0: not known); what is being done.
+
+        Told a few times a second at most.
+        """
+
     def round(self, row: Mapping[str, Any]) -> None:
         """A round is scored: its row of metrics.jsonl (round 0 is the state before)."""
 
@@ -57,6 +63,9 @@ class Observers(Observer):
 
     def phase(self, round: int, name: str) -> None:
         self._all("phase", round, name)
+
+    def within(self, done: int, total: int, doing: str) -> None:
+        self._all("within", done, total, doing)
 
     def round(self, row: Mapping[str, Any]) -> None:
         self._all("round", row)

@@ -96,7 +96,7 @@ def test_picture():
         watch.phase(3, "round")
         shown = drawn(watch)
     assert "runs/[x]" in shown
-    assert "2/3 30 s left round 3" in shown
+    assert "2/3 1 min 24 s elapsed, 30 s left\n  round 3\n" in shown
     assert "Image clients" in shown
     assert "+0.200" in shown
     assert "Labels kept" in shown
@@ -109,9 +109,44 @@ def test_picture_of_a_stage():
     watch.stage("pretraining", 10)
     clock.now += 4
     watch.at(2)
-    assert "2/10 16 s left" in drawn(watch)
+    assert "2/10 4 s elapsed, 16 s left" in drawn(watch)
     watch.at(12)  # more than was announced
     assert "10/10" in drawn(watch)
+
+
+def test_the_first_round_says_how_far_it_is():
+    """By its steps: 40 of 160 in 10 s; three rounds of 40 s."""
+    clock = Clock()
+    watch = picture(clock)
+    watch.begin(FACTS)
+    watch.phase(0, "evaluation")
+    assert "round 0: evaluation" in drawn(watch)
+    watch.round(row(0))
+    watch.phase(1, "round")
+    clock.now += 10
+    watch.within(0, 0, "infer, 1 of 3 clients")  # of an engine whose clients train elsewhere
+    assert "0/3 10 s elapsed\n  round 1: infer, 1 of 3 clients\n" in drawn(watch)
+    watch.within(40, 160, "retrain, 1 of 3 clients")
+    shown = drawn(watch)
+    assert "0/3 10 s elapsed, 1 min 50 s left\n  round 1: retrain, 1 of 3 clients, step 40 of about 160\n" in shown
+    watch.phase(1, "evaluation")
+    assert "round 1: evaluation\n" in drawn(watch)
+
+
+def test_lines_within_a_long_round():
+    said: list[str] = []
+    clock = Clock()
+    watch = Lines(said.append, clock)
+    watch.begin(FACTS)
+    watch.round(row(0))
+    watch.phase(1, "round")
+    for done in range(1, 14):
+        clock.now += 10
+        watch.within(done, 26, "retrain, 0 of 3 clients")
+    assert said[2:] == [
+        "  round 1: retrain, 0 of 3 clients, step 6 of about 26, 1 min 0 s elapsed, 12 min 0 s left",
+        "  round 1: retrain, 0 of 3 clients, step 12 of about 26, 2 min 0 s elapsed, 11 min 0 s left",
+    ]
 
 
 @pytest.mark.parametrize("rows", [[], [{}], [EMPTY], [row(0), EMPTY, row(2, labels={"kept_share": None})]])

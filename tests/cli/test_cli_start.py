@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from typer.main import get_command
 
 import fedloom
 from fedloom.cli.main import app, command_tree, main
+from fedloom.cli.version import version_text
 from fedloom.errors import FedloomError
 
 COMMANDS = (
@@ -93,7 +96,36 @@ def test_no_command_shows_the_help(cli):
 
 
 def test_version(cli):
-    assert cli("--version").out == f"fedloom {fedloom.__version__}\n"
+    said = cli("--version").out.splitlines()
+    assert said[0] == f"fedloom {fedloom.__version__}"
+    assert [line.split()[0] for line in said[1:]] == ["torch", "devices", "flower", "python"]
+    assert said[1].split()[1] == metadata.version("torch")
+
+
+def test_version_names_the_gpus_that_torch_can_use(tmp_path, monkeypatch):
+    (tmp_path / "0000:01:00.0").mkdir()
+    (tmp_path / "0000:01:00.0" / "information").write_text("Model: \t NVIDIA H200\nIRQ: 1\n")
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("fedloom.cli.version._version", lambda name: "2.13.0")
+    assert "devices cpu, cuda:0 (NVIDIA H200)\n" in version_text(tmp_path)
+    monkeypatch.setattr("fedloom.cli.version._version", lambda name: "2.13.0+cpu")
+    assert "devices cpu\n" in version_text(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [
+        ("bash", {"COMP_WORDS": "fedloom par", "COMP_CWORD": "1"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "fedloom par"}),
+        ("fish", {"_TYPER_COMPLETE_ARGS": "fedloom par", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}),
+    ],
+)
+def test_shells_complete_commands(shell, words):
+    asked = {**os.environ, "_FEDLOOM_COMPLETE": f"complete_{shell}", **words}
+    command = [sys.executable, "-m", "fedloom.cli"]
+    done = subprocess.run(command, env=asked, capture_output=True, text=True, check=False)
+    assert "partition" in done.stdout
+    assert "pretrain" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
+SELDOM = 60.0  # seconds between two lines within a round
 RARE = (*RECALLS, "joint_accuracy", "server_accuracy", *OWN)  # shown where they are
 
 
@@ -32,6 +33,8 @@ class Tracker(Observer):
         self.stage_name, self.stage_total, self.stage_done, self.stage_note = "starting", 0, 0, ""
         self.stage_start = self.mark = clock()
         self.round_number, self.phase_name = 0, ""
+        self.steps_done, self.steps_total, self.doing = 0, 0, ""  # of the round that goes on
+        self.start = clock() or None  # a clock that follows events begins with the first of them
         self.first: Mapping[str, Any] = {}
         self.last: Mapping[str, Any] = {}
         self.paces: list[float] = []  # seconds of each round done in this process
@@ -44,6 +47,7 @@ class Tracker(Observer):
         """Note the stage."""
         self.stage_name, self.stage_total, self.stage_done, self.stage_note = name, total or 0, 0, ""
         self.stage_start = self.clock()
+        self.start = self.stage_start if self.start is None else self.start
 
     def at(self, done: int, note: str = "") -> None:
         """Note how far the stage is."""
@@ -52,10 +56,16 @@ class Tracker(Observer):
     def begin(self, facts: Mapping[str, Any]) -> None:
         """Note the facts; from here on rounds count."""
         self.facts, self.stage_name, self.mark = dict(facts), "", self.clock()
+        self.start = self.mark if self.start is None else self.start
 
     def phase(self, round: int, name: str) -> None:
         """Note where the run is."""
         self.round_number, self.phase_name = round, name
+        self.steps_done, self.steps_total, self.doing = 0, 0, ""
+
+    def within(self, done: int, total: int, doing: str) -> None:
+        """Note how far the round is."""
+        self.steps_done, self.steps_total, self.doing = done, total, doing
 
     def round(self, row: Mapping[str, Any]) -> None:
         """Note the scores and the seconds of the round, unless it is from before a resumption."""
@@ -85,13 +95,29 @@ class Tracker(Observer):
             return None
         return (self.clock() - self.stage_start) / self.stage_done * (self.stage_total - self.stage_done)
 
+    def elapsed(self) -> float:
+        """Seconds since the run began, in this process."""
+        return self.clock() - (self.stage_start if self.start is None else self.start)
+
     def rounds_left(self) -> float | None:
-        """Seconds to the last round's end at the mean pace so far."""
-        missing = self.rounds - int(self.last.get("round") or 0)
-        if not self.paces or missing <= 0:
+        """Seconds to the last round's end at the mean pace so far; in the first round by the share of its steps."""
+        missing, since = self.rounds - int(self.last.get("round") or 0), self.clock() - self.mark
+        if missing <= 0:
             return None
-        pace = sum(self.paces) / len(self.paces)
-        return max(0.0, pace * missing - (self.clock() - self.mark))
+        if self.paces:
+            return max(0.0, sum(self.paces) / len(self.paces) * missing - since)
+        if not 0 < self.steps_done < self.steps_total:
+            return None
+        return since * (self.steps_total / self.steps_done * missing - 1)
+
+    def where(self) -> str:
+        """The round that goes on, its phase, what clients are asked and its steps, in a line; "" before the first."""
+        if not self.facts:
+            return ""
+        name = f"round {self.round_number}" + (f": {self.phase_name}" if self.phase_name not in ("", "round") else "")
+        steps = f"step {self.steps_done}" + (f" of about {self.steps_total}" if self.steps_total else "")
+        told = [text for text in (self.doing, steps if self.steps_done else "") if text]
+        return f"{name}: {', '.join(told)}" if told else name
 
     def heading(self) -> str:
         """Method, data, clients and folder in a line."""
@@ -119,12 +145,17 @@ def left(seconds: float | None) -> str:
     return "" if seconds is None else f"{second_text(max(1, round(seconds)))} left"
 
 
+def spent(seconds: float, rest: float | None) -> str:
+    """Time spent, and left where it is known, as text."""
+    return ", ".join(filter(None, (f"{second_text(round(seconds))} elapsed", left(rest))))
+
+
 class Lines(Tracker):
-    """A line a stage and a line a round."""
+    """A line a stage and a line a round; in long rounds a line every SELDOM seconds."""
 
     def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(clock)
-        self.say, self.quarter = say, 0
+        self.say, self.quarter, self.said = say, 0, 0.0
 
     def filled(self, line: str) -> None:
         """Say it."""
@@ -142,8 +173,8 @@ class Lines(Tracker):
         quarter = 4 * done // self.stage_total if self.stage_total else 0
         if quarter > self.quarter:
             self.quarter = quarter
-            spent, rest = second_text(self.clock() - self.stage_start), left(self.stage_left())
-            self.say("  ".join(x for x in (f"  {min(done, self.stage_total)}/{self.stage_total}", spent, rest) if x))
+            took, rest = second_text(self.clock() - self.stage_start), left(self.stage_left())
+            self.say("  ".join(x for x in (f"  {min(done, self.stage_total)}/{self.stage_total}", took, rest) if x))
 
     def notes(self, lines: Sequence[str]) -> None:
         """Say what is to be known of the data."""
@@ -156,6 +187,18 @@ class Lines(Tracker):
         self.say(self.heading())
         if done := int(facts.get("resumed_at") or 0):
             self.say(f"resumed after round {done - 1}")
+
+    def phase(self, round: int, name: str) -> None:
+        """The next line about it is due SELDOM seconds from now."""
+        super().phase(round, name)
+        self.said = self.clock()
+
+    def within(self, done: int, total: int, doing: str) -> None:
+        """Say where the round is, where nothing was said for long."""
+        super().within(done, total, doing)
+        if self.clock() - self.said >= SELDOM:
+            self.said = self.clock()
+            self.say(f"  {self.where()}, {spent(self.elapsed(), self.rounds_left())}")
 
     def round(self, row: Mapping[str, Any]) -> None:
         """Say the round's scores, its seconds and the time left."""
@@ -187,14 +230,14 @@ class RunView(LiveView, Tracker):
         from rich.console import Group
         from rich.text import Text
 
-        spent = "" if self.stage_total else second_text(round(self.clock() - self.stage_start))
-        rest = spent or left(self.stage_left())
-        self.bar("stage", self.stage_name, self.stage_done, self.stage_total, rest)
-        now = f"round {self.round_number}" + (f": {self.phase_name}" if self.phase_name != "round" else "")
+        times = spent(self.clock() - self.stage_start, self.stage_left())
+        self.bar("stage", self.stage_name, self.stage_done, self.stage_total, times)
         done = int(self.last.get("round") or 0)
-        self.bar("rounds", "rounds" if self.facts else "", done, self.rounds, left(self.rounds_left()), now)
+        times = spent(self.elapsed(), self.rounds_left())
+        self.bar("rounds", "rounds" if self.facts else "", done, self.rounds, times)
         heading = [Text(self.heading(), style="bold")] if self.facts else []
-        return Group(*heading, self.bars, *([self._scores()] if self.last else []))
+        now = [Text(f"  {where}")] if (where := self.where()) else []
+        return Group(*heading, self.bars, *now, *([self._scores()] if self.last else []))
 
     def _scores(self) -> Table:
         from rich import box

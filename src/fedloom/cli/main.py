@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,7 +12,6 @@ from typing import Annotated, Any, cast, get_type_hints
 
 import typer
 
-from fedloom import __version__
 from fedloom.cli.audit import audit
 from fedloom.cli.compare import compare
 from fedloom.cli.datasets import datasets
@@ -34,6 +34,7 @@ from fedloom.cli.silo import silo
 from fedloom.cli.status import status
 from fedloom.cli.stop import stop
 from fedloom.cli.submit import submit
+from fedloom.cli.version import version_text
 from fedloom.errors import BadInput, FedloomError, disk_full, first_line, printable
 from fedloom.signals import Interrupted, heard
 
@@ -43,7 +44,6 @@ _TYPERS_OWN = 130  # the code that typer makes of KeyboardInterrupt, without a w
 SITES = "Real sites"  # the heading of these commands in the help
 
 app = typer.Typer(
-    add_completion=False,
     pretty_exceptions_enable=False,
     suggest_commands=False,  # the error of an unknown command has the nearest one already
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -59,7 +59,7 @@ for name, group in (("server", server), ("silo", silo), ("pki", pki)):
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"fedloom {__version__}")
+        typer.echo(version_text())
         raise typer.Exit
 
 
@@ -68,7 +68,7 @@ def fedloom(
     context: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True),
+        typer.Option("--version", help="Show versions and devices, and exit.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
     """Clients of different data and models, and a text-to-image server, teach one another.
@@ -106,6 +106,7 @@ def main(args: Sequence[str] | None = None) -> int:
         terminal was closed; 1, 2 and those above 128 with one line on stderr. A bug keeps its traceback.
     """
     _tolerant()
+    os.environ["MPLBACKEND"] = "agg"  # plots are files; a notebook's own backend need not be installed here
     with heard() as asked:
         try:
             return _called(args)

@@ -1,6 +1,6 @@
 """A run's events (see `progress.Observer`) as lines of a file, for another process to follow or to read later.
 
-{"event": "begin" | "notes" | "stage" | "at" | "phase" | "round" | "end", "arguments": [...]}  of `progress.Observer`
+{"event": "begin" | "notes" | "stage" | "at" | "phase" | "within" | "round" | "end", "arguments": [...]}  of `progress.Observer`
 {"event": "process", "pid": 1234}                                                     first
 {"event": "over", "folder": "...", "error": null | "...", "bad_input": false}         last
 
@@ -22,7 +22,7 @@ from fedloom.processes.child import alive
 from fedloom.progress import Observer
 from fedloom.runs.disk import append_line, explained, json_line
 
-_PACE = 0.5  # seconds between lines of `at`
+_PACE = 0.5  # seconds between lines of `at`, and of `within`
 
 
 class EventLog(Observer):
@@ -53,6 +53,11 @@ class EventLog(Observer):
 
     def phase(self, round: int, name: str) -> None:
         self._tell("phase", round, name)
+
+    def within(self, done: int, total: int, doing: str) -> None:
+        if time.monotonic() - self._last_at >= _PACE:
+            self._last_at = time.monotonic()
+            self._tell("within", done, total, doing)
 
     def round(self, row: Mapping[str, Any]) -> None:
         self._tell("round", row)
@@ -111,7 +116,7 @@ def follow(
                 pid = line["pid"]
             elif event == "over":
                 return _result(line)
-            elif event in ("stage", "at", "notes", "begin", "phase", "round", "end"):
+            elif event in ("stage", "at", "notes", "begin", "phase", "within", "round", "end"):
                 getattr(observer, event)(*line["arguments"])
         if gone and not lines:
             raise FedloomError(f"the run's process {pid} has died; its last output is in {run_log(path)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import queue
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 from fedloom.errors import FedloomError
 from fedloom.processes.child import Frame, FramedChild
 from fedloom.processes.parent import Parent
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class FlowerCli:
@@ -51,6 +54,7 @@ class FlowerCli:
 
 
 def _answer(words: tuple[str, ...], said: str) -> dict[str, Any]:
+    said = _COLOURS.sub("", said)  # where FORCE_COLOR is set, as in notebooks
     try:
         answer = json.loads(said[said.index("{") :])
     except ValueError:

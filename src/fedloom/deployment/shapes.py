@@ -46,7 +46,7 @@ class Admitted(TypedDict):
 
 
 # Of `progress.Observer`, with how many arguments.
-TOLD = {"stage": 2, "at": 2, "notes": 1, "begin": 1, "phase": 2, "round": 1, "end": 1}
+TOLD = {"stage": 2, "at": 2, "notes": 1, "begin": 1, "phase": 2, "within": 3, "round": 1, "end": 1}
 
 
 @with_config(OPEN)
@@ -102,8 +102,15 @@ class _At(TypedDict):
     note: str
 
 
+@with_config(OPEN)
+class _Within(TypedDict):
+    done: Count
+    total: Count
+    doing: str
+
+
 _FIRST = {"begin": _Begin, "round": RoundRow, "end": Summary, "notes": list[str]}  # what its one argument is
-_BOTH = {"phase": _Phase, "stage": _Stage, "at": _At}  # what its two arguments are
+_MORE = {"phase": _Phase, "stage": _Stage, "at": _At, "within": _Within}  # what its two or three arguments are
 
 
 def read_nodes(path: Path) -> dict[str, Any]:
@@ -125,6 +132,6 @@ def read_event(line: bytes, place: str) -> dict[str, Any]:
         raise BadInput(f"{place}: the argument of {name!r} is a {type(arguments[0]).__name__}, expected an object")
     if name in _FIRST:
         check(_FIRST[name], arguments[0], place)
-    if name in _BOTH:
-        check(_BOTH[name], dict(zip(get_type_hints(_BOTH[name]), arguments)), place)
+    if name in _MORE:
+        check(_MORE[name], dict(zip(get_type_hints(_MORE[name]), arguments)), place)
     return event

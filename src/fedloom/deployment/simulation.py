@@ -125,7 +125,7 @@ class _Stoppable(Observer):
         self._stopped.set()
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("filled", "stage", "at", "notes", "begin", "phase", "round", "end"):
+        if name in ("filled", "stage", "at", "notes", "begin", "phase", "within", "round", "end"):
             if self._stopped.is_set():
                 raise KeyboardInterrupt
             return getattr(self._watch, name)

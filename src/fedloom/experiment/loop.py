@@ -25,6 +25,7 @@ from fedloom.experiment.client_builder import picture_side
 from fedloom.experiment.clients import client_names
 from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.gates import check, measured
+from fedloom.experiment.pace import watched
 from fedloom.experiment.pretraining import Assets, pretrained_weights
 from fedloom.experiment.scoring import Scorer
 from fedloom.experiment.summary import summarise
@@ -213,7 +214,8 @@ class _Experiment:
             federation.round = len(rows)
             federation.refresh_clients()
             self.watch.phase(federation.round, "round")
-            info = one_round(server, federation, self.method.name)
+            with watched(self.watch, federation, self._steps()):
+                info = one_round(server, federation, self.method.name)
             rows.append(self._finish_round(store, server, federation, scorer, info, rows[-1]))
             if len(rows) <= self.config.rounds:
                 self._end_if_asked(store, server, federation)
@@ -225,6 +227,15 @@ class _Experiment:
             if t % self.config.checkpoints.every:
                 write_checkpoint(self.folder, store, server, federation, t)
             raise stop.Stopped(f"stopped after round {t}, as was asked")
+
+    def _steps(self) -> int:
+        """About how many training steps a round takes in this process; 0: not known."""
+        work, engine = self.method.server.workload(self.settings, self.config.clients.batch), self.config.engine
+        if work is None:
+            return 0
+        here = engine.name == "local" and not engine.workers
+        clients = sum(map(len, self.names.values())) if here else 0
+        return clients * (work.private_steps + work.shared_steps) + work.generator_steps + work.server_steps
 
     def _finish_round(
         self,

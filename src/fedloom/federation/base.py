@@ -11,7 +11,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -38,6 +38,7 @@ class _Ask:
     deadline: float | None
     quorum: int
     waiting: dict[int, str]
+    asked: int
     ready: deque[Reply] = field(default_factory=deque)
     good: int = 0
 
@@ -66,6 +67,7 @@ class Federation(ABC):
         self._ids = itertools.count(1)
         self._ordinal = (0, 0)  # the round, and how many times it has asked
         self._open: dict[int, tuple[_Ask, str]] = {}
+        self.heard: Callable[[str, int, int], None] | None = None  # told of verb, replies so far, clients asked
 
     @property
     def clients(self) -> tuple[str, ...]:
@@ -108,7 +110,9 @@ class Federation(ABC):
             deadline=None if timeout is None else begun + timeout,
             quorum=len(requests) if quorum is None else quorum,
             waiting={request.id: request.client for request in requests},
+            asked=len(requests),
         )
+        self._hear(ask)
         known: dict[int, Described] = {}
         for r in requests:
             self._open[r.id] = (ask, r.client)
@@ -270,6 +274,11 @@ class Federation(ABC):
             self._miss(Missing(ask.round, ask.verb, client, error, detail), outcome.trace)
         reply = Reply(client, self.modality(client), ask.verb, ask.round, message, error, detail, outcome.seconds)
         ask.ready.append(reply)
+        self._hear(ask)
+
+    def _hear(self, ask: _Ask) -> None:
+        if self.heard is not None:
+            self.heard(ask.verb, ask.asked - len(ask.waiting), ask.asked)
 
     def reject(self, client: str, verb: str, why: str) -> None:
         """Moves a client whose reply was taken, but turns out not to fit, to `missing`."""

@@ -39,6 +39,7 @@ ORDER = (
     ("results",),
     ("api",),
     ("comparison", "scaffolding"),
+    ("watch",),
     ("cli",),
     ("fedloom",),
 )

@@ -32,6 +32,7 @@ from fedloom.cli.server import server
 from fedloom.cli.silo import silo
 from fedloom.cli.status import status
 from fedloom.cli.submit import submit
+from fedloom.cli.watch import watch
 from fedloom.errors import BadInput, FedloomError, disk_full, first_line, printable
 from fedloom.signals import Interrupted, heard
 
@@ -47,7 +48,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 LISTS = (methods, datasets, models)
-HERE = (run, init, compare, pretrain, *LISTS, partition, generate, runs, inspect, report, fetch, doctor)
+HERE = (run, init, compare, pretrain, *LISTS, partition, generate, runs, watch, inspect, report, fetch, doctor)
 for panel, commands in ((None, HERE), (SITES, (submit, status, logs))):
     for command in commands:
         app.command(rich_help_panel=panel)(command)

@@ -18,6 +18,7 @@ DIED = 3  # the exit code of a run that is done while clients failed up to its l
 if TYPE_CHECKING:
     from fedloom.cli.live import Tracker
     from fedloom.config import Config
+    from fedloom.progress import Observer
     from fedloom.results import Run
 
 
@@ -29,6 +30,7 @@ ResumeOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Resume t
 TrackOption = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Tracker to report rounds to. Can be repeated.")
 ]
+WatchOption = Annotated[bool, typer.Option("--watch", help="Show a live page of the run, as `fedloom watch` does.")]
 FetchOption = Annotated[bool, typer.Option("--fetch", help="First download missing weights, as `fedloom fetch` does.")]
 UngatedOption = Annotated[
     bool, typer.Option("--ungated", help="Go on where the server's models miss a gate of the configuration.")
@@ -54,6 +56,7 @@ def run(
     engine: EngineOption = None,
     resume: ResumeOption = None,
     track: TrackOption = None,
+    watch: WatchOption = False,
     fetch: FetchOption = False,
     ungated: UngatedOption = False,
     plan: PlanOption = False,
@@ -83,11 +86,24 @@ def run(
         return _plan(chosen, on, json, notes)
     if fetch:
         _fetch(chosen, resume)
-    finished = _carry_out(chosen, out, resume, overwrite, quiet, notes, track or ())
-    try:
-        conclude(finished, json)
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted. {_without_report(finished.path)}") from None
+    with ExitStack() as stack:
+        pages = [_live_page(stack)] if watch else []
+        finished = _carry_out(chosen, out, resume, overwrite, quiet, notes, track or (), pages)
+        try:
+            conclude(finished, json)
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted. {_without_report(finished.path)}") from None
+
+
+def _live_page(stack: ExitStack) -> Observer:
+    """The run's page, until the report is written. Raises BadInput where what serves it is not installed."""
+    from fedloom.watch.process import LivePage
+    from fedloom.watch.serve import require_web
+
+    require_web()
+    found = LivePage(lambda line: typer.echo(line, err=True))
+    stack.callback(found.close)
+    return found
 
 
 def _plan(config: Config, on: str | None, json: bool, notes: list[str]) -> None:
@@ -131,16 +147,18 @@ def _carry_out(
     quiet: bool,
     notes: Sequence[str] = (),
     track: Sequence[str] = (),
+    pages: Sequence[Observer] = (),
 ) -> Run:
     from fedloom import api
     from fedloom.errors import BadInput, FedloomError
+    from fedloom.progress import Observers
 
     with ExitStack() as stack:
         watch = watcher(stack, quiet)
         try:
-            return api.run(
-                config, out=out, resume=resume, overwrite=overwrite, observer=watch, track=track, notes=notes
-            )
+            observer = Observers([watch, *pages])
+            given = {"out": out, "resume": resume, "overwrite": overwrite, "track": track, "notes": notes}
+            return api.run(config, observer=observer, **given)
         except KeyboardInterrupt:
             stack.close()
             raise Interrupted(f"interrupted. {_how_to_go_on(watch, resume)}") from None

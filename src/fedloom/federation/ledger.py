@@ -23,7 +23,7 @@ class Ledger:
 
     A row: round, direction ("down" to a client, "up" from it), client, verb, message, fields (name, dtype,
     shape, bytes), `payload_bytes` (the values, which is what papers count), `encoded_bytes` (with the
-    header), `counted`. Messages of the verbs in `uncounted` are recorded with counted = false. An existing
+    header), `counted`, `seconds` (at work in the client; None of what goes down). Messages of the verbs in `uncounted` are recorded with counted = false. An existing
     file is continued, and mended when its last line is torn.
     """
 
@@ -40,11 +40,20 @@ class Ledger:
             self._add(rows)
 
     def record(
-        self, *, round: int, direction: Direction, client: str, verb: str, payload: bytes, described: Described | None
+        self,
+        *,
+        round: int,
+        direction: Direction,
+        client: str,
+        verb: str,
+        payload: bytes,
+        described: Described | None,
+        seconds: float | None = None,
     ) -> None:
         """Writes the row of one encoded message.
 
         described: what it holds, by `codec.describe` or `receive`; None: it was refused, and is recorded as unreadable.
+        seconds: of an answer, at work in the client.
         """
         name, rows = described or ("(unreadable)", ())
         row = {
@@ -57,6 +66,7 @@ class Ledger:
             "payload_bytes": sum(r.bytes for r in rows),
             "encoded_bytes": len(payload),
             "counted": verb not in self.uncounted,
+            "seconds": None if seconds is None else float(f"{seconds:.4f}"),
         }
         if self.path is None:
             self._rows.append(row)

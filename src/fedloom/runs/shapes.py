@@ -78,6 +78,7 @@ class LedgerRow(TypedDict):
     payload_bytes: Count
     encoded_bytes: Count
     counted: bool
+    seconds: NotRequired[Annotated[float, Field(allow_inf_nan=False, ge=0)] | None]
 
 
 @with_config(OPEN)

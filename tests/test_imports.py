@@ -30,7 +30,7 @@ ORDER = (
     ("data",),
     ("weights",),
     ("privacy", "reporting", "federation"),
-    ("models",),
+    ("models", "tracking"),
     ("metrics",),
     ("methods",),
     ("experiment",),

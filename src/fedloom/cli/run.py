@@ -28,7 +28,8 @@ OutOption = Annotated[
 EngineOption = Annotated[str | None, typer.Option(metavar="NAME", help="Engine that carries messages: local, flower.")]
 ResumeOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Resume the run in this folder.")]
 TrackOption = Annotated[
-    list[str] | None, typer.Option(metavar="NAME", help="Tracker to report rounds to. Can be repeated.")
+    list[str] | None,
+    typer.Option(metavar="A,B,...", help="Trackers to report rounds to: tensorboard, mlflow, wandb, or one's own."),
 ]
 WatchOption = Annotated[bool, typer.Option("--watch", help="Show a live page of the run, as `fedloom watch` does.")]
 FetchOption = Annotated[bool, typer.Option("--fetch", help="First download missing weights, as `fedloom fetch` does.")]
@@ -88,11 +89,16 @@ def run(
         _fetch(chosen, resume)
     with ExitStack() as stack:
         pages = [_live_page(stack)] if watch else []
-        finished = _carry_out(chosen, out, resume, overwrite, quiet, notes, track or (), pages)
+        finished = _carry_out(chosen, out, resume, overwrite, quiet, notes, _each(track), pages)
         try:
             conclude(finished, json)
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted. {_without_report(finished.path)}") from None
+
+
+def _each(track: list[str] | None) -> list[str]:
+    """The trackers of all `--track`, each of which may have commas."""
+    return [name.strip() for given in track or () for name in given.split(",") if name.strip()]
 
 
 def _live_page(stack: ExitStack) -> Observer:

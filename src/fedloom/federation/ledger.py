@@ -23,8 +23,8 @@ class Ledger:
 
     A row: round, direction ("down" to a client, "up" from it), client, verb, message, fields (name, dtype,
     shape, bytes), `payload_bytes` (the values, which is what papers count), `encoded_bytes` (with the
-    header), `counted`, `seconds` (at work in the client; None of what goes down). Messages of the verbs in `uncounted` are recorded with counted = false. An existing
-    file is continued, and mended when its last line is torn.
+    header), `counted`, `seconds` (at work in the client; None of what goes down). Messages of the verbs in
+    `uncounted` are recorded with counted = false. An existing file is continued, and mended when its last line is torn.
     """
 
     def __init__(self, path: Path | str | None = None, *, uncounted: Collection[str] = ()) -> None:

@@ -166,7 +166,7 @@ function table(facts, name) {
     text ? make("th", { scope: "col", class: css(i) }, text) : make("td", { class: css(i) })));
   const rows = facts.rows.map((row) => make("tr", {}, ...row.map((cell, i) => make("td", { class: css(i) }, ...inside(cell)))));
   return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name + ", table" },
-    make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
+    make("table", { class: facts.head.length > 6 ? "many" : null }, make("thead", {}, head), make("tbody", {}, ...rows)));
 }
 
 function inside(cell) {

@@ -175,8 +175,8 @@ def test_the_configuration_file_shown_is_valid(tmp_path):
 def test_files_of_the_run_folder(smoke_run):
     names = [name for found, _ in rows("run-folder.md", "# The run folder") for name in found]
     missing = [name for name in names if not (smoke_run.path / name).exists()]
-    # The command line writes one, events the other; the last is the Flower engine's.
-    assert set(missing) <= {"report.html", "log.txt", "federation/"}
+    # The command line writes one, events another; the Flower engine and a tracker have theirs.
+    assert set(missing) <= {"report.html", "log.txt", "federation/", "tensorboard/"}
     listed = {Path(name).parts[0] for name in names}
     assert {p.name for p in smoke_run.path.iterdir() if not p.name.startswith(".")} <= listed
 

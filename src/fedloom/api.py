@@ -59,12 +59,11 @@ def run(
     said = list(notes)  # kept until nothing is refused any more
     chosen = _configuration(config, resume, preset, overrides, values, said)
     prepared = prepare(chosen, resume, said)
-    trackers = _trackers(track)
     if prepared.finished:
         assert prepared.folder is not None
         return load_run(prepared.folder.path)
     launcher = ENGINES.find(prepared.config.engine.name).launch
-    with tracked(observer or Observer(), trackers) as watch:
+    with tracked(observer or Observer(), _trackers(track)) as watch:
         if launcher and grid is None:
             return _launch(launcher, prepared, out, overwrite, watch)
         done = carry_out(prepared, out=out, overwrite=overwrite, keep=keep, observer=watch, link=grid)

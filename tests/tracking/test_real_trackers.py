@@ -66,8 +66,8 @@ def test_tensorboard(run):
     found.Reload()
     scalars = [(one.step, one.value) for one in found.Scalars("scores/image_accuracy")]
     assert scalars == expected(run, "image_accuracy")
-    assert [one.step for one in found.Images("samples")] == [0, 1, 2]
-    assert [one.step for one in found.Images("labels")] == [1, 2]
+    assert [one.step for one in found.Images("pictures/samples")] == [0, 1, 2]
+    assert [one.step for one in found.Images("pictures/labels")] == [1, 2]
     assert "clients/image-0" in found.Tags()["scalars"]
 
 
@@ -81,15 +81,16 @@ def test_mlflow(run, place):
     assert [(one.step, one.value) for one in history] == expected(run, "image_accuracy")
     assert found.data.params["method"] == "fedmmkt"
     assert found.data.tags["fedloom.run"] == RunFolder.open(run.path).run_id
-    assert [f.path for f in client.list_artifacts(found.info.run_id, "labels")] == [
-        "labels/labels_0001.png",
-        "labels/labels_0002.png",
+    assert [f.path for f in client.list_artifacts(found.info.run_id, "pictures/labels")] == [
+        "pictures/labels/labels_0001.png",
+        "pictures/labels/labels_0002.png",
     ]
 
 
 def records(log: bytes) -> Iterator[bytes]:
-    """Those of a .wandb file, which is a log of LevelDB's after seven bytes of W&B's: blocks of 32 KiB, in which a record
-    may be cut in pieces (kind 1: whole, 2: first, 3: middle, 4: last), each after its sum, length and kind.
+    """Those of a .wandb file: seven bytes of W&B's, then a log of LevelDB's, which has blocks of 32 KiB.
+
+    A record may be cut in pieces (kind 1: whole, 2: first, 3: middle, 4: last), each after its sum, length and kind.
     """
     at, whole, block = 7, b"", 1 << 15
     while at + 7 <= len(log):
@@ -128,7 +129,7 @@ def test_wandb(run, place):
         (step, row["scores/image_accuracy"]) for step, row in sorted(rows.items()) if "scores/image_accuracy" in row
     ]
     assert values == expected(run, "image_accuracy")
-    assert "labels" in rows[2]
+    assert {"pictures/labels", "pictures/samples"} <= {name.removesuffix("/_type") for name in rows[2]}
 
 
 def test_an_mlflow_that_cannot_be_reached_holds_up_no_run(tmp_path, monkeypatch):

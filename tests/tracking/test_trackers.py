@@ -52,10 +52,10 @@ def test_what_a_tracker_is_told(tmp_path):
     assert kept.told == [
         ("start", "fedmmkt on flora: run", 3, 0),
         ("log", 0, 0.42),
-        ("picture", 0, "samples", "round_0000.png"),
+        ("picture", 0, "pictures/samples", "round_0000.png"),
         ("log", 1, pytest.approx(0.51, abs=0.01)),
-        ("picture", 1, "samples", "round_0001.png"),
-        ("picture", 1, "labels", "labels_0001.png"),
+        ("picture", 1, "pictures/samples", "round_0001.png"),
+        ("picture", 1, "pictures/labels", "labels_0001.png"),
         ("finish", False),
     ]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,8 +87,7 @@ def run(
         return _plan(chosen, on, json, notes)
     if fetch:
         _fetch(chosen, resume)
-    with ExitStack() as stack:
-        pages = [_live_page(stack)] if watch else []
+    with _pages(watch) as pages:
         finished = _carry_out(chosen, out, resume, overwrite, quiet, notes, _each(track), pages)
         try:
             conclude(finished, json)
@@ -101,15 +100,21 @@ def _each(track: list[str] | None) -> list[str]:
     return [name.strip() for given in track or () for name in given.split(",") if name.strip()]
 
 
-def _live_page(stack: ExitStack) -> Observer:
-    """The run's page, until the report is written. Raises BadInput where what serves it is not installed."""
+@contextmanager
+def _pages(wanted: bool) -> Iterator[list[Observer]]:
+    """The run's live page, if it is wanted. Raises BadInput where what serves it is not installed."""
+    if not wanted:
+        yield []
+        return
     from fedloom.watch.process import LivePage
     from fedloom.watch.serve import require_web
 
     require_web()
     found = LivePage(lambda line: typer.echo(line, err=True))
-    stack.callback(found.close)
-    return found
+    try:
+        yield [found]
+    finally:
+        found.close()
 
 
 def _plan(config: Config, on: str | None, json: bool, notes: list[str]) -> None:

@@ -42,7 +42,7 @@ class RunTracker(Observer):
         raise NotImplementedError
 
     def picture(self, round: int, name: str, path: Path) -> None:
-        """A picture of a round: its `samples`, or its `labels`."""
+        """A picture of a round: pictures/samples, or pictures/labels."""
         raise NotImplementedError
 
     def finish(self, failed: bool) -> None:
@@ -63,7 +63,7 @@ class RunTracker(Observer):
             pictures = {"samples": self._folder.sample_picture(at), "labels": self._folder.label_picture(at)}
             for name, path in pictures.items():
                 if path.is_file():
-                    self.picture(at, name, path)
+                    self.picture(at, f"pictures/{name}", path)
 
     def close(self, failed: bool) -> None:
         """The run has ended, or could not go on."""

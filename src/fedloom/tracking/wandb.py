@@ -19,7 +19,7 @@ class WeightsAndBiases(RunTracker):
     def start(self, folder: RunFolder, title: str, config: Mapping[str, Any], resumed_at: int) -> None:
         import wandb
 
-        known = os.environ.get("WANDB_MODE") or wandb.api.api_key
+        known = os.environ.get("WANDB_MODE") or wandb.login(prompt=False, verify=False)
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or "fedloom",
             name=title,

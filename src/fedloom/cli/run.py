@@ -168,8 +168,8 @@ def _carry_out(
         watch = watcher(stack, quiet)
         try:
             observer = Observers([watch, *pages])
-            given = {"out": out, "resume": resume, "overwrite": overwrite, "track": track, "notes": notes}
-            return api.run(config, observer=observer, **given)
+            given: dict[str, Any] = {"out": out, "resume": resume, "overwrite": overwrite}
+            return api.run(config, observer=observer, track=track, notes=notes, **given)
         except KeyboardInterrupt:
             stack.close()
             raise Interrupted(f"interrupted. {_how_to_go_on(watch, resume)}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -40,7 +40,7 @@ HEADERS = {
 }
 NOT_KEPT, KEPT = {**HEADERS, "Cache-Control": "no-store"}, {**HEADERS, "Cache-Control": "private, max-age=86400"}
 
-Handler = Callable[[Request], Awaitable[Response] | Response]
+Handler = Callable[[Request], Response]
 
 
 def make_app(root: Path, token: str) -> Starlette:
@@ -84,7 +84,7 @@ def make_app(root: Path, token: str) -> Starlette:
     )
 
 
-def _guarded(answer: Callable[[Request], Response], token: str) -> Callable[[Request], Response]:
+def _guarded(answer: Handler, token: str) -> Handler:
     def guard(request: Request) -> Response:
         given = str(request.path_params["token"])
         return answer(request) if secrets.compare_digest(given.encode(), token.encode()) else _nothing()

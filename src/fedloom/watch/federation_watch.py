@@ -49,7 +49,7 @@ class FederationWatch:
         """Everything that the page shows."""
         runs = jobs(self.path)
         up = sum(silo["state"] == "online" for silo in self.silos)
-        facts = [f"{up} of {len(self.silos)} silos are up"] if self.silos else []
+        facts = [f"{up} of {len(self.silos)} silos are up"] if self.address and self.silos else []
         facts += [f"server {self.address}"] if self.address else []
         return {
             "title": f"Federation {self.path.resolve().name}",

@@ -10,8 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedloom.errors import BadInput, FedloomError
+
+if TYPE_CHECKING:
+    import uvicorn
 
 HOST = "127.0.0.1"
 _START = 30.0  # seconds that uvicorn has to start
@@ -55,7 +59,7 @@ def _listening(port: int) -> socket.socket:
     return bound
 
 
-def _started(root: Path, token: str, bound: socket.socket):  # type: ignore[no-untyped-def]
+def _started(root: Path, token: str, bound: socket.socket) -> tuple[uvicorn.Server, threading.Thread]:
     import uvicorn
 
     from fedloom.watch.app import make_app

@@ -39,6 +39,7 @@ test: install  ## check everything: format, lint, types, tests
 	$(COMPILED) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 conformance: install  ## every method on every real engine: equal numbers (long)
+	$(BIN)/python -m pip install --quiet --progress-bar off --disable-pip-version-check $(PIP_FLAGS) -e ".[conformance]"
 	$(BIN)/python -m pytest -m conformance
 
 $(SITE): $(STAMP)

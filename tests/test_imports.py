@@ -30,7 +30,7 @@ ORDER = (
     ("data",),
     ("weights",),
     ("privacy", "reporting", "federation"),
-    ("models",),
+    ("models", "tracking"),
     ("metrics",),
     ("methods",),
     ("experiment",),
@@ -39,6 +39,7 @@ ORDER = (
     ("results",),
     ("api",),
     ("comparison", "scaffolding"),
+    ("watch",),
     ("cli",),
     ("fedloom",),
 )

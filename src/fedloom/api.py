@@ -10,11 +10,12 @@ from fedloom.config import Config, load_config
 from fedloom.errors import check_list
 from fedloom.experiment.begin import Prepared, prepare
 from fedloom.experiment.loop import carry_out
-from fedloom.progress import Observer, Observers
+from fedloom.progress import Observer
 from fedloom.references import leave_script, load_reference
 from fedloom.registry import ENGINES, TRACKERS, referenced
 from fedloom.results import Run, load_run
 from fedloom.runs.load import RunFiles
+from fedloom.tracking.base import tracked
 
 
 def run(
@@ -58,14 +59,14 @@ def run(
     said = list(notes)  # kept until nothing is refused any more
     chosen = _configuration(config, resume, preset, overrides, values, said)
     prepared = prepare(chosen, resume, said)
-    watch = _watch(observer, track)
     if prepared.finished:
         assert prepared.folder is not None
         return load_run(prepared.folder.path)
     launcher = ENGINES.find(prepared.config.engine.name).launch
-    if launcher and grid is None:
-        return _launch(launcher, prepared, out, overwrite, watch)
-    done = carry_out(prepared, out=out, overwrite=overwrite, keep=keep, observer=watch, link=grid)
+    with tracked(observer or Observer(), _trackers(track)) as watch:
+        if launcher and grid is None:
+            return _launch(launcher, prepared, out, overwrite, watch)
+        done = carry_out(prepared, out=out, overwrite=overwrite, keep=keep, observer=watch, link=grid)
     return load_run(done.path)
 
 
@@ -93,10 +94,13 @@ def _configuration(
     return load_config(preset=preset, file=file, overrides=overrides, values=referenced(values), say=said.append)
 
 
-def _watch(observer: Observer | None, track: Sequence[Any]) -> Observer:
+def _trackers(track: Sequence[Any]) -> dict[str, Observer]:
+    """Each tracker by a name for people."""
     check_list(track=track)
-    trackers = [TRACKERS.find(tracker)() for tracker in track]
-    return Observers([observer or Observer(), *trackers]) if trackers else observer or Observer()
+    return {
+        given if isinstance(given, str) else getattr(given, "__name__", repr(given)): TRACKERS.find(given)()
+        for given in track
+    }
 
 
 def _launch(launcher: str, prepared: Prepared, out: str | Path | None, overwrite: bool, watch: Observer) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -20,6 +21,9 @@ class Observer:
 
     def notes(self, lines: Sequence[str]) -> None:
         """The data are read: what was left out of them or looks wrong, a line each."""
+
+    def placed(self, folder: Path) -> None:
+        """The run has its folder; what is set up from here on is written there."""
 
     def begin(self, facts: Mapping[str, Any]) -> None:
         """The run is set up: method, data, rounds, folder and client names."""
@@ -57,6 +61,9 @@ class Observers(Observer):
 
     def notes(self, lines: Sequence[str]) -> None:
         self._all("notes", lines)
+
+    def placed(self, folder: Path) -> None:
+        self._all("placed", folder)
 
     def begin(self, facts: Mapping[str, Any]) -> None:
         self._all("begin", facts)

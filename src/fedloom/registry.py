@@ -226,7 +226,15 @@ ENGINES = Registry(
     "fedloom.federation.engines.base:Engine",
     {"local": "fedloom.federation.engines.local:ENGINE", "flower": "fedloom.federation.engines.flower:ENGINE"},
 )
-TRACKERS = Registry("tracker", "trackers")
+TRACKERS = Registry(
+    "tracker",
+    "trackers",
+    builtin={
+        "tensorboard": "fedloom.tracking.tensorboard:TensorBoard",
+        "mlflow": "fedloom.tracking.mlflow:Mlflow",
+        "wandb": "fedloom.tracking.wandb:WeightsAndBiases",
+    },
+)
 REGISTRIES = (METHODS, DATASETS, CLIENT_MODELS, METRICS, ENGINES)  # whose items stand in configurations
 
 register_method = METHODS.register

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from made_up_run import make_run  # type: ignore[import-not-found]
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made_up_run import IMAGE, PAIR, TEXT, make_run, row, with_recalls  # type: ignore[import-not-found]
 from PIL import Image
 from rich.console import Console
 
@@ -25,6 +24,7 @@ from fedloom.reporting.scores import KIND_SCORES, SCORES, Score, client_score, e
 from fedloom.reporting.sections import retrieval
 from fedloom.reporting.text import ledger_table, summary_table
 from fedloom.results import load_run
+from made_up_run import IMAGE, PAIR, TEXT, make_run, row, with_recalls  # type: ignore[import-not-found]
 
 
 class Page(HTMLParser):

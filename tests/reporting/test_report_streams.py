@@ -9,7 +9,6 @@ from typing import Any
 import matplotlib.colors
 import numpy as np
 import pytest
-from made_up_run import CLASSES, IMAGE, JOINT, make_run, row, with_streams  # type: ignore[import-not-found]
 from test_report_page import check_self_contained, read, text_of  # type: ignore[import-not-found]
 
 from fedloom.config import Config
@@ -20,6 +19,7 @@ from fedloom.reporting.scores import STREAMS, kinds_of, wanted
 from fedloom.reporting.streams import streams
 from fedloom.reporting.text import summary_table
 from fedloom.results import load_run
+from made_up_run import CLASSES, IMAGE, JOINT, make_run, row, with_streams  # type: ignore[import-not-found]
 
 pytestmark = pytest.mark.drawn
 

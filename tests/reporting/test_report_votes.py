@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up_run import make_run, row  # type: ignore[import-not-found]
 
 from fedloom.reporting import heatmaps, plots
 from fedloom.reporting.facts import method_facts
 from fedloom.reporting.votes import VOTE_ROWS, class_votes, worst_class
 from fedloom.results import load_run
+from made_up_run import make_run, row  # type: ignore[import-not-found]
 
 pytestmark = pytest.mark.drawn
 

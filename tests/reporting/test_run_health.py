@@ -10,6 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from fedloom.config import Config
+from fedloom.experiment.loop import not_finite
+from fedloom.experiment.summary import summarise
+from fedloom.metrics.labels import class_counts
+from fedloom.reporting.health import RunWarning, warnings_of
+from fedloom.reporting.health.bounds import beats_chance, half_width
+from fedloom.reporting.html import write_report
+from fedloom.reporting.text import ADVISED, MOST, warning_lines
+from fedloom.results import load_run
 from made_up_run import (  # type: ignore[import-not-found]
     IMAGE,
     JOINT,
@@ -21,16 +31,6 @@ from made_up_run import (  # type: ignore[import-not-found]
     with_recalls,
     with_streams,
 )
-
-from fedloom.config import Config
-from fedloom.experiment.loop import not_finite
-from fedloom.experiment.summary import summarise
-from fedloom.metrics.labels import class_counts
-from fedloom.reporting.health import RunWarning, warnings_of
-from fedloom.reporting.health.bounds import beats_chance, half_width
-from fedloom.reporting.html import write_report
-from fedloom.reporting.text import ADVISED, MOST, warning_lines
-from fedloom.results import load_run
 
 Parts = dict[str, Any]
 CLIENTS = {"image": IMAGE, "text": TEXT}

@@ -35,6 +35,7 @@ from fedloom.cli.status import status
 from fedloom.cli.stop import stop
 from fedloom.cli.submit import submit
 from fedloom.cli.version import version_text
+from fedloom.cli.watch import watch
 from fedloom.errors import BadInput, FedloomError, disk_full, first_line, printable
 from fedloom.signals import Interrupted, heard
 
@@ -49,7 +50,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 LISTS = (methods, datasets, models)
-HERE = (run, init, compare, pretrain, *LISTS, partition, generate, runs, stop, inspect, audit, report, fetch, doctor)
+HERE = (
+    *(run, init, compare, pretrain, *LISTS, partition, generate),
+    *(runs, watch, stop, inspect, audit, report, fetch, doctor),
+)
 for panel, commands in ((None, HERE), (SITES, (submit, status, logs))):
     for command in commands:
         app.command(rich_help_panel=panel)(command)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ DIED = 3  # the exit code of a run that is done while clients failed up to its l
 if TYPE_CHECKING:
     from fedloom.cli.live import Tracker
     from fedloom.config import Config
+    from fedloom.progress import Observer
     from fedloom.results import Run
 
 
@@ -27,8 +28,10 @@ OutOption = Annotated[
 EngineOption = Annotated[str | None, typer.Option(metavar="NAME", help="Engine that carries messages: local, flower.")]
 ResumeOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Resume the run in this folder.")]
 TrackOption = Annotated[
-    list[str] | None, typer.Option(metavar="NAME", help="Tracker to report rounds to. Can be repeated.")
+    list[str] | None,
+    typer.Option(metavar="A,B,...", help="Trackers to report rounds to: tensorboard, mlflow, wandb, or one's own."),
 ]
+WatchOption = Annotated[bool, typer.Option("--watch", help="Show a live page of the run, as `fedloom watch` does.")]
 FetchOption = Annotated[bool, typer.Option("--fetch", help="First download missing weights, as `fedloom fetch` does.")]
 UngatedOption = Annotated[
     bool, typer.Option("--ungated", help="Go on where the server's models miss a gate of the configuration.")
@@ -54,6 +57,7 @@ def run(
     engine: EngineOption = None,
     resume: ResumeOption = None,
     track: TrackOption = None,
+    watch: WatchOption = False,
     fetch: FetchOption = False,
     ungated: UngatedOption = False,
     plan: PlanOption = False,
@@ -83,11 +87,34 @@ def run(
         return _plan(chosen, on, json, notes)
     if fetch:
         _fetch(chosen, resume)
-    finished = _carry_out(chosen, out, resume, overwrite, quiet, notes, track or ())
+    with _pages(watch) as pages:
+        finished = _carry_out(chosen, out, resume, overwrite, quiet, notes, _each(track), pages)
+        try:
+            conclude(finished, json)
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted. {_without_report(finished.path)}") from None
+
+
+def _each(track: list[str] | None) -> list[str]:
+    """The trackers of all `--track`, each of which may have commas."""
+    return [name.strip() for given in track or () for name in given.split(",") if name.strip()]
+
+
+@contextmanager
+def _pages(wanted: bool) -> Iterator[list[Observer]]:
+    """The run's live page, if it is wanted. Raises BadInput where what serves it is not installed."""
+    if not wanted:
+        yield []
+        return
+    from fedloom.watch.process import LivePage
+    from fedloom.watch.serve import require_web
+
+    require_web()
+    found = LivePage(lambda line: typer.echo(line, err=True))
     try:
-        conclude(finished, json)
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted. {_without_report(finished.path)}") from None
+        yield [found]
+    finally:
+        found.close()
 
 
 def _plan(config: Config, on: str | None, json: bool, notes: list[str]) -> None:
@@ -131,17 +158,19 @@ def _carry_out(
     quiet: bool,
     notes: Sequence[str] = (),
     track: Sequence[str] = (),
+    pages: Sequence[Observer] = (),
 ) -> Run:
     from fedloom import api
     from fedloom.errors import BadInput, FedloomError
+    from fedloom.progress import Observers
     from fedloom.runs.stop import Stopped
 
     with ExitStack() as stack:
         watch = watcher(stack, quiet)
         try:
-            return api.run(
-                config, out=out, resume=resume, overwrite=overwrite, observer=watch, track=track, notes=notes
-            )
+            observer = Observers([watch, *pages])
+            given: dict[str, Any] = {"out": out, "resume": resume, "overwrite": overwrite}
+            return api.run(config, observer=observer, track=track, notes=notes, **given)
         except KeyboardInterrupt:
             stack.close()
             raise Interrupted(f"interrupted. {_how_to_go_on(watch, resume)}") from None

@@ -96,6 +96,7 @@ def carry_out(
             refuse_another(folder, config)  # while the data were read, --overwrite may have put another run there
         stop.begin(folder.path)
         folder.pin_inputs(scene.digest, pretrained_weights(tree), outside_code(tree), FREE_ON_RESUME)
+        watch.placed(folder.path)
         for line in prepared.notes:
             watch.filled(line)
             folder.log(line)

@@ -249,7 +249,7 @@ class Federation(ABC):
                 message, described = self.contract.receive(ask.verb, outcome.payload, "up")
             except ContractBreach as breach:
                 outcome = outcome._replace(error="refused", detail=str(breach))
-            self._record(ask.round, "up", client, ask.verb, outcome.payload or b"", described)
+            self._record(ask.round, "up", client, ask.verb, outcome.payload or b"", described, outcome.seconds)
         if ask.waiting.pop(arrival.id, None) is not None:
             if ask.deadline is not None and arrival.arrived > ask.deadline:
                 took, allowed = arrival.arrived - ask.begun, ask.deadline - ask.begun
@@ -259,10 +259,23 @@ class Federation(ABC):
         return True
 
     def _record(
-        self, round: int, direction: Direction, client: str, verb: str, payload: bytes, described: Described | None
+        self,
+        round: int,
+        direction: Direction,
+        client: str,
+        verb: str,
+        payload: bytes,
+        described: Described | None,
+        seconds: float | None = None,
     ) -> None:
         self.ledger.record(
-            round=round, direction=direction, client=client, verb=verb, payload=payload, described=described
+            round=round,
+            direction=direction,
+            client=client,
+            verb=verb,
+            payload=payload,
+            described=described,
+            seconds=seconds,
         )
 
     def _put(self, ask: _Ask, client: str, outcome: Outcome, message: Any = None) -> None:

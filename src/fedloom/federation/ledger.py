@@ -25,8 +25,8 @@ class Ledger:
 
     A row: round, direction ("down" to a client, "up" from it), client, verb, message, fields (name, dtype,
     shape, bytes), `payload_bytes` (the values, which is what papers count), `encoded_bytes` (with the
-    header), `counted`. Messages of the verbs in `uncounted` are recorded with counted = false. An existing
-    file is continued, and mended when its last line is torn.
+    header), `counted`, `seconds` (at work in the client; None of what goes down). Messages of the verbs in
+    `uncounted` are recorded with counted = false. An existing file is continued, and mended when its last line is torn.
 
     keep: a folder that gets the bytes of every message, as they crossed; a row then has `kept`, its file there. One
     that goes to several clients is one file.
@@ -48,11 +48,20 @@ class Ledger:
             self._add(rows)
 
     def record(
-        self, *, round: int, direction: Direction, client: str, verb: str, payload: bytes, described: Described | None
+        self,
+        *,
+        round: int,
+        direction: Direction,
+        client: str,
+        verb: str,
+        payload: bytes,
+        described: Described | None,
+        seconds: float | None = None,
     ) -> None:
         """Writes the row of one encoded message.
 
         described: what it holds, by `codec.describe` or `receive`; None: it was refused, and is recorded as unreadable.
+        seconds: of an answer, at work in the client.
         """
         name, rows = described or ("(unreadable)", ())
         row = {
@@ -65,6 +74,7 @@ class Ledger:
             "payload_bytes": sum(r.bytes for r in rows),
             "encoded_bytes": len(payload),
             "counted": verb not in self.uncounted,
+            "seconds": None if seconds is None else float(f"{seconds:.4f}"),
         }
         if self.keep is not None:  # before its row: what has a row is there
             row["kept"] = _keep(self.keep, round, payload)

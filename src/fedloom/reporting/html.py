@@ -11,10 +11,11 @@ from fedloom.errors import BadInput
 from fedloom.formatting import byte_text, second_text
 from fedloom.reporting.accounts import phases
 from fedloom.reporting.audits import compared_table
+from fedloom.reporting.heads import change, rounds_done, run_name
 from fedloom.reporting.pages import Cell, Table, drawn, render
 from fedloom.reporting.plots import compare_curves
 from fedloom.reporting.scores import TOLD, Score, before_after, number, series, told
-from fedloom.reporting.sections import change, report_facts, rounds_done, run_name
+from fedloom.reporting.sections import report_facts
 from fedloom.runs import RunFiles, read_run
 from fedloom.runs.disk import explained, write_atomic
 

@@ -80,6 +80,7 @@ class LedgerRow(TypedDict):
     encoded_bytes: Count
     counted: bool
     kept: NotRequired[str]
+    seconds: NotRequired[Annotated[float, Field(allow_inf_nan=False, ge=0)] | None]
 
 
 @with_config(OPEN)

@@ -8,7 +8,8 @@ CHECKED := $(wildcard src tests examples benchmarks)
 # Compiled code is kept, whatever the user's shell says: tests start many processes.
 COMPILED := env -u PYTHONDONTWRITEBYTECODE
 
-INPUTS ?= 20000
+MESSAGES ?= 10000
+FILES ?= 10000
 SEED ?= 0
 
 .PHONY: help install run test conformance docs-check fuzz lint format clean
@@ -42,8 +43,8 @@ conformance: install  ## every method on every real engine: equal numbers (long)
 docs-check: install  ## every command in README and guide, run at smoke size (long)
 	$(COMPILED) $(BIN)/python -m pytest -m docs tests/test_guide.py
 
-fuzz: install  ## damaged and hostile inputs for everything that is read (INPUTS=20000 SEED=0; minutes)
-	cd tests && ../$(BIN)/python -m fuzz --inputs $(INPUTS) --seed $(SEED)
+fuzz: install  ## damaged and hostile inputs for everything that is read (MESSAGES=10000 FILES=10000 SEED=0; minutes)
+	cd tests && ../$(BIN)/python -m fuzz --messages $(MESSAGES) --files $(FILES) --seed $(SEED)
 
 lint: install  ## lint and types only
 	$(BIN)/ruff check --no-cache $(CHECKED)

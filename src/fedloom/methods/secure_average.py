@@ -41,6 +41,7 @@ from fedloom.strict_json import parse
 
 log = logging.getLogger(__name__)
 Parameters = Mapping[str, NDArray[Any]]
+_ALONE = "is the only client of its architecture that answers, so that its sum would be its parameters"
 
 
 @dataclass(frozen=True)
@@ -181,10 +182,10 @@ def secure_means(
     """One exchange of all four verbs: layout -> mean of the clients that have it. averages: client -> what it is sent.
 
     A group that has become too small, or whose mean cannot be sent, has none, which is logged: of single clients
-    nothing is known that could be checked.
+    nothing is known that could be checked. Where all answer, who is the only one of its layout is left out, and noted.
 
     Raises:
-        BadInput: in round 1 all answer, and one is the only one of its layout: its sum would be its own parameters.
+        BadInput: in round 1 all answer, and each is the only one of its layout: its sum would be its own parameters.
     """
     asked = federation.ask("open_sum", dict.fromkeys(averages, Empty()), timeout=timeout)
     keys = {r.client: r.message for r in asked if r.ok}
@@ -192,14 +193,15 @@ def secure_means(
     for client in sorted(keys):
         groups.setdefault(keys[client].layout, []).append(client)
     alone = [members[0] for members in groups.values() if len(members) == 1]
-    if alone and federation.round == 1 and len(keys) == len(averages):
-        raise BadInput(
-            f"settings.secure = true: {alone[0]} is the only client of its architecture that answers, so that its sum "
-            "would be its parameters; allowed: two clients of an architecture or more"
-        )
-    for client in alone:  # the others of its architecture are away
-        log.warning("round %d: no secure sum of %s alone", federation.round, client)
+    everybody = len(keys) == len(averages)
+    if everybody and federation.round == 1 and len(alone) == len(groups) > 0:
+        raise BadInput(f"settings.secure = true: {alone[0]} {_ALONE}; allowed: two clients of an architecture or more")
+    for client in alone:
         del groups[keys[client].layout]
+        if everybody:
+            federation.reject(client, "open_sum", f"it {_ALONE}")
+        else:  # the others of its architecture are away
+            log.warning("round %d: no secure sum of %s alone", federation.round, client)
     publics = {client: keys[client].public.tobytes() for client in keys}
     parties = {k: _parties(members, publics) for members in groups.values() for k in members}
     given = _shares(federation, parties, timeout)

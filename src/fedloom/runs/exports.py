@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 from fedloom.errors import BadInput
@@ -27,7 +28,7 @@ def check_export(folder: Path) -> None:
     Raises:
         BadInput: a file is missing, another than was written, or one that the manifest does not name.
     """
-    if not (folder / MANIFEST).exists():
+    if not os.path.lexists(folder / MANIFEST):
         log.warning("%s has no %s (exported by an earlier version): its files are not checked", folder, MANIFEST)
         return
     problem = damage(folder, contents=True) or _stranger(folder)
@@ -37,8 +38,9 @@ def check_export(folder: Path) -> None:
 
 def is_sealed(folder: Path) -> bool:
     """Whether `folder` has a manifest that says it is an exported model."""
+    place = folder / MANIFEST
     try:
-        return dict(parse((folder / MANIFEST).read_bytes())).get("kind") == KIND
+        return place.is_file() and dict(parse(place.read_bytes())).get("kind") == KIND
     except (OSError, ValueError, TypeError):
         return False
 

@@ -20,7 +20,7 @@ from fedloom.config.silo import SiloSettings
 from fedloom.config.trees import validate
 from fedloom.errors import BadInput
 from fedloom.experiment.client_builder import ClientBuilder, picture_side, reads
-from fedloom.experiment.private import check_whole
+from fedloom.experiment.private import check_grant, check_whole
 from fedloom.experiment.public_files import pack_public, public_backbone, unpack_public, written_whole
 from fedloom.experiment.silo_data import own_samples
 from fedloom.experiment.silo_offer import Offer, at_the_silo, check_part, joint_model, make_offer
@@ -92,6 +92,7 @@ def build_silo_client(
 
     Raises:
         BadInput: data or model do not fit the offer, or cannot be read.
+        BoundBreach: the run's epsilon, with what other runs have spent, is beyond `bounds.epsilon`.
     """
     from fedloom.methods.base import load_method
 
@@ -104,6 +105,10 @@ def build_silo_client(
     builder = _builder(name, own, run, Path(public))
     sounds = run.joint.sounds if run.joint else None
     private, test = own_samples(own, builder.class_names, run.image_size, run.seed, builder.modalities, sounds)
+
+    book = _book(name, Path(public))
+    if own.bounds.epsilon is not None:
+        check_grant(own.bounds.epsilon, run.privacy, book, private)
 
     def start(context: ClientContext) -> None:
         if warm:
@@ -118,7 +123,7 @@ def build_silo_client(
         server=partial(_server_like, own, run, Path(public)) if run.server else None,
         **({"fold": run.fold} if own.modality == ClientTask.RETRIEVAL else {}),
         **_training(own, run),
-        **({"privacy": run.privacy, "book": _book(name, Path(public))} if run.privacy else {}),
+        **({"privacy": run.privacy, "book": book} if run.privacy else {}),
     )
     client.context.export = partial(export_silo_client, client, builder)
     log.info(describe_data(client, builder.class_names))

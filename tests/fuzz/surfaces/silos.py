@@ -190,6 +190,7 @@ def read_answers(folder: Path, given: Input) -> Any:
         found.append(sorted(hello(mail, [11], 1.0)))
         federation._invite([11], [11])
         asked = [_Request(0), _Request(1)]
+        federation._silos.setdefault(11, "silo-0")
         federation._arrivals = []
         federation._open_envelope(11, asked, letter)
         for arrival in federation._arrivals:
@@ -206,6 +207,7 @@ def read_answers(folder: Path, given: Input) -> Any:
 @dataclass
 class _Request:
     id: int
+    client: str = "image-0"
 
 
 def nothing(folder: Path, given: Input) -> Any:

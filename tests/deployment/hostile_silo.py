@@ -31,7 +31,7 @@ OTHER = "silo-0"  # whose name is taken
 # What is answered in each round from 1: name of the attack, and what the server says of it.
 SCRIPT = {
     "nested header": "nested too deeply",
-    "nested message": "header of 100000 bytes",
+    "nested message": "declared FedAvgUpdate",
     "a number of 400 digits": "too large a number",
     "half a character": "half a character",
     "control characters": "control character",

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -275,10 +276,8 @@ class RetrievalServer(Server):
             got = getattr(said, m)
             if said.public != self.name or got is None or got.shape != shape:
                 what = f"public set {said.public}, {m} {None if got is None else got.shape}"
-                log.warning(
-                    "round %d: %s answered about %s, expected %s, %s",
-                    *(reply.round, reply.client, what, self.name, shape),
-                )
+                told = (reply.round, reply.client, what, self.name, shape)
+                log.warning("round %d: %s answered about %s, expected %s, %s", *told)
                 return False
         return True
 
@@ -289,8 +288,8 @@ class RetrievalServer(Server):
     ) -> dict[str, float | None]:
         """The encoders learn what the clients said, each kind of which there is an owner."""
         s = self.settings
-        combine = repeatable(lambda some: self._believed(federation, some, bank), self)
-        targets, told = without_faults(federation, "learn", views, combine)
+        believed = repeatable(partial(self._believed, federation, bank), self)
+        targets, told = without_faults(federation, "learn", views, believed)
         kept = {m: target.any(-1) for m, target in targets.items()}
         if not s.together and not any(k.any() for k in kept.values()):
             return told
@@ -309,7 +308,7 @@ class RetrievalServer(Server):
         return told
 
     def _believed(
-        self, federation: Federation, views: Mapping[str, Views], bank: Mapping[Modality, Tensor]
+        self, federation: Federation, bank: Mapping[Modality, Tensor], views: Mapping[str, Views]
     ) -> tuple[dict[Modality, Tensor], dict[str, float | None]]:
         """What the clients said of each kind, put together (P, D), and how even their weights are."""
         targets, told = dict[Modality, Tensor](), dict[str, float | None]()

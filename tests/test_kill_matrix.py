@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,7 @@ def _sums(run: Run) -> list[Any]:
 )
 def test_killed_and_resumed(case: Case, killed: Path, unbroken: Run) -> None:
     """The same rows, weights, ledger and summary."""
+    assert (killed / f"{case.name}.status").read_text() == str(-signal.SIGKILL)
     folder = killed / case.name
     assert not fedloom.load_run(folder).finished
     grid = case.grid(killed)

@@ -94,14 +94,9 @@ def build_silo_client(
         BadInput: data or model do not fit the offer, or cannot be read.
         BoundBreach: the run's epsilon, with what other runs have spent, is beyond `bounds.epsilon`.
     """
-    from fedloom.methods.base import load_method
-
     own: SiloSettings = validate(SiloSettings, silo, "silo")
     run: Offer = validate(Offer, offer, "offer")
     _check(own, run)
-    if run.privacy is not None:  # whatever the server says of the method, this is known here
-        kind, _ = load_method(run.method)
-        check_whole(kind, validate(kind.settings, run.settings, "settings"), run.training.batch)
     builder = _builder(name, own, run, Path(public))
     sounds = run.joint.sounds if run.joint else None
     private, test = own_samples(own, builder.class_names, run.image_size, run.seed, builder.modalities, sounds)
@@ -227,6 +222,11 @@ def _check(silo: SiloSettings, offer: Offer) -> None:
         raise BadInput("modality = 'joint': the run has no multimodal clients")
     if Modality.IMAGE in reads(silo.modality, offer.streams_of(silo.modality)) and not offer.image_size:
         raise BadInput(f"modality = {silo.modality!r}: the run has no pictures, allowed: 'text'")
+    if offer.privacy is not None:  # whatever the server says of the method, this is known here
+        from fedloom.methods.base import load_method
+
+        kind, _ = load_method(offer.method)
+        check_whole(kind, validate(kind.settings, offer.settings, "settings"), offer.training.batch)
 
 
 def _model(silo: SiloSettings, offer: Offer) -> ModelSettings:

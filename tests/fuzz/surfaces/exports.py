@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,7 +13,6 @@ from fuzz.harness import Refused, Surface, Unsure
 from fuzz.inputs import Input, Special
 from fuzz.truth import strict_json
 
-logging.getLogger("fedloom.runs.exports").setLevel(logging.ERROR)
 NAMES = ("config.json", "model.safetensors", "text/tokenizer.json")
 
 

@@ -71,9 +71,7 @@ def _value(rng: Random, field: Field, sizes: dict[str, int]) -> Any:
         return _array(rng, field, rng.choice(field.spec.dtypes), tuple(shape))
     if isinstance(field.spec, Tensors):
         some = range(rng.randrange(3))
-        return {
-            f"layer.{i}": _array(rng, field, rng.choice(field.spec.dtypes), (rng.randrange(3), 2)) for i in some
-        }
+        return {f"layer.{i}": _array(rng, field, rng.choice(field.spec.dtypes), (rng.randrange(3), 2)) for i in some}
     low, high = (max(-1e6, min(bound, 1e6)) for bound in field.bounds(field.kind == "float"))
     match field.kind:
         case "text":

@@ -130,11 +130,12 @@ class SiloStore:
                     part for part in folder.iterdir() if part.name != PRIVACY and (exports or part.name in LIVE)
                 ]:
                     found[folder] = parts
-        by_age = sorted(found, key=lambda folder: folder.stat().st_mtime_ns)
-        for folder in by_age[: max(0, len(found) - runs)]:
+        ages = {folder: folder.stat().st_mtime_ns for folder in found}
+        for folder in sorted(found, key=lambda folder: ages[folder])[: max(0, len(found) - runs)]:
             for part in found[folder]:
                 _drop(part)
             with contextlib.suppress(OSError):
+                os.utime(folder, ns=(ages[folder], ages[folder]))  # it is no younger for that
                 folder.rmdir()
 
     def _client(self, run: str, client: str) -> Path:

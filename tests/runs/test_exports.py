@@ -27,6 +27,10 @@ def test_a_whole_export_is_taken(export: Path) -> None:
     assert is_sealed(export)
     check_export(export)
     assert Run(export.parent.parent, {}).exported("image-0") == export
+    (export / "__pycache__").mkdir()
+    (export / "__pycache__" / "model.cpython-313.pyc").touch()
+    (export / ".DS_Store").touch()
+    check_export(export)
     seal_export(export)  # a run that ends again, after a resume
     check_export(export)
 

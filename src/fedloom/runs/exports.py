@@ -46,10 +46,14 @@ def is_sealed(folder: Path) -> bool:
 
 
 def _stranger(folder: Path) -> str | None:
-    """A file that the manifest does not name. Libraries read what they find: a second file of weights, or of code."""
+    """A file that the manifest does not name. Libraries read what they find: a second file of weights, or of code.
+
+    What Python and file managers leave beside them (`__pycache__`, `.DS_Store`) is passed over.
+    """
     known = listed_files(folder)
     for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if name not in known and name != MANIFEST and not path.is_dir():
-            return f"its {MANIFEST} does not name {name}"
+        name = path.relative_to(folder)
+        left = any(part.startswith(".") or part == "__pycache__" for part in name.parts)
+        if not left and name.as_posix() not in known and name.as_posix() != MANIFEST and not path.is_dir():
+            return f"its {MANIFEST} does not name {name.as_posix()}"
     return None

@@ -38,8 +38,9 @@ def true_export(folder: Path, given: Input) -> Any:
     if "manifest.json" not in given.files:
         raise Unsure  # of an earlier version: not checked
     listed: Any = strict_json(given.files["manifest.json"])["files"]  # type: ignore[arg-type]
+    seen = {n: data for n, data in own.items() if n in listed or not any(p.startswith(".") for p in n.split("/"))}
     if {n: (f["bytes"], f["sha256"]) for n, f in listed.items()} != {
-        n: (len(data), hashlib.sha256(data).hexdigest()) for n, data in own.items()
+        n: (len(data), hashlib.sha256(data).hexdigest()) for n, data in seen.items()
     }:
         raise Refused("other files")
     return own

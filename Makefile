@@ -10,7 +10,8 @@ CHECKED := $(wildcard src tests examples benchmarks docs)
 COMPILED := env -u PYTHONDONTWRITEBYTECODE
 
 RELEASE ?= Unreleased
-INPUTS ?= 20000
+MESSAGES ?= 10000
+FILES ?= 10000
 SEED ?= 0
 
 .PHONY: help install run test conformance docs docs-serve docs-check package-check release-notes fuzz lint format clean
@@ -61,8 +62,8 @@ package-check: install  ## wheel and sdist, tried in an empty environment (downl
 release-notes:  ## a version's part of CHANGELOG.md (RELEASE=0.2.0; without: what is not released yet)
 	@awk -v version="$(RELEASE)" '/^## /{on = $$2 == version} on' CHANGELOG.md
 
-fuzz: install  ## damaged and hostile inputs for everything that is read (INPUTS=20000 SEED=0; minutes)
-	cd tests && ../$(BIN)/python -m fuzz --inputs $(INPUTS) --seed $(SEED)
+fuzz: install  ## damaged and hostile inputs for everything that is read (MESSAGES=10000 FILES=10000 SEED=0; minutes)
+	cd tests && ../$(BIN)/python -m fuzz --messages $(MESSAGES) --files $(FILES) --seed $(SEED)
 
 lint: install  ## lint and types only
 	$(BIN)/ruff check --no-cache $(CHECKED)

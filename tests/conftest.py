@@ -41,7 +41,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # wait (`--no-loadscope-reorder` leaves the order to us).
 LONG = (
     *("test_real_federation", "test_given_generators", "test_generators_elsewhere", "test_presets_in_tiny"),
-    *("test_resume", "test_experiment", "test_engines", "test_python_interface", "test_cli_run"),
+    *("test_kill_matrix", "test_resume", "test_experiment", "test_engines", "test_python_interface", "test_cli_run"),
     *("test_cli_compare", "test_shared_samples", "test_fedmmkt", "test_paired_rounds", "test_paired_left_out"),
     *("test_paired_belief", "test_paired_distillation", "test_gpu_benchmarks", "test_comparison_runs"),
     *("test_joint_runs", "test_silo_pairs", "test_silo_joint", "test_silo_basics", "test_devices", "test_report_page"),

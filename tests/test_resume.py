@@ -1,11 +1,7 @@
-"""Runs that are killed or stopped, whenever: they go on to the numbers of an unbroken one."""
+"""Runs that are stopped or resumed otherwise; killed ones are `test_kill_matrix`'s."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,112 +17,6 @@ from fedloom.results import Run
 from whole_runs import ROUNDS, assert_equal, smallest
 
 pytestmark = pytest.mark.drawn
-
-# ------------------------------------------------------------------------------------------------- kill -9
-
-# Imports once, then forks a child a case (before torch has any thread); the child does the run and kills itself.
-DRIVER = """
-import json, os, signal, sys
-import fedloom
-from fedloom.federation import host
-from fedloom.methods import base, fedmmkt
-from fedloom.models.evaluators import captioner
-from fedloom.models.evaluators import clip
-from fedloom.models.generators import pixel as generator
-from fedloom.models.clients import client_model
-from fedloom.runs import checkpoint
-import diffusers, transformers, matplotlib.pyplot
-from transformers import BeitForImageClassification, BertForSequenceClassification, ViTForImageClassification
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def before(owner, name, when):
-    plain = getattr(owner, name)
-    def hooked(*args, **kwargs):
-        if when(*args, **kwargs):
-            die()
-        return plain(*args, **kwargs)
-    setattr(owner, name, hooked)
-
-def arrange(point, at):
-    now = [0, 0]  # the round that the server is in; which client is saved for the how-manieth time
-    server_round = fedmmkt.FedMMKTServer.round
-    def watched(self, federation):
-        now[0] = federation.round
-        try:
-            return server_round(self, federation)
-        finally:
-            now[0] = 0
-    fedmmkt.FedMMKTServer.round = watched
-    if point == "synthesis":
-        before(generator.Generator, "synthesize", lambda *a, **k: now[0] == at)
-    elif point == "training":  # of the third client, between its synthetic and its private steps
-        third = "text-0", (at,)
-        before(base.Client, "train_private", lambda self, steps, *names: (self.context.name, names) == third)
-    elif point == "saving":  # half of the clients are in the new checkpoint
-        before(host.ClientHost, "save", lambda self, folder, tag: self.spec.name == "text-0" and tag["round"] == at)
-    elif point == "sealing":  # all files are there, but the checkpoint is not
-        before(checkpoint, "write_manifest", lambda folder, facts: facts["round"] == at)
-    elif point == "pruning":  # the checkpoint is there, and the old ones still are
-        before(checkpoint.CheckpointStore, "_prune", lambda self, newest: newest == at)
-
-root, overrides, cases = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
-for point, at in cases:
-    child = os.fork()
-    if not child:
-        try:
-            arrange(point, at)
-            fedloom.run(preset="smoke", overrides=overrides, out=f"{root}/{point}-{at}")
-        finally:
-            os._exit(3)
-    status = os.waitpid(child, 0)[1]
-    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (point, at, status)
-"""
-CASES = [("synthesis", 3), ("saving", 1), ("sealing", 2)]
-MORE = [("training", 2), ("pruning", 3), ("sealing", 0)]
-
-
-@pytest.fixture(scope="module")
-def killed(
-    request: pytest.FixtureRequest,
-    unbroken: Run,
-    smoke_overrides: tuple[str, ...],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """The folders of runs that were killed, one a case that is tested now, called POINT-ROUND."""
-    tested = {item.name for item in request.session.items}
-    cases = [(point, at) for point, at in (*CASES, *MORE) if f"test_killed_and_resumed[{point}-{at}]" in tested]
-    root = tmp_path_factory.mktemp("killed")
-    overrides = json.dumps([*smoke_overrides, f"rounds={ROUNDS}"])
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-P", "-c", DRIVER, str(root), overrides, json.dumps(cases)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return root
-
-
-@pytest.mark.parametrize(
-    ("point", "at"), [*CASES, *(pytest.param(*case, marks=pytest.mark.conformance) for case in MORE)]
-)
-def test_killed_and_resumed(point, at, killed, unbroken):
-    folder = killed / f"{point}-{at}"
-    assert not fedloom.load_run(folder).finished
-    resumed = fedloom.run(resume=folder)
-    assert resumed.finished
-    assert_equal(unbroken, resumed)
-    sums = [
-        sorted((r["round"], r["client"], r["verb"], r["encoded_bytes"]) for r in x.ledger) for x in (unbroken, resumed)
-    ]
-    assert sums[0] == sums[1]
-    timed = {"seconds", "peak_memory_bytes"}
-    one, two = ({k: v for k, v in x.summary.items() if k not in timed} for x in (unbroken, resumed))
-    assert one == two
-    assert not list((folder / "checkpoints").glob(".*"))  # what the killed writer left is swept away
 
 
 def test_resuming_a_finished_run_changes_nothing(unbroken):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedloom.errors import BadInput
+from fedloom.runs.exports import check_export
 from fedloom.runs.folder import read_config
 from fedloom.runs.load import RunFiles
 
@@ -50,17 +51,26 @@ class Run(RunFiles):
         """The trained generator as a diffusers pipeline.
 
         Raises:
-            BadInput: the run exported none.
+            BadInput: the run exported none, or its files are not what was written.
         """
         from fedloom.models.generators.families import load_pipeline
 
-        folder = self.path / "export" / "generator"
+        return load_pipeline(self.exported("generator"))
+
+    def exported(self, name: str) -> Path:
+        """The folder of an exported model, `generator` or a client's name, whose files are what was written.
+
+        Raises:
+            BadInput: the run exported none of that name; a file is damaged, or another.
+        """
+        folder = self.path / "export" / name
         if not folder.is_dir():
             raise BadInput(
-                f"run {self.path} has no generator: export/generator is missing "
+                f"run {self.path} has no {name}: export/{name} is missing "
                 f"({'it was run without one' if self.finished else 'the run is unfinished'})."
             )
-        return load_pipeline(folder)
+        check_export(folder)
+        return folder
 
 
 def load_run(path: Path | str) -> Run:

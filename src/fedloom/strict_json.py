@@ -35,11 +35,8 @@ def parse(
     if len(content) > most:
         raise ValueError(f"{len(content)} bytes, allowed: {most}")
     text = _decoded(content)
-    options: dict[str, Any] = {"parse_constant": _refuse, "parse_float": _finite} if finite else {}
-    if _LONG.search(text):
-        options["parse_int"] = _not_too_long
     try:
-        value = json.loads(text, object_pairs_hook=_each_once, **options)
+        value = json.loads(text, object_pairs_hook=_each_once, **number_hooks(text, finite=finite))
     except RecursionError:
         raise ValueError(_DEEP) from None
     except json.JSONDecodeError as error:
@@ -49,6 +46,12 @@ def parse(
     if not own and _ODD.search(text) and (wrong := problem(value, names=halves)):
         raise ValueError(wrong)
     return value
+
+
+def number_hooks(text: str, *, finite: bool = True) -> dict[str, Any]:
+    """What `json.loads` is to be given to refuse numbers in `text` as `parse` does, with a ValueError."""
+    options: dict[str, Any] = {"parse_constant": _refuse, "parse_float": _finite} if finite else {}
+    return options | {"parse_int": _not_too_long} if _LONG.search(text) else options
 
 
 def _decoded(content: str | bytes) -> str:

@@ -42,9 +42,15 @@ class Federation:
         self._watch = threading.Thread(target=self._look_after)
         self._watch.start()
 
-    def silo(self, name: str, kit: Path, computes: bool = True) -> SiloSupervisor:
+    def silo(
+        self,
+        name: str,
+        kit: Path,
+        computes: bool = True,
+        initialiser: str | None = "fedloom.experiment.clients:settle_worker",
+    ) -> SiloSupervisor:
         """A silo that is up; one that does not compute need not import what models are made of."""
-        initialiser = "fedloom.experiment.clients:settle_worker" if computes else None
+        initialiser = initialiser if computes else None
         settings = {"name": name, "threads": 1, "initialiser": initialiser, "recipe": None}
         made = SiloSupervisor(name, self.root / name, self.link.address, kit, False, settings, self.said.append)
         self._stack.callback(made.stop)

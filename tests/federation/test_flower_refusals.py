@@ -40,6 +40,8 @@ def test_a_silo_cannot_answer_for_another(silos: Silos) -> None:
         "message is 'Opinion'; declared Wish": {"header": {}, "payloads": (wrong,)},
         "begins with": {"header": {}, "payloads": (b"rubbish" * 9,)},
         "no outcome": {"header": {"outcomes": [{"client": "image-0", "payload": 0, "error": None}] * 2}},
+        "answers as 'silo-0'": {"header": {"silo": "silo-0"}},
+        "is of client 'image-0'": {"header": {"outcomes": [{"client": "image-0", "payload": 0, "error": None}]}},
         "an outcome": {"header": {"outcomes": [{"error": "made up", "payload": 0}]}},
         "is no outcome": {"header": {"outcomes": [{"error": None, "payload": 7}]}},
     }

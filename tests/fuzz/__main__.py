@@ -1,4 +1,4 @@
-"""python -m fuzz [--inputs 20000] [--seed 0] [--surface NAME ...] [--keep]"""
+"""python -m fuzz [--messages 10000] [--files 10000] [--seed 0] [--surface NAME ...] [--keep]"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fuzz.harness import Finding, Surface, Tally, run, run_given
 from fuzz.inputs import Input, from_json, to_json
-from fuzz.surfaces import SURFACES
+from fuzz.surfaces import FILES, MESSAGES, SURFACES
 
 KEPT = Path(__file__).parent / "kept"
 COLUMNS = ("surface", "inputs", "refused", "accepted", "findings", "seconds", "longest s", "peak growth MB")
@@ -56,14 +56,16 @@ def line(name: str, tally: Tally) -> str:
 def main() -> int:
     """Prints a table of all surfaces, then one line for each kind of finding; 1 where there is one."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
-    parser.add_argument("--inputs", type=int, default=20_000, help="over all surfaces together")
+    parser.add_argument("--messages", type=int, default=10_000, help="inputs of what comes over the wire, all together")
+    parser.add_argument("--files", type=int, default=10_000, help="inputs of what lies in files, all together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--surface", nargs="*", choices=[s.name for s in SURFACES], help="default: all")
     parser.add_argument("--keep", action="store_true", help="keep one input of each kind of finding")
     given = parser.parse_args()
     os.environ["FEDLOOM_CACHE"] = tempfile.mkdtemp(prefix="fuzz-cache-")
     chosen = [s for s in SURFACES if not given.surface or s.name in given.surface]
-    each, whole = shares(chosen, given.inputs), Tally()
+    each = shares([s for s in chosen if s in MESSAGES], given.messages)
+    each, whole = {**each, **shares([s for s in chosen if s in FILES], given.files)}, Tally()
     print(f"{COLUMNS[0]:22}" + "".join(f"{h:>{max(9, len(h) + 1)}}" for h in COLUMNS[1:]), flush=True)
     for surface in chosen:
         tally = run(surface, range(each[surface.name]), given.seed)

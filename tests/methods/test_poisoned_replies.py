@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_sites import CLIENTS, Toy
+from fedmbridge_toys import toy_of
+from toy_sites import CLIENTS, PAIRS, WIDTH, Toy, same
 
 from fedloom.errors import BadInput
 from fedloom.federation import codec
 from fedloom.federation.codec import encode
 from fedloom.methods.fedavg import FedAvgUpdate
+from fedloom.methods.retrieval_messages import Views
 from fedloom.methods.sound import repeatable, weighed, without_faults
 
 METHODS = ("fedavg", "scaffold", "fedproto", "fedmd", "fedmekt", "creamfl", "fedmmkt", "fedgems", "fed-et", "disentafl")
@@ -97,6 +99,53 @@ def test_a_class_beyond_all_is_no_memory_of_everybody(tiny_generator: Any) -> No
     toy = Toy(tiny_generator, "fedproto")
     run(toy, lambda m: replace(m, classes={k: np.full_like(v, 2**31 - 1) for k, v in m.classes.items()}))
     assert {m.client for m in toy.federation.missing} == {ATTACKER}
+
+
+@pytest.mark.parametrize("method", ["r-fedmd", "r-creamfl", "fedafd"])
+def test_views_that_spoil_what_is_believed_are_left_out(method: str) -> None:
+    """Whatever makes an ensemble overflow: the server learns of the others what it would have learned without it."""
+    clients, far = {f"image-{i}": "image" for i in range(3)}, 1e6
+    toys = [Toy(None, method, clients=clients) for _ in range(2)]
+    views = {
+        k: Views(toys[0].server.name, 0.0, np.random.default_rng(i).normal(size=(PAIRS, WIDTH)).astype(np.float32))
+        for i, k in enumerate(clients)
+    }
+    rest, spoiling = views.copy(), np.full((PAIRS, WIDTH), far, np.float32)
+    del rest[ATTACKER]
+    views[ATTACKER] = replace(views[ATTACKER], image=spoiling)
+    for toy, said in zip(toys, (views, rest)):
+        believed = toy.server.ensemble
+
+        def overflowing(m: Any, z: Any, present: Any, bank: Any, believed: Any = believed) -> Any:
+            of_attacker = (z == z[..., :1]).all(-1).all(-1).any()  # all rows point one way
+            found, entropy = believed(m, z, present, bank)
+            return (found * np.inf if of_attacker else found), entropy
+
+        toy.server.ensemble = overflowing
+        toy.told = toy.server.distil(1, toy.federation, said, toy.server.bank())
+    spoilt, without = toys
+    assert [(m.client, m.verb) for m in spoilt.federation.missing] == [(ATTACKER, "learn")]
+    assert "what clients say of images is not finite together" in spoilt.federation.missing[0].detail
+    assert spoilt.told == without.told
+    assert same(spoilt.server.state()[0], without.server.state()[0])
+
+
+def test_a_step_that_leaves_nobody_adapters_that_can_be_sent_is_undone(tiny_generator: Any) -> None:
+    """FedMBridge makes everybody's adapters of everybody's training: one reply made them infinite for all."""
+    toy, without = toy_of(tiny_generator), toy_of(tiny_generator)
+    run(toy, filled(1e6))
+    assert {m.client for m in toy.federation.missing} == {ATTACKER}
+    assert "its reply spoils what all are sent: verb 'fit' down: FedMBridgeAdapters.values" in (
+        toy.federation.missing[0].detail
+    )
+    assert all(np.isfinite(v).all() for v in toy.server.state()[0].values())
+    without.half(ATTACKER).fit = raising
+    without.run(ROUNDS)
+    assert same(toy.server.state()[0], without.server.state()[0])
+
+
+def raising(message: Any, *, round: int) -> Any:
+    raise ValueError("out of memory")
 
 
 def test_claims_are_clamped_or_ignored() -> None:

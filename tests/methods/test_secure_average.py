@@ -148,10 +148,28 @@ def test_who_is_left_alone_waits_for_the_others(tiny_generator, caplog):
     assert {*toy.server.members} == {*CLIENTS}
 
 
-def test_one_client_alone_is_refused(tiny_generator):
-    toy = Toy(tiny_generator, "fedavg", clients={"image-0": "image", "text-0": "text", "text-1": "text"}, secure=True)
+def test_clients_each_alone_are_refused(tiny_generator):
+    toy = Toy(tiny_generator, "fedavg", clients={"image-0": "image", "text-0": "text"}, secure=True)
     with pytest.raises(BadInput, match="image-0 is the only client of its architecture"):
         toy.run(1)
+
+
+@pytest.mark.parametrize("layout", ["mine", "[" * 100_000, '[["w", [1e999]]]'])
+def test_who_claims_a_layout_of_its_own_is_left_out(layout, tiny_generator):
+    """In each round, with a note; the others go on to the same average as without it."""
+    toy = Toy(tiny_generator, "fedavg", clients={**CLIENTS, "image-2": "image"}, secure=True)
+    half = toy.half("image-2")
+    told = half.open_sum
+    half.open_sum = lambda message, *, round: replace(told(message, round=round), layout=layout)
+    toy.run(2)
+    left = [(m.round, m.client, m.verb) for m in toy.federation.missing]
+    assert left == [(1, "image-2", "open_sum"), (2, "image-2", "open_sum")]
+    assert "only client of its architecture" in toy.federation.missing[0].detail
+    assert {*toy.server.members} == {*CLIENTS}
+    alone = Toy(tiny_generator, "fedavg", secure=True)
+    alone.run(2)
+    for kind, group in alone.server.groups.items():
+        assert all(np.array_equal(toy.server.groups[kind][name], value) for name, value in group.items())
 
 
 @pytest.mark.parametrize("method", ["scaffold", "fedproto", "fedcmi", "fedmsplit", "feddat"])

@@ -18,6 +18,7 @@ from fedloom.data.containers import ImageSet
 from fedloom.errors import FedloomError
 from fedloom.methods.context import ClientContext
 from fedloom.methods.given import GIVEN
+from fedloom.models.clients import client_model
 from fedloom.models.clients.build import build_client_model
 from fedloom.tasks import ClientTask
 from whole_runs import assert_equal, weights_of
@@ -94,3 +95,29 @@ def test_what_is_trained_is_saved(resnet: str, few: ImageSet) -> None:
     arrays, rest = context(resnet, "all", few).state()
     assert [k for k in arrays if "backbone" in k]
     assert GIVEN not in rest["model"]
+
+
+@pytest.mark.parametrize("how", ["in place", "other storage", "a buffer", "loaded"])
+def test_a_digest_is_taken_anew_only_where_weights_may_have_changed(
+    how: str, resnet: str, few: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Any] = []
+    whole = client_model._add_weights
+    monkeypatch.setattr(client_model, "_add_weights", lambda d, backbone: (taken.append(1), whole(d, backbone)))
+    model: Any = context(resnet, "head", few).model
+    first = model.backbone_digest()
+    assert [model.backbone_digest() for _ in range(3)] == [first] * 3
+    assert len(taken) == 1  # when the model was built
+    weight, buffer = next(model.backbone.parameters()), next(b for b in model.backbone.buffers() if b.dim())
+    with torch.no_grad():
+        if how == "in place":
+            weight.add_(1)
+        elif how == "other storage":
+            for k in range(9):  # where freed memory would be taken again
+                weight.data = weight.data + k
+        elif how == "a buffer":
+            buffer.data.add_(1)
+        else:
+            model.load_state_dict({k: v + 1 for k, v in model.state_dict().items()})
+    assert model.backbone_digest() != first
+    assert len(taken) == 2

@@ -7,10 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from fedloom.errors import BadInput
-from fedloom.experiment.silo_offer import make_offer
+from fedloom.errors import BadInput, FedloomError
+from fedloom.experiment.silo_offer import check_bounds, make_offer
+from fedloom.federation.messages import BoundBreach
 from fedloom.methods.base import TrainOrder
-from fedloom.privacy.book import read_book
+from fedloom.privacy.accounting import spent, usual_delta
+from fedloom.privacy.book import read_book, spent_elsewhere, write_book
 from small_silos import SIDE, build, pictures, silo
 
 
@@ -67,3 +69,53 @@ def test_a_model_with_batch_norms_is_refused_where_it_is(server, private, tmp_pa
     own = silo("image", pictures(tmp_path / "data"), model={"arch": "resnet", "patch": 6})
     with pytest.raises(BadInput, match="BatchNorm2d makes one sample's gradient depend on others"):
         build(server, own, **(changes(private) | {"class_names": ["Poppy", "LILY", "iris"]}))
+
+
+def test_a_silo_grants_an_epsilon_over_all_runs(server, private, tmp_path):
+    """What other runs have spent is added up, by the silo's own books; who asks for more is refused, in one line."""
+    offer = changes(private) | {"class_names": ["Poppy", "LILY", "iris"]}
+    own = silo("image", pictures(tmp_path / "data")) | {"bounds": {"epsilon": 5.0}}
+    book = server.public.parent / "privacy" / "clinic.json"
+    other = server.public.parent.parent / "earlier" / "privacy" / "clinic.json"
+    book.unlink(missing_ok=True)
+    try:
+        build(server, own, **offer)
+        step = read_book(book)[0][0]
+        delta = usual_delta(18)
+        write_book(other, [(*step[:2], 1)], 0)
+        assert spent_elsewhere(book, delta) == spent([(*step[:2], 1)], delta) < 2
+        build(server, own, **offer)  # goes on
+        write_book(other, [(*step[:2], 7)], 0)
+        assert 2 < spent_elsewhere(book, delta) <= 3
+        with pytest.raises(BoundBreach) as caught:
+            build(server, own, **offer)
+        assert str(caught.value).startswith("beyond this silo's bounds: earlier runs have spent epsilon = 2.")
+        assert str(caught.value).endswith("and this one asks for 3; bounds.epsilon = 5")
+        other.write_text("[]")
+        with pytest.raises(FedloomError, match=r"earlier.privacy.clinic\.json"):
+            build(server, own, **offer)
+    finally:
+        book.unlink(missing_ok=True)
+        other.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("privacy", "said"),
+    [
+        (None, "the run's epsilon is none; bounds.epsilon = 5"),
+        ({"epsilon": None, "answers": {"epsilon": 1.0}, "steps": 9}, "the run's epsilon is none; bounds.epsilon = 5"),
+        ({"epsilon": 5.5, "steps": 9}, "the run's epsilon is 5.5; bounds.epsilon = 5"),
+    ],
+)
+def test_an_offer_without_or_beyond_is_refused_before_data_are_read(private, privacy, said):
+    own = silo("image", "nowhere") | {"bounds": {"epsilon": 5.0}}
+    with pytest.raises(BoundBreach, match=said):
+        check_bounds(private | {"privacy": privacy}, silo=own)
+
+
+def test_a_delta_that_makes_any_epsilon_small_is_refused(server, private, tmp_path):
+    own = silo("image", pictures(tmp_path / "data")) | {"bounds": {"epsilon": 5.0}}
+    offer = changes(private) | {"class_names": ["Poppy", "LILY", "iris"]}
+    with pytest.raises(BoundBreach, match=r"the run's delta is 0\.5, allowed: 0\.01 or less"):
+        build(server, own, **offer | {"privacy": private["privacy"] | {"delta": 0.5}})
+    assert not (server.public.parent / "privacy" / "clinic.json").exists()

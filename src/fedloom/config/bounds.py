@@ -41,6 +41,12 @@ class SiloBounds(Frozen):
     )
     round: RoundBounds = RoundBounds()
     run: RunBounds = RunBounds()
+    epsilon: float | None = Field(
+        None,
+        gt=0,
+        description="of private steps (clients.privacy), over all runs of all time, added up; null: any run, also one "
+        "that is not private",
+    )
     batch: int = Field(2, ge=1, description="least samples in a private batch")
     public_bytes: int | None = Field(2**30, ge=0, description="largest message that the server may send; null: any")
     parameters: int | None = Field(

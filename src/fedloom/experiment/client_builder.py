@@ -20,6 +20,7 @@ from fedloom.data.joint import MultimodalSamples
 from fedloom.errors import BadInput
 from fedloom.experiment.pretraining import Assets, backbone_name, fingerprint, load_tokenizer
 from fedloom.runs.cache import cached
+from fedloom.runs.exports import seal_export
 from fedloom.tasks import SINGLE_MODALITY, ClientTask, Modality
 from fedloom.weights import hub_arguments, placed
 
@@ -128,10 +129,11 @@ class ClientBuilder:
         return client
 
     def write(self, model: Any, folder: Path) -> None:
-        """Write the model as a folder of its library, with its tokenizer and image processor."""
+        """Write the model as a folder of its library, with its tokenizer and image processor, and seal it."""
         words = self.words if self.task != ClientTask.IMAGE_CLASSIFICATION else None
         side = self.image_size if Modality.IMAGE in reads(self.task, self.modalities) else 0
         write_model(model, self.class_names, words, side, folder)
+        seal_export(folder)
 
     def _nothing(self) -> Any:
         """No samples of the task."""

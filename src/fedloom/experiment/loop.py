@@ -39,6 +39,7 @@ from fedloom.reporting.pictures import label_panel, sample_grid
 from fedloom.reporting.scores import SCORES
 from fedloom.runs import stop
 from fedloom.runs.checkpoint import CheckpointStore
+from fedloom.runs.exports import seal_export
 from fedloom.runs.folder import RunFolder, new_run
 from fedloom.runs.load import RunFiles, read_run
 from fedloom.tasks import CLIENT_TASKS, ClientTask
@@ -330,6 +331,7 @@ class _Experiment:
         """The generator as a diffusers folder, every client's model as a transformers folder."""
         if tools.generator is not None:
             tools.generator.save(self.folder.export / "generator")
+            seal_export(self.folder.export / "generator")
         newest = store.latest()
         kept_here = newest is not None and any((newest.path / "clients").glob("*.safetensors"))
         if newest is not None and kept_here:  # else each silo keeps its own

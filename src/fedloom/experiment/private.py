@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from fedloom.config import Config
 from fedloom.config.privacy import PrivacyPlan, plan_of
 from fedloom.errors import BadInput
+from fedloom.federation.engines.silo.gate import BEYOND
+from fedloom.federation.messages import BoundBreach
 from fedloom.methods.base import Method, load_method
-from fedloom.privacy.accounting import check_installed
+from fedloom.privacy.accounting import check_installed, spent, usual_delta
+from fedloom.privacy.book import read_book, spent_elsewhere
 from fedloom.registry import METHODS
 from fedloom.tasks import SINGLE_MODALITY, ClientTask
 
@@ -66,4 +70,30 @@ def check_privacy(config: Config, method: Method, settings: Any) -> None:
     if clients.privacy.answers is not None and "infer" not in method.verbs(settings):
         raise BadInput(
             f"clients.privacy.answers: clients of {config.method} answer nothing about shared samples; allowed: null"
+        )
+
+
+def check_grant(most: float, plan: PrivacyPlan | None, book: Path, private: Any) -> None:
+    """Raises BoundBreach where a run asks for more epsilon than a silo has left of `most`, over all runs of all time.
+
+    While one run is at work no other is, so that what is spent never passes `most`: what all others have spent, and
+    what this one may still spend. A delta beyond the usual one would make any epsilon small.
+
+    Args:
+        book: what the silo has spent in this run; those of others lie beside it (`privacy.book`).
+        private: the silo's training samples.
+    """
+    if plan is None or plan.epsilon is None:
+        raise BoundBreach(f"{BEYOND}the run has no epsilon for private steps; bounds.epsilon = {most:g}")
+    usual = usual_delta(len(private.labels))
+    delta = plan.delta or usual
+    if delta > usual:
+        raise BoundBreach(
+            f"{BEYOND}the run's delta is {delta:g}, allowed: {usual:g} or less; bounds.epsilon = {most:g}"
+        )
+    before, own = spent_elsewhere(book, delta), spent(read_book(book)[0], delta)
+    if before + max(own, plan.epsilon) > most:
+        raise BoundBreach(
+            f"{BEYOND}earlier runs have spent epsilon = {before:.3g}, and this one asks for {plan.epsilon:g}; "
+            f"bounds.epsilon = {most:g}"
         )

@@ -20,7 +20,7 @@ from fedloom.config.silo import SiloSettings
 from fedloom.config.trees import validate
 from fedloom.errors import BadInput
 from fedloom.experiment.client_builder import ClientBuilder, picture_side, reads
-from fedloom.experiment.private import check_whole
+from fedloom.experiment.private import check_grant, check_whole
 from fedloom.experiment.public_files import pack_public, public_backbone, unpack_public, written_whole
 from fedloom.experiment.silo_data import own_samples
 from fedloom.experiment.silo_offer import Offer, at_the_silo, check_part, joint_model, make_offer
@@ -92,18 +92,18 @@ def build_silo_client(
 
     Raises:
         BadInput: data or model do not fit the offer, or cannot be read.
+        BoundBreach: the run's epsilon, with what other runs have spent, is beyond `bounds.epsilon`.
     """
-    from fedloom.methods.base import load_method
-
     own: SiloSettings = validate(SiloSettings, silo, "silo")
     run: Offer = validate(Offer, offer, "offer")
     _check(own, run)
-    if run.privacy is not None:  # whatever the server says of the method, this is known here
-        kind, _ = load_method(run.method)
-        check_whole(kind, validate(kind.settings, run.settings, "settings"), run.training.batch)
     builder = _builder(name, own, run, Path(public))
     sounds = run.joint.sounds if run.joint else None
     private, test = own_samples(own, builder.class_names, run.image_size, run.seed, builder.modalities, sounds)
+
+    book = _book(name, Path(public))
+    if own.bounds.epsilon is not None:
+        check_grant(own.bounds.epsilon, run.privacy, book, private)
 
     def start(context: ClientContext) -> None:
         if warm:
@@ -118,7 +118,7 @@ def build_silo_client(
         server=partial(_server_like, own, run, Path(public)) if run.server else None,
         **({"fold": run.fold} if own.modality == ClientTask.RETRIEVAL else {}),
         **_training(own, run),
-        book=_book(name, Path(public)),
+        book=book,
         **({"privacy": run.privacy} if run.privacy else {}),
     )
     client.context.export = partial(export_silo_client, client, builder)
@@ -223,6 +223,11 @@ def _check(silo: SiloSettings, offer: Offer) -> None:
         raise BadInput("modality = 'joint': the run has no multimodal clients")
     if Modality.IMAGE in reads(silo.modality, offer.streams_of(silo.modality)) and not offer.image_size:
         raise BadInput(f"modality = {silo.modality!r}: the run has no pictures, allowed: 'text'")
+    if offer.privacy is not None:  # whatever the server says of the method, this is known here
+        from fedloom.methods.base import load_method
+
+        kind, _ = load_method(offer.method)
+        check_whole(kind, validate(kind.settings, offer.settings, "settings"), offer.training.batch)
 
 
 def _model(silo: SiloSettings, offer: Offer) -> ModelSettings:

@@ -135,6 +135,9 @@ def check_bounds(offer: dict[str, Any], *, silo: dict[str, Any]) -> None:
     run: Offer = validate(Offer, offer, "offer")
     if run.training.batch < bounds.batch:
         raise BoundBreach(f"{BEYOND}the run's private batch is {run.training.batch}; bounds.batch = {bounds.batch}")
+    if bounds.epsilon is not None and (run.privacy is None or (run.privacy.epsilon or float("inf")) > bounds.epsilon):
+        asked = "none" if run.privacy is None or run.privacy.epsilon is None else f"{run.privacy.epsilon:g}"
+        raise BoundBreach(f"{BEYOND}the run's epsilon is {asked}; bounds.epsilon = {bounds.epsilon:g}")
     for model in (*run.server.values(), *([run.joint.model] if run.joint else [])):
         try:
             check_sizes(model, float("inf") if bounds.parameters is None else bounds.parameters)

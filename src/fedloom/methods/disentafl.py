@@ -39,7 +39,7 @@ from fedloom.federation.exchange import Reply
 from fedloom.federation.messages import Count, Empty, Tensors
 from fedloom.methods.base import Client, Info, Method, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
-from fedloom.methods.sound import WEIGHTING, Weighting, weighed
+from fedloom.methods.sound import WEIGHTING, Weighting, repeatable, weighed, without_faults
 from fedloom.methods.state import Arrays, Kept
 from fedloom.methods.workload import Workload
 from fedloom.models.clients.adapters import Bottleneck, put
@@ -217,13 +217,24 @@ class DisentAFLServer(Server):
         fitting = [r for r in replies if r.ok and r.message.samples > 0 and self._fits(r)]
         fitting.sort(key=lambda r: r.client)  # neither order of arrival nor of listing may matter
         updates = weighed({r.client: r.message for r in fitting}, self.settings.weighting)
+
+        def combine(some: Mapping[str, DisentAFLUpdate]) -> float | None:
+            return self._average(federation, some)
+
+        return Info(losses={"clients": without_faults(federation, "fit", updates, repeatable(combine, self))})
+
+    def _average(self, federation: Federation, updates: Mapping[str, DisentAFLUpdate]) -> float | None:
+        """Updates into averages; their mean loss. Raises ContractBreach where an average cannot be sent."""
+        modalities = {k: federation.modality(k) for k in updates}
         for kind in self.settings.shared:
             groups: dict[str, list[DisentAFLUpdate]] = {}
-            for r in fitting:
-                groups.setdefault(_group(kind, r.modality), []).append(updates[r.client])
+            for client, update in updates.items():
+                groups.setdefault(_group(kind, modalities[client]), []).append(update)
             self.averages |= {group: mean_adapter(kind, members) for group, members in groups.items()}
-        losses = [r.message.loss for r in fitting]
-        return Info(losses={"clients": float(np.mean(losses)) if losses else None})
+        for modality in {*modalities.values()}:
+            federation.contract.check("fit", self._for(modality), "down")
+        losses = [update.loss for update in updates.values()]
+        return float(np.mean(losses)) if losses else None
 
     def _for(self, modality: str) -> DisentAFLAverage | Empty:
         """What a client of that modality is sent."""

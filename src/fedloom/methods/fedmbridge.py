@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
@@ -44,6 +45,7 @@ from fedloom.federation.exchange import Reply
 from fedloom.federation.messages import Empty
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.methods.base import Client, Info, Method, Server, ServerContext
+from fedloom.methods.sound import without_faults
 from fedloom.methods.state import Kept
 from fedloom.methods.workload import Workload
 from fedloom.models.clients.adapters import Adapted, put
@@ -192,10 +194,25 @@ class FedMBridgeServer(Server):
         quorum = None if self.context.quorum is None else min(self.context.quorum, len(sent))
         replies = federation.ask("fit", messages, timeout=self.context.timeout, quorum=quorum)
         updates = {r.client: r.message for r in replies if r.ok and _fits(r, len(sent[r.client]))}
-        moved = {k: torch.from_numpy(updates[k].values) - sent[k] for k in sorted(updates)}
+        start = deepcopy((self.hypernetwork.state_dict(), self.codes))
+
+        def combine(some: Mapping[str, FedMBridgeUpdate]) -> float | None:
+            self.hypernetwork.load_state_dict(start[0])
+            self.codes = deepcopy(start[1])
+            return self._step(federation, {k: some[k] for k in sorted(some)}, sent)
+
+        return Info(losses={"clients": without_faults(federation, "fit", updates, combine)})
+
+    def _step(
+        self, federation: Federation, updates: Mapping[str, FedMBridgeUpdate], sent: Mapping[str, Tensor]
+    ) -> float | None:
+        """One step from what was sent; the mean loss. ContractBreach where no adapters could be sent after it."""
+        moved = {k: torch.from_numpy(update.values) - sent[k] for k, update in updates.items()}
         follow(self.hypernetwork, self.graphs, self.codes, moved, self.settings.eta, self.settings.eta_code)
-        losses = [updates[k].loss for k in moved]
-        return Info(losses={"clients": float(np.mean(losses)) if losses else None})
+        for client in sent:
+            federation.contract.check("fit", FedMBridgeAdapters(self.adapters(client).numpy()), "down")
+        losses = [update.loss for update in updates.values()]
+        return float(np.mean(losses)) if losses else None
 
     @torch.no_grad()
     def adapters(self, client: str) -> Tensor:

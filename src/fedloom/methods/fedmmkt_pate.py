@@ -278,7 +278,7 @@ class PateServer(SharedServer):
                 return PateMaskedPictures(samples.images, names, sealed)
             return PateMaskedTexts(texts, names, sealed)
 
-        who = "client that answers, so that its sum would be its votes; allowed: two clients or more"
+        who = "client that answers, so that its sum would be its votes"
         for total in secure_sums(federation, federation.clients, "vote_masked", order, self.context.timeout, who):
             if total.layout == "votes" and len(total.numbers) == len(samples) * len(self.context.class_names):
                 return total.numbers.reshape(len(samples), -1), total.senders

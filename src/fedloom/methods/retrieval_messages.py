@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -85,3 +86,10 @@ def kinds_of(modality: str) -> tuple[Modality, ...]:
 def partner(m: Modality) -> Modality:
     """The modality of a pair's other part."""
     return Modality.TEXT if m == Modality.IMAGE else Modality.IMAGE
+
+
+def name_of(pairs: Any) -> str:
+    """What a public set is known by: a digest of its pictures and texts, in their order."""
+    digest = hashlib.sha256(pairs.images.tobytes())
+    digest.update("\x1f".join(pairs.texts).encode())
+    return digest.hexdigest()[:16]

@@ -21,9 +21,9 @@ carries the public set's name with its answer, and an answer about another set i
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,9 +48,11 @@ from fedloom.methods.retrieval_messages import (
     RetrievalSettings,
     Views,
     kinds_of,
+    name_of,
 )
 from fedloom.methods.shared_client import length
 from fedloom.methods.shared_samples import public_samples
+from fedloom.methods.sound import repeatable, without_faults
 from fedloom.methods.state import Kept
 from fedloom.methods.suspects import Suspects, of_views
 from fedloom.methods.workload import Workload
@@ -164,7 +166,7 @@ class RetrievalServer(Server):
         if context.models is None:
             raise BadInput("a method on public pairs needs encoders on the server, and this run has none")
         self.pairs = public_samples(context, settings.public)
-        self.name = _name_of(self.pairs)
+        self.name = name_of(self.pairs)
         self.models = {m: context.models(ClientTask(m)) for m in MODALITIES}
         self.public = {
             Modality.IMAGE: self.models[Modality.IMAGE].stored(self.pairs.images),
@@ -226,8 +228,7 @@ class RetrievalServer(Server):
         if wanted is not None:
             batches = [i for i in batches if wanted[i].any()]
         with global_torch_stream(self.context.seed, "server", t, what, "dropout"):
-            name = f"server {what}, round {t}"
-            return fit(self.optimizer, batches, lambda i: loss(i, draws), name=name)
+            return fit(self.optimizer, batches, lambda i: loss(i, draws), name=f"server {what}, round {t}")
 
     def bank(self) -> dict[Modality, Tensor]:
         """I_g and T_g: unit representations (P, D) of the public set, by deterministic transforms, no dropout."""
@@ -258,8 +259,7 @@ class RetrievalServer(Server):
         if not messages:
             return {}
         quorum = None if self.context.quorum is None else min(self.context.quorum, len(messages))
-        asked = federation.ask("learn", messages, timeout=self.context.timeout, quorum=quorum)
-        replies = list(asked)
+        replies = list(federation.ask("learn", messages, timeout=self.context.timeout, quorum=quorum))
         self.holders -= {r.client for r in replies if not r.ok}  # it may have lost the set with all else
         found = {
             r.client: r.message for r in replies if r.ok and r.client not in self.suspects.left_out and self._fits(r)
@@ -276,10 +276,8 @@ class RetrievalServer(Server):
             got = getattr(said, m)
             if said.public != self.name or got is None or got.shape != shape:
                 what = f"public set {said.public}, {m} {None if got is None else got.shape}"
-                log.warning(
-                    "round %d: %s answered about %s, expected %s, %s",
-                    *(reply.round, reply.client, what, self.name, shape),
-                )
+                told = (reply.round, reply.client, what, self.name, shape)
+                log.warning("round %d: %s answered about %s, expected %s, %s", *told)
                 return False
         return True
 
@@ -289,15 +287,9 @@ class RetrievalServer(Server):
         self, t: int, federation: Federation, views: Mapping[str, Views], bank: Mapping[Modality, Tensor]
     ) -> dict[str, float | None]:
         """The encoders learn what the clients said, each kind of which there is an owner."""
-        s, told = self.settings, dict[str, float | None]()
-        targets: dict[Modality, Tensor] = {}
-        for m in MODALITIES:
-            said = [getattr(v, m) for k, v in views.items() if m in kinds_of(federation.modality(k))]
-            if said:
-                z = torch.stack([torch.from_numpy(each) for each in said])  # (K, P, D)
-                present = z.any(-1)
-                # Unit rows: no client gains weight by sending longer ones.
-                targets[m], told[f"weight entropy {m}"] = self.ensemble(m, unit(z), present, bank)
+        s = self.settings
+        believed = repeatable(partial(self._believed, federation, bank), self)
+        targets, told = without_faults(federation, "learn", views, believed)
         kept = {m: target.any(-1) for m, target in targets.items()}
         if not s.together and not any(k.any() for k in kept.values()):
             return told
@@ -314,6 +306,21 @@ class RetrievalServer(Server):
         wanted = None if s.together else torch.stack(list(kept.values())).any(0)
         told["distillation"] = self._fit(t, "distillation", s.distill_steps, loss, wanted)
         return told
+
+    def _believed(
+        self, federation: Federation, bank: Mapping[Modality, Tensor], views: Mapping[str, Views]
+    ) -> tuple[dict[Modality, Tensor], dict[str, float | None]]:
+        """What the clients said of each kind, put together (P, D), and how even their weights are."""
+        targets, told = dict[Modality, Tensor](), dict[str, float | None]()
+        for m in MODALITIES:
+            said = [getattr(v, m) for k, v in views.items() if m in kinds_of(federation.modality(k))]
+            if said:
+                z = torch.stack([torch.from_numpy(each) for each in said])  # (K, P, D)
+                # Unit rows: no client gains weight by sending longer ones.
+                targets[m], told[f"weight entropy {m}"] = self.ensemble(m, unit(z), z.any(-1), bank)
+                if not torch.isfinite(targets[m]).all():
+                    raise ValueError(f"what clients say of {m}s is not finite together")
+        return targets, told
 
     def ensemble(
         self, m: Modality, z: Tensor, present: Tensor, bank: Mapping[Modality, Tensor]
@@ -340,10 +347,3 @@ class RetrievalServer(Server):
     def _encode(self, m: Modality, inputs: Inputs) -> Tensor:
         context = self.models[m]
         return unit(context.model.encode(**context.ready(inputs)))  # type: ignore[operator]
-
-
-def _name_of(pairs: Any) -> str:
-    """What a public set is known by: a digest of its pictures and texts, in their order."""
-    digest = hashlib.sha256(pairs.images.tobytes())
-    digest.update("\x1f".join(pairs.texts).encode())
-    return digest.hexdigest()[:16]

@@ -98,15 +98,13 @@ def secure_means(
 ) -> dict[str, SecureMean]:
     """Layout -> mean of the clients that have it. averages: client -> what it is sent.
 
-    A group that has become too small, or whose mean cannot be sent, has none, which is logged.
+    A group that has become too small, or whose mean cannot be sent, has none, which is logged: of single clients
+    nothing is known that could be checked. Where all answer, who is the only one of its layout is left out, and noted.
 
     Raises:
-        BadInput: in round 1 all answer, and one is the only one of its layout: its sum would be its own parameters.
+        BadInput: in round 1 all answer, and each is the only one of its layout: its sum would be its own parameters.
     """
-    who = (
-        "client of its architecture that answers, so that its sum would be its parameters; allowed: two clients of an "
-        "architecture or more"
-    )
+    who = "client of its architecture that answers, so that its sum would be its parameters"
 
     def order(client: str, names: tuple[str, ...], sealed: NDArray[np.uint8]) -> SecureFit:
         return SecureFit(names, sealed, averages[client])

@@ -150,7 +150,8 @@ def secure_sums(
 ) -> list[SecureSum]:
     """One exchange of all four verbs: a sum for each layout.
 
-    A group that has become too small has none, which is logged.
+    A group that has become too small has none, which is logged. Where all answer, who is the only one of its layout
+    is left out, and noted.
 
     Args:
         asked: the clients.
@@ -158,7 +159,7 @@ def secure_sums(
         who: what a client must not be alone as, and what its sum would be, such as "client, so that ...".
 
     Raises:
-        BadInput: in round 1 all answer, and one is the only one of its layout: its sum would be its own vector.
+        BadInput: in round 1 all answer, and each is the only one of its layout: its sum would be its own vector.
     """
     replies = federation.ask("open_sum", dict.fromkeys(asked, Empty()), timeout=timeout)
     keys = {r.client: r.message for r in replies if r.ok}
@@ -166,11 +167,15 @@ def secure_sums(
     for client in sorted(keys):
         groups.setdefault(keys[client].layout, []).append(client)
     alone = [members[0] for members in groups.values() if len(members) == 1]
-    if alone and federation.round == 1 and len(keys) == len(asked):
-        raise BadInput(f"settings.secure = true: {alone[0]} is the only {who}")
-    for client in alone:  # the others of its layout are away
-        log.warning("round %d: no secure sum of %s alone", federation.round, client)
+    everybody = len(keys) == len(asked)
+    if everybody and federation.round == 1 and len(alone) == len(groups) > 0:
+        raise BadInput(f"settings.secure = true: {alone[0]} is the only {who}; allowed: two such clients or more")
+    for client in alone:
         del groups[keys[client].layout]
+        if everybody:
+            federation.reject(client, "open_sum", f"it is the only {who}")
+        else:  # the others of its layout are away
+            log.warning("round %d: no secure sum of %s alone", federation.round, client)
     publics = {client: keys[client].public.tobytes() for client in keys}
     parties = {k: _parties(members, publics) for members in groups.values() for k in members}
     given = _shares(federation, parties, timeout)

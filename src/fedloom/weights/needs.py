@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from fedloom.config.archs import spec_of
 from fedloom.config.models import ModelSettings
 from fedloom.errors import BadInput
+from fedloom.runs.exports import check_export, is_sealed
 from fedloom.weights.packages import is_address, parse_address
 from fedloom.weights.place import is_hub_name, shipped
 
@@ -27,11 +28,14 @@ def named_weights(config: Config) -> dict[str, list[str]]:
     weights that come with the package, are left out.
 
     Raises:
-        BadInput: a key names a path that is not here, or a malformed address in a package.
+        BadInput: a key names a path that is not here, an exported model that is damaged, or a malformed address in a
+            package.
     """
     found: dict[str, list[str]] = {}
     for key, name, arch in _named(config, ""):
         if Path(name).exists() or shipped(name):
+            if is_sealed(Path(name)):
+                check_export(Path(name))
             continue
         packed = is_address(name)
         if packed:

@@ -1,11 +1,12 @@
-"""All surfaces, by subject."""
+"""All surfaces, by subject: what comes over the wire, and what lies in files."""
 
 from __future__ import annotations
 
-from fuzz.surfaces import arrays, bundles, images, runs, settings, silos, sounds, tables, wire
+from fuzz.surfaces import arrays, bundles, exports, images, methods, runs, settings, silos, sounds, tables, wire
 
-SURFACES = (
-    *(*wire.SURFACES, *silos.SURFACES, *bundles.SURFACES),
-    *(*runs.SURFACES, *settings.SURFACES),
+MESSAGES = (*wire.SURFACES, *methods.SURFACES, *silos.SURFACES)
+FILES = (
+    *(*bundles.SURFACES, *runs.SURFACES, *exports.SURFACES, *settings.SURFACES),
     *(*tables.SURFACES, *images.SURFACES, *arrays.SURFACES, *sounds.SURFACES),
 )
+SURFACES = (*MESSAGES, *FILES)

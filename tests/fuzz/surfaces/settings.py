@@ -118,12 +118,18 @@ def read_any(folder: Path, given: Input) -> Any:
 def _given(taken: Any, tree: Any) -> Any:
     """Of what was taken what the tree gives; whole numbers and texts as the tree has them where they are the same."""
     if isinstance(tree, dict) and isinstance(taken, dict):
-        return {key: _given(taken.get(key), value) for key, value in tree.items()}
+        pairs = ((key, taken.get(key), value) for key, value in tree.items())
+        return {key: value if _same_name(key, a, value) else _given(a, value) for key, a, value in pairs}
     if isinstance(tree, list) and isinstance(taken, list) and len(tree) == len(taken):
         return [_given(a, b) for a, b in zip(taken, tree)]
     if same_number(taken, tree) or same_truth(taken, tree):
         return tree  # `rate: 1`, `rounds: 1e3`, `seed: '3'`
     return tree if tree is None else taken  # null is the default of what it is null in
+
+
+def _same_name(key: str, taken: Any, given: Any) -> bool:
+    """Whether it is the name of an item, which may be written in other letters' case."""
+    return key in ("arch", "method") and isinstance(given, str) and taken == given.lower()
 
 
 def true_settings(folder: Path, given: Input) -> Any:

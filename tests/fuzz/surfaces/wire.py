@@ -54,8 +54,12 @@ _TAGS = {  # of each field what it may be; an optional one "none" too
 }  # fmt: skip
 
 
+# Texts that may cross. Of a size that leaves the fuzzer quick.
+SENDABLE = tuple(t[:200] for t in ODD_TEXTS if not any(unicodedata.category(c) in ("Cc", "Cs") for c in t))
+
+
 def _text(rng: Random) -> str:
-    return rng.choice([t for t in ODD_TEXTS if not any(unicodedata.category(c) in ("Cc", "Cs") for c in t)])[:200]
+    return rng.choice(SENDABLE)
 
 
 def draw_message(rng: Random) -> Everything:
@@ -99,24 +103,16 @@ def damage_header(rng: Random, given: Input) -> Input:
     """One thing in the header changed, lengths and checksum right."""
     header, body = _parts(given.files["payload"])  # type: ignore[arg-type]
     lines = header.split(b"\n")
-    at, other = rng.randrange(len(lines)), rng.randrange(len(lines))
+    at = rng.randrange(len(lines))
     cells = lines[at].split(b"\t")
-    match rng.randrange(6):
+    match rng.randrange(3):
         case 0:
-            del lines[at]
-        case 1:
-            lines.insert(other, lines[at])
-        case 2:
-            lines[at], lines[other] = lines[other], lines[at]
-        case 3:
             cells[rng.randrange(len(cells))] = rng.choice(ODD_TEXTS).encode("utf-8", "surrogatepass")
-            lines[at] = b"\t".join(cells)
-        case 4:
+        case 1:
             cells[rng.randrange(len(cells))] = str(rng.choice(ODD_NUMBERS)).encode()
-            lines[at] = b"\t".join(cells)
-        case _:
-            header = damaged(rng, header, "header.txt")
-            return given.replace("payload", _sealed(header, body))
+        case _:  # lines, fields and bytes, as of any text
+            return given.replace("payload", _sealed(damaged(rng, header, "header.txt"), body))
+    lines[at] = b"\t".join(cells)
     return given.replace("payload", _sealed(b"\n".join(lines), body))
 
 

@@ -17,6 +17,7 @@ from fedloom.data.names import by_name
 from fedloom.encodings import decoded
 from fedloom.errors import BadInput
 from fedloom.outside import DEEPEST, too_deep
+from fedloom.strict_json import number_hooks
 
 
 def need_folder(path: str | Path, layout: str) -> Path:
@@ -94,10 +95,11 @@ def read_names(path: Path) -> list[str]:
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file. BadInput: it is none, or an object has a key twice, of which Python would take the last."""
+    """A JSON file. BadInput: it is none, or an object has a key twice, of which Python would take the last; or a number
+    is not finite, or none that a float holds."""
     text = read_text(path)
     try:
-        value = json.loads(text, object_pairs_hook=partial(_once, text))
+        value = json.loads(text, object_pairs_hook=partial(_once, text), **number_hooks(text))
         if too_deep(value):
             raise ValueError(f"nested too deeply, allowed: {DEEPEST} levels")
         return value

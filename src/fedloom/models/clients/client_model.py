@@ -209,6 +209,7 @@ class FrozenClientModel(ClientModel):
     """
 
     given = ""
+    _known: tuple[Any, list[Tensor], str] | None = None  # state of the backbone, its weights, their digest
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -235,10 +236,18 @@ class FrozenClientModel(ClientModel):
         return digest.hexdigest()
 
     def backbone_digest(self) -> str:
-        """SHA-256 of the backbone's weights as they are now."""
-        digest = hashlib.sha256()
-        _add_weights(digest, self.backbone)
-        return digest.hexdigest()
+        """SHA-256 of the backbone's weights as they are now; taken anew only where they may have changed."""
+        weights = [p.detach() for p in self.backbone.parameters()]
+        small = hashlib.sha256()  # a batch norm's buffers change in place, which torch does not always count
+        _add_tensors(small, dict(self.backbone.named_buffers()))
+        state = small.hexdigest(), [(w.data_ptr(), w._version) for w in weights]
+        trains = any(p.requires_grad for p in self.backbone.parameters())
+        if trains or self._known is None or self._known[0] != state:
+            digest = hashlib.sha256()
+            _add_weights(digest, self.backbone)
+            # The weights are held, so that no others can come to lie where they lie now.
+            self._known = state, weights, digest.hexdigest()
+        return self._known[2]
 
     @torch.no_grad()
     def frozen_features(self, **inputs: Tensor) -> Tensor:
@@ -271,7 +280,11 @@ class FrozenClientModel(ClientModel):
 
 
 def _add_weights(digest: Any, backbone: nn.Module) -> None:
-    for name, value in backbone.state_dict().items():
+    _add_tensors(digest, backbone.state_dict())
+
+
+def _add_tensors(digest: Any, tensors: Mapping[str, Tensor]) -> None:
+    for name, value in tensors.items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
 

@@ -229,7 +229,10 @@ class GridFederation(Federation):
 
     def _open_envelope(self, node: int, asked: Sequence[Request], envelope: Envelope) -> None:
         """Makes an arrival of each request that an envelope answers; the envelope can answer no others."""
-        header, now = envelope.header, time.monotonic()
+        header, now, silo = envelope.header, time.monotonic(), self._silos.get(node, "")
+        if (said := header.get("silo", silo)) != silo:
+            why = f"silo {silo!r} answers as {words(said)[:60]!r}"
+            header = {"failed": why, "fate": "refused"}
         if header.get("unjoined"):  # its disk is gone: let it join anew
             self._silos.pop(node, None)
         if "failed" in header:
@@ -241,7 +244,7 @@ class GridFederation(Federation):
         rows = header.get("outcomes")
         if not isinstance(rows, list) or len(rows) != len(asked):
             rows = [None] * len(asked)
-        self._arrivals.extend(Arrival(r.id, _outcome(row, envelope.payloads), now) for r, row in zip(asked, rows))
+        self._arrivals.extend(Arrival(r.id, _outcome(r, row, envelope.payloads), now) for r, row in zip(asked, rows))
 
     def _miss(self, missing: Missing, trace: str = "") -> None:
         super()._miss(missing, trace)
@@ -250,8 +253,10 @@ class GridFederation(Federation):
             self._notices[node].append(said[:LONGEST])
 
 
-def _outcome(row: Any, payloads: Sequence[bytes]) -> Outcome:
-    """One outcome from a silo's answer, which is untrusted."""
+def _outcome(request: Request, row: Any, payloads: Sequence[bytes]) -> Outcome:
+    """The outcome of a request from a silo's answer, which is untrusted."""
+    if isinstance(row, dict) and (client := row.get("client", request.client)) != request.client:
+        return Outcome(None, "refused", f"the answer is of client {words(client)[:60]!r}")
     if isinstance(row, dict) and (error := row.get("error")) in (None, "raised", "refused", "lost"):
         at, seconds = row.get("payload"), row.get("seconds")
         seconds = float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < 1e9 else 0.0

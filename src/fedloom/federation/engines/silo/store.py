@@ -26,6 +26,8 @@ from fedloom.federation.host import ClientHost, Snapshot
 from fedloom.runs.disk import read_object, read_regular, write_atomic
 
 SPENT = "spent.json"
+PRIVACY = "privacy"  # what a run has been told of the samples: `privacy.book`
+LIVE = ("clients", "public", "join.flm")  # without which a run does not go on
 _NAME = re.compile(r"(\d{6,})-(\d{6,})")
 RUN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
@@ -119,16 +121,22 @@ class SiloStore:
         """Drops all but the `runs` runs that were last worked on.
 
         exports: whether their exported models go too. If not, what they have had of the silo stays as well: else a
-        server could begin a run anew that has had all it may have.
+        server could begin a run anew that has had all it may have. What was spent of privacy always stays.
         """
+        found: dict[Path, list[Path]] = {}  # run -> what goes; one of which nothing goes is forgotten already
         with contextlib.suppress(FileNotFoundError):
-            folders = sorted((self.root / "runs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-            for folder in folders[: max(0, len(folders) - runs)]:
-                if exports:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    continue
-                for part in ("clients", "public", "join.flm"):
-                    _drop(folder / part)
+            for folder in (self.root / "runs").iterdir():
+                if parts := [
+                    part for part in folder.iterdir() if part.name != PRIVACY and (exports or part.name in LIVE)
+                ]:
+                    found[folder] = parts
+        ages = {folder: folder.stat().st_mtime_ns for folder in found}
+        for folder in sorted(found, key=lambda folder: ages[folder])[: max(0, len(found) - runs)]:
+            for part in found[folder]:
+                _drop(part)
+            with contextlib.suppress(OSError):
+                os.utime(folder, ns=(ages[folder], ages[folder]))  # it is no younger for that
+                folder.rmdir()
 
     def _client(self, run: str, client: str) -> Path:
         return self.folder(run) / "clients" / client

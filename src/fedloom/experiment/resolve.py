@@ -10,6 +10,7 @@ from fedloom.config.trees import validate
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.registry import DATASETS
 from fedloom.errors import BadInput
+from fedloom.experiment.attendance import with_participation
 from fedloom.experiment.checks import own_data
 from fedloom.experiment.fitting import samples, side_rules, with_counts, with_side
 from fedloom.experiment.private import check_privacy
@@ -87,6 +88,7 @@ def completed(config: Config) -> tuple[Config, Method, Any]:
 
     All settings of the method stand in it, and the clients' models are those that the method is defined on.
     """
+    config = with_participation(config, own_data(config))
     method, settings = resolve(config)
     clients = method.models(settings, config.clients)
     own = {"settings": settings.model_dump(mode="json"), "clients": clients}

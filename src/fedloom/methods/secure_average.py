@@ -192,7 +192,8 @@ def secure_means(
     for client in sorted(keys):
         groups.setdefault(keys[client].layout, []).append(client)
     alone = [members[0] for members in groups.values() if len(members) == 1]
-    if alone and federation.round == 1 and len(keys) == len(averages):
+    everybody = federation.clients == federation.everybody
+    if alone and federation.round == 1 and everybody and len(keys) == len(averages):
         raise BadInput(
             f"settings.secure = true: {alone[0]} is the only client of its architecture that answers, so that its sum "
             "would be its parameters; allowed: two clients of an architecture or more"

@@ -239,7 +239,7 @@ class SharedServer(Server):
         out = self.suspects.left_out
         replies = sorted((r for r in asked if r.ok and r.client not in out), key=lambda r: r.client)
         if self.settings.public_pairs:
-            self.holders = {r.client for r in replies}
+            self.holders = (self.holders - set(messages)) | {r.client for r in replies}
         return replies
 
     def combined(self, values: Tensor, weights: Tensor) -> Tensor:

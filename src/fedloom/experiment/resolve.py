@@ -46,7 +46,7 @@ def resolve(config: Config) -> tuple[Method, Any]:
         raise BadInput(
             f"engine.quorum = {quorum}: there are {len(modalities)} clients, allowed: 1 to {len(modalities)}"
         )
-    resolved = method.resolve(_guarded(settings, config), modalities)
+    resolved = method.resolve(_open(_guarded(settings, config), config), modalities)
     check_privacy(config, method, resolved)
     return method, resolved
 
@@ -57,6 +57,13 @@ def _guarded(settings: Any, config: Config) -> Any:
     if "rollback" in config.settings or "rollback" not in type(settings).model_fields or (declared and declared.toy):
         return settings
     return settings.model_copy(update={"rollback": ROLLBACK})
+
+
+def _open(settings: Any, config: Config) -> Any:
+    """With `catch_up` on, where it is a setting, nobody has set it, and clients come and go."""
+    if config.participation is None or getattr(settings, "catch_up", True) is not None:
+        return settings
+    return settings.model_copy(update={"catch_up": True})
 
 
 def _check_tasks(config: Config, method: Method) -> None:

@@ -36,10 +36,12 @@ from torch import Tensor
 
 from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
+from fedloom.federation.messages import Empty
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.annotators import Annotation, annotate, neighbours, reliability
 from fedloom.functional.codes import from_top, to_codes, to_top
 from fedloom.methods.base import Done, Method, ServerContext
+from fedloom.methods.catch_up import Missed, recalling
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.preference import Preferences
 from fedloom.methods.replies import ClientOutputs
@@ -153,6 +155,13 @@ class FedloomClient(SharedClient):
             raise ValueError(f"round {round}: asked for codes of {len(message.wanted)} samples it was not shown")
         z = self.looked[torch.from_numpy(message.wanted)]
         return FedloomCodes(to_codes(z, self.settings.codes, message.seed))
+
+    def recall(self, message: Missed, *, round: int) -> Empty:
+        """One that has never answered does not know yet how many classes there are."""
+        found = super().recall(message, round=round)
+        assert self.samples is not None
+        self.looked, self.count = None, self.context.look(rows(self.samples, slice(0, 1)))[1].shape[1]
+        return found
 
     def targets(self, message: FedloomTargets, kept: Tensor) -> dict[str, Tensor]:
         """The posterior, and how much each sample counts: not at all where it is far from the client's own."""
@@ -306,7 +315,7 @@ class FedloomServer(SharedServer):
 def _verbs(settings: FedloomSettings) -> dict[str, tuple[Any, Any]]:
     """Verb to what goes down and what comes up."""
     codes = {"show": (FedloomWanted, FedloomCodes)} if settings.codes else {}
-    return {"infer": (ASKED, FedloomAnswers), **codes, "learn": (FedloomTargets, Done)}
+    return {"infer": (ASKED, FedloomAnswers), **codes, "learn": (FedloomTargets, Done), **recalling(settings)}
 
 
 METHOD = Method(

@@ -103,3 +103,62 @@ def test_a_round_without_anybody_is_empty(smoke_overrides: tuple[str, ...], tmp_
     assert two["t2i_accuracy"] == one["t2i_accuracy"]
     assert two["per_client"] == one["per_client"]
     assert "round 2: nobody was there" in (done.path / "log.txt").read_text(encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------------------- classes that appear
+
+NEW = "daisy"
+
+
+@pytest.fixture(scope="module")
+def growing(fedloom_cache: Any, smoke_overrides: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run(tmp_path_factory.mktemp("growing") / "run", smoke_overrides, classes={NEW: 2})
+
+
+def test_a_class_is_drawn_from_its_round_on(growing: Run) -> None:
+    names = growing.summary["class_names"]
+    c = names.index(NEW)
+    drawn = [row["labels"]["drawn_classes"] for row in growing.rounds[1:]]
+    assert [bool(each[c]) for each in drawn] == [False, True, True]
+    assert all(sum(each) == 20 for each in drawn)
+    for row in growing.rounds:
+        assert set(row["by_group"]) == {"image", "text", "generator"}
+        assert all(set(each) == {"from the start", NEW} for each in row["by_group"].values())
+    assert set(growing.summary["by_group"]["image"]) == {"from the start", NEW}
+
+
+def test_clients_have_samples_of_it_from_then_on(growing: Run, smoke_overrides: tuple[str, ...]) -> None:
+    from fedloom.config import Config
+    from fedloom.config.trees import validate
+    from fedloom.experiment.arrivals import new_classes, present
+    from fedloom.experiment.clients import private_samples
+    from fedloom.experiment.datasets import cached_dataset
+
+    config: Config = validate(Config, growing.config)
+    scene = cached_dataset(config.data)
+    held = private_samples(config, scene, scene_task := next(iter(scene.train)), 0)
+    new = new_classes(config, scene.names_of(scene_task))
+    assert len(present(held, new, 1)) == int((held.labels != next(iter(new))).sum())
+    assert len(present(held, new, 2)) == len(held)
+
+
+def test_growing_runs_are_the_same_in_worker_processes(
+    growing: Run, smoke_overrides: tuple[str, ...], tmp_path: Any
+) -> None:
+    assert_equal(run(tmp_path / "run", smoke_overrides, "engine.workers=2", classes={NEW: 2}), growing)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"classes": {"dasy": 2}}, "participation.classes: unknown class 'dasy'. Did you mean 'daisy'?"),
+    ],
+)
+def test_what_cannot_appear_is_one_line(
+    settings: dict[str, Any], said: str, smoke_overrides: tuple[str, ...], tmp_path: Any
+) -> None:
+    from fedloom.errors import BadInput
+
+    with pytest.raises(BadInput, match="participation") as found:
+        run(tmp_path / "run", smoke_overrides, **settings)
+    assert said in str(found.value)

@@ -17,6 +17,7 @@ from fedloom.config import Config
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.notes import data_notes
 from fedloom.data.partition import Split
+from fedloom.experiment.arrivals import check_classes
 from fedloom.experiment.attendance import Attendances
 from fedloom.experiment.begin import FREE_ON_RESUME, Prepared, prepare, refuse_another
 from fedloom.experiment.build import ENGINE_VERBS, Link, build_federation, pretrained_models, server_tools, split_data
@@ -84,6 +85,7 @@ def carry_out(
     prepared = prepared.counted(scene)
     config, method, settings = prepared.config, prepared.method, prepared.settings
     check_scene(config, method, settings, scene)
+    check_classes(config, method, scene)
     prepared.check(picture_side(scene))
     splits = split_data(config, scene) if method.tasks and not own_data(config) else {}
     tree = config.model_dump(mode="json")
@@ -235,6 +237,8 @@ class _Experiment:
                 row |= scorer.clients(federation)
             scores, images = scorer.generator()
             row |= scores | scorer.forgetting()
+            if scorer.drawn_by_group:
+                row["by_group"] = {**row.get("by_group", {}), "generator": scorer.drawn_by_group}
             scorer.server(server.embed, row)
             scorer.shared(server.shared_model(), row)
             if scorer.metrics:

@@ -222,7 +222,9 @@ class FedloomServer(SharedServer):
         drawn, focus = super().classes(t), self.settings.focus
         if self.need is not None and focus:
             rng, n = self.context.rng(t, "focus"), round(focus * len(drawn))
-            needed = rng.choice(len(self.need), n, p=(self.need / self.need.sum()).numpy())
+            there = self.context.classes_at(t)
+            need = self.need[torch.from_numpy(there)]
+            needed = rng.choice(there, n, p=(need / need.sum()).numpy())
             drawn[rng.permutation(len(drawn))[:n]] = needed
         return drawn
 

@@ -184,7 +184,7 @@ class SharedServer(Server):
     def _checked(self, federation: Federation) -> tuple[NDArray[np.uint8], NDArray[np.int64], ClientOutputs]:
         """Pictures of every class as the generator draws them now, the classes, and what clients say of them."""
         context = self.context
-        labels = np.repeat(np.arange(len(context.class_names)), self.settings.check_each)
+        labels = np.repeat(context.classes_at(1), self.settings.check_each)  # the same ones in all rounds
         prompts = [context.prompts[c] for c in labels]
         images = context.generator.synthesize(prompts, context.draws("check"))  # the same noise each time
         read = federation.clients_of(ClientTask.TEXT_CLASSIFICATION)
@@ -221,12 +221,12 @@ class SharedServer(Server):
 
     def classes(self, t: int) -> NDArray[np.int64]:
         """The class of each sample that round t draws, (S,)."""
-        n, classes, rng = self.settings.samples, len(self.context.class_names), self.context.rng(t, "classes")
+        n, there, rng = self.settings.samples, self.context.classes_at(t), self.context.rng(t, "classes")
         if self.settings.classes == "uniform":
-            return rng.integers(0, classes, n)
+            return there[rng.integers(0, len(there), n)]
         # as FedMMKT draws them, so that all methods see the same samples in the same round
-        whole = np.concatenate([rng.permutation(classes) for _ in range(-(-n // classes))])[:n]
-        return rng.permutation(whole).astype(np.int64)
+        whole = np.concatenate([rng.permutation(there) for _ in range(-(-n // len(there)))])[:n]
+        return rng.permutation(whole)
 
     def ask(
         self,

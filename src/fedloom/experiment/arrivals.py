@@ -20,21 +20,26 @@ OLD = "from the start"  # the classes that were there before the first round
 PLAIN = frozenset({"state", "load_state", "export", "context"})  # what is no verb of a client
 
 
-def new_classes(config: Config, names: Sequence[str]) -> dict[int, int]:
-    """Class -> the first round in which it is there, of those that are not from the start."""
+def named_classes(config: Config, names: Sequence[str]) -> dict[int, int]:
+    """Class -> the first round in which it is there, of those that the configuration names."""
     told = config.participation.classes if config.participation is not None else {}
-    return {names.index(name): t for name, t in told.items() if name in names and t > 1}
+    return {names.index(name): t for name, t in told.items() if name in names}
+
+
+def new_classes(config: Config, names: Sequence[str]) -> dict[int, int]:
+    """Of those the ones that are not there from the start."""
+    return {c: t for c, t in named_classes(config, names).items() if t > 1}
 
 
 def class_groups(config: Config, names: Sequence[str], labels: NDArray[np.int64]) -> Attribute | None:
-    """Which samples are of classes that are there from the start, and which of each new one; None: all are."""
-    new = new_classes(config, names)
-    if not new:
+    """Which samples are of each class that the configuration names, and which of the others; None: it names none."""
+    named = named_classes(config, names)
+    if not named:
         return None
     groups = np.zeros(len(labels), dtype=np.int64)
-    for number, c in enumerate(new, start=1):
+    for number, c in enumerate(named, start=1):
         groups[labels == c] = number
-    return Attribute((OLD, *(names[c] for c in new)), groups)
+    return Attribute((OLD, *(names[c] for c in named)), groups)
 
 
 def group_names(config: Config, scene: FederatedDataset, task: ClientTask) -> tuple[str, ...]:

@@ -124,7 +124,9 @@ def build_client(
     kind, _ = load_method(method)
     plan = privacy_plan(run, kind, validate(kind.settings, settings, "settings"))
     test = own_test(dataset, run.data, task, index)
-    groups = class_groups(run, dataset.names_of(task), test.labels) if new else test_groups(dataset, run.data, task)
+    groups = test_groups(dataset, run.data, task)
+    if task != ClientTask.RETRIEVAL:
+        groups = class_groups(run, dataset.names_of(task), test.labels) or groups
     client = builder.client(
         method,
         settings,

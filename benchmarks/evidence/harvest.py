@@ -45,9 +45,10 @@ def row_of(
 
 
 def _ends(summary: Mapping[str, Any], score: str) -> Mapping[str, Any]:
-    """Before and after of a score, an added metric (`metrics.NAME`) or a group (`by_group.image.NAME`)."""
+    """Before and after of a score, an added metric (`metrics.NAME`) or a group (`by_group.image.NAME`); of a client
+    (`image_accuracy.per_client.image-0`) after alone."""
     found = _at(summary, score)
-    return found if isinstance(found, Mapping) else {}
+    return found if isinstance(found, Mapping) else {"after": found}
 
 
 def _at(tree: Any, path: str) -> Any:

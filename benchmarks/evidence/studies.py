@@ -26,7 +26,7 @@ BEFORE = " (before)"  # the pseudo arm of what an arm was before its first round
 
 
 class Claim(Frozen):
-    """A headline claim: `arm` is above (below) `reference` in `score`, by `at_least` in the mean."""
+    """A headline claim: `arm` is above (below) `reference` in `score`, by `at_least` in the mean; or not worse by `margin`."""
 
     arm: str
     reference: str = Field(description="another arm, `ARM (before)`, or the same arm with another reference_score")
@@ -34,13 +34,17 @@ class Claim(Frozen):
     reference_score: str | None = Field(None, description="of the reference; null: the same score")
     direction: Literal["above", "below"] = "above"
     at_least: float = Field(0.0, ge=0, description="smallest mean difference that is worth a claim")
+    margin: float = Field(
+        0.0, ge=0, description="what `arm` may be worse by: it is compared with `reference` less that"
+    )
 
     @property
     def text(self) -> str:
         """`fedmmkt above standalone in image_accuracy, by 0.02 or more`."""
         other = f"'s {self.reference_score}" if self.reference_score else ""
         by = f", by {self.at_least:g} or more" if self.at_least else ""
-        return f"{self.arm} {self.direction} {self.reference}{other} in {self.score}{by}"
+        less = f" {'less' if self.direction == 'above' else 'plus'} {self.margin:g}" if self.margin else ""
+        return f"{self.arm} {self.direction} {self.reference}{other}{less} in {self.score}{by}"
 
 
 class Extract(Frozen):

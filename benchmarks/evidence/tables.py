@@ -179,7 +179,8 @@ def claimed(found: Kept) -> list[tuple[Claim, dict[str, Any]]]:
     """The study's claims, each with its test, corrected over all of them."""
     results = []
     for claim in found.study.claims:
-        left = found.values(claim.arm, claim.score)
+        ease = claim.margin if claim.direction == "above" else -claim.margin
+        left = {seed: value + ease for seed, value in found.values(claim.arm, claim.score).items()}
         results.append(paired(left, found.values(claim.reference, claim.reference_score or claim.score)))
     corrected(d for d in results if d["n"])
     return list(zip(found.study.claims, results))

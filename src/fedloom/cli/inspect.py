@@ -19,25 +19,32 @@ def inspect(run: RunArgument, json: JsonOption = False) -> None:
     Bytes are those of the values, which is what papers count; with headers they are "as sent". Messages of
     evaluation and set-up are listed but not counted.
 
-    Of private clients (clients.privacy) also what each has spent; of noisy votes (fedmmkt-pate) what they have cost.
+    Of private clients (clients.privacy) also what each has spent; of noisy votes (fedmmkt-pate) what they have cost;
+    where clients come and go (participation), who took part in which round.
 
     Example: fedloom inspect runs/fedmmkt-flora-0 --json
     """
     from fedloom.formatting import byte_text
     from fedloom.reporting.budgets import HEAD, budget_lines, spent_by_client, spent_on_votes, vote_line
     from fedloom.reporting.ledger import DIRECTIONS, flows
+    from fedloom.reporting.participants import HEAD as TIMELINE
+    from fedloom.reporting.participants import LEGEND, timeline
     from fedloom.reporting.text import ledger_table
     from fedloom.results import load_run
 
     loaded = load_run(run)
     rounds = per_round(loaded.ledger, loaded.rounds)
-    private = spent_by_client(loaded.rounds)
+    private, there = spent_by_client(loaded.rounds), timeline(loaded.rounds)
     total = {key: sum(row[key] for row in rounds) for key in COUNTS}
     if json:
         keys = ("client", "direction", "verb", "message", "name", "dtype", "shape", "messages", "bytes", "counted")
         parts = [{key: getattr(flow, key) for key in keys} for flow in flows(loaded.ledger, arrays=True)]
         votes = spent_on_votes(loaded.rounds)
-        spent = ({"privacy": private} if private else {}) | ({"vote_budget": votes} if votes else {})
+        spent: dict[str, Any] = ({"privacy": private} if private else {}) | ({"vote_budget": votes} if votes else {})
+        if there:
+            spent["participants"] = {
+                row["round"]: row["participants"] for row in loaded.rounds if "participants" in row
+            }
         show_json({"run": str(loaded.path), "total": total, "rounds": rounds, "flows": parts, **spent})
         return
     if private:
@@ -45,6 +52,8 @@ def inspect(run: RunArgument, json: JsonOption = False) -> None:
     head, lines = vote_line(loaded.rounds)
     if lines:
         show("Votes:", grid(head, lines, numbers=range(len(head))))
+    if there:
+        show(grid(TIMELINE, there, numbers=(2, 3, 4)), LEGEND)
     if not loaded.ledger:
         show(f"Nothing crossed: run {loaded.path} has exchanged no message.")
         return

@@ -14,6 +14,7 @@ from fedloom.config.base import Seed
 from fedloom.config.clients import ClientsSettings
 from fedloom.config.data import DataSettings
 from fedloom.config.models import ClipSettings, Frozen, JudgeSettings
+from fedloom.config.participation import ParticipationSettings
 from fedloom.config.server import ServerSettings
 from fedloom.errors import BadInput, nearest
 from fedloom.registry import ENGINES, METHODS, METRICS
@@ -156,6 +157,11 @@ class Config(Frozen):
     evaluation: EvaluationSettings = EvaluationSettings()
     engine: EngineSettings = EngineSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
+    participation: ParticipationSettings | None = Field(
+        None,
+        exclude_if=lambda participation: participation is None,
+        description="who takes part in which round; null: everybody in all of them",
+    )
     settings: dict[str, Any] = Field(default_factory=dict, description="the method's own settings")
 
     @field_validator("method", mode="before")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from fedloom.config import Config
 from fedloom.data.containers import FederatedDataset, ImageSet
 from fedloom.data.partition import Split
+from fedloom.experiment.arrivals import new_classes
 from fedloom.experiment.checks import own_data, reads_captions
 from fedloom.experiment.client_builder import picture_side
 from fedloom.experiment.clients import client_specs, server_model, settle_worker, shape_of
@@ -105,6 +106,7 @@ def server_tools(
         pairs=scene.train.get(ClientTask.RETRIEVAL) if "pairs" in uses else None,
         public=scene.public if "public" in uses else None,
         modalities=tuple(m for m in CLIENT_TASKS if config.clients.models(m)),
+        new_classes=new_classes(config, scene.class_names) if method.tasks else {},
         models=partial(server_model, config, shape_of(scene), assets) if "models" in uses else None,
         secret=own_data(config),
     )

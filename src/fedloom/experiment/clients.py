@@ -19,6 +19,7 @@ from fedloom.data.corruption import corrupt
 from fedloom.data.joint import MultimodalSamples
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.errors import BadInput, FedloomError
+from fedloom.experiment.arrivals import Arriving, class_groups, new_classes, present
 from fedloom.experiment.client_builder import ClientBuilder, backbones_of, features_once, features_shared, picture_side
 from fedloom.experiment.datasets import cached_dataset, own_test, split_scene, test_groups
 from fedloom.experiment.pretraining import Assets, fingerprint, model_key, weights_print
@@ -114,27 +115,36 @@ def build_client(
     dataset = cached_dataset(run.data)
     if data and dataset.digest != data:
         raise FedloomError(f"{run.data.name}: the data have changed since the run began; nothing else may write there")
-    task, private = ClientTask(modality), private_samples(run, dataset, modality, index)
+    task, all_of_them = ClientTask(modality), private_samples(run, dataset, modality, index)
+    new = new_classes(run, dataset.names_of(task))
+    private = all_of_them.subset(present(all_of_them, new, 0)) if new else all_of_them
+    if not len(private):
+        raise BadInput(f"participation.classes: {name} has no samples of other classes")
     builder, device = builder_of(run, dataset, task, index, tokenizer, backbones), device_for(run, modality, index)
     server = partial(server_context, run, builder.image_size, tokenizer, device=device)
     kind, _ = load_method(method)
     plan = privacy_plan(run, kind, validate(kind.settings, settings, "settings"))
-    return builder.client(
+    test = own_test(dataset, run.data, task, index)
+    groups = test_groups(dataset, run.data, task)
+    if task != ClientTask.RETRIEVAL:
+        groups = class_groups(run, dataset.names_of(task), test.labels) or groups
+    client = builder.client(
         method,
         settings,
         lambda context: _warm_start(context, run, private, builder),
         private,
-        own_test(dataset, run.data, task, index),
+        test,
         **run.clients.training(name),
         **run.clients.arithmetic(),
         device=device,
         features=features_once,
         shared=features_shared,
-        groups=test_groups(dataset, run.data, task),
+        groups=groups,
         server=server if "server" in kind.client_uses else None,
         **({"fold": run.evaluation.fold} if task == ClientTask.RETRIEVAL else {}),
         **({"privacy": plan} if plan is not None else {}),
     )
+    return Arriving(client, all_of_them, new) if new else client
 
 
 # ------------------------------------------------------------------------------------------ the server's own models

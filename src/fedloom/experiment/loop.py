@@ -17,6 +17,8 @@ from fedloom.config import Config
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.notes import data_notes
 from fedloom.data.partition import Split
+from fedloom.experiment.arrivals import check_classes
+from fedloom.experiment.attendance import Attendances
 from fedloom.experiment.begin import FREE_ON_RESUME, Prepared, prepare, refuse_another
 from fedloom.experiment.build import ENGINE_VERBS, Link, build_federation, pretrained_models, server_tools, split_data
 from fedloom.experiment.checkpoints import restore, write_checkpoint
@@ -87,6 +89,7 @@ def carry_out(
     prepared = prepared.counted(scene)
     config, method, settings = prepared.config, prepared.method, prepared.settings
     check_scene(config, method, settings, scene)
+    check_classes(config, method, scene)
     prepared.check(picture_side(scene))
     splits = split_data(config, scene) if method.tasks and not own_data(config) else {}
     tree = config.model_dump(mode="json")
@@ -130,6 +133,7 @@ class _Experiment:
         self.config, self.method, self.settings = config, method, settings
         self.scene, self.splits, self.folder, self.watch = scene, splits, folder, watch
         self.names = client_names(config) if method.tasks else {m: [] for m in CLIENT_TASKS}
+        self.attendances = Attendances(config.participation if method.tasks else None, config.seed)
 
     def run(self, resumed: bool, link: Any = None) -> RunFiles:
         """Set up, loop over the rounds, export and summarise."""
@@ -216,8 +220,10 @@ class _Experiment:
             federation.round = len(rows)
             federation.refresh_clients()
             self.watch.phase(federation.round, "round")
-            with watched(self.watch, federation, self._steps()):
-                info = one_round(server, federation, self.method.name)
+            with self.attendances.round(federation) as there, watched(self.watch, federation, self._steps()):
+                info = one_round(server, federation, self.method.name) if there else Info()
+            if not there:
+                self.folder.log(f"round {federation.round}: nobody was there, nothing was learned")
             rows.append(self._finish_round(store, server, federation, scorer, info, rows[-1]))
             if len(rows) <= self.config.rounds:
                 self._end_if_asked(store, server, federation)
@@ -253,9 +259,12 @@ class _Experiment:
         self.watch.phase(t, "evaluation")
         row: dict[str, Any] = {"round": t}
         if before is None or t == self.config.rounds or t % self.config.evaluation.every == 0:
-            row |= scorer.clients(federation)
+            with self.attendances.scoring(federation):
+                row |= scorer.clients(federation)
             scores, images = scorer.generator()
             row |= scores | scorer.forgetting()
+            if scorer.drawn_by_group:
+                row["by_group"] = {**row.get("by_group", {}), "generator": scorer.drawn_by_group}
             scorer.server(server.embed, row)
             scorer.shared(server.shared_model(), row)
             if scorer.metrics:
@@ -264,6 +273,8 @@ class _Experiment:
                 self._grid(images, t)
         else:
             row |= {k: None for k in before if k in SCORED} | {"per_client": {}}
+        if t and (now := self.attendances.of(federation)) is not None:
+            row["participants"] = {state: list(names) for state, names in asdict(now).items()}
         row["labels"], judged = scorer.labels(info.labels)
         if info.labels is not None:
             self._panel(info.labels, judged, t)

@@ -10,6 +10,7 @@ from fedloom.config.trees import validate
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.registry import DATASETS
 from fedloom.errors import BadInput
+from fedloom.experiment.attendance import with_participation
 from fedloom.experiment.checks import check_canaries, own_data
 from fedloom.experiment.fitting import samples, side_rules, with_counts, with_side
 from fedloom.experiment.private import check_privacy
@@ -45,7 +46,7 @@ def resolve(config: Config) -> tuple[Method, Any]:
         raise BadInput(
             f"engine.quorum = {quorum}: there are {len(modalities)} clients, allowed: 1 to {len(modalities)}"
         )
-    resolved = method.resolve(_guarded(settings, config), modalities)
+    resolved = method.resolve(_open(_guarded(settings, config), config), modalities)
     check_privacy(config, method, resolved)
     check_canaries(config)
     return method, resolved
@@ -57,6 +58,13 @@ def _guarded(settings: Any, config: Config) -> Any:
     if "rollback" in config.settings or "rollback" not in type(settings).model_fields or (declared and declared.toy):
         return settings
     return settings.model_copy(update={"rollback": ROLLBACK})
+
+
+def _open(settings: Any, config: Config) -> Any:
+    """With `catch_up` on, where it is a setting, nobody has set it, and clients come and go."""
+    if config.participation is None or getattr(settings, "catch_up", True) is not None:
+        return settings
+    return settings.model_copy(update={"catch_up": True})
 
 
 def _check_tasks(config: Config, method: Method) -> None:
@@ -88,6 +96,7 @@ def completed(config: Config) -> tuple[Config, Method, Any]:
 
     All settings of the method stand in it, and the clients' models are those that the method is defined on.
     """
+    config = with_participation(config, own_data(config))
     method, settings = resolve(config)
     clients = method.models(settings, config.clients)
     own = {"settings": settings.model_dump(mode="json"), "clients": clients}

@@ -21,6 +21,7 @@ from fedloom.config import Config
 from fedloom.data.containers import FederatedDataset, ImageSet
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.errors import FedloomError
+from fedloom.experiment.arrivals import by_group, class_groups, group_names
 from fedloom.experiment.attributes import AttributeScores
 from fedloom.experiment.checks import own_data
 from fedloom.experiment.pretraining import Evaluators
@@ -66,6 +67,7 @@ class Scorer:
         self.joint: Any = None  # multimodal samples of training and test part, as a site stores them
         self.metrics: list[Metric] = [METRICS.find(name) for name in config.evaluation.metrics]
         self.attributes: AttributeScores | None = None
+        self.drawn_by_group: dict[str, float | None] = {}  # T2I accuracy on old and new classes
         if folders.attributes is not None:
             self.attributes = AttributeScores(config.evaluation.judge, scene, folders.attributes)
         if folders.judge is not None:
@@ -143,10 +145,10 @@ class Scorer:
 
     def _by_group(self, task: ClientTask, said: Sequence[Any], before: Mapping[str, Any]) -> dict[str, Any]:
         """Accuracy by group of a task's test samples, mean over clients; added to what there is of others."""
-        known, told = self.scene.groups.get("test", {}).get(task), [groups for groups in said if groups is not None]
-        if known is None or not told:
+        names, told = group_names(self.config, self.scene, task), [groups for groups in said if groups is not None]
+        if not names or not told:
             return {}
-        means = dict(zip(known.values, np.mean(told, axis=0).tolist()))
+        means = dict(zip(names, np.mean(told, axis=0).tolist()))
         return {"by_group": {**before.get("by_group", {}), str(task): means}}
 
     def server(self, embed: Callable[[Modality, Any], Any], row: dict[str, Any]) -> None:
@@ -204,8 +206,10 @@ class Scorer:
         draws = torch_stream(self.config.server.seed, "evaluation", "noise")  # one noise for all runs and rounds
         images = self.synthesize([self.prompts[c] for c in labels], draws)
         features, known, judged = self._look(images)
+        right = judged.argmax(1).numpy() == labels
+        self.drawn_by_group = by_group(class_groups(self.config, self.scene.class_names, labels), right)
         scores: dict[str, float | None] = {
-            "t2i_accuracy": float((judged.argmax(1).numpy() == labels).mean()),
+            "t2i_accuracy": float(right.mean()),
             "clip_score": None,
             "fid": float(frechet_distance(self.real, features)),
             "inception_score": float(inception_score(known, splits=1)[0]),

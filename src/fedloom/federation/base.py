@@ -11,7 +11,8 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +27,7 @@ from fedloom.federation.messages import ContractBreach
 from fedloom.runs.disk import read_object, write_atomic
 
 log = logging.getLogger(__name__)
+LATE = "too late, as its attendance says"  # no failure, so not in `missing`
 
 
 @dataclass(eq=False)
@@ -39,6 +41,7 @@ class _Ask:
     quorum: int
     waiting: dict[int, str]
     asked: int
+    late: frozenset[str] = frozenset()  # whose answers are not used when they come
     ready: deque[Reply] = field(default_factory=deque)
     good: int = 0
 
@@ -68,10 +71,28 @@ class Federation(ABC):
         self._ordinal = (0, 0)  # the round, and how many times it has asked
         self._open: dict[int, tuple[_Ask, str]] = {}
         self.heard: Callable[[str, int, int], None] | None = None  # told of verb, replies so far, clients asked
+        self._among: frozenset[str] | None = None  # None: everybody
+        self._late: frozenset[str] = frozenset()
+
+    @property
+    def everybody(self) -> tuple[str, ...]:
+        """All clients, whether they take part now or not."""
+        return tuple(self._modalities)
 
     @property
     def clients(self) -> tuple[str, ...]:
-        return tuple(self._modalities)
+        """Those that take part now."""
+        return tuple(client for client in self._modalities if self._among is None or client in self._among)
+
+    @contextmanager
+    def among(self, clients: Collection[str], late: Collection[str] = ()) -> Iterator[None]:
+        """Within it `clients` alone take part. Of those that are `late`, answers cross and come too late to be used."""
+        before = self._among, self._late
+        self._among, self._late = frozenset(clients), frozenset(late)
+        try:
+            yield
+        finally:
+            self._among, self._late = before
 
     def modality(self, client: str) -> str:
         """The kind of data a client has. Raises BadInput for a client that is not there."""
@@ -80,23 +101,26 @@ class Federation(ABC):
         return self._modalities[client]
 
     def clients_of(self, modality: str) -> tuple[str, ...]:
-        """The clients with this kind of data; none is no error."""
-        return tuple(client for client, kind in self._modalities.items() if kind == modality)
+        """Those that take part now and have this kind of data; none is no error."""
+        return tuple(client for client in self.clients if self._modalities[client] == modality)
 
     def ask(
         self, verb: str, message: Any, *, timeout: float | None = None, quorum: int | None = None
     ) -> Iterator[Reply]:
-        """Asks all clients with one `message`, or those in a mapping {client: message}, each with its own.
+        """Asks all `clients` with one `message`, or those in a mapping {client: message}, each with its own.
 
         The requests are posted before this returns; the clients work whether or not the replies are iterated.
         Replies come as they are ready, each client exactly once. After `timeout` seconds since the call, or
         once `quorum` good replies have come and no more lie ready, each silent client yields a reply with
         error "timeout"; what it sends later is dropped. Raises ContractBreach for a message the contract does
-        not declare, BadInput for an unknown client or an impossible limit.
+        not declare, BadInput for an unknown client or an impossible limit. Where not everybody takes part, a larger
+        quorum is that of all who do.
         """
         while self._pump(0.0):
             pass
-        messages = message if isinstance(message, Mapping) else dict.fromkeys(self._modalities, message)
+        messages = message if isinstance(message, Mapping) else dict.fromkeys(self.clients, message)
+        if self._among is not None and quorum is not None:
+            quorum = min(quorum, len(messages)) or None
         if timeout is not None and not timeout > 0:
             raise BadInput(f"timeout is {timeout} seconds; it must be more than 0")
         if quorum is not None and not 1 <= quorum <= len(messages):
@@ -111,6 +135,7 @@ class Federation(ABC):
             quorum=len(requests) if quorum is None else quorum,
             waiting={request.id: request.client for request in requests},
             asked=len(requests),
+            late=self._late,
         )
         self._hear(ask)
         known: dict[int, Described] = {}
@@ -208,6 +233,8 @@ class Federation(ABC):
         requests = []
         for client, message in messages.items():
             self.modality(client)
+            if self._among is not None and client not in self._among:
+                raise BadInput(f"{client} takes no part in round {self.round}; ask those in `clients`")
             if id(message) not in encoded:
                 self.contract.check(verb, message, "down")
                 encoded[id(message)] = encode(message, self.contract.largest)
@@ -251,7 +278,9 @@ class Federation(ABC):
                 outcome = outcome._replace(error="refused", detail=str(breach))
             self._record(ask.round, "up", client, ask.verb, outcome.payload or b"", described, outcome.seconds)
         if ask.waiting.pop(arrival.id, None) is not None:
-            if ask.deadline is not None and arrival.arrived > ask.deadline:
+            if client in ask.late and outcome.error is None:
+                outcome = Outcome(None, "timeout", LATE, seconds=outcome.seconds)
+            elif ask.deadline is not None and arrival.arrived > ask.deadline:
                 took, allowed = arrival.arrived - ask.begun, ask.deadline - ask.begun
                 late = f"replied after {took:.3g} s, allowed {allowed:g} s"
                 outcome = Outcome(None, "timeout", late, seconds=outcome.seconds)
@@ -283,7 +312,7 @@ class Federation(ABC):
         error, detail = outcome.error, outcome.detail
         if error is None:
             ask.good += 1
-        else:
+        elif detail is not LATE:
             self._miss(Missing(ask.round, ask.verb, client, error, detail), outcome.trace)
         reply = Reply(client, self.modality(client), ask.verb, ask.round, message, error, detail, outcome.seconds)
         ask.ready.append(reply)

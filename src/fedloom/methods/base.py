@@ -125,8 +125,13 @@ class ServerContext:
     pairs: Any = None  # all image-text clients' pairs, pooled: of `oracle` methods only
     public: Any = None  # pairs of picture and text that no client holds
     modalities: tuple[ClientTask, ...] = ()  # of the clients
+    new_classes: Mapping[int, int] = field(default_factory=dict)  # class -> its first round, where that is not 1
     models: Callable[[ClientTask], ClientContext] | None = None  # a task model of the server's own, with no data
     secret: bool = False  # whether clients are real silos, who may not be able to compute what noise hides
+
+    def classes_at(self, t: int) -> NDArray[np.int64]:
+        """The classes that are there in round t."""
+        return np.array([c for c in range(len(self.class_names)) if self.new_classes.get(c, 1) <= t], dtype=np.int64)
 
     def rng(self, *names: object) -> np.random.Generator:
         """The server's NumPy stream called `names`."""

@@ -92,6 +92,11 @@ class ClientContext(Stateful):
         self.private_labels = torch.from_numpy(private.labels.copy())
         self.test_labels = torch.from_numpy(test.labels.copy())
 
+    def hold(self, private: Any) -> None:
+        """Other samples in place of the site's own, such as more of them."""
+        self.samples["private"], self.private = private, self.stored(private)
+        self.private_labels = torch.from_numpy(private.labels.copy())
+
     def stored(self, samples: Any) -> Inputs:
         """What is kept for long, as `inputs` gives it, but pictures as uint8 (N, 3, H, W), a quarter of the memory."""
         images = getattr(samples, "images", samples)

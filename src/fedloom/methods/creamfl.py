@@ -42,12 +42,14 @@ from torch import Tensor
 
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
+from fedloom.federation.messages import Empty
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.contrast import contrast_weights, symmetric_infonce
 from fedloom.functional.fusion import mean_over
 from fedloom.functional.matching import class_spread, margin_cross_entropy
 from fedloom.functional.norms import unit
 from fedloom.methods.base import Done, Method, ServerContext
+from fedloom.methods.catch_up import Missed, recalling
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.private_steps import of_creamfl
 from fedloom.methods.replies import ClientOutputs
@@ -128,6 +130,13 @@ class CreamFLClient(SharedClient):
             if self.settings.shared == "public"
             else LabelledRepresentations(z.numpy(), labels_of(logits))
         )
+
+    def recall(self, message: Missed, *, round: int) -> Empty:
+        """With what it says now of what it was not asked about then."""
+        found = super().recall(message, round=round)
+        assert self.samples is not None
+        self.said = torch.nan_to_num(self.context.encode(self.samples))
+        return found
 
     def targets(self, message: CreamFLGlobals, kept: Tensor) -> dict[str, Tensor]:
         """G of both modalities, and the model's own words of before."""
@@ -275,7 +284,7 @@ class CreamFLServer(SharedServer):
 
 def _verbs(settings: CreamFLSettings) -> dict[str, tuple[Any, Any]]:
     answer = SharedRepresentations if settings.shared == "public" else LabelledRepresentations
-    return {"infer": (ASKED, answer), "learn": (CreamFLGlobals, Done)}
+    return {"infer": (ASKED, answer), "learn": (CreamFLGlobals, Done), **recalling(settings)}
 
 
 def _needs(settings: CreamFLSettings) -> frozenset[str]:

@@ -143,10 +143,11 @@ class HeldEncoders(Stateful):
         samples, found = self.context.samples[part], {}
         for m in ClientTask(self.context.modality).spec.reads:
             model = self._model(m)
-            if (m, part) not in self.prepared:
+            key = m, f"{part} of {len(samples)}"  # there may be more of them in a later round
+            if key not in self.prepared:
                 own = getattr(samples, "images" if m == Modality.IMAGE else "captions", samples)
-                self.prepared[m, part] = model.stored(own)
-            found[m] = unit(model.encode(self.prepared[m, part]))
+                self.prepared[key] = model.stored(own)
+            found[m] = unit(model.encode(self.prepared[key]))
         return found
 
     def _model(self, m: Modality) -> ClientContext:

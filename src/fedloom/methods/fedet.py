@@ -28,6 +28,7 @@ from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.distillation import divergence
 from fedloom.functional.ensemble import weighted_consensus
 from fedloom.methods.base import Done, Method
+from fedloom.methods.catch_up import recalling
 from fedloom.methods.context import Inputs
 from fedloom.methods.private_steps import of_shared
 from fedloom.methods.replies import ClientOutputs
@@ -95,7 +96,7 @@ class FedETServer(SharedServer):
 
 
 def _verbs(settings: FedETSettings) -> dict[str, tuple[Any, Any]]:
-    return {"infer": (ASKED, SharedLogits), "learn": (FedETConsensus, Done)}
+    return {"infer": (ASKED, SharedLogits), "learn": (FedETConsensus, Done), **recalling(settings)}
 
 
 METHOD = Method(

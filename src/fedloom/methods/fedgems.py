@@ -34,6 +34,7 @@ from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.distillation import divergence
 from fedloom.functional.ensemble import knowing_weights
 from fedloom.methods.base import Done, Method, ServerContext
+from fedloom.methods.catch_up import recalling
 from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.private_steps import of_shared
 from fedloom.methods.replies import ClientOutputs
@@ -190,7 +191,7 @@ def _scores(context: ClientContext, inputs: Inputs) -> Tensor:
 
 
 def _verbs(settings: FedGEMSSettings) -> dict[str, tuple[Any, Any]]:
-    return {"infer": (ASKED, SharedLogits), "learn": (FedGEMSTargets, Done)}
+    return {"infer": (ASKED, SharedLogits), "learn": (FedGEMSTargets, Done), **recalling(settings)}
 
 
 METHOD = Method(

@@ -36,10 +36,12 @@ from torch import Tensor
 
 from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
+from fedloom.federation.messages import Empty
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.annotators import Annotation, annotate, neighbours, reliability
 from fedloom.functional.codes import from_top, to_codes, to_top
 from fedloom.methods.base import Done, Method, ServerContext
+from fedloom.methods.catch_up import Missed, recalling
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.preference import Preferences
 from fedloom.methods.replies import ClientOutputs
@@ -154,9 +156,18 @@ class FedloomClient(SharedClient):
         z = self.looked[torch.from_numpy(message.wanted)]
         return FedloomCodes(to_codes(z, self.settings.codes, message.seed))
 
+    def recall(self, message: Missed, *, round: int) -> Empty:
+        """One that has never answered does not know yet how many classes there are."""
+        found = super().recall(message, round=round)
+        assert self.samples is not None
+        self.looked, self.count = None, self.context.look(rows(self.samples, slice(0, 1)))[1].shape[1]
+        return found
+
     def targets(self, message: FedloomTargets, kept: Tensor) -> dict[str, Tensor]:
         """The posterior, and how much each sample counts: not at all where it is far from the client's own."""
         assert self.samples is not None
+        if not self.count:  # a newcomer is taught before it is asked
+            self.count = self.context.look(rows(self.samples, slice(0, 1)))[1].shape[1]
         posterior = from_top(message.classes, message.shares, self.count).float()
         weight = torch.ones(len(posterior))
         if self.settings.far and len(posterior) and len(self.context.private_labels):
@@ -213,7 +224,9 @@ class FedloomServer(SharedServer):
         drawn, focus = super().classes(t), self.settings.focus
         if self.need is not None and focus:
             rng, n = self.context.rng(t, "focus"), round(focus * len(drawn))
-            needed = rng.choice(len(self.need), n, p=(self.need / self.need.sum()).numpy())
+            there = self.context.classes_at(t)
+            need = self.need[torch.from_numpy(there)]
+            needed = rng.choice(there, n, p=(need / need.sum()).numpy())
             drawn[rng.permutation(len(drawn))[:n]] = needed
         return drawn
 
@@ -306,7 +319,7 @@ class FedloomServer(SharedServer):
 def _verbs(settings: FedloomSettings) -> dict[str, tuple[Any, Any]]:
     """Verb to what goes down and what comes up."""
     codes = {"show": (FedloomWanted, FedloomCodes)} if settings.codes else {}
-    return {"infer": (ASKED, FedloomAnswers), **codes, "learn": (FedloomTargets, Done)}
+    return {"infer": (ASKED, FedloomAnswers), **codes, "learn": (FedloomTargets, Done), **recalling(settings)}
 
 
 METHOD = Method(

@@ -26,6 +26,7 @@ from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.ensemble import shares
 from fedloom.methods.base import Done, Method
+from fedloom.methods.catch_up import recalling
 from fedloom.methods.context import Inputs
 from fedloom.methods.private_steps import of_shared
 from fedloom.methods.replies import ClientOutputs
@@ -78,7 +79,7 @@ class FedMDServer(SharedServer):
 
 
 def _verbs(settings: SharedSettings) -> dict[str, tuple[Any, Any]]:
-    return {"infer": (ASKED, SharedLogits), "learn": (FedMDConsensus, Done)}
+    return {"infer": (ASKED, SharedLogits), "learn": (FedMDConsensus, Done), **recalling(settings)}
 
 
 METHOD = Method(

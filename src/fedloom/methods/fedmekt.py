@@ -35,6 +35,7 @@ from fedloom.functional.distillation import softened
 from fedloom.functional.ensemble import shares
 from fedloom.functional.fusion import mean_over
 from fedloom.methods.base import Done, Method
+from fedloom.methods.catch_up import recalling
 from fedloom.methods.context import Inputs
 from fedloom.methods.private_steps import beside_shared
 from fedloom.methods.replies import ClientOutputs
@@ -112,7 +113,7 @@ class FedMEKTServer(SharedServer):
 
 def _verbs(settings: FedMEKTSettings) -> dict[str, tuple[Any, Any]]:
     answer = SharedRepresentations if settings.shared == "public" else LabelledRepresentations
-    return {"infer": (ASKED, answer), "learn": (FedMEKTMean, Done)}
+    return {"infer": (ASKED, answer), "learn": (FedMEKTMean, Done), **recalling(settings)}
 
 
 METHOD = Method(

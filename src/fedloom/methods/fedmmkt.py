@@ -39,6 +39,7 @@ from fedloom.functional.fusion import Fused, fuse_modalities, fuse_views, mean_o
 from fedloom.functional.spaces import common_space
 from fedloom.functional.voting import knowing, own_votes, quorum_filter
 from fedloom.methods.base import Done, Method, ServerContext
+from fedloom.methods.catch_up import recalling
 from fedloom.methods.context import Inputs
 from fedloom.methods.labvote import LabVote, LabVoteSettings
 from fedloom.methods.private_steps import of_fedmmkt
@@ -254,6 +255,11 @@ class FedMMKTServer(SharedServer):
         r, facts = (fused.representation, {"weight_entropy": weight_entropy(fused.weights)}) if fused else (None, {})
         return Aggregate(labels, targets, r, kept=kept, votes=votes, facts=facts)
 
+    def lessons(self, federation: Federation, targets: Mapping[str, Any]) -> dict[str, Any]:
+        """Where each client has a space of its own, without R: that of one who was there says nothing to another."""
+        found = super().lessons(federation, targets)
+        return {k: replace(told, representations=None) for k, told in found.items()} if self.maps else found
+
     def _targets(self, client: str, labels: Tensor, kept: Tensor, own: Tensor, fused: Fused | None) -> FedMMKTTargets:
         """M3, R in the client's own space; own: the samples that enough of its modality have voted for."""
         learned = kept & own
@@ -305,7 +311,8 @@ class FedMMKTServer(SharedServer):
 def _verbs(settings: FedMMKTSettings) -> Mapping[str, tuple[Any, Any]]:
     """Verb to what goes down and what comes up, for the variant that is set."""
     outputs = {"full": FedMMKTOutputs, "u": FedMMKTViewedOutputs, "l": FedMMKTLogits}[settings.variant]
-    return {"infer": ((FedMMKTPictures, FedMMKTCaptions), outputs), "retrain": (FedMMKTTargets, Done)}
+    asked = FedMMKTPictures, FedMMKTCaptions
+    return {"infer": (asked, outputs), "retrain": (FedMMKTTargets, Done), **recalling(settings)}
 
 
 def _resolve(settings: FedMMKTSettings, modalities: Sequence[str]) -> FedMMKTSettings:

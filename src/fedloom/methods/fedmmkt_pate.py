@@ -187,7 +187,7 @@ class PateClient(SharedClient, SecureClient):
         """Steps on the labelled samples, then private ones; their loss is told to nobody."""
         if message.kept is not None:
             self.keep(message, round)
-        self.local_update(round)
+        self.local_update(self.lesson(round))
         return Empty()
 
     def targets(self, message: PateTargets, kept: Tensor) -> dict[str, Tensor]:

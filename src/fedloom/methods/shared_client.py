@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedloom.federation.messages import Empty
 from fedloom.methods.base import Client, Done
+from fedloom.methods.catch_up import Missed
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.shared_messages import RoundSettings, SharedAgain
 from fedloom.methods.state import Kept
@@ -28,12 +30,13 @@ class SharedClient(Client):
     settings: RoundSettings
     samples: Kept[Inputs | None]  # as shown: a public set, or between `infer` and `learn` the round's
     pool: Kept[ReplayPool]
+    missed: Kept[int]  # the round that `samples` are of, where it is an earlier one, else 0
     stream = "shared"  # the random streams of steps on shared samples, and of private samples beside them
     private_stream: tuple[str, ...] = ("shared", "private")
 
     def __init__(self, context: ClientContext, settings: RoundSettings) -> None:
         super().__init__(context, settings)
-        self.samples = None
+        self.samples, self.missed = None, 0
         self.pool = ReplayPool(1 if settings.public_pairs else settings.replay_rounds)
 
     def infer(self, message: Any, *, round: int) -> Any:
@@ -46,6 +49,7 @@ class SharedClient(Client):
         else:
             self.samples = context.inputs(shown(message))
         assert self.samples is not None
+        self.missed = 0
         wanted = getattr(message, "wanted", None)
         asked = self.samples if wanted is None else rows(self.samples, torch.from_numpy(wanted))
         z, logits = context.look(asked)
@@ -55,10 +59,25 @@ class SharedClient(Client):
         """The reply, of representations (S, D) and logits (S, C) of what was asked about."""
         raise NotImplementedError
 
+    def recall(self, message: Missed, *, round: int) -> Empty:
+        """The samples of a round that it has missed; what was learned of them comes next."""
+        given = message.texts if message.images is None else message.images
+        if given is not None:
+            self.samples = self.context.inputs(given)
+        elif self.samples is None:
+            raise ValueError(f"round {round}: reminded of samples it does not hold")
+        self.missed = message.at
+        return Empty()
+
     def learn(self, message: Any, *, round: int) -> Done:
         """Steps on the shared samples with their new targets, then private ones. `message.kept` says which samples."""
         self.keep(message, round)
-        return Done(self.context.told(self.local_update(round)))
+        return Done(self.context.told(self.local_update(self.lesson(round))))
+
+    def lesson(self, round: int) -> int:
+        """The round that the lesson in hand is of: a missed one has its own random streams."""
+        at, self.missed = self.missed or round, 0
+        return at
 
     def keep(self, message: Any, round: int) -> None:
         """The kept samples with their targets into the pool."""

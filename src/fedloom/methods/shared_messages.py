@@ -33,6 +33,12 @@ class RoundSettings(TuningSettings, RobustSettings):
         description="undo a round of tuning after which clients recognise less of what is drawn, by more than this "
         "share of the best so far and more than chance, or pictures of a class differ half as much; null: never",
     )
+    catch_up: bool | None = Field(
+        None,
+        exclude_if=lambda catch_up: catch_up is None,
+        description="teach clients that come, or come back, what they have missed of the last `replay_rounds` rounds; "
+        "null: where `participation` is set",
+    )
     check_each: int = Field(8, ge=2, description="pictures a class that are drawn each round to see that")
 
     @property

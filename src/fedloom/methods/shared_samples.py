@@ -24,6 +24,7 @@ from fedloom.federation.exchange import Reply
 from fedloom.federation.messages import sendable
 from fedloom.functional.diagnostics import alignment_error, client_drift, gradient_variance
 from fedloom.methods.base import Info, LabelInfo, Server, ServerContext
+from fedloom.methods.catch_up import CatchUp
 from fedloom.methods.collapse import CollapseGuard, kept_state, means
 from fedloom.methods.replies import ClientOutputs, Clock
 from fedloom.methods.robust import combined
@@ -92,6 +93,7 @@ class SharedServer(Server):
     holders: Kept[set[str]]  # clients that hold the public set
     guard: Kept[CollapseGuard | None]
     suspects: Kept[Suspects]
+    missed: Kept[CatchUp]
     formula: str | None = None  # its name in `metrics.communication`
     learn_verb = "learn"
 
@@ -117,6 +119,8 @@ class SharedServer(Server):
         super().__init__(context, settings)
         self.tuner = None if settings.public_pairs else Tuner(context, settings, watch=settings.diagnostics)
         self.holders, self.suspects = set(), Suspects(settings.leave_out_after)
+        rounds = 1 if settings.public_pairs else settings.replay_rounds
+        self.missed = CatchUp(rounds, self.learn_verb, bool(settings.public_pairs))
         self.guard = None
         if self.tuner is not None and settings.rollback is not None:
             self.guard = CollapseGuard(settings.rollback)
@@ -124,6 +128,8 @@ class SharedServer(Server):
     def round(self, federation: Federation) -> Info:
         """Shared samples out, answers in, targets out; then the generator, on synthetic samples."""
         t, context, clock = federation.round, self.context, Clock()
+        with clock("catching up"):
+            caught_up = self._catch_up(federation)
         before = kept_state(self.tuner) if self.guard and self.tuner else None
         if self.guard and not self.guard.best:
             with clock("check"):
@@ -139,6 +145,8 @@ class SharedServer(Server):
         with clock("retraining"):  # those in this process learn now
             verb, targets = self.learn_verb, dict(found.targets)
             learning = federation.ask(verb, targets, timeout=context.timeout) if targets else ()
+            if self.settings.catch_up:
+                self.missed.keep(t, samples.images, samples.texts, self.lessons(federation, targets), targets)
         losses, labels = dict(found.losses or {}), None
         if self.tuner is not None:
             kept = found.labels >= 0 if found.kept is None else found.kept
@@ -149,17 +157,34 @@ class SharedServer(Server):
         with clock("retraining"):
             trained = {r.client: r.message.loss for r in learning if r.ok}
             losses["clients"] = float(np.mean([trained[k] for k in sorted(trained)])) if trained else None
-        facts = {**found.facts, **(self._diagnostics(outputs) if self.settings.diagnostics else {})}
+        facts = {**found.facts, **caught_up, **(self._diagnostics(outputs) if self.settings.diagnostics else {})}
         if self.guard and self.tuner and before:
             with clock("check"):  # only now: clients hold what they were asked about last
                 measured = self.guard.measure(*self._checked(federation))
                 facts |= {**means(measured), "rolled_back": float(self.guard.undo(measured, self.tuner, before))}
         return Info(labels, losses, clock.seconds, self.paper_bytes(federation, len(samples)), facts, suspects)
 
+    def _catch_up(self, federation: Federation) -> dict[str, float]:
+        """What clients have missed is taught; how many lessons, where it is the setting."""
+        if not self.settings.catch_up:
+            return {}
+        out, timeout = self.suspects.left_out, self.context.timeout
+        return {"lessons_caught_up": float(self.missed.teach(federation, self.holders, out, timeout))}
+
+    def lessons(self, federation: Federation, targets: Mapping[str, Any]) -> dict[str, Any]:
+        """For each task what a client of it that is away has missed: what one that was there is taught.
+
+        Where all are taught the same, that holds for clients of a task of which nobody was there, too.
+        """
+        found = {str(federation.modality(k)): targets[k] for k in sorted(targets, reverse=True)}
+        if len({id(message) for message in targets.values()}) == 1:
+            found |= dict.fromkeys(map(str, self.context.modalities), next(iter(targets.values())))
+        return found
+
     def _checked(self, federation: Federation) -> tuple[NDArray[np.uint8], NDArray[np.int64], ClientOutputs]:
         """Pictures of every class as the generator draws them now, the classes, and what clients say of them."""
         context = self.context
-        labels = np.repeat(np.arange(len(context.class_names)), self.settings.check_each)
+        labels = np.repeat(context.classes_at(1), self.settings.check_each)  # the same ones in all rounds
         prompts = [context.prompts[c] for c in labels]
         images = context.generator.synthesize(prompts, context.draws("check"))  # the same noise each time
         read = federation.clients_of(ClientTask.TEXT_CLASSIFICATION)
@@ -191,17 +216,17 @@ class SharedServer(Server):
         drawn = self.classes(t)
         assert self.tuner is not None  # synthetic samples
         images = self.tuner.draw([context.prompts[c] for c in drawn], context.draws(t, "synthesis"))
-        read = federation.clients_of(ClientTask.TEXT_CLASSIFICATION) or s.train_text != "prompt"
+        read = ClientTask.TEXT_CLASSIFICATION in context.modalities or s.train_text != "prompt"
         return SharedSamples(images, tuple(context.captioner.caption(images)) if read else (), drawn)
 
     def classes(self, t: int) -> NDArray[np.int64]:
         """The class of each sample that round t draws, (S,)."""
-        n, classes, rng = self.settings.samples, len(self.context.class_names), self.context.rng(t, "classes")
+        n, there, rng = self.settings.samples, self.context.classes_at(t), self.context.rng(t, "classes")
         if self.settings.classes == "uniform":
-            return rng.integers(0, classes, n)
+            return there[rng.integers(0, len(there), n)]
         # as FedMMKT draws them, so that all methods see the same samples in the same round
-        whole = np.concatenate([rng.permutation(classes) for _ in range(-(-n // classes))])[:n]
-        return rng.permutation(whole).astype(np.int64)
+        whole = np.concatenate([rng.permutation(there) for _ in range(-(-n // len(there)))])[:n]
+        return rng.permutation(whole)
 
     def ask(
         self,
@@ -239,7 +264,7 @@ class SharedServer(Server):
         out = self.suspects.left_out
         replies = sorted((r for r in asked if r.ok and r.client not in out), key=lambda r: r.client)
         if self.settings.public_pairs:
-            self.holders = {r.client for r in replies}
+            self.holders = (self.holders - set(messages)) | {r.client for r in replies}
         return replies
 
     def combined(self, values: Tensor, weights: Tensor) -> Tensor:

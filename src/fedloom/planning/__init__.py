@@ -60,7 +60,7 @@ def plan(
     unknown = [] if declared else [f"{config.method} does not declare its work: what it does in a round is not counted"]
     inventory = inventory_of(config, method, settings, work, scene)
     parts = phases(config, work, inventory, scene)
-    notes = [*_learned_words(config, inventory), *_passes(config, work.private_steps, scene), *unknown]
+    notes = [*_learned_words(config, inventory), *_passes(config, work.private_steps, scene), *_there(config), *unknown]
     rates = _rates(parts, on)
     return Plan(
         config.method,
@@ -142,3 +142,15 @@ def _passes(config: Config, steps: int, scene: DataSizes) -> list[str]:
                 f"the {held:.0f} {modality} samples of an average client"
             )
     return found
+
+
+def _there(config: Config) -> list[str]:
+    """How many clients take part in a round, where not all do."""
+    from fedloom.experiment.attendance import attendance
+
+    if config.participation is None or not config.rounds:
+        return []
+    names = list(config.clients.everyone())
+    asked = [attendance(config.participation, config.seed, t, names) for t in range(1, config.rounds + 1)]
+    mean = sum(len(a.present) + len(a.late) for a in asked) / config.rounds
+    return [f"{mean:.1f} of {len(names)} clients take part in a round on average; work and bytes are counted of all"]

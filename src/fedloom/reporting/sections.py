@@ -15,6 +15,7 @@ from fedloom.reporting.heads import change, clients_of, head
 from fedloom.reporting.health import run_warnings
 from fedloom.reporting.heatmaps import split_picture
 from fedloom.reporting.pages import Cell, Image, Table, drawn, picture_file, warning_name
+from fedloom.reporting.participants import LEGEND, participants
 from fedloom.reporting.plots import curves, label_curves
 from fedloom.reporting.scores import (
     SCORES,
@@ -55,6 +56,8 @@ def report_facts(run: RunFiles) -> dict[str, Any]:
         "retrieval": retrieved,
         "retrieval_when": when,
         "clients": _clients(run),
+        "participants": participants(run.rounds),
+        "participants_legend": LEGEND,
         "suspects": suspects(run),
         "wire": wire(run),
         "time": time(run),

@@ -54,6 +54,7 @@ class RoundRow(TypedDict, total=False):
     by_group: dict[str, Numbers] | None
     retrieval: dict[str, Numbers] | None
     missing: list[Missed] | None
+    participants: dict[str, list[str]] | None
 
 
 @with_config(OPEN)

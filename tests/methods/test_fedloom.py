@@ -13,7 +13,10 @@ from fedloom.methods.preference import Preferences
 from fedloom.methods.shared_messages import SharedPictures
 from fedloom.seeding import torch_stream
 
-ALL = {"codes": 4, "preference": 0.5, "mix": False}
+ALL = {
+    **{"codes": 4, "preference": 0.5, "soft": True, "memory": 0.5, "evidence": 0.5},
+    **{"focus": 0.5, "far": 0.1, "calibrate": True},
+}
 
 
 @pytest.mark.parametrize("settings", [{}, ALL, {"soft": False, "focus": 0, "calibrate": False, "far": 0, "mix": True}])

@@ -6,7 +6,7 @@
     up    codes: representations as a few random projections, 8 bits each
     down  which samples are kept, the probable classes of each and their shares
 
-What FedMMKT is found to suffer from is what its parts are against, each a setting that turns it off:
+What FedMMKT is found to suffer from is what its parts are against, each a setting:
 
 - *labels*: clients and the prompt are annotators of unknown reliability per class, by expectation maximisation over
   the round's answers, with what earlier rounds taught of each as a prior (`memory`); the posterior, not a label, is
@@ -60,18 +60,18 @@ TEMPERATURES = 2.0 ** torch.arange(-1, 3.5, 0.5)  # that an answer is calibrated
 
 
 class FedloomSettings(RoundSettings):
-    """Each part can be turned off: its ablation."""
+    """Parts that did not help on the tuning seeds are off; docs/methods/fedloom.md has what was seen."""
 
-    memory: float = Field(0.5, ge=0, lt=1, description="weight of what earlier rounds taught of each annotator")
-    evidence: float = Field(0.5, gt=0, le=1, description="weight of annotators' evidence: they are wrong together")
-    soft: bool = Field(True, description="off: clients and generator learn the most probable label")
+    memory: float = Field(0.0, ge=0, lt=1, description="weight of what earlier rounds taught of each annotator")
+    evidence: float = Field(1.0, gt=0, le=1, description="weight of annotators' evidence: they are wrong together")
+    soft: bool = Field(False, description="clients and generator learn the posterior; off: the most probable label")
     surest: float = Field(0.5, ge=0, le=1, description="least posterior of a sample that is learned; 0: all are")
     top: int = Field(3, ge=1, le=255, description="classes of an answer, and of what is to be learned")
     codes: int = Field(0, ge=0, le=4096, description="random projections that doubtful samples are compared in; 0: not")
     preference: float = Field(0.0, ge=0, allow_inf_nan=False, description="weight of preference tuning; 0: none")
     preference_strength: float = Field(20.0, gt=0, allow_inf_nan=False, description="beta of preference tuning")
-    focus: float = Field(0.5, ge=0, le=1, description="share of samples drawn where clients are unreliable")
-    calibrate: bool = Field(True, description="each client scales its scores by what its own samples ask for")
+    focus: float = Field(0.0, ge=0, le=1, description="share of samples drawn where clients are unreliable")
+    calibrate: bool = Field(False, description="each client scales its scores by what its own samples ask for")
     far: float = Field(
         0.1, ge=0, lt=1, description="share of a round that a client leaves out: the farthest from its own"
     )

@@ -26,8 +26,8 @@ BEFORE = " (before)"  # the pseudo arm of what an arm was before its first round
 
 
 class Claim(Frozen):
-    """A headline claim: `arm` is above (below) `reference` in `score`, by `at_least` in the mean; or not worse by `margin`.
-    """
+    """A headline claim: `arm` is above (below) `reference` in `score`, by `at_least` in the mean, or no worse by
+    `margin`."""
 
     arm: str
     reference: str = Field(description="another arm, `ARM (before)`, or the same arm with another reference_score")
@@ -35,7 +35,9 @@ class Claim(Frozen):
     reference_score: str | None = Field(None, description="of the reference; null: the same score")
     direction: Literal["above", "below"] = "above"
     at_least: float = Field(0.0, ge=0, description="smallest mean difference that is worth a claim")
-    margin: float = Field(0.0, ge=0, description="what `arm` may be worse by: it is compared with `reference` less that")
+    margin: float = Field(
+        0.0, ge=0, description="what `arm` may be worse by: it is compared with `reference` less that"
+    )
 
     @property
     def text(self) -> str:

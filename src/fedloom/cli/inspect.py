@@ -41,7 +41,9 @@ def inspect(run: RunArgument, json: JsonOption = False) -> None:
         parts = [{key: getattr(flow, key) for key in keys} for flow in flows(loaded.ledger, arrays=True)]
         spent: dict[str, Any] = {"privacy": private} if private else {}
         if there:
-            spent["participants"] = {row["round"]: row["participants"] for row in loaded.rounds if "participants" in row}
+            spent["participants"] = {
+                row["round"]: row["participants"] for row in loaded.rounds if "participants" in row
+            }
         show_json({"run": str(loaded.path), "total": total, "rounds": rounds, "flows": parts, **spent})
         return
     if private:

@@ -49,7 +49,9 @@ class ParticipationSettings(Frozen):
     def _order(self) -> ParticipationSettings:
         for client, end in self.leave.items():
             if end <= (start := self.join.get(client, 1)):
-                raise ValueError(f"leave.{client} = {end}: it is there from round {start} on; allowed: {start + 1} or later")
+                raise ValueError(
+                    f"leave.{client} = {end}: it is there from round {start} on; allowed: {start + 1} or later"
+                )
         return self
 
     @property

@@ -25,7 +25,7 @@ from fedloom.tasks import ClientTask
 
 @dataclass(frozen=True)
 class Missed:
-    """Down: what was shown in an earlier round, whose lesson follows; pictures or texts, neither: a set that it holds."""
+    """Down: what was shown in an earlier round, whose lesson follows: pictures, texts, or neither of a set it holds."""
 
     at: Count
     images: Annotated[NDArray[Any], Wire("uint8", ("S", "H", "W", 3))] | None = None
@@ -69,7 +69,9 @@ class CatchUp(Stateful):
         self.lessons, self.taught = deque(maxlen=rounds), {}
         self.verb, self.public = verb, public
 
-    def keep(self, t: int, images: Any, texts: Collection[str], taught: Mapping[str, Any], clients: Collection[str]) -> None:
+    def keep(
+        self, t: int, images: Any, texts: Collection[str], taught: Mapping[str, Any], clients: Collection[str]
+    ) -> None:
         """The lesson of round t, by task, which `clients` have been sent already."""
         parts = {task: np.frombuffer(encode(message), np.uint8) for task, message in taught.items()}
         if parts:

@@ -12,8 +12,8 @@ from fedloom.reporting.budgets import budget_table
 from fedloom.reporting.facts import method_facts
 from fedloom.reporting.health import run_warnings
 from fedloom.reporting.heatmaps import split_picture
-from fedloom.reporting.participants import LEGEND, participants
 from fedloom.reporting.pages import Cell, Image, Table, drawn, picture_file, warning_name
+from fedloom.reporting.participants import LEGEND, participants
 from fedloom.reporting.plots import curves, label_curves
 from fedloom.reporting.scores import (
     SCORES,

@@ -12,6 +12,8 @@ from evidence.rows import LABELS, VERSIONS, columns, text_of
 from evidence.studies import Study
 from fedloom.runs.disk import read_lines, read_object
 
+CLIENT = "per_client."  # how the score of one client begins
+
 
 def row_of(
     study: Study, arm: str, seed: int, folder: Path, *, settings: str, cpu_seconds: float | None, commit: str
@@ -28,7 +30,7 @@ def row_of(
     about = read_object(folder / "environment.json")
     found: dict[str, Any] = {"study": study.name, "arm": arm, "seed": str(seed), "settings": settings}
     for score in study.scores:
-        ends = _ends(summary, score)
+        ends = _of_client(rounds, score) if score.startswith(CLIENT) else _ends(summary, score)
         found |= {f"{score}_before": text_of(ends.get("before")), score: text_of(ends.get("after"))}
     found |= labels_of(rounds)
     after = [r for r in rounds if r["round"] > 0]
@@ -45,10 +47,15 @@ def row_of(
 
 
 def _ends(summary: Mapping[str, Any], score: str) -> Mapping[str, Any]:
-    """Before and after of a score, an added metric (`metrics.NAME`) or a group (`by_group.image.NAME`); of a client
-    (`image_accuracy.per_client.image-0`) after alone."""
+    """Before and after of a score, an added metric (`metrics.NAME`) or a group (`by_group.image.NAME`)."""
     found = _at(summary, score)
-    return found if isinstance(found, Mapping) else {"after": found}
+    return found if isinstance(found, Mapping) else {}
+
+
+def _of_client(rounds: Sequence[Mapping[str, Any]], score: str) -> Mapping[str, Any]:
+    """Before and after of one client (`per_client.NAME`)."""
+    name = score.removeprefix(CLIENT)
+    return {"before": rounds[0]["per_client"].get(name), "after": rounds[-1]["per_client"].get(name)}
 
 
 def _at(tree: Any, path: str) -> Any:

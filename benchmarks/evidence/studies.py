@@ -26,7 +26,8 @@ BEFORE = " (before)"  # the pseudo arm of what an arm was before its first round
 
 
 class Claim(Frozen):
-    """A headline claim: `arm` is above (below) `reference` in `score`, by `at_least` in the mean; or not worse by `margin`."""
+    """A headline claim: `arm` is above (below) `reference` in `score`, by `at_least` in the mean, or no worse by
+    `margin`."""
 
     arm: str
     reference: str = Field(description="another arm, `ARM (before)`, or the same arm with another reference_score")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def test_who_is_away_stays_away():
 
     def again(**settings: Any) -> float:
         found = [set(at(t, **settings).away) for t in ROUNDS]
-        return sum(len(a & b) for a, b in zip(found, found[1:])) / sum(map(len, found[:-1]))
+        return sum(len(a & b) for a, b in itertools.pairwise(found)) / sum(map(len, found[:-1]))
 
     assert again(away=0.3, stay=0.9) == pytest.approx(0.9, abs=0.03)
     assert again(away=0.3) == pytest.approx(0.3, abs=0.04)
@@ -155,3 +156,11 @@ def test_a_bad_file_is_one_line(tmp_path: Path, name: str, text: str, said: str)
     with pytest.raises(BadInput) as found:
         read_trace(tmp_path / name)
     assert said in str(found.value)
+
+
+def test_a_plan_says_how_many_take_part():
+    from fedloom.planning import plan
+
+    told = [note for note in plan(overrides=["participation.away=0.5"]).notes if "take part" in note]
+    assert len(told) == 1
+    assert not [note for note in plan().notes if "take part" in note]

@@ -126,7 +126,7 @@ def build_client(
     plan = privacy_plan(run, kind, validate(kind.settings, settings, "settings"))
     test = own_test(dataset, run.data, task, index)
     groups = test_groups(dataset, run.data, task)
-    if task != ClientTask.RETRIEVAL:
+    if not isinstance(test, ImageTextPairs):
         groups = class_groups(run, dataset.names_of(task), test.labels) or groups
     client = builder.client(
         method,

@@ -25,7 +25,7 @@ from fedloom.tasks import ClientTask
 
 @dataclass(frozen=True)
 class Missed:
-    """Down: what was shown in an earlier round, whose lesson follows; pictures or texts, neither: a set that it holds."""
+    """Down: what was shown in an earlier round, whose lesson follows: pictures, texts, or neither of a set it holds."""
 
     at: Count
     images: Annotated[NDArray[Any], Wire("uint8", ("S", "H", "W", 3))] | None = None

@@ -128,8 +128,7 @@ class SharedServer(Server):
     def round(self, federation: Federation) -> Info:
         """Shared samples out, answers in, targets out; then the generator, on synthetic samples."""
         t, context, clock = federation.round, self.context, Clock()
-        with clock("catching up"):
-            caught_up = self._catch_up(federation)
+        caught_up = self._catch_up(federation, clock)
         before = kept_state(self.tuner) if self.guard and self.tuner else None
         if self.guard and not self.guard.best:
             with clock("check"):
@@ -164,12 +163,13 @@ class SharedServer(Server):
                 facts |= {**means(measured), "rolled_back": float(self.guard.undo(measured, self.tuner, before))}
         return Info(labels, losses, clock.seconds, self.paper_bytes(federation, len(samples)), facts, suspects)
 
-    def _catch_up(self, federation: Federation) -> dict[str, float]:
+    def _catch_up(self, federation: Federation, clock: Clock) -> dict[str, float]:
         """What clients have missed is taught; how many lessons, where it is the setting."""
         if not self.settings.catch_up:
             return {}
-        out, timeout = self.suspects.left_out, self.context.timeout
-        return {"lessons_caught_up": float(self.missed.teach(federation, self.holders, out, timeout))}
+        with clock("catching up"):
+            taught = self.missed.teach(federation, self.holders, self.suspects.left_out, self.context.timeout)
+        return {"lessons_caught_up": float(taught)}
 
     def lessons(self, federation: Federation, targets: Mapping[str, Any]) -> dict[str, Any]:
         """For each task what a client of it that is away has missed: what one that was there is taught.

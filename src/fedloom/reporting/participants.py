@@ -26,8 +26,8 @@ def timeline(rounds: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, s
     found = []
     for name in sorted({name for each in states for name in each}):
         own = [each.get(name, "") for each in states]
-        numbers = (str(own.count(state)) for state in ("present", "late", "away"))
-        found.append((name, "".join(SIGNS.get(state, " ") for state in own), *numbers))
+        there, late, away = (str(own.count(state)) for state in ("present", "late", "away"))
+        found.append((name, "".join(SIGNS.get(state, " ") for state in own), there, late, away))
     return found
 
 

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SITE := $(VENV)/.site
-CHECKED := $(wildcard src tests examples benchmarks docs)
+CHECKED := $(wildcard src tests examples benchmarks docs/hooks docs/tutorials)
 # Compiled code is kept, whatever the user's shell says: tests start many processes.
 COMPILED := env -u PYTHONDONTWRITEBYTECODE
 

@@ -22,7 +22,7 @@ from fedloom.config.yaml_core import dump
 from fedloom.methods.base import load_method
 from fedloom.registry import METHODS
 
-# Beside the names of `fedloom` itself: what they give and take, and what one's own method, data set or model is made of.
+# Beside the names of `fedloom` itself: what they give and take, and what one's own method is made of.
 CLASSES = (
     *("fedloom.results.Run", "fedloom.comparison.results.Comparison", "fedloom.planning.records.Plan"),
     *("fedloom.progress.Observer", "fedloom.errors.FedloomError", "fedloom.errors.BadInput"),
@@ -54,7 +54,7 @@ def python() -> str:
         module, _, name = path.rpartition(".")
         getattr(importlib.import_module(module), name)  # an error here names what has moved
         found.append(f"::: {path}")
-    intro = "Names of `fedloom` first, then the classes that they give and take. [How they are used](../guide/python-api.md)."
+    intro = "Names of `fedloom`, then the classes that they give and take. [How to use them](../guide/python-api.md)."
     return "\n\n".join(["# Python interface", intro, *found])
 
 

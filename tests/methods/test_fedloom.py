@@ -14,8 +14,14 @@ from fedloom.methods.shared_messages import SharedPictures
 from fedloom.seeding import torch_stream
 
 ALL = {
-    **{"codes": 4, "preference": 0.5, "soft": True, "memory": 0.5, "evidence": 0.5},
-    **{"focus": 0.5, "far": 0.1, "calibrate": True},
+    "codes": 4,
+    "preference": 0.5,
+    "soft": True,
+    "memory": 0.5,
+    "evidence": 0.5,
+    "focus": 0.5,
+    "far": 0.1,
+    "calibrate": True,
 }
 
 

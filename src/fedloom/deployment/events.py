@@ -1,6 +1,7 @@
 """A run's events (see `progress.Observer`) as lines of a file, for another process to follow or to read later.
 
 {"event": "begin" | "notes" | "stage" | "at" | "phase" | "within" | "round" | "end", "arguments": [...]}
+                                                                                      of `progress.Observer`
 {"event": "process", "pid": 1234}                                                     first
 {"event": "over", "folder": "...", "error": null | "...", "bad_input": false}         last
 

@@ -39,13 +39,10 @@ def inspect(run: RunArgument, json: JsonOption = False) -> None:
     if json:
         keys = ("client", "direction", "verb", "message", "name", "dtype", "shape", "messages", "bytes", "counted")
         parts = [{key: getattr(flow, key) for key in keys} for flow in flows(loaded.ledger, arrays=True)]
-        votes = spent_on_votes(loaded.rounds)
-        spent: dict[str, Any] = ({"privacy": private} if private else {}) | ({"vote_budget": votes} if votes else {})
-        if there:
-            spent["participants"] = {
-                row["round"]: row["participants"] for row in loaded.rounds if "participants" in row
-            }
-        show_json({"run": str(loaded.path), "total": total, "rounds": rounds, "flows": parts, **spent})
+        took_part = {row["round"]: row["participants"] for row in loaded.rounds if "participants" in row}
+        more = {"privacy": private, "vote_budget": spent_on_votes(loaded.rounds), "participants": took_part}
+        told = {key: value for key, value in more.items() if value}
+        show_json({"run": str(loaded.path), "total": total, "rounds": rounds, "flows": parts, **told})
         return
     if private:
         show(grid(HEAD, budget_lines(loaded.rounds), numbers=range(1, len(HEAD))))

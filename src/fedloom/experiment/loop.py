@@ -92,8 +92,7 @@ def carry_out(
     check_classes(config, method, scene)
     prepared.check(picture_side(scene))
     splits = split_data(config, scene) if method.tasks and not own_data(config) else {}
-    tree = config.model_dump(mode="json")
-    resumed = prepared.folder is not None
+    tree, resumed = config.model_dump(mode="json"), prepared.folder is not None
     place = nullcontext(prepared.folder) if prepared.folder else new_run(out, tree, overwrite=overwrite)
     with place as folder, folder.exclusive():
         if resumed:

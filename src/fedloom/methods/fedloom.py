@@ -41,7 +41,7 @@ from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.annotators import Annotation, annotate, neighbours, reliability
 from fedloom.functional.codes import from_top, to_codes, to_top
 from fedloom.methods.base import Done, Method, ServerContext
-from fedloom.methods.catch_up import Missed, recalling
+from fedloom.methods.catch_up import MissedRound, recalling
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.preference import Preferences
 from fedloom.methods.replies import ClientOutputs
@@ -90,8 +90,8 @@ class FedloomSettings(RoundSettings):
 class FedloomAnswers:
     """Up: the most probable classes of each sample, and their shares in 1/255; all zeros: no finite answer."""
 
-    classes: Annotated[Array, Wire("uint16", ("S", "k"))]
-    shares: Annotated[Array, Wire("uint8", ("S", "k"))]
+    classes: Annotated[Array, Wire("uint16", ("S", "k"), high=65_535)]
+    shares: Annotated[Array, Wire("uint8", ("S", "k"), high=255)]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class FedloomWanted:
 class FedloomCodes:
     """Up: random projections of representations, 8 bits each."""
 
-    codes: Annotated[Array, Wire("int8", ("M", "m"))]
+    codes: Annotated[Array, Wire("int8", ("M", "m"), low=-127, high=127)]
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class FedloomClient(SharedClient):
         z = self.looked[torch.from_numpy(message.wanted)]
         return FedloomCodes(to_codes(z, self.settings.codes, message.seed))
 
-    def recall(self, message: Missed, *, round: int) -> Empty:
+    def recall(self, message: MissedRound, *, round: int) -> Empty:
         """One that has never answered does not know yet how many classes there are."""
         found = super().recall(message, round=round)
         assert self.samples is not None
@@ -166,8 +166,6 @@ class FedloomClient(SharedClient):
     def targets(self, message: FedloomTargets, kept: Tensor) -> dict[str, Tensor]:
         """The posterior, and how much each sample counts: not at all where it is far from the client's own."""
         assert self.samples is not None
-        if not self.count:  # a newcomer is taught before it is asked
-            self.count = self.context.look(rows(self.samples, slice(0, 1)))[1].shape[1]
         posterior = from_top(message.classes, message.shares, self.count).float()
         weight = torch.ones(len(posterior))
         if self.settings.far and len(posterior) and len(self.context.private_labels):

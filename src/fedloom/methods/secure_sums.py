@@ -161,21 +161,7 @@ def secure_sums(
     Raises:
         BadInput: in round 1 all answer, and each is the only one of its layout: its sum would be its own vector.
     """
-    replies = federation.ask("open_sum", dict.fromkeys(asked, Empty()), timeout=timeout)
-    keys = {r.client: r.message for r in replies if r.ok}
-    groups: dict[str, list[str]] = {}
-    for client in sorted(keys):
-        groups.setdefault(keys[client].layout, []).append(client)
-    alone = [members[0] for members in groups.values() if len(members) == 1]
-    everybody = len(keys) == len(asked) and federation.clients == federation.everybody
-    if everybody and federation.round == 1 and len(alone) == len(groups) > 0:
-        raise BadInput(f"settings.secure = true: {alone[0]} is the only {who}; allowed: two such clients or more")
-    for client in alone:
-        del groups[keys[client].layout]
-        if everybody:
-            federation.reject(client, "open_sum", f"it is the only {who}")
-        else:  # the others of its layout are away
-            log.warning("round %d: no secure sum of %s alone", federation.round, client)
+    keys, groups = _opened(federation, asked, timeout, who)
     publics = {client: keys[client].public.tobytes() for client in keys}
     parties = {k: _parties(members, publics) for members in groups.values() for k in members}
     given = _shares(federation, parties, timeout)
@@ -193,6 +179,28 @@ def secure_sums(
         else:
             found.append(SecureSum(layout, tuple(members), masked, numbers))
     return found
+
+
+def _opened(
+    federation: Federation, asked: Collection[str], timeout: float | None, who: str
+) -> tuple[dict[str, SecureKeys], dict[str, list[str]]]:
+    """Everybody's keys, and who adds up with whom, by layout; as `secure_sums`."""
+    replies = federation.ask("open_sum", dict.fromkeys(asked, Empty()), timeout=timeout)
+    keys = {r.client: r.message for r in replies if r.ok}
+    groups: dict[str, list[str]] = {}
+    for client in sorted(keys):
+        groups.setdefault(keys[client].layout, []).append(client)
+    alone = [members[0] for members in groups.values() if len(members) == 1]
+    everybody = len(keys) == len(asked) and federation.clients == federation.everybody
+    if everybody and federation.round == 1 and len(alone) == len(groups) > 0:
+        raise BadInput(f"settings.secure = true: {alone[0]} is the only {who}; allowed: two such clients or more")
+    for client in alone:
+        del groups[keys[client].layout]
+        if everybody:
+            federation.reject(client, "open_sum", f"it is the only {who}")
+        else:  # the others of its layout are away
+            log.warning("round %d: no secure sum of %s alone", federation.round, client)
+    return keys, groups
 
 
 def no_sum(federation: Federation, members: Sequence[str], error: Exception) -> None:

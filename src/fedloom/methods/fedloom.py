@@ -90,8 +90,8 @@ class FedloomSettings(RoundSettings):
 class FedloomAnswers:
     """Up: the most probable classes of each sample, and their shares in 1/255; all zeros: no finite answer."""
 
-    classes: Annotated[Array, Wire("uint16", ("S", "k"), high=65_535)]
-    shares: Annotated[Array, Wire("uint8", ("S", "k"), high=255)]
+    classes: Annotated[Array, Wire("uint16", ("S", "k"), low=0, high=65_535)]
+    shares: Annotated[Array, Wire("uint8", ("S", "k"), low=0, high=255)]
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ class FedloomTargets:
     """Down: which samples are to be learned, their probable classes, and those' shares in 1/255."""
 
     kept: Annotated[Array, Wire("bool", ("S",))]
-    classes: Annotated[Array, Wire("uint16", ("M", "k"))]
-    shares: Annotated[Array, Wire("uint8", ("M", "k"))]
+    classes: Annotated[Array, Wire("uint16", ("M", "k"), low=0, high=65_535)]
+    shares: Annotated[Array, Wire("uint8", ("M", "k"), low=0, high=255)]
 
 
 # ---------------------------------------------------------------------------------------------------- the client

@@ -24,7 +24,7 @@ from fedloom.tasks import ClientTask
 
 
 @dataclass(frozen=True)
-class Missed:
+class MissedRound:
     """Down: what was shown in an earlier round, whose lesson follows: pictures, texts, or neither of a set it holds."""
 
     at: Count
@@ -34,7 +34,7 @@ class Missed:
 
 def recalling(settings: Any) -> dict[str, tuple[Any, Any]]:
     """The verb of a missed round, where `catch_up` is set: nothing comes back."""
-    return {"recall": (Missed, Empty)} if settings.catch_up else {}
+    return {"recall": (MissedRound, Empty)} if settings.catch_up else {}
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Lesson:
     texts: tuple[str, ...]
     taught: dict[str, NDArray[np.uint8]]
 
-    def shown(self, task: str, held: bool) -> Missed:
+    def shown(self, task: str, held: bool) -> MissedRound:
         """To a client of that task. held: it holds the samples."""
         if held:
-            return Missed(self.round)
+            return MissedRound(self.round)
         images = task == ClientTask.IMAGE_CLASSIFICATION
-        return Missed(self.round, self.images if images else None, None if images else sendable(self.texts))
+        return MissedRound(self.round, self.images if images else None, None if images else sendable(self.texts))
 
 
 class CatchUp(Stateful):

@@ -49,7 +49,7 @@ from fedloom.functional.fusion import mean_over
 from fedloom.functional.matching import class_spread, margin_cross_entropy
 from fedloom.functional.norms import unit
 from fedloom.methods.base import Done, Method, ServerContext
-from fedloom.methods.catch_up import Missed, recalling
+from fedloom.methods.catch_up import MissedRound, recalling
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.private_steps import of_creamfl
 from fedloom.methods.replies import ClientOutputs
@@ -131,7 +131,7 @@ class CreamFLClient(SharedClient):
             else LabelledRepresentations(z.numpy(), labels_of(logits))
         )
 
-    def recall(self, message: Missed, *, round: int) -> Empty:
+    def recall(self, message: MissedRound, *, round: int) -> Empty:
         """With what it says now of what it was not asked about then."""
         found = super().recall(message, round=round)
         assert self.samples is not None

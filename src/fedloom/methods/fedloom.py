@@ -41,7 +41,7 @@ from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.annotators import Annotation, annotate, neighbours, reliability
 from fedloom.functional.codes import from_top, to_codes, to_top
 from fedloom.methods.base import Done, Method, ServerContext
-from fedloom.methods.catch_up import Missed, recalling
+from fedloom.methods.catch_up import MissedRound, recalling
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.preference import Preferences
 from fedloom.methods.replies import ClientOutputs
@@ -156,7 +156,7 @@ class FedloomClient(SharedClient):
         z = self.looked[torch.from_numpy(message.wanted)]
         return FedloomCodes(to_codes(z, self.settings.codes, message.seed))
 
-    def recall(self, message: Missed, *, round: int) -> Empty:
+    def recall(self, message: MissedRound, *, round: int) -> Empty:
         """One that has never answered does not know yet how many classes there are."""
         found = super().recall(message, round=round)
         assert self.samples is not None

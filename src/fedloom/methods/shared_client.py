@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedloom.federation.messages import Empty
 from fedloom.methods.base import Client, Done
-from fedloom.methods.catch_up import Missed
+from fedloom.methods.catch_up import MissedRound
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.shared_messages import RoundSettings, SharedAgain
 from fedloom.methods.state import Kept
@@ -59,7 +59,7 @@ class SharedClient(Client):
         """The reply, of representations (S, D) and logits (S, C) of what was asked about."""
         raise NotImplementedError
 
-    def recall(self, message: Missed, *, round: int) -> Empty:
+    def recall(self, message: MissedRound, *, round: int) -> Empty:
         """The samples of a round that it has missed; what was learned of them comes next."""
         given = message.texts if message.images is None else message.images
         if given is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -24,15 +25,9 @@ GOING = {
 
 
 def run(folder: Any, smoke: tuple[str, ...], *more: str, **participation: Any) -> Run:
-    tree = [f"participation.{key}={_yaml(value)}" for key, value in participation.items()]
+    tree = [f"participation.{key}={json.dumps(value)}" for key, value in participation.items()]
     made: Run = fedloom.run(preset="smoke", overrides=(*smoke, "rounds=3", *tree, *more), out=folder)
     return made
-
-
-def _yaml(value: Any) -> str:
-    import json
-
-    return json.dumps(value)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +67,17 @@ def test_the_report_and_inspect_show_a_timeline(going: Run, capsys: pytest.Captu
 
 def test_worker_processes_give_the_same(going: Run, smoke_overrides: tuple[str, ...], tmp_path: Any) -> None:
     assert_equal(run(tmp_path / "run", smoke_overrides, "engine.workers=2", **GOING), going)
+
+
+def test_silos_that_know_only_what_is_on_their_disks_give_the_same(
+    going: Run, smoke_overrides: tuple[str, ...], tmp_path: Any
+) -> None:
+    from test_engines import assert_same, grid_of
+
+    overrides = [f"participation.{key}={json.dumps(value)}" for key, value in GOING.items()]
+    given = (*smoke_overrides, "rounds=3", *overrides, "engine.name=flower", "engine.silos=1")
+    grid = grid_of(tmp_path / "silos", 1, forgetful=True)
+    assert_same(fedloom.run(preset="smoke", overrides=given, out=tmp_path / "run", grid=grid), going)
 
 
 def test_a_stopped_run_goes_on_to_the_same(going: Run, smoke_overrides: tuple[str, ...], tmp_path: Any) -> None:

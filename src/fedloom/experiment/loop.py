@@ -272,8 +272,7 @@ class _Experiment:
                 self._grid(images, t)
         else:
             row |= {k: None for k in before if k in SCORED} | {"per_client": {}}
-        if t and (now := self.attendances.of(federation)) is not None:
-            row["participants"] = {state: list(names) for state, names in asdict(now).items()}
+        row |= self._participants(federation)
         row["labels"], judged = scorer.labels(info.labels)
         if info.labels is not None:
             self._panel(info.labels, judged, t)
@@ -306,6 +305,11 @@ class _Experiment:
         if info.vote_budget:
             row["vote_budget"] = dict(info.vote_budget)
         return row
+
+    def _participants(self, federation: Federation) -> dict[str, Any]:
+        """Who was there in the round, where not everybody always is."""
+        now = self.attendances.of(federation) if federation.round else None
+        return {} if now is None else {"participants": {state: list(who) for state, who in asdict(now).items()}}
 
     def _note_budgets(self, row: Mapping[str, Any]) -> None:
         """Once, in the log: that a client's private training, or the clients' voting, has ended."""

@@ -64,7 +64,7 @@ def server_of(run: Run) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def counted(run: Run) -> list[dict[str, Any]]:
-    """The ledger's rows of the method's own messages, client by client."""
+    """The ledger's rows of the method's own messages, client by client, without the seconds that they took."""
     lines = (run.path / "ledger.jsonl").read_text().splitlines() if (run.path / "ledger.jsonl").exists() else []
     rows = [json.loads(line) for line in lines]
     rows = [{k: v for k, v in row.items() if k not in ("counted", "seconds")} for row in rows if row["verb"] != "join"]

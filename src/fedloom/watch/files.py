@@ -1,4 +1,4 @@
-"""Files that others write: looked at once a second, read once."""
+"""Files that others write: looked at again and again, read once."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-// Asks for the state of the folder once a second, and draws again what has changed. No text becomes HTML.
+// Asks for the state of the folder twice a second, and draws again what has changed. No text becomes HTML.
 "use strict";
 
-const PACE = 1000; // milliseconds between two looks
+const PACE = 500; // milliseconds between two looks
 const at = new URLSearchParams(location.search).get("at") || "";
 const byId = (id) => document.getElementById(id);
 const drawn = new Map(); // what each part shows, as JSON
@@ -327,7 +327,7 @@ async function look() {
     }
   }
   pace();
-  setTimeout(look, misses > 2 ? 5 * PACE : PACE);
+  setTimeout(look, misses > 2 ? 10 * PACE : PACE);
 }
 
 look();

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ def _executed(path: Path) -> Any:
     run = os.environ.get("FEDLOOM_TUTORIALS") == "run"
     notebook = nbformat.read(kept if kept.exists() and not run else path, as_version=4)
     if run:
+        programs = str(Path(sys.executable).parent)  # `fedloom` of this environment, whether or not it is activated
+        os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
         with tempfile.TemporaryDirectory() as folder:
             where = {"metadata": {"path": folder}}
             NotebookClient(notebook, timeout=LONGEST, resources=where, coalesce_streams=True).execute()

@@ -17,7 +17,7 @@ from fedloom.methods.fedmmkt import FedMMKTServer
 PACKAGE = Path(fedloom.__file__).parent
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "a-round.md"
 MOST = 26
-WATCHING = {"experiment/pace.py", "cli/live.py"}  # tell and show how far a round is
+WATCHING = {"experiment/pace.py", "progress.py", "cli/live.py"}  # tell and show how far a round is
 
 
 def listed() -> tuple[set[str], set[str]]:

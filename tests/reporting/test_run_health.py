@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from fedloom.config import Config
-from fedloom.experiment.loop import not_finite
-from fedloom.experiment.summary import summarise
+from fedloom.experiment.summary import not_finite, summarise
 from fedloom.metrics.labels import class_counts
 from fedloom.reporting.health import RunWarning, warnings_of
 from fedloom.reporting.health.bounds import beats_chance, half_width

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Mapping
@@ -30,7 +29,7 @@ from fedloom.experiment.gates import check, measured
 from fedloom.experiment.pace import watched
 from fedloom.experiment.pretraining import Assets, pretrained_weights
 from fedloom.experiment.scoring import Scorer
-from fedloom.experiment.summary import summarise
+from fedloom.experiment.summary import SCORED, not_finite, summarise
 from fedloom.federation.base import Federation
 from fedloom.federation.ledger import Ledger
 from fedloom.methods.base import UNCOUNTED, Info, Method, Server, ServerContext, one_round
@@ -38,7 +37,6 @@ from fedloom.processes import settle_process
 from fedloom.progress import Observer
 from fedloom.registry import DATASETS, METHODS, outside_code
 from fedloom.reporting.pictures import label_panel, sample_grid
-from fedloom.reporting.scores import SCORES
 from fedloom.runs import stop
 from fedloom.runs.checkpoint import CheckpointStore
 from fedloom.runs.exports import seal_export
@@ -47,7 +45,6 @@ from fedloom.runs.load import RunFiles, read_run
 from fedloom.tasks import CLIENT_TASKS, ClientTask
 
 VOTES = ""  # no client is called that
-SCORED = frozenset(score.key for score in SCORES)
 
 
 def run(
@@ -104,13 +101,6 @@ def carry_out(
             watch.filled(line)
             folder.log(line)
         return _Experiment(config, method, settings, scene, splits, folder, watch, keep).run(resumed, link)
-
-
-def not_finite(row: Mapping[str, Any]) -> list[str]:
-    """The scores and losses of a row that are NaN or infinite: the file holds null in their place."""
-    named = {k: v for k, v in row.items() if k in SCORED} | (row.get("metrics") or {})
-    named |= {f"loss of {k}": v for k, v in (row.get("losses") or {}).items()}
-    return [k for k, v in named.items() if isinstance(v, float) and not math.isfinite(v)]
 
 
 class _Experiment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,15 @@ from fedloom.registry import DATASETS, METHODS, METRICS
 from fedloom.reporting.health import warnings_of
 from fedloom.reporting.scores import SCORES, STREAMS, client_score
 from fedloom.runs.disk import plain
+
+SCORED = frozenset(score.key for score in SCORES)
+
+
+def not_finite(row: Mapping[str, Any]) -> list[str]:
+    """The scores and losses of a row that are NaN or infinite: the file holds null in their place."""
+    named = {k: v for k, v in row.items() if k in SCORED} | (row.get("metrics") or {})
+    named |= {f"loss of {k}": v for k, v in (row.get("losses") or {}).items()}
+    return [k for k, v in named.items() if isinstance(v, float) and not math.isfinite(v)]
 
 
 def _phases(rows: Sequence[Mapping[str, Any]], setup: float) -> dict[str, float]:

@@ -29,9 +29,10 @@ def beside() -> ModuleType:
     return module
 
 
-def test_tutorials_are_in_the_navigation() -> None:
-    named = re.findall(r"tutorials/([\w-]+)\.md", (ROOT / "mkdocs.yml").read_text("utf-8"))
-    assert sorted(named) == [path.stem for path in NOTEBOOKS]
+@pytest.mark.parametrize(("folder", "kind"), [("tutorials", "ipynb"), ("guide", "md")])
+def test_every_page_is_in_the_navigation(folder: str, kind: str) -> None:
+    named = re.findall(folder + r"/([\w-]+)\.md", (ROOT / "mkdocs.yml").read_text("utf-8"))
+    assert sorted(named) == sorted(path.stem for path in (DOCS / folder).glob(f"*.{kind}"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -67,6 +67,17 @@ def test_claims(study: studies.Study, tmp_path: Path) -> None:
     assert "full above full's prompt_accuracy_round1 in voted_accuracy_round1" in said
 
 
+def test_a_margin_is_taken_off_the_reference(study: studies.Study, kept: Path) -> None:
+    """An arm that is below by so much is no worse by twice that, and worse by half of it."""
+    full, less = (tables.kept(study, kept).values(arm, "image_accuracy") for arm in ("full", "less"))
+    gap = sum(full[seed] - less[seed] for seed in full) / len(full)
+    margins = (2 * gap, gap / 2)
+    claims = [studies.Claim(arm="less", reference="full", score="image_accuracy", margin=m) for m in margins]
+    found = tables.kept(study.model_copy(update={"claims": tuple(claims)}), kept)
+    assert [d["verdict"] for _, d in tables.claimed(found)] == ["above", "below"]
+    assert claims[0].text == f"less above full less {2 * gap:g} in image_accuracy"
+
+
 def test_holm_runs_over_the_lines_of_a_table(study: studies.Study, kept: Path) -> None:
     found = tables.tested(tables.kept(study, kept), "image_accuracy")
     assert list(found) == ["full (before)", "less", "alone"]

@@ -7,12 +7,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fedloom.config import Config
 from fedloom.config.participation import ParticipationSettings
 from fedloom.config.trees import validate
+from fedloom.data.containers import TextSet
 from fedloom.errors import BadInput
+from fedloom.experiment.arrivals import Arriving, present
 from fedloom.experiment.attendance import attendance, read_trace
 from fedloom.experiment.resolve import completed
 
@@ -164,3 +167,45 @@ def test_a_plan_says_how_many_take_part():
     told = [note for note in plan(overrides=["participation.away=0.5"]).notes if "take part" in note]
     assert len(told) == 1
     assert not [note for note in plan().notes if "take part" in note]
+
+
+class Pupil:
+    """A client that notes what it has and when it is trained."""
+
+    def __init__(self, samples: Any) -> None:
+        self.context, self.log, self.told = self, [], 0
+        self.hold(samples)
+
+    def hold(self, samples: Any) -> None:
+        self.private_labels = samples.labels
+
+    def train_private(self, steps: int, *names: object) -> None:
+        self.log.append((len(self.private_labels), steps, *names))
+
+    def evaluate(self, message: Any, *, round: int) -> int:
+        return len(self.private_labels)
+
+    def state(self) -> Any:
+        return {}, {"log": list(self.log)}
+
+    def load_state(self, arrays: Any, meta: Any) -> None:
+        self.log = meta["log"]
+
+
+def test_samples_that_arrive_are_learned_once_whenever_the_client_is_asked():
+    samples = TextSet(tuple("abcdef"), np.array([0, 1, 2, 0, 1, 3], dtype=np.int64))
+    new = {2: 3, 3: 5}
+
+    def arriving() -> Arriving:
+        return Arriving(Pupil(samples.subset(present(samples, new, 0))), samples, new, steps=7)
+
+    often, seldom = arriving(), arriving()
+    assert [often.evaluate(None, round=t) for t in range(1, 7)] == [4, 4, 5, 5, 6, 6]
+    assert seldom.evaluate(None, round=6) == 6
+    assert often.log == seldom.log == [(5, 7, 3, "arrived"), (6, 7, 5, "arrived")]
+    again, half = arriving(), arriving()
+    half.evaluate(None, round=4)
+    again.load_state(*half.state())
+    assert again.evaluate(None, round=4) == 5
+    assert again.evaluate(None, round=5) == 6
+    assert again.log == [(5, 7, 3, "arrived"), (6, 7, 5, "arrived")]

@@ -17,7 +17,7 @@ from fedloom.methods.base import Method
 from fedloom.tasks import CLIENT_TASKS, ClientTask
 
 OLD = "from the start"  # the classes that were there before the first round
-PLAIN = frozenset({"state", "load_state", "export", "context"})  # what is no verb of a client
+PLAIN = frozenset({"export", "context"})  # what is no verb of a client
 
 
 def named_classes(config: Config, names: Sequence[str]) -> dict[int, int]:
@@ -58,28 +58,48 @@ def by_group(groups: Attribute | None, right: NDArray[np.bool_]) -> dict[str, fl
 
 
 class Arriving:
-    """A client that has, in each round it is asked in, the samples of those classes that are there by then.
+    """A client that gets samples of further classes: before it answers anything in their round, or after.
+
+    It first learns from what it then has by private steps, as it did before round 1: else it would be asked about what
+    it cannot know.
 
     Args:
         client: of a method, which has those of before the first round.
         samples: all of them.
         new: as `new_classes` says.
+        steps: private steps.
     """
 
-    def __init__(self, client: Any, samples: Any, new: dict[int, int]) -> None:
-        self._client, self._samples, self._new = client, samples, new
-        self._held = len(present(samples, new, 0))
+    def __init__(self, client: Any, samples: Any, new: dict[int, int], steps: int) -> None:
+        self._client, self._samples, self._new, self._steps = client, samples, new, steps
+        self._stage = 0  # the round whose classes were the last to come
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._client, name)
         return found if name in PLAIN or not callable(found) else partial(self._answer, found)
 
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The client's, and what it has."""
+        arrays, meta = self._client.state()
+        return arrays, {"client": meta, "stage": self._stage}
+
+    def load_state(self, arrays: dict[str, Any], meta: dict[str, Any]) -> None:
+        """Take up `state()` again."""
+        self._hold(meta["stage"])
+        self._client.load_state(arrays, meta["client"])
+
     def _answer(self, verb: Any, message: Any, *, round: int) -> Any:
-        there = present(self._samples, self._new, round)
-        if len(there) != self._held:
-            self._client.context.hold(self._samples.subset(there))
-            self._held = len(there)
+        for t in sorted(set(self._new.values())):
+            if self._stage < t <= round:
+                before = len(self._client.context.private_labels)
+                self._hold(t)
+                if len(self._client.context.private_labels) > before:
+                    self._client.context.train_private(self._steps, t, "arrived")
         return verb(message, round=round)
+
+    def _hold(self, stage: int) -> None:
+        self._client.context.hold(self._samples.subset(present(self._samples, self._new, stage)))
+        self._stage = stage
 
 
 def present(samples: Any, new: dict[int, int], t: int) -> NDArray[np.int64]:

@@ -144,7 +144,7 @@ def build_client(
         **({"fold": run.evaluation.fold} if task == ClientTask.RETRIEVAL else {}),
         **({"privacy": plan} if plan is not None else {}),
     )
-    return Arriving(client, all_of_them, new) if new else client
+    return Arriving(client, all_of_them, new, run.clients.warm_steps) if new else client
 
 
 # ------------------------------------------------------------------------------------------ the server's own models

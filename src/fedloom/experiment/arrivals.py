@@ -17,6 +17,7 @@ from fedloom.methods.base import Method
 from fedloom.tasks import CLIENT_TASKS, ClientTask
 
 OLD = "from the start"  # the classes that were there before the first round
+STAGE = " stage"  # beside the client's own state, whose names are words
 PLAIN = frozenset({"export", "context"})  # what is no verb of a client
 
 
@@ -81,12 +82,12 @@ class Arriving:
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The client's, and what it has."""
         arrays, meta = self._client.state()
-        return arrays, {"client": meta, "stage": self._stage}
+        return arrays, {**meta, STAGE: self._stage}
 
     def load_state(self, arrays: dict[str, Any], meta: dict[str, Any]) -> None:
         """Take up `state()` again."""
-        self._hold(meta["stage"])
-        self._client.load_state(arrays, meta["client"])
+        self._hold(meta[STAGE])
+        self._client.load_state(arrays, {k: v for k, v in meta.items() if k != STAGE})
 
     def _answer(self, verb: Any, message: Any, *, round: int) -> Any:
         for t in sorted(set(self._new.values())):

@@ -47,7 +47,7 @@ class AuditSettings(Frozen):
     @classmethod
     def _even(cls, given: int) -> int:
         if given % 2 or given == 2:
-            raise ValueError(f"{given}, allowed: 0, or an even number from 4 on, as each sample is in half of them")
+            raise ValueError("allowed: 0, or an even number from 4 on, as each sample is in half of them")
         return given
 
 

@@ -121,8 +121,8 @@ def test_a_client_that_is_not_there(still):
     ("given", "said"),
     [
         ({"attacks": ("theft",)}, "'theft', allowed: membership, reconstruction, labels, canaries"),
-        ({"shadows": 5}, "5, allowed: 0, or an even number from 4 on"),
-        ({"shadows": 2}, "allowed: 0, or an even number from 4 on"),
+        ({"shadows": 5}, "shadows = 5: allowed: 0, or an even number from 4 on"),
+        ({"shadows": 2}, "shadows = 2: allowed: 0, or an even number from 4 on"),
     ],
 )
 def test_settings_that_are_wrong(given, said):

@@ -22,7 +22,7 @@ def server(tmp_path_factory):
     config = load_config(preset="smoke", values={"data": {"partition": "iid", "minimum": 1}})
     scene = cached_dataset(config.data)
     assets = prepare(config, scene, frozenset({"backbones"}), Observer(), lambda line: None)[0]
-    public = tmp_path_factory.mktemp("silo") / "public"
+    public = tmp_path_factory.mktemp("silo") / "runs" / "r1" / "public"
     files = pack_public(assets)
     unpack_public(files, public)
     offer = json.loads(json.dumps(make_offer(config, scene.class_names, SIDE)))

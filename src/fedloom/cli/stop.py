@@ -9,6 +9,8 @@ import typer
 
 from fedloom.cli.screen import show
 
+NOTHING_YET = "Nothing to resume yet: give the same command again, what was pretrained stays in the cache"
+
 
 def stop(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run that is under way.")],
@@ -22,4 +24,6 @@ def stop(
 
     ask_to_stop(run, now)
     when = "now" if now else "after its round"
-    show(f"{run} ends {when}. Go on with: fedloom run --resume {run}")
+    rows = run / "metrics.jsonl"
+    begun = rows.is_file() and rows.stat().st_size > 0
+    show(f"{run} ends {when}. " + (f"Go on with: fedloom run --resume {run}" if begun or not now else NOTHING_YET))

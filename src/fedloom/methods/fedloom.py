@@ -211,6 +211,7 @@ class FedloomServer(SharedServer):
     def __init__(self, context: ServerContext, settings: FedloomSettings) -> None:
         super().__init__(context, settings)
         self.known, self.need, self.preferences = {}, None, None
+        self._belief: Tensor | None = None  # of this round's samples, (S, C)
         if settings.preference and self.tuner is not None:
             how = {"strength": settings.preference_strength, "share": PAIRS, "sure": SURE}
             self.preferences = Preferences(self.tuner, context.prompts, **how)
@@ -296,7 +297,7 @@ class FedloomServer(SharedServer):
         if clients:
             self.need = 1 - reliability(torch.stack([self.known[k] for k in clients])).mean(0)
         there = outputs.present.any(0)  # what no client has an answer about is nobody's lesson
-        posterior = found.posterior * there[:, None]
+        posterior = self._belief = found.posterior * there[:, None]
         labels, kept = posterior.argmax(1).masked_fill(~there, -1), there & (posterior.amax(1) >= s.surest)
         taught = posterior if s.soft else F.one_hot(labels.clamp(min=0), posterior.shape[1]).double()
         message = FedloomTargets(kept.numpy(), *to_top(taught[kept], s.top))
@@ -306,8 +307,8 @@ class FedloomServer(SharedServer):
 
     def _tune(self, tuner: Tuner, t: int, samples: SharedSamples, found: Aggregate, kept: Tensor) -> float | None:
         """With what was accepted and refused of this round."""
-        if self.preferences is not None and found.posterior is not None:
-            self.preferences.add(samples.images, samples.labels, found.posterior)
+        if self.preferences is not None and self._belief is not None:  # doubts are no pairs, whatever clients learn
+            self.preferences.add(samples.images, samples.labels, self._belief)
         return super()._tune(tuner, t, samples, found, kept)
 
 

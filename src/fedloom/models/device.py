@@ -31,7 +31,7 @@ def place_of(module: nn.Module) -> torch.device:
 
 
 def parts_of(samples: int, place: torch.device, batch: int) -> list[slice]:
-    """Samples `batch` at a time; on the CPU fewer, whose activations its caches hold (a third of the time)."""
+    """Samples `batch` at a time; on the CPU fewer, whose activations its caches hold."""
     n = min(batch, CPU_BATCH) if place == CPU else batch
     return [slice(i, i + n) for i in range(0, samples, n)]
 

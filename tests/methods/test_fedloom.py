@@ -145,3 +145,14 @@ def test_preferences_need_errors_of_single_pictures(tiny_generator):
 def test_the_untouched_generator_is_kept_for_preferences():
     assert FedloomSettings(preference=1, drawn_by="tuned").keeps_origin
     assert not FedloomSettings(drawn_by="tuned").keeps_origin
+
+
+def test_pairs_are_of_the_posterior_where_labels_are_learned(tiny_generator):
+    """What is doubtful is neither accepted nor refused, though clients are taught its most probable label."""
+    toy = Toy(tiny_generator, "fedloom", preference=1.0, evidence=0.05)
+    (info,) = toy.run(1)
+    belief, drawn = toy.server._belief, torch.from_numpy(info.labels.drawn)
+    right = belief[torch.arange(len(drawn)), drawn]
+    clear = ((right >= 0.9) | (right <= 1 - 0.9)).sum()
+    assert clear < len(drawn)
+    assert len(toy.server.preferences.pool.samples().get("drawn", ())) == clear

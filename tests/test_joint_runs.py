@@ -112,3 +112,50 @@ def test_corruption_takes_from_every_kind_of_client(tmp_path: Path) -> None:
     )
     assert clean.rounds[0]["per_client"] == broken.rounds[0]["per_client"]
     assert clean.rounds[1]["losses"] != broken.rounds[1]["losses"]
+
+
+# --------------------------------------------------------------------------------- a second kind of data in mid-run
+
+SECOND = ("rounds=3", "participation.kinds.joint-0.image=2")
+
+
+@pytest.mark.parametrize("method", ["fedavg", "fedcmi", "fedmsplit"])
+def test_a_client_gains_a_second_kind(method: str, tmp_path: Path) -> None:
+    """It sends and is sent the streams of what it has; resumed, it has what it had."""
+
+    class Stop(fedloom.progress.Observer):
+        def round(self, row: dict) -> None:  # type: ignore[override]
+            if row["round"] == 2:
+                raise KeyboardInterrupt
+
+    given = (*GIVEN, *SECOND)
+    whole = fedloom.run(preset="smoke", method=method, overrides=given, out=tmp_path / "whole")
+    up = [r for r in whole.ledger if r["verb"] == "fit" and r["direction"] == "up"]
+    sent = {(r["round"], r["client"]): r["payload_bytes"] for r in up}
+    assert sent[1, "joint-0"] < sent[1, "joint-1"]
+    assert sent[2, "joint-0"] == sent[2, "joint-1"] == sent[3, "joint-0"]
+    assert all(not row["missing"] for row in whole.rounds[1:])
+    with pytest.raises(KeyboardInterrupt):
+        fedloom.run(preset="smoke", method=method, overrides=given, out=tmp_path / "run", observer=Stop())
+    assert_equal(fedloom.run(resume=tmp_path / "run"), whole)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("joint-9.image=2", "unknown multimodal client 'joint-9'"),
+        ("joint-0.text=2", "participation.kinds.joint-0: text, allowed: audio or image"),
+        ("joint-0={audio: 2, image: 3}", "participation.kinds.joint-0: both kinds, allowed: one of audio and image"),
+        ("joint-0.image=2 settings.secure=true method=fedavg", "participation.kinds: secure sums"),
+    ],
+)
+def test_kinds_that_cannot_come_are_one_line(given: str, said: str, tmp_path: Path) -> None:
+    first, *more = given.split(" ") if "{" not in given else [given]
+    with pytest.raises(BadInput) as found:
+        fedloom.run(
+            preset="smoke",
+            method="fedavg" if "method=fedavg" in more else "fedcmi",
+            overrides=(*GIVEN, f"participation.kinds.{first}", *(m for m in more if not m.startswith("method"))),
+            out=tmp_path / "run",
+        )
+    assert said in str(found.value)

@@ -136,16 +136,16 @@ def test_a_class_is_drawn_from_its_round_on(growing: Run) -> None:
 def test_clients_have_samples_of_it_from_then_on(growing: Run, smoke_overrides: tuple[str, ...]) -> None:
     from fedloom.config import Config
     from fedloom.config.trees import validate
-    from fedloom.experiment.arrivals import new_classes, present
+    from fedloom.experiment.arrivals import coming, new_classes
     from fedloom.experiment.clients import private_samples
     from fedloom.experiment.datasets import cached_dataset
 
     config: Config = validate(Config, growing.config)
     scene = cached_dataset(config.data)
     held = private_samples(config, scene, scene_task := next(iter(scene.train)), 0)
-    new = new_classes(config, scene.names_of(scene_task))
-    assert len(present(held, new, 1)) == int((held.labels != next(iter(new))).sum())
-    assert len(present(held, new, 2)) == len(held)
+    new, later = new_classes(config, scene.names_of(scene_task)), coming(config, "image-0", scene.names_of(scene_task))
+    assert len(later.present(held, 1)) == int((held.labels != next(iter(new))).sum())
+    assert len(later.present(held, 2)) == len(held)
 
 
 def test_growing_runs_are_the_same_in_worker_processes(

@@ -15,7 +15,7 @@ from fedloom.config import load_config
 from fedloom.config.models import ModelSettings
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.datasets.flora import load as flora
-from fedloom.data.joint import MultimodalSamples
+from fedloom.data.joint import MultimodalSamples, held_kinds
 from fedloom.errors import BadInput
 from fedloom.experiment.client_builder import backbones_of
 from fedloom.experiment.clients import (
@@ -23,7 +23,6 @@ from fedloom.experiment.clients import (
     builder_of,
     client_names,
     client_specs,
-    held_kinds,
     private_samples,
     server_model,
     server_settings,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from fedloom.config.base import Frozen
+from fedloom.tasks import Modality
 
 Round = Annotated[int, Field(ge=1, lt=2**31)]
 Presence = Literal["present", "away", "late", "gone"]
@@ -36,6 +37,11 @@ class ParticipationSettings(Frozen):
         default_factory=dict,
         exclude_if=lambda classes: not classes,
         description="class: the first round in which clients have samples of it",
+    )
+    kinds: dict[str, dict[Modality, Round]] = Field(
+        default_factory=dict,
+        exclude_if=lambda kinds: not kinds,
+        description="multimodal client: one of its two kinds of data, and the first round in which it has that",
     )
 
     @model_validator(mode="after")

@@ -90,6 +90,13 @@ class MultimodalSamples:
         return MultimodalSamples({k: _blank(p, left[k]) for k, p in fewer.parts.items()}, fewer.labels, left, fewer.ids)
 
 
+def held_kinds(kinds: tuple[Modality, ...], multi_ratio: float, clients: int, index: int) -> tuple[Modality, ...]:
+    """The modalities that multimodal client `index` of `clients` holds: of the first both, of the next the first."""
+    both = int(multi_ratio * clients + 0.5)
+    first = both + (clients - both + 1) // 2
+    return kinds if index < both else kinds[:1] if index < first else kinds[1:]
+
+
 def _blank(part: Part, present: NDArray[np.bool_]) -> Part:
     """A part with zeros or "" where it is not there, so that nothing of it can be read by accident."""
     if isinstance(part, tuple):

@@ -107,6 +107,7 @@ def server_tools(
         public=scene.public if "public" in uses else None,
         modalities=tuple(m for m in CLIENT_TASKS if config.clients.models(m)),
         new_classes=new_classes(config, scene.class_names) if method.tasks else {},
+        new_kinds=config.participation.kinds if config.participation is not None else {},
         models=partial(server_model, config, shape_of(scene), assets) if "models" in uses else None,
         secret=own_data(config),
     )

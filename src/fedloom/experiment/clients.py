@@ -16,10 +16,10 @@ from fedloom.config.trees import validate
 from fedloom.data.canaries import Planted, plant
 from fedloom.data.containers import ClientData, FederatedDataset, ImageSet, TextSet
 from fedloom.data.corruption import corrupt
-from fedloom.data.joint import MultimodalSamples
+from fedloom.data.joint import MultimodalSamples, held_kinds
 from fedloom.data.pairs import ImageTextPairs
 from fedloom.errors import BadInput, FedloomError
-from fedloom.experiment.arrivals import Arriving, class_groups, new_classes, present
+from fedloom.experiment.arrivals import Arriving, class_groups, coming
 from fedloom.experiment.client_builder import ClientBuilder, backbones_of, features_once, features_shared, picture_side
 from fedloom.experiment.datasets import cached_dataset, own_test, split_scene, test_groups
 from fedloom.experiment.pretraining import Assets, fingerprint, model_key, weights_print
@@ -116,10 +116,10 @@ def build_client(
     if data and dataset.digest != data:
         raise FedloomError(f"{run.data.name}: the data have changed since the run began; nothing else may write there")
     task, all_of_them = ClientTask(modality), private_samples(run, dataset, modality, index)
-    new = new_classes(run, dataset.names_of(task))
-    private = all_of_them.subset(present(all_of_them, new, 0)) if new else all_of_them
+    later = coming(run, name, dataset.names_of(task))
+    private = later.present(all_of_them, 0) if later.rounds else all_of_them
     if not len(private):
-        raise BadInput(f"participation.classes: {name} has no samples of other classes")
+        raise BadInput(f"participation: {name} has no samples before those of round {later.rounds[0]}")
     builder, device = builder_of(run, dataset, task, index, tokenizer, backbones), device_for(run, modality, index)
     server = partial(server_context, run, builder.image_size, tokenizer, device=device)
     kind, _ = load_method(method)
@@ -144,7 +144,7 @@ def build_client(
         **({"fold": run.evaluation.fold} if task == ClientTask.RETRIEVAL else {}),
         **({"privacy": plan} if plan is not None else {}),
     )
-    return Arriving(client, all_of_them, new, run.clients.warm_steps) if new else client
+    return Arriving(client, all_of_them, later, run.clients.warm_steps) if later.rounds else client
 
 
 # ------------------------------------------------------------------------------------------ the server's own models
@@ -270,13 +270,6 @@ def uncanaried(config: Config, scene: FederatedDataset, modality: ClientTask, in
         )
     rng = numpy_stream(config.seed, modality, index, "corruption")
     return corrupt(held, config.data.corruption, len(scene.names_of(modality)), rng).samples
-
-
-def held_kinds(kinds: tuple[Modality, Modality], multi_ratio: float, clients: int, index: int) -> tuple[Modality, ...]:
-    """The modalities that multimodal client `index` of `clients` holds: of the first both, of the next the first."""
-    both = int(multi_ratio * clients + 0.5)
-    first = both + (clients - both + 1) // 2
-    return kinds if index < both else kinds[:1] if index < first else kinds[1:]
 
 
 def _warm_start(context: ClientContext, config: Config, private: ClientData, builder: ClientBuilder) -> None:

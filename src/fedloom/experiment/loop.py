@@ -16,7 +16,7 @@ from fedloom.config import Config
 from fedloom.data.containers import FederatedDataset
 from fedloom.data.notes import data_notes
 from fedloom.data.partition import Split
-from fedloom.experiment.arrivals import check_classes
+from fedloom.experiment.arrivals import check_classes, check_kinds
 from fedloom.experiment.attendance import Attendances
 from fedloom.experiment.begin import FREE_ON_RESUME, Prepared, prepare, refuse_another
 from fedloom.experiment.build import ENGINE_VERBS, Link, build_federation, pretrained_models, server_tools, split_data
@@ -87,6 +87,7 @@ def carry_out(
     config, method, settings = prepared.config, prepared.method, prepared.settings
     check_scene(config, method, settings, scene)
     check_classes(config, method, scene)
+    check_kinds(config, method, settings, scene)
     prepared.check(picture_side(scene))
     splits = split_data(config, scene) if method.tasks and not own_data(config) else {}
     tree, resumed = config.model_dump(mode="json"), prepared.folder is not None

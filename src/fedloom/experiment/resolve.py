@@ -15,6 +15,7 @@ from fedloom.experiment.checks import check_canaries, own_data
 from fedloom.experiment.fitting import samples, side_rules, with_counts, with_side
 from fedloom.experiment.private import check_privacy
 from fedloom.methods.base import Method, load_method
+from fedloom.methods.labvote import MEMORY
 from fedloom.registry import METHODS, METRICS
 from fedloom.tasks import CLIENT_TASKS, ClientTask
 
@@ -61,10 +62,11 @@ def _guarded(settings: Any, config: Config) -> Any:
 
 
 def _open(settings: Any, config: Config) -> Any:
-    """With `catch_up` on, where it is a setting, nobody has set it, and clients come and go."""
-    if config.participation is None or getattr(settings, "catch_up", True) is not None:
+    """With `catch_up` and `memory` on, where they are settings that nobody has set, and clients come and go."""
+    if config.participation is None:
         return settings
-    return settings.model_copy(update={"catch_up": True})
+    wanted = {"catch_up": True, "memory": MEMORY}
+    return settings.model_copy(update={k: v for k, v in wanted.items() if getattr(settings, k, v) is None})
 
 
 def _check_tasks(config: Config, method: Method) -> None:

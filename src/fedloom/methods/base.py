@@ -126,6 +126,7 @@ class ServerContext:
     public: Any = None  # pairs of picture and text that no client holds
     modalities: tuple[ClientTask, ...] = ()  # of the clients
     new_classes: Mapping[int, int] = field(default_factory=dict)  # class -> its first round, where that is not 1
+    new_kinds: Mapping[str, Mapping[Modality, int]] = field(default_factory=dict)  # client -> kind -> its first round
     models: Callable[[ClientTask], ClientContext] | None = None  # a task model of the server's own, with no data
     secret: bool = False  # whether clients are real silos, who may not be able to compute what noise hides
 

@@ -164,9 +164,10 @@ class FedAvgClient(SecureAverageClient):
         return {k: v.detach().cpu().numpy().copy() for k, v in shared.items()}
 
     def take(self, parameters: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from these. ValueError where they are another architecture's."""
+        """Go on from these; a stream that is new here may be absent. ValueError: they are another architecture's."""
         known = {k: v.shape for k, v in parameters.items() if self.holds(k)}
-        if {k: v.shape for k, v in self.parameters().items()} != known:
+        sent = {group_of(k) for k in known}
+        if {k: v.shape for k, v in self.parameters().items() if group_of(k) in sent} != known or not known:
             raise ValueError(f"{self.context.name} was sent the parameters of another architecture")
         given = {k: torch.from_numpy(np.array(parameters[k])) for k in known}
         self.context.model.load_state_dict(given, strict=False)  # counters of batches stay one's own
@@ -198,6 +199,9 @@ class FedAvgServer(Server):
         """Averages out, updates in."""
         if self.settings.secure:
             return self.secure_round(federation)
+        for client, kinds in self.context.new_kinds.items():
+            if federation.round in kinds.values():  # it is sent all, as one that is new
+                self.owned.pop(client, None)
         messages = {k: self.message(k, federation.modality(k)) for k in self.chosen(federation)}
         replies = federation.ask("fit", messages, timeout=self.context.timeout, quorum=self.context.quorum)
         good = [r for r in replies if r.ok and r.client not in self.suspects.left_out]

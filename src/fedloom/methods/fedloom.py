@@ -43,6 +43,7 @@ from fedloom.functional.codes import from_top, to_codes, to_top
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.catch_up import MissedRound, recalling
 from fedloom.methods.context import ClientContext, Inputs, rows
+from fedloom.methods.labvote import MEMORY, PROMPT
 from fedloom.methods.preference import Preferences
 from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.shared_client import SharedClient
@@ -52,7 +53,7 @@ from fedloom.methods.state import Kept
 from fedloom.methods.tuning import Tuner
 
 Array = NDArray[Any]
-PROMPT, LOOKS = " prompt", " looks"  # annotators that are no clients: no client's name begins with a blank
+LOOKS = " looks"  # an annotator that is no client, as the prompt
 SURE = 0.9  # posterior from which others may look at a sample, or it is accepted
 ANCHORS = 4  # sure samples of each class whose codes are asked for
 PAIRS = 0.25  # of preference tuning, a synthetic sample
@@ -62,7 +63,14 @@ TEMPERATURES = 2.0 ** torch.arange(-1, 3.5, 0.5)  # that an answer is calibrated
 class FedloomSettings(RoundSettings):
     """Parts that did not help on the tuning seeds are off; docs/methods/fedloom.md has what was seen."""
 
-    memory: float = Field(0.0, ge=0, lt=1, description="weight of what earlier rounds taught of each annotator")
+    memory: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        exclude_if=lambda memory: memory is None,
+        description="weight of what earlier rounds taught of each annotator; null: 0, or "
+        f"{MEMORY} where `participation` is set",
+    )
     evidence: float = Field(1.0, gt=0, le=1, description="weight of annotators' evidence: they are wrong together")
     soft: bool = Field(False, description="clients and generator learn the posterior; off: the most probable label")
     surest: float = Field(0.5, ge=0, le=1, description="least posterior of a sample that is learned; 0: all are")
@@ -293,7 +301,8 @@ class FedloomServer(SharedServer):
             looks = neighbours(codes, codes.any(2), found.posterior, sure=SURE)
             names, answers = [*names, LOOKS], torch.cat([answers, looks[None]])
             found = self._annotate(names, answers, found.posterior)
-        self.known |= {k: s.memory * (self.known.get(k, 0.0) + n) for k, n in zip(names, found.counts)}
+        memory = s.memory or 0.0
+        self.known |= {k: memory * (self.known.get(k, 0.0) + n) for k, n in zip(names, found.counts)}
         if clients:
             self.need = 1 - reliability(torch.stack([self.known[k] for k in clients])).mean(0)
         there = outputs.present.any(0)  # what no client has an answer about is nobody's lesson

@@ -17,12 +17,15 @@ from torch import Tensor
 
 from fedloom.config.models import Frozen
 from fedloom.functional.confidence import confidence, entropy
-from fedloom.functional.confusion import learned_vote
+from fedloom.functional.confusion import habits, learned_vote
 from fedloom.functional.fusion import fuse_logits
 from fedloom.functional.suspects import label_agreement
 from fedloom.functional.voting import Vote, capped, label_vote, vote_sums
 from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.state import Kept, Stateful
+
+MEMORY = 0.9  # of voters' habits where clients come and go: those that are there today may be too few to tell
+PROMPT = " prompt"  # a voter that is no client: no client's name begins with a blank
 
 
 class LabVoteSettings(Frozen):
@@ -47,6 +50,14 @@ class LabVoteSettings(Frozen):
         description="weigh clients also by how often they have agreed with the others in rounds before; this is the "
         "weight of the past in that mean; null: not",
     )
+    memory: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        exclude_if=lambda memory: memory is None,
+        description="weight of what earlier rounds taught of each voter's habits, of `vote: confusion`; null: 0, or "
+        f"{MEMORY} where `participation` is set",
+    )
 
 
 class LabVote(Stateful):
@@ -58,30 +69,45 @@ class LabVote(Stateful):
         fusing: options of `fuse_logits`.
     """
 
+    known: Kept[dict[str, Tensor]]  # client or prompt -> (C, C), how often it gave each label of each class, fading
     agreed: Kept[dict[str, float]]  # client -> share of its labels that most others gave too, a mean over the rounds
 
     def __init__(self, settings: LabVoteSettings, classes: int, of_logits: bool, fusing: dict[str, Any]) -> None:
         self.settings, self.classes, self.of_logits, self.fusing = settings, classes, of_logits, fusing
-        self.agreed = {}
+        self.agreed, self.known = {}, {}
 
     def __call__(self, o: ClientOutputs, drawn: Tensor) -> Vote:
         """Labels (S,) with -1 where nobody voted, and raw votes for them (S,)."""
         s, classes = self.settings, self.classes
         if not s.labvote:
             return Vote(drawn, (o.labels == drawn).sum(0))
-        learned = s.vote == "confusion" and len(o.labels) > 2  # of two, none can say which is wrong
+        # Of two of whom nothing is known, none can say which is wrong.
+        learned = s.vote == "confusion" and (len(o.labels) > 2 or (len(o.labels) > 0 and bool(self.known)))
         if self.of_logits and s.vote_cap is None and s.history is None:
             logits = fuse_logits(o.logits, o.modalities, present=o.present, **self.fusing)
             if learned:
-                return learned_vote(o.labels, logits.softmax(1), drawn)
+                return self._learned(o, logits.softmax(1), drawn)
             labels = logits.argmax(1).masked_fill(~o.present.any(0), -1)
             return Vote(labels, ((o.labels == labels) & o.present).sum(0))
         spread = entropy(o.logits) if self.of_logits else o.entropies
         weights = confidence(spread, mode=s.confidence, floor=s.entropy_floor, classes=classes)
         weights = self._guarded(o, weights)
         if learned:
-            return learned_vote(o.labels, vote_sums(o.labels, weights, classes), drawn)
+            return self._learned(o, vote_sums(o.labels, weights, classes), drawn)
         return label_vote(o.labels, weights, classes, drawn)
+
+    def _learned(self, o: ClientOutputs, start: Tensor, drawn: Tensor) -> Vote:
+        """By habits, as they show in this round and were known before."""
+        memory, known = self.settings.memory or 0.0, None
+        names = [*(r.client for r in o.replies), PROMPT]
+        if memory:
+            nothing = torch.zeros(self.classes, self.classes, dtype=torch.float64)
+            known = torch.stack([self.known.get(name, nothing) for name in names])
+        found = learned_vote(o.labels, start, drawn, known)
+        if memory:
+            new = habits(torch.cat([o.labels, drawn[None]]), found.probable)
+            self.known |= {k: memory * (self.known.get(k, 0.0) + n) for k, n in zip(names, new)}
+        return Vote(found.labels, found.counts)
 
     def _guarded(self, o: ClientOutputs, weights: Tensor) -> Tensor:
         """Weights (K, S) by what is known of the clients, none above the cap; takes up how they agree this time."""

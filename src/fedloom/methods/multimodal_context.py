@@ -24,13 +24,16 @@ class MultimodalContext(ClientContext):
     fit otherwise. Scored on test samples cut down to the kinds that the site holds.
 
     Attributes:
+        all_test: samples with every kind, of which those that the site is scored on are made.
         owned: the kinds of which the site holds any, in the order of the streams; all, where it has no samples.
     """
 
+    all_test: MultimodalSamples
     owned: tuple[Modality, ...]
 
     def take(self, private: MultimodalSamples, test: MultimodalSamples) -> None:
         """The site's own samples, and those it is scored on."""
+        self.all_test = test
         self.owned = private.owned or private.modalities
         lost = {k: np.ones(len(test), dtype=np.bool_) for k in test.modalities if k not in self.owned}
         seen = test.lacking(lost) if lost else test
@@ -38,6 +41,10 @@ class MultimodalContext(ClientContext):
         self.private, self.test = self.stored(private), self.stored(seen)
         self.private_labels = torch.from_numpy(private.labels.copy())
         self.test_labels = torch.from_numpy(seen.labels.copy())
+
+    def hold(self, private: MultimodalSamples) -> None:
+        """Other samples in place of the site's own; scored on the kinds that these have."""
+        self.take(private, self.all_test)
 
     def stored(self, samples: MultimodalSamples) -> Inputs:
         """Samples as tensors, before they become the model's inputs (see `ready`).

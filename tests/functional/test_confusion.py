@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fedloom.errors import BadInput
-from fedloom.functional.confusion import confusion_vote, habits, learned_vote
+from fedloom.functional.confusion import confusion_vote, learned_vote
 from fedloom.functional.voting import vote_sums
 
 CLASSES, SAMPLES = 5, 400
@@ -103,18 +103,3 @@ def test_what_is_refused() -> None:
         confusion_vote(told, torch.ones(3, CLASSES), smoothing=0)
     with pytest.raises(ValueError, match=r"\(2, 3\)"):
         confusion_vote(told, torch.ones(4, CLASSES))
-
-
-def test_habits_of_earlier_rounds_tell_two_voters_apart() -> None:
-    """One is right, one takes each class for the next: without a past a tie, with it all labels are found."""
-    generator = torch.Generator().manual_seed(5)
-    truth = torch.randint(0, CLASSES, (SAMPLES,), generator=generator)
-    told = torch.stack([truth, (truth + 1) % CLASSES])
-    nothing = torch.zeros(2, CLASSES, CLASSES)
-    even = torch.ones(SAMPLES, CLASSES)
-    assert torch.equal(confusion_vote(told, even, nothing), confusion_vote(told, even))
-    known = habits(told, torch.nn.functional.one_hot(truth, CLASSES).double())
-    assert torch.equal(known.sum((1, 2)), torch.full((2,), float(SAMPLES), dtype=torch.float64))
-    assert torch.equal(confusion_vote(told[1:], even, known[1:]).argmax(1), truth)  # the liar alone
-    with pytest.raises(ValueError, match="known"):
-        confusion_vote(told, even, known[:1])

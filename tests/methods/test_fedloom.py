@@ -73,7 +73,7 @@ def test_an_absent_answer_is_no_evidence(tiny_generator):
     toy = Toy(tiny_generator, "fedloom", broken={"image-0": {"spoilt": (0, 1)}, "text-0": {"fault": "raise infer"}})
     (info,) = toy.run(1)
     assert info.labels.kept.all()
-    assert set(toy.server.known) == {"image-0", "image-1", "text-1", " prompt"}
+    assert set(toy.server.annotators.known) == {"image-0", "image-1", "text-1", " prompt"}
 
 
 def test_nobody_answers(tiny_generator):
@@ -86,7 +86,7 @@ def test_nobody_answers(tiny_generator):
 def test_what_is_needed_is_drawn(tiny_generator):
     toy = Toy(tiny_generator, "fedloom", focus=1.0)
     assert np.bincount(toy.server.classes(1), minlength=3).tolist() == [4, 4, 4]
-    toy.server.need = torch.tensor([0.0, 1.0, 0.0]).double()
+    toy.server.annotators.need = torch.tensor([0.0, 1.0, 0.0]).double()
     assert set(toy.server.classes(2)) == {1}
 
 

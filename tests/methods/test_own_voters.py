@@ -14,10 +14,10 @@ def test_samples_that_no_client_of_ones_own_modality_votes_for(tiny_generator, m
     said, learned = [], {}
     vote = LabVote.__call__
 
-    def voted(self, outputs, drawn):
-        labels, votes = vote(self, outputs, drawn)
-        said.append((outputs, labels))
-        return labels, votes
+    def voted(self, outputs, drawn, t):
+        judged = vote(self, outputs, drawn, t)
+        said.append((outputs, judged.labels))
+        return judged
 
     monkeypatch.setattr(LabVote, "__call__", voted)
     targets = toy.server._targets

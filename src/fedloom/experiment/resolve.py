@@ -15,7 +15,6 @@ from fedloom.experiment.checks import check_canaries, own_data
 from fedloom.experiment.fitting import samples, side_rules, with_counts, with_side
 from fedloom.experiment.private import check_privacy
 from fedloom.methods.base import Method, load_method
-from fedloom.methods.labvote import MEMORY
 from fedloom.registry import METHODS, METRICS
 from fedloom.tasks import CLIENT_TASKS, ClientTask
 
@@ -62,10 +61,10 @@ def _guarded(settings: Any, config: Config) -> Any:
 
 
 def _open(settings: Any, config: Config) -> Any:
-    """With `catch_up` and `memory` on, where they are settings that nobody has set, and clients come and go."""
+    """With `catch_up` and `rejudge` on, where they are settings, nobody has set them, and clients come and go."""
     if config.participation is None:
         return settings
-    wanted = {"catch_up": True, "memory": MEMORY}
+    wanted = {"catch_up": True, "rejudge": not getattr(settings, "memory", 0)}
     return settings.model_copy(update={k: v for k, v in wanted.items() if getattr(settings, k, v) is None})
 
 

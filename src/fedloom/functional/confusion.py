@@ -14,9 +14,7 @@ from torch import Tensor
 from fedloom.errors import BadInput
 
 
-def confusion_vote(
-    predicted: Tensor, start: Tensor, known: Tensor | None = None, *, smoothing: float = 1.0, iterations: int = 50
-) -> Tensor:
+def confusion_vote(predicted: Tensor, start: Tensor, *, smoothing: float = 1.0, iterations: int = 50) -> Tensor:
     """The probability of each class, given what each voter takes for what: both by expectation maximisation.
 
     A voter that answers at random ends with the same answers for every class, and counts for nothing; one that always
@@ -27,8 +25,6 @@ def confusion_vote(
         predicted: (V, S) integer, the label by each voter, -1 where it is absent.
         start: (S, C), not negative, each sample's classes in proportion to what is believed of them before; a row of
             zeros: nothing is.
-        known: (V, C, C), not negative: how often, of each class (row), each voter gave each label (column) before, in
-            addition to what it gives now.
         smoothing: answers, spread evenly over the classes, that each voter is supposed to have given of each class.
         iterations: of expectation maximisation.
 
@@ -39,31 +35,6 @@ def confusion_vote(
         ValueError: shapes disagree.
         BadInput: a label is neither -1 nor below C, `start` is negative or not finite, or smoothing is not above 0.
     """
-    _check(predicted, start, known, smoothing)
-    classes = start.shape[1]
-    q = start.double()
-    q = torch.where(q.any(1, keepdim=True), q, 1.0)
-    q = q / q.sum(1, keepdim=True)
-    voters = []  # the samples (s,) that each has a label of, which of its labels U that is (s,), counts before (U, C)
-    for v, labels in enumerate(predicted):
-        here = torch.where(labels >= 0)[0]
-        given, said = torch.unique(labels[here], return_inverse=True)
-        before = (None, 0.0) if known is None else (known[v].double().T[given], known[v].double().sum(1))
-        voters.append((here, said, *before))
-    for _ in range(iterations):
-        log_p = ((q.sum(0) + 1) / (len(q) + classes)).log().expand_as(q).clone()
-        for here, said, before, seen in voters:
-            own = q[here]
-            counts = q.new_zeros(len(here), classes).index_add_(0, said, own)  # (U, C), and rows that are not looked at
-            if before is not None:
-                counts[: len(before)] += before
-            shares = (counts + smoothing / classes) / (own.sum(0) + seen + smoothing)  # P(the voter says this | class)
-            log_p.index_add_(0, here, shares.log()[said])
-        q = log_p.softmax(1)
-    return q
-
-
-def _check(predicted: Tensor, start: Tensor, known: Tensor | None, smoothing: float) -> None:
     if predicted.ndim != 2 or start.ndim != 2 or predicted.shape[1] != len(start):
         raise ValueError(f"predicted {tuple(predicted.shape)} must be (V, S), and start {tuple(start.shape)} (S, C)")
     classes = start.shape[1]
@@ -73,18 +44,23 @@ def _check(predicted: Tensor, start: Tensor, known: Tensor | None, smoothing: fl
         raise BadInput("what is believed of classes before the vote must be finite and not negative")
     if not smoothing > 0:
         raise BadInput(f"smoothing is {smoothing}; it must be above 0")
-    if known is not None and known.shape != (len(predicted), classes, classes):
-        raise ValueError(f"known {tuple(known.shape)} must be (V, C, C): {(len(predicted), classes, classes)}")
 
-
-def habits(predicted: Tensor, probable: Tensor) -> Tensor:
-    """How often, of each class (row), each voter gave each label (column), as far as is known: (V, C, C).
-
-    predicted: (V, S), -1 where a label is absent; probable: (S, C), each sample's classes.
-    """
-    there = (predicted >= 0).double()
-    given = torch.nn.functional.one_hot(predicted.clamp(min=0), probable.shape[1]) * there[..., None]
-    return torch.einsum("sc,vsu->vcu", probable, given)
+    q = start.double()
+    q = torch.where(q.any(1, keepdim=True), q, 1.0)
+    q = q / q.sum(1, keepdim=True)
+    voters = []  # the samples (s,) that each has a label of, and which of its labels U that is (s,)
+    for labels in predicted:
+        here = torch.where(labels >= 0)[0]
+        voters.append((here, torch.unique(labels[here], return_inverse=True)[1]))
+    for _ in range(iterations):
+        log_p = ((q.sum(0) + 1) / (len(q) + classes)).log().expand_as(q).clone()
+        for here, said in voters:
+            own = q[here]
+            counts = q.new_zeros(len(here), classes).index_add_(0, said, own)  # (U, C), and rows that are not looked at
+            shares = (counts + smoothing / classes) / (own.sum(0) + smoothing)  # P(the voter says this | class)
+            log_p.index_add_(0, here, shares.log()[said])
+        q = log_p.softmax(1)
+    return q
 
 
 class Learned(NamedTuple):
@@ -95,7 +71,7 @@ class Learned(NamedTuple):
     probable: Tensor
 
 
-def learned_vote(predicted: Tensor, start: Tensor, drawn: Tensor, known: Tensor | None = None) -> Learned:
+def learned_vote(predicted: Tensor, start: Tensor, drawn: Tensor) -> Learned:
     """Labels by `confusion_vote`, in which the prompt is a voter as any other: what it is wrong about, it is wrong
     about each time, and that says something too.
 
@@ -103,14 +79,13 @@ def learned_vote(predicted: Tensor, start: Tensor, drawn: Tensor, known: Tensor 
         predicted: (K, S) integer, each client's label, -1 where it is absent.
         start: (S, C), as for `confusion_vote`.
         drawn: (S,) integer, the class each sample was drawn for; outside 0..C-1 where there is none.
-        known: (K + 1, C, C), habits before, of the clients and the prompt.
 
     Returns:
         The most probable labels, -1 where no client voted, and how many clients voted for them.
     """
     classes = start.shape[1]
     prompt = drawn.long().masked_fill((drawn < 0) | (drawn >= classes), -1)
-    probable = confusion_vote(torch.cat([predicted.long(), prompt[None]]), start, known)
+    probable = confusion_vote(torch.cat([predicted.long(), prompt[None]]), start)
     voted = (predicted >= 0).any(0)
     labels = probable.argmax(1).masked_fill(~voted, -1)
     return Learned(labels, ((predicted == labels) & voted).sum(0), probable)

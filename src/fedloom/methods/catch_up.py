@@ -8,7 +8,7 @@ and takes a round's steps on each. Ours: the papers know no newcomers.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -77,6 +77,14 @@ class CatchUp(Stateful):
         if parts:
             self.lessons.append(Lesson(t, images, tuple(texts), parts))
             self.taught |= dict.fromkeys(clients, t)
+
+    def revise(self, federation: Federation, corrected: Mapping[int, Callable[[Any], Any]]) -> None:
+        """Messages of the lessons of those rounds as they are to be from now on."""
+        for lesson in self.lessons:
+            if lesson.round in corrected:
+                for task, payload in lesson.taught.items():
+                    message = federation.contract.receive(self.verb, payload.tobytes(), "down")[0]
+                    lesson.taught[task] = np.frombuffer(encode(corrected[lesson.round](message)), np.uint8)
 
     def teach(self, federation: Federation, holders: set[str], out: Collection[str], timeout: float | None) -> int:
         """What those that take part have missed; how many lessons that was.

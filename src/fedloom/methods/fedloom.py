@@ -23,28 +23,30 @@ What FedMMKT is found to suffer from is what its parts are against, each a setti
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from fedloom.federation.base import Federation
 from fedloom.federation.exchange import Reply
-from fedloom.federation.messages import Empty
+from fedloom.federation.messages import Empty, Tensors
 from fedloom.federation.messages import Tensor as Wire
-from fedloom.functional.annotators import Annotation, annotate, neighbours, reliability
+from fedloom.functional.annotators import neighbours
+from fedloom.functional.calibration import fitting_temperature, near_class_means
 from fedloom.functional.codes import from_top, to_codes, to_top
+from fedloom.methods.annotators import LOOKS, PROMPT, Annotators
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.catch_up import MissedRound, recalling
 from fedloom.methods.context import ClientContext, Inputs, rows
-from fedloom.methods.labvote import MEMORY, PROMPT
 from fedloom.methods.preference import Preferences
+from fedloom.methods.rejudge import Ballots
 from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.shared_client import SharedClient
 from fedloom.methods.shared_messages import ASKED, RoundSettings, SharedLogits
@@ -53,23 +55,20 @@ from fedloom.methods.state import Kept
 from fedloom.methods.tuning import Tuner
 
 Array = NDArray[Any]
-LOOKS = " looks"  # an annotator that is no client, as the prompt
 SURE = 0.9  # posterior from which others may look at a sample, or it is accepted
 ANCHORS = 4  # sure samples of each class whose codes are asked for
 PAIRS = 0.25  # of preference tuning, a synthetic sample
-TEMPERATURES = 2.0 ** torch.arange(-1, 3.5, 0.5)  # that an answer is calibrated to one of
 
 
 class FedloomSettings(RoundSettings):
     """Parts that did not help on the tuning seeds are off; docs/methods/fedloom.md has what was seen."""
 
-    memory: float | None = Field(
+    memory: float = Field(0.0, ge=0, lt=1, description="weight of what earlier rounds taught of each annotator")
+    rejudge: bool | None = Field(
         None,
-        ge=0,
-        lt=1,
-        exclude_if=lambda memory: memory is None,
-        description="weight of what earlier rounds taught of each annotator; null: 0, or "
-        f"{MEMORY} where `participation` is set",
+        exclude_if=lambda rejudge: rejudge is None,
+        description="annotate all rounds of the pool together, and correct earlier rounds' lessons; null: where "
+        "`participation` is set",
     )
     evidence: float = Field(1.0, gt=0, le=1, description="weight of annotators' evidence: they are wrong together")
     soft: bool = Field(False, description="clients and generator learn the posterior; off: the most probable label")
@@ -84,6 +83,12 @@ class FedloomSettings(RoundSettings):
         0.1, ge=0, lt=1, description="share of a round that a client leaves out: the farthest from its own"
     )
     mix: bool = Field(False, description="add a private batch to each synthetic one instead of private steps after")
+
+    @model_validator(mode="after")
+    def _one_past(self) -> Self:
+        if self.rejudge and self.memory:
+            raise ValueError(f"memory = {self.memory}, allowed with rejudge = true: 0")
+        return self
 
     @property
     def keeps_origin(self) -> bool:
@@ -119,11 +124,14 @@ class FedloomCodes:
 
 @dataclass(frozen=True)
 class FedloomTargets:
-    """Down: which samples are to be learned, their probable classes, and those' shares in 1/255."""
+    """Down: which samples are to be learned, their probable classes, and those' shares in 1/255; with `rejudge`, of all
+    samples of earlier rounds, too (round -> (S, k))."""
 
     kept: Annotated[Array, Wire("bool", ("S",))]
     classes: Annotated[Array, Wire("uint16", ("M", "k"), low=0, high=65_535)]
     shares: Annotated[Array, Wire("uint8", ("M", "k"), low=0, high=255)]
+    new_classes: Annotated[Mapping[str, Array], Tensors("uint16", low=0, high=65_535)] | None = None
+    new_shares: Annotated[Mapping[str, Array], Tensors("uint8", low=0, high=255)] | None = None
 
 
 # ---------------------------------------------------------------------------------------------------- the client
@@ -147,15 +155,12 @@ class FedloomClient(SharedClient):
         return FedloomAnswers(*to_top((logits / self._temperature()).softmax(1), self.settings.top))
 
     def _temperature(self) -> float:
-        """Of TEMPERATURES that under which its own samples, as they are trained on, are most probable (Guo et al. 2017:
-        there of held-out samples, of which a small silo has none to spare)."""
+        """Under which its own samples, as they are trained on, are most probable."""
         context = self.context
         if not self.settings.calibrate or not len(context.private_labels):
             return 1.0
         seen = context.views(context.private, context.draws("calibration"))
-        logits = context.look(seen)[1]
-        losses = [F.cross_entropy(logits / t, context.private_labels).item() for t in TEMPERATURES]
-        return float(TEMPERATURES[int(np.argmin(losses))])
+        return fitting_temperature(context.look(seen)[1], context.private_labels)
 
     def show(self, message: FedloomWanted, *, round: int) -> FedloomCodes:
         """Codes of the samples that the server wants to compare."""
@@ -181,17 +186,17 @@ class FedloomClient(SharedClient):
         self.looked = None
         return {"posterior": posterior, "weight": weight}
 
-    def _near(self, inputs: Inputs) -> Tensor:
-        """0.0 (M,) of the share `far` of samples that are farthest from the client's class means, 1.0 of the others.
+    def revised(self, message: FedloomTargets) -> dict[int, dict[str, Tensor]]:
+        """Posteriors."""
+        new, shares = message.new_classes or {}, message.new_shares or {}
+        return {int(at): {"posterior": from_top(new[at], shares[at], self.count).float()} for at in new}
 
-        How far its own are says nothing: it has learned them.
-        """
+    def _near(self, inputs: Inputs) -> Tensor:
+        """0.0 (M,) of the share `far` of samples that are farthest from the client's class means, 1.0 of the others."""
         context = self.context
-        own, z, labels = context.encode(context.private), context.encode(inputs), context.private_labels
-        own, z = F.normalize(own, dim=1), F.normalize(z, dim=1)
-        means = torch.stack([own[labels == c].mean(0) for c in torch.unique(labels)])
-        distance = torch.cdist(z, means).amin(1)
-        return (distance <= distance.quantile(1 - self.settings.far)).float()
+        return near_class_means(
+            context.encode(inputs), context.encode(context.private), context.private_labels, self.settings.far
+        )
 
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """Cross-entropy to the posterior, mean over the samples that count."""
@@ -212,13 +217,12 @@ class FedloomServer(SharedServer):
     """The annotators' posterior between synthesis and the tuning of the generator."""
 
     settings: FedloomSettings
-    known: Kept[dict[str, Tensor]]  # annotator -> (C, C), how often it gave each answer of each class, fading
-    need: Kept[Tensor | None]  # (C,), how unreliable clients are about each class
+    annotators: Kept[Annotators]
     preferences: Kept[Preferences | None]
 
     def __init__(self, context: ServerContext, settings: FedloomSettings) -> None:
         super().__init__(context, settings)
-        self.known, self.need, self.preferences = {}, None, None
+        self.annotators, self.preferences = Annotators(settings), None
         self._belief: Tensor | None = None  # of this round's samples, (S, C)
         if settings.preference and self.tuner is not None:
             how = {"strength": settings.preference_strength, "share": PAIRS, "sure": SURE}
@@ -229,10 +233,10 @@ class FedloomServer(SharedServer):
     def classes(self, t: int) -> NDArray[np.int64]:
         """What to draw: as FedMMKT does, but for the share `focus`, by need."""
         drawn, focus = super().classes(t), self.settings.focus
-        if self.need is not None and focus:
+        if self.annotators.need is not None and focus:
             rng, n = self.context.rng(t, "focus"), round(focus * len(drawn))
             there = self.context.classes_at(t)
-            need = self.need[torch.from_numpy(there)]
+            need = self.annotators.need[torch.from_numpy(there)]
             needed = rng.choice(there, n, p=(need / need.sum()).numpy())
             drawn[rng.permutation(len(drawn))[:n]] = needed
         return drawn
@@ -265,7 +269,7 @@ class FedloomServer(SharedServer):
     def _ask_codes(self, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> None:
         """Codes (K, S, m) into the outputs, zeros where there are none: of doubtful samples, and of those that are
         surest to be of each class."""
-        belief = self._annotate(*self._answers(samples, outputs)).posterior
+        belief = self.annotators(self._ballots(federation.round, samples, outputs))[0].posterior
         doubtful, best = belief.amax(1) < SURE, belief.argmax(1)
         for c in torch.unique(best):
             own = torch.where((best == c) & ~doubtful)[0]
@@ -280,39 +284,45 @@ class FedloomServer(SharedServer):
                 codes[row, doubtful] = torch.from_numpy(reply.message.codes.astype(np.float32))
         outputs.codes = codes
 
-    def _answers(self, samples: SharedSamples, outputs: ClientOutputs) -> tuple[list[str], Tensor]:
+    def _ballots(self, t: int, samples: SharedSamples, outputs: ClientOutputs) -> Ballots:
         """Annotators and their answers (V, S, C): the clients', and the prompt's."""
-        drawn = F.one_hot(torch.from_numpy(samples.labels), len(self.context.class_names))
+        drawn = torch.from_numpy(samples.labels)
         said = outputs.logits.double().softmax(2).nan_to_num() * outputs.present[:, :, None]
-        return [*answered(outputs), PROMPT], torch.cat([said, drawn[None].double()])
-
-    def _annotate(self, names: Sequence[str], answers: Tensor, start: Tensor | None = None) -> Annotation:
-        """The posterior, by these annotators and what is known of them."""
-        new = answers.new_zeros(answers.shape[2], answers.shape[2])
-        known = torch.stack([self.known.get(name, new) for name in names])
-        return annotate(answers, answers.sum(0) if start is None else start, known, weight=self.settings.evidence)
+        answers = torch.cat([said, F.one_hot(drawn, len(self.context.class_names))[None].double()])
+        return Ballots(t, (*answered(outputs), PROMPT), answers, answers.sum(0), drawn)
 
     def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
         """The posterior of each sample, and who is to learn what."""
         s, clients = self.settings, answered(outputs)
-        names, answers = self._answers(samples, outputs)
-        found = self._annotate(names, answers)
+        now = self._ballots(t, samples, outputs)
+        found, revised = self.annotators(now)
         if (codes := outputs.codes) is not None:
             looks = neighbours(codes, codes.any(2), found.posterior, sure=SURE)
-            names, answers = [*names, LOOKS], torch.cat([answers, looks[None]])
-            found = self._annotate(names, answers, found.posterior)
-        memory = s.memory or 0.0
-        self.known |= {k: memory * (self.known.get(k, 0.0) + n) for k, n in zip(names, found.counts)}
-        if clients:
-            self.need = 1 - reliability(torch.stack([self.known[k] for k in clients])).mean(0)
+            answers = torch.cat([now.answers, looks[None]])
+            now = replace(now, voters=(*now.voters, LOOKS), answers=answers, start=found.posterior)
+            found, revised = self.annotators(now)
+        self.annotators.settle(now, found)
         there = outputs.present.any(0)  # what no client has an answer about is nobody's lesson
         posterior = self._belief = found.posterior * there[:, None]
         labels, kept = posterior.argmax(1).masked_fill(~there, -1), there & (posterior.amax(1) >= s.surest)
-        taught = posterior if s.soft else F.one_hot(labels.clamp(min=0), posterior.shape[1]).double()
+        taught, revised = self._taught(posterior), {at: self._taught(q) for at, q in revised.items()}
         message = FedloomTargets(kept.numpy(), *to_top(taught[kept], s.top))
+        if revised:
+            new = {str(at): to_top(q, s.top) for at, q in revised.items()}
+            pairs = {k: classes for k, (classes, _) in new.items()}, {k: shares for k, (_, shares) in new.items()}
+            message = replace(message, new_classes=pairs[0], new_shares=pairs[1])
         facts = {"posterior_mean": float(posterior.amax(1).mean())}
         votes = ((outputs.labels == labels) & outputs.present).sum(0)
-        return Aggregate(labels, dict.fromkeys(clients, message), kept=kept, votes=votes, facts=facts, posterior=taught)
+        targets = dict.fromkeys(clients, message)
+        return Aggregate(labels, targets, None, None, kept, votes, facts, taught, revised)
+
+    def _taught(self, posterior: Tensor) -> Tensor:
+        """What is learned of a posterior (S, C)."""
+        return posterior if self.settings.soft else F.one_hot(posterior.argmax(1), posterior.shape[1]).double()
+
+    def corrected(self, probable: Tensor, message: FedloomTargets) -> FedloomTargets:
+        """With another posterior."""
+        return FedloomTargets(message.kept, *to_top(probable[torch.from_numpy(message.kept)], self.settings.top))
 
     def _tune(self, tuner: Tuner, t: int, samples: SharedSamples, found: Aggregate, kept: Tensor) -> float | None:
         """With what was accepted and refused of this round."""

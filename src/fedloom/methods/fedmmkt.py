@@ -29,7 +29,7 @@ from torch import Tensor
 
 from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
-from fedloom.federation.messages import MOST_CLASSES, sendable
+from fedloom.federation.messages import MOST_CLASSES, Tensors, sendable
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.attention import LearnedCrossAttention, train_cross_attention
 from fedloom.functional.augment import drop_tokens, simclr_views
@@ -126,11 +126,13 @@ class FedMMKTLogits:
 
 @dataclass(frozen=True)
 class FedMMKTTargets:
-    """M3: which samples were kept, their labels and, except in l-FedMMKT, their fused representations R_i."""
+    """M3: which samples were kept, their labels and, except in l-FedMMKT, their fused representations R_i; with
+    `rejudge`, earlier round -> labels of all its samples."""
 
     kept: Annotated[Array, Wire("bool", ("S",))]
     labels: Annotated[Array, Wire("int32", ("M",), low=-1, high=MOST_CLASSES - 1)]
     representations: Annotated[Array, Wire("float32", ("M", "D"))] | None = None
+    revised: Annotated[Mapping[str, Array], Tensors("int32", low=0, high=MOST_CLASSES - 1)] | None = None
 
 
 # ---------------------------------------------------------------------------------------------------- the client
@@ -173,6 +175,10 @@ class FedMMKTClient(SharedClient):
         fused = message.representations
         found = {} if fused is None else {"fused": torch.from_numpy(fused)}
         return found | {"labels": torch.from_numpy(message.labels).long()}
+
+    def revised(self, message: FedMMKTTargets) -> dict[int, dict[str, Tensor]]:
+        """Labels."""
+        return {int(at): {"labels": torch.from_numpy(new).long()} for at, new in (message.revised or {}).items()}
 
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """L_syn: cross-entropy to the voted label, plus lambda times the distance to the fused representation."""
@@ -218,7 +224,7 @@ class FedMMKTServer(SharedServer):
         self.attention, self.maps = None, {}
         self._contrast: Any = {"temperature": settings.contrast_temperature, "include_self": settings.include_self}
         self._contrast["together"] = None if settings.aggregate == "mean" else self.combined
-        self.vote = LabVote(settings, len(context.class_names), settings.variant == "l", self._contrast)
+        self.vote = LabVote(settings, len(context.class_names), self._contrast)
         if settings.attention == "mha" and settings.variant == "full":
             with global_torch_stream(context.seed, "server", "attention"):
                 self.attention = LearnedCrossAttention(context.width, settings.attention_heads)
@@ -237,7 +243,7 @@ class FedMMKTServer(SharedServer):
     def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
         """S2 and S3, from M2 to M3: which samples are kept, their labels, and R."""
         s, drawn = self.settings, torch.from_numpy(samples.labels)
-        labels, votes = self.vote(outputs, drawn)
+        labels, votes, revised = self.vote(outputs, drawn, t)
         kept = torch.ones_like(labels, dtype=torch.bool)
         if s.labvote:
             known = outputs.known if s.quorum_of == "knowing" else None
@@ -252,13 +258,21 @@ class FedMMKTServer(SharedServer):
         targets = {
             k: self._targets(k, labels, kept, seconded[federation.modality(k)], fused) for k in answered(outputs)
         }
+        if revised:
+            new = {str(at): q.argmax(1).to(torch.int32).numpy() for at, q in revised.items()}
+            targets = {k: replace(told, revised=new) for k, told in targets.items()}
         r, facts = (fused.representation, {"weight_entropy": weight_entropy(fused.weights)}) if fused else (None, {})
-        return Aggregate(labels, targets, r, kept=kept, votes=votes, facts=facts)
+        return Aggregate(labels, targets, r, kept=kept, votes=votes, facts=facts, revised=revised)
 
     def lessons(self, federation: Federation, targets: Mapping[str, Any]) -> dict[str, Any]:
         """Where each client has a space of its own, without R: that of one who was there says nothing to another."""
         found = super().lessons(federation, targets)
         return {k: replace(told, representations=None) for k, told in found.items()} if self.maps else found
+
+    def corrected(self, probable: Tensor, message: FedMMKTTargets) -> FedMMKTTargets:
+        """With other labels."""
+        labels = probable.argmax(1)[torch.from_numpy(message.kept)].to(torch.int32)
+        return replace(message, labels=labels.numpy(), revised=None)
 
     def _targets(self, client: str, labels: Tensor, kept: Tensor, own: Tensor, fused: Fused | None) -> FedMMKTTargets:
         """M3, R in the client's own space; own: the samples that enough of its modality have voted for."""

@@ -9,7 +9,9 @@ clients choose.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -17,15 +19,13 @@ from torch import Tensor
 
 from fedloom.config.models import Frozen
 from fedloom.functional.confidence import confidence, entropy
-from fedloom.functional.confusion import habits, learned_vote
+from fedloom.functional.confusion import learned_vote
 from fedloom.functional.fusion import fuse_logits
 from fedloom.functional.suspects import label_agreement
-from fedloom.functional.voting import Vote, capped, label_vote, vote_sums
+from fedloom.functional.voting import capped, label_vote, vote_sums
+from fedloom.methods.rejudge import Ballots, Rejudged
 from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.state import Kept, Stateful
-
-MEMORY = 0.9  # of voters' habits where clients come and go: those that are there today may be too few to tell
-PROMPT = " prompt"  # a voter that is no client: no client's name begins with a blank
 
 
 class LabVoteSettings(Frozen):
@@ -50,64 +50,67 @@ class LabVoteSettings(Frozen):
         description="weigh clients also by how often they have agreed with the others in rounds before; this is the "
         "weight of the past in that mean; null: not",
     )
-    memory: float | None = Field(
+    rejudge: bool | None = Field(
         None,
-        ge=0,
-        lt=1,
-        exclude_if=lambda memory: memory is None,
-        description="weight of what earlier rounds taught of each voter's habits, of `vote: confusion`; null: 0, or "
-        f"{MEMORY} where `participation` is set",
+        exclude_if=lambda rejudge: rejudge is None,
+        description="learn habits (`vote: confusion`) from the votes of all rounds of the pool together, and correct "
+        "earlier rounds' labels; null: where `participation` is set",
     )
+
+
+class Judged(NamedTuple):
+    """As `Vote`; of earlier rounds what their samples are now taken for, (S, C)."""
+
+    labels: Tensor
+    counts: Tensor
+    revised: Mapping[int, Tensor] = MappingProxyType({})
 
 
 class LabVote(Stateful):
     """The vote, and how often each client has agreed with the others.
 
     Args:
+        settings: with `variant`, of which `l` says that clients send logits, and `replay_rounds`.
         classes: C.
-        of_logits: whether clients send logits (l-FedMMKT).
         fusing: options of `fuse_logits`.
     """
 
-    known: Kept[dict[str, Tensor]]  # client or prompt -> (C, C), how often it gave each label of each class, fading
+    past: Kept[Rejudged]
     agreed: Kept[dict[str, float]]  # client -> share of its labels that most others gave too, a mean over the rounds
 
-    def __init__(self, settings: LabVoteSettings, classes: int, of_logits: bool, fusing: dict[str, Any]) -> None:
-        self.settings, self.classes, self.of_logits, self.fusing = settings, classes, of_logits, fusing
-        self.agreed, self.known = {}, {}
+    def __init__(self, settings: Any, classes: int, fusing: dict[str, Any]) -> None:
+        self.settings, self.classes, self.fusing = settings, classes, fusing
+        self.of_logits = settings.variant == "l"
+        self.agreed, self.past = {}, Rejudged(settings.replay_rounds, absent=-1)
 
-    def __call__(self, o: ClientOutputs, drawn: Tensor) -> Vote:
-        """Labels (S,) with -1 where nobody voted, and raw votes for them (S,)."""
+    def __call__(self, o: ClientOutputs, drawn: Tensor, t: int = 1) -> Judged:
+        """Of round t, for samples drawn as `drawn` (S,): labels (S,), -1 where nobody voted, and raw votes (S,)."""
         s, classes = self.settings, self.classes
         if not s.labvote:
-            return Vote(drawn, (o.labels == drawn).sum(0))
-        # Of two of whom nothing is known, none can say which is wrong.
-        learned = s.vote == "confusion" and (len(o.labels) > 2 or (len(o.labels) > 0 and bool(self.known)))
+            return Judged(drawn, (o.labels == drawn).sum(0))
         if self.of_logits and s.vote_cap is None and s.history is None:
             logits = fuse_logits(o.logits, o.modalities, present=o.present, **self.fusing)
-            if learned:
-                return self._learned(o, logits.softmax(1), drawn)
-            labels = logits.argmax(1).masked_fill(~o.present.any(0), -1)
-            return Vote(labels, ((o.labels == labels) & o.present).sum(0))
-        spread = entropy(o.logits) if self.of_logits else o.entropies
-        weights = confidence(spread, mode=s.confidence, floor=s.entropy_floor, classes=classes)
-        weights = self._guarded(o, weights)
-        if learned:
-            return self._learned(o, vote_sums(o.labels, weights, classes), drawn)
-        return label_vote(o.labels, weights, classes, drawn)
+            start, labels = logits.softmax(1), logits.argmax(1).masked_fill(~o.present.any(0), -1)
+        else:
+            spread = entropy(o.logits) if self.of_logits else o.entropies
+            weights = confidence(spread, mode=s.confidence, floor=s.entropy_floor, classes=classes)
+            weights = self._guarded(o, weights)
+            start, labels = vote_sums(o.labels, weights, classes), label_vote(o.labels, weights, classes, drawn).labels
+        found = self._learned(o, start, drawn, t) if s.vote == "confusion" else None
+        return found or Judged(labels, ((o.labels == labels) & o.present).sum(0))
 
-    def _learned(self, o: ClientOutputs, start: Tensor, drawn: Tensor) -> Vote:
-        """By habits, as they show in this round and were known before."""
-        memory, known = self.settings.memory or 0.0, None
-        names = [*(r.client for r in o.replies), PROMPT]
-        if memory:
-            nothing = torch.zeros(self.classes, self.classes, dtype=torch.float64)
-            known = torch.stack([self.known.get(name, nothing) for name in names])
-        found = learned_vote(o.labels, start, drawn, known)
-        if memory:
-            new = habits(torch.cat([o.labels, drawn[None]]), found.probable)
-            self.known |= {k: memory * (self.known.get(k, 0.0) + n) for k, n in zip(names, new)}
-        return Vote(found.labels, found.counts)
+    def _learned(self, o: ClientOutputs, start: Tensor, drawn: Tensor, t: int) -> Judged | None:
+        """By habits, of this round or of the pool's; None with two voters, of whom none can say which is wrong."""
+        now = Ballots(t, tuple(r.client for r in o.replies), o.labels, start, drawn)
+        judged = self.past.together(now) if self.settings.rejudge else now
+        if len(judged.answers) < 3:
+            return None
+        found = learned_vote(judged.answers, judged.start, judged.drawn)
+        if judged is now:
+            return Judged(found.labels, found.counts)
+        labels, probable = self.past.by_round(found.labels)[t], self.past.by_round(found.probable)
+        votes = ((o.labels == labels) & o.present).sum(0)
+        return Judged(labels, votes, {at: q for at, q in probable.items() if at < t})
 
     def _guarded(self, o: ClientOutputs, weights: Tensor) -> Tensor:
         """Weights (K, S) by what is known of the clients, none above the cap; takes up how they agree this time."""

@@ -16,9 +16,9 @@ from fedloom.federation.messages import Empty
 from fedloom.methods.base import Client, Done
 from fedloom.methods.catch_up import MissedRound
 from fedloom.methods.context import ClientContext, Inputs, rows
+from fedloom.methods.replay_pool import PLACE, ReplayPool
 from fedloom.methods.shared_messages import RoundSettings, SharedAgain
 from fedloom.methods.state import Kept
-from fedloom.methods.tuning import ReplayPool
 
 
 class SharedClient(Client):
@@ -84,14 +84,20 @@ class SharedClient(Client):
         if self.samples is None or len(message.kept) != length(self.samples):
             raise ValueError(f"round {round}: asked to learn from {len(message.kept)} samples it was not shown")
         kept = torch.from_numpy(message.kept)
-        learned = rows(self.samples, kept) | self.targets(message, kept)
+        learned = rows(self.samples, kept) | self.targets(message, kept) | {PLACE: torch.where(kept)[0]}
         if not self.settings.public_pairs:
             self.samples = None  # a public set is sent once
-        self.pool.add(learned)
+        self.pool.add(learned, self.missed or round)
+        for at, values in self.revised(message).items():
+            self.pool.revise(at, values)
 
     def targets(self, message: Any, kept: Tensor) -> dict[str, Tensor]:
         """What the kept samples are to be learned with, first axis M."""
         raise NotImplementedError
+
+    def revised(self, message: Any) -> dict[int, dict[str, Tensor]]:
+        """Of earlier rounds what their samples are to be learned with from now on, first axis S."""
+        return {}
 
     def objective(self, views: Inputs, pool: Mapping[str, Tensor], i: Tensor) -> Tensor:
         """The loss on training views of the pool's samples i (B,); the pool also holds their `targets`."""

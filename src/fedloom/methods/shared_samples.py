@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ class Aggregate:
     are kept, or None where the generator is tuned by text alone; losses: of what the server trained besides; kept:
     bool (S,), on which the generator is tuned; None: all that have a label. votes: (S,), raw ones for the label, where
     clients vote; facts: of the method's inner life, for people; posterior: (S, C), probabilities of the classes, that
-    the generator learns in place of the labels.
+    the generator learns in place of the labels. revised: earlier round -> what its samples are now taken for, (S, C).
     """
 
     labels: Tensor
@@ -83,6 +84,7 @@ class Aggregate:
     votes: Tensor | None = None
     facts: Mapping[str, float | None] = field(default_factory=dict)
     posterior: Tensor | None = None
+    revised: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 class SharedServer(Server):
@@ -145,6 +147,7 @@ class SharedServer(Server):
             verb, targets = self.learn_verb, dict(found.targets)
             learning = federation.ask(verb, targets, timeout=context.timeout) if targets else ()
             if self.settings.catch_up:
+                self.missed.revise(federation, {at: partial(self.corrected, now) for at, now in found.revised.items()})
                 self.missed.keep(t, samples.images, samples.texts, self.lessons(federation, targets), targets)
         losses, labels = dict(found.losses or {}), None
         if self.tuner is not None:
@@ -181,6 +184,10 @@ class SharedServer(Server):
             found |= dict.fromkeys(map(str, self.context.modalities), next(iter(targets.values())))
         return found
 
+    def corrected(self, probable: Tensor, message: Any) -> Any:
+        """A lesson's message about samples that are now taken for something else, (S, C)."""
+        raise NotImplementedError
+
     def _checked(self, federation: Federation) -> tuple[NDArray[np.uint8], NDArray[np.int64], ClientOutputs]:
         """Pictures of every class as the generator draws them now, the classes, and what clients say of them."""
         context = self.context
@@ -205,7 +212,10 @@ class SharedServer(Server):
         """The kept samples into the generator's pool, and its steps; mean loss."""
         texts = [samples.texts[i] for i in torch.where(kept)[0]] if samples.texts else []
         shares = None if found.posterior is None else found.posterior[kept]
-        tuner.add(samples.images[kept.numpy()], found.labels[kept], texts, found.fused, shares)
+        for at, probable in found.revised.items():
+            tuner.revise(at, probable)
+        place = torch.where(kept)[0]
+        tuner.add(samples.images[kept.numpy()], found.labels[kept], texts, found.fused, shares, place, t)
         return tuner.tune(t) if kept.any() else None
 
     def draw(self, t: int, federation: Federation) -> SharedSamples:

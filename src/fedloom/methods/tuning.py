@@ -20,6 +20,7 @@ from fedloom.errors import BadInput
 from fedloom.functional.diagnostics import gradient_norm
 from fedloom.functional.omission import omit
 from fedloom.methods.base import ServerContext
+from fedloom.methods.replay_pool import PLACE, ReplayPool
 from fedloom.methods.state import Kept, Stateful
 from fedloom.methods.workload import Workload
 from fedloom.models.fit import cosine, fit, index_batches
@@ -110,26 +111,6 @@ class TuningSettings(Frozen):
         return min(steps, math.ceil(self.passes * samples / batch))
 
 
-class ReplayPool(Stateful):
-    """The samples of the last `rounds` rounds: equal keys, one tensor each, first axis samples."""
-
-    parts: Kept[deque[dict[str, Tensor]]]
-
-    def __init__(self, rounds: int) -> None:
-        self.parts = deque(maxlen=rounds)
-
-    def add(self, part: Mapping[str, Tensor]) -> None:
-        """Add a round's samples (a round that kept none still pushes the oldest out)."""
-        self.parts.append(dict(part))
-
-    def samples(self) -> dict[str, Tensor]:
-        """All of them, key by key; empty when there are none. A key that some round lacks is left out."""
-        full = [p for p in self.parts if len(next(iter(p.values())))]
-        if not full:
-            return {}
-        return {key: torch.cat([p[key] for p in full]) for key in full[0] if all(key in p for p in full)}
-
-
 class Tuner(Stateful):
     """The generator, its optimiser and its pool. Eqs. 11 and 12 of FedMMKT; without R plain text-only tuning."""
 
@@ -194,18 +175,29 @@ class Tuner(Stateful):
         captions: Sequence[str],
         fused: Tensor | None,
         shares: Tensor | None = None,
+        place: Tensor | None = None,
+        at: int = 0,
     ) -> None:
         """Add a round's samples: uint8 (M, H, W, 3), labels (M,), M captions or none, R (M, D) or None.
 
-        shares: (M, C), probabilities of the classes, of which each step draws one, in place of the labels.
+        shares: (M, C), probabilities of the classes, of which each step draws one, in place of the labels; place: (M,),
+        which of the samples of round `at` they are.
         """
         part = {"images": torch.from_numpy(images), "labels": labels}
+        if place is not None:
+            part[PLACE] = place
         if fused is not None:
             part["fused"] = fused
         if shares is not None:
             part["shares"] = shares.double().cumsum(1)
-        self.pool.add(part)
+        self.pool.add(part, at)
         self.captions.append(tuple(captions))
+
+    def revise(self, at: int, probable: Tensor) -> None:
+        """What the samples of round `at` are now taken for, (S, C), in place of what was added."""
+        found = {"labels": probable.argmax(1), "shares": probable.double().cumsum(1)}
+        shared = any("shares" in part for part in self.pool.parts)
+        self.pool.revise(at, found if shared else {"labels": found["labels"]})
 
     def tune(self, t: int) -> float | None:
         """The steps of round t; mean loss."""

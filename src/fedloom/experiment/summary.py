@@ -9,6 +9,7 @@ from typing import Any
 
 from fedloom import __version__
 from fedloom.config import Config
+from fedloom.experiment.peers import peer_ends
 from fedloom.registry import DATASETS, METHODS, METRICS
 from fedloom.reporting.health import warnings_of
 from fedloom.reporting.scores import SCORES, STREAMS, client_score
@@ -69,6 +70,7 @@ def summarise(
         "clients": clients,
         **scores,
         **({"by_group": _by_group(first, last)} if last.get("by_group") else {}),
+        **({"peers": peer_ends(first, last)} if last.get("peers") else {}),
         **{key: last[key] for key in ("retrieval", "privacy", "vote_budget") if last.get(key)},
         **({"metrics": _added(config, first, last)} if config.evaluation.metrics else {}),
         "labels": last["labels"],

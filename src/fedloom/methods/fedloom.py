@@ -43,6 +43,7 @@ from fedloom.functional.codes import from_top, to_codes, to_top
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.catch_up import MissedRound, recalling
 from fedloom.methods.context import ClientContext, Inputs, rows
+from fedloom.methods.graph import Peers
 from fedloom.methods.preference import Preferences
 from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.shared_client import SharedClient
@@ -328,4 +329,5 @@ METHOD = Method(
     FedloomServer,
     _verbs,
     lambda settings: settings.tools("generator", "captioner"),
+    peers=Peers(FedloomServer, moves=True),
 )

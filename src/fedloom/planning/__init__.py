@@ -60,7 +60,7 @@ def plan(
     unknown = [] if declared else [f"{config.method} does not declare its work: what it does in a round is not counted"]
     inventory = inventory_of(config, method, settings, work, scene)
     parts = phases(config, work, inventory, scene)
-    notes = [*_learned_words(config, inventory), *_passes(config, work.private_steps, scene), *_there(config), *unknown]
+    notes = [*_learned_words(config, inventory), *_passes(config, work.private_steps, scene), *_there(config), *_graph(config), *unknown]
     rates = _rates(parts, on)
     return Plan(
         config.method,
@@ -142,6 +142,12 @@ def _passes(config: Config, steps: int, scene: DataSizes) -> list[str]:
                 f"the {held:.0f} {modality} samples of an average client"
             )
     return found
+
+
+def _graph(config: Config) -> list[str]:
+    """That peers send other numbers of messages than a server's clients."""
+    kind = config.topology.kind if config.topology else "star"
+    return [] if kind == "star" else [f"topology.kind = {kind}: bytes are those of a star"]
 
 
 def _there(config: Config) -> list[str]:

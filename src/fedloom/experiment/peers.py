@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from fedloom.config import Config
 from fedloom.config.topology import TopologySettings
 from fedloom.errors import BadInput
@@ -14,13 +12,13 @@ from fedloom.experiment.checks import own_data
 from fedloom.functional import gossip
 from fedloom.methods.base import Method, Server, ServerContext, load_method
 from fedloom.methods.gossip import GossipServer
-from fedloom.methods.graph import Graph, Peers
+from fedloom.methods.graph import PeerGraph, Peers
 from fedloom.methods.moving_host import MovingServer
 from fedloom.registry import METHODS
 from fedloom.seeding import numpy_stream
 
 
-def graph_of(settings: TopologySettings, names: Sequence[str]) -> Graph:
+def graph_of(settings: TopologySettings, names: Sequence[str]) -> PeerGraph:
     """The graph of these peers.
 
     Raises:
@@ -38,7 +36,9 @@ def graph_of(settings: TopologySettings, names: Sequence[str]) -> Graph:
         raise BadInput(f"topology.degree = {degree}: in a graph of {n} clients allowed: {said}")
     else:
         edges = gossip.regular(n, degree, numpy_stream(settings.seed, "topology", n, degree))
-    return Graph({name: tuple(names[j] for j in np.flatnonzero(edges[i])) for i, name in enumerate(names)})
+    return PeerGraph(
+        {name: tuple(other for j, other in enumerate(names) if edges[i, j]) for i, name in enumerate(names)}
+    )
 
 
 def graph_topology(config: Config) -> TopologySettings | None:
@@ -107,4 +107,5 @@ def _spread(task: str, scores: Iterable[float]) -> dict[str, float | str | None]
 def peer_ends(first: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
     """`peers` of the summary: each figure before and after; names of hosts are none."""
     before, after = first.get("peers") or {}, last.get("peers") or {}
-    return {key: {"before": before.get(key), "after": v} for key, v in after.items() if not isinstance(v, str)}
+    ends = {key: {"before": before.get(key), "after": v} for key, v in after.items() if not isinstance(v, str)}
+    return {"peers": ends} if ends else {}

@@ -70,7 +70,6 @@ def summarise(
         "clients": clients,
         **scores,
         **({"by_group": _by_group(first, last)} if last.get("by_group") else {}),
-        **({"peers": peer_ends(first, last)} if last.get("peers") else {}),
         **{key: last[key] for key in ("retrieval", "privacy", "vote_budget") if last.get(key)},
         **({"metrics": _added(config, first, last)} if config.evaluation.metrics else {}),
         "labels": last["labels"],
@@ -84,7 +83,7 @@ def summarise(
         "version": __version__,
     }
     warnings = warnings_of(config.model_dump(mode="json"), plain(rows), plain(found))  # as the files hold them
-    return {**found, "warnings": [warning.tree() for warning in warnings]}
+    return {**found, **peer_ends(first, last), "warnings": [warning.tree() for warning in warnings]}
 
 
 def _by_group(first: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:

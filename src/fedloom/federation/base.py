@@ -103,7 +103,8 @@ class Federation(ABC):
     @contextmanager
     def held(self) -> Iterator[list[dict[str, Any]]]:
         """Within it messages are recorded in the list, not in the ledger: who gets them is seen later (`edges`)."""
-        self._held = held = []
+        held: list[dict[str, Any]] = []
+        self._held = held
         try:
             yield held
         finally:

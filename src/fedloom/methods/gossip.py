@@ -19,7 +19,7 @@ import numpy as np
 from fedloom.federation.base import Federation
 from fedloom.federation.edges import deliver
 from fedloom.methods.base import Info, Method, Server, ServerContext
-from fedloom.methods.graph import Graph
+from fedloom.methods.graph import PeerGraph
 from fedloom.methods.replies import ClientOutputs, Clock
 from fedloom.methods.state import Kept
 
@@ -29,7 +29,7 @@ class GossipServer(Server):
 
     halves: Kept[dict[str, Server]]  # by peer
 
-    def __init__(self, context: ServerContext, settings: Any, method: Method, graph: Graph) -> None:
+    def __init__(self, context: ServerContext, settings: Any, method: Method, graph: PeerGraph) -> None:
         super().__init__(context, settings)
         assert method.peers is not None
         assert method.peers.round is not None
@@ -46,7 +46,7 @@ class GossipServer(Server):
         return {"consensus_distance": consensus_distance(list(self.halves.values()))}
 
 
-def averages(halves: Mapping[str, Any], federation: Federation, graph: Graph) -> Info:
+def averages(halves: Mapping[str, Any], federation: Federation, graph: PeerGraph) -> Info:
     """A round of methods whose clients send what is averaged once they have trained (verb `fit`), FedAvg's."""
     peers, context = federation.clients, next(iter(halves.values())).context
     messages = {k: halves[k].message(k, federation.modality(k)) for k in peers}
@@ -69,7 +69,7 @@ def averages(halves: Mapping[str, Any], federation: Federation, graph: Graph) ->
     return Info(losses={"clients": float(np.mean(losses)) if losses else None}, facts=mean_facts(told))
 
 
-def answers(halves: Mapping[str, Any], federation: Federation, graph: Graph) -> Info:
+def answers(halves: Mapping[str, Any], federation: Federation, graph: PeerGraph) -> Info:
     """A round of methods whose clients answer about a public set and learn what is made of it, FedMD's.
 
     Who holds the set already is known to the first peer's half, for all of them.
@@ -81,7 +81,8 @@ def answers(halves: Mapping[str, Any], federation: Federation, graph: Graph) -> 
         replies = first.question(federation, samples, {})
     here = graph.among(peers)
     deliver(federation.ledger, sent, here.near, new)
-    targets, told = {}, []
+    targets: dict[str, Any] = {}
+    told = []
     with clock("fusion"):
         for k, weights in here.among([r.client for r in replies]).weights().items():
             heard = [r for r in replies if r.client in weights]

@@ -12,19 +12,19 @@ from fedloom.functional.gossip import metropolis
 
 
 @dataclass(frozen=True)
-class Graph:
+class PeerGraph:
     """peer -> its neighbours, in the order of the peers; who hears whom, both ways."""
 
     near: Mapping[str, Sequence[str]]
 
-    def where(self, meet: Callable[[str, str], bool]) -> Graph:
+    def where(self, meet: Callable[[str, str], bool]) -> PeerGraph:
         """With those edges alone whose ends meet."""
-        return Graph({k: tuple(n for n in near if meet(k, n)) for k, near in self.near.items()})
+        return PeerGraph({k: tuple(n for n in near if meet(k, n)) for k, near in self.near.items()})
 
-    def among(self, peers: Collection[str]) -> Graph:
+    def among(self, peers: Collection[str]) -> PeerGraph:
         """Of some peers alone."""
         there = set(peers)
-        return Graph({k: tuple(n for n in near if n in there) for k, near in self.near.items() if k in there})
+        return PeerGraph({k: tuple(n for n in near if n in there) for k, near in self.near.items() if k in there})
 
     def weights(self) -> dict[str, dict[str, float]]:
         """peer -> what say itself and each neighbour has (`metropolis`). On a part of a graph they add up to 1 too."""
@@ -54,6 +54,6 @@ class Peers:
     """
 
     server: type
-    round: Callable[[Mapping[str, Any], Any, Graph], Any] | None = None
+    round: Callable[[Mapping[str, Any], Any, PeerGraph], Any] | None = None
     moves: bool = False
     refuses: Callable[[Any], str] = never

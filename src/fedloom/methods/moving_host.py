@@ -18,7 +18,7 @@ from fedloom.federation.base import Federation
 from fedloom.federation.codec import Described, ValueSize
 from fedloom.federation.edges import deliver
 from fedloom.methods.base import Info, Method, Server, ServerContext
-from fedloom.methods.graph import Graph
+from fedloom.methods.graph import PeerGraph
 from fedloom.methods.state import Kept, State
 from fedloom.strict_json import parse
 
@@ -32,7 +32,7 @@ class MovingServer(Server):
     host: Kept[str]  # "" before the first round
     hosted: Kept[dict[str, int]]  # peer -> the last round in which it was host
 
-    def __init__(self, context: ServerContext, settings: Any, method: Method, graph: Graph) -> None:
+    def __init__(self, context: ServerContext, settings: Any, method: Method, graph: PeerGraph) -> None:
         super().__init__(context, settings)
         self.half, self.host, self.hosted = method.server(context, settings), "", {}
         self._graph = graph

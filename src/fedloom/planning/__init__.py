@@ -60,7 +60,7 @@ def plan(
     unknown = [] if declared else [f"{config.method} does not declare its work: what it does in a round is not counted"]
     inventory = inventory_of(config, method, settings, work, scene)
     parts = phases(config, work, inventory, scene)
-    notes = [*_learned_words(config, inventory), *_passes(config, work.private_steps, scene), *_there(config), *_graph(config), *unknown]
+    notes = [*_learned_words(config, inventory), *_passes(config, work.private_steps, scene), *_there(config), *unknown]
     rates = _rates(parts, on)
     return Plan(
         config.method,
@@ -144,19 +144,16 @@ def _passes(config: Config, steps: int, scene: DataSizes) -> list[str]:
     return found
 
 
-def _graph(config: Config) -> list[str]:
-    """That peers send other numbers of messages than a server's clients."""
-    kind = config.topology.kind if config.topology else "star"
-    return [] if kind == "star" else [f"topology.kind = {kind}: bytes are those of a star"]
-
-
 def _there(config: Config) -> list[str]:
-    """How many clients take part in a round, where not all do."""
+    """How many clients take part in a round, where not all do; that peers send other numbers of messages."""
     from fedloom.experiment.attendance import attendance
 
+    kind = config.topology.kind if config.topology else "star"
+    graph = [] if kind == "star" else [f"topology.kind = {kind}: bytes are counted as in a star"]
     if config.participation is None or not config.rounds:
-        return []
+        return graph
     names = list(config.clients.everyone())
     asked = [attendance(config.participation, config.seed, t, names) for t in range(1, config.rounds + 1)]
     mean = sum(len(a.present) + len(a.late) for a in asked) / config.rounds
-    return [f"{mean:.1f} of {len(names)} clients take part in a round on average; work and bytes are counted of all"]
+    part = f"{mean:.1f} of {len(names)} clients take part in a round on average; work and bytes are counted of all"
+    return [*graph, part]

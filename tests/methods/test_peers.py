@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,3 +218,13 @@ def test_every_method_does_without_a_server_or_says_why():
     for name in METHODS.usable():
         method, _ = load_method(name)
         assert declared(method) or method.needs_server != type(method).needs_server, name
+
+
+def test_the_guide_names_who_does_without():
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "without-a-server.md").read_text(encoding="utf-8")
+    table = page.split("| methods | what")[1].split("\n\n")[0]
+    told = set(re.findall(r"`([a-z-]+)`", " ".join(line.split("|")[1] for line in table.splitlines()[2:])))
+    peers = {name: declared(load_method(name)[0]) for name in METHODS.usable()}
+    assert told == {name for name, how in peers.items() if how and how.round}
+    moving = page.split("## The server half moves")[1].split("\n\n")[1].split("On the complete")[0]
+    assert {name for name, how in peers.items() if how and how.moves} <= set(re.findall(r"`([a-z-]+)`", moving))

@@ -16,6 +16,7 @@ from fedloom.config.data import DataSettings
 from fedloom.config.models import ClipSettings, Frozen, JudgeSettings
 from fedloom.config.participation import ParticipationSettings
 from fedloom.config.server import ServerSettings
+from fedloom.config.topology import TopologySettings
 from fedloom.errors import BadInput, nearest
 from fedloom.registry import ENGINES, METHODS, METRICS
 from fedloom.tasks import SINGLE_MODALITY
@@ -161,6 +162,11 @@ class Config(Frozen):
         None,
         exclude_if=lambda participation: participation is None,
         description="who takes part in which round; null: everybody in all of them",
+    )
+    topology: TopologySettings | None = Field(
+        None,
+        exclude_if=lambda topology: topology is None,
+        description="the graph that messages go along; null: a star around a server",
     )
     settings: dict[str, Any] = Field(default_factory=dict, description="the method's own settings")
 

@@ -27,6 +27,7 @@ from fedloom.experiment.clients import client_names
 from fedloom.experiment.datasets import cached_dataset
 from fedloom.experiment.gates import check, measured
 from fedloom.experiment.pace import watched
+from fedloom.experiment.peers import peer_figures, server_of
 from fedloom.experiment.pretraining import Assets, pretrained_weights
 from fedloom.experiment.scoring import Scorer
 from fedloom.experiment.summary import SCORED, not_finite, summarise
@@ -137,7 +138,7 @@ class _Experiment:
         check(gates, config.evaluation, self.watch)
         if method.oracle:
             tools = replace(tools, truth=scorer.true_labels)
-        server = method.server(tools, self.settings)
+        server = server_of(config, method, tools, self.settings)
         self.watch.stage("clients: building and warm start")
         self._record_split()
         keep_in = self.folder.messages if config.engine.keep_messages else None
@@ -263,7 +264,7 @@ class _Experiment:
                 self._grid(images, t)
         else:
             row |= {k: None for k in before if k in SCORED} | {"per_client": {}}
-        row |= self._participants(federation)
+        row |= self._participants(federation) | peer_figures(self.config, self.names, row, server)
         row["labels"], judged = scorer.labels(info.labels)
         if info.labels is not None:
             self._panel(info.labels, judged, t)

@@ -13,6 +13,7 @@ from fedloom.errors import BadInput
 from fedloom.experiment.attendance import with_participation
 from fedloom.experiment.checks import check_canaries, own_data
 from fedloom.experiment.fitting import samples, side_rules, with_counts, with_side
+from fedloom.experiment.peers import check_topology, graph_topology
 from fedloom.experiment.private import check_privacy
 from fedloom.methods.base import Method, load_method
 from fedloom.registry import METHODS, METRICS
@@ -47,6 +48,7 @@ def resolve(config: Config) -> tuple[Method, Any]:
             f"engine.quorum = {quorum}: there are {len(modalities)} clients, allowed: 1 to {len(modalities)}"
         )
     resolved = method.resolve(_open(_guarded(settings, config), config), modalities)
+    check_topology(config, method, resolved)
     check_privacy(config, method, resolved)
     check_canaries(config)
     return method, resolved
@@ -61,8 +63,10 @@ def _guarded(settings: Any, config: Config) -> Any:
 
 
 def _open(settings: Any, config: Config) -> Any:
-    """With `catch_up` and `rejudge` on, where they are settings, nobody has set them, and clients come and go."""
-    if config.participation is None:
+    """With `catch_up` and `rejudge` on, where they are settings, nobody has set them, and clients of a server come and
+    go."""
+    graph = graph_topology(config)
+    if config.participation is None or (graph and not graph.host):
         return settings
     wanted = {"catch_up": True, "rejudge": not getattr(settings, "memory", 0)}
     return settings.model_copy(update={k: v for k, v in wanted.items() if getattr(settings, k, v) is None})

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedloom import __version__
 from fedloom.config import Config
+from fedloom.experiment.peers import peer_ends
 from fedloom.registry import DATASETS, METHODS, METRICS
 from fedloom.reporting.health import warnings_of
 from fedloom.reporting.scores import SCORES, STREAMS, client_score
@@ -82,7 +83,7 @@ def summarise(
         "version": __version__,
     }
     warnings = warnings_of(config.model_dump(mode="json"), plain(rows), plain(found))  # as the files hold them
-    return {**found, "warnings": [warning.tree() for warning in warnings]}
+    return {**found, **peer_ends(first, last), "warnings": [warning.tree() for warning in warnings]}
 
 
 def _by_group(first: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,6 +73,7 @@ class Federation(ABC):
         self.heard: Callable[[str, int, int], None] | None = None  # told of verb, replies so far, clients asked
         self._among: frozenset[str] | None = None  # None: everybody
         self._late: frozenset[str] = frozenset()
+        self._held: list[dict[str, Any]] | None = None
 
     @property
     def everybody(self) -> tuple[str, ...]:
@@ -93,6 +94,21 @@ class Federation(ABC):
             yield
         finally:
             self._among, self._late = before
+
+    @property
+    def late(self) -> frozenset[str]:
+        """Those that take part now and answer too late."""
+        return self._late
+
+    @contextmanager
+    def held(self) -> Iterator[list[dict[str, Any]]]:
+        """Within it messages are recorded in the list, not in the ledger: who gets them is seen later (`edges`)."""
+        held: list[dict[str, Any]] = []
+        self._held = held
+        try:
+            yield held
+        finally:
+            self._held = None
 
     def modality(self, client: str) -> str:
         """The kind of data a client has. Raises BadInput for a client that is not there."""
@@ -297,15 +313,12 @@ class Federation(ABC):
         described: Described | None,
         seconds: float | None = None,
     ) -> None:
-        self.ledger.record(
-            round=round,
-            direction=direction,
-            client=client,
-            verb=verb,
-            payload=payload,
-            described=described,
-            seconds=seconds,
-        )
+        row: dict[str, Any] = {"round": round, "direction": direction, "client": client, "verb": verb}
+        row |= {"payload": payload, "described": described, "seconds": seconds}
+        if self._held is None:
+            self.ledger.record(**row)
+        else:
+            self._held.append(row)
 
     def _put(self, ask: _Ask, client: str, outcome: Outcome, message: Any = None) -> None:
         """Queues the reply of an outcome; a failure is also added to `missing`."""

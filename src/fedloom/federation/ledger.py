@@ -25,7 +25,8 @@ class Ledger:
 
     A row: round, direction ("down" to a client, "up" from it), client, verb, message, fields (name, dtype,
     shape, bytes), `payload_bytes` (the values, which is what papers count), `encoded_bytes` (with the
-    header), `counted`, `seconds` (at work in the client; None of what goes down). Messages of the verbs in
+    header), `counted`, `seconds` (at work in the client; None of what goes down); between peers `to`, who
+    got what goes up from `client`. Messages of the verbs in
     `uncounted` are recorded with counted = false. An existing file is continued, and mended when its last line is torn.
 
     keep: a folder that gets the bytes of every message, as they crossed; a row then has `kept`, its file there. One
@@ -57,11 +58,12 @@ class Ledger:
         payload: bytes,
         described: Described | None,
         seconds: float | None = None,
+        to: str | None = None,
     ) -> None:
         """Writes the row of one encoded message.
 
         described: what it holds, by `codec.describe` or `receive`; None: it was refused, and is recorded as unreadable.
-        seconds: of an answer, at work in the client.
+        seconds: of an answer, at work in the client. to: of a message between peers, who got it.
         """
         name, rows = described or ("(unreadable)", ())
         row = {
@@ -76,6 +78,8 @@ class Ledger:
             "counted": verb not in self.uncounted,
             "seconds": None if seconds is None else float(f"{seconds:.4f}"),
         }
+        if to is not None:
+            row["to"] = to
         if self.keep is not None:  # before its row: what has a row is there
             row["kept"] = _keep(self.keep, round, payload)
         if self.path is None:

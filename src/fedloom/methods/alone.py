@@ -157,6 +157,7 @@ STANDALONE = Method(
     tasks=frozenset(ClientTask),
     label_space="per task",
     private_steps=(Client, alone),
+    needs_server="its clients send nothing to anybody",
 )
 SELF_FINETUNE = Method(
     "self-finetune",
@@ -166,6 +167,7 @@ SELF_FINETUNE = Method(
     _no_verbs,
     lambda settings: settings.tools("generator", "captioner", "features", "classify"),
     tasks=frozenset(),
+    needs_server="it is a server on its own",
 )
 CENTRALISED = Method(
     "centralised",
@@ -175,4 +177,5 @@ CENTRALISED = Method(
     _no_verbs,
     lambda settings: settings.tools("generator", "real"),
     tasks=frozenset(),
+    needs_server="it is a server on its own",
 )

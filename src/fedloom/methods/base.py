@@ -24,6 +24,7 @@ from fedloom.federation.contract import WireContract
 from fedloom.federation.messages import Count, Empty, Share
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.methods.context import ClientContext, Inputs
+from fedloom.methods.graph import Peers
 from fedloom.methods.state import Kept, Stateful
 from fedloom.methods.workload import Workload
 from fedloom.registry import METHODS
@@ -224,6 +225,8 @@ def _shown(value: Any) -> str:
 class Server(Stateful):
     """A server: `round` is one round of the method; what must survive a crash is declared `Kept`."""
 
+    say: Mapping[str, float] | None = None  # of a peer's half: the weight of each client it hears (`methods.gossip`)
+
     def __init__(self, context: ServerContext, settings: Any) -> None:
         self.context, self.settings = context, settings
 
@@ -292,6 +295,9 @@ class Method:
     # how many such steps it takes a round at most, of settings and batch (BadInput for settings by which it tells
     # more). None, or of another class than `client`: `clients.privacy` is refused.
     private_steps: tuple[type[Client], Callable[[Any, int], int]] | None = None
+    # How peers do without a server; None, or of another server half than `server`: they cannot, and why.
+    peers: Peers | None = None
+    needs_server: str = "it does not declare how (Method.peers)"
     # What `fedloom methods` lists; of built-in methods the catalogue has it, which imports none.
     summary: str = ""
     paper: str = ""

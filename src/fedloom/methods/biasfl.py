@@ -30,4 +30,12 @@ def _models(settings: BiasFLSettings, clients: ClientsSettings) -> ClientsSettin
     return clients.alike("bias")
 
 
-METHOD = Method("bias-fl", BiasFLSettings, BiasFLClient, fedavg.FedAvgServer, fedavg.METHOD.verbs, models=_models)
+METHOD = Method(
+    "bias-fl",
+    BiasFLSettings,
+    BiasFLClient,
+    fedavg.FedAvgServer,
+    fedavg.METHOD.verbs,
+    models=_models,
+    peers=fedavg.METHOD.peers,
+)

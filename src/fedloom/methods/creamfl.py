@@ -292,5 +292,12 @@ def _needs(settings: CreamFLSettings) -> frozenset[str]:
 
 
 METHOD = Method(
-    "creamfl", CreamFLSettings, CreamFLClient, CreamFLServer, _verbs, _needs, private_steps=(CreamFLClient, of_creamfl)
+    "creamfl",
+    CreamFLSettings,
+    CreamFLClient,
+    CreamFLServer,
+    _verbs,
+    _needs,
+    private_steps=(CreamFLClient, of_creamfl),
+    needs_server="its server contrasts all clients, and trains encoders of its own",
 )

@@ -282,4 +282,5 @@ METHOD = Method(
     _verbs,
     resolve=_resolve,
     wrap_model=wrap_model,
+    needs_server="its server averages each adapter over all whom it concerns",
 )

@@ -74,8 +74,7 @@ class FedAFDSettings(EnsembleSettings):
     discriminator_rate: float = Field(1e-4, gt=0, description="Adam's rate of the discriminators")
     baa_warmup_rounds: int = Field(0, ge=0, description="first rounds without BAA, while the server knows little")
     stop_collapse: bool = Field(
-        False,
-        description="leave the encoder alone in rounds after one whose discriminators were right in 99 %",
+        False, description="leave the encoder alone in rounds after one whose discriminators were right in 99 %"
     )
     gff_rate: float = Field(5e-3, gt=0, description="rate of the fusion (the paper's 1e-4 at image-text clients)")
     gff_decay: float = Field(0.01, ge=0, description="weight decay of the fusion")
@@ -347,4 +346,5 @@ METHOD = Method(
     tasks=TASKS,
     label_space="per task",
     client_uses=frozenset({"server"}),
+    needs_server="its server trains encoders of its own",
 )

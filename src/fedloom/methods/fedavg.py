@@ -33,6 +33,8 @@ from fedloom.federation.messages import Count, Empty, Tensors
 from fedloom.methods.base import Info, Method, Server, ServerContext
 from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.given import prefixes
+from fedloom.methods.gossip import averages, plain_average
+from fedloom.methods.graph import Peers
 from fedloom.methods.private_steps import of_fedavg
 from fedloom.methods.robust import (
     RobustSettings,
@@ -207,6 +209,11 @@ class FedAvgServer(Server):
         good = [r for r in replies if r.ok and r.client not in self.suspects.left_out]
         updates: dict[str, Any] = {r.client: r.message for r in good if r.message.samples > 0}
 
+        return self.taken(federation, updates)
+
+    def taken(self, federation: Federation, updates: dict[str, Any]) -> Info:
+        """What is made of updates: averages, without those that spoil them."""
+
         def combine(some: Mapping[str, Any]) -> tuple[Info, dict[str, Figures]]:
             return self.combine(federation, some)
 
@@ -222,11 +229,10 @@ class FedAvgServer(Server):
         """Updates into averages, which can be sent; how clients compare. Raises ContractBreach where they cannot."""
         fresh: dict[str, dict[str, FedAvgUpdate]] = {}
         for client in sorted(updates):
-            joint = federation.modality(client) == ClientTask.MULTIMODAL_CLASSIFICATION
-            kind = JOINT if joint else known_by(updates[client].parameters)
+            kind = self.kind(federation.modality(client), updates[client])
             fresh.setdefault(kind, {})[client] = updates[client]
             self.members[client] = kind
-            if joint:
+            if kind == JOINT:
                 self.owned[client] = sorted({group_of(n) or "" for n in updates[client].parameters})
         figures: dict[str, Figures] = {}
         for kind, group in fresh.items():  # what nobody sent stays as it was
@@ -239,6 +245,10 @@ class FedAvgServer(Server):
         for client in {(self.members[k], *self.owned.get(k, ())): k for k in sorted(updates)}.values():
             federation.contract.check("fit", self.message(client, federation.modality(client)), "down")
         return info, figures
+
+    def kind(self, modality: str, update: Any) -> str:
+        """The group that an update is averaged in."""
+        return JOINT if modality == ClientTask.MULTIMODAL_CLASSIFICATION else known_by(update.parameters)
 
     def secure_round(self, federation: Federation) -> Info:
         """Averages out, sums in."""
@@ -263,7 +273,7 @@ class FedAvgServer(Server):
         """The mean by number of samples, or what the setting `aggregate` puts in its place."""
         s = self.settings
         if s.aggregate == "mean":
-            return mean_parameters(updates)
+            return mean_parameters(updates, self.say)
         return combined_parameters([updates[k].parameters for k in sorted(updates)], s.aggregate, s.byzantine)
 
     def shortened(self, updates: Mapping[str, Any], before: Arrays) -> Mapping[str, Any]:
@@ -338,4 +348,5 @@ METHOD = Method(
     tasks=frozenset(ClientTask),
     label_space="per task",
     private_steps=(FedAvgClient, of_fedavg),
+    peers=Peers(FedAvgServer, averages, refuses=plain_average),
 )

@@ -340,4 +340,5 @@ METHOD = replace(
     verbs=_verbs,
     wrap_model=wrap_model,
     tasks=frozenset({ClientTask.MULTIMODAL_CLASSIFICATION}),
+    needs_server="its server finds which kind of data leads, over all clients",
 )

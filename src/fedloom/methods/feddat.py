@@ -45,6 +45,8 @@ from fedloom.functional.distillation import softened
 from fedloom.methods import fedavg
 from fedloom.methods.base import Info, Method, ServerContext
 from fedloom.methods.context import Inputs
+from fedloom.methods.gossip import averages, plain_average
+from fedloom.methods.graph import Peers
 from fedloom.methods.state import Arrays, Kept
 from fedloom.methods.workload import Workload
 from fedloom.models.clients.adapters import Adapted, Adds, Bottleneck
@@ -260,6 +262,12 @@ def _tools(settings: FedDATSettings) -> frozenset[str]:
     return frozenset({"generator", "public"}) if settings.decoder else frozenset()
 
 
+def _needs_server(settings: FedDATSettings) -> str:
+    """The generator's decoder, or what FedAvg needs one for."""
+    decoder = "settings.decoder = true: it is in a server's generator; allowed: false" if settings.decoder else ""
+    return decoder or plain_average(settings)
+
+
 METHOD = Method(
     "feddat",
     FedDATSettings,
@@ -269,4 +277,5 @@ METHOD = Method(
     _tools,
     models=_models,
     wrap_model=wrap_model,
+    peers=Peers(FedDATServer, averages, refuses=_needs_server),
 )

@@ -100,5 +100,12 @@ def _verbs(settings: FedETSettings) -> dict[str, tuple[Any, Any]]:
 
 
 METHOD = Method(
-    "fed-et", FedETSettings, FedETClient, FedETServer, _verbs, needs, private_steps=(FedETClient, of_shared)
+    "fed-et",
+    FedETSettings,
+    FedETClient,
+    FedETServer,
+    _verbs,
+    needs,
+    private_steps=(FedETClient, of_shared),
+    needs_server="its server weighs scores by their variance over all clients",
 )

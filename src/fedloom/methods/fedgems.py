@@ -202,4 +202,5 @@ METHOD = Method(
     _verbs,
     lambda settings: needs(settings) | {"models"},
     private_steps=(FedGEMSClient, of_shared),
+    needs_server="its server trains classifiers of its own",
 )

@@ -45,6 +45,7 @@ from fedloom.methods.annotators import LOOKS, PROMPT, Annotators
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.catch_up import MissedRound, recalling
 from fedloom.methods.context import ClientContext, Inputs, rows
+from fedloom.methods.graph import Peers
 from fedloom.methods.preference import Preferences
 from fedloom.methods.rejudge import Ballots
 from fedloom.methods.replies import ClientOutputs
@@ -347,4 +348,5 @@ METHOD = Method(
     FedloomServer,
     _verbs,
     lambda settings: settings.tools("generator", "captioner"),
+    peers=Peers(FedloomServer, moves=True),
 )

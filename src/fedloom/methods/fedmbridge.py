@@ -256,4 +256,12 @@ def _verbs(settings: FedMBridgeSettings) -> dict[str, tuple[Any, Any]]:
     return {"describe": (Empty, FedMBridgeArchitecture), "fit": (FedMBridgeAdapters, FedMBridgeUpdate)}
 
 
-METHOD = Method("fedmbridge", FedMBridgeSettings, FedMBridgeClient, FedMBridgeServer, _verbs, wrap_model=wrap_model)
+METHOD = Method(
+    "fedmbridge",
+    FedMBridgeSettings,
+    FedMBridgeClient,
+    FedMBridgeServer,
+    _verbs,
+    wrap_model=wrap_model,
+    needs_server="a hypernetwork on its server makes everybody's adapters",
+)

@@ -24,10 +24,12 @@ from torch import Tensor
 
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
-from fedloom.functional.ensemble import shares
+from fedloom.functional.ensemble import within
 from fedloom.methods.base import Done, Method
 from fedloom.methods.catch_up import recalling
 from fedloom.methods.context import Inputs
+from fedloom.methods.gossip import answers, public_samples
+from fedloom.methods.graph import Peers
 from fedloom.methods.private_steps import of_shared
 from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.shared_client import SharedClient
@@ -71,7 +73,8 @@ class FedMDServer(SharedServer):
 
     def aggregate(self, t: int, federation: Federation, samples: SharedSamples, outputs: ClientOutputs) -> Aggregate:
         """L_i = mean over k of l_i^k, or what `aggregate` says in place of the mean."""
-        scores = self.combined(outputs.logits, shares(outputs.modalities, outputs.present))
+        weights = within(self.says(outputs), outputs.modalities, outputs.present)
+        scores = self.combined(outputs.logits, weights)
         kept = outputs.present.any(0)
         targets = FedMDConsensus(kept.numpy(), scores[kept].numpy())
         labels = scores.argmax(1).masked_fill(~kept, -1)
@@ -83,5 +86,12 @@ def _verbs(settings: SharedSettings) -> dict[str, tuple[Any, Any]]:
 
 
 METHOD = Method(
-    "fedmd", SharedSettings, FedMDClient, FedMDServer, _verbs, needs, private_steps=(FedMDClient, of_shared)
+    "fedmd",
+    SharedSettings,
+    FedMDClient,
+    FedMDServer,
+    _verbs,
+    needs,
+    private_steps=(FedMDClient, of_shared),
+    peers=Peers(FedMDServer, answers, moves=True, refuses=public_samples),
 )

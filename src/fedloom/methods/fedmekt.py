@@ -32,13 +32,16 @@ from torch import Tensor
 from fedloom.federation.base import Federation
 from fedloom.federation.messages import Tensor as Wire
 from fedloom.functional.distillation import softened
-from fedloom.functional.ensemble import shares
+from fedloom.functional.ensemble import within
 from fedloom.functional.fusion import mean_over
 from fedloom.methods.base import Done, Method
 from fedloom.methods.catch_up import recalling
 from fedloom.methods.context import Inputs
+from fedloom.methods.gossip import answers, public_samples
+from fedloom.methods.graph import Peers
 from fedloom.methods.private_steps import beside_shared
 from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.robust import weighed
 from fedloom.methods.shared_client import SharedClient
 from fedloom.methods.shared_messages import (
     ASKED,
@@ -100,7 +103,9 @@ class FedMEKTServer(SharedServer):
         if not len(present):
             return Aggregate(torch.full((len(samples),), -1), {})
         if self.settings.balance:
-            mean = self.combined(outputs.representations, shares(outputs.modalities, present))
+            mean = self.combined(outputs.representations, within(self.says(outputs), outputs.modalities, present))
+        elif self.say is not None:  # a peer's
+            mean = weighed(self.settings, outputs.representations, self.says(outputs))[0]
         elif self.settings.aggregate == "mean":
             mean = mean_over(outputs.representations, present)
         else:
@@ -124,4 +129,5 @@ METHOD = Method(
     _verbs,
     needs,
     private_steps=(FedMEKTClient, beside_shared),
+    peers=Peers(FedMEKTServer, answers, moves=True, refuses=public_samples),
 )

@@ -41,6 +41,7 @@ from fedloom.functional.voting import knowing, own_votes, quorum_filter
 from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.catch_up import recalling
 from fedloom.methods.context import Inputs
+from fedloom.methods.graph import Peers
 from fedloom.methods.labvote import LabVote, LabVoteSettings
 from fedloom.methods.private_steps import of_fedmmkt
 from fedloom.methods.replies import ClientOutputs
@@ -346,4 +347,5 @@ METHOD = Method(
     lambda settings: settings.tools("generator", "captioner"),
     resolve=_resolve,
     private_steps=(FedMMKTClient, of_fedmmkt),
+    peers=Peers(FedMMKTServer, moves=True),
 )

@@ -331,4 +331,5 @@ METHOD = Method(
     lambda settings: settings.tools("generator", "captioner"),
     resolve=_resolve,
     private_steps=(PateClient, of_shared),
+    needs_server="one server counts the votes and keeps the privacy budget",
 )

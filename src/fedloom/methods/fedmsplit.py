@@ -140,4 +140,5 @@ METHOD = replace(
     server=FedMSplitServer,
     tasks=frozenset({ClientTask.MULTIMODAL_CLASSIFICATION}),
     private_steps=None,
+    needs_server="its server compares the streams of all clients",
 )

@@ -42,6 +42,8 @@ from fedloom.functional.robust import clip_to_median
 from fedloom.methods import fedavg
 from fedloom.methods.base import ServerContext
 from fedloom.methods.context import ClientContext, Inputs
+from fedloom.methods.gossip import averages, plain_average
+from fedloom.methods.graph import Peers
 from fedloom.methods.multimodal_context import MultimodalContext
 from fedloom.methods.robust import combined_parameters
 from fedloom.methods.state import Arrays, Kept
@@ -217,13 +219,13 @@ class FedProtoServer(fedavg.FedAvgServer):
     def observe(self, updates: Mapping[str, FedProtoUpdate]) -> dict[str, float | None]:
         """Takes up prototypes; how many there are."""
         s, by_samples = self.settings, self.settings.weigh == "samples"
-        sent: dict[tuple[str, int], list[tuple[int, NDArray[Any]]]] = {}
+        sent: dict[tuple[str, int], list[tuple[float, NDArray[Any]]]] = {}
         for client in sorted(updates):
             u = updates[client]
             self.kinds[client] = sorted(u.prototypes)
             for kind in sorted(u.prototypes):
                 for row, c, n in zip(u.prototypes[kind], u.classes[kind], u.counts[kind]):
-                    say = min(int(n), u.samples) if by_samples else 1
+                    say = (min(int(n), u.samples) if by_samples else 1) * (self.say or {}).get(client, 1)
                     sent.setdefault((kind, int(c)), []).append((say, row.astype(np.float64)))
         for (kind, c), rows in sent.items():
             if s.norm_bound is not None:
@@ -279,4 +281,5 @@ METHOD = replace(
     server=FedProtoServer,
     verbs=_verbs,
     tasks=fedavg.METHOD.tasks - {ClientTask.RETRIEVAL},
+    peers=Peers(FedProtoServer, averages, refuses=plain_average),
 )

@@ -42,4 +42,12 @@ def _models(settings: LoRAFLSettings, clients: ClientsSettings) -> ClientsSettin
     return clients.alike("lora", settings.rank)
 
 
-METHOD = Method("lora-fl", LoRAFLSettings, LoRAFLClient, fedavg.FedAvgServer, fedavg.METHOD.verbs, models=_models)
+METHOD = Method(
+    "lora-fl",
+    LoRAFLSettings,
+    LoRAFLClient,
+    fedavg.FedAvgServer,
+    fedavg.METHOD.verbs,
+    models=_models,
+    peers=fedavg.METHOD.peers,
+)

@@ -31,4 +31,10 @@ class OracleVoteServer(FedMMKTServer):
         return super().aggregate(t, federation, replace(samples, labels=self.context.truth(samples.images)), outputs)
 
 
-METHOD = replace(fedmmkt.METHOD, name="oracle-vote", server=OracleVoteServer, oracle=True)
+METHOD = replace(
+    fedmmkt.METHOD,
+    name="oracle-vote",
+    server=OracleVoteServer,
+    oracle=True,
+    needs_server="it is a bound, whose server knows the truth",
+)

@@ -251,7 +251,18 @@ def _method(name: str, settings: type[RetrievalSettings], client: Any, server: A
 
     unit_length: Callable[[Any, Any], Any] = lambda settings, clients: clients.unit()  # noqa: E731
     needs = frozenset({"models", "public"})
-    return Method(name, settings, client, server, verbs, needs, models=unit_length, tasks=TASKS, label_space="per task")
+    return Method(
+        name,
+        settings,
+        client,
+        server,
+        verbs,
+        needs,
+        models=unit_length,
+        tasks=TASKS,
+        label_space="per task",
+        needs_server="its server trains encoders of its own",
+    )
 
 
 R_STANDALONE = _method("r-standalone", RetrievalSettings, RetrievalClient, RetrievalStandalone)

@@ -72,20 +72,20 @@ def weighed(settings: AggregateSettings, values: Tensor, weights: Tensor) -> tup
     return combined(settings, values, share), float(weight_entropy(share).mean())
 
 
-def mean_parameters(updates: Mapping[str, Any]) -> Arrays:
-    """Mean by number of samples, of each parameter over those who have it, in the order of their names.
+def mean_parameters(updates: Mapping[str, Any], say: Mapping[str, float] | None = None) -> Arrays:
+    """Mean by number of samples, or by `say`, of each parameter over those who have it, in the order of their names.
 
     Raises:
         ValueError: nobody has a sample.
     """
     if sum(u.samples for u in updates.values()) <= 0:
         raise ValueError("an average over no samples")
-    everybody = [updates[k] for k in sorted(updates)]
+    everybody = [(updates[k].samples if say is None else say[k], updates[k].parameters) for k in sorted(updates)]
     found = {}
-    for name in dict.fromkeys(name for u in everybody for name in u.parameters):
-        owners = [u for u in everybody if name in u.parameters]
-        total = sum(u.samples for u in owners)
-        weighed = (u.parameters[name].astype(np.float64) * (u.samples / total) for u in owners)
+    for name in dict.fromkeys(name for _, sent in everybody for name in sent):
+        owners = [(weight, sent) for weight, sent in everybody if name in sent]
+        total = sum(weight for weight, _ in owners)
+        weighed = (sent[name].astype(np.float64) * (weight / total) for weight, sent in owners)
         found[name] = np.asarray(sum(weighed), dtype=np.float32)  # also of numbers without an axis
     return found
 

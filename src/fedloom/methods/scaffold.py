@@ -200,4 +200,5 @@ METHOD = replace(
     verbs=_verbs,
     optimizers=("sgd",),
     tasks=fedavg.METHOD.tasks - {ClientTask.RETRIEVAL},
+    needs_server="its control variate is a mean over all clients",
 )

@@ -277,6 +277,11 @@ class SharedServer(Server):
             self.holders = (self.holders - set(messages)) | {r.client for r in replies}
         return replies
 
+    def says(self, outputs: ClientOutputs) -> Tensor:
+        """What say each client has in each sample (K, S): the same, or that of a peer's neighbours."""
+        each = [1.0 if self.say is None else self.say[k] for k in answered(outputs)]
+        return torch.tensor(each)[:, None].expand(outputs.present.shape) * outputs.present
+
     def combined(self, values: Tensor, weights: Tensor) -> Tensor:
         """Clients' rows (K, S, D) put together with weights (K, S), as the setting `aggregate` says: (S, D)."""
         return combined(self.settings, values, weights)

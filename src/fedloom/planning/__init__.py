@@ -145,12 +145,15 @@ def _passes(config: Config, steps: int, scene: DataSizes) -> list[str]:
 
 
 def _there(config: Config) -> list[str]:
-    """How many clients take part in a round, where not all do."""
+    """How many clients take part in a round, where not all do; that peers send other numbers of messages."""
     from fedloom.experiment.attendance import attendance
 
+    kind = config.topology.kind if config.topology else "star"
+    graph = [] if kind == "star" else [f"topology.kind = {kind}: bytes are counted as in a star"]
     if config.participation is None or not config.rounds:
-        return []
+        return graph
     names = list(config.clients.everyone())
     asked = [attendance(config.participation, config.seed, t, names) for t in range(1, config.rounds + 1)]
     mean = sum(len(a.present) + len(a.late) for a in asked) / config.rounds
-    return [f"{mean:.1f} of {len(names)} clients take part in a round on average; work and bytes are counted of all"]
+    part = f"{mean:.1f} of {len(names)} clients take part in a round on average; work and bytes are counted of all"
+    return [*graph, part]

@@ -55,6 +55,7 @@ class RoundRow(TypedDict, total=False):
     retrieval: dict[str, Numbers] | None
     missing: list[Missed] | None
     participants: dict[str, list[str]] | None
+    peers: dict[str, Number | str | None] | None
 
 
 @with_config(OPEN)
@@ -74,6 +75,7 @@ class LedgerRow(TypedDict):
     round: Annotated[int, Field(ge=-1, lt=2**31)]
     direction: Literal["up", "down"]
     client: NotRequired[str]
+    to: NotRequired[str]
     verb: NotRequired[str]
     message: NotRequired[str]
     fields: NotRequired[list[Sent]]
@@ -129,6 +131,7 @@ class Summary(TypedDict, total=False):
     test_sets: dict[str, TestSet] | None
     warnings: list[Warned]
     by_group: dict[str, dict[str, Ends]] | None
+    peers: dict[str, Ends] | None
     retrieval: dict[str, Numbers] | None
     bytes_up: Count
     bytes_down: Count

@@ -131,6 +131,10 @@ class ServerContext:
     models: Callable[[ClientTask], ClientContext] | None = None  # a task model of the server's own, with no data
     secret: bool = False  # whether clients are real silos, who may not be able to compute what noise hides
 
+    def gaining(self, t: int) -> list[str]:
+        """The clients that have a second kind of data from round t on."""
+        return [client for client, kinds in self.new_kinds.items() if t in kinds.values()]
+
     def classes_at(self, t: int) -> NDArray[np.int64]:
         """The classes that are there in round t."""
         return np.array([c for c in range(len(self.class_names)) if self.new_classes.get(c, 1) <= t], dtype=np.int64)

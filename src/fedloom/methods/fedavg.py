@@ -201,14 +201,12 @@ class FedAvgServer(Server):
         """Averages out, updates in."""
         if self.settings.secure:
             return self.secure_round(federation)
-        for client, kinds in self.context.new_kinds.items():
-            if federation.round in kinds.values():  # it is sent all, as one that is new
-                self.owned.pop(client, None)
+        for client in self.context.gaining(federation.round):  # they are sent all, as those that are new
+            self.owned.pop(client, None)
         messages = {k: self.message(k, federation.modality(k)) for k in self.chosen(federation)}
         replies = federation.ask("fit", messages, timeout=self.context.timeout, quorum=self.context.quorum)
         good = [r for r in replies if r.ok and r.client not in self.suspects.left_out]
         updates: dict[str, Any] = {r.client: r.message for r in good if r.message.samples > 0}
-
         return self.taken(federation, updates)
 
     def taken(self, federation: Federation, updates: dict[str, Any]) -> Info:

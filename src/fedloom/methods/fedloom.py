@@ -308,14 +308,12 @@ class FedloomServer(SharedServer):
         labels, kept = posterior.argmax(1).masked_fill(~there, -1), there & (posterior.amax(1) >= s.surest)
         taught, revised = self._taught(posterior), {at: self._taught(q) for at, q in revised.items()}
         message = FedloomTargets(kept.numpy(), *to_top(taught[kept], s.top))
-        if revised:
-            new = {str(at): to_top(q, s.top) for at, q in revised.items()}
+        if new := {str(at): to_top(q, s.top) for at, q in revised.items()}:
             pairs = {k: classes for k, (classes, _) in new.items()}, {k: shares for k, (_, shares) in new.items()}
             message = replace(message, new_classes=pairs[0], new_shares=pairs[1])
         facts = {"posterior_mean": float(posterior.amax(1).mean())}
         votes = ((outputs.labels == labels) & outputs.present).sum(0)
-        targets = dict.fromkeys(clients, message)
-        return Aggregate(labels, targets, None, None, kept, votes, facts, taught, revised)
+        return Aggregate(labels, dict.fromkeys(clients, message), None, None, kept, votes, facts, taught, revised)
 
     def _taught(self, posterior: Tensor) -> Tensor:
         """What is learned of a posterior (S, C)."""

@@ -259,8 +259,7 @@ class FedMMKTServer(SharedServer):
         targets = {
             k: self._targets(k, labels, kept, seconded[federation.modality(k)], fused) for k in answered(outputs)
         }
-        if revised:
-            new = {str(at): q.argmax(1).to(torch.int32).numpy() for at, q in revised.items()}
+        if new := {str(at): q.argmax(1).to(torch.int32).numpy() for at, q in revised.items()}:
             targets = {k: replace(told, revised=new) for k, told in targets.items()}
         r, facts = (fused.representation, {"weight_entropy": weight_entropy(fused.weights)}) if fused else (None, {})
         return Aggregate(labels, targets, r, kept=kept, votes=votes, facts=facts, revised=revised)

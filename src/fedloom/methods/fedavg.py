@@ -249,7 +249,8 @@ class FedAvgServer(Server):
             self.groups[kind] = mean.parameters
             self.members |= dict.fromkeys(mean.members, kind)
         losses = [mean.loss for mean in found.values() for _ in mean.members]
-        return Info(losses={"clients": float(np.mean(losses)) if losses else None})
+        mean_loss = float(np.mean(losses)) if losses else None
+        return Info(losses={"clients": mean_loss}, facts={"summed": float(len(losses))})
 
     def aggregate(self, kind: str, updates: Mapping[str, Any]) -> Arrays:
         """What replaces the average of the clients called `kind`, of what they sent this round."""

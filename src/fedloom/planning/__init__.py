@@ -1,6 +1,7 @@
 """What a run will take, before it begins: its models, memory, bytes on the wire, work and time.
 
-No data are read, no weights loaded, nothing is asked of a hub: models are built without memory for their weights.
+No data are read (embedded ones where their classes are named), no weights loaded, nothing is asked of a hub: models are
+built without memory for their weights.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedloom.config import Config, load_config
+from fedloom.data.registry import DATASETS
 from fedloom.data.sizes import DataSizes, data_sizes
 from fedloom.errors import BadInput
+from fedloom.methods.base import Method
 from fedloom.methods.workload import Workload
 from fedloom.planning.memory import checkpoint_bytes, device_lines, server_device
 from fedloom.planning.model_inventory import ModelInventory, inventory_of
@@ -47,6 +50,7 @@ def plan(
     Raises:
         BadInput: something given is wrong, or names weights that are neither here nor known.
     """
+    from fedloom.experiment.attendance import without_effect
     from fedloom.experiment.resolve import completed, sized
 
     if not 0 < share <= 1:
@@ -55,12 +59,19 @@ def plan(
     config = config or load_config(preset=preset, overrides=overrides, values=values, say=fitted.append)
     config, method, settings = completed(sized(config, fitted.append))
     scene = data_sizes(config.data)
+    later = _classes_that_appear(config, method)
     declared = method.server.workload(settings, config.clients.batch)
     work = declared or Workload()
     unknown = [] if declared else [f"{config.method} does not declare its work: what it does in a round is not counted"]
     inventory = inventory_of(config, method, settings, work, scene)
     parts = phases(config, work, inventory, scene)
-    notes = [*_learned_words(config, inventory), *_passes(config, work.private_steps, scene), *_there(config), *unknown]
+    notes = [
+        *_learned_words(config, inventory),
+        *_passes(config, work.private_steps, scene),
+        *_there(config),
+        *unknown,
+        *later,
+    ]
     rates = _rates(parts, on)
     return Plan(
         config.method,
@@ -76,7 +87,7 @@ def plan(
         config.checkpoints.keep,
         rates,
         share,
-        (*fitted, *scene.notes, *notes),
+        (*fitted, *without_effect(config), *scene.notes, *notes),
     )
 
 
@@ -112,6 +123,24 @@ def _timed(phase: Phase, rates: Mapping[str, tuple[float, str]], share: float) -
     rate = rates.get(f"{phase.device} {phase.precision}")
     seconds = None if rate is None else phase.times * phase.flop / (share * rate[0])
     return PhaseLine(phase.name, phase.device, phase.times, phase.flop, seconds)
+
+
+def _classes_that_appear(config: Config, method: Method) -> list[str]:
+    """Whether the data have the classes of `participation.classes`: of embedded data a class that is none is refused.
+
+    Raises:
+        BadInput: as the run does.
+    """
+    if config.participation is None or not config.participation.classes:
+        return []
+    known = DATASETS.get(config.data.name)
+    if known is not None and known.layout:
+        return ["participation.classes: whether the data have them is known only once they are read"]
+    from fedloom.experiment.arrivals import check_classes
+    from fedloom.experiment.datasets import cached_dataset
+
+    check_classes(config, method, cached_dataset(config.data))
+    return []
 
 
 def _learned_words(config: Config, inventory: ModelInventory) -> list[str]:

@@ -141,7 +141,9 @@ def test_a_run_that_ended_says_so():
     assert found.level == "caution"
     rows[1]["vote_budget"] = told | {"asked": 0}
     (found,) = [w for w in warnings_of({}, rows, {}) if w.name == "votes-ended"]
-    assert found.message.endswith("suffices for no sample: epsilon = 8 is less than one costs, so none of 60 was asked about")
+    assert found.message.endswith(
+        "suffices for no sample: epsilon = 8 is less than one costs, so none of 60 was asked about"
+    )
     assert found.level == "serious"
     head, lines = vote_line(rows)
     assert dict(zip(head, lines[0]))["epsilon"] == "7.9"

@@ -60,6 +60,7 @@ def run(
     watch: WatchOption = False,
     fetch: FetchOption = False,
     ungated: UngatedOption = False,
+    retrain: options.RetrainOption = False,
     plan: PlanOption = False,
     on: OnOption = None,
     json: options.JsonOption = False,
@@ -77,7 +78,7 @@ def run(
     options.check_resume(resume, out, overwrite)
     _check_plan(plan, on, resume)
     given: dict[str, Any] = {"method": method, "data": data, "root": root, "preset": preset, "file": config}
-    given |= {"overrides": _also(set_, ungated), "seed": seed, "rounds": rounds, "engine": engine}
+    given |= {"overrides": _also(set_, ungated, retrain), "seed": seed, "rounds": rounds, "engine": engine}
     notes: list[str] = []
     if resume is None:
         chosen: Config | None = options.configuration(**given, notes=notes)
@@ -124,8 +125,8 @@ def _plan(config: Config, on: str | None, json: bool, notes: list[str]) -> None:
     options.tell(notes)
 
 
-def _also(overrides: list[str] | None, ungated: bool) -> list[str] | None:
-    return [*(overrides or ()), "evaluation.ungated=true"] if ungated else overrides
+def _also(overrides: list[str] | None, ungated: bool, retrain: bool) -> list[str] | None:
+    return options.retrained([*(overrides or ()), "evaluation.ungated=true"] if ungated else overrides, retrain)
 
 
 def _check_plan(plan: bool, on: str | None, resume: Path | None) -> None:

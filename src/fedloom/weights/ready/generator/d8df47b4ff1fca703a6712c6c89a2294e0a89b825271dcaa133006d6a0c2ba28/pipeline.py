@@ -7,6 +7,7 @@ This file stands alone (diffusers, transformers and torch only): an exported gen
 
 from __future__ import annotations
 
+import copy
 from typing import Any, ClassVar
 
 import diffusers
@@ -155,24 +156,24 @@ class PixelTextToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         where = torch.tensor([distinct.index(p) for p in prompts])
         nothing = torch.full_like(where, distinct.index(""))
         # 2. starting noise
-        side = self.unet.config.sample_size
-        shape = (len(prompts), self.unet.config.in_channels, side, side)
+        shape = (len(prompts), self.unet.config.in_channels, *2 * (self.unet.config.sample_size,))
         x = torch.randn(shape, generator=generator) if noise is None else noise.clone()
         x = x.to(self.device, self.unet.dtype).contiguous(memory_format=torch.channels_last)
         # 3. denoise; with guidance both branches go through the UNet in one batch
-        self.scheduler.set_timesteps(num_inference_steps or self.config.sampling_steps)
+        scheduler = copy.deepcopy(self.scheduler)  # it keeps where it is, and several threads may draw
+        scheduler.set_timesteps(num_inference_steps or self.config.sampling_steps)
         both = guidance != 1.0
         which = torch.cat([where, nothing]) if both else where
-        context, vector = tokens[which], pooled[which]
-        for t, level in zip(self.scheduler.timesteps, self.scheduler.sigmas):
+        tokens, pooled = tokens[which], pooled[which]
+        for t, level in zip(scheduler.timesteps, scheduler.sigmas):
             inputs = torch.cat([x, x]) if both else x
-            out = self.unet(inputs, t, context, class_labels=vector).sample.to(x.dtype)  # autocast gives less
+            out = self.unet(inputs, t, tokens, class_labels=pooled).sample.to(x.dtype)  # autocast gives less
             if both:
                 said, empty = out.chunk(2)
                 out = empty + guidance * (said - empty)
             if self.config.prediction == "picture":
                 out = (x - out) / level  # the velocity that leads to this picture
-            x = self.scheduler.step(out, t, x).prev_sample
+            x = scheduler.step(out, t, x).prev_sample
         # 4. pixels
         pixels = self.pictures(x)
         if output_type == "pt":

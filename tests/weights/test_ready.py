@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -43,6 +44,9 @@ def test_they_are_sound_and_small() -> None:
     folders = {file.parent for file in files if file.name == "manifest.json"}
     assert {folder.relative_to(READY).as_posix() for folder in folders} == set(MADE["models"].values())
     assert [damage(folder, contents=True) for folder in folders] == [None] * len(folders)
+    for folder in folders:  # caches of what is made with a model are named by its folder: other weights, another name
+        files = json.loads((folder / "manifest.json").read_text())["files"]
+        assert folder.name == hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:32]
     assert MADE["command"] == "python benchmarks/shipped.py flora"
     assert MADE["seed"] == load_config().server.seed
     assert "dirty" not in MADE["commit"]

@@ -3,7 +3,8 @@ them, so that a first run trains none of them.
 
 One is taken only where it is what the configuration asks for: its key, which is in its manifest, says all that it
 depends on (data, seed, settings, steps, format of the code). The machine that trained it is left out: another torch, or
-more threads, would give the same weights but for the last bits.
+more threads, would give the same weights but for the last bits. Its folder is named by its contents, not by its key: so
+what is cached of it is never taken for what another training gives.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def packed(folder: Path) -> dict[str, Any]:
 
 
 def contents(entry: Path) -> str:
-    """What an entry's folder is called in the package: by what it holds, as what is made of it is cached by this name."""
+    """What an entry is called in the package: by what it holds, as what is made of it is cached by this name."""
     files = json.loads((entry / MANIFEST).read_text())["files"]
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:32]
 

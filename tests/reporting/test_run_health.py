@@ -186,11 +186,6 @@ CASES: dict[str, tuple[str, str, Callable[[Parts], Any]]] = {
         smoke,
     ),
     "missing": ("clients-missing", "text-1 in 2 of 4 rounds", absent),
-    "no sum": (
-        "sums-missing",
-        "in 2 of 4 rounds, so nobody learned anything in them (round 2, 4): each client that took part was the only",
-        lambda r: entropies(r, 3.0, 0.0, 4.0, 0.0, fact="summed"),
-    ),
     "loss rose": ("loss-rose", "clients 1 to 1.3", lambda r: losses(r, 1.0, 0.9, 1.1, 1.3)),
     "loss flat": ("loss-flat", "clients 1", lambda r: losses(r, 1.0, 1.001, 0.999, 1.0)),
 }

@@ -71,7 +71,7 @@ def run(
     Without options: FedMMKT on the embedded flowers.
 
     The configuration is made of defaults, --preset, --config, the options here and --set; later ones win.
-    A run that is resumed has its own, and options given besides must agree with it.
+    A resumed run has its own, and options given besides must agree with it.
 
     Example: fedloom run --method fedmmkt --data flora --seed 1 --set engine.workers=2
     """

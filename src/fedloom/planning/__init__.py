@@ -50,7 +50,6 @@ def plan(
     Raises:
         BadInput: something given is wrong, or names weights that are neither here nor known.
     """
-    from fedloom.experiment.attendance import without_effect
     from fedloom.experiment.resolve import completed, sized
 
     if not 0 < share <= 1:
@@ -59,19 +58,12 @@ def plan(
     config = config or load_config(preset=preset, overrides=overrides, values=values, say=fitted.append)
     config, method, settings = completed(sized(config, fitted.append))
     scene = data_sizes(config.data)
-    later = _classes_that_appear(config, method)
     declared = method.server.workload(settings, config.clients.batch)
     work = declared or Workload()
     unknown = [] if declared else [f"{config.method} does not declare its work: what it does in a round is not counted"]
     inventory = inventory_of(config, method, settings, work, scene)
     parts = phases(config, work, inventory, scene)
-    notes = [
-        *_learned_words(config, inventory),
-        *_passes(config, work.private_steps, scene),
-        *_there(config),
-        *unknown,
-        *later,
-    ]
+    notes = [*_learned_words(config, inventory), *_passes(config, work.private_steps, scene), *_there(config), *unknown]
     rates = _rates(parts, on)
     return Plan(
         config.method,
@@ -87,7 +79,7 @@ def plan(
         config.checkpoints.keep,
         rates,
         share,
-        (*fitted, *without_effect(config), *scene.notes, *notes),
+        (*fitted, *_participation(config, method), *scene.notes, *notes),
     )
 
 
@@ -125,22 +117,23 @@ def _timed(phase: Phase, rates: Mapping[str, tuple[float, str]], share: float) -
     return PhaseLine(phase.name, phase.device, phase.times, phase.flop, seconds)
 
 
-def _classes_that_appear(config: Config, method: Method) -> list[str]:
-    """Whether the data have the classes of `participation.classes`: of embedded data a class that is none is refused.
+def _participation(config: Config, method: Method) -> list[str]:
+    """What of `participation` has no effect; whether the data have the classes that it names.
 
     Raises:
-        BadInput: as the run does.
+        BadInput: embedded data lack one, as the run says.
     """
-    if config.participation is None or not config.participation.classes:
-        return []
-    known = DATASETS.get(config.data.name)
-    if known is not None and known.layout:
-        return ["participation.classes: whether the data have them is known only once they are read"]
     from fedloom.experiment.arrivals import check_classes
+    from fedloom.experiment.attendance import without_effect
     from fedloom.experiment.datasets import cached_dataset
 
+    found, known = without_effect(config), DATASETS.get(config.data.name)
+    if config.participation is None or not config.participation.classes:
+        return found
+    if known is not None and known.layout:
+        return [*found, "participation.classes: whether the data have them is known only once they are read"]
     check_classes(config, method, cached_dataset(config.data))
-    return []
+    return found
 
 
 def _learned_words(config: Config, inventory: ModelInventory) -> list[str]:

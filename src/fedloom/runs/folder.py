@@ -289,11 +289,10 @@ class RunFolder:
         """How `config` differs from the run's own: one line a key, empty when it may be resumed with it.
 
         Args:
-            may_differ: dotted keys that do not change results; one of a group (`engine`) stands for all in it.
-            usual: values of a group that is not written down where nobody sets it.
+            may_differ: keys that do not change results; that of a group stands for all in it.
+            usual: of a group that is not written down where nobody sets it.
         """
-        now = flatten(plain(config, keep_nonfinite=True))
-        return differences(flatten(self.config), now, tuple(may_differ), flatten(usual or {}))
+        return differences(*map(flatten, (self.config, plain(config, keep_nonfinite=True), usual or {})), tuple(may_differ))
 
     def append_round(self, row: Mapping[str, Any]) -> None:
         """Add a round's line to `metrics.jsonl`; it is on disk on return. NaN and infinity become null."""

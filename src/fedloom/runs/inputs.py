@@ -50,15 +50,15 @@ def config_digest(flat: Mapping[str, Any], may_differ: tuple[str, ...]) -> str:
 def differences(
     ours: Mapping[str, Any],
     theirs: Mapping[str, Any],
+    usual: Mapping[str, Any],
     may_differ: tuple[str, ...],
-    usual: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """How two configurations of dotted keys differ, one line a key, but for keys that do not count.
 
     usual: what keys that only one side has are where nobody sets them. Such, and empty ones, are named only where
         nothing else differs.
     """
-    lines, minor, usual = [], [], usual or {}
+    lines, minor = [], []
     for key in [*ours, *(key for key in theirs if key not in ours)]:
         if _is_free(key, may_differ):
             continue

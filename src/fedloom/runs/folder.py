@@ -289,10 +289,11 @@ class RunFolder:
         """How `config` differs from the run's own: one line a key, empty when it may be resumed with it.
 
         Args:
-            may_differ: keys that do not change results; that of a group stands for all in it.
-            usual: of a group that is not written down where nobody sets it.
+            may_differ, usual: of `differences`; a key of a group (`engine`) stands for all in it.
         """
-        return differences(*map(flatten, (self.config, plain(config, keep_nonfinite=True), usual or {})), tuple(may_differ))
+        return differences(
+            *map(flatten, (self.config, plain(config, keep_nonfinite=True), usual or {})), tuple(may_differ)
+        )
 
     def append_round(self, row: Mapping[str, Any]) -> None:
         """Add a round's line to `metrics.jsonl`; it is on disk on return. NaN and infinity become null."""

@@ -94,7 +94,7 @@ def from_least(axes: Any, least: float = 0.0) -> None:
 
     Call it when all is drawn.
     """
-    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()] or [[least]])
+    values = np.concatenate([[least], *(np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines())])
     if np.nanmin(values) < least:
         axes.margins(y=0.12)
         return

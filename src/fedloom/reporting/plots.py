@@ -112,9 +112,9 @@ def curves(rows: Sequence[Row], path: Target, *, clients: Mapping[str, Sequence[
     if not present:
         empty(axes[0], "no scores yet")
     if thin:
-        marks = {"mean over clients, or the server's": {"linewidth": 2.4, "marker": "o", "markersize": 4}}
-        marks |= {"one client": {"alpha": 0.3, "linewidth": 1.1}}
-        legend_below(figure, {name: Line2D([], [], color=INK, **look) for name, look in marks.items()}, 2)
+        mean = Line2D([], [], color=INK, linewidth=2.4, marker="o", markersize=4)
+        one = Line2D([], [], color=INK, linewidth=1.1, alpha=0.3)
+        legend_below(figure, {"mean over clients, or the server's": mean, "one client": one}, 2)
     save(figure, path)
 
 

@@ -58,7 +58,8 @@ def differences(
     usual: what keys that only one side has are where nobody sets them. Such, and empty ones, are named only where
         nothing else differs.
     """
-    lines, minor = [], []
+    lines: list[str] = []
+    minor: list[str] = []
     for key in [*ours, *(key for key in theirs if key not in ours)]:
         if _is_free(key, may_differ):
             continue

@@ -291,8 +291,8 @@ class RunFolder:
         Args:
             may_differ, usual: of `differences`; a key of a group (`engine`) stands for all in it.
         """
-        flat = map(flatten, (self.config, plain(config, keep_nonfinite=True), usual or {}))
-        return differences(*flat, tuple(may_differ))
+        now = flatten(plain(config, keep_nonfinite=True))
+        return differences(flatten(self.config), now, flatten(usual or {}), tuple(may_differ))
 
     def append_round(self, row: Mapping[str, Any]) -> None:
         """Add a round's line to `metrics.jsonl`; it is on disk on return. NaN and infinity become null."""

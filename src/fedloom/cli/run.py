@@ -68,10 +68,8 @@ def run(
 ) -> None:
     """Run a method and report on it.
 
-    Without options: FedMMKT on the embedded flowers.
-
-    The configuration is made of defaults, --preset, --config, the options here and --set; later ones win.
-    A resumed run has its own, and options given besides must agree with it.
+    Without options: FedMMKT on the embedded flowers. The configuration is made of defaults, --preset, --config, the
+    options here and --set; later ones win. A resumed run has its own: options given besides must agree with it.
 
     Example: fedloom run --method fedmmkt --data flora --seed 1 --set engine.workers=2
     """

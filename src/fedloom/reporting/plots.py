@@ -152,7 +152,7 @@ def class_curves(rows: Sequence[Row], path: Target) -> None:
         (axes[0], "kept_share", "kept_share", "Pictures kept, %"),
         (axes[1], "accuracy", "kept_accuracy", "Right labels among kept pictures, %"),
     ):
-        _line(axis, rows, ("labels", total), label="all pictures", color=BLUE, marker="o")
+        _line(axis, rows, ("labels", total), label="all pictures", color=BLUE, marker="o", linewidth=3.6, markersize=7)
         _line(axis, rows, ("worst", key), label="worst class", color=VERMILLION, linestyle="--", marker="v")
         if not axis.lines:
             empty(axis, "no such pictures")
@@ -166,8 +166,11 @@ def class_curves(rows: Sequence[Row], path: Target) -> None:
 def label_curves(rows: Sequence[Row], path: Target) -> None:
     """How true the labels of synthetic pictures are, before and after the vote; how many are kept."""
     figure, (left, right) = panels(2, height=3.2, width_ratios=(1.7, 1))
-    for key, name, colour, dash, marker in LABEL_LINES:
-        _line(left, rows, ("labels", key), label=name, color=colour, linestyle=dash, marker=marker, markersize=4.5)
+    for n, (key, name, colour, dash, marker) in enumerate(
+        LABEL_LINES
+    ):  # later ones thinner: of equal ones all are seen
+        look = {"color": colour, "linestyle": dash, "marker": marker}
+        _line(left, rows, ("labels", key), label=name, linewidth=4.6 - 0.7 * n, markersize=9 - 1.2 * n, **look)
     if left.lines:
         style(left, "True labels, % (by the judge)")
         legend(left, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -169,7 +169,7 @@ def label_curves(rows: Sequence[Row], path: Target) -> None:
     for n, (key, name, colour, dash, marker) in enumerate(
         LABEL_LINES
     ):  # later ones thinner: of equal ones all are seen
-        look = {"color": colour, "linestyle": dash, "marker": marker}
+        look: dict[str, Any] = {"color": colour, "linestyle": dash, "marker": marker}
         _line(left, rows, ("labels", key), label=name, linewidth=4.6 - 0.7 * n, markersize=9 - 1.2 * n, **look)
     if left.lines:
         style(left, "True labels, % (by the judge)")

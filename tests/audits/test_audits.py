@@ -112,6 +112,15 @@ def test_an_unfinished_run(still, tmp_path):
         audit(tmp_path / "run")
 
 
+def test_damaged_messages_of_whomever(still, tmp_path):
+    """All are looked at before anything is attacked, those of other clients too."""
+    place = copied(still, tmp_path)
+    last = sorted((place / "messages").rglob("*.msg"))[-1]
+    last.write_bytes(last.read_bytes()[:-1])
+    with pytest.raises(BadInput, match=f"{last.name}: the message that was kept is not what was written"):
+        audit(place)
+
+
 def test_a_client_that_is_not_there(still):
     with pytest.raises(BadInput, match="unknown client 'image-7'"):
         audit(still.path, AuditSettings(clients=("image-7",)))

@@ -14,6 +14,7 @@ import pytest
 from fedloom.deployment import pki
 from fedloom.deployment.events import EventLog
 from fedloom.deployment.job import event_file
+from fedloom.deployment.superlink import Host
 from fedloom.errors import BadInput
 from fedloom.runs.disk import locked
 
@@ -219,6 +220,24 @@ def test_a_server_that_is_not_up(refused, cli, server, command):
         told=("the server of fedloom-server is not up: `fedloom server up --folder fedloom-server`",),
     )
     refused(*command, "--server", "nowhere", told=("nowhere is no server's folder: it has no host.json",))
+
+
+def test_the_silos_of_a_run(refused, cli, tmp_path, monkeypatch):
+    """`fedloom status RUN` shows those that a run on this machine has started."""
+    refused("status", "nowhere", told=("nowhere: expected a run folder",))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("seed: 0\n")
+    refused("status", "run", told=("run has no silos of its own: allowed: runs of --engine flower",))
+    server = tmp_path / "run" / "federation" / "server"
+    (server / "jobs").mkdir(parents=True)
+    (server / ".lock").touch()
+    refused("status", "run", told=("run: its silos are not up, as no process is at this run",))
+    (server / "host.json").write_text('{"address": "127.0.0.1:9092", "pki": null}')
+    monkeypatch.setattr(Host, "silos", lambda self: [{"name": "silo-0", "node": "1", "state": "online"}])
+    with locked(server / ".lock"):
+        shown = cli("status", "run").out
+    for told in ("silo-0", "online", "127.0.0.1:9092"):
+        assert told in shown
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fedloom.runs.folder import RunFolder
 from fedloom.runs.load import read_run
 
 SMALL = ("--set", "rounds=4", "--set", "checkpoints.every=3", "--quiet")
@@ -48,6 +51,17 @@ def test_a_run_that_nobody_is_at(cli, smoke_run):
     shown = cli("stop", str(smoke_run.path))
     assert (shown.code, shown.out) == (2, "")
     assert "no process of this machine is at this run" in shown.err
+
+
+def test_who_asks_twice_is_told_since_when(cli, smoke_run, tmp_path):
+    folder = shutil.copytree(smoke_run.path, tmp_path / "run")
+    with RunFolder.open(folder).exclusive():
+        first, second = cli("stop", str(folder)), cli("stop", str(folder))
+    assert (first.code, second.code) == (0, 0)
+    assert "asked" not in first.out
+    assert re.search(
+        r"ends after its round \(it was asked to at \d\d:\d\d:\d\d, \d+ s ago\)", " ".join(second.out.split())
+    )
 
 
 def test_no_run(cli):

@@ -16,7 +16,8 @@ from fedloom.config.trees import validate
 from fedloom.data.containers import TextSet
 from fedloom.errors import BadInput
 from fedloom.experiment.arrivals import Arriving, present
-from fedloom.experiment.attendance import attendance, read_trace
+from fedloom.experiment.attendance import attendance, read_trace, without_effect
+from fedloom.experiment.begin import prepare
 from fedloom.experiment.resolve import completed
 
 CLIENTS = tuple(f"image-{i}" for i in range(40))
@@ -167,6 +168,33 @@ def test_a_plan_says_how_many_take_part():
     told = [note for note in plan(overrides=["participation.away=0.5"]).notes if "take part" in note]
     assert len(told) == 1
     assert not [note for note in plan().notes if "take part" in note]
+
+
+def test_what_has_no_effect_is_said():
+    trace = [["image-0", 2, "away"], ["image-0", 9, "away"]]
+    told = {"stay": 0.5, "join": {"text-0": 5}, "leave": {"image-1": 7}, "classes": {"daisy": 6}, "trace": trace}
+    config = completed(validate(Config, {"rounds": 4, "participation": told}))[0]
+    assert without_effect(config) == [
+        "participation.stay has no effect where away is 0",
+        "participation.join.text-0 = 5: it never takes part, as the last round is 4",
+        "participation.leave.image-1 = 7: it stays to the end, as the last round is 4",
+        "participation.classes.daisy = 6: it never appears, as the last round is 4",
+        "participation.trace: rows of rounds after the last, 4, have no effect: 1",
+    ]
+    assert prepare(config).notes[-5:] == tuple(without_effect(config))
+    seen = {"away": 0.5, "stay": 0.6, "join": {"text-0": 4}, "classes": {"daisy": 1}}
+    assert without_effect(validate(Config, {"rounds": 4, "participation": seen})) == []
+    assert without_effect(Config()) == []
+
+
+def test_a_plan_knows_the_classes_of_embedded_data():
+    from fedloom.planning import plan
+
+    with pytest.raises(BadInput, match=r"participation.classes: unknown class 'dasy'.*daisy"):
+        plan(overrides=["participation.classes.dasy=2"])
+    assert any(
+        "daisy = 9: it never appears" in note for note in plan(overrides=["participation.classes.daisy=9"]).notes
+    )
 
 
 class Pupil:

@@ -6,9 +6,9 @@ import pytest
 from toy_clients import CONTRACT, Wish
 from toy_federations import NAMES, PROBE, federation, rounds
 
-from fedloom.errors import BadInput, FedloomError
+from fedloom.errors import BadInput
 from fedloom.federation.codec import encode
-from fedloom.federation.kept import kept_exchanges
+from fedloom.federation.kept import check_kept, kept_exchanges
 from fedloom.federation.ledger import Ledger
 
 
@@ -73,10 +73,17 @@ def test_a_message_that_was_changed_is_one_line(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl", keep=tmp_path / "messages")
     with federation(0, ledger=ledger) as f:
         list(f.ask("infer", PROBE))
-    exchange = kept_exchanges(ledger.rows(), tmp_path / "messages", CONTRACT)["text-0"][0]
+    found = kept_exchanges(ledger.rows(), tmp_path / "messages", CONTRACT)
+    check_kept(found)
+    exchange = found["text-0"][0]
     exchange.up.write_bytes(exchange.up.read_bytes()[:-1])
-    with pytest.raises(FedloomError, match="the message that was kept cannot be read"):
+    with pytest.raises(BadInput, match="the message that was kept cannot be read"):
         exchange.read(CONTRACT)
+    with pytest.raises(BadInput, match=f"{exchange.up.name}: the message that was kept is not what was written"):
+        check_kept(found)  # whoever an audit attacks
+    exchange.up.unlink()
+    with pytest.raises(BadInput, match="cannot be read: No such file"):
+        check_kept(found)
 
 
 def test_flowers_engine_keeps_them_too(tmp_path):

@@ -137,10 +137,14 @@ def test_a_run_that_ended_says_so():
     told = {"epsilon": 7.9, "budget": 8.0, "delta": 1e-5, "asked": 40, "answered": 9, "refused": 60}
     rows = [{"round": 0}, {"round": 1, "vote_budget": told}]
     (found,) = [w for w in warnings_of({}, rows, {}) if w.name == "votes-ended"]
-    assert found.message.endswith("40 samples asked about, 60 not")
+    assert found.message == "the privacy budget of votes was spent in round 1: 40 samples asked about, 60 not"
     assert found.level == "caution"
     rows[1]["vote_budget"] = told | {"asked": 0}
-    assert [w.level for w in warnings_of({}, rows, {}) if w.name == "votes-ended"] == ["serious"]
+    (found,) = [w for w in warnings_of({}, rows, {}) if w.name == "votes-ended"]
+    assert found.message.endswith(
+        "suffices for no sample: epsilon = 8 is less than one costs, so none of 60 was asked about"
+    )
+    assert found.level == "serious"
     head, lines = vote_line(rows)
     assert dict(zip(head, lines[0]))["epsilon"] == "7.9"
     assert vote_line([{"round": 0}, {"vote_budget": 5}]) == ([], [])

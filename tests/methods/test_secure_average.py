@@ -15,6 +15,7 @@ from fedloom.experiment.resolve import resolve
 from fedloom.federation.engines.silo.gate import samples_of
 from fedloom.methods.secure_average import SecureFit, SecureUpdate
 from fedloom.privacy.secure_sum import SEALED_BYTES
+from fedloom.reporting.health import warnings_of
 from whole_runs import assert_equal
 
 METHODS = ("fedavg", "fedprox", "lora-fl", "bias-fl")
@@ -140,12 +141,30 @@ def test_who_is_left_alone_waits_for_the_others(tiny_generator, caplog):
 
     half = toy.half("image-1")
     half.open_sum = lost
-    toy.run(1)
+    (info,) = toy.run(1)
     assert "round 1: no secure sum of image-0 alone" in caplog.text
     assert {*toy.server.members} == {"text-0", "text-1"}
+    assert info.facts == {"summed": 2.0}
     del half.open_sum
     toy.run(1)
     assert {*toy.server.members} == {*CLIENTS}
+
+
+def test_a_round_without_any_sum_says_so(tiny_generator):
+    """Clients that are away leave one of each architecture: nobody learns, which `sums-missing` warns of."""
+    toy = Toy(tiny_generator, "fedavg", secure=True)
+    with toy.federation.among(("image-0", "text-0")):
+        (info,) = toy.run(1)
+    assert toy.server.members == {}
+    rows = [{"round": 0}, {"round": 1, "losses": info.losses, "facts": info.facts}]
+    (found,) = [w for w in warnings_of({}, rows, {}) if w.name == "sums-missing"]
+    assert found.level == "serious"
+    rows.append({"round": 2, "facts": {"summed": 4.0}})
+    (found,) = [w for w in warnings_of({}, rows, {}) if w.name == "sums-missing"]
+    assert found.level == "caution"
+    assert found.message.startswith(
+        "no secure sum was made in 1 of 2 rounds, so nobody learned anything in them (round 1)"
+    )
 
 
 def test_clients_each_alone_are_refused(tiny_generator):

@@ -67,7 +67,9 @@ def check_self_contained(page: Page) -> None:
     for tag, attributes in page.tags:
         assert tag not in {"script", "link", "iframe", "object", "embed", "base", "form"}
         assert not any(name.startswith("on") for name in attributes)
-        assert "href" not in attributes
+        if "href" in attributes:  # within the page, or to a file of the run
+            assert tag == "a"
+            assert re.fullmatch(r"#s\d+|(?!/)[\w./%-]+", attributes["href"] or "")
         assert "srcset" not in attributes
         source = attributes.get("src")
         if source is not None:

@@ -165,9 +165,9 @@ def test_same_config_names_the_differences(tmp_path: Path) -> None:
     other = {**same, "seed": 4, "engine": {"workers": 9, "name": "local"}, "new": 1}
     del other["data"]
     assert folder.same_config(other, may_differ=["engine.workers"]) == [
-        "data: the run has 'flora', now '(absent)'",
+        "data: the run has 'flora', now nothing",
         "seed: the run has 3, now 4",
-        "new: the run has '(absent)', now 1",
+        "new: the run has nothing, now 1",
     ]
     assert len(folder.same_config(other)) == 4
     assert len(folder.same_config(other, may_differ=["engine", "new"])) == 2

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from long_run import LongRun  # type: ignore[import-not-found]
 
-from fedloom.runs.disk import append_line, json_text
+from fedloom.errors import BadInput
+from fedloom.runs.disk import append_line, json_text, read_lines
+from fedloom.runs.shapes import RoundRow
+from fedloom.watch.files import GrowingLines
 from fedloom.watch.places import Places
 from made_up_run import make_run, row  # type: ignore[import-not-found]
 
@@ -45,6 +48,24 @@ def test_a_run_as_it_goes_on(tmp_path):
     assert curves[0]["lines"][-1]["x"] == [0, 1, 2]
     assert state(places)["state"] == "stopped"
     assert "fedloom run --resume" in state(places)["facts"][-1]
+
+
+def test_a_damaged_line_is_named_as_the_report_names_it(tmp_path):
+    """By its number in the file, however much of it was read before; whole lines are taken once."""
+    file, rows = tmp_path / "metrics.jsonl", []
+    file.write_text('{"round": 0}\n{"round": 1}\n')
+    growing = GrowingLines(file, RoundRow, rows.append)
+    growing.read(rows.clear)
+    with file.open("a") as more:
+        more.write('{"round": 2}\n{"round": \n')
+    for _ in range(2):
+        with pytest.raises(BadInput) as watched:
+            growing.read(rows.clear)
+    with pytest.raises(BadInput) as reported:
+        read_lines(file, RoundRow)
+    assert str(watched.value) == str(reported.value)
+    assert "metrics.jsonl, line 4: not JSON" in str(reported.value)
+    assert [each["round"] for each in rows] == [0, 1, 2]
 
 
 def test_who_answered_and_how_long_it_took(tmp_path):

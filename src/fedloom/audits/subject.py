@@ -22,7 +22,7 @@ from fedloom.experiment.datasets import cached_dataset, own_test
 from fedloom.experiment.pretraining import Assets, prepare
 from fedloom.experiment.resolve import completed
 from fedloom.federation.contract import WireContract
-from fedloom.federation.kept import KeptExchange, kept_exchanges
+from fedloom.federation.kept import KeptExchange, check_kept, kept_exchanges
 from fedloom.methods.base import Method
 from fedloom.progress import Observer
 from fedloom.runs import RunFiles
@@ -63,7 +63,8 @@ class AuditedRun:
         """The run, with its data.
 
         Raises:
-            BadInput: it is unfinished, has kept no messages, or its clients have data that are not here.
+            BadInput: it is unfinished, has kept no messages, or not as they were, or its clients have data that are
+                not here.
         """
         config: Config = validate(Config, run.config)
         if not run.finished:
@@ -78,6 +79,7 @@ class AuditedRun:
         if method.tasks and not config.engine.keep_messages:
             raise BadInput(f"{run.path} has kept no messages: run it with --set engine.keep_messages=true")
         exchanges = kept_exchanges(run.ledger, run.path / "messages", contract)
+        check_kept(exchanges)
         return cls(run, config, method, settings, cached_dataset(config.data), contract, exchanges)
 
     @cached_property

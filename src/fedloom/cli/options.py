@@ -33,6 +33,9 @@ RoundsOption = Annotated[int | None, typer.Option(metavar="N", min=0, help="Numb
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a run that --out holds.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 SeedOption = Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed of everything random.")]
+RetrainOption = Annotated[
+    bool, typer.Option("--retrain", help="Train here also the models that come with fedloom, of the default data.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print figures as JSON.")]
 ServerOption = Annotated[Path, typer.Option("--server", metavar="DIR", help="The server's folder.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
@@ -74,6 +77,11 @@ def configuration(
         values=values,
         say=None if notes is None else notes.append,
     )
+
+
+def retrained(overrides: list[str] | None, retrain: bool) -> list[str] | None:
+    """The values to set, --retrain among them."""
+    return [*(overrides or ()), "server.retrain=true"] if retrain else overrides
 
 
 def configuration_of(folder: Path, **options: Any) -> Config | None:

@@ -27,6 +27,7 @@ def pretrain(
     config: options.ConfigOption = None,
     set_: options.SetOption = None,
     hours: HoursOption = None,
+    retrain: options.RetrainOption = False,
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
@@ -45,7 +46,7 @@ def pretrain(
         raise BadInput(f"--hours {hours}: allowed are numbers from 0")
     given: dict[str, Any] = {"method": method, "data": data, "root": root, "preset": preset, "file": config}
     notes: list[str] = []
-    chosen = options.configuration(**given, overrides=set_, notes=notes)
+    chosen = options.configuration(**given, overrides=options.retrained(set_, retrain), notes=notes)
     with ExitStack() as stack:
         watch = watcher(stack, quiet or json)
         try:

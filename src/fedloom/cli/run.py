@@ -60,6 +60,7 @@ def run(
     watch: WatchOption = False,
     fetch: FetchOption = False,
     ungated: UngatedOption = False,
+    retrain: options.RetrainOption = False,
     plan: PlanOption = False,
     on: OnOption = None,
     json: options.JsonOption = False,
@@ -67,17 +68,15 @@ def run(
 ) -> None:
     """Run a method and report on it.
 
-    Without options: FedMMKT on the embedded flowers.
-
-    The configuration is made of defaults, --preset, --config, the options here and --set; later ones win.
-    A run that is resumed has its own, and options given besides must agree with it.
+    Without options: FedMMKT on the embedded flowers. The configuration is made of defaults, --preset, --config, the
+    options here and --set; later ones win. A resumed run has its own: options given besides must agree with it.
 
     Example: fedloom run --method fedmmkt --data flora --seed 1 --set engine.workers=2
     """
     options.check_resume(resume, out, overwrite)
     _check_plan(plan, on, resume)
     given: dict[str, Any] = {"method": method, "data": data, "root": root, "preset": preset, "file": config}
-    given |= {"overrides": _also(set_, ungated), "seed": seed, "rounds": rounds, "engine": engine}
+    given |= {"overrides": _also(set_, ungated, retrain), "seed": seed, "rounds": rounds, "engine": engine}
     notes: list[str] = []
     if resume is None:
         chosen: Config | None = options.configuration(**given, notes=notes)
@@ -124,8 +123,8 @@ def _plan(config: Config, on: str | None, json: bool, notes: list[str]) -> None:
     options.tell(notes)
 
 
-def _also(overrides: list[str] | None, ungated: bool) -> list[str] | None:
-    return [*(overrides or ()), "evaluation.ungated=true"] if ungated else overrides
+def _also(overrides: list[str] | None, ungated: bool, retrain: bool) -> list[str] | None:
+    return options.retrained([*(overrides or ()), "evaluation.ungated=true"] if ungated else overrides, retrain)
 
 
 def _check_plan(plan: bool, on: str | None, resume: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -20,10 +21,14 @@ def stop(
 
     Example: fedloom stop runs/fedmmkt-flora-0
     """
+    from fedloom.formatting import second_text
     from fedloom.runs.stop import ask_to_stop
 
-    ask_to_stop(run, now)
+    since = ask_to_stop(run, now)
     when = "now" if now else "after its round"
+    if since is not None:
+        at, ago = time.strftime("%H:%M:%S", time.localtime(since)), second_text(max(0, round(time.time() - since)))
+        when += f" (it was asked to at {at}, {ago} ago)"
     rows = run / "metrics.jsonl"
     begun = rows.is_file() and rows.stat().st_size > 0
     show(f"{run} ends {when}. " + (f"Go on with: fedloom run --resume {run}" if begun or not now else NOTHING_YET))

@@ -100,8 +100,9 @@ def draw(
     Args:
         rows: all rows of the plan, so that each has its colour in every plot.
     """
-    from fedloom.reporting.canvas import clean, legend_below, panels, save
+    from fedloom.reporting.canvas import clean, from_least, legend_below, panels, save
     from fedloom.reporting.lettering import columns
+    from fedloom.reporting.scores import least_of
 
     across = min(3, len(lines_by_column))
     width, height = 7.5 if across == 1 else 10, 3.3 if across < 3 else 2.9
@@ -114,6 +115,7 @@ def draw(
         _panel(place, lines, rows, axis, handles)
         title = measure.name + (" (lower is better)" if measure.lower_is_better else "")
         _finish(place, f"{title}, {column}" if column else title, axis, lines)
+    from_least(max(axes[: len(lines_by_column)], key=lambda place: place.dataLim.y1), least_of(measure.key))  # shared
     there = {name: handles[name] for name in rows if name in handles}
     legend_below(figure, there, min(names, len(there)), limit=28)
     save(figure, path)
@@ -146,7 +148,7 @@ def _finish(place: Any, title: str, axis: str, lines: Mapping[str, Line]) -> Non
     style(place, clean(title, 60), rounds=axis == "rounds")
     place.set_xlabel(AXES[axis], fontsize=8.5, color=MUTED)
     place.tick_params(labelleft=True)
-    place.margins(x=0.04, y=0.12)
+    place.margins(x=0.04)
     ends = [line.x[-1] for line in lines.values() if line.x[-1] > 0]
     if axis == "rounds" or not ends:
         return

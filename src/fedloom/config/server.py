@@ -47,6 +47,11 @@ class ServerSettings(Frozen):
     captioner: CaptionerSettings = CaptionerSettings()
     generator: GeneratorSettings = GeneratorSettings()
     seed: Seed = Field(0, description="seed of the pretraining; runs with other seeds share the server's models")
+    retrain: bool = Field(
+        False,
+        exclude_if=lambda retrain: not retrain,
+        description="train here also what comes with the package: the models of the default data, clients and server",
+    )
 
     @model_validator(mode="before")
     @classmethod

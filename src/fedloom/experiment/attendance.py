@@ -144,6 +144,22 @@ def with_participation(config: Config, own_data: bool) -> Config:
     return config
 
 
+def without_effect(config: Config) -> list[str]:
+    """What `participation` says of rounds that the run has not, or says in vain, in a line each."""
+    p, last = config.participation, config.rounds
+    if p is None:
+        return []
+    found = ["participation.stay has no effect where away is 0"] if p.stay is not None and not p.away else []
+    after = {"join": "it never takes part", "leave": "it stays to the end", "classes": "it never appears"}
+    for key, what in after.items():
+        for name, t in getattr(p, key).items():
+            if t > last:
+                found.append(f"participation.{key}.{name} = {t}: {what}, as the last round is {last}")
+    if beyond := sum(t > last for _, t, _ in p.trace_rows):
+        found.append(f"participation.trace: rows of rounds after the last, {last}, have no effect: {beyond}")
+    return found
+
+
 def read_trace(path: Path) -> tuple[TraceRow, ...]:
     """The rows of a CSV file with the columns client, round and state, or of a JSONL file with these keys.
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.config import Config
+from fedloom.config.participation import ParticipationSettings
 from fedloom.config.trees import validate
 from fedloom.data.containers import FederatedDataset
 from fedloom.errors import BadInput
+from fedloom.experiment.attendance import without_effect
 from fedloom.experiment.checks import check_generator, check_scoring, check_weights
 from fedloom.experiment.resolve import completed, counted, sized
 from fedloom.methods.base import Method
@@ -24,6 +26,7 @@ FREE_ON_RESUME = (
     *("engine.cpus", "engine.gpus", "engine.address", "checkpoints.every", "checkpoints.keep"),
     "evaluation.ungated",
 )
+SHOWN = 3  # settings that differ
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ def prepare(config: Config | None, resume: str | Path | None = None, notes: Sequ
         config = validate(Config, folder.config if folder is not None else {})
     said = list(notes)
     asked = sized(config, said.append)
-    made = Prepared(asked, *completed(asked), tuple(said), folder)
+    done = completed(asked)
+    made = Prepared(asked, *done, (*said, *without_effect(done[0])), folder)
     if folder is not None:
         made = replace(made, **dict(zip(("config", "method", "settings"), completed(counted(asked, made.method)))))
         refuse_another(folder, made.config)
@@ -86,5 +90,10 @@ def prepare(config: Config | None, resume: str | Path | None = None, notes: Sequ
 
 def refuse_another(folder: RunFolder, config: Config) -> None:
     """Raises BadInput when `config` is not what the run in `folder` can go on with; says where they differ."""
-    if different := folder.same_config(config.model_dump(mode="json"), FREE_ON_RESUME):
-        raise BadInput(f"{folder.path} is a run of another configuration: {'; '.join(different[:3])}")
+    usual = {"participation": ParticipationSettings().model_dump(mode="json")}
+    different = folder.same_config(config.model_dump(mode="json"), FREE_ON_RESUME, usual)
+    if any(line.startswith("participation.") for line in different):  # which sets it, where nobody has
+        different = [line for line in different if not line.startswith("settings.catch_up:")]
+    if different:
+        more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
+        raise BadInput(f"{folder.path} is a run of another configuration: {'; '.join(different[:SHOWN])}{more}")

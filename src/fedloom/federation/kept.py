@@ -6,10 +6,11 @@ import re
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from fedloom.errors import BadInput, FedloomError
+from fedloom.errors import BadInput
 from fedloom.federation.codec import decode
 from fedloom.federation.contract import WireContract
 from fedloom.federation.messages import ContractBreach
@@ -38,7 +39,7 @@ class KeptExchange:
     up: Path | None
 
     def read(self, contract: WireContract) -> Exchange:
-        """What it held. Raises FedloomError for a file that is not there, or not what was written."""
+        """What it held. Raises BadInput for a file that is not there, or not what was written."""
         request, reply = _read(self.down, contract, self.verb, "down"), None
         if self.up is not None:
             reply = _read(self.up, contract, self.verb, "up")
@@ -78,8 +79,20 @@ def kept_exchanges(
     return found
 
 
+def check_kept(exchanges: Mapping[str, Iterable[KeptExchange]]) -> None:
+    """Raises BadInput where a message of any exchange is not there, or not what was written: its name is its digest."""
+    files = {path: None for each in exchanges.values() for e in each for path in (e.down, e.up) if path is not None}
+    for path in files:
+        try:
+            whole = blake2b(path.read_bytes(), digest_size=16).hexdigest() == path.stem
+        except OSError as error:
+            raise BadInput(f"{path}: the message that was kept cannot be read: {error.strerror or error}") from error
+        if not whole:
+            raise BadInput(f"{path}: the message that was kept is not what was written (its name is its digest)")
+
+
 def _read(path: Path, contract: WireContract, verb: str, direction: Any) -> Any:
     try:
         return decode(path.read_bytes(), contract.types(verb, direction), contract.largest)
     except (OSError, ContractBreach) as error:
-        raise FedloomError(f"{path}: the message that was kept cannot be read: {error}") from error
+        raise BadInput(f"{path}: the message that was kept cannot be read: {error}") from error

@@ -237,8 +237,7 @@ class FedAvgServer(Server):
             before = self.groups.get(kind, {})
             self.groups[kind] = {**before, **self.aggregate(kind, self.shortened(group, before))}
             figures |= self.figures(kind, group, before)
-        losses = [updates[k].loss for k in sorted(updates)]
-        mean = float(np.mean(losses)) if losses else None
+        mean = float(np.mean([updates[k].loss for k in sorted(updates)])) if updates else None
         info = Info(losses={"clients": mean}, facts=self.observe(updates))
         for client in {(self.members[k], *self.owned.get(k, ())): k for k in sorted(updates)}.values():
             federation.contract.check("fit", self.message(client, federation.modality(client)), "down")
@@ -261,7 +260,8 @@ class FedAvgServer(Server):
             self.groups[kind] = mean.parameters
             self.members |= dict.fromkeys(mean.members, kind)
         losses = [mean.loss for mean in found.values() for _ in mean.members]
-        return Info(losses={"clients": float(np.mean(losses)) if losses else None})
+        mean_loss = float(np.mean(losses)) if losses else None
+        return Info(losses={"clients": mean_loss}, facts={"summed": float(len(losses))})
 
     def aggregate(self, kind: str, updates: Mapping[str, Any]) -> Arrays:
         """What replaces the average of the clients called `kind`, of what they sent this round."""

@@ -1,6 +1,7 @@
 """What a run will take, before it begins: its models, memory, bytes on the wire, work and time.
 
-No data are read, no weights loaded, nothing is asked of a hub: models are built without memory for their weights.
+No data are read (embedded ones where their classes are named), no weights loaded, nothing is asked of a hub: models are
+built without memory for their weights.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedloom.config import Config, load_config
+from fedloom.data.registry import DATASETS
 from fedloom.data.sizes import DataSizes, data_sizes
 from fedloom.errors import BadInput
+from fedloom.methods.base import Method
 from fedloom.methods.workload import Workload
 from fedloom.planning.memory import checkpoint_bytes, device_lines, server_device
 from fedloom.planning.model_inventory import ModelInventory, inventory_of
@@ -76,7 +79,7 @@ def plan(
         config.checkpoints.keep,
         rates,
         share,
-        (*fitted, *scene.notes, *notes),
+        (*fitted, *_participation(config, method), *scene.notes, *notes),
     )
 
 
@@ -112,6 +115,25 @@ def _timed(phase: Phase, rates: Mapping[str, tuple[float, str]], share: float) -
     rate = rates.get(f"{phase.device} {phase.precision}")
     seconds = None if rate is None else phase.times * phase.flop / (share * rate[0])
     return PhaseLine(phase.name, phase.device, phase.times, phase.flop, seconds)
+
+
+def _participation(config: Config, method: Method) -> list[str]:
+    """What of `participation` has no effect; whether the data have the classes that it names.
+
+    Raises:
+        BadInput: embedded data lack one, as the run says.
+    """
+    from fedloom.experiment.arrivals import check_classes
+    from fedloom.experiment.attendance import without_effect
+    from fedloom.experiment.datasets import cached_dataset
+
+    found, known = without_effect(config), DATASETS.get(config.data.name)
+    if config.participation is None or not config.participation.classes:
+        return found
+    if known is not None and known.layout:
+        return [*found, "participation.classes: whether the data have them is known only once they are read"]
+    check_classes(config, method, cached_dataset(config.data))
+    return found
 
 
 def _learned_words(config: Config, inventory: ModelInventory) -> list[str]:

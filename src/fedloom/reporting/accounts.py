@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from fedloom.config.yaml_core import dump
 from fedloom.formatting import byte_text
@@ -15,6 +16,11 @@ from fedloom.reporting.plots import bytes_plot
 from fedloom.reporting.scores import number, series
 from fedloom.runs import RunFiles
 from fedloom.runs.folder import flatten
+
+FILES = (  # of a run, that a reader of its report may want
+    *("metrics.jsonl", "summary.json", "ledger.jsonl", "split.json", "config.yaml", "environment.json", "log.txt"),
+    *("audit.json", "samples/", "export/", "checkpoints/", "messages/"),
+)
 
 
 def wire(run: RunFiles) -> dict[str, Any]:
@@ -93,12 +99,13 @@ def missing(run: RunFiles) -> Table:
     return Table(("Round", "Client", "Verb", "Error", "Detail"), rows)
 
 
-def origin(run: RunFiles) -> dict[str, Any]:
-    """How to run it again: command, configuration, environment."""
+def origin(run: RunFiles, base: str = "") -> dict[str, Any]:
+    """How to run it again: command, configuration, environment; where its files are, from the page at `base`."""
     environment = [(k, v) for k, v in flatten(run.environment).items() if k != "command"]
     return {
         "command": f"fedloom run --config {shlex.quote(str(run.path / 'config.yaml'))}",
         "ran": run.environment.get("command"),
         "config": dump(run.config),
+        "files": [(name, quote(f"{base}{name}")) for name in FILES if (run.path / name.rstrip("/")).exists()],
         "environment": Table(("Fact", "Value"), environment),
     }

@@ -29,6 +29,8 @@ BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", 
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e3e7eb"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY, "#000000", "#999999")
 
+MARKS = "osD^vPXh"  # of the lines in these colours
+
 DPI = 150
 HANDLE = 4.0  # length of a line in a legend, in which dashes show
 
@@ -87,6 +89,19 @@ def style(axes: Any, title: str, *, rounds: bool = True) -> None:
         axes.set_xlabel("round", fontsize=8.5, color=MUTED)
 
 
+def from_least(axes: Any, least: float = 0.0) -> None:
+    """The y axis begins where the quantity does, so that noise does not fill the plot; lines below it are shown whole.
+
+    Call it when all is drawn.
+    """
+    values = np.concatenate([[least], *(np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines())])
+    if np.nanmin(values) < least:
+        axes.margins(y=0.12)
+        return
+    highest = float(np.nanmax([*values, axes.dataLim.y1 if np.isfinite(axes.dataLim.y1) else least]))
+    axes.set_ylim(least, least + 1.14 * (highest - least) if highest > least else least + 1)
+
+
 def empty(axes: Any, text: str) -> None:
     """A plot that has nothing to show says so."""
     axes.set_axis_off()
@@ -94,9 +109,13 @@ def empty(axes: Any, text: str) -> None:
 
 
 def line_look(number: int) -> dict[str, Any]:
-    """Colour, dashes and marks of the line with that number: no two of the first 24 are alike."""
-    dash = ("-", "--", ":")[number // len(CYCLE) % 3]
-    return {"color": CYCLE[number % len(CYCLE)], "linestyle": dash, "linewidth": 2, "marker": "o", "markersize": 3.2}
+    """Colour, dashes and marks of the line with that number: no two of the first 24 are alike.
+
+    Later lines are thinner, and lie on the others: of equal ones each is seen.
+    """
+    place, dash = number % len(CYCLE), ("-", "--", ":")[number // len(CYCLE) % 3]
+    look = {"color": CYCLE[place], "linestyle": dash, "marker": MARKS[place]}
+    return look | {"linewidth": 3.4 - 0.3 * place, "markersize": 7 - 0.5 * place, "markeredgewidth": 0}
 
 
 def legend(axes: Any, **options: Any) -> None:

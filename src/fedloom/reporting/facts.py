@@ -38,6 +38,7 @@ FACTS = {
         "Share of the batches in which another kind was dominant than in the batch before.",
         share=True,
     ),
+    "summed": Fact("Clients in a secure sum", "Whose parameters are in a mean of the round.", digits=".0f"),
     "weight_entropy": Fact(
         "Entropy of the fusion weights",
         "Of the weights by which clients' representations are fused, as a share of the logarithm of the number of "

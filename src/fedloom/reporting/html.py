@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -41,17 +43,27 @@ def write_report(runs: Sequence[Path | str], out: Path | str | None = None) -> P
         raise BadInput("report: name at least one run folder.")
     loaded = [read_run(path) for path in runs]
     first = loaded[0]
+    usual = first.path / "report.html" if len(loaded) == 1 else first.path.parent / "comparison.html"
+    target = usual if out is None else Path(out)
+    bases = [_base(run.path, target) for run in loaded]
     if len(loaded) == 1:
-        target = first.path / "report.html"
-        text = render("run.html", title=run_name(first), run=report_facts(first))
+        text = render("run.html", title=run_name(first), run=report_facts(first, bases[0]))
     else:
-        target = first.path.parent / "comparison.html"
-        text = render("runs.html", **_comparison(loaded))
-    target = target if out is None else Path(out)
+        command = shlex.join(["fedloom", "report", *(str(run.path) for run in loaded)])
+        text = render("runs.html", command=command, **_comparison(loaded, bases))
     with explained("write", target):
         target.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(target, text)
     return target
+
+
+def _base(folder: Path, page: Path) -> str:
+    """How links from a page to what is in a folder begin."""
+    try:
+        way = Path(os.path.relpath(folder.resolve(), page.resolve().parent)).as_posix()
+    except ValueError:  # another drive
+        way = folder.resolve().as_posix()
+    return "" if way == "." else f"{way}/"
 
 
 def _labels(runs: Sequence[RunFiles]) -> list[str]:
@@ -63,7 +75,7 @@ def _labels(runs: Sequence[RunFiles]) -> list[str]:
     return [n if names.count(n) == 1 else f"{n} #{i + 1}" for i, n in enumerate(names)]
 
 
-def _comparison(runs: Sequence[RunFiles]) -> dict[str, Any]:
+def _comparison(runs: Sequence[RunFiles], bases: Sequence[str]) -> dict[str, Any]:
     names = _labels(runs)
     every = dict.fromkeys(score for run in runs for score in told(run.summary))
     shown = [s for s in every if any(before_after(s, r.summary, r.rounds)[1] is not None for r in runs)]
@@ -79,7 +91,7 @@ def _comparison(runs: Sequence[RunFiles]) -> dict[str, Any]:
         "audits": compared_table(audits)
         if (audits := [(n, r.audit) for n, r in zip(names, runs) if r.audit])
         else None,
-        "runs": [(name, report_facts(run)) for name, run in zip(names, runs)],
+        "runs": [(name, report_facts(run, base)) for name, run, base in zip(names, runs, bases)],
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -102,9 +103,32 @@ def render(template: str, **facts: Any) -> str:
     from jinja2 import TemplateNotFound
 
     try:
-        return _environment().get_template(template).render(facts)
+        return _with_contents(_environment().get_template(template).render(facts))
     except TemplateNotFound as error:
         raise FedloomError(f"the installation of fedloom lacks the template {error}: install it again.") from error
+
+
+_PART = re.compile(r'<(section)>\n<h2>(.*?)</h2>|<(details) class="run"><summary>(.*?)</summary>')
+_FEW = 3  # sections that need no contents
+
+
+def _with_contents(page: str) -> str:
+    """A page with a list of its sections before the first; of several runs each is one entry."""
+    entries: list[str] = []
+    runs = False
+
+    def anchored(part: re.Match[str]) -> str:
+        nonlocal runs
+        runs |= part[3] is not None
+        if runs and part[1]:
+            return part[0]
+        entries.append(f'<a href="#s{len(entries)}">{part[2] or part[4]}</a>')
+        return part[0].replace(f"<{part[1] or part[3]}", f'<{part[1] or part[3]} id="s{len(entries) - 1}"', 1)
+
+    page, head = _PART.sub(anchored, page), _PART.search(page)
+    if head is None or len(entries) <= _FEW or "<main>" not in page:  # no page, but a part of a notebook
+        return page
+    return f'{page[: head.start()]}<nav aria-label="Contents">{" ".join(entries)}</nav>\n{page[head.start() :]}'
 
 
 def notebook(
@@ -142,8 +166,13 @@ def _environment() -> Environment:
 
 
 def _points(values: Sequence[float]) -> list[tuple[float, float]]:
-    """The corners of a line through values in a box of 160 x 30; none for fewer than two values."""
+    """The corners of a line through values in a box of 160 x 30; none for fewer than two values.
+
+    Changes of less than a tenth of the values do not fill its height: that would be noise.
+    """
     if len(values) < 2:
         return []
-    low, span = min(values), (max(values) - min(values)) or 1.0
-    return [(4 + 152 * i / (len(values) - 1), 26 - 22 * (v - low) / span) for i, v in enumerate(values)]
+    low, high = min(values), max(values)
+    span = max(high - low, 0.1 * max(abs(low), abs(high))) or 1.0
+    foot = (low + high - span) / 2
+    return [(4 + 152 * i / (len(values) - 1), 26 - 22 * (v - foot) / span) for i, v in enumerate(values)]

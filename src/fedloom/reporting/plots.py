@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.lines import Line2D
 
 from fedloom.reporting.canvas import (
     BLUE,
@@ -18,6 +19,7 @@ from fedloom.reporting.canvas import (
     VERMILLION,
     Target,
     empty,
+    from_least,
     legend,
     legend_below,
     line_look,
@@ -25,7 +27,17 @@ from fedloom.reporting.canvas import (
     save,
     style,
 )
-from fedloom.reporting.scores import KIND_NAMES, KIND_SCORES, TOLD, Row, client_score, end_of, kinds_of, series
+from fedloom.reporting.scores import (
+    KIND_NAMES,
+    KIND_SCORES,
+    TOLD,
+    Row,
+    client_score,
+    end_of,
+    kinds_of,
+    least_of,
+    series,
+)
 from fedloom.tasks import Modality
 
 COLOURS = {  # generic ones as their own kind
@@ -75,12 +87,13 @@ def curves(rows: Sequence[Row], path: Target, *, clients: Mapping[str, Sequence[
     """
     present = [score for score in TOLD if score.key not in KIND_SCORES and series(rows, score.key)[0]]
     figure, axes = panels(len(present))
+    thin = False
     names = dict.fromkeys(name for row in rows for name in row.get("per_client") or ())
     for axis, score in zip(axes, present):
         look: dict[str, Any] = {"color": COLOURS[score.key], "scale": 1}
         for name in names:
             if client_score(end_of(name, clients or {})) == score.key:
-                _line(axis, rows, ("per_client", name), alpha=0.3, linewidth=1.1, **look)
+                thin |= _line(axis, rows, ("per_client", name), alpha=0.3, linewidth=1.1, **look) is not None
         x, values = _line(axis, rows, (score.key,), linewidth=2.4, marker="o", **look).get_data()
         axis.annotate(
             f"{values[-1]:.{score.decimals}f}",
@@ -94,10 +107,14 @@ def curves(rows: Sequence[Row], path: Target, *, clients: Mapping[str, Sequence[
             annotation_clip=False,
         )
         style(axis, score.heading)
-        axis.margins(y=0.15)
+        from_least(axis, least_of(score.key))
         axis.set_xlim(x[0] - 0.05 * (x[-1] - x[0]) - 0.01, x[-1] + 0.16 * (x[-1] - x[0]) + 0.02)
     if not present:
         empty(axes[0], "no scores yet")
+    if thin:
+        mean = Line2D([], [], color=INK, linewidth=2.4, marker="o", markersize=4)
+        one = Line2D([], [], color=INK, linewidth=1.1, alpha=0.3)
+        legend_below(figure, {"mean over clients, or the server's": mean, "one client": one}, 2)
     save(figure, path)
 
 
@@ -115,7 +132,8 @@ def compare_curves(runs: Mapping[str, Sequence[Row]], path: Target) -> None:
             x, y = series(rows, score.key)
             (handles[name],) = axis.plot(x, y, **line_look(number))
         style(axis, score.heading)
-        axis.margins(x=0.06, y=0.15)
+        axis.margins(x=0.06)
+        from_least(axis, least_of(score.key))
     if present:
         legend_below(figure, handles, 3)
     else:
@@ -134,7 +152,7 @@ def class_curves(rows: Sequence[Row], path: Target) -> None:
         (axes[0], "kept_share", "kept_share", "Pictures kept, %"),
         (axes[1], "accuracy", "kept_accuracy", "Right labels among kept pictures, %"),
     ):
-        _line(axis, rows, ("labels", total), label="all pictures", color=BLUE, marker="o")
+        _line(axis, rows, ("labels", total), label="all pictures", color=BLUE, marker="o", linewidth=3.6, markersize=7)
         _line(axis, rows, ("worst", key), label="worst class", color=VERMILLION, linestyle="--", marker="v")
         if not axis.lines:
             empty(axis, "no such pictures")
@@ -148,12 +166,15 @@ def class_curves(rows: Sequence[Row], path: Target) -> None:
 def label_curves(rows: Sequence[Row], path: Target) -> None:
     """How true the labels of synthetic pictures are, before and after the vote; how many are kept."""
     figure, (left, right) = panels(2, height=3.2, width_ratios=(1.7, 1))
-    for key, name, colour, dash, marker in LABEL_LINES:
-        _line(left, rows, ("labels", key), label=name, color=colour, linestyle=dash, marker=marker, markersize=4.5)
+    for n, (key, name, colour, dash, marker) in enumerate(
+        LABEL_LINES
+    ):  # later ones thinner: of equal ones all are seen
+        look: dict[str, Any] = {"color": colour, "linestyle": dash, "marker": marker}
+        _line(left, rows, ("labels", key), label=name, linewidth=4.6 - 0.7 * n, markersize=9 - 1.2 * n, **look)
     if left.lines:
         style(left, "True labels, % (by the judge)")
         legend(left, loc="center left", bbox_to_anchor=(1.0, 0.5))
-        left.margins(y=0.12)
+        from_least(left)
     else:
         empty(left, "no label accuracy")
     x, y = series(rows, "labels", "kept_share")
@@ -207,10 +228,11 @@ def stream_curves(rows: Sequence[Row], path: Target) -> None:
             (right, "zeros", f"{name} alone, with zeros", {"linestyle": ":"}),
         ):
             _line(axis, rows, (f"{kind}_{view}",), label=label, color=colour, scale=1, **look)
+    from_least(max(left, right, key=lambda axis: axis.dataLim.y1))  # they share it
     style(left, "Accuracy of each kind on its own")
     style(right, "Accuracy of the fused model where a kind is missing")
     for axis in (left, right):
         axis.tick_params(labelleft=True)
-        axis.margins(x=0.04, y=0.1)
+        axis.margins(x=0.04)
         legend(axis, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     save(figure, path)

@@ -65,6 +65,11 @@ class Score:
         return (after < before) == self.lower_is_better
 
 
+def least_of(key: str) -> float:
+    """Where the axis of a score begins: at what it cannot fall below, a cosine excepted."""
+    return 1.0 if key.endswith("inception_score") else 0.0
+
+
 _ACC = "accuracy"
 KIND_NAMES: Mapping[Modality, tuple[str, str]] = {  # one, and many
     Modality.AUDIO: ("sound", "sounds"),

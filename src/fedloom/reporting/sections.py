@@ -36,8 +36,11 @@ SERVER = "server"  # its name among those of the clients
 RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
 
 
-def report_facts(run: RunFiles) -> dict[str, Any]:
-    """Everything that the report on a run shows; parts that the run has nothing for are None or empty."""
+def report_facts(run: RunFiles, base: str = "") -> dict[str, Any]:
+    """Everything that the report on a run shows; parts that the run has nothing for are None or empty.
+
+    base: of the run's folder, as links of the page begin.
+    """
     retrieved, when = retrieval(run)
     return {
         **head(run),
@@ -66,7 +69,7 @@ def report_facts(run: RunFiles) -> dict[str, Any]:
         "vote_budget": vote_table(run.rounds),
         "audit": audit_facts(run),
         "rounds": run.rounds,
-        "origin": origin(run),
+        "origin": origin(run, base),
     }
 
 

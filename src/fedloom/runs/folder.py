@@ -283,14 +283,16 @@ class RunFolder:
     def _hold(self, lock: str) -> AbstractContextManager[None]:
         return locked(self.path / lock, busy=f"{self.path}: another process is writing to this run.")
 
-    def same_config(self, config: Mapping[str, Any], may_differ: Iterable[str] = ()) -> list[str]:
+    def same_config(
+        self, config: Mapping[str, Any], may_differ: Iterable[str] = (), usual: Mapping[str, Any] | None = None
+    ) -> list[str]:
         """How `config` differs from the run's own: one line a key, empty when it may be resumed with it.
 
         Args:
-            may_differ: dotted keys that do not change results (`engine.workers`); one that names a group
-                (`engine`) stands for all in it.
+            may_differ, usual: of `differences`; a key of a group (`engine`) stands for all in it.
         """
-        return differences(flatten(self.config), flatten(plain(config, keep_nonfinite=True)), tuple(may_differ))
+        now = flatten(plain(config, keep_nonfinite=True))
+        return differences(flatten(self.config), now, flatten(usual or {}), tuple(may_differ))
 
     def append_round(self, row: Mapping[str, Any]) -> None:
         """Add a round's line to `metrics.jsonl`; it is on disk on return. NaN and infinity become null."""

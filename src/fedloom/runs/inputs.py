@@ -47,16 +47,35 @@ def config_digest(flat: Mapping[str, Any], may_differ: tuple[str, ...]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], may_differ: tuple[str, ...]) -> list[str]:
-    """How two configurations of dotted keys differ, one line a key, but for keys that do not count."""
-    lines = []
+def differences(
+    ours: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    usual: Mapping[str, Any],
+    may_differ: tuple[str, ...],
+) -> list[str]:
+    """How two configurations of dotted keys differ, one line a key, but for keys that do not count.
+
+    usual: what keys that only one side has are where nobody sets them. Such, and empty ones, are named only where
+        nothing else differs.
+    """
+    lines: list[str] = []
+    minor: list[str] = []
     for key in [*ours, *(key for key in theirs if key not in ours)]:
         if _is_free(key, may_differ):
             continue
-        a, b = ours.get(key, "(absent)"), theirs.get(key, "(absent)")
-        if a != b and repr(a) != repr(b):  # repr: a NaN is the same as a NaN
-            lines.append(f"{key}: the run has {a!r}, now {b!r}")
-    return lines
+        a, b = ours.get(key), theirs.get(key)
+        if (key in ours) == (key in theirs) and (a == b or repr(a) == repr(b)):  # repr: a NaN is the same as a NaN
+            continue
+        own = a if key in ours else b
+        one_sided = (key in ours) != (key in theirs)
+        idle = one_sided and (own in (None, {}, [], ()) or own == usual.get(key))
+        (minor if idle else lines).append(f"{key}: the run has {_shown(key, ours)}, now {_shown(key, theirs)}")
+    return lines or minor
+
+
+def _shown(key: str, tree: Mapping[str, Any]) -> str:
+    value = tree.get(key)
+    return "nothing" if value is None else repr(value)
 
 
 def _is_free(key: str, names: tuple[str, ...]) -> bool:

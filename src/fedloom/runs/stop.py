@@ -16,8 +16,11 @@ class Stopped(FedloomError):
     """A run has ended after a round, as it was asked to."""
 
 
-def ask_to_stop(folder: Path, now: bool = False) -> None:
+def ask_to_stop(folder: Path, now: bool = False) -> float | None:
     """Ask the run in a folder to end after its round, or `now`, as Ctrl-C does.
+
+    Returns:
+        When it was asked before (seconds of the epoch), if it was and has not ended yet.
 
     Raises:
         BadInput: no process of this machine is at that run.
@@ -26,12 +29,17 @@ def ask_to_stop(folder: Path, now: bool = False) -> None:
         raise BadInput(f"{folder}: expected a run folder, with a config.yaml")
     if not (folder / LOCK).is_file() or not is_held(folder / LOCK):
         raise BadInput(f"{folder}: no process of this machine is at this run")
-    (folder / REQUEST).touch()
+    try:
+        since = (folder / REQUEST).stat().st_mtime
+    except FileNotFoundError:
+        since = None
+        (folder / REQUEST).touch()
     if now:
         try:
             os.kill(int((folder / LOCK).read_text()), signal.SIGINT)
         except (ValueError, OSError) as error:
             raise FedloomError(f"{folder}: the process that is at it cannot be reached ({error})") from None
+    return since
 
 
 def begin(folder: Path) -> None:

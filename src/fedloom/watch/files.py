@@ -18,7 +18,7 @@ class GrowingLines:
 
     def __init__(self, path: Path, kind: type[Any], take: Callable[[dict[str, Any]], None]) -> None:
         self.path, self._kind, self._take = path, kind, take
-        self._at, self._of = 0, 0  # bytes read, and of which file
+        self._at, self._lines, self._of = 0, 0, 0  # bytes and lines read, and of which file
 
     def read(self, forget: Callable[[], None]) -> None:
         """Gives `take` each whole line once; where the file was replaced, all of them again after `forget`.
@@ -32,16 +32,15 @@ class GrowingLines:
                 with self.path.open("rb") as file:
                     status = os.fstat(file.fileno())
                     if (status.st_ino != self._of and self._of) or status.st_size < self._at:
-                        self._at = 0
+                        self._at = self._lines = 0
                         forget()
                     self._of = status.st_ino
                     file.seek(self._at)
                     data = file.read()
-        whole = data.rfind(b"\n") + 1  # the rest is being written
-        for line in data[:whole].splitlines():
+        for line in data.split(b"\n")[:-1]:  # the rest is being written
             if line.strip():
-                self._take(parse_object(line, str(self.path), self._kind))
-        self._at += whole
+                self._take(parse_object(line, f"{self.path}, line {self._lines + 1}", self._kind))
+            self._at, self._lines = self._at + len(line) + 1, self._lines + 1
 
 
 def mark_of(*paths: Path) -> Mark:

@@ -22,6 +22,7 @@ from fedloom.weights.packages import is_address, same_file
 
 VARIABLE = "FEDLOOM_WEIGHTS"
 SHIPPED = Path(__file__).with_name("shipped")  # what comes with the package, as `fedloom/NAME`
+READY = Path(__file__).with_name("ready")  # what a run of the default scene would train first
 LOCK = "fedloom.lock.json"  # last of a fetch: what is there, with sizes and digests
 MARK = "fedloom.incomplete"  # first of a fetch: what is to come
 PART = ".incomplete"  # suffix of a file of which a part is there; huggingface_hub uses it too

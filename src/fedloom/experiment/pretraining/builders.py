@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from fedloom.config.models import ModelSettings
 from fedloom.data.containers import FederatedDataset
 from fedloom.errors import FedloomError
 from fedloom.experiment.pretraining.keys import asset_key, real_pictures, settings_of
+from fedloom.experiment.pretraining.ready import ready
 from fedloom.runs.cache import cache_root, cached, digest_of
 from fedloom.tasks import ClientTask
 
@@ -26,7 +27,7 @@ Samples = tuple[NDArray[np.uint8], Sequence[str], NDArray[np.int64]]  # pictures
 def asset(
     config: Config, scene: FederatedDataset, kind: str, tick: Tick | None = None, end: float | None = None
 ) -> Path:
-    """The folder of the asset `kind`: the user's own weights, else from the cache, else built now.
+    """The folder of the asset `kind`: the user's own weights, else the package's, else from the cache, else built now.
 
     One whose building was ended goes on where it was, but for the last minute.
 
@@ -40,11 +41,12 @@ def asset(
     """
     if (own := _own_weights(config, kind)) is not None:
         return Path(own)
+    family, key = kind.partition("-")[0], asset_key(config, scene, kind)
+    if (packed := _packed(config, family, key)) is not None:
+        return packed
     from fedloom.models.unfinished import Unfinished, kept_in
 
-    family = kind.partition("-")[0]
     make = functools.partial(_backbone, kind) if family == "backbone" else _BUILD[kind]
-    key = asset_key(config, scene, kind)
     state = cache_root() / "unfinished" / f"{family}-{digest_of(key)[:32]}.pt"
 
     def build(folder: Path) -> None:
@@ -65,8 +67,11 @@ def present(config: Config, scene: FederatedDataset, kind: str) -> bool:
 
     if _own_weights(config, kind) is not None:
         return True
+    family, key = kind.partition("-")[0], asset_key(config, scene, kind)
+    if _packed(config, family, key) is not None:
+        return True
     try:
-        cached(kind.partition("-")[0], asset_key(config, scene, kind), absent)
+        cached(family, key, absent)
     except _Absent:
         return False
     return True
@@ -77,6 +82,11 @@ def _own_weights(config: Config, kind: str) -> str | None:
     if kind == "scoring-clip":
         return settings_of(config, kind).pretrained  # type: ignore[no-any-return]
     return getattr(getattr(config.server, kind, None), "pretrained", None)
+
+
+def _packed(config: Config, family: str, key: Mapping[str, Any]) -> Path | None:
+    """The folder of an asset that comes with the package, unless the configuration has all trained here."""
+    return None if config.server.retrain else ready(family, key)
 
 
 LETTERS = (string.ascii_lowercase + string.digits, " ".join(string.punctuation))
@@ -97,7 +107,8 @@ def tokenizer_folder(config: Config, scene: FederatedDataset) -> Path:
         train_tokenizer([*corpus, *texts], s.vocabulary, s.tokens).save_pretrained(folder)
 
     spelled = {"prompts": scene.prompts, "letters": LETTERS, "sizes": [s.vocabulary, s.tokens]}
-    return cached("tokenizer", asset_key(config, scene, "tokenizer") if generic else spelled, build)
+    key = asset_key(config, scene, "tokenizer") if generic else spelled
+    return _packed(config, "tokenizer", key) or cached("tokenizer", key, build)
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -21,7 +21,7 @@ from fedloom.tasks import ClientTask
 from fedloom.weights import placed
 from fedloom.weights.needs import GIVEN
 
-FORMAT = 10  # raise when a change of code changes what pretraining gives
+FORMAT = 11  # raise when a change of code changes what pretraining gives
 
 # What a folder of pretrained weights is read from: weights, configuration, vocabulary. Not its README, nor its logs.
 _READ = frozenset({".safetensors", ".bin", ".npz", ".json", ".txt", ".model"})

@@ -124,17 +124,41 @@ def _refused(f: Facts) -> dict[str, float]:
 
 
 def votes_ended(f: Facts) -> RunWarning | None:
-    """Noisy votes whose budget ended before the run did."""
-    told = spent_on_votes(f.rows)
+    """Noisy votes whose budget ended before the run did, or never sufficed for one."""
+    told, t = spent_on_votes(f.rows), next((r.get("round") for r in f.rows if _refused_votes(r)), None)
     asked, refused = (number(told.get(key)) or 0.0 for key in ("asked", "refused"))
     if not refused:
         return None
+    budget = number(told.get("budget"))
+    within = f"epsilon = {budget:g}" if budget is not None else "it"
     return RunWarning(
         "votes-ended",
-        f"the privacy budget of votes was spent before the end: {asked:.0f} samples asked about, {refused:.0f} not",
+        f"the privacy budget of votes was spent in round {t}: {asked:.0f} samples asked about, {refused:.0f} not"
+        if asked
+        else f"the privacy budget of votes suffices for no sample: {within} is less than one costs, so none of "
+        f"{refused:.0f} was asked about",
         "Give a larger settings.epsilon or settings.sigma_2, plan fewer samples, or have more clients: noise in votes "
         "costs less the more of them there are.",
         "caution" if asked else "serious",
+    )
+
+
+def _refused_votes(row: Row) -> bool:
+    return bool(number(spent_on_votes([row]).get("refused")))
+
+
+def sums_missing(f: Facts) -> RunWarning | None:
+    """Rounds in which secure sums of parameters had nobody to add up: no client learned anything in them."""
+    t, summed = series(f.rows, "facts", "summed")
+    empty = [str(round) for round, clients in zip(t, summed) if not clients]
+    if not empty:
+        return None
+    return RunWarning(
+        "sums-missing",
+        f"no secure sum was made in {len(empty)} of {len(t)} rounds, so nobody learned anything in them (round "
+        f"{listing(empty)}): each client that took part was the only one of its architecture, or too few answered",
+        "Have more clients of each architecture, or fewer of them away: the sum of one client is its parameters.",
+        "serious" if len(empty) == len(t) else "caution",
     )
 
 
@@ -204,4 +228,13 @@ def _list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else ()
 
 
-CHECKS = (clients_died, clients_missing, privacy_spent, votes_ended, loss_rose, loss_flat, one_seed)
+CHECKS = (
+    clients_died,
+    clients_missing,
+    sums_missing,
+    privacy_spent,
+    votes_ended,
+    loss_rose,
+    loss_flat,
+    one_seed,
+)

@@ -141,7 +141,7 @@ class _Experiment:
         self._record_split()
         keep_in = self.folder.messages if config.engine.keep_messages else None
         ledger = Ledger(self.folder.ledger, uncounted=UNCOUNTED | ENGINE_VERBS, keep=keep_in)
-        link = Link(link, self.folder.run_id, scene)
+        link = Link(link, self.folder.run_id, scene, self.folder.parked)
         with build_federation(config, method, self.settings, assets, ledger, link) as federation:
             keep = config.checkpoints.keep
             store = CheckpointStore(self.folder.checkpoints, keep=keep, log=self.folder.log)

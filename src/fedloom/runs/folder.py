@@ -32,7 +32,8 @@ from fedloom.runs.shapes import Environment, LedgerRow, RoundRow
 
 OWN = (
     "config.yaml", "environment.json", "metrics.jsonl", "ledger.jsonl", "summary.json", "split.json",
-    "log.txt", "report.html", "samples", "checkpoints", "export", "federation", "messages", "audit.json", "tensorboard",
+    "log.txt", "report.html", "samples", "checkpoints", "export", "federation", "messages", "audit.json", "parked",
+    "tensorboard",
 )  # fmt: skip
 _PART = re.compile(r"\..*\.part")  # left by a writer that was killed
 LOCKS = (".lock", ".claim")  # held by the process that writes the run; by the call that began it, until it is over
@@ -124,6 +125,7 @@ class RunFolder:
         self.samples, self.checkpoints, self.export = path / "samples", path / "checkpoints", path / "export"
         self.log_file, self.report = path / "log.txt", path / "report.html"
         self.messages = path / "messages"  # as they crossed, where the run keeps them
+        self.parked = path / "parked"  # the state of clients that wait, while the run is at work
         self.tensorboard = path / "tensorboard"  # of the tracker of that name
         self.federation = path / "federation"  # what carried the messages, where this process started it all
 

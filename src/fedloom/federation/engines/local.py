@@ -14,8 +14,9 @@ from fedloom.federation.contract import WireContract
 from fedloom.federation.engines.base import Engine, EngineContext
 from fedloom.federation.engines.workers.pool import WorkerPool
 from fedloom.federation.exchange import Arrival, Missing, Request
-from fedloom.federation.host import ClientHost, ClientSpec
+from fedloom.federation.host import ClientSpec
 from fedloom.federation.ledger import Ledger
+from fedloom.federation.residents import Residents, clear
 
 
 class LocalFederation(Federation):
@@ -26,6 +27,9 @@ class LocalFederation(Federation):
     process has to build them, and later to write a checkpoint; one that takes longer is killed. A client
     whose process died is rebuilt when it is next asked, from the last checkpoint if there is one (`missing`
     then has a row with verb "restart").
+
+    resident: how many clients a process holds in memory at most, None: all; the others wait in the folder `parking`, which
+    belongs to this federation, and are built when they are first asked.
 
     In this process `ask` runs the clients one after the other before it returns. Their deadline counts each
     client's own seconds, as if they had run side by side, and their arithmetic takes the threads this process
@@ -43,6 +47,8 @@ class LocalFederation(Federation):
         threads: int = 1,
         start_timeout: float = 120.0,
         initialiser: str | None = None,
+        resident: int | None = None,
+        parking: Path | None = None,
     ) -> None:
         names = [spec.name for spec in specs]
         if not names or len(set(names)) < len(names):
@@ -53,8 +59,11 @@ class LocalFederation(Federation):
                 f"start_timeout = {start_timeout} above 0"
             )
         super().__init__({spec.name: spec.modality for spec in specs}, contract, ledger or Ledger())
+        self._parking = parking
+        if parking is not None:
+            clear(parking, make=resident is not None)
         self._host: Here | WorkerPool = (
-            Here(specs, contract)
+            Here(specs, contract, resident, parking)
             if workers == 0
             else WorkerPool(
                 specs,
@@ -63,6 +72,8 @@ class LocalFederation(Federation):
                 threads=threads,
                 start_timeout=start_timeout,
                 initialiser=initialiser,
+                resident=resident,
+                parking=parking,
                 restarted=lambda client, detail: self._miss(Missing(self.round, "restart", client, "lost", detail)),
             )
         )
@@ -73,6 +84,8 @@ class LocalFederation(Federation):
     def close(self) -> None:
         self._host.close()
         self.ledger.close()
+        if self._parking is not None:
+            clear(self._parking)
 
     def _post(self, requests: Sequence[Request]) -> None:
         self._host.post(requests)
@@ -87,15 +100,15 @@ class LocalFederation(Federation):
         self._host.load(folder, tag)
 
 
-class Here:
+class Here(Residents):
     """Clients in this process. Messages are encoded all the same, so nothing is shared by accident."""
 
-    def __init__(self, specs: Sequence[ClientSpec], contract: WireContract) -> None:
-        self._hosts = {spec.name: ClientHost(spec, contract, remember=0) for spec in specs}
+    def __init__(
+        self, specs: Sequence[ClientSpec], contract: WireContract, most: int | None = None, parking: Path | None = None
+    ) -> None:
+        super().__init__(specs, contract, most, parking)
         self._done: deque[Arrival] = deque()
         self._closed = False
-        for host in self._hosts.values():
-            _ = host.client
 
     def post(self, requests: Sequence[Request]) -> None:
         """Runs the clients, in the order of the requests."""
@@ -103,23 +116,12 @@ class Here:
             raise FedloomError("the federation is closed")
         posted = time.monotonic()
         for r in requests:
-            outcome = self._hosts[r.client].outcome(r.verb, r.round, r.key, r.payload)
+            outcome = self.outcome(r.client, r.verb, r.round, r.key, r.payload)
             self._done.append(Arrival(r.id, outcome, posted + outcome.seconds))
 
     def collect(self, wait: float | None) -> Arrival | None:
         """The next arrival, without waiting: all work is done in `post`."""
         return self._done.popleft() if self._done else None
-
-    def save(self, folder: Path, tag: Mapping[str, Any]) -> None:
-        for host in self._hosts.values():
-            host.save(folder, tag)
-
-    def load(self, folder: Path, tag: Mapping[str, Any]) -> None:
-        for host in self._hosts.values():
-            host.load(folder, tag)
-
-    def moved(self, folder: Path) -> None:
-        """Nothing to do: clients of this process are not restarted."""
 
     def close(self) -> None:
         self._closed = True
@@ -133,7 +135,17 @@ def _build(
     specs: Sequence[ClientSpec], contract: WireContract, ledger: Ledger, context: EngineContext
 ) -> LocalFederation:
     e = context.settings
-    return LocalFederation(specs, contract, ledger, e.workers, e.threads, START_TIMEOUT, context.initialiser)
+    return LocalFederation(
+        specs,
+        contract,
+        ledger,
+        e.workers,
+        e.threads,
+        START_TIMEOUT,
+        context.initialiser,
+        resident=e.resident,
+        parking=context.parking,
+    )
 
 
 ENGINE = Engine("local", _build, "this process, or worker processes of this machine")

@@ -65,6 +65,9 @@ class Residents:
             if not (host.built and self._write_changed(name, folder)):
                 self._place(name, folder)
         self._checkpoint = folder
+        for name in self._parked:  # of those that have changed since
+            for file in _files(name):
+                (self._parking / file).unlink(missing_ok=True)
         self._parked.clear()
 
     def load(self, folder: Path, tag: Mapping[str, Any]) -> None:
@@ -126,7 +129,7 @@ class Residents:
 
     def _place(self, name: str, folder: Path) -> None:
         """Puts the client's files into `folder`, a checkpoint's, which puts them on disk for good."""
-        for file in (f"{name}.safetensors", f"{name}.json"):
+        for file in _files(name):
             source, target = self._folder(name) / file, folder / file
             with explained("write", target):
                 if name in self._parked:
@@ -137,6 +140,10 @@ class Residents:
                     os.link(source, target)
                 except OSError:  # there are file systems that cannot
                     shutil.copyfile(source, target)
+
+
+def _files(name: str) -> tuple[str, str]:
+    return f"{name}.safetensors", f"{name}.json"
 
 
 def clear(parking: Path, *, make: bool = False) -> None:

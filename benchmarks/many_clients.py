@@ -27,12 +27,17 @@ from pathlib import Path
 from typing import Any
 
 PART = 20  # clients that take part in a round, or all where there are fewer
+# A small server, and few steps: what is measured is what clients cost by their number.
+STEPS = {"samples": 40, "retrain_steps": 4, "private_steps": 4, "tune_steps": 4, "tune_batch": 8}
 Row = dict[str, Any]
 
 
 def settings(clients: int, rounds: int, method: str, resident: int | None, workers: int) -> list[str]:
     """The configuration over the preset `smoke`."""
+    from fedloom.methods.base import load_method
+
     half, samples = clients // 2, 8 * clients
+    known = load_method(method)[0].settings.model_fields
     share = PART / clients
     return [
         f"method={method}",
@@ -41,6 +46,7 @@ def settings(clients: int, rounds: int, method: str, resident: int | None, worke
         f"clients.text=[{{arch: bert, count: {clients - half}, hidden: 16, layers: 1, heads: 2, width: 16}}]",
         f"data.options={{size: 12, images: {samples}, texts: {samples}, test: 100, generic: 60, reference: 60}}",
         *([f"participation.share={share}"] if share < 1 else []),
+        *(f"settings.{key}={value}" for key, value in STEPS.items() if key in known),
         f"evaluation.every={rounds}",
         f"engine.workers={workers}",
         f"engine.resident={'null' if resident is None else resident}",

@@ -77,8 +77,8 @@ def test_a_run_goes_on_with_more_of_them_in_memory_or_fewer(
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "run", "fedloom", "rounds=3", WAITING, participation=GOING)
     monkeypatch.setattr(FedloomServer, "round", stopping(3))
+    config = RunFolder.open(tmp_path / "run").config
     with pytest.raises(KeyboardInterrupt):
-        config = RunFolder.open(tmp_path / "run").config
         fedloom.run({**config, "engine": {**config["engine"], "resident": 3}}, resume=tmp_path / "run")
     monkeypatch.setattr(FedloomServer, "round", plain)
     assert_equal(fedloom.resume(tmp_path / "run"), going)

@@ -227,7 +227,7 @@ class ClientHost:
     def load(self, folder: Path, tag: Mapping[str, Any], *, earlier: bool = False) -> bytes:
         """Restores what `save` wrote; its digest. Raises FedloomError for files absent, cut, or of another tag.
 
-        earlier: the files may be of an earlier round than the tag says, as those of a client that has not changed since.
+        earlier: the files may be of an earlier round than the tag says: the client has not changed since.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load

@@ -28,8 +28,8 @@ class LocalFederation(Federation):
     whose process died is rebuilt when it is next asked, from the last checkpoint if there is one (`missing`
     then has a row with verb "restart").
 
-    resident: how many clients a process holds in memory at most, None: all; the others wait in the folder `parking`, which
-    belongs to this federation, and are built when they are first asked.
+    resident: how many clients a process holds in memory at most, None: all; the others wait in the folder `parking`,
+    which belongs to this federation, and are built when they are first asked.
 
     In this process `ask` runs the clients one after the other before it returns. Their deadline counts each
     client's own seconds, as if they had run side by side, and their arithmetic takes the threads this process

@@ -76,6 +76,7 @@ def measure(clients: int, rounds: int, method: str, resident: int | None, worker
             preset="smoke", overrides=settings(clients, rounds, method, resident, workers), out=out, observer=clock
         )
         clock.times.append((time.process_time(), time.perf_counter()))
+        crossed = [[row["bytes_up"], row["bytes_down"]] for row in run.rounds[1:]]
         files = [path.stat() for path in (out / "checkpoints").rglob("*") if path.is_file()]
     spent = [[b - a for a, b in itertools.pairwise(at)] for at in zip(*clock.times)]
     between = slice(1, -2) if rounds > 1 else slice(1, -1)  # the last round is scored
@@ -87,7 +88,7 @@ def measure(clients: int, rounds: int, method: str, resident: int | None, worker
             row[name]["last"] = seconds[-2]
     peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     row["peak_memory"] = [1024 * peak for peak in peaks]  # of this process, and of the largest of its workers
-    row["bytes"] = [[r["bytes_up"], r["bytes_down"]] for r in run.rounds[1:]]
+    row["bytes"] = crossed
     row["checkpoints"] = {"files": len(files), "bytes": sum({f.st_ino: f.st_size for f in files}.values())}
     return row
 

@@ -141,7 +141,8 @@ class ClientHost:
             except Exception as error:
                 raise FedloomError(f"client {self.spec.name!r} cannot be built: {one_line(error)}") from error
             if self._aside is not None:
-                self._client.aside = self._aside  # type: ignore[attr-defined]
+                client: Any = self._client
+                client.aside = self._aside
         return self._client
 
     @property

@@ -64,8 +64,14 @@ class WorkerPool:
         self._groups = [list(specs[i::workers]) for i in range(min(workers, len(specs)))]
         self._place = {spec.name: i for i, group in enumerate(self._groups) for spec in group}
         self._threads = threads
-        self._setup = {"op": "start", "contract": contract.to_names(), "initialiser": initialiser, "threads": threads}
-        self._setup |= {"resident": resident, "parking": parking and str(parking.resolve())}
+        self._setup: dict[str, Any] = {
+            "op": "start",
+            "contract": contract.to_names(),
+            "initialiser": initialiser,
+            "threads": threads,
+            "resident": resident,
+            "parking": None if parking is None else str(parking.resolve()),
+        }
         self._patience = start_timeout
         self._restarted = restarted
         self._restore: dict[str, Any] | None = None

@@ -28,8 +28,8 @@ class ClientHosts:
             if header.get("checkpoint"):
                 self._clients.moved(Path(header["checkpoint"]))
             if header["op"] == "ask":
-                asked = [header[key] for key in ("client", "verb", "round", "key")]
-                result = self._clients.outcome(*asked, payload)
+                client, verb, round, key = (header[name] for name in ("client", "verb", "round", "key"))
+                result = self._clients.outcome(client, verb, round, key, payload)
                 fields = {"error": result.error, "detail": result.detail, "trace": result.trace}
                 return {"id": header["id"], **fields, "seconds": result.seconds}, result.payload or b""
             if header["op"] == "start":

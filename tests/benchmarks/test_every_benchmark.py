@@ -99,14 +99,6 @@ def test_rounds_of_no_method(call: Call, capsys: pytest.CaptureFixture[str]) -> 
     assert "'fedmkd', allowed: fedmd, fedmekt, creamfl" in capsys.readouterr().err
 
 
-def test_many_clients(call: Call) -> None:
-    words = ("--clients", 4, "--rounds", 2, "--resident", 1, "--method", "fedavg", "--out", "rows.jsonl")
-    assert call("many_clients", "one", *words) == ""
-    said = call("many_clients", "summary", "rows.jsonl").splitlines()[-1]
-    assert said.startswith("| fedavg | 4 | 4 | 1 | ")
-    assert all(x > 0 for x in numbers(said))
-
-
 # ------------------------------------------------------------------------------------------------- of the kernels
 
 

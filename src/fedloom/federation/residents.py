@@ -20,11 +20,9 @@ from fedloom.runs.disk import explained
 
 
 class Residents:
-    """The clients of `specs`, at most `most` of them in memory; None: all, built at once.
+    """The clients of `specs`, at most `most` of them in memory, built when they are first asked; None: all.
 
     parking: folder for the files of those that wait and have changed since the last checkpoint.
-
-    Raises FedloomError (BadInput where a client says so) naming the client that cannot be built.
     """
 
     def __init__(
@@ -41,16 +39,19 @@ class Residents:
         self._parked: set[str] = set()  # whose files are in `parking`; those of the others are in the checkpoint
         self._checkpoint, self._tag = Path(), dict[str, Any]()
         self._broken: dict[str, str] = {}  # client -> why its state could not be had back
-        if most is None:
-            for name in self._hosts:
-                self._take_up(name)
+
+    def build(self) -> None:
+        """Where all are in memory, builds them. Raises FedloomError (BadInput where a client says so) naming one."""
+        if self.most is None:
+            for host in self._hosts.values():
+                _ = host.client
 
     def outcome(self, client: str, verb: str, round: int, key: str, payload: bytes) -> Outcome:
         """What became of a request. Raises FedloomError where the client, or the one it displaces, has no place."""
         if client in self._broken:
             return Outcome(None, "lost", self._broken[client])
         self._tag = {"round": round}
-        host = self._take_up(client)
+        host = self._hosts[client] if self.most is None else self._take_up(client)
         self._asked.add(client)
         return host.outcome(verb, round, key, payload)
 
@@ -76,7 +77,7 @@ class Residents:
         self._digests = dict.fromkeys(self._hosts, b"")
         for kept in (self._parked, self._asked, self._broken):
             kept.clear()
-        for name in list(self._here):
+        for name in list(self._hosts if self.most is None else self._here):
             try:
                 self._digests[name] = self._hosts[name].load(folder, self._tag, earlier=True)
             except FedloomError as error:

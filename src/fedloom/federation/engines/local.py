@@ -109,6 +109,7 @@ class Here(Residents):
         super().__init__(specs, contract, most, parking)
         self._done: deque[Arrival] = deque()
         self._closed = False
+        self.build()
 
     def post(self, requests: Sequence[Request]) -> None:
         """Runs the clients, in the order of the requests."""

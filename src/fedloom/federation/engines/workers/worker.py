@@ -45,11 +45,12 @@ class ClientHosts:
         return {"id": header["id"], "failed": None}, b""
 
     def _start(self, header: Mapping[str, Any]) -> None:
-        if header["initialiser"] is not None:
-            load_function(header["initialiser"])(header["threads"])
         specs = [ClientSpec(**spec) for spec in header["clients"]]
         parking = header["parking"] and Path(header["parking"])
         self._clients = Residents(specs, WireContract.from_names(header["contract"]), header["resident"], parking)
+        if header["initialiser"] is not None:
+            load_function(header["initialiser"])(header["threads"])
+        self._clients.build()
 
 
 def main() -> None:

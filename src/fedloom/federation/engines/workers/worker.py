@@ -8,8 +8,8 @@ from typing import Any
 
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.contract import WireContract
+from fedloom.federation.engines.local import Residents
 from fedloom.federation.host import ClientSpec, load_function, one_line
-from fedloom.federation.residents import Residents
 from fedloom.processes.parent import Parent
 from fedloom.signals import leave_to_parent
 

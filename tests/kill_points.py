@@ -119,7 +119,7 @@ def _of_server(stage: str, at: int) -> None:
         case "saving":  # half of the clients are in the new checkpoint
             before(ClientHost, "save", lambda self, place, tag: self.spec.name == CLIENT and tag["round"] == at)
         case "sealing":  # all files are there, but the checkpoint is not
-            before(checkpoint, "write_manifest", lambda place, facts: facts["round"] == at)
+            before(checkpoint, "write_manifest", lambda place, facts, *_: facts["round"] == at)
         case "pruning":  # the checkpoint is there, and the old ones still are
             before(checkpoint.CheckpointStore, "_prune", lambda self, newest: newest == at)
         case "exporting":  # the generator is written, no client's model is

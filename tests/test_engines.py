@@ -18,7 +18,7 @@ from fedloom.federation.engines.silo.store import SiloStore
 from fedloom.methods.catalogue import CATALOGUE
 from fedloom.results import Run
 from in_process_grid import InProcessGrid
-from whole_runs import rows_of
+from whole_runs import last, rows_of, weights_of
 
 ONE_MODALITY = {"u-fedmmkt": ("clients.text=[]",)}
 OVERRIDES = (
@@ -118,3 +118,19 @@ def test_two_workers(local: Run, tmp_path: Path) -> None:
     method = local.config["method"]
     given = (*overrides(method), "engine.workers=2")
     assert_same(fedloom.run(preset="smoke", method=method, overrides=given, out=tmp_path / "run"), local)
+
+
+WAITING = ("fedmmkt", "fedavg", "fedproto", "fedmd", "fedloom")
+
+
+@pytest.mark.parametrize("local", tried(WAITING), indirect=True, scope="module")
+def test_clients_that_wait_on_disk(local: Run, tmp_path: Path) -> None:
+    """One is in memory at a time, so each is parked between any two requests, also in mid-round."""
+    method = local.config["method"]
+    given = (*overrides(method), "engine.resident=1")
+    run = fedloom.run(preset="smoke", method=method, overrides=given, out=tmp_path / "run")
+    assert_same(run, local)
+    ours, theirs = (weights_of(r, last(r), "export") for r in (run, local))
+    assert ours.keys() == theirs.keys()
+    assert [k for k in ours if ours[k].tobytes() != theirs[k].tobytes()] == []
+    assert not (run.path / "parked").exists()

@@ -175,8 +175,9 @@ def test_the_configuration_file_shown_is_valid(tmp_path):
 def test_files_of_the_run_folder(smoke_run):
     names = [name for found, _ in rows("run-folder.md", "# The run folder") for name in found]
     missing = [name for name in names if not (smoke_run.path / name).exists()]
-    # The command line writes two, events another; the Flower engine, a tracker and kept messages have theirs.
-    assert set(missing) <= {"report.html", "audit.json", "log.txt", "federation/", "messages/", "tensorboard/"}
+    # The command line writes two, events another; engines, a tracker and kept messages have theirs.
+    some = {"report.html", "audit.json", "log.txt", "federation/", "messages/", "parked/", "tensorboard/"}
+    assert set(missing) <= some
     listed = {Path(name).parts[0] for name in names}
     assert {p.name for p in smoke_run.path.iterdir() if not p.name.startswith(".")} <= listed
 

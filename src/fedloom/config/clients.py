@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -132,7 +133,7 @@ class ClientsSettings(Frozen):
             given = ", ".join(f"{g.arch} {width}" for width, g in widths.items())
             raise ValueError(f"representations need one `width` for all clients, given: {given}")
         names = [name for modality in CLIENT_TASKS for name in self.names(modality)]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        if twice := sorted(name for name, times in Counter(names).items() if times > 1):
             raise ValueError(f"two clients are called {twice[0]!r}")
         return self
 
@@ -204,7 +205,8 @@ class ClientsSettings(Frozen):
 
     def models(self, modality: str) -> list[ModelSettings]:
         """One entry a client of that modality, in order."""
-        return [ModelSettings(**g.model_dump(exclude=_OF_GROUP)) for g in self._each(modality)]
+        groups: Sequence[ClientGroup] = getattr(self, modality)
+        return [m for g in groups for m in [ModelSettings(**g.model_dump(exclude=_OF_GROUP))] * g.count]
 
     @property
     def width(self) -> int:

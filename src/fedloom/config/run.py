@@ -95,6 +95,12 @@ class EngineSettings(Frozen):
 
     name: str = "local"
     workers: int = Field(0, ge=0, description="local: 0: clients live in this process; n: pinned to n worker processes")
+    resident: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda resident: resident is None,
+        description="local: clients that each process holds in memory at most, the others wait on disk; null: all",
+    )
     threads: int = Field(
         1, ge=1, le=1024, description="torch threads of each process; results are defined for one value"
     )

@@ -114,6 +114,15 @@ class Arriving:
         found = getattr(self._client, name)
         return found if name in PLAIN or not callable(found) else partial(self._answer, found)
 
+    @property
+    def aside(self) -> Any:
+        """What the client has for no file."""
+        return getattr(self._client, "aside", None)
+
+    @aside.setter
+    def aside(self, kept: Any) -> None:
+        self._client.aside = kept
+
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The client's, and what it has."""
         arrays, meta = self._client.state()

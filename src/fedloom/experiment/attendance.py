@@ -67,20 +67,20 @@ def _drawn(s: ParticipationSettings, seed: int, t: int, client: str) -> tuple[bo
     numbers = numpy_stream(seed, "participation", client).random((t, 3))  # (t, 3): those of earlier rounds first
     away = False
     back = s.away if s.stay is None or not s.away else s.away * (1 - s.stay) / (1 - s.away)  # that one present is away
-    for i, number in enumerate(numbers[:, 0]):
+    for i, number in enumerate(numbers[:, 0] if s.away else ()):
         chance = s.away if i == 0 else back if not away else s.away if s.stay is None else s.stay
         away = bool(number < chance)
     return away, bool(numbers[-1, 1] < s.late), float(numbers[-1, 2])
 
 
-def _draw(share: float, draws: Mapping[str, float], found: Mapping[str, list[str]]) -> None:
+def _draw(share: float, draws: Mapping[str, float], found: dict[str, list[str]]) -> None:
     """Of those that are there and that no trace speaks of, all but the share `share`, at least one, are away."""
-    there = sorted((k for k in draws if k not in found["away"]), key=lambda k: (draws[k], k))
-    for client in there[max(1, round(share * len(there))) :]:
-        for state in ("present", "late"):
-            if client in found[state]:
-                found[state].remove(client)
-        found["away"].append(client)
+    away = set(found["away"])
+    there = sorted((k for k in draws if k not in away), key=lambda k: (draws[k], k))
+    left = set(there[max(1, round(share * len(there))) :])
+    for state in ("present", "late"):
+        found[state] = [client for client in found[state] if client not in left]
+    found["away"] += left
 
 
 class Attendances:
@@ -88,12 +88,16 @@ class Attendances:
 
     def __init__(self, settings: ParticipationSettings | None, seed: int) -> None:
         self.settings, self.seed = settings, seed
+        self._last: tuple[tuple[int, tuple[str, ...]], Attendance] | None = None
 
     def of(self, federation: Federation) -> Attendance | None:
         """Of the federation's round; None: all take part."""
         if self.settings is None:
             return None
-        return attendance(self.settings, self.seed, federation.round, federation.everybody)
+        asked = federation.round, federation.everybody
+        if self._last is None or self._last[0] != asked:
+            self._last = asked, attendance(self.settings, self.seed, *asked)
+        return self._last[1]
 
     @contextmanager
     def round(self, federation: Federation) -> Iterator[bool]:

@@ -21,7 +21,7 @@ from fedloom.runs.folder import RunFolder
 
 # What may change between a run and its resumption: nothing that results depend on.
 FREE_ON_RESUME = (
-    *("engine.workers", "engine.timeout", "engine.silos", "engine.quorum", "engine.patience"),
+    *("engine.workers", "engine.resident", "engine.timeout", "engine.silos", "engine.quorum", "engine.patience"),
     "engine.largest_message",
     *("engine.cpus", "engine.gpus", "engine.address", "checkpoints.every", "checkpoints.keep"),
     "evaluation.ungated",

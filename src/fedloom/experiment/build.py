@@ -125,11 +125,15 @@ def _captioner(config: Config, folder: Path) -> Any:
 
 
 class Link(NamedTuple):
-    """What an engine's launcher has handed over, such as Flower's Grid, what a run is known by, the server's data."""
+    """What an engine's launcher has handed over, such as Flower's Grid, what a run is known by, the server's data.
+
+    parking: a folder for the state of clients that wait.
+    """
 
     handle: Any
     run: str
     scene: FederatedDataset
+    parking: Path | None = None
 
 
 def build_federation(
@@ -152,6 +156,7 @@ def build_federation(
         link.handle,
         link.run,
         offer,
+        link.parking,
     )
     federation: Federation = ENGINES.find(config.engine.name).build(specs, contract, ledger, context)
     return federation

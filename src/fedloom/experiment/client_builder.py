@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, proxy
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -125,7 +125,8 @@ class ClientBuilder:
     ) -> Any:
         """The client half of `method` with its settings; `warm` trains the model before the method touches it."""
         client = new_client(method, settings, warm, self.context(private, test, **training))
-        client.context.export = lambda folder: self.write(client.context.model, folder)
+        context: Any = proxy(client.context)  # no circle: a client that is let go of leaves memory at once
+        client.context.export = lambda folder: self.write(context.model, folder)
         return client
 
     def write(self, model: Any, folder: Path) -> None:

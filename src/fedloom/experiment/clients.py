@@ -21,7 +21,7 @@ from fedloom.data.pairs import ImageTextPairs
 from fedloom.errors import BadInput, FedloomError
 from fedloom.experiment.arrivals import Arriving, class_groups, coming
 from fedloom.experiment.client_builder import ClientBuilder, backbones_of, features_once, features_shared, picture_side
-from fedloom.experiment.datasets import cached_dataset, own_test, split_scene, test_groups
+from fedloom.experiment.datasets import cached_dataset, own_test, shared_dataset, split_scene, test_groups
 from fedloom.experiment.pretraining import Assets, fingerprint, model_key, weights_print
 from fedloom.experiment.private import privacy_plan
 from fedloom.federation.host import ClientSpec
@@ -112,7 +112,7 @@ def build_client(
     from fedloom.methods.base import load_method
 
     run: Config = validate(Config, config)
-    dataset = cached_dataset(run.data)
+    dataset = shared_dataset(run.data.model_dump_json(), data) if data else cached_dataset(run.data)
     if data and dataset.digest != data:
         raise FedloomError(f"{run.data.name}: the data have changed since the run began; nothing else may write there")
     task, all_of_them = ClientTask(modality), private_samples(run, dataset, modality, index)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from fedloom.runs.disk import plain
 from fedloom.seeding import stream_seed
 from fedloom.tasks import CLIENT_TASKS, MODALITIES, ClientTask
 
+MAPPED = 1 << 20  # bytes of an array from which on it is mapped into memory
 SHARDS = 200  # of pairs: FedAFD's number (Flickr30k, 145 000 of them)
 
 
@@ -40,11 +41,34 @@ def cached_dataset(data: DataSettings) -> FederatedDataset:
     return _load(cached("scene", key, lambda folder: _save(load_dataset(data.name, data.root, **data.options), folder)))
 
 
+@lru_cache(maxsize=1)
+def shared_dataset(data: str, digest: str) -> FederatedDataset:
+    """The data set of a run, read once for all its clients in this process.
+
+    data: its settings as JSON. digest: of the data when the run began; those of another are read again.
+    """
+    return cached_dataset(DataSettings.model_validate_json(data))
+
+
+_SPLITS: dict[tuple[Any, ...], Split] = {}
+
+
 def split_scene(scene: FederatedDataset, data: DataSettings, clients: int, modality: ClientTask, seed: int) -> Split:
-    """The modality's training samples shared out among `clients`.
+    """The modality's training samples shared out among `clients`: once in a process, for all that ask for their share.
 
     Pairs have no labels: pictures, each with all its captions, are dealt by `iid`, else in shards of neighbours.
     """
+    key = scene.digest, data.model_dump_json(), clients, modality, seed
+    if not scene.digest:  # made up on the spot
+        return _shared_out(scene, data, clients, modality, seed)
+    if key not in _SPLITS:
+        _SPLITS[key] = _shared_out(scene, data, clients, modality, seed)
+        while len(_SPLITS) > len(CLIENT_TASKS):
+            del _SPLITS[next(iter(_SPLITS))]
+    return _SPLITS[key]
+
+
+def _shared_out(scene: FederatedDataset, data: DataSettings, clients: int, modality: ClientTask, seed: int) -> Split:
     modality = ClientTask(modality)
     if modality not in scene.train:
         hint = f"set clients.{modality}=[]"
@@ -181,7 +205,10 @@ def _digest(arrays: dict[str, NDArray[Any]], content: dict[str, Any]) -> str:
 
 
 def _array(folder: Path, name: str) -> NDArray[Any]:
-    return np.load(folder / f"{name}.npy", allow_pickle=False)  # type: ignore[no-any-return]
+    """Large ones stay on disk until somebody reads them; what is written to them is not."""
+    path = folder / f"{name}.npy"
+    mapped: Literal["c"] | None = "c" if path.stat().st_size > MAPPED else None
+    return np.asarray(np.load(path, mmap_mode=mapped, allow_pickle=False))
 
 
 def _load_multimodal(folder: Path, name: str, texts: Mapping[str, Any]) -> MultimodalSamples:

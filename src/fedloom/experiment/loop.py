@@ -143,7 +143,7 @@ class _Experiment:
         self._record_split()
         keep_in = self.folder.messages if config.engine.keep_messages else None
         ledger = Ledger(self.folder.ledger, uncounted=UNCOUNTED | ENGINE_VERBS, keep=keep_in)
-        link = Link(link, self.folder.run_id, scene)
+        link = Link(link, self.folder.run_id, scene, self.folder.parked)
         with build_federation(config, method, self.settings, assets, ledger, link) as federation:
             keep = config.checkpoints.keep
             store = CheckpointStore(self.folder.checkpoints, keep=keep, log=self.folder.log)
@@ -211,7 +211,7 @@ class _Experiment:
             federation.round = len(rows)
             federation.refresh_clients()
             self.watch.phase(federation.round, "round")
-            with self.attendances.round(federation) as there, watched(self.watch, federation, self._steps()):
+            with self.attendances.round(federation) as there, watched(self.watch, federation, self._steps(federation)):
                 info = one_round(server, federation, self.method.name) if there else Info()
             if not there:
                 self.folder.log(f"round {federation.round}: nobody was there, nothing was learned")
@@ -227,13 +227,13 @@ class _Experiment:
                 write_checkpoint(self.folder, store, server, federation, t)
             raise stop.Stopped(f"stopped after round {t}, as was asked")
 
-    def _steps(self) -> int:
+    def _steps(self, federation: Federation) -> int:
         """About how many training steps a round takes in this process; 0: not known."""
         work, engine = self.method.server.workload(self.settings, self.config.clients.batch), self.config.engine
         if work is None:
             return 0
         here = engine.name == "local" and not engine.workers
-        clients = sum(map(len, self.names.values())) if here else 0
+        clients = len(federation.clients) if here else 0
         return clients * (work.private_steps + work.shared_steps) + work.generator_steps + work.server_steps
 
     def _finish_round(

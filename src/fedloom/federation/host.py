@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
+import xxhash
 
 from fedloom.errors import BadInput, FedloomError, printable
 from fedloom.federation.codec import Described, encode
@@ -93,12 +94,21 @@ class Snapshot(NamedTuple):
     data: bytes
     meta: str
 
-    def write(self, folder: Path, tag: Mapping[str, Any]) -> None:
-        """Writes `<client>.safetensors`, then `<client>.json` (tag, meta, checksum). Raises FedloomError."""
+    def write(self, folder: Path, tag: Mapping[str, Any], *, durable: bool = True) -> None:
+        """Writes `<client>.safetensors`, then `<client>.json` (tag, meta, checksum). Raises FedloomError.
+
+        durable: they are there after a power cut, too.
+        """
         meta = json.loads(self.meta)
         record = {"client": self.client, "tag": dict(tag), "crc32": zlib.crc32(self.data), "meta": meta}
-        write_atomic(folder / f"{self.client}.safetensors", self.data)
-        write_atomic(folder / f"{self.client}.json", json.dumps(record, indent=1).encode())
+        write_atomic(folder / f"{self.client}.safetensors", self.data, durable=durable)
+        write_atomic(folder / f"{self.client}.json", json.dumps(record, indent=1).encode(), durable=durable)
+
+    def digest(self) -> bytes:
+        """What tells it from another state of the client."""
+        digest = xxhash.xxh3_128(self.meta.encode())
+        digest.update(self.data)
+        return digest.digest()
 
 
 class ClientHost:
@@ -115,6 +125,7 @@ class ClientHost:
         self.remember = remember
         self.guard = guard
         self._client: HostedClient | None = None
+        self._aside: Any = None
         self._replies: OrderedDict[tuple[str, int, str, bytes], bytes] = OrderedDict()
 
     @property
@@ -129,7 +140,22 @@ class ClientHost:
                 raise BadInput(f"client {self.spec.name!r}: {error}") from error
             except Exception as error:
                 raise FedloomError(f"client {self.spec.name!r} cannot be built: {one_line(error)}") from error
+            if self._aside is not None:
+                client: Any = self._client
+                client.aside = self._aside
         return self._client
+
+    @property
+    def built(self) -> bool:
+        """Whether the client is in memory."""
+        return self._client is not None
+
+    def release(self) -> None:
+        """Lets go of the client, which is built again at its next use, as it was at first.
+
+        What it has as `aside` is kept: what no file may hold, such as the keys of a secure sum that is under way.
+        """
+        self._aside, self._client = getattr(self._client, "aside", None), None
 
     def handle(self, verb: str, round: int, key: str, payload: bytes, received: Received | None = None) -> bytes:
         """The encoded reply to an encoded request. received: is told what the request holds, once it was looked at.
@@ -199,8 +225,11 @@ class ClientHost:
         folder.mkdir(parents=True, exist_ok=True)
         self.snapshot().write(folder, tag)
 
-    def load(self, folder: Path, tag: Mapping[str, Any]) -> None:
-        """Restores what `save` wrote. Raises FedloomError for files absent, cut, or of another tag."""
+    def load(self, folder: Path, tag: Mapping[str, Any], *, earlier: bool = False) -> bytes:
+        """Restores what `save` wrote; its digest. Raises FedloomError for files absent, cut, or of another tag.
+
+        earlier: the files may be of an earlier round than the tag says: the client has not changed since.
+        """
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
@@ -210,7 +239,10 @@ class ClientHost:
             data = _regular(folder / f"{name}.safetensors")
             if zlib.crc32(data) != record["crc32"]:
                 raise ValueError("the .safetensors file is not the one its .json was written for")
-            if (record["client"], record["tag"]) != (name, dict(tag)):
+            said = record["tag"]
+            if earlier and said["round"] < tag["round"]:
+                said = {**said, "round": tag["round"]}
+            if (record["client"], said) != (name, dict(tag)):
                 raise ValueError(f"it is of {record['client']!r}, {record['tag']}, not {name!r}, {dict(tag)}")
             tensors = {key: array.copy() for key, array in load(data).items()}
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -222,6 +254,7 @@ class ClientHost:
         except Exception as error:
             raise FedloomError(f"client {name!r} does not take its state back: {one_line(error)}") from error
         self._replies.clear()
+        return Snapshot(name, data, json.dumps(record["meta"])).digest()
 
 
 def _regular(path: Path) -> bytes:

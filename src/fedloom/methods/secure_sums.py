@@ -92,7 +92,7 @@ def secure_verbs(verb: str, down: Any, up: type) -> dict[str, tuple[Any, Any]]:
 class SecureClient(Client):
     """A client of which something leaves under masks."""
 
-    _party: Party | None = None  # of the round that is under way
+    aside: Party | None = None  # of the round that is under way; its secrets are for no file
 
     def layout(self) -> str:
         """What it adds up: clients of one layout make a sum of their own."""
@@ -100,8 +100,8 @@ class SecureClient(Client):
 
     def open_sum(self, message: Empty, *, round: int) -> SecureKeys:
         """New keys."""
-        self._party = Party(self.context.name)
-        return SecureKeys(_bytes(self._party.public), self.layout())
+        self.aside = Party(self.context.name)
+        return SecureKeys(_bytes(self.aside.public), self.layout())
 
     def share_secrets(self, message: SecureParties, *, round: int) -> SecureShares:
         """Shares of the secrets behind them."""
@@ -116,15 +116,15 @@ class SecureClient(Client):
     def reveal(self, message: SecureSenders, *, round: int) -> SecureRevealed:
         """What unmasks the sum."""
         found = SecureRevealed(*rows_of(self.party.reveal(message.names), REVEALED_BYTES))
-        self._party = None
+        self.aside = None
         return found
 
     @property
     def party(self) -> Party:
         """Its part in the sum under way."""
-        if self._party is None:
+        if self.aside is None:
             raise ValueError("no secure sum has been opened in this round")
-        return self._party
+        return self.aside
 
 
 # ---------------------------------------------------------------------------------------------------- the server

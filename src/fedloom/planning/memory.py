@@ -42,7 +42,7 @@ def device_lines(config: Config, work: Workload, inventory: ModelInventory) -> t
     """The devices of a run, those of the server first.
 
     What trains in one process trains in turn: its activations count once, where they are largest. Each worker process
-    (`engine.workers`) and each silo has its own.
+    (`engine.workers`) and each silo has its own. With `engine.resident` a process holds no more clients than that.
     """
     sums: dict[str, list[int]] = {}
     if inventory.server:
@@ -52,15 +52,22 @@ def device_lines(config: Config, work: Workload, inventory: ModelInventory) -> t
         if inventory.generator is not None and work.untouched:
             server[0] += FULL * sum(model.trained for model in inventory.generator.models)
         server[3] += _server_activations(config, work, inventory)
-    c = config.clients
+    c, engine = config.clients, config.engine
+    held: dict[str, list[list[int]]] = {}
     peaks: dict[str, list[int]] = {}
     for member in inventory.clients:
-        own, moments = sums.setdefault(member.device, [0, 0, 0, 0]), _moments(c.training(member.name))
+        own, moments = [0, 0, 0, 0], _moments(c.training(member.name))
         _add(own, FULL * member.model.parameters, member.model.trained, moments)
+        held.setdefault(member.device, []).append(own)
         part = math.ceil(c.batch / c.accumulate)
         peaks.setdefault(member.device, []).append(activation_bytes(member.model, part, c.precision, c.checkpointing))
+    processes = max(engine.workers, 1)
+    for device, lines in held.items():
+        parked = engine.name == "local" and engine.resident is not None
+        in_memory = sorted(lines, key=sum)[-(engine.resident or 1) * processes :] if parked else lines
+        sums[device] = [sum(part) for part in zip(sums.get(device, [0, 0, 0, 0]), *in_memory)]
     for device, found in peaks.items():
-        at_once = len(found) if config.engine.name == "flower" else max(config.engine.workers, 1)
+        at_once = len(found) if engine.name == "flower" else processes
         sums[device][3] += sum(sorted(found)[-at_once:])
     return tuple(DeviceLine(device, *line) for device, line in sums.items())
 

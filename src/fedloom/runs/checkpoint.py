@@ -126,7 +126,8 @@ class CheckpointStore:
             tmp.mkdir()
             try:
                 yield tmp
-                write_manifest(tmp, {"format": FORMAT, "round": round})
+                before = [c.path for c in _rounds(self.root)][-1:]  # files may be links to its files
+                write_manifest(tmp, {"format": FORMAT, "round": round}, *before)
             except BaseException:
                 shutil.rmtree(tmp, ignore_errors=True)
                 raise

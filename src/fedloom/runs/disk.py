@@ -95,9 +95,12 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Replace the file at `path` as a whole: a reader, or a crash, sees the old content or the new, never a
     part.
+
+    Args:
+        durable: it is on disk when this returns, also in case of a power cut.
 
     Raises:
         FedloomError: the disk is full, or the folder cannot be written. The old content is still there.
@@ -107,10 +110,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         try:
             with part.open("wb") as handle:
                 handle.write(_encoded(content) if isinstance(content, str) else content)
-                handle.flush()
-                os.fsync(handle.fileno())
+                if durable:
+                    handle.flush()
+                    os.fsync(handle.fileno())
             part.replace(path)
-            sync_folder(path.parent)
+            if durable:
+                sync_folder(path.parent)
         except BaseException:
             with suppress(OSError):
                 part.unlink()

@@ -31,8 +31,8 @@ from fedloom.runs.inputs import config_digest, differences, refuse_changed
 from fedloom.runs.shapes import Environment, LedgerRow, RoundRow
 
 OWN = (
-    "config.yaml", "environment.json", "metrics.jsonl", "ledger.jsonl", "summary.json", "split.json",
-    "log.txt", "report.html", "samples", "checkpoints", "export", "federation", "messages", "audit.json", "tensorboard",
+    "config.yaml", "environment.json", "metrics.jsonl", "ledger.jsonl", "summary.json", "split.json", "log.txt",
+    "report.html", "samples", "checkpoints", "export", "federation", "messages", "parked", "audit.json", "tensorboard",
 )  # fmt: skip
 _PART = re.compile(r"\..*\.part")  # left by a writer that was killed
 LOCKS = (".lock", ".claim")  # held by the process that writes the run; by the call that began it, until it is over
@@ -123,7 +123,7 @@ class RunFolder:
         self.summary, self.split = path / "summary.json", path / "split.json"
         self.samples, self.checkpoints, self.export = path / "samples", path / "checkpoints", path / "export"
         self.log_file, self.report = path / "log.txt", path / "report.html"
-        self.messages = path / "messages"  # as they crossed, where the run keeps them
+        self.messages, self.parked = path / "messages", path / "parked"  # as they crossed; state of clients that wait
         self.tensorboard = path / "tensorboard"  # of the tracker of that name
         self.federation = path / "federation"  # what carried the messages, where this process started it all
 

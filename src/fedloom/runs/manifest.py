@@ -9,6 +9,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,18 +26,33 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Put every file and folder under `folder` on disk for good, then write the manifest, `facts` in it."""
+def write_manifest(folder: Path, facts: Mapping[str, Any], before: Path | None = None) -> None:
+    """Put every file and folder under `folder` on disk for good, then write the manifest, `facts` in it.
+
+    before: a folder sealed before. Files that are links to those of the same names there are not read again.
+    """
     files: dict[str, dict[str, Any]] = {}
+    sealed = dict[str, tuple[int, str]]()
+    if before is not None:
+        with suppress(ValueError, KeyError, TypeError, AttributeError, OSError):
+            sealed = _files(parse((before / MANIFEST).read_bytes()))
     for path in sorted(folder.rglob("*")):
         if path.is_dir():
             sync_folder(path)
             continue
+        name, found = path.relative_to(folder).as_posix(), path.stat()
+        if before is not None and name in sealed and found.st_nlink > 1 and _same(path, before / name):
+            files[name] = dict(zip(("bytes", "sha256"), sealed[name]))
+            continue
         with path.open("rb") as handle:
             os.fsync(handle.fileno())
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        files[name] = {"bytes": found.st_size, "sha256": _sha256(path)}
     content = {**plain(facts), "files": files}
     write_atomic(folder / MANIFEST, json.dumps(content, indent=1, allow_nan=False))
+
+
+def _same(path: Path, other: Path) -> bool:
+    return other.is_file() and path.samefile(other)
 
 
 def damage(folder: Path, *, contents: bool) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedloom.federation.base import Federation
@@ -19,6 +20,7 @@ class EngineContext(NamedTuple):
     builds clients. expected: client -> task, of all clients that the run was set up for. link: what a launcher has
     handed over, such as Flower's Grid. run: what the run is known by, also after a resume. offer: for silos that have
     data of their own, what is offered to them, as JSON, and public files; None where clients are built from recipes.
+    parking: a folder of the engine's own for the state of clients that wait to be asked.
     """
 
     settings: Any
@@ -27,6 +29,7 @@ class EngineContext(NamedTuple):
     link: Any = None
     run: str = ""
     offer: tuple[str, Mapping[str, Any]] | None = None
+    parking: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -57,12 +57,21 @@ class WorkerPool:
         threads: int,
         start_timeout: float,
         initialiser: str | None,
+        resident: int | None,
+        parking: Path | None,
         restarted: Callable[[str, str], None],
     ) -> None:
         self._groups = [list(specs[i::workers]) for i in range(min(workers, len(specs)))]
         self._place = {spec.name: i for i, group in enumerate(self._groups) for spec in group}
         self._threads = threads
-        self._setup = {"op": "start", "contract": contract.to_names(), "initialiser": initialiser, "threads": threads}
+        self._setup: dict[str, Any] = {
+            "op": "start",
+            "contract": contract.to_names(),
+            "initialiser": initialiser,
+            "threads": threads,
+            "resident": resident,
+            "parking": None if parking is None else str(parking.resolve()),
+        }
         self._patience = start_timeout
         self._restarted = restarted
         self._restore: dict[str, Any] | None = None
@@ -151,6 +160,8 @@ class WorkerPool:
         """Sends to the worker at `index`, or to a new one in its place. Raises OSError if both fail."""
         if not self._workers:
             raise FedloomError("the federation is closed")
+        if self._restore is not None:  # where clients that have not changed since have their files
+            header = {**header, "checkpoint": self._restore["folder"]}
         if not self._workers[index].dead():
             with contextlib.suppress(OSError):
                 self._workers[index].order(header, payload)
@@ -215,6 +226,7 @@ class WorkerPool:
             if header["failed"] is not None:
                 log.warning("worker process %d: %s", frame.child.pid, header["failed"])
             return
+        _raise("", header)
         error = header["error"]
         payload = frame.payloads[0] if error is None else None
         outcome = Outcome(payload, error, header["detail"], header["trace"], header["seconds"])
@@ -233,6 +245,6 @@ class WorkerPool:
 
 def _raise(prefix: str, answer: Mapping[str, Any]) -> None:
     """Raises what an order failed with, if it did."""
-    if answer and answer["failed"] is not None:
+    if answer.get("failed") is not None:
         text = prefix + answer["failed"] if answer.get("lost") else answer["failed"]
         raise (BadInput if answer["bad_input"] else FedloomError)(text)

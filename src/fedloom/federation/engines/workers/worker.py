@@ -8,7 +8,8 @@ from typing import Any
 
 from fedloom.errors import BadInput, FedloomError
 from fedloom.federation.contract import WireContract
-from fedloom.federation.host import ClientHost, ClientSpec, Outcome, load_function, one_line
+from fedloom.federation.engines.local import Residents
+from fedloom.federation.host import ClientSpec, load_function, one_line
 from fedloom.processes.parent import Parent
 from fedloom.signals import leave_to_parent
 
@@ -19,59 +20,37 @@ class ClientHosts:
     """The clients of one worker, and what it is asked to do with them."""
 
     def __init__(self) -> None:
-        self._hosts: dict[str, ClientHost] = {}
-        self._broken: dict[str, str] = {}  # client -> why its state could not be had back
+        self._clients = Residents((), WireContract({}))
 
     def answer(self, header: Mapping[str, Any], payload: bytes) -> Answer:
         """The answering frame; failures are values in it."""
-        if header["op"] == "ask":
-            result = self._ask(header, payload)
-            fields = {"error": result.error, "detail": result.detail, "trace": result.trace}
-            return {"id": header["id"], **fields, "seconds": result.seconds}, result.payload or b""
         try:
+            if header.get("checkpoint"):
+                self._clients.moved(Path(header["checkpoint"]))
+            if header["op"] == "ask":
+                client, verb, round, key = (header[name] for name in ("client", "verb", "round", "key"))
+                result = self._clients.outcome(client, verb, round, key, payload)
+                fields = {"error": result.error, "detail": result.detail, "trace": result.trace}
+                return {"id": header["id"], **fields, "seconds": result.seconds}, result.payload or b""
             if header["op"] == "start":
                 self._start(header)
             elif header["op"] == "save":
-                self._save(header)
+                self._clients.save(Path(header["folder"]), header["tag"])
             else:
-                self._load(header)
+                self._clients.load(Path(header["folder"]), header["tag"])
         except FedloomError as error:
             return {"id": header["id"], "failed": str(error), "bad_input": isinstance(error, BadInput)}, b""
         except Exception as error:  # noqa: BLE001 - the worker must live to answer for its other clients
             return {"id": header["id"], "failed": one_line(error), "bad_input": False}, b""
         return {"id": header["id"], "failed": None}, b""
 
-    def _ask(self, header: Mapping[str, Any], payload: bytes) -> Outcome:
-        client = header["client"]
-        if client in self._broken:
-            return Outcome(None, "lost", self._broken[client])
-        return self._hosts[client].outcome(header["verb"], header["round"], header["key"], payload)
-
     def _start(self, header: Mapping[str, Any]) -> None:
-        contract = WireContract.from_names(header["contract"])
-        for spec in header["clients"]:
-            # A repeated request reaches a worker never: what a dead worker held is lost, not sent again.
-            self._hosts[spec["name"]] = ClientHost(ClientSpec(**spec), contract, remember=0)
+        specs = [ClientSpec(**spec) for spec in header["clients"]]
+        parking = header["parking"] and Path(header["parking"])
+        self._clients = Residents(specs, WireContract.from_names(header["contract"]), header["resident"], parking)
         if header["initialiser"] is not None:
             load_function(header["initialiser"])(header["threads"])
-        for host in self._hosts.values():
-            _ = host.client
-
-    def _save(self, header: Mapping[str, Any]) -> None:
-        for name, host in self._hosts.items():
-            if name in self._broken:
-                raise FedloomError(f"client {name!r} has no state to save: {self._broken[name]}")
-            host.save(Path(header["folder"]), header["tag"])
-
-    def _load(self, header: Mapping[str, Any]) -> None:
-        self._broken.clear()
-        for name, host in self._hosts.items():
-            try:
-                host.load(Path(header["folder"]), header["tag"])
-            except FedloomError as error:
-                self._broken[name] = str(error)
-        if self._broken:
-            raise FedloomError(next(iter(self._broken.values())))
+        self._clients.build()
 
 
 def main() -> None:

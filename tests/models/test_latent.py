@@ -285,7 +285,8 @@ def test_what_draws_only_says_so():
 
 def test_the_tuner_tunes_it():
     from fedloom.methods.base import ServerContext
-    from fedloom.methods.tuning import Tuner, TuningSettings
+    from fedloom.methods.shared_messages import TuningSettings
+    from fedloom.methods.tuning import Tuner
 
     generator = load("xl", side=16)
     before, generator.origin = generator.weights_print(), "weights of this test"

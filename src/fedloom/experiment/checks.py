@@ -11,7 +11,7 @@ from fedloom.errors import BadInput
 from fedloom.experiment.client_builder import picture_side
 from fedloom.experiment.fitting import check_side, side_rules
 from fedloom.methods.base import Method, load_method
-from fedloom.methods.tuning import TuningSettings
+from fedloom.methods.shared_messages import TuningSettings
 from fedloom.registry import METHODS
 from fedloom.tasks import SINGLE_MODALITY, ClientTask
 

@@ -22,8 +22,9 @@ from fedloom.errors import BadInput
 from fedloom.federation.base import Federation
 from fedloom.methods.base import Client, Info, LabelInfo, Method, Server, ServerContext, TrainOrder
 from fedloom.methods.private_steps import alone
+from fedloom.methods.shared_messages import TuningSettings
 from fedloom.methods.state import Kept
-from fedloom.methods.tuning import Tuner, TuningSettings
+from fedloom.methods.tuning import Tuner
 from fedloom.methods.workload import Workload
 from fedloom.tasks import ClientTask
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fedloom.functional.annotators import Annotation, annotate, reliability
-from fedloom.methods.rejudge import Ballots, Rejudged
+from fedloom.methods.replies import Ballots, Rejudged
 from fedloom.methods.state import Kept, Stateful
 
 PROMPT, LOOKS = " prompt", " looks"  # annotators that are no clients: no client's name begins with a blank

@@ -37,12 +37,12 @@ from fedloom.methods.base import Done, Method, ServerContext
 from fedloom.methods.catch_up import recalling
 from fedloom.methods.context import ClientContext, Inputs
 from fedloom.methods.private_steps import of_shared
-from fedloom.methods.replay_pool import ReplayPool
 from fedloom.methods.replies import ClientOutputs
 from fedloom.methods.shared_client import INPUTS, SharedClient
 from fedloom.methods.shared_messages import ASKED, SharedLogits, SharedSettings
 from fedloom.methods.shared_samples import Aggregate, SharedSamples, SharedServer, needs
 from fedloom.methods.state import Kept
+from fedloom.methods.tuning import ReplayPool
 from fedloom.methods.workload import Workload
 from fedloom.tasks import ClientTask
 

@@ -47,8 +47,7 @@ from fedloom.methods.catch_up import MissedRound, recalling
 from fedloom.methods.context import ClientContext, Inputs, rows
 from fedloom.methods.graph import Peers
 from fedloom.methods.preference import Preferences
-from fedloom.methods.rejudge import Ballots
-from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.replies import Ballots, ClientOutputs
 from fedloom.methods.shared_client import SharedClient
 from fedloom.methods.shared_messages import ASKED, RoundSettings, SharedLogits
 from fedloom.methods.shared_samples import Aggregate, SharedSamples, SharedServer, answered

@@ -23,8 +23,7 @@ from fedloom.functional.confusion import learned_vote
 from fedloom.functional.fusion import fuse_logits
 from fedloom.functional.suspects import label_agreement
 from fedloom.functional.voting import capped, label_vote, vote_sums
-from fedloom.methods.rejudge import Ballots, Rejudged
-from fedloom.methods.replies import ClientOutputs
+from fedloom.methods.replies import Ballots, ClientOutputs, Rejudged
 from fedloom.methods.state import Kept, Stateful
 
 

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedloom.errors import BadInput
-from fedloom.methods.replay_pool import ReplayPool
 from fedloom.methods.state import Kept, Stateful
-from fedloom.methods.tuning import Tuner
+from fedloom.methods.tuning import ReplayPool, Tuner
 from fedloom.models.pictures import to_float
 
 

@@ -16,9 +16,9 @@ from fedloom.federation.messages import Empty
 from fedloom.methods.base import Client, Done
 from fedloom.methods.catch_up import MissedRound
 from fedloom.methods.context import ClientContext, Inputs, rows
-from fedloom.methods.replay_pool import PLACE, ReplayPool
 from fedloom.methods.shared_messages import RoundSettings, SharedAgain
 from fedloom.methods.state import Kept
+from fedloom.methods.tuning import PLACE, ReplayPool
 
 
 class SharedClient(Client):

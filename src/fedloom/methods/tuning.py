@@ -7,22 +7,19 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
-from fedloom.config.models import Frozen
 from fedloom.errors import BadInput
 from fedloom.functional.diagnostics import gradient_norm
 from fedloom.functional.omission import omit
 from fedloom.methods.base import ServerContext
-from fedloom.methods.replay_pool import PLACE, ReplayPool
+from fedloom.methods.shared_messages import TuningSettings
 from fedloom.methods.state import Kept, Stateful
-from fedloom.methods.workload import Workload
 from fedloom.models.fit import cosine, fit, index_batches
 from fedloom.models.pictures import to_float
 from fedloom.seeding import global_torch_stream
@@ -30,85 +27,42 @@ from fedloom.seeding import global_torch_stream
 READ_AHEAD = 8  # texts that are encoded in a batch in the time of one alone
 
 
-class TuningSettings(Frozen):
-    """How the generator is tuned, and how much of everything a round takes."""
+PLACE = "place"  # of a pool's samples: which of their round's they are
 
-    samples: int = Field(150, ge=1, description="S, synthetic samples a round")
-    drawn_by: Literal["untouched", "tuned"] = Field(
-        "untouched", description="the generator that draws them: as it was before round 1, or as tuned so far"
-    )
-    draw_steps: int | None = Field(
-        None,
-        ge=1,
-        description="sampling steps they are drawn in; null: three times the embedded generator's, "
-        "or what another generator always takes",
-    )
-    replay_rounds: int = Field(6, ge=1, description="rounds whose kept samples are trained on; 1: this round's only")
-    private_steps: int = Field(10, ge=0, description="client steps on private data a round (E_loc)")
-    tune_steps: int = Field(80, ge=0, description="generator steps a round (E_T2I)")
-    tune_batch: int = Field(24, ge=1, description="samples of a generator step, public ones among them")
-    tune_accumulate: int = Field(
-        1, ge=1, description="parts that a batch of them is computed in: less memory, the same step"
-    )
-    tune_rate: float = Field(
-        1e-3, gt=0, allow_inf_nan=False, description="Adam's rate, cosine-annealed over all rounds"
-    )
-    passes: int = Field(
-        20,
-        ge=1,
-        description="most passes over the pool a round, whatever the steps: few samples are not overlearned",
-    )
-    condition: Literal["add", "token", "pooled"] = Field("add", description="how R joins the text, eq. 11")
-    omit: float = Field(0.5, ge=0, le=1, description="p, share of samples whose R is left out, eq. 12; 1 is -T2I_Rep")
-    heard: Literal["fused", "within-class"] = Field(
-        "within-class", description="R less its class's mean, so that the text alone says the class; or all of R"
-    )
-    drop_text: float = Field(0.1, ge=0, lt=1, description="share of samples with empty text (guidance)")
-    train_text: Literal["prompt", "caption", "both"] = Field("prompt", description="text the generator is tuned on")
-    # What keeps the generator as wide as it was: its own pictures are narrower than those it has learned from.
-    public_share: float | None = Field(
-        None,
-        ge=0,
-        lt=1,
-        description="share of each batch that is public pictures under their captions, names unsaid; null: half, where "
-        "the data has a public part",
-    )
-    pull: float = Field(
-        0.0,
-        ge=0,
-        allow_inf_nan=False,
-        description="decay towards the untouched generator's weights, as AdamW's is to zero",
-    )
-    lora_rank: int = Field(0, ge=0, description="tune LoRA factors of this rank on the attention only; 0: all of it")
-    bridge_rate: float = Field(
-        1.0, gt=0, allow_inf_nan=False, description="rate of W_r, by which the generator hears R, over tune_rate"
-    )
 
-    def workload(self) -> Workload:
-        """A round of synthesis, of tuning on the pool, and of private steps."""
-        steps = self.steps_on(self.samples * self.replay_rounds, self.tune_steps, self.tune_batch)
-        return Workload(
-            private_steps=self.private_steps,
-            synthetic=self.samples,
-            sampling_steps=self.draw_steps,
-            captions=self.train_text != "prompt",
-            generator_steps=steps,
-            generator_batch=self.tune_batch,
-            untouched=self.keeps_origin,
-        )
+class ReplayPool(Stateful):
+    """The samples of the last `rounds` rounds: equal keys, one tensor each, first axis samples."""
 
-    @property
-    def keeps_origin(self) -> bool:
-        """Whether the generator's weights of before round 1 are needed later."""
-        return bool(self.pull) or self.drawn_by == "untouched"
+    parts: Kept[deque[dict[str, Tensor]]]
+    rounds: Kept[deque[int]]  # that the parts are of
 
-    def tools(self, *names: str) -> frozenset[str]:
-        """`names`, and the public pictures where batches have some."""
-        return frozenset(names) | (frozenset() if self.public_share == 0 else {"public"})
+    def __init__(self, rounds: int) -> None:
+        self.parts, self.rounds = deque(maxlen=rounds), deque(maxlen=rounds)
 
-    def steps_on(self, samples: int, steps: int, batch: int) -> int:
-        """`steps`, or fewer where so many batches would pass over `samples` samples more than `passes` times."""
-        return min(steps, math.ceil(self.passes * samples / batch))
+    def add(self, part: Mapping[str, Tensor], at: int = 0) -> None:
+        """Add the samples of round `at` (a round that kept none still pushes the oldest out)."""
+        self.parts.append(dict(part))
+        self.rounds.append(at)
+
+    def revise(self, at: int, values: Mapping[str, Tensor]) -> None:
+        """Values of all samples of round `at`, in place of what is here of those whose PLACE in the round is here.
+
+        Raises ValueError where there are too few.
+        """
+        for number, part in zip(self.rounds, self.parts):
+            if number != at or PLACE not in part:
+                continue
+            for key, value in values.items():
+                if len(part[PLACE]) and len(value) <= int(part[PLACE].max()):
+                    raise ValueError(f"{key} of {len(value)} samples of round {at}, of which there are more")
+                part[key] = value[part[PLACE]]
+
+    def samples(self) -> dict[str, Tensor]:
+        """All of them, key by key; empty when there are none. A key that some round lacks is left out."""
+        full = [p for p in self.parts if len(next(iter(p.values())))]
+        if not full:
+            return {}
+        return {key: torch.cat([p[key] for p in full]) for key in full[0] if all(key in p for p in full)}
 
 
 class Tuner(Stateful):

@@ -183,7 +183,7 @@ def read_answers(folder: Path, given: Input) -> Any:
     federation: Any = object.__new__(GridFederation)
     federation._transport, federation._silos, federation._homes = mail, {}, {}
     federation._modalities, federation._arrivals, federation.ledger, federation.round = {}, [], Ledger(), 0
-    federation._run, federation._invitation, federation._patience = "r1", (_INVITED,), 1.0
+    federation._run, federation._invitation, federation._patience, federation._held = "r1", (_INVITED,), 1.0, None
     federation.missing, federation._notices, federation._refused, federation._assigned = [], {}, set(), None
     found: list[Any] = []
     for letter in _letters(given):

@@ -119,7 +119,7 @@ def test_corruption_takes_from_every_kind_of_client(tmp_path: Path) -> None:
 SECOND = ("rounds=3", "participation.kinds.joint-0.image=2")
 
 
-@pytest.mark.parametrize("method", ["fedavg", "fedcmi", "fedmsplit"])
+@pytest.mark.parametrize("method", ["fedcmi", "fedmsplit"])
 def test_a_client_gains_a_second_kind(method: str, tmp_path: Path) -> None:
     """It sends and is sent the streams of what it has; resumed, it has what it had."""
 

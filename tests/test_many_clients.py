@@ -52,6 +52,7 @@ def going(fedloom_cache: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run(tmp_path_factory.mktemp("going") / "run", "fedloom", "rounds=3", participation=GOING)
 
 
+@pytest.mark.conformance
 def test_clients_that_come_and_go_in_worker_processes(going: Run, tmp_path: Path) -> None:
     made = run(tmp_path / "run", "fedloom", "rounds=3", WAITING, "engine.workers=2", participation=GOING)
     assert_equal(made, going)

@@ -56,6 +56,7 @@ def test_a_star_that_is_named_tells_of_its_clients_too(tmp_path: Any) -> None:
     assert not any("to" in row for row in done.ledger)
 
 
+@pytest.mark.conformance
 def test_worker_processes_give_the_same(ring: Run, tmp_path: Any) -> None:
     assert_equal(run(tmp_path / "run", "fedavg", *RING, "engine.workers=2"), ring)
 
